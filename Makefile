@@ -1,0 +1,34 @@
+# make demo, test or lab: each makes .venv first if it is missing or older than what it is made from.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    train the twelve variants on the built-in videos and open Table 2 as a notebook"
+	@echo "make test    lint, tests, and every notebook with its default parameters"
+	@echo "make lab     JupyterLab on notebooks/"
+
+.venv/made: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; ok = (3, 11) <= v < (3, 14); \
+		ok or sys.exit(f"Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is {v[0]}.{v[1]}; name another: make PYTHON=python3.12")'
+	@echo "making .venv (a few minutes; PyTorch is most of it)"
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: .venv/made
+	$(BIN)/papermill --cwd notebooks notebooks/variant_comparison.ipynb reports/demo/variant_comparison.ipynb
+	$(BIN)/jupyter nbconvert --to html --log-level ERROR reports/demo/variant_comparison.ipynb
+	@echo "Table 2 is in reports/demo/variant_comparison.ipynb and .html"
+	@if [ -t 1 ]; then $(BIN)/jupyter lab reports/demo/variant_comparison.ipynb; fi
+
+test: .venv/made
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pytest
+	$(BIN)/pytest --nbval-lax notebooks
+
+lab: .venv/made
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+.PHONY: help demo test lab

@@ -1,0 +1,81 @@
+"""From uint8 frames to the network's input, on the device and over the whole batch at once."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from r21d_core.data.sampling import Clips
+from r21d_core.study.spec import Spec
+
+# Of 0–1 RGB, as in the authors' code.
+MEAN = (0.43216, 0.394666, 0.37645)
+STD = (0.22803, 0.22145, 0.216989)
+
+
+def augment(frames: Tensor, clips: Clips, spec: Spec) -> Tensor:
+    """Training input (N, 3, T, crop, crop), float: a random window, flip and brightness, the same for a whole clip.
+
+    `frames` is (N, T, H, W, 3) uint8 on the device; the randomness is in `clips.draws`. The paper's window is
+    crop × crop of the scaled frame; with `spec.crop_area` it covers a share of the frame between that and 1 at
+    an aspect ratio between 3:4 and 4:3, as in Inception's resized crop, and is scaled to crop × crop.
+    """
+    height, width = frames.shape[2:4]
+    y, x, area, aspect, flip, light = torch.from_numpy(clips.draws).to(frames.device, torch.float32).unbind(1)
+    flipped = (flip < 0.5) & spec.flip
+    if spec.crop_area:
+        ratio = torch.exp((2 * aspect - 1) * math.log(4 / 3))
+        share = (spec.crop_area + area * (1 - spec.crop_area)) * height * width
+        size_y = torch.sqrt(share / ratio).clamp(max=height)
+        size_x = torch.sqrt(share * ratio).clamp(max=width)
+        picture = _resized_window(
+            frames, y * (height - size_y), x * (width - size_x), size_y, size_x, flipped, spec.crop
+        )
+    else:
+        top = (y * (height - spec.crop + 1)).long()
+        left = (x * (width - spec.crop + 1)).long()
+        picture = _window(frames, top, left, flipped, spec.crop)
+    if spec.brightness:
+        gain = 1 + (2 * light - 1) * spec.brightness
+        picture = (picture.float() * gain.view(-1, 1, 1, 1, 1)).clamp(0, 255)
+    return _normalise(picture)
+
+
+def centre(frames: Tensor, spec: Spec) -> Tensor:
+    """Evaluation input (N, 3, T, crop, crop), float: the centre of uint8 `frames` (N, T, H, W, 3)."""
+    top, left = (frames.shape[2] - spec.crop) // 2, (frames.shape[3] - spec.crop) // 2
+    return _normalise(frames[:, :, top : top + spec.crop, left : left + spec.crop])
+
+
+def _window(frames: Tensor, top: Tensor, left: Tensor, flipped: Tensor, size: int) -> Tensor:
+    along = torch.arange(size, device=frames.device)
+    columns = torch.where(flipped[:, None], along.flip(0), along) + left[:, None]
+    rows = along + top[:, None]
+    clip = torch.arange(frames.shape[0], device=frames.device)[:, None, None, None]
+    time = torch.arange(frames.shape[1], device=frames.device)[None, :, None, None]
+    return frames[clip, time, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def _resized_window(frames, top, left, size_y, size_x, flipped, size: int) -> Tensor:
+    """Bilinear, with pixel centres at half-integers and no smoothing beforehand."""
+    n, t, height, width, _ = frames.shape
+    along = (torch.arange(size, device=frames.device) + 0.5) / size
+    across = torch.where(flipped[:, None], 1 - along, along)
+    # grid_sample wants positions from −1 to 1 over the whole frame
+    rows = (top[:, None] + along * size_y[:, None]) * 2 / height - 1
+    columns = (left[:, None] + across * size_x[:, None]) * 2 / width - 1
+    grid = torch.stack([columns[:, None, :].expand(n, size, size), rows[:, :, None].expand(n, size, size)], dim=-1)
+    # one position for all frames of a clip: time and colour are channels to grid_sample
+    channels = frames.permute(0, 1, 4, 2, 3).reshape(n, t * 3, height, width).float()
+    picture = F.grid_sample(channels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return picture.view(n, t, 3, size, size).permute(0, 1, 3, 4, 2)
+
+
+def _normalise(picture: Tensor) -> Tensor:
+    mean = torch.tensor(MEAN, device=picture.device) * 255
+    scale = 1 / (torch.tensor(STD, device=picture.device) * 255)
+    # (N, T, H, W, 3) seen as (N, 3, T, H, W) is channels_last_3d, the layout that convolutions are fastest in
+    return ((picture.float() - mean) * scale).permute(0, 4, 1, 2, 3)

@@ -1,0 +1,102 @@
+"""An experiment's runs, one after another: what they will cost first, then the work, and nothing done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from r21d_core import R21DError
+from r21d_core.data.builtin import make_builtin
+from r21d_core.data.manifest import Manifest, load_manifest
+from r21d_core.data.sampling import task_classes
+from r21d_core.engine.build import cost_of
+from r21d_core.engine.device import device_name, pick_device
+from r21d_core.engine.speed import training_rate
+from r21d_core.engine.train import train
+from r21d_core.records.run import Run, find_run
+from r21d_core.study.spec import Spec
+
+BUILTIN_ROOT = Path("data")
+
+
+def run_all(
+    specs: Sequence[Spec],
+    manifest: Path | str | None = None,
+    runs: Path | str = "runs",
+    *,
+    device: str = "auto",
+    where: str = "auto",
+    workers: int | None = None,
+    builtin: Path | str = BUILTIN_ROOT,
+) -> list[Run]:
+    """The runs of `specs` under the folder `runs`, all done; those not done are planned aloud, then trained.
+
+    `manifest` is the data's CSV file, needed only if something is to be trained; without one the built-in videos
+    are used, made under `builtin` on first use. A run that fails does not keep the others from their turn: when all
+    had it, R21DError says which failed and why.
+    """
+    todo = [spec for spec in specs if not find_run(runs, spec).done]
+    if todo:
+        videos = load_manifest(manifest) if manifest else load_manifest(make_builtin(Path(builtin)))
+        print(plan(specs, videos, runs, device))
+        failures = []
+        for spec in tqdm(todo, desc="runs", unit="run", leave=False):
+            try:
+                train(spec, videos, runs, device=device, where=where, workers=workers)
+            except (R21DError, torch.OutOfMemoryError) as error:
+                failures.append(f"{spec.variant}, seed {spec.seed}: {error}")
+        if failures:
+            raise R21DError(f"{len(failures)} of {len(todo)} runs failed:\n" + "\n".join(failures))
+    return find_all(specs, runs)
+
+
+def find_all(specs: Sequence[Spec], runs: Path | str = "runs") -> list[Run]:
+    """The runs of `specs` under the folder `runs`, done or not; nothing is trained."""
+    return [find_run(runs, spec) for spec in specs]
+
+
+def plan(specs: Sequence[Spec], manifest: Manifest, runs: Path | str, device: str = "auto") -> str:
+    """What `run_all` would do, as text: runs, parameters, multiply-adds, and about how long on this device.
+
+    The time is that of a few training steps of the first run to do, measured now, in proportion to multiply-adds;
+    reading and evaluating come on top. Raises R21DError for a spec that no network fits.
+    """
+    found = [find_run(runs, spec) for spec in specs]
+    costs = {run.spec: cost_of(run.spec, len(task_classes(run.spec, manifest.card.classes))) for run in found}
+    todo = [run.spec for run in found if not run.done]
+    begun = sum(run.begun and not run.done for run in found)
+    lines = [f"{len(found)} runs: {len(found) - len(todo)} done, {begun} begun, {len(todo) - begun} new"]
+    if not todo:
+        return lines[0]
+    target = pick_device(device)
+    if target.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(target)
+    rate = training_rate(todo[0], len(task_classes(todo[0], manifest.card.classes)), target)
+    hours = {spec: _clips(spec) / rate * costs[spec].macs / costs[todo[0]].macs / 3600 for spec in todo}
+    lines.append(f"{'run':<28}{'parameters':>12}{'GMAC/clip':>11}{'clips':>12}{'about':>10}")
+    for spec in todo:
+        lines.append(
+            f"{f'{spec.variant}-{spec.depth}, seed {spec.seed}':<28}{costs[spec].parameters:>12,}"
+            f"{costs[spec].macs / 1e9:>11.3f}{_clips(spec):>12,}{_duration(hours[spec]):>10}"
+        )
+    memory = ""
+    if target.type == "cuda":
+        memory = f"; {torch.cuda.max_memory_allocated(target) / 2**30:.1f} GiB for {todo[0].variant}"
+    lines.append(
+        f"in all about {_duration(sum(hours.values()))} on {device_name(target)}{memory} "
+        f"(a moment of {todo[0].variant}, scaled by multiply-adds), and records in {runs}"
+    )
+    return "\n".join(lines)
+
+
+def _clips(spec: Spec) -> int:
+    return spec.epochs * spec.epoch_clips
+
+
+def _duration(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:.1f} h"
+    return f"{hours * 60:.0f} min" if hours * 60 >= 2 else f"{hours * 3600:.0f} s"

@@ -1,0 +1,78 @@
+"""Logits first, judgement after: what a network says of every clip, and nothing of whether it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from r21d_core.data.clips import Memory, Stream
+from r21d_core.data.manifest import Manifest
+from r21d_core.data.sampling import Clips, evaluation_clips, task_classes, whole_videos
+from r21d_core.data.transforms import centre
+from r21d_core.engine.device import autocast
+from r21d_core.records.scores import Scores
+from r21d_core.study.spec import Spec
+
+
+@torch.inference_mode()
+def predict(network: nn.Module, source: Memory | Stream, clips: Clips, spec: Spec, title: str | None = None) -> Tensor:
+    """Logits (n, classes) of `clips`, float32 on the host; each video is decoded once for all its clips.
+
+    With a `title` a progress bar shows. The network is left in the mode it came in.
+    """
+    trained = network.training
+    network.eval()
+    bar = tqdm(total=len(clips), desc=title, unit="clip", leave=False, disable=title is None)
+    logits = []
+    for frames in _passes(source.read(whole_videos(clips, spec.batch)), spec.batch):
+        with autocast(spec, source.device):
+            logits.append(network(centre(frames, spec)).float())
+        bar.update(len(frames))
+    bar.close()
+    network.train(trained)
+    return torch.cat(logits).cpu()
+
+
+def _passes(batches: Iterable[tuple[Clips, Tensor]], most: int) -> Iterator[Tensor]:
+    for _, frames in batches:
+        yield from frames.split(most)
+
+
+def evaluate(network: nn.Module, source: Memory | Stream, manifest: Manifest, spec: Spec) -> Scores:
+    """The Scores of `network` on the manifest's test side: `spec.clips` clips an item, centre crop."""
+    videos, classes = manifest.side("test"), manifest.card.classes
+    clips = evaluation_clips(spec, spec.clips, videos, classes)
+    logits = predict(network, source, clips, spec, title=f"{spec.variant}: evaluating")
+    names = task_classes(spec, classes)
+    return Scores(
+        logits=logits.view(-1, spec.clips, len(names)).numpy(),
+        labels=clips.label[:: spec.clips],
+        videos=np.array([videos[row].video for row in clips.video[:: spec.clips]]),
+        classes=names,
+        protocol={
+            "clips": spec.clips,
+            "crop": f"centre {spec.crop}×{spec.crop} of {spec.frame_height}×{spec.frame_width}",
+            "averaging": "mean of softmax",
+            "frames": spec.frames,
+            "step": spec.step,
+            "task": spec.task,
+            "data": manifest.card.name,
+            "split": "test",
+            "frame_rate": _frame_rates(videos),
+            "videos_listed": manifest.card.expected.get("test", len(videos)),
+            "videos_evaluated": len(videos),
+            "families": {family: list(members) for family, members in manifest.card.families.items()},
+            "profile": spec.profile,
+        },
+    )
+
+
+def _frame_rates(videos) -> str:
+    rates = sorted({round(video.fps, 2) for video in videos if video.fps})
+    if not rates:
+        return "unknown"
+    return f"{rates[0]:g} fps" if len(rates) == 1 else f"{rates[0]:g}–{rates[-1]:g} fps"

@@ -1,0 +1,65 @@
+"""How fast a network runs here, measured for a moment on made-up clips."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from r21d_core.engine.build import build
+from r21d_core.engine.device import autocast
+from r21d_core.study.spec import Spec
+
+EVALUATION_BATCH = 32
+
+
+def forward_rate(network: nn.Module, spec: Spec, device: torch.device) -> float:
+    """Clips a second that `network` classifies, the median of several passes after a warm-up, data aside."""
+    clips = _clips(spec, EVALUATION_BATCH, device)
+    trained = network.training
+    network.eval()
+    with torch.inference_mode(), autocast(spec, device):
+        seconds = _median_seconds(lambda: network(clips), device)
+    network.train(trained)
+    return EVALUATION_BATCH / seconds
+
+
+def training_rate(spec: Spec, classes: int, device: torch.device) -> float:
+    """Clips a second that a training step of `spec` takes in, without reading or augmenting them."""
+    network = build(spec, classes, device)
+    size = spec.batch // spec.accumulate
+    clips = _clips(spec, size, device)
+    optimiser = torch.optim.SGD(network.parameters(), 1e-6)
+
+    def step():
+        with autocast(spec, device):
+            loss = network(clips).float().logsumexp(1).mean()
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return size / _median_seconds(step, device)
+
+
+def _clips(spec: Spec, count: int, device: torch.device) -> torch.Tensor:
+    shape = (count, 3, spec.frames, spec.crop, spec.crop)
+    return torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last_3d)
+
+
+def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Of up to nine calls after two to warm up, or of fewer once a second has passed."""
+    seconds: list[float] = []
+    began = time.perf_counter()
+    for call in range(11):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if call >= 2 or time.perf_counter() - began > 1:
+            seconds.append(time.perf_counter() - start)
+        if seconds and time.perf_counter() - began > 1:
+            break
+    return statistics.median(seconds)

@@ -1,0 +1,287 @@
+"""One run, from its Spec to its scores, in a loop that reads from top to bottom.
+
+Everything random is a function of (seed, epoch, clip), so there is no random state to keep, and a run stopped
+anywhere goes on as the run that was never stopped.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from r21d_core import R21DError
+from r21d_core.data.clips import open_clips
+from r21d_core.data.manifest import Manifest, Video, refuse_leaks
+from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch, task_classes
+from r21d_core.data.transforms import augment
+from r21d_core.engine.build import build, cost_of
+from r21d_core.engine.device import autocast, describe, device_name, pick_device
+from r21d_core.engine.predict import evaluate, predict
+from r21d_core.engine.speed import forward_rate
+from r21d_core.records.files import write_atomically
+from r21d_core.records.run import Run, find_run, lock, write_history, write_json
+from r21d_core.records.scores import save_scores
+from r21d_core.study.spec import Spec
+
+LOOK_EVERY = 20  # steps between two looks at the loss, since each look makes a GPU wait
+
+
+@dataclass
+class Position:
+    """How far a run is: the next step, the epoch's sums so far, and the epochs behind it."""
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    wrong: float = 0.0
+    seen: int = 0
+    seconds: float = 0.0
+    history: list[dict] = field(default_factory=list)
+    replaced: dict[str, str] = field(default_factory=dict)
+
+
+def train(
+    spec: Spec,
+    manifest: Manifest,
+    runs: Path | str,
+    *,
+    device: str = "auto",
+    where: str = "auto",
+    workers: int | None = None,
+    save_seconds: float = 120.0,
+) -> Run:
+    """The finished run of `spec` in the folder `runs`: at once if it is there, from where it was if it had begun.
+
+    SIGTERM or Ctrl-C let it finish its step, save and leave; killed outright, it goes on from a checkpoint not older
+    than `save_seconds`. `where` and `workers` say where clips come from, as in `open_clips`. Raises R21DError for a
+    manifest that is not `spec.data` or that leaks, a run another process is on, a checkpoint of another spec or other
+    data, and a loss that is not a number any more.
+    """
+    run = find_run(runs, spec)
+    if run.done:
+        return run
+    if manifest.card.name != spec.data:
+        raise R21DError(f"{manifest.path}: holds the set {manifest.card.name!r}, and the spec asks for {spec.data!r}")
+    refuse_leaks(manifest)
+    with lock(run):
+        return _train(run, manifest, pick_device(device), where, workers, save_seconds)
+
+
+def _train(
+    run: Run, manifest: Manifest, device: torch.device, where: str, workers: int | None, save_seconds: float
+) -> Run:
+    spec, classes = run.spec, manifest.card.classes
+    network = build(spec, len(task_classes(spec, classes)), device)
+    optimiser = torch.optim.SGD(network.parameters(), spec.rate, spec.momentum, weight_decay=spec.weight_decay)
+    scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
+    at = _resume(run, manifest, network, optimiser, scaler) or Position()
+    write_atomically(run.folder / "spec.json", spec.to_json())
+    write_json(run, "environment.json", describe(device) | {"data": spec.data, "fingerprint": manifest.fingerprint})
+    write_history(run, at.history)
+
+    seen, unseen = manifest.side("train"), manifest.side("test")
+    size = (spec.frame_height, spec.frame_width)
+    training = open_clips(seen, size, device, where, workers, on_bad=at.replaced.__setitem__)
+    testing = open_clips(unseen, size, device, where, workers)
+    middles = evaluation_clips(spec, 1, unseen, classes)
+    steps = math.ceil(spec.epoch_clips / spec.batch)
+    bar = tqdm(total=spec.epochs * steps, initial=at.epoch * steps + at.step, unit="step", leave=False)
+    unlooked: list[tuple[Clips, Tensor]] = []
+    rates: list[float] = []  # clips a second between looks
+    saved = looked = time.perf_counter()
+
+    with _asked_to_stop() as asked:
+        for clips, frames in training.read(_batches(spec, seen, classes, at.epoch, at.step)):
+            optimiser.param_groups[0]["lr"] = learning_rate(spec, at.epoch * steps + at.step, steps)
+            sums = torch.zeros(2, device=device)
+            for part in torch.arange(len(clips)).chunk(spec.accumulate):
+                part = slice(int(part[0]), int(part[-1]) + 1)
+                target = torch.from_numpy(clips.label[part]).to(device)
+                with autocast(spec, device):
+                    logits = network(augment(frames[part], clips[part], spec))
+                losses = F.cross_entropy(logits.float(), target, reduction="none")
+                scaler.scale(losses.sum() / len(clips)).backward()
+                sums += torch.stack([losses.detach().sum(), (logits.argmax(1) != target).sum()])
+            scaler.step(optimiser)
+            scaler.update()
+            optimiser.zero_grad()
+            unlooked.append((clips, sums))
+            at.step += 1
+            bar.update()
+
+            now = time.perf_counter()
+            save_now = bool(asked) or now - saved > save_seconds
+            if at.step % LOOK_EVERY and at.step < steps and not save_now:
+                continue
+            clips_looked_at = _look(run, at, network, unlooked, seen)
+            now = time.perf_counter()
+            rates.append(clips_looked_at / (now - looked))
+            at.seconds += now - looked
+            looked = now
+            rate = optimiser.param_groups[0]["lr"]
+            bar.set_description(f"{spec.variant}: epoch {at.epoch + 1} of {spec.epochs}, rate {rate:.2g}")
+            bar.set_postfix_str(f"loss {at.loss / at.seen:.3f}, error {at.wrong / at.seen:.1%}")
+            if at.step == steps:
+                logits = predict(network, testing, middles, spec)
+                target = torch.from_numpy(middles.label)
+                at.history.append(
+                    {
+                        "epoch": at.epoch + 1,
+                        "rate": rate,
+                        "train_loss": at.loss / at.seen,
+                        "train_error": at.wrong / at.seen,
+                        "test_loss": F.cross_entropy(logits, target).item(),
+                        "test_error": (logits.argmax(1) != target).float().mean().item(),
+                        "seconds": round(at.seconds, 3),
+                    }
+                )
+                write_history(run, at.history)
+                at.epoch, at.step, at.loss, at.wrong, at.seen, at.seconds = at.epoch + 1, 0, 0.0, 0.0, 0, 0.0
+                looked = time.perf_counter()
+            if save_now:
+                _save(run, manifest, network, optimiser, scaler, at)
+                saved = time.perf_counter()
+            if asked:
+                bar.close()
+                raise KeyboardInterrupt if asked[0] == signal.SIGINT else SystemExit(128 + asked[0])
+    bar.close()
+
+    _save(run, manifest, network, optimiser, scaler, at)
+    scores = evaluate(network, testing, manifest, spec)
+    save_scores(run.folder / "scores.npz", scores)
+    network_cost = cost_of(spec, len(scores.classes))
+    write_json(
+        run,
+        "summary.json",
+        {
+            "device": device_name(device),
+            "seconds": round(sum(line["seconds"] for line in at.history), 3),
+            "train_clips": spec.epochs * spec.epoch_clips,
+            "train_clips_per_second": round(statistics.median(rates), 2) if rates else None,
+            "inference_clips_per_second": round(forward_rate(network, spec, device), 2),
+            "parameters": network_cost.parameters,
+            "macs": network_cost.macs,
+            "replaced": at.replaced,
+        },
+    )
+    return run
+
+
+def learning_rate(spec: Spec, done: int, steps: int) -> float:
+    """The rate of the step after `done` steps, `steps` an epoch: a linear warm-up, then stairs (Section 4.1)."""
+    warm = spec.warmup_epochs * steps
+    if done < warm:
+        return spec.rate * (done + 1) / warm
+    stairs = math.floor((done - warm) / (spec.decay_epochs * steps)) if spec.decay_epochs else 0
+    return spec.rate * spec.decay**stairs
+
+
+def _batches(spec: Spec, videos: tuple[Video, ...], classes: tuple[str, ...], epoch: int, step: int) -> Iterator[Clips]:
+    for number in range(epoch, spec.epochs):
+        clips = sample_epoch(spec, number, videos, classes)
+        for begin in range(step * spec.batch, spec.epoch_clips, spec.batch):
+            yield clips[begin : begin + spec.batch]
+        step = 0
+
+
+def _look(run: Run, at: Position, network: nn.Module, unlooked: list[tuple[Clips, Tensor]], videos) -> int:
+    """Add the steps not looked at to the epoch's sums, one by one so that it matters not when one looks."""
+    before = at.seen
+    first = at.step - len(unlooked) + 1
+    sums = torch.stack([sums for _, sums in unlooked]).tolist()
+    for step, ((clips, _), (loss, wrong)) in enumerate(zip(unlooked, sums, strict=True), first):
+        if not math.isfinite(loss):
+            names = ", ".join(videos[row].video for row in clips.video)
+            _refuse(run, at, f"the loss of step {step} is {loss}; the videos of that batch: {names}")
+        at.loss, at.wrong, at.seen = at.loss + loss, at.wrong + wrong, at.seen + len(clips)
+    unlooked.clear()
+    return at.seen - before
+
+
+def _refuse(run: Run, at: Position, what: str) -> None:
+    checkpoint = run.folder / "checkpoint.pt"
+    good = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
+    raise R21DError(f"{run.folder}: in epoch {at.epoch + 1}, {what}; {good}. A lower rate may help.")
+
+
+def _save(run: Run, manifest: Manifest, network, optimiser, scaler, at: Position) -> None:
+    if not all(torch.isfinite(value).all() for value in network.state_dict().values()):
+        _refuse(run, at, f"after step {at.step}, weights are not finite")
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "spec": asdict(run.spec),
+            "fingerprint": manifest.fingerprint,
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "scaler": scaler.state_dict(),
+            "at": asdict(at),
+        },
+        buffer,
+    )
+    write_atomically(run.folder / "checkpoint.pt", buffer.getvalue())
+
+
+def load_checkpoint(run: Run) -> dict:
+    """The checkpoint of `run`, tensors on the host; raises R21DError if it is damaged or of another spec."""
+    path = run.folder / "checkpoint.pt"
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        spec = saved["spec"]
+    except FileNotFoundError:
+        raise R21DError(f"{path}: no such checkpoint; train the run first") from None
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        raise R21DError(f"{path}: not a whole checkpoint ({error}); delete it to begin the run afresh") from error
+    if spec != asdict(run.spec):
+        differ = [key for key, value in asdict(run.spec).items() if spec.get(key) != value]
+        raise R21DError(f"{path}: a checkpoint of another spec ({', '.join(differ)} differ); move it away")
+    return saved
+
+
+def _resume(run: Run, manifest: Manifest, network, optimiser, scaler) -> Position | None:
+    if not run.begun:
+        return None
+    saved = load_checkpoint(run)
+    if saved["fingerprint"] != manifest.fingerprint:
+        raise R21DError(
+            f"{run.folder}: began on another state of {manifest.path} (videos, labels or splits differ); "
+            "restore that manifest, or move the run folder away to begin afresh"
+        )
+    network.load_state_dict(saved["network"])
+    optimiser.load_state_dict(saved["optimiser"])
+    scaler.load_state_dict(saved["scaler"])
+    return Position(**saved["at"])
+
+
+@contextmanager
+def _asked_to_stop():
+    """A list that SIGTERM and the first Ctrl-C are noted in; a second Ctrl-C stops at once."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def note(number, _):
+        asked.append(number)
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,41 @@
+"""Writing without ever leaving half a file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from r21d_core import R21DError
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Put `content` at `path` whole or not at all: a crash or a full disk leaves what was there before.
+
+    Raises R21DError that names the file and the system's reason (no space, no permission).
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # temporary files are private; records are to be shared
+        os.replace(temporary, path)
+    except OSError as error:
+        raise R21DError(
+            f"{path}: could not be written ({error.strerror or error}); what was there before is untouched. "
+            "Free some space or mend the permissions, then run the same command again."
+        ) from error
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

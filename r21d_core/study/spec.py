@@ -1,0 +1,150 @@
+"""What to run: one frozen description a run, which says everything that changes its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+
+from r21d_core import R21DError
+
+CHOICES = {
+    "task": ("action", "speed", "arrow"),
+    "profile": ("paper", "small", "demo"),
+    "precision": ("fp32", "bf16", "fp16"),
+}
+POSITIVE = [
+    "depth",
+    "width",
+    "frames",
+    "step",
+    "frame_height",
+    "frame_width",
+    "crop",
+    "epochs",
+    "epoch_clips",
+    "batch",
+    "accumulate",
+    "clips",
+]
+NOT_NEGATIVE = ["seed", "rate", "warmup_epochs", "decay_epochs", "decay", "momentum", "weight_decay"]
+SHARES = ("crop_area", "brightness")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One run. The defaults are Section 4.1 of the paper: Kinetics, 8 frames, 45 epochs of 1M clips.
+
+    Same Spec, same run folder; whatever may change a number is a field here. Impossible values raise R21DError.
+    """
+
+    variant: str = "R(2+1)D"
+    depth: int = 18
+    width: int = 64  # filters of conv1 and conv2_x; each later group doubles them
+    frames: int = 8  # L, the clip length
+    step: int = 1  # distance of a clip's frames in the video; 1 is the paper's "consecutive"
+    task: str = "action"  # or "speed" (1, 2, 4 or 8 times the step), or "arrow" (forward or reversed)
+    data: str = "kinetics400"  # the manifest's name, which says the split too
+    profile: str = "paper"
+    seed: int = 0
+    precision: str = "fp32"
+    # What the network sees: frames scaled to frame_height × frame_width, then a window of crop × crop.
+    frame_height: int = 128
+    frame_width: int = 171
+    crop: int = 112
+    crop_area: float = 0.0  # smallest share of the frame that a resized crop covers; 0 is the paper's fixed size
+    flip: bool = True
+    brightness: float = 0.0  # a clip's brightness is multiplied by 1 ± this at the most
+    # The recipe.
+    epochs: int = 45
+    epoch_clips: int = 1_000_000  # clips an epoch, whatever the number of videos
+    batch: int = 32  # clips an optimiser step
+    accumulate: int = 1  # parts in which a batch passes through the network; batch norm sees one part at a time
+    rate: float = 0.01
+    warmup_epochs: float = 10.0
+    decay_epochs: float = 10.0  # after the warm-up the rate is multiplied by `decay` each time so many have passed
+    decay: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    # Evaluation: clips at floor(i·(N−L)/(clips−1)), centre crop, mean of softmax.
+    clips: int = 10
+
+    def __post_init__(self):
+        for key, allowed in CHOICES.items():
+            self._expect(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
+        for key in POSITIVE:
+            self._expect(key, getattr(self, key) >= 1, "1 or more")
+        for key in NOT_NEGATIVE:
+            self._expect(key, 0 <= getattr(self, key) < float("inf"), "a finite number, 0 or more")
+        for key in SHARES:
+            self._expect(key, 0 <= getattr(self, key) <= 1, "a share from 0 to 1")
+        side = min(self.frame_height, self.frame_width)
+        self._expect("crop", self.crop <= side, f"{side} or less, the frame's shorter side")
+        self._expect("accumulate", self.batch % self.accumulate == 0, f"a divisor of batch = {self.batch}")
+
+    def _expect(self, key: str, holds: bool, wanted: str) -> None:
+        if not holds:
+            raise R21DError(f"spec: {key} = {getattr(self, key)!r}, expected {wanted}")
+
+    @property
+    def key(self) -> str:
+        """Ten hex digits of the SHA-256 of the fields that differ from their defaults.
+
+        So a field added later, with a default, leaves the folders of earlier runs where they are.
+        """
+        told = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:10]
+
+    @property
+    def folder(self) -> str:
+        """The run folder's name, such as `r21d-18-8f-<key>`; a demonstration's begins with `demo-`."""
+        slug = re.sub(r"[^a-z0-9]", "", self.variant.lower())
+        return f"{'demo-' if self.profile == 'demo' else ''}{slug}-{self.depth}-{self.frames}f-{self.key}"
+
+    def to_json(self) -> str:
+        """All fields as indented JSON, which `from_json` reads back to an equal Spec."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        """The Spec that `to_json` wrote; raises R21DError for keys it does not know."""
+        return cls().but(**json.loads(text))
+
+    def but(self, **changes) -> Spec:
+        """This Spec with `changes`, whose values may be strings from a command line; raises R21DError."""
+        kinds = {f.name: type(f.default) for f in fields(self)}
+        for key in changes:
+            if key not in kinds:
+                close = get_close_matches(key, kinds, 1)
+                hint = f"did you mean {close[0]}?" if close else f"keys: {', '.join(kinds)}"
+                raise R21DError(f"spec: no key {key!r}; {hint}")
+        return replace(self, **{key: _as(kinds[key], key, value) for key, value in changes.items()})
+
+
+def parse_settings(settings: list[str]) -> dict[str, str]:
+    """`["rate=0.02", "epochs=3"]` as a dict for `Spec.but`; raises R21DError where no `=` stands."""
+    for setting in settings:
+        if "=" not in setting:
+            raise R21DError(f"--set {setting}: expected key=value, such as --set rate=0.02")
+    return dict(setting.split("=", 1) for setting in settings)
+
+
+def _as(kind: type, key: str, value):
+    """`value` as `kind`; "1e6" and 1000000.0 are whole numbers, "yes" is no truth value and 0.5 no int."""
+    if kind is str:
+        return str(value)
+    if kind is bool:
+        truth = {"true": True, "false": False}.get(str(value).lower())
+        if truth is None:
+            raise R21DError(f"spec: {key} = {value!r}, expected true or false")
+        return truth
+    try:
+        number = float(value)
+        if isinstance(value, bool) or (kind is int and not number.is_integer()):
+            raise ValueError
+    except (TypeError, ValueError):
+        wanted = "a whole number" if kind is int else "a number"
+        raise R21DError(f"spec: {key} = {value!r}, expected {wanted}") from None
+    return kind(number)

@@ -1,0 +1,99 @@
+"""A Spec names its run folder, survives JSON, and refuses what cannot be."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r21d_core import R21DError
+from r21d_core.study.experiments import RECIPES, TABLE_2, recipe, variant_comparison
+from r21d_core.study.spec import Spec, parse_settings
+
+SOME = st.fixed_dictionaries(
+    {
+        "variant": st.sampled_from(TABLE_2),
+        "seed": st.integers(0, 10**6),
+        "rate": st.floats(1e-6, 10),
+        "flip": st.booleans(),
+        "data": st.text(min_size=1, max_size=20),
+        "frames": st.integers(1, 64),
+    }
+)
+
+
+@given(SOME)
+def test_json_gives_the_same_spec_and_folder(values):
+    spec = Spec(**values)
+    assert Spec.from_json(spec.to_json()) == spec
+    assert Spec.from_json(spec.to_json()).folder == spec.folder
+
+
+@given(SOME, SOME)
+def test_specs_share_a_folder_only_if_equal(one, other):
+    assert (Spec(**one).folder == Spec(**other).folder) == (one == other)
+
+
+@given(SOME)
+def test_values_may_be_strings(values):
+    assert Spec().but(**{key: str(value) for key, value in values.items()}) == Spec(**values)
+
+
+def test_folders_of_committed_records_stay_where_they_are():
+    assert Spec().folder == "r21d-18-8f-44136fa355"
+    assert (
+        Spec(variant="f-R2D", seed=1, profile="demo").folder
+        == "demo-fr2d-18-8f-" + Spec("f-R2D", seed=1, profile="demo").key
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rat": 1}, "no key 'rat'; did you mean rate?"),
+        ({"zzz": 1}, "keys: variant, depth"),
+        ({"batch": "0.5"}, "batch = '0.5', expected a whole number"),
+        ({"batch": 0}, "batch = 0, expected 1 or more"),
+        ({"rate": "fast"}, "rate = 'fast', expected a number"),
+        ({"rate": float("nan")}, "rate = nan"),
+        ({"rate": -1}, "rate = -1.0"),
+        ({"crop": 200}, "crop = 200, expected 128 or less"),
+        ({"task": "sound"}, "expected one of action, speed, arrow"),
+        ({"flip": "yes"}, "expected true or false"),
+        ({"accumulate": 5}, "a divisor of batch = 32"),
+        ({"crop_area": 1.5}, "a share from 0 to 1"),
+        ({"epochs": True}, "expected a whole number"),
+    ],
+)
+def test_impossible_values_are_named_with_what_would_be_right(changes, says):
+    with pytest.raises(R21DError) as error:
+        Spec().but(**changes)
+    assert says in str(error.value)
+
+
+def test_settings_need_an_equals_sign():
+    assert parse_settings(["rate=0.1", "data=a=b"]) == {"rate": "0.1", "data": "a=b"}
+    with pytest.raises(R21DError, match="key=value"):
+        parse_settings(["rate"])
+
+
+def test_paper_profile_is_section_4_1():
+    spec = recipe("paper")
+    assert (spec.depth, spec.frames, spec.crop, spec.frame_height, spec.frame_width) == (18, 8, 112, 128, 171)
+    assert (spec.epochs, spec.epoch_clips, spec.batch, spec.rate, spec.warmup_epochs) == (45, 10**6, 32, 0.01, 10)
+    assert (spec.decay_epochs, spec.decay, spec.clips, spec.step, spec.crop_area) == (10, 0.1, 10, 1, 0)
+
+
+def test_table_2_has_twelve_runs_a_seed_each_with_its_folder():
+    specs = variant_comparison("small", "ucf101-split1", seeds=(0, 1))
+    assert len(specs) == len({spec.folder for spec in specs}) == 24
+    assert {spec.data for spec in specs} == {"ucf101-split1"}
+
+
+def test_demonstrations_have_folders_of_their_own():
+    assert all(spec.folder.startswith("demo-") for spec in variant_comparison("demo"))
+    assert not any(spec.folder.startswith("demo-") for spec in variant_comparison("small"))
+
+
+def test_unknown_profile_lists_those_there_are():
+    with pytest.raises(R21DError, match=r"expected one of paper, small, demo"):
+        recipe("large")
+    assert set(RECIPES) == {"paper", "small", "demo"}
