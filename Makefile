@@ -17,6 +17,7 @@ help:
 	@touch $@
 
 demo: .venv/made
+	@mkdir -p reports/demo
 	$(BIN)/papermill --cwd notebooks notebooks/variant_comparison.ipynb reports/demo/variant_comparison.ipynb
 	$(BIN)/jupyter nbconvert --to html --log-level ERROR reports/demo/variant_comparison.ipynb
 	@echo "Table 2 is in reports/demo/variant_comparison.ipynb and .html"

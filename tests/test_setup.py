@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "data": {"study", "records"},
     "nets": {"study", "records"},
     "engine": {"study", "records", "data", "nets"},
-    "results": {"study", "records"},
+    "results": {"study", "records", "nets"},  # of nets the arithmetic alone, see below
 }
 
 

@@ -19,7 +19,7 @@ def frames():
 
 def clips(draws):
     n = len(draws)
-    return Clips(np.arange(n), np.zeros((n, 3), int), np.zeros(n, int), np.asarray(draws, float))
+    return Clips(np.arange(n), np.zeros((n, 3), int), np.zeros(n, int), np.asarray(draws, np.float32))
 
 
 def by_hand(pixels):
@@ -28,7 +28,7 @@ def by_hand(pixels):
 
 
 def test_fixed_crop_and_flip_match_slicing(frames):
-    draws = np.random.default_rng(1).random((5, 6))
+    draws = np.random.default_rng(1).random((5, 6), np.float32)
     got = augment(frames, clips(draws), SPEC)
     assert got.shape == (5, 3, 3, 16, 16) and got.dtype == torch.float32
     for i, (y, x, _, _, flip, _) in enumerate(draws):
@@ -38,8 +38,8 @@ def test_fixed_crop_and_flip_match_slicing(frames):
 
 
 def test_corners_are_reached(frames):
-    almost = 1 - 1e-9
-    got = augment(frames, clips([[0, 0, 0, 0, 1, 0], [almost, almost, 0, 0, 1, 0]]), SPEC)
+    almost = np.nextafter(np.float32(1), np.float32(0))  # the largest draw there is
+    got = augment(frames[:2], clips([[0, 0, 0, 0, 1, 0], [almost, almost, 0, 0, 1, 0]]), SPEC)
     torch.testing.assert_close(got[0], by_hand(frames[0, :, :16, :16]))
     torch.testing.assert_close(got[1], by_hand(frames[1, :, 4:, 12:]))
 
@@ -60,7 +60,7 @@ def test_resized_crop_matches_torchvision(frames):
 
 def test_resized_crop_of_part_and_its_mirror_image(frames):
     spec = SPEC.but(crop_area=0.35)
-    draws = np.random.default_rng(2).random((5, 6))
+    draws = np.random.default_rng(2).random((5, 6), np.float32)
     draws[:, 4] = 0.9
     plain = augment(frames, clips(draws), spec)
     draws[:, 4] = 0.1
@@ -73,7 +73,7 @@ def test_resized_crop_covers_the_share_it_draws():
     ramp = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"), -1)
     ramp = torch.cat([ramp, torch.zeros(height, width, 1)], -1).to(torch.uint8)
     spec = SPEC.but(frame_height=60, frame_width=80, crop=40, crop_area=0.3)
-    draws = np.random.default_rng(3).random((30, 6))
+    draws = np.random.default_rng(3).random((30, 6), np.float32)
     draws[:, 4] = 0.9
     got = augment(ramp.expand(30, 3, height, width, 3), clips(draws), spec)
     pixels = got.permute(0, 2, 3, 4, 1) * torch.tensor(STD) * 255 + torch.tensor(MEAN) * 255

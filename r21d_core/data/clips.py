@@ -60,6 +60,7 @@ class Stream:
             _Decoded(self.videos, self.size),
             sampler=batches,
             batch_size=None,
+            collate_fn=_as_it_is,
             num_workers=self.workers,
             multiprocessing_context="forkserver" if self.workers else None,
             timeout=WORKER_TIMEOUT if self.workers else 0,
@@ -71,6 +72,10 @@ class Stream:
                     raise R21DError(f"{reason}\nrun `r21d check` on the manifest, which sets such videos aside")
                 self.on_bad(video, reason)
             yield Clips(*rows), frames.to(self.device, non_blocking=True)
+
+
+def _as_it_is(batch):
+    return batch
 
 
 class _Decoded(Dataset):

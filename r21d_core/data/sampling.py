@@ -21,7 +21,7 @@ class Clips:
     video: np.ndarray  # (n,) row of the video in its side of the manifest
     frames: np.ndarray  # (n, T) frame numbers
     label: np.ndarray  # (n,)
-    draws: np.ndarray  # (n, 6) uniform in [0, 1): what the transform turns into crop, flip and brightness
+    draws: np.ndarray  # (n, 6) float32, uniform in [0, 1): what the transform turns into crop, flip and brightness
 
     def __getitem__(self, rows) -> Clips:
         return Clips(*(getattr(self, field.name)[rows] for field in fields(self)))
@@ -53,7 +53,7 @@ def sample_epoch(spec: Spec, epoch: int, videos: tuple[Video, ...], classes: tup
     order, chance = (np.random.default_rng([spec.seed, epoch, purpose]) for purpose in range(2))
     rounds = -(-spec.epoch_clips // len(videos))
     video = np.concatenate([order.permutation(len(videos)) for _ in range(rounds)])[: spec.epoch_clips]
-    draws = chance.random((spec.epoch_clips, 8))
+    draws = chance.random((spec.epoch_clips, 8), np.float32)
     length = frame_counts(videos)[video]
     if spec.task == "action":
         label = _labels(videos, classes)[video]
@@ -80,7 +80,7 @@ def evaluation_clips(spec: Spec, count: int, videos: tuple[Video, ...], classes:
     start = np.arange(count) * room[:, None] // (count - 1) if count > 1 else room[:, None] // 2
     video, label, length = (np.repeat(column, count) for column in (video, label, length))
     frames = _frame_numbers(spec, start.reshape(-1), label, length)
-    return Clips(video, frames, label, np.zeros((len(video), 6)))
+    return Clips(video, frames, label, np.zeros((len(video), 6), np.float32))
 
 
 def whole_videos(clips: Clips, at_least: int) -> Iterator[Clips]:

@@ -24,7 +24,7 @@ def augment(frames: Tensor, clips: Clips, spec: Spec) -> Tensor:
     an aspect ratio between 3:4 and 4:3, as in Inception's resized crop, and is scaled to crop × crop.
     """
     height, width = frames.shape[2:4]
-    y, x, area, aspect, flip, light = torch.from_numpy(clips.draws).to(frames.device, torch.float32).unbind(1)
+    y, x, area, aspect, flip, light = torch.from_numpy(clips.draws).to(frames.device).unbind(1)
     flipped = (flip < 0.5) & spec.flip
     if spec.crop_area:
         ratio = torch.exp((2 * aspect - 1) * math.log(4 / 3))

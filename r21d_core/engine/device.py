@@ -25,6 +25,7 @@ def pick_device(name: str = "auto") -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise R21DError(f"device {name!r}: not usable here ({str(error).splitlines()[0]}); try auto or cpu") from error
+    torch.backends.cudnn.benchmark = True  # every batch of a run has the same shape, so the search pays
     return device
 
 

@@ -1,0 +1,233 @@
+"""The frames of a video file: frame n is the n-th that its decoder shows, whatever the time stamps say.
+
+A file is opened inside each call and decoded by one thread: decoders survive neither a fork nor, with frame threads,
+an early end.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate, pairwise
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from r21d_core import R21DError
+
+Size = tuple[int, int]  # height, width
+CUT_OFF_SECONDS = 0.5  # headers of sound files are wrong by less
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a file holds: frames that decode, frames a second on average, its size as displayed, and what is odd."""
+
+    frames: int
+    fps: float | None
+    width: int
+    height: int
+    notes: tuple[str, ...]
+
+
+def read_frames(path: Path | str, indices: Iterable[int], size: Size | None) -> np.ndarray:
+    """Frames `indices` of a video, in that order: uint8 RGB (len(indices), height, width, 3).
+
+    Frames are counted from 0 as they are displayed, turned upright, and scaled to `size` by FFmpeg's bilinear filter;
+    None is the size that the file states. All clips of a video are best asked for at once, as every frame is decoded
+    at the most once. Of H.264 in MP4, MOV or MKV only the groups of pictures are decoded in which the frames lie.
+
+    Raises R21DError, naming the file, if it is missing, broken, without a picture or shorter than was asked for.
+    """
+    wanted, order = np.unique(np.fromiter(indices, np.int64), return_inverse=True)
+    if not len(wanted):
+        return np.empty((0, *(size or (0, 0)), 3), np.uint8)
+    if wanted[0] < 0:
+        raise R21DError(f"{path}: frame {wanted[0]} was asked for; frames are counted from 0")
+    frames = _read(path, size, wanted.tolist())
+    return frames if len(order) == len(wanted) and (np.diff(order) > 0).all() else frames[order]
+
+
+def read_all(path: Path | str, size: Size | None) -> np.ndarray:
+    """Every frame of a video: uint8 RGB (N, height, width, 3). Otherwise as `read_frames`."""
+    return _read(path, size, None)
+
+
+def probe(path: Path | str) -> Probe:
+    """What the file at `path` holds, by decoding all of it.
+
+    Raises R21DError, naming the file, if it is missing, broken, cut off or without a picture.
+    """
+    with _opened(path) as (stream, packets):
+        height, width = stream.codec_context.height, stream.codec_context.width
+        sizes, turns, damaged, frames = set(), 0, 0, 0
+        for frame in _shown(path, stream, packets, None):
+            sizes.add((frame.height, frame.width))
+            turns = turns if frames else _quarter_turns(frame)
+            damaged += frame.is_corrupt
+            frames += 1
+        odd = {"changing resolution": len(sizes) > 1, "rotated": turns, "damaged frames": damaged}
+        notes = tuple(note for note, holds in odd.items() if holds)
+        fps = float(stream.average_rate) if stream.average_rate else None
+        return Probe(frames, fps, *((height, width) if turns % 2 else (width, height)), notes)
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[tuple[VideoStream, list[Packet]]]:
+    """The video stream of a file and all its packets, which are not decoded yet; errors become R21DError."""
+    try:
+        # FFmpeg takes what stands before a colon for a protocol, so the path is absolute; old titles are not UTF-8.
+        with av.open(os.path.abspath(path), metadata_errors="replace") as container:
+            stream = container.streams.best("video")
+            if stream is None or stream.disposition & Disposition.attached_pic:
+                raise R21DError(f"{path}: holds no video, only {_kinds(container)}")
+            stream.codec_context.thread_count = 1
+            stream.thread_type = "NONE"
+            packets = [packet for packet in container.demux(stream) if packet.size or packet.dts is not None]
+            if _is_cut_off(container, stream, packets):
+                raise R21DError(f"{path}: cut off, as it holds less than its header says; fetch it again")
+            yield stream, [packet for packet in packets if packet.size]
+    except (av.FFmpegError, OSError) as error:
+        raise R21DError(f"{path}: {_reason(path, error)}") from error
+
+
+def _read(path: Path | str, size: Size | None, wanted: Sequence[int] | None) -> np.ndarray:
+    """The wanted frames (n, height, width, 3), in ascending order; None: all of them."""
+    with _opened(path) as (stream, packets):
+        stated = stream.codec_context.height, stream.codec_context.width
+        reformatter = VideoReformatter()
+        pictures = None
+        for place, frame in enumerate(_shown(path, stream, packets, wanted)):
+            turns = _quarter_turns(frame)
+            if pictures is None:
+                size = size or (stated[::-1] if turns % 2 else stated)
+                pictures = np.empty((len(wanted or packets), *size, 3), np.uint8)
+            height, width = size[::-1] if turns % 2 else size
+            # Into planes swscale scales faster, and with full chroma at every width; unscaled, packed RGB is faster.
+            format = "rgb24" if (frame.height, frame.width) == (height, width) else "gbrp"
+            picture = reformatter.reformat(frame, width, height, format, interpolation="BILINEAR", threads=1)
+            pictures[place] = np.rot90(picture.to_ndarray(), turns)
+        return pictures[: place + 1]
+
+
+def _shown(
+    path: Path | str, stream: VideoStream, packets: list[Packet], wanted: Sequence[int] | None
+) -> Iterator[VideoFrame]:
+    """The wanted frames, whose numbers are in ascending order; None: all of them."""
+    entries = _entries(stream, packets)
+    before = [0, *accumulate(not packet.is_discard for packet in packets)]  # frames that earlier packets show
+    firsts = [before[entry] for entry in entries]
+    parts = range(len(entries)) if wanted is None else sorted({bisect_right(firsts, number) - 1 for number in wanted})
+    chosen = None if wanted is None else set(wanted)
+    for begin, end in _runs(parts):
+        run = packets[entries[begin] : [*entries, len(packets)][end]]
+        last = wanted and wanted[bisect_left(wanted, [*firsts, math.inf][end]) - 1]
+        # Where decoding may begin in the middle, frame n is the one with the n-th time stamp, or n would be a guess.
+        times = iter(sorted(packet.pts for packet in run if not packet.is_discard) if len(entries) > 1 else ())
+        number = firsts[begin] - 1
+        stream.codec_context.flush_buffers()
+        for number, frame in enumerate(_decode(stream, run), firsts[begin]):
+            if len(entries) > 1 and frame.pts != next(times, None):
+                raise R21DError(f"{path}: frame {number} is out of turn, as the file is damaged; encode it anew")
+            if chosen is None or number in chosen:
+                yield frame
+            if number == last:
+                break
+        else:
+            if number < 0 or next(times, None) is not None:
+                raise R21DError(f"{path}: frame {number + 1} does not decode, as the file is damaged; encode it anew")
+            if wanted:
+                missing = wanted[bisect_right(wanted, number)]
+                raise R21DError(f"{path}: frame {missing} was asked for, and it has {number + 1} frames")
+
+
+def _entries(stream: VideoStream, packets: list[Packet]) -> list[int]:
+    """The packets at which decoding may begin and every later frame be right: 0 and, in H.264, the IDR pictures.
+
+    Nothing before an IDR picture is referred to or shown after it. Other key frames, in H.264 and elsewhere, do not
+    promise that. [0] where time stamps could not tell that a frame is missing.
+    """
+    header = stream.codec_context.extradata or b""
+    times = {packet.pts for packet in packets}
+    if stream.codec_context.name != "h264" or header[:1] != b"\1" or None in times or len(times) < len(packets):
+        return [0]
+    length = (header[4] & 3) + 1
+    keys = [place for place, packet in enumerate(packets) if packet.is_keyframe and _is_idr(bytes(packet), length)]
+    return keys if keys[:1] == [0] else [0]
+
+
+def _is_idr(packet: bytes, length: int) -> bool:
+    """Whether the first slice of a packet is of an IDR picture; each unit begins with its size in `length` bytes."""
+    at = 0
+    while at + length < len(packet):
+        kind = packet[at + length] & 31
+        if kind in (1, 5):
+            return kind == 5
+        at += length + int.from_bytes(packet[at : at + length])
+    return False
+
+
+def _runs(parts: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Ascending numbers as ranges [begin, end) without a gap."""
+    parts = list(parts)
+    breaks = [place for place in range(1, len(parts)) if parts[place] > parts[place - 1] + 1]
+    for begin, end in pairwise([0, *breaks, len(parts)]):
+        yield parts[begin], parts[end - 1] + 1
+
+
+def _decode(stream: VideoStream, packets: list[Packet]) -> Iterator[VideoFrame]:
+    for packet in packets:
+        yield from stream.codec_context.decode(packet)
+    yield from stream.codec_context.decode(None)
+
+
+def _quarter_turns(frame: VideoFrame) -> int:
+    """How often the picture must be turned by 90° against the clock to stand upright."""
+    return round(frame.rotation / 90) % 4
+
+
+def _kinds(container: InputContainer) -> str:
+    return " and ".join(sorted({stream.type for stream in container.streams})) or "an empty container"
+
+
+def _is_cut_off(container: InputContainer, stream: VideoStream, packets: list[Packet]) -> bool:
+    """Whether the header speaks of more than there is. A header of MPEG does not say, nor one of WebM by some."""
+    kind = container.format.name
+    if "mp4" in kind:  # its number of frames counts those too that are edited out; its index does not
+        return len(packets) < len(stream.index_entries)
+    if kind == "avi":  # its number of frames counts those too that were skipped, and are not in the file
+        stated = (stream.duration or 0) * stream.time_base
+    else:
+        hours, minutes, seconds = stream.metadata.get("DURATION", "0:0:0").split(":")
+        stated = (int(hours) * 60 + int(minutes)) * 60 + Fraction(seconds)
+    times = [packet.pts for packet in packets if packet.pts is not None]
+    held = (max(times) - min(times)) * stream.time_base if times else 0
+    return held + CUT_OFF_SECONDS < stated
+
+
+def _reason(path: Path | str, error: Exception) -> str:
+    """What is wrong, for a person: FFmpeg says "Invalid data found when processing input" of nearly everything."""
+    if not os.path.exists(path):
+        return "no such file"
+    if os.path.isdir(path):
+        return "is a folder, expected a video"
+    if not os.path.getsize(path):
+        return "the file is empty; fetch it again"
+    if isinstance(error, av.error.InvalidDataError):
+        with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            if content[4:8] == b"ftyp" and content.find(b"moov") < 0:
+                return "cut off, as its index is missing (moov atom not found); fetch it again"
+    return f"{getattr(error, 'strerror', None) or error}; it is damaged or not a video"

@@ -1,0 +1,188 @@
+"""Tables for a notebook, drawn from run folders alone; the paper's numbers stand in grey, apart from those measured."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, Markdown
+from pandas.io.formats.style import Styler
+
+from r21d_core.records.run import Run
+from r21d_core.results.measured import Measured, measured
+from r21d_core.results.metrics import family_correct
+from r21d_core.results.statistics import compare, holm, interval, per_video
+from r21d_core.study.paper import paper
+from r21d_core.study.spec import Spec
+
+GREY = "color: #767676"
+
+
+def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """Table 2: a row a network, the paper's columns under "paper", what was measured under "here".
+
+    Accuracies in per cent, speeds in clips a second. The paper trained 18 layers on 8 or 16 frames of Kinetics: where
+    a run has another clip length, its row shows the paper's numbers for 8.
+    """
+    rows = []
+    for one in measured(runs):
+        frames = one.spec.frames if one.spec.frames in (8, 16) else 8
+        low, high = one.interval
+        rows.append(
+            {
+                ("", "network"): one.spec.variant,
+                ("paper", "parameters (M)"): paper(2, one.spec.variant, "parameters (M)"),
+                ("paper", f"clip@1, {frames} frames"): paper(2, one.spec.variant, f"clip@1 {frames}f"),
+                ("paper", f"video@1, {frames} frames"): paper(2, one.spec.variant, f"video@1 {frames}f"),
+                ("here", "parameters (M)"): one.mean("parameters") / 1e6,
+                ("here", "GMAC/clip"): one.mean("macs") / 1e9,
+                ("here", "clip@1"): one.clip_at_1,
+                ("here", "video@1"): one.video_at(1),
+                ("here", "95 % interval"): f"{low:.1f} to {high:.1f}",
+                ("here", "video@5"): one.video_at(5) if len(one.scores[0].classes) > 5 else np.nan,
+                ("here", "items"): len(one.scores[0].labels),
+                ("here", "seeds"): _seeds(one),
+                ("here", "training clips/s"): one.mean("train_clips_per_second"),
+                ("here", "inference clips/s"): one.mean("inference_clips_per_second"),
+            }
+        )
+    table = pd.DataFrame(rows)
+    return table.set_index(("", "network")).rename_axis(index="network") if rows else table
+
+
+def show_variant_table(runs: Sequence[Run]) -> Styler | Markdown:
+    """`variant_table` for a notebook, its protocol above it, the best of the measured accuracies in bold."""
+    table = variant_table(runs)
+    if table.empty:
+        return Markdown("*No run is finished, so there is nothing to show yet.*")
+    table = table.dropna(axis="columns", how="all")
+    accuracies = [column for column in table.columns if column[0] == "here" and "@" in column[1]]
+    digits = {"parameters (M)": 3, "GMAC/clip": 3, "training clips/s": 0, "inference clips/s": 0}
+    formats = {
+        (side, name): f"{{:,.{1 if side == 'paper' else digits.get(name, 1)}f}}"
+        for side, name in table.columns
+        if pd.api.types.is_float_dtype(table[side, name])
+    }
+    return (
+        table.style.format(formats, na_rep="–", escape="html")
+        .highlight_max(accuracies, props="font-weight: bold")
+        .map(lambda _: GREY, subset=[column for column in table.columns if column[0] == "paper"])
+        .set_caption(html.escape(protocol_line(runs)))
+        .set_table_styles([{"selector": "caption", "props": "text-align: left; font-style: italic"}])
+    )
+
+
+def protocol_line(runs: Sequence[Run]) -> str:
+    """How the numbers of these runs came to be: data, clips, crop, frame rate, profile, device, seeds.
+
+    Where runs differ in one of these, all of its values are named.
+    """
+    parts: dict[str, list[str]] = {}
+    for one in measured(runs):
+        told = one.scores[0].protocol
+        step = f", every {told['step']}th of the video's" if told["step"] > 1 else ""
+        of_task = {"action": "", "speed": ", told apart by playback rate", "arrow": ", told apart by direction"}
+        values = {
+            "profile": "DEMONSTRATION, tiny networks, compares with nothing in the paper"
+            if told["profile"] == "demo"
+            else f"profile {told['profile']}",
+            "data": f"{told['data']} {told['split']}, {told['videos_evaluated']} of {told['videos_listed']} videos"
+            + of_task[told["task"]],
+            "network": f"{one.spec.depth} layers from width {one.spec.width}, trained from scratch on "
+            f"{one.spec.epochs * one.spec.epoch_clips:,} clips",
+            "clips": f"{told['clips']} clips of {told['frames']} frames{step} a video, {told['crop']}",
+            "averaging": told["averaging"],
+            "frame rate": told["frame_rate"],
+            "device": f"on {', '.join(sorted({run.summary['device'] for run in one.runs}))}",
+        }
+        for key, value in values.items():
+            if value not in parts.setdefault(key, []):
+                parts[key].append(value)
+    return "; ".join(" / ".join(values) for values in parts.values())
+
+
+def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | Markdown:
+    """Each network against the variant `against` on the same videos, for a notebook; p is Holm's for all rows."""
+    networks = measured(runs)
+    base = next((one for one in networks if one.spec.variant == against), None)
+    others = [one for one in networks if one is not base]
+    if base is None or not others:
+        return Markdown(f"*A comparison takes {against} and one other network, both finished.*")
+    results = [compare(one.scores, base.scores) for one in others]
+    table = pd.DataFrame(
+        {
+            "video@1 (%)": [one.video_at(1) for one in others],
+            f"less {against}'s (points)": [100 * result["difference"] for result in results],
+            "95 % interval": [f"{100 * result['low']:+.1f} to {100 * result['high']:+.1f}" for result in results],
+            "p, Holm": holm([result["p"] for result in results]),
+            "videos": [result["n"] for result in results],
+            "seeds": [_seeds(one) for one in others],
+        },
+        index=pd.Index([one.spec.variant for one in others], name="network"),
+    )
+    return table.style.format(
+        {"video@1 (%)": "{:.1f}", f"less {against}'s (points)": "{:+.1f}", "p, Holm": format_p}, escape="html"
+    )
+
+
+def family_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """For each network and family of classes: accuracy, interval and chance in per cent, and the number of videos.
+
+    Accuracy is among the family's own classes, as in `family_correct`. Empty where the data has no families.
+    """
+    rows = []
+    for one in measured(runs):
+        each = [family_correct(scores) for scores in one.scores]
+        for family, names in one.scores[0].protocol["families"].items():
+            correct = np.mean([seed[family] for seed in each], axis=0)
+            members = [one.scores[0].classes.index(name) for name in names]
+            values = per_video(correct, one.scores[0].videos[np.isin(one.scores[0].labels, members)])
+            low, high = interval(values)
+            rows.append(
+                {
+                    "network": one.spec.variant,
+                    "family": family,
+                    "accuracy": 100 * correct.mean(),
+                    "low": 100 * low,
+                    "high": 100 * high,
+                    "chance": 100 / len(names),
+                    "videos": len(values),
+                }
+            )
+    return pd.DataFrame(rows, columns=["network", "family", "accuracy", "low", "high", "chance", "videos"])
+
+
+def missing_line(runs: Sequence[Run], command: str) -> str:
+    """How many of `runs` are there, and the command that makes the rest."""
+    missing = [run for run in runs if not run.done]
+    if not missing:
+        return f"{len(runs)} of {len(runs)} runs are there."
+    names = ", ".join(f"{run.spec.variant} (seed {run.spec.seed})" for run in missing)
+    return f"{len(runs) - len(missing)} of {len(runs)} runs are there; missing: {names}\nto make them: {command}"
+
+
+def differences_table(specs: Sequence[Spec]) -> HTML:
+    """Every setting of `specs` that is not the paper's, for a notebook; variant and seed aside."""
+    papers = Spec()
+    rows = []
+    for field in fields(Spec):
+        values = sorted({getattr(spec, field.name) for spec in specs}, key=str)
+        if field.name not in ("variant", "seed", "profile") and values != [getattr(papers, field.name)]:
+            rows.append((field.name, getattr(papers, field.name), ", ".join(map(str, values))))
+    if not rows:
+        return HTML("<p>Nothing: every setting is the paper's.</p>")
+    table = pd.DataFrame(rows, columns=["setting", "paper", "here"])
+    return HTML(table.to_html(index=False, escape=True, border=0))
+
+
+def format_p(p: float) -> str:
+    """A p-value as people write it."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _seeds(one: Measured) -> str:
+    low, high = one.seed_range
+    return str(len(one.runs)) if len(one.runs) == 1 else f"{len(one.runs)} ({low:.1f} to {high:.1f})"

@@ -1,0 +1,83 @@
+"""Writes small videos for the tests: sound ones, odd ones and broken ones."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+def blocks(count: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+    """(count, height, width, 3) uint8 of coloured blocks that share nothing from one frame to the next."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (count, -(-height // 8), -(-width // 8), 3), np.uint8)
+    return coarse.repeat(8, 1).repeat(8, 2)[:, :height, :width]
+
+
+def write_video(
+    path: Path,
+    frames: np.ndarray,
+    codec: str = "libx264",
+    times: list[int] | None = None,
+    rotation: int = 0,
+    pix_fmt: str = "yuv420p",
+    format: str | None = None,
+    **options: str,
+) -> Path:
+    """`frames` as a video at 25 frames/s, or shown at `times`, in 1/25 s; `options` are the encoder's (`bf`, `g`)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(path, "w", format=format) as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = pix_fmt
+        stream.codec_context.time_base = Fraction(1, 25)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels))
+            frame.pts, frame.time_base = times[number] if times else number, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_sound(path: Path) -> Path:
+    """Half a second of silence and no picture."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("aac", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4000), np.float32), format="fltp", layout="mono")
+        frame.rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_subtitles(path: Path) -> Path:
+    """A file that opens well and holds text alone."""
+    path.write_text("1\n00:00:00,000 --> 00:00:01,000\nno picture\n")
+    return path
+
+
+def write_changing_size(path: Path) -> Path:
+    """Ten frames of 64×48, then ten of 96×80, in one stream."""
+    parts = [path.with_suffix(f".{number}") for number in (1, 2)]
+    write_video(parts[0], blocks(10, seed=1), "mpeg2video", format="mpegts")
+    write_video(parts[1], blocks(10, 80, 96, seed=2), "mpeg2video", format="mpegts")
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    for part in parts:
+        part.unlink()
+    return path
+
+
+def cut_off(path: Path, share: float = 0.5) -> Path:
+    """The file at `path` with only its first `share` left, as after a download that broke off."""
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def write_garbage(path: Path) -> Path:
+    """Bytes that are no video."""
+    path.write_bytes(np.random.default_rng(0).bytes(20_000))
+    return path

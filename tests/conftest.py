@@ -1,0 +1,32 @@
+"""Small real videos for the tests, made once a session."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TQDM_DISABLE", "1")  # bars would drown what a test prints
+
+import numpy as np
+import pytest
+
+from r21d_core.data.manifest import Card, Video, write_manifest
+from tests.bad_videos import write_video
+
+
+@pytest.fixture(scope="session")
+def tiny_manifest(tmp_path_factory) -> Path:
+    """A checked manifest of twelve videos of two classes, a bright and a dark one, 14 to 25 frames of 24 × 32."""
+    root = tmp_path_factory.mktemp("tiny")
+    generator = np.random.default_rng(0)
+    videos = []
+    for number in range(12):
+        label, count = ("dark", "bright")[number % 2], 14 + number
+        level = np.linspace(60, 90, count) + 90 * (number % 2)
+        pixels = np.clip(level[:, None, None, None] + generator.normal(0, 20, (count, 24, 32, 3)), 0, 255)
+        name = f"{label}/v_g{number:02d}.mp4"
+        (root / "videos" / label).mkdir(parents=True, exist_ok=True)
+        write_video(root / "videos" / name, pixels.astype(np.uint8))
+        side = "test" if number >= 8 else "train"
+        videos.append(Video(name, root / "videos" / name, label, side, f"g{number:02d}", count, 25.0, 32, 24))
+    card = Card("tiny", ("dark", "bright"), "made by the tests", "none", {"train": 8, "test": 4}, root="videos")
+    write_manifest(root / "tiny.csv", card, videos)
+    return root / "tiny.csv"

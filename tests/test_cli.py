@@ -1,0 +1,103 @@
+"""The command line says what it did, and what was wrong in a line without a traceback."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from r21d_core.__main__ import main
+from r21d_core.records.run import find_run
+from r21d_core.study.experiments import TABLE_2, variant_comparison
+
+TINY = [
+    "--set", "width=2", "--set", "frames=4", "--set", "frame_height=18", "--set", "frame_width=24", "--set", "crop=16",
+    "--set", "epochs=1", "--set", "epoch_clips=8", "--device", "cpu",
+]  # fmt: skip
+
+
+def r21d(*arguments):
+    return subprocess.run([sys.executable, "-m", "r21d_core", *arguments], capture_output=True, text=True)
+
+
+def test_variants_as_json():
+    result = r21d("variants", "--depth", "18", "--frames", "8", "--classes", "400", "--json")
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert tuple(rows) == TABLE_2
+    assert rows["R(2+1)D"] == {
+        "name": "R(2+1)D",
+        "parameters": 33_370_839,
+        "conv_fc_weights": 33_344_679,
+        "macs": rows["R(2+1)D"]["macs"],
+        "final_shape": [512, 1, 7, 7],
+    }
+    assert round(rows["R(2+1)D"]["macs"] / 1e9, 3) == 20.748
+
+
+def test_variants_as_a_table(capsys):
+    assert main(["variants", "--depth", "34", "--frames", "32"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 13 and "63,697,175" in lines[-1] and "152.356" in lines[-1]
+
+
+def test_variants_and_help_import_no_torch():
+    code = (
+        "import sys; from r21d_core.__main__ import main; main(['variants', '--json']);"
+        "sys.exit('torch' in sys.modules or 'av' in sys.modules or 'pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["variants", "--depth", "12"], "depth 12: expected one of 10, 18, 34"),
+        (["train", "variant_comparison", "--manifest", "gone.csv"], "gone.json: no such file"),
+        (["train", "variant_comparison", "--set", "epoch=3"], "no key 'epoch'; did you mean epochs?"),
+        (["train", "variant_comparison", "--set", "rate=fast"], "rate = 'fast', expected a number"),
+        (["train", "variant_comparison", "--set", "seed=3"], "has an option of its own, --seeds"),
+        (["check", "gone.csv"], "gone.json: no such file"),
+        (["manifest", "folder", "gone"], "gone"),
+        (["manifest", "ucf101", "gone", "--split", "4"], "4"),
+    ],
+)
+def test_what_was_wrong_in_a_line(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("r21d: ") and says in said and "Traceback" not in said
+
+
+def test_train_plans_then_trains_and_says_where(tiny_manifest, tmp_path, capsys):
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "f-R2D,R3D",
+               "--seeds", "0,1", "--runs", str(tmp_path), *TINY]  # fmt: skip
+    assert main([*command, "--plan"]) == 0
+    assert "4 runs: 0 done, 0 begun, 4 new" in capsys.readouterr().out
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "4 runs done" in said
+    settings = {
+        "width": 2,
+        "frames": 4,
+        "frame_height": 18,
+        "frame_width": 24,
+        "crop": 16,
+        "epochs": 1,
+        "epoch_clips": 8,
+    }
+    for spec in variant_comparison("demo", "tiny", variants=("f-R2D", "R3D"), seeds=(0, 1), **settings):
+        assert find_run(tmp_path, spec).done and spec.folder in said
+    assert main(command) == 0
+    assert "new" not in capsys.readouterr().out
+
+
+def test_variant_that_is_none_of_the_twelve(tiny_manifest, tmp_path, capsys):
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "R2+1D"]
+    assert main([*command, "--runs", str(tmp_path), *TINY]) == 1
+    assert "did you mean R(2+1)D?" in capsys.readouterr().err
+
+
+def test_device_that_is_not_there(tiny_manifest, tmp_path, capsys):
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--runs", str(tmp_path)]
+    assert main([*command, *TINY, "--device", "abacus"]) == 1
+    assert "device 'abacus': not usable here" in capsys.readouterr().err

@@ -1,0 +1,107 @@
+"""Memory and stream give the same frames, and a video that fails is named or replaced, never dropped."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from r21d_core import R21DError
+from r21d_core.data.clips import Memory, Stream, open_clips
+from r21d_core.data.manifest import load_manifest
+from r21d_core.data.sampling import evaluation_clips, sample_epoch, whole_videos
+from r21d_core.data.video import read_frames
+from r21d_core.study.spec import Spec
+
+CPU = torch.device("cpu")
+SIZE = (18, 24)
+SPEC = Spec(frames=4, frame_height=18, frame_width=24, crop=16, epoch_clips=20, clips=3)
+
+
+@pytest.fixture(scope="module")
+def manifest(tiny_manifest):
+    return load_manifest(tiny_manifest)
+
+
+@pytest.fixture(scope="module")
+def batches(manifest):
+    clips = sample_epoch(SPEC, 0, manifest.side("train"), manifest.card.classes)
+    return [clips[begin : begin + 6] for begin in range(0, 20, 6)]
+
+
+def read(source, batches):
+    return [(clips.label.tolist(), frames) for clips, frames in source.read(batches)]
+
+
+def test_memory_holds_what_the_decoder_gives(manifest, batches):
+    videos = manifest.side("train")
+    source = open_clips(videos, SIZE, CPU)
+    assert isinstance(source, Memory)
+    for clips, frames in source.read(batches):
+        for video, numbers, pixels in zip(clips.video, clips.frames, frames, strict=True):
+            np.testing.assert_array_equal(pixels, read_frames(videos[video].path, numbers, SIZE))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stream_gives_the_clips_of_memory(manifest, batches, workers):
+    videos = manifest.side("train")
+    held = read(open_clips(videos, SIZE, CPU, "host"), batches)
+    streamed = read(open_clips(videos, SIZE, CPU, "stream", workers), batches)
+    for (labels, frames), (other_labels, other_frames) in zip(held, streamed, strict=True):
+        assert labels == other_labels and frames.dtype == torch.uint8
+        assert torch.equal(frames, other_frames)
+
+
+def test_a_video_is_decoded_once_for_all_its_clips(manifest, monkeypatch):
+    opened = []
+
+    def counted(path, numbers, size):
+        opened.append(path)
+        return read_frames(path, numbers, size)
+
+    monkeypatch.setattr("r21d_core.data.clips.read_frames", counted)
+    videos = manifest.side("test")
+    clips = evaluation_clips(SPEC.but(task="speed"), 10, videos, manifest.card.classes)
+    read(Stream(videos, SIZE, CPU, 0), whole_videos(clips, 8))
+    assert opened == [video.path for video in videos], "forty clips each, opened once"
+
+
+@pytest.fixture
+def spoilt(manifest, tmp_path):
+    """The training videos, the third of which is no longer there."""
+    videos = list(manifest.side("train"))
+    videos[2] = replace(videos[2], path=tmp_path / "gone.mp4")
+    return tuple(videos)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_bad_video_in_training_is_replaced_and_told(spoilt, batches, workers):
+    told = {}
+    source = Stream(spoilt, SIZE, CPU, workers, on_bad=told.__setitem__)
+    for asked, (clips, frames) in zip(batches, source.read(batches), strict=True):
+        assert len(clips) == len(frames) == len(asked)
+        assert 2 not in clips.video
+        for video, numbers, pixels in zip(clips.video, clips.frames, frames, strict=True):
+            np.testing.assert_array_equal(pixels, read_frames(spoilt[video].path, numbers, SIZE))
+    assert list(told) == [spoilt[2].video] and "gone.mp4" in told[spoilt[2].video]
+
+
+def test_bad_video_in_evaluation_is_an_error(spoilt, batches):
+    with pytest.raises(R21DError, match=r"gone\.mp4"):
+        read(Stream(spoilt, SIZE, CPU, 0), batches)
+
+
+def test_bad_video_is_named_before_it_is_held(spoilt):
+    with pytest.raises(R21DError, match=r"gone\.mp4"):
+        open_clips(spoilt, SIZE, CPU, "host")
+
+
+def test_manifest_that_counts_other_frames_is_refused(manifest):
+    videos = (replace(manifest.videos[0], frames=99), *manifest.videos[1:3])
+    with pytest.raises(R21DError, match=r"15 frames, 99 in the manifest"):
+        open_clips(videos, SIZE, CPU, "host")
+
+
+def test_what_is_held_stays_for_the_next_run(manifest):
+    one, other = (open_clips(manifest.side("train"), SIZE, CPU) for _ in range(2))
+    assert one is other

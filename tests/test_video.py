@@ -1,0 +1,191 @@
+"""Frame n is frame n, however the file is coded and wherever decoding begins; a bad file is named and told why."""
+
+import av
+import numpy as np
+import pytest
+from av.video.frame import PictureType
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r21d_core import R21DError
+from r21d_core.data import video
+from r21d_core.data.video import probe, read_all, read_frames
+from tests.bad_videos import (
+    blocks,
+    cut_off,
+    write_changing_size,
+    write_garbage,
+    write_sound,
+    write_subtitles,
+    write_video,
+)
+
+FRAMES = 30
+# The encoder left alone would see a cut in every frame, and use neither B-frames nor long groups.
+H264 = {"sc_threshold": "0", "b_strategy": "0"}
+SOUND_FILES = {
+    "h264.mp4": H264 | {"bf": "3", "g": "7"},
+    "h264.mkv": H264 | {"bf": "2", "g": "5"},
+    "opengop.mp4": H264 | {"bf": "3", "g": "8", "x264-params": "open-gop=1"},
+    "onegop.mov": H264 | {"bf": "0", "g": "250"},
+    "gaps.mp4": H264 | {"bf": "3", "g": "6", "times": [n * (n + 1) // 2 for n in range(FRAMES)]},
+    "h264.ts": H264 | {"bf": "2", "g": "6"},
+    "mpeg4.avi": {"codec": "mpeg4", "g": "9"},
+    "mpeg4.mp4": {"codec": "mpeg4", "bf": "2", "g": "6", "sc_threshold": "1000000000"},
+    "mpeg2.mpg": {"codec": "mpeg2video", "bf": "2", "g": "6", "sc_threshold": "1000000000"},
+}
+
+
+@pytest.fixture(scope="module")
+def sound_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sound")
+    pixels = blocks(FRAMES)
+    return {name: write_video(folder / name, pixels, **how) for name, how in SOUND_FILES.items()}
+
+
+@pytest.mark.parametrize("name", SOUND_FILES)
+def test_every_frame_is_read_in_the_order_it_is_shown(sound_files, name):
+    frames = read_all(sound_files[name], None)
+    found = probe(sound_files[name])
+    assert frames.shape == (FRAMES, 48, 64, 3) and frames.dtype == np.uint8
+    assert (found.frames, found.height, found.width, found.notes) == (FRAMES, 48, 64, ())
+    # Frames share nothing, so that each is nearest to the one it was made from.
+    made = blocks(FRAMES).astype(int)
+    nearest = [np.abs(made - frame).mean((1, 2, 3)).argmin() for frame in frames]
+    assert nearest == list(range(FRAMES))
+
+
+def test_files_have_what_makes_counting_hard(sound_files):
+    kinds = {}
+    for name, path in sound_files.items():
+        with av.open(path) as container:
+            kinds[name] = "".join(PictureType(frame.pict_type).name for frame in container.decode(video=0))
+    for name, kind in kinds.items():
+        assert ("B" in kind) == (SOUND_FILES[name].get("bf", "0") != "0"), (name, kind)
+        assert (kind.count("I") > 2) == (name != "onegop.mov"), (name, kind)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(sorted(SOUND_FILES)),
+    st.lists(st.integers(0, FRAMES - 1), min_size=1, max_size=12),
+    st.sampled_from([None, (18, 24)]),
+)
+def test_chosen_frames_are_those_of_the_whole(sound_files, name, indices, size):
+    whole = read_all(sound_files[name], size)
+    np.testing.assert_array_equal(read_frames(sound_files[name], indices, size), whole[indices])
+
+
+def test_h264_is_decoded_only_where_frames_are_wanted(sound_files, monkeypatch):
+    decoded, decode = [], video._decode
+
+    def counted(stream, packets):
+        decoded.append(len(packets))
+        return decode(stream, packets)
+
+    monkeypatch.setattr(video, "_decode", counted)
+    read_frames(sound_files["h264.mp4"], [15], None)
+    assert decoded and sum(decoded) <= 7
+
+
+def test_no_frames_are_none():
+    assert read_frames("nowhere.mp4", [], (4, 6)).shape == (0, 4, 6, 3)
+
+
+@pytest.mark.parametrize(
+    "number, said", [(FRAMES, f"frame {FRAMES} was asked for.* {FRAMES} frames"), (-1, "frame -1")]
+)
+@pytest.mark.parametrize("name", ["h264.mp4", "mpeg4.avi"])
+def test_frame_that_is_not_there_is_an_error(sound_files, name, number, said):
+    with pytest.raises(R21DError, match=said) as error:
+        read_frames(sound_files[name], [0, number], None)
+    assert name in str(error.value)
+
+
+def cut(path):
+    return cut_off(write_video(path, blocks(60)))
+
+
+def cut_behind_index(path):
+    """A file for the web, whose index comes first and speaks of frames that are not there."""
+    pixels = blocks(40)
+    with av.open(path, "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for frame in pixels:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode(None))
+    return cut_off(path, 0.6)
+
+
+BAD = {
+    "missing.mp4": (lambda path: path, "no such file"),
+    "folder.mp4": (lambda path: path.mkdir(), "is a folder"),
+    "zero.mp4": (lambda path: path.write_bytes(b""), "is empty"),
+    "garbage.avi": (write_garbage, "damaged or not a video"),
+    "cut.mp4": (cut, "cut off.*moov"),
+    "web.mp4": (cut_behind_index, "cut off"),
+    "cut.avi": (lambda path: cut_off(write_video(path, blocks(60), "mpeg4")), "cut off"),
+    "cut.mkv": (lambda path: cut_off(write_video(path, blocks(60))), "cut off"),
+    "text.srt": (write_subtitles, "no video, only subtitle"),
+    "text.mp4": (write_subtitles, "no video, only subtitle|not a video"),
+    "sound.mp4": (write_sound, "no video, only audio"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("how", [probe, lambda path: read_all(path, None), lambda path: read_frames(path, [0], (8, 8))])
+def test_bad_file_is_named_and_told_why(tmp_path, name, how):
+    make, said = BAD[name]
+    make(tmp_path / name)
+    with pytest.raises(R21DError, match=said) as error:
+        how(tmp_path / name)
+    assert name in str(error.value)
+
+
+def test_one_frame_is_a_video(tmp_path):
+    path = write_video(tmp_path / "one.mp4", blocks(1))
+    assert probe(path).frames == 1
+    np.testing.assert_array_equal(read_frames(path, [0, 0], None), read_all(path, None)[[0, 0]])
+
+
+def test_changing_resolution_is_read_in_one_size_and_noted(tmp_path):
+    path = write_changing_size(tmp_path / "changing.ts")
+    found, frames = probe(path), read_all(path, (24, 32))
+    assert found.notes == ("changing resolution",)
+    # FFmpeg's MPEG-2 decoder does not show the last picture before the change; frames are those that it shows.
+    assert found.frames == len(frames) == 19
+    small, large = blocks(10, seed=1).mean((1, 2)), blocks(10, 80, 96, seed=2).mean((1, 2))
+    assert np.abs(frames.mean((1, 2)) - np.concatenate([small[:9], large])).max() < 6
+    np.testing.assert_array_equal(read_frames(path, [3, 15], (24, 32)), frames[[3, 15]])
+
+
+@pytest.mark.parametrize("height, width", [(47, 63), (1, 1), (17, 240), (240, 17)])
+def test_odd_sizes(tmp_path, height, width):
+    path = write_video(tmp_path / "odd.mkv", blocks(4, height, width), "ffv1", pix_fmt="yuv444p")
+    found = probe(path)
+    assert (found.height, found.width, found.frames) == (height, width, 4)
+    assert np.abs(read_all(path, None).astype(int) - blocks(4, height, width)).max() <= 4
+    assert read_frames(path, [2], (33, 35)).shape == (1, 33, 35, 3)
+
+
+def test_variable_frame_rate_counts_frames_not_time(tmp_path):
+    even = write_video(tmp_path / "even.mp4", blocks(12))
+    uneven = write_video(tmp_path / "uneven.mp4", blocks(12), times=[0, 1, 2, 9, 10, 11, 30, 31, 32, 33, 60, 61])
+    assert probe(uneven).frames == 12 and probe(uneven).fps < probe(even).fps == 25
+    assert np.abs(read_all(uneven, None).astype(int) - read_all(even, None)).mean() < 8
+
+
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_rotated_video_is_turned_upright(tmp_path, rotation):
+    plain = read_all(write_video(tmp_path / "plain.mp4", blocks(3)), None)
+    path = write_video(tmp_path / "turned.mp4", blocks(3), rotation=rotation)
+    upright = np.rot90(plain, rotation // 90, axes=(1, 2))
+    found = probe(path)
+    assert (found.height, found.width) == upright.shape[1:3] and found.notes == ("rotated",)
+    np.testing.assert_array_equal(read_all(path, None), upright)
+
+
+def test_names_that_look_like_addresses_or_are_not_ascii(tmp_path):
+    for name in ("http: no.mp4", "Übung, “1”.mp4", "100%d.mp4"):
+        assert probe(write_video(tmp_path / "plain.mp4", blocks(2)).rename(tmp_path / name)).frames == 2
