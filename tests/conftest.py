@@ -7,9 +7,13 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # bars would drown what a test print
 
 import numpy as np
 import pytest
+import torch
 
 from r21d_core.data.manifest import Card, Video, write_manifest
 from tests.bad_videos import write_video
+
+# A second thread makes convolutions as small as the tests' slower, many times so where the cores are busy.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -52,11 +52,11 @@ def test_variants_and_help_import_no_torch():
     ("arguments", "says"),
     [
         (["variants", "--depth", "12"], "depth 12: expected one of 10, 18, 34"),
-        (["train", "variant_comparison", "--manifest", "gone.csv"], "gone.json: no such file"),
+        (["train", "variant_comparison", "--manifest", "gone.csv"], "gone.csv: no such file"),
         (["train", "variant_comparison", "--set", "epoch=3"], "no key 'epoch'; did you mean epochs?"),
         (["train", "variant_comparison", "--set", "rate=fast"], "rate = 'fast', expected a number"),
         (["train", "variant_comparison", "--set", "seed=3"], "has an option of its own, --seeds"),
-        (["check", "gone.csv"], "gone.json: no such file"),
+        (["check", "gone.csv"], "gone.csv: no such file"),
         (["manifest", "folder", "gone"], "gone"),
         (["manifest", "ucf101", "gone", "--split", "4"], "4"),
     ],

@@ -29,15 +29,6 @@ TABLE = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """A second thread makes such small convolutions slower, many times so where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_table_is_of_the_twelve_networks_in_order():
     assert list(TABLE) == list(VARIANTS)
 

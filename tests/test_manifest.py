@@ -150,6 +150,7 @@ def test_missing_manifest_and_card_are_told(path):
     path.rename(path.with_name("kept"))
     with pytest.raises(R21DError, match=r"set\.csv: no such file; `r21d manifest`"):
         load_manifest(path)
+    path.with_name("kept").rename(path)
     path.with_suffix(".json").unlink()
     with pytest.raises(R21DError, match=r"set\.json: no such file; a manifest needs its card"):
         load_manifest(path)

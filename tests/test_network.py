@@ -9,15 +9,6 @@ from r21d_core.nets.network import VideoResNet
 from r21d_core.nets.variants import VARIANTS
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """A second thread makes such small convolutions slower, many times so where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(autouse=True)
 def seed():
     with torch.random.fork_rng(devices=[]):

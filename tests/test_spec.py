@@ -97,3 +97,15 @@ def test_unknown_profile_lists_those_there_are():
     with pytest.raises(R21DError, match=r"expected one of paper, small, demo"):
         recipe("large")
     assert set(RECIPES) == {"paper", "small", "demo"}
+
+
+def test_one_number_written_in_three_ways_is_one_spec():
+    specs = [Spec(warmup_epochs=value) for value in (1, 1.0, "1")]
+    assert len({spec.key for spec in specs}) == len(set(specs)) == 1
+    assert Spec.from_json(specs[0].to_json()).folder == specs[0].folder
+
+
+@pytest.mark.parametrize("profile", RECIPES)
+def test_recipes_come_back_from_json_to_their_folder(profile):
+    spec = RECIPES[profile]
+    assert Spec.from_json(spec.to_json()).folder == spec.folder

@@ -27,15 +27,6 @@ def ours(name, classes=400):
     return VideoResNet(SAME[name], classes=classes, midplanes_per_block=name == "r2plus1d_18", eps=1e-5)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """A second thread makes such small convolutions slower, many times so where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module", params=SAME)
 def pair(request):
     """Torchvision's network with random weights and batch norms, and ours with the same, in float64."""

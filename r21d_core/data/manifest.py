@@ -81,9 +81,10 @@ def load_manifest(path: Path | str) -> Manifest:
     that is not in the card, an unknown split, and a class that is to be tested but not trained.
     """
     path = Path(path)
+    cells_of = list(read_rows(path, REQUIRED))
     card = _load_card(path.with_suffix(".json"))
     root = (path.parent / Path(card.root).expanduser()).resolve()
-    rows = [(f"{path}, line {line}", _video(cells, root, path, line)) for line, cells in read_rows(path, REQUIRED)]
+    rows = [(f"{path}, line {line}", _video(cells, root, path, line)) for line, cells in cells_of]
     _refuse_faults(path, card, rows)
     return Manifest(path, card, tuple(sorted((video for _, video in rows), key=_name)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from r21d_core.records.run import Run, find_run
 from r21d_core.study.spec import Spec
 
 BUILTIN_ROOT = Path("data")
+PATIENCE = 10.0  # seconds for measuring before a plan is told
 
 
 def run_all(
@@ -61,39 +63,39 @@ def find_all(specs: Sequence[Spec], runs: Path | str = "runs") -> list[Run]:
 def plan(specs: Sequence[Spec], manifest: Manifest, runs: Path | str, device: str = "auto") -> str:
     """What `run_all` would do, as text: runs, parameters, multiply-adds, and about how long on this device.
 
-    The time is that of a few training steps of the first run to do, measured now, in proportion to multiply-adds;
-    reading and evaluating come on top. Raises R21DError for a spec that no network fits.
+    The time is that of training steps measured now, a moment of each network, and once PATIENCE is over in proportion
+    to multiply-adds; reading and evaluating come on top. Raises R21DError for a spec that no network fits.
     """
     found = [find_run(runs, spec) for spec in specs]
-    costs = {run.spec: cost_of(run.spec, len(task_classes(run.spec, manifest.card.classes))) for run in found}
+    networks = dict.fromkeys(run.spec.but(seed=0) for run in found)
+    classes = {network: len(task_classes(network, manifest.card.classes)) for network in networks}
+    costs = {network: cost_of(network, classes[network]) for network in networks}
     todo = [run.spec for run in found if not run.done]
     begun = sum(run.begun and not run.done for run in found)
     lines = [f"{len(found)} runs: {len(found) - len(todo)} done, {begun} begun, {len(todo) - begun} new"]
     if not todo:
         return lines[0]
     target = pick_device(device)
-    if target.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(target)
-    rate = training_rate(todo[0], len(task_classes(todo[0], manifest.card.classes)), target)
-    hours = {spec: _clips(spec) / rate * costs[spec].macs / costs[todo[0]].macs / 3600 for spec in todo}
+    rates: dict[Spec, float] = {}
+    began = time.perf_counter()
+    for network in dict.fromkeys(spec.but(seed=0) for spec in todo):
+        if not rates or time.perf_counter() - began < PATIENCE:
+            last, rates[network] = network, training_rate(network, classes[network], target)
+        else:
+            rates[network] = rates[last] * costs[last].macs / costs[network].macs
+    hours = {spec: spec.epochs * spec.epoch_clips / rates[spec.but(seed=0)] / 3600 for spec in todo}
     lines.append(f"{'run':<28}{'parameters':>12}{'GMAC/clip':>11}{'clips':>12}{'about':>10}")
     for spec in todo:
+        cost, name = costs[spec.but(seed=0)], f"{spec.variant}-{spec.depth}, seed {spec.seed}"
         lines.append(
-            f"{f'{spec.variant}-{spec.depth}, seed {spec.seed}':<28}{costs[spec].parameters:>12,}"
-            f"{costs[spec].macs / 1e9:>11.3f}{_clips(spec):>12,}{_duration(hours[spec]):>10}"
+            f"{name:<28}{cost.parameters:>12,}{cost.macs / 1e9:>11.3f}{spec.epochs * spec.epoch_clips:>12,}"
+            f"{_duration(hours[spec]):>10}"
         )
     memory = ""
     if target.type == "cuda":
-        memory = f"; {torch.cuda.max_memory_allocated(target) / 2**30:.1f} GiB for {todo[0].variant}"
-    lines.append(
-        f"in all about {_duration(sum(hours.values()))} on {device_name(target)}{memory} "
-        f"(a moment of {todo[0].variant}, scaled by multiply-adds), and records in {runs}"
-    )
+        memory = f", {torch.cuda.max_memory_allocated(target) / 2**30:.1f} GiB beside the videos"
+    lines.append(f"in all about {_duration(sum(hours.values()))} on {device_name(target)}{memory}; records in {runs}")
     return "\n".join(lines)
-
-
-def _clips(spec: Spec) -> int:
-    return spec.epochs * spec.epoch_clips
 
 
 def _duration(hours: float) -> str:

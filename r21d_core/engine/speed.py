@@ -50,16 +50,17 @@ def _clips(spec: Spec, count: int, device: torch.device) -> torch.Tensor:
 
 
 def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Of up to nine calls after two to warm up, or of fewer once a second has passed."""
+    """Of nine calls after three to warm up, or of fewer once two seconds have passed; of the first, if it took them."""
     seconds: list[float] = []
     began = time.perf_counter()
-    for call in range(11):
+    for call in range(12):
         start = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        if call >= 2 or time.perf_counter() - began > 1:
+        late = time.perf_counter() - began > 2
+        if call >= 3 or late:
             seconds.append(time.perf_counter() - start)
-        if seconds and time.perf_counter() - began > 1:
+        if late:
             break
     return statistics.median(seconds)

@@ -55,7 +55,7 @@ def cost(
 ) -> Cost:
     """The Cost of a network on clips (channels, frames, size, size); arguments as for `VideoResNet`."""
     convs = tuple(_convs(variant, depth, width, (frames, size, size), channels, stem_midplanes))
-    last = convs[-1] if "shortcut" not in convs[-1].name else convs[-2]
+    last = convs[-1]
     weights = sum(conv.weights for conv in convs) + (last.outputs + 1) * classes
     return Cost(
         convs=convs,

@@ -11,6 +11,7 @@ import seaborn as sns
 from IPython.display import Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from r21d_core.nets.cost import cost
 from r21d_core.records.run import Run
@@ -44,7 +45,7 @@ def _figure(draw: Callable[..., Figure | None]) -> Callable[..., Figure | Markdo
         if figure is None:
             return Markdown("*Nothing to draw: " + ("not of this data.*" if networks else "no run is finished.*"))
         if any(one.spec.profile == "demo" for one in networks):
-            figure.text(0.995, 0.005, "demonstration: tiny networks", ha="right", color=GREY, size=8)
+            figure.suptitle("demonstration: tiny networks", x=0.01, ha="left", color=GREY, size=9)
         plt.close(figure)
         return figure
 
@@ -61,8 +62,9 @@ def accuracy_against_cost(networks: list[Measured], runs: Sequence[Run], *, x: s
     if by_cost:
         _paper_panel(axes[0, 0], 16 if networks[0].spec.frames == 16 else 8)
     ours = axes[0, -1]
+    giga = max(one.mean("macs") for one in networks) >= 1e8
     for one in networks:
-        at = one.mean("macs") / 1e9 if by_cost else one.mean("inference_clips_per_second")
+        at = one.mean("macs") / (1e9 if giga else 1e6) if by_cost else one.mean("inference_clips_per_second")
         accuracy, (low, high) = one.video_at(1), one.interval
         ours.errorbar(
             at, accuracy, [[accuracy - low], [high - accuracy]],
@@ -71,13 +73,13 @@ def accuracy_against_cost(networks: list[Measured], runs: Sequence[Run], *, x: s
     told = networks[0].scores[0].protocol
     ours.set(title=f"here: {told['data']}, {told['task']}, {told['frames']} frames", ylabel="video@1 (%)")
     if by_cost:
-        ours.set_xlabel("multiply-adds (GMAC/clip)")
+        ours.set_xlabel(f"multiply-adds ({'G' if giga else 'M'}MAC/clip)")
     else:
         ours.set_xscale("log")
         ours.set_xlabel(f"inference on {networks[0].runs[0].summary['device']} (clips/s)")
+        ours.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ours.xaxis.set_major_formatter("{x:,.0f}")
-        ours.xaxis.set_minor_formatter("{x:,.0f}")
-        ours.tick_params(axis="x", which="both", labelsize=8)
+        ours.xaxis.set_minor_locator(NullLocator())
     handles, labels = ours.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False)
     return figure
@@ -132,6 +134,7 @@ def training_curves(networks: list[Measured], runs: Sequence[Run]) -> Figure:
             axes.plot(range(1, len(error) + 1), error, color=colour, lw=width, label=key.split("_")[0])
         axes.set_title(one.spec.variant, size=10)
         axes.set_ylim(-3, 103)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for axes in panels.flat[len(networks) :]:
         axes.set_axis_off()
     panels[0, 0].legend(frameon=False)

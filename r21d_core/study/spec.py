@@ -72,6 +72,8 @@ class Spec:
     clips: int = 10
 
     def __post_init__(self):
+        for f in fields(self):  # 1, 1.0 and "1" must not be three specs
+            object.__setattr__(self, f.name, _as(type(f.default), f.name, getattr(self, f.name)))
         for key, allowed in CHOICES.items():
             self._expect(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
         for key in POSITIVE:
@@ -114,13 +116,13 @@ class Spec:
 
     def but(self, **changes) -> Spec:
         """This Spec with `changes`, whose values may be strings from a command line; raises R21DError."""
-        kinds = {f.name: type(f.default) for f in fields(self)}
+        known = [f.name for f in fields(self)]
         for key in changes:
-            if key not in kinds:
-                close = get_close_matches(key, kinds, 1)
-                hint = f"did you mean {close[0]}?" if close else f"keys: {', '.join(kinds)}"
+            if key not in known:
+                close = get_close_matches(key, known, 1)
+                hint = f"did you mean {close[0]}?" if close else f"keys: {', '.join(known)}"
                 raise R21DError(f"spec: no key {key!r}; {hint}")
-        return replace(self, **{key: _as(kinds[key], key, value) for key, value in changes.items()})
+        return replace(self, **changes)
 
 
 def parse_settings(settings: list[str]) -> dict[str, str]:

@@ -1,0 +1,73 @@
+"""What only a GPU can show; skipped where there is none."""
+
+import numpy as np
+import pytest
+import torch
+
+from r21d_core.data.clips import open_clips
+from r21d_core.data.manifest import load_manifest
+from r21d_core.data.sampling import sample_epoch
+from r21d_core.data.transforms import augment
+from r21d_core.engine.build import build
+from r21d_core.engine.launch import plan
+from r21d_core.engine.train import train
+from r21d_core.study.experiments import TABLE_2
+from r21d_core.study.spec import Spec
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+SPEC = Spec(
+    depth=10, width=8, frames=4, data="tiny", profile="demo", frame_height=18, frame_width=24, crop=16,
+    epochs=2, epoch_clips=16, batch=8, clips=2,
+)  # fmt: skip
+
+
+@pytest.fixture
+def exact():
+    """Without TF32, which alone would explain any difference."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize("variant", TABLE_2)
+def test_gpu_gives_the_logits_and_gradients_of_the_cpu(variant, exact):
+    results = []
+    for device in ("cpu", "cuda"):
+        network = build(SPEC.but(variant=variant), 5, torch.device(device))
+        clips = torch.randn(4, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0)).to(device)
+        logits = network(clips)
+        logits.square().sum().backward()
+        results.append((logits.detach().cpu(), network.fc.weight.grad.cpu()))
+    torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("crop_area", [0.0, 0.35])
+def test_clips_on_the_device_are_those_of_the_host(tiny_manifest, crop_area):
+    manifest, spec = load_manifest(tiny_manifest), SPEC.but(crop_area=crop_area, brightness=0.4)
+    videos = manifest.side("train")
+    clips = sample_epoch(spec, 0, videos, manifest.card.classes)
+    pictures = []
+    for device, where in (("cpu", "host"), ("cuda", "device"), ("cuda", "stream")):
+        source = open_clips(videos, (18, 24), torch.device(device), where, 0)
+        ((_, frames),) = source.read([clips])
+        assert frames.device.type == device and frames.dtype == torch.uint8
+        pictures.append(augment(frames, clips, spec).cpu())
+    torch.testing.assert_close(pictures[1], pictures[0], rtol=0, atol=2e-3)
+    torch.testing.assert_close(pictures[2], pictures[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_run_on_the_gpu(tiny_manifest, tmp_path, precision):
+    spec = SPEC.but(precision=precision)
+    run = train(spec, load_manifest(tiny_manifest), tmp_path, device="cuda")
+    assert run.done and np.isfinite(run.scores.logits).all()
+    assert torch.cuda.get_device_name() in run.summary["device"]
+
+
+def test_a_plan_tells_the_memory(tiny_manifest, tmp_path):
+    assert "GiB beside the videos" in plan([SPEC], load_manifest(tiny_manifest), tmp_path, "cuda")
