@@ -17,8 +17,9 @@ help:
 	@touch $@
 
 demo: .venv/made
+	$(BIN)/r21d train variant_comparison
 	@mkdir -p reports/demo
-	$(BIN)/papermill --cwd notebooks notebooks/variant_comparison.ipynb reports/demo/variant_comparison.ipynb
+	$(BIN)/papermill --no-progress-bar --cwd notebooks notebooks/variant_comparison.ipynb reports/demo/variant_comparison.ipynb
 	$(BIN)/jupyter nbconvert --to html --log-level ERROR reports/demo/variant_comparison.ipynb
 	@echo "Table 2 is in reports/demo/variant_comparison.ipynb and .html"
 	@if [ -t 1 ]; then $(BIN)/jupyter lab reports/demo/variant_comparison.ipynb; fi

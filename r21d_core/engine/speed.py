@@ -50,17 +50,16 @@ def _clips(spec: Spec, count: int, device: torch.device) -> torch.Tensor:
 
 
 def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Of nine calls after three to warm up, or of fewer once two seconds have passed; of the first, if it took them."""
+    """Of ten calls, or of fewer once two seconds have passed, after one that is not counted: it looks for kernels."""
     seconds: list[float] = []
+    work()
     began = time.perf_counter()
-    for call in range(12):
+    while len(seconds) < 10 and (not seconds or time.perf_counter() - began < 2):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         start = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        late = time.perf_counter() - began > 2
-        if call >= 3 or late:
-            seconds.append(time.perf_counter() - start)
-        if late:
-            break
+        seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)

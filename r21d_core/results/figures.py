@@ -80,7 +80,7 @@ def accuracy_against_cost(networks: list[Measured], runs: Sequence[Run], *, x: s
         ours.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ours.xaxis.set_major_formatter("{x:,.0f}")
         ours.xaxis.set_minor_locator(NullLocator())
-    handles, labels = ours.get_legend_handles_labels()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False)
     return figure
 
@@ -88,7 +88,8 @@ def accuracy_against_cost(networks: list[Measured], runs: Sequence[Run], *, x: s
 def _paper_panel(axes: Axes, frames: int) -> None:
     for variant in TABLE_2:
         macs = cost(variant, frames=frames).macs / 1e9
-        axes.plot(macs, paper(2, variant, f"video@1 {frames}f"), **LOOKS[variant], ms=8, mec="white", ls="none")
+        accuracy = paper(2, variant, f"video@1 {frames}f")
+        axes.plot(macs, accuracy, **LOOKS[variant], ms=8, mec="white", ls="none", label=variant)
     axes.set(title=f"paper: Kinetics, {frames} frames", xlabel="multiply-adds (GMAC/clip)", ylabel="video@1 (%)")
 
 

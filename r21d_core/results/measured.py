@@ -10,7 +10,7 @@ import numpy as np
 from r21d_core.records.run import Run
 from r21d_core.records.scores import Scores
 from r21d_core.results.metrics import clip_at_1, video_at
-from r21d_core.results.statistics import interval, seed_mean
+from r21d_core.results.statistics import by_seed, interval
 from r21d_core.study.spec import Spec
 
 
@@ -31,8 +31,8 @@ class Measured:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of video@1: 95 %, by a bootstrap over the test videos; it does not hold the spread over seeds."""
-        low, high = interval(seed_mean(self.scores)[0])
+        """Of video@1: 95 %, by a bootstrap over the test videos and the seeds."""
+        low, high = interval(by_seed(self.scores))
         return 100 * low, 100 * high
 
     @property

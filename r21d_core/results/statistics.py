@@ -18,49 +18,56 @@ CONFIDENCE = 0.95
 def per_video(correct: np.ndarray, videos: np.ndarray) -> np.ndarray:
     """The mean of `correct` (items,) over each video's items, in the order of the videos' names.
 
-    Items of one video (a clip at four speeds, a network of three seeds) are no independent witnesses; videos are.
+    Items of one video, such as a clip at four speeds, are no independent witnesses; videos are.
     """
     _, number = np.unique(videos, return_inverse=True)
     return np.bincount(number, correct) / np.bincount(number)
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % bootstrap interval, by percentiles, of the mean of `values` (n,), one a video."""
-    if len(values) < 2:
-        return (np.nan, np.nan)
-    result = stats.bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile", batch=1000, rng=0
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
-
-
-def seed_mean(seeds: Sequence[Scores]) -> tuple[np.ndarray, np.ndarray]:
-    """How often each video was right over its items and over the seeds of one network, and the videos' names.
+def by_seed(seeds: Sequence[Scores]) -> np.ndarray:
+    """How often each seed of one network was right on each video, (seeds, videos).
 
     Raises R21DError if the seeds were not evaluated on the same items.
     """
     for scores in seeds[1:]:
         _expect_same_items(seeds[0], scores)
-    correct = np.mean([video_correct(scores) for scores in seeds], axis=0)
-    return per_video(correct, seeds[0].videos), np.unique(seeds[0].videos)
+    return np.array([per_video(video_correct(scores), scores.videos) for scores in seeds])
+
+
+def interval(values: np.ndarray, less: np.ndarray | None = None) -> tuple[float, float]:
+    """The 95 % interval of the mean of `values` (seeds, videos), less that of `less` on the same videos if given.
+
+    By a bootstrap over videos and over seeds, percentiles of RESAMPLES: a video drawn is drawn for all seeds and both
+    networks. With one seed it knows nothing of the luck of the seed, and with two or three it says too little of it.
+    """
+    random, videos = np.random.default_rng(0), values.shape[1]
+    if videos < 2:
+        return np.nan, np.nan
+    means = np.empty(RESAMPLES)
+    for number in range(RESAMPLES):
+        drawn = random.integers(videos, size=videos)
+        means[number] = _mean(values, drawn, random) - (0 if less is None else _mean(less, drawn, random))
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
 
 
 def compare(one: Sequence[Scores], other: Sequence[Scores]) -> dict[str, float]:
     """`one` against `other`, each the scores of one network's seeds, video by video on the same items.
 
-    Gives `difference` in video@1, its 95 % paired bootstrap interval `low`, `high`, the number of videos `n` and `p`,
-    two-sided: McNemar's exact test where a video is right or wrong, else its generalisation, random swaps of the two
-    networks' results on a video. Seeds are averaged first, so p speaks of these networks, not of others like them.
+    Gives `difference` in video@1, its paired interval `low`, `high`, the number of `videos`, and `p`, two-sided over
+    videos: McNemar's exact test where a video is right or wrong, else its generalisation, random swaps of the two
+    networks' results on a video. Seeds are averaged for p, so it speaks of these networks, not of others trained alike.
     """
     _expect_same_items(one[0], other[0])
-    difference = seed_mean(one)[0] - seed_mean(other)[0]
-    low, high = interval(difference)
+    values, less = by_seed(one), by_seed(other)
+    low, high = interval(values, less)
+    difference = values.mean(axis=0) - less.mean(axis=0)
     return {
         "difference": float(difference.mean()),
         "low": low,
         "high": high,
         "p": _p_of(difference),
-        "n": len(difference),
+        "videos": len(difference),
     }
 
 
@@ -87,6 +94,11 @@ def _p_of(difference: np.ndarray) -> float:
         rng=0,
     )
     return float(swapped.pvalue)
+
+
+def _mean(values: np.ndarray, videos: np.ndarray, random: np.random.Generator) -> float:
+    seeds = random.integers(len(values), size=len(values))
+    return values[seeds][:, videos].mean()
 
 
 def _expect_same_items(one: Scores, other: Scores) -> None:
