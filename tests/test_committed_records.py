@@ -1,0 +1,64 @@
+"""The records in results/ are whole, belong to their data, and are what the README says."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from r21d_core.data.manifest import load_manifest
+from r21d_core.engine.launch import find_all
+from r21d_core.records.run import find_run
+from r21d_core.results.measured import measured
+from r21d_core.study.experiments import TABLE_2, variant_comparison
+from r21d_core.study.spec import Spec
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/*/spec.json"))
+DATA, SMALL = "ucf101-14-split1", ROOT / "results" / "small"
+FOUR = ("f-R2D", "R3D", "MC3", "R(2+1)D")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_record_is_whole_and_in_its_own_folder(folder):
+    spec = Spec.from_json((folder / "spec.json").read_text())
+    run = find_run(folder.parent, spec)
+    assert run.folder == folder and run.done and len(run.history) == spec.epochs
+    assert run.scores.protocol["profile"] == spec.profile == folder.parent.name
+    assert {path.name for path in folder.iterdir()} == {
+        "spec.json", "environment.json", "history.jsonl", "scores.npz", "summary.json",
+    }  # fmt: skip
+
+
+def test_small_records_are_of_the_manifest_beside_them():
+    manifest = load_manifest(ROOT / "data_manifests" / "ucf101-14-split1.csv")
+    assert {side: len(manifest.side(side)) for side in manifest.card.expected} == manifest.card.expected
+    for folder in SMALL.glob("*/"):
+        environment = json.loads((folder / "environment.json").read_text())
+        assert environment["fingerprint"] == manifest.fingerprint
+
+
+def test_demo_has_all_twelve_and_shows_motion_mattering():
+    runs = find_all(variant_comparison("demo"), ROOT / "results" / "demo")
+    assert [one.spec.variant for one in measured(runs)] == list(TABLE_2)
+
+
+def test_readme_says_what_the_records_say():
+    line = re.compile(r"^\| (\S+) \| ((?:[\d.]+(?: to [\d.]+)? \| ){6}\d+) \|$", re.M)
+    rows = {variant: cells.split(" | ") for variant, cells in line.findall((ROOT / "README.md").read_text())}
+    action, speed = (
+        measured(find_all(variant_comparison("small", DATA, task=task, variants=FOUR, seeds=(0, 1)), SMALL))
+        for task in ("action", "speed")
+    )
+    wanted = {}
+    for one, other in zip(action, speed, strict=True):
+        cells = [
+            cell
+            for each in (one, other)
+            for cell in (
+                f"{each.video_at(1):.1f}",
+                *("{:.1f} to {:.1f}".format(*p) for p in (each.interval, each.seed_range)),
+            )
+        ]
+        wanted[one.spec.variant] = [*cells, f"{one.mean('train_clips_per_second'):.0f}"]
+    assert rows == wanted and len(rows) == 4
