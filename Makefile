@@ -7,7 +7,7 @@ help:
 	@echo "make demo    train the twelve variants on the built-in videos and open Table 2 as a notebook"
 	@echo "make test    lint, tests, and every notebook with its default parameters"
 	@echo "make lab     JupyterLab on notebooks/"
-	@echo "make reports draw the reports from the records in results/"
+	@echo "make report  draw the reports, and one page of all, from the records in results/"
 
 .venv/made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; ok = (3, 11) <= v < (3, 14); \
@@ -31,10 +31,10 @@ test: .venv/made
 	$(BIN)/pytest
 	$(BIN)/pytest --nbval-lax notebooks
 
-reports: .venv/made
-	$(BIN)/python reports/redraw.py
+report: .venv/made
+	$(BIN)/r21d report
 
 lab: .venv/made
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
-.PHONY: help demo test lab reports
+.PHONY: help demo test lab report

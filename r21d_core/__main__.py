@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.study.experiments import EXPERIMENTS, RECIPES, TABLE_2
+from r21d_core.study.experiments import EXPERIMENTS, RECIPES
 from r21d_core.study.spec import CHOICES, parse_settings
 
 OWN_OPTION = {
@@ -75,8 +75,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("experiment", choices=EXPERIMENTS)
     one.add_argument("--profile", choices=RECIPES, default="demo")
     one.add_argument("--manifest", type=Path, help="checked CSV; without one, the built-in videos")
-    one.add_argument("--task", choices=CHOICES["task"], default="action")
-    one.add_argument("--variants", type=_names, default=TABLE_2, help="such as f-R2D,R3D; default all twelve")
+    one.add_argument("--task", choices=CHOICES["task"], help="default the experiment's own")
+    one.add_argument("--variants", type=_names, help="such as f-R2D,R3D; default the experiment's own")
     one.add_argument("--seeds", type=_numbers, default=[0], help="such as 0,1,2")
     one.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any field of the Spec")
     one.add_argument("--runs", type=Path, default=Path("runs"))
@@ -85,6 +85,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--workers", type=int, help="decoding processes; default one a core")
     one.add_argument("--plan", action="store_true", help="say what it would do and cost, and leave")
     one.set_defaults(command=train)
+    one = commands.add_parser("report", help="execute the notebooks on the records of results/, all on one page")
+    one.add_argument("--out", type=Path, default=Path("reports"))
+    one.set_defaults(command=report)
     return top
 
 
@@ -140,9 +143,10 @@ def train(options) -> None:
         if key in settings:
             raise R21DError(f"--set {key}: this one has an option of its own, {option}")
     data = options.manifest.stem if options.manifest else "builtin"
-    specs = EXPERIMENTS[options.experiment](
-        options.profile, data, task=options.task, variants=options.variants, seeds=options.seeds, **settings
-    )
+    for key in ("task", "variants"):
+        if getattr(options, key):
+            settings[key] = getattr(options, key)
+    specs = EXPERIMENTS[options.experiment](options.profile, data, seeds=options.seeds, **settings)
     if options.plan:
         path = options.manifest or make_builtin(BUILTIN_ROOT)
         print(plan(specs, load_manifest(path), options.runs, options.device))
@@ -152,6 +156,12 @@ def train(options) -> None:
     )
     print(f"{len(runs)} runs done; records in {options.runs}:")
     print("\n".join(f"  {run.spec.variant:<8} seed {run.spec.seed}  {run.folder}" for run in runs))
+
+
+def report(options) -> None:
+    from r21d_core.report import make_report
+
+    print(f"everything is on {make_report(options.out)}")
 
 
 if __name__ == "__main__":

@@ -109,3 +109,33 @@ def test_one_number_written_in_three_ways_is_one_spec():
 def test_recipes_come_back_from_json_to_their_folder(profile):
     spec = RECIPES[profile]
     assert Spec.from_json(spec.to_json()).folder == spec.folder
+
+
+def test_a_later_run_knows_the_one_it_starts_from():
+    short = Spec(frames=8, data="a b", seed=2)
+    later = short.then(frames=32, epochs=0, rate=0.01)
+    assert later.start == '{"epochs": 45, "frames": 8}', "the rate is the same, so it is not told"
+    assert later.start_spec == short and short.start_spec is None
+    assert later.but(seed=5).start_spec == short.but(seed=5), "seeds go together"
+    assert Spec.from_json(later.to_json()) == later and later.folder != short.but(frames=32).folder
+
+
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [
+        ("frames=8", "expected JSON"),
+        ("[8]", "expected JSON"),
+        ('{"frame": 8}', "did you mean frames"),
+        ('{"frames": 0}', "1 or more"),
+    ],
+)
+def test_impossible_start_is_refused(start, says):
+    with pytest.raises(R21DError, match=says):
+        Spec(start=start)
+
+
+def test_no_epochs_need_a_start_and_a_start_has_none():
+    with pytest.raises(R21DError, match="epochs = 0"):
+        Spec(epochs=0)
+    with pytest.raises(R21DError, match="cannot itself be a start"):
+        Spec().then(frames=16).then(frames=32)

@@ -132,7 +132,9 @@ def test_without_runs_a_line_says_so(draw, tmp_path):
 
 def test_half_of_the_runs_is_shown_and_the_rest_named(runs, tmp_path):
     more = runs + [find_run(tmp_path, spec) for spec in variant_comparison("small", "set", variants=("MC3",))]
-    assert tables.missing_line(more, "r21d train …").startswith("6 of 7 runs are there; missing: MC3 (seed 0)")
+    assert tables.missing_line(more, "r21d train …").startswith(
+        "6 of 7 runs are there; missing: MC3-18 (seed 0, 16 frames, 10 clips)"
+    )
     assert tables.missing_line(runs, "r21d train …") == "6 of 6 runs are there."
     assert isinstance(figures.training_curves(more), Figure)
 

@@ -274,3 +274,33 @@ def test_impossible_network_is_refused_before_any_work(tiny_manifest, tmp_path):
 def test_history_is_one_line_of_json_an_epoch(undisturbed):
     lines = (undisturbed.folder / "history.jsonl").read_text().splitlines()
     assert len(lines) == SPEC.epochs and all(json.loads(line) for line in lines)
+
+
+def test_weights_of_another_run_are_evaluated_on_longer_clips(undisturbed, tiny_manifest):
+    spec = SPEC.then(frames=6, epochs=0)
+    run = train(spec, load_manifest(tiny_manifest), undisturbed.folder.parent, device="cpu")
+    for name, value in weights(undisturbed).items():
+        assert torch.equal(weights(run)[name], value)
+    assert run.history == [] and run.scores.protocol["frames"] == 6
+    manifest = load_manifest(tiny_manifest)
+    network = build(spec, 2, torch.device("cpu"))
+    network.load_state_dict(weights(undisturbed))
+    videos = manifest.side("test")
+    source = open_clips(videos, (18, 24), torch.device("cpu"))
+    logits = predict(network, source, evaluation_clips(spec, 2, videos, manifest.card.classes), spec)
+    np.testing.assert_array_equal(run.scores.logits.reshape(-1, 2), logits.numpy())
+
+
+def test_finetuning_begins_at_the_weights_it_starts_from(undisturbed, tiny_manifest):
+    still = SPEC.then(rate=0, weight_decay=0, epochs=1)
+    run = train(still, load_manifest(tiny_manifest), undisturbed.folder.parent, device="cpu")
+    assert torch.equal(weights(run)["conv2_x.0.conv1.weight"], weights(undisturbed)["conv2_x.0.conv1.weight"])
+    moved = train(still.but(rate=0.1), load_manifest(tiny_manifest), undisturbed.folder.parent, device="cpu")
+    assert not torch.equal(weights(moved)["conv2_x.0.conv1.weight"], weights(undisturbed)["conv2_x.0.conv1.weight"])
+
+
+def test_start_that_is_not_finished_or_does_not_fit_is_named(undisturbed, tiny_manifest, tmp_path):
+    with pytest.raises(R21DError, match=r"starts from .*, which is not finished"):
+        train(SPEC.then(frames=6), load_manifest(tiny_manifest), tmp_path, device="cpu")
+    with pytest.raises(R21DError, match="do not fit; the networks differ"):
+        train(SPEC.then(width=3), load_manifest(tiny_manifest), undisturbed.folder.parent, device="cpu")

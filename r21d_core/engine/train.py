@@ -88,7 +88,10 @@ def _train(
     network = build(spec, len(task_classes(spec, classes)), device)
     optimiser = torch.optim.SGD(network.parameters(), spec.rate, spec.momentum, weight_decay=spec.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
-    at = _resume(run, manifest, network, optimiser, scaler) or Position()
+    at = _resume(run, manifest, network, optimiser, scaler)
+    if at is None:
+        at = Position()
+        _start(run, network)
     write_atomically(run.folder / "spec.json", spec.to_json())
     write_json(run, "environment.json", describe(device) | {"data": spec.data, "fingerprint": manifest.fingerprint})
     write_history(run, at.history)
@@ -241,13 +244,13 @@ def load_checkpoint(run: Run) -> dict:
     path = run.folder / "checkpoint.pt"
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        spec = saved["spec"]
+        spec = Spec().but(**saved["spec"])  # fields that came later have their defaults
     except FileNotFoundError:
         raise R21DError(f"{path}: no such checkpoint; train the run first") from None
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise R21DError(f"{path}: not a whole checkpoint ({error}); delete it to begin the run afresh") from error
-    if spec != asdict(run.spec):
-        differ = [key for key, value in asdict(run.spec).items() if spec.get(key) != value]
+    if spec != run.spec:
+        differ = [key for key, value in asdict(run.spec).items() if getattr(spec, key) != value]
         raise R21DError(f"{path}: a checkpoint of another spec ({', '.join(differ)} differ); move it away")
     return saved
 
@@ -265,6 +268,20 @@ def _resume(run: Run, manifest: Manifest, network, optimiser, scaler) -> Positio
     optimiser.load_state_dict(saved["optimiser"])
     scaler.load_state_dict(saved["scaler"])
     return Position(**saved["at"])
+
+
+def _start(run: Run, network: nn.Module) -> None:
+    """Give the network the weights of the run that the Spec starts from, fc aside where the classes are others."""
+    if not run.spec.start:
+        return
+    start = find_run(run.folder.parent, run.spec.start_spec)
+    if not start.done:
+        raise R21DError(f"{run.folder}: starts from {start.folder}, which is not finished; train that one first")
+    state, own = load_checkpoint(start)["network"], network.state_dict()
+    other = [name for name in own if name not in state or state[name].shape != own[name].shape]
+    if set(other) - {"fc.weight", "fc.bias"}:
+        raise R21DError(f"{run.folder}: the weights {other[0]} of {start.folder} do not fit; the networks differ")
+    network.load_state_dict(own | {name: value for name, value in state.items() if name not in other})
 
 
 @contextmanager

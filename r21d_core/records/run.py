@@ -79,6 +79,22 @@ def find_run(runs: Path | str, spec: Spec) -> Run:
     return Run(spec, folder)
 
 
+def load_runs(folder: Path | str) -> list[Run]:
+    """All runs directly under `folder`, finished or not, by name; none where there is no such folder.
+
+    Folders without a spec.json are no runs; raises R21DError for a spec.json that cannot be read.
+    """
+    found = []
+    for path in sorted(Path(folder).glob("*/spec.json")):
+        try:
+            found.append(Run(Spec.from_json(path.read_text()), path.parent))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise R21DError(f"{path}: half written or damaged ({error}); delete {path.parent}") from error
+        except R21DError as error:
+            raise R21DError(f"{path}: {error}; move {path.parent} away") from None
+    return found
+
+
 @contextmanager
 def lock(run: Run):
     """Hold the run for this process alone; raises R21DError at once if another process has it.

@@ -34,7 +34,7 @@ LOOKS = {
 STYLE = {"axes.grid": True, "grid.color": "#e4e4e4", "axes.spines.top": False, "axes.spines.right": False}
 
 
-def _figure(draw: Callable[..., Figure | None]) -> Callable[..., Figure | Markdown]:
+def of_runs(draw: Callable[..., Figure | None]) -> Callable[..., Figure | Markdown]:
     """One style for all; the figure is returned and not kept open; where there is nothing to draw, a line says so."""
 
     @wraps(draw)
@@ -52,7 +52,7 @@ def _figure(draw: Callable[..., Figure | None]) -> Callable[..., Figure | Markdo
     return drawn
 
 
-@_figure
+@of_runs
 def accuracy_against_cost(networks: list[Measured], runs: Sequence[Run], *, x: str = "gmac") -> Figure:
     """Figure 4: video@1 against multiply-adds a clip (`x="gmac"`), the paper's panel beside ours, or against the
     measured inference speed (`x="clips_per_second"`), which the paper does not give. Bars are 95 % intervals."""
@@ -93,7 +93,7 @@ def _paper_panel(axes: Axes, frames: int) -> None:
     axes.set(title=f"paper: Kinetics, {frames} frames", xlabel="multiply-adds (GMAC/clip)", ylabel="video@1 (%)")
 
 
-@_figure
+@of_runs
 def family_bars(networks: list[Measured], runs: Sequence[Run]) -> Figure | None:
     """Accuracy within each family of classes, a panel a family; the dashed line is guessing. None without families."""
     table = family_table(runs)
@@ -114,11 +114,11 @@ def family_bars(networks: list[Measured], runs: Sequence[Run]) -> Figure | None:
         axes.set(title=f"{family}\n({rows['videos'].iloc[0]} videos)", xlim=(-4, 104), xlabel="right (%)")
         axes.title.set_size(10)
     panels[0, 0].set_yticks(range(len(names)), names)
-    panels[0, 0].invert_yaxis()
+    panels[0, 0].set_ylim(len(names) - 0.5, -0.5)
     return figure
 
 
-@_figure
+@of_runs
 def training_curves(networks: list[Measured], runs: Sequence[Run]) -> Figure:
     """Error in per cent by epoch, a panel a network: thin on the training clips, thick on the test videos' middle
     clips, as in Figure 3; the mean over seeds."""

@@ -60,18 +60,25 @@ def show_variant_table(runs: Sequence[Run]) -> Styler | Markdown:
     if table.empty:
         return Markdown("*No run is finished, so there is nothing to show yet.*")
     table = table.dropna(axis="columns", how="all")
-    accuracies = [column for column in table.columns if column[0] == "here" and "@" in column[1]]
+    best = [column for column in table.columns if column[0] == "here" and "@" in column[1]]
     digits = {"parameters (M)": 3, "GMAC/clip": 3, "training clips/s": 0, "inference clips/s": 0}
+    return shown(table, protocol_line(runs), digits).highlight_max(best, props="font-weight: bold")
+
+
+def shown(table: pd.DataFrame, caption: str, digits: dict[str, int]) -> Styler:
+    """A table with the paper's columns in grey, its caption above, numbers with one digit or as `digits` say of ours.
+
+    Columns are pairs of a side ("here", something of "paper", or "") and a name.
+    """
     formats = {
-        (side, name): f"{{:,.{1 if side != 'here' else digits.get(name, 1)}f}}"
+        (side, name): f"{{:,.{digits.get(name, 1) if side == 'here' else 1}f}}"
         for side, name in table.columns
         if pd.api.types.is_float_dtype(table[side, name])
     }
     return (
         table.style.format(formats, na_rep="–", escape="html")
-        .highlight_max(accuracies, props="font-weight: bold")
-        .map(lambda _: GREY, subset=[column for column in table.columns if column[0] != "here"])
-        .set_caption(html.escape(protocol_line(runs)))
+        .map(lambda _: GREY, subset=[column for column in table.columns if column[0].startswith("paper")])
+        .set_caption(html.escape(caption))
         .set_table_styles([{"selector": "caption", "props": "text-align: left; font-style: italic"}])
     )
 
@@ -89,14 +96,17 @@ def protocol_line(runs: Sequence[Run]) -> str:
             "speed": ", each at 1, 2, 4 and 8 times its rate",
             "arrow": ", each in both directions",
         }
+        trained = f"{one.spec.epochs * one.spec.epoch_clips:,} clips"
         values = {
             "profile": "DEMONSTRATION, tiny networks, compares with nothing in the paper"
             if told["profile"] == "demo"
             else f"profile {told['profile']}",
             "data": f"{told['data']} {told['split']}, {told['videos_evaluated']} of {told['videos_listed']} videos"
             + of_task[told["task"]],
-            "network": f"{one.spec.depth} layers from width {one.spec.width}, trained from scratch on "
-            f"{one.spec.epochs * one.spec.epoch_clips:,} clips",
+            "network": f"{one.spec.depth} layers from width {one.spec.width}",
+            "training": f"{'finetuned' if one.spec.start else 'trained from scratch'} on {trained}"
+            if one.spec.epochs
+            else "trained as another clip length or clip count",
             "clips": f"{told['clips']} clips of {told['frames']} frames at step {told['step']}, {told['crop']}",
             "averaging": told["averaging"],
             "frame rate": told["frame_rate"],
@@ -165,7 +175,10 @@ def missing_line(runs: Sequence[Run], command: str) -> str:
     missing = [run for run in runs if not run.done]
     if not missing:
         return f"{len(runs)} of {len(runs)} runs are there."
-    names = ", ".join(f"{run.spec.variant} (seed {run.spec.seed})" for run in missing)
+    names = ", ".join(
+        f"{run.spec.variant}-{run.spec.depth} (seed {run.spec.seed}, {run.spec.frames} frames, {run.spec.clips} clips)"
+        for run in missing
+    )
     return f"{len(runs) - len(missing)} of {len(runs)} runs are there; missing: {names}\nto make them: {command}"
 
 
@@ -175,7 +188,7 @@ def differences_table(specs: Sequence[Spec]) -> HTML:
     rows = []
     for field in fields(Spec):
         values = sorted({getattr(spec, field.name) for spec in specs}, key=str)
-        if field.name not in ("variant", "seed", "profile") and values != [getattr(papers, field.name)]:
+        if field.name not in ("variant", "seed", "profile", "start") and values != [getattr(papers, field.name)]:
             rows.append((field.name, getattr(papers, field.name), ", ".join(map(str, values))))
     if not rows:
         return HTML("<p>Nothing: every setting is the paper's.</p>")

@@ -71,6 +71,136 @@ def variant_comparison(
     return [base.but(variant=variant, seed=seed) for variant in variants for seed in seeds]
 
 
+# Clip lengths of Figure 5a, and the two of Table 3: train on the first, test and finetune on the second.
+LENGTHS = {
+    "paper": ((8, 16, 24, 32, 40, 48), (8, 32)),
+    "small": ((8, 16, 24, 32, 40, 48), (8, 32)),
+    "demo": ((4, 8, 12), (4, 12)),
+}
+# How a network is finetuned on longer clips. The paper does not say; "paper" is its recipe for finetuning Kinetics from
+# Sports-1M (Section 4.4), the others are a quarter of the epochs at a tenth of the rate.
+FINETUNE = {
+    "paper": {"epochs": 15, "rate": 0.001, "warmup_epochs": 0, "decay_epochs": 4},
+    "small": {"epochs": 8, "rate": 0.002, "warmup_epochs": 0, "decay_epochs": 6},
+    "demo": {"epochs": 3, "rate": 0.005, "warmup_epochs": 0, "decay_epochs": 2},
+}
+
+
+def clip_length(
+    profile: str = "demo",
+    data: str = "builtin",
+    *,
+    task: str = "action",
+    variants: Sequence[str] = ("R(2+1)D",),
+    seeds: Sequence[int] = (0,),
+    **settings,
+) -> list[Spec]:
+    """Figure 5a and Table 3: consecutive frames, a run for each clip length, then short tested and finetuned long.
+
+    r21d train clip_length --profile small --manifest data/ucf101-14-split1.csv
+    """
+    lengths, (short, long) = LENGTHS[profile]
+    base = recipe(profile, task).but(data=data, **{"step": 1, **settings})
+    specs = []
+    for one in (base.but(variant=variant, seed=seed) for variant in variants for seed in seeds):
+        specs += [one.but(frames=frames) for frames in lengths]
+        specs += [one.but(frames=short).then(frames=long, **changes) for changes in ({"epochs": 0}, FINETUNE[profile])]
+    return specs
+
+
+# Figure 3's depths; the demonstration's shallower one is `variant_comparison`'s, whose runs it shares.
+DEPTHS = {"paper": (18, 34), "small": (18, 34), "demo": (10, 18)}
+
+
+def optimization_curves(
+    profile: str = "demo",
+    data: str = "builtin",
+    *,
+    task: str = "action",
+    variants: Sequence[str] = ("R3D", "R(2+1)D"),
+    seeds: Sequence[int] = (0,),
+    depth: Sequence[int] | int | str = (),
+    **settings,
+) -> list[Spec]:
+    """Figure 3: two variants at two depths under `variant_comparison`'s recipe; `depth` names others, one or "10,18".
+
+    r21d train optimization_curves --profile small --manifest data/ucf101-14-split1.csv
+    """
+    base = recipe(profile, task).but(data=data, **settings)
+    return [
+        base.but(variant=variant, depth=layers, seed=seed)
+        for layers in _several(depth or DEPTHS[profile])
+        for variant in variants
+        for seed in seeds
+    ]
+
+
+# Clips stored for a video. Of m of them, those that an evaluation with n would take are there to the frame where n − 1
+# divides m − 1, and the middle one where m is odd. 101 gives 1, 2, 3, 5, 6, 11, 21, 26, 51: the paper's 20 and 100 with
+# one clip more, where 100 would give 2, 4, 10, 12, 34 and so nothing near 20. A built-in video of 20 frames has 13
+# starts for 8.
+CLIPS = {"paper": 101, "small": 101, "demo": 13}
+
+
+def clip_count(
+    profile: str = "demo",
+    data: str = "builtin",
+    *,
+    task: str = "action",
+    variants: Sequence[str] = ("R(2+1)D",),
+    seeds: Sequence[int] = (0,),
+    clips: int | str = 0,
+    **settings,
+) -> list[Spec]:
+    """Figure 5b: each variant trained as for other artefacts, and these weights evaluated with `clips` clips a video.
+
+    One set of scores then holds the smaller counts too: see CLIPS. The paper's model has clips of 32 frames.
+
+    r21d train clip_count --profile small --manifest data/ucf101-14-split1.csv
+    """
+    if profile == "paper":
+        settings = {"frames": 32} | settings
+    trained = variant_comparison(profile, data, task=task, variants=variants, seeds=seeds, **settings)
+    return [spec for one in trained for spec in (one, one.then(epochs=0, clips=clips or CLIPS[profile]))]
+
+
+def temporal_probe(
+    profile: str = "demo",
+    data: str = "builtin",
+    *,
+    task: str = "speed",
+    variants: Sequence[str] = ("f-R2D", "R3D", "R(2+1)D"),
+    seeds: Sequence[int] = (0,),
+    frames: Sequence[int] | int | str = (),
+    step: Sequence[int] | int | str = (),
+    **settings,
+) -> list[Spec]:
+    """Does it take motion? Which playback rate (`speed`) or direction (`arrow`) a clip has, from any videos.
+
+    `frames` and `step` are one or several, "8,16" say; without them they are the recipe's. The demonstration's clips
+    have 3 frames: at 8 times the rate they reach over 17 of a built-in video's 20, and longer ones would begin anew
+    at its first frame, which tells the rate. The built-in videos hold each motion in both directions, so that nobody
+    can say which way such a clip is played: `arrow` takes real ones.
+
+    r21d train temporal_probe --profile small --manifest data/ucf101-14-split1.csv
+    """
+    base = recipe(profile, task).but(data=data, **settings)
+    if (profile, task) == ("demo", "speed"):
+        base = base.but(frames=3)
+    return [
+        base.but(variant=variant, frames=length, step=distance, seed=seed)
+        for length in _several(frames or base.frames)
+        for distance in _several(step or base.step)
+        for variant in variants
+        for seed in seeds
+    ]
+
+
+def _several(values: Sequence[int] | int | str) -> list:
+    """One value, some, or some in a string as `--set frames=8,16` gives them, as a list."""
+    return list(values) if isinstance(values, Sequence) and not isinstance(values, str) else str(values).split(",")
+
+
 def recipe(profile: str, task: str = "action") -> Spec:
     """The Spec that an experiment of this profile and task starts from; raises R21DError for an unknown profile."""
     if profile not in RECIPES:
@@ -78,4 +208,10 @@ def recipe(profile: str, task: str = "action") -> Spec:
     return RECIPES[profile].but(task=task, **TASKS.get((profile, task), {}))
 
 
-EXPERIMENTS = {"variant_comparison": variant_comparison}
+EXPERIMENTS = {
+    "clip_count": clip_count,
+    "clip_length": clip_length,
+    "optimization_curves": optimization_curves,
+    "temporal_probe": temporal_probe,
+    "variant_comparison": variant_comparison,
+}

@@ -23,13 +23,12 @@ POSITIVE = [
     "frame_height",
     "frame_width",
     "crop",
-    "epochs",
     "epoch_clips",
     "batch",
     "accumulate",
     "clips",
 ]
-NOT_NEGATIVE = ["seed", "rate", "warmup_epochs", "decay_epochs", "decay", "momentum", "weight_decay"]
+NOT_NEGATIVE = ["seed", "epochs", "rate", "warmup_epochs", "decay_epochs", "decay", "momentum", "weight_decay"]
 SHARES = ("crop_area", "brightness")
 
 
@@ -49,6 +48,9 @@ class Spec:
     data: str = "kinetics400"  # the manifest's name, which says the split too
     profile: str = "paper"
     seed: int = 0
+    # The run whose weights this one starts from, as the fields in which that one differs, in JSON: {"frames": 8}. Its
+    # seed is this one's. With epochs=0 those weights are evaluated as they are.
+    start: str = ""
     precision: str = "fp32"
     # What the network sees: frames scaled to frame_height × frame_width, then a window of crop × crop.
     frame_height: int = 128
@@ -84,6 +86,8 @@ class Spec:
             self._expect(key, 0 <= getattr(self, key) <= 1, "a share from 0 to 1")
         side = min(self.frame_height, self.frame_width)
         self._expect("crop", self.crop <= side, f"{side} or less, the frame's shorter side")
+        self._expect("epochs", self.epochs or self.start, "1 or more, as there is no start to evaluate")
+        _ = self.start_spec  # refuses what cannot be
         self._expect("accumulate", self.batch % self.accumulate == 0, f"a divisor of batch = {self.batch}")
 
     def _expect(self, key: str, holds: bool, wanted: str) -> None:
@@ -104,6 +108,24 @@ class Spec:
         """The run folder's name, such as `r21d-18-8f-<key>`; a demonstration's begins with `demo-`."""
         slug = re.sub(r"[^a-z0-9]", "", self.variant.lower())
         return f"{'demo-' if self.profile == 'demo' else ''}{slug}-{self.depth}-{self.frames}f-{self.key}"
+
+    @property
+    def start_spec(self) -> Spec | None:
+        """The Spec of the run that this one starts from; None for one that starts afresh."""
+        if not self.start:
+            return None
+        try:
+            return self.but(start="", **json.loads(self.start))
+        except (json.JSONDecodeError, TypeError):
+            raise R21DError(f'spec: start = {self.start!r}, expected JSON such as {{"frames": 8}}') from None
+
+    def then(self, **changes) -> Spec:
+        """A run that starts from the weights of this one and differs from it in `changes`."""
+        if self.start:
+            raise R21DError(f"spec: a run that starts from {self.start!r} cannot itself be a start; train it afresh")
+        later = self.but(start=json.dumps({key: getattr(self, key, None) for key in changes}), **changes)
+        before = {key: value for key in sorted(changes) if (value := getattr(self, key)) != getattr(later, key)}
+        return later.but(start=json.dumps(before))
 
     def to_json(self) -> str:
         """All fields as indented JSON, which `from_json` reads back to an equal Spec."""

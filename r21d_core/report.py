@@ -1,0 +1,99 @@
+"""The notebooks executed on the records present, and all they show on one page for the web."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbconvert import HTMLExporter
+from tqdm.auto import tqdm
+
+from r21d_core.records.files import write_atomically
+from r21d_core.records.run import load_runs
+
+ROOT = Path(__file__).parent.parent
+RECORDS = ("results/demo", "results/small")
+DEMO = {"runs": "../results/demo"}
+SMALL = {"profile": "small", "manifest": "../data_manifests/ucf101-14-split1.csv", "runs": "../results/small"}
+FOUR = {"variants": "f-R2D, R3D, MC3, R(2+1)D", "seeds": "0, 1"}
+# What is reported: a title, a notebook and its parameters. Nothing is trained for it.
+REPORTS = (
+    ("Table 2 and Figure 4, demonstration", "variant_comparison", DEMO),
+    ("Table 2 and Figure 4, actions of 14 classes of UCF101", "variant_comparison", SMALL | FOUR),
+    ("Table 2 and Figure 4, playback rate of the same videos", "variant_comparison", SMALL | FOUR | {"task": "speed"}),
+    ("Figure 5a and Table 3, demonstration", "clip_length", DEMO),
+)
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 0 1rem; }
+img { max-width: 100%; height: auto; }
+table { border-collapse: collapse; display: block; font-size: .85rem; overflow-x: auto; }
+td, th { padding: .15rem .6rem; text-align: right; }
+td:first-child, th:first-child { text-align: left; }
+tr { border-bottom: 1px solid #ddd; }
+pre { overflow-x: auto; font-size: .8rem; }
+summary { cursor: pointer; font-size: 1.2rem; font-weight: 600; padding: .5rem 0; }
+"""
+
+
+def make_report(out: Path | str, root: Path = ROOT) -> Path:
+    """Executed notebooks in the folder `out`, and the page `index.html` with every table and figure; its path.
+
+    Everything is drawn from the records under `root`, with nothing trained: what is missing, the notebooks say.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    sections = []
+    for title, name, parameters in tqdm(REPORTS, "notebooks", unit="notebook", leave=False):
+        file = out / f"{name}{_suffix(parameters)}.ipynb"
+        executed = papermill.execute_notebook(
+            root / "notebooks" / f"{name}.ipynb",
+            file,
+            parameters | {"train": False},
+            cwd=root / "notebooks",
+            progress_bar=False,
+        )
+        executed.metadata.pop("papermill")  # holds paths of this machine
+        write_atomically(file, nbformat.writes(executed) + "\n")
+        sections.append((title, executed))
+    index = out / "index.html"
+    write_atomically(index, page(sections, environment(root)))
+    return index
+
+
+def page(sections: list[tuple[str, nbformat.NotebookNode]], lines: list[str]) -> str:
+    """One self-contained page: of each executed notebook its text, tables and figures, and what the runs ran on."""
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
+    parts = [
+        f"<details open><summary>{html.escape(title)}</summary>{exporter.from_notebook_node(notebook)[0]}</details>"
+        for title, notebook in sections
+    ]
+    ran = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>R(2+1)D study</title><style>{STYLE}</style></head><body><h1>R(2+1)D study</h1>"
+        f"{''.join(parts)}<h2>What the runs ran on</h2><ul>{ran}</ul></body></html>\n"
+    )
+
+
+def environment(root: Path) -> list[str]:
+    """A line for each folder of records, device, versions and commit, with the number of its runs."""
+    told = Counter()
+    for folder in RECORDS:
+        for run in load_runs(root / folder):
+            if run.done:
+                e = run.environment
+                versions = ", ".join(f"{name} {version}" for name, version in e["packages"].items())
+                commit = f"commit {e['commit']}" if e["commit"] else "commit not noted"
+                told[f"{folder}: {e['device']}, Python {e['python']}, {versions}, {commit}"] += 1
+    return [f"{line}: {count} runs" for line, count in told.items()]
+
+
+def _suffix(parameters: dict) -> str:
+    """What tells a report's file from others of its notebook: profile and task."""
+    words = [parameters.get("profile", "demo"), parameters.get("task", "action")]
+    return "-" + "-".join(words)
