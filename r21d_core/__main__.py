@@ -96,14 +96,22 @@ def _names(text: str) -> list[str]:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(number) for number in _names(text)]
+    try:
+        return [int(number) for number in _names(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected whole numbers such as 0,1,2") from None
 
 
 def variants(options) -> None:
     from r21d_core.nets.cost import format_variants, variants_table
 
     rows = variants_table(options.depth, options.width, options.frames, options.classes, options.channels)
-    print(json.dumps(rows, indent=1) if options.json else format_variants(rows))
+    if options.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        print(f"{options.depth} layers from width {options.width}, clips {options.channels}×{options.frames}×112×112, "
+              f"{options.classes} classes")  # fmt: skip
+        print(format_variants(rows))
 
 
 def manifest_folder(options) -> None:
@@ -134,9 +142,8 @@ def check(options) -> None:
 
 
 def train(options) -> None:
-    from r21d_core.data.builtin import make_builtin
-    from r21d_core.data.manifest import load_manifest
-    from r21d_core.engine.launch import BUILTIN_ROOT, plan, run_all
+    from r21d_core.engine.launch import open_data, plan, run_all
+    from r21d_core.results.metrics import video_at
 
     settings = parse_settings(options.set)
     for key, option in OWN_OPTION.items():
@@ -148,14 +155,15 @@ def train(options) -> None:
             settings[key] = getattr(options, key)
     specs = EXPERIMENTS[options.experiment](options.profile, data, seeds=options.seeds, **settings)
     if options.plan:
-        path = options.manifest or make_builtin(BUILTIN_ROOT)
-        print(plan(specs, load_manifest(path), options.runs, options.device))
+        print(plan(specs, open_data(specs, options.manifest), options.runs, options.device))
         return
     runs = run_all(
         specs, options.manifest, options.runs, device=options.device, where=options.where, workers=options.workers
     )
     print(f"{len(runs)} runs done; records in {options.runs}:")
-    print("\n".join(f"  {run.spec.variant:<8} seed {run.spec.seed}  {run.folder}" for run in runs))
+    for run in runs:
+        name, right = f"{run.spec.variant}-{run.spec.depth}", video_at(run.scores, 1)
+        print(f"  {name:<11} seed {run.spec.seed}  video@1 {right:6.1%}  {run.folder}")
 
 
 def report(options) -> None:

@@ -16,15 +16,34 @@ from r21d_core.records.run import load_runs
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ("results/demo", "results/small")
-DEMO = {"runs": "../results/demo"}
-SMALL = {"profile": "small", "manifest": "../data_manifests/ucf101-14-split1.csv", "runs": "../results/small"}
-FOUR = {"variants": "f-R2D, R3D, MC3, R(2+1)D", "seeds": "0, 1"}
-# What is reported: a title, a notebook and its parameters. Nothing is trained for it.
+DEMO = {"runs": "../results/demo", "train": False}
+SMALL = {
+    "profile": "small",
+    "manifest": "../data_manifests/ucf101-14-split1.csv",
+    "variants": "f-R2D, R3D, MC3, R(2+1)D",
+    "seeds": "0, 1",
+    "runs": "../results/small",
+    "train": False,
+}
+BOTH = "../results/small, ../results/demo"
+# What is reported: a title, the executed notebook's name, the notebook and its parameters. Nothing is trained for it.
 REPORTS = (
-    ("Table 2 and Figure 4, demonstration", "variant_comparison", DEMO),
-    ("Table 2 and Figure 4, actions of 14 classes of UCF101", "variant_comparison", SMALL | FOUR),
-    ("Table 2 and Figure 4, playback rate of the same videos", "variant_comparison", SMALL | FOUR | {"task": "speed"}),
-    ("Figure 5a and Table 3, demonstration", "clip_length", DEMO),
+    ("Start here", "start_here", "start_here", {"runs": "../runs", "records": BOTH, "notebooks": "../notebooks"}),
+    ("Table 1, Figures 1 and 2", "architectures", "architectures", {}),
+    ("Table 2 and Figure 4, demonstration", "variant_comparison-demo", "variant_comparison", DEMO),
+    ("Table 2 and Figure 4, actions", "variant_comparison-small-action", "variant_comparison", SMALL),
+    (
+        "Table 2 and Figure 4, playback rate",
+        "variant_comparison-small-speed",
+        "variant_comparison",
+        SMALL | {"task": "speed"},
+    ),
+    ("Figure 3, demonstration", "optimization_curves-demo", "optimization_curves", DEMO),
+    ("Figure 5a and Table 3, demonstration", "clip_length-demo", "clip_length", DEMO),
+    ("Figure 5b, demonstration", "clip_count-demo", "clip_count", DEMO),
+    ("Does it take motion? Demonstration", "temporal_probe-demo", "temporal_probe", DEMO),
+    ("Does it take motion? Playback rate of real videos", "temporal_probe-small", "temporal_probe", SMALL),
+    ("Every claim of the paper", "claims", "claims", {"runs": BOTH}),
 )
 STYLE = """
 :root { color-scheme: light; }
@@ -47,15 +66,9 @@ def make_report(out: Path | str, root: Path = ROOT) -> Path:
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     sections = []
-    for title, name, parameters in tqdm(REPORTS, "notebooks", unit="notebook", leave=False):
-        file = out / f"{name}{_suffix(parameters)}.ipynb"
-        executed = papermill.execute_notebook(
-            root / "notebooks" / f"{name}.ipynb",
-            file,
-            parameters | {"train": False},
-            cwd=root / "notebooks",
-            progress_bar=False,
-        )
+    for title, name, notebook, parameters in tqdm(REPORTS, "notebooks", unit="notebook", leave=False):
+        source, file = root / "notebooks" / f"{notebook}.ipynb", out / f"{name}.ipynb"
+        executed = papermill.execute_notebook(source, file, parameters, cwd=source.parent, progress_bar=False)
         executed.metadata.pop("papermill")  # holds paths of this machine
         write_atomically(file, nbformat.writes(executed) + "\n")
         sections.append((title, executed))
@@ -91,9 +104,3 @@ def environment(root: Path) -> list[str]:
                 commit = f"commit {e['commit']}" if e["commit"] else "commit not noted"
                 told[f"{folder}: {e['device']}, Python {e['python']}, {versions}, {commit}"] += 1
     return [f"{line}: {count} runs" for line, count in told.items()]
-
-
-def _suffix(parameters: dict) -> str:
-    """What tells a report's file from others of its notebook: profile and task."""
-    words = [parameters.get("profile", "demo"), parameters.get("task", "action")]
-    return "-" + "-".join(words)

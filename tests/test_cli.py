@@ -37,7 +37,9 @@ def test_variants_as_json():
 def test_variants_as_a_table(capsys):
     assert main(["variants", "--depth", "34", "--frames", "32"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 13 and "63,697,175" in lines[-1] and "152.356" in lines[-1]
+    assert (
+        len(lines) == 14 and lines[0].startswith("34 layers") and "63,697,175" in lines[-1] and "152.356" in lines[-1]
+    )
 
 
 def test_variants_and_help_import_no_torch():

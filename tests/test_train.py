@@ -14,7 +14,7 @@ import torch
 
 from r21d_core import R21DError
 from r21d_core.data.clips import open_clips
-from r21d_core.data.manifest import load_manifest
+from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.data.sampling import evaluation_clips, sample_epoch
 from r21d_core.data.transforms import augment
 from r21d_core.engine import train as engine
@@ -23,6 +23,7 @@ from r21d_core.engine.launch import find_all, plan, run_all
 from r21d_core.engine.predict import predict
 from r21d_core.engine.train import learning_rate, load_checkpoint, train
 from r21d_core.records.run import find_run, lock
+from r21d_core.study.experiments import variant_comparison
 from r21d_core.study.spec import Spec
 
 SPEC = Spec(
@@ -221,7 +222,7 @@ def test_two_processes_on_one_run(tiny_manifest, tmp_path):
 
 
 def test_manifest_of_other_data_is_refused(tiny_manifest, tmp_path):
-    with pytest.raises(R21DError, match="holds the set 'tiny', and the spec asks for 'kinetics400'"):
+    with pytest.raises(R21DError, match="has the name 'tiny', expected 'kinetics400'"):
         train(SPEC.but(data="kinetics400"), load_manifest(tiny_manifest), tmp_path, device="cpu")
 
 
@@ -230,8 +231,31 @@ def test_resuming_on_a_changed_manifest_is_refused(tiny_manifest, tmp_path):
     stopped = find_run(tmp_path, SPEC)
     train(SPEC, manifest, tmp_path, device="cpu")
     (stopped.folder / "summary.json").unlink()
+    changed = replace(manifest, videos=manifest.videos[:-1])
     with pytest.raises(R21DError, match="another state of"):
-        train(SPEC, replace(manifest, videos=manifest.videos[:-1]), tmp_path, device="cpu")
+        train(SPEC, changed, tmp_path, device="cpu")
+
+
+def test_a_run_done_is_not_taken_for_one_of_a_changed_manifest(undisturbed, tiny_manifest):
+    manifest = load_manifest(tiny_manifest)
+    with pytest.raises(R21DError, match="another state of"):
+        train(SPEC, replace(manifest, videos=manifest.videos[:-1]), undisturbed.folder.parent, device="cpu")
+    with pytest.raises(R21DError, match=r"gone\.csv: no such file"):
+        run_all([SPEC], "gone.csv", undisturbed.folder.parent)
+
+
+def test_manifest_that_was_not_checked_is_refused_before_any_work(tiny_manifest, tmp_path):
+    manifest = load_manifest(tiny_manifest)
+    bare = [replace(video, frames=None, path=video.path.resolve()) for video in manifest.videos]
+    write_manifest(tmp_path / "tiny.csv", replace(manifest.card, root=str(bare[0].path.parents[1])), bare)
+    with pytest.raises(R21DError, match="run `r21d check`"):
+        run_all([SPEC], tmp_path / "tiny.csv", tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_only_the_demonstration_takes_the_builtin_videos(tmp_path):
+    with pytest.raises(R21DError, match="profile small: takes a data set of yours"):
+        run_all(variant_comparison("small"), None, tmp_path)
 
 
 def test_predictions_of_a_batch_are_those_of_each_clip_alone(tiny_manifest):
@@ -254,7 +278,7 @@ def test_all_runs_are_planned_done_and_found(tiny_manifest, tmp_path, capsys):
     runs = run_all(specs, tiny_manifest, tmp_path, device="cpu")
     assert all(run.done for run in runs)
     capsys.readouterr()
-    assert run_all(specs, "gone.csv", tmp_path) == find_all(specs, tmp_path)
+    assert run_all(specs, None, tmp_path) == run_all(specs, tiny_manifest, tmp_path) == find_all(specs, tmp_path)
     assert capsys.readouterr().out == "", "nothing to do, nothing said, no data needed"
 
 

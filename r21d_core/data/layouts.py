@@ -78,7 +78,7 @@ def from_ucf101(directory: Path | str, *, split: int = 1, lists: Path | str | No
 def _root(directory: Path | str) -> Path:
     root = Path(directory).expanduser().resolve()
     if not root.is_dir():
-        raise R21DError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; expected one of videos")
+        raise R21DError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; expected a folder of videos")
     return root
 
 

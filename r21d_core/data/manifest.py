@@ -133,6 +133,8 @@ def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict
         text = path.read_text("utf-8-sig")  # spreadsheets put a byte-order mark first
     except FileNotFoundError:
         raise R21DError(f"{path}: no such file; `r21d manifest` writes one from a folder of videos") from None
+    except IsADirectoryError:
+        raise R21DError(f"{path}: is a folder, expected a manifest; `r21d manifest folder {path}` makes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise R21DError(f"{path}: expected a CSV file in UTF-8 ({error})") from None
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)

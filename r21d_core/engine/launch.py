@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from tqdm.auto import tqdm
 from r21d_core import R21DError
 from r21d_core.data.builtin import make_builtin
 from r21d_core.data.manifest import Manifest, load_manifest
-from r21d_core.data.sampling import task_classes
+from r21d_core.data.sampling import frame_counts, task_classes
 from r21d_core.engine.build import cost_of
 from r21d_core.engine.device import device_name, pick_device
 from r21d_core.engine.speed import training_rate
-from r21d_core.engine.train import train
+from r21d_core.engine.train import expect_data, refuse_other_data, train
 from r21d_core.records.run import Run, find_run
 from r21d_core.study.spec import Spec
 
@@ -36,23 +37,44 @@ def run_all(
 ) -> list[Run]:
     """The runs of `specs` under the folder `runs`, all done; those not done are planned aloud, then trained.
 
-    `manifest` is the data's CSV file, needed only if something is to be trained; without one the built-in videos
-    are used, made under `builtin` on first use. A run that fails does not keep the others from their turn: when all
-    had it, R21DError says which failed and why.
+    `manifest` is the data's CSV file; without one the built-in videos are used, made under `builtin` on first use, and
+    nothing at all where no run is missing. A run that fails does not keep the others from their turn: when all had it,
+    R21DError says which failed and why.
     """
     todo = [spec for spec in specs if not find_run(runs, spec).done]
-    if todo:
-        videos = load_manifest(manifest) if manifest else load_manifest(make_builtin(Path(builtin)))
-        print(plan(specs, videos, runs, device))
+    if todo or manifest:
+        data = open_data(specs, manifest, builtin)
+        for run in find_all(specs, runs):
+            if run.done:
+                refuse_other_data(run, run.environment["fingerprint"], data)
+        if todo:
+            print(plan(specs, data, runs, device))
         failures = []
         for spec in tqdm(todo, desc="runs", unit="run", leave=False):
             try:
-                train(spec, videos, runs, device=device, where=where, workers=workers)
+                train(spec, data, runs, device=device, where=where, workers=workers)
             except (R21DError, torch.OutOfMemoryError) as error:
                 failures.append(f"{spec.variant}, seed {spec.seed}: {error}")
         if failures:
             raise R21DError(f"{len(failures)} of {len(todo)} runs failed:\n" + "\n".join(failures))
     return find_all(specs, runs)
+
+
+def open_data(
+    specs: Sequence[Spec], manifest: Path | str | None = None, builtin: Path | str = BUILTIN_ROOT
+) -> Manifest:
+    """The manifest that `specs` are to be trained on, the built-in one under `builtin` if none is given.
+
+    Raises R21DError if it has not been checked, is another than the specs ask for, or is missing for a profile that
+    the built-in videos are not for.
+    """
+    if not manifest and (profiles := {spec.profile for spec in specs} - {"demo"}):
+        raise R21DError(f"profile {min(profiles)}: takes a data set of yours; name its checked manifest (--manifest)")
+    data = load_manifest(manifest or make_builtin(Path(builtin)))
+    for spec in specs:
+        expect_data(spec, data)
+    frame_counts(data.videos)
+    return data
 
 
 def find_all(specs: Sequence[Spec], runs: Path | str = "runs") -> list[Run]:
@@ -72,29 +94,37 @@ def plan(specs: Sequence[Spec], manifest: Manifest, runs: Path | str, device: st
     costs = {network: cost_of(network, classes[network]) for network in networks}
     todo = [run.spec for run in found if not run.done]
     begun = sum(run.begun and not run.done for run in found)
-    lines = [f"{len(found)} runs: {len(found) - len(todo)} done, {begun} begun, {len(todo) - begun} new"]
+    sides = Counter(video.split for video in manifest.videos)
+    lines = [
+        f"{manifest.card.name}: {', '.join(f'{count} {side}' for side, count in sides.items())} videos",
+        f"{len(found)} runs: {len(found) - len(todo)} done, {begun} begun, {len(todo) - begun} new",
+    ]
     if not todo:
-        return lines[0]
+        return "\n".join(lines)
     target = pick_device(device)
     rates: dict[Spec, float] = {}
     began = time.perf_counter()
-    for network in dict.fromkeys(spec.but(seed=0) for spec in todo):
+    to_measure = list(dict.fromkeys(spec.but(seed=0) for spec in todo))
+    for network in tqdm(to_measure, "measuring each network for a moment", leave=False):
         if not rates or time.perf_counter() - began < PATIENCE:
             last, rates[network] = network, training_rate(network, classes[network], target)
         else:
             rates[network] = rates[last] * costs[last].macs / costs[network].macs
-    hours = {spec: spec.epochs * spec.epoch_clips / rates[spec.but(seed=0)] / 3600 for spec in todo}
-    lines.append(f"{'run':<28}{'parameters':>12}{'GMAC/clip':>11}{'clips':>12}{'about':>10}")
+    left = {spec: (spec.epochs - len(find_run(runs, spec).history)) * spec.epoch_clips for spec in todo}
+    hours = {spec: left[spec] / rates[spec.but(seed=0)] / 3600 for spec in todo}
+    lines.append(f"{'run':<28}{'parameters':>12}{'GMAC/clip':>11}{'clips left':>12}{'about':>10}")
     for spec in todo:
         cost, name = costs[spec.but(seed=0)], f"{spec.variant}-{spec.depth}, seed {spec.seed}"
         lines.append(
-            f"{name:<28}{cost.parameters:>12,}{cost.macs / 1e9:>11.3f}{spec.epochs * spec.epoch_clips:>12,}"
-            f"{_duration(hours[spec]):>10}"
+            f"{name:<28}{cost.parameters:>12,}{cost.macs / 1e9:>11.3f}{left[spec]:>12,}{_duration(hours[spec]):>10}"
         )
     memory = ""
     if target.type == "cuda":
         memory = f", {torch.cuda.max_memory_allocated(target) / 2**30:.1f} GiB beside the videos"
-    lines.append(f"in all about {_duration(sum(hours.values()))} on {device_name(target)}{memory}; records in {runs}")
+    lines.append(
+        f"in all about {_duration(sum(hours.values()))} on {device_name(target)}{memory}, if nothing else runs there; "
+        f"records in {runs}"
+    )
     return "\n".join(lines)
 
 

@@ -72,10 +72,10 @@ def train(
     data, and a loss that is not a number any more.
     """
     run = find_run(runs, spec)
+    expect_data(spec, manifest)
     if run.done:
+        refuse_other_data(run, run.environment["fingerprint"], manifest)
         return run
-    if manifest.card.name != spec.data:
-        raise R21DError(f"{manifest.path}: holds the set {manifest.card.name!r}, and the spec asks for {spec.data!r}")
     refuse_leaks(manifest)
     with lock(run):
         return _train(run, manifest, pick_device(device), where, workers, save_seconds)
@@ -184,6 +184,24 @@ def _train(
     return run
 
 
+def expect_data(spec: Spec, manifest: Manifest) -> None:
+    """Raise R21DError if the manifest is not the data set that the Spec names."""
+    if manifest.card.name != spec.data:
+        raise R21DError(
+            f"{manifest.path}: its card has the name {manifest.card.name!r}, expected {spec.data!r}; runs are kept by "
+            'that name, so give the file and the card\'s "name" the same one'
+        )
+
+
+def refuse_other_data(run: Run, fingerprint: str, manifest: Manifest) -> None:
+    """Raise R21DError if the run, whose data had this fingerprint, was made on other data than the manifest's."""
+    if fingerprint != manifest.fingerprint:
+        raise R21DError(
+            f"{run.folder}: was made on another state of {manifest.path} (videos, labels or splits differ); "
+            "restore that manifest, or move the run folder away to begin afresh"
+        )
+
+
 def learning_rate(spec: Spec, done: int, steps: int) -> float:
     """The rate of the step after `done` steps, `steps` an epoch: a linear warm-up, then stairs (Section 4.1)."""
     warm = spec.warmup_epochs * steps
@@ -259,11 +277,7 @@ def _resume(run: Run, manifest: Manifest, network, optimiser, scaler) -> Positio
     if not run.begun:
         return None
     saved = load_checkpoint(run)
-    if saved["fingerprint"] != manifest.fingerprint:
-        raise R21DError(
-            f"{run.folder}: began on another state of {manifest.path} (videos, labels or splits differ); "
-            "restore that manifest, or move the run folder away to begin afresh"
-        )
+    refuse_other_data(run, saved["fingerprint"], manifest)
     network.load_state_dict(saved["network"])
     optimiser.load_state_dict(saved["optimiser"])
     scaler.load_state_dict(saved["scaler"])
