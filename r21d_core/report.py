@@ -12,7 +12,9 @@ from nbconvert import HTMLExporter
 from tqdm.auto import tqdm
 
 from r21d_core.records.files import write_atomically
-from r21d_core.records.run import load_runs
+from r21d_core.records.run import find_run, load_runs
+from r21d_core.results import figures
+from r21d_core.study.experiments import variant_comparison
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ("results/demo", "results/small")
@@ -72,6 +74,8 @@ def make_report(out: Path | str, root: Path = ROOT) -> Path:
         executed.metadata.pop("papermill")  # holds paths of this machine
         write_atomically(file, nbformat.writes(executed) + "\n")
         sections.append((title, executed))
+    twelve = [find_run(root / "results" / "demo", spec) for spec in variant_comparison("demo")]
+    figures.family_bars(twelve).savefig(out / "what-each-network-sees.png", dpi=110)  # the README's picture
     index = out / "index.html"
     write_atomically(index, page(sections, environment(root)))
     return index

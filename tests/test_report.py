@@ -1,0 +1,62 @@
+"""The page of everything is whole in itself, and redrawing the reports changes no table."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from r21d_core.report import REPORTS, environment, page
+
+ROOT = Path(__file__).parent.parent
+
+
+def notebook(*outputs):
+    cell = nbformat.v4.new_code_cell("secret = 1", outputs=list(outputs))
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A *title*"), cell])
+
+
+def test_page_shows_text_tables_and_figures_and_no_code():
+    table = nbformat.v4.new_output("display_data", {"text/html": "<table><tr><td>58.2</td></tr></table>"})
+    figure = nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})
+    text = page([("Table <2>", notebook(table, figure))], ["a <device>"])
+    assert "<em>title</em>" in text and "58.2" in text and 'src="data:image/png;base64,' in text
+    assert "secret" not in text and "Table &lt;2&gt;" in text and "a &lt;device&gt;" in text
+
+
+def test_committed_page_is_self_contained_and_small():
+    text = (ROOT / "reports" / "index.html").read_text()
+    assert len(text.encode()) < 5e6 and 'name="viewport"' in text
+    assert not re.search(r"<(?:script|link)\b[^>]*\b(?:src|href)=", text), "nothing is fetched"
+    assert all(source.startswith("data:") for source in re.findall(r'<img[^>]* src="([^"]*)"', text))
+    for title, *_ in REPORTS:
+        assert title in text
+    assert "NVIDIA H200" in environment(ROOT)[-1]
+
+
+def test_every_report_is_there_and_none_is_left_over():
+    assert {path.stem for path in (ROOT / "reports").glob("*.ipynb")} == {name for _, name, *_ in REPORTS}
+
+
+def tables(executed):
+    """What an executed notebook shows, figures aside, without the random names that pandas gives its tables."""
+    return [
+        re.sub(r"T_[0-9a-f]{5}", "T", output.data.get("text/html", ""))
+        for cell in executed.cells
+        for output in cell.get("outputs", [])
+        if output.output_type in ("display_data", "execute_result")
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the notebook machinery's own making
+@pytest.mark.parametrize("name", ["variant_comparison-small-action", "temporal_probe-small", "clip_length-demo"])
+def test_redrawing_gives_the_same_tables(name, tmp_path):
+    _, _, source, parameters = next(row for row in REPORTS if row[1] == name)
+    executed = papermill.execute_notebook(
+        ROOT / "notebooks" / f"{source}.ipynb", tmp_path / "out.ipynb", parameters, cwd=ROOT / "notebooks",
+        progress_bar=False,
+    )  # fmt: skip
+    kept = nbformat.read(ROOT / "reports" / f"{name}.ipynb", as_version=4)
+    assert tables(executed) == tables(kept) and "<table" in "".join(tables(kept))
