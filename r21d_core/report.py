@@ -30,7 +30,12 @@ SMALL = {
 BOTH = "../results/small, ../results/demo"
 # What is reported: a title, the executed notebook's name, the notebook and its parameters. Nothing is trained for it.
 REPORTS = (
-    ("Start here", "start_here", "start_here", {"runs": "../runs", "records": BOTH, "notebooks": "../notebooks"}),
+    (
+        "Start here",
+        "start_here",
+        "start_here",
+        {"runs": "../results/demo", "records": "../results/small", "notebooks": "../notebooks"},
+    ),
     ("Table 1, Figures 1 and 2", "architectures", "architectures", {}),
     ("Table 2 and Figure 4, demonstration", "variant_comparison-demo", "variant_comparison", DEMO),
     ("Table 2 and Figure 4, actions", "variant_comparison-small-action", "variant_comparison", SMALL),
@@ -52,9 +57,11 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 0 1rem; }
 img { max-width: 100%; height: auto; }
 table { border-collapse: collapse; display: block; font-size: .85rem; overflow-x: auto; }
-td, th { padding: .15rem .6rem; text-align: right; }
+td, th { min-width: 4rem; padding: .15rem .6rem; text-align: right; vertical-align: top; }
 td:first-child, th:first-child { text-align: left; }
 tr { border-bottom: 1px solid #ddd; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; } h3 { font-size: 1rem; }
+.anchor-link { display: none; }
 pre { overflow-x: auto; font-size: .8rem; }
 summary { cursor: pointer; font-size: 1.2rem; font-weight: 600; padding: .5rem 0; }
 """
@@ -85,7 +92,7 @@ def page(sections: list[tuple[str, nbformat.NotebookNode]], lines: list[str]) ->
     """One self-contained page: of each executed notebook its text, tables and figures, and what the runs ran on."""
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     parts = [
-        f"<details open><summary>{html.escape(title)}</summary>{exporter.from_notebook_node(notebook)[0]}</details>"
+        f"<details><summary>{html.escape(title)}</summary>{exporter.from_notebook_node(notebook)[0]}</details>"
         for title, notebook in sections
     ]
     ran = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
