@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 
 from r21d_core import R21DError
@@ -72,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(command=check)
 
     one = commands.add_parser("train", help="train and evaluate the runs of an experiment that are not done yet")
-    one.add_argument("experiment", choices=EXPERIMENTS)
+    one.add_argument("experiment", choices=[*EXPERIMENTS, "all"], help="an artefact's, or all of them")
     one.add_argument("--profile", choices=RECIPES, default="demo")
     one.add_argument("--manifest", type=Path, help="checked CSV; without one, the built-in videos")
     one.add_argument("--task", choices=CHOICES["task"], help="default the experiment's own")
@@ -153,7 +154,9 @@ def train(options) -> None:
     for key in ("task", "variants"):
         if getattr(options, key):
             settings[key] = getattr(options, key)
-    specs = EXPERIMENTS[options.experiment](options.profile, data, seeds=options.seeds, **settings)
+    names = EXPERIMENTS if options.experiment == "all" else [options.experiment]
+    found = (EXPERIMENTS[name](options.profile, data, seeds=options.seeds, **settings) for name in names)
+    specs = list(dict.fromkeys(chain.from_iterable(found)))  # one run may serve several artefacts
     if options.plan:
         print(plan(specs, open_data(specs, options.manifest), options.runs, options.device))
         return

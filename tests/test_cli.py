@@ -8,7 +8,7 @@ import pytest
 
 from r21d_core.__main__ import main
 from r21d_core.records.run import find_run
-from r21d_core.study.experiments import TABLE_2, variant_comparison
+from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, variant_comparison
 
 TINY = [
     "--set", "width=2", "--set", "frames=4", "--set", "frame_height=18", "--set", "frame_width=24", "--set", "crop=16",
@@ -103,3 +103,10 @@ def test_device_that_is_not_there(tiny_manifest, tmp_path, capsys):
     command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--runs", str(tmp_path)]
     assert main([*command, *TINY, "--device", "abacus"]) == 1
     assert "device 'abacus': not usable here" in capsys.readouterr().err
+
+
+def test_all_plans_every_experiment_and_shared_runs_once(tiny_manifest, tmp_path, capsys):
+    command = ["train", "all", "--manifest", str(tiny_manifest), "--runs", str(tmp_path), "--device", "cpu", "--plan"]
+    assert main([*command, "--set", "width=1", "--set", "crop=16"]) == 0
+    specs = [spec for make in EXPERIMENTS.values() for spec in make("demo", "tiny", width=1, crop=16)]
+    assert f"{len(set(specs))} runs: 0 done" in capsys.readouterr().out and len(set(specs)) < len(specs)

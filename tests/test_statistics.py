@@ -8,7 +8,7 @@ from scipy import stats
 
 from r21d_core import R21DError
 from r21d_core.records.scores import Scores
-from r21d_core.results.statistics import by_seed, compare, holm, interval, per_video
+from r21d_core.results.statistics import by_seed, compare, holm, interval, per_video, videos_needed
 
 
 def scores(right, videos=None):
@@ -87,3 +87,14 @@ def test_runs_on_different_videos_are_not_compared():
 def test_holm_by_hand():
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
     assert len(holm([])) == 0
+
+
+def test_videos_needed_show_the_difference_four_times_in_five():
+    """By simulation: that many videos drawn anew from those that were seen, and a paired t-test on them."""
+    random = np.random.default_rng(3)
+    one, other = random.random(400) < 0.62, random.random(400) < 0.5
+    needed = videos_needed([scores(one)], [scores(other)])
+    difference = one.astype(float) - other
+    drawn = random.choice(difference, (2000, int(needed)))
+    assert (stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.03)
+    assert videos_needed([scores(one)], [scores(one)]) == np.inf

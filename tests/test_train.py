@@ -328,3 +328,8 @@ def test_start_that_is_not_finished_or_does_not_fit_is_named(undisturbed, tiny_m
         train(SPEC.then(frames=6), load_manifest(tiny_manifest), tmp_path, device="cpu")
     with pytest.raises(R21DError, match="do not fit; the networks differ"):
         train(SPEC.then(width=3), load_manifest(tiny_manifest), undisturbed.folder.parent, device="cpu")
+
+
+def test_what_would_take_too_long_is_not_begun(tiny_manifest, tmp_path, capsys):
+    runs = run_all([SPEC], tiny_manifest, tmp_path, device="cpu", most_hours=0)
+    assert not runs[0].done and "nothing is begun" in capsys.readouterr().out and not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -34,12 +35,13 @@ def run_all(
     where: str = "auto",
     workers: int | None = None,
     builtin: Path | str = BUILTIN_ROOT,
+    most_hours: float = math.inf,
 ) -> list[Run]:
     """The runs of `specs` under the folder `runs`, all done; those not done are planned aloud, then trained.
 
     `manifest` is the data's CSV file; without one the built-in videos are used, made under `builtin` on first use, and
     nothing at all where no run is missing. A run that fails does not keep the others from their turn: when all had it,
-    R21DError says which failed and why.
+    R21DError says which failed and why. Where the plan takes more than `most_hours`, nothing is begun.
     """
     todo = [spec for spec in specs if not find_run(runs, spec).done]
     if todo or manifest:
@@ -48,7 +50,13 @@ def run_all(
             if run.done:
                 refuse_other_data(run, run.environment["fingerprint"], data)
         if todo:
-            print(plan(specs, data, runs, device))
+            text, hours = _plan(specs, data, runs, device)
+            print(text)
+            if hours > most_hours:
+                print(
+                    f"That is more than most_hours = {most_hours:g}: nothing is begun here; allow more, or use a batch."
+                )
+                return find_all(specs, runs)
         failures = []
         for spec in tqdm(todo, desc="runs", unit="run", leave=False):
             try:
@@ -88,6 +96,11 @@ def plan(specs: Sequence[Spec], manifest: Manifest, runs: Path | str, device: st
     The time is that of training steps measured now, a moment of each network, and once PATIENCE is over in proportion
     to multiply-adds; reading and evaluating come on top. Raises R21DError for a spec that no network fits.
     """
+    return _plan(specs, manifest, runs, device)[0]
+
+
+def _plan(specs: Sequence[Spec], manifest: Manifest, runs: Path | str, device: str) -> tuple[str, float]:
+    """The plan as text, and its hours."""
     found = [find_run(runs, spec) for spec in specs]
     networks = dict.fromkeys(run.spec.but(seed=0) for run in found)
     classes = {network: len(task_classes(network, manifest.card.classes)) for network in networks}
@@ -100,7 +113,7 @@ def plan(specs: Sequence[Spec], manifest: Manifest, runs: Path | str, device: st
         f"{len(found)} runs: {len(found) - len(todo)} done, {begun} begun, {len(todo) - begun} new",
     ]
     if not todo:
-        return "\n".join(lines)
+        return "\n".join(lines), 0.0
     target = pick_device(device)
     rates: dict[Spec, float] = {}
     began = time.perf_counter()
@@ -125,7 +138,7 @@ def plan(specs: Sequence[Spec], manifest: Manifest, runs: Path | str, device: st
         f"in all about {_duration(sum(hours.values()))} on {device_name(target)}{memory}, if nothing else runs there; "
         f"records in {runs}"
     )
-    return "\n".join(lines)
+    return "\n".join(lines), sum(hours.values())
 
 
 def _duration(hours: float) -> str:

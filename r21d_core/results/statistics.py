@@ -71,6 +71,22 @@ def compare(one: Sequence[Scores], other: Sequence[Scores]) -> dict[str, float]:
     }
 
 
+def videos_needed(one: Sequence[Scores], other: Sequence[Scores], power: float = 0.8) -> float:
+    """How many test videos would show a difference as large as was found, at 5 % and with `power`; inf if it is none.
+
+    By the paired t-test's power, from how much the difference varies over videos; more seeds are another matter.
+    """
+    from statsmodels.stats.power import TTestPower  # slow to import
+
+    difference = by_seed(one).mean(axis=0) - by_seed(other).mean(axis=0)
+    if not difference.mean():
+        return np.inf
+    if not difference.std():
+        return 2.0
+    effect = abs(difference.mean()) / difference.std(ddof=1)
+    return float(np.ceil(TTestPower().solve_power(effect, alpha=1 - CONFIDENCE, power=power)))
+
+
 def holm(p: Sequence[float]) -> np.ndarray:
     """`p` values corrected for their number by Holm's method."""
     from statsmodels.stats.multitest import multipletests  # slow to import

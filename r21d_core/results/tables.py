@@ -14,7 +14,7 @@ from pandas.io.formats.style import Styler
 from r21d_core.records.run import Run
 from r21d_core.results.measured import Measured, measured
 from r21d_core.results.metrics import family_correct
-from r21d_core.results.statistics import compare, holm, interval, per_video
+from r21d_core.results.statistics import compare, holm, interval, per_video, videos_needed
 from r21d_core.study.paper import paper
 from r21d_core.study.spec import Spec
 
@@ -133,12 +133,18 @@ def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | 
             "95 % interval": [f"{100 * result['low']:+.1f} to {100 * result['high']:+.1f}" for result in results],
             "p over videos, Holm": holm([result["p"] for result in results]),
             "videos": [result["videos"] for result in results],
+            "videos needed": [videos_needed(one.scores, base.scores) for one in others],
             "seeds": [_seeds(one) for one in others],
         },
         index=pd.Index([one.spec.variant for one in others], name="network"),
     )
     return table.style.format(
-        {"video@1 (%)": "{:.1f}", f"less {against}'s (points)": "{:+.1f}", "p over videos, Holm": format_p},
+        {
+            "video@1 (%)": "{:.1f}",
+            f"less {against}'s (points)": "{:+.1f}",
+            "p over videos, Holm": format_p,
+            "videos needed": "{:,.0f}",
+        },
         escape="html",
     )
 
