@@ -29,7 +29,7 @@ test: .venv/made
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pytest
-	$(BIN)/pytest --nbval-lax notebooks
+	TQDM_DISABLE=1 $(BIN)/pytest --nbval-lax notebooks  # bars would overrun the messages that nbval has yet to read
 
 report: .venv/made
 	$(BIN)/r21d report

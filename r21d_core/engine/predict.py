@@ -26,7 +26,8 @@ def predict(network: nn.Module, source: Memory | Stream, clips: Clips, spec: Spe
     """
     trained = network.training
     network.eval()
-    bar = tqdm(total=len(clips), desc=title, unit="clip", leave=False, disable=title is None)
+    hidden = {} if title else {"disable": True}  # disable=False would overrule TQDM_DISABLE
+    bar = tqdm(total=len(clips), desc=title, unit="clip", leave=False, **hidden)
     logits = []
     for frames in _passes(source.read(whole_videos(clips, spec.batch)), spec.batch):
         with autocast(spec, source.device):
