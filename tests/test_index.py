@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from r21d_core import R21DError
-from r21d_core.data import index
+from r21d_core.data import index, processes
 from r21d_core.data.index import check
 from r21d_core.data.manifest import Card, Video, load_manifest, write_manifest
 from tests.bad_videos import (
@@ -304,9 +304,9 @@ def test_crash_between_two_writings_loses_no_row(path, monkeypatch):
 
 def test_few_videos_start_no_process_and_many_do(path, monkeypatch):
     started = []
-    monkeypatch.setattr(index, "_cores", lambda: started.append(1) or 1)
+    monkeypatch.setattr(processes, "cores", lambda: started.append(1) or 1)
     check(path)
     assert not started
-    monkeypatch.setattr(index, "FEW", 6)
+    monkeypatch.setattr(processes, "FEW", 6)
     check(path)
     assert started

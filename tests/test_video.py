@@ -189,3 +189,41 @@ def test_rotated_video_is_turned_upright(tmp_path, rotation):
 def test_names_that_look_like_addresses_or_are_not_ascii(tmp_path):
     for name in ("http: no.mp4", "Übung, “1”.mp4", "100%d.mp4"):
         assert probe(write_video(tmp_path / "plain.mp4", blocks(2)).rename(tmp_path / name)).frames == 2
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "onegop.mov", "gaps.mp4", "opengop.mp4"])
+def test_mp4_is_read_around_the_wanted_frames_alone(sound_files, name, monkeypatch):
+    """What is not read cannot have been used; open groups, which an index does not tell from closed ones, are read
+    from the beginning."""
+    held = []
+    opened = video._part
+    monkeypatch.setattr(video, "_part", lambda *asked: held.append(opened(*asked)) or held[-1])
+    whole = read_all(sound_files[name], None)
+    assert not held
+    for number in range(FRAMES):
+        np.testing.assert_array_equal(read_frames(sound_files[name], [number], None)[0], whole[number])
+    groups = {"h264.mp4": 7, "gaps.mp4": 6, "onegop.mov": FRAMES, "opengop.mp4": FRAMES}
+    for number, part in enumerate(held):
+        if part is None:
+            assert name == "opengop.mp4"
+        else:
+            packets, earlier = part
+            assert len(packets) <= groups[name] and earlier <= number < earlier + len(packets)
+    assert any(held)
+
+
+def test_frames_before_the_cut_of_an_edit_are_not_counted(tmp_path):
+    """A file that begins with a negative time, as one cut without encoding does: its index holds frames not shown."""
+    path = write_video(tmp_path / "whole.mp4", blocks(30), g="10", bf="2", sc_threshold="0", b_strategy="0")
+    with av.open(path) as source, av.open(tmp_path / "cut.mp4", "w", options={"use_editlist": "1"}) as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.pts, packet.dts = packet.pts - 4 * packet.duration, packet.dts - 4 * packet.duration
+                packet.stream = stream
+                container.mux(packet)
+    whole = read_all(tmp_path / "cut.mp4", None)
+    assert len(whole) == 26
+    np.testing.assert_array_equal(whole, read_all(path, None)[4:])
+    for number in range(26):
+        np.testing.assert_array_equal(read_frames(tmp_path / "cut.mp4", [number], None)[0], whole[number])

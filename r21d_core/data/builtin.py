@@ -16,6 +16,7 @@ import math
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tqdm.auto import tqdm
 
 from r21d_core.data.manifest import Card, Video, write_manifest
 
-VERSION = 1  # of the pictures; another version is another folder
+VERSION = 2  # of the folder's content; another version is another folder
 FAMILIES = {
     "appearance": ("disc", "star", "square", "ring"),
     "motion": ("hover", "sway"),
@@ -36,6 +37,8 @@ BACKWARDS = {"fall": "rise", "recede": "approach"}
 CLASSES = sum(FAMILIES.values(), ())
 MOTIONS = CLASSES[4:]
 SCENES = {"train": 40, "test": 20}
+# Two sets without a common class, to train on the one and go on with the other. Their three splits test other scenes.
+HALVES = {"source": ("appearance", "rise or fall"), "target": ("motion", "approach or recede")}
 # 20 − 8 = 12 is a multiple of 1, 2, 3, 4, 6 and 12: the n clips of 8 frames at floor(i·12/(n−1)) of a video played
 # backwards are those of the video itself for n = 1, 2, 3, 4, 5, 7 and 13.
 FRAMES, HEIGHT, WIDTH, FRAME_RATE = 20, 64, 86, 25
@@ -81,6 +84,7 @@ def make_builtin(root: Path | str) -> Path:
         card = Card(
             "builtin", CLASSES, "drawn by r21d_core/data/builtin.py", "as the code's", counts, "videos", FAMILIES
         )
+        _write_halves(draft, card, videos)
         write_manifest(draft / "builtin.csv", card, videos)
         try:
             os.chmod(draft, 0o755)  # temporary folders are private
@@ -91,6 +95,26 @@ def make_builtin(root: Path | str) -> Path:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return manifest
+
+
+def _write_halves(folder: Path, whole: Card, videos: list[Video]) -> None:
+    """`builtin-source-split1.csv` and its like: split 1 tests the whole set's scenes, 2 and 3 the others by turns."""
+    scenes, tested = sum(SCENES.values()), SCENES["test"]
+    for half, names in HALVES.items():
+        families = {name: FAMILIES[name] for name in names}
+        classes = sum(families.values(), ())
+        for split in (1, 2, 3):
+            held_out = {f"scene {(scenes - split * tested + number) % scenes:02d}" for number in range(tested)}
+            rows = [
+                replace(video, split="test" if video.group in held_out else "train")
+                for video in videos
+                if video.label in classes
+            ]
+            counts = {side: sum(row.split == side for row in rows) for side in SCENES}
+            card = replace(
+                whole, name=f"builtin-{half}-split{split}", classes=classes, families=families, expected=counts
+            )
+            write_manifest(folder / f"{card.name}.csv", card, rows)
 
 
 def _write(video: Video) -> None:

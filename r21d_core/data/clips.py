@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +18,7 @@ from tqdm.auto import tqdm
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import Video
+from r21d_core.data.processes import cores
 from r21d_core.data.sampling import Clips, frame_counts
 from r21d_core.data.video import read_all, read_frames
 
@@ -62,7 +62,7 @@ class Stream:
             batch_size=None,
             collate_fn=_as_it_is,
             num_workers=self.workers,
-            multiprocessing_context="forkserver" if self.workers else None,
+            multiprocessing_context=_forkserver() if self.workers else None,
             timeout=WORKER_TIMEOUT if self.workers else 0,
             pin_memory=self.device.type == "cuda",
         )
@@ -98,12 +98,13 @@ class _Decoded(Dataset):
             except R21DError as error:
                 bad.append((video.video, str(error)))
                 kept[rows] = -1
-        good = kept[kept >= 0]
-        if not len(good):
-            raise R21DError("no video of a whole batch could be decoded:\n" + "\n".join(reason for _, reason in bad))
-        kept[kept < 0] = np.resize(good, (kept < 0).sum())
-        clips = clips[kept]
-        return (clips.video, clips.frames, clips.label, clips.draws), torch.from_numpy(frames[kept]), bad
+        if bad:  # or a copy of everything would be made for nothing
+            good = kept[kept >= 0]
+            if not len(good):
+                raise R21DError("no video of a whole batch could be decoded:\n" + "\n".join(why for _, why in bad))
+            kept[kept < 0] = np.resize(good, (kept < 0).sum())
+            clips, frames = clips[kept], frames[kept]
+        return (clips.video, clips.frames, clips.label, clips.draws), torch.from_numpy(frames), bad
 
 
 def open_clips(
@@ -120,7 +121,7 @@ def open_clips(
     or "auto": the first of these whose free memory is well above the need. What is held stays for the next run.
     """
     memory = _hold(videos, size, device, where)
-    return memory or Stream(videos, size, device, _cores() if workers is None else workers, on_bad)
+    return memory or Stream(videos, size, device, cores() if workers is None else workers, on_bad)
 
 
 @lru_cache(maxsize=2)  # a training and a test side; the choice made by "auto" stays with them
@@ -153,16 +154,18 @@ def _decode_all(videos: tuple[Video, ...], size: tuple[int, int]) -> Iterator[np
     if frame_counts(videos).sum() * size[0] * size[1] < 2e8:  # sooner done than processes are started
         yield from (read_all(video.path, size) for video in videos)
         return
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(_cores(), mp_context=context) as pool:
+    with ProcessPoolExecutor(cores(), mp_context=_forkserver()) as pool:
         waiting = deque()
         for video in videos:
             waiting.append(pool.submit(read_all, video.path, size))
-            if len(waiting) > 4 * _cores():
+            if len(waiting) > 4 * cores():
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _forkserver():
+    """Processes forked from a server that has imported what they need: each would take seconds to import torch."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # heeded by the server that the first such process starts
+    return context

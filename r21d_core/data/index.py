@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
-import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from tqdm.auto import tqdm
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import (
@@ -28,9 +21,9 @@ from r21d_core.data.manifest import (
     write_manifest,
     write_rows,
 )
+from r21d_core.data.processes import of_each
 from r21d_core.data.video import Probe, probe
 
-FEW = 16  # videos that are sooner looked at than processes are started
 SHOWN = 5  # lines of a kind in a message; all of them are in the Report and in the quarantine file
 COLUMNS = (*REQUIRED, "reason")
 
@@ -56,10 +49,10 @@ class Report:
             if less := expected - self.counts.get(split, 0):
                 state = f"{less} missing" if less > 0 else f"{-less} more"
                 lines.append(f"against the {expected} expected in {split}: {state}")
-        lines += _paragraph(f"set aside in {self.quarantine}", [f"{name}: {why}" for name, why in self.bad.items()])
-        lines += _paragraph("decode again and are back", self.returned)
-        lines += _paragraph("kept, but odd", [f"{name}: {', '.join(notes)}" for name, notes in self.notes.items()])
-        lines += _paragraph("kept, but the same content on one side", [" = ".join(names) for names in self.twice])
+        lines += paragraph(f"set aside in {self.quarantine}", [f"{name}: {why}" for name, why in self.bad.items()])
+        lines += paragraph("decode again and are back", self.returned)
+        lines += paragraph("kept, but odd", [f"{name}: {', '.join(notes)}" for name, notes in self.notes.items()])
+        lines += paragraph("kept, but the same content on one side", [" = ".join(names) for names in self.twice])
         return "\n".join(lines)
 
 
@@ -79,7 +72,8 @@ def check(manifest_path: Path | str, *, workers: int | None = None, progress: bo
     earlier = {video.video: (video, reason) for video, reason in _read_quarantine(quarantine, manifest)}
     videos = sorted([*listed.values(), *(earlier[name][0] for name in earlier.keys() - listed)], key=lambda v: v.video)
 
-    looks = dict(zip((video.video for video in videos), _look_at_all(videos, workers, progress), strict=True))
+    told_of_each = of_each(_look, videos, workers, "checking", "nothing was written", progress)
+    looks = dict(zip((video.video for video in videos), told_of_each, strict=True))
     kept, bad, digests = [], {}, {}
     for video in videos:
         found, told = looks[video.video]
@@ -90,15 +84,15 @@ def check(manifest_path: Path | str, *, workers: int | None = None, progress: bo
             kept.append(replace(video, frames=found.frames, fps=fps, width=found.width, height=found.height))
             digests.setdefault(told, []).append(kept[-1])
     checked = replace(manifest, videos=tuple(kept))
-    _refuse_loss(manifest, checked, bad)
+    refuse_loss(manifest, checked, bad)
     refuse_faults(path, manifest.card, kept)
     refuse_leaks(checked)
     alike = [videos for videos in digests.values() if len(videos) > 1]
     _refuse_same_content(path, alike)
 
-    _write_quarantine(quarantine, earlier | bad)  # first, so that a crash between two writings loses no row
+    write_quarantine(quarantine, earlier | bad)  # first, so that a crash between two writings loses no row
     write_manifest(path, manifest.card, kept)
-    _write_quarantine(quarantine, bad)
+    write_quarantine(quarantine, bad)
     counts = Counter(video.split for video in kept)
     return Report(
         path,
@@ -111,42 +105,6 @@ def check(manifest_path: Path | str, *, workers: int | None = None, progress: bo
         {video.video: looks[video.video][0].notes for video in kept if looks[video.video][0].notes},
         tuple(tuple(video.video for video in videos) for videos in alike),
     )
-
-
-def _look_at_all(videos: list[Video], workers: int | None, progress: bool) -> Iterator[tuple[Probe | None, str]]:
-    """What `_look` finds of each video, in their order."""
-    if workers is None:
-        workers = _cores() if len(videos) >= FEW else 0
-    if workers < 0:
-        raise R21DError(f"workers is {workers}, expected how many processes decode, or 0 for none but this one")
-    if not workers:
-        bar = _bar(videos, len(videos), "checking", progress)
-        for video in bar:
-            bar.set_postfix_str(video.video)  # should its decoder take this process down, the bar names it
-            yield _look(video)
-        return
-    # The terminal sends Ctrl-C to the workers too: left to themselves they would each print a traceback.
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("forkserver"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    )
-    try:
-        looks = pool.map(_look, videos)
-        yield from _bar(looks, len(videos), f"checking, {workers} processes", progress)
-    except BrokenProcessPool:
-        raise R21DError(
-            "a worker died, out of memory or of a video that its decoder does not survive; nothing was written. "
-            "Run with --workers 0: the bar names the video it ends at, and one process needs less memory"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _bar(items: Iterable, total: int, what: str, progress: bool) -> tqdm:
-    # Not disable=False, which would overrule TQDM_DISABLE.
-    return tqdm(items, total=total, desc=what, unit="video", **({} if progress else {"disable": True}))
 
 
 def _look(video: Video) -> tuple[Probe | None, str]:
@@ -168,18 +126,18 @@ def _read_quarantine(path: Path, manifest: Manifest) -> Iterator[tuple[Video, st
             yield Video(path=root / cells["video"], **{name: cells[name] for name in REQUIRED}), cells["reason"]
 
 
-def _write_quarantine(path: Path, bad: dict[str, tuple[Video, str]]) -> None:
+def write_quarantine(path: Path, bad: dict[str, tuple[Video, str]]) -> None:
     if bad:
         write_rows(path, COLUMNS, (vars(bad[name][0]) | {"reason": bad[name][1]} for name in sorted(bad)))
     else:
         path.unlink(missing_ok=True)
 
 
-def _refuse_loss(manifest: Manifest, checked: Manifest, bad: dict[str, tuple[Video, str]]) -> None:
+def refuse_loss(manifest: Manifest, checked: Manifest, bad: dict[str, tuple[Video, str]]) -> None:
     """Raise R21DError if what does not decode is all there is of a class's training side, or all there is."""
     if not checked.videos:
         reasons = [f"{name}: {reason}" for name, (_, reason) in bad.items()]
-        raise R21DError("\n".join(_paragraph(f"{manifest.path}: none of its videos decodes", reasons)))
+        raise R21DError("\n".join(paragraph(f"{manifest.path}: none of its videos decodes", reasons)))
     before, now = ({video.label for video in each.videos if video.split == "train"} for each in (manifest, checked))
     if lost := sorted(before - now):
         of_lost = [(video, reason) for video, reason in bad.values() if video.label == lost[0]]
@@ -188,7 +146,7 @@ def _refuse_loss(manifest: Manifest, checked: Manifest, bad: dict[str, tuple[Vid
             f"{manifest.path}: no video of class {lost[0]!r} is left to train on; nothing was changed. "
             "Fetch these again, or take the class out of the manifest and its card"
         )
-        raise R21DError("\n".join(_paragraph(what, reasons)))
+        raise R21DError("\n".join(paragraph(what, reasons)))
 
 
 def _refuse_same_content(path: Path, alike: list[list[Video]]) -> None:
@@ -201,11 +159,7 @@ def _refuse_same_content(path: Path, alike: list[list[Video]]) -> None:
                 )
 
 
-def _paragraph(title: str, lines: Iterable[str]) -> list[str]:
+def paragraph(title: str, lines: Iterable[str]) -> list[str]:
     lines = list(lines)
     more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return [f"{title} ({len(lines)}):", *(f"  {line}" for line in lines[:SHOWN]), *more] if lines else []
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import accumulate, pairwise
+from itertools import accumulate, dropwhile, pairwise
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
@@ -66,15 +66,35 @@ def read_all(path: Path | str, size: Size | None) -> np.ndarray:
     return _read(path, size, None)
 
 
+def timed_frames(path: Path | str, size: Size) -> Iterator[tuple[Fraction, np.ndarray | None]]:
+    """Every frame of a video as `read_all` gives it, one by one, and the second from which it is shown.
+
+    The seconds begin anywhere, and always rise: where the file tells no time, or one that does not rise, the frame
+    comes at the average rate after the one before. After the last frame comes None, with the second at which that
+    ends. Raises R21DError as `read_all`, where it comes to the damage.
+    """
+    with _opened(path) as (stream, packets, _):
+        reformatter = VideoReformatter()
+        interval = 1 / (stream.average_rate or Fraction(25))
+        now = None
+        for frame in _shown(path, stream, packets, 0, None):
+            told = None if frame.pts is None else frame.pts * stream.time_base
+            rises = told is not None and (now is None or told > now)
+            now = told if rises else (Fraction(0) if now is None else now + interval)
+            length = frame.duration * stream.time_base if frame.duration else interval
+            yield now, _picture(frame, size, reformatter)
+        yield now + length, None
+
+
 def probe(path: Path | str) -> Probe:
     """What the file at `path` holds, by decoding all of it.
 
     Raises R21DError, naming the file, if it is missing, broken, cut off or without a picture.
     """
-    with _opened(path) as (stream, packets):
+    with _opened(path) as (stream, packets, _):
         height, width = stream.codec_context.height, stream.codec_context.width
         sizes, turns, damaged, frames = set(), 0, 0, 0
-        for frame in _shown(path, stream, packets, None):
+        for frame in _shown(path, stream, packets, 0, None):
             sizes.add((frame.height, frame.width))
             turns = turns if frames else _quarter_turns(frame)
             damaged += frame.is_corrupt
@@ -86,8 +106,12 @@ def probe(path: Path | str) -> Probe:
 
 
 @contextmanager
-def _opened(path: Path | str) -> Iterator[tuple[VideoStream, list[Packet]]]:
-    """The video stream of a file and all its packets, which are not decoded yet; errors become R21DError."""
+def _opened(path: Path | str, wanted: Sequence[int] | None = None) -> Iterator[tuple[VideoStream, list[Packet], int]]:
+    """The video stream of a file, its packets, not decoded yet, and how many frames come before the first of them.
+
+    They are all packets, or those around the `wanted` frames where the file has an index to find them by. Errors
+    become R21DError.
+    """
     try:
         # FFmpeg takes what stands before a colon for a protocol, so the path is absolute; old titles are not UTF-8.
         with av.open(os.path.abspath(path), metadata_errors="replace") as container:
@@ -96,39 +120,84 @@ def _opened(path: Path | str) -> Iterator[tuple[VideoStream, list[Packet]]]:
                 raise R21DError(f"{path}: holds no video, only {_kinds(container)}")
             stream.codec_context.thread_count = 1
             stream.thread_type = "NONE"
+            if wanted and "mp4" in container.format.name and _lengths(stream):
+                part = _part(container, stream, wanted)
+                if part:
+                    yield stream, *part
+                else:  # from the beginning, which only a new container is sure to be at
+                    with _opened(path) as whole:
+                        yield whole
+                return
             packets = [packet for packet in container.demux(stream) if packet.size or packet.dts is not None]
             if _is_cut_off(container, stream, packets):
                 raise R21DError(f"{path}: cut off, as it holds less than its header says; fetch it again")
-            yield stream, [packet for packet in packets if packet.size]
+            yield stream, [packet for packet in packets if packet.size], 0
     except (av.FFmpegError, OSError) as error:
         raise R21DError(f"{path}: {_reason(path, error)}") from error
 
 
+def _part(container: InputContainer, stream: VideoStream, wanted: Sequence[int]) -> tuple[list[Packet], int] | None:
+    """The packets from the IDR picture at or before the first wanted frame to the one after the last, without this,
+    and how many frames come before them; None where the index of an MP4 does not say, or says what is not so."""
+    index = list(stream.index_entries)  # one a packet, in their order
+    times = [entry.timestamp for entry in index]
+    before = [0, *accumulate(not entry.is_discard for entry in index)]
+    keys = [place for place, entry in enumerate(index) if entry.is_keyframe]
+    begin = bisect_right(keys, wanted[0], key=before.__getitem__) - 1
+    if (
+        begin < 0
+        or wanted[-1] >= before[-1]
+        or any(later <= sooner for sooner, later in pairwise(times))
+        or any(entry.pos + entry.size > container.size for entry in index)  # cut off
+    ):
+        return None
+    begin, size, packets = keys[begin], _lengths(stream), []
+    ends = {place for place in keys if before[place] > wanted[-1]}
+    container.seek(times[begin], stream=stream)
+    # Where frames are coded out of order FFmpeg goes to a group before.
+    read = dropwhile(lambda packet: packet.size and packet.pos != index[begin].pos, container.demux(stream))
+    for place, packet in enumerate(read, begin):
+        if not packets and not _is_idr(bytes(packet), size):
+            return None
+        if not packet.size or (place in ends and _is_idr(bytes(packet), size)):
+            break
+        packets.append(packet)
+    return (packets, before[begin]) if place == len(index) or place in ends else None
+
+
 def _read(path: Path | str, size: Size | None, wanted: Sequence[int] | None) -> np.ndarray:
     """The wanted frames (n, height, width, 3), in ascending order; None: all of them."""
-    with _opened(path) as (stream, packets):
-        stated = stream.codec_context.height, stream.codec_context.width
-        reformatter = VideoReformatter()
-        pictures = None
-        for place, frame in enumerate(_shown(path, stream, packets, wanted)):
-            turns = _quarter_turns(frame)
+    with _opened(path, wanted) as (stream, packets, earlier):
+        pictures, reformatter = None, VideoReformatter()
+        for place, frame in enumerate(_shown(path, stream, packets, earlier, wanted)):
             if pictures is None:
-                size = size or (stated[::-1] if turns % 2 else stated)
+                size = size or _upright_size(stream, frame)
                 pictures = np.empty((len(wanted or packets), *size, 3), np.uint8)
-            height, width = size[::-1] if turns % 2 else size
-            # Into planes swscale scales faster, and with full chroma at every width; unscaled, packed RGB is faster.
-            format = "rgb24" if (frame.height, frame.width) == (height, width) else "gbrp"
-            picture = reformatter.reformat(frame, width, height, format, interpolation="BILINEAR", threads=1)
-            pictures[place] = np.rot90(picture.to_ndarray(), turns)
+            pictures[place] = _picture(frame, size, reformatter)
         return pictures[: place + 1]
 
 
+def _upright_size(stream: VideoStream, frame: VideoFrame) -> Size:
+    stated = stream.codec_context.height, stream.codec_context.width
+    return stated[::-1] if _quarter_turns(frame) % 2 else stated
+
+
+def _picture(frame: VideoFrame, size: Size, reformatter: VideoReformatter) -> np.ndarray:
+    """The frame upright in RGB, (*size, 3)."""
+    turns = _quarter_turns(frame)
+    height, width = size[::-1] if turns % 2 else size
+    # Into planes swscale scales faster, and with full chroma at every width; unscaled, packed RGB is faster.
+    format = "rgb24" if (frame.height, frame.width) == (height, width) else "gbrp"
+    picture = reformatter.reformat(frame, width, height, format, interpolation="BILINEAR", threads=1)
+    return np.rot90(picture.to_ndarray(), turns)
+
+
 def _shown(
-    path: Path | str, stream: VideoStream, packets: list[Packet], wanted: Sequence[int] | None
+    path: Path | str, stream: VideoStream, packets: list[Packet], earlier: int, wanted: Sequence[int] | None
 ) -> Iterator[VideoFrame]:
-    """The wanted frames, whose numbers are in ascending order; None: all of them."""
+    """The wanted frames, whose numbers are in ascending order; None: all of them. `earlier` come before the packets."""
     entries = _entries(stream, packets)
-    before = [0, *accumulate(not packet.is_discard for packet in packets)]  # frames that earlier packets show
+    before = [*accumulate((not packet.is_discard for packet in packets), initial=earlier)]  # shown by earlier packets
     firsts = [before[entry] for entry in entries]
     parts = range(len(entries)) if wanted is None else sorted({bisect_right(firsts, number) - 1 for number in wanted})
     chosen = None if wanted is None else set(wanted)
@@ -160,13 +229,18 @@ def _entries(stream: VideoStream, packets: list[Packet]) -> list[int]:
     Nothing before an IDR picture is referred to or shown after it. Other key frames, in H.264 and elsewhere, do not
     promise that. [0] where time stamps could not tell that a frame is missing.
     """
-    header = stream.codec_context.extradata or b""
+    length = _lengths(stream)
     times = {packet.pts for packet in packets}
-    if stream.codec_context.name != "h264" or header[:1] != b"\1" or None in times or len(times) < len(packets):
+    if not length or None in times or len(times) < len(packets):
         return [0]
-    length = (header[4] & 3) + 1
     keys = [place for place, packet in enumerate(packets) if packet.is_keyframe and _is_idr(bytes(packet), length)]
     return keys if keys[:1] == [0] else [0]
+
+
+def _lengths(stream: VideoStream) -> int:
+    """Bytes that the size of a unit takes in H.264 as MP4, MOV and MKV hold it; 0 for all else."""
+    header = stream.codec_context.extradata or b""
+    return (header[4] & 3) + 1 if stream.codec_context.name == "h264" and header[:1] == b"\1" else 0
 
 
 def _is_idr(packet: bytes, length: int) -> bool:
