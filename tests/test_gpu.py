@@ -9,8 +9,12 @@ from r21d_core.data.manifest import load_manifest
 from r21d_core.data.sampling import sample_epoch
 from r21d_core.data.transforms import augment
 from r21d_core.engine.build import build
+from r21d_core.engine.device import DTYPES
 from r21d_core.engine.launch import plan
 from r21d_core.engine.train import train
+from r21d_core.engine.trust import mismatch
+from r21d_core.nets.fast import FastForm
+from r21d_core.nets.network import VideoResNet
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.spec import Spec
 
@@ -70,4 +74,65 @@ def test_a_run_on_the_gpu(tiny_manifest, tmp_path, precision):
 
 
 def test_a_plan_tells_the_memory(tiny_manifest, tmp_path):
-    assert "GiB beside the videos" in plan([SPEC], load_manifest(tiny_manifest), tmp_path, "cuda")
+    assert "GiB beside the videos" in plan([SPEC], {SPEC.data: load_manifest(tiny_manifest)}, tmp_path, "cuda")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("variant", TABLE_2)
+def test_the_fast_form_passes_its_check(variant, precision, capsys):
+    spec = Spec(variant=variant, precision=precision)
+    network = build(spec, 400, torch.device("cuda"))
+    assert isinstance(network.forward, FastForm), capsys.readouterr().out
+    assert list(network.state_dict()) == list(VideoResNet(variant).state_dict())
+
+
+@pytest.mark.parametrize("variant", ["R(2+1)D", "R3D", "R2D"])
+def test_the_fast_form_at_full_size(variant, exact):
+    """Beside float32, where autocast is too: no further away than twice that, in training and evaluation."""
+    network = build(Spec(variant=variant, frames=16), 400, torch.device("cuda"))
+    clips = torch.randn(4, 3, 16, 112, 112, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+    from r21d_core.nets import fused
+
+    form, errors = FastForm(network, torch.bfloat16, fused), []
+    with torch.no_grad():
+        for training in (True, False):
+            network.train(training)
+            plain = network(clips)
+            with torch.autocast("cuda", torch.bfloat16):
+                cast = network(clips).float()
+            errors.append([((logits - plain).norm() / plain.norm()).item() for logits in (form(clips), cast)])
+    for ours, theirs in errors:
+        assert ours <= 2 * theirs + 1e-3
+
+
+def test_the_fast_form_trains_and_its_folded_weights_follow():
+    network = build(SPEC.but(precision="bf16", crop=16), 5, torch.device("cuda"))
+    plain = build(SPEC, 5, torch.device("cuda"))
+    optimiser = torch.optim.SGD(network.parameters(), 0.05, 0.9, fused=True)
+    clips = torch.randn(8, 3, 4, 16, 16, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+    target, losses = torch.arange(8, device="cuda") % 5, []
+    for _ in range(20):
+        network.train()
+        loss = torch.nn.functional.cross_entropy(network(clips), target)
+        loss.backward()
+        network.eval()
+        with torch.no_grad():
+            network(clips)  # folds the weights before they change
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+    plain.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(network(clips), plain.eval()(clips), rtol=0.05, atol=0.05)
+
+
+def test_the_check_sees_a_kernel_that_is_wrong():
+    from types import SimpleNamespace
+
+    from r21d_core.nets import fused
+
+    network = VideoResNet("R(2+1)D", 10, 16, classes=5).cuda()
+    wrong = SimpleNamespace(batch_norm=fused.batch_norm, finish=lambda x, table, residual=None: x)
+    assert mismatch(network, DTYPES["bf16"], fused, 8) is None
+    assert mismatch(network, DTYPES["bf16"], wrong, 8).startswith("the error of its evaluation is ")

@@ -2,20 +2,68 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
+from r21d_core.engine.device import DTYPES
 from r21d_core.nets.cost import Cost, cost
 from r21d_core.nets.network import VideoResNet
 from r21d_core.study.spec import Spec
 
+CHANNELS = {"rgb": 3, "flow": 2}
+
 
 def build(spec: Spec, classes: int, device: torch.device) -> VideoResNet:
-    """The network of `spec` with the initial weights of its seed, in the layout convolutions are fastest in."""
+    """The network of `spec` with the initial weights of its seed, in the layout and form fastest on `device`."""
     torch.manual_seed(spec.seed)
-    network = VideoResNet(spec.variant, spec.depth, spec.width, classes=classes, frames=spec.frames)
-    return network.to(device, memory_format=torch.channels_last_3d)
+    network = VideoResNet(
+        spec.variant,
+        spec.depth,
+        spec.width,
+        classes=classes,
+        frames=spec.frames,
+        channels=CHANNELS[spec.modality],
+        midplanes_per_block=spec.midplanes_per_block,
+        eps=spec.eps,
+    )
+    network.to(device, memory_format=torch.channels_last_3d)
+    if form := fast(network, spec, device):
+        network.forward = form
+    return network
+
+
+def fast(network: VideoResNet, spec: Spec, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+    """What computes `network` faster than it does itself, for 16 bits on a GPU; None elsewhere.
+
+    None too where the fast form does not run or is not as right as autocast, which is then said in a line.
+    """
+    if device.type != "cuda" or spec.precision == "fp32":
+        return None
+    try:
+        from r21d_core.engine.trust import mismatch
+        from r21d_core.nets import fused  # needs Triton, which not every machine has
+        from r21d_core.nets.fast import FastForm
+
+        trouble = mismatch(network, DTYPES[spec.precision], fused, spec.frames)
+    except Exception as error:  # whatever a compiler or a driver has to say
+        trouble = f"it raised {type(error).__name__} ({str(error).strip().splitlines()[0] if str(error) else ''})"
+    if trouble:
+        print(f"{spec.variant}: runs in its plain, slower form, as the fast one fails its check here: {trouble}")
+        return None
+    return FastForm(network, DTYPES[spec.precision], fused)
 
 
 def cost_of(spec: Spec, classes: int) -> Cost:
     """Parameters, multiply-adds and sizes of the network that `build` makes."""
-    return cost(spec.variant, spec.depth, spec.width, spec.frames, classes, size=spec.crop)
+    return cost(
+        spec.variant,
+        spec.depth,
+        spec.width,
+        spec.frames,
+        classes,
+        CHANNELS[spec.modality],
+        size=spec.crop,
+        midplanes_per_block=spec.midplanes_per_block,
+    )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from r21d_core.engine.build import build
+from r21d_core.engine.build import CHANNELS, build
 from r21d_core.engine.device import autocast
 from r21d_core.study.spec import Spec
 
@@ -45,7 +45,7 @@ def training_rate(spec: Spec, classes: int, device: torch.device) -> float:
 
 
 def _clips(spec: Spec, count: int, device: torch.device) -> torch.Tensor:
-    shape = (count, 3, spec.frames, spec.crop, spec.crop)
+    shape = (count, CHANNELS[spec.modality], spec.frames, spec.crop, spec.crop)
     return torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last_3d)
 
 

@@ -52,9 +52,10 @@ def cost(
     *,
     size: int = 112,
     stem_midplanes: int | None = None,
+    midplanes_per_block: bool = False,
 ) -> Cost:
     """The Cost of a network on clips (channels, frames, size, size); arguments as for `VideoResNet`."""
-    convs = tuple(_convs(variant, depth, width, (frames, size, size), channels, stem_midplanes))
+    convs = tuple(_convs(variant, depth, width, (frames, size, size), channels, stem_midplanes, midplanes_per_block))
     last = convs[-1]
     weights = sum(conv.weights for conv in convs) + (last.outputs + 1) * classes
     return Cost(
@@ -66,7 +67,7 @@ def cost(
     )
 
 
-def _convs(variant, depth, width, size: Three, channels, stem_midplanes):
+def _convs(variant, depth, width, size: Three, channels, stem_midplanes, midplanes_per_block):
     """The rows in the order of the network; each starts from the size the one before it leaves."""
     letters, blocks = groups(variant, depth)
     middle = stem_midplanes or max(45 * width // 64, 1)
@@ -78,7 +79,8 @@ def _convs(variant, depth, width, size: Three, channels, stem_midplanes):
             name = f"conv{group}_x.{block}"
             stride = (1, 1, 1) if group == 2 or block else (1, 2, 2) if letter == "2" else (2, 2, 2)
             one = list(_conv(f"{name}.conv1", letter, inputs, outputs, size, stride))
-            two = list(_conv(f"{name}.conv2", letter, outputs, outputs, one[-1].size, (1, 1, 1)))
+            middle = midplanes(inputs, outputs) if midplanes_per_block else None
+            two = list(_conv(f"{name}.conv2", letter, outputs, outputs, one[-1].size, (1, 1, 1), middle=middle))
             yield from one + two
             if stride != (1, 1, 1):
                 yield Conv(f"{name}.shortcut.0", inputs, outputs, (1, 1, 1), stride, (0, 0, 0), two[-1].size)

@@ -1,0 +1,189 @@
+"""How fast a variant trains and classifies here, in the forms that people run it in, side by side.
+
+A form is a network and the flags it runs under. All forms of a variant are in memory at once and take turns, so that
+whatever slows the machine for a while slows them alike. Clips are made up, random and already on the device.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from r21d_core.engine.device import DTYPES, describe
+from r21d_core.engine.forms import CLASSES, forms, inference_step, training_step
+from r21d_core.engine.kernels import wait, where_time_goes
+from r21d_core.study.spec import Spec
+
+ROUNDS = 5
+
+
+def bench_train(spec: Spec, device: torch.device, *, seconds: float = 5.0, compile_peers: bool = True) -> list[dict]:
+    """Rows of the training steps of `spec.batch` clips in each form, and of where their time goes.
+
+    About `seconds` of measuring a form, and ROUNDS steps at least. A form that does not run here has a row that says
+    why. Rates are clips a second: the median, the slowest and the fastest of the rounds. `tflops` are those of the
+    convolutions and fc, three times the forward pass, and `tb_per_s` the activations that the convolutions must read
+    and write for it, in TB/s, as if all else were free.
+    """
+    return _side_by_side("train", training_step, 3, spec, device, seconds, compile_peers)
+
+
+def bench_infer(spec: Spec, device: torch.device, *, seconds: float = 5.0, compile_peers: bool = True) -> list[dict]:
+    """As `bench_train`, of classifying."""
+    return _side_by_side("infer", inference_step, 1, spec, device, seconds, compile_peers)
+
+
+def _side_by_side(bench, make, passes, spec, device, seconds, compile_peers) -> list[dict]:
+    clips, target = made_up(spec, device)
+    layouts = {True: clips, False: clips.contiguous()}
+    rows, works, costs = {}, {}, {}
+    bar = tqdm(forms(spec, device, compile_peers), leave=False)
+    for form in bar:
+        bar.set_description(f"{bench} {spec.variant}, warming up: {form.what}")
+        rows[form.what] = row_of(bench, spec, form.precision, form.what)
+        try:
+            before = _allocated(device)
+            network, step = make(form, spec, device)
+            work = partial(step, layouts[form.channels_last], target)
+            warm_up(work, device, seconds)
+            rows[form.what] |= _peak(work, device, before)
+            works[form.what], costs[form.what] = work, work_of(network, clips.shape[1:])
+        except RuntimeError as error:  # out of memory, or nothing here to compile with
+            rows[form.what]["failed"] = (str(error) or type(error).__name__).splitlines()[0]
+    for what, calls in take_turns(works, device, seconds, f"{bench} {spec.variant}").items():
+        macs, elements = costs[what]
+        width = 4 if rows[what]["precision"] == "fp32" else 2
+        rows[what] |= rates(spec, calls)
+        rate = rows[what]["clips_per_second"] * passes
+        rows[what] |= {"gmac": macs / 1e9, "tflops": 2 * rate * macs / 1e12, "tb_per_s": width * rate * elements / 1e12}
+    return [*rows.values()] + [
+        row_of(f"{bench} time", spec, rows[what]["precision"], what) | dict(where_time_goes(work, device))
+        for what, work in works.items()
+    ]
+
+
+def row_of(bench: str, spec: Spec, precision: str, what: str) -> dict:
+    """What every row begins with."""
+    return {
+        "bench": bench,
+        "variant": spec.variant,
+        "frames": spec.frames,
+        "batch": spec.batch,
+        "what": what,
+        "precision": precision,
+    }
+
+
+def rates(spec: Spec, calls: list[float]) -> dict[str, float]:
+    """Clips a second of rounds of `calls` a second: the median, the slowest, the fastest."""
+    rounds = [spec.batch * number for number in calls]
+    return {"clips_per_second": statistics.median(rounds), "slowest": min(rounds), "fastest": max(rounds)}
+
+
+def made_up(spec: Spec, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Random clips (batch, 3, T, crop, crop), channels last, and labels (batch,)."""
+    generator = torch.Generator(device).manual_seed(0)
+    shape = (spec.batch, 3, spec.frames, spec.crop, spec.crop)
+    clips = torch.randn(shape, generator=generator, device=device)
+    target = torch.randint(CLASSES, (spec.batch,), generator=generator, device=device)
+    return clips.contiguous(memory_format=torch.channels_last_3d), target
+
+
+def warm_up(work: Callable[[], object], device: torch.device, seconds: float) -> None:
+    """Call `work` once, then twice more or until `seconds` are over: it looks for kernels, compiles, takes memory."""
+    work()
+    wait(device)
+    began = time.perf_counter()
+    for _ in range(2):
+        work()
+        wait(device)
+        if time.perf_counter() - began > seconds:
+            return
+
+
+def take_turns(
+    works: Mapping[str, Callable[[], object]], device: torch.device, seconds: float, title: str = ""
+) -> dict[str, list[float]]:
+    """Calls a second of each work in each of ROUNDS rounds, in which all have their turn; warmed up beforehand.
+
+    About `seconds` for each in all, and a call a round at least.
+    """
+    calls = {name: max(1, round(seconds / ROUNDS * _rate_of(work, 1, device))) for name, work in works.items()}
+    measured: dict[str, list[float]] = {name: [] for name in works}
+    for _ in tqdm(range(ROUNDS), title, unit="round", leave=False):
+        for name, work in works.items():
+            measured[name].append(_rate_of(work, calls[name], device))
+    return measured
+
+
+def _rate_of(work: Callable[[], object], calls: int, device: torch.device) -> float:
+    wait(device)
+    began = time.perf_counter()
+    for _ in range(calls):
+        work()
+    wait(device)
+    return calls / (time.perf_counter() - began)
+
+
+def _allocated(device: torch.device) -> int:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+
+def _peak(work: Callable[[], object], device: torch.device, before: int) -> dict[str, float]:
+    """The most memory a step has in use, the form's weights in it and the other forms not."""
+    if device.type != "cuda":
+        return {}
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    return {"peak_gib": (torch.cuda.max_memory_allocated(device) - before) / 2**30}
+
+
+def work_of(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Multiply-adds of one clip of `shape` in convolutions and fc, and the elements that these read and write."""
+    counted = []
+
+    def count(module, inputs, output):
+        counted.append((output.numel() * module.weight[0].numel(), inputs[0].numel() + output.numel()))
+
+    network = copy.deepcopy(network).to("meta").eval()  # only shapes
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d | nn.Linear):
+            module.register_forward_hook(count)
+    network(torch.empty(1, *shape, device="meta"))
+    macs, elements = zip(*counted, strict=True)
+    return sum(macs), sum(elements)
+
+
+def machine(device: torch.device, seconds: float = 2.0) -> dict:
+    """The device, the versions, and its two ceilings, measured: matrix products and copies.
+
+    `matrix_tflops` has TFLOP/s of square products of random matrices for each precision, `copy_tb_per_s` the bytes
+    read plus written of a large copy, in TB/s.
+    """
+    gpu = device.type != "cpu"
+    side, count = (8192, 2**30) if gpu else (2048, 2**26)
+    ceilings = {}
+    for name in ("bf16", "fp16") if gpu else ("fp32",):
+        one, other = (torch.randn(side, side, device=device, dtype=DTYPES.get(name, torch.float32)) for _ in range(2))
+        product = partial(torch.mm, one, other, out=torch.empty_like(one))
+        ceilings[name] = 2 * side**3 * _median_rate(product, device, seconds) / 1e12
+    source = torch.randn(count, device=device)
+    copying = partial(torch.empty_like(source).copy_, source)
+    return describe(device) | {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "matrix_tflops": ceilings,
+        "copy_tb_per_s": 2 * source.nbytes * _median_rate(copying, device, seconds) / 1e12,
+    }
+
+
+def _median_rate(work: Callable[[], object], device: torch.device, seconds: float) -> float:
+    warm_up(work, device, seconds)
+    return statistics.median(take_turns({"": work}, device, seconds)[""])

@@ -1,0 +1,113 @@
+"""The forms in which people run a variant: torchvision's network under the flags its users have, and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import video
+
+from r21d_core.engine.build import build
+from r21d_core.engine.device import autocast
+from r21d_core.study.spec import Spec
+
+CLASSES = 400
+PEERS = {"R3D": video.r3d_18, "MC3": video.mc3_18, "R(2+1)D": video.r2plus1d_18}
+
+Step = Callable[[Tensor, Tensor], object]  # of clips (N, 3, T, H, W) and labels (N,)
+
+
+def fast(network: nn.Module, spec: Spec, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The network as the engine runs it."""
+    return network
+
+
+def _as_it_is(network, spec, device):
+    return network
+
+
+def _compiled(network, spec, device):
+    torch.compiler.reset()  # as in a fresh process: past some compilations of one class PyTorch would give up
+    return torch.compile(network)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A network and how it is run: its precision, its layout, and what makes a callable of it."""
+
+    what: str
+    network: Callable[[Spec, torch.device], nn.Module]
+    precision: str
+    channels_last: bool = True
+    call: Callable[[nn.Module, Spec, torch.device], Callable[[Tensor], Tensor]] = _as_it_is
+
+
+def forms(spec: Spec, device: torch.device, compile_peers: bool = True) -> list[Form]:
+    """The forms of a variant, the reference first: torchvision's where it has the network, then ours.
+
+    Torchvision's recipe is automatic mixed precision in fp16 with a scaler, in the default layout; its R(2+1)D has
+    somewhat fewer planes than the paper's. Flags alone make the other two of its forms. On a CPU all are fp32.
+    """
+    gpu = device.type != "cpu"
+    mixed = "bf16" if gpu else "fp32"
+    ours = [
+        Form("ours, module by module", _ours, mixed),
+        Form("ours, as the engine runs it", _ours, mixed, call=fast),
+    ]
+    if spec.variant not in PEERS or (spec.depth, spec.width) != (18, 64):
+        return ours
+    peers = [
+        Form("torchvision, its recipe", _peer, "fp16" if gpu else "fp32", channels_last=False),
+        Form("torchvision, channels last", _peer, mixed),
+        Form("torchvision, channels last, compiled", _peer, mixed, call=_compiled),
+    ]
+    return peers[: 3 if compile_peers else 2] + ours
+
+
+def _ours(spec: Spec, device: torch.device) -> nn.Module:
+    return build(spec, CLASSES, device)
+
+
+def _peer(spec: Spec, device: torch.device) -> nn.Module:
+    torch.manual_seed(spec.seed)
+    return PEERS[spec.variant](weights=None, num_classes=CLASSES).to(device)
+
+
+def training_step(form: Form, spec: Spec, device: torch.device) -> tuple[nn.Module, Step]:
+    """The form's network, and a step of it: forward, loss, backward, optimiser."""
+    spec = spec.but(precision=form.precision)
+    network = _laid_out(form, spec, device).train()
+    call = form.call(network, spec, device)
+    optimiser = torch.optim.SGD(network.parameters(), 1e-3, spec.momentum, weight_decay=spec.weight_decay)
+    scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
+
+    def step(clips, target):
+        with autocast(spec, device):
+            logits = call(clips)
+        scaler.scale(F.cross_entropy(logits.float(), target)).backward()
+        scaler.step(optimiser)
+        scaler.update()
+        optimiser.zero_grad()
+
+    return network, step
+
+
+def inference_step(form: Form, spec: Spec, device: torch.device) -> tuple[nn.Module, Step]:
+    """The form's network, and a step that classifies clips and does not look at labels."""
+    spec = spec.but(precision=form.precision)
+    network = _laid_out(form, spec, device).eval()
+    call = form.call(network, spec, device)
+
+    def step(clips, _):
+        with torch.inference_mode(), autocast(spec, device):
+            call(clips)
+
+    return network, step
+
+
+def _laid_out(form: Form, spec: Spec, device: torch.device) -> nn.Module:
+    network = form.network(spec, device)
+    return network.to(memory_format=torch.channels_last_3d) if form.channels_last else network

@@ -1,0 +1,57 @@
+"""The timings are of the clips that were asked for, in rows that a table can take."""
+
+import json
+import sys
+
+import pytest
+
+from r21d_core.engine import bench_data
+from r21d_core.engine.bench_data import bench_decode, bench_loader
+
+
+def test_decoders_read_the_same_clips_and_absent_ones_are_told(tiny_manifest, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchcodec", None)
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    read = {}
+
+    def fake(size):
+        return lambda path, numbers: read.setdefault("decord", []).append((path, numbers.tolist()))
+
+    def ours(path, numbers, size):
+        assert size == (18, 24)
+        read.setdefault("ours", []).append((path, numbers.tolist()))
+
+    monkeypatch.setattr(bench_data, "_decord", fake)
+    monkeypatch.setattr(bench_data, "read_frames", ours)
+    monkeypatch.setattr(bench_data.importlib.metadata, "version", lambda what: "0.6")
+    rows = bench_decode(tiny_manifest, frames=(4, 8), size=(18, 24), clips=5, repeats=2)
+    assert [(row["what"], row["frames"]) for row in rows] == [
+        (what, frames) for frames in (4, 8) for what in ("ours", "torchcodec", "decord")
+    ]
+    assert [row["state"] for row in rows] == ["measured", "not installed", "measured, 0.6"] * 2
+    for row in rows:
+        assert row["bench"] == "decode" and row["clips"] == 5 and row["repeats"] == 2
+        assert (row["clips_per_second"] is None) == (row["what"] == "torchcodec")
+        if row["clips_per_second"]:
+            assert row["milliseconds"] == pytest.approx(1e3 / row["clips_per_second"]) and row["spread"] >= 0
+    assert len(read["ours"]) == 2 * 3 * 5 and read["ours"][:5] == read["decord"][1:6]
+    assert {len(numbers) for _, numbers in read["ours"]} == {4, 8}
+    json.dumps(rows)
+
+
+def test_a_reader_that_fails_says_why(tiny_manifest, monkeypatch):
+    def fails(size):
+        raise RuntimeError("no libavcodec\nfound")
+
+    monkeypatch.setattr(bench_data, "_torchcodec", fails)
+    rows = bench_decode(tiny_manifest, frames=(4,), size=(18, 24), clips=2, repeats=1)
+    assert rows[0]["clips_per_second"] > 0
+    assert rows[1]["state"] == "fails: no libavcodec found" and rows[1]["clips_per_second"] is None
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loader_is_timed(tiny_manifest, workers):
+    how = {"frames": (4,), "size": (18, 24), "batch": 3, "batches": 2, "repeats": 2}
+    (row,) = bench_loader(tiny_manifest, workers=(workers,), **how)
+    assert (row["bench"], row["what"], row["workers"]) == ("loader", f"ours, {workers} workers", workers)
+    assert row["clips"] == 6 and row["clips_per_second"] > 0 and row["seconds_to_first"] > 0
