@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
 from r21d_core import R21DError
+from r21d_core.results.benchmark import BENCHES
 from r21d_core.study.experiments import EXPERIMENTS, RECIPES
 from r21d_core.study.spec import CHOICES, parse_settings
 
@@ -21,6 +24,12 @@ OWN_OPTION = {
     "seed": "--seeds",
     "task": "--task",
     "variant": "--variants",
+}
+OFFICIAL = {  # what it is, its lists, whether it has three splits
+    "ucf101": ("UCF101", "trainlist01.txt and its like", True),
+    "hmdb51": ("HMDB51", "brush_hair_test_split1.txt and its like", True),
+    "kinetics": ("Kinetics-400, 600 or 700", "train.csv and validate.csv", False),
+    "sports1m": ("Sports-1M", "labels.txt and the two partitions", False),
 }
 
 
@@ -60,17 +69,31 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--out", type=Path, help="CSV to write; default data/NAME.csv")
     one.set_defaults(command=manifest_folder)
-    one = kinds.add_parser("ucf101", help="UCF101, by its official lists or by its rule of groups")
-    one.add_argument("directory", type=Path)
-    one.add_argument("--split", type=int, default=1, help="1, 2 or 3")
-    one.add_argument("--lists", type=Path, help="folder of trainlist01.txt and its like")
-    one.add_argument("--out", type=Path, help="CSV to write; default data/NAME.csv")
-    one.set_defaults(command=manifest_ucf101)
+    for name, (what, lists, splits) in OFFICIAL.items():
+        one = kinds.add_parser(name, help=f"{what}, by its official lists")
+        one.add_argument("directory", type=Path)
+        if splits:
+            one.add_argument("--split", type=_numbers, default=[1], help="1, 2 or 3, or several, such as 1,2,3")
+        one.add_argument("--lists", type=Path, help=f"where {lists} are; default in or beside the folder")
+        one.add_argument("--subset", help="some classes: a name of the set's card, or a file with a class a line")
+        one.add_argument("--out", type=Path, help="CSV to write; default data/NAME.csv")
+        one.set_defaults(command=manifest_official, layout=name)
 
     one = commands.add_parser("check", help="open every video of a manifest once; set aside what does not decode")
     one.add_argument("manifest", type=Path)
     one.add_argument("--workers", type=int)
     one.set_defaults(command=check)
+
+    one = commands.add_parser("prepare", help="code every video of a manifest anew, small and fast to take clips from")
+    one.add_argument("manifest", type=Path)
+    one.add_argument("--out", type=Path, metavar="DIR", help="for the new manifest and videos; default beside the old")
+    one.add_argument("--height", type=int, default=128)
+    one.add_argument("--width", type=int, default=172, help="even; frames are scaled to what a run asks for")
+    one.add_argument("--fps", type=_fraction, help="frames a second, such as 15 or 30000/1001; default every frame")
+    one.add_argument("--gop", type=int, default=12, help="frames from one place to begin decoding at to the next")
+    one.add_argument("--crf", type=int, default=20, help="H.264's quality; less is better and larger")
+    one.add_argument("--workers", type=int)
+    one.set_defaults(command=prepare)
 
     one = commands.add_parser("train", help="train and evaluate the runs of an experiment that are not done yet")
     one.add_argument("experiment", choices=[*EXPERIMENTS, "all"], help="an artefact's, or all of them")
@@ -86,6 +109,36 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--workers", type=int, help="decoding processes; default one a core")
     one.add_argument("--plan", action="store_true", help="say what it would do and cost, and leave")
     one.set_defaults(command=train)
+    one = commands.add_parser(
+        "weights", help="published weights for these networks: which there are, and fetching them"
+    )
+    one.add_argument("name", nargs="?", help="all about this one, such as r2plus1d_18")
+    one.add_argument("--download", action="store_true", help="fetch it")
+    one.add_argument("--folder", type=Path, default=Path("weights"))
+    one.set_defaults(command=weights)
+    one = commands.add_parser("classify", help="the five likeliest classes of a video of your own")
+    one.add_argument("video", type=Path)
+    one.add_argument("--weights", required=True, metavar="NAME_OR_PATH", help="published, a file, or a run folder")
+    one.add_argument("--clips", type=int, default=10)
+    one.add_argument("--frames", type=int, help="clip length; default that of the weights' training")
+    one.add_argument("--step", type=int, help="distance of a clip's frames; default near the training's frame rate")
+    one.add_argument("--device", default="auto")
+    one.add_argument("--folder", type=Path, default=Path("weights"), help="where published weights lie")
+    one.set_defaults(command=classify)
+
+    one = commands.add_parser("bench", help="measure how fast all of this is here, beside what else there is")
+    one.add_argument("what", nargs="+", choices=[*BENCHES, "all", "tables"],
+                     help="all: each of these; tables: draw benchmarks/README.md anew from its records")  # fmt: skip
+    one.add_argument("--device", default="auto")
+    one.add_argument("--variants", type=_names, default=["R(2+1)D", "R3D", "MC3"], help="such as f-R2D,R3D")
+    one.add_argument("--frames", type=int, default=16, help="clip length L")
+    one.add_argument("--batch", type=int, help="clips; default 32, to classify 64, on a CPU 2")
+    one.add_argument("--seconds", type=float, default=5.0, help="of measuring each form of each network")
+    one.add_argument("--no-compile-peers", action="store_true", help="leave torchvision with torch.compile out")
+    one.add_argument("--manifest", type=Path, help="checked CSV for what reads files; else the built-in videos")
+    one.add_argument("--out", type=Path, metavar="FILE.json", help="keep the record here")
+    one.set_defaults(command=bench)
+
     one = commands.add_parser("report", help="execute the notebooks on the records of results/, all on one page")
     one.add_argument("--out", type=Path, default=Path("reports"))
     one.set_defaults(command=report)
@@ -103,6 +156,13 @@ def _numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r}, expected whole numbers such as 0,1,2") from None
 
 
+def _fraction(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number such as 15 or 30000/1001") from None
+
+
 def variants(options) -> None:
     from r21d_core.nets.cost import format_variants, variants_table
 
@@ -116,30 +176,50 @@ def variants(options) -> None:
 
 
 def manifest_folder(options) -> None:
-    from r21d_core.data.layouts import from_folder
+    from r21d_core.data.folder import from_folder
 
-    _write(options, *from_folder(options.directory, test_share=options.test_share, seed=options.seed))
-
-
-def manifest_ucf101(options) -> None:
-    from r21d_core.data.layouts import from_ucf101
-
-    _write(options, *from_ucf101(options.directory, split=options.split, lists=options.lists))
+    _write(options.out, from_folder(options.directory, test_share=options.test_share, seed=options.seed))
 
 
-def _write(options, card, videos) -> None:
+def manifest_official(options) -> None:
+    from r21d_core.data.hmdb51 import from_hmdb51
+    from r21d_core.data.kinetics import from_kinetics
+    from r21d_core.data.sports1m import from_sports1m
+    from r21d_core.data.ucf101 import from_ucf101
+
+    readers = {"ucf101": from_ucf101, "hmdb51": from_hmdb51, "kinetics": from_kinetics, "sports1m": from_sports1m}
+    splits = [{"split": split} for split in options.split] if "split" in options else [{}]
+    if options.out and len(splits) > 1:
+        raise R21DError(f"--out {options.out}: is one file, and {len(splits)} splits are as many; leave it out")
+    for which in splits:
+        listing = readers[options.layout](options.directory, lists=options.lists, subset=options.subset, **which)
+        print(listing)
+        _write(options.out, listing)
+
+
+def _write(out: Path | None, listing) -> None:
+    from r21d_core.data.listing import split_counts
     from r21d_core.data.manifest import write_manifest
 
-    path = options.out or Path("data") / f"{card.name}.csv"
-    write_manifest(path, card, videos)
-    sides = ", ".join(f"{count} {split}" for split, count in card.expected.items())
-    print(f"{path}: {len(videos)} videos of {len(card.classes)} classes ({sides}); next: r21d check {path}")
+    path = out or Path("data") / f"{listing.card.name}.csv"
+    write_manifest(path, listing.card, listing.videos)
+    sides = ", ".join(f"{count:,} {split}" for split, count in split_counts(listing.videos).items())
+    print(f"{path}: {len(listing.videos):,} videos of {len(listing.card.classes)} classes ({sides}); "
+          f"next: r21d check {path}")  # fmt: skip
 
 
 def check(options) -> None:
     from r21d_core.data.index import check
 
     print(check(options.manifest, workers=options.workers))
+
+
+def prepare(options) -> None:
+    from r21d_core.data.prepare import Coding, prepare
+
+    coding = Coding(options.height, options.width, options.fps, options.gop, options.crf)
+    made = prepare(options.manifest, options.out, coding, workers=options.workers)
+    print(f"{made}\ntrain on it with --manifest {made.path}; --set frame_width={coding.width} takes frames unscaled")
 
 
 def train(options) -> None:
@@ -155,8 +235,12 @@ def train(options) -> None:
         if getattr(options, key):
             settings[key] = getattr(options, key)
     names = EXPERIMENTS if options.experiment == "all" else [options.experiment]
-    found = (EXPERIMENTS[name](options.profile, data, seeds=options.seeds, **settings) for name in names)
-    specs = list(dict.fromkeys(chain.from_iterable(found)))  # one run may serve several artefacts
+    found = {name: EXPERIMENTS[name](options.profile, data, seeds=options.seeds, **settings) for name in names}
+    if options.experiment == "all" and options.manifest:
+        for name in [name for name, specs in found.items() if _without_data(specs, options.manifest)]:
+            missing = ", ".join(_without_data(found.pop(name), options.manifest))
+            print(f"{name} is left out: there is no {missing} beside {options.manifest}")
+    specs = list(dict.fromkeys(chain.from_iterable(found.values())))  # one run may serve several artefacts
     if options.plan:
         print(plan(specs, open_data(specs, options.manifest), options.runs, options.device))
         return
@@ -167,6 +251,55 @@ def train(options) -> None:
     for run in runs:
         name, right = f"{run.spec.variant}-{run.spec.depth}", video_at(run.scores, 1)
         print(f"  {name:<11} seed {run.spec.seed}  video@1 {right:6.1%}  {run.folder}")
+
+
+def _without_data(specs, manifest: Path) -> list[str]:
+    files = dict.fromkeys(manifest.with_name(f"{spec.data}.csv") for spec in specs)
+    return [file.name for file in files if not file.exists()]
+
+
+def weights(options) -> None:
+    from r21d_core.nets.published import describe_published, download, format_published
+
+    if options.download:
+        if not options.name:
+            raise R21DError("weights --download: name which, such as r2plus1d_18; `r21d weights` lists them")
+        download(options.name, options.folder)
+    print(describe_published(options.name, options.folder) if options.name else format_published(options.folder))
+
+
+def classify(options) -> None:
+    from r21d_core.engine.classify import classify
+
+    answer = classify(
+        options.video, options.weights, clips=options.clips, frames=options.frames, step=options.step,
+        device=options.device, folder=options.folder,
+    )  # fmt: skip
+    for name, probability in answer.top:
+        print(f"{probability:6.1%}  {name}")
+    print(answer.protocol)
+
+
+def bench(options) -> None:
+    if "tables" in options.what:
+        from r21d_core.results.benchmark import redraw
+
+        print(f"drawn anew: {redraw(Path('benchmarks'))}")
+        return
+    from r21d_core.benchmark import benchmark
+
+    benchmark(
+        BENCHES if "all" in options.what else options.what,
+        command=shlex.join(["r21d", *sys.argv[1:]]),
+        device=options.device,
+        variants=options.variants,
+        frames=options.frames,
+        batch=options.batch,
+        seconds=options.seconds,
+        compile_peers=not options.no_compile_peers,
+        manifest=options.manifest,
+        out=options.out,
+    )
 
 
 def report(options) -> None:

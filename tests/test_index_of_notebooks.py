@@ -95,7 +95,7 @@ def test_an_experiment_that_refuses_a_data_set_breaks_nothing(tmp_path, monkeypa
 
 @pytest.mark.parametrize("broken", ["", "{", "[]", "1", '{"no_such_key": 1}', '{"depth": "deep"}', '{"profile": []}'])
 def test_damaged_missing_and_empty_folders_are_told(tmp_path, broken):
-    begin(variant_comparison("paper", "kinetics400", variants=("R3D",))[0], tmp_path / "a")
+    begin(variant_comparison("paper", "kinetics-400", variants=("R3D",))[0], tmp_path / "a")
     (tmp_path / "a" / "odd").mkdir()
     (tmp_path / "a" / "odd" / "spec.json").write_text(broken)
     (tmp_path / "empty").mkdir()
@@ -107,7 +107,7 @@ def test_damaged_missing_and_empty_folders_are_told(tmp_path, broken):
         ["empty", "", "0", "0", "no run yet"],
         ["none", "", "0", "0", "no such folder yet"],
     ]
-    assert "paper, kinetics400, action: 1 of" in row_of(index.show_map(folders), "variant_comparison")[-1]
+    assert "paper, kinetics-400, action: 1 of" in row_of(index.show_map(folders), "variant_comparison")[-1]
 
 
 def test_names_from_outside_are_escaped(tmp_path):

@@ -123,8 +123,8 @@ def test_a_later_run_knows_the_one_it_starts_from():
 @pytest.mark.parametrize(
     ("start", "says"),
     [
-        ("frames=8", "expected JSON"),
-        ("[8]", "expected JSON"),
+        ("{frames: 8}", "expected JSON"),
+        ("{8}", "expected JSON"),
         ('{"frame": 8}', "did you mean frames"),
         ('{"frames": 0}', "1 or more"),
     ],
@@ -134,8 +134,28 @@ def test_impossible_start_is_refused(start, says):
         Spec(start=start)
 
 
-def test_no_epochs_need_a_start_and_a_start_has_none():
+def test_no_epochs_need_a_start():
     with pytest.raises(R21DError, match="epochs = 0"):
         Spec(epochs=0)
-    with pytest.raises(R21DError, match="cannot itself be a start"):
-        Spec().then(frames=16).then(frames=32)
+
+
+def test_starts_go_back_as_far_as_one_likes():
+    first = Spec(data="sports1m", seed=1)
+    second = first.then(data="kinetics-400", epochs=15)
+    third = second.then(data="ucf101-split2", epochs=8, clips=20)
+    assert third.start_spec == second and second.start_spec == first and first.start_spec is None
+    assert Spec.from_json(third.to_json()) == third
+    assert second.then(epochs=0).start_spec == second and second.then(epochs=0).then(epochs=0).start_spec.epochs == 0
+    assert third.but(seed=4).start_spec.start_spec == first.but(seed=4)
+
+
+def test_a_start_may_be_a_file_of_weights():
+    spec = Spec(start="r2plus1d_18-91a641e6.pth", midplanes_per_block=True, eps=1e-5, epochs=0)
+    assert spec.start_file == "r2plus1d_18-91a641e6.pth" and spec.start_spec is None
+    assert spec.then(epochs=3).start_spec == spec and spec.then(epochs=3).start_file == ""
+
+
+def test_flow_takes_actions_only():
+    assert Spec(modality="flow").key != Spec().key
+    with pytest.raises(R21DError, match="rgb for the tasks speed and arrow"):
+        Spec(modality="flow", task="speed")

@@ -142,9 +142,9 @@ def test_half_of_the_runs_is_shown_and_the_rest_named(runs, tmp_path):
 def test_differences_name_every_setting_that_is_not_the_papers():
     assert (
         "every setting is the paper's"
-        in tables.differences_table(variant_comparison("paper", "kinetics400", precision="fp32")).data
+        in tables.differences_table(variant_comparison("paper", "kinetics-400", precision="fp32")).data
     )
-    shown = tables.differences_table(variant_comparison("small", "kinetics400")).data
+    shown = tables.differences_table(variant_comparison("small", "kinetics-400")).data
     assert "<td>crop_area</td>" in shown and "<td>data</td>" not in shown
 
 

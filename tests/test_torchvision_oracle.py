@@ -1,14 +1,15 @@
 """Three of the networks are also in torchvision: the same weights give the same logits and gradients."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 from torchvision.models import video
 
-from r21d_core import R21DError
 from r21d_core.nets.cost import cost
 from r21d_core.nets.network import VideoResNet
-from r21d_core.nets.torchvision_weights import from_torchvision
+from r21d_core.nets.recognise import recognise
 
 SAME = {"r3d_18": "R3D", "mc3_18": "MC3", "r2plus1d_18": "R(2+1)D"}
 WEIGHTS = {
@@ -43,12 +44,12 @@ def pair(request):
         clips = torch.randn(2, 3, 5, 16, 24, dtype=torch.float64)  # T goes 5, 3, 2, 1: each stride counts
     with torch.device("meta"):
         network = ours(request.param, 5)
-    network.load_state_dict(copied(oracle.state_dict(), SAME[request.param]), assign=True)
-    return oracle, network, SAME[request.param], clips
+    network.load_state_dict({name: tensor.clone() for name, tensor in under_our_names(oracle).items()}, assign=True)
+    return oracle, network, clips
 
 
-def copied(state_dict, variant):
-    return {name: tensor.clone() for name, tensor in from_torchvision(state_dict, variant).items()}
+def under_our_names(module, state_dict=None):
+    return recognise(state_dict or module.state_dict(), Path("in memory")).state
 
 
 def close(actual, expected):
@@ -58,13 +59,13 @@ def close(actual, expected):
 
 
 def test_logits_of_evaluation(pair):
-    oracle, network, _, clips = pair
+    oracle, network, clips = pair
     with torch.no_grad():
         close(network.eval()(clips), oracle.eval()(clips))
 
 
 def test_logits_gradients_and_statistics_of_training(pair):
-    oracle, network, variant, clips = pair
+    oracle, network, clips = pair
     labels = torch.tensor([1, 3])
     logits = [module.train()(clips) for module in (network, oracle)]
     close(*logits)
@@ -73,7 +74,7 @@ def test_logits_gradients_and_statistics_of_training(pair):
         nn.functional.cross_entropy(out, labels).backward()
     gradients = oracle.state_dict()  # buffers stay, and are compared too
     gradients.update({name: p.grad for name, p in oracle.named_parameters()})
-    expected = from_torchvision(gradients, variant)
+    expected = under_our_names(oracle, gradients)
     for name, parameter in network.named_parameters():
         assert parameter.grad.any(), name
         close(parameter.grad, expected[name])
@@ -101,49 +102,12 @@ def test_multiply_adds_that_torchvision_publishes(name):
 def test_every_key_has_its_place_and_keeps_its_tensor(name):
     with torch.device("meta"):
         source, network = theirs(name, 7).state_dict(), ours(name, 7)
-    renamed = from_torchvision(source, SAME[name])
+    weights = recognise(source, Path("in memory"))
+    renamed = weights.state
+    told = weights.variant, weights.depth, weights.width, weights.classes, weights.channels, weights.midplanes_per_block
+    assert told == (SAME[name], 18, 64, 7, 3, name == "r2plus1d_18")
+    assert (weights.layout, weights.eps, weights.frames) == ("torchvision", 1e-5, None)
+    assert weights.stem_midplanes == (45 if name == "r2plus1d_18" else None)
     assert list(renamed) == list(network.state_dict())
     assert all(ours is theirs for ours, theirs in zip(renamed.values(), source.values(), strict=True))
     network.load_state_dict(renamed, assign=True)
-
-
-@pytest.mark.parametrize(
-    "key", ["module.stem.0.weight", "layer1.0.conv3.0.weight", "layer5.0.conv1.0.weight", "fc2.bias"]
-)
-def test_strange_key_is_named(key):
-    with torch.device("meta"):
-        source = theirs("mc3_18").state_dict()
-    source[key] = source["stem.0.weight"]
-    with pytest.raises(R21DError, match=f"^{key}: MC3 has no place for this key"):
-        from_torchvision(source, "MC3")
-
-
-@pytest.mark.parametrize(
-    "name, variant, key",
-    [
-        ("mc3_18", "R3D", "layer2.0.conv1.0.weight"),
-        ("r3d_18", "MC3", "layer2.0.conv1.0.weight"),
-        ("r3d_18", "f-R2D", "stem.0.weight"),
-        ("r3d_18", "R(2+1)D", "stem.0.weight"),
-        ("r2plus1d_18", "R3D", "stem.0.weight"),
-    ],
-)
-def test_weights_of_another_network_are_refused(name, variant, key):
-    with torch.device("meta"):
-        source = theirs(name).state_dict()
-    with pytest.raises(R21DError) as raised:
-        from_torchvision(source, variant)
-    assert str(raised.value).startswith(f"{key}: {variant} has another shape here, expected (")
-
-
-def test_missing_key_is_named():
-    with torch.device("meta"):
-        source = theirs("r3d_18").state_dict()
-    del source["layer3.1.conv2.1.bias"]
-    with pytest.raises(R21DError, match=r"^conv4_x\.1\.bn2\.bias: no key of these weights gives it"):
-        from_torchvision(source, "R3D")
-
-
-def test_unknown_variant():
-    with pytest.raises(R21DError, match="did you mean MC3"):
-        from_torchvision({}, "mc3_18")

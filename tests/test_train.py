@@ -71,7 +71,8 @@ def test_run_leaves_every_record(undisturbed):
     assert undisturbed.done
     names = {path.name for path in undisturbed.folder.iterdir()} - {".lock"}
     assert names == {
-        "spec.json", "environment.json", "history.jsonl", "checkpoint.pt", "scores.npz", "summary.json",
+        "spec.json", "environment.json", "history.jsonl", "trained_on.txt", "checkpoint.pt", "scores.npz",
+        "summary.json",
     }  # fmt: skip
     assert [line["epoch"] for line in undisturbed.history] == [1, 2, 3]
     assert set(undisturbed.history[0]) == {
@@ -222,8 +223,8 @@ def test_two_processes_on_one_run(tiny_manifest, tmp_path):
 
 
 def test_manifest_of_other_data_is_refused(tiny_manifest, tmp_path):
-    with pytest.raises(R21DError, match="has the name 'tiny', expected 'kinetics400'"):
-        train(SPEC.but(data="kinetics400"), load_manifest(tiny_manifest), tmp_path, device="cpu")
+    with pytest.raises(R21DError, match="has the name 'tiny', expected 'kinetics-400'"):
+        train(SPEC.but(data="kinetics-400"), load_manifest(tiny_manifest), tmp_path, device="cpu")
 
 
 def test_resuming_on_a_changed_manifest_is_refused(tiny_manifest, tmp_path):
@@ -272,7 +273,7 @@ def test_predictions_of_a_batch_are_those_of_each_clip_alone(tiny_manifest):
 
 def test_all_runs_are_planned_done_and_found(tiny_manifest, tmp_path, capsys):
     specs = [SPEC.but(variant=variant, epochs=1) for variant in ("f-R2D", "R(2+1)D")]
-    text = plan(specs, load_manifest(tiny_manifest), tmp_path, "cpu")
+    text = plan(specs, {SPEC.data: load_manifest(tiny_manifest)}, tmp_path, "cpu")
     assert "2 runs: 0 done, 0 begun, 2 new" in text and "f-R2D-10, seed 0" in text and "in all about" in text
     assert not list(tmp_path.iterdir()), "a plan writes nothing"
     runs = run_all(specs, tiny_manifest, tmp_path, device="cpu")

@@ -39,16 +39,17 @@ def run_all(
 ) -> list[Run]:
     """The runs of `specs` under the folder `runs`, all done; those not done are planned aloud, then trained.
 
-    `manifest` is the data's CSV file; without one the built-in videos are used, made under `builtin` on first use, and
-    nothing at all where no run is missing. A run that fails does not keep the others from their turn: when all had it,
-    R21DError says which failed and why. Where the plan takes more than `most_hours`, nothing is begun.
+    `manifest` is as in `open_data`, which is asked only where a run is missing or a file was given: without one the
+    built-in videos are used, made under `builtin` on first use. A run that fails does not keep the others from their
+    turn: when all had it, R21DError says which failed and why. Where the plan takes more than `most_hours`, nothing is
+    begun.
     """
     todo = [spec for spec in specs if not find_run(runs, spec).done]
     if todo or manifest:
         data = open_data(specs, manifest, builtin)
         for run in find_all(specs, runs):
             if run.done:
-                refuse_other_data(run, run.environment["fingerprint"], data)
+                refuse_other_data(run, run.environment["fingerprint"], data[run.spec.data])
         if todo:
             text, hours = _plan(specs, data, runs, device)
             print(text)
@@ -60,7 +61,7 @@ def run_all(
         failures = []
         for spec in tqdm(todo, desc="runs", unit="run", leave=False):
             try:
-                train(spec, data, runs, device=device, where=where, workers=workers)
+                train(spec, data[spec.data], runs, device=device, where=where, workers=workers)
             except (R21DError, torch.OutOfMemoryError) as error:
                 failures.append(f"{spec.variant}, seed {spec.seed}: {error}")
         if failures:
@@ -70,18 +71,25 @@ def run_all(
 
 def open_data(
     specs: Sequence[Spec], manifest: Path | str | None = None, builtin: Path | str = BUILTIN_ROOT
-) -> Manifest:
-    """The manifest that `specs` are to be trained on, the built-in one under `builtin` if none is given.
+) -> dict[str, Manifest]:
+    """The manifests of the data sets that `specs` name, by name.
 
-    Raises R21DError if it has not been checked, is another than the specs ask for, or is missing for a profile that
-    the built-in videos are not for.
+    `manifest` is the file of one of them; the others are looked for beside it. Without one it is the built-in videos,
+    under the folder `builtin`. Raises R21DError if one is missing, has not been checked or has another name in its
+    card, and for a profile that the built-in videos are not for.
     """
     if not manifest and (profiles := {spec.profile for spec in specs} - {"demo"}):
         raise R21DError(f"profile {min(profiles)}: takes a data set of yours; name its checked manifest (--manifest)")
-    data = load_manifest(manifest or make_builtin(Path(builtin)))
+    given = Path(manifest or make_builtin(Path(builtin)))
+    names = list(dict.fromkeys(spec.data for spec in specs))
+    if len(names) == 1 and manifest:
+        data = {names[0]: load_manifest(given)}
+    else:
+        data = {name: load_manifest(given.with_name(f"{name}.csv")) for name in names}
     for spec in specs:
-        expect_data(spec, data)
-    frame_counts(data.videos)
+        expect_data(spec, data[spec.data])
+    for found in data.values():
+        frame_counts(found.videos)
     return data
 
 
@@ -90,26 +98,26 @@ def find_all(specs: Sequence[Spec], runs: Path | str = "runs") -> list[Run]:
     return [find_run(runs, spec) for spec in specs]
 
 
-def plan(specs: Sequence[Spec], manifest: Manifest, runs: Path | str, device: str = "auto") -> str:
-    """What `run_all` would do, as text: runs, parameters, multiply-adds, and about how long on this device.
+def plan(specs: Sequence[Spec], data: dict[str, Manifest], runs: Path | str, device: str = "auto") -> str:
+    """What `run_all` would do with the manifests `data` gives for each name, as text.
 
+    Tells runs, parameters, multiply-adds, and about how long on this device.
     The time is that of training steps measured now, a moment of each network, and once PATIENCE is over in proportion
     to multiply-adds; reading and evaluating come on top. Raises R21DError for a spec that no network fits.
     """
-    return _plan(specs, manifest, runs, device)[0]
+    return _plan(specs, data, runs, device)[0]
 
 
-def _plan(specs: Sequence[Spec], manifest: Manifest, runs: Path | str, device: str) -> tuple[str, float]:
+def _plan(specs: Sequence[Spec], data: dict[str, Manifest], runs: Path | str, device: str) -> tuple[str, float]:
     """The plan as text, and its hours."""
     found = [find_run(runs, spec) for spec in specs]
     networks = dict.fromkeys(run.spec.but(seed=0) for run in found)
-    classes = {network: len(task_classes(network, manifest.card.classes)) for network in networks}
+    classes = {network: len(task_classes(network, data[network.data].card.classes)) for network in networks}
     costs = {network: cost_of(network, classes[network]) for network in networks}
     todo = [run.spec for run in found if not run.done]
     begun = sum(run.begun and not run.done for run in found)
-    sides = Counter(video.split for video in manifest.videos)
     lines = [
-        f"{manifest.card.name}: {', '.join(f'{count} {side}' for side, count in sides.items())} videos",
+        *(_sides(manifest) for manifest in data.values()),
         f"{len(found)} runs: {len(found) - len(todo)} done, {begun} begun, {len(todo) - begun} new",
     ]
     if not todo:
@@ -139,6 +147,11 @@ def _plan(specs: Sequence[Spec], manifest: Manifest, runs: Path | str, device: s
         f"records in {runs}"
     )
     return "\n".join(lines), sum(hours.values())
+
+
+def _sides(manifest: Manifest) -> str:
+    sides = Counter(video.split for video in manifest.videos)
+    return f"{manifest.card.name}: {', '.join(f'{count} {side}' for side, count in sides.items())} videos"
 
 
 def _duration(hours: float) -> str:

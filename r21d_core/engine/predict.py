@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from r21d_core.data.clips import Memory, Stream
-from r21d_core.data.manifest import Manifest
+from r21d_core.data.manifest import Card, Video
 from r21d_core.data.sampling import Clips, evaluation_clips, task_classes, whole_videos
 from r21d_core.data.transforms import centre
 from r21d_core.engine.device import autocast
@@ -43,9 +43,9 @@ def _passes(batches: Iterable[tuple[Clips, Tensor]], most: int) -> Iterator[Tens
         yield from frames.split(most)
 
 
-def evaluate(network: nn.Module, source: Memory | Stream, manifest: Manifest, spec: Spec) -> Scores:
-    """The Scores of `network` on the manifest's test side: `spec.clips` clips an item, centre crop."""
-    videos, classes = manifest.side("test"), manifest.card.classes
+def evaluate(network: nn.Module, source: Memory | Stream, videos: tuple[Video, ...], card: Card, spec: Spec) -> Scores:
+    """The Scores of `network` on the test side `videos` of a data set: `spec.clips` clips an item, centre crop."""
+    classes = card.classes
     clips = evaluation_clips(spec, spec.clips, videos, classes)
     logits = predict(network, source, clips, spec, title=f"{spec.variant}: evaluating")
     names = task_classes(spec, classes)
@@ -61,12 +61,13 @@ def evaluate(network: nn.Module, source: Memory | Stream, manifest: Manifest, sp
             "frames": spec.frames,
             "step": spec.step,
             "task": spec.task,
-            "data": manifest.card.name,
+            "modality": spec.modality,
+            "data": card.name,
             "split": "test",
             "frame_rate": _frame_rates(videos),
-            "videos_listed": manifest.card.expected.get("test", len(videos)),
+            "videos_listed": card.expected.get("test", len(videos)),
             "videos_evaluated": len(videos),
-            "families": {family: list(members) for family, members in manifest.card.families.items()},
+            "families": {family: list(members) for family, members in card.families.items()},
             "profile": spec.profile,
         },
     )

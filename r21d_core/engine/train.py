@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import pickle
 import signal
 import statistics
 import threading
@@ -25,6 +24,7 @@ from tqdm.auto import tqdm
 
 from r21d_core import R21DError
 from r21d_core.data.clips import open_clips
+from r21d_core.data.flow import videos_for
 from r21d_core.data.manifest import Manifest, Video, refuse_leaks
 from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch, task_classes
 from r21d_core.data.transforms import augment
@@ -32,6 +32,7 @@ from r21d_core.engine.build import build, cost_of
 from r21d_core.engine.device import autocast, describe, device_name, pick_device
 from r21d_core.engine.predict import evaluate, predict
 from r21d_core.engine.speed import forward_rate
+from r21d_core.engine.start import load_checkpoint, start_from
 from r21d_core.records.files import write_atomically
 from r21d_core.records.run import Run, find_run, lock, write_history, write_json
 from r21d_core.records.scores import save_scores
@@ -52,6 +53,7 @@ class Position:
     seconds: float = 0.0
     history: list[dict] = field(default_factory=list)
     replaced: dict[str, str] = field(default_factory=dict)
+    start: str = ""  # what was taken from where at the beginning
 
 
 def train(
@@ -91,12 +93,15 @@ def _train(
     at = _resume(run, manifest, network, optimiser, scaler)
     if at is None:
         at = Position()
-        _start(run, network)
+        if told := start_from(run, network, manifest, task_classes(spec, classes)):
+            tqdm.write(told)
+            at.start = told
     write_atomically(run.folder / "spec.json", spec.to_json())
-    write_json(run, "environment.json", describe(device) | {"data": spec.data, "fingerprint": manifest.fingerprint})
+    about_data = {"data": spec.data, "fingerprint": manifest.fingerprint, "start": at.start}
+    write_json(run, "environment.json", describe(device) | about_data)
     write_history(run, at.history)
 
-    seen, unseen = manifest.side("train"), manifest.side("test")
+    seen, unseen = (videos_for(spec, manifest, side) for side in ("train", "test"))
     size = (spec.frame_height, spec.frame_width)
     training = open_clips(seen, size, device, where, workers, on_bad=at.replaced.__setitem__)
     testing = open_clips(unseen, size, device, where, workers)
@@ -164,7 +169,7 @@ def _train(
     bar.close()
 
     _save(run, manifest, network, optimiser, scaler, at)
-    scores = evaluate(network, testing, manifest, spec)
+    scores = evaluate(network, testing, unseen, manifest.card, spec)
     save_scores(run.folder / "scores.npz", scores)
     network_cost = cost_of(spec, len(scores.classes))
     write_json(
@@ -257,22 +262,6 @@ def _save(run: Run, manifest: Manifest, network, optimiser, scaler, at: Position
     write_atomically(run.folder / "checkpoint.pt", buffer.getvalue())
 
 
-def load_checkpoint(run: Run) -> dict:
-    """The checkpoint of `run`, tensors on the host; raises R21DError if it is damaged or of another spec."""
-    path = run.folder / "checkpoint.pt"
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        spec = Spec().but(**saved["spec"])  # fields that came later have their defaults
-    except FileNotFoundError:
-        raise R21DError(f"{path}: no such checkpoint; train the run first") from None
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        raise R21DError(f"{path}: not a whole checkpoint ({error}); delete it to begin the run afresh") from error
-    if spec != run.spec:
-        differ = [key for key, value in asdict(run.spec).items() if getattr(spec, key) != value]
-        raise R21DError(f"{path}: a checkpoint of another spec ({', '.join(differ)} differ); move it away")
-    return saved
-
-
 def _resume(run: Run, manifest: Manifest, network, optimiser, scaler) -> Position | None:
     if not run.begun:
         return None
@@ -282,20 +271,6 @@ def _resume(run: Run, manifest: Manifest, network, optimiser, scaler) -> Positio
     optimiser.load_state_dict(saved["optimiser"])
     scaler.load_state_dict(saved["scaler"])
     return Position(**saved["at"])
-
-
-def _start(run: Run, network: nn.Module) -> None:
-    """Give the network the weights of the run that the Spec starts from, fc aside where the classes are others."""
-    if not run.spec.start:
-        return
-    start = find_run(run.folder.parent, run.spec.start_spec)
-    if not start.done:
-        raise R21DError(f"{run.folder}: starts from {start.folder}, which is not finished; train that one first")
-    state, own = load_checkpoint(start)["network"], network.state_dict()
-    other = [name for name in own if name not in state or state[name].shape != own[name].shape]
-    if set(other) - {"fc.weight", "fc.bias"}:
-        raise R21DError(f"{run.folder}: the weights {other[0]} of {start.folder} do not fit; the networks differ")
-    network.load_state_dict(own | {name: value for name, value in state.items() if name not in other})
 
 
 @contextmanager

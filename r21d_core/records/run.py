@@ -2,6 +2,7 @@
 
 spec.json         what was asked
 environment.json  versions, device, commit, data
+trained_on.txt    the groups of videos its weights were trained on, those of its start included
 history.jsonl     one line an epoch
 checkpoint.pt     where to go on (removed from committed records)
 scores.npz        the logits of every evaluated clip

@@ -12,6 +12,7 @@ from r21d_core import R21DError
 
 CHOICES = {
     "task": ("action", "speed", "arrow"),
+    "modality": ("rgb", "flow"),
     "profile": ("paper", "small", "demo"),
     "precision": ("fp32", "bf16", "fp16"),
 }
@@ -28,7 +29,7 @@ POSITIVE = [
     "accumulate",
     "clips",
 ]
-NOT_NEGATIVE = ["seed", "epochs", "rate", "warmup_epochs", "decay_epochs", "decay", "momentum", "weight_decay"]
+NOT_NEGATIVE = ["seed", "eps", "epochs", "rate", "warmup_epochs", "decay_epochs", "decay", "momentum", "weight_decay"]
 SHARES = ("crop_area", "brightness")
 
 
@@ -45,12 +46,17 @@ class Spec:
     frames: int = 8  # L, the clip length
     step: int = 1  # distance of a clip's frames in the video; 1 is the paper's "consecutive"
     task: str = "action"  # or "speed" (1, 2, 4 or 8 times the step), or "arrow" (forward or reversed)
-    data: str = "kinetics400"  # the manifest's name, which says the split too
+    modality: str = "rgb"  # or "flow", Farneback's optical flow of the task "action" (Section 4.4)
+    data: str = "kinetics-400"  # the manifest's name, which says the split too
     profile: str = "paper"
     seed: int = 0
-    # The run whose weights this one starts from, as the fields in which that one differs, in JSON: {"frames": 8}. Its
-    # seed is this one's. With epochs=0 those weights are evaluated as they are.
+    # The run whose weights this one starts from, as the fields in which that one differs, in JSON: {"frames": 8}, its
+    # seed being this one's; or a file of weights, such as a published one's name. Without it, a run starts afresh.
+    # With epochs=0 those weights are evaluated as they are.
     start: str = ""
+    # Of other people's weights: torchvision's need M_i once a block and eps 1e-5.
+    midplanes_per_block: bool = False
+    eps: float = 1e-3
     precision: str = "fp32"
     # What the network sees: frames scaled to frame_height × frame_width, then a window of crop × crop.
     frame_height: int = 128
@@ -87,6 +93,7 @@ class Spec:
         side = min(self.frame_height, self.frame_width)
         self._expect("crop", self.crop <= side, f"{side} or less, the frame's shorter side")
         self._expect("epochs", self.epochs or self.start, "1 or more, as there is no start to evaluate")
+        self._expect("modality", self.modality == "rgb" or self.task == "action", "rgb for the tasks speed and arrow")
         _ = self.start_spec  # refuses what cannot be
         self._expect("accumulate", self.batch % self.accumulate == 0, f"a divisor of batch = {self.batch}")
 
@@ -111,20 +118,26 @@ class Spec:
 
     @property
     def start_spec(self) -> Spec | None:
-        """The Spec of the run that this one starts from; None for one that starts afresh."""
-        if not self.start:
+        """The Spec of the run that this one starts from; None for one that starts afresh or from a file."""
+        if not self.start.startswith("{"):
             return None
         try:
-            return self.but(start="", **json.loads(self.start))
+            return self.but(**{"start": ""} | json.loads(self.start))
         except (json.JSONDecodeError, TypeError):
             raise R21DError(f'spec: start = {self.start!r}, expected JSON such as {{"frames": 8}}') from None
 
+    @property
+    def start_file(self) -> str:
+        """The file of weights that this run starts from, as it was named; empty for one that starts otherwise."""
+        return "" if self.start.startswith("{") else self.start
+
     def then(self, **changes) -> Spec:
         """A run that starts from the weights of this one and differs from it in `changes`."""
+        before = {key: getattr(self, key, None) for key in changes}
         if self.start:
-            raise R21DError(f"spec: a run that starts from {self.start!r} cannot itself be a start; train it afresh")
-        later = self.but(start=json.dumps({key: getattr(self, key, None) for key in changes}), **changes)
-        before = {key: value for key in sorted(changes) if (value := getattr(self, key)) != getattr(later, key)}
+            before["start"] = self.start
+        later = self.but(**changes | {"start": json.dumps(before)})
+        before = {key: value for key, value in sorted(before.items()) if value != getattr(later, key)}
         return later.but(start=json.dumps(before))
 
     def to_json(self) -> str:

@@ -1,0 +1,112 @@
+"""What a network says of one video of your own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from r21d_core import R21DError
+from r21d_core.data.manifest import Video
+from r21d_core.data.sampling import evaluation_clips
+from r21d_core.data.transforms import centre
+from r21d_core.data.video import probe, read_frames
+from r21d_core.engine.device import pick_device
+from r21d_core.nets.pretrained import network_of, read_weights
+from r21d_core.nets.published import PUBLISHED, Published, find_weights, kinetics400
+from r21d_core.nets.recognise import Weights
+from r21d_core.records.run import Run
+from r21d_core.records.scores import load_scores
+from r21d_core.study.spec import Spec
+
+USUAL_FRAMES = 16  # where neither the weights nor the caller says
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The classes a network finds likeliest in a video, and how it came to that."""
+
+    top: list[tuple[str, float]]  # class and probability, the likeliest first
+    # (clips, H, W, 3) uint8: the middle frame of each clip, cropped as the network saw it
+    frames: np.ndarray = field(repr=False)
+    protocol: str
+
+
+def classify(
+    video: Path | str,
+    weights: Run | Path | str,
+    *,
+    clips: int = 10,
+    frames: int | None = None,
+    step: int | None = None,
+    top: int = 5,
+    device: str = "auto",
+    folder: Path | str = "weights",
+) -> Answer:
+    """The Answer for the file `video` of the network with `weights`: a run, its folder, a file, or a published name.
+
+    As in the evaluation of a run: `clips` clips that begin at floor(i·(N−span)/(clips−1)), centre crop, mean of
+    softmax, all in fp32. Clip length, step and frame size are the run's; of published weights the length is that of
+    their training, and the step brings the video near the frame rate of their training where that is known. `frames`
+    and `step` overrule both. Raises R21DError, naming the file, for a video or weights that cannot be read.
+    """
+    path = find_weights(weights.folder if isinstance(weights, Run) else weights, folder)
+    found = read_weights(path)
+    if found.channels != 3:
+        raise R21DError(f"{path}: takes {found.channels} channels, and a video's frames have 3")
+    row = next((row for row in PUBLISHED if found.sha256.startswith(row.sha256)), None)
+    names, whose = _class_names(found)
+    held = probe(video)
+    spec = _spec(found, row, held.fps).but(clips=clips)
+    spec = spec.but(frames=spec.frames if frames is None else frames, step=spec.step if step is None else step)
+    place = Path(video)
+    one = Video(place.name, place, names[0], "test", place.name, held.frames)
+    wanted = evaluation_clips(spec, clips, (one,), names)
+    pixels = read_frames(place, wanted.frames.reshape(-1), (spec.frame_height, spec.frame_width))
+    pixels = torch.from_numpy(pixels).view(clips, spec.frames, *pixels.shape[1:])
+    mean = _probabilities(network_of(found), pixels, spec, device)
+    best = mean.argsort(descending=True)[:top].tolist()
+    rate = f"{held.fps:.4g} frames a second" if held.fps else "an unknown rate"
+    protocol = (
+        f"{found.variant}-{found.depth} ({found.layout}); {clips} clips of {spec.frames} frames, step {spec.step}, "
+        f"from {held.frames} at {rate}; centre crop {spec.crop}×{spec.crop} of {spec.frame_height}×{spec.frame_width}; "
+        f"mean of softmax; {whose}"
+    )
+    return Answer([(names[index], mean[index].item()) for index in best], _shown(pixels, spec), protocol)
+
+
+def _spec(found: Weights, row: Published | None, fps: float | None) -> Spec:
+    """How clips are cut. A run's labels of `speed` and `arrow` are asked of the video as it plays."""
+    if found.spec:
+        return found.spec.but(task="action")
+    near = max(1, round(fps / row.fps)) if row and row.fps and fps else 1
+    return Spec(frames=found.frames or (row.frames if row else USUAL_FRAMES), step=near)
+
+
+def _class_names(found: Weights) -> tuple[tuple[str, ...], str]:
+    """Names for the outputs, and where they come from."""
+    scores = found.path.parent / "scores.npz"
+    if found.spec and scores.exists():
+        return load_scores(scores).classes, "classes of the run"
+    if found.spec is None and found.classes == 400:
+        return kinetics400(), "classes of Kinetics-400 in the order of the alphabet, as there are 400 outputs"
+    return tuple(f"output {number}" for number in range(found.classes)), "the weights do not name their classes"
+
+
+@torch.inference_mode()
+def _probabilities(network, pixels: torch.Tensor, spec: Spec, device: str) -> torch.Tensor:
+    """The mean of the clips' softmax (classes,), a clip at a time; `pixels` is (clips, T, H, W, 3) uint8."""
+    target = pick_device(device)
+    network = network.eval().to(target)
+    bar = tqdm(pixels, desc=f"{network.variant}: classifying", unit="clip", leave=False)
+    clips = [network(centre(clip[None].to(target), spec)).float().softmax(1) for clip in bar]
+    return torch.cat(clips).mean(0).cpu()
+
+
+def _shown(pixels: torch.Tensor, spec: Spec) -> np.ndarray:
+    top, left = (spec.frame_height - spec.crop) // 2, (spec.frame_width - spec.crop) // 2
+    middles = pixels[:, spec.frames // 2, top : top + spec.crop, left : left + spec.crop]
+    return middles.numpy().copy()

@@ -1,0 +1,87 @@
+"""Where weights come from: a checkpoint, another run's or somebody else's, never one that saw what is tested here."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import asdict
+
+import torch
+from torch import nn
+
+from r21d_core import R21DError
+from r21d_core.data.manifest import Manifest
+from r21d_core.nets.pretrained import load_into, read_weights
+from r21d_core.nets.published import find_weights
+from r21d_core.records.files import write_atomically
+from r21d_core.records.run import Run, find_run
+from r21d_core.study.spec import Spec
+
+TRAINED_ON = "trained_on.txt"
+
+
+def load_checkpoint(run: Run) -> dict:
+    """The checkpoint of `run`, tensors on the host; raises R21DError if it is damaged or of another spec."""
+    path = run.folder / "checkpoint.pt"
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        spec = Spec().but(**saved["spec"])  # fields that came later have their defaults
+    except FileNotFoundError:
+        raise R21DError(f"{path}: no such checkpoint; train the run first") from None
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        raise R21DError(f"{path}: not a whole checkpoint ({error}); delete it to begin the run afresh") from error
+    if spec != run.spec:
+        differ = [key for key, value in asdict(run.spec).items() if getattr(spec, key) != value]
+        raise R21DError(f"{path}: a checkpoint of another spec ({', '.join(differ)} differ); move it away")
+    return saved
+
+
+def start_from(run: Run, network: nn.Module, manifest: Manifest, classes: tuple[str, ...]) -> str:
+    """Give the network the weights that the run's Spec starts from; what was taken and what was not, as text.
+
+    The classifier stays as it is where the classes are others, by their names. What the run is trained on is written
+    beside it first, with what its start was trained on. Raises R21DError if the start is not finished, its network is
+    another, or it was trained on a group that is tested here.
+    """
+    seen = {video.group for video in manifest.side("train")} if run.spec.epochs else set()
+    before = run.spec.start_spec
+    if before is None:
+        _write_groups(run, seen)
+        return _from_file(network, run.spec.start_file) if run.spec.start_file else ""
+    start = find_run(run.folder.parent, before)
+    if not start.done:
+        raise R21DError(f"{run.folder}: starts from {start.folder}, which is not finished; train that one first")
+    earlier = trained_on(start)
+    if met := earlier & {video.group for video in manifest.side("test")}:
+        raise R21DError(
+            f"{run.folder}: starts from {start.folder}, which was trained on {len(met)} of the groups that are tested "
+            f"here, such as {min(met)!r}, so the result would be too good; start from a run on the same split"
+        )
+    _write_groups(run, seen | earlier)
+    state, own = load_checkpoint(start)["network"], network.state_dict()
+    classifier = {"fc.weight", "fc.bias"} if start.scores.classes != classes else set()
+    other = [name for name in own.keys() - classifier if name not in state or state[name].shape != own[name].shape]
+    if other:
+        raise R21DError(f"{run.folder}: the weights {min(other)} of {start.folder} do not fit; the networks differ")
+    network.load_state_dict(own | {name: value for name, value in state.items() if name not in classifier})
+    kept = f", fc made anew for {len(classes)} other classes" if classifier else ""
+    return f"{run.folder.name} starts from {start.folder.name}: {len(own) - len(classifier)} tensors{kept}"
+
+
+def _from_file(network: nn.Module, name: str) -> str:
+    weights = read_weights(find_weights(name))
+    told = load_into(network, weights)
+    return f"{told}; SHA-256 {weights.sha256}; what these weights were trained on is not checked against what is tested"
+
+
+def trained_on(run: Run) -> set[str]:
+    """The groups of all videos that the weights of `run` were trained on, by itself or before it."""
+    try:
+        return set((run.folder / TRAINED_ON).read_text().splitlines())
+    except FileNotFoundError:
+        raise R21DError(
+            f"{run.folder / TRAINED_ON}: missing, so nobody knows what the weights were trained on; train it again"
+        ) from None
+
+
+def _write_groups(run: Run, groups: set[str]) -> None:
+    write_atomically(run.folder / TRAINED_ON, "".join(f"{group}\n" for group in sorted(groups)))

@@ -1,0 +1,128 @@
+"""From one data set to another: whose weights, whose classifier, and no video that was seen before."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from r21d_core import R21DError
+from r21d_core.data.manifest import load_manifest, write_manifest
+from r21d_core.engine.launch import run_all
+from r21d_core.engine.start import load_checkpoint, trained_on
+from r21d_core.engine.train import train
+from r21d_core.nets.network import VideoResNet
+from r21d_core.nets.pretrained import network_of, read_weights
+from r21d_core.study.experiments import kinetics, sports1m, transfer
+from r21d_core.study.spec import Spec
+
+SPEC = Spec(
+    data="tiny", profile="demo", depth=10, width=4, frames=4, frame_height=24, frame_width=32, crop=16,
+    epochs=1, epoch_clips=16, batch=4, clips=2, rate=0.01, warmup_epochs=0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def two(tiny_manifest, tmp_path):
+    """The tiny set, and beside it one of the same videos under other names of classes and the same sides."""
+    tiny = load_manifest(tiny_manifest)
+    card = replace(tiny.card, root=str(tiny_manifest.parent / "videos"))
+    write_manifest(tmp_path / "tiny.csv", card, tiny.videos)
+    names = dict(zip(card.classes, ("sun", "moon"), strict=True))
+    videos = [replace(video, label=names[video.label]) for video in tiny.videos]
+    write_manifest(tmp_path / "other.csv", replace(card, name="other", classes=("sun", "moon")), videos)
+    return tmp_path / "tiny.csv", tmp_path / "other.csv"
+
+
+def test_all_but_the_classifier_goes_along(two, tmp_path, capsys):
+    later = SPEC.then(data="other", epochs=0)
+    first, second = run_all([SPEC, later], two[0], tmp_path / "runs", device="cpu")
+    one, other = (load_checkpoint(run)["network"] for run in (first, second))
+    same = {name for name in one if torch.equal(one[name], other[name])}
+    assert one.keys() - same == {"fc.weight", "fc.bias"}
+    assert "fc made anew for 2 other classes" in capsys.readouterr().out
+
+
+def test_where_the_classes_are_the_same_the_classifier_goes_along_too(two, tmp_path):
+    first, second = run_all([SPEC, SPEC.then(epochs=0, clips=3)], two[0], tmp_path / "runs", device="cpu")
+    one, other = (load_checkpoint(run)["network"] for run in (first, second))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_knows_all_that_its_weights_were_trained_on(two, tmp_path):
+    later = SPEC.then(data="other", epochs=0)
+    first, second = run_all([SPEC, later], two[0], tmp_path / "runs", device="cpu")
+    groups = {video.group for video in load_manifest(two[0]).side("train")}
+    assert trained_on(first) == trained_on(second) == groups
+    (second.folder / "trained_on.txt").unlink()
+    with pytest.raises(R21DError, match="nobody knows what the weights were trained on"):
+        train(later.then(epochs=0, clips=3), load_manifest(two[1]), tmp_path / "runs", device="cpu")
+
+
+def test_what_was_trained_on_earlier_must_not_be_tested(two, tmp_path):
+    tiny, other = map(load_manifest, two)
+    first = train(SPEC, tiny, tmp_path / "runs", device="cpu")
+    turned = [replace(video, split={"train": "test", "test": "train"}[video.split]) for video in other.videos]
+    write_manifest(two[1], other.card, turned)
+    with pytest.raises(R21DError, match=r"was trained on \d+ of the groups that are tested here, such as"):
+        train(SPEC.then(data="other"), load_manifest(two[1]), tmp_path / "runs", device="cpu")
+    assert first.done
+
+
+def test_the_guard_looks_through_the_run_between(two, tmp_path):
+    tiny, other = map(load_manifest, two)
+    third = replace(other.card, name="third", classes=("sun", "moon"))
+    half = [video for video in other.videos if video.split == "train"]
+    rest = [replace(video, split="train") for video in other.videos if video.split == "test"]
+    write_manifest(two[1].with_name("third.csv"), third, [*rest, *(replace(video, split="test") for video in half)])
+    train(SPEC, tiny, tmp_path / "runs", device="cpu")
+    between = SPEC.then(data="other", epochs=0)
+    train(between, other, tmp_path / "runs", device="cpu")
+    with pytest.raises(R21DError, match="the result would be too good"):
+        train(between.then(data="third", epochs=1), load_manifest(two[1].with_name("third.csv")),
+              tmp_path / "runs", device="cpu")  # fmt: skip
+
+
+def test_weights_of_a_file(two, tmp_path, capsys):
+    """Such as torchvision's: classifier and all where the numbers of classes agree, and the record says which file."""
+    given = VideoResNet("R(2+1)D", 10, 4, classes=2, midplanes_per_block=True, eps=1e-5)
+    file = tmp_path / "given.pth"
+    torch.save(given.state_dict(), file)
+    spec = SPEC.but(start=str(file), midplanes_per_block=True, eps=1e-5, epochs=0)
+    run = train(spec, load_manifest(two[0]), tmp_path / "runs", device="cpu")
+    assert all(torch.equal(value, given.state_dict()[name]) for name, value in load_checkpoint(run)["network"].items())
+    assert "nothing left out; SHA-256" in run.environment["start"] and str(file) in capsys.readouterr().out
+    with pytest.raises(R21DError, match=r"midplanes_per_block is True for these weights, and False in the network"):
+        train(spec.but(midplanes_per_block=False), load_manifest(two[0]), tmp_path / "runs", device="cpu")
+
+
+def test_a_checkpoint_of_torchvisions_form_is_read_back(two, tmp_path):
+    run = train(SPEC.but(midplanes_per_block=True, eps=1e-5), load_manifest(two[0]), tmp_path / "runs", device="cpu")
+    weights = read_weights(run.folder / "checkpoint.pt")
+    assert (weights.eps, weights.midplanes_per_block) == (1e-5, True) and network_of(weights).bn1.eps == 1e-5
+    assert run.summary["parameters"] == sum(p.numel() for p in network_of(weights).parameters())
+
+
+def test_a_data_set_that_is_not_beside_the_other_is_named(two, tmp_path):
+    with pytest.raises(R21DError, match=r"gone\.csv: no such file"):
+        run_all([SPEC, SPEC.then(data="gone")], two[0], tmp_path / "runs", device="cpu")
+
+
+def test_experiments_share_runs_and_train_starts_first():
+    four, five, six = (make("demo", "builtin") for make in (sports1m, kinetics, transfer))
+    assert set(five) <= set(six) and len(five) == 6 and len(six) == 18 and len(four) == 3
+    for spec in five + six:
+        start = spec.start_spec
+        assert start is None or start in six[: six.index(spec)]
+        assert start is None or (start.data[-1], start.modality) == (spec.data[-1], spec.modality)
+
+
+def test_the_papers_recipes():
+    specs = transfer("paper", "ucf101-split1", splits="2")
+    later = specs[-1]
+    assert {spec.data for spec in specs} == {"ucf101-split2", "kinetics-400"}
+    assert (later.depth, later.frames, later.epochs, later.rate, later.weight_decay) == (34, 32, 8, 1e-4, 5e-3)
+    assert transfer("paper", "hmdb51-split1")[-1].epoch_clips == 40_000
+    finetuned = kinetics("paper", "kinetics-400")[-1]
+    assert finetuned.start_spec.data == "sports1m"
+    assert (finetuned.epochs, finetuned.rate, finetuned.decay_epochs) == (15, 0.001, 4)
+    assert {(spec.frames, spec.clips) for spec in sports1m("paper", "sports1m")} == {(8, 100), (32, 100)}
