@@ -8,7 +8,7 @@ import torch
 from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.engine.launch import run_all
-from r21d_core.engine.start import load_checkpoint, trained_on
+from r21d_core.engine.start import load_checkpoint
 from r21d_core.engine.train import train
 from r21d_core.nets.network import VideoResNet
 from r21d_core.nets.pretrained import network_of, read_weights
@@ -52,7 +52,7 @@ def test_a_run_knows_all_that_its_weights_were_trained_on(two, tmp_path):
     later = SPEC.then(data="other", epochs=0)
     first, second = run_all([SPEC, later], two[0], tmp_path / "runs", device="cpu")
     groups = {video.group for video in load_manifest(two[0]).side("train")}
-    assert trained_on(first) == trained_on(second) == groups
+    assert first.trained_on == second.trained_on == groups
     (second.folder / "trained_on.txt").unlink()
     with pytest.raises(R21DError, match="nobody knows what the weights were trained on"):
         train(later.then(epochs=0, clips=3), load_manifest(two[1]), tmp_path / "runs", device="cpu")

@@ -13,10 +13,8 @@ from r21d_core.data.manifest import Manifest
 from r21d_core.nets.pretrained import load_into, read_weights
 from r21d_core.nets.published import find_weights
 from r21d_core.records.files import write_atomically
-from r21d_core.records.run import Run, find_run
+from r21d_core.records.run import TRAINED_ON, Run, find_run
 from r21d_core.study.spec import Spec
-
-TRAINED_ON = "trained_on.txt"
 
 
 def load_checkpoint(run: Run) -> dict:
@@ -50,7 +48,7 @@ def start_from(run: Run, network: nn.Module, manifest: Manifest, classes: tuple[
     start = find_run(run.folder.parent, before)
     if not start.done:
         raise R21DError(f"{run.folder}: starts from {start.folder}, which is not finished; train that one first")
-    earlier = trained_on(start)
+    earlier = start.trained_on
     if met := earlier & {video.group for video in manifest.side("test")}:
         raise R21DError(
             f"{run.folder}: starts from {start.folder}, which was trained on {len(met)} of the groups that are tested "
@@ -71,16 +69,6 @@ def _from_file(network: nn.Module, name: str) -> str:
     weights = read_weights(find_weights(name))
     told = load_into(network, weights)
     return f"{told}; SHA-256 {weights.sha256}; what these weights were trained on is not checked against what is tested"
-
-
-def trained_on(run: Run) -> set[str]:
-    """The groups of all videos that the weights of `run` were trained on, by itself or before it."""
-    try:
-        return set((run.folder / TRAINED_ON).read_text().splitlines())
-    except FileNotFoundError:
-        raise R21DError(
-            f"{run.folder / TRAINED_ON}: missing, so nobody knows what the weights were trained on; train it again"
-        ) from None
 
 
 def _write_groups(run: Run, groups: set[str]) -> None:

@@ -24,6 +24,8 @@ from r21d_core.records.files import write_atomically
 from r21d_core.records.scores import Scores, load_scores
 from r21d_core.study.spec import Spec
 
+TRAINED_ON = "trained_on.txt"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -55,6 +57,16 @@ class Run:
     def environment(self) -> dict:
         """Versions, device, commit and data behind the run."""
         return _read(self.folder / "environment.json")
+
+    @property
+    def trained_on(self) -> set[str]:
+        """The groups of all videos that its weights were trained on, by itself or before it; raises R21DError."""
+        try:
+            return set((self.folder / TRAINED_ON).read_text().splitlines())
+        except FileNotFoundError:
+            raise R21DError(
+                f"{self.folder / TRAINED_ON}: missing, so nobody knows what the weights were trained on; train it again"
+            ) from None
 
     @property
     def scores(self) -> Scores:

@@ -40,14 +40,25 @@ def interval(values: np.ndarray, less: np.ndarray | None = None) -> tuple[float,
     By a bootstrap over videos and over seeds, percentiles of RESAMPLES: a video drawn is drawn for all seeds and both
     networks. With one seed it knows nothing of the luck of the seed, and with two or three it says too little of it.
     """
-    random, videos = np.random.default_rng(0), values.shape[1]
-    if videos < 2:
+    return interval_over([(values, less)])
+
+
+def interval_over(splits: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> tuple[float, float]:
+    """The 95 % interval of the mean over splits of what `interval` says of each, given as `values` and `less`.
+
+    Videos and seeds are drawn within each split, whose networks are trained for themselves. A video that is tested in
+    several splits, as some of HMDB51's are, is drawn in each for itself, which makes the interval a little narrow.
+    """
+    random = np.random.default_rng(0)
+    if min(values.shape[1] for values, _ in splits) < 2:
         return np.nan, np.nan
-    means = np.empty(RESAMPLES)
+    means = np.empty((RESAMPLES, len(splits)))
     for number in range(RESAMPLES):
-        drawn = random.integers(videos, size=videos)
-        means[number] = _mean(values, drawn, random) - (0 if less is None else _mean(less, drawn, random))
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        for place, (values, less) in enumerate(splits):
+            drawn = random.integers(values.shape[1], size=values.shape[1])
+            ours = _mean(values, drawn, random)
+            means[number, place] = ours - (0 if less is None else _mean(less, drawn, random))
+    low, high = np.quantile(means.mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
@@ -58,16 +69,34 @@ def compare(one: Sequence[Scores], other: Sequence[Scores]) -> dict[str, float]:
     videos: McNemar's exact test where a video is right or wrong, else its generalisation, random swaps of the two
     networks' results on a video. Seeds are averaged for p, so it speaks of these networks, not of others trained alike.
     """
-    _expect_same_items(one[0], other[0])
-    values, less = by_seed(one), by_seed(other)
-    low, high = interval(values, less)
-    difference = values.mean(axis=0) - less.mean(axis=0)
+    return compare_over([(one, other)])
+
+
+def compare_over(
+    splits: Sequence[tuple[Sequence[Scores], Sequence[Scores]]], *, same_weights: bool = False
+) -> dict[str, float]:
+    """`compare` over several splits, a pair each: differences are means over splits, each of which counts alike.
+
+    `same_weights` says that the first of a pair is made of the other's very networks, seed by seed, as two streams are
+    of each: then a seed drawn is drawn for both. `videos` are counted in every split that tests them.
+    """
+    pairs = []
+    for one, other in splits:
+        _expect_same_items(one[0], other[0])
+        pairs.append((by_seed(one), by_seed(other)))
+    low, high = interval_over([(values - less, None) for values, less in pairs] if same_weights else pairs)
+    differences = [values.mean(axis=0) - less.mean(axis=0) for values, less in pairs]
+    count = sum(map(len, differences))
+    # Over all videos at once, each weighted so that splits count alike; what several splits test is swapped together.
+    weighted = np.concatenate([count / (len(splits) * len(one)) * one for one in differences])
+    names = np.concatenate([np.unique(one[0].videos) for one, _ in splits])
+    _, number = np.unique(names, return_inverse=True)
     return {
-        "difference": float(difference.mean()),
+        "difference": float(np.mean([one.mean() for one in differences])),
         "low": low,
         "high": high,
-        "p": _p_of(difference),
-        "videos": len(difference),
+        "p": _p_of(np.bincount(number, weighted)),
+        "videos": count,
     }
 
 
