@@ -22,6 +22,8 @@ from r21d_core.records.run import Run
 from r21d_core.records.scores import Scores
 from r21d_core.results.measured import Measured, measured
 from r21d_core.results.statistics import by_seed, interval, per_video
+from r21d_core.results.streams import FLOW, FUSED, RGB, Network, difference, pretrained_pairs
+from r21d_core.results.streams import networks as networks_of
 from r21d_core.study.experiments import TABLE_2, recipe
 from r21d_core.study.paper import paper, paper_table
 from r21d_core.study.spec import Spec
@@ -35,6 +37,7 @@ TWO_D, R3D, R21D = ("f-R2D", "R2D"), ("R3D",), ("R(2+1)D",)
 MC, RMC = ("MC2", "MC3", "MC4", "MC5"), ("rMC2", "rMC3", "rMC4", "rMC5")
 THREE_D = R3D + MC + RMC
 LENGTHS = (8, 16, 24, 32, 40, 48)
+SPORTS = "sports1m"
 
 Region = tuple[float, float]
 ABOVE: Region = (0, np.inf)
@@ -105,18 +108,19 @@ class Selection:
         return [self.found[group, variant] for variant in group.variants if (group, variant) in self.found]
 
 
-def select(networks: Sequence[Measured], groups: Sequence[Group], task: str = "action") -> Selection:
+def select(networks: Sequence[Measured], groups: Sequence[Group], task: str = "action", data: str = "") -> Selection:
     """The setting that answers best: a complete one first, then the profile nearest the paper's, then the fullest.
 
     Networks are alike if their Specs, or those of the runs they start from, differ in nothing but seed, variant and
-    the fields that the groups ask for.
+    the fields that the groups ask for; all are on RGB and, where `data` is given, on the set whose name begins so.
     """
     free = {"variant"} | {key for group in groups for key in group.asked}
     defaults = {key: getattr(Spec(), key) for key in free}
     settings: dict[Spec, list[Measured]] = {}
     for one in networks:
         base = one.spec.start_spec or one.spec
-        if base.task == task and ("depth" in free or base.depth <= 18):  # 34 layers are asked for by name
+        asked = base.task == task and base.modality == "rgb" and base.data.startswith(data)
+        if asked and ("depth" in free or base.depth <= 18):  # 34 layers are asked for by name
             settings.setdefault(base.but(seed=0, **defaults), []).append(one)
     wanted = list(dict.fromkeys((group, variant) for group in groups for variant in group.variants))
     selections = []
@@ -126,7 +130,8 @@ def select(networks: Sequence[Measured], groups: Sequence[Group], task: str = "a
         if found and (setting.profile != "demo" or all(_of_demo(group) for group, _ in missing)):
             selections.append(Selection(setting, found, missing, 0))
     if not selections:
-        return Selection(recipe("small", task).but(data="NAME", **defaults), {}, wanted, 0)
+        usual = recipe("paper", task).but(data=data, clips=100) if data else recipe("small", task).but(data="NAME")
+        return Selection(usual.but(**defaults), {}, wanted, 0)
     best = max(selections, key=_rank)
     return replace(best, others=len(selections) - 1)
 
@@ -161,9 +166,11 @@ def _how(spec: Spec) -> str:
 
 def _commands(selection: Selection) -> str:
     """What makes the missing runs: a command for each experiment, clip length and depth."""
-    hows = {group.how for group, _ in selection.missing}
+    hows, on_sports = {group.how for group, _ in selection.missing}, selection.setting.data.startswith(SPORTS)
     experiment, given = "variant_comparison", {"variant", "seed", "data", "profile", "task", "start"}
-    if hows & {"tested", "finetuned"}:  # that one makes the runs they start from as well, of consecutive frames
+    if on_sports:  # that one's recipe has the depth and the clips
+        experiment, given = "sports1m", given | {"depth", "clips"}
+    elif hows & {"tested", "finetuned"}:  # that one makes the runs they start from as well, of consecutive frames
         experiment, given = "clip_length", given | {"frames", "step"}
     elif "counted" in hows:
         experiment, given = "clip_count", given | {"clips"}
@@ -253,6 +260,7 @@ def judge(
     metric: str,
     region: Region = ABOVE,
     task: str = "action",
+    data: str = "",
 ) -> Verdict:
     """Whether every pair's difference in `metric` lies within `region`; the effect told is the least clear pair's.
 
@@ -260,7 +268,7 @@ def judge(
     for that, its interval is stretched as Bonferroni's correction for their number would a normal one.
     """
     groups = list(dict.fromkeys(group for plus, minus in pairs for group in plus + minus))
-    selection = select(networks, groups, task)
+    selection = select(networks, groups, task, data)
     if not selection.found:
         return Verdict(OPEN, why=_missing(selection))
     why = _protocol(selection)
@@ -416,6 +424,74 @@ def judge_clip_counts(networks: Sequence[Measured], few: int = 20, many: int = 1
     why = f"{_protocol(selection)}; {few} clips spread over {clips} stored"
     answer = decide(100 * low, 100 * high, (-np.inf, 0.5))
     return Verdict(answer, 100 * float(loss.mean()), 100 * low, 100 * high, loss.shape[1], why)
+
+
+# --- two streams and pretraining ------------------------------------------------------------------------------------
+
+Rows = tuple[Network, Network]
+
+
+def judge_rows(
+    networks: Sequence[Measured], *, candidates: Callable[[list[Network]], list[list[Rows]]], command: str
+) -> Verdict:
+    """Whether every pair of rows of Tables 4 to 6 differs in video@1 by more than zero; the least clear pair is told.
+
+    Of the settings in the records, that of the profile nearest the paper's answers, then that of the most videos.
+    """
+    found = candidates(networks_of([run for one in networks for run in one.runs], sources=True)[0])
+    if not found:
+        return Verdict(OPEN, why=f"missing; to make them: {command}")
+    best = max(found, key=_rank_rows)
+    members = [one for pair in best for row in pair for one in row.splits.values()]
+    why = _protocol(Selection(members[0].spec, dict(enumerate(members)), [], len(found) - 1))
+    verdicts = []
+    for one, other in best:
+        result = difference(one, other)
+        effect, low, high = (100 * result[key] for key in ("difference", "low", "high"))
+        told = f"{_row(one)} less {_row(other)}"
+        verdicts.append((decide(low, high, ABOVE), Verdict("", effect, low, high, result["videos"]), told))
+    answer, verdict, told = min(verdicts, key=lambda one: ((FAILS, OPEN, HOLDS).index(one[0]), one[1].low))
+    return replace(verdict, answer=answer, why=f"{why}; told is {told}")
+
+
+def _rank_rows(pairs: list[Rows]) -> tuple:
+    one, _ = pairs[0]
+    videos = sum(len(split.scores[0].videos) for split in one.splits.values())
+    return ("demo", "small", "paper").index(one.key.profile), one.key.variant in R21D, videos
+
+
+def _row(one: Network) -> str:
+    split = f", split {one.split}" if len(one.splits) == 1 and one.split else f", {one.split}" if one.split else ""
+    return f"{one.key.variant} {one.stream} {one.how}{split}"
+
+
+def _both_over_each(rows: list[Network]) -> list[list[Rows]]:
+    named = {(one.key, one.stream): one for one in rows}
+    return [[(one, named[one.key, RGB]), (one, named[one.key, FLOW])] for one in rows if one.stream == FUSED]
+
+
+def _rgb_over_flow(rows: list[Network]) -> list[list[Rows]]:
+    pairs = [(rgb, flow) for (_, rgb), (_, flow) in _both_over_each(rows)]
+    return [[(rgb, flow)] for rgb, flow in pairs if rgb.key.variant in R21D and not rgb.source]
+
+
+def _pretrained_over_scratch(rows: list[Network]) -> list[list[Rows]]:
+    return [[pair] for pair in pretrained_pairs(rows) if pair[0].stream == RGB and pair[0].key.variant in R21D]
+
+
+def _kinetics_over_sports(rows: list[Network]) -> list[list[Rows]]:
+    """Networks finetuned alike, whose starts differ in their data alone."""
+    by_source: dict[Spec, dict[str, Network]] = {}
+    for one in (one for one in rows if one.stream == RGB and one.key.start_spec):
+        changed = json.loads(one.key.start)
+        name = changed.pop("data", "")
+        by_source.setdefault(one.key.but(start=json.dumps({"data": ""} | changed)), {})[name] = one
+    return [
+        [(sources[kinetics], sources[SPORTS])]
+        for sources in by_source.values()
+        for kinetics in sources
+        if kinetics.startswith("kinetics") and SPORTS in sources
+    ]
 
 
 # --- answered by arithmetic and by the paper's own tables -----------------------------------------------------------
@@ -624,6 +700,10 @@ def _by_pairs(id: str, section: str, sentence: str, comparison: str, pairs, metr
     return Claim(id, section, sentence, comparison, RUNS, partial(judge, pairs=pairs, metric=metric, **how))
 
 
+def _by_rows(id: str, section: str, sentence: str, comparison: str, candidates: Callable, command: str) -> Claim:
+    return Claim(id, section, sentence, comparison, RUNS, partial(judge_rows, candidates=candidates, command=command))
+
+
 def _not_yet(id: str, section: str, sentence: str, comparison: str, why: str) -> Claim:
     return Claim(id, section, sentence, comparison, NOT_YET, lambda networks: Verdict(OPEN, why=why))
 
@@ -632,8 +712,17 @@ def _best(frames: int) -> list[Pair]:
     return [((Group(R21D, frames),), (Group((other,), frames),)) for other in TABLE_2 if other not in R21D]
 
 
-NO_FLOW = "the suite cannot make these runs yet: they take optical flow as input"
-NO_SPORTS = "the suite cannot make these runs yet: they take Sports-1M's videos"
+NO_TVL1 = "the suite cannot make these runs: its flow is Farneback's, not TV-L1"
+TWO_STREAMS = 'r21d train sports1m --profile small --manifest data/NAME.csv --variants "R(2+1)D" --seeds 0,1,2'
+PRETRAINED = (
+    'r21d train kinetics --profile small --manifest data/NAME.csv --variants "R(2+1)D" --seeds 0,1,2 '
+    "--set source=ANOTHER"
+)
+FROM_BOTH = "; ".join(
+    'r21d train transfer --profile paper --manifest data/ucf101-split1.csv --variants "R(2+1)D" --seeds 0,1,2 '
+    f"--set source={source}"
+    for source in ("kinetics-400", SPORTS)
+)
 
 CLAIMS: tuple[Claim, ...] = (
     _by_arithmetic(
@@ -902,29 +991,34 @@ CLAIMS: tuple[Claim, ...] = (
         "Table 6: R(2+1)D pretrained on the one less on the other, in both sets and all streams",
         _kinetics_pretrains_better,
     ),
-    _not_yet(
+    _by_runs(
         "sports-r21d-over-r3d", "4.4", "R(2+1)D-34 is above R3D-34 on Sports-1M, by 2.3 points.",
-        "clip@1 with 8 frames: R(2+1)D less R3D, 34 layers", NO_SPORTS,
+        "clip@1 with 8 frames: R(2+1)D less R3D, 34 layers", [Group(R21D, 8, 34)], [Group(R3D, 8, 34)], data=SPORTS,
     ),
-    _not_yet(
+    _by_runs(
         "sports-longer", "4.4", "On Sports-1M networks for 32 frames are above those for 8.",
-        "clip@1 of R(2+1)D-34: 32 frames less 8", NO_SPORTS,
+        "clip@1 of R(2+1)D-34: 32 frames less 8", [Group(R21D, 32, 34)], [Group(R21D, 8, 34)], data=SPORTS,
     ),
-    _not_yet(
+    _by_rows(
+        "rgb-over-flow", "4.4", "R(2+1)D is above on RGB what it is on flow, from scratch (Tables 4 and 5).",
+        "video@1 of R(2+1)D: on RGB less on flow", _rgb_over_flow, TWO_STREAMS,
+    ),
+    _by_rows(
         "two-streams", "4.4", "RGB and flow together are above either alone.",
-        "video@1 of the mean of both streams' softmax less the better stream's", NO_FLOW,
+        "video@1 of the mean of both streams' softmax less each one's, both above zero", _both_over_each, TWO_STREAMS,
     ),
-    _not_yet(
-        "pretraining-helps", "4.4", "Pretraining on Sports-1M helps on Kinetics.",
-        "video@1 of R(2+1)D-34 finetuned from Sports-1M less trained from scratch", NO_SPORTS,
+    _by_rows(
+        "pretraining-helps", "4.4", "Pretraining on Sports-1M helps on Kinetics, by 2.3 points on RGB.",
+        "video@1 of R(2+1)D on RGB: finetuned from another set less trained from scratch", _pretrained_over_scratch,
+        PRETRAINED,
     ),
-    _not_yet(
+    _by_rows(
         "kinetics-pretrains-better", "4.4", "Kinetics is better than Sports-1M for pretraining.",
-        "video@1 on UCF101 and HMDB51, three splits: R(2+1)D-34 finetuned from the one less from the other", NO_SPORTS,
+        "video@1 of R(2+1)D on RGB: finetuned from Kinetics less from Sports-1M", _kinetics_over_sports, FROM_BOTH,
     ),
     _not_yet(
         "farneback", "4.4", "R(2+1)D is below I3D on flow because Farneback's flow is less accurate than TV-L1.",
-        "video@1 of one network on flow by TV-L1 less by Farneback", NO_FLOW,
+        "video@1 of one network on flow by TV-L1 less by Farneback", NO_TVL1,
     ),
 )  # fmt: skip
 

@@ -72,12 +72,12 @@ class Network:
         return f"mean of {names}" if len(self.splits) > 1 else names
 
 
-def networks(runs: Sequence[Run]) -> tuple[list[Network], list[str]]:
+def networks(runs: Sequence[Run], *, sources: bool = False) -> tuple[list[Network], list[str]]:
     """The finished runs as Networks, RGB, flow and fused of each one after another, and what could not be fused.
 
-    Runs on a data set that others are only pretrained on are left out.
+    Runs on a data set that others are only pretrained on are left out, unless `sources` are asked for.
     """
-    runs = _on_target(runs)
+    runs = runs if sources else _on_target(runs)
     asked = {(key_of(run.spec), split_of(run.spec), run.spec.modality) for run in runs}
     found: dict[Spec, dict[str, dict[str, Measured]]] = {key_of(run.spec): {} for run in runs}
     for one in measured(runs):
@@ -272,7 +272,7 @@ def _differences(runs: Sequence[Run], pairs: Sequence[tuple[Network, Network]], 
         for (one, other, result), split, corrected in zip(results, splits, p, strict=True)
     ]
     table = pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
-    if table["", "split"].nunique() == 1:
+    if not any(splits):
         table = table.drop(columns=[("", "split")])
     return shown(table, _caption(runs, apart), {}).hide(axis="index")
 

@@ -181,8 +181,12 @@ def missing_line(runs: Sequence[Run], command: str) -> str:
     missing = [run for run in runs if not run.done]
     if not missing:
         return f"{len(runs)} of {len(runs)} runs are there."
+    several = len({run.spec.data for run in runs}) > 1
     names = ", ".join(
-        f"{run.spec.variant}-{run.spec.depth} (seed {run.spec.seed}, {run.spec.frames} frames, {run.spec.clips} clips)"
+        f"{run.spec.variant}-{run.spec.depth} (seed {run.spec.seed}, {run.spec.frames} frames, {run.spec.clips} clips"
+        + ", flow" * (run.spec.modality == "flow")
+        + (f", {run.spec.data}{', pretrained' * bool(run.spec.start)}" if several else "")
+        + ")"
         for run in missing
     )
     return f"{len(runs) - len(missing)} of {len(runs)} runs are there; missing: {names}\nto make them: {command}"

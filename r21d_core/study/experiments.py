@@ -313,7 +313,9 @@ def temporal_probe(
 
 def _several(values: Sequence[int] | int | str) -> list:
     """One value, some, or some in a string as `--set frames=8,16` gives them, as a list."""
-    return list(values) if isinstance(values, Sequence) and not isinstance(values, str) else str(values).split(",")
+    if isinstance(values, Sequence) and not isinstance(values, str):
+        return list(values)
+    return [value.strip() for value in str(values).split(",")]
 
 
 def recipe(profile: str, task: str = "action") -> Spec:
