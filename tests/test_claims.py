@@ -13,7 +13,7 @@ from r21d_core.records.scores import Scores, save_scores
 from r21d_core.results import claims, statistics
 from r21d_core.results.claims import ARITHMETIC, CLAIMS, FAILS, HOLDS, NOT_YET, OPEN, RUNS
 from r21d_core.results.measured import measured
-from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, recipe
+from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, kinetics, recipe, sports1m, transfer
 
 VIDEOS, CLASSES, SPREAD = 100, 5, np.linspace(0, 100, 20).round().astype(int)
 BY_ID = {claim.id: claim for claim in CLAIMS}
@@ -36,6 +36,13 @@ LENGTHS = {
     "paper": {24: (85, 0), 32: (95, 0), 40: (88, 0.5), 48: (82, 1), "tested": (30, 0), "finetuned": (95, 0)},
     "other": {24: (12, 0), 32: (2, 0), 40: (1, 0), 48: (0, 0), "tested": (70, 0), "finetuned": (20, 0)},
 }
+# The same of runs that Tables 4 to 6 take, by what they start from: from which video to which they are right, and how
+# sure of what is right and of what is wrong, on which hangs what both streams make of a video that one alone has right.
+TABLES_4_TO_6 = {
+    "paper": {"rgb": (0, 50), "flow": (45, 90), "set2": (0, 95), "kinetics-400": (0, 80), "sports1m": (0, 60)},
+    "other": {"rgb": (0, 40), "flow": (20, 80), "set2": (0, 20), "kinetics-400": (0, 20), "sports1m": (0, 30)},
+}
+SURE = {"paper": (12, 4), "other": (4, 12)}
 TRAIN_ERROR = {"paper": {"R3D": (30, 40), "R(2+1)D": (20, 15)}, "other": {"R3D": (20, 20), "R(2+1)D": (30, 60)}}
 
 
@@ -60,18 +67,31 @@ def right_clips(world, spec, clips, random):
     return right
 
 
+def start_of(spec):
+    """What a run of Tables 4 to 6 starts from, as TABLES_4_TO_6 names it; "" for a run of another table."""
+    before = spec.start_spec
+    if before and before.data != spec.data:
+        return before.data if before.data in TABLES_4_TO_6["paper"] else "set2"
+    return spec.modality if spec.modality == "flow" or spec.data.startswith(("set-split", "ucf101")) else ""
+
+
 def make(world, specs, folder):
     """Finished runs of `specs` in `folder`, as `world` has them."""
     for number, spec in enumerate(specs):
         random = np.random.default_rng(number)
         run, clips = find_run(folder, spec), 101 if spec.clips > 100 else 3
         labels = np.arange(VIDEOS) % CLASSES
-        taken = np.where(right_clips(world, spec, clips, random), labels[:, None], (labels[:, None] + 1) % CLASSES)
-        logits = 9.0 * np.eye(CLASSES)[taken]
+        right, sure = right_clips(world, spec, clips, random), (9, 9)
+        if world != "open" and (name := start_of(spec)):
+            number, (low, high) = np.arange(VIDEOS)[:, None], TABLES_4_TO_6[world][name]
+            right, sure = np.tile((low <= number) & (number < high), clips), SURE[world]
+        taken = np.where(right, labels[:, None], (labels[:, None] + 1) % CLASSES)
+        logits = np.where(right, *sure)[:, :, None] * np.eye(CLASSES)[taken]
         videos = np.array([f"v{n:03}" for n in range(VIDEOS)])
         run.folder.mkdir(parents=True)
         (run.folder / "spec.json").write_text(spec.to_json())
-        save_scores(run.folder / "scores.npz", Scores(logits, labels, videos, tuple("abcde"), {"data": spec.data}))
+        protocol = {"data": spec.data, "modality": spec.modality}
+        save_scores(run.folder / "scores.npz", Scores(logits, labels, videos, tuple("abcde"), protocol))
         error = TRAIN_ERROR.get(world, {}).get(spec.variant, (30, 30))[spec.depth == 34]
         jitter, speed = 0.1 * spec.seed, 100.0
         if world == "open":
@@ -94,7 +114,12 @@ def everything():
     ]
     specs += [r21d.then(clips=101, epochs=0)]
     specs += [recipe("small", "speed").but(data="set", variant=variant) for variant in ("f-R2D", "R3D", "R(2+1)D")]
-    return [spec.but(seed=seed) for spec in specs for seed in (0, 1)]
+    specs += sports1m("paper", "sports1m")
+    specs += [spec for split in "12" for spec in kinetics("small", f"set-split{split}", source=f"set2-split{split}")]
+    specs += [
+        spec for source in ("kinetics-400", "sports1m") for spec in transfer("paper", "ucf101-split1", source=source)
+    ]
+    return list(dict.fromkeys(spec.but(seed=seed) for spec in specs for seed in (0, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +135,7 @@ def test_claim_answers_as_its_records_do(worlds, name, world, answer):
     verdict = BY_ID[name].judge(worlds[world])
     assert verdict.answer == answer, verdict
     assert verdict.low <= verdict.effect <= verdict.high and verdict.n
-    assert "profile small, set" in verdict.why and "missing" not in verdict.why
+    assert re.search("profile (small, set|paper, (sports1m|ucf101))", verdict.why) and "missing" not in verdict.why
 
 
 def test_ranking_answers_as_its_records_do(worlds, tmp_path):
