@@ -95,6 +95,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--workers", type=int)
     one.set_defaults(command=prepare)
 
+    one = commands.add_parser("flow", help="compute a manifest's optical flow; `train` does it too where it is missing")
+    one.add_argument("manifest", type=Path)
+    one.add_argument("--height", type=int, default=128, help="of the frames it is computed on")
+    one.add_argument("--width", type=int, default=171)
+    one.add_argument("--step", type=int, default=1, help="frames from one to the one compared with; that of the clips")
+    one.add_argument("--workers", type=int)
+    one.set_defaults(command=flow)
+
     one = commands.add_parser("train", help="train and evaluate the runs of an experiment that are not done yet")
     one.add_argument("experiment", choices=[*EXPERIMENTS, "all"], help="an artefact's, or all of them")
     one.add_argument("--profile", choices=RECIPES, default="demo")
@@ -220,6 +228,19 @@ def prepare(options) -> None:
     coding = Coding(options.height, options.width, options.fps, options.gop, options.crf)
     made = prepare(options.manifest, options.out, coding, workers=options.workers)
     print(f"{made}\ntrain on it with --manifest {made.path}; --set frame_width={coding.width} takes frames unscaled")
+
+
+def flow(options) -> None:
+    from r21d_core.data.flow import Farneback, compute_flow, measure_loss
+    from r21d_core.data.manifest import load_manifest
+
+    manifest, way = load_manifest(options.manifest), Farneback(options.height, options.width, options.step)
+    made = compute_flow(manifest, way, workers=options.workers)
+    size = sum(video.path.stat().st_size for video in made.videos)
+    count = sum(video.frames for video in made.videos)
+    print(f"{manifest.path.parent / way.folder}: {way}\n{len(made.videos):,} videos, {count:,} fields, "
+          f"{size / 1e6:,.0f} MB, {size / count / 1e3:.1f} kB a frame"
+          f"\n{measure_loss(manifest, made, way)}")  # fmt: skip
 
 
 def train(options) -> None:

@@ -10,9 +10,13 @@ if not list(Path("/dev").glob("nvidia*")):
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from r21d_core.data.manifest import Card, Video, write_manifest
 from tests.bad_videos import write_video
+
+settings.register_profile("untimed", deadline=None)  # a first example imports, and a busy machine takes its time
+settings.load_profile("untimed")
 
 # A second thread makes convolutions as small as the tests' slower, many times so where the cores are busy.
 torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from r21d_core import R21DError
 from r21d_core.data.clips import Memory, Stream, open_clips
 from r21d_core.data.manifest import load_manifest
 from r21d_core.data.sampling import evaluation_clips, sample_epoch, whole_videos
-from r21d_core.data.video import read_frames
+from r21d_core.data.video import read_all, read_frames
 from r21d_core.study.spec import Spec
 
 CPU = torch.device("cpu")
@@ -104,4 +104,16 @@ def test_manifest_that_counts_other_frames_is_refused(manifest):
 
 def test_what_is_held_stays_for_the_next_run(manifest):
     one, other = (open_clips(manifest.side("train"), SIZE, CPU) for _ in range(2))
-    assert one is other
+    assert one.frames is other.frames
+
+
+def test_sides_and_splits_of_the_same_videos_share_what_is_held(manifest):
+    turned = tuple(replace(video, split="train" if video.split == "test" else "test") for video in manifest.videos)
+    unseen = tuple(video for video in turned if video.split == "train")  # what was tested is trained on
+    held = open_clips(manifest.side("train"), SIZE, CPU, "host", among=manifest.videos)
+    again = open_clips(unseen, SIZE, CPU, "host", among=turned)
+    assert held.frames is again.frames
+    for source, videos in ((held, manifest.side("train")), (again, unseen)):
+        for place, video in enumerate(videos):
+            first = source.first[place]
+            np.testing.assert_array_equal(source.frames[first : first + video.frames], read_all(video.path, SIZE))

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from r21d_core import R21DError
 from r21d_core.__main__ import main
-from r21d_core.data import prepare as module
+from r21d_core.data import derive as module
+from r21d_core.data.derive import Job, derive
 from r21d_core.data.index import check
 from r21d_core.data.manifest import Card, Video, load_manifest, write_manifest
-from r21d_core.data.prepare import Coding, Job, prepare, transcode
+from r21d_core.data.prepare import Coding, prepare
 from r21d_core.data.video import probe, read_all, read_frames
 from tests.bad_videos import blocks, cut_off, write_garbage, write_video
 
@@ -38,7 +39,7 @@ def numbers(frames):
 
 
 def code(source, target, coding=SMALL):
-    return transcode(Job(source.name, source, target, coding))
+    return derive(Job(source.name, source, target, coding))
 
 
 def psnr(one, other):
@@ -98,13 +99,13 @@ def test_stopped_in_the_middle_it_goes_on(path, monkeypatch, workers):
     coded = []
     if not workers:
 
-        def stops(source, *how, encode=module._encode):
+        def stops(way, source, mark, encode=Coding.encode):
             coded.append(source)
             if len(coded) == 3:
                 raise KeyboardInterrupt
-            return encode(source, *how)
+            return encode(way, source, mark)
 
-        monkeypatch.setattr(module, "_encode", stops)
+        monkeypatch.setattr(Coding, "encode", stops)
         with pytest.raises(KeyboardInterrupt):
             prepare(path, coding=SMALL, workers=0, progress=False)
         monkeypatch.undo()

@@ -6,8 +6,9 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -114,50 +115,68 @@ def open_clips(
     where: str = "auto",
     workers: int | None = None,
     on_bad: Callable[[str, str], None] | None = None,
+    *,
+    among: tuple[Video, ...] | None = None,
 ) -> Memory | Stream:
     """A source of clips of `videos`, frames scaled to `size` = (height, width).
 
     `where` is "device" or "host" (decoded once and held there as uint8), "stream" (decoded by `workers` as needed)
-    or "auto": the first of these whose free memory is well above the need. What is held stays for the next run.
+    or "auto": the first of these whose free memory is well above the need. Held are the videos `among` which these
+    are, such as all of a manifest, and they stay for the next run, also for one on another split of the same videos.
     """
-    memory = _hold(videos, size, device, where)
-    return memory or Stream(videos, size, device, cores() if workers is None else workers, on_bad)
+    among = among or videos
+    memory = _hold(tuple((video.path, count) for video, count in zip(among, frame_counts(among), strict=True)),
+                   size, device, where)  # fmt: skip
+    if memory is None:
+        return Stream(videos, size, device, cores() if workers is None else workers, on_bad)
+    place = {video.path: number for number, video in enumerate(among)}
+    return replace(memory, first=memory.first[[place[video.path] for video in videos]])
 
 
-@lru_cache(maxsize=2)  # a training and a test side; the choice made by "auto" stays with them
-def _hold(videos: tuple[Video, ...], size: tuple[int, int], device: torch.device, where: str) -> Memory | None:
-    counts = frame_counts(videos)
+@lru_cache(maxsize=4)  # frames and flow of two data sets, say; the choice made by "auto" stays with them
+def _hold(
+    files: tuple[tuple[Path, int], ...], size: tuple[int, int], device: torch.device, where: str
+) -> Memory | None:
+    """All frames of the files, of each of which the number of frames is given; None where they are to be streamed."""
+    counts = np.array([count for _, count in files])
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     if where == "auto":
         need = int(counts.sum()) * size[0] * size[1] * 3
-        if device.type == "cuda" and need < 0.5 * torch.cuda.mem_get_info(device)[0]:
+        if device.type == "cuda" and need < _room(device):
             where = "device"
         else:
             where = "host" if need < 0.5 * psutil.virtual_memory().available else "stream"
     if where == "stream":
         return None
     frames = torch.empty((counts.sum(), *size, 3), dtype=torch.uint8, device=device if where == "device" else "cpu")
-    bar = tqdm(total=len(videos), desc="decoding", unit="video", leave=False)
-    for video, begin, count, pixels in zip(videos, first, counts, _decode_all(videos, size), strict=True):
+    bar = tqdm(total=len(files), desc="decoding", unit="video", leave=False)
+    paths = [path for path, _ in files]
+    few = counts.sum() * size[0] * size[1] < 2e8  # sooner done than processes are started
+    for path, begin, count, pixels in zip(paths, first, counts, _decode_all(paths, size, few), strict=True):
         if len(pixels) != count:
-            raise R21DError(
-                f"{video.path}: {len(pixels)} frames, {count} in the manifest; run `r21d check` on the manifest"
-            )
+            raise R21DError(f"{path}: {len(pixels)} frames, {count} in the manifest; run `r21d check` on the manifest")
         frames[begin : begin + count] = torch.from_numpy(pixels)
         bar.update()
     bar.close()
     return Memory(frames, first, device)
 
 
-def _decode_all(videos: tuple[Video, ...], size: tuple[int, int]) -> Iterator[np.ndarray]:
+def _room(device: torch.device) -> float:
+    """Bytes that frames may take of a GPU's memory, so that half of it is left for a network."""
+    free, total = torch.cuda.mem_get_info(device)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free + unused - 0.5 * total
+
+
+def _decode_all(paths: list[Path], size: tuple[int, int], few: bool) -> Iterator[np.ndarray]:
     """The frames of each video in order, by one process a core, never more than a few videos ahead."""
-    if frame_counts(videos).sum() * size[0] * size[1] < 2e8:  # sooner done than processes are started
-        yield from (read_all(video.path, size) for video in videos)
+    if few:
+        yield from (read_all(path, size) for path in paths)
         return
     with ProcessPoolExecutor(cores(), mp_context=_forkserver()) as pool:
         waiting = deque()
-        for video in videos:
-            waiting.append(pool.submit(read_all, video.path, size))
+        for path in paths:
+            waiting.append(pool.submit(read_all, path, size))
             if len(waiting) > 4 * cores():
                 yield waiting.popleft().result()
         while waiting:

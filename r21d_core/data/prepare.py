@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import io
-import posixpath
-import shutil
 import statistics
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import av
 import numpy as np
 
 from r21d_core import R21DError
+from r21d_core.data.derive import SAMPLE, Job, derive, targets, tell_cost
 from r21d_core.data.index import paragraph, refuse_loss, write_quarantine
-from r21d_core.data.manifest import Manifest, Video, load_manifest, refuse_leaks, write_manifest
+from r21d_core.data.manifest import Video, load_manifest, refuse_leaks, write_manifest
 from r21d_core.data.processes import of_each, process_count
 from r21d_core.data.video import read_frames, timed_frames
-from r21d_core.records.files import write_atomically
 
-SAMPLE = 8  # videos that the cost is told from beforehand, and clips from afterwards
 CLIP_FRAMES = 8
 TICKS = 90_000  # a second, where frames keep their own times
 
@@ -59,6 +55,31 @@ class Coding:
     def __str__(self) -> str:
         rate = f"{float(self.fps):g} fps" if self.fps else "every frame"
         return f"H.264, {self.height}×{self.width}, {rate}, GOP {self.gop}, CRF {self.crf}"
+
+    def encode(self, source: Path, mark: str) -> bytes:
+        """The video at `source` as an MP4 file."""
+        file = io.BytesIO()
+        options = {
+            "preset": "medium",
+            "tune": "fastdecode",
+            "bf": "0",
+            "g": str(self.gop),
+            "crf": str(self.crf),
+            "x264-params": "log-level=error",
+        }
+        unit = 1 / self.fps if self.fps else Fraction(1, TICKS)
+        with av.open(file, "w", format="mp4") as container:
+            container.metadata["comment"] = mark
+            stream = container.add_stream("libx264", rate=self.fps or 25, options=options)
+            stream.height, stream.width, stream.pix_fmt = self.height, self.width, "yuv420p"
+            stream.codec_context.time_base = unit
+            stream.codec_context.thread_count = 1
+            for ticks, length, pixels in _in_ticks(timed_frames(source, (self.height, self.width)), self.fps):
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels))
+                frame.pts, frame.duration, frame.time_base = ticks, length, unit
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        return file.getvalue()
 
 
 @dataclass(frozen=True)
@@ -116,11 +137,11 @@ def prepare(
     path = (Path(out) if out else manifest.path.parent) / f"{name}.csv"
     jobs = [
         Job(video.video, video.path, path.with_suffix("") / target, coding)
-        for video, target in zip(manifest.videos, _targets(manifest), strict=True)
+        for video, target in zip(manifest.videos, targets(manifest), strict=True)
     ]
-    first = _tell_cost(jobs, path.parent, process_count(workers, len(jobs)))
+    first = tell_cost(jobs, path.parent, process_count(workers, len(jobs)))
     left = "the videos done are kept, and the same command goes on from there"
-    made = list(of_each(transcode, jobs, workers, "preparing", left, progress))
+    made = list(of_each(derive, jobs, workers, "preparing", left, progress))
 
     kept, bad = {}, {}
     for video, job, done in zip(manifest.videos, jobs, made, strict=True):
@@ -154,77 +175,6 @@ def prepare(
     )
 
 
-@dataclass(frozen=True)
-class Job:
-    """A video to be coded: its name, where it is, and where it shall be."""
-
-    video: str
-    source: Path
-    target: Path
-    coding: Coding
-
-
-def transcode(job: Job) -> tuple[dict, bool] | str:
-    """The index columns of the file at `job.target`, and whether it was made now; a str is why it cannot be made.
-
-    Raises R21DError if it cannot be written.
-    """
-    try:
-        told = job.source.stat()
-        # In the file itself, so that it is known as done, and by what, wherever it is moved.
-        mark = f"r21d prepare: {job.coding}; source of {told.st_size} bytes, {told.st_mtime_ns}"
-        if found := _look(job.target, mark):
-            return found, False
-        content = _encode(job.source, job.coding, mark)
-    except R21DError as error:
-        return str(error).removeprefix(f"{job.source}: ")
-    except FileNotFoundError:
-        return "no such file"
-    except (av.FFmpegError, OSError) as error:
-        return f"could not be coded ({error.strerror})"
-    write_atomically(job.target, content)
-    return _look(job.target, mark), True
-
-
-def _look(path: Path, mark: str) -> dict | None:
-    """The index columns of a prepared file, from its header; None if it is not there or bears another mark."""
-    try:
-        with av.open(path) as container:
-            stream = container.streams.video[0]
-            if container.metadata.get("comment") != mark:
-                return None
-            size = {"width": stream.codec_context.width, "height": stream.codec_context.height}
-            return {"frames": stream.frames, "fps": round(float(stream.average_rate), 3), **size}
-    except (av.FFmpegError, OSError, IndexError):
-        return None
-
-
-def _encode(source: Path, coding: Coding, mark: str) -> bytes:
-    """The video at `source` as an MP4 file."""
-    file = io.BytesIO()
-    options = {
-        "preset": "medium",
-        "tune": "fastdecode",
-        "bf": "0",
-        "g": str(coding.gop),
-        "crf": str(coding.crf),
-        "x264-params": "log-level=error",
-    }
-    unit = 1 / coding.fps if coding.fps else Fraction(1, TICKS)
-    with av.open(file, "w", format="mp4") as container:
-        container.metadata["comment"] = mark
-        stream = container.add_stream("libx264", rate=coding.fps or 25, options=options)
-        stream.height, stream.width, stream.pix_fmt = coding.height, coding.width, "yuv420p"
-        stream.codec_context.time_base = unit
-        stream.codec_context.thread_count = 1
-        for ticks, length, pixels in _in_ticks(timed_frames(source, (coding.height, coding.width)), coding.fps):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels))
-            frame.pts, frame.duration, frame.time_base = ticks, length, unit
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return file.getvalue()
-
-
 def _in_ticks(
     frames: Iterator[tuple[Fraction, np.ndarray | None]], fps: Fraction | None
 ) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -242,53 +192,6 @@ def _in_ticks(
             yield ticks, end - ticks, before
             ticks = end
         before = pixels
-
-
-def _targets(manifest: Manifest) -> list[str]:
-    """The name of each video's new file in the new root: the old one as .mp4, behind its old ending if two would meet.
-
-    Raises R21DError for a name that leads out of the root.
-    """
-    names = [PurePosixPath(posixpath.normpath(video.video)) for video in manifest.videos]
-    for video, name in zip(manifest.videos, names, strict=True):
-        if name.is_absolute() or name.parts[:1] == ("..",):
-            raise R21DError(
-                f"{manifest.path}: {video.video!r} lies outside the card's root, so there is no place for it in "
-                "another; set the card's root to a folder that holds all videos"
-            )
-    stems = Counter(name.with_suffix("") for name in names)
-    return [f"{name}.mp4" if stems[name.with_suffix("")] > 1 else str(name.with_suffix(".mp4")) for name in names]
-
-
-def _tell_cost(jobs: list[Job], folder: Path, processes: int) -> int:
-    """Print about what the jobs take, from a few that are done here, and return how many; nothing if none was to do.
-
-    Raises R21DError if the disk has less room.
-    """
-    sizes = [job.source.stat().st_size if job.source.is_file() else 0 for job in jobs]
-    began, seconds, read, written, made = time.perf_counter(), 0.0, 0, 0, 0
-    for place in np.linspace(0, len(jobs) - 1, min(SAMPLE, len(jobs))).astype(int):
-        start = time.process_time()
-        done = transcode(jobs[place])
-        if not isinstance(done, str) and done[1]:
-            seconds, read, made = seconds + time.process_time() - start, read + sizes[place], made + 1
-            written += jobs[place].target.stat().st_size
-        if time.perf_counter() - began > SAMPLE:
-            break
-    left = [size for job, size in zip(jobs, sizes, strict=True) if not job.target.exists()]
-    if not read or not left:
-        return made
-    need, minutes = sum(left) * written / read, sum(left) * seconds / read / max(processes, 1) / 60
-    print(
-        f"{len(jobs)} videos, {len(left)} of them, {sum(left) / 1e6:,.0f} MB, to be coded still: "
-        f"about {need / 1e6:,.0f} MB and {minutes:.1f} min on {max(processes, 1)} idle cores"
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    if need > (free := shutil.disk_usage(folder).free):
-        raise R21DError(
-            f"{folder}: has {free / 1e6:,.0f} MB free and needs about {need / 1e6:,.0f}; name another folder (--out)"
-        )
-    return made
 
 
 def _milliseconds(pairs: dict[Video, Video], coding: Coding) -> tuple[float, float]:

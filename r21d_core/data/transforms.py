@@ -8,12 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from r21d_core.data.flow import displacements
 from r21d_core.data.sampling import Clips
 from r21d_core.study.spec import Spec
 
 # Of 0–1 RGB, as in the authors' code.
 MEAN = (0.43216, 0.394666, 0.37645)
 STD = (0.22803, 0.22145, 0.216989)
+# Of flow in pixels, x and y, as there.
+FLOW_MEAN = (0.0046635, 0.0046261)
+FLOW_STD = (0.972347, 0.755146)
 
 
 def augment(frames: Tensor, clips: Clips, spec: Spec) -> Tensor:
@@ -22,22 +26,32 @@ def augment(frames: Tensor, clips: Clips, spec: Spec) -> Tensor:
     `frames` is (N, T, H, W, 3) uint8 on the device; the randomness is in `clips.draws`. The paper's window is
     crop × crop of the scaled frame; with `spec.crop_area` it covers a share of the frame between that and 1 at
     an aspect ratio between 3:4 and 4:3, as in Inception's resized crop, and is scaled to crop × crop.
+
+    Of flow it is (N, 2, T, crop, crop). What is mirrored moves the other way, what is scaled moves as much further,
+    and brightness has no part in it.
     """
     height, width = frames.shape[2:4]
     y, x, area, aspect, flip, light = torch.from_numpy(clips.draws).to(frames.device).unbind(1)
     flipped = (flip < 0.5) & spec.flip
+    flow = spec.modality == "flow"
+    moves = torch.stack([torch.where(flipped, -1.0, 1.0), torch.ones_like(x)], 1)  # of x and y, times what was stored
     if spec.crop_area:
         ratio = torch.exp((2 * aspect - 1) * math.log(4 / 3))
         share = (spec.crop_area + area * (1 - spec.crop_area)) * height * width
         size_y = torch.sqrt(share / ratio).clamp(max=height)
         size_x = torch.sqrt(share * ratio).clamp(max=width)
+        moves = moves * spec.crop / torch.stack([size_x, size_y], 1)
+        values = displacements(frames) if flow else frames
         picture = _resized_window(
-            frames, y * (height - size_y), x * (width - size_x), size_y, size_x, flipped, spec.crop
+            values, y * (height - size_y), x * (width - size_x), size_y, size_x, flipped, spec.crop
         )
     else:
         top = (y * (height - spec.crop + 1)).long()
         left = (x * (width - spec.crop + 1)).long()
         picture = _window(frames, top, left, flipped, spec.crop)
+        picture = displacements(picture) if flow else picture
+    if flow:
+        return _normalise_flow(picture * moves[:, None, None, None])
     if spec.brightness:
         gain = 1 + (2 * light - 1) * spec.brightness
         picture = (picture.float() * gain.view(-1, 1, 1, 1, 1)).clamp(0, 255)
@@ -45,9 +59,10 @@ def augment(frames: Tensor, clips: Clips, spec: Spec) -> Tensor:
 
 
 def centre(frames: Tensor, spec: Spec) -> Tensor:
-    """Evaluation input (N, 3, T, crop, crop), float: the centre of uint8 `frames` (N, T, H, W, 3)."""
+    """Evaluation input (N, 3, T, crop, crop), float, of flow (N, 2, …): the centre of uint8 (N, T, H, W, 3)."""
     top, left = (frames.shape[2] - spec.crop) // 2, (frames.shape[3] - spec.crop) // 2
-    return _normalise(frames[:, :, top : top + spec.crop, left : left + spec.crop])
+    picture = frames[:, :, top : top + spec.crop, left : left + spec.crop]
+    return _normalise_flow(displacements(picture)) if spec.modality == "flow" else _normalise(picture)
 
 
 def _window(frames: Tensor, top: Tensor, left: Tensor, flipped: Tensor, size: int) -> Tensor:
@@ -61,7 +76,7 @@ def _window(frames: Tensor, top: Tensor, left: Tensor, flipped: Tensor, size: in
 
 def _resized_window(frames, top, left, size_y, size_x, flipped, size: int) -> Tensor:
     """Bilinear, with pixel centres at half-integers and no smoothing beforehand."""
-    n, t, height, width, _ = frames.shape
+    n, t, height, width, colours = frames.shape
     along = (torch.arange(size, device=frames.device) + 0.5) / size
     across = torch.where(flipped[:, None], 1 - along, along)
     # grid_sample wants positions from −1 to 1 over the whole frame
@@ -69,9 +84,9 @@ def _resized_window(frames, top, left, size_y, size_x, flipped, size: int) -> Te
     columns = (left[:, None] + across * size_x[:, None]) * 2 / width - 1
     grid = torch.stack([columns[:, None, :].expand(n, size, size), rows[:, :, None].expand(n, size, size)], dim=-1)
     # one position for all frames of a clip: time and colour are channels to grid_sample
-    channels = frames.permute(0, 1, 4, 2, 3).reshape(n, t * 3, height, width).float()
+    channels = frames.permute(0, 1, 4, 2, 3).reshape(n, t * colours, height, width).float()
     picture = F.grid_sample(channels, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return picture.view(n, t, 3, size, size).permute(0, 1, 3, 4, 2)
+    return picture.view(n, t, colours, size, size).permute(0, 1, 3, 4, 2)
 
 
 def _normalise(picture: Tensor) -> Tensor:
@@ -79,3 +94,8 @@ def _normalise(picture: Tensor) -> Tensor:
     scale = 1 / (torch.tensor(STD, device=picture.device) * 255)
     # (N, T, H, W, 3) seen as (N, 3, T, H, W) is channels_last_3d, the layout that convolutions are fastest in
     return ((picture.float() - mean) * scale).permute(0, 4, 1, 2, 3)
+
+
+def _normalise_flow(pixels: Tensor) -> Tensor:
+    mean, std = (torch.tensor(each, device=pixels.device) for each in (FLOW_MEAN, FLOW_STD))
+    return ((pixels - mean) / std).permute(0, 4, 1, 2, 3)

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from r21d_core import R21DError
 from r21d_core.data.clips import open_clips
-from r21d_core.data.flow import videos_for
+from r21d_core.data.flow import as_seen
 from r21d_core.data.manifest import Manifest, Video, refuse_leaks
 from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch, task_classes
 from r21d_core.data.transforms import augment
@@ -101,10 +101,11 @@ def _train(
     write_json(run, "environment.json", describe(device) | about_data)
     write_history(run, at.history)
 
-    seen, unseen = (videos_for(spec, manifest, side) for side in ("train", "test"))
+    shown = as_seen(manifest, spec)
+    seen, unseen = shown.side("train"), shown.side("test")
     size = (spec.frame_height, spec.frame_width)
-    training = open_clips(seen, size, device, where, workers, on_bad=at.replaced.__setitem__)
-    testing = open_clips(unseen, size, device, where, workers)
+    training = open_clips(seen, size, device, where, workers, at.replaced.__setitem__, among=shown.videos)
+    testing = open_clips(unseen, size, device, where, workers, among=shown.videos)
     middles = evaluation_clips(spec, 1, unseen, classes)
     steps = math.ceil(spec.epoch_clips / spec.batch)
     bar = tqdm(total=spec.epochs * steps, initial=at.epoch * steps + at.step, unit="step", leave=False)
