@@ -1,0 +1,46 @@
+"""Frames and the optical flow between them, as a picture."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import hsv_to_rgb
+from matplotlib.figure import Figure
+
+MOST_FRAMES = 6
+ARROWS = 9  # in a row of arrows
+
+
+def flow_figure(frames: np.ndarray, flow: np.ndarray) -> Figure:
+    """Frames (T, H, W, 3) uint8 in a strip, at most six of them, over their flow (T, H, W, 2) in pixels.
+
+    Arrows say where a pixel goes, longer than it goes; colour says the same, its hue the direction as on the wheel and
+    its strength the speed, full at the speed that one pixel in a hundred exceeds.
+    """
+    chosen = np.linspace(0, len(frames) - 1, min(MOST_FRAMES, len(frames))).astype(int)
+    height, width = flow.shape[1:3]
+    full = max(float(np.quantile(np.hypot(*np.moveaxis(flow, -1, 0)), 0.99)), 1e-6)
+    size = (1.7 * (len(chosen) + 1), 2 * 1.7 * height / width + 0.7)
+    figure, panels = plt.subplots(2, len(chosen) + 1, figsize=size, squeeze=False, layout="constrained")
+    rows, columns = (np.linspace(0, n - 1, ARROWS + 2).astype(int)[1:-1] for n in (height, width))
+    for (above, below), number in zip(panels.T, chosen, strict=False):
+        above.imshow(frames[number])
+        above.set_title(f"frame {number + 1}", size=9)
+        below.imshow(coloured(flow[number], full))
+        x, y = np.moveaxis(flow[number][np.ix_(rows, columns)], -1, 0)
+        below.quiver(columns, rows, x, y, angles="xy", scale_units="xy", scale=full / (width / ARROWS), width=0.008)
+    wheel = np.stack(np.meshgrid(*2 * [np.linspace(-1, 1, 101)]), axis=-1)
+    inside = np.hypot(*np.moveaxis(wheel, -1, 0)) <= 1
+    panels[1, -1].imshow(np.where(inside[..., None], coloured(wheel, 1), 1))
+    panels[1, -1].set_title(f"rim: {full:.2g} pixels\na frame or more", size=8)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    plt.close(figure)
+    return figure
+
+
+def coloured(flow: np.ndarray, full: float) -> np.ndarray:
+    """Flow (H, W, 2) as RGB from 0 to 1: hue by direction, white where nothing moves, full colour from `full` on."""
+    x, y = np.moveaxis(flow, -1, 0)
+    hue = (np.arctan2(y, x) / (2 * np.pi)) % 1
+    return hsv_to_rgb(np.stack([hue, np.clip(np.hypot(x, y) / full, 0, 1), np.ones_like(hue)], axis=-1))
