@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from r21d_core import R21DError
 from r21d_core.records.run import find_run, write_json
 from r21d_core.records.scores import Scores, save_scores
-from r21d_core.results import lineage, statistics, stream_figures, streams, tables
+from r21d_core.results import flow_figure, lineage, statistics, stream_figures, streams, tables
 from r21d_core.results.streams import FLOW, FUSED, RGB
 from r21d_core.study.experiments import kinetics, sports1m, transfer
 from tests.test_tables_and_figures import NASTY
@@ -306,6 +306,22 @@ def test_figures_draw_what_the_tables_say(six, four):
         drawn = [float(bar[0].get_ydata()[0]) for bar in axes.containers]
         assert drawn == pytest.approx(table[table["", "input"] == stream]["here", "video@1"].tolist())
         assert [text.get_text() for text in axes.get_xticklabels()] == ["split 1", "split 2", "split 3", "mean"]
+
+
+def test_picture_of_flow():
+    flow = np.zeros((8, 20, 30, 2))
+    flow[:, :, 15:] = (0, 2)
+    figure = flow_figure.flow_figure(np.zeros((8, 20, 30, 3), np.uint8), flow)
+    figure.canvas.draw()
+    assert len([axes for axes in figure.axes if axes.images]) == 2 * 6 + 1
+    assert "2 pixels" in figure.axes[-1].get_title()
+    shown = figure.axes[7].images[0].get_array()  # the lower left panel
+    assert np.allclose(shown[:, :15], 1), "what does not move is white"
+    assert np.allclose(shown[:, 15:], flow_figure.coloured(np.array([[[0, 5.0]]]), 1))
+    right, left = (flow_figure.coloured(np.array([[[x, 0.0]]]), 1)[0, 0] for x in (1, -1))
+    assert np.allclose(right, (1, 0, 0)) and np.allclose(left, (0, 1, 1))
+    still = flow_figure.flow_figure(np.zeros((2, 20, 30, 3), np.uint8), np.zeros((2, 20, 30, 2)))
+    still.canvas.draw()
 
 
 def test_leak_table_counts_the_groups_in_both(six, tmp_path):

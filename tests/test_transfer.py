@@ -12,7 +12,7 @@ from r21d_core.engine.start import load_checkpoint
 from r21d_core.engine.train import train
 from r21d_core.nets.network import VideoResNet
 from r21d_core.nets.pretrained import network_of, read_weights
-from r21d_core.study.experiments import kinetics, sports1m, transfer
+from r21d_core.study.experiments import kinetics, sports1m, transfer, variant_comparison
 from r21d_core.study.spec import Spec
 
 SPEC = Spec(
@@ -114,6 +114,13 @@ def test_experiments_share_runs_and_train_starts_first():
         start = spec.start_spec
         assert start is None or start in six[: six.index(spec)]
         assert start is None or (start.data[-1], start.modality) == (spec.data[-1], spec.modality)
+
+
+def test_the_demonstration_is_short_and_splits_are_chosen():
+    clips = {spec: spec.epochs * spec.epoch_clips for spec in transfer("demo")}
+    assert sum(clips.values()) <= 21_600, "eighteen runs in the time of four and a half of Table 2's"
+    assert {spec.data[-1] for spec in transfer("demo", splits="1, 3")} == {"1", "3"}
+    assert {spec for spec in sports1m("demo") if spec.modality == "rgb"} <= set(variant_comparison("demo"))
 
 
 def test_the_papers_recipes():
