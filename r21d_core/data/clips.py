@@ -155,7 +155,7 @@ def _hold(
     for path, begin, count, pixels in zip(paths, first, counts, _decode_all(paths, size, few), strict=True):
         if len(pixels) != count:
             raise R21DError(f"{path}: {len(pixels)} frames, {count} in the manifest; run `r21d check` on the manifest")
-        frames[begin : begin + count] = torch.from_numpy(pixels)
+        frames[begin : begin + count] = pixels
         bar.update()
     bar.close()
     return Memory(frames, first, device)
@@ -168,19 +168,24 @@ def _room(device: torch.device) -> float:
     return free + unused - 0.5 * total
 
 
-def _decode_all(paths: list[Path], size: tuple[int, int], few: bool) -> Iterator[np.ndarray]:
+def _decode_all(paths: list[Path], size: tuple[int, int], few: bool) -> Iterator[Tensor]:
     """The frames of each video in order, by one process a core, never more than a few videos ahead."""
     if few:
-        yield from (read_all(path, size) for path in paths)
+        yield from (torch.from_numpy(np.ascontiguousarray(read_all(path, size))) for path in paths)
         return
     with ProcessPoolExecutor(cores(), mp_context=_forkserver()) as pool:
         waiting = deque()
         for path in paths:
-            waiting.append(pool.submit(read_all, path, size))
+            waiting.append(pool.submit(_shared, path, size))
             if len(waiting) > 4 * cores():
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _shared(path: Path, size: tuple[int, int]) -> Tensor:
+    """The frames in memory that both processes have: through a pipe they would take longer than to decode."""
+    return torch.from_numpy(np.ascontiguousarray(read_all(path, size))).share_memory_()
 
 
 def _forkserver():
