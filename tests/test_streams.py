@@ -212,6 +212,7 @@ def test_only_seeds_with_both_streams_are_fused(four):
     assert fused.video_at(1) == pytest.approx(100 * right_by_hand(rgb[0], flow[0]).mean())
     assert streams.difference(fused, streams.networks(four)[0][1])["videos"] == 24
     assert streams.stream_table(four, 4)["here", "seeds"].tolist()[-1] == "1"
+    assert streams.networks(four)[1] == ["R(2+1)D, from scratch: no finished run on flow with seed 1"]
     (flow[0].folder / "summary.json").unlink()
     (pick(four, variant="R(2+1)D", modality="rgb")[1].folder / "summary.json").unlink()
     assert len(streams.networks(four)[0]) == 2

@@ -88,17 +88,28 @@ def networks(runs: Sequence[Run], *, sources: bool = False) -> tuple[list[Networ
         streams[FUSED] = {}
         for split in sorted({split for of, split, _ in asked if of == key}):
             pair = [streams.get(stream, {}).get(split) for stream in (RGB, FLOW)]
+            of = f"{key.variant}, {Network(key, FUSED, {}).how}" + (f", split {split}" if split else "")
             try:
                 if all(pair):
                     streams[FUSED][split] = two_streams(*pair)
-                elif any(pair) and {(key, split, modality) for modality in ("rgb", "flow")} <= asked:
-                    raise R21DError(f"no finished run on {FLOW.lower() if pair[0] else RGB}")
             except R21DError as error:
-                of = f"{key.variant}, {Network(key, FUSED, {}).how}" + (f", split {split}" if split else "")
                 apart.append(f"{of}: {error}")
+                continue
+            seeds = [{run.spec.seed for run in one.runs} if one else set() for one in pair]
+            lacking = [
+                f"no finished run on {name}{_told(other - mine) if mine else ''}"
+                for name, mine, other in zip(("RGB", "flow"), seeds, seeds[::-1], strict=True)
+                if other - mine
+            ]
+            if lacking and {(key, split, modality) for modality in ("rgb", "flow")} <= asked:
+                apart.append(f"{of}: {', '.join(lacking)}")
         rows += [Network(key, stream, dict(sorted(splits.items()))) for stream in STREAMS
                  if (splits := streams.get(stream))]  # fmt: skip
     return rows, apart
+
+
+def _told(seeds: set[int]) -> str:
+    return f" with seed {', '.join(map(str, sorted(seeds)))}"
 
 
 def two_streams(rgb: Measured, flow: Measured) -> Measured:
