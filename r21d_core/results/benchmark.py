@@ -28,7 +28,15 @@ TITLES = {
     "decode": "Decoding",
     "loader": "Loading",
 }
-SETTING = {"variant": "{}", "depth": "{} layers", "data": "{}", "frames": "{} frames", "batch": "batch {}"}
+SETTING = {
+    "variant": "{}",
+    "depth": "{} layers",
+    "data": "{}",
+    "frames": "{} frames",
+    "batch": "batch {}",
+    "height": "{} high",
+    "width": "{} wide",
+}
 HEADERS = {
     "what": "",
     "precision": "",
