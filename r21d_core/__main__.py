@@ -139,6 +139,7 @@ def parser() -> argparse.ArgumentParser:
                      help="all: each of these; tables: draw benchmarks/README.md anew from its records")  # fmt: skip
     one.add_argument("--device", default="auto")
     one.add_argument("--variants", type=_names, default=["R(2+1)D", "R3D", "MC3"], help="such as f-R2D,R3D")
+    one.add_argument("--depth", type=int, default=18)
     one.add_argument("--frames", type=int, default=16, help="clip length L")
     one.add_argument("--batch", type=int, help="clips; default 32, to classify 64, on a CPU 2")
     one.add_argument("--seconds", type=float, default=5.0, help="of measuring each form of each network")
@@ -314,6 +315,7 @@ def bench(options) -> None:
         command=shlex.join(["r21d", *sys.argv[1:]]),
         device=options.device,
         variants=options.variants,
+        depth=options.depth,
         frames=options.frames,
         batch=options.batch,
         seconds=options.seconds,

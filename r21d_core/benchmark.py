@@ -10,6 +10,7 @@ from pathlib import Path
 from r21d_core import R21DError
 from r21d_core.data.builtin import make_builtin
 from r21d_core.data.manifest import Manifest, load_manifest
+from r21d_core.data.processes import cores
 from r21d_core.data.sampling import frame_counts
 from r21d_core.engine.bench import bench_infer, bench_train, machine
 from r21d_core.engine.bench_fed import bench_evaluate, bench_memory, bench_stream
@@ -30,6 +31,7 @@ def benchmark(
     command: str,
     device: str = "auto",
     variants: Sequence[str] = ("R(2+1)D", "R3D", "MC3"),
+    depth: int = 18,
     frames: int = 16,
     batch: int | None = None,
     seconds: float = 5.0,
@@ -48,7 +50,10 @@ def benchmark(
     if out and (out.suffix != ".json" or out.is_dir()):
         raise R21DError(f"{out}: expected the name of a file that ends in .json")
     base = Spec(
-        frames=frames, batch=32 if batch is None else batch, precision="fp32" if target.type == "cpu" else "bf16"
+        depth=depth,
+        frames=frames,
+        batch=32 if batch is None else batch,
+        precision="fp32" if target.type == "cpu" else "bf16",
     )
     specs = [base.but(variant=variant) for variant in variants]
     for spec in specs:
@@ -95,5 +100,5 @@ def _measured(benches, specs, batch, device, seconds, compile_peers, data) -> It
         elif bench == "loader":
             from r21d_core.engine.bench_data import bench_loader
 
-            yield bench_loader(data)
+            yield bench_loader(data, workers=sorted({1, cores()}), device=str(device))
             yield from (bench_stream(spec, data, device, seconds=seconds) for spec in training)

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from r21d_core.__main__ import main
+from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import bench_data
 from r21d_core.engine.bench_data import bench_decode, bench_loader
 
@@ -24,7 +26,7 @@ def test_decoders_read_the_same_clips_and_absent_ones_are_told(tiny_manifest, mo
     monkeypatch.setattr(bench_data, "_decord", fake)
     monkeypatch.setattr(bench_data, "read_frames", ours)
     monkeypatch.setattr(bench_data.importlib.metadata, "version", lambda what: "0.6")
-    rows = bench_decode(tiny_manifest, frames=(4, 8), size=(18, 24), clips=5, repeats=2)
+    rows = bench_decode(load_manifest(tiny_manifest), frames=(4, 8), size=(18, 24), clips=5, repeats=2)
     assert [(row["what"], row["frames"]) for row in rows] == [
         (what, frames) for frames in (4, 8) for what in ("ours", "torchcodec", "decord")
     ]
@@ -44,7 +46,7 @@ def test_a_reader_that_fails_says_why(tiny_manifest, monkeypatch):
         raise RuntimeError("no libavcodec\nfound")
 
     monkeypatch.setattr(bench_data, "_torchcodec", fails)
-    rows = bench_decode(tiny_manifest, frames=(4,), size=(18, 24), clips=2, repeats=1)
+    rows = bench_decode(load_manifest(tiny_manifest), frames=(4,), size=(18, 24), clips=2, repeats=1)
     assert rows[0]["clips_per_second"] > 0
     assert rows[1]["state"] == "fails: no libavcodec found" and rows[1]["clips_per_second"] is None
 
@@ -52,6 +54,22 @@ def test_a_reader_that_fails_says_why(tiny_manifest, monkeypatch):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loader_is_timed(tiny_manifest, workers):
     how = {"frames": (4,), "size": (18, 24), "batch": 3, "batches": 2, "repeats": 2}
-    (row,) = bench_loader(tiny_manifest, workers=(workers,), **how)
+    (row,) = bench_loader(load_manifest(tiny_manifest), workers=(workers,), **how)
     assert (row["bench"], row["what"], row["workers"]) == ("loader", f"ours, {workers} workers", workers)
     assert row["clips"] == 6 and row["clips_per_second"] > 0 and row["seconds_to_first"] > 0
+
+
+def test_command_measures_decoding_and_the_loader(tiny_manifest, monkeypatch, capsys):
+    few = {"size": (18, 24), "frames": (4,), "repeats": 1}
+    monkeypatch.setattr(bench_data, "bench_decode", lambda data: bench_decode(data, clips=2, **few))
+
+    def loader(data, workers, device):
+        assert workers[0] == 1 and device == "cpu"
+        return bench_loader(data, workers=(0,), batch=2, batches=1, **few)
+
+    monkeypatch.setattr(bench_data, "bench_loader", loader)
+    monkeypatch.setattr("r21d_core.benchmark.bench_stream", lambda spec, *_, **__: [])
+    command = ["bench", "decode", "loader", "--device", "cpu", "--seconds", "0", "--manifest", str(tiny_manifest)]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "Decoding: 4 frames" in said and "Loading: 4 frames, batch 2" in said and "None" not in said

@@ -73,7 +73,7 @@ def test_a_table_for_each_setting_with_aligned_columns():
     head, theirs, ours = text.split("\n")[1:4]
     for header, cells in {
         "clips/s": ("200", "500"), "of rounds": ("190–201", "498–1,501"), "ratio": ("1.00", "2.50"),
-        "GMAC/clip": ("40.8", "40.8"), "TFLOP/s": ("64.0", "200"), "of matrix rate": ("10.0%", "25.0%"),
+        "GMAC": ("40.8", "40.8"), "TFLOP/s": ("64.0", "200"), "of matrix": ("10.0%", "25.0%"),
         "of bandwidth": ("10.0%", "25.0%"), "GiB": ("", "12.3"),
     }.items():  # fmt: skip
         end = head.index(header) + len(header)
@@ -155,10 +155,10 @@ def test_committed_record_has_what_tables_need(path):
     "name, kind",
     [
         ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64_cudnn", "conv forward"),
-        ("sm80_xmma_dgrad_implicit_gemm_indexed_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_cudnn", "conv to input"),
-        ("void cutlass__5x_cudnn::Kernel<cutlass_tensorop_bf16_s16816wgrad_optimized_bf16_128x128>", "conv to weights"),
+        ("sm80_xmma_dgrad_implicit_gemm_indexed_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_cudnn", "conv dgrad"),
+        ("void cutlass__5x_cudnn::Kernel<cutlass_tensorop_bf16_s16816wgrad_optimized_bf16_128x128>", "conv wgrad"),
         ("volta_scudnn_128x64_relu_interior_nn_v1", "conv forward"),
-        ("void wgrad2d_grouped_direct_kernel<__half, float>", "conv to weights"),
+        ("void wgrad2d_grouped_direct_kernel<__half, float>", "conv wgrad"),
         ("void cudnn::bn_fw_tr_1C11_kernel_NCHW<float, float, int, 512, true, 1, true>", "BN and ReLU"),
         ("void cudnn::batchnorm_bwtr_nhwc_semiPersist<__nv_bfloat16>", "BN and ReLU"),
         ("void at::native::batch_norm_collect_statistics_channels_last_kernel<at::native::Var>", "BN and ReLU"),
@@ -177,14 +177,14 @@ def test_committed_record_has_what_tables_need(path):
         ("void at::native::(anonymous namespace)::multi_tensor_apply_kernel<BinaryOpListAlphaFunctor>", "optimiser"),
         (
             "void cutlass::Kernel2<cutlass_80_wmma_tensorop_bf16_s161616gemm_bf16_16x16_128x2_tn_align8>",
-            "matrix product",
+            "matmul",
         ),
         ("void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float, at::native::MeanOps>>", "other"),
         ("aten::mkldnn_convolution", "conv forward"),
         ("aten::convolution_backward", "conv backward"),
         ("aten::native_batch_norm_backward", "BN and ReLU"),
         ("aten::threshold_backward", "BN and ReLU"),
-        ("aten::addmm", "matrix product"),
+        ("aten::addmm", "matmul"),
         ("Optimizer.step#SGD.step", "optimiser"),
         ("aten::_foreach_add_", "optimiser"),
     ],
@@ -230,6 +230,7 @@ def test_every_form_of_a_variant_trains_and_classifies(monkeypatch):
         ]
         assert len(names) == 5 and names[0] == "torchvision, its recipe" and names[-1].startswith("ours, as the engine")
         for row in rows[:5]:
+            assert row["first_step_s"] > 0
             assert "failed" not in row and row["slowest"] <= row["clips_per_second"] <= row["fastest"]
             passes = 3 if bench == "train" else 1
             assert row["tflops"] * 1e3 == pytest.approx(2 * passes * row["clips_per_second"] * row["gmac"])
@@ -316,11 +317,13 @@ def test_evaluating_from_files(tiny_manifest):
 
 def test_command_prints_tables_and_keeps_the_record(tmp_path, capsys):
     out = tmp_path / "kept" / "here.json"
-    command = ["bench", "infer", "--device", "cpu", "--variants", "f-R2D", "--frames", "1", "--batch", "1"]
-    assert main([*command, "--seconds", "0", "--out", str(out)]) == 0
+    command = ["bench", "infer", "--device", "cpu", "--variants", "f-R2D", "--depth", "10", "--frames", "1"]
+    assert main([*command, "--batch", "1", "--seconds", "0", "--out", str(out)]) == 0
     record, said = load(out), capsys.readouterr().out
     assert [row["bench"] for row in record["rows"]] == ["infer"] * 2 + ["infer time"] * 2
-    assert "Classifying: f-R2D, 1 frames, batch 1" in said and tables(record["machine"], record["rows"]) in said
+    assert (
+        "Classifying: f-R2D, 10 layers, 1 frames, batch 1" in said and tables(record["machine"], record["rows"]) in said
+    )
     assert record["machine"]["cores"] and record["command"].startswith("r21d") and record["date"]
 
 
@@ -330,6 +333,7 @@ def test_command_prints_tables_and_keeps_the_record(tmp_path, capsys):
         (["train", "--variants", "R2+1D"], "did you mean R(2+1)D?"),
         (["train", "--device", "abacus"], "device 'abacus': not usable here"),
         (["infer", "--frames", "0"], "frames = 0, expected 1 or more"),
+        (["train", "--depth", "50"], "depth 50: expected one of 10, 18, 34"),
         (["infer", "--batch", "0"], "batch = 0, expected 1 or more"),
         (["evaluate", "--manifest", "gone.csv"], "gone.csv: no such file"),
         (["train", "--out", "table.txt"], "table.txt: expected the name of a file that ends in .json"),

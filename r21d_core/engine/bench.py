@@ -31,7 +31,8 @@ def bench_train(spec: Spec, device: torch.device, *, seconds: float = 5.0, compi
     About `seconds` of measuring a form, and ROUNDS steps at least. A form that does not run here has a row that says
     why. Rates are clips a second: the median, the slowest and the fastest of the rounds. `tflops` are those of the
     convolutions and fc, three times the forward pass, and `tb_per_s` the activations that the convolutions must read
-    and write for it, in TB/s, as if all else were free.
+    and write for it, in TB/s, as if all else were free. `first_step_s` are the seconds from nothing to the end of the
+    first step: building the network, checking its fast form, compiling, looking for kernels.
     """
     return _side_by_side("train", training_step, 3, spec, device, seconds, compile_peers)
 
@@ -50,9 +51,12 @@ def _side_by_side(bench, make, passes, spec, device, seconds, compile_peers) -> 
         bar.set_description(f"{bench} {spec.variant}, warming up: {form.what}")
         rows[form.what] = row_of(bench, spec, form.precision, form.what)
         try:
-            before = _allocated(device)
+            before, began = _allocated(device), time.perf_counter()
             network, step = make(form, spec, device)
             work = partial(step, layouts[form.channels_last], target)
+            work()
+            wait(device)
+            rows[form.what]["first_step_s"] = time.perf_counter() - began
             warm_up(work, device, seconds)
             rows[form.what] |= _peak(work, device, before)
             works[form.what], costs[form.what] = work, work_of(network, clips.shape[1:])
@@ -75,6 +79,7 @@ def row_of(bench: str, spec: Spec, precision: str, what: str) -> dict:
     return {
         "bench": bench,
         "variant": spec.variant,
+        "depth": spec.depth,
         "frames": spec.frames,
         "batch": spec.batch,
         "what": what,

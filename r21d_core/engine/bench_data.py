@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from r21d_core.data.clips import Stream
-from r21d_core.data.manifest import Video, load_manifest
+from r21d_core.data.manifest import Manifest, Video
 from r21d_core.data.sampling import Clips, sample_epoch
 from r21d_core.data.video import read_frames
 from r21d_core.study.spec import Spec
@@ -23,7 +23,7 @@ SIZE = (128, 171)  # height, width
 
 
 def bench_decode(
-    manifest: Path | str,
+    manifest: Manifest,
     *,
     frames: Sequence[int] = (8, 16),
     size: tuple[int, int] = SIZE,
@@ -40,7 +40,7 @@ def bench_decode(
     """
     rows = []
     for length in frames:
-        asked = _clips(load_manifest(manifest).videos, length, size, clips, seed)
+        asked = _clips(manifest.videos, length, size, clips, seed)
         readers = {"ours": lambda path, numbers: read_frames(path, numbers, size)}
         states = {"ours": "measured"}
         for what, make in (("torchcodec", _torchcodec), ("decord", _decord)):
@@ -74,7 +74,7 @@ def bench_decode(
 
 
 def bench_loader(
-    manifest: Path | str,
+    manifest: Manifest,
     *,
     workers: Sequence[int] = (4,),
     frames: Sequence[int] = (8, 16),
@@ -91,7 +91,7 @@ def bench_loader(
     batch. Then come as many batches as they hold ready, which do not count, and `repeats` times `batches`, of which
     the rows are the median and `spread`, (most − least) / median.
     """
-    target, videos = torch.device(device), load_manifest(manifest).videos
+    target, videos = torch.device(device), manifest.videos
     rows = []
     for number in workers:
         for length in frames:

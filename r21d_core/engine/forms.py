@@ -62,7 +62,7 @@ def forms(spec: Spec, device: torch.device, compile_peers: bool = True) -> list[
     peers = [
         Form("torchvision, its recipe", _peer, "fp16" if gpu else "fp32", channels_last=False),
         Form("torchvision, channels last", _peer, mixed),
-        Form("torchvision, channels last, compiled", _peer, mixed, call=_compiled),
+        Form("torchvision, compiled", _peer, mixed, call=_compiled),
     ]
     return peers[: 3 if compile_peers else 2] + ours
 

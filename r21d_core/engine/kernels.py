@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 
@@ -9,17 +10,19 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes its own doings between the tables
+
 # The first kind with a word that is in the name, in small letters, has it. Compilers name what they fuse after all
 # that is in it, and cuDNN says `relu` in the names of plain convolutions, so the order matters.
 KINDS = (
     ("optimiser", ("multi_tensor", "foreach", "sgd", "optimizer")),
     ("BN and ReLU", ("triton", "cpp_fused", "bn_", "batch_norm", "batchnorm")),
     ("copies", ("memcpy", "memset", "copy", "convert", "nchwtonhwc", "nhwctonchw", "fill", "zero_")),
-    ("conv to weights", ("wgrad",)),
-    ("conv to input", ("dgrad",)),
+    ("conv wgrad", ("wgrad",)),
+    ("conv dgrad", ("dgrad",)),
     ("conv backward", ("convolution_backward",)),
     ("conv forward", ("fprop", "conv", "scudnn")),
-    ("matrix product", ("gemm", "addmm", "aten::mm")),
+    ("matmul", ("gemm", "addmm", "aten::mm")),
     ("BN and ReLU", ("relu", "threshold", "clamp", "functor_add", "aten::add")),
 )
 

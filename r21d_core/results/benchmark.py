@@ -28,18 +28,27 @@ TITLES = {
     "decode": "Decoding",
     "loader": "Loading",
 }
-SETTING = {"variant": "{}", "data": "{}", "frames": "{} frames", "batch": "batch {}"}
+SETTING = {
+    "variant": "{}",
+    "depth": "{} layers",
+    "data": "{}",
+    "frames": "{} frames",
+    "batch": "batch {}",
+    "height": "{} high",
+    "width": "{} wide",
+}
 HEADERS = {
     "what": "",
     "precision": "",
     "clips_per_second": "clips/s",
     "rounds": "of rounds",
     "ratio": "ratio",
-    "gmac": "GMAC/clip",
+    "gmac": "GMAC",
     "tflops": "TFLOP/s",
-    "of_matrix_rate": "of matrix rate",
+    "of_matrix_rate": "of matrix",
     "of_bandwidth": "of bandwidth",
     "peak_gib": "GiB",
+    "first_step_s": "1st step",
 }
 HIDDEN = {"bench", "reference", "slowest", "fastest", "tb_per_s", "failed", *SETTING}
 BLOCK = re.compile(r"(<!-- (\S+\.json) -->\n).*?(<!-- end -->)", re.S)
@@ -48,7 +57,7 @@ BLOCK = re.compile(r"(<!-- (\S+\.json) -->\n).*?(<!-- end -->)", re.S)
 def tables(machine: dict, rows: Sequence[dict]) -> str:
     """The rows as text, a table for each bench and setting, a line a row, columns aligned.
 
-    `ratio` is of clips a second to the reference's; `of matrix rate` and `of bandwidth` are the shares of what the
+    `ratio` is of clips a second to the reference's; `of matrix` and `of bandwidth` are the shares of what the
     machine was measured to do.
     """
     groups: dict[tuple, list[dict]] = {}
@@ -94,7 +103,9 @@ def _table(group: Sequence[dict]) -> str:
 def _cell(key: str, row: dict) -> str:
     if key == "rounds":
         return f"{_digits(row['slowest'])}–{_digits(row['fastest'])}" if "slowest" in row else ""
-    value = row.get(key, "")
+    value = row.get(key)
+    if value is None:
+        return ""
     if isinstance(value, float) and (key.startswith("of_") or row["bench"].endswith(" time")):
         return f"{value:.1%}"
     return _digits(value) if isinstance(value, float) else str(value)
