@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import Video
-from r21d_core.data.processes import cores
+from r21d_core.data.processes import cores, sharers
 from r21d_core.data.sampling import Clips, frame_counts
 from r21d_core.data.video import read_all, read_frames
 
@@ -133,7 +133,7 @@ def _hold(videos: tuple[Video, ...], size: tuple[int, int], device: torch.device
         if device.type == "cuda" and need < 0.5 * torch.cuda.mem_get_info(device)[0]:
             where = "device"
         else:
-            where = "host" if need < 0.5 * psutil.virtual_memory().available else "stream"
+            where = "host" if need * sharers() < 0.5 * psutil.virtual_memory().available else "stream"
     if where == "stream":
         return None
     frames = torch.empty((counts.sum(), *size, 3), dtype=torch.uint8, device=device if where == "device" else "cpu")
