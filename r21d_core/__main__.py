@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from fractions import Fraction
@@ -39,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.command(options) or 0
     except R21DError as error:
-        print(f"r21d: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, which have all met it
+            print(f"r21d: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("r21d: stopped; the same command goes on from here", file=sys.stderr)
@@ -115,6 +117,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--device", default="auto")
     one.add_argument("--where", choices=("auto", "device", "host", "stream"), default="auto", help="keep frames here")
     one.add_argument("--workers", type=int, help="decoding processes; default one a core")
+    one.add_argument("--gpus", type=int, default=1, help="of this host, on each run; for several see docs/clusters.md")
+    one.add_argument("--list", action="store_true", help="number the runs, say which are done, and leave")
+    one.add_argument("--only", type=_numbers, metavar="I,J", help="these of the runs, by their numbers in --list")
     one.add_argument("--plan", action="store_true", help="say what it would do and cost, and leave")
     one.set_defaults(command=train)
     one = commands.add_parser(
@@ -245,9 +250,6 @@ def flow(options) -> None:
 
 
 def train(options) -> None:
-    from r21d_core.engine.launch import open_data, plan, run_all
-    from r21d_core.results.metrics import video_at
-
     settings = parse_settings(options.set)
     for key, option in OWN_OPTION.items():
         if key in settings:
@@ -263,16 +265,42 @@ def train(options) -> None:
             missing = ", ".join(_without_data(found.pop(name), options.manifest))
             print(f"{name} is left out: there is no {missing} beside {options.manifest}")
     specs = list(dict.fromkeys(chain.from_iterable(found.values())))  # one run may serve several artefacts
+    if options.list:
+        _list(specs, options.runs)
+        return
+    if options.only is not None:
+        if beyond := [number for number in options.only if not 0 <= number < len(specs)]:
+            raise R21DError(f"--only {beyond[0]}: there are {len(specs)} runs, from 0 on; --list numbers them")
+        specs = [specs[number] for number in options.only]
+
+    from r21d_core.engine.launch import open_data, plan, run_all
+    from r21d_core.results.metrics import video_at
+
     if options.plan:
-        print(plan(specs, open_data(specs, options.manifest), options.runs, options.device))
+        print(plan(specs, open_data(specs, options.manifest), options.runs, options.device, options.gpus))
         return
     runs = run_all(
-        specs, options.manifest, options.runs, device=options.device, where=options.where, workers=options.workers
-    )
+        specs, options.manifest, options.runs,
+        device=options.device, where=options.where, workers=options.workers, gpus=options.gpus,
+    )  # fmt: skip
+    if os.environ.get("RANK", "0") != "0":
+        return
     print(f"{len(runs)} runs done; records in {options.runs}:")
     for run in runs:
         name, right = f"{run.spec.variant}-{run.spec.depth}", video_at(run.scores, 1)
         print(f"  {name:<11} seed {run.spec.seed}  video@1 {right:6.1%}  {run.folder}")
+
+
+def _list(specs, folder: Path) -> None:
+    from r21d_core.records.run import find_run
+
+    for number, spec in enumerate(specs):
+        run = find_run(folder, spec)
+        state = "done" if run.done else "begun" if run.begun else "new"
+        start = spec.start_spec
+        after = f", after {specs.index(start)}" if start in specs else f", from {spec.start}" if spec.start else ""
+        what = f"{spec.variant}-{spec.depth}, {spec.frames} frames, {spec.modality}, {spec.data}, seed {spec.seed}"
+        print(f"{number:>4}  {state:<5}  {what}{after}  {run.folder}")
 
 
 def _without_data(specs, manifest: Path) -> list[str]:

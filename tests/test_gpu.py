@@ -10,7 +10,7 @@ from r21d_core.data.sampling import sample_epoch
 from r21d_core.data.transforms import augment
 from r21d_core.engine.build import build
 from r21d_core.engine.device import DTYPES
-from r21d_core.engine.launch import plan
+from r21d_core.engine.launch import plan, run_all
 from r21d_core.engine.train import train
 from r21d_core.engine.trust import mismatch
 from r21d_core.nets.fast import FastForm
@@ -136,3 +136,15 @@ def test_the_check_sees_a_kernel_that_is_wrong():
     wrong = SimpleNamespace(batch_norm=fused.batch_norm, finish=lambda x, table, residual=None: x)
     assert mismatch(network, DTYPES["bf16"], fused, 8) is None
     assert mismatch(network, DTYPES["bf16"], wrong, 8).startswith("the error of its evaluation is ")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_on_two_gpus_is_that_of_one(tiny_manifest, tmp_path, precision):
+    spec = SPEC.but(precision=precision, accumulate=2)
+    one, two = (run_all([spec], tiny_manifest, tmp_path / str(gpus), gpus=gpus)[0] for gpus in (1, 2))
+    assert two.summary["device"] == f"2 × {one.summary['device']}"
+    for mine, theirs in zip(two.history, one.history, strict=True):
+        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=0.02)
+        assert mine["test_loss"] == pytest.approx(theirs["test_loss"], rel=0.05)
+    np.testing.assert_allclose(two.scores.logits, one.scores.logits, rtol=0.1, atol=0.1)

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import Video
-from r21d_core.data.processes import cores
+from r21d_core.data.processes import cores, sharers
 from r21d_core.data.sampling import Clips, frame_counts
 from r21d_core.data.video import read_all, read_frames
 
@@ -145,7 +145,7 @@ def _hold(
         if device.type == "cuda" and need < _room(device):
             where = "device"
         else:
-            where = "host" if need < 0.5 * psutil.virtual_memory().available else "stream"
+            where = "host" if need * sharers() < 0.5 * psutil.virtual_memory().available else "stream"
     if where == "stream":
         return None
     frames = torch.empty((counts.sum(), *size, 3), dtype=torch.uint8, device=device if where == "device" else "cpu")

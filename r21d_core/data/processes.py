@@ -18,8 +18,14 @@ FEW = 16  # videos that are sooner looked at than processes are started
 
 
 def cores() -> int:
-    """The cores this process may use, which are fewer than the machine's under a scheduler or `taskset`."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores this process may use, which are fewer than the machine's under a scheduler, `taskset` or torchrun."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(found // sharers(), 1)
+
+
+def sharers() -> int:
+    """How many processes share this host's cores and memory: as many as torchrun started here."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def of_each(

@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,8 @@ from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.sampling import frame_counts, task_classes
 from r21d_core.engine.build import cost_of
 from r21d_core.engine.device import device_name, pick_device
+from r21d_core.engine.distributed import joined, launched, of_first, refuse_uneven, size
+from r21d_core.engine.elastic import launch
 from r21d_core.engine.speed import training_rate
 from r21d_core.engine.train import expect_data, refuse_other_data, train
 from r21d_core.records.run import Run, find_run
@@ -36,37 +39,59 @@ def run_all(
     workers: int | None = None,
     builtin: Path | str = BUILTIN_ROOT,
     most_hours: float = math.inf,
+    gpus: int = 1,
 ) -> list[Run]:
     """The runs of `specs` under the folder `runs`, all done; those not done are planned aloud, then trained.
 
     `manifest` is as in `open_data`, which is asked only where a run is missing or a file was given: without one the
     built-in videos are used, made under `builtin` on first use. A run that fails does not keep the others from their
     turn: when all had it, R21DError says which failed and why. Where the plan takes more than `most_hours`, nothing is
-    begun.
+    begun. More than one of `gpus` are so many processes on this host, which share each run as `distributed` says; where
+    torchrun has started them already, they all call this.
     """
-    todo = [spec for spec in specs if not find_run(runs, spec).done]
-    if todo or manifest:
-        data = open_data(specs, manifest, builtin)
-        for run in find_all(specs, runs):
-            if run.done:
-                refuse_other_data(run, run.environment["fingerprint"], data[run.spec.data])
-        if todo:
-            text, hours = _plan(specs, data, runs, device)
-            print(text)
-            if hours > most_hours:
-                print(
-                    f"That is more than most_hours = {most_hours:g}: nothing is begun here; allow more, or use a batch."
-                )
-                return find_all(specs, runs)
+    work = partial(
+        _run_all, specs, manifest, runs,
+        device=device, where=where, workers=workers, builtin=builtin, most_hours=most_hours,
+    )  # fmt: skip
+    if gpus == 1 or launched():
+        work()
+    elif (todo := [run.spec for run in find_all(specs, runs) if not run.done]) or manifest:
+        for spec in todo:
+            refuse_uneven(spec, gpus)
+        launch(work, gpus, device)
+    return find_all(specs, runs)
+
+
+def _run_all(specs, manifest, runs, *, device, where, workers, builtin, most_hours) -> None:
+    with joined(device) as device:
+        todo = of_first(lambda: [spec for spec in specs if not find_run(runs, spec).done])
+        if not (todo or manifest):
+            return
+        data = of_first(lambda: open_data(specs, manifest, builtin))
+        of_first(lambda: _refuse_runs_of_other_data(find_all(specs, runs), data))
+        if not todo:
+            return
+        text, hours = of_first(lambda: _plan(specs, data, runs, device, size()))
+        print(text)
+        if hours > most_hours:
+            print(f"That is more than most_hours = {most_hours:g}: nothing is begun here; allow more, or use a batch.")
+            return
+        # With several processes one that is out of memory has to die, as the others wait for it.
+        to_mend = R21DError if size() > 1 else (R21DError, torch.OutOfMemoryError)
         failures = []
         for spec in tqdm(todo, desc="runs", unit="run", leave=False):
             try:
                 train(spec, data[spec.data], runs, device=device, where=where, workers=workers)
-            except (R21DError, torch.OutOfMemoryError) as error:
+            except to_mend as error:
                 failures.append(f"{spec.variant}, seed {spec.seed}: {error}")
         if failures:
             raise R21DError(f"{len(failures)} of {len(todo)} runs failed:\n" + "\n".join(failures))
-    return find_all(specs, runs)
+
+
+def _refuse_runs_of_other_data(runs: list[Run], data: dict[str, Manifest]) -> None:
+    for run in runs:
+        if run.done:
+            refuse_other_data(run, run.environment["fingerprint"], data[run.spec.data])
 
 
 def open_data(
@@ -98,17 +123,22 @@ def find_all(specs: Sequence[Spec], runs: Path | str = "runs") -> list[Run]:
     return [find_run(runs, spec) for spec in specs]
 
 
-def plan(specs: Sequence[Spec], data: dict[str, Manifest], runs: Path | str, device: str = "auto") -> str:
+def plan(
+    specs: Sequence[Spec], data: dict[str, Manifest], runs: Path | str, device: str = "auto", gpus: int = 1
+) -> str:
     """What `run_all` would do with the manifests `data` gives for each name, as text.
 
     Tells runs, parameters, multiply-adds, and about how long on this device.
     The time is that of training steps measured now, a moment of each network, and once PATIENCE is over in proportion
-    to multiply-adds; reading and evaluating come on top. Raises R21DError for a spec that no network fits.
+    to multiply-adds; reading and evaluating come on top, and so does what several `gpus` have to tell each other.
+    Raises R21DError for a spec that no network fits, or whose batch so many cannot share.
     """
-    return _plan(specs, data, runs, device)[0]
+    return _plan(specs, data, runs, device, gpus)[0]
 
 
-def _plan(specs: Sequence[Spec], data: dict[str, Manifest], runs: Path | str, device: str) -> tuple[str, float]:
+def _plan(
+    specs: Sequence[Spec], data: dict[str, Manifest], runs: Path | str, device: str, gpus: int
+) -> tuple[str, float]:
     """The plan as text, and its hours."""
     found = [find_run(runs, spec) for spec in specs]
     networks = dict.fromkeys(run.spec.but(seed=0) for run in found)
@@ -122,6 +152,8 @@ def _plan(specs: Sequence[Spec], data: dict[str, Manifest], runs: Path | str, de
     ]
     if not todo:
         return "\n".join(lines), 0.0
+    for spec in todo:
+        refuse_uneven(spec, gpus)
     target = pick_device(device)
     rates: dict[Spec, float] = {}
     began = time.perf_counter()
@@ -132,19 +164,19 @@ def _plan(specs: Sequence[Spec], data: dict[str, Manifest], runs: Path | str, de
         else:
             rates[network] = rates[last] * costs[last].macs / costs[network].macs
     left = {spec: (spec.epochs - len(find_run(runs, spec).history)) * spec.epoch_clips for spec in todo}
-    hours = {spec: left[spec] / rates[spec.but(seed=0)] / 3600 for spec in todo}
+    hours = {spec: left[spec] / rates[spec.but(seed=0)] / gpus / 3600 for spec in todo}
     lines.append(f"{'run':<28}{'parameters':>12}{'GMAC/clip':>11}{'clips left':>12}{'about':>10}")
     for spec in todo:
         cost, name = costs[spec.but(seed=0)], f"{spec.variant}-{spec.depth}, seed {spec.seed}"
         lines.append(
             f"{name:<28}{cost.parameters:>12,}{cost.macs / 1e9:>11.3f}{left[spec]:>12,}{_duration(hours[spec]):>10}"
         )
-    memory = ""
+    memory, times = "", f"{gpus} × " if gpus > 1 else ""
     if target.type == "cuda":
         memory = f", {torch.cuda.max_memory_allocated(target) / 2**30:.1f} GiB beside the videos"
     lines.append(
-        f"in all about {_duration(sum(hours.values()))} on {device_name(target)}{memory}, if nothing else runs there; "
-        f"records in {runs}"
+        f"in all about {_duration(sum(hours.values()))} on {times}{device_name(target)}{memory}, "
+        f"if nothing else runs there; records in {runs}"
     )
     return "\n".join(lines), sum(hours.values())
 

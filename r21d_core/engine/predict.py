@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,6 +12,7 @@ from r21d_core.data.manifest import Card, Video
 from r21d_core.data.sampling import Clips, evaluation_clips, task_classes, whole_videos
 from r21d_core.data.transforms import centre
 from r21d_core.engine.device import autocast
+from r21d_core.engine.distributed import rank, size, together, total
 from r21d_core.records.scores import Scores
 from r21d_core.study.spec import Spec
 
@@ -22,25 +21,27 @@ from r21d_core.study.spec import Spec
 def predict(network: nn.Module, source: Memory | Stream, clips: Clips, spec: Spec, title: str | None = None) -> Tensor:
     """Logits (n, classes) of `clips`, float32 on the host; each video is decoded once for all its clips.
 
+    Of several processes each takes every so many-th batch of whole videos, and all have all the logits in the end.
     With a `title` a progress bar shows. The network is left in the mode it came in.
     """
     trained = network.training
     network.eval()
+    batches = list(whole_videos(clips, spec.batch))
+    begins = np.cumsum([0, *map(len, batches)])
+    mine = slice(rank(), None, size())
     hidden = {} if title else {"disable": True}  # disable=False would overrule TQDM_DISABLE
-    bar = tqdm(total=len(clips), desc=title, unit="clip", leave=False, **hidden)
-    logits = []
-    for frames in _passes(source.read(whole_videos(clips, spec.batch)), spec.batch):
-        with autocast(spec, source.device):
-            logits.append(network(centre(frames, spec)).float())
-        bar.update(len(frames))
+    bar = tqdm(total=sum(map(len, batches[mine])), desc=title, unit="clip", leave=False, **hidden)
+    logits = torch.zeros(len(clips), network.fc.out_features, device=source.device)
+    with together():
+        for begin, (_, frames) in zip(begins[:-1][mine], source.read(batches[mine]), strict=True):
+            for number, part in enumerate(frames.split(spec.batch)):
+                first = begin + number * spec.batch
+                with autocast(spec, source.device):
+                    logits[first : first + len(part)] = network(centre(part, spec)).float()
+                bar.update(len(part))
     bar.close()
     network.train(trained)
-    return torch.cat(logits).cpu()
-
-
-def _passes(batches: Iterable[tuple[Clips, Tensor]], most: int) -> Iterator[Tensor]:
-    for _, frames in batches:
-        yield from frames.split(most)
+    return total(logits).cpu()
 
 
 def evaluate(network: nn.Module, source: Memory | Stream, videos: tuple[Video, ...], card: Card, spec: Spec) -> Scores:

@@ -1,7 +1,7 @@
 """One run, from its Spec to its scores, in a loop that reads from top to bottom.
 
 Everything random is a function of (seed, epoch, clip), so there is no random state to keep, and a run stopped
-anywhere goes on as the run that was never stopped.
+anywhere goes on as the run that was never stopped. Several processes share each step: see `distributed`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -30,12 +31,28 @@ from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch, task_
 from r21d_core.data.transforms import augment
 from r21d_core.engine.build import build, cost_of
 from r21d_core.engine.device import autocast, describe, device_name, pick_device
+from r21d_core.engine.distributed import (
+    each_together,
+    everyones,
+    gradients_to_come,
+    joined,
+    largest,
+    of_first,
+    rank,
+    refuse_uneven,
+    replicated,
+    share_of,
+    size,
+    statistics_of_all,
+    together,
+    total,
+)
 from r21d_core.engine.predict import evaluate, predict
 from r21d_core.engine.speed import forward_rate
 from r21d_core.engine.start import load_checkpoint, start_from
 from r21d_core.records.files import write_atomically
 from r21d_core.records.run import Run, find_run, lock, write_history, write_json
-from r21d_core.records.scores import save_scores
+from r21d_core.records.scores import Scores, save_scores
 from r21d_core.study.spec import Spec
 
 LOOK_EVERY = 20  # steps between two looks at the loss, since each look makes a GPU wait
@@ -68,18 +85,21 @@ def train(
 ) -> Run:
     """The finished run of `spec` in the folder `runs`: at once if it is there, from where it was if it had begun.
 
+    Where torchrun started several processes, all of them call this with the same arguments and share the run.
     SIGTERM or Ctrl-C let it finish its step, save and leave; killed outright, it goes on from a checkpoint not older
     than `save_seconds`. `where` and `workers` say where clips come from, as in `open_clips`. Raises R21DError for a
     manifest that is not `spec.data` or that leaks, a run another process is on, a checkpoint of another spec or other
-    data, and a loss that is not a number any more.
+    data, parts of a batch that the processes cannot share, and a loss that is not a number any more.
     """
-    run = find_run(runs, spec)
-    expect_data(spec, manifest)
-    if run.done:
-        refuse_other_data(run, run.environment["fingerprint"], manifest)
-        return run
-    refuse_leaks(manifest)
-    with lock(run):
+    with joined(device) as device, ExitStack() as held:
+        run = of_first(lambda: find_run(runs, spec))
+        expect_data(spec, manifest)
+        if of_first(lambda: run.done):
+            of_first(lambda: refuse_other_data(run, run.environment["fingerprint"], manifest))
+            return run
+        refuse_leaks(manifest)
+        refuse_uneven(spec, size())
+        of_first(lambda: held.enter_context(lock(run)))
         return _train(run, manifest, pick_device(device), where, workers, save_seconds)
 
 
@@ -92,48 +112,52 @@ def _train(
     scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
     at = _resume(run, manifest, network, optimiser, scaler)
     if at is None:
-        at = Position()
-        if told := start_from(run, network, manifest, task_classes(spec, classes)):
-            tqdm.write(told)
-            at.start = told
-    write_atomically(run.folder / "spec.json", spec.to_json())
-    about_data = {"data": spec.data, "fingerprint": manifest.fingerprint, "start": at.start}
-    write_json(run, "environment.json", describe(device) | about_data)
-    write_history(run, at.history)
+        at = Position(start=of_first(lambda: start_from(run, network, manifest, task_classes(spec, classes))))
+        if at.start:
+            tqdm.write(at.start)
+    model = replicated(network, device)
+    of_first(lambda: _write_beginning(run, manifest, device, at))
 
-    shown = as_seen(manifest, spec)
-    seen, unseen = shown.side("train"), shown.side("test")
-    size = (spec.frame_height, spec.frame_width)
-    training = open_clips(seen, size, device, where, workers, at.replaced.__setitem__, among=shown.videos)
-    testing = open_clips(unseen, size, device, where, workers, among=shown.videos)
+    of_first(lambda: as_seen(manifest, spec))  # flow that is missing is computed once
+    with together():
+        shown = as_seen(manifest, spec)
+        seen, unseen = shown.side("train"), shown.side("test")
+        frame = (spec.frame_height, spec.frame_width)
+        training = open_clips(seen, frame, device, where, workers, at.replaced.__setitem__, among=shown.videos)
+        testing = open_clips(unseen, frame, device, where, workers, among=shown.videos)
     middles = evaluation_clips(spec, 1, unseen, classes)
     steps = math.ceil(spec.epoch_clips / spec.batch)
     bar = tqdm(total=spec.epochs * steps, initial=at.epoch * steps + at.step, unit="step", leave=False)
-    unlooked: list[tuple[Clips, Tensor]] = []
+    unlooked: list[tuple[Clips, int, Tensor]] = []
     rates: list[float] = []  # clips a second between looks
     saved = looked = time.perf_counter()
 
     with _asked_to_stop() as asked:
-        for clips, frames in training.read(_batches(spec, seen, classes, at.epoch, at.step)):
+        for clips, frames in each_together(training.read(_batches(spec, seen, classes, at.epoch, at.step))):
+            count = min(spec.batch, spec.epoch_clips - at.step * spec.batch)
+            share = share_of(count, spec.accumulate, rank(), size())  # `clips` are the rows of it
             optimiser.param_groups[0]["lr"] = learning_rate(spec, at.epoch * steps + at.step, steps)
             sums = torch.zeros(2, device=device)
-            for part in torch.arange(len(clips)).chunk(spec.accumulate):
-                part = slice(int(part[0]), int(part[-1]) + 1)
-                target = torch.from_numpy(clips.label[part]).to(device)
-                with autocast(spec, device):
-                    logits = network(augment(frames[part], clips[part], spec))
-                losses = F.cross_entropy(logits.float(), target, reduction="none")
-                scaler.scale(losses.sum() / len(clips)).backward()
-                sums += torch.stack([losses.detach().sum(), (logits.argmax(1) != target).sum()])
+            with statistics_of_all(network, share):
+                for part in share.parts:
+                    target = torch.from_numpy(clips.label[part]).to(device)
+                    with gradients_to_come(model, last=part is share.parts[-1]):
+                        with autocast(spec, device):
+                            logits = model(augment(frames[part], clips[part], spec))
+                        losses = F.cross_entropy(logits.float(), target, reduction="none")
+                        scaler.scale(losses.sum() * share.weight / count).backward()
+                    if not share.idle:
+                        sums += torch.stack([losses.detach().sum(), (logits.argmax(1) != target).sum()])
             scaler.step(optimiser)
             scaler.update()
             optimiser.zero_grad()
-            unlooked.append((clips, sums))
+            unlooked.append((clips, count, sums))
             at.step += 1
             bar.update()
 
             now = time.perf_counter()
-            save_now = bool(asked) or now - saved > save_seconds
+            stop, due = largest(asked[0] if asked else 0, now - saved > save_seconds)
+            save_now = stop or due
             if at.step % LOOK_EVERY and at.step < steps and not save_now:
                 continue
             clips_looked_at = _look(run, at, network, unlooked, seen)
@@ -158,36 +182,48 @@ def _train(
                         "seconds": round(at.seconds, 3),
                     }
                 )
-                write_history(run, at.history)
+                of_first(lambda: write_history(run, at.history))
                 at.epoch, at.step, at.loss, at.wrong, at.seen, at.seconds = at.epoch + 1, 0, 0.0, 0.0, 0, 0.0
                 looked = time.perf_counter()
             if save_now:
                 _save(run, manifest, network, optimiser, scaler, at)
                 saved = time.perf_counter()
-            if asked:
+            if stop:
                 bar.close()
-                raise KeyboardInterrupt if asked[0] == signal.SIGINT else SystemExit(128 + asked[0])
+                raise KeyboardInterrupt if stop == signal.SIGINT else SystemExit(128 + stop)
     bar.close()
 
     _save(run, manifest, network, optimiser, scaler, at)
     scores = evaluate(network, testing, unseen, manifest.card, spec)
-    save_scores(run.folder / "scores.npz", scores)
     network_cost = cost_of(spec, len(scores.classes))
-    write_json(
-        run,
-        "summary.json",
-        {
-            "device": device_name(device),
-            "seconds": round(sum(line["seconds"] for line in at.history), 3),
-            "train_clips": spec.epochs * spec.epoch_clips,
-            "train_clips_per_second": round(statistics.median(rates), 2) if rates else None,
-            "inference_clips_per_second": round(forward_rate(network, spec, device), 2),
-            "parameters": network_cost.parameters,
-            "macs": network_cost.macs,
-            "replaced": at.replaced,
-        },
-    )
+    summary = {
+        "device": _devices(device),
+        "seconds": round(sum(line["seconds"] for line in at.history), 3),
+        "train_clips": spec.epochs * spec.epoch_clips,
+        "train_clips_per_second": round(statistics.median(rates), 2) if rates else None,
+        "inference_clips_per_second": round(sum(everyones(forward_rate(network, spec, device))), 2),
+        "parameters": network_cost.parameters,
+        "macs": network_cost.macs,
+        "replaced": at.replaced,
+    }
+    of_first(lambda: _write_end(run, scores, summary))
     return run
+
+
+def _write_beginning(run: Run, manifest: Manifest, device: torch.device, at: Position) -> None:
+    write_atomically(run.folder / "spec.json", run.spec.to_json())
+    about_data = {"data": run.spec.data, "fingerprint": manifest.fingerprint, "start": at.start}
+    write_json(run, "environment.json", describe(device) | {"device": _devices(device)} | about_data)
+    write_history(run, at.history)
+
+
+def _write_end(run: Run, scores: Scores, summary: dict) -> None:
+    save_scores(run.folder / "scores.npz", scores)
+    write_json(run, "summary.json", summary)
+
+
+def _devices(device: torch.device) -> str:
+    return f"{size()} × {device_name(device)}" if size() > 1 else device_name(device)
 
 
 def expect_data(spec: Spec, manifest: Manifest) -> None:
@@ -218,23 +254,28 @@ def learning_rate(spec: Spec, done: int, steps: int) -> float:
 
 
 def _batches(spec: Spec, videos: tuple[Video, ...], classes: tuple[str, ...], epoch: int, step: int) -> Iterator[Clips]:
+    """Of each step's batch what this process takes."""
     for number in range(epoch, spec.epochs):
         clips = sample_epoch(spec, number, videos, classes)
         for begin in range(step * spec.batch, spec.epoch_clips, spec.batch):
-            yield clips[begin : begin + spec.batch]
+            batch = clips[begin : begin + spec.batch]
+            yield batch[share_of(len(batch), spec.accumulate, rank(), size()).rows]
         step = 0
 
 
-def _look(run: Run, at: Position, network: nn.Module, unlooked: list[tuple[Clips, Tensor]], videos) -> int:
-    """Add the steps not looked at to the epoch's sums, one by one so that it matters not when one looks."""
+def _look(run: Run, at: Position, network: nn.Module, unlooked: list[tuple[Clips, int, Tensor]], videos) -> int:
+    """Add the steps not looked at to the epoch's sums, one by one so that it matters not when one looks.
+
+    A step is the clips of this process, the number of all its clips, and the sums of this process's loss and errors.
+    """
     before = at.seen
     first = at.step - len(unlooked) + 1
-    sums = torch.stack([sums for _, sums in unlooked]).tolist()
-    for step, ((clips, _), (loss, wrong)) in enumerate(zip(unlooked, sums, strict=True), first):
+    sums = total(torch.stack([sums for _, _, sums in unlooked])).tolist()
+    for step, ((clips, count, _), (loss, wrong)) in enumerate(zip(unlooked, sums, strict=True), first):
         if not math.isfinite(loss):
-            names = ", ".join(videos[row].video for row in clips.video)
+            names = ", ".join(chain.from_iterable(everyones([videos[row].video for row in clips.video])))
             _refuse(run, at, f"the loss of step {step} is {loss}; the videos of that batch: {names}")
-        at.loss, at.wrong, at.seen = at.loss + loss, at.wrong + wrong, at.seen + len(clips)
+        at.loss, at.wrong, at.seen = at.loss + loss, at.wrong + wrong, at.seen + count
     unlooked.clear()
     return at.seen - before
 
@@ -246,6 +287,12 @@ def _refuse(run: Run, at: Position, what: str) -> None:
 
 
 def _save(run: Run, manifest: Manifest, network, optimiser, scaler, at: Position) -> None:
+    for replaced in everyones(at.replaced):
+        at.replaced.update(replaced)
+    of_first(lambda: _write_checkpoint(run, manifest, network, optimiser, scaler, at))
+
+
+def _write_checkpoint(run: Run, manifest: Manifest, network, optimiser, scaler, at: Position) -> None:
     if not all(torch.isfinite(value).all() for value in network.state_dict().values()):
         _refuse(run, at, f"after step {at.step}, weights are not finite")
     buffer = io.BytesIO()
@@ -264,19 +311,29 @@ def _save(run: Run, manifest: Manifest, network, optimiser, scaler, at: Position
 
 
 def _resume(run: Run, manifest: Manifest, network, optimiser, scaler) -> Position | None:
-    if not run.begun:
+    saved = of_first(lambda: _read_checkpoint(run, manifest))
+    if saved is None:
         return None
-    saved = load_checkpoint(run)
-    refuse_other_data(run, saved["fingerprint"], manifest)
     network.load_state_dict(saved["network"])
     optimiser.load_state_dict(saved["optimiser"])
     scaler.load_state_dict(saved["scaler"])
     return Position(**saved["at"])
 
 
+def _read_checkpoint(run: Run, manifest: Manifest) -> dict | None:
+    if not run.begun:
+        return None
+    saved = load_checkpoint(run)
+    refuse_other_data(run, saved["fingerprint"], manifest)
+    return saved
+
+
 @contextmanager
 def _asked_to_stop():
-    """A list that SIGTERM and the first Ctrl-C are noted in; a second Ctrl-C stops at once."""
+    """A list that SIGTERM and the first Ctrl-C are noted in; a second Ctrl-C stops at once.
+
+    Not so with several processes, to whom both the terminal and the launcher send the first.
+    """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -284,7 +341,8 @@ def _asked_to_stop():
 
     def note(number, _):
         asked.append(number)
-        signal.signal(signal.SIGINT, before[signal.SIGINT])
+        if size() == 1:
+            signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
