@@ -52,13 +52,13 @@ def interval_over(splits: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> tup
     random = np.random.default_rng(0)
     if min(values.shape[1] for values, _ in splits) < 2:
         return np.nan, np.nan
-    means = np.empty((RESAMPLES, len(splits)))
-    for number in range(RESAMPLES):
-        for place, (values, less) in enumerate(splits):
-            drawn = random.integers(values.shape[1], size=values.shape[1])
-            ours = _mean(values, drawn, random)
-            means[number, place] = ours - (0 if less is None else _mean(less, drawn, random))
-    low, high = np.quantile(means.mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    means = np.zeros(RESAMPLES)
+    for values, less in splits:
+        videos = values.shape[1]
+        for number in range(RESAMPLES):
+            drawn = random.integers(videos, size=videos)
+            means[number] += _mean(values, drawn, random) - (0 if less is None else _mean(less, drawn, random))
+    low, high = np.quantile(means / len(splits), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
