@@ -18,7 +18,7 @@ from r21d_core.insight.kept import ATTRIBUTIONS, FILTERS, Kept, load_kept, save_
 from r21d_core.insight.looks import look_at_attributions, look_at_filters
 from r21d_core.records.run import Run
 
-PER_CLASS = 10  # test clips of a class whose evidence is weighed
+PER_CLASS = 5  # test clips of a class whose evidence is weighed
 
 
 def filters_of(
@@ -72,7 +72,10 @@ def _kept(run: Run, name: str, wanted: dict) -> Kept | None:
     path, weights = run.folder / name, fingerprint(run)
     if not path.exists():
         if not weights:
-            raise R21DError(f"{run.folder}: no {name} and no checkpoint of a finished run")
+            raise R21DError(
+                f"{run.folder}: has no {name} and no checkpoint of a finished run; where its checkpoint is, "
+                f"`r21d insight {run.folder.name}` in the folder of runs writes it"
+            )
         return None
     kept = load_kept(path)
     same = kept.told["weights"] == weights and all(kept.told[key] == value for key, value in wanted.items())

@@ -1,13 +1,14 @@
 """Where and when a network looks, by Captum's methods, and two figures of whether to believe them.
 
 All methods take a Twin, clips (N, 3, T, H, W) and a class for each, and give maps (N, T, H, W): what each place and
-frame adds to the logit of that class. The point of reference, where a method needs one, is the data's mean colour, which
-is zero to the network.
+frame adds to the logit of that class. The point of reference, where a method needs one, is the data's mean colour,
+which is zero to the network.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -58,17 +59,25 @@ def _of_input(twin: Twin, clips: Tensor, label: Tensor, method: str, steps: int)
         return DeepLift(twin).attribute(clips, target=label)
     if method == "guided backprop":
         return GuidedBackprop(twin).attribute(clips, label)
-    time, *space = (max(1, size // 4) for size in clips.shape[2:])
-    window = {
-        "occlusion in space": (3, clips.shape[2], *space),
-        "occlusion in time": (3, time, *clips.shape[3:]),
-        "occlusion in space-time": (3, time, *space),
-    }[method]
-    strides = window[1:] if method == "occlusion in space-time" else tuple(max(1, side // 2) for side in window[1:])
+    window = _window(clips.shape, method)
     with torch.no_grad():
         return Occlusion(twin).attribute(
-            clips, window, (3, *strides), target=label, perturbations_per_eval=max(1, BATCH // len(clips))
+            clips,
+            (3, *window),
+            (3, *_strides(window, method)),
+            target=label,
+            perturbations_per_eval=max(1, BATCH // len(clips)),
         )
+
+
+def _window(shape: tuple[int, ...], method: str) -> tuple[int, int, int]:
+    t, h, w = shape[2:]
+    time = t if method == "occlusion in space" else max(1, t // 4)
+    return (time, h, w) if method == "occlusion in time" else (time, max(1, h // 4), max(1, w // 4))
+
+
+def _strides(window: tuple[int, int, int], method: str) -> tuple[int, ...]:
+    return window if method == "occlusion in space-time" else tuple(max(1, side // 2) for side in window)
 
 
 def completeness_gap(twin: Twin, clips: Tensor, label: Tensor, method: str, steps: int = STEPS) -> Tensor:
@@ -82,6 +91,22 @@ def completeness_gap(twin: Twin, clips: Tensor, label: Tensor, method: str, step
         with torch.no_grad():
             difference = (twin(clips) - twin(torch.zeros_like(clips))).gather(1, label[:, None])[:, 0].double()
     return (added - difference).abs() / difference.abs()
+
+
+def own_values(twin: Twin, clips: Tensor, method: str) -> int:
+    """How many places of a map have a value of their own: of Grad-CAM those of conv5_x, of occlusion its windows."""
+    if method == "Grad-CAM":
+        with torch.no_grad():
+            x = clips[:1]
+            for name in GROUPS:
+                x = getattr(twin, name)(x)
+        return math.prod(x.shape[2:])
+    if not method.startswith("occlusion"):
+        return math.prod(clips.shape[2:])
+    sides, windows = clips.shape[2:], _window(clips.shape, method)
+    strides = _strides(windows, method)
+    steps = zip(sides, windows, strides, strict=True)
+    return math.prod(-(-(side - window) // stride) + 1 for side, window, stride in steps)
 
 
 def shuffled_weights(twin: Twin, groups: Sequence[str]) -> Twin:
@@ -103,11 +128,12 @@ def randomisation_check(twin: Twin, clips: Tensor, label: Tensor, methods: Seque
     "Sanity Checks for Saliency Maps" (2018). nan where a map has the same value everywhere.
     """
     stages = ("fc", *reversed(GROUPS))
-    before = [attribute(twin, clips, label, method).abs() for method in methods]
+    steps = STEPS // 2  # ranks need no more
+    before = [attribute(twin, clips, label, method, steps).abs() for method in methods]
     rows = []
     for last in range(len(stages)):
         other = shuffled_weights(twin, stages[: last + 1])
-        after = [attribute(other, clips, label, method).abs() for method in methods]
+        after = [attribute(other, clips, label, method, steps).abs() for method in methods]
         rows.append([_rank_correlation(*pair) for pair in zip(before, after, strict=True)])
     return torch.tensor(rows).T
 

@@ -7,15 +7,16 @@ network's surprise at a clip that stands still, which no such experiment can tel
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from r21d_core.insight.checkpoints import TestClips
+from r21d_core.insight.shares import TILES
 
-CHANGES = ("frozen", "shuffled", "reversed")
-TILES = 3  # a side of the grid whose tiles are hidden, each through all frames
 DRAWS = 3  # frames to freeze, and orders to shuffle to: what is kept is the mean over them
 
 
@@ -26,7 +27,7 @@ def evidence(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def changed(clips: Tensor) -> dict[str, list[Tensor]]:
-    """Clips (n, 3, T, H, W) under each of CHANGES, in several draws where there is a choice.
+    """Clips (n, 3, T, H, W) under each of `shares.CHANGES`, in several draws where there is a choice.
 
     Frozen at the frames at 1/4, 2/4 and 3/4 of their length; shuffled to three fixed orders, none the true one or its
     reverse; reversed.
@@ -41,7 +42,7 @@ def changed(clips: Tensor) -> dict[str, list[Tensor]]:
 
 
 def shuffles(frames: int) -> list[list[int]]:
-    """DRAWS orders of `frames` frames, the same each time; never the true order or its reverse where there is another."""
+    """DRAWS orders of `frames` frames, the same each time; of three or more never the true order or its reverse."""
     random, found = np.random.default_rng(0), []
     while len(found) < DRAWS:
         order = random.permutation(frames).tolist()
@@ -54,8 +55,8 @@ def hidden(clips: Tensor) -> list[Tensor]:
     """Clips with each tile of a TILES × TILES grid set to the mean colour in all frames, row by row."""
     parts = []
     rows, columns = (np.linspace(0, size, TILES + 1).astype(int) for size in clips.shape[3:])
-    for top, bottom in zip(rows, rows[1:], strict=False):
-        for left, right in zip(columns, columns[1:], strict=False):
+    for top, bottom in pairwise(rows):
+        for left, right in pairwise(columns):
             part = clips.clone()
             part[..., top:bottom, left:right] = 0
             parts.append(part)
@@ -66,7 +67,7 @@ def hidden(clips: Tensor) -> list[Tensor]:
 def weigh(network: nn.Module, test: TestClips, rows: np.ndarray, title: str = "") -> dict[str, np.ndarray]:
     """What is left of the evidence for each item's own class, for the items `rows` of the test set.
 
-    `whole` (n,) is the evidence in the clip as it is; each of CHANGES (n,) what is left of it, `hidden`
+    `whole` (n,) is the evidence in the clip as it is; each of `shares.CHANGES` (n,) what is left of it, `hidden`
     (n, TILES²) what is left without a tile, all counted from the evidence in a clip of the mean colour; `label`
     (n,), and `right` (n,) whether the class was found.
     """
@@ -82,17 +83,3 @@ def weigh(network: nn.Module, test: TestClips, rows: np.ndarray, title: str = ""
         for name, values in found.items():
             kept.setdefault(name, []).append(values.cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in kept.items()}
-
-
-def lost(whole: np.ndarray, left: np.ndarray, resamples: int = 1000) -> tuple[float, float, float]:
-    """The share of evidence that is lost, over all clips, and its 95 % interval by a bootstrap over clips.
-
-    `whole` and `left` are (n,). More than 1: what is left speaks for other classes. All nan where the clips hold no
-    evidence to lose: the 95 % interval of their mean reaches zero.
-    """
-    draws = np.random.default_rng(0).integers(len(whole), size=(resamples, len(whole)))
-    means = whole[draws].mean(axis=1)
-    if np.quantile(means, 0.025) <= 0 or whole.mean() <= 0:
-        return (np.nan,) * 3
-    shares = 1 - left[draws].mean(axis=1) / means
-    return 1 - left.mean() / whole.mean(), *np.quantile(shares, (0.025, 0.975))

@@ -42,7 +42,9 @@ def tell_apart(values: np.ndarray, label: np.ndarray) -> np.ndarray:
     `values` is (items, channels), `label` (items,). A channel that never responds has 0.
     """
     whole = np.square(values - values.mean(axis=0)).sum(axis=0)
-    within = sum(np.square(part - part.mean(axis=0)).sum(axis=0) for part in (values[label == one] for one in set(label)))
+    within = sum(
+        np.square(part - part.mean(axis=0)).sum(axis=0) for part in (values[label == one] for one in set(label))
+    )
     return np.divide(whole - within, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
@@ -77,7 +79,7 @@ def peak_responses(twin: Twin, wanted: Sequence[tuple[str, int]], clips: Tensor)
 
 def strip(frames: Tensor) -> np.ndarray:
     """uint8 clips (n, T, H, W, 3) thinned to STRIP_FRAMES frames and shrunk to STRIP_SIZE pixels, where larger."""
-    _, t, height, width, _ = frames.shape
+    t, height = frames.shape[1:3]
     chosen = np.linspace(0, t - 1, min(t, STRIP_FRAMES)).round().astype(int)
     return shrink(frames[:, chosen], min(height, STRIP_SIZE)).cpu().numpy()
 
@@ -131,4 +133,6 @@ def _listening(twin: Twin, groups) -> Iterator[dict[str, Tensor]]:
 
 def _places(flat: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Indices into a map of `shape` as shares of its extent, those of the middle of the place."""
-    return np.stack([(index + 0.5) / size for index, size in zip(np.unravel_index(flat, shape), shape, strict=True)], -1)
+    return np.stack(
+        [(index + 0.5) / size for index, size in zip(np.unravel_index(flat, shape), shape, strict=True)], -1
+    )

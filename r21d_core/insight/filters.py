@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.fft import dct
 
+GROUPS = ("conv1", "conv2_x", "conv3_x", "conv4_x", "conv5_x")
 ORDERS = ("average", "difference", "higher")
 FREQUENCIES = 17  # from 0 to half a cycle a frame or pixel
 
@@ -56,11 +57,16 @@ def fibres(weight: np.ndarray) -> np.ndarray:
 
 
 def orders(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many of the temporal filters (n, t) are of each of ORDERS, (3,), and each order's share of all energy, (3,)."""
-    energy = dct(filters.astype(np.float64), norm="ortho", axis=-1) ** 2
-    counts = np.bincount(np.minimum(energy.argmax(axis=1), 2), minlength=3)
+    """How many of the temporal filters (n, t) are of each of ORDERS, and each one's share of energy; (3,) both."""
+    energy = _by_basis(filters)
+    counts = np.bincount(order_of(filters), minlength=3)
     share = energy.sum(axis=0) / energy.sum()
     return counts, np.array([share[0], share[1:2].sum(), share[2:].sum()])
+
+
+def order_of(filters: np.ndarray) -> np.ndarray:
+    """The place in ORDERS of each of the temporal filters (n, t), by the basis vector with most of its energy, (n,)."""
+    return np.minimum(_by_basis(filters).argmax(axis=1), 2)
 
 
 def temporal_spectrum(filters: np.ndarray) -> np.ndarray:
@@ -166,6 +172,10 @@ def measure(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> dict[str, np.
         "curves": curves.astype(np.float16),
         "spatial_spectrum": spatial_spectrum(first.spatial),
     }
+
+
+def _by_basis(filters: np.ndarray) -> np.ndarray:
+    return dct(filters.astype(np.float64), norm="ortho", axis=-1) ** 2
 
 
 def _peak(filters: np.ndarray) -> np.ndarray:

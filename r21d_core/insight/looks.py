@@ -22,7 +22,7 @@ from r21d_core.records.run import Run
 CHANNELS, CLIPS = 2, 3  # filters shown of each group, and clips shown of each filter
 FRAMES, SIZE = 8, 56  # of a map that is kept, at the most
 GAP_STEPS = (4, 8, 16, 32)
-CHECKED = 1  # clips whose maps are drawn anew with shuffled weights
+CHECKED = 2  # clips whose maps are drawn anew with shuffled weights
 
 
 def look_at_filters(run: Run, test: TestClips, device: torch.device) -> Kept:
@@ -48,17 +48,20 @@ def look_at_filters(run: Run, test: TestClips, device: torch.device) -> Kept:
     frames = torch.cat([frames.cpu() for _, frames, _ in test.read(rows.ravel())])
     shape = frames.shape[1:4]
     imagined = excite.imagine(twin, wanted, best[:, 0], shape)
-    arrays = measure(state, run.spec.eps) | {
-        "group": np.array([name for name, _ in wanted]),
-        "channel": np.array([channel for _, channel in wanted]),
-        "responses": best.astype(np.float32),  # (filters, CLIPS)
-        "places": places.astype(np.float16),  # (filters, CLIPS, 3)
-        "labels": np.array(test.classes)[test.clips.label[rows]],
-        "videos": test.names(rows),
-        "strips": excite.strip(frames).reshape(*rows.shape, -1, *excite.strip(frames[:1]).shape[2:]),
-        "imagined": excite.strip(excite.as_frames(imagined)),
-        "reached": excite.peak_responses(twin, wanted, imagined).astype(np.float32),
-    }
+    arrays = (
+        measure(state, run.spec.eps)
+        | {
+            "group": np.array([name for name, _ in wanted]),
+            "channel": np.array([channel for _, channel in wanted]),
+            "responses": best.astype(np.float32),  # (filters, CLIPS)
+            "places": places.astype(np.float16),  # (filters, CLIPS, 3)
+            "labels": np.array(test.classes)[test.clips.label[rows]],
+            "videos": test.names(rows),
+            "strips": excite.strip(frames).reshape(*rows.shape, -1, *excite.strip(frames[:1]).shape[2:]),
+            "imagined": excite.strip(excite.as_frames(imagined)),
+            "reached": excite.peak_responses(twin, wanted, imagined).astype(np.float32),
+        }
+    )
     return Kept({"clips": len(test.clips), "steps": excite.STEPS}, arrays)
 
 
@@ -72,13 +75,13 @@ def look_at_attributions(
     """
     twin = Twin(open_network(run, device))
     shown, clips, asked = [], [], []
-    for name in videos or usual_videos(test):
+    names = list(videos or usual_videos(test))
+    for name in names:
         frames, label = _one(test, name)
         clip = centre(frames.to(device), run.spec)
         shown.append(cropped(frames, run.spec).cpu())
         clips.append(clip)
         asked.append(int(twin(clip).argmax()) if label is None else label)
-    names = list(videos or usual_videos(test))
     clips, label = torch.cat(clips), torch.tensor(asked, device=device)
     shown = torch.cat(shown)
     said = twin(clips).softmax(1).detach().cpu().numpy()
@@ -86,7 +89,8 @@ def look_at_attributions(
     size = min(clips.shape[3], SIZE)
     maps = []
     for method in METHODS:
-        whole = torch.cat([attributions.attribute(twin, c[None], y[None], method) for c, y in zip(clips, label)])
+        each = zip(clips.split(1), label.split(1), strict=True)
+        whole = torch.cat([attributions.attribute(twin, *one, method) for one in each])
         small = torch.nn.functional.adaptive_avg_pool2d(whole[:, chosen], size)
         maps.append(small / small.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12))
     gaps = [
@@ -95,6 +99,7 @@ def look_at_attributions(
     ]
     weighed = weigh(twin, test, test.some(per_class), f"{run.spec.variant}: weighing evidence")
     arrays = {
+        "methods": np.array(METHODS),
         "videos": np.array(names),
         "asked": np.array(test.classes)[asked],
         "said": np.array(test.classes)[said.argmax(1)],
@@ -104,10 +109,12 @@ def look_at_attributions(
         "gap_steps": np.array(GAP_STEPS),
         "gaps": np.array(gaps, np.float32),  # (COMPLETE, steps, videos)
         "correlation": attributions.randomisation_check(twin, clips[:CHECKED], label[:CHECKED]).numpy(),
+        "values": np.array([attributions.own_values(twin, clips, method) for method in METHODS]),
         "classes": np.array(test.classes),
         **{f"evidence_{name}": values for name, values in weighed.items()},
     }
-    return Kept({"steps": attributions.STEPS, "per_class": per_class, "videos": list(videos)}, arrays)
+    told = {"steps": attributions.STEPS, "believable": attributions.BELIEVABLE, "checked": min(CHECKED, len(names))}
+    return Kept(told, arrays)
 
 
 def usual_videos(test: TestClips) -> list[str]:

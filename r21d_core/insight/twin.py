@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from r21d_core.insight.filters import GROUPS
 from r21d_core.nets.network import Block, VideoResNet
-
-GROUPS = ("conv1", "conv2_x", "conv3_x", "conv4_x", "conv5_x")
 
 
 class Twin(nn.Module):
