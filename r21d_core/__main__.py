@@ -153,6 +153,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--out", type=Path, metavar="FILE.json", help="keep the record here")
     one.set_defaults(command=bench)
 
+    one = commands.add_parser("insight", help="look into trained networks; keeps filters and attributions beside them")
+    one.add_argument("run", nargs="+", type=Path, help="a run's folder, with its checkpoint")
+    one.add_argument("--manifest", type=Path, help="checked CSV of the runs' data; without one, the built-in videos")
+    one.add_argument("--videos", type=_names, default=[], help="to draw maps of: test videos of the manifest, or files")
+    one.add_argument("--per-class", type=int, default=5, help="test clips of a class whose evidence is weighed")
+    one.add_argument("--device", default="auto")
+    one.set_defaults(command=insight)
+
     one = commands.add_parser("report", help="execute the notebooks on the records of results/, all on one page")
     one.add_argument("--out", type=Path, default=Path("reports"))
     one.set_defaults(command=report)
@@ -351,6 +359,23 @@ def bench(options) -> None:
         manifest=options.manifest,
         out=options.out,
     )
+
+
+def insight(options) -> int:
+    from r21d_core.inspection import attributions_of, filters_of
+    from r21d_core.records.run import load_runs
+
+    found = []
+    for folder in options.run:
+        own = [run for run in load_runs(folder.resolve().parent) if run.folder.name == folder.resolve().name]
+        if not own:
+            raise R21DError(f"{folder}: no run, as it has no spec.json")
+        found += own
+    where = {"device": options.device}
+    kept = filters_of(found, options.manifest, **where)
+    kept += attributions_of(found, options.manifest, videos=options.videos, per_class=options.per_class, **where)
+    print(f"{len(kept)} of {2 * len(found)} records are there: filters.npz and attributions.npz in each run's folder")
+    return int(len(kept) < 2 * len(found))
 
 
 def report(options) -> None:

@@ -25,7 +25,7 @@ def test_record_is_whole_and_in_its_own_folder(folder):
     run = find_run(folder.parent, spec)
     assert run.folder == folder and run.done and len(run.history) == spec.epochs
     assert run.scores.protocol["profile"] == spec.profile == folder.parent.name
-    assert {path.name for path in folder.iterdir()} - {"trained_on.txt"} == {
+    assert {path.name for path in folder.iterdir()} - {"trained_on.txt", "filters.npz", "attributions.npz"} == {
         "spec.json", "environment.json", "history.jsonl", "scores.npz", "summary.json",
     }  # fmt: skip
 

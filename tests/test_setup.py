@@ -24,7 +24,10 @@ MAY_IMPORT = {
     "nets": {"study", "records"},
     "engine": {"study", "records", "data", "nets"},
     "results": {"study", "records", "nets"},  # of nets the arithmetic alone, see below
+    "insight": {"study", "records", "data", "nets", "results"},
 }
+# What a laptop without torch draws kept records with.
+FIGURES_OF_INSIGHT = ("kept", "filters", "shares", "filter_figures", "attribution_figures", "words")
 
 
 def pins() -> dict[str, str]:
@@ -64,6 +67,15 @@ def test_imports_go_one_way(room):
 def test_rooms_for_laptops_know_no_torch(room):
     for file in (ROOT / "r21d_core" / room).glob("*.py"):
         assert not {"torch", "torchvision", "av"} & {module.split(".")[0] for module in imported(file)}, file.name
+
+
+@pytest.mark.parametrize("name", FIGURES_OF_INSIGHT)
+def test_figures_of_insight_know_no_torch(name):
+    for module in imported(ROOT / "r21d_core" / "insight" / f"{name}.py"):
+        assert module.split(".")[0] not in {"torch", "torchvision", "av", "captum"}
+        assert not re.match(
+            r"r21d_core\.(data|insight\.(twin|checkpoints|excite|evidence|attributions|looks))\b", module
+        )
 
 
 def imported(file: Path) -> set[str]:

@@ -1,0 +1,46 @@
+"""Small records of what was looked at, beside a run: figures are drawn from them where no checkpoint is."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from r21d_core import R21DError
+from r21d_core.records.files import write_atomically
+
+FILTERS, ATTRIBUTIONS = "filters.npz", "attributions.npz"  # names in the run folder
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Arrays by name, and `told`: of which network, weights, data and device, and with which settings."""
+
+    told: dict
+    arrays: dict[str, np.ndarray]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.arrays[name]
+
+
+def save_kept(path: Path, kept: Kept) -> None:
+    """Write `kept` to the .npz file `path`, atomically."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, told=np.asarray(json.dumps(kept.told)), **kept.arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_kept(path: Path) -> Kept:
+    """The Kept in the .npz file `path`; raises R21DError if it is missing or not such a file."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return Kept(json.loads(str(arrays.pop("told"))), arrays)
+    except FileNotFoundError:
+        raise R21DError(f"{path}: no such record; `r21d insight` makes it where the checkpoint is") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise R21DError(f"{path}: not a record of this kind ({error}); delete it and run `r21d insight`") from error

@@ -1,0 +1,136 @@
+"""A look into one trained network, as a small record that figures are drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from r21d_core import R21DError
+from r21d_core.data.transforms import centre
+from r21d_core.insight import attributions, excite
+from r21d_core.insight.attributions import COMPLETE, METHODS
+from r21d_core.insight.checkpoints import TestClips, cropped, open_network, read_clip
+from r21d_core.insight.evidence import weigh
+from r21d_core.insight.filters import measure
+from r21d_core.insight.kept import Kept
+from r21d_core.insight.twin import GROUPS, Twin
+from r21d_core.records.run import Run
+
+CHANNELS, CLIPS = 2, 3  # filters shown of each group, and clips shown of each filter
+FRAMES, SIZE = 8, 56  # of a map that is kept, at the most
+GAP_STEPS = (4, 8, 16, 32)
+CHECKED = 2  # clips whose maps are drawn anew with shuffled weights
+
+
+def look_at_filters(run: Run, test: TestClips, device: torch.device) -> Kept:
+    """The filters of the network of `run`, and what excites CHANNELS of each group.
+
+    Of a group are taken the filters whose largest response differs most between the classes of the test set, in
+    proportion to how it differs at all.
+    """
+    network = open_network(run, device)
+    state = {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
+    twin = Twin(network)
+    found = excite.responses(twin, test)
+    wanted, rows = [], []
+    for name in GROUPS:
+        values = found[name][0]
+        telling = excite.tell_apart(values, test.clips.label)
+        for channel in np.argsort(-telling, kind="stable")[:CHANNELS]:
+            wanted.append((name, int(channel)))
+            rows.append(np.argsort(-values[:, channel], kind="stable")[:CLIPS])
+    rows = np.array(rows)
+    best = np.array([found[name][0][row, channel] for (name, channel), row in zip(wanted, rows, strict=True)])
+    places = np.array([found[name][1][row, channel] for (name, channel), row in zip(wanted, rows, strict=True)])
+    frames = torch.cat([frames.cpu() for _, frames, _ in test.read(rows.ravel())])
+    shape = frames.shape[1:4]
+    imagined = excite.imagine(twin, wanted, best[:, 0], shape)
+    arrays = (
+        measure(state, run.spec.eps)
+        | {
+            "group": np.array([name for name, _ in wanted]),
+            "channel": np.array([channel for _, channel in wanted]),
+            "responses": best.astype(np.float32),  # (filters, CLIPS)
+            "places": places.astype(np.float16),  # (filters, CLIPS, 3)
+            "labels": np.array(test.classes)[test.clips.label[rows]],
+            "videos": test.names(rows),
+            "strips": excite.strip(frames).reshape(*rows.shape, -1, *excite.strip(frames[:1]).shape[2:]),
+            "imagined": excite.strip(excite.as_frames(imagined)),
+            "reached": excite.peak_responses(twin, wanted, imagined).astype(np.float32),
+        }
+    )
+    return Kept({"clips": len(test.clips), "steps": excite.STEPS}, arrays)
+
+
+def look_at_attributions(
+    run: Run, test: TestClips, videos: Sequence[str], per_class: int, device: torch.device
+) -> Kept:
+    """Maps of all METHODS for `videos`, how far to believe them, and what `per_class` test clips of a class rest on.
+
+    `videos` are names as in the manifest or paths of files; a map explains the class of the video's folder or label,
+    of a file the class that the network finds. Without any, the last class of each family, or four classes, have one.
+    """
+    twin = Twin(open_network(run, device))
+    shown, clips, asked = [], [], []
+    names = list(videos or usual_videos(test))
+    for name in names:
+        frames, label = _one(test, name)
+        clip = centre(frames.to(device), run.spec)
+        shown.append(cropped(frames, run.spec).cpu())
+        clips.append(clip)
+        asked.append(int(twin(clip).argmax()) if label is None else label)
+    clips, label = torch.cat(clips), torch.tensor(asked, device=device)
+    shown = torch.cat(shown)
+    said = twin(clips).softmax(1).detach().cpu().numpy()
+    chosen = np.linspace(0, clips.shape[2] - 1, min(clips.shape[2], FRAMES)).round().astype(int)
+    size = min(clips.shape[3], SIZE)
+    maps = []
+    for method in METHODS:
+        each = zip(clips.split(1), label.split(1), strict=True)
+        whole = torch.cat([attributions.attribute(twin, *one, method) for one in each])
+        small = torch.nn.functional.adaptive_avg_pool2d(whole[:, chosen], size)
+        maps.append(small / small.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12))
+    gaps = [
+        [attributions.completeness_gap(twin, clips, label, COMPLETE[0], steps).cpu().numpy() for steps in GAP_STEPS],
+        [attributions.completeness_gap(twin, clips, label, COMPLETE[1]).cpu().numpy()] * len(GAP_STEPS),
+    ]
+    weighed = weigh(twin, test, test.some(per_class), f"{run.spec.variant}: weighing evidence")
+    arrays = {
+        "methods": np.array(METHODS),
+        "videos": np.array(names),
+        "asked": np.array(test.classes)[asked],
+        "said": np.array(test.classes)[said.argmax(1)],
+        "probability": said[np.arange(len(said)), asked].astype(np.float32),  # of the class asked for
+        "frames": excite.shrink(shown[:, chosen], size).numpy(),  # (videos, T, S, S, 3)
+        "maps": torch.stack(maps, 1).cpu().numpy().astype(np.float16),  # (videos, methods, T, S, S), largest 1
+        "gap_steps": np.array(GAP_STEPS),
+        "gaps": np.array(gaps, np.float32),  # (COMPLETE, steps, videos)
+        "correlation": attributions.randomisation_check(twin, clips[:CHECKED], label[:CHECKED]).numpy(),
+        "values": np.array([attributions.own_values(twin, clips, method) for method in METHODS]),
+        "classes": np.array(test.classes),
+        **{f"evidence_{name}": values for name, values in weighed.items()},
+    }
+    told = {"steps": attributions.STEPS, "believable": attributions.BELIEVABLE, "checked": min(CHECKED, len(names))}
+    return Kept(told, arrays)
+
+
+def usual_videos(test: TestClips) -> list[str]:
+    """A video of the last class of each family; without families of four classes, evenly taken from their list."""
+    chosen = [members[-1] for members in test.families.values() if set(members) <= set(test.classes)]
+    every = np.linspace(0, len(test.classes) - 1, min(4, len(test.classes))).round().astype(int)
+    labels = [test.classes.index(name) for name in chosen] or every
+    return [str(test.names([np.flatnonzero(test.clips.label == one)[0]])[0]) for one in labels]
+
+
+def _one(test: TestClips, name: str):
+    """The middle clip of a video of the test set, uint8 (1, T, H, W, 3), and its class; of a file, and None."""
+    known = [video.video for video in test.videos]
+    if name in known:
+        row = int(np.flatnonzero(test.clips.video == known.index(name))[0])
+        return next(test.source.read([test.clips[row : row + 1]]))[1].cpu(), int(test.clips.label[row])
+    if not Path(name).is_file():
+        raise R21DError(f"{name}: neither a test video of the manifest, such as {known[0]}, nor a file")
+    return read_clip(Path(name), test.spec), None

@@ -1,0 +1,97 @@
+"""What `r21d insight` and its notebooks do: read what was kept of a look into runs, or look where a checkpoint is."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from r21d_core import R21DError
+from r21d_core.engine.device import device_name, pick_device
+from r21d_core.engine.launch import BUILTIN_ROOT, open_data
+from r21d_core.engine.train import refuse_other_data
+from r21d_core.insight.checkpoints import TestClips, fingerprint, open_test_clips
+from r21d_core.insight.kept import ATTRIBUTIONS, FILTERS, Kept, load_kept, save_kept
+from r21d_core.insight.looks import look_at_attributions, look_at_filters
+from r21d_core.records.run import Run
+
+PER_CLASS = 5  # test clips of a class whose evidence is weighed
+
+
+def filters_of(
+    runs: Sequence[Run], manifest: Path | str | None = None, *, device: str = "auto", builtin: Path | str = BUILTIN_ROOT
+) -> list[Kept]:
+    """What `look_at_filters` gave of each of `runs` that has it or a checkpoint; of the others a line is printed."""
+    return _of_each(runs, FILTERS, {}, manifest, device, builtin, look_at_filters)
+
+
+def attributions_of(
+    runs: Sequence[Run],
+    manifest: Path | str | None = None,
+    *,
+    videos: Sequence[str] = (),
+    per_class: int = PER_CLASS,
+    device: str = "auto",
+    builtin: Path | str = BUILTIN_ROOT,
+) -> list[Kept]:
+    """What `look_at_attributions` gave of each of `runs` that has it or a checkpoint; of the others a line is printed.
+
+    A record made with other `videos` or `per_class` is made anew where the checkpoint is, and shown as it is elsewhere.
+    """
+
+    def look(run: Run, test: TestClips, target: torch.device) -> Kept:
+        return look_at_attributions(run, test, videos, per_class, target)
+
+    wanted = {"videos": list(videos), "per_class": per_class}
+    return _of_each(runs, ATTRIBUTIONS, wanted, manifest, device, builtin, look)
+
+
+def _of_each(
+    runs: Sequence[Run],
+    name: str,
+    wanted: dict,
+    manifest: Path | str | None,
+    device: str,
+    builtin: Path | str,
+    look: Callable[[Run, TestClips, torch.device], Kept],
+) -> list[Kept]:
+    found = []
+    for run in runs:
+        try:
+            found.append(_kept(run, name, wanted) or _looked(run, name, wanted, manifest, device, builtin, look))
+        except R21DError as error:
+            print(f"{run.spec.variant}-{run.spec.depth}, seed {run.spec.seed}, is left out: {error}")
+    return found
+
+
+def _kept(run: Run, name: str, wanted: dict) -> Kept | None:
+    """The record, unless there is a checkpoint to make another one of: of other weights or with other settings."""
+    path, weights = run.folder / name, fingerprint(run)
+    if not path.exists():
+        if not weights:
+            raise R21DError(
+                f"{run.folder}: has no {name} and no checkpoint of a finished run; where its checkpoint is, "
+                f"`r21d insight {run.folder.name}` in the folder of runs writes it"
+            )
+        return None
+    kept = load_kept(path)
+    same = kept.told["weights"] == weights and all(kept.told[key] == value for key, value in wanted.items())
+    return kept if same or not weights else None
+
+
+def _looked(run: Run, name: str, wanted: dict, manifest, device: str, builtin, look) -> Kept:
+    target, began = pick_device(device), time.perf_counter()
+    data = open_data([run.spec], manifest, builtin)[run.spec.data]
+    refuse_other_data(run, run.environment["fingerprint"], data)
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False):  # batches of many sizes, each too few to search for
+        kept = look(run, open_test_clips(run.spec, data, target), target)
+    told = {
+        **kept.told, **wanted, "weights": fingerprint(run), "spec": json.loads(run.spec.to_json()),
+        "device": device_name(target), "seconds": round(time.perf_counter() - began, 1),
+    }  # fmt: skip
+    kept = Kept(told, kept.arrays)
+    save_kept(run.folder / name, kept)
+    return kept
