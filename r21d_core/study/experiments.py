@@ -178,8 +178,8 @@ TRANSFER_TO = {
     ("paper", "ucf101"): {"epochs": 8, "rate": 1e-4, "decay_epochs": 2, "weight_decay": 5e-3, "epoch_clips": 100_000},
     ("paper", "hmdb51"): {"epochs": 8, "rate": 2e-4, "decay_epochs": 2, "weight_decay": 5e-3, "epoch_clips": 40_000},
 }
-# What Tables 5 and 6, of eighteen runs, change in a profile's recipe: the paper's clips have 32 frames; half of a small
-# set's classes are half of its videos; and each of the demonstration's runs is trained for less than a third of the time.
+# What Tables 5 and 6, of eighteen runs, change in a profile: the paper's clips have 32 frames, half of a small set's
+# classes are half of its videos, and each of the demonstration's runs is trained for less than a third of the time.
 PRETRAINING = {
     "paper": {"frames": 32},
     "small": {"frames": 8, "epoch_clips": 640},
