@@ -29,6 +29,11 @@ def _as_it_is(network, spec, device):
     return network
 
 
+def _plain(network, spec, device):
+    network.__dict__.pop("forward", None)  # the faster one that `build` may have given it
+    return network
+
+
 def _compiled(network, spec, device):
     torch.compiler.reset()  # as in a fresh process: past some compilations of one class PyTorch would give up
     return torch.compile(network)
@@ -54,7 +59,7 @@ def forms(spec: Spec, device: torch.device, compile_peers: bool = True) -> list[
     gpu = device.type != "cpu"
     mixed = "bf16" if gpu else "fp32"
     ours = [
-        Form("ours, module by module", _ours, mixed),
+        Form("ours, module by module", _ours, mixed, call=_plain),
         Form("ours, as the engine runs it", _ours, mixed, call=fast),
     ]
     if spec.variant not in PEERS or (spec.depth, spec.width) != (18, 64):
