@@ -86,8 +86,16 @@ def _looked(run: Run, name: str, wanted: dict, manifest, device: str, builtin, l
     target, began = pick_device(device), time.perf_counter()
     data = open_data([run.spec], manifest, builtin)[run.spec.data]
     refuse_other_data(run, run.environment["fingerprint"], data)
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False):  # batches of many sizes, each too few to search for
-        kept = look(run, open_test_clips(run.spec, data, target), target)
+    threads = torch.get_num_threads()
+    if (
+        run.spec.crop < 64
+    ):  # a second thread makes convolutions this small no faster, and far slower where cores are busy
+        torch.set_num_threads(1)
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False):  # batches are of many sizes
+            kept = look(run, open_test_clips(run.spec, data, target), target)
+    finally:
+        torch.set_num_threads(threads)
     told = {
         **kept.told, **wanted, "weights": fingerprint(run), "spec": json.loads(run.spec.to_json()),
         "device": device_name(target), "seconds": round(time.perf_counter() - began, 1),

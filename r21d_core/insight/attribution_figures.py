@@ -68,7 +68,7 @@ def overlay_figure(kept: Sequence[Kept], video: str, frames: int = 4) -> Figure 
     there = [(one, list(one["videos"]).index(video)) for one in kept if video in one["videos"]]
     methods = methods_of(there[0][0])
     figure = plt.figure(
-        figsize=(0.85 * frames * len(there) + 1.6, 0.85 * (len(methods) + 1) + 0.7), layout="constrained"
+        figsize=(0.85 * frames * len(there) + 1.6, 0.85 * (len(methods) + 1) + 0.7), dpi=80, layout="constrained"
     )
     parts = figure.subfigures(1, len(there), squeeze=False, width_ratios=[1.35, *[1] * (len(there) - 1)])[0]
     for first, part, (one, number) in zip([True, *[False] * len(there)], parts, there, strict=False):
@@ -183,8 +183,6 @@ def share_lost(one: Kept, change: str, label: int | None = None) -> tuple[float,
     """`lost` by one of CHANGES, or by what is "hidden", over all clips or those of class number `label`."""
     chosen = slice(None) if label is None else one["evidence_label"] == label
     whole, left = one["evidence_whole"][chosen], one[f"evidence_{change}"][chosen]
-    if not len(whole):
-        return (np.nan,) * 3
     if change == "hidden":
         # One tile for all clips and classes: the most telling one of each would be luck.
         left = left[:, one["evidence_hidden"].mean(axis=0).argmin()]

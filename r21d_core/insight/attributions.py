@@ -35,7 +35,7 @@ BELIEVABLE = 0.5  # rank correlation with the map of shuffled weights from which
 
 
 def attribute(twin: Twin, clips: Tensor, label: Tensor, method: str, steps: int = STEPS) -> Tensor:
-    """The maps of `method`, (N, T, H, W) float32, summed over colours; `label` is (N,).
+    """The maps of `method`, (N, T, H, W) float32, all colours together; `label` is (N,).
 
     Grad-CAM is that of conv5_x, its positive part, brought to the clip's size trilinearly. Windows of occlusion are a
     quarter of a clip's height, width and duration, set half a window apart, and in space-time a whole one.
@@ -47,7 +47,8 @@ def attribute(twin: Twin, clips: Tensor, label: Tensor, method: str, steps: int 
             maps = LayerGradCam(twin, twin.conv5_x).attribute(clips, label, relu_attributions=True)
             return LayerAttribution.interpolate(maps, clips.shape[2:], "trilinear")[:, 0].detach()
         maps = _of_input(twin, clips, label, method, steps)
-    return maps.sum(1).detach().float()
+    # Occlusion says of each colour what all of them together add.
+    return (maps.mean(1) if method.startswith("occlusion") else maps.sum(1)).detach().float()
 
 
 def _of_input(twin: Twin, clips: Tensor, label: Tensor, method: str, steps: int) -> Tensor:
@@ -128,7 +129,7 @@ def randomisation_check(twin: Twin, clips: Tensor, label: Tensor, methods: Seque
     "Sanity Checks for Saliency Maps" (2018). nan where a map has the same value everywhere.
     """
     stages = ("fc", *reversed(GROUPS))
-    steps = STEPS // 2  # ranks need no more
+    steps = STEPS // 4  # ranks need no more
     before = [attribute(twin, clips, label, method, steps).abs() for method in methods]
     rows = []
     for last in range(len(stages)):

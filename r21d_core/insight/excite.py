@@ -15,7 +15,7 @@ from r21d_core.data.transforms import MEAN, STD
 from r21d_core.insight.checkpoints import TestClips
 from r21d_core.insight.twin import GROUPS, Twin
 
-STEPS = 64  # of activation maximisation
+STEPS = 48  # of activation maximisation
 STRIP_FRAMES, STRIP_SIZE = 6, 48  # of a strip, at the most
 
 

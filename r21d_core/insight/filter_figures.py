@@ -155,7 +155,7 @@ def orders_table(kept: Sequence[Kept]) -> Styler | Markdown:
 def separability_figure(kept: Sequence[Kept]) -> Figure | None:
     """The share of a kernel's energy that one spatial times one temporal filter holds, by layer.
 
-    Lines: means; bands: from the lowest to the highest tenth. Dashed grey: untrained weights of the same shape. Right:
+    Lines: means; bands: from the lowest to the highest tenth. Dashed: untrained weights of the same shape. Right:
     the share of a layer's energy that the best (2+1)D pair of M_i planes could hold, of layers of full kernels.
     """
     kept = [one for one in kept if one["filters"].any()]
@@ -178,10 +178,11 @@ def separability_figure(kept: Sequence[Kept]) -> Figure | None:
                 mean, low, high = 100 * one[what].T
                 axes.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
                 axes.plot(at, mean, color=colour, marker="o", ms=3, label=name_of(one))
-            reference = (
-                one[f"random_{what}"] if what != "kept" else np.where(one["middle"] == 0, one["random_kept"], np.nan)
-            )
-            axes.plot(at, 100 * reference, color=GREY, ls="--", lw=1.2, label="untrained" if one is kept[0] else None)
+            reference = one[f"random_{what}"]
+            if what == "kept":
+                reference = np.where(one["middle"] == 0, reference, np.nan)
+            axes.plot(at, 100 * reference, color=colour, ls="--", lw=1)
+        axes.plot([], color=GREY, ls="--", lw=1, label="untrained")
         _mark_groups(axes, longest)
         axes.set_title(title, size=10)
         axes.set_ylim(None, 101)
@@ -191,20 +192,21 @@ def separability_figure(kept: Sequence[Kept]) -> Figure | None:
 
 
 def separability_table(kept: Sequence[Kept]) -> Styler | Markdown:
-    """The numbers behind `separability_figure`, in per cent, a row a layer, a column a network."""
+    """The numbers behind `separability_figure`, in per cent, a row a layer."""
     columns, kept = {}, [one for one in kept if one["filters"].any()]
+    names = {"kernel": "one kernel", "filter": "one filter", "kept": "in a pair"}
     for one in kept:
-        index = pd.Index(one["layer"], name="layer")
-        for what in ("kernel", "filter"):
-            columns[f"{what}, {name_of(one)}"] = pd.Series(100 * one[what][:, 0], index)
-            columns[f"{what}, untrained"] = pd.Series(100 * one[f"random_{what}"], index)
-        if (one["middle"] == 0).any():
-            columns[f"pair of M_i, {name_of(one)}"] = pd.Series(
-                np.where(one["middle"] == 0, 100 * one["kept"], np.nan), index
-            )
+        for what, title in names.items():
+            full = one["middle"] == 0 if what == "kept" else np.isfinite(one["filter"][:, 0])
+            mean = one[what] if what == "kept" else one[what][:, 0]
+            for column, values in ((title, mean), (f"{title}, untrained", one[f"random_{what}"])):
+                values = pd.Series(np.where(full, 100 * values, np.nan), one["layer"])
+                if values.notna().any():
+                    columns[name_of(one), column] = values
     if not columns:
         return NOTHING
-    return _styled(pd.DataFrame(columns).reindex(kept[0]["layer"]).reset_index(), "{:.1f}")
+    table = pd.DataFrame(columns).reindex(max((one["layer"] for one in kept), key=len))
+    return table.style.format("{:.1f}", na_rep="–", escape="html")
 
 
 @of_kept
@@ -217,7 +219,12 @@ def excited_figure(kept: Sequence[Kept]) -> Figure:
     strips, places = one["strips"], one["places"].astype(np.float32)
     filters, clips, frames, size = strips.shape[:4]
     figure, panels = plt.subplots(
-        filters, clips + 1, figsize=(2.5 * (clips + 1), 0.62 * filters + 0.5), squeeze=False, layout="constrained"
+        filters,
+        clips + 1,
+        figsize=(2.5 * (clips + 1), 0.62 * filters + 0.5),
+        dpi=80,
+        squeeze=False,
+        layout="constrained",
     )
     for row in range(filters):
         for column in range(clips + 1):

@@ -142,7 +142,7 @@ def strongest(temporal: np.ndarray) -> np.ndarray:
 def measure(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> dict[str, np.ndarray]:
     """All of the above of a network's state dict, as arrays with a row a layer, and its first layer's filters.
 
-    `random_…` is what untrained, normally distributed weights of the same shape give.
+    `random_…` is what untrained, normally distributed weights of the same shape give, in a pair where the layer is one.
     """
     rows: dict[str, list] = {}
     for layer in layers(state, eps):
@@ -160,7 +160,8 @@ def measure(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> dict[str, np.
             by_pairs = _middle(layer) if layer.middle is None else layer.middle
             row["kept"] = kept_by_pairs(layer.kernel, by_pairs) if layer.middle is None else 1.0
             shape = layer.kernel.shape
-            row["random_kernel"], row["random_filter"], row["random_kept"] = _at_random(shape, by_pairs)
+            at_random = _at_random(shape, by_pairs, layer.middle is not None)
+            row["random_kernel"], row["random_filter"], row["random_kept"] = at_random
         for key, value in row.items():
             rows.setdefault(key, []).append(value)
     first = next(layers(state, eps))
@@ -195,6 +196,13 @@ def _spread(values: np.ndarray) -> np.ndarray:
 
 
 @lru_cache
-def _at_random(shape: tuple[int, ...], middle: int) -> tuple[float, float, float]:
-    kernel = np.random.default_rng(0).standard_normal(shape, np.float32)
-    return kernel_separability(kernel).mean(), filter_separability(kernel).mean(), kept_by_pairs(kernel, middle)
+def _at_random(shape: tuple[int, ...], middle: int, pair: bool) -> tuple[float, float, float]:
+    """The means of the two separabilities, and what a pair holds, of a full kernel or one composed of a pair."""
+    random, (out, inputs, t, h, w) = np.random.default_rng(0), shape
+    kernel = random.standard_normal(shape, np.float32)
+    if pair:
+        temporal = random.standard_normal((out * t, middle), np.float32)
+        spatial = random.standard_normal((middle, inputs * h * w), np.float32)
+        kernel = (temporal @ spatial).reshape(out, t, inputs, h, w).swapaxes(1, 2)
+    held = 1.0 if pair else kept_by_pairs(kernel, middle)
+    return kernel_separability(kernel).mean(), filter_separability(kernel).mean(), held

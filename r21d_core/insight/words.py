@@ -16,6 +16,20 @@ from r21d_core.insight.shares import CHANGES
 FEW = 25  # places of a map: of fewer the ranks agree by luck, to 0.5 in one of a hundred pairs of 25
 
 
+def told_words(kept: Sequence[Kept]) -> Markdown:
+    """Of which network, data and weights each record is, and where and when it was made."""
+    lines = []
+    for one in kept:
+        spec = one.told["spec"]
+        demo = "DEMONSTRATION, a tiny network; " if spec["profile"] == "demo" else f"profile {spec['profile']}; "
+        lines.append(
+            f"- **{name_of(one)}**: {demo}data {_code(spec['data'])}, task {spec['task']}, middle clips of "
+            f"{spec['frames']} frames at step {spec['step']}, {spec['crop']}×{spec['crop']} pixels; weights "
+            f"`{one.told['weights'][:12]}`, looked into on {one.told['device']} in {one.told['seconds']:.0f} s"
+        )
+    return Markdown("\n".join(lines)) if lines else NOTHING
+
+
 def stem_words(kept: Sequence[Kept]) -> Markdown:
     """What `stem_figure` shows, in words."""
     lines = []
@@ -28,8 +42,8 @@ def stem_words(kept: Sequence[Kept]) -> Markdown:
         which = "strongest temporal filter" if one["middle"][0] else "main temporal profile"
         lines.append(
             f"{line}the {which} is an average for {count[0]} of {len(curves)} outputs, a difference for {count[1]} "
-            f"and of higher order for {count[2]}; for that many outputs chance would make it "
-            f"{len(curves) / curves.shape[1]:.0f} averages."
+            f"and of higher order for {count[2]}; by chance it would be an average for "
+            f"{len(curves) / curves.shape[1]:.0f}."
         )
     return Markdown("\n".join(lines)) if lines else NOTHING
 
@@ -216,6 +230,9 @@ def tiles_words(kept: Sequence[Kept]) -> Markdown:
     """What `tiles_figure` shows, in words."""
     lines = []
     for one in kept:
+        if np.isnan(share_lost(one, "hidden")[0]):
+            lines.append(f"- **{name_of(one)}** has no evidence for the right classes: its picture means nothing.")
+            continue
         grid = 100 * (1 - one["evidence_hidden"].mean(axis=0) / one["evidence_whole"].mean())
         middle = len(grid) // 2
         lines.append(

@@ -48,14 +48,8 @@ ARTEFACTS = (
         "any videos: playback rate or direction are the labels",
         tasks=("speed", "arrow"),
     ),
-    Artefact("what the filters see", "filters", "", "runs of the others with their checkpoints", "r21d insight RUN"),
-    Artefact(
-        "where networks look, and why",
-        "attributions",
-        "",
-        "runs of the others with their checkpoints",
-        "r21d insight RUN",
-    ),
+    Artefact("what filters have learned", "filters", "", "runs of the others, with checkpoints", "r21d insight RUN"),
+    Artefact("where networks look", "attributions", "", "runs of the others, with checkpoints", "r21d insight RUN"),
     Artefact("every claim of the paper", "claims", "", "the records of the others", "none: it reads them"),
 )
 
