@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "nets": {"study", "records"},
     "engine": {"study", "records", "data", "nets"},
     "results": {"study", "records", "nets"},  # of nets the arithmetic alone, see below
+    "insight": {"study", "records", "data", "nets", "engine", "results"},
 }
 
 

@@ -1,0 +1,186 @@
+"""The explorer's pictures, drawn by these functions under its widgets and in their static twins alike.
+
+Margins are fixed, as laying out anew would take longer than all the rest.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from r21d_core.results.figures import GREY, PALETTE, STYLE
+
+DPI = 100
+WIDTH = 8.4  # inches: a notebook beside JupyterLab's side bar in a window of 1280 pixels has room for it
+LOOKS = {"A": {"color": PALETTE[0], "marker": "o"}, "B": {"color": PALETTE[1], "marker": "s"}}
+MARKERS = "osD^vP<>X*"
+LONGEST = 24  # letters of a name on an axis
+CELL = 22  # pixels of a confusion matrix's cell, with many classes
+
+
+def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> Figure:
+    """video@1 of the classes of `class_table`, a line each, and where there are two runs the difference beside it.
+
+    `names` are those of A and B; bars are 95 % intervals.
+    """
+    two = "difference" in table
+    height = 0.24 * len(table) + 1.25
+    with plt.rc_context(STYLE | {"axes.axisbelow": True}):
+        figure = Figure(figsize=(WIDTH, height))
+        bottom, top = 0.5 / height, 1 - 0.62 / height
+        panels = figure.subplots(
+            1, 1 + two, sharey=True, squeeze=False,
+            gridspec_kw={"left": 0.25, "right": 0.985, "bottom": bottom, "top": top, "wspace": 0.06},
+        )[0]  # fmt: skip
+        places = np.arange(len(table))
+        for side, name in zip("AB", names, strict=False):
+            at = places + (0.14 if side == "B" else -0.14) * two
+            _with_bars(panels[0], table[side], table[f"{side} low"], table[f"{side} high"], at, LOOKS[side])
+            x = 0.25 if side == "A" else 0.62
+            figure.text(x, 1 - 0.2 / height, f"{'●' if side == 'A' else '■'} {side}: {_short(name, 40)}",
+                        color=LOOKS[side]["color"], va="center", parse_math=False)  # fmt: skip
+        panels[0].set(xlim=(-2, 102), xlabel="video@1 (%)", ylim=(len(table) - 0.4, -0.6))
+        labels = [f"{_short(row[0])}  {row[1]}" for row in table[["class", "n"]].itertuples(index=False)]
+        panels[0].set_yticks(places, labels, parse_math=False, size=9)
+        panels[0].tick_params(axis="y", length=0)
+        if two:
+            look = {"color": "black", "marker": "D"}
+            _with_bars(panels[1], table["difference"], table["low"], table["high"], places, look)
+            panels[1].axvline(0, color=GREY, lw=1)
+            reach = float(np.nanmax(np.abs(table[["low", "high"]].to_numpy()), initial=10)) * 1.05
+            panels[1].set(xlim=(-reach, reach), xlabel="A less B (points)")
+            panels[1].tick_params(axis="y", length=0)
+        _note(figure, note, height)
+    return figure
+
+
+def confusion_figure(names: Sequence[str], counts: np.ndarray, note: str = "") -> Figure:
+    """How often each class was taken for each: rows are the class, columns the guess, colour the share of the row.
+
+    The last column holds all other guesses where there is one more than rows.
+    """
+    rows, columns = counts.shape
+    cell = max(CELL, min(44, 420 // max(rows, 1)))
+    left, bottom, top = 190, 150, 40
+    width, height = left + columns * cell + 16, top + rows * cell + bottom
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(width / DPI, height / DPI))
+        axes = figure.add_axes((left / width, bottom / height, columns * cell / width, rows * cell / height))
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for row, column in np.argwhere(counts):
+            dark = share[row, column] > 0.5
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", size=8,
+                      color="white" if dark else "black")  # fmt: skip
+        labels = [_short(name) for name in names]
+        axes.set_yticks(range(rows), labels, parse_math=False, size=9)
+        others = ["all others"] * (columns > rows)
+        axes.set_xticks(range(columns), labels + others, rotation=90, parse_math=False, size=9)
+        axes.tick_params(length=0)
+        axes.set_ylabel("class", size=9)
+        axes.set_xlabel("taken for", size=9)
+        axes.hlines(np.arange(1, rows) - 0.5, -0.5, columns - 0.5, color="#e4e4e4", lw=0.8)
+        axes.vlines(np.arange(1, columns) - 0.5, -0.5, rows - 0.5, color="#e4e4e4", lw=0.8)
+        _note(figure, note, height / DPI)
+    return figure
+
+
+def cells_of(figure: Figure) -> tuple[int, int, int, int]:
+    """Where the matrix of a `confusion_figure` lies in its picture, in pixels: left, top, width, height."""
+    box, (width, height) = figure.axes[0].get_position(), figure.get_size_inches() * DPI
+    return round(box.x0 * width), round((1 - box.y1) * height), round(box.width * width), round(box.height * height)
+
+
+def time_figure(
+    panels: Sequence[tuple[str, Sequence[str], np.ndarray, np.ndarray]],
+    at: np.ndarray | None = None,
+    unit: str = "clip",
+    true: str | None = None,
+    note: str = "",
+) -> Figure:
+    """The likeliest classes of a video over time, a panel a run; the class that is right in bold.
+
+    A panel is a title, the names of the classes (k,), their mean probability (k,) and that of each clip (clips, k).
+    `at` says where the clips' middles lie, in `unit`; without it clips are counted.
+    """
+    height = 3.9
+    named = list(dict.fromkeys(name for _, names, *_ in panels for name in names))
+    looks = {  # of a class the same in all panels
+        name: {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)]}
+        for place, name in enumerate(named)
+    }
+    with plt.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height))
+        grid = figure.subplots(
+            1, len(panels), squeeze=False, sharey=True,
+            gridspec_kw={"left": 0.075, "right": 0.985, "bottom": 0.46, "top": 0.86, "wspace": 0.06},
+        )[0]  # fmt: skip
+        for axes, (title, names, means, each) in zip(grid, panels, strict=True):
+            x = np.arange(1, len(each) + 1) if at is None else at
+            left, right = axes.get_position().x0, axes.get_position().x1
+            for place, (name, mean, values) in enumerate(zip(names, means, each.T, strict=True)):
+                axes.plot(x, 100 * values, **looks[name], ms=5, lw=1.6, mec="white", mew=0.5)
+                y = 0.29 - 0.062 * place
+                figure.add_artist(Line2D([left + 0.01], [y + 0.012], **looks[name], ms=7, mec="white", ls="none"))
+                figure.text(left + 0.025, y, f"{mean:6.1%}  {_short(name, round(75 * (right - left)))}",
+                            parse_math=False, size=9, weight="bold" if name == true else "normal")  # fmt: skip
+            axes.set_title(_short(title, 48), size=10, loc="left", parse_math=False)
+            axes.set(ylim=(-3, 103), xlabel="clip" if at is None else f"middle of the clip ({unit})")
+            if at is None:
+                axes.xaxis.get_major_locator().set_params(integer=True)
+        grid[0].set_ylabel("probability (%)")
+        _note(figure, note, height)
+    return figure
+
+
+def strip_figure(frames: np.ndarray, at: Sequence[str]) -> Figure:
+    """Frames (n, H, W, 3) uint8 side by side, `at` under each."""
+    ratio = frames.shape[1] / frames.shape[2]
+    height = WIDTH / len(frames) * ratio + 0.25
+    figure = Figure(figsize=(WIDTH, height))
+    for place, (frame, label) in enumerate(zip(frames, at, strict=True)):
+        axes = figure.add_axes((place / len(frames), 0.25 / height, 0.985 / len(frames), 1 - 0.25 / height))
+        axes.imshow(frame, aspect="auto")
+        axes.set(xticks=[], yticks=[])
+        axes.set_xlabel(label, size=8, labelpad=2)
+    return figure
+
+
+def png_of(figure: Figure) -> bytes:
+    """The figure as a PNG picture of DPI, quickly written."""
+    return _saved(figure, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
+
+
+def pdf_of(figure: Figure) -> bytes:
+    """The figure as a PDF, for a paper."""
+    return _saved(figure, format="pdf")
+
+
+def _saved(figure: Figure, **how) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():  # a class may be named in letters that the font lacks; lists show them
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(buffer, **how)
+    return buffer.getvalue()
+
+
+def _with_bars(axes: Axes, values, low, high, at, look: dict) -> None:
+    axes.hlines(at, low, high, color=look["color"], lw=1.2)
+    axes.plot(values, at, **look, ms=5.5, mec="white", mew=0.5, ls="none")
+
+
+def _note(figure: Figure, note: str, height: float) -> None:
+    if note:
+        figure.text(0.008, 1 - 0.1 / height, note, color=GREY, size=8, va="top")
+
+
+def _short(name: str, most: int = LONGEST) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
