@@ -1,4 +1,4 @@
-"""The explorer: widgets over the pure functions of `results/explore.py`, and its pictures where nobody moves widgets."""
+"""The explorer: widgets over the pure functions of `results/explore.py`, and pictures for where none can be moved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
-from IPython.display import HTML, Markdown, display
+from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
 from r21d_core import R21DError
@@ -36,6 +36,8 @@ NOTHING = """**No finished run in {folders}.** Make some, in about three minutes
 r21d train variant_comparison --variants "f-R2D,R3D,R(2+1)D"
 ```
 Or name a folder that has runs in the cell of parameters, such as `../results/small`."""
+STILL = """Widgets move these pictures in a live notebook. A video of your own is classified there too, or by
+`r21d classify VIDEO --weights RUN_FOLDER`."""
 # Buttons over the picture of the matrix, a cell each, so that a cell can be clicked, and reached by the keyboard.
 CELLS = """<style>
 .r21d-cells > div {{ display: grid; grid-template: repeat({rows}, 1fr) / repeat({columns}, 1fr); width: 100%; height: 100% }}
@@ -50,7 +52,7 @@ class Explorer:
 
     `runs` are folders of runs, `manifests` folders to find the data's videos by, each separated by commas; what is
     saved goes to `exports`. `networks` are the variants to begin with, `weights` the folder of published weights. With
-    `attribution` a video's attributions can be asked for. Raises nothing for runs that are missing or damaged: it says so.
+    `attribution` a video's attributions can be asked for. Of runs that are missing or damaged it says so.
     """
 
     def __init__(
@@ -87,8 +89,8 @@ class Explorer:
             return
         display(HTML(self.headline_table() + line(self.caption())))
         for name, figure in self.twins().items():
-            display(Markdown(f"**{name}**"), figure)
-        display(Markdown("Widgets move these in a live notebook."))
+            display(Markdown(f"**{name}**"), Image(explore_figures.png_of(figure), alt=name))
+        display(Markdown(STILL))
 
     def twins(self) -> dict[str, Figure]:
         """The pictures of the tabs as they stand, for where nobody moves widgets."""
@@ -227,9 +229,7 @@ class Explorer:
                 f"Of {len(ordered)} intervals of differences {apart.sum()} exclude zero; by chance alone some "
                 f"{0.05 * len(ordered):.0f} would. After Holm's correction {sure.sum()} classes differ (p < 0.05)."
             )
-        alt = (
-            f"video@1 of {len(page)} classes with intervals, {' and '.join(names)}; the numbers are in the table saved"
-        )
+        alt = f"video@1 of {len(page)} classes with intervals, {' and '.join(names)}; the saved table has the numbers"
         self.bars.value = picture(figure, alt) + line(f"{said} The number beside a class is that of its items.".strip())
         self._keep("Classes", ordered, figure)
 

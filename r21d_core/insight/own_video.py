@@ -50,7 +50,7 @@ class OwnVideo:
         self.picture, self.film, self.attributed = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.why = widgets.Button(description="Attributions", layout={"width": "auto"})
         hint = (
-            "" if trained else "No run here has its checkpoint: train one, or name weights by file or published name."
+            "" if trained else "No run here has its checkpoint: train one, or name weights, a file or published ones."
         )
         self.box = widgets.VBox(
             [self.weights, self.path, widgets.HBox([self.upload, self.clips, self.start]),

@@ -1,4 +1,4 @@
-"""Stored scores to be turned over: what a run said of each item for each number of clips, judged once when it is opened.
+"""Stored scores to be turned over: what a run said of each item for each number of clips, judged when it is opened.
 
 All that is asked afterwards, by class, by confusion or by video, is counting, in milliseconds for 20,000 videos of 400
 classes. Accuracies are in per cent.
@@ -84,7 +84,11 @@ def finished_runs(folders: str) -> tuple[list[Run], list[str]]:
                 remarks.append(f"{run}: cannot be read; move it away")
             elif run.done:
                 found.setdefault(run.spec, run)
-    return sorted(found.values(), key=lambda run: run.spec.profile == "demo"), remarks
+    return sorted(found.values(), key=lambda run: _order(run.spec)), remarks
+
+
+def _order(spec: Spec) -> tuple:
+    return (spec.profile == "demo", spec.data, spec.task, spec.variant, spec.depth, spec.frames, spec.clips, spec.seed)
 
 
 def data_of(spec: Spec) -> str:
@@ -160,7 +164,7 @@ def difference(one: Judged, other: Judged, count: int) -> dict[str, float]:
 
 
 def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
-    """`statistics.interval` of one seed's `values` (videos,), in milliseconds; it knows nothing of the luck of the seed.
+    """`statistics.interval` of one seed's `values` (videos,), in milliseconds; of the seed's luck it knows nothing.
 
     Values of videos are few different ones, and how often each is drawn when videos are drawn again is multinomial.
     """
@@ -173,7 +177,7 @@ def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
 
 
 def wilson(right: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95 % interval of right / n, shares. Of few videos, all right, a bootstrap would say 100 % for certain."""
+    """Wilson's 95 % interval of right / n, shares. Of few videos, all right, a bootstrap says 100 % for certain."""
     share, centre = right / n, (right + Z**2 / 2) / (n + Z**2)
     half = Z / (n + Z**2) * np.sqrt(n * share * (1 - share) + Z**2 / 4)
     return centre - half, centre + half
@@ -260,9 +264,9 @@ def items(
     guess: int | Sequence[int] | None = None,
     of: str = "A",
 ) -> np.ndarray:
-    """The rows of the items to be shown: of FILTERS `show`, of class `true`, taken for `guess`, one or several, by run `of`.
+    """The rows of the items to be shown: of FILTERS `show`, of class `true`, taken for `guess` by run `of`.
 
-    Those come first of which the run `of` is surest. Without `other`, B is A.
+    `guess` is a class or several. Those come first of which the run `of` is surest. Without `other`, B is A.
     """
     a, b = one.verdicts[count], (other or one).verdicts[count]
     asked = b if of == "B" else a

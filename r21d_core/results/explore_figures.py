@@ -8,13 +8,18 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
+from functools import cache
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
+from matplotlib.transforms import Affine2D
 
 from r21d_core.results.figures import GREY, PALETTE, STYLE
 
@@ -38,7 +43,7 @@ def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> F
         bottom, top = 0.5 / height, 1 - 0.62 / height
         panels = figure.subplots(
             1, 1 + two, sharey=True, squeeze=False,
-            gridspec_kw={"left": 0.25, "right": 0.985, "bottom": bottom, "top": top, "wspace": 0.06},
+            gridspec_kw={"left": 0.25, "right": 0.985, "bottom": bottom, "top": top, "wspace": 0.1},
         )[0]  # fmt: skip
         places = np.arange(len(table))
         for side, name in zip("AB", names, strict=False):
@@ -69,27 +74,26 @@ def confusion_figure(names: Sequence[str], counts: np.ndarray, note: str = "") -
     """
     rows, columns = counts.shape
     cell = max(CELL, min(44, 420 // max(rows, 1)))
-    left, bottom, top = 190, 150, 40
+    longest = max(min(LONGEST, len(name)) for name in [*names, "all others"])
+    left, bottom, top = 190, 24 + 7 * longest, 28
     width, height = left + columns * cell + 16, top + rows * cell + bottom
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(width / DPI, height / DPI))
         axes = figure.add_axes((left / width, bottom / height, columns * cell / width, rows * cell / height))
         share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for row, column in np.argwhere(counts):
-            dark = share[row, column] > 0.5
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", size=8,
-                      color="white" if dark else "black")  # fmt: skip
+        row, column = counts.nonzero()
+        _write_numbers(axes, column, row, counts[row, column], np.where(share[row, column] > 0.5, "white", "black"))
         labels = [_short(name) for name in names]
         axes.set_yticks(range(rows), labels, parse_math=False, size=9)
         others = ["all others"] * (columns > rows)
         axes.set_xticks(range(columns), labels + others, rotation=90, parse_math=False, size=9)
         axes.tick_params(length=0)
-        axes.set_ylabel("class", size=9)
-        axes.set_xlabel("taken for", size=9)
+        figure.text(8 / width, 1 - (top - 8) / height, "class ↓   taken for →", size=9)
         axes.hlines(np.arange(1, rows) - 0.5, -0.5, columns - 0.5, color="#e4e4e4", lw=0.8)
         axes.vlines(np.arange(1, columns) - 0.5, -0.5, rows - 0.5, color="#e4e4e4", lw=0.8)
-        _note(figure, note, height / DPI)
+        if note:
+            figure.text(0.01, 6 / height, note, color=GREY, size=8)
     return figure
 
 
@@ -133,7 +137,9 @@ def time_figure(
                 figure.text(left + 0.025, y, f"{mean:6.1%}  {_short(name, round(75 * (right - left)))}",
                             parse_math=False, size=9, weight="bold" if name == true else "normal")  # fmt: skip
             axes.set_title(_short(title, 48), size=10, loc="left", parse_math=False)
-            axes.set(ylim=(-3, 103), xlabel="clip" if at is None else f"middle of the clip ({unit})")
+            axes.set(ylim=(-3, 103))
+            axes.text(0.5, -0.2, "clip" if at is None else f"middle of the clip ({unit})", ha="center", va="top",
+                      transform=axes.transAxes)  # fmt: skip
             if at is None:
                 axes.xaxis.get_major_locator().set_params(integer=True)
         grid[0].set_ylabel("probability (%)")
@@ -144,10 +150,11 @@ def time_figure(
 def strip_figure(frames: np.ndarray, at: Sequence[str]) -> Figure:
     """Frames (n, H, W, 3) uint8 side by side, `at` under each."""
     ratio = frames.shape[1] / frames.shape[2]
-    height = WIDTH / len(frames) * ratio + 0.25
+    width = min(WIDTH / len(frames), WIDTH / 6)
+    height = width * ratio + 0.25
     figure = Figure(figsize=(WIDTH, height))
     for place, (frame, label) in enumerate(zip(frames, at, strict=True)):
-        axes = figure.add_axes((place / len(frames), 0.25 / height, 0.985 / len(frames), 1 - 0.25 / height))
+        axes = figure.add_axes((place * width / WIDTH, 0.25 / height, 0.985 * width / WIDTH, 1 - 0.25 / height))
         axes.imshow(frame, aspect="auto")
         axes.set(xticks=[], yticks=[])
         axes.set_xlabel(label, size=8, labelpad=2)
@@ -175,6 +182,24 @@ def _saved(figure: Figure, **how) -> bytes:
 def _with_bars(axes: Axes, values, low, high, at, look: dict) -> None:
     axes.hlines(at, low, high, color=look["color"], lw=1.2)
     axes.plot(values, at, **look, ms=5.5, mec="white", mew=0.5, ls="none")
+
+
+@cache
+def _digits(number: int) -> Path:
+    """The outline of a number, about its middle, in points."""
+    path = TextPath((0, 0), str(number), size=8)
+    return path.transformed(Affine2D().translate(*-path.get_extents().get_points().mean(axis=0)))
+
+
+def _write_numbers(axes: Axes, x, y, numbers, colours) -> None:
+    """Numbers in cells as one collection of outlines: hundreds of texts would take a second."""
+    figure = axes.figure
+    written = PathCollection(
+        [_digits(int(number)) for number in numbers], offsets=np.column_stack([x, y]),
+        offset_transform=axes.transData, facecolors=colours, linewidths=0,
+    )  # fmt: skip
+    written.set_transform(Affine2D().scale(1 / 72) + figure.dpi_scale_trans)
+    axes.add_collection(written, autolim=False)
 
 
 def _note(figure: Figure, note: str, height: float) -> None:

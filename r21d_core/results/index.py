@@ -48,6 +48,13 @@ ARTEFACTS = (
         "any videos: playback rate or direction are the labels",
         tasks=("speed", "arrow"),
     ),
+    Artefact(
+        "look inside: class by class, video by video",
+        "explorer",
+        "",
+        "the records of the others",
+        "none: it reads them",
+    ),
     Artefact("every claim of the paper", "claims", "", "the records of the others", "none: it reads them"),
 )
 
