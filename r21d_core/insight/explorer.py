@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
-from IPython.display import HTML, Image, Markdown, display
+from IPython.display import HTML, Image, Javascript, Markdown, display
 from matplotlib.figure import Figure
 
 from r21d_core import R21DError
@@ -38,6 +39,8 @@ r21d train variant_comparison --variants "f-R2D,R3D,R(2+1)D"
 Or name a folder that has runs in the cell of parameters, such as `../results/small`."""
 STILL = """Widgets move these pictures in a live notebook. A video of your own is classified there too, or by
 `r21d classify VIDEO --weights RUN_FOLDER`."""
+# Else arrows and letters typed into a list would move between the notebook's cells, or make and delete them.
+OWN_KEYS = "element.closest('.jp-OutputArea')?.setAttribute('data-lm-suppress-shortcuts', 'true')"
 # Buttons over the picture of the matrix, a cell each, so that a cell can be clicked, and reached by the keyboard.
 CELLS = """<style>
 .r21d-cells > div {{ display: grid; grid-template: repeat({rows}, 1fr) / repeat({columns}, 1fr); width: 100%; height: 100% }}
@@ -79,13 +82,13 @@ class Explorer:
             self._act(self.choose_data)
 
     def _ipython_display_(self) -> None:
-        if self.runs and is_live():
-            display(self.box)
+        if self.one and is_live():
+            display(self.box, Javascript(OWN_KEYS))
             return
         if not self.one:
             display(Markdown(NOTHING.format(folders=f"`{self.folders}`")), HTML(self.status.value))
             if is_live():
-                display(self.own.box)
+                display(self.own.box, Javascript(OWN_KEYS))
             return
         display(HTML(self.headline_table() + line(self.caption())))
         for name, figure in self.twins().items():
@@ -135,7 +138,7 @@ class Explorer:
         except R21DError as error:
             self.other, remark = None, f"A alone is shown: {error}"
             counts = explore.common_counts(self.one, None)
-        before = self.clips.value
+        before = None if self.clips.value == self.clips.options[-1] else self.clips.value  # all stay all
         self.clips.options = counts
         self.clips.value = before if before in counts else counts[-1]
         classes = self.one.scores.classes
@@ -143,7 +146,8 @@ class Explorer:
         self.true.options = self.guess.options = [("any", None), *named]
         self.whose.options = ("A", "B") if self.other else ("A",)
         self.show.options = [name for name in explore.FILTERS if self.other or ("B" not in name and "both" not in name)]
-        self.order.options = [name for name in explore.SORTS if self.other or "B" not in name]
+        alone = ("A", "class", "n")
+        self.order.options = [name for name, (key, _) in explore.SORTS.items() if self.other or key in alone]
         self.start.max = max(1, len(classes) - A_PAGE + 1)
         self.start.value, self.start.layout.display = 1, None if len(classes) > A_PAGE else "none"
         apart = self.other and len(explore.items(self.one, self.other, self.clips.value, show=APART))
@@ -166,14 +170,16 @@ class Explorer:
             self._show_pair(true, guess)
 
     def pick_pair(self) -> None:
-        """Show the videos of the pair of classes chosen in the list."""
-        if self.pairs.value is not None:
-            self._show_pair(*self.pairs.value)
+        """Show the videos of the pair of classes selected in the list."""
+        if self.pairs.value is None:
+            raise R21DError("select a pair of classes in the list first")
+        self._show_pair(*self.pairs.value)
 
     def _show_pair(self, true: int, guess: int | tuple[int, ...]) -> None:
         others = [("all others", guess)] if isinstance(guess, tuple) else []
         self.guess.options = [("any", None), *others, *self.true.options[1:]]
         self.true.value, self.guess.value, self.show.value = true, guess, "all"
+        self.say("")
         self.tabs.selected_index = 2
         self.draw_videos()
 
@@ -202,7 +208,8 @@ class Explorer:
             between = f"{less['low']:+.1f} to {less['high']:+.1f}"
             lines.append(("A less B (points)", "", f"{less['difference']:+.1f}", between, ""))
         columns = ["run", "clip@1 (%)", "video@1 (%)", "95 % interval", "video@5 (%)"]
-        return pd.DataFrame(lines, columns=columns).to_html(index=False, border=0, justify="left", col_space="7em")
+        table = pd.DataFrame(lines, columns=columns).to_html(index=False, border=0, justify="left", col_space="8em")
+        return f'<div style="line-height: 1.5; white-space: nowrap">{table}</div>'
 
     def caption(self) -> str:
         """Of what these numbers are, and what their intervals know."""
@@ -385,29 +392,30 @@ class Explorer:
         data = list(dict.fromkeys(explore.data_of(run.spec) for run in self.runs))
         self.data, self.protocol = _dropdown("Data", data), _dropdown("Protocol")
         self.a, self.b = _dropdown("Run A"), _dropdown("Run B")
-        self.clips = widgets.SelectionSlider(options=[1], description="Clips a video", **_wide("100%"))
+        self.clips = widgets.SelectionSlider(options=[1], description="Clips a video", **_wide("calc(100% - 4px)"))
         self.order = _dropdown("Order", list(explore.SORTS))
         self.start = widgets.IntSlider(1, 1, 1, description="From place", **_wide("49%"))
-        self.whose = widgets.ToggleButtons(options=("A", "B"), description="Of run", **_wide("30%"))
-        self.whose.style.button_width = "4em"
+        self.whose = _dropdown("Of run", ["A", "B"])
         self.cells = widgets.ToggleButtons(options=[("", 0)], value=None, layout={"grid_area": "1 / 1"})
         self.cells.add_class("r21d-cells")
-        self.pairs = widgets.Select(description="Most confused", rows=6, **_wide("100%"))
+        self.pairs = widgets.Select(description="Most confused", rows=6, **_wide("calc(100% - 4px)"))
         self.true, self.guess = _dropdown("Class", [("any", None)]), _dropdown("Taken for", [("any", None)])
         self.show = _dropdown("Show", list(explore.FILTERS))
-        self.videos = widgets.Select(description="Videos", rows=7, **_wide("100%"))
+        self.videos = widgets.Select(description="Class → A | B", rows=7, **_wide("calc(100% - 4px)"))
         names = ("headline", "bars", "matrix", "cell_style", "found", "video", "film", "attributed", "status")
         for name in names:
             setattr(self, name, widgets.HTML(layout={"max_width": "100%"}))
         self.matrix.layout.grid_area = "1 / 1"
         csv, pdf = (widgets.Button(description=f"Save {what}", layout={"width": "auto"})
                     for what in ("table (CSV)", "figure (PDF)"))  # fmt: skip
+        # By the keyboard a list is walked through, so that being selected is not yet being asked for.
+        pick = widgets.Button(description="Show its videos", layout={"width": "auto"})
         why = widgets.Button(description="Attributions", layout={"width": "auto"})
         self.own = OwnVideo(self.runs, self.published, self.attribution)
         grid = widgets.GridBox([self.matrix, self.cells], layout={"grid_template_columns": "max-content"})
         tabs = [
             [_row(self.order, self.start), self.bars],
-            [self.whose, self.pairs, self.cell_style, grid],
+            [self.whose, self.pairs, pick, self.cell_style, grid],
             [_row(self.true, self.guess), _row(self.show, self.whose), self.videos, self.found, self.video, self.film,
              *([why, self.attributed] if self.attribution else [])],
             [self.own.box],
@@ -422,11 +430,12 @@ class Explorer:
             (self.data, self.choose_data), (self.protocol, self.choose_protocol), (self.a, self.choose_runs),
             (self.b, self.choose_runs), (self.clips, self.draw), (self.order, self.draw_classes),
             (self.start, self.draw_classes), (self.whose, self.draw_tab), (self.cells, self.pick_cell),
-            (self.pairs, self.pick_pair), (self.true, self.draw_videos), (self.guess, self.draw_videos),
+            (self.true, self.draw_videos), (self.guess, self.draw_videos),
             (self.show, self.draw_videos), (self.videos, self.draw_video),
         ):  # fmt: skip
             widget.observe(lambda change, action=action: self._act(action), "value")
         self.tabs.observe(lambda change: self._act(self.draw_tab), "selected_index")
+        pick.on_click(lambda button: self._act(self.pick_pair))
         csv.on_click(lambda button: self._act(lambda: self.save("csv")))
         pdf.on_click(lambda button: self._act(lambda: self.save("pdf")))
         why.on_click(lambda button: self._act(self.attribute))
@@ -443,11 +452,15 @@ class Explorer:
 
     @contextmanager
     def _held(self):
+        collected = gc.isenabled()
+        gc.disable()  # or an answer now and then would wait for a tenth of a second while old figures are collected
         self._quiet = True
         try:
             yield
         finally:
             self._quiet = False
+            if collected:
+                gc.enable()
 
     def _of_data(self) -> list[Run]:
         return [run for run in self.runs if explore.data_of(run.spec) == self.data.value]

@@ -31,7 +31,7 @@ class OwnVideo:
         self.answers: list[tuple[Path, object]] = []
         self.shown: tuple[pd.DataFrame | None, Figure | None] = (None, None)
         self._uploads: tempfile.TemporaryDirectory | None = None
-        wide = {"style": {"description_width": "initial"}, "layout": {"width": "100%"}}
+        wide = {"style": {"description_width": "initial"}, "layout": {"width": "calc(100% - 4px)"}}
         trained = [str(run.folder) for run in runs if run.begun]
         self.weights = widgets.Combobox(
             options=trained, value=trained[0] if trained else "", description="Weights",
@@ -76,13 +76,13 @@ class OwnVideo:
         self.progress.value, self.progress.max = 0, len(paths)
         self.progress.layout.visibility = "visible"
         for number, path in enumerate(paths, 1):
-            try:
-                with self.bars:
+            with self.bars:  # which would print what it is left by
+                try:
                     answer = classify(path, self.weights.value.strip(), clips=self.clips.value, folder=self.folder)
-                self.answers.append((path, answer))
-            except R21DError as error:
-                faults.append(line(str(error), "alert"))
-                self.faults.value = "".join(faults)
+                    self.answers.append((path, answer))
+                except R21DError as error:
+                    faults.append(line(str(error), "alert"))
+                    self.faults.value = "".join(faults)
             self.progress.value = number
         self.bars.clear_output()
         self.progress.layout.visibility = "hidden"
@@ -90,6 +90,7 @@ class OwnVideo:
             (f"{path.name}: {answer.top[0][0]} {answer.top[0][1]:.1%}", number)
             for number, (path, answer) in enumerate(self.answers)
         ]
+        self.found.value = 0 if self.answers else None
         self.draw()
 
     def wanted(self) -> list[Path]:
@@ -105,10 +106,12 @@ class OwnVideo:
             paths = [given / name for name in videos_below(given)] if given.is_dir() else [given]
             if not paths:
                 raise R21DError(f"{given}: no videos in this folder")
+        if self._uploads:
+            self._uploads.cleanup()
         if self.upload.value:
             self._uploads = tempfile.TemporaryDirectory(prefix="r21d-")
             for number, file in enumerate(self.upload.value):
-                name = Path(file["name"].replace("\\", "/")).name or "video"
+                name = Path("/", file["name"].replace("\\", "/")).resolve().name or "video"  # never out of the folder
                 place = Path(self._uploads.name) / str(number) / name
                 place.parent.mkdir()
                 place.write_bytes(file["content"])
