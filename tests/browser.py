@@ -29,7 +29,7 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
 }
-SECONDS = 25  # the longest wait; a machine may be busy
+SECONDS = 60  # the longest wait; a machine may be busy
 
 
 class Page:

@@ -118,7 +118,7 @@ def test_classes_are_sorted_paged_and_told_with_their_chance(folder):
     assert shown.bars.value != before
     names = [text.split("  ")[0] for text in texts(shown.shown["Classes"][1]) if text.startswith("class ")]
     assert names == list(many[10:])
-    assert "Of 30 intervals of differences" in said(shown.bars) and "by chance alone some 2 would" in said(shown.bars)
+    assert "Of 30 intervals of differences" in said(shown.bars) and "by chance alone some 1.5 would" in said(shown.bars)
 
 
 def test_a_cell_and_a_pair_lead_to_their_videos(shown):

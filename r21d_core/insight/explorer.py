@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -40,7 +40,9 @@ Or name a folder that has runs in the cell of parameters, such as `../results/sm
 STILL = """Widgets move these pictures in a live notebook. A video of your own is classified there too, or by
 `r21d classify VIDEO --weights RUN_FOLDER`."""
 # Else arrows and letters typed into a list would move between the notebook's cells, or make and delete them.
-OWN_KEYS = "element.closest('.jp-OutputArea')?.setAttribute('data-lm-suppress-shortcuts', 'true')"
+OWN_KEYS = """setTimeout(() => element.closest('.jp-OutputArea')?.addEventListener('keydown', event => {
+  if (!event.ctrlKey && !event.metaKey && !event.altKey && event.key != 'Escape') event.stopPropagation();
+}), 300)  // when it has its place in the page"""
 # Buttons over the picture of the matrix, a cell each, so that a cell can be clicked, and reached by the keyboard.
 CELLS = """<style>
 .r21d-cells > div {{ display: grid; grid-template: repeat({rows}, 1fr) / repeat({columns}, 1fr); width: 100%; height: 100% }}
@@ -75,7 +77,7 @@ class Explorer:
         self.catalogues: dict[str, tuple[Manifest, dict] | None] = {}
         self.one = self.other = None
         self.shown: dict[str, tuple[pd.DataFrame, Figure | None]] = {}
-        self._quiet = False
+        self._turn, self._acting = threading.Lock(), None
         self._build()
         self.say(" ".join(remarks))
         if self.runs:
@@ -234,7 +236,7 @@ class Explorer:
             apart, sure = (ordered["low"] > 0) | (ordered["high"] < 0), ordered["p"] < 0.05
             said = (
                 f"Of {len(ordered)} intervals of differences {apart.sum()} exclude zero; by chance alone some "
-                f"{0.05 * len(ordered):.0f} would. After Holm's correction {sure.sum()} classes differ (p < 0.05)."
+                f"{0.05 * len(ordered):.2g} would. After Holm's correction {sure.sum()} classes differ (p < 0.05)."
             )
         alt = f"video@1 of {len(page)} classes with intervals, {' and '.join(names)}; the saved table has the numbers"
         self.bars.value = picture(figure, alt) + line(f"{said} The number beside a class is that of its items.".strip())
@@ -441,26 +443,23 @@ class Explorer:
         why.on_click(lambda button: self._act(self.attribute))
 
     def _act(self, action: Callable[[], object]) -> None:
-        """Do what was asked for; what the action moves itself asks for nothing more, and an error becomes a line."""
-        if self._quiet:
+        """Do what was asked for; what the action moves itself asks for nothing more, and an error becomes a line.
+
+        A kernel may call from several threads; they take turns.
+        """
+        if self._acting == threading.get_ident():
             return
-        with self._held():
+        with self._turn:
+            self._acting, collected = threading.get_ident(), gc.isenabled()
+            gc.disable()  # or an answer now and then would wait for a tenth of a second while old figures are collected
             try:
                 action()
             except R21DError as error:
                 self.say(str(error), "alert")
-
-    @contextmanager
-    def _held(self):
-        collected = gc.isenabled()
-        gc.disable()  # or an answer now and then would wait for a tenth of a second while old figures are collected
-        self._quiet = True
-        try:
-            yield
-        finally:
-            self._quiet = False
-            if collected:
-                gc.enable()
+            finally:
+                self._acting = None
+                if collected:
+                    gc.enable()
 
     def _of_data(self) -> list[Run]:
         return [run for run in self.runs if explore.data_of(run.spec) == self.data.value]

@@ -64,7 +64,8 @@ def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> F
         for axes in panels:
             axes.set_yticks([])
             axes.hlines(places, 0, 1, color=STYLE["grid.color"], lw=0.8, zorder=0, transform=axes.get_yaxis_transform())
-        _note(figure, note, height)
+        if note:
+            figure.text(0.01, 1 - 0.2 / height, note, color=GREY, size=8, va="center")
     return figure
 
 
@@ -127,14 +128,14 @@ def time_figure(
         figure = Figure(figsize=(WIDTH, height))
         grid = figure.subplots(
             1, len(panels), squeeze=False, sharey=True,
-            gridspec_kw={"left": 0.075, "right": 0.985, "bottom": 0.46, "top": 0.9, "wspace": 0.06},
+            gridspec_kw={"left": 0.075, "right": 0.985, "bottom": 0.47, "top": 0.93, "wspace": 0.06},
         )[0]  # fmt: skip
         for axes, (title, names, means, each) in zip(grid, panels, strict=True):
             x = np.arange(1, len(each) + 1) if at is None else at
             left, right = axes.get_position().x0, axes.get_position().x1
             for place, (name, mean, values) in enumerate(zip(names, means, each.T, strict=True)):
                 axes.plot(x, 100 * values, **looks[name], ms=5, lw=1.6, mec="white", mew=0.5)
-                y = 0.29 - 0.062 * place
+                y = 0.31 - 0.06 * place
                 figure.add_artist(Line2D([left + 0.01], [y + 0.012], **looks[name], ms=7, mec="white", ls="none"))
                 figure.text(left + 0.025, y, f"{mean:6.1%}  {_short(name, round(75 * (right - left)))}",
                             parse_math=False, size=9, weight="bold" if name == true else "normal")  # fmt: skip
@@ -145,7 +146,8 @@ def time_figure(
             if at is None:
                 axes.xaxis.get_major_locator().set_params(integer=True)
         grid[0].set_ylabel("probability (%)")
-        _note(figure, note, height)
+        if note:
+            figure.text(0.01, 0.012, note, color=GREY, size=8)
     return figure
 
 
@@ -209,11 +211,6 @@ def _write_numbers(axes: Axes, x, y, numbers, colours) -> None:
     )  # fmt: skip
     written.set_transform(Affine2D().scale(1 / 72) + figure.dpi_scale_trans)
     axes.add_collection(written, autolim=False)
-
-
-def _note(figure: Figure, note: str, height: float) -> None:
-    if note:
-        figure.text(0.008, 1 - 0.1 / height, note, color=GREY, size=8, va="top")
 
 
 def _short(name: str, most: int = LONGEST) -> str:
