@@ -13,6 +13,7 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from r21d_core.data.manifest import load_manifest
+from r21d_core.insight import bench_explorer
 from r21d_core.insight import explorer as module
 from r21d_core.insight.explorer import Explorer
 from r21d_core.insight.own_video import OwnVideo
@@ -439,3 +440,12 @@ def test_made_up_runs_of_the_other_tests_are_shown_too(tmp_path):
     assert [label for label, _ in shown.a.options] == [
         "R(2+1)D-18, seed 0", "R(2+1)D-18, seed 1", "R3D-18, seed 0", "R3D-18, seed 1",
     ]  # fmt: skip
+
+
+def test_the_benchmark_moves_every_widget(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_explorer, "ROUNDS", 1)
+    size = (460, 230, 3)
+    bench_explorer._write_runs(str(tmp_path), *size)
+    *moved, opened = bench_explorer._measure(str(tmp_path), *size)
+    assert len(moved) == 11 and all(0 < row["ms_fastest"] <= row["ms"] <= row["ms_slowest"] for row in moved)
+    assert opened["what"] == "opening both runs" and opened["gib"] > 0
