@@ -7,6 +7,7 @@ help:
 	@echo "make demo    train the twelve variants on the built-in videos and open Table 2 as a notebook"
 	@echo "make test    lint, tests, and every notebook with its default parameters"
 	@echo "make lab     JupyterLab on notebooks/"
+	@echo "make browser the explorer in a real browser; takes Chromium (on Debian: apt-get install chromium)"
 	@echo "make report  draw the reports, and one page of all, from the records in results/"
 
 .venv/made: pyproject.toml constraints.txt
@@ -32,10 +33,14 @@ test: .venv/made
 	$(BIN)/r21d train all  # first, since nbval loses the end of cells that run for a minute
 	$(BIN)/pytest --nbval-lax notebooks
 
+browser: .venv/made
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || { echo "no Chromium here; on Debian: apt-get install chromium"; exit 1; }
+	$(BIN)/pytest -m browser
+
 report: .venv/made
 	$(BIN)/r21d report
 
 lab: .venv/made
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
-.PHONY: help demo test lab report
+.PHONY: help demo test browser lab report

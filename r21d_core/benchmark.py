@@ -102,3 +102,7 @@ def _measured(benches, specs, batch, device, seconds, compile_peers, data) -> It
 
             yield bench_loader(data, workers=sorted({1, cores()}), device=str(device))
             yield from (bench_stream(spec, data, device, seconds=seconds) for spec in training)
+        elif bench == "explorer":
+            from r21d_core.insight.bench_explorer import bench_explorer
+
+            yield bench_explorer()

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "nets": {"study", "records"},
     "engine": {"study", "records", "data", "nets"},
     "results": {"study", "records", "nets"},  # of nets the arithmetic alone, see below
-    "insight": {"study", "records", "data", "nets", "results"},
+    "insight": {"study", "records", "data", "nets", "engine", "results"},  # engine: to classify a video
 }
 # What a laptop without torch draws kept records with.
 FIGURES_OF_INSIGHT = ("kept", "filters", "shares", "filter_figures", "attribution_figures", "words")

@@ -33,6 +33,9 @@ class Answer:
     # (clips, H, W, 3) uint8: the middle frame of each clip, cropped as the network saw it
     frames: np.ndarray = field(repr=False)
     protocol: str
+    each: np.ndarray = field(repr=False)  # (clips, top): the probability of each of `top` in each clip
+    middles: np.ndarray = field(repr=False)  # (clips,) the number of each clip's middle frame
+    fps: float | None = None
 
 
 def classify(
@@ -67,7 +70,8 @@ def classify(
     wanted = evaluation_clips(spec, clips, (one,), names)
     pixels = read_frames(place, wanted.frames.reshape(-1), (spec.frame_height, spec.frame_width))
     pixels = torch.from_numpy(pixels).view(clips, spec.frames, *pixels.shape[1:])
-    mean = _probabilities(network_of(found), pixels, spec, device)
+    each = _probabilities(network_of(found), pixels, spec, device)
+    mean = each.mean(0)
     best = mean.argsort(descending=True)[:top].tolist()
     rate = f"{held.fps:.4g} frames a second" if held.fps else "an unknown rate"
     protocol = (
@@ -75,7 +79,10 @@ def classify(
         f"from {held.frames} at {rate}; centre crop {spec.crop}×{spec.crop} of {spec.frame_height}×{spec.frame_width}; "
         f"mean of softmax; {whose}"
     )
-    return Answer([(names[index], mean[index].item()) for index in best], _shown(pixels, spec), protocol)
+    return Answer(
+        [(names[index], mean[index].item()) for index in best], _shown(pixels, spec), protocol,
+        each[:, best].numpy(), wanted.frames[:, spec.frames // 2], held.fps,
+    )  # fmt: skip
 
 
 def _spec(found: Weights, row: Published | None, fps: float | None) -> Spec:
@@ -98,12 +105,12 @@ def _class_names(found: Weights) -> tuple[tuple[str, ...], str]:
 
 @torch.inference_mode()
 def _probabilities(network, pixels: torch.Tensor, spec: Spec, device: str) -> torch.Tensor:
-    """The mean of the clips' softmax (classes,), a clip at a time; `pixels` is (clips, T, H, W, 3) uint8."""
+    """The softmax of each clip (clips, classes), a clip at a time; `pixels` is (clips, T, H, W, 3) uint8."""
     target = pick_device(device)
     network = network.eval().to(target)
     bar = tqdm(pixels, desc=f"{network.variant}: classifying", unit="clip", leave=False)
     clips = [network(centre(clip[None].to(target), spec)).float().softmax(1) for clip in bar]
-    return torch.cat(clips).mean(0).cpu()
+    return torch.cat(clips).cpu()
 
 
 def _shown(pixels: torch.Tensor, spec: Spec) -> np.ndarray:

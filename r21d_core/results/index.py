@@ -50,6 +50,13 @@ ARTEFACTS = (
     ),
     Artefact("what filters have learned", "filters", "", "runs of the others, with checkpoints", "r21d insight RUN"),
     Artefact("where networks look", "attributions", "", "runs of the others, with checkpoints", "r21d insight RUN"),
+    Artefact(
+        "look inside: class by class, video by video",
+        "explorer",
+        "",
+        "the records of the others",
+        "none: it reads them",
+    ),
     Artefact("every claim of the paper", "claims", "", "the records of the others", "none: it reads them"),
 )
 
@@ -68,8 +75,8 @@ def show_map(runs_folders: str, notebooks: Path | str = ".") -> Styler:
     defaults, for the seeds that are there.
     """
     found: dict[Spec, bool] = {}
-    for folder in _folders(runs_folders):
-        for run in _runs(folder):
+    for folder in folders_in(runs_folders):
+        for run in runs_under(folder):
             if isinstance(run, Run):
                 found[run.spec] = run.done or found.get(run.spec, False)
     table = artefacts()
@@ -82,8 +89,8 @@ def show_map(runs_folders: str, notebooks: Path | str = ".") -> Styler:
 def show_folders(runs_folders: str) -> Styler:
     """For each of the folders, separated by commas, and each profile: how many runs are done, begun, and unreadable."""
     rows = []
-    for folder in _folders(runs_folders):
-        runs = list(_runs(folder))
+    for folder in folders_in(runs_folders):
+        runs = list(runs_under(folder))
         damaged = [run.name for run in runs if not isinstance(run, Run)]
         for profile in CHOICES["profile"]:
             of = [run for run in runs if isinstance(run, Run) and run.spec.profile == profile]
@@ -111,11 +118,12 @@ def _link(folder: Path, name: str) -> str:
     return f'<a href="{html.escape(path.as_posix())}">{html.escape(name)}</a>'
 
 
-def _folders(text: str) -> list[Path]:
+def folders_in(text: str) -> list[Path]:
+    """The folders named in `text`, separated by commas."""
     return [Path(name.strip()) for name in text.split(",") if name.strip()]
 
 
-def _runs(folder: Path) -> Iterator[Run | Path]:
+def runs_under(folder: Path) -> Iterator[Run | Path]:
     """The runs under `folder`, and the folders whose spec.json cannot be read: a map has to show both."""
     for path in sorted(folder.glob("*/spec.json")):
         try:

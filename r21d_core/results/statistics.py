@@ -30,7 +30,7 @@ def by_seed(seeds: Sequence[Scores]) -> np.ndarray:
     Raises R21DError if the seeds were not evaluated on the same items.
     """
     for scores in seeds[1:]:
-        _expect_same_items(seeds[0], scores)
+        expect_same_items(seeds[0], scores)
     return np.array([per_video(video_correct(scores), scores.videos) for scores in seeds])
 
 
@@ -82,7 +82,7 @@ def compare_over(
     """
     pairs = []
     for one, other in splits:
-        _expect_same_items(one[0], other[0])
+        expect_same_items(one[0], other[0])
         pairs.append((by_seed(one), by_seed(other)))
     low, high = interval_over([(values - less, None) for values, less in pairs] if same_weights else pairs)
     differences = [values.mean(axis=0) - less.mean(axis=0) for values, less in pairs]
@@ -118,9 +118,11 @@ def videos_needed(one: Sequence[Scores], other: Sequence[Scores], power: float =
 
 def holm(p: Sequence[float]) -> np.ndarray:
     """`p` values corrected for their number by Holm's method."""
-    from statsmodels.stats.multitest import multipletests  # slow to import
-
-    return multipletests(p, method="holm")[1] if len(p) else np.array([])
+    # Not by statsmodels, which collects the garbage of the whole process each time: too slow for a widget.
+    p, corrected = np.asarray(p, float), np.empty(len(p))
+    order = np.argsort(p)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return corrected
 
 
 def _p_of(difference: np.ndarray) -> float:
@@ -146,7 +148,8 @@ def _mean(values: np.ndarray, videos: np.ndarray, random: np.random.Generator) -
     return values[seeds][:, videos].mean()
 
 
-def _expect_same_items(one: Scores, other: Scores) -> None:
+def expect_same_items(one: Scores, other: Scores) -> None:
+    """Raise R21DError if two runs were not evaluated on the same items and classes."""
     same = np.array_equal(one.videos, other.videos) and np.array_equal(one.labels, other.labels)
     if not same or one.classes != other.classes:
         raise R21DError(
