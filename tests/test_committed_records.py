@@ -10,7 +10,8 @@ from r21d_core.data.manifest import load_manifest
 from r21d_core.engine.launch import find_all
 from r21d_core.records.run import find_run
 from r21d_core.results.measured import measured
-from r21d_core.study.experiments import TABLE_2, variant_comparison
+from r21d_core.results.streams import STREAMS, networks
+from r21d_core.study.experiments import TABLE_2, sports1m, transfer, variant_comparison
 from r21d_core.study.spec import Spec
 
 ROOT = Path(__file__).parent.parent
@@ -63,3 +64,35 @@ def test_readme_says_what_the_records_say():
         ]
         wanted[one.spec.variant] = [*cells, f"{one.mean('train_clips_per_second'):.0f}"]
     assert rows == wanted and len(rows) == 4
+
+
+def test_readme_says_what_the_records_say_of_two_streams():
+    line = re.compile(r"^\| (14 classes|`7b`), .* \| (\d) \| (from scratch|pretrained on `7a`) \| (.*) \|$", re.M)
+    told = {
+        (on, split, how): cells.split("|") for on, split, how, cells in line.findall((ROOT / "README.md").read_text())
+    }
+    first = sports1m("small", DATA, variants=("R(2+1)D",))
+    second = transfer("small", "ucf101-7b-split1", source="ucf101-7a-split1")
+    wanted = {}
+    for on, specs in (("14 classes", first), ("`7b`", second)):
+        for network in networks(find_all(specs, SMALL))[0]:
+            for split, one in network.splits.items():
+                how = network.how.replace("ucf101-7a", "`7a`")
+                cells = wanted.setdefault((on, split, how), [""] * len(STREAMS))
+                low, high = one.interval
+                cells[STREAMS.index(network.stream)] = f"{one.video_at(1):.1f} ({low:.1f} to {high:.1f})"
+    assert {key: [cell.strip() for cell in cells] for key, cells in told.items()} == wanted
+
+
+def test_readme_says_what_the_benchmarks_say():
+    line = re.compile(r"^\| (R\(2\+1\)D|R3D|MC3) \| ([\d,]+) \| ([\d.]+) \| ([\d,]*) ?\| ([\d.]*) ?\|$", re.M)
+    told = {name: [cell for cell in cells if cell] for name, *cells in line.findall((ROOT / "README.md").read_text())}
+    wanted = {}
+    for file in ("h200-r21d.json", "h200-r3d-mc3.json"):
+        rows = json.loads((ROOT / "benchmarks" / file).read_text())["rows"]
+        rate = {(row["variant"], row["bench"], row["what"]): row.get("clips_per_second") for row in rows}
+        for (variant, bench, what), clips in rate.items():
+            if what == "ours, as the engine runs it" and clips:
+                ratio = clips / rate[variant, bench, "torchvision, its recipe"]
+                wanted.setdefault(variant, []).extend([f"{clips:,.0f}", f"{ratio:.2f}"])
+    assert told == wanted

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from r21d_core.data.clips import open_clips
 from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.data.sampling import evaluation_clips, sample_epoch
 from r21d_core.data.transforms import augment
+from r21d_core.engine import launch
 from r21d_core.engine import train as engine
 from r21d_core.engine.build import build
 from r21d_core.engine.launch import find_all, plan, run_all
@@ -220,6 +223,33 @@ def test_damaged_checkpoint_is_named(tiny_manifest, tmp_path, content):
 def test_two_processes_on_one_run(tiny_manifest, tmp_path):
     with lock(find_run(tmp_path, SPEC)), pytest.raises(R21DError, match=f"process {os.getpid()} is on this run"):
         train(SPEC, load_manifest(tiny_manifest), tmp_path, device="cpu")
+
+
+def test_runs_that_another_process_is_on_are_waited_for(tiny_manifest, tmp_path, monkeypatch):
+    """Two processes given the same runs share them: each takes what the other is not on, starts before what follows."""
+    monkeypatch.setattr(launch, "WAIT", 0.01)
+    specs = [SPEC, SPEC.then(epochs=0, clips=3), SPEC.but(seed=1)]
+    run, other = (find_run(tmp_path, spec) for spec in (specs[0], specs[2]))
+    held, order = Event(), []
+
+    def hold():
+        with lock(run):
+            held.set()
+            while not other.done:
+                time.sleep(0.01)
+
+    def told(spec, *arguments, **options):
+        done = train(spec, *arguments, **options)
+        order.append(spec)
+        return done
+
+    monkeypatch.setattr(launch, "train", told)
+    thread = Thread(target=hold)
+    thread.start()
+    held.wait()
+    runs = launch.run_all(specs, tiny_manifest, tmp_path, device="cpu")
+    thread.join()
+    assert all(one.done for one in runs) and order == [specs[2], specs[0], specs[1]]
 
 
 def test_manifest_of_other_data_is_refused(tiny_manifest, tmp_path):

@@ -22,11 +22,12 @@ from r21d_core.engine.distributed import joined, launched, of_first, refuse_unev
 from r21d_core.engine.elastic import launch
 from r21d_core.engine.speed import training_rate
 from r21d_core.engine.train import expect_data, refuse_other_data, train
-from r21d_core.records.run import Run, find_run
+from r21d_core.records.run import Busy, Run, find_run
 from r21d_core.study.spec import Spec
 
 BUILTIN_ROOT = Path("data")
 PATIENCE = 10.0  # seconds for measuring before a plan is told
+WAIT = 1.0  # seconds between two looks at runs that another process is on
 
 
 def run_all(
@@ -45,7 +46,8 @@ def run_all(
 
     `manifest` is as in `open_data`, which is asked only where a run is missing or a file was given: without one the
     built-in videos are used, made under `builtin` on first use. A run that fails does not keep the others from their
-    turn: when all had it, R21DError says which failed and why. Where the plan takes more than `most_hours`, nothing is
+    turn: when all had it, R21DError says which failed and why. What another process is on is waited for, so that the
+    same call in several processes shares the runs among them. Where the plan takes more than `most_hours`, nothing is
     begun. More than one of `gpus` are so many processes on this host, which share each run as `distributed` says; where
     torchrun has started them already, they all call this.
     """
@@ -78,12 +80,26 @@ def _run_all(specs, manifest, runs, *, device, where, workers, builtin, most_hou
             return
         # With several processes one that is out of memory has to die, as the others wait for it.
         to_mend = R21DError if size() > 1 else (R21DError, torch.OutOfMemoryError)
-        failures = []
-        for spec in tqdm(todo, desc="runs", unit="run", leave=False):
-            try:
-                train(spec, data[spec.data], runs, device=device, where=where, workers=workers)
-            except to_mend as error:
-                failures.append(f"{spec.variant}, seed {spec.seed}: {error}")
+        failures, bar = [], tqdm(total=len(todo), desc="runs", unit="run", leave=False)
+        turn = list(todo)
+        while turn:
+            others: list[Spec] = []  # that another process is on, and those that start from them
+            for spec in turn:
+                try:
+                    if spec.start_spec in others:
+                        raise Busy(f"{find_run(runs, spec.start_spec).folder}: another process is on it")
+                    train(spec, data[spec.data], runs, device=device, where=where, workers=workers)
+                except Busy:
+                    others.append(spec)
+                    continue
+                except to_mend as error:
+                    failures.append(f"{spec.variant}, seed {spec.seed}: {error}")
+                bar.update()
+            if others == turn:
+                bar.set_description(f"runs; another process is on {len(others)}")
+                time.sleep(WAIT)
+            turn = others
+        bar.close()
         if failures:
             raise R21DError(f"{len(failures)} of {len(todo)} runs failed:\n" + "\n".join(failures))
 

@@ -27,6 +27,10 @@ from r21d_core.study.spec import Spec
 TRAINED_ON = "trained_on.txt"
 
 
+class Busy(R21DError):
+    """Another process is on a run."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A Spec and the folder that keeps its records."""
@@ -110,7 +114,7 @@ def load_runs(folder: Path | str) -> list[Run]:
 
 @contextmanager
 def lock(run: Run):
-    """Hold the run for this process alone; raises R21DError at once if another process has it.
+    """Hold the run for this process alone; raises Busy at once if another process has it.
 
     The system frees the lock when its holder dies, however it dies.
     """
@@ -122,7 +126,7 @@ def lock(run: Run):
             yield
     except Timeout:
         holder = path.read_text() or "another process"
-        raise R21DError(f"{run.folder}: {holder} is on this run; wait for it, or stop it and run again") from None
+        raise Busy(f"{run.folder}: {holder} is on this run; wait for it, or stop it and run again") from None
 
 
 def write_json(run: Run, name: str, content: dict) -> None:
