@@ -29,9 +29,10 @@ demo: .venv/made
 test: .venv/made
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pytest
-	$(BIN)/r21d train all  # first, since nbval loses the end of cells that run for a minute
-	$(BIN)/pytest --nbval-lax notebooks
+	$(BIN)/pytest -n auto --dist loadfile
+	@echo "training the demonstration of every notebook: two processes with a thread each, as networks so small have no use for more"
+	@export OMP_NUM_THREADS=1; $(BIN)/r21d train all >/dev/null & other=$$!; OMP_NUM_THREADS=1 $(BIN)/r21d train all && wait $$other
+	$(BIN)/pytest -n auto --dist loadfile --nbval-lax notebooks
 
 browser: .venv/made
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || { echo "no Chromium here; on Debian: apt-get install chromium"; exit 1; }

@@ -1,5 +1,6 @@
 """What is measured runs in every form, and the tables say no more than the rows do. Nothing is timed here."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -15,7 +16,7 @@ from r21d_core.engine.bench import bench_infer, bench_train, machine, made_up, t
 from r21d_core.engine.bench_fed import bench_evaluate, bench_memory, bench_stream
 from r21d_core.engine.build import build, cost_of
 from r21d_core.engine.forms import CLASSES, Form, forms, inference_step, training_step
-from r21d_core.engine.kernels import kind_of, where_time_goes
+from r21d_core.engine.kernels import OURS, kind_of, where_time_goes
 from r21d_core.results.benchmark import compared, drawn, load, redraw, tables, text_of
 from r21d_core.study.spec import Spec
 
@@ -191,6 +192,13 @@ def test_committed_record_has_what_tables_need(path):
 )
 def test_kind_of_a_kernel(name, kind):
     assert kind_of(name) == kind
+
+
+def test_the_suites_own_kernels_are_known_by_name():
+    tree = ast.parse((ROOT / "r21d_core" / "nets" / "fused.py").read_text())
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
+    called = {name.id for node in functions.values() for name in ast.walk(node) if isinstance(name, ast.Name)}
+    assert set(OURS) == functions.keys() - called - {"lru_cache"}
 
 
 def test_shares_of_a_step_sum_to_one_and_convolutions_are_seen():

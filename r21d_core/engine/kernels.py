@@ -25,6 +25,8 @@ KINDS = (
     ("matmul", ("gemm", "addmm", "aten::mm")),
     ("BN and ReLU", ("relu", "threshold", "clamp", "functor_add", "aten::add")),
 )
+# Those of `nets/fused.py`, which Triton names as they are named there.
+OURS = ("_statistics", "_finish_statistics", "_apply", "_gradient_sums", "_finish_gradient", "_dx")
 
 
 def wait(device: torch.device) -> None:
@@ -57,4 +59,6 @@ def where_time_goes(step: Callable[[], object], device: torch.device, steps: int
 def kind_of(name: str) -> str:
     """The kind of a kernel or operator of this name: one of KINDS, or "other"."""
     name = name.lower()
+    if name in OURS:
+        return "BN and ReLU"
     return next((kind for kind, words in KINDS if any(word in name for word in words)), "other")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -61,7 +62,7 @@ def stream_figure(members: list[Measured], runs: Sequence[Run], *, table: int) -
 
 @of_runs
 def split_figure(members: list[Measured], runs: Sequence[Run]) -> Figure | None:
-    """video@1 from scratch and pretrained on each split and over all of them, a panel a stream; 95 % intervals."""
+    """video@1 from scratch and pretrained, each split and the mean of those that both have; 95 % intervals."""
     found = networks(runs)[0]
     if not found:
         return None
@@ -75,8 +76,14 @@ def split_figure(members: list[Measured], runs: Sequence[Run]) -> Figure | None:
     )
     for one in found:
         axes = panels[variants.index(one.key.variant), streams.index(one.stream)]
-        for each in one.each:
-            place = places.index(next(iter(each.splits)) if len(each.splits) == 1 else "mean")
+        beside_it = [each.splits for each in found if (each.key.variant, each.stream) == (one.key.variant, one.stream)]
+        both = {name: split for name, split in one.splits.items() if all(name in splits for splits in beside_it)}
+        means = [(replace(one, splits=both), len(names))] if len(both) > 1 else []
+        if means and len(both) < len(names):
+            axes.text(len(names), 0.02, f"of {', '.join(both)}", transform=axes.get_xaxis_transform(), ha="center",
+                      size=8, color=GREY)  # fmt: skip
+        single = [(replace(one, splits={name: split}), names.index(name)) for name, split in one.splits.items()]
+        for each, place in single + means:
             value, (low, high) = each.video_at(1), each.interval
             beside, look = (0.09, START_LOOKS[True]) if one.source else (-0.09, START_LOOKS[False])
             axes.errorbar(place + beside, value, [[value - low], [high - value]], capsize=2, **look)
