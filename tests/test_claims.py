@@ -10,9 +10,11 @@ from r21d_core import R21DError
 from r21d_core.__main__ import parser
 from r21d_core.records.run import find_run, load_runs, write_history, write_json
 from r21d_core.records.scores import Scores, save_scores
-from r21d_core.results import claims, statistics
-from r21d_core.results.claims import ARITHMETIC, CLAIMS, FAILS, HOLDS, NOT_YET, OPEN, RUNS
+from r21d_core.results import statistics
+from r21d_core.results.claims import ARITHMETIC, CLAIMS, NOT_YET, RUNS
+from r21d_core.results.ledger import ledger, show_ledger
 from r21d_core.results.measured import measured
+from r21d_core.results.verdicts import ABOUT, ABOVE, FAILS, HOLDS, OPEN, decide
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, kinetics, recipe, sports1m, transfer
 
 VIDEOS, CLASSES, SPREAD = 100, 5, np.linspace(0, 100, 20).round().astype(int)
@@ -232,19 +234,19 @@ def test_runs_that_differ_in_more_than_the_question_are_not_compared(change, tmp
 def test_a_complete_small_setting_goes_before_a_demonstration_which_is_called_one(tmp_path):
     demo = [recipe("demo").but(data="set", variant=variant) for variant in ("R3D", "R(2+1)D")]
     runs = make("other", demo, tmp_path / "demo")
-    table = claims.ledger(runs)
+    table = ledger(runs)
     assert table.loc["r21d-over-r3d-8", "demonstration"] and table.loc["r21d-over-r3d-8", "answer"] == FAILS
     assert "one seed" in table.loc["r21d-over-r3d-8", "why"]
-    assert "does not hold (demonstration)" in claims.show_ledger(runs).to_html()
+    assert "does not hold (demonstration)" in show_ledger(runs).to_html()
     small = make("paper", [BASE.but(variant=v, frames=8) for v in ("R3D", "R(2+1)D")], tmp_path / "small")
-    row = claims.ledger(runs + small).loc["r21d-over-r3d-8"]
+    row = ledger(runs + small).loc["r21d-over-r3d-8"]
     assert row["answer"] == HOLDS and not row["demonstration"] and "other settings in the records: 1" in row["why"]
 
 
 def test_training_error_takes_two_seeds_and_a_copy_is_none(tmp_path):
     specs = [BASE.but(variant=variant) for variant in ("R3D", "R(2+1)D")]
     runs = make("paper", specs, tmp_path / "one") + make("paper", specs, tmp_path / "copy")
-    row = claims.ledger(runs).loc["train-error-18"]
+    row = ledger(runs).loc["train-error-18"]
     assert row["answer"] == OPEN and "two seeds" in row["why"] and row["effect"] == pytest.approx(10) and row["n"] == 2
 
 
@@ -257,7 +259,7 @@ def test_other_videos_or_another_device_leave_a_claim_open(tmp_path):
     for run in runs[:2]:
         save_scores(run.folder / "scores.npz", Scores(scores.logits, scores.labels, videos, scores.classes, {}))
     write_json(runs[0], "summary.json", runs[0].summary | {"device": "other GPU"})
-    table = claims.ledger(runs)
+    table = ledger(runs)
     assert "different videos" in table.loc["r21d-over-r3d-16", "why"]
     assert "different devices: TestGPU, other GPU" in table.loc["r21d-same-time", "why"]
     assert table.loc[["r21d-over-r3d-16", "r21d-same-time"], "answer"].eq(OPEN).all()
@@ -266,22 +268,22 @@ def test_other_videos_or_another_device_leave_a_claim_open(tmp_path):
 @pytest.mark.parametrize(
     ("low", "high", "region", "answer"),
     [
-        (0.1, 2, claims.ABOVE, HOLDS), (-2, -0.1, claims.ABOVE, FAILS), (-1, 2, claims.ABOVE, OPEN),
-        (0, 0, claims.ABOVE, OPEN), (-0.5, 0.9, claims.ABOUT, HOLDS), (1.1, 2, claims.ABOUT, FAILS),
-        (0.5, 2, claims.ABOUT, OPEN), (np.nan, np.nan, claims.ABOVE, OPEN),
+        (0.1, 2, ABOVE, HOLDS), (-2, -0.1, ABOVE, FAILS), (-1, 2, ABOVE, OPEN),
+        (0, 0, ABOVE, OPEN), (-0.5, 0.9, ABOUT, HOLDS), (1.1, 2, ABOUT, FAILS),
+        (0.5, 2, ABOUT, OPEN), (np.nan, np.nan, ABOVE, OPEN),
     ],
 )  # fmt: skip
 def test_an_interval_has_to_lie_wholly_on_a_side(low, high, region, answer):
-    assert claims.decide(low, high, region) == answer
+    assert decide(low, high, region) == answer
 
 
 def test_ledger_shows_without_runs_and_escapes(tmp_path):
     nasty = "<script>x</script>"
     runs = make("paper", [BASE.but(variant=v, data=nasty) for v in ("R3D", "R(2+1)D")], tmp_path)
-    shown = claims.show_ledger(runs).to_html()
+    shown = show_ledger(runs).to_html()
     assert nasty not in shown and "&lt;script&gt;" in shown
     for told in ("✓ holds", "✗ does not hold", "? too little evidence"):
-        assert told in claims.show_ledger([]).to_html()
+        assert told in show_ledger([]).to_html()
 
 
 def test_load_runs_finds_what_has_a_spec(tmp_path):

@@ -125,6 +125,13 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return corrected
 
 
+def spearman(one: np.ndarray, other: np.ndarray) -> float:
+    """The rank correlation of two rows of numbers; NaN where either is constant."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return np.nan
+    return float(np.corrcoef(stats.rankdata(one), stats.rankdata(other))[0, 1])
+
+
 def _p_of(difference: np.ndarray) -> float:
     better, worse = (difference > 0).sum(), (difference < 0).sum()
     if better + worse == 0:
