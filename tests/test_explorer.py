@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 from IPython.display import Image
-from matplotlib.figure import Figure
 
 from r21d_core.data.manifest import load_manifest
 from r21d_core.insight import bench_explorer
@@ -319,39 +318,30 @@ def test_a_live_notebook_gets_the_widgets(shown, displayed, monkeypatch):
 
 @pytest.fixture
 def tiny(tiny_manifest, tmp_path):
-    """An explorer of two runs on the videos of `tiny_manifest`, whose files are there, and what is attributed."""
+    """An explorer of two runs on the videos of `tiny_manifest`, whose files are there; checkpoints are not."""
     manifest = load_manifest(tiny_manifest)
     videos = manifest.side("test")
     labels = np.array([manifest.label_index(video) for video in videos])
     for number, spec in enumerate(
         variant_comparison("small", "tiny", variants=("R3D", "R(2+1)D"), clips=5, frames=4, step=1)
     ):
-        run = write_run(spec, tmp_path / "runs", number, classes=manifest.card.classes,
-                        videos=[video.video for video in videos], labels=labels)  # fmt: skip
-        (run.folder / "checkpoint.pt").touch()
-    asked = []
-    attribution = lambda *what: asked.append(what) or Figure()  # noqa: E731
-    shown = Explorer(str(tmp_path / "runs"), str(tiny_manifest.parent), attribution=attribution)
-    return shown, videos, asked
+        write_run(spec, tmp_path / "runs", number, classes=manifest.card.classes,
+                  videos=[video.video for video in videos], labels=labels)  # fmt: skip
+    return Explorer(str(tmp_path / "runs"), str(tiny_manifest.parent)), videos
 
 
 def test_frames_of_a_video_and_its_time(tiny):
-    shown, videos, asked = tiny
+    shown, videos = tiny
     shown.tabs.selected_index = 2
     shown.show.value = "all"
     shown.videos.value = 1
     middles = [i * (videos[1].frames - 4) // 4 + 2 for i in range(5)]
     np.testing.assert_allclose(shown.shown["Videos"][1].axes[0].lines[0].get_xdata(), np.array(middles) / 25)
     assert "Middle frames" in shown.film.value
-    shown._act(shown.attribute)
-    assert asked == [(shown.a.value.folder, videos[1].path, videos[1].label)]
-    assert "Attributions of" in shown.attributed.value
     place = videos[1].path.rename(videos[1].path.with_suffix(".gone"))
     try:
         shown.clips.value = 3
         assert "No frames" in said(shown.film) and "no such file" in said(shown.film)
-        shown._act(shown.attribute)
-        assert "one is not here" in said(shown.status)
     finally:
         place.rename(videos[1].path)
 

@@ -16,7 +16,7 @@ from r21d_core.data.transforms import centre
 from r21d_core.data.video import probe, read_frames
 from r21d_core.engine.device import pick_device
 from r21d_core.nets.pretrained import network_of, read_weights
-from r21d_core.nets.published import PUBLISHED, Published, find_weights, kinetics400
+from r21d_core.nets.published import PUBLISHED, find_weights, kinetics400
 from r21d_core.nets.recognise import Weights
 from r21d_core.records.run import Run
 from r21d_core.records.scores import load_scores
@@ -56,14 +56,10 @@ def classify(
     their training, and the step brings the video near the frame rate of their training where that is known. `frames`
     and `step` overrule both. Raises R21DError, naming the file, for a video or weights that cannot be read.
     """
-    path = find_weights(weights.folder if isinstance(weights, Run) else weights, folder)
-    found = read_weights(path)
-    if found.channels != 3:
-        raise R21DError(f"{path}: takes {found.channels} channels, and a video's frames have 3")
-    row = next((row for row in PUBLISHED if found.sha256.startswith(row.sha256)), None)
-    names, whose = _class_names(found)
+    found = weights_for_frames(weights, folder)
+    names, whose = class_names(found)
     held = probe(video)
-    spec = _spec(found, row, held.fps).but(clips=clips)
+    spec = spec_for_video(found, held.fps).but(clips=clips)
     spec = spec.but(frames=spec.frames if frames is None else frames, step=spec.step if step is None else step)
     place = Path(video)
     one = Video(place.name, place, names[0], "test", place.name, held.frames)
@@ -85,15 +81,26 @@ def classify(
     )  # fmt: skip
 
 
-def _spec(found: Weights, row: Published | None, fps: float | None) -> Spec:
-    """How clips are cut. A run's labels of `speed` and `arrow` are asked of the video as it plays."""
+def weights_for_frames(weights: Run | Path | str, folder: Path | str = "weights") -> Weights:
+    """The Weights of a run, its folder, a file, or a published name in `folder`; raises R21DError, for flow too."""
+    found = read_weights(find_weights(weights.folder if isinstance(weights, Run) else weights, folder))
+    if found.channels != 3:
+        raise R21DError(f"{found.path}: takes {found.channels} channels, and a video's frames have 3")
+    if isinstance(weights, Run) and found.spec != weights.spec:
+        raise R21DError(f"{found.path}: a checkpoint of another spec; move it away")
+    return found
+
+
+def spec_for_video(found: Weights, fps: float | None) -> Spec:
+    """How clips are cut from a video of `fps`. A run's labels of `speed` and `arrow` are asked of it as it plays."""
     if found.spec:
         return found.spec.but(task="action")
+    row = next((row for row in PUBLISHED if found.sha256.startswith(row.sha256)), None)
     near = max(1, round(fps / row.fps)) if row and row.fps and fps else 1
     return Spec(frames=found.frames or (row.frames if row else USUAL_FRAMES), step=near)
 
 
-def _class_names(found: Weights) -> tuple[tuple[str, ...], str]:
+def class_names(found: Weights) -> tuple[tuple[str, ...], str]:
     """Names for the outputs, and where they come from."""
     scores = found.path.parent / "scores.npz"
     if found.spec and scores.exists():

@@ -21,6 +21,7 @@ from r21d_core.insight.twin import GROUPS, Twin
 
 STEPS = 32  # of integrated gradients
 BATCH = 16  # clips that go through the network at once
+PIXELS = 4 * 8 * 112 * 112  # of all clips at once: their gradients would else not fit a laptop
 METHODS = (
     "integrated gradients",
     "DeepLift",
@@ -54,7 +55,7 @@ def attribute(twin: Twin, clips: Tensor, label: Tensor, method: str, steps: int 
 def _of_input(twin: Twin, clips: Tensor, label: Tensor, method: str, steps: int) -> Tensor:
     if method == "integrated gradients":
         return IntegratedGradients(twin).attribute(
-            clips, target=label, n_steps=steps, internal_batch_size=max(BATCH, len(clips))
+            clips, target=label, n_steps=steps, internal_batch_size=max(_at_once(clips), len(clips))
         )
     if method == "DeepLift":
         return DeepLift(twin).attribute(clips, target=label)
@@ -67,8 +68,12 @@ def _of_input(twin: Twin, clips: Tensor, label: Tensor, method: str, steps: int)
             (3, *window),
             (3, *_strides(window, method)),
             target=label,
-            perturbations_per_eval=max(1, BATCH // len(clips)),
+            perturbations_per_eval=max(1, _at_once(clips) // len(clips)),
         )
+
+
+def _at_once(clips: Tensor) -> int:
+    return min(BATCH, max(1, PIXELS // math.prod(clips.shape[2:])))
 
 
 def _window(shape: tuple[int, ...], method: str) -> tuple[int, int, int]:

@@ -87,11 +87,15 @@ def open_test_clips(spec: Spec, manifest: Manifest, device: torch.device) -> Tes
     return TestClips(spec, videos, task_classes(spec, card.classes), card.families, clips, source)
 
 
-def read_clip(path: Path, spec: Spec) -> Tensor:
-    """The middle clip of the video file `path` as the run would cut it, uint8 (1, T, H, W, 3); raises R21DError."""
-    one = Video(path.name, path, "", "test", path.name, probe(path).frames)
-    clips = evaluation_clips(spec.but(task="action"), 1, (one,), ("",))
-    frames = read_frames(path, clips.frames[0], (spec.frame_height, spec.frame_width))
+def read_clip(path: Path, spec: Spec, frames: np.ndarray | None = None) -> Tensor:
+    """The frames of these numbers (T,) of the video file `path`, uint8 (1, T, H, W, 3); raises R21DError.
+
+    Without numbers, its middle clip as the run would cut it.
+    """
+    if frames is None:
+        one = Video(path.name, path, "", "test", path.name, probe(path).frames)
+        frames = evaluation_clips(spec.but(task="action"), 1, (one,), ("",)).frames[0]
+    frames = read_frames(path, frames, (spec.frame_height, spec.frame_width))
     return torch.from_numpy(np.ascontiguousarray(frames))[None]
 
 

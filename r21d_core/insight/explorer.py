@@ -14,11 +14,11 @@ from IPython.display import HTML, Image, Javascript, Markdown, display
 from matplotlib.figure import Figure
 
 from r21d_core import R21DError
-from r21d_core.data.manifest import Manifest, load_manifest
-from r21d_core.data.sampling import evaluation_clips
 from r21d_core.data.video import read_frames
+from r21d_core.insight.footage import Footage, Library
 from r21d_core.insight.own_video import OwnVideo
 from r21d_core.insight.pictures import is_live, line, picture
+from r21d_core.insight.video_maps import video_maps
 from r21d_core.records.files import write_atomically
 from r21d_core.records.run import Run
 from r21d_core.results import explore, explore_figures
@@ -30,8 +30,6 @@ STRIP = 10  # frames of a video
 STRIP_SIZE = (96, 128)
 APART = "A and B disagree"
 TABS = ("Classes", "Confusion", "Videos", "Your own video")
-# Attributions of one class: a function of the run's folder or weights file, the video file and the class's name.
-Attribution = Callable[[Path, Path, str], Figure]
 NOTHING = """**No finished run in {folders}.** Make some, in about three minutes on two cores, then run this cell again:
 ```
 r21d train variant_comparison --variants "f-R2D,R3D,R(2+1)D"
@@ -56,8 +54,8 @@ class Explorer:
     """Runs to be compared by class, by confusion and by video; in a notebook it shows itself.
 
     `runs` are folders of runs, `manifests` folders to find the data's videos by, each separated by commas; what is
-    saved goes to `exports`. `networks` are the variants to begin with, `weights` the folder of published weights. With
-    `attribution` a video's attributions can be asked for. Of runs that are missing or damaged it says so.
+    saved goes to `exports`. `networks` are the variants to begin with, `weights` the folder of published weights. Of
+    runs that are missing or damaged it says so.
     """
 
     def __init__(
@@ -67,14 +65,12 @@ class Explorer:
         exports: Path | str = "exports",
         networks: str = "R(2+1)D, f-R2D",
         weights: Path | str = "weights",
-        attribution: Attribution | None = None,
     ):
-        self.folders, self.manifests, self.exports = runs, explore.folders_in(manifests), Path(exports)
+        self.folders, self.library, self.exports = runs, Library(explore.folders_in(manifests)), Path(exports)
         self.first = [name.strip() for name in networks.split(",")]
-        self.published, self.attribution = weights, attribution
+        self.published = weights
         self.runs, remarks = explore.finished_runs(runs)
         self.kept: dict[Path, explore.Judged] = {}
-        self.catalogues: dict[str, tuple[Manifest, dict] | None] = {}
         self.one = self.other = None
         self.shown: dict[str, tuple[pd.DataFrame, Figure | None]] = {}
         self._turn, self._acting = threading.Lock(), None
@@ -95,6 +91,8 @@ class Explorer:
         display(HTML(self.headline_table() + line(self.caption())))
         for name, figure in self.twins().items():
             display(Markdown(f"**{name}**"), Image(explore_figures.png_of(figure), alt=name))
+        self._act(self.attribute)
+        display(Markdown("**Where networks look in it**"), HTML(self.attributed.value + self.status.value))
         display(Markdown(STILL))
 
     def twins(self) -> dict[str, Figure]:
@@ -306,65 +304,49 @@ class Explorer:
         for side, judged, name in self._sides():
             best, means, each = explore.over_time(judged, row, count)
             panels.append((f"{side}: {name}", [classes[number] for number in best], means, each))
-        true, place = classes[self.one.scores.labels[row]], self._places(row, count)
-        at = place[1] if place else None
+        true, place = classes[self.one.scores.labels[row]], self.library.find(self.one, row, count)
+        at = place.at if place else None
         alike = self.other is None or self.other.run.spec.but(variant="R3D", seed=0) == self.one.run.spec.but(
             variant="R3D", seed=0
         )
         figure = explore_figures.time_figure(
-            panels, at if alike else None, place[2] if place else "", true, self._note()
+            panels, at if alike else None, place.unit if place else "", true, self._note()
         )
         name = str(self.one.scores.videos[row])
         said = f"{name}, of class {true}"
         self.video.value = line(said) + picture(figure, f"Probabilities over time of {said}")
         self._keep("Videos", self.shown["Videos"][0], figure)
         if place:
-            self._draw_film(*place)
+            self._draw_film(place)
 
-    def _draw_film(self, video, at, unit, middles) -> None:
-        chosen = np.unique(np.linspace(0, len(middles) - 1, min(STRIP, len(middles))).astype(int))
+    def _draw_film(self, place: Footage) -> None:
+        chosen = np.unique(np.linspace(0, len(place.at) - 1, min(STRIP, len(place.at))).astype(int))
         try:
-            frames = read_frames(video.path, middles[chosen], STRIP_SIZE)
+            frames = read_frames(place.path, place.middles[chosen], STRIP_SIZE)
         except R21DError as error:
             self.film.value = line(f"No frames: {error}")
             return
-        labels = [f"{at[number]:.4g} {'s' if unit == 's' else ''}".strip() for number in chosen]
+        labels = [f"{place.at[number]:.4g} {'s' if place.unit == 's' else ''}".strip() for number in chosen]
         self.film.value = picture(explore_figures.strip_figure(frames, labels), "Middle frames of clips, as run A saw")
 
-    def _places(self, row: int, count: int):
-        """The item's row in its manifest, where the middles of A's clips lie, in which unit, and their frames."""
-        spec, name = self.one.run.spec, str(self.one.scores.videos[row])
-        found = self._catalogue(spec.data)
-        video = found and found[1].get(name)
-        if not video or not video.frames:
-            return None
-        label = int(self.one.scores.labels[row]) if spec.task != "action" else 0
-        clips = evaluation_clips(spec, count, (video,), found[0].card.classes)
-        middles = clips.frames[label * count : (label + 1) * count, spec.frames // 2]
-        return video, middles / (video.fps or 1), "s" if video.fps else "frame", middles
-
-    def _catalogue(self, data: str):
-        """The manifest named `data` and its videos by name; None where there is none to be read."""
-        if data not in self.catalogues:
-            self.catalogues[data] = None
-            paths = [path for folder in self.manifests for glob in (f"{data}.csv", f"*/{data}.csv")
-                     for path in sorted(folder.glob(glob))]  # fmt: skip
-            if paths:
-                manifest = load_manifest(paths[-1])
-                self.catalogues[data] = manifest, {video.video: video for video in manifest.videos}
-        return self.catalogues[data]
-
     def attribute(self) -> None:
-        """The attributions of the class, for run A on the video shown."""
-        row = self.videos.value
-        place = None if row is None else self._places(row, self.clips.value)
-        if not place or not place[0].path.exists() or not self.one.run.begun:
-            raise R21DError("attributions take the video's file and the run's checkpoint, and one is not here")
+        """Where in the video shown the runs look for its class: those of A and B that have their checkpoint."""
+        self.attributed.value, row = "", self.videos.value
+        if row is None:
+            raise R21DError("attributions take a video: select one in the list first")
+        here = [judged for _, judged, _ in self._sides() if judged.run.begun]
+        if not here:
+            folders = " and ".join(str(judged.run.folder) for _, judged, _ in self._sides())
+            raise R21DError(f"attributions take a run's checkpoint, and there is none in {folders}")
+        video, name = str(self.one.scores.videos[row]), self.one.scores.classes[self.one.scores.labels[row]]
+        places = [self.library.find(judged, row, 1) for judged in here]
+        if None in places:
+            raise R21DError(f"attributions take the video's file, and no manifest that is found says where {video} is")
         self.say("attributing …")
-        name = self.one.scores.classes[self.one.scores.labels[row]]
-        figure = self.attribution(self.one.run.folder, place[0].path, name)
-        self.attributed.value = picture(figure, f"Attributions of {name}")
-        self.say("")
+        networks = [(judged.run, place.frames[0]) for judged, place in zip(here, places, strict=True)]
+        self.attributed.value = video_maps(places[0].path, name, networks)
+        left = [side for side, judged, _ in self._sides() if not judged.run.begun]
+        self.say(f"{left[0]} is left out, as it has no checkpoint here" if left else "")
 
     # What is saved
 
@@ -413,13 +395,13 @@ class Explorer:
         # By the keyboard a list is walked through, so that being selected is not yet being asked for.
         pick = widgets.Button(description="Show its videos", layout={"width": "auto"})
         why = widgets.Button(description="Attributions", layout={"width": "auto"})
-        self.own = OwnVideo(self.runs, self.published, self.attribution)
+        self.own = OwnVideo(self.runs, self.published)
         grid = widgets.GridBox([self.matrix, self.cells], layout={"grid_template_columns": "max-content"})
         tabs = [
             [_row(self.order, self.start), self.bars],
             [self.whose, self.pairs, pick, self.cell_style, grid],
             [_row(self.true, self.guess), _row(self.show, self.whose), self.videos, self.found, self.video, self.film,
-             *([why, self.attributed] if self.attribution else [])],
+             why, self.attributed],
             [self.own.box],
         ]  # fmt: skip
         self.tabs = widgets.Tab([widgets.VBox(tab) for tab in tabs], titles=TABS)

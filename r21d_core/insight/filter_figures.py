@@ -41,7 +41,9 @@ def of_kept(draw: Callable[..., Figure | None]) -> Callable[..., Figure | Markdo
 
 
 def name_of(one: Kept) -> str:
-    """Variant, depth and seed of the network, such as "R3D-18, seed 0"."""
+    """Variant, depth and seed of the network, such as "R3D-18, seed 0"; of other people's weights their name."""
+    if "name" in one.told:
+        return one.told["name"]
     spec = one.told["spec"]
     return f"{spec['variant']}-{spec['depth']}, seed {spec['seed']}"
 

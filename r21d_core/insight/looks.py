@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from r21d_core import R21DError
 from r21d_core.data.transforms import centre
+from r21d_core.data.video import probe
+from r21d_core.engine.classify import class_names, spec_for_video, weights_for_frames
+from r21d_core.engine.device import pick_device
 from r21d_core.insight import attributions, excite
 from r21d_core.insight.attributions import COMPLETE, METHODS
 from r21d_core.insight.checkpoints import TestClips, cropped, open_network, read_clip
@@ -17,12 +22,14 @@ from r21d_core.insight.evidence import weigh
 from r21d_core.insight.filters import measure
 from r21d_core.insight.kept import Kept
 from r21d_core.insight.twin import GROUPS, Twin
+from r21d_core.nets.pretrained import network_of
 from r21d_core.records.run import Run
 
 CHANNELS, CLIPS = 2, 3  # filters shown of each group, and clips shown of each filter
 FRAMES, SIZE = 8, 56  # of a map that is kept, at the most
 GAP_STEPS = (4, 8, 16, 32)
 CHECKED = 2  # clips whose maps are drawn anew with shuffled weights
+QUICK, QUICK_STEPS = ("Grad-CAM", "integrated gradients"), 8  # where somebody waits for it
 
 
 def look_at_filters(run: Run, test: TestClips, device: torch.device) -> Kept:
@@ -84,37 +91,80 @@ def look_at_attributions(
         asked.append(int(twin(clip).argmax()) if label is None else label)
     clips, label = torch.cat(clips), torch.tensor(asked, device=device)
     shown = torch.cat(shown)
-    said = twin(clips).softmax(1).detach().cpu().numpy()
-    chosen = np.linspace(0, clips.shape[2] - 1, min(clips.shape[2], FRAMES)).round().astype(int)
-    size = min(clips.shape[3], SIZE)
-    maps = []
-    for method in METHODS:
-        each = zip(clips.split(1), label.split(1), strict=True)
-        whole = torch.cat([attributions.attribute(twin, *one, method) for one in each])
-        small = torch.nn.functional.adaptive_avg_pool2d(whole[:, chosen], size)
-        maps.append(small / small.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12))
     gaps = [
         [attributions.completeness_gap(twin, clips, label, COMPLETE[0], steps).cpu().numpy() for steps in GAP_STEPS],
         [attributions.completeness_gap(twin, clips, label, COMPLETE[1]).cpu().numpy()] * len(GAP_STEPS),
     ]
     weighed = weigh(twin, test, test.some(per_class), f"{run.spec.variant}: weighing evidence")
-    arrays = {
-        "methods": np.array(METHODS),
-        "videos": np.array(names),
-        "asked": np.array(test.classes)[asked],
-        "said": np.array(test.classes)[said.argmax(1)],
+    arrays = (
+        _maps(twin, clips, shown, label, test.classes, METHODS, attributions.STEPS)
+        | {
+            "videos": np.array(names),
+            "gap_steps": np.array(GAP_STEPS),
+            "gaps": np.array(gaps, np.float32),  # (COMPLETE, steps, videos)
+            "correlation": attributions.randomisation_check(twin, clips[:CHECKED], label[:CHECKED]).numpy(),
+            "values": np.array([attributions.own_values(twin, clips, method) for method in METHODS]),
+            "classes": np.array(test.classes),
+            **{f"evidence_{name}": values for name, values in weighed.items()},
+        }
+    )
+    told = {"steps": attributions.STEPS, "believable": attributions.BELIEVABLE, "checked": min(CHECKED, len(names))}
+    return Kept(told, arrays)
+
+
+def look_at_video(
+    video: Path | str,
+    weights: Run | Path | str,
+    class_name: str,
+    clip: np.ndarray | None = None,
+    *,
+    folder: Path | str = "weights",
+    device: str = "auto",
+) -> Kept:
+    """Maps of QUICK methods for one class in one clip of the file `video`.
+
+    `weights` and `folder` are those of `classify`; `clip` holds the numbers (T,) of the clip's frames, without which it
+    is the middle clip. Raises R21DError for weights or a video that cannot be read, and for a class the network lacks.
+    """
+    found = weights_for_frames(weights, folder)
+    classes, _ = class_names(found)
+    if class_name not in classes:
+        raise R21DError(f"{found.path}: has no class {class_name}, but {', '.join(classes[:5])} …")
+    spec, target = spec_for_video(found, probe(video).fps), pick_device(device)
+    frames = read_clip(Path(video), spec, clip)
+    network = network_of(found).eval().requires_grad_(False)
+    twin = Twin(network.to(target, memory_format=torch.channels_last_3d))
+    label = torch.tensor([classes.index(class_name)], device=target)
+    arrays = _maps(twin, centre(frames.to(target), spec), cropped(frames, spec), label, classes, QUICK, QUICK_STEPS)
+    told = {"spec": json.loads(spec.but(variant=found.variant, depth=found.depth).to_json())}
+    if not found.spec:
+        told["name"] = found.path.stem
+    return Kept(told, arrays | {"videos": np.array([str(video)])})
+
+
+def _maps(
+    twin: Twin, clips: Tensor, shown: Tensor, label: Tensor, classes: Sequence[str], methods: Sequence[str], steps: int
+) -> dict[str, np.ndarray]:
+    """What overlays are drawn from: of `clips` and the uint8 frames they are of, (n, T, crop, crop, 3)."""
+    names, asked = np.array(classes), label.cpu().numpy()
+    with torch.no_grad():
+        said = twin(clips).softmax(1).cpu().numpy()
+    chosen = np.linspace(0, clips.shape[2] - 1, min(clips.shape[2], FRAMES)).round().astype(int)
+    size = min(clips.shape[3], SIZE)
+    maps = []
+    for method in methods:
+        each = zip(clips.split(1), label.split(1), strict=True)
+        whole = torch.cat([attributions.attribute(twin, *one, method, steps) for one in each])
+        small = torch.nn.functional.adaptive_avg_pool2d(whole[:, chosen], size)
+        maps.append(small / small.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12))
+    return {
+        "methods": np.array(methods),
+        "asked": names[asked],
+        "said": names[said.argmax(1)],
         "probability": said[np.arange(len(said)), asked].astype(np.float32),  # of the class asked for
         "frames": excite.shrink(shown[:, chosen], size).numpy(),  # (videos, T, S, S, 3)
         "maps": torch.stack(maps, 1).cpu().numpy().astype(np.float16),  # (videos, methods, T, S, S), largest 1
-        "gap_steps": np.array(GAP_STEPS),
-        "gaps": np.array(gaps, np.float32),  # (COMPLETE, steps, videos)
-        "correlation": attributions.randomisation_check(twin, clips[:CHECKED], label[:CHECKED]).numpy(),
-        "values": np.array([attributions.own_values(twin, clips, method) for method in METHODS]),
-        "classes": np.array(test.classes),
-        **{f"evidence_{name}": values for name, values in weighed.items()},
     }
-    told = {"steps": attributions.STEPS, "believable": attributions.BELIEVABLE, "checked": min(CHECKED, len(names))}
-    return Kept(told, arrays)
 
 
 def usual_videos(test: TestClips) -> list[str]:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from r21d_core import R21DError
 from r21d_core.data.listing import videos_below
 from r21d_core.insight.pictures import line, picture
+from r21d_core.insight.video_maps import video_maps
 from r21d_core.records.run import Run
 from r21d_core.results.explore_figures import strip_figure, time_figure
 
@@ -23,11 +24,11 @@ STRIP = 10
 class OwnVideo:
     """A path or files, the weights of a run, and what its network says of each video; `shown` is table and figure.
 
-    `weights` is the folder of published ones. `attribution` is as in the Explorer.
+    `weights` is the folder of published ones.
     """
 
-    def __init__(self, runs: Sequence[Run], weights: Path | str = "weights", attribution=None):
-        self.folder, self.attribution = weights, attribution
+    def __init__(self, runs: Sequence[Run], weights: Path | str = "weights"):
+        self.folder, self.used = weights, ""  # the weights of the answers, whatever is typed since
         self.answers: list[tuple[Path, object]] = []
         self.shown: tuple[pd.DataFrame | None, Figure | None] = (None, None)
         self._uploads: tempfile.TemporaryDirectory | None = None
@@ -55,7 +56,7 @@ class OwnVideo:
         self.box = widgets.VBox(
             [self.weights, self.path, widgets.HBox([self.upload, self.clips, self.start]),
              widgets.HTML(line(hint)), self.progress, self.bars, self.faults, self.found, self.picture, self.film,
-             *([self.why, self.attributed] if attribution else [])]
+             self.why, self.attributed]
         )  # fmt: skip
         self.start.on_click(lambda button: self.classify())
         self.found.observe(lambda change: self.draw(), "value")
@@ -66,6 +67,7 @@ class OwnVideo:
         self.answers, faults = [], []
         self.found.options, self.shown = (), (None, None)
         self.faults.value = self.picture.value = self.film.value = self.attributed.value = ""
+        self.used = self.weights.value.strip()
         try:
             paths = self.wanted()
         except (R21DError, OSError) as error:
@@ -78,7 +80,7 @@ class OwnVideo:
         for number, path in enumerate(paths, 1):
             with self.bars:  # which would print what it is left by
                 try:
-                    answer = classify(path, self.weights.value.strip(), clips=self.clips.value, folder=self.folder)
+                    answer = classify(path, self.used, clips=self.clips.value, folder=self.folder)
                     self.answers.append((path, answer))
                 except R21DError as error:
                     faults.append(line(str(error), "alert"))
@@ -128,26 +130,27 @@ class OwnVideo:
         self.attributed.value = ""
         names, means = zip(*answer.top, strict=True)
         at, unit = (answer.middles / answer.fps, "s") if answer.fps else (answer.middles, "frame")
-        title = f"{path.name}: {self.weights.value}"
+        title = f"{path.name}: {self.used}"
         figure = time_figure([(title, names, np.array(means), answer.each)], at, unit)
         self.picture.value = picture(figure, f"Probabilities of {path.name} over time") + line(answer.protocol)
         chosen = np.unique(np.linspace(0, len(at) - 1, min(STRIP, len(at))).astype(int))
         labels = [f"{at[number]:.4g}{' s' * (unit == 's')}" for number in chosen]
         self.film.value = picture(strip_figure(answer.frames[chosen], labels), "Middle frames of its clips")
         rows = [
-            (str(path), self.weights.value, place, name, 100 * share, answer.protocol)
+            (str(path), self.used, place, name, 100 * share, answer.protocol)
             for path, answer in self.answers
             for place, (name, share) in enumerate(answer.top, 1)
         ]
         self.shown = pd.DataFrame(rows, columns=["video", "weights", "place", "class", "%", "protocol"]), figure
 
     def attribute(self) -> None:
-        """The attributions of the likeliest class of the video shown."""
+        """Where in the video shown the network looks for its likeliest class."""
         if self.found.value is None:
+            self.attributed.value = line("classify a video first", "alert")
             return
         path, answer = self.answers[self.found.value]
+        self.attributed.value = line("attributing …")
         try:
-            figure = self.attribution(Path(self.weights.value), path, answer.top[0][0])
-            self.attributed.value = picture(figure, f"Attributions of {answer.top[0][0]}")
+            self.attributed.value = video_maps(path, answer.top[0][0], [(self.used, None)], self.folder)
         except R21DError as error:
             self.attributed.value = line(str(error), "alert")
