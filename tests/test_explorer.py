@@ -229,7 +229,7 @@ def test_runs_that_do_not_go_together_or_are_damaged(folder, shown):
     even = write_run(variant_comparison("small", NASTY, variants=("MC5",), clips=4)[0], folder, clips=4)
     shown = Explorer(str(folder))
     runs = {run.spec.variant: run for _, run in shown.a.options} | {even.spec.variant: even}
-    shown.protocol.value = None if len(shown.protocol.options) > 1 else shown.protocol.value
+    shown.protocol.value = "any" if len(shown.protocol.options) > 1 else shown.protocol.value
     for variant, says in (("MC2", "evaluated on different videos"), ("MC4", "not a scores file")):
         shown.b.value = runs[variant]
         assert "A alone is shown" in said(shown.status) and says in said(shown.status)

@@ -71,7 +71,7 @@ def said(widget):
 
 def explorer_on(folder, tiny_manifest, data="tiny, action (demonstration)"):
     shown = Explorer(str(folder), str(tiny_manifest.parent))
-    shown.data.value, shown.protocol.value = data, shown.protocol.options[0][1]
+    shown.data.value = data  # and of its protocols the first
     shown.tabs.selected_index, shown.show.value = 2, "all"
     return shown, shown.tabs.children[2]
 

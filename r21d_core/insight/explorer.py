@@ -107,13 +107,13 @@ class Explorer:
     def choose_data(self) -> None:
         """Offer the protocols of the runs on the data chosen, and go on from there."""
         found = dict.fromkeys(explore.protocol_of(run.spec) for run in self._of_data())
-        self.protocol.options = [("any", None)] * (len(found) > 1) + [(name, name) for name in found]
+        self.protocol.options = [("any", "any")] * (len(found) > 1) + [(name, name) for name in found]
         self.protocol.value = self.protocol.options[0][1]
         self.choose_protocol()
 
     def choose_protocol(self) -> None:
         """Offer the runs of that protocol, those that were chosen before if they are among them."""
-        runs = [r for r in self._of_data() if self.protocol.value in (None, explore.protocol_of(r.spec))]
+        runs = [r for r in self._of_data() if self.protocol.value in ("any", explore.protocol_of(r.spec))]
         options = list(zip(explore.name_runs(runs), runs, strict=True))
         before = [self.a.value, self.b.value]
         self.a.options, self.b.options = options, [("none", None), *options]
