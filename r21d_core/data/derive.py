@@ -15,6 +15,7 @@ import numpy as np
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
+from r21d_core.data.processes import of_each, process_count
 from r21d_core.records.files import write_atomically
 
 SAMPLE = 8  # videos that the cost is told from beforehand, and seconds it may take
@@ -87,7 +88,20 @@ def targets(manifest: Manifest) -> list[str]:
     return [f"{name}.mp4" if stems[name.with_suffix("")] > 1 else str(name.with_suffix(".mp4")) for name in names]
 
 
-def tell_cost(jobs: list[Job], folder: Path, processes: int) -> int:
+def derive_all(
+    jobs: list[Job], folder: Path, workers: int | None, doing: str, progress: bool = True
+) -> tuple[list[tuple[dict, bool] | str], int]:
+    """What `derive` gives of each job, by as many processes as `of_each` starts, and how many more were made for the
+    cost, which is told first. `folder` is where the files go, `doing` what the bar says.
+
+    Raises R21DError, with what is kept, if a process dies or a file cannot be written, and if the disk has no room.
+    """
+    first = _tell_cost(jobs, folder, process_count(workers, len(jobs)))
+    left = "the videos done are kept, and the same command goes on from there"
+    return list(of_each(derive, jobs, workers, doing, left, progress)), first
+
+
+def _tell_cost(jobs: list[Job], folder: Path, processes: int) -> int:
     """Print about what the jobs take, from a few that are done here, and return how many; nothing if none was to do.
 
     Raises R21DError if the disk has less room.

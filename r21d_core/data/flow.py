@@ -17,9 +17,9 @@ import av
 import numpy as np
 
 from r21d_core import R21DError
-from r21d_core.data.derive import Job, derive, targets, tell_cost
+from r21d_core.data.derive import Job, derive_all, targets
+from r21d_core.data.index import paragraph
 from r21d_core.data.manifest import Manifest
-from r21d_core.data.processes import of_each, process_count
 from r21d_core.data.sampling import evaluation_clips, frame_counts
 from r21d_core.data.video import read_all, read_frames, timed_frames
 from r21d_core.study.spec import Spec
@@ -127,7 +127,7 @@ def as_seen(manifest: Manifest, spec: Spec) -> Manifest:
 def compute_flow(manifest: Manifest, way: Farneback, *, workers: int | None = None) -> Manifest:
     """The manifest with the files of fields for its videos, those not there yet made now. Otherwise as `as_seen`."""
     frame_counts(manifest.videos)  # refuses one that is not checked
-    folder = manifest.path.parent / way.folder / _root(manifest).name
+    folder = manifest.path.parent / way.folder / manifest.root.name
     jobs = tuple(
         Job(video.video, video.path, folder / target, way)
         for video, target in zip(manifest.videos, targets(manifest), strict=True)
@@ -146,18 +146,10 @@ def compute_flow(manifest: Manifest, way: Farneback, *, workers: int | None = No
 
 @lru_cache(maxsize=8)  # looking at each file again for every run would take seconds
 def _made(jobs: tuple[Job, ...], workers: int | None) -> tuple[dict, ...]:
-    processes = process_count(workers, len(jobs))
-    tell_cost(list(jobs), jobs[0].target.parent, processes)
-    left = "the videos done are kept, and the same command goes on from there"
-    done = list(of_each(derive, list(jobs), processes, "optical flow", left))
-    if bad := [f"  {job.video}: {why}" for job, why in zip(jobs, done, strict=True) if isinstance(why, str)]:
-        more = [f"  and {len(bad) - 5} more"] * (len(bad) > 5)
-        raise R21DError("\n".join(["no flow of these videos; run `r21d check` on the manifest", *bad[:5], *more]))
+    done, _ = derive_all(list(jobs), jobs[0].target.parent, workers, "optical flow")
+    if bad := [f"{job.video}: {why}" for job, why in zip(jobs, done, strict=True) if isinstance(why, str)]:
+        raise R21DError("\n".join(paragraph("no flow of these videos; run `r21d check` on the manifest", bad)))
     return tuple(found for found, _ in done)
-
-
-def _root(manifest: Manifest) -> Path:
-    return (manifest.path.parent / Path(manifest.card.root).expanduser()).resolve()
 
 
 def measure_loss(manifest: Manifest, flow: Manifest, way: Farneback) -> str:

@@ -121,7 +121,7 @@ def _look(video: Video) -> tuple[Probe | None, str]:
 
 def _read_quarantine(path: Path, manifest: Manifest) -> Iterator[tuple[Video, str]]:
     if path.exists():
-        root = (path.parent / Path(manifest.card.root).expanduser()).resolve()
+        root = manifest.root
         for _, cells in read_rows(path, COLUMNS):
             yield Video(path=root / cells["video"], **{name: cells[name] for name in REQUIRED}), cells["reason"]
 

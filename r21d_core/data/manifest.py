@@ -56,6 +56,11 @@ class Manifest:
     card: Card
     videos: tuple[Video, ...]
 
+    @property
+    def root(self) -> Path:
+        """The folder that its rows' `video` begin at."""
+        return _root(self.path, self.card)
+
     def side(self, split: str) -> tuple[Video, ...]:
         """The videos of `split`; raises R21DError if there are none."""
         videos = tuple(video for video in self.videos if video.split == split)
@@ -83,10 +88,14 @@ def load_manifest(path: Path | str) -> Manifest:
     path = Path(path)
     cells_of = list(read_rows(path, REQUIRED))
     card = _load_card(path.with_suffix(".json"))
-    root = (path.parent / Path(card.root).expanduser()).resolve()
+    root = _root(path, card)
     rows = [(f"{path}, line {line}", _video(cells, root, path, line)) for line, cells in cells_of]
     _refuse_faults(path, card, rows)
     return Manifest(path, card, tuple(sorted((video for _, video in rows), key=_name)))
+
+
+def _root(path: Path, card: Card) -> Path:
+    return (path.parent / Path(card.root).expanduser()).resolve()
 
 
 def write_manifest(path: Path | str, card: Card, videos: Iterable[Video]) -> None:

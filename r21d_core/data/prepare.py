@@ -14,10 +14,9 @@ import av
 import numpy as np
 
 from r21d_core import R21DError
-from r21d_core.data.derive import SAMPLE, Job, derive, targets, tell_cost
+from r21d_core.data.derive import SAMPLE, Job, derive_all, targets
 from r21d_core.data.index import paragraph, refuse_loss, write_quarantine
 from r21d_core.data.manifest import Video, load_manifest, refuse_leaks, write_manifest
-from r21d_core.data.processes import of_each, process_count
 from r21d_core.data.video import read_frames, timed_frames
 
 CLIP_FRAMES = 8
@@ -139,9 +138,7 @@ def prepare(
         Job(video.video, video.path, path.with_suffix("") / target, coding)
         for video, target in zip(manifest.videos, targets(manifest), strict=True)
     ]
-    first = tell_cost(jobs, path.parent, process_count(workers, len(jobs)))
-    left = "the videos done are kept, and the same command goes on from there"
-    made = list(of_each(derive, jobs, workers, "preparing", left, progress))
+    made, first = derive_all(jobs, path.parent, workers, "preparing", progress)
 
     kept, bad = {}, {}
     for video, job, done in zip(manifest.videos, jobs, made, strict=True):

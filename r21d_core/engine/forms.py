@@ -20,11 +20,6 @@ PEERS = {"R3D": video.r3d_18, "MC3": video.mc3_18, "R(2+1)D": video.r2plus1d_18}
 Step = Callable[[Tensor, Tensor], object]  # of clips (N, 3, T, H, W) and labels (N,)
 
 
-def fast(network: nn.Module, spec: Spec, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """The network as the engine runs it."""
-    return network
-
-
 def _as_it_is(network, spec, device):
     return network
 
@@ -60,7 +55,7 @@ def forms(spec: Spec, device: torch.device, compile_peers: bool = True) -> list[
     mixed = "bf16" if gpu else "fp32"
     ours = [
         Form("ours, module by module", _ours, mixed, call=_plain),
-        Form("ours, as the engine runs it", _ours, mixed, call=fast),
+        Form("ours, as the engine runs it", _ours, mixed),
     ]
     if spec.variant not in PEERS or (spec.depth, spec.width) != (18, 64):
         return ours

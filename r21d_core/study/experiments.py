@@ -228,8 +228,7 @@ def kinetics(
     r21d train kinetics --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1
     """
     data, source = _source_and_target(data, source, "sports1m")
-    base = _deep(profile, task)
-    base = base.but(**PRETRAINING[profile] | settings)
+    base = _deep(profile, task).but(**PRETRAINING[profile] | settings)
     return _pretrained(base, data, source, variants, seeds)
 
 
@@ -249,8 +248,7 @@ def transfer(
     r21d train transfer --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1
     """
     data, source = _source_and_target(data, source, "kinetics-400")
-    base = _deep(profile, task)
-    base = base.but(**PRETRAINING[profile] | settings)
+    base = _deep(profile, task).but(**PRETRAINING[profile] | settings)
     specs = []
     for split in _several(splits):
         names = (re.sub(r"-split\d$", f"-split{split}", name) for name in (data, source))
