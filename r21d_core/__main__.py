@@ -162,7 +162,13 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(command=insight)
 
     one = commands.add_parser("report", help="execute the notebooks on the records of results/, all on one page")
-    one.add_argument("--out", type=Path, default=Path("reports"))
+    one.add_argument(
+        "--out", type=Path, help="folder for notebooks and page; default reports, with --runs RUNS/reports"
+    )
+    one.add_argument("--runs", type=Path, help="on this folder of runs instead, and train first what is missing there")
+    one.add_argument("--profile", choices=RECIPES, default="demo", help="of these runs")
+    one.add_argument("--manifest", type=Path, help="their data; without one, the built-in videos")
+    one.add_argument("--seeds", type=_numbers, default=[0], help="such as 0,1,2")
     one.set_defaults(command=report)
     return top
 
@@ -379,9 +385,15 @@ def insight(options) -> int:
 
 
 def report(options) -> None:
-    from r21d_core.report import make_report
+    from r21d_core.report import make_report, run_suite
 
-    print(f"everything is on {make_report(options.out)}")
+    if options.runs:
+        seeds = ",".join(map(str, options.seeds))
+        out = options.out or options.runs / "reports"
+        index = run_suite(out, options.runs, options.profile, options.manifest, seeds)
+    else:
+        index = make_report(options.out or "reports")
+    print(f"everything is on {index}")
 
 
 if __name__ == "__main__":

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import html
+import math
+import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 import papermill
 from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
+from r21d_core import R21DError
 from r21d_core.records.files import write_atomically
 from r21d_core.records.run import find_run, load_runs
 from r21d_core.results import figures
-from r21d_core.study.experiments import variant_comparison
+from r21d_core.results.index import ARTEFACTS
+from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ("results/demo", "results/small")
@@ -84,19 +90,62 @@ def make_report(out: Path | str, root: Path = ROOT) -> Path:
 
     Everything is drawn from the records under `root`, with nothing trained: what is missing, the notebooks say.
     """
-    out = Path(out)
+    index = _execute(REPORTS, Path(out), root, [root / folder for folder in RECORDS])
+    twelve = [find_run(root / "results" / "demo", spec) for spec in variant_comparison("demo")]
+    figures.family_bars(twelve).savefig(index.parent / "what-each-network-sees.png", dpi=110)  # the README's picture
+    return index
+
+
+def run_suite(
+    out: Path | str,
+    runs: Path | str = "runs",
+    profile: str = "demo",
+    manifest: Path | str | None = None,
+    seeds: str = "0",
+    root: Path = ROOT,
+) -> Path:
+    """As `make_report`, of the runs in the folder `runs`, which every notebook first completes.
+
+    Stopped in any way, the same call goes on. Without a `manifest` the data are the built-in videos; an experiment
+    whose data sets are not all beside it is left out, and said. A notebook that fails does not keep the others from
+    their turn: when all had it, R21DError names those that failed, and their copies in `out` show why.
+    """
+    there = os.path.relpath(runs, root / "notebooks")
+    given = {"profile": profile, "runs": there, "seeds": seeds, "train": True, "most_hours": math.inf}
+    given["manifest"] = os.path.relpath(manifest, root / "notebooks") if manifest else ""
+    rows = []
+    for one in ARTEFACTS:
+        if one.experiment:
+            specs = EXPERIMENTS[one.experiment](profile, Path(manifest).stem) if manifest else []
+            if missing := sorted({s.data for s in specs if not Path(manifest).with_name(f"{s.data}.csv").exists()}):
+                print(f"{one.notebook} is left out: there is no {', '.join(missing)} beside {manifest}")
+                continue
+            rows.append((one.artefact, f"{one.notebook}-{profile}", one.notebook, given))
+        elif one.notebook in ("architectures", "claims"):
+            rows.append((one.artefact, one.notebook, one.notebook, {"runs": there} if one.notebook == "claims" else {}))
+    return _execute(rows, Path(out), root, [Path(runs)])
+
+
+def _execute(rows: Sequence[tuple[str, str, str, dict]], out: Path, root: Path, records: Sequence[Path]) -> Path:
+    """The notebooks of `rows`, which are as REPORTS, executed in `out`, and the page of all, whose path it gives."""
     out.mkdir(parents=True, exist_ok=True)
-    sections = []
-    for title, name, notebook, parameters in tqdm(REPORTS, "notebooks", unit="notebook", leave=False):
+    sections, failed = [], []
+    for title, name, notebook, parameters in tqdm(rows, "notebooks", unit="notebook", leave=False):
         source, file = root / "notebooks" / f"{notebook}.ipynb", out / f"{name}.ipynb"
-        executed = papermill.execute_notebook(source, file, parameters, cwd=source.parent, progress_bar=False)
+        try:
+            executed = papermill.execute_notebook(source, file, parameters, cwd=source.parent, progress_bar=False)
+        except PapermillExecutionError as error:
+            failed.append(f"{file}: {error.ename}: {error.evalue}")
+            continue
         executed.metadata.pop("papermill")  # holds paths of this machine
         write_atomically(file, nbformat.writes(executed) + "\n")
         sections.append((title, executed))
-    twelve = [find_run(root / "results" / "demo", spec) for spec in variant_comparison("demo")]
-    figures.family_bars(twelve).savefig(out / "what-each-network-sees.png", dpi=110)  # the README's picture
     index = out / "index.html"
-    write_atomically(index, page(sections, environment(root)))
+    write_atomically(index, page(sections, environment(records)))
+    if failed:
+        raise R21DError(
+            f"{len(failed)} of {len(rows)} notebooks failed; the others are on {index}:\n" + "\n".join(failed)
+        )
     return index
 
 
@@ -116,14 +165,14 @@ def page(sections: list[tuple[str, nbformat.NotebookNode]], lines: list[str]) ->
     )
 
 
-def environment(root: Path) -> list[str]:
+def environment(folders: Sequence[Path]) -> list[str]:
     """A line for each folder of records, device, versions and commit, with the number of its runs."""
     told = Counter()
-    for folder in RECORDS:
-        for run in load_runs(root / folder):
+    for folder in folders:
+        for run in load_runs(folder):
             if run.done:
                 e = run.environment
                 versions = ", ".join(f"{name} {version}" for name, version in e["packages"].items())
                 commit = f"commit {e['commit']}" if e["commit"] else "commit not noted"
-                told[f"{folder}: {e['device']}, Python {e['python']}, {versions}, {commit}"] += 1
+                told[f"{os.path.relpath(folder, ROOT)}: {e['device']}, Python {e['python']}, {versions}, {commit}"] += 1
     return [f"{line}: {count} runs" for line, count in told.items()]

@@ -6,8 +6,10 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
-from r21d_core.report import REPORTS, environment, page
+from r21d_core import R21DError, report
+from r21d_core.report import RECORDS, REPORTS, environment, page, run_suite
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,11 +34,34 @@ def test_committed_page_is_self_contained_and_small():
     assert all(source.startswith("data:") for source in re.findall(r'<img[^>]* src="([^"]*)"', text))
     for title, *_ in REPORTS:
         assert title in text
-    assert "NVIDIA H200" in environment(ROOT)[-1]
+    assert "NVIDIA H200" in environment([ROOT / folder for folder in RECORDS])[-1]
 
 
 def test_every_report_is_there_and_none_is_left_over():
     assert {path.stem for path in (ROOT / "reports").glob("*.ipynb")} == {name for _, name, *_ in REPORTS}
+
+
+def test_suite_runs_every_notebook_and_a_failure_stops_no_other(tmp_path, monkeypatch, capsys):
+    asked = {}
+
+    def execute(source, file, parameters, **options):
+        asked[source.stem] = parameters
+        if source.stem == "clip_count":
+            raise PapermillExecutionError(0, 1, "", "R21DError", "one run <failed>", [])
+        return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# done")], metadata={"papermill": {}})
+
+    monkeypatch.setattr(report.papermill, "execute_notebook", execute)
+    (tmp_path / "mine-split1.csv").touch()
+    with pytest.raises(R21DError, match=r"1 of \d notebooks failed(.|\n)*clip_count-small\.ipynb: R21DError: one run"):
+        run_suite(tmp_path / "out", tmp_path / "runs", "small", tmp_path / "mine-split1.csv", "0,1")
+    assert set(asked) == {"architectures", "claims", "clip_count", "clip_length", "optimization_curves", "sports1m",
+                          "temporal_probe", "variant_comparison"}  # fmt: skip
+    assert "kinetics is left out: there is no sports1m beside" in capsys.readouterr().out
+    given = asked["clip_length"]
+    assert (given["profile"], given["seeds"], given["train"]) == ("small", "0,1", True)
+    for key, path in (("runs", "runs"), ("manifest", "mine-split1.csv")):
+        assert (ROOT / "notebooks" / given[key]).resolve() == tmp_path / path
+    assert "Figure 3" in (tmp_path / "out" / "index.html").read_text()
 
 
 def tables(executed):
