@@ -8,9 +8,10 @@ from r21d_core.data.clips import open_clips
 from r21d_core.data.manifest import load_manifest
 from r21d_core.data.sampling import sample_epoch
 from r21d_core.data.transforms import augment
-from r21d_core.engine.build import build
+from r21d_core.engine.build import build, sgd
 from r21d_core.engine.device import DTYPES
 from r21d_core.engine.launch import plan, run_all
+from r21d_core.engine.replay import replay
 from r21d_core.engine.train import train
 from r21d_core.engine.trust import mismatch
 from r21d_core.nets.fast import FastForm
@@ -125,6 +126,36 @@ def test_the_fast_form_trains_and_its_folded_weights_follow():
     plain.load_state_dict(network.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(network(clips), plain.eval()(clips), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("variant", ["R(2+1)D", "R3D", "MC3", "R2D"])
+def test_replayed_training_is_that_of_kernels_started_one_by_one(variant, precision, capsys):
+    """Loss by loss, and statistic by statistic, also with a batch between that is not replayed."""
+    spec, curves, ends = SPEC.but(variant=variant, precision=precision), [], []
+    generator = torch.Generator("cuda").manual_seed(0)
+    batches = [torch.randn(n, 3, 4, 16, 16, device="cuda", generator=generator) for n in (8, 8, 5, 8, 8)]
+    for replayed in (True, False):
+        network = build(spec, 5, torch.device("cuda")).train()
+        plain, optimiser, curve = network.forward, sgd(network, spec), []
+        if replayed:
+            replay(network, spec, 8)
+            assert network.forward is not plain, capsys.readouterr().out
+        for clips in batches:
+            with torch.autocast("cuda", DTYPES[precision]):
+                logits = network(clips)
+            loss = torch.nn.functional.cross_entropy(logits.float(), torch.arange(len(clips), device="cuda") % 5)
+            loss.backward()
+            optimiser.step()
+            optimiser.zero_grad()
+            curve.append(loss.item())
+        network.eval()
+        with torch.no_grad():
+            curves.append([*curve, *network(batches[0]).flatten().tolist()])
+        ends.append([value.clone() for value in network.buffers()])
+    np.testing.assert_allclose(curves[0], curves[1], rtol=0.02, atol=0.02)
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.02, atol=0.02)
 
 
 def test_the_check_sees_a_kernel_that_is_wrong():

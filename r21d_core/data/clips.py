@@ -37,7 +37,8 @@ class Memory:
     def read(self, batches: Iterable[Clips]) -> Iterator[tuple[Clips, Tensor]]:
         """Each batch with its frames, uint8 (n, T, H, W, 3) on the device."""
         for clips in batches:
-            numbers = torch.from_numpy(self.first[clips.video][:, None] + clips.frames).to(self.frames.device)
+            numbers = torch.from_numpy(self.first[clips.video][:, None] + clips.frames)
+            numbers = numbers.to(self.frames.device, non_blocking=True)  # or the host would wait for the step before
             yield clips, self.frames[numbers].to(self.device)
 
 

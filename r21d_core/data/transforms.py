@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,7 @@ def augment(frames: Tensor, clips: Clips, spec: Spec) -> Tensor:
     and brightness has no part in it.
     """
     height, width = frames.shape[2:4]
-    y, x, area, aspect, flip, light = torch.from_numpy(clips.draws).to(frames.device).unbind(1)
+    y, x, area, aspect, flip, light = torch.from_numpy(clips.draws).to(frames.device, non_blocking=True).unbind(1)
     flipped = (flip < 0.5) & spec.flip
     flow = spec.modality == "flow"
     moves = torch.stack([torch.where(flipped, -1.0, 1.0), torch.ones_like(x)], 1)  # of x and y, times what was stored
@@ -90,12 +91,17 @@ def _resized_window(frames, top, left, size_y, size_x, flipped, size: int) -> Te
 
 
 def _normalise(picture: Tensor) -> Tensor:
-    mean = torch.tensor(MEAN, device=picture.device) * 255
-    scale = 1 / (torch.tensor(STD, device=picture.device) * 255)
+    mean, std = _on(picture.device, MEAN) * 255, _on(picture.device, STD) * 255
     # (N, T, H, W, 3) seen as (N, 3, T, H, W) is channels_last_3d, the layout that convolutions are fastest in
-    return ((picture.float() - mean) * scale).permute(0, 4, 1, 2, 3)
+    return ((picture.float() - mean) * (1 / std)).permute(0, 4, 1, 2, 3)
 
 
 def _normalise_flow(pixels: Tensor) -> Tensor:
-    mean, std = (torch.tensor(each, device=pixels.device) for each in (FLOW_MEAN, FLOW_STD))
+    mean, std = _on(pixels.device, FLOW_MEAN), _on(pixels.device, FLOW_STD)
     return ((pixels - mean) / std).permute(0, 4, 1, 2, 3)
+
+
+@cache  # a GPU would finish all it has to do before it took them anew
+def _on(device: torch.device, numbers: tuple[float, ...]) -> Tensor:
+    with torch.inference_mode(False):  # it is for training too, whoever asks first
+        return torch.tensor(numbers, device=device)

@@ -82,7 +82,7 @@ def _trainer(spec: Spec, device: torch.device):
     def fed(spec: Spec, reader: Iterator[tuple[Clips, torch.Tensor]]) -> Callable[[], None]:
         def work():
             clips, frames = next(reader)
-            step(augment(frames, clips, spec), torch.from_numpy(clips.label).to(device))
+            step(augment(frames, clips, spec), torch.from_numpy(clips.label).to(device, non_blocking=True))
 
         return work
 

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import video
 
-from r21d_core.engine.build import build
+from r21d_core.engine.build import build, sgd
 from r21d_core.engine.device import autocast
+from r21d_core.engine.replay import replay
 from r21d_core.study.spec import Spec
 
 CLASSES = 400
@@ -81,7 +82,8 @@ def training_step(form: Form, spec: Spec, device: torch.device) -> tuple[nn.Modu
     spec = spec.but(precision=form.precision)
     network = _laid_out(form, spec, device).train()
     call = form.call(network, spec, device)
-    optimiser = torch.optim.SGD(network.parameters(), 1e-3, spec.momentum, weight_decay=spec.weight_decay)
+    replay(network, spec, spec.batch)
+    optimiser = sgd(network, spec.but(rate=1e-3))
     scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
 
     def step(clips, target):

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from r21d_core.engine.build import CHANNELS, build
+from r21d_core.engine.build import CHANNELS, build, sgd
 from r21d_core.engine.device import autocast
+from r21d_core.engine.replay import replay
 from r21d_core.study.spec import Spec
 
 EVALUATION_BATCH = 32
@@ -32,7 +33,8 @@ def training_rate(spec: Spec, classes: int, device: torch.device) -> float:
     network = build(spec, classes, device)
     size = spec.batch // spec.accumulate
     clips = _clips(spec, size, device)
-    optimiser = torch.optim.SGD(network.parameters(), 1e-6)
+    replay(network, spec, size)
+    optimiser = sgd(network, spec.but(rate=1e-6))
 
     def step():
         with autocast(spec, device):

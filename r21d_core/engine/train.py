@@ -29,7 +29,7 @@ from r21d_core.data.flow import as_seen
 from r21d_core.data.manifest import Manifest, Video, refuse_leaks
 from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch, task_classes
 from r21d_core.data.transforms import augment
-from r21d_core.engine.build import build, cost_of
+from r21d_core.engine.build import build, cost_of, sgd
 from r21d_core.engine.device import autocast, describe, device_name, pick_device
 from r21d_core.engine.distributed import (
     each_together,
@@ -48,6 +48,7 @@ from r21d_core.engine.distributed import (
     total,
 )
 from r21d_core.engine.predict import evaluate, predict
+from r21d_core.engine.replay import replay
 from r21d_core.engine.speed import forward_rate
 from r21d_core.engine.start import load_checkpoint, start_from
 from r21d_core.records.files import write_atomically
@@ -108,13 +109,15 @@ def _train(
 ) -> Run:
     spec, classes = run.spec, manifest.card.classes
     network = build(spec, len(task_classes(spec, classes)), device)
-    optimiser = torch.optim.SGD(network.parameters(), spec.rate, spec.momentum, weight_decay=spec.weight_decay)
+    optimiser = sgd(network, spec)
     scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
     at = _resume(run, manifest, network, optimiser, scaler)
     if at is None:
         at = Position(start=of_first(lambda: start_from(run, network, manifest, task_classes(spec, classes))))
         if at.start:
             tqdm.write(at.start)
+    if spec.accumulate == size():  # gradients of a second part would meet those of the first in the same place
+        replay(network, spec, spec.batch // spec.accumulate)
     model = replicated(network, device)
     of_first(lambda: _write_beginning(run, manifest, device, at))
 
@@ -140,7 +143,7 @@ def _train(
             sums = torch.zeros(2, device=device)
             with statistics_of_all(network, share):
                 for part in share.parts:
-                    target = torch.from_numpy(clips.label[part]).to(device)
+                    target = torch.from_numpy(clips.label[part]).to(device, non_blocking=True)
                     with gradients_to_come(model, last=part is share.parts[-1]):
                         with autocast(spec, device):
                             logits = model(augment(frames[part], clips[part], spec))
