@@ -71,7 +71,7 @@ def shown(table: pd.DataFrame, caption: str, digits: dict[str, int]) -> Styler:
     Columns are pairs of a side ("here", something of "paper", or "") and a name.
     """
     formats = {
-        (side, name): f"{{:,.{digits.get(name, 1) if side == 'here' else 1}f}}"
+        (side, name): f"{{:,.{1 if side.startswith('paper') else digits.get(name, 1)}f}}"
         for side, name in table.columns
         if pd.api.types.is_float_dtype(table[side, name])
     }
