@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from r21d_core.engine.device import DTYPES
-from r21d_core.nets.cost import Cost, cost
+from r21d_core.nets.cost import CHANNELS
 from r21d_core.nets.network import VideoResNet
 from r21d_core.study.spec import Spec
-
-CHANNELS = {"rgb": 3, "flow": 2}
 
 
 def build(spec: Spec, classes: int, device: torch.device) -> VideoResNet:
@@ -53,17 +51,3 @@ def fast(network: VideoResNet, spec: Spec, device: torch.device) -> Callable[[Te
         print(f"{spec.variant}: runs in its plain, slower form, as the fast one fails its check here: {trouble}")
         return None
     return FastForm(network, DTYPES[spec.precision], fused)
-
-
-def cost_of(spec: Spec, classes: int) -> Cost:
-    """Parameters, multiply-adds and sizes of the network that `build` makes."""
-    return cost(
-        spec.variant,
-        spec.depth,
-        spec.width,
-        spec.frames,
-        classes,
-        CHANNELS[spec.modality],
-        size=spec.crop,
-        midplanes_per_block=spec.midplanes_per_block,
-    )

@@ -16,12 +16,12 @@ from r21d_core import R21DError
 from r21d_core.data.builtin import make_builtin
 from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.sampling import frame_counts, task_classes
-from r21d_core.engine.build import cost_of
 from r21d_core.engine.device import device_name, pick_device
 from r21d_core.engine.distributed import joined, launched, of_first, refuse_uneven, size
 from r21d_core.engine.elastic import launch
 from r21d_core.engine.speed import training_rate
 from r21d_core.engine.train import expect_data, refuse_other_data, train
+from r21d_core.nets.cost import cost_of
 from r21d_core.records.run import Busy, Run, find_run
 from r21d_core.study.experiments import VALIDATION
 from r21d_core.study.spec import Spec
