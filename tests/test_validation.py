@@ -102,7 +102,9 @@ def test_command_writes_the_cut_beside_its_set_and_says_so(tmp_path, capsys):
         assert {spec.data for spec in specs} == {"set-val"}
         assert open_data(specs, tmp_path / f"{name}.csv") == {"set-val": cut}
     path.unlink()
-    with pytest.raises(R21DError, match=r"set-val\.csv: no such file; `r21d manifest` writes one"):
+    with pytest.raises(
+        R21DError, match=r"set-val\.csv: no such file; `r21d manifest validation \S*set\.csv` writes it"
+    ):
         open_data(specs, tmp_path / "set.csv")
 
 
