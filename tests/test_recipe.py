@@ -1,11 +1,14 @@
 """Recipes are told apart by what they set, compared on the same videos, and chosen by the mean of all networks."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from r21d_core import R21DError
 from r21d_core.records.run import find_run
+from r21d_core.records.scores import save_scores
 from r21d_core.results import recipe, statistics
 from r21d_core.results.metrics import clip_at_1, video_at, video_correct
 from r21d_core.results.recipe import LESS, MEAN
@@ -123,6 +126,13 @@ def test_recipe_that_misses_a_network_has_no_mean(runs, tmp_path):
     assert table["", "runs"].tolist() == ["4 of 4", "2 of 4"] + ["0 of 4"] * 3
     assert "–" in recipe.show_recipe_table(some).to_html()
     assert "none can be chosen" in recipe.chosen_line(some[4:]).data
+
+
+def test_recipes_of_other_videos_are_not_compared(runs, tmp_path):
+    scores = runs[-1].scores
+    save_scores(runs[-1].folder / "scores.npz", replace(scores, videos=np.char.add(scores.videos, "x")))
+    with pytest.raises(R21DError, match="different videos"):
+        recipe.recipe_table([*runs[:-2], runs[-1]])
 
 
 def test_without_runs_a_line_says_so(tmp_path):

@@ -97,15 +97,15 @@ def _with_interval(side: str, values: np.ndarray | None) -> dict[tuple[str, str]
 
 def _per_video(networks: list[Measured]) -> np.ndarray:
     """How often the networks were right on each video, the mean over networks of the mean over seeds, (videos,)."""
-    for one in networks:
-        expect_same_items(networks[0].scores[0], one.scores[0])
     return np.mean([by_seed(one.scores).mean(axis=0) for one in networks], axis=0)
 
 
 def _tried(runs: Sequence[Run]) -> dict[Spec, dict[str, Measured]]:
     """The finished networks by variant of each recipe among `runs`."""
     tried: dict[Spec, dict[str, Measured]] = {_recipe_of(run.spec): {} for run in runs}
-    for one in measured(runs):
+    networks = measured(runs)
+    for one in networks:
+        expect_same_items(networks[0].scores[0], one.scores[0])
         tried[_recipe_of(one.spec)][one.spec.variant] = one
     return tried
 
