@@ -80,6 +80,9 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--subset", help="some classes: a name of the set's card, or a file with a class a line")
         one.add_argument("--out", type=Path, help="CSV to write; default data/NAME.csv")
         one.set_defaults(command=manifest_official, layout=name)
+    one = kinds.add_parser("validation", help="some of a manifest's training groups to test, for choosing a recipe")
+    one.add_argument("manifest", type=Path, help="NAME.csv; NAME-val.csv is written beside it")
+    one.set_defaults(command=manifest_validation)
 
     one = commands.add_parser("check", help="open every video of a manifest once; set aside what does not decode")
     one.add_argument("manifest", type=Path)
@@ -225,6 +228,14 @@ def manifest_official(options) -> None:
         _write(options.out, listing)
 
 
+def manifest_validation(options) -> None:
+    from r21d_core.data.manifest import load_manifest
+    from r21d_core.data.validation import validation_cut
+
+    cut = validation_cut(load_manifest(options.manifest))
+    _write(cut.path, cut)
+
+
 def _write(out: Path | None, listing) -> None:
     from r21d_core.data.listing import split_counts
     from r21d_core.data.manifest import write_manifest
@@ -232,8 +243,9 @@ def _write(out: Path | None, listing) -> None:
     path = out or Path("data") / f"{listing.card.name}.csv"
     write_manifest(path, listing.card, listing.videos)
     sides = ", ".join(f"{count:,} {split}" for split, count in split_counts(listing.videos).items())
-    print(f"{path}: {len(listing.videos):,} videos of {len(listing.card.classes)} classes ({sides}); "
-          f"next: r21d check {path}")  # fmt: skip
+    checked = all(video.frames for video in listing.videos)
+    print(f"{path}: {len(listing.videos):,} videos of {len(listing.card.classes)} classes ({sides})"
+          f"{'' if checked else f'; next: r21d check {path}'}")  # fmt: skip
 
 
 def check(options) -> None:

@@ -14,10 +14,10 @@ from r21d_core.data.processes import cores
 from r21d_core.data.sampling import frame_counts
 from r21d_core.engine.bench import bench_infer, bench_train, machine
 from r21d_core.engine.bench_fed import bench_evaluate, bench_memory, bench_stream
-from r21d_core.engine.build import cost_of
 from r21d_core.engine.device import pick_device
 from r21d_core.engine.forms import CLASSES
 from r21d_core.engine.launch import BUILTIN_ROOT
+from r21d_core.nets.cost import cost_of
 from r21d_core.records.files import write_atomically
 from r21d_core.results.benchmark import tables, text_of
 from r21d_core.study.spec import Spec

@@ -14,9 +14,10 @@ from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import forms as all_forms
 from r21d_core.engine.bench import bench_infer, bench_train, machine, made_up, take_turns, work_of
 from r21d_core.engine.bench_fed import bench_evaluate, bench_memory, bench_stream
-from r21d_core.engine.build import build, cost_of
+from r21d_core.engine.build import build
 from r21d_core.engine.forms import CLASSES, Form, forms, inference_step, training_step
 from r21d_core.engine.kernels import OURS, kind_of, where_time_goes
+from r21d_core.nets.cost import cost_of
 from r21d_core.results.benchmark import compared, drawn, load, redraw, tables, text_of
 from r21d_core.study.spec import Spec
 

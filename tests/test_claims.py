@@ -167,6 +167,15 @@ def test_without_runs_a_claim_names_the_commands_and_they_make_what_it_takes(nam
     assert BY_ID[name].judge(measured(runs)).answer == HOLDS
 
 
+def test_runs_on_a_validation_cut_bear_no_witness(tmp_path):
+    specs = [BASE.but(variant=variant, frames=8) for variant in ("R3D", "R(2+1)D")]
+    claim = BY_ID["r21d-over-r3d-8"]
+    assert claim.judge(measured(make("paper", specs, tmp_path / "set"))).answer == HOLDS
+    cut = [spec.but(data="set-val") for spec in specs]
+    verdict = claim.judge(measured(make("paper", cut, tmp_path / "cut")))
+    assert verdict.answer == OPEN and "missing: R(2+1)D, R3D" in verdict.why
+
+
 def test_claims_without_runs_say_why():
     rows = [claim for claim in CLAIMS if claim.kind == NOT_YET]
     assert rows and all(claim.judge([]).answer == OPEN and "cannot make" in claim.judge([]).why for claim in rows)

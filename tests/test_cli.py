@@ -128,10 +128,11 @@ def test_device_that_is_not_there(tiny_manifest, tmp_path, capsys):
 def test_all_plans_every_experiment_and_shared_runs_once(tiny_manifest, tmp_path, capsys):
     command = ["train", "all", "--manifest", str(tiny_manifest), "--runs", str(tmp_path), "--device", "cpu", "--plan"]
     assert main([*command, "--set", "width=1", "--set", "crop=16"]) == 0
-    several = {"kinetics", "transfer"}
+    several = {"kinetics", "recipe_trials", "transfer"}
     makes = [make for name, make in EXPERIMENTS.items() if name not in several]
     specs = [spec for make in makes for spec in make("demo", "tiny", width=1, crop=16)]
     out = capsys.readouterr().out
     assert f"{len(set(specs))} runs: 0 done" in out and len(set(specs)) < len(specs)
     assert "kinetics is left out: there is no sports1m.csv beside" in out
+    assert "recipe_trials is left out: there is no tiny-val.csv beside" in out
     assert "transfer is left out: there is no kinetics-400.csv beside" in out

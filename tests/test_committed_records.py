@@ -11,7 +11,7 @@ from r21d_core.engine.launch import find_all
 from r21d_core.records.run import find_run
 from r21d_core.results.measured import measured
 from r21d_core.results.streams import STREAMS, networks
-from r21d_core.study.experiments import TABLE_2, sports1m, transfer, variant_comparison
+from r21d_core.study.experiments import TABLE_2, VALIDATION, sports1m, transfer, variant_comparison
 from r21d_core.study.spec import Spec
 
 ROOT = Path(__file__).parent.parent
@@ -25,7 +25,8 @@ def test_record_is_whole_and_in_its_own_folder(folder):
     spec = Spec.from_json((folder / "spec.json").read_text())
     run = find_run(folder.parent, spec)
     assert run.folder == folder and run.done and len(run.history) == spec.epochs
-    assert run.scores.protocol["profile"] == spec.profile == folder.parent.name
+    assert run.scores.protocol["profile"] == spec.profile
+    assert folder.parent.name == ("recipe" if spec.data.endswith(VALIDATION) else spec.profile)
     assert {path.name for path in folder.iterdir()} - {"trained_on.txt", "filters.npz", "attributions.npz"} == {
         "spec.json", "environment.json", "history.jsonl", "scores.npz", "summary.json",
     }  # fmt: skip

@@ -1,5 +1,6 @@
 """Curves say what the records hold: every count of clips is an evaluation's own, and errors are the history's."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,10 +168,41 @@ def test_probe_redraws_the_committed_records():
     specs = temporal_probe("small", "ucf101-14-split1", variants=FOUR, seeds=(0, 1))
     assert specs == variant_comparison("small", "ucf101-14-split1", task="speed", variants=FOUR, seeds=(0, 1))
     found = curves.probe_results(find_all(specs, SMALL)).set_index("network")
-    assert found.index.tolist() == list(FOUR) and found["seeds"].tolist() == [2] * 4
+    assert found.index.tolist() == list(FOUR) and found["seeds"].tolist() == ["2"] * 4
     blind = found.loc["f-R2D"]
     assert blind["low"] <= blind["chance"] <= blind["high"]
     assert (found.loc[["R3D", "MC3", "R(2+1)D"], "low"] > blind["high"]).all()
+
+
+def cells(shown, row):
+    """The texts of a table's row."""
+    return re.findall(r"<td[^>]*>(.*?)</td>", shown.to_html().split("<tr>")[row])
+
+
+def test_what_was_not_run_has_its_rows(tmp_path, quick):
+    specs = optimization_curves("demo", seeds=(0, 1), variants=("R3D", "MC3", "R(2+1)D"))
+    make([spec for spec in specs if not (spec.depth == 10 and spec.variant == "R3D")][:6], tmp_path)
+    errors = curves.error_table([find_run(tmp_path, spec) for spec in specs])
+    rows = [cells(errors, row) for row in range(-6, 0)]
+    assert [row[:2] for row in rows] == [[f"{d} layers", v] for d in (10, 18) for v in ("R3D", "MC3", "R(2+1)D")]
+    assert [row[-1] for row in rows] == ["not run", "2", "2", "2", "not run", "not run"]
+    assert rows[0][2:-1] == ["–", "", "–", ""] and rows[1][3] == "–" != rows[1][2] and rows[5][2:-1] == [*"––––"]
+
+    specs = temporal_probe("small", "set", seeds=(0, 1))
+    made = make(specs[:3], tmp_path, classes=4)
+    found = [find_run(tmp_path, spec) for spec in specs]
+    rows = [cells(curves.probe_table(found), row) for row in range(-3, 0)]
+    assert [row[0] for row in rows] == ["f-R2D", "R3D", "R(2+1)D"]
+    assert [row[-1] for row in rows] == ["2", "1 of 2", "not run"]
+    assert rows[2] == ["R(2+1)D", "speed", "8", "1", "8 to 57", *"–––––", "not run"] and rows[0][-2] == "24"
+    assert len(curves.probe_figure(found).axes[0].containers) == len(curves.probe_figure(made).axes[0].containers) == 2
+
+    specs = clip_count("demo", variants=("R3D", "R(2+1)D"))
+    runs = make(specs[:2], tmp_path / "counts")
+    noisy(runs[1], 13, 0)
+    found = [find_run(tmp_path / "counts", spec) for spec in specs]
+    assert cells(curves.clip_count_table(found), -1) == ["R(2+1)D", "8", "13", *"–––––", "not run"]
+    assert len(curves.clip_count_curve(found).axes[0].containers) == 1
 
 
 def test_demonstrations_share_the_runs_of_variant_comparison():

@@ -41,7 +41,7 @@ def test_demo_shares_the_run_of_the_variant_comparison():
 
 
 def test_hours_hold_those_of_the_run_it_started_from(runs, tmp_path):
-    hours = {lengths.how(one): lengths.hours(one) for one in measured(runs)}
+    hours = {lengths.how(one.spec): lengths.hours(one) for one in measured(runs)}
     assert hours == pytest.approx({"afresh": 1, "tested longer": 1, "finetuned": 1.1})
     later = [run for run in runs if run.spec.start]
     for run in runs:
@@ -70,6 +70,20 @@ def test_figures_have_every_network(runs, draw):
     assert len(axes.containers) == 8
     named = " ".join(axes.get_legend_handles_labels()[1])
     assert "tested longer" in named and "finetuned" in named and "clip@1" in named
+
+
+def test_lengths_that_were_not_run_have_their_rows(runs):
+    for run in runs:
+        if run.spec.frames == 24 or (run.spec.frames, run.spec.seed) == (40, 1):
+            (run.folder / "summary.json").unlink()
+    table = lengths.length_table(runs).set_index(("", "clip length"))
+    assert table.index.tolist()[:3] == ["8", "16", "24"] and table.loc["24", ("here", "seeds")] == "not run"
+    assert table.loc["24", "here"][["hours", "clip@1", "video@1", "95 % interval"]].isna().all()
+    assert table.loc["24", ("here", "GMAC/clip")] == pytest.approx(62.24, abs=0.01)
+    assert table.loc["40", ("here", "seeds")] == "1 of 2" and table.loc["8", ("here", "seeds")] == "2"
+    shown = lengths.show_length_table(runs).to_html()
+    assert "not run" in shown and "nan" not in shown.lower()
+    assert len(lengths.length_figure(runs).axes[0].containers) == 7
 
 
 def test_without_runs_a_line_says_so(tmp_path):

@@ -139,6 +139,28 @@ def test_half_of_the_runs_is_shown_and_the_rest_named(runs, tmp_path):
     assert isinstance(figures.training_curves(more), Figure)
 
 
+def test_network_that_was_not_run_has_a_row_in_its_place(tmp_path):
+    specs = variant_comparison("small", "set", variants=("f-R2D", "MC3", "R(2+1)D"), seeds=(0, 1, 2))
+    made = make([spec for spec in specs if spec.variant != "MC3"][:5], tmp_path)
+    runs = [find_run(tmp_path, spec) for spec in specs]
+    table = tables.variant_table(runs)
+    assert table.index.tolist() == ["f-R2D", "MC3", "R(2+1)D"]
+    seeds = table["here", "seeds"].tolist()
+    assert seeds[0].startswith("3 (") and seeds[1] == "not run" and seeds[2].startswith("2 of 3 (")
+    row = table.loc["MC3"]
+    assert row["paper, Kinetics-400", "video@1, 16 frames"] == paper(2, "MC3", "video@1 16f")
+    assert row["here", "parameters (M)"] == pytest.approx(11_695_440 / 1e6 - (400 - 6) * 513 / 1e6)
+    assert row["here", "GMAC/clip"] == pytest.approx(43.343, abs=1e-3)
+    assert row["here"].drop(["parameters (M)", "GMAC/clip", "seeds"]).isna().all()
+    shown = tables.show_variant_table(runs).to_html()
+    assert "not run" in shown and "–</td>" in shown and ">24</td>" in shown and "nan" not in shown.lower()
+    shown = tables.comparison_table(runs).to_html()
+    assert shown.index(">f-R2D<") < shown.index(">MC3<") and shown.count("–</td>") == 6 and "not run" in shown
+    assert "takes MC3" in tables.comparison_table(runs, "MC3").data
+    done = tables.variant_table(made).loc[["f-R2D", "R(2+1)D"], "here"].drop(columns="seeds")
+    assert table.loc[["f-R2D", "R(2+1)D"], "here"].drop(columns="seeds").equals(done), "the others are as they were"
+
+
 def test_differences_name_every_setting_that_is_not_the_papers():
     assert (
         "every setting is the paper's"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from r21d_core import R21DError
 from r21d_core.records.files import write_atomically
+from r21d_core.study.experiments import VALIDATION
 
 SPLITS = ("train", "val", "test")
 REQUIRED = ("video", "label", "split", "group")
@@ -141,7 +142,10 @@ def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict
     try:
         text = path.read_text("utf-8-sig")  # spreadsheets put a byte-order mark first
     except FileNotFoundError:
-        raise R21DError(f"{path}: no such file; `r21d manifest` writes one from a folder of videos") from None
+        how = "` writes one from a folder of videos"
+        if path.stem.endswith(VALIDATION):
+            how = f" validation {path.with_stem(path.stem.removesuffix(VALIDATION))}` writes it"
+        raise R21DError(f"{path}: no such file; `r21d manifest{how}") from None
     except IsADirectoryError:
         raise R21DError(f"{path}: is a folder, expected a manifest; `r21d manifest folder {path}` makes one") from None
     except (OSError, UnicodeDecodeError) as error:

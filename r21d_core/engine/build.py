@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from r21d_core.engine.device import DTYPES
-from r21d_core.nets.cost import Cost, cost
+from r21d_core.nets.cost import CHANNELS
 from r21d_core.nets.network import VideoResNet
 from r21d_core.study.spec import Spec
-
-CHANNELS = {"rgb": 3, "flow": 2}
 
 
 def build(spec: Spec, classes: int, device: torch.device) -> VideoResNet:
@@ -59,17 +57,3 @@ def sgd(network: VideoResNet, spec: Spec) -> torch.optim.SGD:
     """The optimiser of the recipe, in one kernel where the gradients come as `FastForm` makes them."""
     fused = True if "forward" in vars(network) else None
     return torch.optim.SGD(network.parameters(), spec.rate, spec.momentum, weight_decay=spec.weight_decay, fused=fused)
-
-
-def cost_of(spec: Spec, classes: int) -> Cost:
-    """Parameters, multiply-adds and sizes of the network that `build` makes."""
-    return cost(
-        spec.variant,
-        spec.depth,
-        spec.width,
-        spec.frames,
-        classes,
-        CHANNELS[spec.modality],
-        size=spec.crop,
-        midplanes_per_block=spec.midplanes_per_block,
-    )

@@ -16,13 +16,14 @@ from r21d_core import R21DError
 from r21d_core.data.builtin import make_builtin
 from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.sampling import frame_counts, task_classes
-from r21d_core.engine.build import cost_of
 from r21d_core.engine.device import device_name, pick_device
 from r21d_core.engine.distributed import joined, launched, of_first, refuse_uneven, size
 from r21d_core.engine.elastic import launch
 from r21d_core.engine.speed import training_rate
 from r21d_core.engine.train import expect_data, refuse_other_data, train
+from r21d_core.nets.cost import cost_of
 from r21d_core.records.run import Busy, Run, find_run
+from r21d_core.study.experiments import VALIDATION
 from r21d_core.study.spec import Spec
 
 BUILTIN_ROOT = Path("data")
@@ -115,15 +116,15 @@ def open_data(
 ) -> dict[str, Manifest]:
     """The manifests of the data sets that `specs` name, by name.
 
-    `manifest` is the file of one of them; the others are looked for beside it. Without one it is the built-in videos,
-    under the folder `builtin`. Raises R21DError if one is missing, has not been checked or has another name in its
-    card, and for a profile that the built-in videos are not for.
+    `manifest` is the file of one of them, or of the set whose validation cut is asked for; the others are looked for
+    beside it. Without one it is the built-in videos, under the folder `builtin`. Raises R21DError if one is missing,
+    has not been checked or has another name in its card, and for a profile that the built-in videos are not for.
     """
     if not manifest and (profiles := {spec.profile for spec in specs} - {"demo"}):
         raise R21DError(f"profile {min(profiles)}: takes a data set of yours; name its checked manifest (--manifest)")
     given = Path(manifest or make_builtin(Path(builtin)))
     names = list(dict.fromkeys(spec.data for spec in specs))
-    if len(names) == 1 and manifest:
+    if len(names) == 1 and manifest and names[0] != f"{given.stem}{VALIDATION}":
         data = {names[0]: load_manifest(given)}
     else:
         data = {name: load_manifest(given.with_name(f"{name}.csv")) for name in names}

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from r21d_core.engine.build import CHANNELS
+from r21d_core.nets.cost import CHANNELS
 from r21d_core.nets.fast import FastForm
 from r21d_core.nets.network import VideoResNet
 from r21d_core.study.spec import Spec

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from r21d_core.engine.build import CHANNELS, build, sgd
+from r21d_core.engine.build import build, sgd
 from r21d_core.engine.device import autocast
 from r21d_core.engine.replay import replay
+from r21d_core.nets.cost import CHANNELS
 from r21d_core.study.spec import Spec
 
 EVALUATION_BATCH = 32

@@ -29,7 +29,7 @@ from r21d_core.data.flow import as_seen
 from r21d_core.data.manifest import Manifest, Video, refuse_leaks
 from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch, task_classes
 from r21d_core.data.transforms import augment
-from r21d_core.engine.build import build, cost_of, sgd
+from r21d_core.engine.build import build, sgd
 from r21d_core.engine.device import autocast, describe, device_name, pick_device
 from r21d_core.engine.distributed import (
     each_together,
@@ -51,6 +51,7 @@ from r21d_core.engine.predict import evaluate, predict
 from r21d_core.engine.replay import replay
 from r21d_core.engine.speed import forward_rate
 from r21d_core.engine.start import load_checkpoint, start_from
+from r21d_core.nets.cost import cost_of
 from r21d_core.records.files import write_atomically
 from r21d_core.records.run import Run, find_run, lock, write_history, write_json
 from r21d_core.records.scores import Scores, save_scores

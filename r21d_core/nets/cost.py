@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from math import prod
 
 from r21d_core.nets.variants import VARIANTS, groups, midplanes
+from r21d_core.study.spec import Spec
 
 Three = tuple[int, int, int]  # time, height, width
+CHANNELS = {"rgb": 3, "flow": 2}
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,20 @@ def cost(
         conv_fc_weights=weights,
         macs=sum(conv.macs for conv in convs) + last.outputs * classes,
         final_shape=(last.outputs, *last.size),
+    )
+
+
+def cost_of(spec: Spec, classes: int) -> Cost:
+    """The Cost of the network of `spec`."""
+    return cost(
+        spec.variant,
+        spec.depth,
+        spec.width,
+        spec.frames,
+        classes,
+        CHANNELS[spec.modality],
+        size=spec.crop,
+        midplanes_per_block=spec.midplanes_per_block,
     )
 
 

@@ -19,9 +19,10 @@ from r21d_core import R21DError
 from r21d_core.records.run import Run
 from r21d_core.records.scores import Scores
 from r21d_core.results.figures import GREY, LOOKS, of_runs
-from r21d_core.results.measured import Measured, measured
+from r21d_core.results.measured import NOT_RUN, Measured, asked, measured
 from r21d_core.results.statistics import by_seed, interval
 from r21d_core.results.tables import protocol_line
+from r21d_core.study.spec import Spec
 
 CAPTION_LEFT = [{"selector": "caption", "props": "text-align: left; font-style: italic"}]
 
@@ -30,14 +31,14 @@ CAPTION_LEFT = [{"selector": "caption", "props": "text-align: left; font-style: 
 def error_curves(networks: list[Measured], runs: Sequence[Run]) -> Figure | None:
     """Figure 3: error in per cent by epoch, a panel a depth: thin on the epoch's training clips, thick on the test
     videos' middle clips; lines are means over seeds, bands reach from the lowest to the highest seed."""
-    panels = _by_recipe(networks)
+    panels = _by_recipe([(one.spec, one) for one in networks])
     if not panels:
         return None
     figure, grid = plt.subplots(
         1, len(panels), figsize=(4.4 * len(panels) + 1.6, 3.8), sharey=True, squeeze=False, layout="constrained"
     )
     for axes, members in zip(grid[0], panels, strict=True):
-        for one in members:
+        for _, one in members:
             look = LOOKS[one.spec.variant]
             for key, width in (("train_error", 1), ("test_error", 2.6)):
                 errors = _errors(one, key)
@@ -48,10 +49,10 @@ def error_curves(networks: list[Measured], runs: Sequence[Run]) -> Figure | None
                     axes.fill_between(
                         epochs, errors.min(axis=0), errors.max(axis=0), color=look["color"], alpha=0.18, lw=0
                     )
-        axes.set(title=_recipe_name(members[0], panels), xlabel="epoch", ylim=(-3, 103))
+        axes.set(title=_recipe_name(members[0][0], panels), xlabel="epoch", ylim=(-3, 103))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     grid[0, 0].set_ylabel("error (%)")
-    names = dict.fromkeys(one.spec.variant for members in panels for one in members)
+    names = dict.fromkeys(spec.variant for members in panels for spec, _ in members)
     handles = [Line2D([], [], **LOOKS[name], lw=2, mec="white", label=name) for name in names]
     handles += [Line2D([], [], color=GREY, lw=lw, label=label) for lw, label in ((1, "training"), (2.6, "test"))]
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
@@ -61,39 +62,42 @@ def error_curves(networks: list[Measured], runs: Sequence[Run]) -> Figure | None
 def error_table(runs: Sequence[Run]) -> Styler | Markdown:
     """The errors behind Figure 3 after the last epoch, in per cent, a row a network, for a notebook.
 
-    The differences are to the first network of the same depth, in points, negative where this one errs less.
+    The differences are to the first network of the same depth, in points, negative where this one errs less. Of a
+    network of which no run is finished, while others' are, the row says so.
     """
-    rows, panels = [], _by_recipe(measured(runs))
+    rows, panels = [], _by_recipe(asked(runs))
     for members in panels:
-        last = [[_errors(one, key)[:, -1] for key in ("train_error", "test_error")] for one in members]
-        for one, errors in zip(members, last, strict=True):
-            row = {"recipe": _recipe_name(one, panels), "network": one.spec.variant}
-            for name, values, first in zip(("training", "test"), errors, last[0], strict=True):
-                row[f"{name} error (%)"] = _of_seeds(values)
-                base = members[0].spec.variant
-                row[f"{name}: less {base}'s (points)"] = (
-                    "" if one is members[0] else f"{values.mean() - first.mean():+.1f}"
-                )
-            rows.append(row | {"seeds": len(one.runs)})
+        base, first = members[0]
+        for spec, one in members:
+            row = {"recipe": _recipe_name(spec, panels), "network": spec.variant}
+            for name, key in (("training", "train_error"), ("test", "test_error")):
+                values, others = (each and _errors(each, key)[:, -1] for each in (one, first))
+                less = f"{values.mean() - others.mean():+.1f}" if one and first else "–"
+                row[f"{name} error (%)"] = _of_seeds(values) if one else "–"
+                row[f"{name}: less {base.variant}'s (points)"] = "" if spec == base else less
+            rows.append(row | {"seeds": one.seeds if one else NOT_RUN})
     if not rows:
         return Markdown("*No run is finished, so there is nothing to show yet.*")
     return _shown(pd.DataFrame(rows), runs)
 
 
-def _by_recipe(networks: Sequence[Measured]) -> list[list[Measured]]:
-    """The networks that were trained, those together that differ in their variant alone."""
+Asked = tuple[Spec, Measured | None]
+
+
+def _by_recipe(networks: Sequence[Asked]) -> list[list[Asked]]:
+    """The networks that are trained, those together that differ in their variant alone."""
     panels: dict = {}
-    for one in networks:
-        if one.spec.epochs:
-            panels.setdefault(one.spec.but(variant="R3D", seed=0), []).append(one)
+    for spec, one in networks:
+        if spec.epochs:
+            panels.setdefault(spec.but(variant="R3D", seed=0), []).append((spec, one))
     return list(panels.values())
 
 
-def _recipe_name(one: Measured, panels: list[list[Measured]]) -> str:
+def _recipe_name(spec: Spec, panels: list[list[Asked]]) -> str:
     """The depth, and the clip length where panels have several."""
-    name = f"{one.spec.depth} layers"
-    several = len({members[0].spec.frames for members in panels}) > 1
-    return f"{name}, {one.spec.frames} frames" if several else name
+    name = f"{spec.depth} layers"
+    several = len({members[0][0].frames for members in panels}) > 1
+    return f"{name}, {spec.frames} frames" if several else name
 
 
 def _errors(one: Measured, key: str) -> np.ndarray:
@@ -129,7 +133,8 @@ def clip_counts(runs: Sequence[Run]) -> pd.DataFrame:
     """Accuracy of each network by number of clips, from the scores of its run with the most clips, no further pass.
 
     video@1 with its 95 % interval in per cent; `difference` to all clips on the same videos, with its paired
-    interval, in points; a row a network and count of `exact_counts`, the largest last.
+    interval, in points; a row a network and count of `exact_counts`, the largest last. Networks of which no run is
+    finished, while others' are, come at the end with NaN.
     """
     rows = []
     for one in _most_clips(measured(runs)):
@@ -151,9 +156,12 @@ def clip_counts(runs: Sequence[Run]) -> pd.DataFrame:
                     "difference low": less_low,
                     "difference high": less_high,
                     "videos": less.shape[1],
-                    "seeds": len(one.runs),
+                    "seeds": one.seeds,
                 }
             )
+    missing = _most_clips([Measured(spec, (), ()) for spec, one in asked(runs) if not one])
+    for spec in (one.spec for one in missing):
+        rows.append({"network": spec.variant, "frames": spec.frames, "clips": spec.clips, "seeds": NOT_RUN})
     return pd.DataFrame(rows)
 
 
@@ -168,7 +176,7 @@ def _most_clips(networks: Sequence[Measured]) -> list[Measured]:
 @of_runs
 def clip_count_curve(networks: list[Measured], runs: Sequence[Run]) -> Figure:
     """Figure 5b: video@1 against the number of clips it is averaged over, with 95 % intervals."""
-    table = clip_counts(runs)
+    table = clip_counts(runs).dropna(subset="video@1")
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     lines = list(table.groupby(["network", "frames"], sort=False))
     for place, ((variant, frames), rows) in enumerate(lines):
@@ -204,7 +212,7 @@ def clip_count_table(runs: Sequence[Run]) -> Styler | Markdown:
             "95 % interval": _intervals(counts["low"], counts["high"], "{:.1f} to {:.1f}"),
             "less all clips' (points)": counts["difference"],
             "its 95 % interval": _intervals(counts["difference low"], counts["difference high"], "{:+.1f} to {:+.1f}"),
-            "videos": counts["videos"],
+            "videos": counts["videos"].astype("Int64"),
             "seeds": counts["seeds"],
         }
     )
@@ -215,36 +223,32 @@ def clip_count_table(runs: Sequence[Run]) -> Styler | Markdown:
 def probe_results(runs: Sequence[Run]) -> pd.DataFrame:
     """How often each network tells what its task asks, in per cent: a row a network, task, clip length and step.
 
-    `span` is how many of the video's frames a clip reaches over, at 1 and at 8 times the rate for `speed`.
+    `span` is how many of the video's frames a clip reaches over, at 1 and at 8 times the rate for `speed`. NaN where no
+    run of a network is finished, while others' are.
     """
     rows = []
-    for one in measured(runs):
-        low, high = one.interval
-        spec, scores = one.spec, one.scores[0]
+    for spec, one in asked(runs):
         reach = [(spec.frames - 1) * spec.step * speed + 1 for speed in ((1, 8) if spec.task == "speed" else (1,))]
-        rows.append(
-            {
-                "network": spec.variant,
-                "task": spec.task,
-                "frames": spec.frames,
-                "step": spec.step,
-                "span": " to ".join(map(str, reach)),
-                "right": one.video_at(1),
-                "low": low,
-                "high": high,
-                "chance": 100 / len(scores.classes),
-                "videos": len(np.unique(scores.videos)),
-                "seeds": len(one.runs),
-            }
-        )
-    return pd.DataFrame(rows)
+        row = {
+            "network": spec.variant,
+            "task": spec.task,
+            "frames": spec.frames,
+            "step": spec.step,
+            "span": " to ".join(map(str, reach)),
+        }
+        if one:
+            scores = one.scores[0]
+            row |= dict(zip(("right", "low", "high"), (one.video_at(1), *one.interval), strict=True))
+            row |= {"chance": 100 / len(scores.classes), "videos": len(np.unique(scores.videos))}
+        rows.append(row | {"seeds": one.seeds if one else NOT_RUN})
+    return pd.DataFrame(rows, columns=list(max(rows, key=len, default=[])))  # who was not run has fewer
 
 
 @of_runs
 def probe_figure(networks: list[Measured], runs: Sequence[Run]) -> Figure:
     """How often each network tells the playback rate or the direction, a panel a clip length and step; the dashed line
     is guessing, bars are 95 % intervals."""
-    table = probe_results(runs)
+    table = probe_results(runs).dropna(subset="right")
     names = list(dict.fromkeys(table["network"]))
     panels = list(table.groupby(["task", "frames", "step", "span", "chance"], sort=False))
     columns = min(4, len(panels))
@@ -284,19 +288,19 @@ def probe_table(runs: Sequence[Run]) -> Styler | Markdown:
     table["95 % interval"] = _intervals(found["low"], found["high"], "{:.1f} to {:.1f}")
     table["chance (%)"] = found["chance"]
     table["above chance (points)"] = found["right"] - found["chance"]
-    table["videos"], table["seeds"] = found["videos"], found["seeds"]
+    table["videos"], table["seeds"] = found["videos"].astype("Int64"), found["seeds"]
     return _shown(table, runs, {"above chance (points)": "{:+.1f}", "chance (%)": "{:.0f}"})
 
 
 def _intervals(low: pd.Series, high: pd.Series, form: str) -> list[str]:
-    return [form.format(*ends) for ends in zip(low, high, strict=True)]
+    return [form.format(*ends) if ends[0] == ends[0] else "–" for ends in zip(low, high, strict=True)]
 
 
 def _shown(table: pd.DataFrame, runs: Sequence[Run], formats: dict[str, str] | None = None) -> Styler:
     """A table under its protocol, numbers with one digit where `formats` say nothing else."""
     each = {name: "{:.1f}" for name in table.columns if pd.api.types.is_float_dtype(table[name])}
     return (
-        table.style.format(each | (formats or {}), escape="html")
+        table.style.format(each | (formats or {}), na_rep="–", escape="html")
         .hide(axis="index")
         .set_caption(html.escape(protocol_line(runs)))
         .set_table_styles(CAPTION_LEFT)

@@ -48,6 +48,13 @@ ARTEFACTS = (
         "any videos: playback rate or direction are the labels",
         tasks=("speed", "arrow"),
     ),
+    Artefact(
+        "which recipe the real videos get",
+        "recipe",
+        "recipe_trials",
+        "a set's validation cut, by `r21d manifest validation`",
+        tasks=("action",),
+    ),
     Artefact("what filters have learned", "filters", "", "runs of the others, with checkpoints", "r21d insight RUN"),
     Artefact("where networks look", "attributions", "", "runs of the others, with checkpoints", "r21d insight RUN"),
     Artefact(

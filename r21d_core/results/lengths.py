@@ -14,16 +14,17 @@ from pandas.io.formats.style import Styler
 from r21d_core import R21DError
 from r21d_core.records.run import Run, find_run
 from r21d_core.results.figures import GREY, LOOKS, of_runs
-from r21d_core.results.measured import Measured, measured
+from r21d_core.results.measured import NOT_RUN, Measured, asked, cost_here
 from r21d_core.results.tables import protocol_line, shown
 from r21d_core.study.paper import paper
+from r21d_core.study.spec import Spec
 
 HOW = ("afresh", "tested longer", "finetuned")
 
 
-def how(one: Measured) -> str:
-    """Whether a network was trained afresh, is another's tested on longer clips, or another's finetuned on them."""
-    return HOW[0] if not one.spec.start else HOW[2] if one.spec.epochs else HOW[1]
+def how(spec: Spec) -> str:
+    """Whether a network is trained afresh, is another's tested on longer clips, or another's finetuned on them."""
+    return HOW[0] if not spec.start else HOW[2] if spec.epochs else HOW[1]
 
 
 def hours(one: Measured) -> float:
@@ -39,23 +40,20 @@ def length_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Table 3 and the points of Figure 5a: a row a network; accuracies in per cent, hours on the device of the run.
 
     The paper's columns are filled for 8 and 32 frames, the lengths of its Table 3, whose hours are those of 64 GPUs.
+    Of a network of which no run is finished, while others' are, the row has what arithmetic knows and NaN.
     """
-    rows = []
-    for one in measured(runs):
-        before = one.spec.start_spec
-        name = {HOW[0]: "{1}", HOW[1]: "{0} tested at {1}", HOW[2]: "{0} finetuned at {1}"}[how(one)]
-        row = name.format(before.frames if before else "", one.spec.frames)
-        low, high = one.interval
+    networks, rows = asked(runs), []
+    for spec, one in networks:
+        before = spec.start_spec
+        name = {HOW[0]: "{1}", HOW[1]: "{0} tested at {1}", HOW[2]: "{0} finetuned at {1}"}[how(spec)]
+        row = name.format(before.frames if before else "", spec.frames)
         theirs = [_paper(row, column) for column in ("hours", "clip@1", "video@1")]
-        ours = [
-            hours(one),
-            one.clip_at_1,
-            one.video_at(1),
-            f"{low:.1f} to {high:.1f}",
-            one.mean("macs") / 1e9,
-            len(one.runs),
-        ]
-        rows.append([one.spec.variant, row, *theirs, *ours])
+        if one:
+            accuracies = [one.clip_at_1, one.video_at(1), "{:.1f} to {:.1f}".format(*one.interval)]
+            ours = [hours(one), *accuracies, one.mean("macs") / 1e9, one.seeds]
+        else:
+            ours = [np.nan] * 4 + [cost_here(spec, networks).macs / 1e9, NOT_RUN]
+        rows.append([spec.variant, row, *theirs, *ours])
     papers, here = "paper, Kinetics-400", "here"
     columns = [
         ("", "network"), ("", "clip length"),
@@ -101,7 +99,7 @@ def _figure(networks: list[Measured], x, label: str) -> Figure:
         axes.plot(places, [one.video_at(1) for one in afresh], "-", color=colour, label=f"{variant}, video@1")
         for one in (one for one in networks if one.spec.variant == variant):
             accuracy, (low, high) = one.video_at(1), one.interval
-            kind = how(one)
+            kind = how(one.spec)
             axes.errorbar(
                 x(one), accuracy, [[accuracy - low], [high - accuracy]], color=colour if kind == HOW[0] else GREY,
                 marker=marks[kind], ms=6 if kind == HOW[0] else 10, lw=1, capsize=2, ls="none", mec="white",

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r21d_core.nets.cost import Cost, cost_of
 from r21d_core.records.run import Run
 from r21d_core.records.scores import Scores
 from r21d_core.results.metrics import clip_at_1, video_at
 from r21d_core.results.statistics import by_seed, interval
 from r21d_core.study.spec import Spec
+
+NOT_RUN = "not run"  # stands for the seeds of a network of which no run is finished
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Measured:
     spec: Spec  # of the first seed
     runs: tuple[Run, ...]
     scores: tuple[Scores, ...]
+    asked: int = 0  # the runs asked for, finished or not, where that is known
 
     @property
     def clip_at_1(self) -> float:
@@ -36,6 +40,12 @@ class Measured:
         return 100 * low, 100 * high
 
     @property
+    def seeds(self) -> str:
+        """How many are finished, such as "2", or "2 of 3" where more were asked for."""
+        done = len(self.runs)
+        return f"{done} of {self.asked}" if self.asked > done else str(done)
+
+    @property
     def seed_range(self) -> tuple[float, float]:
         """The lowest and the highest video@1 of a seed."""
         each = [100 * video_at(scores, 1) for scores in self.scores]
@@ -48,8 +58,25 @@ class Measured:
 
 def measured(runs: Sequence[Run]) -> list[Measured]:
     """The finished runs among `runs`, seeds together, in the order in which their networks come first."""
+    return [one for _, one in asked(runs) if one]
+
+
+def asked(runs: Sequence[Run]) -> list[tuple[Spec, Measured | None]]:
+    """Every network among `runs`, in the order in which they come first, and what was measured of it.
+
+    That is None where none of its runs is finished; where no run of any network is, the list is empty.
+    """
     groups: dict[Spec, list[Run]] = {}
     for run in runs:
-        if run.done:
-            groups.setdefault(run.spec.but(seed=0), []).append(run)
-    return [Measured(found[0].spec, tuple(found), tuple(run.scores for run in found)) for found in groups.values()]
+        groups.setdefault(run.spec.but(seed=0), []).append(run)
+    found = []
+    for spec, members in groups.items():
+        done = tuple(run for run in members if run.done)
+        scores = tuple(run.scores for run in done)
+        found.append((spec, Measured(done[0].spec, done, scores, len(members)) if done else None))
+    return found if any(one for _, one in found) else []
+
+
+def cost_here(spec: Spec, networks: Sequence[tuple[Spec, Measured | None]]) -> Cost:
+    """By arithmetic, of a network that was not run, with the classes of one of the `networks` that was."""
+    return cost_of(spec, next(len(one.scores[0].classes) for _, one in networks if one))

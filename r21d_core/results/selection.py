@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from r21d_core.results.measured import Measured
-from r21d_core.study.experiments import recipe
+from r21d_core.study.experiments import VALIDATION, recipe
 from r21d_core.study.spec import Spec
 
 TWO_D, R3D, R21D = ("f-R2D", "R2D"), ("R3D",), ("R(2+1)D",)
@@ -57,7 +57,8 @@ def select(networks: Sequence[Measured], groups: Sequence[Group], task: str = "a
     """The setting that answers best: a complete one first, then the profile nearest the paper's, then the fullest.
 
     Networks are alike if their Specs, or those of the runs they start from, differ in nothing but seed, variant and
-    the fields that the groups ask for; all are on RGB and, where `data` is given, on the set whose name begins so.
+    the fields that the groups ask for; all are on RGB and, where `data` is given, on the set whose name begins so. Runs
+    on a validation cut, which a recipe is chosen on, bear no witness.
     """
     free = {"variant"} | {key for group in groups for key in group.asked}
     defaults = {key: getattr(Spec(), key) for key in free}
@@ -65,7 +66,9 @@ def select(networks: Sequence[Measured], groups: Sequence[Group], task: str = "a
     for one in networks:
         base = one.spec.start_spec or one.spec
         asked = base.task == task and base.modality == "rgb" and base.data.startswith(data)
-        if asked and ("depth" in free or base.depth <= 18):  # 34 layers are asked for by name
+        if (
+            asked and not base.data.endswith(VALIDATION) and ("depth" in free or base.depth <= 18)
+        ):  # 34 layers are asked for by name
             settings.setdefault(base.but(seed=0, **defaults), []).append(one)
     wanted = list(dict.fromkeys((group, variant) for group in groups for variant in group.variants))
     selections = []

@@ -12,46 +12,61 @@ from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
 from r21d_core.records.run import Run
-from r21d_core.results.measured import Measured, measured
+from r21d_core.results.measured import NOT_RUN, Measured, asked, cost_here, measured
 from r21d_core.results.metrics import family_correct
 from r21d_core.results.statistics import compare, holm, interval, per_video, videos_needed
 from r21d_core.study.paper import paper
 from r21d_core.study.spec import Spec
 
 GREY = "color: #767676"
+HERE = ("parameters (M)", "GMAC/clip", "clip@1", "video@1", "95 % interval", "video@5", "videos", "seeds",
+        "training clips/s", "inference clips/s")  # fmt: skip
 
 
 def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Table 2: a row a network, the paper's columns under "paper", what was measured under "here".
 
     Accuracies in per cent, speeds in clips a second. The paper trained 18 layers on 8 or 16 frames of Kinetics: where
-    a run has another clip length, its row shows the paper's numbers for 8.
+    a run has another clip length, its row shows the paper's numbers for 8. Of a network of which no run is finished,
+    while others' are, the row has what arithmetic knows and NaN.
     """
-    rows = []
-    for one in measured(runs):
-        frames = one.spec.frames if one.spec.frames in (8, 16) else 8
-        low, high = one.interval
+    networks, rows = asked(runs), []
+    for spec, one in networks:
+        frames = spec.frames if spec.frames in (8, 16) else 8
         rows.append(
             {
-                ("paper, Kinetics-400", "parameters (M)"): paper(2, one.spec.variant, "parameters (M)"),
-                ("paper, Kinetics-400", f"clip@1, {frames} frames"): paper(2, one.spec.variant, f"clip@1 {frames}f"),
-                ("paper, Kinetics-400", f"video@1, {frames} frames"): paper(2, one.spec.variant, f"video@1 {frames}f"),
-                ("here", "parameters (M)"): one.mean("parameters") / 1e6,
-                ("here", "GMAC/clip"): one.mean("macs") / 1e9,
-                ("here", "clip@1"): one.clip_at_1,
-                ("here", "video@1"): one.video_at(1),
-                ("here", "95 % interval"): f"{low:.1f} to {high:.1f}",
-                ("here", "video@5"): one.video_at(5) if len(one.scores[0].classes) > 5 else np.nan,
-                ("here", "videos"): len(np.unique(one.scores[0].videos)),
-                ("here", "seeds"): _seeds(one),
-                ("here", "training clips/s"): one.mean("train_clips_per_second"),
-                ("here", "inference clips/s"): one.mean("inference_clips_per_second"),
+                ("paper, Kinetics-400", "parameters (M)"): paper(2, spec.variant, "parameters (M)"),
+                ("paper, Kinetics-400", f"clip@1, {frames} frames"): paper(2, spec.variant, f"clip@1 {frames}f"),
+                ("paper, Kinetics-400", f"video@1, {frames} frames"): paper(2, spec.variant, f"video@1 {frames}f"),
+                **{("here", name): value for name, value in _here(spec, one, networks).items()},
             }
         )
     if not rows:
         return pd.DataFrame()
-    networks = pd.Index([one.spec.variant for one in measured(runs)], name="network")
-    return pd.DataFrame([list(row.values()) for row in rows], networks, pd.MultiIndex.from_tuples(rows[0]))
+    variants = pd.Index([spec.variant for spec, _ in networks], name="network")
+    table = pd.DataFrame([list(row.values()) for row in rows], variants, pd.MultiIndex.from_tuples(rows[0]))
+    return table.astype({("here", "videos"): "Int64"})
+
+
+def _here(spec: Spec, one: Measured | None, networks: Sequence[tuple[Spec, Measured | None]]) -> dict:
+    if one is None:
+        cost = cost_here(spec, networks)
+        known = {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9, "seeds": NOT_RUN}
+        return {name: known.get(name, np.nan) for name in HERE}
+    low, high = one.interval
+    values = (
+        one.mean("parameters") / 1e6,
+        one.mean("macs") / 1e9,
+        one.clip_at_1,
+        one.video_at(1),
+        f"{low:.1f} to {high:.1f}",
+        one.video_at(5) if len(one.scores[0].classes) > 5 else np.nan,
+        len(np.unique(one.scores[0].videos)),
+        _seeds(one),
+        one.mean("train_clips_per_second"),
+        one.mean("inference_clips_per_second"),
+    )
+    return dict(zip(HERE, values, strict=True))
 
 
 def show_variant_table(runs: Sequence[Run]) -> Styler | Markdown:
@@ -71,7 +86,7 @@ def shown(table: pd.DataFrame, caption: str, digits: dict[str, int]) -> Styler:
     Columns are pairs of a side ("here", something of "paper", or "") and a name.
     """
     formats = {
-        (side, name): f"{{:,.{digits.get(name, 1) if side == 'here' else 1}f}}"
+        (side, name): f"{{:,.{1 if side.startswith('paper') else digits.get(name, 1)}f}}"
         for side, name in table.columns
         if pd.api.types.is_float_dtype(table[side, name])
     }
@@ -120,10 +135,11 @@ def protocol_line(runs: Sequence[Run]) -> str:
 
 def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | Markdown:
     """Each network against the variant `against` on the same videos, for a notebook; p is Holm's for all rows."""
-    networks = measured(runs)
-    base = next((one for one in networks if one.spec.variant == against), None)
-    others = [one for one in networks if one is not base]
-    if base is None or not others:
+    base = next((one for one in measured(runs) if one.spec.variant == against), None)
+    rows = [(spec, one) for spec, one in asked(runs) if base and spec != base.spec.but(seed=0)]
+    places = [place for place, (_, one) in enumerate(rows) if one]
+    others = [rows[place][1] for place in places]
+    if not others:
         return Markdown(f"*A comparison takes {against} and one other network, both finished.*")
     results = [compare(one.scores, base.scores) for one in others]
     table = pd.DataFrame(
@@ -136,8 +152,10 @@ def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | 
             "videos needed": [videos_needed(one.scores, base.scores) for one in others],
             "seeds": [_seeds(one) for one in others],
         },
-        index=pd.Index([one.spec.variant for one in others], name="network"),
-    )
+        index=places,
+    ).reindex(range(len(rows)))
+    table = table.fillna({"95 % interval": "–", "seeds": NOT_RUN}).astype({"videos": "Int64"})
+    table.index = pd.Index([spec.variant for spec, _ in rows], name="network")
     return table.style.format(
         {
             "video@1 (%)": "{:.1f}",
@@ -145,6 +163,7 @@ def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | 
             "p over videos, Holm": format_p,
             "videos needed": "{:,.0f}",
         },
+        na_rep="–",
         escape="html",
     )
 
@@ -213,4 +232,4 @@ def format_p(p: float) -> str:
 
 def _seeds(one: Measured) -> str:
     low, high = one.seed_range
-    return str(len(one.runs)) if len(one.runs) == 1 else f"{len(one.runs)} ({low:.1f} to {high:.1f})"
+    return one.seeds if len(one.runs) == 1 else f"{one.seeds} ({low:.1f} to {high:.1f})"

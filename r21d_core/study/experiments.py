@@ -313,6 +313,59 @@ def temporal_probe(
     ]
 
 
+# What a validation cut's name ends with: part of a set's training groups, to choose a recipe without its test videos.
+VALIDATION = "-val"
+# The recipes that one was chosen among: what each sets in a profile. Said in full, so that the records of what was
+# tried stay these recipes' when the profile's own becomes the one chosen. The paper's is as published.
+_THIRTY = {
+    "epochs": 30,
+    "warmup_epochs": 3,
+    "decay_epochs": 12,
+    "rate": 0.02,
+    "weight_decay": 1e-3,
+    "crop_area": 0.35,
+}
+_EIGHTEEN = _THIRTY | {"epochs": 18, "warmup_epochs": 2, "decay_epochs": 7}
+RECIPE_TRIALS = {
+    "paper": ({},),
+    "small": (
+        _THIRTY,
+        _EIGHTEEN,
+        _EIGHTEEN | {"rate": 0.04},
+        _EIGHTEEN | {"weight_decay": 5e-3},
+        _EIGHTEEN | {"crop_area": 0.2},
+    ),
+    "demo": ({}, {"epochs": 4, "decay_epochs": 2}),
+}
+
+
+def recipe_trials(
+    profile: str = "demo",
+    data: str = "builtin",
+    *,
+    task: str = "action",
+    variants: Sequence[str] = ("f-R2D", "R(2+1)D"),
+    seeds: Sequence[int] = (0,),
+    **settings,
+) -> list[Spec]:
+    """Each recipe of RECIPE_TRIALS on the validation cut of `data`, with 8 consecutive frames, for each variant.
+
+    What `settings` name is the same in all. The built-in videos have no cut: nothing is chosen on them.
+
+    r21d train recipe_trials --profile small --manifest data/ucf101-14-split1-val.csv
+    """
+    if not data.startswith("builtin") and not data.endswith(VALIDATION):
+        data += VALIDATION
+    base = recipe(profile, task).but(data=data, frames=8, step=1)
+    trials = [
+        base.but(variant=variant, seed=seed, **trial | settings)
+        for trial in RECIPE_TRIALS[profile]
+        for variant in variants
+        for seed in seeds
+    ]
+    return list(dict.fromkeys(trials))
+
+
 def _several(values: Sequence[int] | int | str) -> list:
     """One value, some, or some in a string as `--set frames=8,16` gives them, as a list."""
     if isinstance(values, Sequence) and not isinstance(values, str):
@@ -332,6 +385,7 @@ EXPERIMENTS = {
     "clip_length": clip_length,
     "kinetics": kinetics,
     "optimization_curves": optimization_curves,
+    "recipe_trials": recipe_trials,
     "sports1m": sports1m,
     "temporal_probe": temporal_probe,
     "transfer": transfer,
