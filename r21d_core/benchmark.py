@@ -102,6 +102,10 @@ def _measured(benches, specs, batch, device, seconds, compile_peers, data) -> It
 
             yield bench_loader(data, workers=sorted({1, cores()}), device=str(device))
             yield from (bench_stream(spec, data, device, seconds=seconds) for spec in training)
+        elif bench == "scaling":
+            from r21d_core.engine.bench_scaling import bench_scaling
+
+            yield from (bench_scaling(spec, device, seconds=seconds) for spec in training)
         elif bench == "explorer":
             from r21d_core.insight.bench_explorer import bench_explorer
 

@@ -14,6 +14,7 @@ from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import forms as all_forms
 from r21d_core.engine.bench import bench_infer, bench_train, machine, made_up, take_turns, work_of
 from r21d_core.engine.bench_fed import bench_evaluate, bench_memory, bench_stream
+from r21d_core.engine.bench_scaling import bench_scaling
 from r21d_core.engine.build import build
 from r21d_core.engine.forms import CLASSES, Form, forms, inference_step, training_step
 from r21d_core.engine.kernels import OURS, kind_of, where_time_goes
@@ -322,6 +323,21 @@ def test_evaluating_from_files(tiny_manifest):
 
 
 # --- The command
+
+
+@pytest.mark.slow
+def test_scaling_is_measured_over_processes():
+    spec = Spec(depth=10, width=4, frames=2, crop=16, batch=2, variant="R3D")
+    one, two = bench_scaling(spec, torch.device("cpu"), seconds=0.1)
+    assert (one["what"], two["what"]) == ("1 process", "2 processes")
+    for row in (one, two):
+        assert 0 < row["slowest"] <= row["clips_per_second"] <= row["fastest"]
+
+
+def test_scaling_takes_two_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    (row,) = bench_scaling(Spec(), torch.device("cuda"))
+    assert row["failed"] == "it takes two GPUs, and here is one"
 
 
 def test_command_prints_tables_and_keeps_the_record(tmp_path, capsys):

@@ -16,7 +16,7 @@ from pathlib import Path
 from r21d_core import R21DError
 from r21d_core.records.files import write_atomically
 
-BENCHES = ("train", "infer", "memory", "evaluate", "decode", "loader", "explorer")
+BENCHES = ("train", "infer", "memory", "evaluate", "decode", "loader", "scaling", "explorer")
 TITLES = {
     "train": "Training",
     "train time": "Where a training step's time goes",
@@ -27,6 +27,7 @@ TITLES = {
     "evaluate": "Evaluating from files",
     "decode": "Decoding",
     "loader": "Loading",
+    "scaling": "Training on several GPUs",
     "explorer": "The explorer's answers, drawing included",
 }
 SETTING = {
