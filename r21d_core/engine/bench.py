@@ -51,7 +51,7 @@ def _side_by_side(bench, make, passes, spec, device, seconds, compile_peers) -> 
         bar.set_description(f"{bench} {spec.variant}, warming up: {form.what}")
         rows[form.what] = row_of(bench, spec, form.precision, form.what)
         try:
-            before, began = _allocated(device), time.perf_counter()
+            before, began = _held(device), time.perf_counter()
             network, step = make(form, spec, device)
             work = partial(step, layouts[form.channels_last], target)
             work()
@@ -138,8 +138,14 @@ def _rate_of(work: Callable[[], object], calls: int, device: torch.device) -> fl
     return calls / (time.perf_counter() - began)
 
 
-def _allocated(device: torch.device) -> int:
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+def _held(device: torch.device) -> int:
+    """Bytes that are in use, and those that CUDA graphs keep to themselves."""
+    return torch.cuda.memory_allocated(device) + _kept_by_graphs() if device.type == "cuda" else 0
+
+
+def _kept_by_graphs() -> int:
+    own = [one for one in torch.cuda.memory_snapshot() if tuple(one["segment_pool_id"]) != (0, 0)]
+    return sum(one["total_size"] - one["allocated_size"] for one in own)
 
 
 def _peak(work: Callable[[], object], device: torch.device, before: int) -> dict[str, float]:
@@ -148,7 +154,7 @@ def _peak(work: Callable[[], object], device: torch.device, before: int) -> dict
         return {}
     torch.cuda.reset_peak_memory_stats(device)
     work()
-    return {"peak_gib": (torch.cuda.max_memory_allocated(device) - before) / 2**30}
+    return {"peak_gib": (torch.cuda.max_memory_allocated(device) + _kept_by_graphs() - before) / 2**30}
 
 
 def work_of(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:

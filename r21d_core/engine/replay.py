@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,6 +25,7 @@ def replay(network: VideoResNet, spec: Spec, clips: int) -> None:
     plain = vars(network).get("forward")
     if not isinstance(plain, FastForm):
         return
+    gc.collect()  # a network that is gone keeps its graphs' memory until then, being in a cycle with them
     device, trained = network.fc.weight.device, network.training
     shape = (clips, CHANNELS[spec.modality], spec.frames, spec.crop, spec.crop)
     generator = torch.Generator(device).manual_seed(0)
@@ -37,7 +40,7 @@ def replay(network: VideoResNet, spec: Spec, clips: int) -> None:
         replayed = network.forward
         trouble = _unlike(_passes(network, replayed, other), _passes(network, plain, other))
     except RuntimeError as error:  # whatever does not allow it, too little memory for one
-        trouble = f"it raised {type(error).__name__} ({(str(error) or '?').strip().splitlines()[0]})"
+        trouble = f"it raised {type(error).__name__} ({(str(error) or '?').strip().splitlines()[0][:200]})"
     for name, value in network.named_buffers():
         value.copy_(statistics[name])
     network.train(trained)
