@@ -104,7 +104,9 @@ def run_suite(
     seeds: str = "0",
     root: Path = ROOT,
 ) -> Path:
-    """As `make_report`, of the runs in the folder `runs`, which every notebook first completes.
+    """As `make_report`, of the runs in the folder `runs`, which every notebook of an experiment first completes.
+
+    Filters, attributions and the explorer follow with what these have made, checkpoints included.
 
     Stopped in any way, the same call goes on. Without a `manifest` the data are the built-in videos; an experiment
     whose data sets are not all beside it is left out, and said. A notebook that fails does not keep the others from
@@ -113,6 +115,12 @@ def run_suite(
     there = os.path.relpath(runs, root / "notebooks")
     given = {"profile": profile, "runs": there, "seeds": seeds, "train": True, "most_hours": math.inf}
     given["manifest"] = os.path.relpath(manifest, root / "notebooks") if manifest else ""
+    looked = {"profile": profile, "manifest": given["manifest"], "runs": there, "seeds": seeds}
+    # What trains nothing stands behind what does in ARTEFACTS, so that the runs are there.
+    looks = {"filters": looked, "attributions": looked, "claims": {"runs": there}}
+    looks["explorer"] = {"runs": there}
+    if manifest:
+        looks["explorer"]["manifests"] = os.path.relpath(Path(manifest).parent, root / "notebooks")
     rows = []
     for one in ARTEFACTS:
         if one.experiment:
@@ -121,8 +129,8 @@ def run_suite(
                 print(f"{one.notebook} is left out: there is no {', '.join(missing)} beside {manifest}")
                 continue
             rows.append((one.artefact, f"{one.notebook}-{profile}", one.notebook, given))
-        elif one.notebook in ("architectures", "claims"):
-            rows.append((one.artefact, one.notebook, one.notebook, {"runs": there} if one.notebook == "claims" else {}))
+        else:
+            rows.append((one.artefact, one.notebook, one.notebook, looks.get(one.notebook, {})))
     return _execute(rows, Path(out), root, [Path(runs)])
 
 

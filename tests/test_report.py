@@ -52,16 +52,35 @@ def test_suite_runs_every_notebook_and_a_failure_stops_no_other(tmp_path, monkey
 
     monkeypatch.setattr(report.papermill, "execute_notebook", execute)
     (tmp_path / "mine-split1.csv").touch()
-    with pytest.raises(R21DError, match=r"1 of \d notebooks failed(.|\n)*clip_count-small\.ipynb: R21DError: one run"):
+    with pytest.raises(R21DError, match=r"1 of \d+ notebooks failed(.|\n)*clip_count-small\.ipynb: R21DError: one run"):
         run_suite(tmp_path / "out", tmp_path / "runs", "small", tmp_path / "mine-split1.csv", "0,1")
-    assert set(asked) == {"architectures", "claims", "clip_count", "clip_length", "optimization_curves", "sports1m",
-                          "temporal_probe", "variant_comparison"}  # fmt: skip
+    assert set(asked) == {"architectures", "attributions", "claims", "clip_count", "clip_length", "explorer", "filters",
+                          "optimization_curves", "sports1m", "temporal_probe", "variant_comparison"}  # fmt: skip
     assert "kinetics is left out: there is no sports1m beside" in capsys.readouterr().out
     given = asked["clip_length"]
     assert (given["profile"], given["seeds"], given["train"]) == ("small", "0,1", True)
     for key, path in (("runs", "runs"), ("manifest", "mine-split1.csv")):
         assert (ROOT / "notebooks" / given[key]).resolve() == tmp_path / path
+    for name in ("filters", "attributions"):
+        assert asked[name] == {key: given[key] for key in ("profile", "manifest", "runs", "seeds")}
+    assert (ROOT / "notebooks" / asked["explorer"]["manifests"]).resolve() == tmp_path
+    looks = [list(asked).index(name) for name in ("filters", "attributions", "explorer")]
+    assert min(looks) > list(asked).index("temporal_probe"), "there is nothing to look into before"
     assert "Figure 3" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_suite_hands_notebooks_only_what_they_ask_for(tmp_path, monkeypatch):
+    asked = {}
+
+    def execute(source, file, parameters, **options):
+        asked[source] = parameters
+        return nbformat.v4.new_notebook(metadata={"papermill": {}})
+
+    monkeypatch.setattr(report.papermill, "execute_notebook", execute)
+    run_suite(tmp_path / "out", tmp_path / "runs")
+    for source, given in asked.items():
+        known = papermill.inspect_notebook(source)
+        assert set(given) <= set(known), source
 
 
 def tables(executed):
