@@ -65,8 +65,8 @@ def displayed(monkeypatch):
     return found
 
 
-def said(widget):
-    return html.unescape(re.sub(r"<[^>]*>", " ", widget.value))
+def said(widget, where="value"):
+    return html.unescape(re.sub(r"<[^>]*>", " ", getattr(widget, where)))
 
 
 def every_html(explorer):
@@ -308,6 +308,16 @@ def test_twins_where_nobody_moves_widgets(shown, displayed):
     assert len(pictures) == 3 and all(one.data.startswith(b"\x89PNG") and one.alt for one in pictures)
     assert "R(2+1)D-18, seed 0" in displayed[0].data
     assert [name for name in shown.twins()] == ["By class", "Confusion of A", "A video over time"]
+    told = [said(displayed[displayed.index(one) + 1], "data").strip() for one in pictures]
+    assert "6 intervals of differences" in told[0] and "After Holm's correction" in told[0]
+    wrong = metrics.confusion(shown.a.value.scores)
+    np.fill_diagonal(wrong, 0)
+    assert f"wrongly {wrong.sum()} of 40 items, most often {wrong.max()} × " in told[1]
+    judged, row = shown.one, shown.videos.value
+    best, means, _ = explore.over_time(judged, row, 5)
+    assert f"{VIDEOS[row]}, of class {ODD[row % 6]}: A says {ODD[best[0]]}, {100 * means[0]:.0f} %" in told[2]
+    for words, live in zip(told, (shown.bars, shown.cell_style, shown.video), strict=True):
+        assert words in said(live), "the widget has the same words"
 
 
 def test_a_live_notebook_gets_the_widgets(shown, displayed, monkeypatch):
