@@ -286,6 +286,34 @@ def test_saving_what_is_shown(shown, tmp_path):
     assert "could not be written" in said(shown.status)
 
 
+def test_figures_of_two_videos_are_two_files(shown, tmp_path):
+    shown.tabs.selected_index, shown.show.value = 2, "all"
+    paths = []
+    for item in (3, 14):
+        shown.videos.value = item
+        paths.append(shown.save("pdf"))
+        assert f"«{item}»" not in paths[-1].name and paths[-1].stem.endswith(f"-{item}")
+    assert paths[0] != paths[1] and all(path.exists() and path.parent == tmp_path / "out" for path in paths)
+    assert shown.save("csv") == shown.save("csv"), "the table has all of them"
+    shown.tabs.selected_index, shown.own.shown = 3, (None, shown.shown["Videos"][1])
+    shown.own.draw = lambda: None
+    shown.own.answers = [(Path(f"mine/{name}.mp4"), None) for name in ("one", "two")]
+    shown.own.found.options = (0, 1)
+    for item, name in enumerate(("one", "two")):
+        shown.own.found.value = item
+        assert shown.save("pdf").name == f"explorer-your-own-video-{name}.pdf"
+    spec = variant_comparison("small", "rates", task="speed", variants=("R3D",), clips=5)[0]
+    write_run(spec, tmp_path / "runs", classes=("×1", "×2"), videos=["deep/a.mp4", "deep/a.mp4"])
+    rates = Explorer(str(tmp_path / "runs"), exports=tmp_path / "out")
+    rates.data.value = "rates, speed"
+    rates.tabs.selected_index = 2
+    names = []
+    for item in (0, 1):
+        rates.videos.value = item
+        names.append(rates.save("pdf").stem.rsplit("-5clips-")[1])
+    assert names == ["deep-a-1", "deep-a-2"], "a video under each label"
+
+
 def test_no_name_from_outside_becomes_html(shown, displayed):
     for tab in range(3):
         shown.tabs.selected_index = tab

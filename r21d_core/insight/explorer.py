@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -375,7 +376,8 @@ class Explorer:
             raise R21DError(f"there is no {'table' if kind == 'csv' else 'figure'} here to be saved")
         keys = [judged.run.spec.folder for _, judged, _ in self._sides()] if tab != TABS[-1] else []
         clips = [f"{self.clips.value}clips"] if keys else []
-        path = self.exports / ("-".join(["explorer", tab.lower().replace(" ", "-"), *keys, *clips]) + f".{kind}")
+        one = [self._one_video(tab)] if kind == "pdf" and tab in TABS[2:] else []  # the table has all of them
+        path = self.exports / ("-".join(["explorer", tab.lower().replace(" ", "-"), *keys, *clips, *one]) + f".{kind}")
         if kind == "csv":
             write_atomically(path, table.to_csv(index=False))
         else:
@@ -466,6 +468,16 @@ class Explorer:
     def _sides(self) -> list[tuple[str, explore.Judged, str]]:
         sides = (("A", self.one, self.a.label), ("B", self.other, self.b.label))
         return [side for side in sides if side[1]]
+
+    def _one_video(self, tab: str) -> str:
+        """The video that a tab shows, as a part of a file's name; of a task that asks for no action, its label too."""
+        if tab == TABS[-1]:
+            name = self.own.answers[self.own.found.value][0].stem
+        else:
+            scores, row = self.one.scores, self.videos.value
+            name = str(Path(str(scores.videos[row])).with_suffix(""))
+            name += f"-{scores.classes[scores.labels[row]]}" * (self.one.run.spec.task != "action")
+        return re.sub(r"[^\w.+]+", "-", name).strip("-.")[-80:]
 
     def _asked(self) -> explore.Judged:
         return self.other if self.whose.value == "B" and self.other else self.one
