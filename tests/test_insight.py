@@ -114,6 +114,9 @@ def test_made_up_clips_drive_their_filter(monkeypatch):
     before, after = (excite._middle_response(twin, wanted, clips) for clips in (noise, made))
     assert (after > before + 1).all()
     assert made.abs().max() < 3, "colours stay in the range of real ones"
+    (rows, columns), _, (whole, _) = excite.seen_part(twin, wanted, made)
+    assert (rows, columns) == (slice(5, 12), slice(5, 12)), "conv1 sees 7 × 7 about the middle of 16 × 16"
+    assert whole == slice(0, 16)
     peaks = excite.peak_responses(twin, wanted, made)
     assert (peaks >= after.detach().numpy() - 1e-5).all()
 

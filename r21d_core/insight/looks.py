@@ -65,11 +65,18 @@ def look_at_filters(run: Run, test: TestClips, device: torch.device) -> Kept:
             "labels": np.array(test.classes)[test.clips.label[rows]],
             "videos": test.names(rows),
             "strips": excite.strip(frames).reshape(*rows.shape, -1, *excite.strip(frames[:1]).shape[2:]),
-            "imagined": excite.strip(excite.as_frames(imagined)),
+            "imagined": _parts_seen(excite.as_frames(imagined), excite.seen_part(twin, wanted, imagined)),
             "reached": excite.peak_responses(twin, wanted, imagined).astype(np.float32),
         }
     )
     return Kept({"clips": len(test.clips), "steps": excite.STEPS}, arrays)
+
+
+def _parts_seen(frames: Tensor, parts: Sequence[tuple[slice, slice]]) -> np.ndarray:
+    """The strips of clips (n, T, H, W, 3), each of its own part, all of the size that a whole one has."""
+    size = min(frames.shape[2], excite.STRIP_SIZE)
+    cut = [excite.shrink(one[None, :, rows, columns], size) for one, (rows, columns) in zip(frames, parts, strict=True)]
+    return excite.strip(torch.cat(cut))
 
 
 def look_at_attributions(
