@@ -45,7 +45,12 @@ def name_of(one: Kept) -> str:
     if "name" in one.told:
         return one.told["name"]
     spec = one.told["spec"]
-    return f"{spec['variant']}-{spec['depth']}, seed {spec['seed']}"
+    return f"{spec['variant']}-{spec['depth']}, seed {spec['seed']}{', flow' * of_flow(one)}"
+
+
+def of_flow(one: Kept) -> bool:
+    """Whether the network sees optical flow in the place of frames."""
+    return one.told["spec"]["modality"] == "flow"
 
 
 def look_of(one: Kept) -> dict:
