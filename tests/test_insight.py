@@ -239,7 +239,7 @@ def test_overlays_play(trained):
     maps = trained[2]
     played = attribution_figures.play_overlays(maps, str(maps[0]["videos"][0]))
     assert isinstance(played, HTML)
-    data = base64.b64decode(re.search(r'src="data:image/gif;base64,([^"]*)"', played.data)[1])
+    data = base64.b64decode(re.search(r'src="data:image/webp;base64,([^"]*)"', played.data)[1])
     assert Image.open(io.BytesIO(data)).n_frames > 1
     assert isinstance(attribution_figures.play_overlays(maps, "another"), Markdown)
 

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from IPython.display import Markdown
 
-from r21d_core.insight.attribution_figures import methods_of, share_lost
+from r21d_core.insight.attribution_figures import FEW, methods_of, share_lost
 from r21d_core.insight.filter_figures import NOTHING, group_of, name_of, of_flow, rows_of, shares_of
 from r21d_core.insight.filters import GROUPS, ORDERS, order_of
 from r21d_core.insight.kept import Kept
 from r21d_core.insight.shares import CHANGES
-
-FEW = 25  # places of a map: of fewer the ranks agree by luck, to 0.5 in one of a hundred pairs of 25
 
 
 def told_words(kept: Sequence[Kept]) -> Markdown:
@@ -196,7 +194,7 @@ def sanity_words(kept: Sequence[Kept]) -> Markdown:
             line += f"Without a map to compare, as it has one value everywhere: {', '.join(empty)}. "
         if len(judged) < len(one["methods"]):
             few = [method for method in methods_of(one) if method not in judged]
-            line += f"Not judged, as so few places ({FEW} or less) agree by luck: {', '.join(few)}."
+            line += f"Not judged, as fewer than {FEW} places agree by luck: {', '.join(few)}."
         lines.append(line)
     return Markdown("\n".join(lines)) if lines else NOTHING
 
