@@ -475,5 +475,5 @@ def test_the_benchmark_moves_every_widget(tmp_path, monkeypatch):
     size = (460, 230, 3)
     bench_explorer._write_runs(str(tmp_path), *size)
     *moved, opened = bench_explorer._measure(str(tmp_path), *size)
-    assert len(moved) == 11 and all(0 < row["ms_fastest"] <= row["ms"] <= row["ms_slowest"] for row in moved)
+    assert len(moved) == 13 and all(0 < row["ms_fastest"] <= row["ms"] <= row["ms_slowest"] for row in moved)
     assert opened["what"] == "opening both runs" and opened["gib"] > 0
