@@ -68,8 +68,15 @@ REPORTS = (
     ("Table 6, real videos", "transfer-small", "transfer", PRETRAINED),
     ("Does it take motion? Demonstration", "temporal_probe-demo", "temporal_probe", DEMO),
     ("Does it take motion? Playback rate of real videos", "temporal_probe-small", "temporal_probe", SMALL),
+    (
+        "Class by class, video by video: actions of real videos",
+        "explorer",
+        "explorer",
+        {"runs": "../results/small"},
+    ),
     ("Every claim of the paper", "claims", "claims", {"runs": BOTH}),
 )
+VIEW = "application/vnd.jupyter.widget-view+json"  # of a widget that is shown
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 0 1rem; }
@@ -146,6 +153,8 @@ def _execute(rows: Sequence[tuple[str, str, str, dict]], out: Path, root: Path, 
             failed.append(f"{file}: {error.ename}: {error.evalue}")
             continue
         executed.metadata.pop("papermill")  # holds paths of this machine
+        if not any(VIEW in output.get("data", {}) for cell in executed.cells for output in cell.get("outputs", ())):
+            executed.metadata.pop("widgets", None)  # the state of those that nobody sees
         write_atomically(file, nbformat.writes(executed) + "\n")
         sections.append((title, executed))
     index = out / "index.html"

@@ -74,13 +74,14 @@ def test_suite_hands_notebooks_only_what_they_ask_for(tmp_path, monkeypatch):
 
     def execute(source, file, parameters, **options):
         asked[source] = parameters
-        return nbformat.v4.new_notebook(metadata={"papermill": {}})
+        return nbformat.v4.new_notebook(metadata={"papermill": {}, "widgets": {"state": "of bars that are gone"}})
 
     monkeypatch.setattr(report.papermill, "execute_notebook", execute)
     run_suite(tmp_path / "out", tmp_path / "runs")
     for source, given in asked.items():
         known = papermill.inspect_notebook(source)
         assert set(given) <= set(known), source
+    assert "that are gone" not in (tmp_path / "out" / "explorer.ipynb").read_text()
 
 
 def tables(executed):
