@@ -24,7 +24,7 @@ from r21d_core.records.files import write_atomically
 from r21d_core.records.run import Run
 from r21d_core.results import explore, explore_figures
 
-KEPT_BYTES = 2**30  # of logits, beyond those of the two runs that are shown
+KEPT_BYTES = 2**30  # of logits, those of the two runs that are shown included, which stay in any case
 MOST_LISTED = 200  # videos or pairs in a list; a saved table has all
 A_PAGE = 20  # classes
 STRIP = 10  # frames of a video
