@@ -1,12 +1,16 @@
 """The page of everything is whole in itself, and redrawing the reports changes no table."""
 
+import base64
+import io
 import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
+from PIL import Image
 
 from r21d_core import R21DError, report
 from r21d_core.report import RECORDS, REPORTS, environment, page, run_suite
@@ -21,9 +25,13 @@ def notebook(*outputs):
 
 def test_page_shows_text_tables_and_figures_and_no_code():
     table = nbformat.v4.new_output("display_data", {"text/html": "<table><tr><td>58.2</td></tr></table>"})
-    figure = nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})
+    pixels, file = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8), io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    figure = nbformat.v4.new_output("display_data", {"image/png": base64.encodebytes(file.getvalue()).decode()})
     text = page([("Table <2>", notebook(table, figure))], ["a <device>"])
-    assert "<em>title</em>" in text and "58.2" in text and 'src="data:image/png;base64,' in text
+    assert "<em>title</em>" in text and "58.2" in text and "image/png" not in text
+    (picture,) = re.findall(r'src="data:image/webp;base64,([^"]*)"', text)
+    assert np.array_equal(Image.open(io.BytesIO(base64.b64decode(picture))), pixels), "smaller, and the same"
     assert "secret" not in text and "Table &lt;2&gt;" in text and "a &lt;device&gt;" in text
 
 
