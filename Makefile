@@ -7,7 +7,7 @@ help:
 	@echo "make demo    train the twelve variants on the built-in videos and open Table 2 as a notebook"
 	@echo "make test    lint, tests, and every notebook with its default parameters"
 	@echo "make lab     JupyterLab on notebooks/"
-	@echo "make browser the explorer in a real browser; takes Chromium (on Debian: apt-get install chromium)"
+	@echo "make browser the explorer in a real browser; as root on Debian it installs Chromium first"
 	@echo "make report  draw the reports, and one page of all, from the records in results/"
 
 .venv/made: pyproject.toml constraints.txt
@@ -35,7 +35,9 @@ test: .venv/made
 	$(BIN)/pytest -n auto --dist loadfile --nbval-lax notebooks
 
 browser: .venv/made
-	@command -v chromium || command -v chromium-browser || command -v google-chrome || { echo "no Chromium here; on Debian: apt-get install chromium"; exit 1; }
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get && apt-get update -q && apt-get install -q -y chromium; } || \
+		{ echo "no Chromium here; on Debian, as root: apt-get install chromium"; exit 1; }
 	$(BIN)/pytest -m browser
 
 report: .venv/made

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +16,7 @@ import nbformat
 import papermill
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
+from PIL import Image
 from tqdm.auto import tqdm
 
 from r21d_core import R21DError
@@ -68,8 +72,16 @@ REPORTS = (
     ("Table 6, real videos", "transfer-small", "transfer", PRETRAINED),
     ("Does it take motion? Demonstration", "temporal_probe-demo", "temporal_probe", DEMO),
     ("Does it take motion? Playback rate of real videos", "temporal_probe-small", "temporal_probe", SMALL),
+    (
+        "Class by class, video by video: actions of real videos",
+        "explorer",
+        "explorer",
+        {"runs": "../results/small"},
+    ),
     ("Every claim of the paper", "claims", "claims", {"runs": BOTH}),
 )
+PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
+VIEW = "application/vnd.jupyter.widget-view+json"  # of a widget that is shown
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 0 1rem; }
@@ -104,7 +116,9 @@ def run_suite(
     seeds: str = "0",
     root: Path = ROOT,
 ) -> Path:
-    """As `make_report`, of the runs in the folder `runs`, which every notebook first completes.
+    """As `make_report`, of the runs in the folder `runs`, which every notebook of an experiment first completes.
+
+    Filters, attributions and the explorer follow with what these have made, checkpoints included.
 
     Stopped in any way, the same call goes on. Without a `manifest` the data are the built-in videos; an experiment
     whose data sets are not all beside it is left out, and said. A notebook that fails does not keep the others from
@@ -113,6 +127,12 @@ def run_suite(
     there = os.path.relpath(runs, root / "notebooks")
     given = {"profile": profile, "runs": there, "seeds": seeds, "train": True, "most_hours": math.inf}
     given["manifest"] = os.path.relpath(manifest, root / "notebooks") if manifest else ""
+    looked = {"profile": profile, "manifest": given["manifest"], "runs": there, "seeds": seeds}
+    # What trains nothing stands behind what does in ARTEFACTS, so that the runs are there.
+    looks = {"filters": looked, "attributions": looked, "claims": {"runs": there}}
+    looks["explorer"] = {"runs": there}
+    if manifest:
+        looks["explorer"]["manifests"] = os.path.relpath(Path(manifest).parent, root / "notebooks")
     rows = []
     for one in ARTEFACTS:
         if one.experiment:
@@ -121,8 +141,8 @@ def run_suite(
                 print(f"{one.notebook} is left out: there is no {', '.join(missing)} beside {manifest}")
                 continue
             rows.append((one.artefact, f"{one.notebook}-{profile}", one.notebook, given))
-        elif one.notebook in ("architectures", "claims"):
-            rows.append((one.artefact, one.notebook, one.notebook, {"runs": there} if one.notebook == "claims" else {}))
+        else:
+            rows.append((one.artefact, one.notebook, one.notebook, looks.get(one.notebook, {})))
     return _execute(rows, Path(out), root, [Path(runs)])
 
 
@@ -138,6 +158,8 @@ def _execute(rows: Sequence[tuple[str, str, str, dict]], out: Path, root: Path, 
             failed.append(f"{file}: {error.ename}: {error.evalue}")
             continue
         executed.metadata.pop("papermill")  # holds paths of this machine
+        if not any(VIEW in output.get("data", {}) for cell in executed.cells for output in cell.get("outputs", ())):
+            executed.metadata.pop("widgets", None)  # the state of those that nobody sees
         write_atomically(file, nbformat.writes(executed) + "\n")
         sections.append((title, executed))
     index = out / "index.html"
@@ -161,8 +183,15 @@ def page(sections: list[tuple[str, nbformat.NotebookNode]], lines: list[str]) ->
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>R(2+1)D study</title><style>{STYLE}</style></head><body><h1>R(2+1)D study</h1>"
-        f"{''.join(parts)}<h2>What the runs ran on</h2><ul>{ran}</ul></body></html>\n"
+        f"{PNG.sub(_smaller, ''.join(parts))}<h2>What the runs ran on</h2><ul>{ran}</ul></body></html>\n"
     )
+
+
+def _smaller(png: re.Match) -> str:
+    """The picture as WebP without loss, which is half as large, or of clips two thirds."""
+    webp = io.BytesIO()
+    Image.open(io.BytesIO(base64.b64decode(png[1]))).save(webp, "webp", lossless=True)
+    return f"data:image/webp;base64,{base64.b64encode(webp.getvalue()).decode()}"
 
 
 def environment(folders: Sequence[Path]) -> list[str]:

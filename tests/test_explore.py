@@ -201,6 +201,11 @@ def test_runs_are_found_once_named_apart_and_demonstrations_come_last(tmp_path):
     again = replace(runs[0], spec=runs[0].spec.but(rate=0.5))
     names = explore.name_runs([runs[0], other, again])
     assert len(set(names)) == 3 and all(name.startswith(runs[0].spec.variant) for name in names)
+    flow = replace(runs[0], spec=runs[0].spec.but(modality="flow"))
+    assert explore.name_runs([runs[0], flow]) == [
+        names[0].split(", seed")[0] + ", seed 0" + end for end in ("", ", flow")
+    ]
+    assert explore._order(flow.spec) > explore._order(runs[0].spec.but(variant="f-R2D")), "frames come first"
     assert "demonstration" in explore.data_of(runs[-1].spec) and "demonstration" not in explore.data_of(runs[0].spec)
 
 

@@ -65,8 +65,8 @@ def displayed(monkeypatch):
     return found
 
 
-def said(widget):
-    return html.unescape(re.sub(r"<[^>]*>", " ", widget.value))
+def said(widget, where="value"):
+    return html.unescape(re.sub(r"<[^>]*>", " ", getattr(widget, where)))
 
 
 def every_html(explorer):
@@ -286,6 +286,34 @@ def test_saving_what_is_shown(shown, tmp_path):
     assert "could not be written" in said(shown.status)
 
 
+def test_figures_of_two_videos_are_two_files(shown, tmp_path):
+    shown.tabs.selected_index, shown.show.value = 2, "all"
+    paths = []
+    for item in (3, 14):
+        shown.videos.value = item
+        paths.append(shown.save("pdf"))
+        assert f"«{item}»" not in paths[-1].name and paths[-1].stem.endswith(f"-{item}")
+    assert paths[0] != paths[1] and all(path.exists() and path.parent == tmp_path / "out" for path in paths)
+    assert shown.save("csv") == shown.save("csv"), "the table has all of them"
+    shown.tabs.selected_index, shown.own.shown = 3, (None, shown.shown["Videos"][1])
+    shown.own.draw = lambda: None
+    shown.own.answers = [(Path(f"mine/{name}.mp4"), None) for name in ("one", "two")]
+    shown.own.found.options = (0, 1)
+    for item, name in enumerate(("one", "two")):
+        shown.own.found.value = item
+        assert shown.save("pdf").name == f"explorer-your-own-video-{name}.pdf"
+    spec = variant_comparison("small", "rates", task="speed", variants=("R3D",), clips=5)[0]
+    write_run(spec, tmp_path / "runs", classes=("×1", "×2"), videos=["deep/a.mp4", "deep/a.mp4"])
+    rates = Explorer(str(tmp_path / "runs"), exports=tmp_path / "out")
+    rates.data.value = "rates, speed"
+    rates.tabs.selected_index = 2
+    names = []
+    for item in (0, 1):
+        rates.videos.value = item
+        names.append(rates.save("pdf").stem.rsplit("-5clips-")[1])
+    assert names == ["deep-a-1", "deep-a-2"], "a video under each label"
+
+
 def test_no_name_from_outside_becomes_html(shown, displayed):
     for tab in range(3):
         shown.tabs.selected_index = tab
@@ -308,6 +336,16 @@ def test_twins_where_nobody_moves_widgets(shown, displayed):
     assert len(pictures) == 3 and all(one.data.startswith(b"\x89PNG") and one.alt for one in pictures)
     assert "R(2+1)D-18, seed 0" in displayed[0].data
     assert [name for name in shown.twins()] == ["By class", "Confusion of A", "A video over time"]
+    told = [said(displayed[displayed.index(one) + 1], "data").strip() for one in pictures]
+    assert "6 intervals of differences" in told[0] and "After Holm's correction" in told[0]
+    wrong = metrics.confusion(shown.a.value.scores)
+    np.fill_diagonal(wrong, 0)
+    assert f"wrongly {wrong.sum()} of 40 items, most often {wrong.max()} × " in told[1]
+    judged, row = shown.one, shown.videos.value
+    best, means, _ = explore.over_time(judged, row, 5)
+    assert f"{VIDEOS[row]}, of class {ODD[row % 6]}: A says {ODD[best[0]]}, {100 * means[0]:.0f} %" in told[2]
+    for words, live in zip(told, (shown.bars, shown.cell_style, shown.video), strict=True):
+        assert words in said(live), "the widget has the same words"
 
 
 def test_a_live_notebook_gets_the_widgets(shown, displayed, monkeypatch):
@@ -437,5 +475,5 @@ def test_the_benchmark_moves_every_widget(tmp_path, monkeypatch):
     size = (460, 230, 3)
     bench_explorer._write_runs(str(tmp_path), *size)
     *moved, opened = bench_explorer._measure(str(tmp_path), *size)
-    assert len(moved) == 11 and all(0 < row["ms_fastest"] <= row["ms"] <= row["ms_slowest"] for row in moved)
+    assert len(moved) == 13 and all(0 < row["ms_fastest"] <= row["ms"] <= row["ms_slowest"] for row in moved)
     assert opened["what"] == "opening both runs" and opened["gib"] > 0

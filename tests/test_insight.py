@@ -4,6 +4,7 @@ import base64
 import io
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -17,7 +18,7 @@ from PIL import Image
 
 from r21d_core import R21DError, inspection
 from r21d_core.__main__ import main
-from r21d_core.data.manifest import load_manifest
+from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.engine.train import train
 from r21d_core.insight import attribution_figures, checkpoints, excite, filter_figures, words
 from r21d_core.insight.kept import Kept, load_kept, save_kept
@@ -114,6 +115,9 @@ def test_made_up_clips_drive_their_filter(monkeypatch):
     before, after = (excite._middle_response(twin, wanted, clips) for clips in (noise, made))
     assert (after > before + 1).all()
     assert made.abs().max() < 3, "colours stay in the range of real ones"
+    (rows, columns), _, (whole, _) = excite.seen_part(twin, wanted, made)
+    assert (rows, columns) == (slice(5, 12), slice(5, 12)), "conv1 sees 7 × 7 about the middle of 16 × 16"
+    assert whole == slice(0, 16)
     peaks = excite.peak_responses(twin, wanted, made)
     assert (peaks >= after.detach().numpy() - 1e-5).all()
 
@@ -157,8 +161,29 @@ def test_what_is_missing_or_damaged_is_a_line(runs, tiny_manifest, capsys):
 
 @pytest.mark.parametrize("change", [{"modality": "flow"}, {"rate": 0.5}])
 def test_a_checkpoint_of_something_else_is_refused(runs, change):
-    with pytest.raises(R21DError, match=r"sees flow|another spec"):
+    with pytest.raises(R21DError, match=r"another spec"):
         checkpoints.open_network(type(runs[0])(runs[0].spec.but(**change), runs[0].folder), torch.device("cpu"))
+
+
+def test_a_network_of_flow_has_maps_but_no_filters(tiny_manifest, tmp_path, capsys):
+    manifest = load_manifest(tiny_manifest)
+    write_manifest(tmp_path / "tiny.csv", replace(manifest.card, root=str(manifest.root)), manifest.videos)
+    path = tmp_path / "tiny.csv"  # in a folder of its own, where its flow goes
+    run = train(TINY.but(variant="R3D", modality="flow"), load_manifest(path), tmp_path / "runs", device="cpu")
+    (kept,) = inspection.attributions_of([run], path, per_class=2, **OPTIONS)
+    assert np.isfinite(kept["maps"].astype(float)).all() and kept["frames"].shape[-1] == 3
+    assert (kept["frames"][..., 2] == 128).mean() > 0.9, "a field has two channels"
+    video = str(kept["videos"][0])
+    assert isinstance(attribution_figures.overlay_figure([kept], video), Figure)
+    assert (
+        "R3D-10, seed 0, flow" in words.sanity_words([kept]).data and "fields of flow" in words.told_words([kept]).data
+    )
+    assert "appearance" not in words.lost_words([kept]).data
+    assert inspection.filters_of([run], path, **OPTIONS) == []
+    assert "is left out" in capsys.readouterr().out
+    own = str(manifest.videos[0].path)
+    assert inspection.attributions_of([run], path, videos=[own], **OPTIONS) == []
+    assert "a file of frames, and the run sees flow" in capsys.readouterr().out
 
 
 def test_videos_that_are_mapped_by_default(tiny_manifest):
@@ -214,7 +239,7 @@ def test_overlays_play(trained):
     maps = trained[2]
     played = attribution_figures.play_overlays(maps, str(maps[0]["videos"][0]))
     assert isinstance(played, HTML)
-    data = base64.b64decode(re.search(r'src="data:image/gif;base64,([^"]*)"', played.data)[1])
+    data = base64.b64decode(re.search(r'src="data:image/webp;base64,([^"]*)"', played.data)[1])
     assert Image.open(io.BytesIO(data)).n_frames > 1
     assert isinstance(attribution_figures.play_overlays(maps, "another"), Markdown)
 

@@ -20,6 +20,7 @@ from r21d_core.insight.shares import CHANGES, TILES, lost
 from r21d_core.results.figures import GREY, PALETTE
 
 LINES = ("-", "--", ":", "-.")
+FEW = 25  # places of a map: of fewer the ranks agree by luck, to 0.5 in one of a hundred pairs of 25
 
 
 def play_overlays(kept: Sequence[Kept], video: str) -> HTML | Markdown:
@@ -37,7 +38,7 @@ def play_overlays(kept: Sequence[Kept], video: str) -> HTML | Markdown:
     )  # fmt: skip
     shown = []
     for row, (one, number) in enumerate(there):
-        panels[row, 0].set_ylabel(one.told["spec"]["variant"], size=8)
+        panels[row, 0].set_ylabel(name_of(one).replace(", ", "\n"), size=7)
         for axes, frames, title in zip(panels[row], _overlays(one, number), ["the clip", *methods], strict=True):
             axes.set(xticks=[], yticks=[])
             if row == 0:
@@ -53,13 +54,13 @@ def play_overlays(kept: Sequence[Kept], video: str) -> HTML | Markdown:
     figure.set_layout_engine("none")  # once is enough
     moving = FuncAnimation(figure, step, frames=len(shown[0][1]), init_func=lambda: [], blit=False)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "overlays.gif"
+        path = Path(folder) / "overlays.webp"  # a quarter of a GIF's size, and with all colours
         moving.save(path, PillowWriter(fps=4), dpi=80)
         data = base64.b64encode(path.read_bytes()).decode()
     plt.close(figure)
     one, number = there[0]
     text = f"{video}: maps of {', '.join(name_of(each) for each, _ in there)} for {one['asked'][number]}"
-    return HTML(f'<img alt="{html.escape(text)}" src="data:image/gif;base64,{data}">')
+    return HTML(f'<img alt="{html.escape(text)}" src="data:image/webp;base64,{data}">')
 
 
 @of_kept
@@ -68,13 +69,15 @@ def overlay_figure(kept: Sequence[Kept], video: str, frames: int = 4) -> Figure 
     there = [(one, list(one["videos"]).index(video)) for one in kept if video in one["videos"]]
     methods = methods_of(there[0][0])
     figure = plt.figure(
-        figsize=(0.85 * frames * len(there) + 1.6, 0.85 * (len(methods) + 1) + 0.7), dpi=80, layout="constrained"
+        figsize=(0.85 * frames * len(there) + 1.5, 0.85 * (len(methods) + 1) + 0.7), dpi=80, layout="constrained"
     )
-    parts = figure.subfigures(1, len(there), squeeze=False, width_ratios=[1.35, *[1] * (len(there) - 1)])[0]
+    widths = [0.85 * frames + 1.5, *[0.85 * frames] * (len(there) - 1)]  # the names of methods take 1.5 inches
+    parts = figure.subfigures(1, len(there), squeeze=False, width_ratios=widths)[0]
     for first, part, (one, number) in zip([True, *[False] * len(there)], parts, there, strict=False):
         panels = part.subplots(len(methods) + 1, frames, squeeze=False)
-        said, share = one["said"][number], 100 * one["probability"][number]
-        part.suptitle(f"{name_of(one)}\nsays {said}; {one['asked'][number]}: {share:.0f} %", size=8, parse_math=False)
+        said, asked, share = one["said"][number], one["asked"][number], 100 * one["probability"][number]
+        told = f"says {said}, {share:.0f} %" if said == asked else f"says {said}; {asked}: {share:.0f} %"
+        part.suptitle(f"{name_of(one)}\n{told}", size=8, parse_math=False)
         for line, title, overlay in zip(panels, ["the clip", *methods], _overlays(one, number), strict=True):
             if first:
                 line[0].set_ylabel(title, size=8, rotation=0, ha="right", va="center")
@@ -103,14 +106,18 @@ def gap_figure(kept: Sequence[Kept]) -> Figure:
 
 @of_kept
 def sanity_figure(kept: Sequence[Kept]) -> Figure:
-    """Rank correlation of each method's maps with those of shuffled weights, fc first, then group by group."""
+    """Rank correlation of each method's maps with those of shuffled weights, fc first, then group by group.
+
+    Pale: maps of fewer than FEW places, which are not judged.
+    """
     figure, panels = plt.subplots(
         1, len(kept), figsize=(3.9 * len(kept) + 1.8, 3.2), sharey=True, squeeze=False, layout="constrained"
     )
     for axes, one in zip(panels[0], kept, strict=True):
         for number, (method, line) in enumerate(zip(methods_of(one), one["correlation"], strict=True)):
-            colour = PALETTE[(0, 1, 2, 3, 4, 5, 9)[number]]
-            axes.plot([1, *line], LINES[number % 4], color=colour, marker="o", ms=3, label=method)
+            colour, few = PALETTE[(0, 1, 2, 3, 4, 5, 9)[number]], bool(one["values"][number] < FEW)
+            label, alpha = f"{method}{', not judged' * few}", 0.3 if few else 1
+            axes.plot([1, *line], LINES[number % 4], color=colour, alpha=alpha, marker="o", ms=3, label=label)
         axes.axhline(0, color=GREY, lw=1)
         axes.axhspan(one.told["believable"], 1.03, color="black", alpha=0.06, lw=0)
         stages = ("none", "fc", "+conv5_x", "+conv4_x", "+conv3_x", "+conv2_x", "+conv1")
@@ -150,9 +157,9 @@ def lost_figure(kept: Sequence[Kept]) -> Figure:
         axes.axvline(100, color=GREY, lw=1, ls=":")
         axes.set(xlim=(-60, 210), xlabel="evidence lost (%)")
         axes.set_title(title, size=10)
+        axes.axhline(0.5, color=GREY, lw=0.5)
     panels[0, 0].set_yticks(range(len(rows)), rows, parse_math=False)
     panels[0, 0].set_ylim(len(rows) - 0.5, -0.5)
-    panels[0, 0].axhline(0.5, color=GREY, lw=0.5)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", frameon=False, ncols=4)
     return figure
 

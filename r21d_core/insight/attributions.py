@@ -1,8 +1,8 @@
 """Where and when a network looks, by Captum's methods, and two figures of whether to believe them.
 
-All methods take a Twin, clips (N, 3, T, H, W) and a class for each, and give maps (N, T, H, W): what each place and
-frame adds to the logit of that class. The point of reference, where a method needs one, is the data's mean colour,
-which is zero to the network.
+All methods take a Twin, clips (N, channels, T, H, W) and a class for each, and give maps (N, T, H, W): what each place
+and frame adds to the logit of that class. The point of reference, where a method needs one, is the data's mean colour,
+or of flow hardly any motion, which is zero to the network.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def _of_input(twin: Twin, clips: Tensor, label: Tensor, method: str, steps: int)
     with torch.no_grad():
         return Occlusion(twin).attribute(
             clips,
-            (3, *window),
-            (3, *_strides(window, method)),
+            (clips.shape[1], *window),
+            (clips.shape[1], *_strides(window, method)),
             target=label,
             perturbations_per_eval=max(1, _at_once(clips) // len(clips)),
         )

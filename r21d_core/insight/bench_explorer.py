@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 
 from r21d_core.records.run import find_run, write_json
-from r21d_core.records.scores import Scores, save_scores
+from r21d_core.records.scores import Scores, load_scores, save_scores
 from r21d_core.study.experiments import variant_comparison
 
 VIDEOS, CLASSES, CLIPS = 20_000, 400, 10
@@ -102,5 +102,18 @@ def _measure(folder: str, videos: int, classes: int, clips: int) -> list[dict]:
     shown.show.value = "all"
     row("another video", shown.videos, "value", [value for _, value in shown.videos.options[:5]])
     row("the runs swapped, from memory", shown.b, "value", (None, shown.b.value))
+    run, times, reading = shown.b.value, [], []
+    for _ in range(ROUNDS):
+        shown.b.value = None
+        del shown.kept[run.folder]
+        began = time.perf_counter()
+        load_scores(run.folder / "scores.npz")
+        reading.append(1000 * (time.perf_counter() - began))
+        blank()
+        began = time.perf_counter()
+        shown.b.value = run
+        times.append(1000 * (handed[-1] - began))
+    for what, each in (("a run that is not in memory", times), ("of that, reading its scores", reading)):
+        rows.append({"what": what, "ms": statistics.median(each), "ms_fastest": min(each), "ms_slowest": max(each)})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return [*rows, {"what": "opening both runs", "ms": 1000 * opened, "gib": peak / 2**30}]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from r21d_core import R21DError
 from r21d_core.data.clips import Memory, Stream, open_clips
+from r21d_core.data.flow import as_seen
 from r21d_core.data.manifest import Manifest, Video
 from r21d_core.data.sampling import Clips, evaluation_clips, task_classes, whole_videos
 from r21d_core.data.transforms import centre
@@ -35,10 +36,8 @@ def fingerprint(run: Run) -> str:
 def open_network(run: Run, device: torch.device) -> VideoResNet:
     """The trained network of `run`, evaluating in fp32 in its plain form.
 
-    Raises R21DError for a run without a whole checkpoint of its own Spec, and for one that sees no frames but flow.
+    Raises R21DError for a run without a whole checkpoint of its own Spec.
     """
-    if run.spec.modality != "rgb":
-        raise R21DError(f"{run.folder}: sees {run.spec.modality}; filters and attributions are shown of frames alone")
     weights = read_weights(run.folder / "checkpoint.pt")
     if weights.spec != run.spec:
         raise R21DError(f"{weights.path}: a checkpoint of another spec; move it away")
@@ -80,8 +79,11 @@ class TestClips:
 
 
 def open_test_clips(spec: Spec, manifest: Manifest, device: torch.device) -> TestClips:
-    """The TestClips of a run with `spec` on the test side of `manifest`, decoded as they are needed or held."""
-    videos, card = manifest.side("test"), manifest.card
+    """The TestClips of a run with `spec` on the test side of `manifest`, decoded as they are needed or held.
+
+    Of flow, which is computed where it is missing, frames are fields as they are kept: x in red, y in green, 128 still.
+    """
+    videos, card = as_seen(manifest, spec).side("test"), manifest.card
     source = open_clips(videos, (spec.frame_height, spec.frame_width), device)
     clips = evaluation_clips(spec, 1, videos, card.classes)
     return TestClips(spec, videos, task_classes(spec, card.classes), card.families, clips, source)

@@ -67,6 +67,18 @@ def imagine(twin: Twin, wanted: Sequence[tuple[str, int]], scale: np.ndarray, sh
     return _as_input(picture.detach())
 
 
+def seen_part(twin: Twin, wanted: Sequence[tuple[str, int]], made_up: Tensor) -> list[tuple[slice, slice]]:
+    """Rows and columns of each clip (n, 3, T, H, W) that a filter sees from its middle: a square, where it has room."""
+    clips = made_up.detach().requires_grad_()
+    gradient = torch.autograd.grad(_middle_response(twin, wanted, clips).sum(), clips)[0]
+    parts = []
+    for one in gradient.abs().amax((1, 2)).cpu().numpy():
+        seen = one > 1e-4 * one.max()  # a convolution by Fourier transforms leaves its rounding everywhere
+        sides = [np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0)]
+        parts.append(tuple(slice(side.min(), side.max() + 1) if len(side) else slice(None) for side in sides))
+    return parts
+
+
 @torch.inference_mode()
 def peak_responses(twin: Twin, wanted: Sequence[tuple[str, int]], clips: Tensor) -> np.ndarray:
     """The largest response of channel i of `wanted` to clip i, (n,), as in `responses`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from r21d_core.records.files import write_atomically
 from r21d_core.records.run import Run
 from r21d_core.results import explore, explore_figures
 
-KEPT_BYTES = 2**30  # of logits, beyond those of the two runs that are shown
+KEPT_BYTES = 2**30  # of logits, those of the two runs that are shown included, which stay in any case
 MOST_LISTED = 200  # videos or pairs in a list; a saved table has all
 A_PAGE = 20  # classes
 STRIP = 10  # frames of a video
@@ -73,6 +74,7 @@ class Explorer:
         self.kept: dict[Path, explore.Judged] = {}
         self.one = self.other = None
         self.shown: dict[str, tuple[pd.DataFrame, Figure | None]] = {}
+        self.words: dict[str, str] = {}  # what the figure of each tab shows
         self._turn, self._acting = threading.Lock(), None
         self._build()
         self.say(" ".join(remarks))
@@ -89,18 +91,18 @@ class Explorer:
                 display(self.own.box, Javascript(OWN_KEYS))
             return
         display(HTML(self.headline_table() + line(self.caption())))
-        for name, figure in self.twins().items():
-            display(Markdown(f"**{name}**"), Image(explore_figures.png_of(figure), alt=name))
+        for name, (figure, words) in self.twins().items():
+            display(Markdown(f"**{name}**"), Image(explore_figures.png_of(figure), alt=name), HTML(line(words)))
         self._act(self.attribute)
         display(Markdown("**Where networks look in it**"), HTML(self.attributed.value + self.status.value))
         display(Markdown(STILL))
 
-    def twins(self) -> dict[str, Figure]:
-        """The pictures of the tabs as they stand, for where nobody moves widgets."""
+    def twins(self) -> dict[str, tuple[Figure, str]]:
+        """The pictures of the tabs as they stand and what they show in words, for where nobody moves widgets."""
         for draw in (self.draw_classes, self.draw_confusion, self.draw_videos):
             self._act(draw)
         names = {"Classes": "By class", "Confusion": "Confusion of A", "Videos": "A video over time"}
-        return {names[tab]: figure for tab, (_, figure) in self.shown.items() if figure}
+        return {names[tab]: (figure, self.words[tab]) for tab, (_, figure) in self.shown.items() if figure}
 
     # What is chosen
 
@@ -229,15 +231,20 @@ class Explorer:
         page = ordered.iloc[self.start.value - 1 :][:A_PAGE]
         names = [name for _, _, name in self._sides()]
         figure = explore_figures.class_figure(page, names, self._note())
-        said = ""
+        best, worst = ordered.loc[ordered["A"].idxmax()], ordered.loc[ordered["A"].idxmin()]
+        said = f"A is best at {best['class']} ({best['A']:.0f} %), worst at {worst['class']} ({worst['A']:.0f} %)."
         if self.other:
             apart, sure = (ordered["low"] > 0) | (ordered["high"] < 0), ordered["p"] < 0.05
-            said = (
+            most, least = (ordered.loc[ordered["difference"].agg(at)] for at in ("idxmax", "idxmin"))
+            said += (
+                f" Against B it gains most in {most['class']} ({most['difference']:+.0f} points), least in "
+                f"{least['class']} ({least['difference']:+.0f}). "
                 f"Of {len(ordered)} intervals of differences {apart.sum()} exclude zero; by chance alone some "
                 f"{0.05 * len(ordered):.2g} would. After Holm's correction {sure.sum()} classes differ (p < 0.05)."
             )
         alt = f"video@1 of {len(page)} classes with intervals, {' and '.join(names)}; the saved table has the numbers"
-        self.bars.value = picture(figure, alt) + line(f"{said} The number beside a class is that of its items.".strip())
+        self.words["Classes"] = f"{said} The number beside a class is that of its items."
+        self.bars.value = picture(figure, alt) + line(self.words["Classes"])
         self._keep("Classes", ordered, figure)
 
     def draw_confusion(self) -> None:
@@ -249,7 +256,6 @@ class Explorer:
         left, top, width, height = explore_figures.cells_of(figure)
         of = f"{len(members)} of {len(judged.scores.classes)}" if counts.shape[1] > len(members) else f"{len(members)}"
         self.matrix.value = picture(figure, f"Confusion matrix of run {self.whose.value}, {of} classes")
-        self.cell_style.value = CELLS.format(rows=counts.shape[0], columns=counts.shape[1])
         self.cells.layout.margin, self.cells.layout.width = f"{top}px 0 0 {left}px", f"{width}px"
         self.cells.layout.height = f"{height}px"
         others = tuple(sorted(set(range(len(judged.scores.classes))) - set(members.tolist())))
@@ -261,11 +267,17 @@ class Explorer:
             for place, column in enumerate(columns)
         ]
         self.cells.value = None
-        pairs = explore.confused_pairs(judged, count)[:MOST_LISTED]
-        classes = judged.scores.classes
+        pairs, classes = explore.confused_pairs(judged, count), judged.scores.classes
+        most = ", ".join(f"{n} × {classes[true]} for {classes[guess]}" for true, guess, n in pairs[:3].to_numpy())
+        self.words["Confusion"] = (
+            f"Rows are classes, columns what {self.whose.value} takes them for: wrongly {pairs['n'].sum():,} of "
+            f"{len(judged.scores.labels):,} items{f', most often {most}' * bool(most)}."
+        )
+        self.cell_style.value = CELLS.format(rows=counts.shape[0], columns=counts.shape[1])
+        self.cell_style.value += line(self.words["Confusion"])
         self.pairs.options = [
             (f"{n} × {classes[true]} → {classes[guess]}", (true, guess))
-            for true, guess, n in pairs.itertuples(index=False)
+            for true, guess, n in pairs[:MOST_LISTED].itertuples(index=False)
         ]
         self.pairs.value = None
         cells = [(name, column, n) for name, row in zip(names, counts, strict=True)
@@ -300,10 +312,15 @@ class Explorer:
             self.video.value = line("No such video.")
             return
         classes, count = self.one.scores.classes, self.clips.value
-        panels = []
+        panels, says = [], []
         for side, judged, name in self._sides():
             best, means, each = explore.over_time(judged, row, count)
             panels.append((f"{side}: {name}", [classes[number] for number in best], means, each))
+            first = (each.argmax(axis=1) == 0).sum()
+            says.append(
+                f"{side} says {classes[best[0]]}, {100 * means[0]:.0f} %, ahead of the others shown in {first} of "
+                f"{count} clips"
+            )
         true, place = classes[self.one.scores.labels[row]], self.library.find(self.one, row, count)
         at = place.at if place else None
         alike = self.other is None or self.other.run.spec.but(variant="R3D", seed=0) == self.one.run.spec.but(
@@ -314,7 +331,8 @@ class Explorer:
         )
         name = str(self.one.scores.videos[row])
         said = f"{name}, of class {true}"
-        self.video.value = line(said) + picture(figure, f"Probabilities over time of {said}")
+        self.words["Videos"] = f"{said}: {'; '.join(says)}."
+        self.video.value = line(self.words["Videos"]) + picture(figure, f"Probabilities over time of {said}")
         self._keep("Videos", self.shown["Videos"][0], figure)
         if place:
             self._draw_film(place)
@@ -358,7 +376,8 @@ class Explorer:
             raise R21DError(f"there is no {'table' if kind == 'csv' else 'figure'} here to be saved")
         keys = [judged.run.spec.folder for _, judged, _ in self._sides()] if tab != TABS[-1] else []
         clips = [f"{self.clips.value}clips"] if keys else []
-        path = self.exports / ("-".join(["explorer", tab.lower().replace(" ", "-"), *keys, *clips]) + f".{kind}")
+        one = [self._one_video(tab)] if kind == "pdf" and tab in TABS[2:] else []  # the table has all of them
+        path = self.exports / ("-".join(["explorer", tab.lower().replace(" ", "-"), *keys, *clips, *one]) + f".{kind}")
         if kind == "csv":
             write_atomically(path, table.to_csv(index=False))
         else:
@@ -449,6 +468,16 @@ class Explorer:
     def _sides(self) -> list[tuple[str, explore.Judged, str]]:
         sides = (("A", self.one, self.a.label), ("B", self.other, self.b.label))
         return [side for side in sides if side[1]]
+
+    def _one_video(self, tab: str) -> str:
+        """The video that a tab shows, as a part of a file's name; of a task that asks for no action, its label too."""
+        if tab == TABS[-1]:
+            name = self.own.answers[self.own.found.value][0].stem
+        else:
+            scores, row = self.one.scores, self.videos.value
+            name = str(Path(str(scores.videos[row])).with_suffix(""))
+            name += f"-{scores.classes[scores.labels[row]]}" * (self.one.run.spec.task != "action")
+        return re.sub(r"[^\w.+]+", "-", name).strip("-.")[-80:]
 
     def _asked(self) -> explore.Judged:
         return self.other if self.whose.value == "B" and self.other else self.one

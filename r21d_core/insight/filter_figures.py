@@ -45,7 +45,12 @@ def name_of(one: Kept) -> str:
     if "name" in one.told:
         return one.told["name"]
     spec = one.told["spec"]
-    return f"{spec['variant']}-{spec['depth']}, seed {spec['seed']}"
+    return f"{spec['variant']}-{spec['depth']}, seed {spec['seed']}{', flow' * of_flow(one)}"
+
+
+def of_flow(one: Kept) -> bool:
+    """Whether the network sees optical flow in the place of frames."""
+    return one.told["spec"]["modality"] == "flow"
 
 
 def look_of(one: Kept) -> dict:
@@ -97,7 +102,7 @@ def spectrum_figure(kept: Sequence[Kept]) -> Figure:
             of_group = one["spectrum"][rows_of(one, group)]
             if np.isfinite(of_group).any():
                 axes.plot(cycles, np.nanmean(of_group, axis=0), **look)
-    top = max(axes.get_ylim()[1] for axes in times)
+    top = 1.05 * max(1, *(axes.get_ylim()[1] for axes in times))  # the dashed line stays in sight
     for axes, title in zip((space, *times), ("conv1, in space", *(f"{name}, in time" for name in GROUPS)), strict=True):
         axes.axhline(1, color=GREY, ls="--", lw=1)
         axes.set_title(title, size=10)
@@ -237,7 +242,8 @@ def excited_figure(kept: Sequence[Kept]) -> Figure:
             for spine in axes.spines.values():
                 spine.set_visible(False)
             response = one["reached"][row] if made_up else one["responses"][row, column]
-            text = f"made up: {response:.1f}" if made_up else f"{one['labels'][row, column]}: {response:.1f}"
+            what = "made up" if made_up else one["labels"][row, column]
+            text = f"{what}: {response:,.{0 if response >= 100 else 1}f}"
             axes.set_title(text, size=7, pad=2, parse_math=False)
             for frame in range(1, frames):
                 axes.axvline(frame * size - 0.5, color="white", lw=1)
@@ -246,7 +252,7 @@ def excited_figure(kept: Sequence[Kept]) -> Figure:
                 at = min(max(round(float(time) * frames - 0.5), 0), frames - 1)
                 for width, colour in ((2, "black"), (1, "white")):
                     axes.add_patch(Circle(((at + x) * size, y * size), 0.12 * size, fill=False, ec=colour, lw=width))
-        name = f"{one['group'][row]}\n{one['channel'][row]}"
+        name = f"{one['group'][row]}\nfilter {one['channel'][row]}"
         panels[row, 0].set_ylabel(name, size=7, rotation=0, ha="right", va="center")
     return figure
 

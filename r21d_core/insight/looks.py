@@ -36,8 +36,10 @@ def look_at_filters(run: Run, test: TestClips, device: torch.device) -> Kept:
     """The filters of the network of `run`, and what excites CHANNELS of each group.
 
     Of a group are taken the filters whose largest response differs most between the classes of the test set, in
-    proportion to how it differs at all.
+    proportion to how it differs at all. Raises R21DError for a network of flow, whose filters are no pictures.
     """
+    if run.spec.modality != "rgb":
+        raise R21DError(f"{run.folder}: sees {run.spec.modality}; filters are shown of networks that see frames")
     network = open_network(run, device)
     state = {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
     twin = Twin(network)
@@ -65,11 +67,18 @@ def look_at_filters(run: Run, test: TestClips, device: torch.device) -> Kept:
             "labels": np.array(test.classes)[test.clips.label[rows]],
             "videos": test.names(rows),
             "strips": excite.strip(frames).reshape(*rows.shape, -1, *excite.strip(frames[:1]).shape[2:]),
-            "imagined": excite.strip(excite.as_frames(imagined)),
+            "imagined": _parts_seen(excite.as_frames(imagined), excite.seen_part(twin, wanted, imagined)),
             "reached": excite.peak_responses(twin, wanted, imagined).astype(np.float32),
         }
     )
     return Kept({"clips": len(test.clips), "steps": excite.STEPS}, arrays)
+
+
+def _parts_seen(frames: Tensor, parts: Sequence[tuple[slice, slice]]) -> np.ndarray:
+    """The strips of clips (n, T, H, W, 3), each of its own part, all of the size that a whole one has."""
+    size = min(frames.shape[2], excite.STRIP_SIZE)
+    cut = [excite.shrink(one[None, :, rows, columns], size) for one, (rows, columns) in zip(frames, parts, strict=True)]
+    return excite.strip(torch.cat(cut))
 
 
 def look_at_attributions(
@@ -183,4 +192,6 @@ def _one(test: TestClips, name: str):
         return next(test.source.read([test.clips[row : row + 1]]))[1].cpu(), int(test.clips.label[row])
     if not Path(name).is_file():
         raise R21DError(f"{name}: neither a test video of the manifest, such as {known[0]}, nor a file")
+    if test.spec.modality != "rgb":
+        raise R21DError(f"{name}: a file of frames, and the run sees flow; name a test video, such as {known[0]}")
     return read_clip(Path(name), test.spec), None

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from IPython.display import Markdown
 
-from r21d_core.insight.attribution_figures import methods_of, share_lost
-from r21d_core.insight.filter_figures import NOTHING, group_of, name_of, rows_of, shares_of
+from r21d_core.insight.attribution_figures import FEW, methods_of, share_lost
+from r21d_core.insight.filter_figures import NOTHING, group_of, name_of, of_flow, rows_of, shares_of
 from r21d_core.insight.filters import GROUPS, ORDERS, order_of
 from r21d_core.insight.kept import Kept
 from r21d_core.insight.shares import CHANGES
-
-FEW = 25  # places of a map: of fewer the ranks agree by luck, to 0.5 in one of a hundred pairs of 25
 
 
 def told_words(kept: Sequence[Kept]) -> Markdown:
@@ -24,7 +22,8 @@ def told_words(kept: Sequence[Kept]) -> Markdown:
         demo = "DEMONSTRATION, a tiny network; " if spec["profile"] == "demo" else f"profile {spec['profile']}; "
         lines.append(
             f"- **{name_of(one)}**: {demo}data {_code(spec['data'])}, task {spec['task']}, middle clips of "
-            f"{spec['frames']} frames at step {spec['step']}, {spec['crop']}×{spec['crop']} pixels; weights "
+            f"{spec['frames']} {'fields of flow' if of_flow(one) else 'frames'} at step {spec['step']}, "
+            f"{spec['crop']}×{spec['crop']} pixels; weights "
             f"`{one.told['weights'][:12]}`, looked into on {one.told['device']} in {one.told['seconds']:.0f} s"
         )
     return Markdown("\n".join(lines)) if lines else NOTHING
@@ -195,7 +194,7 @@ def sanity_words(kept: Sequence[Kept]) -> Markdown:
             line += f"Without a map to compare, as it has one value everywhere: {', '.join(empty)}. "
         if len(judged) < len(one["methods"]):
             few = [method for method in methods_of(one) if method not in judged]
-            line += f"Not judged, as so few places ({FEW} or less) agree by luck: {', '.join(few)}."
+            line += f"Not judged, as fewer than {FEW} places agree by luck: {', '.join(few)}."
         lines.append(line)
     return Markdown("\n".join(lines)) if lines else NOTHING
 
@@ -208,18 +207,19 @@ def lost_words(kept: Sequence[Kept]) -> Markdown:
         if np.isnan(frozen[0]):
             lines.append(f"- **{name_of(one)}** has no evidence for the right classes to share out.")
             continue
+        kept, went = ("the motion of a moment", "its change") if of_flow(one) else ("its appearance", "motion")
         line = (
             f"- **{name_of(one)}** ({len(one['evidence_whole'])} clips, right on "
             f"{100 * one['evidence_right'].mean():.0f} %): frozen clips keep {100 * (1 - frozen[0]):.0f} % of the "
-            f"evidence, its appearance; {_percent(frozen)} goes with motion, {_percent(shuffled)} with the "
+            f"evidence, {kept}; {_percent(frozen)} goes with {went}, {_percent(shuffled)} with the "
             f"order of frames and {_percent(backwards)} with their direction."
         )
         by_class = {str(name): share_lost(one, "frozen", number)[0] for number, name in enumerate(one["classes"])}
         known = {name: share for name, share in by_class.items() if np.isfinite(share)}
         if len(known) > 1 and max(map(abs, shuffled)) > 1e-3:
             most, least = max(known, key=known.get), min(known, key=known.get)
-            line += f" Motion counts most for {_code(most)} ({100 * known[most]:.0f} %), least for {_code(least)} "
-            line += f"({100 * known[least]:.0f} %)."
+            line += f" {went.capitalize()} counts most for {_code(most)} ({100 * known[most]:.0f} %), "
+            line += f"least for {_code(least)} ({100 * known[least]:.0f} %)."
         if max(map(abs, (*shuffled, *backwards))) < 1e-3:
             line += " The order of frames is nothing to it, as must be for a network that averages over single frames."
         lines.append(line)

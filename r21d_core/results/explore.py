@@ -88,7 +88,8 @@ def finished_runs(folders: str) -> tuple[list[Run], list[str]]:
 
 
 def _order(spec: Spec) -> tuple:
-    return (spec.profile == "demo", spec.data, spec.task, spec.variant, spec.depth, spec.frames, spec.clips, spec.seed)
+    first = (spec.profile == "demo", spec.data, spec.task, spec.modality == "flow")
+    return (*first, spec.variant, spec.depth, spec.frames, spec.clips, spec.seed)
 
 
 def data_of(spec: Spec) -> str:
@@ -104,7 +105,10 @@ def protocol_of(spec: Spec) -> str:
 
 def name_runs(runs: Sequence[Run]) -> list[str]:
     """A name for each run that tells it from the others, such as `R3D-18, seed 0`."""
-    names = [f"{run.spec.variant}-{run.spec.depth}, seed {run.spec.seed}" for run in runs]
+    names = [
+        f"{run.spec.variant}-{run.spec.depth}, seed {run.spec.seed}{', flow' * (run.spec.modality == 'flow')}"
+        for run in runs
+    ]
     for add in (lambda spec: f", {spec.frames} frames", lambda spec: f", {spec.clips} clips", lambda s: f" ({s.key})"):
         often = Counter(names)
         names = [name + add(run.spec) * (often[name] > 1) for name, run in zip(names, runs, strict=True)]

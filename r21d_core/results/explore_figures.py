@@ -50,7 +50,7 @@ def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> F
             at = places + (0.14 if side == "B" else -0.14) * two
             _with_bars(panels[0], table[side], table[f"{side} low"], table[f"{side} high"], at, LOOKS[side])
             x = 0.25 if side == "A" else 0.62
-            figure.text(x, 1 - 0.2 / height, f"{'●' if side == 'A' else '■'} {side}: {_short(name, 40)}",
+            figure.text(x, 1 - 0.2 / height, f"{'●' if side == 'A' else '■'} {side}: {_short(name, 32)}",
                         color=LOOKS[side]["color"], va="center", parse_math=False)  # fmt: skip
         panels[0].set(xlim=(-2, 102), xlabel="video@1 (%)", ylim=(len(table) - 0.4, -0.6))
         labels = [f"{_short(row[0])}  {row[1]}" for row in table[["class", "n"]].itertuples(index=False)]
