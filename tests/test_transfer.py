@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -93,6 +94,42 @@ def test_weights_of_a_file(two, tmp_path, capsys):
     assert "nothing left out; SHA-256" in run.environment["start"] and str(file) in capsys.readouterr().out
     with pytest.raises(R21DError, match=r"midplanes_per_block is True for these weights, and False in the network"):
         train(spec.but(midplanes_per_block=False), load_manifest(two[0]), tmp_path / "runs", device="cpu")
+
+
+@pytest.fixture
+def first(two, tmp_path):
+    """A run on the tiny set, in a folder of its own."""
+    return train(SPEC, load_manifest(two[0]), tmp_path / "elsewhere", device="cpu")
+
+
+@pytest.mark.parametrize("named", ["", "checkpoint.pt"])
+def test_a_run_folder_given_as_a_file_is_guarded_as_a_run(first, two, tmp_path, named):
+    """By the groups it was trained on, which the next run knows of too, and by the names of its classes."""
+    tiny, other = map(load_manifest, two)
+    spec = SPEC.but(data="other", start=str(first.folder / named), epochs=0)
+    later = train(spec, other, tmp_path / "runs", device="cpu")
+    assert later.trained_on == first.trained_on and "not checked" not in later.environment["start"]
+    mine, theirs = (load_checkpoint(run)["network"] for run in (first, later))
+    assert {name for name in mine if not torch.equal(mine[name], theirs[name])} == {"fc.weight", "fc.bias"}
+    assert "fc.weight (2 classes there, 2 others here)" in later.environment["start"]
+    turned = [replace(video, split={"train": "test", "test": "train"}[video.split]) for video in tiny.videos]
+    write_manifest(two[0].with_name("turned.csv"), replace(tiny.card, name="turned"), turned)
+    turned = load_manifest(two[0].with_name("turned.csv"))
+    for start in (spec, spec.then(data="turned")):
+        with pytest.raises(R21DError, match=r"was trained on \d+ of the groups that are tested here, such as"):
+            train(start.but(data="turned"), turned, tmp_path / "runs", device="cpu")
+
+
+def test_a_run_folder_of_the_same_classes_gives_its_classifier(first, two, tmp_path):
+    later = train(SPEC.but(start=str(first.folder), epochs=0), load_manifest(two[0]), tmp_path / "runs", device="cpu")
+    np.testing.assert_allclose(later.scores.logits, first.scores.logits, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("lost", "says"), [("trained_on.txt", "nobody knows what"), ("summary.json", "not finished")])
+def test_half_a_run_folder_is_no_start(first, two, tmp_path, lost, says):
+    (first.folder / lost).unlink()
+    with pytest.raises(R21DError, match=says):
+        train(SPEC.but(start=str(first.folder)), load_manifest(two[0]), tmp_path / "runs", device="cpu")
 
 
 def test_a_checkpoint_of_torchvisions_form_is_read_back(two, tmp_path):
