@@ -160,6 +160,13 @@ def test_the_demonstration_is_short_and_splits_are_chosen():
     assert {spec for spec in sports1m("demo") if spec.modality == "rgb"} <= set(variant_comparison("demo"))
 
 
+def test_splits_of_prepared_videos_are_named_as_they_were_prepared():
+    specs = transfer("small", "ucf101-7b-split1-128x172", source="ucf101-7a-split1-128x172")
+    names = [f"ucf101-7{half}-split{split}-128x172" for half in "ab" for split in (1, 2, 3)]
+    assert sorted({spec.data for spec in specs}) == names and len(specs) == 18
+    assert len(transfer("paper", "ucf101-split1-128x172", source="kinetics-400")) == 14  # a source for all splits
+
+
 def test_the_papers_recipes():
     specs = transfer("paper", "ucf101-split1", splits="2")
     later = specs[-1]

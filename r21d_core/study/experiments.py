@@ -178,6 +178,8 @@ TRANSFER_TO = {
     ("paper", "ucf101"): {"epochs": 8, "rate": 1e-4, "decay_epochs": 2, "weight_decay": 5e-3, "epoch_clips": 100_000},
     ("paper", "hmdb51"): {"epochs": 8, "rate": 2e-4, "decay_epochs": 2, "weight_decay": 5e-3, "epoch_clips": 40_000},
 }
+# Which of a set's official splits a manifest is of, by its name; what says how it was prepared may follow.
+SPLIT = re.compile(r"-split(\d+)\b")
 # What Tables 5 and 6, of eighteen runs, change in a profile: the paper's clips have 32 frames, half of a small set's
 # classes are half of its videos, and each of the demonstration's runs is trained for less than a third of the time.
 PRETRAINING = {
@@ -243,7 +245,7 @@ def transfer(
     splits: Sequence[int] | int | str = (1, 2, 3),
     **settings,
 ) -> list[Spec]:
-    """Table 6: as Table 5 on every split of `data`; a `source` whose name ends with a split goes along.
+    """Table 6: as Table 5 on every split of `data`; a `source` whose name tells a split goes along.
 
     r21d train transfer --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1
     """
@@ -251,7 +253,7 @@ def transfer(
     base = _deep(profile, task).but(**PRETRAINING[profile] | settings)
     specs = []
     for split in _several(splits):
-        names = (re.sub(r"-split\d$", f"-split{split}", name) for name in (data, source))
+        names = (SPLIT.sub(f"-split{split}", name) for name in (data, source))
         specs += _pretrained(base, *names, variants, seeds)
     return list(dict.fromkeys(specs))
 
