@@ -167,6 +167,22 @@ def test_splits_of_prepared_videos_are_named_as_they_were_prepared():
     assert len(transfer("paper", "ucf101-split1-128x172", source="kinetics-400")) == 14  # a source for all splits
 
 
+@pytest.mark.parametrize("settings", [{}, {"clips": 20}, {"clips": 10}])
+def test_the_papers_sources_are_the_runs_of_other_tables(settings):
+    """Sports-1M is evaluated with 100 clips in Table 4, and what is finetuned from there with ten as ever."""
+    four, five = sports1m("paper", "sports1m", **settings), kinetics("paper", "kinetics-400", **settings)
+    six = [
+        spec
+        for data, source in (("ucf101-split1", ""), ("hmdb51-split1", "sports1m"))
+        for spec in transfer("paper", data, source=source, **settings)
+    ]
+    trained = {spec for spec in four + five + six if not spec.start}
+    assert {spec.start_spec for spec in five if spec.start} <= set(four)
+    assert {spec.start_spec for spec in six if spec.start} <= {*four, *five}
+    assert all(spec.clips == settings.get("clips", 10) for spec in five + six if spec.data != "sports1m")
+    assert len({spec.but(clips=1) for spec in trained}) == len(trained), "nothing is trained twice"
+
+
 def test_the_papers_recipes():
     specs = transfer("paper", "ucf101-split1", splits="2")
     later = specs[-1]

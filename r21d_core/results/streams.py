@@ -218,7 +218,7 @@ def pretrained_pairs(found: Sequence[Network]) -> list[tuple[Network, Network]]:
     for one in found:
         before = one.key.start_spec
         if before and before.data != one.key.data:
-            other = by_name.get((before.but(data=one.key.data), one.stream))
+            other = by_name.get((before.but(data=one.key.data, clips=one.key.clips), one.stream))
             pairs += [(one, other)] if other and set(one.splits) & set(other.splits) else []
     return pairs
 

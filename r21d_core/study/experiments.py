@@ -187,6 +187,8 @@ PRETRAINING = {
     "small": {"frames": 8, "epoch_clips": 640},
     "demo": {"epochs": 6, "epoch_clips": 240, "decay_epochs": 4},
 }
+# Clips a video that the paper evaluates a network with on a set, where they are not ten.
+EVALUATED = {("paper", "sports1m"): {"clips": 100}}
 STREAMS = ("rgb", "flow")
 
 
@@ -204,7 +206,7 @@ def sports1m(
 
     r21d train sports1m --profile small --manifest data/ucf101-14-split1.csv
     """
-    base = _deep(profile, task).but(data=data, **({"clips": 100} if profile == "paper" else {}) | settings)
+    base = _deep(profile, task).but(data=data, **EVALUATED.get((profile, "sports1m"), {}) | settings)
     lengths = _several(frames or ((8, 32) if profile == "paper" else base.frames))
     return [
         base.but(variant=variant, modality=modality, frames=length, seed=seed)
@@ -231,7 +233,7 @@ def kinetics(
     """
     data, source = _source_and_target(data, source, "sports1m")
     base = _deep(profile, task).but(**PRETRAINING[profile] | settings)
-    return _pretrained(base, data, source, variants, seeds)
+    return _pretrained(base, data, source, variants, seeds, settings)
 
 
 def transfer(
@@ -254,7 +256,7 @@ def transfer(
     specs = []
     for split in _several(splits):
         names = (SPLIT.sub(f"-split{split}", name) for name in (data, source))
-        specs += _pretrained(base, *names, variants, seeds)
+        specs += _pretrained(base, *names, variants, seeds, settings)
     return list(dict.fromkeys(specs))
 
 
@@ -270,16 +272,20 @@ def _deep(profile: str, task: str) -> Spec:
     return recipe(profile, task).but(**{"depth": 34} if profile == "paper" else {})
 
 
-def _pretrained(base: Spec, data: str, source: str, variants: Sequence[str], seeds: Sequence[int]) -> list[Spec]:
-    """For each variant, stream and seed a run on `data` from scratch, one on `source` and what is finetuned from it."""
+def _pretrained(base: Spec, data: str, source: str, variants, seeds, settings: dict) -> list[Spec]:
+    """For each variant, stream and seed a run on `data` from scratch, one on `source` and what is finetuned from it.
+
+    The one on `source` is evaluated as where it is an experiment's own, whose run it then is.
+    """
     finetune = TRANSFER[base.profile] | TRANSFER_TO.get((base.profile, data.split("-")[0]), {})
+    evaluated = {"clips": base.clips} | EVALUATED.get((base.profile, source.split("-")[0]), {}) | settings
     specs = []
     for variant in variants:
         for modality in STREAMS:
             for seed in seeds:
                 one = base.but(variant=variant, modality=modality, seed=seed)
-                first = one.but(data=source)
-                specs += [one.but(data=data), first, first.then(data=data, **finetune)]
+                first = one.but(data=source, clips=evaluated["clips"])
+                specs += [one.but(data=data), first, first.then(data=data, clips=one.clips, **finetune)]
     return specs
 
 
