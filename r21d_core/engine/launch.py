@@ -177,7 +177,7 @@ def _plan(
     to_measure = list(dict.fromkeys(spec.but(seed=0) for spec in todo))
     for network in tqdm(to_measure, "measuring each network for a moment", leave=False):
         if not rates or time.perf_counter() - began < PATIENCE:
-            last, rates[network] = network, training_rate(network, classes[network], target)
+            last, rates[network] = network, training_rate(network, classes[network], target, gpus)
         else:
             rates[network] = rates[last] * costs[last].macs / costs[network].macs
     left = {spec: (spec.epochs - len(find_run(runs, spec).history)) * spec.epoch_clips for spec in todo}
