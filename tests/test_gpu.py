@@ -1,5 +1,7 @@
 """What only a GPU can show; skipped where there is none."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -75,7 +77,12 @@ def test_a_run_on_the_gpu(tiny_manifest, tmp_path, precision):
 
 
 def test_a_plan_tells_the_memory(tiny_manifest, tmp_path):
-    assert "GiB beside the videos" in plan([SPEC], {SPEC.data: load_manifest(tiny_manifest)}, tmp_path, "cuda")
+    data = {SPEC.data: load_manifest(tiny_manifest)}
+    for gib in (0, 1, 0):  # held by others while it is told, and before
+        held = torch.empty(gib * 2**30, dtype=torch.uint8, device="cuda")
+        text = plan([SPEC], data, tmp_path, "cuda")
+        del held
+        assert float(re.search(r"([\d.]+) GiB beside the videos", text)[1]) < 0.9
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -172,6 +172,9 @@ def _plan(
     for spec in todo:
         refuse_uneven(spec, gpus)
     target = pick_device(device)
+    if target.type == "cuda":
+        held = torch.cuda.memory_allocated(target)  # such as videos of runs before
+        torch.cuda.reset_peak_memory_stats(target)
     rates: dict[Spec, float] = {}
     began = time.perf_counter()
     to_measure = list(dict.fromkeys(spec.but(seed=0) for spec in todo))
@@ -190,7 +193,7 @@ def _plan(
         )
     memory, times = "", f"{gpus} × " if gpus > 1 else ""
     if target.type == "cuda":
-        memory = f", {torch.cuda.max_memory_allocated(target) / 2**30:.1f} GiB beside the videos"
+        memory = f", {(torch.cuda.max_memory_allocated(target) - held) / 2**30:.1f} GiB beside the videos"
     lines.append(
         f"in all about {_duration(sum(hours.values()))} on {times}{device_name(target)}{memory}, "
         f"if nothing else runs there; records in {runs}"
