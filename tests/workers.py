@@ -2,12 +2,15 @@
 
 import os
 import signal
+import time
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest
+from r21d_core.engine import distributed
 from r21d_core.engine import train as engine
 from r21d_core.engine.distributed import (
     each_together,
@@ -62,6 +65,10 @@ def settle():
                 assert item < 2
         statistics_are_those_of_one()
         gradients_of_the_fast_form_are_summed()
+    before, distributed.PATIENCE = distributed.PATIENCE, timedelta(seconds=5)
+    with joined("cpu"), refused("trouble after more than that"):
+        of_first(lambda: time.sleep(8) or fail("trouble after more than that"))
+    distributed.PATIENCE = before
 
 
 @contextmanager
