@@ -13,6 +13,7 @@ from r21d_core.engine.start import load_checkpoint
 from r21d_core.engine.train import train
 from r21d_core.nets.network import VideoResNet
 from r21d_core.nets.pretrained import network_of, read_weights
+from r21d_core.results.streams import stream_table
 from r21d_core.study.experiments import kinetics, sports1m, transfer, variant_comparison
 from r21d_core.study.spec import Spec
 
@@ -181,6 +182,32 @@ def test_the_papers_sources_are_the_runs_of_other_tables(settings):
     assert {spec.start_spec for spec in six if spec.start} <= {*four, *five}
     assert all(spec.clips == settings.get("clips", 10) for spec in five + six if spec.data != "sports1m")
     assert len({spec.but(clips=1) for spec in trained}) == len(trained), "nothing is trained twice"
+
+
+def test_weights_of_others_are_finetuned_by_the_papers_recipes():
+    """Two networks a stream and split, from scratch and from the file, and none to pretrain."""
+    file = "r2plus1d_34_32_ig65m"
+    specs = transfer("paper", "ucf101-split1", start=file)
+    assert len(specs) == 12 and {spec.data for spec in specs} == {f"ucf101-split{split}" for split in (1, 2, 3)}
+    own = [spec for spec in transfer("paper", "ucf101-split1") if spec.data != "kinetics-400"]
+    assert {spec for spec in specs if not spec.start} == {spec for spec in own if not spec.start}
+    assert {spec.but(start="") for spec in specs if spec.start == file} == {
+        spec.but(start="") for spec in own if spec.start
+    }
+    rgb, later, *_ = kinetics("paper", "kinetics-400", start=file)
+    assert (later.start_file, later.epochs, later.rate, later.epoch_clips) == (file, 15, 0.001, rgb.epoch_clips)
+    for make in (kinetics, transfer):
+        with pytest.raises(R21DError, match="name a set to train on or weights, not both"):
+            make("paper", "ucf101-split1", source="sports1m", start=file)
+
+
+def test_a_file_of_weights_makes_its_rows_of_a_table(two, tmp_path):
+    file = tmp_path / "given.pth"
+    torch.save(VideoResNet("R(2+1)D", 10, 4, classes=9, frames=4).state_dict(), file)
+    settings = {key: getattr(SPEC, key) for key in ("width", "frames", "frame_height", "frame_width", "crop", "batch")}
+    specs = kinetics("demo", "tiny", start=str(file), **settings, epoch_clips=8)
+    shown = stream_table(run_all(specs, two[0], tmp_path / "runs", device="cpu"), 5)
+    assert shown["", "weights"].tolist() == 3 * ["from scratch"] + 3 * [f"pretrained on {file}"]
 
 
 def test_the_papers_recipes():
