@@ -1,6 +1,7 @@
 """What only a GPU can show; skipped where there is none."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,14 +13,17 @@ from r21d_core.data.sampling import sample_epoch
 from r21d_core.data.transforms import augment
 from r21d_core.engine.build import build, sgd
 from r21d_core.engine.device import DTYPES
+from r21d_core.engine.elastic import launch
 from r21d_core.engine.launch import plan, run_all
 from r21d_core.engine.replay import replay
 from r21d_core.engine.train import train
 from r21d_core.engine.trust import mismatch
 from r21d_core.nets.fast import FastForm
 from r21d_core.nets.network import VideoResNet
+from r21d_core.records.run import find_run
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.spec import Spec
+from tests.workers import in_two
 
 pytestmark = [
     pytest.mark.gpu,
@@ -186,3 +190,20 @@ def test_a_run_on_two_gpus_is_that_of_one(tiny_manifest, tmp_path, precision):
         assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=0.02)
         assert mine["test_loss"] == pytest.approx(theirs["test_loss"], rel=0.05)
     np.testing.assert_allclose(two.scores.logits, one.scores.logits, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
+def test_killed_workers_on_two_gpus_begin_again_and_the_run_is_the_one_never_stopped(tiny_manifest, tmp_path, capfd):
+    """As test_distributed has it on the CPU, by NCCL, whose sums and cuDNN's need not be the same to the last bit."""
+    spec = SPEC.but(precision="bf16", epochs=3, accumulate=2)
+    for name, deaths in (("never", []), ("killed", [(1, 1), (0, 3)])):
+        launch(partial(in_two, tiny_manifest, tmp_path / name, deaths, "auto", spec), 2, "auto")
+        restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", capfd.readouterr().out)
+        assert restarts == ["1", "2"][: len(deaths)]
+    never, killed = (find_run(tmp_path / name, spec) for name in ("never", "killed"))
+    assert never.done and killed.done and killed.summary["device"].startswith("2 × ")
+    assert [line["epoch"] for line in killed.history] == [1, 2, 3]
+    for mine, theirs in zip(killed.history, never.history, strict=True):
+        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=0.02)
+        assert mine["test_loss"] == pytest.approx(theirs["test_loss"], rel=0.05)
+    np.testing.assert_allclose(killed.scores.logits, never.scores.logits, rtol=0.1, atol=0.1)

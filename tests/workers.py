@@ -32,9 +32,12 @@ SPEC = Spec(
 )  # fmt: skip
 
 
-def in_two(manifest, runs, deaths):
-    """What each of two processes does: settle some things or die where `deaths` says so, and train."""
-    if not deaths:
+def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
+    """What each of two processes does: settle some things or die where `deaths` says so, and train.
+
+    With the device "auto" each has a GPU of its own.
+    """
+    if not deaths and device == "cpu":
         settle()
     restart = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
     who, when = deaths[restart] if restart < len(deaths) else (None, None)
@@ -47,7 +50,7 @@ def in_two(manifest, runs, deaths):
         return look(*args)
 
     engine._look = dying
-    engine.train(SPEC, load_manifest(manifest), runs, device="cpu", save_seconds=0)
+    engine.train(spec, load_manifest(manifest), runs, device=device, save_seconds=0)
 
 
 def settle():
