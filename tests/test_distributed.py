@@ -119,10 +119,12 @@ def test_torchrun_that_restarts_is_told_of_the_variable_that_it_takes(tiny_manif
 
 
 def test_a_plan_for_two_takes_half_the_time_of_one(tiny_manifest, tmp_path, monkeypatch):
-    monkeypatch.setattr("r21d_core.engine.launch.training_rate", lambda *_: 1.0)
+    timed = []
+    monkeypatch.setattr("r21d_core.engine.launch.training_rate", lambda *which: timed.append(which[-1]) or 1.0)
     spec = SPEC.but(epochs=400)
     texts = [plan([spec], {"tiny": load_manifest(tiny_manifest)}, tmp_path, "cpu", gpus) for gpus in (1, 2)]
     assert "about 2.0 h on x86" in texts[0] and "about 1.0 h on 2 × x86" in texts[1]
+    assert timed == [1, 2], "what one of two takes of a step"
 
 
 # An evaluation.

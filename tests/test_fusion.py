@@ -13,7 +13,10 @@ from r21d_core.records.scores import Scores
 from r21d_core.results.fusion import fuse
 from r21d_core.results.metrics import clip_at_1, video_at, video_probabilities
 
-PROTOCOL = {"clips": 3, "frames": 8, "step": 1, "task": "action", "data": "made up", "split": "test", "profile": "demo"}
+PROTOCOL = {
+    "clips": 3, "crop": "centre 112×112", "averaging": "mean of softmax", "frames": 8, "step": 1, "task": "action",
+    "data": "made up", "split": "test", "profile": "demo",
+}  # fmt: skip
 
 
 def scores(seed: int, modality: str = "rgb") -> Scores:
@@ -51,6 +54,8 @@ def test_the_protocol_says_what_was_fused():
     ("change", "says"),
     [
         (lambda s: replace(s, protocol=s.protocol | {"clips": 10}), "clips is 3 in one run and 10"),
+        (lambda s: replace(s, protocol=s.protocol | {"crop": "centre 8×8"}), "crop is 'centre 112×112'"),
+        (lambda s: replace(s, protocol=s.protocol | {"averaging": "mean"}), "averaging is 'mean of softmax'"),
         (lambda s: replace(s, protocol=s.protocol | {"data": "other"}), "data is 'made up'"),
         (lambda s: replace(s, classes=tuple("abce")), "other classes, 'd'"),
         (lambda s: replace(s, classes=tuple("abdc")), "other classes, 'their order'"),

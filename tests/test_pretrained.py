@@ -278,7 +278,7 @@ def test_other_classes_and_channels_keep_their_own_values(variant, options, left
     for name, value in target.state_dict().items():
         assert torch.equal(value, before[name] if name in left else source.state_dict()[name]), name
     if "classes" in options:
-        assert "fc.weight (6 classes there, 9 here)" in str(told)
+        assert "fc.weight (6 classes there, 9 others here)" in str(told)
     if "channels" in options:
         assert "(3 channels there, 2 here)" in str(told)
     parameters = dict(target.named_parameters())

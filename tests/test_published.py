@@ -64,6 +64,19 @@ def test_files_are_found_by_path_name_and_file_name(tmp_path, monkeypatch):
     assert find_weights("r3d_18") == find_weights(row.file) == find_weights(str(place)) == place
 
 
+def test_a_notebook_finds_what_was_fetched_beside_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    row, above = published.published("r3d_18"), tmp_path / "weights"
+    with pytest.raises(R21DError, match=rf"^weights/{row.file}: not there"):
+        find_weights("r3d_18")
+    above.mkdir()
+    (above / row.file).touch()
+    assert find_weights("r3d_18").resolve() == find_weights("r3d_18", above) == above / row.file
+    with pytest.raises(R21DError, match=r"^elsewhere/"):
+        find_weights(f"elsewhere/{row.file}")
+
+
 def test_a_run_folder_means_its_checkpoint(tmp_path):
     with pytest.raises(R21DError, match=r"checkpoint\.pt: not there; name a run folder that still has"):
         find_weights(tmp_path)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from r21d_core.engine import speed
 from r21d_core.engine.replay import replay
 from r21d_core.nets.fast import FastForm
 from r21d_core.study.spec import Spec
@@ -99,3 +100,17 @@ def test_the_plain_form_is_left_alone(monkeypatch):
     built = network("R3D")
     replay(built, SPEC, 3)
     assert "forward" not in vars(built)
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "processes", "replayed", "clips"), [(1, 1, [12], 12), (3, 1, [], 12), (3, 3, [4], 4), (6, 3, [], 4)]
+)
+def test_a_plan_times_the_steps_that_a_run_takes(monkeypatch, accumulate, processes, replayed, clips):
+    """Replayed where a run replays them, and of all parts of a process, after which the optimiser steps once."""
+    sizes, steps = [], []
+    monkeypatch.setattr(speed, "replay", lambda network, spec, size: sizes.append(size))
+    monkeypatch.setattr(speed, "_median_seconds", lambda work, device: work() or 1.0)
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda optimiser: steps.append(optimiser))
+    spec = SPEC.but(batch=12, accumulate=accumulate)
+    assert speed.training_rate(spec, 3, torch.device("cpu"), processes) == clips
+    assert sizes == replayed and len(steps) == 1

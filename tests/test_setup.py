@@ -101,5 +101,13 @@ def test_notebooks_are_short_and_hold_no_output(path):
         assert not re.search(r"^\s*(def|class) ", cell.source, re.M), cell.source
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_that_train_take_several_gpus(path):
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    calls = [call for cell in code for call in re.findall(r"run_all\(specs, .*\)", cell.source)]
+    (parameters,) = (cell.source for cell in code if "parameters" in cell.metadata.get("tags", []))
+    assert all("gpus=gpus" in call for call in calls) and ("\ngpus = 1" in parameters) == bool(calls)
+
+
 def test_suite_has_notebooks():
     assert NOTEBOOKS

@@ -12,6 +12,7 @@ from r21d_core import R21DError
 from r21d_core.records.run import find_run, write_json
 from r21d_core.records.scores import Scores, save_scores
 from r21d_core.results import flow_figure, lineage, statistics, stream_figures, streams, tables
+from r21d_core.results.stream_judges import kinetics_over_sports
 from r21d_core.results.streams import FLOW, FUSED, RGB
 from r21d_core.study.experiments import kinetics, sports1m, transfer
 from tests.test_tables_and_figures import NASTY
@@ -119,6 +120,15 @@ def test_table_6_by_hand(six):
         assert rows["here", "videos"].tolist() == ["20 of 21", "26 of 27", "32 of 33", "78 of 81"]
         assert rows["", "split"].tolist() == ["1", "2", "3", "mean of 1, 2, 3"]
         assert rows["here", "seeds"].tolist()[-1] == "2"
+
+
+def test_a_source_that_was_evaluated_with_other_clips_is_paired_all_the_same(tmp_path):
+    five = make(kinetics("paper", "kinetics-400"), tmp_path / "five")
+    assert len(streams.pretraining_gain(five).data) == 3
+    six = [make(transfer("paper", "ucf101-split1", source=name, splits=1), tmp_path / name)
+           for name in ("kinetics-400", "sports1m")]  # fmt: skip
+    ((pair,),) = kinetics_over_sports(streams.networks([*six[0], *six[1]])[0])
+    assert [one.source for one in pair] == ["kinetics-400", "sports1m"]
 
 
 def test_pretraining_less_scratch_by_hand(six):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from r21d_core.engine.start import load_checkpoint
 from r21d_core.engine.train import train
 from r21d_core.nets.network import VideoResNet
 from r21d_core.nets.pretrained import network_of, read_weights
+from r21d_core.results.streams import stream_table
 from r21d_core.study.experiments import kinetics, sports1m, transfer, variant_comparison
 from r21d_core.study.spec import Spec
 
@@ -95,6 +97,42 @@ def test_weights_of_a_file(two, tmp_path, capsys):
         train(spec.but(midplanes_per_block=False), load_manifest(two[0]), tmp_path / "runs", device="cpu")
 
 
+@pytest.fixture
+def first(two, tmp_path):
+    """A run on the tiny set, in a folder of its own."""
+    return train(SPEC, load_manifest(two[0]), tmp_path / "elsewhere", device="cpu")
+
+
+@pytest.mark.parametrize("named", ["", "checkpoint.pt"])
+def test_a_run_folder_given_as_a_file_is_guarded_as_a_run(first, two, tmp_path, named):
+    """By the groups it was trained on, which the next run knows of too, and by the names of its classes."""
+    tiny, other = map(load_manifest, two)
+    spec = SPEC.but(data="other", start=str(first.folder / named), epochs=0)
+    later = train(spec, other, tmp_path / "runs", device="cpu")
+    assert later.trained_on == first.trained_on and "not checked" not in later.environment["start"]
+    mine, theirs = (load_checkpoint(run)["network"] for run in (first, later))
+    assert {name for name in mine if not torch.equal(mine[name], theirs[name])} == {"fc.weight", "fc.bias"}
+    assert "fc.weight (2 classes there, 2 others here)" in later.environment["start"]
+    turned = [replace(video, split={"train": "test", "test": "train"}[video.split]) for video in tiny.videos]
+    write_manifest(two[0].with_name("turned.csv"), replace(tiny.card, name="turned"), turned)
+    turned = load_manifest(two[0].with_name("turned.csv"))
+    for start in (spec, spec.then(data="turned")):
+        with pytest.raises(R21DError, match=r"was trained on \d+ of the groups that are tested here, such as"):
+            train(start.but(data="turned"), turned, tmp_path / "runs", device="cpu")
+
+
+def test_a_run_folder_of_the_same_classes_gives_its_classifier(first, two, tmp_path):
+    later = train(SPEC.but(start=str(first.folder), epochs=0), load_manifest(two[0]), tmp_path / "runs", device="cpu")
+    np.testing.assert_allclose(later.scores.logits, first.scores.logits, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("lost", "says"), [("trained_on.txt", "nobody knows what"), ("summary.json", "not finished")])
+def test_half_a_run_folder_is_no_start(first, two, tmp_path, lost, says):
+    (first.folder / lost).unlink()
+    with pytest.raises(R21DError, match=says):
+        train(SPEC.but(start=str(first.folder)), load_manifest(two[0]), tmp_path / "runs", device="cpu")
+
+
 def test_a_checkpoint_of_torchvisions_form_is_read_back(two, tmp_path):
     run = train(SPEC.but(midplanes_per_block=True, eps=1e-5), load_manifest(two[0]), tmp_path / "runs", device="cpu")
     weights = read_weights(run.folder / "checkpoint.pt")
@@ -121,6 +159,55 @@ def test_the_demonstration_is_short_and_splits_are_chosen():
     assert sum(clips.values()) <= 21_600, "eighteen runs in the time of four and a half of Table 2's"
     assert {spec.data[-1] for spec in transfer("demo", splits="1, 3")} == {"1", "3"}
     assert {spec for spec in sports1m("demo") if spec.modality == "rgb"} <= set(variant_comparison("demo"))
+
+
+def test_splits_of_prepared_videos_are_named_as_they_were_prepared():
+    specs = transfer("small", "ucf101-7b-split1-128x172", source="ucf101-7a-split1-128x172")
+    names = [f"ucf101-7{half}-split{split}-128x172" for half in "ab" for split in (1, 2, 3)]
+    assert sorted({spec.data for spec in specs}) == names and len(specs) == 18
+    assert len(transfer("paper", "ucf101-split1-128x172", source="kinetics-400")) == 14  # a source for all splits
+
+
+@pytest.mark.parametrize("settings", [{}, {"clips": 20}, {"clips": 10}])
+def test_the_papers_sources_are_the_runs_of_other_tables(settings):
+    """Sports-1M is evaluated with 100 clips in Table 4, and what is finetuned from there with ten as ever."""
+    four, five = sports1m("paper", "sports1m", **settings), kinetics("paper", "kinetics-400", **settings)
+    six = [
+        spec
+        for data, source in (("ucf101-split1", ""), ("hmdb51-split1", "sports1m"))
+        for spec in transfer("paper", data, source=source, **settings)
+    ]
+    trained = {spec for spec in four + five + six if not spec.start}
+    assert {spec.start_spec for spec in five if spec.start} <= set(four)
+    assert {spec.start_spec for spec in six if spec.start} <= {*four, *five}
+    assert all(spec.clips == settings.get("clips", 10) for spec in five + six if spec.data != "sports1m")
+    assert len({spec.but(clips=1) for spec in trained}) == len(trained), "nothing is trained twice"
+
+
+def test_weights_of_others_are_finetuned_by_the_papers_recipes():
+    """Two networks a stream and split, from scratch and from the file, and none to pretrain."""
+    file = "r2plus1d_34_32_ig65m"
+    specs = transfer("paper", "ucf101-split1", start=file)
+    assert len(specs) == 12 and {spec.data for spec in specs} == {f"ucf101-split{split}" for split in (1, 2, 3)}
+    own = [spec for spec in transfer("paper", "ucf101-split1") if spec.data != "kinetics-400"]
+    assert {spec for spec in specs if not spec.start} == {spec for spec in own if not spec.start}
+    assert {spec.but(start="") for spec in specs if spec.start == file} == {
+        spec.but(start="") for spec in own if spec.start
+    }
+    rgb, later, *_ = kinetics("paper", "kinetics-400", start=file)
+    assert (later.start_file, later.epochs, later.rate, later.epoch_clips) == (file, 15, 0.001, rgb.epoch_clips)
+    for make in (kinetics, transfer):
+        with pytest.raises(R21DError, match="name a set to train on or weights, not both"):
+            make("paper", "ucf101-split1", source="sports1m", start=file)
+
+
+def test_a_file_of_weights_makes_its_rows_of_a_table(two, tmp_path):
+    file = tmp_path / "given.pth"
+    torch.save(VideoResNet("R(2+1)D", 10, 4, classes=9, frames=4).state_dict(), file)
+    settings = {key: getattr(SPEC, key) for key in ("width", "frames", "frame_height", "frame_width", "crop", "batch")}
+    specs = kinetics("demo", "tiny", start=str(file), **settings, epoch_clips=8)
+    shown = stream_table(run_all(specs, two[0], tmp_path / "runs", device="cpu"), 5)
+    assert shown["", "weights"].tolist() == 3 * ["from scratch"] + 3 * [f"pretrained on {file}"]
 
 
 def test_the_papers_recipes():

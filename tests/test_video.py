@@ -143,6 +143,19 @@ def test_bad_file_is_named_and_told_why(tmp_path, name, how):
     assert name in str(error.value)
 
 
+@pytest.mark.parametrize("told", ["", "42", "P0DT0H0M3S", "1:2", "0:0:nan", "-1:00:00", "a:b:c", "1:0:0:0"])
+def test_a_length_that_is_told_in_other_words_is_none(tmp_path, told):
+    """Of MKV, whose own words are 00:00:02.400000000; a file that is too short by these is cut off."""
+    path = write_video(tmp_path / "odd.mkv", blocks(60))
+    content = path.read_bytes()
+    assert content.count(b"00:00:02.400000000") == 1
+    path.write_bytes(content.replace(b"00:00:02.400000000", told.encode().ljust(18, b"\0")))
+    assert probe(path).frames == 60
+    path.write_bytes(content.replace(b"00:00:02.400000000", b"00:01:02.400000000"))
+    with pytest.raises(R21DError, match="cut off"):
+        probe(path)
+
+
 def test_one_frame_is_a_video(tmp_path):
     path = write_video(tmp_path / "one.mp4", blocks(1))
     assert probe(path).frames == 1

@@ -2,12 +2,15 @@
 
 import os
 import signal
+import time
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest
+from r21d_core.engine import distributed
 from r21d_core.engine import train as engine
 from r21d_core.engine.distributed import (
     each_together,
@@ -29,9 +32,12 @@ SPEC = Spec(
 )  # fmt: skip
 
 
-def in_two(manifest, runs, deaths):
-    """What each of two processes does: settle some things or die where `deaths` says so, and train."""
-    if not deaths:
+def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
+    """What each of two processes does: settle some things or die where `deaths` says so, and train.
+
+    With the device "auto" each has a GPU of its own.
+    """
+    if not deaths and device == "cpu":
         settle()
     restart = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
     who, when = deaths[restart] if restart < len(deaths) else (None, None)
@@ -44,7 +50,7 @@ def in_two(manifest, runs, deaths):
         return look(*args)
 
     engine._look = dying
-    engine.train(SPEC, load_manifest(manifest), runs, device="cpu", save_seconds=0)
+    engine.train(spec, load_manifest(manifest), runs, device=device, save_seconds=0)
 
 
 def settle():
@@ -62,6 +68,10 @@ def settle():
                 assert item < 2
         statistics_are_those_of_one()
         gradients_of_the_fast_form_are_summed()
+    before, distributed.PATIENCE = distributed.PATIENCE, timedelta(seconds=5)
+    with joined("cpu"), refused("trouble after more than that"):
+        of_first(lambda: time.sleep(8) or fail("trouble after more than that"))
+    distributed.PATIENCE = before
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -285,8 +286,9 @@ def _is_cut_off(container: InputContainer, stream: VideoStream, packets: list[Pa
     if kind == "avi":  # its number of frames counts those too that were skipped, and are not in the file
         stated = (stream.duration or 0) * stream.time_base
     else:
-        hours, minutes, seconds = stream.metadata.get("DURATION", "0:0:0").split(":")
-        stated = (int(hours) * 60 + int(minutes)) * 60 + Fraction(seconds)
+        told = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""), re.ASCII)
+        hours, minutes, seconds = map(Fraction, told.groups() if told else (0, 0, 0))  # some write what they like
+        stated = (hours * 60 + minutes) * 60 + seconds
     times = [packet.pts for packet in packets if packet.pts is not None]
     held = (max(times) - min(times)) * stream.time_base if times else 0
     return held + CUT_OFF_SECONDS < stated

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
@@ -32,7 +33,9 @@ from r21d_core import R21DError
 from r21d_core.data.processes import cores
 from r21d_core.study.spec import Spec
 
-PATIENCE = timedelta(hours=2)  # for a process that decodes while others wait; one that died is noticed at once
+# For a process that decodes while others wait; one that died is noticed at once. What only the first does, such as the
+# flow of a large set, may take any time: see `of_first`.
+PATIENCE = timedelta(hours=2)
 # With it every start of the workers has a store of its own. Without it those started again meet the addresses that the
 # ones before left in the store, and wait for the dead: https://github.com/pytorch/pytorch/issues/135712
 OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
@@ -165,12 +168,28 @@ def each_together(items: Iterable) -> Iterator:
 def of_first(work: Callable[[], Any]) -> Any:
     """What `work`, done by the first process alone, gives, in all of them; so is an R21DError."""
     value = [None]
-    with together():
+    with together(), _first_is_through():
         if rank() == 0:
             value = [work()]
     if size() > 1:
         dist.broadcast_object_list(value)
     return value[0]
+
+
+@contextmanager
+def _first_is_through() -> Iterator[None]:
+    """Others than the first leave when it has, however long that takes: a collective would lose its patience."""
+    key = f"first {next(_firsts)}"
+    try:
+        yield
+    finally:
+        if size() > 1 and rank() == 0:
+            _meeting()[0].set(key, "")
+    while size() > 1 and rank() and not _meeting()[0].check([key]):  # whose end would be this one's too
+        time.sleep(0.05)
+
+
+_firsts = count()  # as all do the same, the number is the same in all
 
 
 # What each of them does.

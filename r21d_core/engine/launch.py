@@ -172,12 +172,15 @@ def _plan(
     for spec in todo:
         refuse_uneven(spec, gpus)
     target = pick_device(device)
+    if target.type == "cuda":
+        held = torch.cuda.memory_allocated(target)  # such as videos of runs before
+        torch.cuda.reset_peak_memory_stats(target)
     rates: dict[Spec, float] = {}
     began = time.perf_counter()
     to_measure = list(dict.fromkeys(spec.but(seed=0) for spec in todo))
     for network in tqdm(to_measure, "measuring each network for a moment", leave=False):
         if not rates or time.perf_counter() - began < PATIENCE:
-            last, rates[network] = network, training_rate(network, classes[network], target)
+            last, rates[network] = network, training_rate(network, classes[network], target, gpus)
         else:
             rates[network] = rates[last] * costs[last].macs / costs[network].macs
     left = {spec: (spec.epochs - len(find_run(runs, spec).history)) * spec.epoch_clips for spec in todo}
@@ -190,7 +193,7 @@ def _plan(
         )
     memory, times = "", f"{gpus} × " if gpus > 1 else ""
     if target.type == "cuda":
-        memory = f", {torch.cuda.max_memory_allocated(target) / 2**30:.1f} GiB beside the videos"
+        memory = f", {(torch.cuda.max_memory_allocated(target) - held) / 2**30:.1f} GiB beside the videos"
     lines.append(
         f"in all about {_duration(sum(hours.values()))} on {times}{device_name(target)}{memory}, "
         f"if nothing else runs there; records in {runs}"

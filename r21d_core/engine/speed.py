@@ -29,22 +29,27 @@ def forward_rate(network: nn.Module, spec: Spec, device: torch.device) -> float:
     return EVALUATION_BATCH / seconds
 
 
-def training_rate(spec: Spec, classes: int, device: torch.device) -> float:
-    """Clips a second that a training step of `spec` takes in, without reading or augmenting them."""
+def training_rate(spec: Spec, classes: int, device: torch.device, processes: int = 1) -> float:
+    """Clips a second that each of so many processes takes in of training steps, without reading or augmenting them.
+
+    What they have to tell each other is left out; all else is as in `train`.
+    """
     network = build(spec, classes, device)
-    size = spec.batch // spec.accumulate
+    parts, size = max(spec.accumulate // processes, 1), spec.batch // spec.accumulate
     clips = _clips(spec, size, device)
-    replay(network, spec, size)
+    if spec.accumulate == processes:
+        replay(network, spec, size)
     optimiser = sgd(network, spec.but(rate=1e-6))
 
     def step():
-        with autocast(spec, device):
-            loss = network(clips).float().logsumexp(1).mean()
-        loss.backward()
+        for _ in range(parts):
+            with autocast(spec, device):
+                loss = network(clips).float().logsumexp(1).mean()
+            loss.backward()
         optimiser.step()
         optimiser.zero_grad()
 
-    return size / _median_seconds(step, device)
+    return parts * size / _median_seconds(step, device)
 
 
 def _clips(spec: Spec, count: int, device: torch.device) -> torch.Tensor:

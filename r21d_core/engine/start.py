@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from torch import nn
@@ -12,9 +12,12 @@ from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
 from r21d_core.nets.pretrained import load_into, read_weights
 from r21d_core.nets.published import find_weights
+from r21d_core.nets.recognise import Weights
 from r21d_core.records.files import write_atomically
 from r21d_core.records.run import TRAINED_ON, Run, find_run
 from r21d_core.study.spec import Spec
+
+UNKNOWN = "what these weights were trained on is not checked against what is tested"
 
 
 def load_checkpoint(run: Run) -> dict:
@@ -38,16 +41,22 @@ def start_from(run: Run, network: nn.Module, manifest: Manifest, classes: tuple[
 
     The classifier stays as it is where the classes are others, by their names. What the run is trained on is written
     beside it first, with what its start was trained on. Raises R21DError if the start is not finished, its network is
-    another, or it was trained on a group that is tested here.
+    another, or it was trained on a group that is tested here; so it does where a file is the checkpoint of a run. Of
+    other files nobody knows what they were trained on, and their classes are known by their number alone.
     """
     seen = {video.group for video in manifest.side("train")} if run.spec.epochs else set()
-    before = run.spec.start_spec
+    before, weights = run.spec.start_spec, None
     if before is None:
-        _write_groups(run, seen)
-        return _from_file(network, run.spec.start_file) if run.spec.start_file else ""
-    start = find_run(run.folder.parent, before)
+        weights = read_weights(find_weights(run.spec.start_file)) if run.spec.start_file else None
+        if weights is None or weights.spec is None:
+            _write_groups(run, seen)
+            return f"{_from_file(network, weights)}; {UNKNOWN}" if weights else ""
+    start = Run(weights.spec, weights.path.parent) if weights else find_run(run.folder.parent, before)
     if not start.done:
-        raise R21DError(f"{run.folder}: starts from {start.folder}, which is not finished; train that one first")
+        raise R21DError(
+            f"{run.folder}: starts from {start.folder}, which is not finished, or no whole run folder; "
+            "train that one first"
+        )
     earlier = start.trained_on
     if met := earlier & {video.group for video in manifest.side("test")}:
         raise R21DError(
@@ -55,8 +64,11 @@ def start_from(run: Run, network: nn.Module, manifest: Manifest, classes: tuple[
             f"here, such as {min(met)!r}, so the result would be too good; start from a run on the same split"
         )
     _write_groups(run, seen | earlier)
-    state, own = load_checkpoint(start)["network"], network.state_dict()
     classifier = {"fc.weight", "fc.bias"} if start.scores.classes != classes else set()
+    if weights:
+        kept = {name: value for name, value in weights.state.items() if name not in classifier}
+        return _from_file(network, replace(weights, state=kept))
+    state, own = load_checkpoint(start)["network"], network.state_dict()
     other = [name for name in own.keys() - classifier if name not in state or state[name].shape != own[name].shape]
     if other:
         raise R21DError(f"{run.folder}: the weights {min(other)} of {start.folder} do not fit; the networks differ")
@@ -65,10 +77,8 @@ def start_from(run: Run, network: nn.Module, manifest: Manifest, classes: tuple[
     return f"{run.folder.name} starts from {start.folder.name}: {len(own) - len(classifier)} tensors{kept}"
 
 
-def _from_file(network: nn.Module, name: str) -> str:
-    weights = read_weights(find_weights(name))
-    told = load_into(network, weights)
-    return f"{told}; SHA-256 {weights.sha256}; what these weights were trained on is not checked against what is tested"
+def _from_file(network: nn.Module, weights: Weights) -> str:
+    return f"{load_into(network, weights)}; SHA-256 {weights.sha256}"
 
 
 def _write_groups(run: Run, groups: set[str]) -> None:

@@ -88,7 +88,7 @@ def load_into(network: VideoResNet, weights: Weights) -> Loaded:
     fits = {name: tensor for name, tensor in weights.state.items() if tensor.shape == own[name].shape}
     network.load_state_dict(fits, strict=False)
     reasons = {
-        "fc": f"{weights.classes} classes there, {here['classes']} here",
+        "fc": f"{weights.classes} classes there, {here['classes']} others here",
         "conv1": f"{weights.channels} channels there, {here['channels']} here",
     }
     left = {name: reasons[name.split(".")[0]] for name in own if name not in fits}

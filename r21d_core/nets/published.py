@@ -75,7 +75,8 @@ def published(name: str) -> Published:
 def find_weights(name: Path | str, folder: Path | str = "weights") -> Path:
     """The file of weights: a path, a run folder's checkpoint, or a published name or file name looked up in `folder`.
 
-    Nothing is fetched. Raises R21DError that says which file to fetch, from where, and where to put it.
+    Or in the same folder one level up, which notebooks/ is below. Nothing is fetched. Raises R21DError that says which
+    file to fetch, from where, and where to put it.
     """
     path = Path(name)
     if path.is_dir():
@@ -85,7 +86,8 @@ def find_weights(name: Path | str, folder: Path | str = "weights") -> Path:
     if path.exists():
         return path
     row = published(path.name)
-    place = path if path.parent != Path() else Path(folder) / row.file
+    places = [path] if path.parent != Path() else [Path(folder) / row.file, Path("..") / folder / row.file]
+    place = next(filter(Path.exists, places), places[0])
     if not place.exists():
         raise R21DError(
             f"{place}: not there; `r21d weights {row.name} --download` fetches it, or {_by_hand(row, place)}"

@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 from r21d_core import R21DError
 from r21d_core.records.scores import Scores
 
-ALIKE = ("clips", "frames", "step", "task", "data", "split", "profile")
+ALIKE = ("clips", "crop", "averaging", "frames", "step", "task", "data", "split", "profile")
 
 
 def fuse(one: Scores, other: Scores, weights: tuple[float, float] = (1, 1)) -> Scores:

@@ -70,11 +70,12 @@ def pretrained_over_scratch(rows: list[Network]) -> list[list[Rows]]:
 
 
 def kinetics_over_sports(rows: list[Network]) -> list[list[Rows]]:
-    """Networks finetuned alike, whose starts differ in their data alone."""
+    """Networks finetuned alike, whose starts were trained alike on other data."""
     by_source: dict[Spec, dict[str, Network]] = {}
     for one in (one for one in rows if one.stream == RGB and one.key.start_spec):
         changed = json.loads(one.key.start)
         name = changed.pop("data", "")
+        changed.pop("clips", None)  # which it was evaluated with
         by_source.setdefault(one.key.but(start=json.dumps({"data": ""} | changed)), {})[name] = one
     return [
         [(sources[kinetics], sources[SPORTS])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,11 +17,11 @@ from r21d_core.results.fusion import fuse
 from r21d_core.results.measured import Measured, measured
 from r21d_core.results.statistics import by_seed, compare_over, holm, interval_over
 from r21d_core.results.tables import format_p, protocol_line, shown
+from r21d_core.study.experiments import SPLIT
 from r21d_core.study.paper import paper_table
 from r21d_core.study.spec import Spec
 
 RGB, FLOW, FUSED = STREAMS = ("RGB", "Flow", "Two-Stream")  # as the paper's rows are named
-SPLIT = re.compile(r"-split(\d+)\b")
 
 
 @dataclass(frozen=True)
@@ -219,7 +218,7 @@ def pretrained_pairs(found: Sequence[Network]) -> list[tuple[Network, Network]]:
     for one in found:
         before = one.key.start_spec
         if before and before.data != one.key.data:
-            other = by_name.get((before.but(data=one.key.data), one.stream))
+            other = by_name.get((before.but(data=one.key.data, clips=one.key.clips), one.stream))
             pairs += [(one, other)] if other and set(one.splits) & set(other.splits) else []
     return pairs
 

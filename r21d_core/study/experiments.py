@@ -178,6 +178,8 @@ TRANSFER_TO = {
     ("paper", "ucf101"): {"epochs": 8, "rate": 1e-4, "decay_epochs": 2, "weight_decay": 5e-3, "epoch_clips": 100_000},
     ("paper", "hmdb51"): {"epochs": 8, "rate": 2e-4, "decay_epochs": 2, "weight_decay": 5e-3, "epoch_clips": 40_000},
 }
+# Which of a set's official splits a manifest is of, by its name; what says how it was prepared may follow.
+SPLIT = re.compile(r"-split(\d+)\b")
 # What Tables 5 and 6, of eighteen runs, change in a profile: the paper's clips have 32 frames, half of a small set's
 # classes are half of its videos, and each of the demonstration's runs is trained for less than a third of the time.
 PRETRAINING = {
@@ -185,6 +187,8 @@ PRETRAINING = {
     "small": {"frames": 8, "epoch_clips": 640},
     "demo": {"epochs": 6, "epoch_clips": 240, "decay_epochs": 4},
 }
+# Clips a video that the paper evaluates a network with on a set, where they are not ten.
+EVALUATED = {("paper", "sports1m"): {"clips": 100}}
 STREAMS = ("rgb", "flow")
 
 
@@ -202,7 +206,7 @@ def sports1m(
 
     r21d train sports1m --profile small --manifest data/ucf101-14-split1.csv
     """
-    base = _deep(profile, task).but(data=data, **({"clips": 100} if profile == "paper" else {}) | settings)
+    base = _deep(profile, task).but(data=data, **EVALUATED.get((profile, "sports1m"), {}) | settings)
     lengths = _several(frames or ((8, 32) if profile == "paper" else base.frames))
     return [
         base.but(variant=variant, modality=modality, frames=length, seed=seed)
@@ -218,6 +222,7 @@ def kinetics(
     data: str = TARGET,
     *,
     source: str = "",
+    start: str = "",
     task: str = "action",
     variants: Sequence[str] = ("R(2+1)D",),
     seeds: Sequence[int] = (0,),
@@ -225,11 +230,13 @@ def kinetics(
 ) -> list[Spec]:
     """Table 5: on `data` from scratch, and finetuned from a run on `source`, each on RGB and on flow.
 
+    Or, in place of a run on `source`, from `start`, a file of weights, a published name or a run folder.
+
     r21d train kinetics --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1
     """
-    data, source = _source_and_target(data, source, "sports1m")
+    data, source = _source_and_target(data, source, start, "sports1m")
     base = _deep(profile, task).but(**PRETRAINING[profile] | settings)
-    return _pretrained(base, data, source, variants, seeds)
+    return _pretrained(base, data, source, start, variants, seeds, settings)
 
 
 def transfer(
@@ -237,27 +244,30 @@ def transfer(
     data: str = TARGET,
     *,
     source: str = "",
+    start: str = "",
     task: str = "action",
     variants: Sequence[str] = ("R(2+1)D",),
     seeds: Sequence[int] = (0,),
     splits: Sequence[int] | int | str = (1, 2, 3),
     **settings,
 ) -> list[Spec]:
-    """Table 6: as Table 5 on every split of `data`; a `source` whose name ends with a split goes along.
+    """Table 6: as Table 5 on every split of `data`; a `source` whose name tells a split goes along, a `start` does not.
 
     r21d train transfer --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1
     """
-    data, source = _source_and_target(data, source, "kinetics-400")
+    data, source = _source_and_target(data, source, start, "kinetics-400")
     base = _deep(profile, task).but(**PRETRAINING[profile] | settings)
     specs = []
     for split in _several(splits):
-        names = (re.sub(r"-split\d$", f"-split{split}", name) for name in (data, source))
-        specs += _pretrained(base, *names, variants, seeds)
+        names = (SPLIT.sub(f"-split{split}", name) for name in (data, source))
+        specs += _pretrained(base, *names, start, variants, seeds, settings)
     return list(dict.fromkeys(specs))
 
 
-def _source_and_target(data: str, source: str, papers: str) -> tuple[str, str]:
+def _source_and_target(data: str, source: str, start: str, papers: str) -> tuple[str, str]:
     """The data sets' names, those of the built-in videos or the paper's source where none are given."""
+    if source and start:
+        raise R21DError(f"source = {source!r} and start = {start!r}: name a set to train on or weights, not both")
     if data.startswith("builtin"):
         return (TARGET if data == "builtin" else data), source or SOURCE
     return data, source or papers
@@ -268,16 +278,24 @@ def _deep(profile: str, task: str) -> Spec:
     return recipe(profile, task).but(**{"depth": 34} if profile == "paper" else {})
 
 
-def _pretrained(base: Spec, data: str, source: str, variants: Sequence[str], seeds: Sequence[int]) -> list[Spec]:
-    """For each variant, stream and seed a run on `data` from scratch, one on `source` and what is finetuned from it."""
+def _pretrained(base: Spec, data: str, source: str, start: str, variants, seeds, settings: dict) -> list[Spec]:
+    """For each variant, stream and seed a run on `data` from scratch, one on `source` and what is finetuned from it.
+
+    The one on `source` is evaluated as where it is an experiment's own, whose run it then is. With a `start` there is
+    none, and that is what is finetuned.
+    """
     finetune = TRANSFER[base.profile] | TRANSFER_TO.get((base.profile, data.split("-")[0]), {})
+    evaluated = {"clips": base.clips} | EVALUATED.get((base.profile, source.split("-")[0]), {}) | settings
     specs = []
     for variant in variants:
         for modality in STREAMS:
             for seed in seeds:
                 one = base.but(variant=variant, modality=modality, seed=seed)
-                first = one.but(data=source)
-                specs += [one.but(data=data), first, first.then(data=data, **finetune)]
+                if start:
+                    specs += [one.but(data=data), one.but(data=data, start=start, **finetune)]
+                    continue
+                first = one.but(data=source, clips=evaluated["clips"])
+                specs += [one.but(data=data), first, first.then(data=data, clips=one.clips, **finetune)]
     return specs
 
 
