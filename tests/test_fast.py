@@ -75,7 +75,7 @@ def close(actual, expected, within=1e-10):
 
 def step(forward, x):
     logits = forward(x)
-    F.cross_entropy(logits, torch.arange(len(x)) % logits.shape[1]).backward()
+    F.cross_entropy(logits, torch.arange(len(x), device=x.device) % logits.shape[1]).backward()
     return logits.detach()
 
 

@@ -118,7 +118,7 @@ def test_the_fast_form_at_full_size(variant, exact):
 
 
 def test_the_fast_form_trains_and_its_folded_weights_follow(exact):
-    """Beside the plain network in fp32. At this rate autocast to bf16 is up to 0.05 away, of losses from 1.6 down to 0."""
+    """Beside the plain network in fp32, where autocast to bf16 is up to 0.05 away, of losses from 1.6 down to 0."""
     network = build(SPEC.but(precision="bf16", crop=16), 5, torch.device("cuda"))
     plain, curves = build(SPEC, 5, torch.device("cuda")), []
     clips = torch.randn(8, 3, 4, 16, 16, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
@@ -140,7 +140,10 @@ def test_the_fast_form_trains_and_its_folded_weights_follow(exact):
     np.testing.assert_allclose(*curves, rtol=0, atol=0.1)
     plain.load_state_dict(network.state_dict())
     with torch.no_grad():
-        torch.testing.assert_close(network(clips), plain.eval()(clips), rtol=0.05, atol=0.05)
+        right = plain.eval()(clips)
+        with torch.autocast("cuda", torch.bfloat16):
+            cast = plain(clips).float()
+        assert (network(clips) - right).norm() <= 2 * (cast - right).norm() + 1e-3 * right.norm()
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
