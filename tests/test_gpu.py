@@ -117,23 +117,27 @@ def test_the_fast_form_at_full_size(variant, exact):
         assert ours <= 2 * theirs + 1e-3
 
 
-def test_the_fast_form_trains_and_its_folded_weights_follow():
+def test_the_fast_form_trains_and_its_folded_weights_follow(exact):
+    """Beside the plain network in fp32, where autocast to bf16 is up to 0.05 away, of losses from 1.6 down to 0."""
     network = build(SPEC.but(precision="bf16", crop=16), 5, torch.device("cuda"))
-    plain = build(SPEC, 5, torch.device("cuda"))
-    optimiser = torch.optim.SGD(network.parameters(), 0.05, 0.9, fused=True)
+    plain, curves = build(SPEC, 5, torch.device("cuda")), []
     clips = torch.randn(8, 3, 4, 16, 16, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
-    target, losses = torch.arange(8, device="cuda") % 5, []
-    for _ in range(20):
-        network.train()
-        loss = torch.nn.functional.cross_entropy(network(clips), target)
-        loss.backward()
-        network.eval()
-        with torch.no_grad():
-            network(clips)  # folds the weights before they change
-        optimiser.step()
-        optimiser.zero_grad()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0] / 2
+    target = torch.arange(8, device="cuda") % 5
+    for one in (network, plain):
+        optimiser, losses = sgd(one, SPEC.but(rate=0.01)), []
+        for _ in range(20):
+            one.train()
+            loss = torch.nn.functional.cross_entropy(one(clips), target)
+            loss.backward()
+            one.eval()
+            with torch.no_grad():
+                one(clips)  # folds the fast one's weights before they change
+            optimiser.step()
+            optimiser.zero_grad()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0] / 2
+        curves.append(losses)
+    np.testing.assert_allclose(*curves, rtol=0, atol=0.1)
     plain.load_state_dict(network.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(network(clips), plain.eval()(clips), rtol=0.05, atol=0.05)
