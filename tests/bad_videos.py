@@ -23,20 +23,21 @@ def write_video(
     rotation: int = 0,
     pix_fmt: str = "yuv420p",
     format: str | None = None,
+    rate: int = 25,
     **options: str,
 ) -> Path:
-    """`frames` as a video at 25 frames/s, or shown at `times`, in 1/25 s; `options` are the encoder's (`bf`, `g`)."""
+    """`frames` as a video, `rate` a second, or shown at `times`, in 1/rate s; `options` are the encoder's (`bf`)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(path, "w", format=format) as container:
-        stream = container.add_stream(codec, rate=25, options=options)
+        stream = container.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pix_fmt
-        stream.codec_context.time_base = Fraction(1, 25)
+        stream.codec_context.time_base = Fraction(1, rate)
         if rotation:
             stream.set_display_rotation(rotation)
         for number, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels))
-            frame.pts, frame.time_base = times[number] if times else number, Fraction(1, 25)
+            frame.pts, frame.time_base = times[number] if times else number, Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path

@@ -8,10 +8,14 @@ import torch
 
 from r21d_core import R21DError
 from r21d_core.data.clips import Memory, Stream, open_clips
-from r21d_core.data.manifest import load_manifest
+from r21d_core.data.index import check
+from r21d_core.data.manifest import Card, Video, load_manifest, write_manifest
 from r21d_core.data.sampling import evaluation_clips, sample_epoch, whole_videos
 from r21d_core.data.video import read_all, read_frames
+from r21d_core.engine.build import build
+from r21d_core.engine.predict import evaluate
 from r21d_core.study.spec import Spec
+from tests.bad_videos import write_video
 
 CPU = torch.device("cpu")
 SIZE = (18, 24)
@@ -53,17 +57,48 @@ def test_stream_gives_the_clips_of_memory(manifest, batches, workers):
 
 
 def test_a_video_is_decoded_once_for_all_its_clips(manifest, monkeypatch):
-    opened = []
-
-    def counted(path, numbers, size):
-        opened.append(path)
-        return read_frames(path, numbers, size)
-
-    monkeypatch.setattr("r21d_core.data.clips.read_frames", counted)
+    opened = counted(monkeypatch)
     videos = manifest.side("test")
     clips = evaluation_clips(SPEC.but(task="speed"), 10, videos, manifest.card.classes)
     read(Stream(videos, SIZE, CPU, 0), whole_videos(clips, 8))
     assert opened == [video.path for video in videos], "forty clips each, opened once"
+
+
+def test_five_minutes_of_video_are_evaluated_with_a_hundred_clips_in_a_stream(tmp_path, monkeypatch):
+    """As Sports-1M's are: checked, then each decoded once, and only the clips asked for are kept of it."""
+    grey = np.arange(9000) % 256  # flat frames, so that 300 seconds are soon written
+    videos = []
+    for number, (label, side) in enumerate((("a", "train"), ("b", "train"), ("a", "test"), ("b", "test"))):
+        name, count = f"v{number}.mp4", 9000 if side == "test" else 8
+        frames = np.broadcast_to(grey[:count, None, None, None].astype(np.uint8), (count, 18, 24, 3))
+        write_video(tmp_path / name, frames, rate=30, preset="ultrafast")
+        videos.append(Video(name, tmp_path / name, label, side, f"g{number}"))
+    write_manifest(tmp_path / "long.csv", Card("long", ("a", "b")), videos)
+    check(tmp_path / "long.csv", workers=1, progress=False)
+    manifest = load_manifest(tmp_path / "long.csv")
+    assert [(video.frames, video.fps) for video in manifest.side("test")] == 2 * [(9000, 30.0)]
+    opened = counted(monkeypatch)
+    spec = SPEC.but(variant="R3D", depth=10, width=2, clips=100, batch=32, data="long", profile="demo")
+    scores = evaluate(build(spec, 2, CPU), Stream(manifest.side("test"), SIZE, CPU, 0), manifest.side("test"),
+                      manifest.card, spec)  # fmt: skip
+    assert scores.logits.shape == (2, 100, 2) and np.isfinite(scores.logits).all()
+    assert opened == [video.path for video in manifest.side("test")]
+    clips = evaluation_clips(spec, 100, manifest.side("test"), manifest.card.classes)
+    assert clips.frames[99].tolist() == [8996, 8997, 8998, 8999]
+    ((_, frames),) = Stream(manifest.side("test"), SIZE, CPU, 0).read([clips[:100]])
+    np.testing.assert_allclose(frames.float().mean((2, 3, 4)), clips.frames[:100] % 256, atol=4)
+
+
+def counted(monkeypatch):
+    """The files that are opened from now on, in their order."""
+    opened = []
+
+    def counting(path, numbers, size):
+        opened.append(path)
+        return read_frames(path, numbers, size)
+
+    monkeypatch.setattr("r21d_core.data.clips.read_frames", counting)
+    return opened
 
 
 @pytest.fixture
