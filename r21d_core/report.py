@@ -24,10 +24,10 @@ from r21d_core.records.files import write_atomically
 from r21d_core.records.run import find_run, load_runs
 from r21d_core.results import figures
 from r21d_core.results.index import ARTEFACTS
-from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
+from r21d_core.study.experiments import EXPERIMENTS, LONGER, variant_comparison
 
 ROOT = Path(__file__).parent.parent
-RECORDS = ("results/demo", "results/small")
+RECORDS = ("results/demo", "results/small", "results/recipe", "results/diagnostic")
 DEMO = {"runs": "../results/demo", "train": False}
 SMALL = {
     "profile": "small",
@@ -43,6 +43,15 @@ PRETRAINED = SMALL | {
     "variants": "R(2+1)D",
     "seeds": "0",
 }
+EIGHT = SMALL | {"variants": "all", "seeds": "0, 1, 2", "settings": {"frames": 8, "step": 1}}
+FOUR = SMALL | {"settings": LONGER}  # of four networks, from before the recipe was chosen
+DIAGNOSTIC = EIGHT | {
+    "manifest": "",
+    "seeds": "0",
+    "runs": "../results/diagnostic",
+    "settings": {"frames": 8, "step": 1, "crop_area": 0.0, "brightness": 0.0, "epoch_clips": 400},
+}
+LOOKED = {key: EIGHT[key] for key in ("profile", "manifest", "runs", "settings")}
 BOTH = "../results/small, ../results/demo"
 # What is reported: a title, the executed notebook's name, the notebook and its parameters. Nothing is trained for it.
 REPORTS = (
@@ -54,16 +63,30 @@ REPORTS = (
     ),
     ("Table 1, Figures 1 and 2", "architectures", "architectures", {}),
     ("Table 2 and Figure 4, demonstration", "variant_comparison-demo", "variant_comparison", DEMO),
-    ("Table 2 and Figure 4, actions", "variant_comparison-small-action", "variant_comparison", SMALL),
+    (
+        "Table 2 and Figure 4, full size on the built-in videos",
+        "variant_comparison-diagnostic",
+        "variant_comparison",
+        DIAGNOSTIC,
+    ),
+    (
+        "The recipe for real videos, chosen on a validation cut",
+        "recipe-small",
+        "recipe",
+        SMALL | {"variants": "f-R2D, R(2+1)D", "seeds": "0", "runs": "../results/recipe"},
+    ),
+    ("Table 2 and Figure 4, real videos, 8 frames", "variant_comparison-small-8f", "variant_comparison", EIGHT),
+    ("Table 2 and Figure 4, four networks on 16 frames", "variant_comparison-small-action", "variant_comparison", FOUR),
     (
         "Table 2 and Figure 4, playback rate",
         "variant_comparison-small-speed",
         "variant_comparison",
-        SMALL | {"task": "speed"},
+        FOUR | {"task": "speed"},
     ),
     ("Figure 3, demonstration", "optimization_curves-demo", "optimization_curves", DEMO),
     ("Figure 5a and Table 3, demonstration", "clip_length-demo", "clip_length", DEMO),
     ("Figure 5b, demonstration", "clip_count-demo", "clip_count", DEMO),
+    ("Figure 5b, real videos", "clip_count-small", "clip_count", EIGHT | {"variants": "R(2+1)D"}),
     ("Table 4, demonstration", "sports1m-demo", "sports1m", DEMO),
     ("Table 5, demonstration", "kinetics-demo", "kinetics", DEMO),
     ("Table 6, demonstration", "transfer-demo", "transfer", DEMO),
@@ -71,7 +94,9 @@ REPORTS = (
     ("Table 5, real videos", "kinetics-small", "kinetics", PRETRAINED),
     ("Table 6, real videos", "transfer-small", "transfer", PRETRAINED),
     ("Does it take motion? Demonstration", "temporal_probe-demo", "temporal_probe", DEMO),
-    ("Does it take motion? Playback rate of real videos", "temporal_probe-small", "temporal_probe", SMALL),
+    ("Does it take motion? Playback rate of real videos", "temporal_probe-small", "temporal_probe", FOUR),
+    ("What filters have learned, real videos", "filters-small", "filters", LOOKED),
+    ("Where networks look, real videos", "attributions-small", "attributions", LOOKED),
     (
         "Class by class, video by video: actions of real videos",
         "explorer",

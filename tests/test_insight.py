@@ -21,7 +21,7 @@ from r21d_core.__main__ import main
 from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.engine.train import train
 from r21d_core.insight import attribution_figures, checkpoints, excite, filter_figures, words
-from r21d_core.insight.kept import Kept, load_kept, save_kept
+from r21d_core.insight.kept import Kept, load_kept, save_kept, without_frames
 from r21d_core.insight.looks import usual_videos
 from r21d_core.insight.twin import Twin
 from r21d_core.records.run import find_run
@@ -73,6 +73,16 @@ def test_records_are_small_and_hold_no_network(trained):
         assert kept.told["spec"]["data"] == "tiny" and len(kept.told["weights"]) == 64
     for path in trained[0].glob("*/*.npz"):
         assert path.stat().st_size < 2e6
+
+
+def test_record_without_frames_keeps_what_was_measured_and_says_so(trained):
+    for kept, name in ((trained[1][2], "strips"), (trained[2][2], "frames")):
+        passed_on = without_frames(kept)
+        assert (passed_on[name] == 128).all() and passed_on[name].shape == kept[name].shape
+        for other in set(kept.arrays) - {name}:
+            np.testing.assert_array_equal(passed_on[other], kept[other])
+        assert "grey where frames" in words.told_words([passed_on]).data
+        assert "grey where frames" not in words.told_words([kept]).data
 
 
 def test_network_blind_to_order_loses_nothing_by_it(trained):

@@ -42,7 +42,7 @@ def test_committed_page_is_self_contained_and_small():
     assert all(source.startswith("data:") for source in re.findall(r'<img[^>]* src="([^"]*)"', text))
     for title, *_ in REPORTS:
         assert title in text
-    assert "NVIDIA H200" in environment([ROOT / folder for folder in RECORDS])[-1]
+    assert "NVIDIA H100" in environment([ROOT / folder for folder in RECORDS])[-1]
 
 
 def test_every_report_is_there_and_none_is_left_over():

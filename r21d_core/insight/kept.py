@@ -34,6 +34,12 @@ def save_kept(path: Path, kept: Kept) -> None:
     write_atomically(path, buffer.getvalue())
 
 
+def without_frames(kept: Kept) -> Kept:
+    """The record to be passed on where its videos may not be: their frames grey, all that was measured as it is."""
+    grey = {name: np.full_like(kept[name], 128) for name in ("frames", "strips") if name in kept.arrays}
+    return Kept(kept.told | {"frames": "left out"}, kept.arrays | grey)
+
+
 def load_kept(path: Path) -> Kept:
     """The Kept in the .npz file `path`; raises R21DError if it is missing or not such a file."""
     try:

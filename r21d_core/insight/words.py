@@ -20,11 +20,12 @@ def told_words(kept: Sequence[Kept]) -> Markdown:
     for one in kept:
         spec = one.told["spec"]
         demo = "DEMONSTRATION, a tiny network; " if spec["profile"] == "demo" else f"profile {spec['profile']}; "
+        grey = "; **grey where frames of videos would be**, which are not passed on" * ("frames" in one.told)
         lines.append(
             f"- **{name_of(one)}**: {demo}data {_code(spec['data'])}, task {spec['task']}, middle clips of "
             f"{spec['frames']} {'fields of flow' if of_flow(one) else 'frames'} at step {spec['step']}, "
             f"{spec['crop']}×{spec['crop']} pixels; weights "
-            f"`{one.told['weights'][:12]}`, looked into on {one.told['device']} in {one.told['seconds']:.0f} s"
+            f"`{one.told['weights'][:12]}`, looked into on {one.told['device']} in {one.told['seconds']:.0f} s{grey}"
         )
     return Markdown("\n".join(lines)) if lines else NOTHING
 
