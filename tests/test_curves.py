@@ -19,6 +19,7 @@ from r21d_core.results.metrics import video_at
 from r21d_core.study.experiments import (
     CLIPS,
     EXPERIMENTS,
+    LONGER,
     clip_count,
     optimization_curves,
     temporal_probe,
@@ -165,8 +166,9 @@ def test_probe_has_a_panel_a_setting_with_its_chance(tmp_path, quick):
 
 
 def test_probe_redraws_the_committed_records():
-    specs = temporal_probe("small", "ucf101-14-split1", variants=FOUR, seeds=(0, 1))
-    assert specs == variant_comparison("small", "ucf101-14-split1", task="speed", variants=FOUR, seeds=(0, 1))
+    four = {"variants": FOUR, "seeds": (0, 1)} | LONGER
+    specs = temporal_probe("small", "ucf101-14-split1", **four)
+    assert specs == variant_comparison("small", "ucf101-14-split1", task="speed", **four)
     found = curves.probe_results(find_all(specs, SMALL)).set_index("network")
     assert found.index.tolist() == list(FOUR) and found["seeds"].tolist() == ["2"] * 4
     blind = found.loc["f-R2D"]
