@@ -338,14 +338,7 @@ def temporal_probe(
 VALIDATION = "-val"
 # The recipes that one was chosen among: what each sets in a profile. Said in full, so that the records of what was
 # tried stay these recipes' when the profile's own becomes the one chosen. The paper's is as published.
-_THIRTY = {
-    "epochs": 30,
-    "warmup_epochs": 3,
-    "decay_epochs": 12,
-    "rate": 0.02,
-    "weight_decay": 1e-3,
-    "crop_area": 0.35,
-}
+_THIRTY = LONGER | {"rate": 0.02, "weight_decay": 1e-3, "crop_area": 0.35}
 _EIGHTEEN = _THIRTY | {"epochs": 18, "warmup_epochs": 2, "decay_epochs": 7}
 RECIPE_TRIALS = {
     "paper": ({},),
