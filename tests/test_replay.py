@@ -84,14 +84,14 @@ def test_what_is_replayed_wrongly_is_not_replayed(ours, monkeypatch, capsys, wha
 
 def test_where_nothing_can_be_captured_it_is_said(ours, monkeypatch, capsys):
     def make(network, sample):
-        network(*sample)
+        network(*sample).sum().backward()
         raise torch.OutOfMemoryError("out of memory\nand more")
 
     before, plain = copy.deepcopy(ours.state_dict()), ours.forward
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", make)
     replay(ours, SPEC, 3)
     assert capsys.readouterr().out.endswith("it raised OutOfMemoryError (out of memory)\n")
-    assert ours.forward is plain
+    assert ours.forward is plain and all(p.grad is None for p in ours.parameters())
     assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())
 
 

@@ -44,6 +44,7 @@ def replay(network: VideoResNet, spec: Spec, clips: int) -> None:
     for name, value in network.named_buffers():
         value.copy_(statistics[name])
     network.train(trained)
+    network.zero_grad()  # what a pass that failed half-way has left
     network.forward = plain
     if trouble:
         print(f"{spec.variant}: starts its kernels one by one, as replaying them fails its check here: {trouble}")
