@@ -9,9 +9,19 @@ import pytest
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine.launch import find_all
 from r21d_core.records.run import find_run
+from r21d_core.results.lengths import hours
 from r21d_core.results.measured import measured
+from r21d_core.results.statistics import compare, holm
 from r21d_core.results.streams import STREAMS, networks
-from r21d_core.study.experiments import LONGER, TABLE_2, VALIDATION, sports1m, transfer, variant_comparison
+from r21d_core.study.experiments import (
+    LONGER,
+    TABLE_2,
+    VALIDATION,
+    clip_length,
+    sports1m,
+    transfer,
+    variant_comparison,
+)
 from r21d_core.study.spec import Spec
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +57,65 @@ def test_small_records_are_of_the_manifests_beside_them():
 def test_demo_has_all_twelve_and_shows_motion_mattering():
     runs = find_all(variant_comparison("demo"), ROOT / "results" / "demo")
     assert [one.spec.variant for one in measured(runs)] == list(TABLE_2)
+
+
+def readme_table(first):
+    """The cells of each row of the README's table whose first header this is, by the header."""
+    head, _, *lines = (ROOT / "README.md").read_text().split(f"| {first} |")[1].split("\n\n")[0].splitlines()
+    names = [first, *(name.strip() for name in head.strip("|").split("|"))]
+    cells = [[cell.strip() for cell in line[1:].rstrip("|").split("|")] for line in lines]
+    return [dict(zip(names, [*row, ""][: len(names)], strict=True)) for row in cells]
+
+
+def told(one, beside):
+    """What a README's table may say of a network, under the header it says it by; `beside` is of the comparison."""
+    difference, p = beside or ({}, None)
+    spread = "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * difference[key] for key in ("difference", "low", "high"))
+                                                   ) if difference else ""  # fmt: skip
+    wrong = [100 * run.history[-1]["train_error"] for run in one.runs if run.history]
+    return {
+        "clip@1": f"{one.clip_at_1:.1f}",
+        "video@1": f"{one.video_at(1):.1f}",
+        "rate, video@1": f"{one.video_at(1):.1f}",
+        "95 % interval": "{:.1f} to {:.1f}".format(*one.interval),
+        "of each seed": "{:.1f} to {:.1f}".format(*one.seed_range),
+        "less R(2+1)D's": spread,
+        "p, Holm": "" if p is None else f"{p:.3f}",
+        "training error (%)": f"{sum(wrong) / len(wrong):.1f}" if wrong else "",
+        "training clips/s": f"{one.mean('train_clips_per_second'):,.0f}" if wrong else "",
+        "seeds": str(len(one.runs)),
+        "GPU seconds": f"{3600 * hours(one):.0f}",
+    }
+
+
+@pytest.mark.parametrize(
+    "first, seeds, settings",
+    [
+        ("network, 8 frames", (0, 1, 2), {"frames": 8, "step": 1}),
+        ("network, 16 frames", (0, 1, 2), {"frames": 16, "step": 1}),
+        ("network, playback rate", (0,), {"task": "speed"}),
+    ],
+)
+def test_readme_says_of_the_twelve_what_the_records_say(first, seeds, settings):
+    *others, last = measured(find_all(variant_comparison("small", DATA, seeds=seeds, **settings), SMALL))
+    compared = [compare(one.scores, last.scores) for one in others]
+    p = holm([each["p"] for each in compared])
+    rows = readme_table(first)
+    assert [row[first] for row in rows] == list(TABLE_2) and len(last.runs) == len(seeds)
+    for row, one, beside in zip(rows, [*others, last], [*zip(compared, p, strict=True), None], strict=True):
+        wanted = told(one, beside)
+        assert {key: wanted[key] for key in row if key != first} == {key: row[key] for key in row if key != first}
+
+
+def test_readme_says_of_clip_lengths_what_the_records_say():
+    first = "R(2+1)D-18, frames"
+    rows, networks = readme_table(first), measured(find_all(clip_length("small", DATA, seeds=(0, 1, 2)), SMALL))
+    assert [row[first] for row in rows] == [
+        *("8", "16", "24", "32", "40", "48"), "8, tested at 32", "8, finetuned at 32",
+    ]  # fmt: skip
+    for row, one in zip(rows, networks, strict=True):
+        wanted = told(one, None)
+        assert {key: wanted[key] for key in row if key != first} == {key: row[key] for key in row if key != first}
 
 
 def test_readme_says_what_the_records_say():

@@ -16,6 +16,7 @@ from r21d_core.study.spec import Spec
 # Of 0–1 RGB, as in the authors' code.
 MEAN = (0.43216, 0.394666, 0.37645)
 STD = (0.22803, 0.22145, 0.216989)
+_IN_STD = tuple(mean / std for mean, std in zip(MEAN, STD, strict=True))
 # Of flow in pixels, x and y, as there.
 FLOW_MEAN = (0.0046635, 0.0046261)
 FLOW_STD = (0.972347, 0.755146)
@@ -31,8 +32,9 @@ def augment(frames: Tensor, clips: Clips, spec: Spec) -> Tensor:
     Of flow it is (N, 2, T, crop, crop). What is mirrored moves the other way, what is scaled moves as much further,
     and brightness has no part in it.
     """
-    height, width = frames.shape[2:4]
-    y, x, area, aspect, flip, light = torch.from_numpy(clips.draws).to(frames.device, non_blocking=True).unbind(1)
+    device, (height, width) = frames.device, frames.shape[2:4]
+    # What is drawn for a clip is worked out on the host: a GPU takes as long for each small kernel as for a large one.
+    y, x, area, aspect, flip, light = torch.from_numpy(clips.draws).unbind(1)
     flipped = (flip < 0.5) & spec.flip
     flow = spec.modality == "flow"
     moves = torch.stack([torch.where(flipped, -1.0, 1.0), torch.ones_like(x)], 1)  # of x and y, times what was stored
@@ -52,11 +54,12 @@ def augment(frames: Tensor, clips: Clips, spec: Spec) -> Tensor:
         picture = _window(frames, top, left, flipped, spec.crop)
         picture = displacements(picture) if flow else picture
     if flow:
-        return _normalise_flow(picture * moves[:, None, None, None])
-    if spec.brightness:
-        gain = 1 + (2 * light - 1) * spec.brightness
-        picture = (picture.float() * gain.view(-1, 1, 1, 1, 1)).clamp(0, 255)
-    return _normalise(picture)
+        return _normalise_flow(picture * _to(device, moves)[:, None, None, None])
+    if not spec.brightness:
+        return _normalise(picture)
+    gain = 1 + (2 * light - 1) * spec.brightness
+    white, gain = _to(device, torch.stack([255 / gain, gain])).view(2, -1, 1, 1, 1, 1)
+    return _normalise(torch.minimum(picture, white), gain)  # as if it were clamped to 255 afterwards
 
 
 def centre(frames: Tensor, spec: Spec) -> Tensor:
@@ -67,9 +70,10 @@ def centre(frames: Tensor, spec: Spec) -> Tensor:
 
 
 def _window(frames: Tensor, top: Tensor, left: Tensor, flipped: Tensor, size: int) -> Tensor:
-    along = torch.arange(size, device=frames.device)
-    columns = torch.where(flipped[:, None], along.flip(0), along) + left[:, None]
+    along = torch.arange(size)
     rows = along + top[:, None]
+    columns = torch.where(flipped[:, None], along.flip(0), along) + left[:, None]
+    rows, columns = _to(frames.device, torch.stack([rows, columns]))
     clip = torch.arange(frames.shape[0], device=frames.device)[:, None, None, None]
     time = torch.arange(frames.shape[1], device=frames.device)[None, :, None, None]
     return frames[clip, time, rows[:, None, :, None], columns[:, None, None, :]]
@@ -78,22 +82,27 @@ def _window(frames: Tensor, top: Tensor, left: Tensor, flipped: Tensor, size: in
 def _resized_window(frames, top, left, size_y, size_x, flipped, size: int) -> Tensor:
     """Bilinear, with pixel centres at half-integers and no smoothing beforehand."""
     n, t, height, width, colours = frames.shape
-    along = (torch.arange(size, device=frames.device) + 0.5) / size
+    along = (torch.arange(size) + 0.5) / size
     across = torch.where(flipped[:, None], 1 - along, along)
     # grid_sample wants positions from −1 to 1 over the whole frame
     rows = (top[:, None] + along * size_y[:, None]) * 2 / height - 1
     columns = (left[:, None] + across * size_x[:, None]) * 2 / width - 1
+    rows, columns = _to(frames.device, torch.stack([rows, columns]))
     grid = torch.stack([columns[:, None, :].expand(n, size, size), rows[:, :, None].expand(n, size, size)], dim=-1)
     # one position for all frames of a clip: time and colour are channels to grid_sample
-    channels = frames.permute(0, 1, 4, 2, 3).reshape(n, t * colours, height, width).float()
-    picture = F.grid_sample(channels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    channels = frames.permute(0, 1, 4, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
+    picture = F.grid_sample(channels.flatten(1, 2), grid, mode="bilinear", padding_mode="border", align_corners=False)
     return picture.view(n, t, colours, size, size).permute(0, 1, 3, 4, 2)
 
 
-def _normalise(picture: Tensor) -> Tensor:
-    mean, std = _on(picture.device, MEAN) * 255, _on(picture.device, STD) * 255
+def _to(device: torch.device, values: Tensor) -> Tensor:
+    return values.to(device, non_blocking=True)
+
+
+def _normalise(picture: Tensor, gain: Tensor | float = 1.0) -> Tensor:
+    scale, less = _on(picture.device, tuple(1 / (255 * one) for one in STD)), _on(picture.device, _IN_STD)
     # (N, T, H, W, 3) seen as (N, 3, T, H, W) is channels_last_3d, the layout that convolutions are fastest in
-    return ((picture.float() - mean) * (1 / std)).permute(0, 4, 1, 2, 3)
+    return (picture * (gain * scale)).sub_(less).permute(0, 4, 1, 2, 3)
 
 
 def _normalise_flow(pixels: Tensor) -> Tensor:
