@@ -94,9 +94,10 @@ def _measured(benches, specs, batch, device, seconds, compile_peers, data) -> It
         elif bench == "evaluate":
             yield from (bench_evaluate(spec, data, device, seconds=seconds) for spec in classifying)
         elif bench == "decode":
-            from r21d_core.engine.bench_data import bench_decode
+            from r21d_core.engine.bench_data import bench_decode, bench_decode_time
 
             yield bench_decode(data)
+            yield bench_decode_time(data)
         elif bench == "loader":
             from r21d_core.engine.bench_data import bench_loader
 

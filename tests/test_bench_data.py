@@ -8,7 +8,8 @@ import pytest
 from r21d_core.__main__ import main
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import bench_data
-from r21d_core.engine.bench_data import bench_decode, bench_loader
+from r21d_core.engine.bench_data import bench_decode, bench_decode_time, bench_loader
+from r21d_core.results.benchmark import tables
 
 
 def test_decoders_read_the_same_clips_and_absent_ones_are_told(tiny_manifest, monkeypatch):
@@ -51,6 +52,30 @@ def test_a_reader_that_fails_says_why(tiny_manifest, monkeypatch):
     assert rows[1]["state"] == "fails: no libavcodec found" and rows[1]["clips_per_second"] is None
 
 
+def test_shares_of_reading_are_of_the_same_clips_and_sum_to_one(tiny_manifest, monkeypatch):
+    done = {"open": [], "decode": [], "read": []}
+
+    def noting(what, function):
+        def note(path, numbers, *size):
+            done[what].append((path, numbers.tolist()))
+            return function(path, numbers, *size)
+
+        return note
+
+    monkeypatch.setattr(bench_data, "_open", noting("open", bench_data._open))
+    monkeypatch.setattr(bench_data, "_open_and_decode", noting("decode", bench_data._open_and_decode))
+    monkeypatch.setattr(bench_data, "read_frames", noting("read", bench_data.read_frames))
+    rows = bench_decode_time(load_manifest(tiny_manifest), frames=(4, 8), size=(18, 24), clips=5, repeats=2)
+    assert [(row["bench"], row["what"], row["frames"]) for row in rows] == [("decode time", "ours", n) for n in (4, 8)]
+    for row in rows:
+        shares = {key: value for key, value in row.items() if isinstance(value, float)}
+        assert list(shares) == ["opening, demuxing", "decoding", "scaling, to RGB"]
+        assert sum(shares.values()) == pytest.approx(1)
+    assert done["open"] == done["decode"] == done["read"] and len(done["read"]) == 2 * 3 * 5
+    text = tables({}, rows)
+    assert "Where the time of our decoding goes: 4 frames" in text and "%" in text
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loader_is_timed(tiny_manifest, workers):
     how = {"frames": (4,), "size": (18, 24), "batch": 3, "batches": 2, "repeats": 2}
@@ -62,6 +87,7 @@ def test_loader_is_timed(tiny_manifest, workers):
 def test_command_measures_decoding_and_the_loader(tiny_manifest, monkeypatch, capsys):
     few = {"size": (18, 24), "frames": (4,), "repeats": 1}
     monkeypatch.setattr(bench_data, "bench_decode", lambda data: bench_decode(data, clips=2, **few))
+    monkeypatch.setattr(bench_data, "bench_decode_time", lambda data: bench_decode_time(data, clips=2, **few))
 
     def loader(data, workers, device):
         assert workers[0] == 1 and device == "cpu"
@@ -72,4 +98,9 @@ def test_command_measures_decoding_and_the_loader(tiny_manifest, monkeypatch, ca
     command = ["bench", "decode", "loader", "--device", "cpu", "--seconds", "0", "--manifest", str(tiny_manifest)]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "Decoding: 4 frames" in said and "Loading: 4 frames, batch 2" in said and "None" not in said
+    assert (
+        "Decoding: 4 frames" in said
+        and "our decoding goes: 4 frames" in said
+        and "Loading: 4 frames, batch 2" in said
+        and "None" not in said
+    )

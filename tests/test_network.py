@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from r21d_core import R21DError
+from r21d_core.engine.build import build
 from r21d_core.nets.network import VideoResNet
 from r21d_core.nets.variants import VARIANTS
+from r21d_core.study.spec import Spec
 
 
 @pytest.fixture(autouse=True)
@@ -180,3 +182,25 @@ def test_shortcuts_are_plain_and_only_where_the_size_changes():
     convs = {name: m for name, m in shortcuts.items() if not isinstance(m, nn.Identity)}
     assert list(convs) == ["conv3_x.0.shortcut", "conv4_x.0.shortcut", "conv5_x.0.shortcut"]
     assert {(m[0].kernel_size, m[0].stride) for m in convs.values()} == {((1, 1, 1), (2, 2, 2))}
+
+
+@pytest.mark.parametrize("variant, mixed", [("R3D", True), ("MC3", False), ("rMC3", True), ("R(2+1)D", True)])
+def test_layouts_on_a_cpu_change_nothing_but_order(variant, mixed):
+    built = build(Spec(variant=variant, depth=10, width=4, frames=8), 6, torch.device("cpu")).double()
+    plain = VideoResNet(variant, 10, 4, classes=6).double()
+    plain.load_state_dict(built.state_dict())
+    assert list(plain.state_dict()) == list(built.state_dict())
+    last = torch.channels_last_3d
+    weights = [module.weight for module in built.conv5_x.modules() if isinstance(module, nn.Conv3d)]
+    assert all(weight.is_contiguous() or not mixed for weight in weights)
+    assert all(
+        parameter.is_contiguous(memory_format=last)
+        for name, parameter in built.named_parameters()
+        if parameter.dim() == 5 and not (mixed and name.startswith("conv5_x"))
+    )
+    clips = clip()
+    for network, layout in ((built, last), (plain, torch.contiguous_format)):
+        logits = network.train()(clips.contiguous(memory_format=layout))
+        nn.functional.cross_entropy(logits, torch.tensor([1, 4])).backward()
+    for ours, theirs in zip(built.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-9 * theirs.grad.abs().max().item())

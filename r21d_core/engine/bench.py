@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -179,14 +180,14 @@ def work_of(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
 def machine(device: torch.device, seconds: float = 2.0) -> dict:
     """The device, the versions, and its two ceilings, measured: matrix products and copies.
 
-    `matrix_tflops` has TFLOP/s of square products of random matrices for each precision, `copy_tb_per_s` the bytes
-    read plus written of a large copy, in TB/s.
+    `matrix_tflops` has TFLOP/s of square products of random matrices for each precision, on a CPU those of a large
+    convolution if they are more; `copy_tb_per_s` the bytes read plus written of a large copy, in TB/s.
     """
     gpu = device.type != "cpu"
     side, count = (8192, 2**30) if gpu else (2048, 2**26)
-    ceilings = {}
-    for name in ("bf16", "fp16") if gpu else ("fp32",):
-        one, other = (torch.randn(side, side, device=device, dtype=DTYPES.get(name, torch.float32)) for _ in range(2))
+    ceilings = {} if gpu else {"fp32": _most_of_a_cpu(side, device, seconds) / 1e12}
+    for name in ("bf16", "fp16") if gpu else ():
+        one, other = (torch.randn(side, side, device=device, dtype=DTYPES[name]) for _ in range(2))
         product = partial(torch.mm, one, other, out=torch.empty_like(one))
         ceilings[name] = 2 * side**3 * _median_rate(product, device, seconds) / 1e12
     source = torch.randn(count, device=device)
@@ -196,6 +197,26 @@ def machine(device: torch.device, seconds: float = 2.0) -> dict:
         "matrix_tflops": ceilings,
         "copy_tb_per_s": 2 * source.nbytes * _median_rate(copying, device, seconds) / 1e12,
     }
+
+
+def _most_of_a_cpu(side: int, device: torch.device, seconds: float) -> float:
+    """FLOP/s of a square product or of a convolution like those of conv4_x, in the fastest round of either.
+
+    They come from different libraries, of which now one is faster and now the other, and a CPU's clock wanders.
+    """
+    one, other = (torch.randn(side, side, device=device) for _ in range(2))
+    clips, weight = (
+        torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last_3d)
+        for shape in ((2, 256, 2, 14, 14), (256, 256, 3, 3, 3))
+    )
+    flop = {"product": 2 * side**3, "convolution": 2 * clips.numel() * weight[0].numel()}
+    works = {
+        "product": partial(torch.mm, one, other, out=torch.empty_like(one)),
+        "convolution": partial(F.conv3d, clips, weight, padding=1),
+    }
+    for work in works.values():
+        warm_up(work, device, seconds)
+    return max(flop[what] * max(calls) for what, calls in take_turns(works, device, seconds).items())
 
 
 def _median_rate(work: Callable[[], object], device: torch.device, seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""How fast clips come from files: this reader beside others on the same clips, and the loader with its workers."""
+"""How fast clips come from files: this reader beside others, where its time goes, and the loader with its workers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.metadata
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from r21d_core.data.clips import Stream
 from r21d_core.data.manifest import Manifest, Video
 from r21d_core.data.sampling import Clips, sample_epoch
-from r21d_core.data.video import read_frames
+from r21d_core.data.video import _opened, _shown, read_frames
 from r21d_core.study.spec import Spec
 
 SIZE = (128, 171)  # height, width
@@ -73,6 +73,49 @@ def bench_decode(
     return rows
 
 
+def bench_decode_time(
+    manifest: Manifest,
+    *,
+    frames: Sequence[int] = (8, 16),
+    size: tuple[int, int] = SIZE,
+    clips: int = 60,
+    repeats: int = 5,
+    seed: int = 0,
+) -> list[dict]:
+    """Where the time of our reading in `bench_decode` goes: shares that sum to 1, a row for each clip length.
+
+    The same clips are opened only, opened and decoded, and read, in turns, `repeats` times after one that does not
+    count. A share is of the medians, what a stage takes being what it adds to the one before. Opening is finding and
+    fetching the packets around the clip too.
+    """
+    rows = []
+    for length in frames:
+        asked = _clips(manifest.videos, length, size, clips, seed)
+        stages = {
+            "opening, demuxing": _open,
+            "decoding": _open_and_decode,
+            "scaling, to RGB": lambda path, numbers: read_frames(path, numbers, size),
+        }
+        seconds = {stage: [] for stage in stages}
+        for repeat in range(repeats + 1):
+            for stage, up_to_it in stages.items():
+                began = time.perf_counter()
+                for path, numbers in asked:
+                    up_to_it(path, numbers)
+                if repeat:
+                    seconds[stage].append(time.perf_counter() - began)
+        reached = [0.0, *map(statistics.median, seconds.values())]
+        rows.append(
+            {"bench": "decode time", "what": "ours", "frames": length, "height": size[0], "width": size[1]}
+            | {"clips": len(asked), "repeats": repeats}
+            | {
+                stage: (end - begin) / reached[-1]
+                for stage, (begin, end) in zip(stages, pairwise(reached), strict=True)
+            }
+        )
+    return rows
+
+
 def bench_loader(
     manifest: Manifest,
     *,
@@ -113,6 +156,18 @@ def bench_loader(
                 | _summary(rates)
             )
     return rows
+
+
+def _open(path: Path, numbers: np.ndarray) -> None:
+    with _opened(path, np.unique(numbers).tolist()):
+        pass
+
+
+def _open_and_decode(path: Path, numbers: np.ndarray) -> None:
+    wanted = np.unique(numbers).tolist()
+    with _opened(path, wanted) as (stream, packets, earlier):
+        for _ in _shown(path, stream, packets, earlier, wanted):
+            pass
 
 
 def _pass(source, device: torch.device) -> float:

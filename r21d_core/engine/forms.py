@@ -37,7 +37,7 @@ def _compiled(network, spec, device):
 
 @dataclass(frozen=True)
 class Form:
-    """A network and how it is run: its precision, its layout, and what makes a callable of it."""
+    """A network and how it is run: its precision, the layout of its clips, and what makes a callable of it."""
 
     what: str
     network: Callable[[Spec, torch.device], nn.Module]
@@ -62,8 +62,8 @@ def forms(spec: Spec, device: torch.device, compile_peers: bool = True) -> list[
         return ours
     peers = [
         Form("torchvision, its recipe", _peer, "fp16" if gpu else "fp32", channels_last=False),
-        Form("torchvision, channels last", _peer, mixed),
-        Form("torchvision, compiled", _peer, mixed, call=_compiled),
+        Form("torchvision, channels last", _peer_last, mixed),
+        Form("torchvision, compiled", _peer_last, mixed, call=_compiled),
     ]
     return peers[: 3 if compile_peers else 2] + ours
 
@@ -77,10 +77,14 @@ def _peer(spec: Spec, device: torch.device) -> nn.Module:
     return PEERS[spec.variant](weights=None, num_classes=CLASSES).to(device)
 
 
+def _peer_last(spec: Spec, device: torch.device) -> nn.Module:
+    return _peer(spec, device).to(memory_format=torch.channels_last_3d)
+
+
 def training_step(form: Form, spec: Spec, device: torch.device) -> tuple[nn.Module, Step]:
     """The form's network, and a step of it: forward, loss, backward, optimiser."""
     spec = spec.but(precision=form.precision)
-    network = _laid_out(form, spec, device).train()
+    network = form.network(spec, device).train()
     call = form.call(network, spec, device)
     replay(network, spec, spec.batch)
     optimiser = sgd(network, spec.but(rate=1e-3))
@@ -100,7 +104,7 @@ def training_step(form: Form, spec: Spec, device: torch.device) -> tuple[nn.Modu
 def inference_step(form: Form, spec: Spec, device: torch.device) -> tuple[nn.Module, Step]:
     """The form's network, and a step that classifies clips and does not look at labels."""
     spec = spec.but(precision=form.precision)
-    network = _laid_out(form, spec, device).eval()
+    network = form.network(spec, device).eval()
     call = form.call(network, spec, device)
 
     def step(clips, _):
@@ -108,8 +112,3 @@ def inference_step(form: Form, spec: Spec, device: torch.device) -> tuple[nn.Mod
             call(clips)
 
     return network, step
-
-
-def _laid_out(form: Form, spec: Spec, device: torch.device) -> nn.Module:
-    network = form.network(spec, device)
-    return network.to(memory_format=torch.channels_last_3d) if form.channels_last else network

@@ -26,6 +26,7 @@ TITLES = {
     "stream": "Training on clips from files",
     "evaluate": "Evaluating from files",
     "decode": "Decoding",
+    "decode time": "Where the time of our decoding goes",
     "loader": "Loading",
     "scaling": "Training on several GPUs",
     "explorer": "The explorer's answers, drawing included",
