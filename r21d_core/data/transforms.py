@@ -16,7 +16,8 @@ from r21d_core.study.spec import Spec
 # Of 0–1 RGB, as in the authors' code.
 MEAN = (0.43216, 0.394666, 0.37645)
 STD = (0.22803, 0.22145, 0.216989)
-_IN_STD = tuple(mean / std for mean, std in zip(MEAN, STD, strict=True))
+_SCALE = tuple(1 / (255 * std) for std in STD)
+_LESS = tuple(mean / std for mean, std in zip(MEAN, STD, strict=True))
 # Of flow in pixels, x and y, as there.
 FLOW_MEAN = (0.0046635, 0.0046261)
 FLOW_STD = (0.972347, 0.755146)
@@ -100,7 +101,7 @@ def _to(device: torch.device, values: Tensor) -> Tensor:
 
 
 def _normalise(picture: Tensor, gain: Tensor | float = 1.0) -> Tensor:
-    scale, less = _on(picture.device, tuple(1 / (255 * one) for one in STD)), _on(picture.device, _IN_STD)
+    scale, less = _on(picture.device, _SCALE), _on(picture.device, _LESS)
     # (N, T, H, W, 3) seen as (N, 3, T, H, W) is channels_last_3d, the layout that convolutions are fastest in
     return (picture * (gain * scale)).sub_(less).permute(0, 4, 1, 2, 3)
 

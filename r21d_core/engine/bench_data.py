@@ -54,22 +54,15 @@ def bench_decode(
             except Exception as error:  # whatever others' code raises is for the row to say
                 states[what] = f"fails: {' '.join(str(error).split())[:200]}"
                 readers.pop(what, None)
-        rates, cores = {what: [] for what in states}, {what: [] for what in states}
-        for repeat in range(repeats + 1):
-            for what, reader in readers.items():
-                began, busy = time.perf_counter(), time.process_time()
-                for path, numbers in asked:
-                    reader(path, numbers)
-                if repeat:
-                    rates[what].append(len(asked) / (time.perf_counter() - began))
-                    cores[what].append((time.process_time() - busy) / len(asked) * 1e3)
-        rows += [
-            {"bench": "decode", "what": what, "frames": length, "height": size[0], "width": size[1]}
-            | {"clips": len(asked), "repeats": repeats, "state": state}
-            | _summary(rates[what])
-            | {"cpu_milliseconds": statistics.median(cores[what]) if cores[what] else None}
-            for what, state in states.items()
-        ]
+        rounds = _in_turns(readers, asked, repeats)
+        for what, state in states.items():
+            seconds, cores = zip(*rounds[what], strict=True) if what in rounds else ((), ())
+            rows.append(
+                {"bench": "decode", "what": what, "frames": length, "height": size[0], "width": size[1]}
+                | {"clips": len(asked), "repeats": repeats, "state": state}
+                | _summary([len(asked) / one for one in seconds])
+                | {"cpu_milliseconds": statistics.median(cores) / len(asked) * 1e3 if cores else None}
+            )
     return rows
 
 
@@ -96,15 +89,8 @@ def bench_decode_time(
             "decoding": _open_and_decode,
             "scaling, to RGB": lambda path, numbers: read_frames(path, numbers, size),
         }
-        seconds = {stage: [] for stage in stages}
-        for repeat in range(repeats + 1):
-            for stage, up_to_it in stages.items():
-                began = time.perf_counter()
-                for path, numbers in asked:
-                    up_to_it(path, numbers)
-                if repeat:
-                    seconds[stage].append(time.perf_counter() - began)
-        reached = [0.0, *map(statistics.median, seconds.values())]
+        rounds = _in_turns(stages, asked, repeats)
+        reached = [0.0, *(statistics.median(seconds for seconds, _ in each) for each in rounds.values())]
         rows.append(
             {"bench": "decode time", "what": "ours", "frames": length, "height": size[0], "width": size[1]}
             | {"clips": len(asked), "repeats": repeats}
@@ -156,6 +142,23 @@ def bench_loader(
                 | _summary(rates)
             )
     return rows
+
+
+def _in_turns(
+    readers: dict[str, Callable[[Path, np.ndarray], object]], asked: list[tuple[Path, np.ndarray]], repeats: int
+) -> dict[str, list[tuple[float, float]]]:
+    """What each reader takes for all that is asked, `repeats` times after one that does not count.
+
+    In seconds: those that pass, and those of all cores.
+    """
+    taken = {what: [] for what in readers}
+    for _ in range(repeats + 1):
+        for what, reader in readers.items():
+            began, busy = time.perf_counter(), time.process_time()
+            for path, numbers in asked:
+                reader(path, numbers)
+            taken[what].append((time.perf_counter() - began, time.process_time() - busy))
+    return {what: rounds[1:] for what, rounds in taken.items()}
 
 
 def _open(path: Path, numbers: np.ndarray) -> None:
