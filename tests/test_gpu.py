@@ -18,7 +18,7 @@ from r21d_core.engine.launch import plan, run_all
 from r21d_core.engine.replay import replay
 from r21d_core.engine.train import train
 from r21d_core.engine.trust import mismatch
-from r21d_core.nets.fast import FastForm
+from r21d_core.nets.fast import FastForm, flatten, pack, step, unflatten
 from r21d_core.nets.network import VideoResNet
 from r21d_core.records.run import find_run
 from r21d_core.study.experiments import TABLE_2
@@ -96,6 +96,26 @@ def test_the_fast_form_passes_its_check(variant, precision, capsys):
     network = build(spec, 400, torch.device("cuda"))
     assert isinstance(network.forward, FastForm), capsys.readouterr().out
     assert list(network.state_dict()) == list(VideoResNet(variant).state_dict())
+
+
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("kernel, stride", [((3, 3, 3), (2, 2, 2)), ((1, 3, 3), (1, 2, 2)), ((3, 1, 1), (2, 1, 1))])
+def test_a_convolution_that_adds_and_rectifies(kernel, stride, add):
+    from r21d_core.nets import fused
+
+    generator = torch.Generator("cuda").manual_seed(0)
+    conv = torch.nn.Conv3d(16, 24, kernel, stride, tuple(k // 2 for k in kernel)).cuda()
+    x = torch.randn(3, 16, 5, 9, 11, device="cuda", generator=generator)
+    x = x.bfloat16().contiguous(memory_format=torch.channels_last_3d)
+    with torch.no_grad():
+        weight, bias = pack(conv, conv.weight, torch.bfloat16), conv.bias.bfloat16()
+        y = torch.nn.functional.conv3d(x.double(), conv.weight.bfloat16().double(), bias.double(), stride, conv.padding)
+        residual = torch.randn(y.shape, device="cuda", generator=generator).bfloat16() if add else None
+        given = residual.contiguous(memory_format=torch.channels_last_3d) if add else None
+        given = flatten(conv, given) if add else None
+        ours = unflatten(conv, fused.rectified(flatten(conv, x), weight, bias, *step(conv), given), x.shape)
+        expected = (y + (residual.double() if add else 0)).relu()
+    torch.testing.assert_close(ours.double(), expected, rtol=0.01, atol=0.01)
 
 
 @pytest.mark.parametrize("variant", ["R(2+1)D", "R3D", "R2D"])
@@ -182,7 +202,7 @@ def test_the_check_sees_a_kernel_that_is_wrong():
     from r21d_core.nets import fused
 
     network = VideoResNet("R(2+1)D", 10, 16, classes=5).cuda()
-    wrong = SimpleNamespace(batch_norm=fused.batch_norm, finish=lambda x, table, residual=None: x)
+    wrong = SimpleNamespace(batch_norm=fused.batch_norm, rectified=lambda *args: fused.rectified(*args[:5]))
     assert mismatch(network, DTYPES["bf16"], fused, 8) is None
     assert mismatch(network, DTYPES["bf16"], wrong, 8).startswith("the error of its evaluation is ")
 

@@ -2,7 +2,7 @@
 
 Clips are channels-last and 16 bits wide throughout. Convolutions have their channels padded to multiples of 8 (230 and
 45 are none, and cost cuDNN dear), and those of one frame or one pixel are 2-D. Batch norm, ReLU and the residual sum
-are the kernels of `fused`. For inference batch norm is folded into the convolutions.
+are the kernels of `fused`. For inference batch norm is folded into the convolutions, and the rest is done by them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class FastForm:
 
     def __init__(self, network: VideoResNet, dtype: torch.dtype, kernels: ModuleType):
         self.network, self.dtype, self.kernels = network, dtype, kernels
-        self._folded: dict[nn.Conv3d, tuple[Tensor, Tensor | None]] = {}
+        self._folded: dict[nn.Conv3d, tuple[Tensor, Tensor]] = {}
         self._of: tuple | None = None
 
     def __call__(self, clips: Tensor) -> Tensor:
@@ -73,10 +73,13 @@ class FastForm:
         return self.kernels.batch_norm(_Convolution.apply(x, conv.weight, conv, self.dtype), norm, relu, residual)
 
     def _folded_layer(self, conv, norm, x, relu=True, residual=None):
-        weight, table = self._folded[conv]
-        y = convolve(conv, enter(conv, x, self.dtype), weight, x.shape)
+        weight, bias = self._folded[conv]
+        entered = enter(conv, x, self.dtype)
         if relu:
-            y = self.kernels.finish(y, table, residual)
+            residual = None if residual is None else flatten(conv, residual)
+            y = unflatten(conv, self.kernels.rectified(entered, weight, bias, *step(conv), residual), x.shape)
+        else:
+            y = convolve(conv, entered, weight, x.shape)
         return y, y
 
     def _fold(self) -> None:
@@ -85,17 +88,16 @@ class FastForm:
         now = _optimised, [(tensor.data_ptr(), tensor._version) for tensor in state]
         if self._of == now:
             return
+        weights, biases = {}, {}
         for conv, norm in pairs(self.network):
             scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-            weight = pack(conv, conv.weight * scale.view(-1, 1, 1, 1, 1), self.dtype)
-            table = scale.new_zeros(3, len(weight))
-            table[1] = 1
-            table[2, : len(scale)] = norm.bias - norm.running_mean * scale
-            self._folded[conv] = weight, table
+            weights[conv] = pack(conv, conv.weight * scale.view(-1, 1, 1, 1, 1), self.dtype)
+            biases[conv] = F.pad(norm.bias - norm.running_mean * scale, (0, len(weights[conv]) - len(scale)))
         for block in self.network.modules():
             if isinstance(getattr(block, "shortcut", None), nn.Sequential):
                 last = block.conv2[-1] if isinstance(block.conv2, nn.Sequential) else block.conv2
-                self._folded[last][1][2] += self._folded[block.shortcut[0]][1][2]
+                biases[last] += biases[block.shortcut[0]]
+        self._folded = {conv: (weights[conv], biases[conv].to(self.dtype)) for conv in weights}
         self._of = now
 
 

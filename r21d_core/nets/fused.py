@@ -296,8 +296,10 @@ class _BatchNorm(torch.autograd.Function):
         )  # fmt: skip
         residual = None if residual is None else as_rows(residual)
         out = torch.empty_like(x)
-        _launch_apply(at, x, residual, out, table, relu)
-        ctx.relu, ctx.cut, ctx.real, ctx.added = relu, at, len(weight), residual is not None
+        add = residual is not None
+        _apply[at.grid](x, residual if add else x, out, table, at.elements, at.span, at.channels, relu, add, ROWS,
+                        BLOCK, num_warps=WARPS)  # fmt: skip
+        ctx.relu, ctx.cut, ctx.real, ctx.added = relu, at, len(weight), add
         ctx.save_for_backward(x, table, out if residual is not None and relu else None)
         ctx.set_materialize_grads(False)
         return out, out.detach()
@@ -331,12 +333,6 @@ class _BatchNorm(torch.autograd.Function):
         return dx, d_weight, d_bias, kept if ctx.added else None, None, None
 
 
-def _launch_apply(at: Cut, x: Tensor, residual: Tensor | None, out: Tensor, table: Tensor, relu: bool) -> None:
-    add = residual is not None
-    _apply[at.grid](x, residual if add else x, out, table, at.elements, at.span, at.channels, relu, add, ROWS, BLOCK,
-                    num_warps=WARPS)  # fmt: skip
-
-
 def batch_norm(
     x: Tensor, norm: nn.BatchNorm3d, relu: bool = True, residual: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -348,11 +344,11 @@ def batch_norm(
     return _BatchNorm.apply(x, norm.weight, norm.bias, residual, norm, relu)
 
 
-def finish(x: Tensor, table: Tensor, residual: Tensor | None = None) -> Tensor:
-    """relu(x·scale + bias + residual) in the memory of `x`, for inference.
-
-    The rows of `table` (3, C) are 0, scale and bias.
-    """
-    x, residual = as_rows(x), None if residual is None else as_rows(residual)
-    _launch_apply(cut(x), x, residual, x, table, True)
-    return x
+def rectified(
+    x: Tensor, weight: Tensor, bias: Tensor, stride: list[int], padding: list[int], residual: Tensor | None = None
+) -> Tensor:
+    """relu(convolution + bias + residual) of x, 2-D or 3-D, in one kernel of cuDNN, for inference."""
+    ones = [1] * len(stride)
+    if residual is None:
+        return torch.cudnn_convolution_relu(x, weight, bias, stride, padding, ones, 1)
+    return torch.cudnn_convolution_add_relu(x, weight, residual, 1.0, bias, stride, padding, ones, 1)
