@@ -102,6 +102,13 @@ def test_a_stream_of_workers_gives_the_same_run(undisturbed, tiny_manifest, tmp_
     assert_same_run(undisturbed, run)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_on_a_cpu_every_precision_is_fp32(undisturbed, tiny_manifest, tmp_path, precision):
+    """To the last bit of its weights after twelve steps, and of its scores."""
+    run = train(SPEC.but(precision=precision), load_manifest(tiny_manifest), tmp_path, device="cpu")
+    assert_same_run(undisturbed, run)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
 def test_killed_and_resumed_is_the_run_never_stopped(undisturbed, tiny_manifest, tmp_path, how):
     """Stopped twice in a process of its own, some steps further the second time, then finished in this one."""

@@ -30,8 +30,9 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def autocast(spec: Spec, device: torch.device) -> AbstractContextManager:
-    """The mixed precision of the Spec, for a `with`."""
-    if spec.precision == "fp32":
+    """The mixed precision of the Spec on a GPU, for a `with`; on a CPU nothing, so that all is fp32 there."""
+    # On CPUs with AMX PyTorch 2.14's bf16 convolutions put inf and NaN into the gradients of weights.
+    if spec.precision == "fp32" or device.type == "cpu":
         return nullcontext()
     return torch.autocast(device.type, DTYPES[spec.precision])
 

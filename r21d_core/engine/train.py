@@ -111,6 +111,7 @@ def _train(
     spec, classes = run.spec, manifest.card.classes
     network = build(spec, len(task_classes(spec, classes)), device)
     optimiser = sgd(network, spec)
+    # On a CPU too, where scaling by powers of two changes nothing, so that its checkpoints go on on a GPU.
     scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
     at = _resume(run, manifest, network, optimiser, scaler)
     if at is None:

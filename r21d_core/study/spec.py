@@ -57,7 +57,7 @@ class Spec:
     # Of other people's weights: torchvision's need M_i once a block and eps 1e-5.
     midplanes_per_block: bool = False
     eps: float = 1e-3
-    precision: str = "fp32"
+    precision: str = "fp32"  # of a GPU; a CPU computes in fp32 whatever this says
     # What the network sees: frames scaled to frame_height × frame_width, then a window of crop × crop.
     frame_height: int = 128
     frame_width: int = 171
