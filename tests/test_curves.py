@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from r21d_core import R21DError
 from r21d_core.__main__ import parser
-from r21d_core.data.manifest import Video
+from r21d_core.data.manifest import REQUIRED, Video, write_rows
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.engine.launch import find_all
 from r21d_core.records.run import find_run, write_history
@@ -28,7 +30,8 @@ from r21d_core.study.experiments import (
 from r21d_core.study.spec import Spec
 from tests.test_tables_and_figures import NASTY, make
 
-SMALL = Path(__file__).parent.parent / "results" / "small"
+ROOT = Path(__file__).parent.parent
+SMALL = ROOT / "results" / "small"
 FOUR = ("f-R2D", "R3D", "MC3", "R(2+1)D")
 LENGTHS = (3, 8, 16, 20, 33, 97, 251, 1000)
 VIDEOS = tuple(Video(f"v{n}", None, "ab"[n % 2], "test", "", n, 25.0, 9, 9) for n in LENGTHS)
@@ -174,6 +177,44 @@ def test_probe_redraws_the_committed_records():
     blind = found.loc["f-R2D"]
     assert blind["low"] <= blind["chance"] <= blind["high"]
     assert (found.loc[["R3D", "MC3", "R(2+1)D"], "low"] > blind["high"]).all()
+
+
+@given(
+    st.lists(st.integers(1, 200), min_size=1, max_size=9),
+    st.sampled_from(["speed", "arrow"]),
+    st.lists(st.integers(1, 20), min_size=1, max_size=3, unique=True),
+    st.integers(1, 4),
+)
+def test_short_videos_are_those_whose_clips_jump(tmp_path_factory, lengths, task, frames, step):
+    """Jumps are looked for in the frames of the clips that an evaluation takes."""
+    videos = [Video(f"v{n}", None, "a", "test", "", count) for n, count in enumerate(lengths)]
+    path = tmp_path_factory.mktemp("short") / "set.csv"
+    columns = (*REQUIRED, "frames")
+    write_rows(path, columns, [vars(video) for video in [*videos, replace(videos[0], split="train", frames=1)]])
+    specs = temporal_probe("small", "set", task=task, frames=frames, step=step)
+    said = curves.short_videos_line(specs, path)
+    assert said.count("%") == len(frames) and f"of {len(lengths)}:" in said
+    for spec in specs:
+        clips = evaluation_clips(spec, 1, tuple(videos), ("a",))
+        steps = step * np.array([1, 2, 4, 8] if task == "speed" else [1, -1])[clips.label]
+        jumping = {clips.video[row] for row in np.flatnonzero((np.diff(clips.frames) != steps[:, None]).any(axis=1))}
+        assert f" {100 * len(jumping) / len(lengths):.1f} % with {spec.frames} frames at step {step} (" in said
+
+
+def test_short_videos_of_the_set_here():
+    specs = temporal_probe("small", "ucf101-14-split1", frames="8,16,32")
+    said = curves.short_videos_line(specs, ROOT / "data_manifests" / "ucf101-14-split1.csv")
+    with_8, with_16, with_32 = re.findall(r"([\d.]+) % with \d+ frames at step 1 \(reaching over (\d+)\)", said)
+    assert "of 499:" in said and (with_8, with_16, with_32) == (("6.2", "57"), ("29.5", "121"), ("78.0", "249"))
+
+
+@pytest.mark.parametrize("text", [None, "", "video,split\nv,test\n", "split,frames\ntest,\n", "split,frames\ntest\n"])
+def test_lengths_that_a_manifest_does_not_tell(tmp_path, text):
+    path = tmp_path / "set.csv"
+    if text is not None:
+        path.write_text(text)
+    said = curves.short_videos_line(temporal_probe("small", "set"), path)
+    assert ("is not known from" in said) if text != "" else ("of 0:" in said)
 
 
 def cells(shown, row):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import html
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -228,13 +230,12 @@ def probe_results(runs: Sequence[Run]) -> pd.DataFrame:
     """
     rows = []
     for spec, one in asked(runs):
-        reach = [(spec.frames - 1) * spec.step * speed + 1 for speed in ((1, 8) if spec.task == "speed" else (1,))]
         row = {
             "network": spec.variant,
             "task": spec.task,
             "frames": spec.frames,
             "step": spec.step,
-            "span": " to ".join(map(str, reach)),
+            "span": " to ".join(map(str, _reach(spec))),
         }
         if one:
             scores = one.scores[0]
@@ -242,6 +243,29 @@ def probe_results(runs: Sequence[Run]) -> pd.DataFrame:
             row |= {"chance": 100 / len(scores.classes), "videos": len(np.unique(scores.videos))}
         rows.append(row | {"seeds": one.seeds if one else NOT_RUN})
     return pd.DataFrame(rows, columns=list(max(rows, key=len, default=[])))  # who was not run has fewer
+
+
+def _reach(spec: Spec) -> list[int]:
+    """How many of the video's frames a clip of the task reaches over, from the slowest rate to the fastest."""
+    return [(spec.frames - 1) * spec.step * speed + 1 for speed in ((1, 8) if spec.task == "speed" else (1,))]
+
+
+def short_videos_line(specs: Sequence[Spec], manifest: Path | str) -> str:
+    """How many of the test videos in the CSV `manifest` the longest clip of a playback rate or direction does not fit
+    into, for each clip length and step of `specs`, and what accuracy is of there."""
+    try:
+        with Path(manifest).open(encoding="utf-8-sig", newline="") as file:
+            frames = np.array([int(row["frames"]) for row in csv.DictReader(file) if row["split"] == "test"])
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        return f"How many test videos are shorter than a clip is not known from {manifest} ({type(error).__name__})."
+    shares = []
+    for length, step, reach in dict.fromkeys((spec.frames, spec.step, _reach(spec)[-1]) for spec in specs):
+        share = 100 * np.count_nonzero(frames < reach) / max(len(frames), 1)
+        shares.append(f"{share:.1f} % with {length} frames at step {step} (reaching over {reach})")
+    return (
+        f"Test videos shorter than the longest clip, of {len(frames):,}: {', '.join(shares)}. There the clip begins "
+        "anew at the first frame, a jump that gives the answer away, so that accuracy is not of motion alone."
+    )
 
 
 @of_runs
