@@ -7,6 +7,7 @@ whatever slows the machine for a while slows them alike. Clips are made up, rand
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import statistics
 import time
@@ -44,6 +45,10 @@ def bench_infer(spec: Spec, device: torch.device, *, seconds: float = 5.0, compi
 
 
 def _side_by_side(bench, make, passes, spec, device, seconds, compile_peers) -> list[dict]:
+    # As in a fresh process: past some compilations of one class PyTorch would give up, and what was left in caches and
+    # cycles would be let go in the middle of a measurement of memory.
+    torch.compiler.reset()
+    gc.collect()
     clips, target = made_up(spec, device)
     layouts = {True: clips, False: clips.contiguous()}
     rows, works, costs = {}, {}, {}

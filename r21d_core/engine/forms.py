@@ -31,7 +31,6 @@ def _plain(network, spec, device):
 
 
 def _compiled(network, spec, device):
-    torch.compiler.reset()  # as in a fresh process: past some compilations of one class PyTorch would give up
     return torch.compile(network)
 
 
