@@ -129,7 +129,7 @@ REPORTS = (
         "Does it take motion? Playback rate of real videos by clip length",
         "temporal_probe-small-lengths",
         "temporal_probe",
-        SMALL | {"variants": "R3D, R(2+1)D", "seeds": "0", "settings": {"frames": "8,16,32"}},
+        SMALL | {"variants": "R3D, R(2+1)D", "seeds": "0", "settings": {"frames": "4,8,16"}},
     ),
     ("What filters have learned, real videos", "filters-small", "filters", LOOKED),
     ("Where networks look, real videos", "attributions-small", "attributions", LOOKED),
