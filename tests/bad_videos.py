@@ -24,11 +24,15 @@ def write_video(
     pix_fmt: str = "yuv420p",
     format: str | None = None,
     rate: int = 25,
+    movflags: str = "",
     **options: str,
 ) -> Path:
-    """`frames` as a video, `rate` a second, or shown at `times`, in 1/rate s; `options` are the encoder's (`bf`)."""
+    """`frames` as a video, `rate` a second, or shown at `times`, in 1/rate s; `options` are the encoder's (`bf`).
+
+    With the `movflags` "faststart" an MP4 is one for the web, whose index comes first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(path, "w", format=format) as container:
+    with av.open(path, "w", format=format, options={"movflags": movflags} if movflags else {}) as container:
         stream = container.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pix_fmt
@@ -75,6 +79,16 @@ def cut_off(path: Path, share: float = 0.5) -> Path:
     """The file at `path` with only its first `share` left, as after a download that broke off."""
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def noise_within(path: Path, share: float = 0.2) -> Path:
+    """The file at `path` with noise in place of a `share` of it, in its middle."""
+    data = bytearray(path.read_bytes())
+    length = int(len(data) * share)
+    begin = (len(data) - length) // 2
+    data[begin : begin + length] = np.random.default_rng(0).bytes(length)
+    path.write_bytes(data)
     return path
 
 

@@ -32,7 +32,7 @@ BAD = {
 }
 ODD = {
     "changing.ts": (write_changing_size, "changing resolution"),
-    "turned.mp4": (lambda path: write_video(path, blocks(3, seed=40), rotation=90), "rotated"),
+    "turned.mp4": (lambda path: write_video(path, blocks(8, seed=40), rotation=90), "rotated"),
 }
 
 
@@ -45,7 +45,7 @@ def sound_set(tmp_path_factory):
     """A manifest of six small videos, not checked."""
     folder = tmp_path_factory.mktemp("sound")
     for number, name in enumerate(SOUND):
-        write_video(folder / "videos" / name, blocks(4 + number, seed=number))
+        write_video(folder / "videos" / name, blocks(8 + number, seed=number))
     rows = [row(name, name[0], "test" if "3" in name else "train") for name in SOUND]
     write_manifest(folder / "set.csv", Card("set", ("a", "b"), expected={"train": 4, "test": 2}, root="videos"), rows)
     return folder
@@ -77,10 +77,10 @@ def test_sound_videos_are_counted(path, workers):
     videos = load_manifest(path).videos
     assert [video.video for video in videos] == SOUND
     assert [(video.frames, video.fps, video.width, video.height) for video in videos] == [
-        (4 + number, 25.0, 64, 48) for number in range(6)
+        (8 + number, 25.0, 64, 48) for number in range(6)
     ]
-    assert report.counts == report.expected == {"train": 4, "test": 2} and report.frames == 39
-    assert str(report) == f"{path}: 6 videos decode (4 train, 2 test), 39 frames"
+    assert report.counts == report.expected == {"train": 4, "test": 2} and report.frames == 63
+    assert str(report) == f"{path}: 6 videos decode (4 train, 2 test), 63 frames"
     assert not path.with_suffix(".quarantine.csv").exists()
 
 
@@ -119,15 +119,30 @@ def test_all_that_is_bad_is_set_aside_with_a_reason(path):
 def test_what_is_odd_is_kept_and_named(path):
     for name, (make, _) in ODD.items():
         make(path.parent / "videos" / name)
-    write_video(path.parent / "videos" / "one.mp4", blocks(1, seed=50))
-    add(path, *(row(name) for name in [*ODD, "one.mp4"]))
+    add(path, *(row(name) for name in ODD))
     report = check(path)
     assert report.notes == {name: (note,) for name, (_, note) in ODD.items()} and not report.bad
     videos = {video.video: video for video in load_manifest(path).videos}
     assert (videos["turned.mp4"].width, videos["turned.mp4"].height) == (48, 64)
-    assert videos["one.mp4"].frames == 1
     assert "changing.ts: changing resolution" in str(report)
-    assert "against the 4 expected in train: 3 more" in str(report)
+    assert "against the 4 expected in train: 2 more" in str(report)
+
+
+def test_what_is_shorter_than_the_papers_clip_is_kept_and_named(path):
+    for count in (1, 3, 7, 8):
+        write_video(path.parent / "videos" / f"{count}.mp4", blocks(count, seed=50 + count))
+    write_video(path.parent / "videos" / "turned.mp4", blocks(3, seed=40), rotation=90)
+    add(path, *(row(f"{name}.mp4") for name in (1, 3, 7, 8, "turned")))
+    report = check(path)
+    anew = ", fewer than the paper's clip of 8, which then begins anew at its first frame"
+    assert report.notes == {
+        "1.mp4": (f"1 frame{anew}",),
+        "3.mp4": (f"3 frames{anew}",),
+        "7.mp4": (f"7 frames{anew}",),
+        "turned.mp4": ("rotated", f"3 frames{anew}"),
+    }
+    assert "kept, but odd (4):" in str(report) and f"\n  turned.mp4: rotated, 3 frames{anew}" in str(report)
+    assert not report.bad and {video.video: video.frames for video in load_manifest(path).videos}["1.mp4"] == 1
 
 
 def test_second_check_changes_nothing(path):

@@ -1,5 +1,7 @@
 """Frame n is frame n, however the file is coded and wherever decoding begins; a bad file is named and told why."""
 
+from types import SimpleNamespace
+
 import av
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from r21d_core.data.video import probe, read_all, read_frames
 from tests.bad_videos import (
     blocks,
     cut_off,
+    noise_within,
     write_changing_size,
     write_garbage,
     write_sound,
@@ -106,27 +109,12 @@ def cut(path):
     return cut_off(write_video(path, blocks(60)))
 
 
-def cut_behind_index(path):
-    """A file for the web, whose index comes first and speaks of frames that are not there."""
-    pixels = blocks(40)
-    with av.open(path, "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-        for frame in pixels:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
-        container.mux(stream.encode(None))
-    return cut_off(path, 0.6)
-
-
 BAD = {
     "missing.mp4": (lambda path: path, "no such file"),
     "folder.mp4": (lambda path: path.mkdir(), "is a folder"),
     "zero.mp4": (lambda path: path.write_bytes(b""), "is empty"),
     "garbage.avi": (write_garbage, "damaged or not a video"),
     "cut.mp4": (cut, "cut off.*moov"),
-    "web.mp4": (cut_behind_index, "cut off"),
-    "cut.avi": (lambda path: cut_off(write_video(path, blocks(60), "mpeg4")), "cut off"),
-    "cut.mkv": (lambda path: cut_off(write_video(path, blocks(60))), "cut off"),
     "text.srt": (write_subtitles, "no video, only subtitle"),
     "text.mp4": (write_subtitles, "no video, only subtitle|not a video"),
     "sound.mp4": (write_sound, "no video, only audio"),
@@ -143,16 +131,68 @@ def test_bad_file_is_named_and_told_why(tmp_path, name, how):
     assert name in str(error.value)
 
 
+WHOLE = {
+    "web.mp4": {"movflags": "faststart"},
+    "mpeg4.mp4": {"codec": "mpeg4", "movflags": "faststart"},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "skipped.avi": {"codec": "mpeg4", "times": [5 * n for n in range(60)]},
+    "h264.mkv": {},
+    "mpeg4.mkv": {"codec": "mpeg4"},
+    "vp8.webm": {"codec": "libvpx"},
+    "vp9.webm": {"codec": "libvpx-vp9", "cpu-used": "8", "deadline": "realtime"},
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_file_is_cut_off_if_it_lost_its_end(tmp_path, name):
+    path = write_video(tmp_path / name, blocks(60, 96, 128), **WHOLE[name])
+    found, content = probe(path), path.read_bytes()
+    assert (found.frames, found.notes) == (60, ())
+    for share in (0.2, 0.33, 0.9, 0.99):
+        path.write_bytes(content)
+        cut_off(path, share)
+        for how in (probe, lambda path: read_all(path, None), lambda path: read_frames(path, [0], (8, 8))):
+            with pytest.raises(R21DError, match=f"{name}: cut off.*fetch it again"):
+                how(path)
+
+
+@pytest.mark.parametrize("format, codec", [("avi", "mpeg4"), ("matroska", "mpeg4"), ("webm", "libvpx")])
+def test_what_does_not_tell_its_size_is_whole(tmp_path, format, codec):
+    """As of a recorder that cannot go back to its header; and the size of an AVI is told in two ways."""
+    with open(tmp_path / "live", "wb") as file:
+        write_video(SimpleNamespace(write=file.write, parent=tmp_path), blocks(60), codec, format=format)
+    found = probe(tmp_path / "live")
+    assert (found.frames, found.notes) == (60, ())
+    content = (tmp_path / "live").read_bytes()
+    if format == "avi":
+        (tmp_path / "live").write_bytes(content[:4] + len(content).to_bytes(4, "little") + content[8:])
+        assert probe(tmp_path / "live").frames == 60
+
+
+def test_damage_in_the_middle_is_not_a_lost_end(tmp_path):
+    pixels = blocks(60, 96, 128)
+    avi = noise_within(write_video(tmp_path / "noise.avi", pixels, "mpeg4"))
+    found = probe(avi)
+    assert 40 < found.frames < 60 and len(read_all(avi, None)) == found.frames
+    assert len(found.notes) == 1 and found.notes[0].startswith(f"damaged: {found.frames} of 60 frames decode, ")
+    for name, said in {
+        "noise.mp4": r"frame 2\d of 60 does not decode, as the file is damaged",
+        "noise.mkv": r"damaged, as only 2\d frames are found, [01]\.\d of 2\.4 seconds",  # a cluster holds them all
+    }.items():
+        with pytest.raises(R21DError, match=f"{name}: {said}; fetch it again"):
+            probe(noise_within(write_video(tmp_path / name, pixels)))
+
+
 @pytest.mark.parametrize("told", ["", "42", "P0DT0H0M3S", "1:2", "0:0:nan", "-1:00:00", "a:b:c", "1:0:0:0"])
 def test_a_length_that_is_told_in_other_words_is_none(tmp_path, told):
-    """Of MKV, whose own words are 00:00:02.400000000; a file that is too short by these is cut off."""
+    """Of MKV, whose own words are 00:00:02.400000000; a file that is too short by these is damaged."""
     path = write_video(tmp_path / "odd.mkv", blocks(60))
     content = path.read_bytes()
     assert content.count(b"00:00:02.400000000") == 1
     path.write_bytes(content.replace(b"00:00:02.400000000", told.encode().ljust(18, b"\0")))
     assert probe(path).frames == 60
     path.write_bytes(content.replace(b"00:00:02.400000000", b"00:01:02.400000000"))
-    with pytest.raises(R21DError, match="cut off"):
+    with pytest.raises(R21DError, match=r"damaged, as only 60 frames are found, 2\.4 of 62\.4 seconds"):
         probe(path)
 
 

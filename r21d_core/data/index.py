@@ -23,6 +23,7 @@ from r21d_core.data.manifest import (
 )
 from r21d_core.data.processes import of_each
 from r21d_core.data.video import Probe, probe
+from r21d_core.study.spec import Spec
 
 SHOWN = 5  # lines of a kind in a message; all of them are in the Report and in the quarantine file
 COLUMNS = (*REQUIRED, "reason")
@@ -102,7 +103,7 @@ def check(manifest_path: Path | str, *, workers: int | None = None, progress: bo
         sum(video.frames for video in kept),
         {name: reason for name, (_, reason) in bad.items()},
         tuple(video.video for video in kept if video.video not in listed),
-        {video.video: looks[video.video][0].notes for video in kept if looks[video.video][0].notes},
+        {video.video: notes for video in kept if (notes := _odd(looks[video.video][0]))},
         tuple(tuple(video.video for video in videos) for videos in alike),
     )
 
@@ -117,6 +118,15 @@ def _look(video: Video) -> tuple[Probe | None, str]:
         return None, str(error).removeprefix(f"{video.path}: ")  # the row names it, wherever the set lies
     except OSError as error:
         return None, f"could not be read ({error.strerror})"
+
+
+def _odd(found: Probe) -> tuple[str, ...]:
+    """What is odd about a video that is kept: what its file shows, and that it is shorter than the paper's clip."""
+    if found.frames >= Spec.frames:
+        return found.notes
+    count = f"{found.frames} frame{'s' * (found.frames > 1)}"
+    short = f"{count}, fewer than the paper's clip of {Spec.frames}, which then begins anew at its first frame"
+    return (*found.notes, short)
 
 
 def _read_quarantine(path: Path, manifest: Manifest) -> Iterator[tuple[Video, str]]:

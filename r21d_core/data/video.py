@@ -30,7 +30,8 @@ from av.video.stream import VideoStream
 from r21d_core import R21DError
 
 Size = tuple[int, int]  # height, width
-CUT_OFF_SECONDS = 0.5  # headers of sound files are wrong by less
+LACKING_SECONDS = 0.5  # headers of sound files are wrong by less
+SEGMENT = b"\x18\x53\x80\x67"  # what all of an MKV or WebM lies in, but for its first bytes
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,11 @@ def probe(path: Path | str) -> Probe:
             turns = turns if frames else _quarter_turns(frame)
             damaged += frame.is_corrupt
             frames += 1
-        odd = {"changing resolution": len(sizes) > 1, "rotated": turns, "damaged frames": damaged}
+        # Fewer frames than packets are no damage, as some packets are not to be shown; fewer than in the index are.
+        told = _told_frames(stream, packets)
+        decoded = f"damaged: {frames}{f' of {told}' * (told > frames)} frames decode, {damaged} of them in part"
+        lacking = damaged or len(packets) < len(stream.index_entries)
+        odd = {"changing resolution": len(sizes) > 1, "rotated": turns, decoded: lacking}
         notes = tuple(note for note, holds in odd.items() if holds)
         fps = float(stream.average_rate) if stream.average_rate else None
         return Probe(frames, fps, *((height, width) if turns % 2 else (width, height)), notes)
@@ -130,8 +135,9 @@ def _opened(path: Path | str, wanted: Sequence[int] | None = None) -> Iterator[t
                         yield whole
                 return
             packets = [packet for packet in container.demux(stream) if packet.size or packet.dts is not None]
-            if _is_cut_off(container, stream, packets):
+            if _is_cut_off(path, container, stream):
                 raise R21DError(f"{path}: cut off, as it holds less than its header says; fetch it again")
+            _refuse_lack(path, stream, packets)
             yield stream, [packet for packet in packets if packet.size], 0
     except (av.FFmpegError, OSError) as error:
         raise R21DError(f"{path}: {_reason(path, error)}") from error
@@ -209,19 +215,25 @@ def _shown(
         times = iter(sorted(packet.pts for packet in run if not packet.is_discard) if len(entries) > 1 else ())
         number = firsts[begin] - 1
         stream.codec_context.flush_buffers()
-        for number, frame in enumerate(_decode(stream, run), firsts[begin]):
-            if len(entries) > 1 and frame.pts != next(times, None):
-                raise R21DError(f"{path}: frame {number} is out of turn, as the file is damaged; encode it anew")
-            if chosen is None or number in chosen:
-                yield frame
-            if number == last:
-                break
-        else:
-            if number < 0 or next(times, None) is not None:
-                raise R21DError(f"{path}: frame {number + 1} does not decode, as the file is damaged; encode it anew")
-            if wanted:
-                missing = wanted[bisect_right(wanted, number)]
-                raise R21DError(f"{path}: frame {missing} was asked for, and it has {number + 1} frames")
+        try:
+            for number, frame in enumerate(_decode(stream, run), firsts[begin]):
+                if len(entries) > 1 and frame.pts != next(times, None):
+                    raise R21DError(f"{path}: frame {number} is out of turn, as the file is damaged; encode it anew")
+                if chosen is None or number in chosen:
+                    yield frame
+                if number == last:
+                    break
+            else:
+                if number < 0 or next(times, None) is not None:
+                    raise R21DError(
+                        f"{path}: frame {number + 1} does not decode, as the file is damaged; encode it anew"
+                    )
+                if wanted:
+                    missing = wanted[bisect_right(wanted, number)]
+                    raise R21DError(f"{path}: frame {missing} was asked for, and it has {number + 1} frames")
+        except av.error.InvalidDataError as error:
+            which = f"frame {number + 1} of {_told_frames(stream, packets)}"
+            raise R21DError(f"{path}: {which} does not decode, as the file is damaged; fetch it again") from error
 
 
 def _entries(stream: VideoStream, packets: list[Packet]) -> list[int]:
@@ -278,20 +290,41 @@ def _kinds(container: InputContainer) -> str:
     return " and ".join(sorted({stream.type for stream in container.streams})) or "an empty container"
 
 
-def _is_cut_off(container: InputContainer, stream: VideoStream, packets: list[Packet]) -> bool:
-    """Whether the header speaks of more than there is. A header of MPEG does not say, nor one of WebM by some."""
-    kind = container.format.name
-    if "mp4" in kind:  # its number of frames counts those too that are edited out; its index does not
-        return len(packets) < len(stream.index_entries)
-    if kind == "avi":  # its number of frames counts those too that were skipped, and are not in the file
-        stated = (stream.duration or 0) * stream.time_base
-    else:
-        told = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""), re.ASCII)
-        hours, minutes, seconds = map(Fraction, told.groups() if told else (0, 0, 0))  # some write what they like
-        stated = (hours * 60 + minutes) * 60 + seconds
+def _is_cut_off(path: Path | str, container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the header speaks of more bytes than there are. That of MPEG does not say, nor that of a live recording.
+
+    Not of more seconds: without the index at its end FFmpeg tells an AVI's from the bytes that are there.
+    """
+    if "mp4" in container.format.name:
+        return any(entry.pos + entry.size > container.size for entry in stream.index_entries)
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    if container.format.name == "avi":  # the 8 bytes before it are not counted, but by some
+        return container.size < int.from_bytes(head[4:8], "little") < 2**32 - 1
+    before, _, size = head.partition(SEGMENT)
+    if "matroska" not in container.format.name or not size:
+        return False
+    length = 9 - size[0].bit_length()
+    unknown = 2 ** (7 * length) - 1
+    stated = int.from_bytes(size[:length]) & unknown
+    return stated != unknown and len(before) + len(SEGMENT) + length + stated > container.size
+
+
+def _refuse_lack(path: Path | str, stream: VideoStream, packets: list[Packet]) -> None:
+    """Raise R21DError if an MKV holds fewer seconds than it says, as FFmpeg may find nothing behind damage."""
+    told = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""), re.ASCII)
+    hours, minutes, seconds = map(Fraction, told.groups() if told else (0, 0, 0))  # some write what they like
+    stated = (hours * 60 + minutes) * 60 + seconds
     times = [packet.pts for packet in packets if packet.pts is not None]
     held = (max(times) - min(times)) * stream.time_base if times else 0
-    return held + CUT_OFF_SECONDS < stated
+    if held + LACKING_SECONDS < stated:
+        found = f"{len(packets)} frames are found, {float(held):.1f} of {float(stated):.1f} seconds"
+        raise R21DError(f"{path}: damaged, as only {found}; fetch it again")
+
+
+def _told_frames(stream: VideoStream, packets: list[Packet]) -> int:
+    """How many frames the file should show, by its packets or, where it tells of more of them, its index."""
+    return max(sum(not each.is_discard for each in several) for several in (packets, stream.index_entries))
 
 
 def _reason(path: Path | str, error: Exception) -> str:
