@@ -13,9 +13,9 @@ from torch import nn
 
 from r21d_core import R21DError
 from r21d_core.engine import build as building
-from r21d_core.engine.build import build, fast
+from r21d_core.engine.build import build, sgd
 from r21d_core.engine.trust import mismatch
-from r21d_core.nets.fast import FastForm, pack, pairs, unpack
+from r21d_core.nets.fast import FastForm, pack, pairs, rectified, unpack
 from r21d_core.nets.network import VideoResNet
 from r21d_core.nets.variants import VARIANTS
 from r21d_core.study.spec import Spec
@@ -33,12 +33,6 @@ def batch_norm(x, norm, relu=True, residual=None):
     y = F.pad(y, (0, 0) * 3 + (0, x.shape[1] - real)) + (0 if residual is None else residual)
     y = y.relu() if relu else y
     return y, y
-
-
-def rectified(x, weight, bias, stride, padding, residual=None):
-    """What `fused.rectified` does, by PyTorch, on any device."""
-    y = (F.conv3d if x.dim() == 5 else F.conv2d)(x, weight, bias, stride, padding)
-    return (y if residual is None else y + residual).relu()
 
 
 PLAIN = SimpleNamespace(batch_norm=batch_norm, rectified=rectified)
@@ -302,10 +296,21 @@ def test_the_check_tells_right_from_wrong(kernels, wrong):
         assert torch.equal(value, before[name])
 
 
-def test_on_the_cpu_nothing_is_replaced():
-    spec = Spec(depth=10, width=4, frames=4, data="tiny", profile="demo", precision="bf16")
-    built = build(spec, 5, torch.device("cpu"))
-    assert "forward" not in vars(built) and fast(built, spec, torch.device("cpu")) is None
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_on_the_cpu_training_is_the_plain_form_and_evaluation_the_same(variant):
+    """With weights that follow a training step."""
+    spec = Spec(variant=variant, depth=10, width=4, frames=4, data="tiny", profile="demo", precision="bf16")
+    built, x = build(spec, 5, torch.device("cpu")), clips(frames=4).float()
+    plain = copy.deepcopy(built)
+    del plain.forward
+    for _ in range(2):
+        assert torch.equal(step(built.train(), x), step(plain.train(), x))
+        for one in (built, plain):
+            sgd(one, spec).step()
+        built.eval(), plain.eval()
+        with torch.inference_mode():
+            close(built(x), plain(x), within=1e-5)
+            assert not torch.equal(built(x), plain(x))  # or nothing was folded
 
 
 def test_what_fails_its_check_is_said_in_a_line(monkeypatch, capsys):

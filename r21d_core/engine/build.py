@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from r21d_core.engine.device import DTYPES
 from r21d_core.nets.cost import CHANNELS
+from r21d_core.nets.fast import FastForm
 from r21d_core.nets.network import VideoResNet
 from r21d_core.study.spec import Spec
 
@@ -52,16 +53,17 @@ def _in_default_layout(_: nn.Module, inputs: tuple[Tensor]) -> Tensor:
 
 
 def fast(network: VideoResNet, spec: Spec, device: torch.device) -> Callable[[Tensor], Tensor] | None:
-    """What computes `network` faster than it does itself, for 16 bits on a GPU; None elsewhere.
+    """What computes `network` faster than it does itself, for 16 bits on a GPU or classifying on a CPU; else None.
 
     None too where the fast form does not run or is not as right as autocast, which is then said in a line.
     """
+    if device.type == "cpu":
+        return FastForm(network, torch.float32, None)
     if device.type != "cuda" or spec.precision == "fp32":
         return None
     try:
         from r21d_core.engine.trust import mismatch
         from r21d_core.nets import fused  # needs Triton, which not every machine has
-        from r21d_core.nets.fast import FastForm
 
         trouble = mismatch(network, DTYPES[spec.precision], fused, spec.frames)
     except Exception as error:  # whatever a compiler or a driver has to say
@@ -74,5 +76,5 @@ def fast(network: VideoResNet, spec: Spec, device: torch.device) -> Callable[[Te
 
 def sgd(network: VideoResNet, spec: Spec) -> torch.optim.SGD:
     """The optimiser of the recipe, in one kernel where the gradients come as `FastForm` makes them."""
-    fused = True if "forward" in vars(network) else None
+    fused = True if "forward" in vars(network) and network.fc.weight.is_cuda else None
     return torch.optim.SGD(network.parameters(), spec.rate, spec.momentum, weight_decay=spec.weight_decay, fused=fused)

@@ -23,7 +23,7 @@ def replay(network: VideoResNet, spec: Spec, clips: int) -> None:
     which is then said in a line. Gradients have to be used, or copied, before the next replay overwrites them.
     """
     plain = vars(network).get("forward")
-    if not isinstance(plain, FastForm):
+    if not isinstance(plain, FastForm) or not plain.kernels:
         return
     gc.collect()  # a network that is gone keeps its graphs' memory until then, being in a cycle with them
     device, trained = network.fc.weight.device, network.training

@@ -1,8 +1,9 @@
-"""The same network in the form that is fastest on a GPU; its parameters stay where they are.
+"""The same network in the form that is fastest; its parameters stay where they are.
 
 Clips are channels-last and 16 bits wide throughout. Convolutions have their channels padded to multiples of 8 (230 and
 45 are none, and cost cuDNN dear), and those of one frame or one pixel are 2-D. Batch norm, ReLU and the residual sum
-are the kernels of `fused`. For inference batch norm is folded into the convolutions, and the rest is done by them.
+are the kernels of `fused`. For inference batch norm is folded into the convolutions, and the rest is done by them. On a
+CPU there is that alone, in 32 bits.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ class FastForm:
 
     In training gradients reach the parameters of `network`, and its running statistics move on. Evaluation without
     gradients keeps the folded weights until a parameter or buffer changes; with gradients it is the plain form.
-    `kernels` is the module `fused`, or what does the same.
+    `kernels` is the module `fused`, or what does the same; without it training is the plain form too.
     """
 
-    def __init__(self, network: VideoResNet, dtype: torch.dtype, kernels: ModuleType):
+    def __init__(self, network: VideoResNet, dtype: torch.dtype, kernels: ModuleType | None):
         self.network, self.dtype, self.kernels = network, dtype, kernels
         self._folded: dict[nn.Conv3d, tuple[Tensor, Tensor]] = {}
         self._of: tuple | None = None
@@ -45,7 +46,8 @@ class FastForm:
     def __call__(self, clips: Tensor) -> Tensor:
         network = self.network
         wrong_length = network.frames not in (None, clips.shape[2])
-        if wrong_length or (torch.is_grad_enabled() and not network.training):
+        ours = self.kernels is not None if network.training else not torch.is_grad_enabled()
+        if wrong_length or not ours:
             return VideoResNet.forward(network, clips)
         with torch.autocast(clips.device.type, enabled=False):
             if network.training:
@@ -77,7 +79,8 @@ class FastForm:
         entered = enter(conv, x, self.dtype)
         if relu:
             residual = None if residual is None else flatten(conv, residual)
-            y = unflatten(conv, self.kernels.rectified(entered, weight, bias, *step(conv), residual), x.shape)
+            run = self.kernels.rectified if self.kernels else rectified
+            y = unflatten(conv, run(entered, weight, bias, *step(conv), residual), x.shape)
         else:
             y = convolve(conv, entered, weight, x.shape)
         return y, y
@@ -113,6 +116,14 @@ def _layers(layer: Callable, conv: nn.Module, norm: nn.BatchNorm3d, x: Tensor, *
         spatial, between, _, conv = conv
         x, _ = layer(spatial, between, x)
     return layer(conv, norm, x, **options)
+
+
+def rectified(
+    x: Tensor, weight: Tensor, bias: Tensor, stride: list[int], padding: list[int], residual: Tensor | None = None
+) -> Tensor:
+    """relu(convolution + bias + residual) of x, 2-D or 3-D, as `fused.rectified` does it, but on any device."""
+    y = (F.conv3d if x.dim() == 5 else F.conv2d)(x, weight, bias, stride, padding)
+    return (y if residual is None else y.add_(residual)).relu_()
 
 
 class _Convolution(torch.autograd.Function):
