@@ -118,10 +118,12 @@ def open_data(
 
     `manifest` is the file of one of them, or of the set whose validation cut is asked for; the others are looked for
     beside it. Without one it is the built-in videos, under the folder `builtin`. Raises R21DError if one is missing,
-    has not been checked or has another name in its card, and for a profile that the built-in videos are not for.
+    has not been checked or has another name in its card, and where a manifest is needed and none is given.
     """
     if not manifest and (profiles := {spec.profile for spec in specs} - {"demo"}):
         raise R21DError(f"profile {min(profiles)}: takes a data set of yours; name its checked manifest (--manifest)")
+    if not manifest and (own := [spec.data for spec in specs if not spec.data.startswith("builtin")]):
+        raise R21DError(f"data {own[0]}: none of the built-in videos; name its checked manifest (--manifest)")
     given = Path(manifest or make_builtin(Path(builtin)))
     names = list(dict.fromkeys(spec.data for spec in specs))
     if len(names) == 1 and manifest and names[0] != f"{given.stem}{VALIDATION}":
