@@ -292,7 +292,9 @@ def test_manifest_that_was_not_checked_is_refused_before_any_work(tiny_manifest,
 
 
 def test_only_the_demonstration_takes_the_builtin_videos(tmp_path):
-    with pytest.raises(R21DError, match="profile small: takes a data set of yours"):
+    with pytest.raises(
+        R21DError, match=r"profile small: takes a data set of yours.* in a notebook the parameter `manifest`"
+    ):
         run_all(variant_comparison("small"), None, tmp_path)
 
 

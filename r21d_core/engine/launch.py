@@ -120,10 +120,11 @@ def open_data(
     beside it. Without one it is the built-in videos, under the folder `builtin`. Raises R21DError if one is missing,
     has not been checked or has another name in its card, and where a manifest is needed and none is given.
     """
+    asked = "name its checked manifest (--manifest, in a notebook the parameter `manifest`)"
     if not manifest and (profiles := {spec.profile for spec in specs} - {"demo"}):
-        raise R21DError(f"profile {min(profiles)}: takes a data set of yours; name its checked manifest (--manifest)")
+        raise R21DError(f"profile {min(profiles)}: takes a data set of yours; {asked}")
     if not manifest and (own := [spec.data for spec in specs if not spec.data.startswith("builtin")]):
-        raise R21DError(f"data {own[0]}: none of the built-in videos; name its checked manifest (--manifest)")
+        raise R21DError(f"data {own[0]}: none of the built-in videos; {asked}")
     given = Path(manifest or make_builtin(Path(builtin)))
     names = list(dict.fromkeys(spec.data for spec in specs))
     if len(names) == 1 and manifest and names[0] != f"{given.stem}{VALIDATION}":
