@@ -113,6 +113,23 @@ def test_train_plans_then_trains_and_says_where(tiny_manifest, tmp_path, capsys)
     assert "new" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [
+        ("nope.pth", "nope.pth: neither a file"),
+        ("r2plus1d_18", "`r21d weights r2plus1d_18 --download` fetches it"),
+        ("runs/nope", "nope: neither a file"),
+        (".", "checkpoint.pt: not there"),
+    ],
+)
+def test_start_that_is_not_there_has_no_plan(start, says, tiny_manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "R(2+1)D", *TINY]
+    assert main([*command, "--set", f"start={start}", "--plan"]) == 1
+    said = capsys.readouterr()
+    assert says in said.err and not said.out
+
+
 def test_variant_that_is_none_of_the_twelve(tiny_manifest, tmp_path, capsys):
     command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "R2+1D"]
     assert main([*command, "--runs", str(tmp_path), *TINY]) == 1

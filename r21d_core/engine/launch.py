@@ -22,6 +22,7 @@ from r21d_core.engine.elastic import launch
 from r21d_core.engine.speed import training_rate
 from r21d_core.engine.train import expect_data, refuse_other_data, train
 from r21d_core.nets.cost import cost_of
+from r21d_core.nets.published import find_weights
 from r21d_core.records.run import Busy, Run, find_run
 from r21d_core.study.experiments import VALIDATION
 from r21d_core.study.spec import Spec
@@ -151,7 +152,7 @@ def plan(
     Tells runs, parameters, multiply-adds, and about how long on this device.
     The time is that of training steps measured now, a moment of each network, and once PATIENCE is over in proportion
     to multiply-adds; reading and evaluating come on top, and so does what several `gpus` have to tell each other.
-    Raises R21DError for a spec that no network fits, or whose batch so many cannot share.
+    Raises R21DError for a spec that no network fits, whose batch so many cannot share, or whose start is not there.
     """
     return _plan(specs, data, runs, device, gpus)[0]
 
@@ -174,6 +175,8 @@ def _plan(
         return "\n".join(lines), 0.0
     for spec in todo:
         refuse_uneven(spec, gpus)
+        if spec.start_file:
+            find_weights(spec.start_file)  # what is not there is said before anything is measured or trained
     target = pick_device(device)
     if target.type == "cuda":
         held = torch.cuda.memory_allocated(target)  # such as videos of runs before
