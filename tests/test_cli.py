@@ -118,7 +118,7 @@ def test_train_plans_then_trains_and_says_where(tiny_manifest, tmp_path, capsys)
     [
         ("nope.pth", "nope.pth: neither a file"),
         ("r2plus1d_18", "`r21d weights r2plus1d_18 --download` fetches it"),
-        ("runs/nope", "nope: neither a file"),
+        ("runs/nope", "runs/nope: neither a file or run folder here"),
         (".", "checkpoint.pt: not there"),
     ],
 )
