@@ -291,13 +291,13 @@ def train(options) -> None:
             missing = ", ".join(_without_data(found.pop(name), options.manifest))
             print(f"{name} is left out: there is no {missing} beside {options.manifest}")
     specs = list(dict.fromkeys(chain.from_iterable(found.values())))  # one run may serve several artefacts
+    chosen = range(len(specs)) if options.only is None else options.only
+    if beyond := [number for number in chosen if not 0 <= number < len(specs)]:
+        raise R21DError(f"--only {beyond[0]}: there are {len(specs)} runs, from 0 on; --list numbers them")
     if options.list:
-        _list(specs, options.runs)
+        _list(specs, chosen, options.runs)
         return
-    if options.only is not None:
-        if beyond := [number for number in options.only if not 0 <= number < len(specs)]:
-            raise R21DError(f"--only {beyond[0]}: there are {len(specs)} runs, from 0 on; --list numbers them")
-        specs = [specs[number] for number in options.only]
+    specs = [specs[number] for number in chosen]
 
     from r21d_core.engine.launch import open_data, plan, run_all
     from r21d_core.results.metrics import video_at
@@ -317,11 +317,11 @@ def train(options) -> None:
         print(f"  {name:<11} seed {run.spec.seed}  video@1 {right:6.1%}  {run.folder}")
 
 
-def _list(specs, folder: Path) -> None:
+def _list(specs, chosen, folder: Path) -> None:
     from r21d_core.records.run import find_run
 
-    for number, spec in enumerate(specs):
-        run = find_run(folder, spec)
+    for number in chosen:
+        run = find_run(folder, spec := specs[number])
         state = "done" if run.done else "begun" if run.begun else "new"
         start = spec.start_spec
         after = f", after {specs.index(start)}" if start in specs else f", from {spec.start}" if spec.start else ""

@@ -62,6 +62,7 @@ def test_variants_and_help_import_no_torch():
         (["train", "variant_comparison", "--set", "epoch=3"], "no key 'epoch'; did you mean epochs?"),
         (["train", "variant_comparison", "--set", "rate=fast"], "rate = 'fast', expected a number"),
         (["train", "variant_comparison", "--set", "seed=3"], "has an option of its own, --seeds"),
+        (["train", "variant_comparison", "--only", "99", "--list"], "--only 99: there are 12 runs, from 0 on"),
         (["check", "gone.csv"], "gone.csv: no such file"),
         (["manifest", "folder", "gone"], "gone"),
         (["manifest", "ucf101", "gone", "--split", "4"], "split 4"),
@@ -111,6 +112,11 @@ def test_train_plans_then_trains_and_says_where(tiny_manifest, tmp_path, capsys)
         assert find_run(tmp_path, spec).done and spec.folder in said
     assert main(command) == 0
     assert "new" not in capsys.readouterr().out
+
+
+def test_list_shows_the_runs_that_only_takes(tmp_path, capsys):
+    assert main(["train", "clip_length", "--runs", str(tmp_path), "--only", "2,3", "--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["2", "3"]
 
 
 @pytest.mark.parametrize(
