@@ -63,6 +63,7 @@ def test_variants_and_help_import_no_torch():
         (["train", "variant_comparison", "--set", "rate=fast"], "rate = 'fast', expected a number"),
         (["train", "variant_comparison", "--set", "seed=3"], "has an option of its own, --seeds"),
         (["train", "variant_comparison", "--only", "99", "--list"], "--only 99: there are 12 runs, from 0 on"),
+        (["train", "clip_length", "--set", "frames=16", "--list"], "clip_length: sets frames itself, to 4, 8, 12"),
         (["check", "gone.csv"], "gone.csv: no such file"),
         (["manifest", "folder", "gone"], "gone"),
         (["manifest", "ucf101", "gone", "--split", "4"], "split 4"),
