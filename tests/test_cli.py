@@ -143,6 +143,29 @@ def test_variant_that_is_none_of_the_twelve(tiny_manifest, tmp_path, capsys):
     assert "did you mean R(2+1)D?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("runs", "more", "says"),
+    [
+        ("file", ["--list"], "file: is a file, expected a folder for runs"),
+        ("file", ["--plan"], "file: is a file, expected a folder for runs"),
+        ("file/runs", [], "file/runs: no folder can be made here (Not a directory); name another"),
+    ],
+)
+def test_folder_of_runs_that_cannot_be(runs, more, says, tiny_manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "R2D,R3D", *TINY]
+    assert main([*command, "--runs", runs, *more]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"r21d: {says}") and len(said.splitlines()) == 1
+
+
+def test_report_of_a_folder_of_runs_that_cannot_be(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["report", "--runs", str(tmp_path / "file")]) == 1
+    assert "file/reports: no folder can be made here (Not a directory)" in capsys.readouterr().err
+
+
 def test_device_that_is_not_there(tiny_manifest, tmp_path, capsys):
     command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--runs", str(tmp_path)]
     assert main([*command, *TINY, "--device", "abacus"]) == 1

@@ -23,6 +23,7 @@ from r21d_core.engine.speed import training_rate
 from r21d_core.engine.train import expect_data, refuse_other_data, train
 from r21d_core.nets.cost import cost_of
 from r21d_core.nets.published import find_weights
+from r21d_core.records.files import make_folder
 from r21d_core.records.run import Busy, Run, find_run
 from r21d_core.study.experiments import VALIDATION
 from r21d_core.study.spec import Spec
@@ -80,6 +81,7 @@ def _run_all(specs, manifest, runs, *, device, where, workers, builtin, most_hou
         if hours > most_hours:
             print(f"That is more than most_hours = {most_hours:g}: nothing is begun here; allow more, or use a batch.")
             return
+        of_first(lambda: make_folder(Path(runs)))  # said once, where each run would say it
         # With several processes one that is out of memory has to die, as the others wait for it.
         to_mend = R21DError if size() > 1 else (R21DError, torch.OutOfMemoryError)
         failures, bar = [], tqdm(total=len(todo), desc="runs", unit="run", leave=False)
