@@ -26,7 +26,7 @@ from r21d_core.nets.published import find_weights
 from r21d_core.records.files import make_folder
 from r21d_core.records.run import Busy, Run, find_run
 from r21d_core.study.experiments import VALIDATION
-from r21d_core.study.spec import Spec
+from r21d_core.study.spec import Spec, tell_apart
 
 BUILTIN_ROOT = Path("data")
 PATIENCE = 10.0  # seconds for measuring before a plan is told
@@ -193,11 +193,14 @@ def _plan(
             rates[network] = rates[last] * costs[last].macs / costs[network].macs
     left = {spec: (spec.epochs - len(find_run(runs, spec).history)) * spec.epoch_clips for spec in todo}
     hours = {spec: left[spec] / rates[spec.but(seed=0)] / gpus / 3600 for spec in todo}
-    lines.append(f"{'run':<28}{'parameters':>12}{'GMAC/clip':>11}{'clips left':>12}{'about':>10}")
+    names = dict(zip(specs, tell_apart(specs), strict=True))
+    width = max(len(names[spec]) for spec in todo)
+    lines.append(f"{'run':<{width}}{'parameters':>12}{'GMAC/clip':>11}{'clips left':>12}{'about':>10}")
     for spec in todo:
-        cost, name = costs[spec.but(seed=0)], f"{spec.variant}-{spec.depth}, seed {spec.seed}"
+        cost = costs[spec.but(seed=0)]
         lines.append(
-            f"{name:<28}{cost.parameters:>12,}{cost.macs / 1e9:>11.3f}{left[spec]:>12,}{_duration(hours[spec]):>10}"
+            f"{names[spec]:<{width}}{cost.parameters:>12,}{cost.macs / 1e9:>11.3f}{left[spec]:>12,}"
+            f"{_duration(hours[spec]):>10}"
         )
     memory, times = "", f"{gpus} × " if gpus > 1 else ""
     if target.type == "cuda":
