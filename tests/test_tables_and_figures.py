@@ -139,6 +139,20 @@ def test_half_of_the_runs_is_shown_and_the_rest_named(runs, tmp_path):
     assert isinstance(figures.training_curves(more), Figure)
 
 
+@pytest.mark.parametrize(
+    ("runs", "told"),
+    [
+        ("../runs", ""),
+        ("../results/my runs", " --runs 'results/my runs'"),
+        ("../../elsewhere", " --runs ../elsewhere"),
+        ("/elsewhere", " --runs /elsewhere"),
+    ],
+)
+def test_command_makes_missing_runs_where_they_were_looked_for(runs, told):
+    line = tables.missing_line([find_run(runs, spec) for spec in variant_comparison()], "r21d train …")
+    assert line.endswith(f"to make them: r21d train …{told}")
+
+
 def test_network_that_was_not_run_has_a_row_in_its_place(tmp_path):
     specs = variant_comparison("small", "set", variants=("f-R2D", "MC3", "R(2+1)D"), seeds=(0, 1, 2))
     made = make([spec for spec in specs if spec.variant != "MC3"][:5], tmp_path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -196,13 +198,19 @@ def family_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def missing_line(runs: Sequence[Run], command: str) -> str:
-    """How many of `runs` are there, and the command that makes the rest."""
+    """How many of `runs` are there, and the command that makes the rest where they were looked for.
+
+    It is for the folder that notebooks/ is in, from where the notebooks see `runs` one level up.
+    """
     missing = [run for run in runs if not run.done]
     if not missing:
         return f"{len(runs)} of {len(runs)} runs are there."
     names = ", ".join(
         name for run, name in zip(runs, tell_apart([run.spec for run in runs]), strict=True) if not run.done
     )
+    folder = missing[0].folder.parent
+    folder = str(folder if folder.is_absolute() else os.path.relpath(folder, ".."))
+    command += f" --runs {shlex.quote(folder)}" if folder != "runs" else ""
     return f"{len(runs) - len(missing)} of {len(runs)} runs are there; missing: {names}\nto make them: {command}"
 
 
