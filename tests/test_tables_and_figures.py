@@ -104,6 +104,10 @@ def test_families_have_their_own_chance(tmp_path):
     assert "demonstration" in figure.get_suptitle()
 
 
+def test_without_families_a_line_says_whose_they_are(runs):
+    assert "no families, as the built-in videos' do" in figures.family_bars(runs).data
+
+
 @pytest.mark.parametrize("x", ["gmac", "clips_per_second"])
 def test_accuracy_against_cost_draws_every_network(runs, x):
     figure = figures.accuracy_against_cost(runs, x=x)
