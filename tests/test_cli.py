@@ -54,6 +54,13 @@ def test_variants_and_help_import_no_torch():
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
+def test_help_of_training_tells_the_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(f"default {value}" in said for value in ("demo", "runs", "auto"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
