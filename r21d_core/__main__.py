@@ -159,7 +159,9 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("insight", help="look into trained networks; keeps filters and attributions beside them")
     one.add_argument("run", nargs="+", type=Path, help="a run's folder, with its checkpoint")
-    one.add_argument("--manifest", type=Path, help="checked CSV of the runs' data; default data/NAME.csv")
+    one.add_argument(
+        "--manifest", type=Path, help="checked CSV of the runs' data; default data/NAME.csv or the built-in videos"
+    )
     one.add_argument("--videos", type=_names, default=[], help="to draw maps of: test videos of the manifest, or files")
     one.add_argument("--per-class", type=int, default=5, help="test clips of a class whose evidence is weighed")
     one.add_argument("--device", default="auto", help=DEVICE)
