@@ -26,6 +26,7 @@ OWN_OPTION = {
     "task": "--task",
     "variant": "--variants",
 }
+DEVICE = "cpu or cuda; default auto, the GPU where there is one"
 OFFICIAL = {  # what it is, its lists, whether it has three splits
     "ucf101": ("UCF101", "trainlist01.txt and its like", True),
     "hmdb51": ("HMDB51", "brush_hair_test_split1.txt and its like", True),
@@ -110,14 +111,14 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("train", help="train and evaluate the runs of an experiment that are not done yet")
     one.add_argument("experiment", choices=[*EXPERIMENTS, "all"], help="an artefact's, or all of them")
-    one.add_argument("--profile", choices=RECIPES, default="demo")
+    one.add_argument("--profile", choices=RECIPES, default="demo", help="recipe and size; default demo")
     one.add_argument("--manifest", type=Path, help="checked CSV; without one, the built-in videos")
     one.add_argument("--task", choices=CHOICES["task"], help="default the experiment's own")
     one.add_argument("--variants", type=_names, help="such as f-R2D,R3D; default the experiment's own")
     one.add_argument("--seeds", type=_numbers, default=[0], help="such as 0,1,2")
     one.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any field of the Spec")
-    one.add_argument("--runs", type=Path, default=Path("runs"))
-    one.add_argument("--device", default="auto")
+    one.add_argument("--runs", type=Path, default=Path("runs"), help="folder for the run folders; default runs")
+    one.add_argument("--device", default="auto", help=DEVICE)
     one.add_argument("--where", choices=("auto", "device", "host", "stream"), default="auto", help="keep frames here")
     one.add_argument("--workers", type=int, help="decoding processes; default one a core")
     one.add_argument("--gpus", type=int, default=1, help="of this host, on each run; for several see docs/clusters.md")
@@ -138,14 +139,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--clips", type=int, default=10)
     one.add_argument("--frames", type=int, help="clip length; default that of the weights' training")
     one.add_argument("--step", type=int, help="distance of a clip's frames; default near the training's frame rate")
-    one.add_argument("--device", default="auto")
+    one.add_argument("--device", default="auto", help=DEVICE)
     one.add_argument("--folder", type=Path, default=Path("weights"), help="where published weights lie")
     one.set_defaults(command=classify)
 
     one = commands.add_parser("bench", help="measure how fast all of this is here, beside what else there is")
     one.add_argument("what", nargs="+", choices=[*BENCHES, "all", "tables"],
                      help="all: each of these; tables: draw benchmarks/README.md anew from its records")  # fmt: skip
-    one.add_argument("--device", default="auto")
+    one.add_argument("--device", default="auto", help=DEVICE)
     one.add_argument("--variants", type=_names, default=["R(2+1)D", "R3D", "MC3"], help="such as f-R2D,R3D")
     one.add_argument("--depth", type=int, default=18)
     one.add_argument("--frames", type=int, default=16, help="clip length L")
@@ -158,17 +159,23 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("insight", help="look into trained networks; keeps filters and attributions beside them")
     one.add_argument("run", nargs="+", type=Path, help="a run's folder, with its checkpoint")
-    one.add_argument("--manifest", type=Path, help="checked CSV of the runs' data; without one, the built-in videos")
+    one.add_argument(
+        "--manifest", type=Path, help="checked CSV of the runs' data; default data/NAME.csv or the built-in videos"
+    )
     one.add_argument("--videos", type=_names, default=[], help="to draw maps of: test videos of the manifest, or files")
     one.add_argument("--per-class", type=int, default=5, help="test clips of a class whose evidence is weighed")
-    one.add_argument("--device", default="auto")
+    one.add_argument("--device", default="auto", help=DEVICE)
     one.set_defaults(command=insight)
 
     one = commands.add_parser("report", help="execute the notebooks on the records of results/, all on one page")
     one.add_argument(
         "--out", type=Path, help="folder for notebooks and page; default reports, with --runs RUNS/reports"
     )
-    one.add_argument("--runs", type=Path, help="on this folder of runs instead, and train first what is missing there")
+    one.add_argument(
+        "--runs",
+        type=Path,
+        help="on these runs instead, training first what is missing, at the cost that `r21d train all --plan` says",
+    )
     one.add_argument("--profile", choices=RECIPES, default="demo", help="of these runs")
     one.add_argument("--manifest", type=Path, help="their data; without one, the built-in videos")
     one.add_argument("--seeds", type=_numbers, default=[0], help="such as 0,1,2")
@@ -291,13 +298,13 @@ def train(options) -> None:
             missing = ", ".join(_without_data(found.pop(name), options.manifest))
             print(f"{name} is left out: there is no {missing} beside {options.manifest}")
     specs = list(dict.fromkeys(chain.from_iterable(found.values())))  # one run may serve several artefacts
+    chosen = range(len(specs)) if options.only is None else options.only
+    if beyond := [number for number in chosen if not 0 <= number < len(specs)]:
+        raise R21DError(f"--only {beyond[0]}: there are {len(specs)} runs, from 0 on; --list numbers them")
     if options.list:
-        _list(specs, options.runs)
+        _list(specs, chosen, options.runs)
         return
-    if options.only is not None:
-        if beyond := [number for number in options.only if not 0 <= number < len(specs)]:
-            raise R21DError(f"--only {beyond[0]}: there are {len(specs)} runs, from 0 on; --list numbers them")
-        specs = [specs[number] for number in options.only]
+    specs = [specs[number] for number in chosen]
 
     from r21d_core.engine.launch import open_data, plan, run_all
     from r21d_core.results.metrics import video_at
@@ -317,11 +324,11 @@ def train(options) -> None:
         print(f"  {name:<11} seed {run.spec.seed}  video@1 {right:6.1%}  {run.folder}")
 
 
-def _list(specs, folder: Path) -> None:
+def _list(specs, chosen, folder: Path) -> None:
     from r21d_core.records.run import find_run
 
-    for number, spec in enumerate(specs):
-        run = find_run(folder, spec)
+    for number in chosen:
+        run = find_run(folder, spec := specs[number])
         state = "done" if run.done else "begun" if run.begun else "new"
         start = spec.start_spec
         after = f", after {specs.index(start)}" if start in specs else f", from {spec.start}" if spec.start else ""
@@ -387,7 +394,8 @@ def insight(options) -> int:
     for folder in options.run:
         own = [run for run in load_runs(folder.resolve().parent) if run.folder.name == folder.resolve().name]
         if not own:
-            raise R21DError(f"{folder}: no run, as it has no spec.json")
+            holds = f"; it holds runs: name {folder}/*, or some of them" if load_runs(folder) else ""
+            raise R21DError(f"{folder}: no run, as it has no spec.json{holds}")
         found += own
     where = {"device": options.device}
     kept = filters_of(found, options.manifest, **where)

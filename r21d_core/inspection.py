@@ -63,7 +63,7 @@ def _of_each(
         try:
             found.append(_kept(run, name, wanted) or _looked(run, name, wanted, manifest, device, builtin, look))
         except R21DError as error:
-            print(f"{run.spec.variant}-{run.spec.depth}, seed {run.spec.seed}, is left out: {error}")
+            print(f"{run.spec.variant}-{run.spec.depth}, seed {run.spec.seed}, is left out of {name}: {error}")
     return found
 
 
@@ -84,7 +84,8 @@ def _kept(run: Run, name: str, wanted: dict) -> Kept | None:
 
 def _looked(run: Run, name: str, wanted: dict, manifest, device: str, builtin, look) -> Kept:
     target, began = pick_device(device), time.perf_counter()
-    data = open_data([run.spec], manifest, builtin)[run.spec.data]
+    own = Path(builtin) / f"{run.spec.data}.csv"  # where `r21d manifest` writes it
+    data = open_data([run.spec], manifest or (own if own.exists() else None), builtin)[run.spec.data]
     refuse_other_data(run, run.environment["fingerprint"], data)
     threads = torch.get_num_threads()
     if (

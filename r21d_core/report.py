@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from r21d_core import R21DError
-from r21d_core.records.files import write_atomically
+from r21d_core.records.files import make_folder, write_atomically
 from r21d_core.records.run import find_run, load_runs
 from r21d_core.results import figures
 from r21d_core.results.index import ARTEFACTS
@@ -209,7 +209,7 @@ def run_suite(
 
 def _execute(rows: Sequence[tuple[str, str, str, dict]], out: Path, root: Path, records: Sequence[Path]) -> Path:
     """The notebooks of `rows`, which are as REPORTS, executed in `out`, and the page of all, whose path it gives."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     sections, failed = [], []
     for title, name, notebook, parameters in tqdm(rows, "notebooks", unit="notebook", leave=False):
         source, file = root / "notebooks" / f"{notebook}.ipynb", out / f"{name}.ipynb"

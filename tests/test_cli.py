@@ -54,6 +54,13 @@ def test_variants_and_help_import_no_torch():
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
+def test_help_of_training_tells_the_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(f"default {value}" in said for value in ("demo", "runs", "auto"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -62,6 +69,8 @@ def test_variants_and_help_import_no_torch():
         (["train", "variant_comparison", "--set", "epoch=3"], "no key 'epoch'; did you mean epochs?"),
         (["train", "variant_comparison", "--set", "rate=fast"], "rate = 'fast', expected a number"),
         (["train", "variant_comparison", "--set", "seed=3"], "has an option of its own, --seeds"),
+        (["train", "variant_comparison", "--only", "99", "--list"], "--only 99: there are 12 runs, from 0 on"),
+        (["train", "clip_length", "--set", "frames=16", "--list"], "clip_length: sets frames itself, to 4, 8, 12"),
         (["check", "gone.csv"], "gone.csv: no such file"),
         (["manifest", "folder", "gone"], "gone"),
         (["manifest", "ucf101", "gone", "--split", "4"], "split 4"),
@@ -113,16 +122,61 @@ def test_train_plans_then_trains_and_says_where(tiny_manifest, tmp_path, capsys)
     assert "new" not in capsys.readouterr().out
 
 
+def test_list_shows_the_runs_that_only_takes(tmp_path, capsys):
+    assert main(["train", "clip_length", "--runs", str(tmp_path), "--only", "2,3", "--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [
+        ("nope.pth", "nope.pth: neither a file"),
+        ("r2plus1d_18", "`r21d weights r2plus1d_18 --download` fetches it"),
+        ("runs/nope", "runs/nope: neither a file or run folder here"),
+        (".", "checkpoint.pt: not there"),
+    ],
+)
+def test_start_that_is_not_there_has_no_plan(start, says, tiny_manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "R(2+1)D", *TINY]
+    assert main([*command, "--set", f"start={start}", "--plan"]) == 1
+    said = capsys.readouterr()
+    assert says in said.err and not said.out
+
+
 def test_variant_that_is_none_of_the_twelve(tiny_manifest, tmp_path, capsys):
     command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "R2+1D"]
     assert main([*command, "--runs", str(tmp_path), *TINY]) == 1
     assert "did you mean R(2+1)D?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("runs", "more", "says"),
+    [
+        ("file", ["--list"], "file: is a file, expected a folder for runs"),
+        ("file", ["--plan"], "file: is a file, expected a folder for runs"),
+        ("file/runs", [], "file/runs: no folder can be made here (Not a directory); name another"),
+    ],
+)
+def test_folder_of_runs_that_cannot_be(runs, more, says, tiny_manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "R2D,R3D", *TINY]
+    assert main([*command, "--runs", runs, *more]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"r21d: {says}") and len(said.splitlines()) == 1
+
+
+def test_report_of_a_folder_of_runs_that_cannot_be(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["report", "--runs", str(tmp_path / "file")]) == 1
+    assert "file/reports: no folder can be made here (Not a directory)" in capsys.readouterr().err
+
+
 def test_device_that_is_not_there(tiny_manifest, tmp_path, capsys):
     command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--runs", str(tmp_path)]
-    assert main([*command, *TINY, "--device", "abacus"]) == 1
-    assert "device 'abacus': not usable here" in capsys.readouterr().err
+    assert main([*command, *TINY, "--device", "gpu"]) == 1
+    assert capsys.readouterr().err == "r21d: device 'gpu': not usable here (no such kind); try auto, cpu or cuda\n"
 
 
 def test_all_plans_every_experiment_and_shared_runs_once(tiny_manifest, tmp_path, capsys):

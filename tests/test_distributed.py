@@ -233,5 +233,10 @@ def test_runs_are_numbered_and_chosen(tiny_manifest, tmp_path, capsys):
     assert all(line.split()[1] == "new" for line in lines) and "after 0" in lines[3]
     assert main([*command, "--only", "0,2", "--plan", "--device", "cpu"]) == 0
     assert "2 runs: 0 done" in capsys.readouterr().out
+    assert main([*command, "--only", "2,3,4", "--plan", "--device", "cpu"]) == 0
+    rows = capsys.readouterr().out.splitlines()[3:6]
+    assert [row[row.index("12 frames") : row.index(")  ")] for row in rows] == [
+        "12 frames, 3 clips", "12 frames, 3 clips, tested", "12 frames, 3 clips, finetuned"
+    ]  # fmt: skip
     assert main([*command, "--only", "5"]) == 1
     assert "--only 5: there are 5 runs, from 0 on" in capsys.readouterr().err

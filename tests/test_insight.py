@@ -163,10 +163,22 @@ def test_what_is_missing_or_damaged_is_a_line(runs, tiny_manifest, capsys):
     shutil.rmtree(runs[2].folder)
     assert inspection.filters_of(runs, tiny_manifest, **OPTIONS) == []
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and all("is left out" in line for line in lines)
+    assert len(lines) == 3 and all("is left out of " in line for line in lines)
     assert f"r21d insight {runs[0].folder.name}" in lines[0] and "not a record of this kind" in lines[1]
     assert inspection.attributions_of(runs[1:2], tiny_manifest, videos=["gone.mp4"], **OPTIONS) == []
     assert "gone.mp4: neither a test video" in capsys.readouterr().out
+
+
+def test_data_of_ones_own_are_found_where_manifests_are_written(runs, tiny_manifest, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (runs[0].folder / "filters.npz").unlink()
+    command = ["insight", str(runs[0].folder), "--device", "cpu", "--per-class", "2"]
+    assert main(command) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("f-R2D-10, seed 0, is left out of filters.npz: data tiny: ") and "--manifest" in said
+    manifest = load_manifest(tiny_manifest)
+    write_manifest(Path("data") / "tiny.csv", replace(manifest.card, root=str(manifest.root)), manifest.videos)
+    assert main(command) == 0 and "2 of 2 records are there" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("change", [{"modality": "flow"}, {"rate": 0.5}])
@@ -190,7 +202,7 @@ def test_a_network_of_flow_has_maps_but_no_filters(tiny_manifest, tmp_path, caps
     )
     assert "appearance" not in words.lost_words([kept]).data
     assert inspection.filters_of([run], path, **OPTIONS) == []
-    assert "is left out" in capsys.readouterr().out
+    assert "is left out of " in capsys.readouterr().out
     own = str(manifest.videos[0].path)
     assert inspection.attributions_of([run], path, videos=[own], **OPTIONS) == []
     assert "a file of frames, and the run sees flow" in capsys.readouterr().out
@@ -216,6 +228,7 @@ def test_command_line_and_a_file_of_ones_own(runs, tiny_manifest, capsys, tmp_pa
     assert len(kept["evidence_whole"]) == 2
     assert main([*command, "--videos", "gone.mp4"]) == 1
     assert main(["insight", str(tmp_path)]) == 1 and "no spec.json" in capsys.readouterr().err
+    assert main(["insight", str(tmp_path / "runs")]) == 1 and "/runs/*, or some of" in capsys.readouterr().err
 
 
 def test_figures_and_words(trained):

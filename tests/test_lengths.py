@@ -5,7 +5,7 @@ import json
 import pytest
 
 from r21d_core.records.run import find_run
-from r21d_core.results import lengths
+from r21d_core.results import lengths, tables
 from r21d_core.results.measured import measured
 from r21d_core.study.experiments import LENGTHS, clip_length, variant_comparison
 from tests.test_tables_and_figures import make
@@ -38,6 +38,12 @@ def test_runs_of_the_experiment(profile):
 
 def test_demo_shares_the_run_of_the_variant_comparison():
     assert set(variant_comparison("demo", variants=("R(2+1)D",))) < set(clip_length("demo"))
+
+
+def test_missing_runs_are_told_apart(tmp_path):
+    line = tables.missing_line([find_run(tmp_path, spec) for spec in clip_length()], "r21d train clip_length")
+    assert "12 frames, 3 clips), R(2+1)D-10 (seed 0, 12 frames, 3 clips, tested), R(2+1)D-10" in line
+    assert "12 frames, 3 clips, finetuned)\n" in line
 
 
 def test_hours_hold_those_of_the_run_it_started_from(runs, tmp_path):

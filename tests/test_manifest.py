@@ -140,6 +140,13 @@ def test_fault_is_told_with_file_and_line(path, fault):
     assert path.read_text() == text
 
 
+def test_missing_manifest_is_told_by_its_whole_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(R21DError) as raised:
+        load_manifest("data/set.csv")
+    assert str(raised.value).startswith(f"{tmp_path / 'data' / 'set.csv'}: no such file")
+
+
 def test_file_in_another_encoding_is_told(path):
     path.write_bytes(LINES.replace("a/2", "ä/2").encode("latin-1"))
     with pytest.raises(R21DError, match=r"set\.csv: expected a CSV file in UTF-8"):

@@ -85,10 +85,12 @@ def test_a_run_folder_means_its_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("r2plus1d_81", "did you mean r2plus1d_18?"), ("x", "published are r3d_18")]
+    ("name", "hint"), [("r2plus1d_81", "did you mean r2plus1d_18?"), ("runs/nope", "published are r3d_18")]
 )
 def test_a_name_that_nobody_published(name, hint):
-    with pytest.raises(R21DError, match=f"^{name}: neither a file here nor published weights; ") as raised:
+    with pytest.raises(
+        R21DError, match=f"^{name}: neither a file or run folder here nor published weights; "
+    ) as raised:
         find_weights(name)
     assert hint in str(raised.value)
 

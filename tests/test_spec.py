@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r21d_core import R21DError
-from r21d_core.study.experiments import RECIPES, TABLE_2, recipe, variant_comparison
+from r21d_core.study.experiments import EXPERIMENTS, RECIPES, TABLE_2, recipe, variant_comparison
 from r21d_core.study.spec import Spec, parse_settings
 
 SOME = st.fixed_dictionaries(
@@ -159,3 +159,35 @@ def test_flow_takes_actions_only():
     assert Spec(modality="flow").key != Spec().key
     with pytest.raises(R21DError, match="rgb for the tasks speed and arrow"):
         Spec(modality="flow", task="speed")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "key", "value"),
+    [("clip_length", "frames", "8"), *((name, "modality", "flow") for name in ("sports1m", "kinetics", "transfer"))],
+)
+def test_what_an_experiment_sets_itself_is_refused(experiment, key, value):
+    with pytest.raises(R21DError, match=rf"^{experiment}: sets {key} itself, to "):
+        EXPERIMENTS[experiment]("demo", **{key: value})
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_what_is_set_is_heeded_wherever_a_run_starts_afresh(experiment):
+    settings = {"epochs": "5", "rate": 0.03, "warmup_epochs": 1, "decay_epochs": "3", "batch": 16, "flip": "false"}
+    specs = EXPERIMENTS[experiment]("small", "a-split1", **settings)
+    assert all(spec == spec.but(**settings) for spec in specs if not spec.start)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "settings", "count"),
+    [
+        ("clip_length", {"start": "x.pth"}, 5),
+        ("temporal_probe", {"frames": "4,8", "step": "1,2"}, 12),
+        ("optimization_curves", {"depth": "10,18"}, 4),
+        ("clip_count", {"clips": "7", "start": "x.pth"}, 2),
+        ("transfer", {"splits": "1,2", "start": "x.pth"}, 8),
+        ("kinetics", {"source": "builtin-source-split2"}, 6),
+        ("sports1m", {"frames": "4,8"}, 6),
+    ],
+)
+def test_what_an_experiment_takes_itself_stays_its_own(experiment, settings, count):
+    assert len(EXPERIMENTS[experiment]("demo", **settings)) == count

@@ -239,7 +239,7 @@ def test_without_flow_a_line_says_what_is_not_fused(six, four):
     assert "takes a network on RGB and on flow" in stream_figures.class_figure(six).data
     assert isinstance(stream_figures.split_figure(six), Figure)
     line = tables.missing_line(six, "r21d train transfer")
-    assert "18 of 36 runs are there" in line and "flow, set-split2, pretrained)" in line
+    assert "18 of 36 runs are there" in line and "flow, set-split2, finetuned)" in line
     assert "not fused" not in streams.show_stream_table(four, 4).caption, "nobody asked for R3D on flow"
 
 

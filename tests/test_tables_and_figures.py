@@ -104,6 +104,10 @@ def test_families_have_their_own_chance(tmp_path):
     assert "demonstration" in figure.get_suptitle()
 
 
+def test_without_families_a_line_says_whose_they_are(runs):
+    assert "no families, as the built-in videos' do" in figures.family_bars(runs).data
+
+
 @pytest.mark.parametrize("x", ["gmac", "clips_per_second"])
 def test_accuracy_against_cost_draws_every_network(runs, x):
     figure = figures.accuracy_against_cost(runs, x=x)
@@ -137,6 +141,20 @@ def test_half_of_the_runs_is_shown_and_the_rest_named(runs, tmp_path):
     )
     assert tables.missing_line(runs, "r21d train …") == "6 of 6 runs are there."
     assert isinstance(figures.training_curves(more), Figure)
+
+
+@pytest.mark.parametrize(
+    ("runs", "told"),
+    [
+        ("../runs", ""),
+        ("../results/my runs", " --runs 'results/my runs'"),
+        ("../../elsewhere", " --runs ../elsewhere"),
+        ("/elsewhere", " --runs /elsewhere"),
+    ],
+)
+def test_command_makes_missing_runs_where_they_were_looked_for(runs, told):
+    line = tables.missing_line([find_run(runs, spec) for spec in variant_comparison()], "r21d train …")
+    assert line.endswith(f"to make them: r21d train …{told}")
 
 
 def test_network_that_was_not_run_has_a_row_in_its_place(tmp_path):

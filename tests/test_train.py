@@ -292,7 +292,9 @@ def test_manifest_that_was_not_checked_is_refused_before_any_work(tiny_manifest,
 
 
 def test_only_the_demonstration_takes_the_builtin_videos(tmp_path):
-    with pytest.raises(R21DError, match="profile small: takes a data set of yours"):
+    with pytest.raises(
+        R21DError, match=r"profile small: takes a data set of yours.* in a notebook the parameter `manifest`"
+    ):
         run_all(variant_comparison("small"), None, tmp_path)
 
 
@@ -311,7 +313,7 @@ def test_predictions_of_a_batch_are_those_of_each_clip_alone(tiny_manifest):
 def test_all_runs_are_planned_done_and_found(tiny_manifest, tmp_path, capsys):
     specs = [SPEC.but(variant=variant, epochs=1) for variant in ("f-R2D", "R(2+1)D")]
     text = plan(specs, {SPEC.data: load_manifest(tiny_manifest)}, tmp_path, "cpu")
-    assert "2 runs: 0 done, 0 begun, 2 new" in text and "f-R2D-10, seed 0" in text and "in all about" in text
+    assert "2 runs: 0 done, 0 begun, 2 new" in text and "f-R2D-10 (seed 0" in text and "in all about" in text
     assert not list(tmp_path.iterdir()), "a plan writes nothing"
     runs = run_all(specs, tiny_manifest, tmp_path, device="cpu")
     assert all(run.done for run in runs)

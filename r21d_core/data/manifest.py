@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -145,7 +146,8 @@ def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict
         how = "` writes one from a folder of videos"
         if path.stem.endswith(VALIDATION):
             how = f" validation {path.with_stem(path.stem.removesuffix(VALIDATION))}` writes it"
-        raise R21DError(f"{path}: no such file; `r21d manifest{how}") from None
+        # Whole, as a notebook looks from notebooks/ and a command from where it is given.
+        raise R21DError(f"{os.path.abspath(path)}: no such file; `r21d manifest{how}") from None
     except IsADirectoryError:
         raise R21DError(f"{path}: is a folder, expected a manifest; `r21d manifest folder {path}` makes one") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -24,7 +24,10 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise R21DError(f"device {name!r}: not usable here ({str(error).splitlines()[0]}); try auto or cpu") from error
+        reason = str(error).splitlines()[0]
+        if "device type at start" in reason:  # lists every backend that PyTorch has a name for
+            reason = "no such kind"
+        raise R21DError(f"device {name!r}: not usable here ({reason}); try auto, cpu or cuda") from error
     torch.backends.cudnn.benchmark = True  # every batch of a run has the same shape, so the search pays
     return device
 

@@ -22,9 +22,11 @@ from r21d_core.engine.elastic import launch
 from r21d_core.engine.speed import training_rate
 from r21d_core.engine.train import expect_data, refuse_other_data, train
 from r21d_core.nets.cost import cost_of
+from r21d_core.nets.published import find_weights
+from r21d_core.records.files import make_folder
 from r21d_core.records.run import Busy, Run, find_run
 from r21d_core.study.experiments import VALIDATION
-from r21d_core.study.spec import Spec
+from r21d_core.study.spec import Spec, tell_apart
 
 BUILTIN_ROOT = Path("data")
 PATIENCE = 10.0  # seconds for measuring before a plan is told
@@ -79,6 +81,7 @@ def _run_all(specs, manifest, runs, *, device, where, workers, builtin, most_hou
         if hours > most_hours:
             print(f"That is more than most_hours = {most_hours:g}: nothing is begun here; allow more, or use a batch.")
             return
+        of_first(lambda: make_folder(Path(runs)))  # said once, where each run would say it
         # With several processes one that is out of memory has to die, as the others wait for it.
         to_mend = R21DError if size() > 1 else (R21DError, torch.OutOfMemoryError)
         failures, bar = [], tqdm(total=len(todo), desc="runs", unit="run", leave=False)
@@ -118,10 +121,13 @@ def open_data(
 
     `manifest` is the file of one of them, or of the set whose validation cut is asked for; the others are looked for
     beside it. Without one it is the built-in videos, under the folder `builtin`. Raises R21DError if one is missing,
-    has not been checked or has another name in its card, and for a profile that the built-in videos are not for.
+    has not been checked or has another name in its card, and where a manifest is needed and none is given.
     """
+    asked = "name its checked manifest (--manifest, in a notebook the parameter `manifest`)"
     if not manifest and (profiles := {spec.profile for spec in specs} - {"demo"}):
-        raise R21DError(f"profile {min(profiles)}: takes a data set of yours; name its checked manifest (--manifest)")
+        raise R21DError(f"profile {min(profiles)}: takes a data set of yours; {asked}")
+    if not manifest and (own := [spec.data for spec in specs if not spec.data.startswith("builtin")]):
+        raise R21DError(f"data {own[0]}: none of the built-in videos; {asked}")
     given = Path(manifest or make_builtin(Path(builtin)))
     names = list(dict.fromkeys(spec.data for spec in specs))
     if len(names) == 1 and manifest and names[0] != f"{given.stem}{VALIDATION}":
@@ -148,7 +154,7 @@ def plan(
     Tells runs, parameters, multiply-adds, and about how long on this device.
     The time is that of training steps measured now, a moment of each network, and once PATIENCE is over in proportion
     to multiply-adds; reading and evaluating come on top, and so does what several `gpus` have to tell each other.
-    Raises R21DError for a spec that no network fits, or whose batch so many cannot share.
+    Raises R21DError for a spec that no network fits, whose batch so many cannot share, or whose start is not there.
     """
     return _plan(specs, data, runs, device, gpus)[0]
 
@@ -171,6 +177,8 @@ def _plan(
         return "\n".join(lines), 0.0
     for spec in todo:
         refuse_uneven(spec, gpus)
+        if spec.start_file:
+            find_weights(spec.start_file)  # what is not there is said before anything is measured or trained
     target = pick_device(device)
     if target.type == "cuda":
         held = torch.cuda.memory_allocated(target)  # such as videos of runs before
@@ -185,11 +193,14 @@ def _plan(
             rates[network] = rates[last] * costs[last].macs / costs[network].macs
     left = {spec: (spec.epochs - len(find_run(runs, spec).history)) * spec.epoch_clips for spec in todo}
     hours = {spec: left[spec] / rates[spec.but(seed=0)] / gpus / 3600 for spec in todo}
-    lines.append(f"{'run':<28}{'parameters':>12}{'GMAC/clip':>11}{'clips left':>12}{'about':>10}")
+    names = dict(zip(specs, tell_apart(specs), strict=True))
+    width = max(len(names[spec]) for spec in todo)
+    lines.append(f"{'run':<{width}}{'parameters':>12}{'GMAC/clip':>11}{'clips left':>12}{'about':>10}")
     for spec in todo:
-        cost, name = costs[spec.but(seed=0)], f"{spec.variant}-{spec.depth}, seed {spec.seed}"
+        cost = costs[spec.but(seed=0)]
         lines.append(
-            f"{name:<28}{cost.parameters:>12,}{cost.macs / 1e9:>11.3f}{left[spec]:>12,}{_duration(hours[spec]):>10}"
+            f"{names[spec]:<{width}}{cost.parameters:>12,}{cost.macs / 1e9:>11.3f}{left[spec]:>12,}"
+            f"{_duration(hours[spec]):>10}"
         )
     memory, times = "", f"{gpus} × " if gpus > 1 else ""
     if target.type == "cuda":

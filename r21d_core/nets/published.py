@@ -62,14 +62,15 @@ PUBLISHED = (
 
 
 def published(name: str) -> Published:
-    """The row of a name or file name; raises R21DError where there is none."""
+    """The row of a name or file name, in a folder or not; raises R21DError where there is none."""
+    last = Path(name).name
     for row in PUBLISHED:
-        if name in (row.name, row.file):
+        if last in (row.name, row.file):
             return row
     names = [row.name for row in PUBLISHED]
-    close = get_close_matches(name, names, 1)
+    close = get_close_matches(last, names, 1)
     hint = f"did you mean {close[0]}?" if close else f"published are {', '.join(names)}"
-    raise R21DError(f"{name}: neither a file here nor published weights; {hint}")
+    raise R21DError(f"{name}: neither a file or run folder here nor published weights; {hint}")
 
 
 def find_weights(name: Path | str, folder: Path | str = "weights") -> Path:
@@ -85,7 +86,7 @@ def find_weights(name: Path | str, folder: Path | str = "weights") -> Path:
             raise R21DError(f"{path}: not there; name a run folder that still has its checkpoint, or a file of weights")
     if path.exists():
         return path
-    row = published(path.name)
+    row = published(str(path))
     places = [path] if path.parent != Path() else [Path(folder) / row.file, Path("..") / folder / row.file]
     place = next(filter(Path.exists, places), places[0])
     if not place.exists():

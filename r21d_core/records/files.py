@@ -35,6 +35,16 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             os.unlink(temporary)
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder `path`, and those it lies in, where it is not there; raises R21DError if that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise R21DError(
+            f"{path}: no folder can be made here ({error.strerror}); name another, or mend the permissions"
+        ) from error
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from r21d_core import R21DError
-from r21d_core.records.files import write_atomically
+from r21d_core.records.files import make_folder, write_atomically
 from r21d_core.records.scores import Scores, load_scores
 from r21d_core.study.spec import Spec
 
@@ -80,8 +80,10 @@ class Run:
 def find_run(runs: Path | str, spec: Spec) -> Run:
     """The run of `spec` under the folder `runs`, whether or not it has begun; nothing is written.
 
-    Raises R21DError where its folder holds another spec or a spec that cannot be read.
+    Raises R21DError where its folder holds another spec or a spec that cannot be read, and where `runs` is a file.
     """
+    if Path(runs).is_file():
+        raise R21DError(f"{runs}: is a file, expected a folder for runs; name another (--runs)")
     folder = Path(runs) / spec.folder
     path = folder / "spec.json"
     if path.exists():
@@ -118,7 +120,7 @@ def lock(run: Run):
 
     The system frees the lock when its holder dies, however it dies.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(run.folder)
     path = run.folder / ".lock"
     try:
         with FileLock(path, timeout=0):

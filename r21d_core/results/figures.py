@@ -34,16 +34,20 @@ LOOKS = {
 STYLE = {"axes.grid": True, "grid.color": "#e4e4e4", "axes.spines.top": False, "axes.spines.right": False}
 
 
-def of_runs(draw: Callable[..., Figure | None]) -> Callable[..., Figure | Markdown]:
-    """One style for all; the figure is returned and not kept open; where there is nothing to draw, a line says so."""
+def of_runs(draw: Callable[..., Figure | str | None]) -> Callable[..., Figure | Markdown]:
+    """One style for all; the figure is returned and not kept open; where there is nothing to draw, a line says so.
+
+    `draw` may say why there is nothing.
+    """
 
     @wraps(draw)
     def drawn(runs: Sequence[Run], **options):
         networks = measured(runs)
         with plt.rc_context(STYLE):
             figure = draw(networks, runs, **options) if networks else None
-        if figure is None:
-            return Markdown("*Nothing to draw: " + ("not of this data.*" if networks else "no run is finished.*"))
+        if not isinstance(figure, Figure):
+            why = figure or ("not of this data" if networks else "no run is finished")
+            return Markdown(f"*Nothing to draw: {why}.*")
         if any(one.spec.profile == "demo" for one in networks):
             figure.suptitle("demonstration: tiny networks", x=0.01, ha="left", color=GREY, size=9)
         plt.close(figure)
@@ -94,11 +98,11 @@ def _paper_panel(axes: Axes, frames: int) -> None:
 
 
 @of_runs
-def family_bars(networks: list[Measured], runs: Sequence[Run]) -> Figure | None:
-    """Accuracy within each family of classes, a panel a family; the dashed line is guessing. None without families."""
+def family_bars(networks: list[Measured], runs: Sequence[Run]) -> Figure | str:
+    """Accuracy within each family of classes, a panel a family; the dashed line is guessing."""
     table = family_table(runs)
     if table.empty:
-        return None
+        return "these classes come in no families, as the built-in videos' do"
     families = list(dict.fromkeys(table["family"]))
     figure, panels = plt.subplots(
         1, len(families), figsize=(2.6 * len(families) + 1, 0.3 * len(networks) + 1.2),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -16,7 +18,7 @@ from r21d_core.results.measured import NOT_RUN, Measured, asked, cost_here, meas
 from r21d_core.results.metrics import family_correct
 from r21d_core.results.statistics import compare, holm, interval, per_video, videos_needed
 from r21d_core.study.paper import paper
-from r21d_core.study.spec import Spec
+from r21d_core.study.spec import Spec, tell_apart
 
 GREY = "color: #767676"
 HERE = ("parameters (M)", "GMAC/clip", "clip@1", "video@1", "95 % interval", "video@5", "videos", "seeds",
@@ -196,18 +198,19 @@ def family_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def missing_line(runs: Sequence[Run], command: str) -> str:
-    """How many of `runs` are there, and the command that makes the rest."""
+    """How many of `runs` are there, and the command that makes the rest where they were looked for.
+
+    It is for the folder that notebooks/ is in, from where the notebooks see `runs` one level up.
+    """
     missing = [run for run in runs if not run.done]
     if not missing:
         return f"{len(runs)} of {len(runs)} runs are there."
-    several = len({run.spec.data for run in runs}) > 1
     names = ", ".join(
-        f"{run.spec.variant}-{run.spec.depth} (seed {run.spec.seed}, {run.spec.frames} frames, {run.spec.clips} clips"
-        + ", flow" * (run.spec.modality == "flow")
-        + (f", {run.spec.data}{', pretrained' * bool(run.spec.start)}" if several else "")
-        + ")"
-        for run in missing
+        name for run, name in zip(runs, tell_apart([run.spec for run in runs]), strict=True) if not run.done
     )
+    folder = missing[0].folder.parent
+    folder = str(folder if folder.is_absolute() else os.path.relpath(folder, ".."))
+    command += f" --runs {shlex.quote(folder)}" if folder != "runs" else ""
     return f"{len(runs) - len(missing)} of {len(runs)} runs are there; missing: {names}\nto make them: {command}"
 
 

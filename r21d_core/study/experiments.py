@@ -6,7 +6,9 @@ Each experiment comes in three profiles, which differ in nothing but the rows of
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from inspect import signature
 
 from r21d_core import R21DError
 from r21d_core.study.spec import Spec
@@ -56,6 +58,34 @@ RECIPES = {
 TASKS = {("small", "speed"): {"frames": 8, "step": 1, "crop_area": 0.0, "brightness": 0.0, "weight_decay": 1e-4}}
 
 
+def heeding(experiment: Callable[..., list[Spec]]) -> Callable[..., list[Spec]]:
+    """The experiment, which refuses a setting that it sets itself, in place of running something else than was asked.
+
+    A setting is heeded where a run has it, and every run that starts afresh: what is finetuned has its own recipe.
+    """
+    own = signature(experiment).parameters
+
+    @wraps(experiment)
+    def heeded(*arguments, **options) -> list[Spec]:
+        specs = experiment(*arguments, **options)
+        for key in options.keys() - own.keys():
+            has = partial(_has, key, options[key])
+            if not (any(map(has, specs)) and all(has(spec) for spec in specs if not spec.start)):
+                values = ", ".join(dict.fromkeys(str(getattr(spec, key)) for spec in specs))
+                raise R21DError(
+                    f"{experiment.__name__}: sets {key} itself, to {values}; leave it out of --set, or in a notebook "
+                    "of `settings`"
+                )
+        return specs
+
+    return heeded
+
+
+def _has(key: str, value, spec: Spec) -> bool:
+    return spec.but(**{key: value}) == spec  # as "16" is 16
+
+
+@heeding
 def variant_comparison(
     profile: str = "demo",
     data: str = "builtin",
@@ -88,6 +118,7 @@ FINETUNE = {
 }
 
 
+@heeding
 def clip_length(
     profile: str = "demo",
     data: str = "builtin",
@@ -114,6 +145,7 @@ def clip_length(
 DEPTHS = {"paper": (18, 34), "small": (18, 34), "demo": (10, 18)}
 
 
+@heeding
 def optimization_curves(
     profile: str = "demo",
     data: str = "builtin",
@@ -144,6 +176,7 @@ def optimization_curves(
 CLIPS = {"paper": 101, "small": 101, "demo": 13}
 
 
+@heeding
 def clip_count(
     profile: str = "demo",
     data: str = "builtin",
@@ -195,6 +228,7 @@ STREAMS = ("rgb", "flow")
 LONGER = {"epochs": 30, "warmup_epochs": 3, "decay_epochs": 12}
 
 
+@heeding
 def sports1m(
     profile: str = "demo",
     data: str = "builtin",
@@ -220,6 +254,7 @@ def sports1m(
     ]
 
 
+@heeding
 def kinetics(
     profile: str = "demo",
     data: str = TARGET,
@@ -242,6 +277,7 @@ def kinetics(
     return _pretrained(base, data, source, start, variants, seeds, settings)
 
 
+@heeding
 def transfer(
     profile: str = "demo",
     data: str = TARGET,
@@ -302,6 +338,7 @@ def _pretrained(base: Spec, data: str, source: str, start: str, variants, seeds,
     return specs
 
 
+@heeding
 def temporal_probe(
     profile: str = "demo",
     data: str = "builtin",
@@ -353,6 +390,7 @@ RECIPE_TRIALS = {
 }
 
 
+@heeding
 def recipe_trials(
     profile: str = "demo",
     data: str = "builtin",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 
@@ -158,6 +159,19 @@ class Spec:
                 hint = f"did you mean {close[0]}?" if close else f"keys: {', '.join(known)}"
                 raise R21DError(f"spec: no key {key!r}; {hint}")
         return replace(self, **changes)
+
+
+def tell_apart(specs: Sequence[Spec]) -> list[str]:
+    """What to call each of an experiment's runs, so that people see which is which."""
+    several = len({spec.data for spec in specs}) > 1
+    return [
+        f"{spec.variant}-{spec.depth} (seed {spec.seed}, {spec.frames} frames, {spec.clips} clips"
+        + ", flow" * (spec.modality == "flow")
+        + f", {spec.data}" * several
+        + (", finetuned" if spec.epochs else ", tested") * bool(spec.start)
+        + ")"
+        for spec in specs
+    ]
 
 
 def parse_settings(settings: list[str]) -> dict[str, str]:
