@@ -394,8 +394,9 @@ def insight(options) -> int:
     for folder in options.run:
         own = [run for run in load_runs(folder.resolve().parent) if run.folder.name == folder.resolve().name]
         if not own:
-            holds = f"; it holds runs: name {folder}/*, or some of them" if load_runs(folder) else ""
-            raise R21DError(f"{folder}: no run, as it has no spec.json{holds}")
+            inside = load_runs(folder)
+            hint = f"; it is a folder of runs: name some, such as {inside[0].folder}" if inside else ""
+            raise R21DError(f"{folder}: no run, as it has no spec.json{hint}")
         found += own
     where = {"device": options.device}
     kept = filters_of(found, options.manifest, **where)
