@@ -16,7 +16,7 @@ from pathlib import Path
 
 from r21d_core import R21DError
 from r21d_core.results.benchmark import BENCHES
-from r21d_core.study.experiments import EXPERIMENTS, RECIPES
+from r21d_core.study.experiments import EXPERIMENTS, RECIPES, Unheeded
 from r21d_core.study.spec import CHOICES, parse_settings
 
 OWN_OPTION = {
@@ -292,7 +292,14 @@ def train(options) -> None:
         if getattr(options, key):
             settings[key] = getattr(options, key)
     names = EXPERIMENTS if options.experiment == "all" else [options.experiment]
-    found = {name: EXPERIMENTS[name](options.profile, data, seeds=options.seeds, **settings) for name in names}
+    found = {}
+    for name in names:
+        try:
+            found[name] = EXPERIMENTS[name](options.profile, data, seeds=options.seeds, **settings)
+        except Unheeded as error:
+            if options.experiment != "all":
+                raise
+            print(f"left out: {error}")
     if options.experiment == "all" and options.manifest:
         for name in [name for name, specs in found.items() if _without_data(specs, options.manifest)]:
             missing = ", ".join(_without_data(found.pop(name), options.manifest))

@@ -70,7 +70,7 @@ def test_help_of_training_tells_the_defaults(capsys):
         (["train", "variant_comparison", "--set", "rate=fast"], "rate = 'fast', expected a number"),
         (["train", "variant_comparison", "--set", "seed=3"], "has an option of its own, --seeds"),
         (["train", "variant_comparison", "--only", "99", "--list"], "--only 99: there are 12 runs, from 0 on"),
-        (["train", "clip_length", "--set", "frames=16", "--list"], "clip_length: sets frames itself, to 4, 8, 12"),
+        (["train", "clip_length", "--set", "frames=16", "--list"], "clip_length sets frames itself, to 4, 8, 12"),
         (["check", "gone.csv"], "gone.csv: no such file"),
         (["manifest", "folder", "gone"], "gone"),
         (["manifest", "ucf101", "gone", "--split", "4"], "split 4"),
@@ -84,6 +84,14 @@ def test_what_was_wrong_in_a_line(arguments, says, capsys, tmp_path, monkeypatch
     assert main(arguments) == 1
     said = capsys.readouterr().err
     assert said.startswith("r21d: ") and says in said and "Traceback" not in said
+
+
+def test_an_experiment_that_sets_what_was_set_is_left_out_of_all(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "all", "--set", "frames=16", "--list"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("left out: clip_length sets frames itself, to 4, 8, 12; leave it out of --set")
+    assert "12 frames" not in said and said.count("16 frames") > 12
 
 
 def test_manifests_of_three_splits_in_one_line(tmp_path, monkeypatch, capsys):

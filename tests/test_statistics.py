@@ -98,3 +98,12 @@ def test_videos_needed_show_the_difference_four_times_in_five():
     drawn = random.choice(difference, (2000, int(needed)))
     assert (stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.03)
     assert videos_needed([scores(one)], [scores(one)]) == np.inf
+
+
+@pytest.mark.parametrize("share", [1e-1, 2e-2, 1e-3, 1e-5])
+def test_videos_needed_of_a_difference_that_is_hardly_any(share):
+    """Two hundred thousand videos of which so many tell the networks apart, by the normal distribution's power."""
+    one, other = np.zeros(200_000, bool), np.zeros(200_000, bool)
+    one[: round(share * 200_000)] = True
+    needed = videos_needed([scores(one)], [scores(other)])
+    assert needed == pytest.approx((1.95996 + 0.84162) ** 2 * (1 - share) / share, rel=1e-3, abs=3)

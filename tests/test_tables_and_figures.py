@@ -157,6 +157,12 @@ def test_command_makes_missing_runs_where_they_were_looked_for(runs, told):
     assert line.endswith(f"to make them: r21d train …{told}")
 
 
+def test_command_makes_missing_runs_with_their_settings():
+    runs, settings = [find_run("../runs", spec) for spec in variant_comparison()], {"frames": 8, "start": "my weights"}
+    line = tables.missing_line(runs, "r21d train …", settings)
+    assert line.endswith("to make them: r21d train … --set frames=8 --set 'start=my weights'")
+
+
 def test_network_that_was_not_run_has_a_row_in_its_place(tmp_path):
     specs = variant_comparison("small", "set", variants=("f-R2D", "MC3", "R(2+1)D"), seeds=(0, 1, 2))
     made = make([spec for spec in specs if spec.variant != "MC3"][:5], tmp_path)

@@ -113,6 +113,9 @@ def videos_needed(one: Sequence[Scores], other: Sequence[Scores], power: float =
     if not difference.std():
         return 2.0
     effect = abs(difference.mean()) / difference.std(ddof=1)
+    many = ((stats.norm.ppf(1 - (1 - CONFIDENCE) / 2) + stats.norm.ppf(power)) / effect) ** 2
+    if many > 10_000:  # where t is normal, and statsmodels' search does not always converge
+        return float(np.ceil(many))
     return float(np.ceil(TTestPower().solve_power(effect, alpha=1 - CONFIDENCE, power=power)))
 
 

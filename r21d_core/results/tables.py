@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -197,8 +197,8 @@ def family_table(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["network", "family", "accuracy", "low", "high", "chance", "videos"])
 
 
-def missing_line(runs: Sequence[Run], command: str) -> str:
-    """How many of `runs` are there, and the command that makes the rest where they were looked for.
+def missing_line(runs: Sequence[Run], command: str, settings: Mapping[str, object] | None = None) -> str:
+    """How many of `runs` are there, and the command that makes the rest where they were looked for, with `settings`.
 
     It is for the folder that notebooks/ is in, from where the notebooks see `runs` one level up.
     """
@@ -208,6 +208,7 @@ def missing_line(runs: Sequence[Run], command: str) -> str:
     names = ", ".join(
         name for run, name in zip(runs, tell_apart([run.spec for run in runs]), strict=True) if not run.done
     )
+    command += "".join(f" --set {shlex.quote(f'{key}={value}')}" for key, value in (settings or {}).items())
     folder = missing[0].folder.parent
     folder = str(folder if folder.is_absolute() else os.path.relpath(folder, ".."))
     command += f" --runs {shlex.quote(folder)}" if folder != "runs" else ""

@@ -58,6 +58,10 @@ RECIPES = {
 TASKS = {("small", "speed"): {"frames": 8, "step": 1, "crop_area": 0.0, "brightness": 0.0, "weight_decay": 1e-4}}
 
 
+class Unheeded(R21DError):
+    """A setting that an experiment sets itself."""
+
+
 def heeding(experiment: Callable[..., list[Spec]]) -> Callable[..., list[Spec]]:
     """The experiment, which refuses a setting that it sets itself, in place of running something else than was asked.
 
@@ -72,8 +76,8 @@ def heeding(experiment: Callable[..., list[Spec]]) -> Callable[..., list[Spec]]:
             has = partial(_has, key, options[key])
             if not (any(map(has, specs)) and all(has(spec) for spec in specs if not spec.start)):
                 values = ", ".join(dict.fromkeys(str(getattr(spec, key)) for spec in specs))
-                raise R21DError(
-                    f"{experiment.__name__}: sets {key} itself, to {values}; leave it out of --set, or in a notebook "
+                raise Unheeded(
+                    f"{experiment.__name__} sets {key} itself, to {values}; leave it out of --set, or in a notebook "
                     "of `settings`"
                 )
         return specs
