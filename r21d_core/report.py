@@ -77,6 +77,12 @@ REPORTS = (
     ),
     ("Table 2 and Figure 4, real videos, 8 frames", "variant_comparison-small-8f", "variant_comparison", EIGHT),
     (
+        "Table 2 and Figure 4, real videos, 8 frames at step 2",
+        "variant_comparison-small-8f-step2",
+        "variant_comparison",
+        EIGHT | {"settings": {"frames": 8, "step": 2}},
+    ),
+    (
         "Table 2 and Figure 4, real videos, 16 frames",
         "variant_comparison-small-16f",
         "variant_comparison",
@@ -92,7 +98,7 @@ REPORTS = (
         "Table 2 and Figure 4, real videos, playback rate",
         "variant_comparison-small-rate",
         "variant_comparison",
-        SMALL | {"variants": "all", "seeds": "0", "task": "speed"},
+        SMALL | {"variants": "all", "seeds": "0, 1, 2", "task": "speed"},
     ),
     (
         "Table 2 and Figure 4, four networks trained for longer on 16 frames",
@@ -129,7 +135,7 @@ REPORTS = (
         "Does it take motion? Playback rate of real videos by clip length",
         "temporal_probe-small-lengths",
         "temporal_probe",
-        SMALL | {"variants": "R3D, R(2+1)D", "seeds": "0", "settings": {"frames": "4,8,16"}},
+        SMALL | {"variants": "R3D, R(2+1)D", "seeds": "0, 1, 2", "settings": {"frames": "4,8,16"}},
     ),
     ("What filters have learned, real videos", "filters-small", "filters", LOOKED),
     ("Where networks look, real videos", "attributions-small", "attributions", LOOKED),

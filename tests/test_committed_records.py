@@ -92,9 +92,10 @@ def told(one, beside):
     "first, seeds, settings",
     [
         ("network, 8 frames", (0, 1, 2), {"frames": 8, "step": 1}),
+        ("network, 8 frames at step 2", (0, 1, 2), {"frames": 8, "step": 2}),
         ("network, 16 frames", (0, 1, 2), {"frames": 16, "step": 1}),
         ("network, 16 frames at step 2", (0, 1, 2), {"frames": 16, "step": 2}),
-        ("network, playback rate", (0,), {"task": "speed"}),
+        ("network, playback rate", (0, 1, 2), {"task": "speed"}),
     ],
 )
 def test_readme_says_of_the_twelve_what_the_records_say(first, seeds, settings):
