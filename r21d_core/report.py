@@ -98,7 +98,7 @@ REPORTS = (
         "Table 2 and Figure 4, real videos, playback rate",
         "variant_comparison-small-rate",
         "variant_comparison",
-        SMALL | {"variants": "all", "seeds": "0, 1, 2", "task": "speed"},
+        EIGHT | {"task": "speed"},
     ),
     (
         "Table 2 and Figure 4, four networks trained for longer on 16 frames",
@@ -135,7 +135,7 @@ REPORTS = (
         "Does it take motion? Playback rate of real videos by clip length",
         "temporal_probe-small-lengths",
         "temporal_probe",
-        SMALL | {"variants": "R3D, R(2+1)D", "seeds": "0, 1, 2", "settings": {"frames": "4,8,16"}},
+        EIGHT | {"variants": "R3D, R(2+1)D", "settings": {"frames": "4,8,16"}},
     ),
     ("What filters have learned, real videos", "filters-small", "filters", LOOKED),
     ("Where networks look, real videos", "attributions-small", "attributions", LOOKED),
