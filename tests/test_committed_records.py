@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,10 @@ def test_record_is_whole_and_in_its_own_folder(folder):
 
 
 def test_small_records_are_of_the_manifests_beside_them():
+    opened = cache(load_manifest)
     for folder in SMALL.glob("*/"):
         data = Spec.from_json((folder / "spec.json").read_text()).data
-        manifest = load_manifest(ROOT / "data_manifests" / f"{data}.csv")
+        manifest = opened(ROOT / "data_manifests" / f"{data}.csv")
         assert {side: len(manifest.side(side)) for side in manifest.card.expected} == manifest.card.expected
         environment = json.loads((folder / "environment.json").read_text())
         assert environment["fingerprint"] == manifest.fingerprint

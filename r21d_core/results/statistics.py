@@ -56,7 +56,7 @@ def interval_over(splits: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> tup
     for values, less in splits:
         videos = values.shape[1]
         for number in range(RESAMPLES):
-            drawn = random.integers(videos, size=videos)
+            drawn = np.bincount(random.integers(videos, size=videos), minlength=videos).astype(float)
             means[number] += _mean(values, drawn, random) - (0 if less is None else _mean(less, drawn, random))
     low, high = np.quantile(means / len(splits), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
@@ -153,9 +153,10 @@ def _p_of(difference: np.ndarray) -> float:
     return float(swapped.pvalue)
 
 
-def _mean(values: np.ndarray, videos: np.ndarray, random: np.random.Generator) -> float:
+def _mean(values: np.ndarray, drawn: np.ndarray, random: np.random.Generator) -> float:
+    """The mean over as many seeds as there are, at random, each video as often as `drawn` says."""
     seeds = random.integers(len(values), size=len(values))
-    return values[seeds][:, videos].mean()
+    return (values @ drawn)[seeds].sum() / values.size
 
 
 def expect_same_items(one: Scores, other: Scores) -> None:
