@@ -11,11 +11,13 @@ from r21d_core.data.clips import open_clips
 from r21d_core.data.manifest import load_manifest
 from r21d_core.data.sampling import sample_epoch
 from r21d_core.data.transforms import augment
+from r21d_core.engine.bench import bench_train
 from r21d_core.engine.build import build, sgd
 from r21d_core.engine.device import DTYPES
 from r21d_core.engine.elastic import launch
 from r21d_core.engine.launch import plan, run_all
 from r21d_core.engine.replay import replay
+from r21d_core.engine.start import load_checkpoint
 from r21d_core.engine.train import train
 from r21d_core.engine.trust import mismatch
 from r21d_core.nets.fast import FastForm, flatten, pack, step, unflatten
@@ -207,6 +209,16 @@ def test_the_check_sees_a_kernel_that_is_wrong():
     assert mismatch(network, DTYPES["bf16"], wrong, 8).startswith("the error of its evaluation is ")
 
 
+def test_a_benchmark_counts_no_memory_of_an_earlier_one(capsys):
+    """Of graphs, whose memory stays with PyTorch until something has it let go, as cuDNN's search for kernels does."""
+    spec = SPEC.but(width=64, frames=8, frame_height=64, frame_width=86, crop=64)
+    first, second = (
+        [row["peak_gib"] for row in bench_train(spec, torch.device("cuda"), seconds=0.1) if row["bench"] == "train"]
+        for _ in range(2)
+    )
+    assert len(first) == 2 and second == pytest.approx(first, rel=0.05), capsys.readouterr().out
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_run_on_two_gpus_is_that_of_one(tiny_manifest, tmp_path, precision):
@@ -223,8 +235,8 @@ def test_a_run_on_two_gpus_is_that_of_one(tiny_manifest, tmp_path, precision):
 def test_killed_workers_on_two_gpus_begin_again_and_the_run_is_the_one_never_stopped(
     tiny_manifest, tmp_path, capfd, monkeypatch
 ):
-    """As test_distributed has it on the CPU, by NCCL, whose sums and cuDNN's need not be the same to the last bit."""
-    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")  # which the workers inherit
+    """To the last bit, as test_distributed has it on the CPU, with NCCL and a process for each GPU."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # so that cuBLAS is deterministic too; workers inherit it
     spec = SPEC.but(epochs=3, accumulate=2)
     for name, deaths in (("never", []), ("killed", [(1, 1), (0, 3)])):
         launch(partial(in_two, tiny_manifest, tmp_path / name, deaths, "auto", spec), 2, "auto")
@@ -232,8 +244,8 @@ def test_killed_workers_on_two_gpus_begin_again_and_the_run_is_the_one_never_sto
         assert restarts == ["1", "2"][: len(deaths)]
     never, killed = (find_run(tmp_path / name, spec) for name in ("never", "killed"))
     assert never.done and killed.done and killed.summary["device"].startswith("2 × ")
-    assert [line["epoch"] for line in killed.history] == [1, 2, 3]
-    for mine, theirs in zip(killed.history, never.history, strict=True):
-        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
-        assert mine["test_loss"] == pytest.approx(theirs["test_loss"], rel=1e-3)
-    np.testing.assert_allclose(killed.scores.logits, never.scores.logits, rtol=0.01, atol=0.01)
+    histories = [[line | {"seconds": None} for line in run.history] for run in (killed, never)]
+    assert histories[0] == histories[1] and len(histories[0]) == 3
+    for name, value in load_checkpoint(never)["network"].items():
+        assert torch.equal(load_checkpoint(killed)["network"][name], value), name
+    np.testing.assert_array_equal(killed.scores.logits, never.scores.logits)

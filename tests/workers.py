@@ -35,9 +35,12 @@ SPEC = Spec(
 def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
     """What each of two processes does: settle some things or die where `deaths` says so, and train.
 
-    With the device "auto" each has a GPU of its own.
+    With the device "auto" each has a GPU of its own, and computes the same to the last bit each time.
     """
-    if not deaths and device == "cpu":
+    if device == "auto":
+        torch.use_deterministic_algorithms(True)
+        engine.pick_device = torch.device  # or cuDNN would look for fast kernels, and find others after each start
+    elif not deaths:
         settle()
     restart = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
     who, when = deaths[restart] if restart < len(deaths) else (None, None)

@@ -45,10 +45,11 @@ def bench_infer(spec: Spec, device: torch.device, *, seconds: float = 5.0, compi
 
 
 def _side_by_side(bench, make, passes, spec, device, seconds, compile_peers) -> list[dict]:
-    # As in a fresh process: past some compilations of one class PyTorch would give up, and what was left in caches and
-    # cycles would be let go in the middle of a measurement of memory.
+    # As in a fresh process: past some compilations of one class PyTorch would give up, and what was left in caches,
+    # cycles and the pools of CUDA graphs would be let go in the middle of a measurement of memory.
     torch.compiler.reset()
     gc.collect()
+    torch.accelerator.empty_cache()
     clips, target = made_up(spec, device)
     layouts = {True: clips, False: clips.contiguous()}
     rows, works, costs = {}, {}, {}
