@@ -209,6 +209,7 @@ def test_the_check_sees_a_kernel_that_is_wrong():
     assert mismatch(network, DTYPES["bf16"], wrong, 8).startswith("the error of its evaluation is ")
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # by PyTorch 2.11's own compiler
 def test_a_benchmark_counts_no_memory_of_an_earlier_one(capsys):
     """Of graphs, whose memory stays with PyTorch until something has it let go, as cuDNN's search for kernels does."""
     spec = SPEC.but(width=64, frames=8, frame_height=64, frame_width=86, crop=64)
