@@ -15,6 +15,7 @@ from r21d_core import R21DError
 from r21d_core.engine import build as building
 from r21d_core.engine.build import build, sgd
 from r21d_core.engine.trust import mismatch
+from r21d_core.nets import fast
 from r21d_core.nets.fast import FastForm, pack, pairs, rectified, unpack
 from r21d_core.nets.network import VideoResNet
 from r21d_core.nets.variants import VARIANTS
@@ -45,6 +46,12 @@ def kernels():
     from r21d_core.nets import fused
 
     return fused
+
+
+@pytest.fixture(params=["as it is", "gathered"])
+def stem(request, monkeypatch):
+    """As on a CPU, and as on a GPU."""
+    monkeypatch.setattr(fast, "GATHERED", (DEVICE, "cpu") if request.param == "gathered" else ())
 
 
 def network(variant, depth=10, width=4, frames=5, classes=5, **options):
@@ -160,9 +167,9 @@ def test_batch_norm_of_one_value_a_channel(kernels):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("height, depth, width", [(16, 10, 4), (17, 10, 5)])
-def test_form_is_the_network(variant, height, depth, width):
-    plain, x = network(variant, depth, width), clips(height=height)
+@pytest.mark.parametrize("height, across, width", [(16, 16, 4), (17, 19, 5)])
+def test_form_is_the_network(variant, height, across, width, stem):
+    plain, x = network(variant, width=width), clips(height=height, width=across)
     ours = copy.deepcopy(plain)
     form = FastForm(ours, torch.float64, PLAIN)
     close(step(form, x), step(plain, x))
@@ -178,7 +185,7 @@ def test_form_is_the_network(variant, height, depth, width):
 
 
 @pytest.mark.parametrize("options", [{"midplanes_per_block": True}, {"stem_midplanes": 7}, {"channels": 2}])
-def test_options_of_the_network(options):
+def test_options_of_the_network(options, stem):
     plain, x = network("R(2+1)D", **options), clips(channels=options.get("channels", 3))
     form = FastForm(copy.deepcopy(plain), torch.float64, PLAIN)
     close(step(form, x), step(plain, x))
@@ -201,7 +208,7 @@ def test_training_goes_the_same_way(variant):
     assert (curves[0][0] - curves[0][-1]).abs().max() > 1e-3
 
 
-def test_form_with_its_kernels(kernels, monkeypatch):
+def test_form_with_its_kernels(kernels, stem, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # the kernels are held to more digits than it has
     if DEVICE == "cpu":  # where cuDNN is not
         kernels = SimpleNamespace(batch_norm=kernels.batch_norm, rectified=rectified)
@@ -219,12 +226,12 @@ def test_form_with_its_kernels(kernels, monkeypatch):
 
 
 @pytest.mark.parametrize("variant", ["R3D", "R(2+1)D", "R2D"])
-def test_packed_weights_are_zero_where_padded_and_come_back(variant):
+def test_packed_weights_are_zero_where_padded_and_come_back(variant, stem):
     for conv, _ in pairs(network(variant, width=5)):
-        packed = pack(conv, conv.weight, torch.float64)
-        assert packed.shape[0] % 8 == 0 and packed.shape[1] % 8 == 0
-        assert torch.count_nonzero(packed) == torch.count_nonzero(conv.weight)
-        assert torch.equal(unpack(conv, packed, conv.weight), conv.weight)
+        packed, times = pack(conv, conv.weight, torch.float64), 4 if fast.is_gathered(conv) else 1
+        assert packed.shape[0] % 8 == 0 and (packed.shape[1] % 8 == 0 or packed.shape[1] == 3)
+        assert torch.count_nonzero(packed) == torch.count_nonzero(conv.weight) * times
+        assert torch.equal(unpack(conv, packed, conv.weight), conv.weight * times)
 
 
 def test_folded_weights_follow_the_network():

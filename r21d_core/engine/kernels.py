@@ -42,7 +42,8 @@ def where_time_goes(step: Callable[[], object], device: torch.device, steps: int
     the operators' own time.
     """
     gpu = device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]) as seen:
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
+    with profile(activities=activities, acc_events=True) as seen:
         for _ in range(steps if gpu else 1):
             step()
         wait(device)

@@ -95,7 +95,8 @@ class FastForm:
         for conv, norm in pairs(self.network):
             scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
             weights[conv] = pack(conv, conv.weight * scale.view(-1, 1, 1, 1, 1), self.dtype)
-            biases[conv] = F.pad(norm.bias - norm.running_mean * scale, (0, len(weights[conv]) - len(scale)))
+            bias = F.pad(norm.bias - norm.running_mean * scale, (0, _padded(conv) - len(scale)))
+            biases[conv] = bias.repeat(COLUMNS) if is_gathered(conv) else bias
         for block in self.network.modules():
             if isinstance(getattr(block, "shortcut", None), nn.Sequential):
                 last = block.conv2[-1] if isinstance(block.conv2, nn.Sequential) else block.conv2
@@ -142,8 +143,9 @@ class _Convolution(torch.autograd.Function):
         x, weight, packed = ctx.saved_tensors
         conv = ctx.conv
         stride, padding = step(conv)
+        dy = dy.contiguous(memory_format=LAST)
         dx, dw, _ = torch.ops.aten.convolution_backward(
-            flatten(conv, dy.contiguous(memory_format=LAST)), x, packed, None, stride, padding, [1] * len(stride),
+            flatten(conv, widen(dy) if is_gathered(conv) else dy), x, packed, None, stride, padding, [1] * len(stride),
             False, [0] * len(stride), 1, [ctx.needs_input_grad[0], True, False],
         )  # fmt: skip
         if dx is not None:
@@ -151,7 +153,10 @@ class _Convolution(torch.autograd.Function):
         return dx, unpack(conv, dw, weight), None, None
 
 
-# How a Conv3d is run: as it stands, or as a 2-D one on frames or on pixels' histories; a stem on 2×2 pixels at once.
+# How a Conv3d is run: as it stands, or as a 2-D one on frames or on pixels' histories. A stem has too few channels for
+# tensor cores: on a GPU 2 rows of 8 pixels become one of 64 channels, of which it makes COLUMNS pixels of its output.
+COLUMNS = 4
+GATHERED = ("cuda",)  # elsewhere what is added to a stem's products costs more than it saves
 
 
 def form(conv: nn.Conv3d) -> str:
@@ -167,10 +172,15 @@ def is_stem(conv: nn.Conv3d) -> bool:
     return conv.kernel_size[1] == 7
 
 
+def is_gathered(conv: nn.Conv3d) -> bool:
+    """Whether it is a stem that takes what `gather` makes of clips."""
+    return is_stem(conv) and conv.weight.device.type in GATHERED
+
+
 def step(conv: nn.Conv3d) -> tuple[list[int], list[int]]:
     """Stride and padding of the form that `conv` is run in."""
     stride, padding = list(conv.stride), list(conv.padding)
-    if is_stem(conv):
+    if is_gathered(conv):
         stride, padding = [stride[0], 1, 1], [padding[0], 0, 0]
     keep = {"frames": slice(1, None), "pixels": slice(0, 2), "clips": slice(None)}[form(conv)]
     return stride[keep], padding[keep]
@@ -183,11 +193,12 @@ def flatten(conv: nn.Conv3d, x: Tensor) -> Tensor:
 
 
 def unflatten(conv: nn.Conv3d, y: Tensor, shape: torch.Size) -> Tensor:
-    """Clips again, of as many clips or pixels as those of `shape` have."""
+    """Clips again, of as many clips or pixels as those of `shape`, what the convolution was of, ask for."""
     kind = form(conv)
     if kind == "frames":
-        return y.unflatten(0, (shape[0], -1)).transpose(1, 2)
-    return y.unflatten(3, (-1, shape[4])) if kind == "pixels" else y
+        y = y.unflatten(0, (shape[0], -1)).transpose(1, 2)
+    y = y.unflatten(3, (-1, shape[4])) if kind == "pixels" else y
+    return narrow(y, (shape[4] + 1) // 2) if is_gathered(conv) else y
 
 
 def convolve(conv: nn.Conv3d, entered: Tensor, packed: Tensor, shape: torch.Size) -> Tensor:
@@ -198,36 +209,53 @@ def convolve(conv: nn.Conv3d, entered: Tensor, packed: Tensor, shape: torch.Size
 
 
 def enter(conv: nn.Conv3d, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Clips in the form that `conv` takes; a stem's are cast, and 2×2 pixels become one of 4·4 channels."""
-    return flatten(conv, gather(x, dtype) if is_stem(conv) else x)
+    """Clips in the form that `conv` takes; a stem's are cast."""
+    return flatten(conv, gather(x, dtype) if is_gathered(conv) else x.to(dtype))
 
 
 def gather(clips: Tensor, dtype: torch.dtype) -> Tensor:
-    """(N, C, T, H, W) as (N, 4·C', T, ⌈H/2⌉ + 3, ⌈W/2⌉ + 3), C' being C padded to a multiple of 4, zeros around.
+    """(N, C, T, H, W) as (N, 16·C', T, ⌈H/2⌉ + 3, ⌈W/8⌉ + 1), C' being C padded to a multiple of 4, zeros around.
 
-    A stride of 2 over 7×7 pixels of 3 channels is one of 1 over 4×4 of these, whose 16 channels fit tensor cores.
+    A stride of 2 over 7×7 pixels is one of 1 over 4×2 of these, which 4 pixels of the output see: they are 4 times 7×7
+    pixels, each 2 columns on, of 8×16 that begin 4 rows and columns left of a clip.
     """
     n, c, t, h, w = clips.shape
-    if h % 2 or w % 2:
-        clips = F.pad(clips, (0, w % 2, 0, h % 2))
-    h, w = (h + 1) // 2, (w + 1) // 2
-    gathered = clips.new_zeros(n, t, h + 3, w + 3, 2, 2, -(-c // 4) * 4, dtype=dtype)
-    pixels = clips.unflatten(4, (w, 2)).unflatten(3, (h, 2))  # (N, C, T, h, 2, w, 2)
-    gathered[:, :, 2:-1, 2:-1, :, :, :c] = pixels.permute(0, 2, 3, 5, 4, 6, 1)
-    return gathered.flatten(4).permute(0, 4, 1, 2, 3)
+    if h % 2 or w % 4:
+        clips = F.pad(clips, (0, -w % 4, 0, h % 2))
+    pixels = clips.unflatten(4, (-1, 4)).unflatten(3, (-1, 2))  # (N, C, T, h, 2, w, 4)
+    h, wide = pixels.shape[3] + 3, -(-w // 8) + 1
+    gathered = clips.new_zeros(n, t, h, 2 * wide, 2, 4, -(-c // 4) * 4, dtype=dtype)
+    gathered[:, :, 2:-1, 1 : 1 + pixels.shape[5], :, :, :c] = pixels.permute(0, 2, 3, 5, 4, 6, 1)
+    return gathered.view(n, t, h, wide, -1).permute(0, 4, 1, 2, 3)
+
+
+def narrow(y: Tensor, columns: int) -> Tensor:
+    """(N, 4·C, T, H, W), of 4 pixels at once, as (N, C, T, H, columns); no copy where 4·W are as many."""
+    y = y.permute(0, 2, 3, 4, 1).unflatten(4, (COLUMNS, -1)).flatten(3, 4).permute(0, 4, 1, 2, 3)
+    return y if y.shape[4] == columns else y[..., :columns].contiguous(memory_format=LAST)
+
+
+def widen(y: Tensor) -> Tensor:
+    """What `narrow` gave, with zeros for columns that it left out."""
+    if y.shape[4] % COLUMNS:
+        y = F.pad(y, (0, -y.shape[4] % COLUMNS)).contiguous(memory_format=LAST)
+    return y.permute(0, 2, 3, 4, 1).unflatten(3, (-1, COLUMNS)).flatten(4).permute(0, 4, 1, 2, 3)
 
 
 def pack(conv: nn.Conv3d, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """A convolution's weight in `dtype`, both channels padded to multiples of 8 by zeros, in the form's shape."""
+    """A convolution's weight in `dtype` and the form's shape, with zeros for channels up to multiples of 8.
+
+    Of a stem that is gathered each output channel is there COLUMNS times.
+    """
     out, inputs, time = weight.shape[:3]
-    padded = -(-out // 8) * 8
-    if is_stem(conv):
-        inputs = -(-inputs // 4) * 4
-        packed = weight.new_zeros(padded, time, 4, 4, 2, 2, inputs, dtype=dtype)
-        _pixels(packed, weight)[:] = F.pad(weight, (1, 0, 1, 0)).unflatten(4, (4, 2)).unflatten(3, (4, 2))
+    padded, entering = _padded(conv), inputs if is_stem(conv) else -(-inputs // 8) * 8
+    if is_gathered(conv):
+        kernels = torch.stack([F.pad(weight, (1 + 2 * k, 8 - 2 * k, 1, 0)) for k in range(COLUMNS)])
+        packed = weight.new_zeros(COLUMNS * padded, time, 4, 2, 2, 2, 4, -(-inputs // 4) * 4, dtype=dtype)
+        _pixels(packed, weight)[:] = kernels.unflatten(5, (2, 2, 4)).unflatten(4, (4, 2))
         packed = packed.flatten(4).permute(0, 4, 1, 2, 3)
-    elif out % 8 or inputs % 8:
-        packed = weight.new_zeros(padded, time, *weight.shape[3:], -(-inputs // 8) * 8, dtype=dtype)
+    elif out < padded or inputs < entering:
+        packed = weight.new_zeros(padded, time, *weight.shape[3:], entering, dtype=dtype)
         packed = packed.permute(0, 4, 1, 2, 3)
         packed[:out, :inputs] = weight
     else:
@@ -236,16 +264,25 @@ def pack(conv: nn.Conv3d, weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def unpack(conv: nn.Conv3d, packed: Tensor, weight: Tensor) -> Tensor:
-    """What `pack` made, or its gradient, in the type, shape and layout of `weight`."""
+    """What `pack` made, or its gradient, in the type, shape and layout of `weight`; what is there times is summed."""
     own = torch.empty_like(weight)
     out, inputs = weight.shape[:2]
     packed = packed.unsqueeze({"frames": 2, "pixels": 4}[form(conv)]) if form(conv) != "clips" else packed
-    if is_stem(conv):
-        pixels = packed.permute(0, 2, 3, 4, 1).unflatten(4, (2, 2, -1))
-        return own.copy_(_pixels(pixels, weight).flatten(5).flatten(3, 4)[..., 1:, 1:])
+    if is_gathered(conv):
+        pixels = packed.permute(0, 2, 3, 4, 1).unflatten(4, (2, 2, 4, -1))
+        kernels = _pixels(pixels, weight).to(weight.dtype).flatten(6).flatten(4, 5)  # (COLUMNS, out, C, T, 8, 16)
+        return own.copy_(sum(kernel[..., 1:, 1 + 2 * k : 8 + 2 * k] for k, kernel in enumerate(kernels)))
     return own.copy_(packed[:out, :inputs])
 
 
 def _pixels(packed: Tensor, weight: Tensor) -> Tensor:
-    """(out', T, 4, 4, 2, 2, C') as (out, C, T, 4, 2, 4, 2) for as many channels as `weight` has, a view."""
-    return packed.permute(0, 6, 1, 2, 4, 3, 5)[: weight.shape[0], : weight.shape[1]]
+    """(COLUMNS·out', T, 4, 2, 2, 2, 4, C') as (COLUMNS, out, C, T, 4, 2, 2, 2, 4): rows, then columns; a view.
+
+    `out` and C are those of `weight`.
+    """
+    each = packed.unflatten(0, (COLUMNS, -1)).permute(0, 1, 8, 2, 3, 6, 4, 5, 7)
+    return each[:, : weight.shape[0], : weight.shape[1]]
+
+
+def _padded(conv: nn.Conv3d) -> int:
+    return -(-conv.out_channels // 8) * 8
