@@ -264,7 +264,7 @@ def pack(conv: nn.Conv3d, weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def unpack(conv: nn.Conv3d, packed: Tensor, weight: Tensor) -> Tensor:
-    """What `pack` made, or its gradient, in the type, shape and layout of `weight`; what is there times is summed."""
+    """What `pack` made, or its gradient, in the type, shape and layout of `weight`; of COLUMNS the sum."""
     own = torch.empty_like(weight)
     out, inputs = weight.shape[:2]
     packed = packed.unsqueeze({"frames": 2, "pixels": 4}[form(conv)]) if form(conv) != "clips" else packed
