@@ -168,12 +168,12 @@ def form(conv: nn.Conv3d) -> str:
 
 
 def is_stem(conv: nn.Conv3d) -> bool:
-    """Whether it is the d = 7, stride 2 of conv1, on clips whose gradient nobody asks for."""
+    """Whether it is the d = 7, stride 2 of conv1."""
     return conv.kernel_size[1] == 7
 
 
 def is_gathered(conv: nn.Conv3d) -> bool:
-    """Whether it is a stem that takes what `gather` makes of clips."""
+    """Whether it is a stem that takes what `gather` makes of clips, whose gradient nobody asks for."""
     return is_stem(conv) and conv.weight.device.type in GATHERED
 
 
