@@ -14,9 +14,9 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
+from benchmarks.tables import BENCHES
 from r21d_core import R21DError
-from r21d_core.results.benchmark import BENCHES
-from r21d_core.study.experiments import EXPERIMENTS, RECIPES, Unheeded
+from r21d_core.study.experiments import EXPERIMENTS, RECIPES, IgnoredOverrideError
 from r21d_core.study.spec import CHOICES, parse_settings
 
 OWN_OPTION = {
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     )
     one = kinds.add_parser("folder", help="a folder of class folders, or of train/ and test/ with class folders")
     one.add_argument("directory", type=Path)
-    one.add_argument("--test-share", type=float, default=0.25)
+    one.add_argument("--test-fraction", type=float, default=0.25)
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--out", type=Path, help="CSV to write; default data/NAME.csv")
     one.set_defaults(command=manifest_folder)
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("directory", type=Path)
         if splits:
             one.add_argument("--split", type=_numbers, default=[1], help="1, 2 or 3, or several, such as 1,2,3")
-        one.add_argument("--lists", type=Path, help=f"where {lists} are; default in or beside the folder")
+        one.add_argument("--annotations", type=Path, help=f"where {lists} are; default in or beside the folder")
         one.add_argument("--subset", help="some classes: a name of the set's card, or a file with a class a line")
         one.add_argument("--out", type=Path, help="CSV to write; default data/NAME.csv")
         one.set_defaults(command=manifest_official, layout=name)
@@ -105,7 +105,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("manifest", type=Path)
     one.add_argument("--height", type=int, default=128, help="of the frames it is computed on")
     one.add_argument("--width", type=int, default=171)
-    one.add_argument("--step", type=int, default=1, help="frames from one to the one compared with; that of the clips")
+    one.add_argument(
+        "--frame-stride", type=int, default=1, help="frames from one to the one compared with; that of the clips"
+    )
     one.add_argument("--workers", type=int)
     one.set_defaults(command=flow)
 
@@ -119,28 +121,30 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any field of the Spec")
     one.add_argument("--runs", type=Path, default=Path("runs"), help="folder for the run folders; default runs")
     one.add_argument("--device", default="auto", help=DEVICE)
-    one.add_argument("--where", choices=("auto", "device", "host", "stream"), default="auto", help="keep frames here")
+    one.add_argument("--cache", choices=("auto", "device", "host", "stream"), default="auto", help="keep frames here")
     one.add_argument("--workers", type=int, help="decoding processes; default one a core")
     one.add_argument("--gpus", type=int, default=1, help="of this host, on each run; for several see docs/clusters.md")
     one.add_argument("--list", action="store_true", help="number the runs, say which are done, and leave")
-    one.add_argument("--only", type=_numbers, metavar="I,J", help="these of the runs, by their numbers in --list")
-    one.add_argument("--plan", action="store_true", help="say what it would do and cost, and leave")
+    one.add_argument("--index", type=_numbers, metavar="I,J", help="these of the runs, by their numbers in --list")
+    one.add_argument("--dry-run", action="store_true", help="say what it would do and cost, and leave")
     one.set_defaults(command=train)
     one = commands.add_parser(
         "weights", help="published weights for these networks: which there are, and fetching them"
     )
     one.add_argument("name", nargs="?", help="all about this one, such as r2plus1d_18")
     one.add_argument("--download", action="store_true", help="fetch it")
-    one.add_argument("--folder", type=Path, default=Path("weights"))
+    one.add_argument("--cache-dir", type=Path, default=Path("weights"))
     one.set_defaults(command=weights)
     one = commands.add_parser("classify", help="the five likeliest classes of a video of your own")
     one.add_argument("video", type=Path)
     one.add_argument("--weights", required=True, metavar="NAME_OR_PATH", help="published, a file, or a run folder")
     one.add_argument("--clips", type=int, default=10)
     one.add_argument("--frames", type=int, help="clip length; default that of the weights' training")
-    one.add_argument("--step", type=int, help="distance of a clip's frames; default near the training's frame rate")
+    one.add_argument(
+        "--frame-stride", type=int, help="distance of a clip's frames; default near the training's frame rate"
+    )
     one.add_argument("--device", default="auto", help=DEVICE)
-    one.add_argument("--folder", type=Path, default=Path("weights"), help="where published weights lie")
+    one.add_argument("--cache-dir", type=Path, default=Path("weights"), help="where published weights lie")
     one.set_defaults(command=classify)
 
     one = commands.add_parser("bench", help="measure how fast all of this is here, beside what else there is")
@@ -150,7 +154,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--variants", type=_names, default=["R(2+1)D", "R3D", "MC3"], help="such as f-R2D,R3D")
     one.add_argument("--depth", type=int, default=18)
     one.add_argument("--frames", type=int, default=16, help="clip length L")
-    one.add_argument("--batch", type=int, help="clips; default 32, to classify 64, on a CPU 2")
+    one.add_argument("--batch-size", type=int, help="clips; default 32, to classify 64, on a CPU 2")
     one.add_argument("--seconds", type=float, default=5.0, help="of measuring each form of each network")
     one.add_argument("--no-compile-peers", action="store_true", help="leave torchvision with torch.compile out")
     one.add_argument("--manifest", type=Path, help="checked CSV for what reads files; else the built-in videos")
@@ -174,7 +178,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--runs",
         type=Path,
-        help="on these runs instead, training first what is missing, at the cost that `r21d train all --plan` says",
+        help="on these runs instead, training first what is missing, at the cost that `r21d train all --dry-run` says",
     )
     one.add_argument("--profile", choices=RECIPES, default="demo", help="of these runs")
     one.add_argument("--manifest", type=Path, help="their data; without one, the built-in videos")
@@ -202,7 +206,7 @@ def _fraction(text: str) -> Fraction:
 
 
 def variants(options) -> None:
-    from r21d_core.nets.cost import format_variants, variants_table
+    from r21d_core.models.cost import format_variants, variants_table
 
     rows = variants_table(options.depth, options.width, options.frames, options.classes, options.channels)
     if options.json:
@@ -216,7 +220,7 @@ def variants(options) -> None:
 def manifest_folder(options) -> None:
     from r21d_core.data.folder import from_folder
 
-    _write(options.out, from_folder(options.directory, test_share=options.test_share, seed=options.seed))
+    _write(options.out, from_folder(options.directory, test_fraction=options.test_fraction, seed=options.seed))
 
 
 def manifest_official(options) -> None:
@@ -230,22 +234,24 @@ def manifest_official(options) -> None:
     if options.out and len(splits) > 1:
         raise R21DError(f"--out {options.out}: is one file, and {len(splits)} splits are as many; leave it out")
     for which in splits:
-        listing = readers[options.layout](options.directory, lists=options.lists, subset=options.subset, **which)
+        listing = readers[options.layout](
+            options.directory, annotations=options.annotations, subset=options.subset, **which
+        )
         print(listing)
         _write(options.out, listing)
 
 
 def manifest_validation(options) -> None:
     from r21d_core.data.manifest import load_manifest
-    from r21d_core.data.validation import validation_cut
+    from r21d_core.data.val_split import validation_cut
 
     cut = validation_cut(load_manifest(options.manifest))
     _write(cut.path, cut)
 
 
 def _write(out: Path | None, listing) -> None:
-    from r21d_core.data.listing import split_counts
     from r21d_core.data.manifest import write_manifest
+    from r21d_core.data.official_splits import split_counts
 
     path = out or Path("data") / f"{listing.card.name}.csv"
     write_manifest(path, listing.card, listing.videos)
@@ -256,15 +262,15 @@ def _write(out: Path | None, listing) -> None:
 
 
 def check(options) -> None:
-    from r21d_core.data.index import check
+    from r21d_core.data.verify import verify_videos
 
-    print(check(options.manifest, workers=options.workers))
+    print(verify_videos(options.manifest, workers=options.workers))
 
 
 def prepare(options) -> None:
-    from r21d_core.data.prepare import Coding, prepare
+    from r21d_core.data.transcode import EncodeOptions, prepare
 
-    coding = Coding(options.height, options.width, options.fps, options.gop, options.crf)
+    coding = EncodeOptions(options.height, options.width, options.fps, options.gop, options.crf)
     made = prepare(options.manifest, options.out, coding, workers=options.workers)
     print(f"{made}\ntrain on it with --manifest {made.path}; --set frame_width={coding.width} takes frames unscaled")
 
@@ -273,7 +279,7 @@ def flow(options) -> None:
     from r21d_core.data.flow import Farneback, compute_flow, measure_loss
     from r21d_core.data.manifest import load_manifest
 
-    manifest, way = load_manifest(options.manifest), Farneback(options.height, options.width, options.step)
+    manifest, way = load_manifest(options.manifest), Farneback(options.height, options.width, options.frame_stride)
     made = compute_flow(manifest, way, workers=options.workers)
     size = sum(video.path.stat().st_size for video in made.videos)
     count = sum(video.frames for video in made.videos)
@@ -296,7 +302,7 @@ def train(options) -> None:
     for name in names:
         try:
             found[name] = EXPERIMENTS[name](options.profile, data, seeds=options.seeds, **settings)
-        except Unheeded as error:
+        except IgnoredOverrideError as error:
             if options.experiment != "all":
                 raise
             print(f"left out: {error}")
@@ -305,23 +311,23 @@ def train(options) -> None:
             missing = ", ".join(_without_data(found.pop(name), options.manifest))
             print(f"{name} is left out: there is no {missing} beside {options.manifest}")
     specs = list(dict.fromkeys(chain.from_iterable(found.values())))  # one run may serve several artefacts
-    chosen = range(len(specs)) if options.only is None else options.only
+    chosen = range(len(specs)) if options.index is None else options.index
     if beyond := [number for number in chosen if not 0 <= number < len(specs)]:
-        raise R21DError(f"--only {beyond[0]}: there are {len(specs)} runs, from 0 on; --list numbers them")
+        raise R21DError(f"--index {beyond[0]}: there are {len(specs)} runs, from 0 on; --list numbers them")
     if options.list:
         _list(specs, chosen, options.runs)
         return
     specs = [specs[number] for number in chosen]
 
-    from r21d_core.engine.launch import open_data, plan, run_all
-    from r21d_core.results.metrics import video_at
+    from r21d_analysis.statistics.metrics import video_at
+    from r21d_core.engine.runner import load_manifests, plan, run_experiment
 
-    if options.plan:
-        print(plan(specs, open_data(specs, options.manifest), options.runs, options.device, options.gpus))
+    if options.dry_run:
+        print(plan(specs, load_manifests(specs, options.manifest), options.runs, options.device, options.gpus))
         return
-    runs = run_all(
+    runs = run_experiment(
         specs, options.manifest, options.runs,
-        device=options.device, where=options.where, workers=options.workers, gpus=options.gpus,
+        device=options.device, cache=options.cache, workers=options.workers, gpus=options.gpus,
     )  # fmt: skip
     if os.environ.get("RANK", "0") != "0":
         return
@@ -332,13 +338,15 @@ def train(options) -> None:
 
 
 def _list(specs, chosen, folder: Path) -> None:
-    from r21d_core.records.run import find_run
+    from r21d_core.runs.run import find_run
 
     for number in chosen:
         run = find_run(folder, spec := specs[number])
-        state = "done" if run.done else "begun" if run.begun else "new"
-        start = spec.start_spec
-        after = f", after {specs.index(start)}" if start in specs else f", from {spec.start}" if spec.start else ""
+        state = "done" if run.is_complete else "begun" if run.has_checkpoint else "new"
+        start = spec.parent_spec
+        after = (
+            f", after {specs.index(start)}" if start in specs else f", from {spec.init_from}" if spec.init_from else ""
+        )
         what = f"{spec.variant}-{spec.depth}, {spec.frames} frames, {spec.modality}, {spec.data}, seed {spec.seed}"
         print(f"{number:>4}  {state:<5}  {what}{after}  {run.folder}")
 
@@ -349,21 +357,21 @@ def _without_data(specs, manifest: Path) -> list[str]:
 
 
 def weights(options) -> None:
-    from r21d_core.nets.published import describe_published, download, format_published
+    from r21d_core.models.zoo import describe_published, download, format_published
 
     if options.download:
         if not options.name:
             raise R21DError("weights --download: name which, such as r2plus1d_18; `r21d weights` lists them")
-        download(options.name, options.folder)
-    print(describe_published(options.name, options.folder) if options.name else format_published(options.folder))
+        download(options.name, options.cache_dir)
+    print(describe_published(options.name, options.cache_dir) if options.name else format_published(options.cache_dir))
 
 
 def classify(options) -> None:
     from r21d_core.engine.classify import classify
 
     answer = classify(
-        options.video, options.weights, clips=options.clips, frames=options.frames, step=options.step,
-        device=options.device, folder=options.folder,
+        options.video, options.weights, clips=options.clips, frames=options.frames, frame_stride=options.frame_stride,
+        device=options.device, folder=options.cache_dir,
     )  # fmt: skip
     for name, probability in answer.top:
         print(f"{probability:6.1%}  {name}")
@@ -372,11 +380,11 @@ def classify(options) -> None:
 
 def bench(options) -> None:
     if "tables" in options.what:
-        from r21d_core.results.benchmark import redraw
+        from benchmarks.tables import redraw
 
         print(f"drawn anew: {redraw(Path('benchmarks'))}")
         return
-    from r21d_core.benchmark import benchmark
+    from benchmarks.run import benchmark
 
     benchmark(
         BENCHES if "all" in options.what else options.what,
@@ -385,7 +393,7 @@ def bench(options) -> None:
         variants=options.variants,
         depth=options.depth,
         frames=options.frames,
-        batch=options.batch,
+        batch_size=options.batch_size,
         seconds=options.seconds,
         compile_peers=not options.no_compile_peers,
         manifest=options.manifest,
@@ -394,8 +402,8 @@ def bench(options) -> None:
 
 
 def insight(options) -> int:
-    from r21d_core.inspection import attributions_of, filters_of
-    from r21d_core.records.run import load_runs
+    from r21d_analysis.interpret.compute import load_or_compute_attributions, load_or_compute_filters
+    from r21d_core.runs.run import load_runs
 
     found = []
     for folder in options.run:
@@ -406,14 +414,16 @@ def insight(options) -> int:
             raise R21DError(f"{folder}: no run, as it has no spec.json{hint}")
         found += own
     where = {"device": options.device}
-    kept = filters_of(found, options.manifest, **where)
-    kept += attributions_of(found, options.manifest, videos=options.videos, per_class=options.per_class, **where)
+    kept = load_or_compute_filters(found, options.manifest, **where)
+    kept += load_or_compute_attributions(
+        found, options.manifest, videos=options.videos, per_class=options.per_class, **where
+    )
     print(f"{len(kept)} of {2 * len(found)} records are there: filters.npz and attributions.npz in each run's folder")
     return int(len(kept) < 2 * len(found))
 
 
 def report(options) -> None:
-    from r21d_core.report import make_report, run_suite
+    from r21d_analysis.report import make_report, run_suite
 
     if options.runs:
         seeds = ",".join(map(str, options.seeds))

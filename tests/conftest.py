@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from r21d_core.data.manifest import Card, Video, write_manifest
+from r21d_core.data.manifest import DatasetCard, Video, write_manifest
 from tests.bad_videos import write_video
 
 settings.register_profile("untimed", deadline=None)  # a first example imports, and a busy machine takes its time
@@ -37,6 +37,6 @@ def tiny_manifest(tmp_path_factory) -> Path:
         write_video(root / "videos" / name, pixels.astype(np.uint8))
         side = "test" if number >= 8 else "train"
         videos.append(Video(name, root / "videos" / name, label, side, f"g{number:02d}", count, 25.0, 32, 24))
-    card = Card("tiny", ("dark", "bright"), "made by the tests", "none", {"train": 8, "test": 4}, root="videos")
+    card = DatasetCard("tiny", ("dark", "bright"), "made by the tests", "none", {"train": 8, "test": 4}, root="videos")
     write_manifest(root / "tiny.csv", card, videos)
     return root / "tiny.csv"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from r21d_core.data.manifest import load_manifest, refuse_leaks, write_manifest
+from r21d_core.data.manifest import check_no_leaks, load_manifest, write_manifest
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -52,6 +52,6 @@ def checked(tmp_path, listing):
     path = tmp_path / "manifests" / f"{listing.card.name}.csv"
     write_manifest(path, listing.card, listing.videos)
     manifest = load_manifest(path)
-    refuse_leaks(manifest)
+    check_no_leaks(manifest)
     assert [video.path for video in manifest.videos] == sorted((video.path for video in listing.videos), key=str)
     return manifest

@@ -15,13 +15,13 @@ import numpy as np
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
-from r21d_core.data.processes import of_each, process_count
-from r21d_core.records.files import write_atomically
+from r21d_core.data.parallel import parallel_map, process_count
+from r21d_core.runs.files import write_atomically
 
 SAMPLE = 8  # videos that the cost is told from beforehand, and seconds it may take
 
 
-class Way(Protocol):
+class Encoder(Protocol):
     """How a file is made of a video; its text says all that the file depends on besides."""
 
     def encode(self, source: Path, mark: str) -> bytes: ...
@@ -34,7 +34,7 @@ class Job:
     video: str
     source: Path
     target: Path
-    way: Way
+    way: Encoder
 
 
 def derive(job: Job) -> tuple[dict, bool] | str:
@@ -91,14 +91,14 @@ def targets(manifest: Manifest) -> list[str]:
 def derive_all(
     jobs: list[Job], folder: Path, workers: int | None, doing: str, progress: bool = True
 ) -> tuple[list[tuple[dict, bool] | str], int]:
-    """What `derive` gives of each job, by as many processes as `of_each` starts, and how many more were made for the
+    """What `derive` gives of each job, by as many processes as `parallel_map` starts, and how many more were made for the
     cost, which is told first. `folder` is where the files go, `doing` what the bar says.
 
     Raises R21DError, with what is kept, if a process dies or a file cannot be written, and if the disk has no room.
     """
     first = _tell_cost(jobs, folder, process_count(workers, len(jobs)))
     left = "the videos done are kept, and the same command goes on from there"
-    return list(of_each(derive, jobs, workers, doing, left, progress)), first
+    return list(parallel_map(derive, jobs, workers, doing, left, progress)), first
 
 
 def _tell_cost(jobs: list[Job], folder: Path, processes: int) -> int:

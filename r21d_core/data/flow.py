@@ -17,15 +17,15 @@ import av
 import numpy as np
 
 from r21d_core import R21DError
+from r21d_core.data.decode import read_all, read_frames, timed_frames
 from r21d_core.data.derive import Job, derive_all, targets
-from r21d_core.data.index import paragraph
 from r21d_core.data.manifest import Manifest
 from r21d_core.data.sampling import evaluation_clips, frame_counts
-from r21d_core.data.video import read_all, read_frames, timed_frames
+from r21d_core.data.verify import paragraph
 from r21d_core.study.spec import Spec
 
-BOUND = 20.0  # pixels; what moves further counts as that. In flat regions the method gives hundreds.
-AUTHORS = {"pyr_scale": 0.5**0.5, "levels": 5, "winsize": 10, "iterations": 2, "poly_n": 7, "poly_sigma": 1.5}
+MAX_DISPLACEMENT = 20.0  # pixels; what moves further counts as that. In flat regions the method gives hundreds.
+FARNEBACK_PARAMS = {"pyr_scale": 0.5**0.5, "levels": 5, "winsize": 10, "iterations": 2, "poly_n": 7, "poly_sigma": 1.5}
 SAMPLE = 12  # videos whose fields the loss is measured on
 
 
@@ -39,18 +39,18 @@ class Farneback:
 
     height: int = 128
     width: int = 171
-    step: int = 1
+    frame_stride: int = 1
     crf: int = 12
 
     @property
     def folder(self) -> str:
-        return f"flow-{self.height}x{self.width}-step{self.step}"
+        return f"flow-{self.height}x{self.width}-step{self.frame_stride}"
 
     def __str__(self) -> str:
-        how = ", ".join(f"{name} {value:.4g}" for name, value in AUTHORS.items())
+        how = ", ".join(f"{name} {value:.4g}" for name, value in FARNEBACK_PARAMS.items())
         return (
-            f"Farneback's flow over {self.step} frame{'s' * (self.step > 1)} at {self.height}×{self.width} ({how}, "
-            f"Gaussian window), square root in 8 bits up to ±{BOUND:g} pixels, CRF {self.crf}"
+            f"Farneback's flow over {self.frame_stride} frame{'s' * (self.frame_stride > 1)} at {self.height}×{self.width} ({how}, "
+            f"Gaussian window), square root in 8 bits up to ±{MAX_DISPLACEMENT:g} pixels, CRF {self.crf}"
         )
 
     def encode(self, source: Path, mark: str) -> bytes:
@@ -81,38 +81,38 @@ def fields(source: Path, way: Farneback) -> Iterator[np.ndarray]:
     import cv2  # here, since only those who compute flow need it
 
     cv2.setNumThreads(1)  # the videos are many, and have a process a core
-    earlier: deque[np.ndarray] = deque(maxlen=way.step)
+    earlier: deque[np.ndarray] = deque(maxlen=way.frame_stride)
     number = 0
     for number, (_, pixels) in enumerate(timed_frames(source, (way.height, way.width))):
         if pixels is None:
             break
         grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
-        if number >= way.step:
+        if number >= way.frame_stride:
             yield _farneback(earlier[0], grey)
         earlier.append(grey)
-    if number <= way.step:
+    if number <= way.frame_stride:
         yield _farneback(earlier[0], earlier[-1])
 
 
 def _farneback(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     import cv2
 
-    return cv2.calcOpticalFlowFarneback(before, after, None, **AUTHORS, flags=cv2.OPTFLOW_FARNEBACK_GAUSSIAN)
+    return cv2.calcOpticalFlowFarneback(before, after, None, **FARNEBACK_PARAMS, flags=cv2.OPTFLOW_FARNEBACK_GAUSSIAN)
 
 
 def quantise(field: np.ndarray) -> np.ndarray:
-    """Pixels (…, 2) as uint8: 128 is no motion, 1 and 255 are BOUND or more to the left and right, or up and down."""
-    share = np.sqrt(np.minimum(np.abs(field) / BOUND, 1))
+    """Pixels (…, 2) as uint8: 128 is no motion, 1 and 255 are MAX_DISPLACEMENT or more to the left and right, or up and down."""
+    share = np.sqrt(np.minimum(np.abs(field) / MAX_DISPLACEMENT, 1))
     return np.rint(128 + 127 * np.copysign(share, field)).astype(np.uint8)
 
 
-def displacements(stored):
+def dequantize_flow(stored):
     """Pixels (…, 2), float, of what `quantise` made and a video gave back (…, 3), as an array or a tensor."""
     share = (stored[..., :2] - 128.0) / 127
-    return BOUND * share * abs(share)
+    return MAX_DISPLACEMENT * share * abs(share)
 
 
-def as_seen(manifest: Manifest, spec: Spec) -> Manifest:
+def input_manifest(manifest: Manifest, spec: Spec) -> Manifest:
     """The manifest as a network of `spec` sees it: itself, or for flow with the fields' files for its videos.
 
     Flow is computed on first use, by a process a core, into the folder flow-HxW-stepS beside the manifest. Stopped in
@@ -121,11 +121,11 @@ def as_seen(manifest: Manifest, spec: Spec) -> Manifest:
     """
     if spec.modality == "rgb":
         return manifest
-    return compute_flow(manifest, Farneback(spec.frame_height, spec.frame_width, spec.step))
+    return compute_flow(manifest, Farneback(spec.frame_height, spec.frame_width, spec.frame_stride))
 
 
 def compute_flow(manifest: Manifest, way: Farneback, *, workers: int | None = None) -> Manifest:
-    """The manifest with the files of fields for its videos, those not there yet made now. Otherwise as `as_seen`."""
+    """The manifest with the files of fields for its videos, those not there yet made now. Otherwise as `input_manifest`."""
     frame_counts(manifest.videos)  # refuses one that is not checked
     folder = manifest.path.parent / way.folder / manifest.root.name
     jobs = tuple(
@@ -134,7 +134,7 @@ def compute_flow(manifest: Manifest, way: Farneback, *, workers: int | None = No
     )
     videos = []
     for video, job, found in zip(manifest.videos, jobs, _made(jobs, workers), strict=True):
-        expected = max(video.frames - way.step, 1)
+        expected = max(video.frames - way.frame_stride, 1)
         if found["frames"] != expected:
             raise R21DError(
                 f"{job.target}: {found['frames']} fields, {expected} expected of the {video.frames} frames in "
@@ -159,14 +159,14 @@ def measure_loss(manifest: Manifest, flow: Manifest, way: Farneback) -> str:
     for place in chosen:
         field = np.stack(list(fields(manifest.videos[place].path, way)))
         exact.append(field.ravel())
-        kept = displacements(read_all(flow.videos[place].path, (way.height, way.width)))
-        errors.append((kept - field.clip(-BOUND, BOUND)).ravel())
+        kept = dequantize_flow(read_all(flow.videos[place].path, (way.height, way.width)))
+        errors.append((kept - field.clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT)).ravel())
     error, field = np.concatenate(errors), np.concatenate(exact)
-    beyond = np.abs(field) > BOUND
+    beyond = np.abs(field) > MAX_DISPLACEMENT
     return (
         f"loss on {len(chosen)} videos: median {np.median(np.abs(error)):.3f}, root mean square "
         f"{np.sqrt(np.mean(error**2)):.3f} pixels, where components have {np.median(np.abs(field)):.3f} and "
-        f"{np.sqrt(np.mean(field.clip(-BOUND, BOUND) ** 2)):.3f}; {beyond.mean():.2%} are beyond ±{BOUND:g} and cut"
+        f"{np.sqrt(np.mean(field.clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT) ** 2)):.3f}; {beyond.mean():.2%} are beyond ±{MAX_DISPLACEMENT:g} and cut"
     )
 
 
@@ -175,7 +175,10 @@ def flow_example(manifest: Manifest, spec: Spec, video: int = 0) -> tuple[np.nda
 
     `video` is its place in the manifest's test side; `spec` says clip length, step and size.
     """
-    seen, size = as_seen(manifest, spec.but(modality="flow")).side("test"), (spec.frame_height, spec.frame_width)
+    seen, size = (
+        input_manifest(manifest, spec.replace(modality="flow")).split("test"),
+        (spec.frame_height, spec.frame_width),
+    )
     numbers = evaluation_clips(spec, 1, seen[video : video + 1], manifest.card.classes).frames[0]
-    frames, stored = (read_frames(one.path, numbers, size) for one in (manifest.side("test")[video], seen[video]))
-    return frames, displacements(stored)
+    frames, stored = (read_frames(one.path, numbers, size) for one in (manifest.split("test")[video], seen[video]))
+    return frames, dequantize_flow(stored)

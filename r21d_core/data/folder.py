@@ -8,23 +8,23 @@ from collections import defaultdict
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.data.listing import EXTENSIONS, Listing, open_folder, split_counts
-from r21d_core.data.manifest import SPLITS, Card, Video
+from r21d_core.data.manifest import SPLITS, DatasetCard, Video
+from r21d_core.data.official_splits import EXTENSIONS, Listing, open_folder, split_counts
 
 GROUP = re.compile(r"_g(\d\d)_")
 
 
-def from_folder(directory: Path | str, *, test_share: float = 0.25, seed: int = 0) -> Listing:
+def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int = 0) -> Listing:
     """The Listing of DIR/<class>/<video> or DIR/train|val|test/<class>/<video>; other files are passed over.
 
-    Without given sides about `test_share` of each class is tested. What was cut from one recording, as a `_g01_` in
+    Without given sides about `test_fraction` of each class is tested. What was cut from one recording, as a `_g01_` in
     the name tells, stays together, and every class keeps something to train on.
 
     Raises R21DError for a folder that is missing, holds no videos or both layouts, and for a share outside 0 to 1.
     """
     root = open_folder(directory)
-    if not 0 <= test_share < 1:
-        raise R21DError(f"test_share is {test_share}, expected a share of the videos from 0 to below 1")
+    if not 0 <= test_fraction < 1:
+        raise R21DError(f"test_fraction is {test_fraction}, expected a share of the videos from 0 to below 1")
     classes = _classes(root)
     given = {split: held for split in SPLITS if (held := _classes(root / split))}
     if given and classes:
@@ -40,7 +40,9 @@ def from_folder(directory: Path | str, *, test_share: float = 0.25, seed: int = 
             for path in paths
         ]
     else:
-        videos = [video for label, paths in classes.items() for video in _divided(root, label, paths, test_share, seed)]
+        videos = [
+            video for label, paths in classes.items() for video in _divided(root, label, paths, test_fraction, seed)
+        ]
     if not videos:
         raise R21DError(
             f"{root}: no videos; expected {root.name}/CLASS/VIDEO or {root.name}/train/CLASS/VIDEO, "
@@ -48,7 +50,7 @@ def from_folder(directory: Path | str, *, test_share: float = 0.25, seed: int = 
         )
     name = re.sub(r"[^\w-]+", "-", root.name.lower()).strip("-") or "videos"
     classes = tuple(sorted({video.label for video in videos}))
-    return Listing(Card(name, classes, expected=split_counts(videos), root=str(root)), tuple(videos))
+    return Listing(DatasetCard(name, classes, expected=split_counts(videos), root=str(root)), tuple(videos))
 
 
 def _classes(root: Path) -> dict[str, list[Path]]:
@@ -72,14 +74,14 @@ def _listed(folder: Path) -> list[Path]:
         raise R21DError(f"{folder}: could not be listed ({error.strerror}); mend its permissions") from error
 
 
-def _divided(root: Path, label: str, paths: list[Path], test_share: float, seed: int) -> list[Video]:
+def _divided(root: Path, label: str, paths: list[Path], test_fraction: float, seed: int) -> list[Video]:
     """The videos of a class, whole groups of which are put into test while that brings it nearer to its share."""
     groups = defaultdict(list)
     for path in paths:
         groups[_group(root, path, label)].append(path)
     names = sorted(groups)
     random.Random(f"{seed} {label}").shuffle(names)  # a class is divided alike whatever other classes there are
-    wanted, tested = test_share * len(paths), set()
+    wanted, tested = test_fraction * len(paths), set()
     for name in names[1:]:  # the first stays in train
         count = sum(len(groups[other]) for other in tested)
         if abs(count + len(groups[name]) - wanted) <= abs(count - wanted):

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.data.cards import read_text, set_card
-from r21d_core.data.listing import Listing, Row, compare, find_lists, open_folder
+from r21d_core.data.dataset_cards import read_text, set_card
+from r21d_core.data.official_splits import Listing, Row, find_lists, match_listing, open_folder
 
 SIDES = {"1": "train", "2": "test", "0": None}
 # Visible parts of the body, camera, people, view, quality and number: what stands before it is title and action.
@@ -18,7 +18,7 @@ def from_hmdb51(
     directory: Path | str,
     *,
     split: int = 1,
-    lists: Path | str | None = None,
+    annotations: Path | str | None = None,
     subset: Path | str | None = None,
 ) -> Listing:
     """The Listing of HMDB51 by official split 1, 2 or 3; clips of no side in it are left out.
@@ -31,16 +31,16 @@ def from_hmdb51(
     another class (133, 149 and 144 titles). Nor are titles that differ by a number at their end, as Two_Towers_1 and
     Two_Towers_2 do: were they one group, 79, 104 and 114 clips to test would have theirs in train.
 
-    Raises R21DError as `compare` does, for another split, and for a list that is missing or cannot be read.
+    Raises R21DError as `match_listing` does, for another split, and for a list that is missing or cannot be read.
     """
     if split not in (1, 2, 3):
         raise R21DError(f"split {split} was asked for; HMDB51 has 1, 2 and 3")
     root, pattern = open_folder(directory), f"*_test_split{split}.txt"
-    folder = find_lists(root, lists, pattern, "testTrainMulti_7030_splits", "test_train_splits", "splits")
+    folder = find_lists(root, annotations, pattern, "testTrainMulti_7030_splits", "test_train_splits", "splits")
     if folder is None:
-        raise R21DError(f"{root}: no {pattern} in or beside it; say by --lists where the official lists are")
+        raise R21DError(f"{root}: no {pattern} in or beside it; say by --annotations where the official lists are")
     rows = [row for file in sorted(folder.glob(pattern)) for row in _read(file, file.name.removesuffix(pattern[1:]))]
-    return compare(root, set_card("hmdb51"), rows, subset=subset, suffix=f"split{split}")
+    return match_listing(root, set_card("hmdb51"), rows, subset=subset, suffix=f"split{split}")
 
 
 def _read(file: Path, label: str) -> list[Row]:

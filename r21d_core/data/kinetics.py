@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.data.cards import read_text, set_card
-from r21d_core.data.listing import Listing, Row, compare, find_lists, open_folder
+from r21d_core.data.dataset_cards import read_text, set_card
+from r21d_core.data.official_splits import Listing, Row, find_lists, match_listing, open_folder
 
 # The labels of the test set were held back, so the paper tests on the validation set, and so does everybody.
 SIDES = {"train": "train", "val": "test", "validate": "test", "validation": "test", "test": None}
@@ -20,19 +20,19 @@ EDITIONS = (400, 600, 700)
 def from_kinetics(
     directory: Path | str,
     *,
-    lists: Path | str | None = None,
+    annotations: Path | str | None = None,
     subset: Path | str | None = None,
 ) -> Listing:
     """The Listing of Kinetics; which one, the number of classes in the annotations says. Its validation set is `test`.
 
-    `lists` is one CSV file or the folder of several, with or without those of the test set, which are on no side;
+    `annotations` is one CSV file or the folder of several, with or without those of the test set, which are on no side;
     without one it is looked for in and beside `directory`. Videos are ID_000017_000027.mp4 or ID.mp4, ID being
     YouTube's, in folders of any name. A group is what has one ID.
 
-    Raises R21DError as `compare` does, and for annotations that are missing or cannot be read.
+    Raises R21DError as `match_listing` does, and for annotations that are missing or cannot be read.
     """
     root = open_folder(directory)
-    rows = [row for file in _files(root, lists) for row in _read(file)]
+    rows = [row for file in _files(root, annotations) for row in _read(file)]
     classes = len({row.label for row in rows if row.split})
     if classes not in EDITIONS:
         raise R21DError(f"{root}: its annotations name {classes} classes, expected 400, 600 or 700; give them whole")
@@ -42,15 +42,17 @@ def from_kinetics(
     # An ID alone is the one clip of that video; where several are listed, it says not which.
     named = {group: names.pop() for group, names in names.items() if len(names) == 1}
     about = set_card(f"kinetics-{classes}")
-    return compare(root, about, rows, subset=subset, name_of=lambda name: named.get(name, name))
+    return match_listing(root, about, rows, subset=subset, name_of=lambda name: named.get(name, name))
 
 
-def _files(root: Path, lists: Path | str | None) -> list[Path]:
-    if lists is not None and Path(lists).expanduser().is_file():
-        return [Path(lists).expanduser()]
-    folder = find_lists(root, lists, "*val*.csv", "annotations")
+def _files(root: Path, annotations: Path | str | None) -> list[Path]:
+    if annotations is not None and Path(annotations).expanduser().is_file():
+        return [Path(annotations).expanduser()]
+    folder = find_lists(root, annotations, "*val*.csv", "annotations")
     if folder is None:
-        raise R21DError(f"{root}: no validate.csv in or beside it; say by --lists where the official annotations are")
+        raise R21DError(
+            f"{root}: no validate.csv in or beside it; say by --annotations where the official annotations are"
+        )
     return sorted(file for file in folder.glob("*.csv") if file.stem.endswith(tuple(SIDES)))
 
 

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.records.files import write_atomically
-from r21d_core.study.experiments import VALIDATION
+from r21d_core.runs.files import write_atomically
+from r21d_core.study.experiments import VAL_SUFFIX
 
 SPLITS = ("train", "val", "test")
 REQUIRED = ("video", "label", "split", "group")
@@ -22,7 +22,7 @@ INDEXED = ("frames", "fps", "width", "height")  # filled in by `index.check`
 
 
 @dataclass(frozen=True)
-class Card:
+class DatasetCard:
     """What a data set is, apart from its rows."""
 
     name: str
@@ -55,7 +55,7 @@ class Manifest:
     """A data set. The videos are in the order of their names, whatever the order of the rows."""
 
     path: Path
-    card: Card
+    card: DatasetCard
     videos: tuple[Video, ...]
 
     @property
@@ -63,7 +63,7 @@ class Manifest:
         """The folder that its rows' `video` begin at."""
         return _root(self.path, self.card)
 
-    def side(self, split: str) -> tuple[Video, ...]:
+    def split(self, split: str) -> tuple[Video, ...]:
         """The videos of `split`; raises R21DError if there are none."""
         videos = tuple(video for video in self.videos if video.split == split)
         if not videos:
@@ -96,29 +96,29 @@ def load_manifest(path: Path | str) -> Manifest:
     return Manifest(path, card, tuple(sorted((video for _, video in rows), key=_name)))
 
 
-def _root(path: Path, card: Card) -> Path:
+def _root(path: Path, card: DatasetCard) -> Path:
     return (path.parent / Path(card.root).expanduser()).resolve()
 
 
-def write_manifest(path: Path | str, card: Card, videos: Iterable[Video]) -> None:
+def write_manifest(path: Path | str, card: DatasetCard, videos: Iterable[Video]) -> None:
     """Write `videos`, in the order of their names, to the CSV at `path`, and `card` beside it.
 
     Raises R21DError, and writes nothing, for what `load_manifest` would refuse.
     """
     path = Path(path)
     videos = sorted(videos, key=_name)
-    refuse_faults(path, card, videos)
+    validate_rows(path, card, videos)
     indexed = INDEXED if any(getattr(video, name) is not None for video in videos for name in INDEXED) else ()
     write_atomically(path.with_suffix(".json"), json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n")
     write_rows(path, REQUIRED + indexed, (vars(video) for video in videos))
 
 
-def refuse_faults(path: Path, card: Card, videos: Iterable[Video]) -> None:
+def validate_rows(path: Path, card: DatasetCard, videos: Iterable[Video]) -> None:
     """Raise R21DError if `load_manifest` would refuse these rows."""
     _refuse_faults(path, card, [(f"{path}, {video.video!r}", video) for video in videos])
 
 
-def refuse_leaks(manifest: Manifest) -> None:
+def check_no_leaks(manifest: Manifest) -> None:
     """Raise R21DError, naming two rows, if a video or a group lies on two sides.
 
     A group is known by its name alone, whatever the label: groups that are numbered class by class, as in UCF101,
@@ -144,8 +144,8 @@ def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict
         text = path.read_text("utf-8-sig")  # spreadsheets put a byte-order mark first
     except FileNotFoundError:
         how = "` writes one from a folder of videos"
-        if path.stem.endswith(VALIDATION):
-            how = f" validation {path.with_stem(path.stem.removesuffix(VALIDATION))}` writes it"
+        if path.stem.endswith(VAL_SUFFIX):
+            how = f" validation {path.with_stem(path.stem.removesuffix(VAL_SUFFIX))}` writes it"
         # Whole, as a notebook looks from notebooks/ and a command from where it is given.
         raise R21DError(f"{os.path.abspath(path)}: no such file; `r21d manifest{how}") from None
     except IsADirectoryError:
@@ -196,14 +196,14 @@ def _columns(path: Path, cells: list[str], required: tuple[str, ...]) -> list[st
     return columns
 
 
-def _load_card(path: Path) -> Card:
+def _load_card(path: Path) -> DatasetCard:
     try:
         told = json.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise R21DError(f"{path}: no such file; a manifest needs its card beside it") from None
     except (OSError, ValueError) as error:
         raise R21DError(f"{path}: expected a JSON card ({error})") from None
-    known = [key.name for key in fields(Card)]
+    known = [key.name for key in fields(DatasetCard)]
     for key in ("name", "classes"):
         if not isinstance(told, dict) or key not in told:
             raise R21DError(f"{path}: the card has no {key!r}; known: {', '.join(known)}")
@@ -214,7 +214,7 @@ def _load_card(path: Path) -> Card:
         if not isinstance(value, kind):
             raise R21DError(f"{path}: {key!r} is {value!r}, expected a {kind.__name__}")
     families = {family: tuple(members) for family, members in told.get("families", {}).items()}
-    return Card(**told | {"classes": tuple(told["classes"]), "families": families})
+    return DatasetCard(**told | {"classes": tuple(told["classes"]), "families": families})
 
 
 def _video(cells: dict[str, str], root: Path, path: Path, line: int) -> Video:
@@ -230,7 +230,7 @@ def _video(cells: dict[str, str], root: Path, path: Path, line: int) -> Video:
     return Video(path=root / cells["video"], **{name: cells[name] for name in REQUIRED}, **numbers)
 
 
-def _refuse_faults(path: Path, card: Card, rows: list[tuple[str, Video]]) -> None:
+def _refuse_faults(path: Path, card: DatasetCard, rows: list[tuple[str, Video]]) -> None:
     classes, described = set(card.classes), path.with_suffix(".json")
     if len(classes) != len(card.classes):
         raise R21DError(f"{described}: a class is there twice")

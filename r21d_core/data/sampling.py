@@ -51,9 +51,9 @@ def sample_epoch(spec: Spec, epoch: int, videos: tuple[Video, ...], classes: tup
     evaluation. For the tasks `speed` and `arrow` the label is drawn too.
     """
     order, chance = (np.random.default_rng([spec.seed, epoch, purpose]) for purpose in range(2))
-    rounds = -(-spec.epoch_clips // len(videos))
-    video = np.concatenate([order.permutation(len(videos)) for _ in range(rounds)])[: spec.epoch_clips]
-    draws = chance.random((spec.epoch_clips, 8), np.float32)
+    rounds = -(-spec.clips_per_epoch // len(videos))
+    video = np.concatenate([order.permutation(len(videos)) for _ in range(rounds)])[: spec.clips_per_epoch]
+    draws = chance.random((spec.clips_per_epoch, 8), np.float32)
     length = frame_counts(videos)[video]
     if spec.task == "action":
         label = _labels(videos, classes)[video]
@@ -83,7 +83,7 @@ def evaluation_clips(spec: Spec, count: int, videos: tuple[Video, ...], classes:
     return Clips(video, frames, label, np.zeros((len(video), 6), np.float32))
 
 
-def whole_videos(clips: Clips, at_least: int) -> Iterator[Clips]:
+def batches_by_video(clips: Clips, at_least: int) -> Iterator[Clips]:
     """`clips` cut where the video changes, into batches of `at_least` or more, so that each is decoded once."""
     ends = np.flatnonzero(np.diff(clips.video, append=-1)) + 1
     begin = 0
@@ -107,7 +107,9 @@ def _labels(videos: tuple[Video, ...], classes: tuple[str, ...]) -> np.ndarray:
 
 
 def _step(spec: Spec, label: np.ndarray) -> np.ndarray:
-    return spec.step * np.array(SPEEDS)[label] if spec.task == "speed" else np.full(len(label), spec.step)
+    return (
+        spec.frame_stride * np.array(SPEEDS)[label] if spec.task == "speed" else np.full(len(label), spec.frame_stride)
+    )
 
 
 def _frame_numbers(spec: Spec, start, label, length) -> np.ndarray:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.data.cards import read_text, set_card
-from r21d_core.data.listing import Listing, Row, compare, find_lists, open_folder
+from r21d_core.data.dataset_cards import read_text, set_card
+from r21d_core.data.official_splits import Listing, Row, find_lists, match_listing, open_folder
 
 LINE = re.compile(r"\S*[?&]v=([\w-]{11})\S*\s+(\d+(?:,\d+)*)")
 
@@ -16,7 +16,7 @@ LINE = re.compile(r"\S*[?&]v=([\w-]{11})\S*\s+(\d+(?:,\d+)*)")
 def from_sports1m(
     directory: Path | str,
     *,
-    lists: Path | str | None = None,
+    annotations: Path | str | None = None,
     subset: Path | str | None = None,
 ) -> Listing:
     """The Listing of Sports-1M, whose videos are ID.mp4 in folders of any name, ID being YouTube's and the group.
@@ -25,12 +25,14 @@ def from_sports1m(
     and beside `directory`. Classes are in the order of labels.txt. Of several labels a video has the first, as the
     paper says nothing of it; the notes count these videos.
 
-    Raises R21DError as `compare` does, and for a list that is missing or cannot be read.
+    Raises R21DError as `match_listing` does, and for a list that is missing or cannot be read.
     """
     root = open_folder(directory)
-    folder = find_lists(root, lists, "t*_partition.txt", "original", "sports-1m-dataset/original")
+    folder = find_lists(root, annotations, "t*_partition.txt", "original", "sports-1m-dataset/original")
     if folder is None:
-        raise R21DError(f"{root}: no train_partition.txt in or beside it; say by --lists where the official lists are")
+        raise R21DError(
+            f"{root}: no train_partition.txt in or beside it; say by --annotations where the official lists are"
+        )
     file = next((file for file in (folder / "labels.txt", folder.parent / "labels.txt") if file.is_file()), None)
     if file is None:
         raise R21DError(f"{folder}: no labels.txt in or above it; fetch it from where the partitions are from")
@@ -40,7 +42,7 @@ def from_sports1m(
         if (part := folder / f"{side}_partition.txt").is_file():
             of_side, of_several = _read(part, side, labels)
             rows, several = rows + of_side, several + of_several
-    listing = compare(root, set_card("sports1m"), rows, labels=labels, subset=subset)
+    listing = match_listing(root, set_card("sports1m"), rows, labels=labels, subset=subset)
     note = f"with several labels, of which the first is taken: {several:,}"
     return replace(listing, notes=(*listing.notes, note))
 

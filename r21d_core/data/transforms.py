@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from r21d_core.data.flow import displacements
+from r21d_core.data.flow import dequantize_flow
 from r21d_core.data.sampling import Clips
 from r21d_core.study.spec import Spec
 
@@ -45,7 +45,7 @@ def augment(frames: Tensor, clips: Clips, spec: Spec) -> Tensor:
         size_y = torch.sqrt(share / ratio).clamp(max=height)
         size_x = torch.sqrt(share * ratio).clamp(max=width)
         moves = moves * spec.crop / torch.stack([size_x, size_y], 1)
-        values = displacements(frames) if flow else frames
+        values = dequantize_flow(frames) if flow else frames
         picture = _resized_window(
             values, y * (height - size_y), x * (width - size_x), size_y, size_x, flipped, spec.crop
         )
@@ -53,7 +53,7 @@ def augment(frames: Tensor, clips: Clips, spec: Spec) -> Tensor:
         top = (y * (height - spec.crop + 1)).long()
         left = (x * (width - spec.crop + 1)).long()
         picture = _window(frames, top, left, flipped, spec.crop)
-        picture = displacements(picture) if flow else picture
+        picture = dequantize_flow(picture) if flow else picture
     if flow:
         return _normalise_flow(picture * _to(device, moves)[:, None, None, None])
     if not spec.brightness:
@@ -63,11 +63,11 @@ def augment(frames: Tensor, clips: Clips, spec: Spec) -> Tensor:
     return _normalise(torch.minimum(picture, white), gain)  # as if it were clamped to 255 afterwards
 
 
-def centre(frames: Tensor, spec: Spec) -> Tensor:
-    """Evaluation input (N, 3, T, crop, crop), float, of flow (N, 2, …): the centre of uint8 (N, T, H, W, 3)."""
+def center_crop(frames: Tensor, spec: Spec) -> Tensor:
+    """Evaluation input (N, 3, T, crop, crop), float, of flow (N, 2, …): the center_crop of uint8 (N, T, H, W, 3)."""
     top, left = (frames.shape[2] - spec.crop) // 2, (frames.shape[3] - spec.crop) // 2
     picture = frames[:, :, top : top + spec.crop, left : left + spec.crop]
-    return _normalise_flow(displacements(picture)) if spec.modality == "flow" else _normalise(picture)
+    return _normalise_flow(dequantize_flow(picture)) if spec.modality == "flow" else _normalise(picture)
 
 
 def _window(frames: Tensor, top: Tensor, left: Tensor, flipped: Tensor, size: int) -> Tensor:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from r21d_core import R21DError
-from r21d_core.data.cards import read_text, set_card
-from r21d_core.data.listing import Listing, Row, compare, find_lists, open_folder, videos_below
+from r21d_core.data.dataset_cards import read_text, set_card
+from r21d_core.data.official_splits import Listing, Row, find_lists, match_listing, open_folder, videos_below
 
 NAME = re.compile(r"v_\w+_g(\d\d)_c\d\d")
 TESTED = 7  # groups of each class in a test list: 1–7, 8–14 or 15–21 of 25
@@ -18,7 +18,7 @@ def from_ucf101(
     directory: Path | str,
     *,
     split: int = 1,
-    lists: Path | str | None = None,
+    annotations: Path | str | None = None,
     subset: Path | str | None = None,
 ) -> Listing:
     """The Listing of UCF101 by official split 1, 2 or 3; a group is what the dataset calls one, `_g01_` of a class.
@@ -26,17 +26,17 @@ def from_ucf101(
     `lists` is the folder of trainlist01.txt and its like; without one it is looked for in and beside `directory`, and
     without any the groups of what is there are divided as the lists do.
 
-    Raises R21DError as `compare` does, for another split, and for a list that cannot be read.
+    Raises R21DError as `match_listing` does, for another split, and for a list that cannot be read.
     """
     if split not in (1, 2, 3):
         raise R21DError(f"split {split} was asked for; UCF101 has 1, 2 and 3")
     root, about = open_folder(directory), set_card("ucf101")
-    folder = find_lists(root, lists, f"trainlist0{split}.txt", "ucfTrainTestlist", "splits")
+    folder = find_lists(root, annotations, f"trainlist0{split}.txt", "ucfTrainTestlist", "splits")
     if folder is None:
-        listing = compare(root, about, _by_rule(root, split), subset=subset, suffix=f"split{split}")
+        listing = match_listing(root, about, _by_rule(root, split), subset=subset, suffix=f"split{split}")
         return replace(listing, notes=("divided by the rule of groups: without lists nobody knows which are missing",))
     rows = [row for side in ("train", "test") for row in _read(folder / f"{side}list0{split}.txt", side)]
-    return compare(root, about, rows, subset=subset, suffix=f"split{split}")
+    return match_listing(root, about, rows, subset=subset, suffix=f"split{split}")
 
 
 def _read(file: Path, side: str) -> list[Row]:

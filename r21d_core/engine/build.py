@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from r21d_core.engine.device import DTYPES
-from r21d_core.nets.cost import CHANNELS
-from r21d_core.nets.fast import FastForm
-from r21d_core.nets.network import VideoResNet
+from r21d_core.models.cost import CHANNELS
+from r21d_core.models.fast_forward import FastVideoResNet
+from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
 
 
-def build(spec: Spec, classes: int, device: torch.device) -> VideoResNet:
+def build_model(spec: Spec, classes: int, device: torch.device) -> VideoResNet:
     """The network of `spec` with the initial weights of its seed, in the layout and form fastest on `device`."""
     torch.manual_seed(spec.seed)
     network = VideoResNet(
@@ -30,7 +30,7 @@ def build(spec: Spec, classes: int, device: torch.device) -> VideoResNet:
     network.to(device, memory_format=torch.channels_last_3d)
     if device.type == "cpu":
         _default_layout_at_the_end(network)
-    if form := fast(network, spec, device):
+    if form := optimize(network, spec, device):
         network.forward = form
     return network
 
@@ -52,29 +52,29 @@ def _in_default_layout(_: nn.Module, inputs: tuple[Tensor]) -> Tensor:
     return inputs[0].contiguous()
 
 
-def fast(network: VideoResNet, spec: Spec, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+def optimize(network: VideoResNet, spec: Spec, device: torch.device) -> Callable[[Tensor], Tensor] | None:
     """What computes `network` faster than it does itself, for 16 bits on a GPU or classifying on a CPU; else None.
 
     None too where the fast form does not run or is not as right as autocast, which is then said in a line.
     """
     if device.type == "cpu":
-        return FastForm(network, torch.float32, None)
+        return FastVideoResNet(network, torch.float32, None)
     if device.type != "cuda" or spec.precision == "fp32":
         return None
     try:
-        from r21d_core.engine.trust import mismatch
-        from r21d_core.nets import fused  # needs Triton, which not every machine has
+        from r21d_core.engine.numerics import check_numerics
+        from r21d_core.models import fused_bn  # needs Triton, which not every machine has
 
-        trouble = mismatch(network, DTYPES[spec.precision], fused, spec.frames)
+        trouble = check_numerics(network, DTYPES[spec.precision], fused_bn, spec.frames)
     except Exception as error:  # whatever a compiler or a driver has to say
         trouble = f"it raised {type(error).__name__} ({str(error).strip().splitlines()[0] if str(error) else ''})"
     if trouble:
         print(f"{spec.variant}: runs in its plain, slower form, as the fast one fails its check here: {trouble}")
         return None
-    return FastForm(network, DTYPES[spec.precision], fused)
+    return FastVideoResNet(network, DTYPES[spec.precision], fused_bn)
 
 
-def sgd(network: VideoResNet, spec: Spec) -> torch.optim.SGD:
+def build_optimizer(network: VideoResNet, spec: Spec) -> torch.optim.SGD:
     """The optimiser of the recipe, in one kernel where the gradients come as `FastForm` makes them."""
     fused = True if "forward" in vars(network) and network.fc.weight.is_cuda else None
-    return torch.optim.SGD(network.parameters(), spec.rate, spec.momentum, weight_decay=spec.weight_decay, fused=fused)
+    return torch.optim.SGD(network.parameters(), spec.lr, spec.momentum, weight_decay=spec.weight_decay, fused=fused)

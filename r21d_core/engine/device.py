@@ -47,7 +47,7 @@ def device_name(device: torch.device) -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
-def describe(device: torch.device) -> dict:
+def environment_info(device: torch.device) -> dict:
     """Versions, device and commit, for the run folder's environment.json."""
     source = Path(__file__).parent
     git = subprocess.run(

@@ -26,14 +26,14 @@ RECIPES = {
         profile="small",
         precision="bf16",
         frames=16,
-        step=2,
+        frame_stride=2,
         crop_area=0.35,
         brightness=0.4,
         epochs=18,
-        epoch_clips=1272,
-        rate=0.02,
+        clips_per_epoch=1272,
+        lr=0.02,
         warmup_epochs=2,
-        decay_epochs=7,
+        lr_decay_epochs=7,
         weight_decay=1e-3,
     ),
     # The built-in videos on a laptop's CPU.
@@ -45,24 +45,26 @@ RECIPES = {
         frame_width=48,
         crop=32,
         epochs=12,
-        epoch_clips=400,
-        batch=16,
-        rate=0.05,
+        clips_per_epoch=400,
+        batch_size=16,
+        lr=0.05,
         warmup_epochs=1,
-        decay_epochs=8,
-        clips=3,
+        lr_decay_epochs=8,
+        eval_clips=3,
     ),
 }
 # What a task changes in a profile: for playback speed a clip of few frames spans enough of a video, and the
 # task's labels keep a network from overfitting, so that the plain crop does.
-TASKS = {("small", "speed"): {"frames": 8, "step": 1, "crop_area": 0.0, "brightness": 0.0, "weight_decay": 1e-4}}
+TASKS = {
+    ("small", "speed"): {"frames": 8, "frame_stride": 1, "crop_area": 0.0, "brightness": 0.0, "weight_decay": 1e-4}
+}
 
 
-class Unheeded(R21DError):
+class IgnoredOverrideError(R21DError):
     """A setting that an experiment sets itself."""
 
 
-def heeding(experiment: Callable[..., list[Spec]]) -> Callable[..., list[Spec]]:
+def reject_ignored_overrides(experiment: Callable[..., list[Spec]]) -> Callable[..., list[Spec]]:
     """The experiment, which refuses a setting that it sets itself, in place of running something else than was asked.
 
     A setting is heeded where a run has it, and every run that starts afresh: what is finetuned has its own recipe.
@@ -74,9 +76,9 @@ def heeding(experiment: Callable[..., list[Spec]]) -> Callable[..., list[Spec]]:
         specs = experiment(*arguments, **options)
         for key in options.keys() - own.keys():
             has = partial(_has, key, options[key])
-            if not (any(map(has, specs)) and all(has(spec) for spec in specs if not spec.start)):
+            if not (any(map(has, specs)) and all(has(spec) for spec in specs if not spec.init_from)):
                 values = ", ".join(dict.fromkeys(str(getattr(spec, key)) for spec in specs))
-                raise Unheeded(
+                raise IgnoredOverrideError(
                     f"{experiment.__name__} sets {key} itself, to {values}; leave it out of --set, or in a notebook "
                     "of `settings`"
                 )
@@ -86,10 +88,10 @@ def heeding(experiment: Callable[..., list[Spec]]) -> Callable[..., list[Spec]]:
 
 
 def _has(key: str, value, spec: Spec) -> bool:
-    return spec.but(**{key: value}) == spec  # as "16" is 16
+    return spec.replace(**{key: value}) == spec  # as "16" is 16
 
 
-@heeding
+@reject_ignored_overrides
 def variant_comparison(
     profile: str = "demo",
     data: str = "builtin",
@@ -103,8 +105,8 @@ def variant_comparison(
 
     r21d train variant_comparison --profile small --manifest data/ucf101-14-split1.csv --task speed
     """
-    base = recipe(profile, task).but(data=data, **settings)
-    return [base.but(variant=variant, seed=seed) for variant in variants for seed in seeds]
+    base = recipe(profile, task).replace(data=data, **settings)
+    return [base.replace(variant=variant, seed=seed) for variant in variants for seed in seeds]
 
 
 # Clip lengths of Figure 5a, and the two of Table 3: train on the first, test and finetune on the second.
@@ -116,13 +118,13 @@ LENGTHS = {
 # How a network is finetuned on longer clips. The paper does not say; "paper" is its recipe for finetuning Kinetics from
 # Sports-1M (Section 4.4), the others are a quarter of the epochs at a tenth of the rate.
 FINETUNE = {
-    "paper": {"epochs": 15, "rate": 0.001, "warmup_epochs": 0, "decay_epochs": 4},
-    "small": {"epochs": 5, "rate": 0.002, "warmup_epochs": 0, "decay_epochs": 4},
-    "demo": {"epochs": 3, "rate": 0.005, "warmup_epochs": 0, "decay_epochs": 2},
+    "paper": {"epochs": 15, "lr": 0.001, "warmup_epochs": 0, "lr_decay_epochs": 4},
+    "small": {"epochs": 5, "lr": 0.002, "warmup_epochs": 0, "lr_decay_epochs": 4},
+    "demo": {"epochs": 3, "lr": 0.005, "warmup_epochs": 0, "lr_decay_epochs": 2},
 }
 
 
-@heeding
+@reject_ignored_overrides
 def clip_length(
     profile: str = "demo",
     data: str = "builtin",
@@ -137,11 +139,14 @@ def clip_length(
     r21d train clip_length --profile small --manifest data/ucf101-14-split1.csv
     """
     lengths, (short, long) = LENGTHS[profile]
-    base = recipe(profile, task).but(data=data, **{"step": 1, **settings})
+    base = recipe(profile, task).replace(data=data, **{"frame_stride": 1, **settings})
     specs = []
-    for one in (base.but(variant=variant, seed=seed) for variant in variants for seed in seeds):
-        specs += [one.but(frames=frames) for frames in lengths]
-        specs += [one.but(frames=short).then(frames=long, **changes) for changes in ({"epochs": 0}, FINETUNE[profile])]
+    for one in (base.replace(variant=variant, seed=seed) for variant in variants for seed in seeds):
+        specs += [one.replace(frames=frames) for frames in lengths]
+        specs += [
+            one.replace(frames=short).finetune_spec(frames=long, **changes)
+            for changes in ({"epochs": 0}, FINETUNE[profile])
+        ]
     return specs
 
 
@@ -149,7 +154,7 @@ def clip_length(
 DEPTHS = {"paper": (18, 34), "small": (18, 34), "demo": (10, 18)}
 
 
-@heeding
+@reject_ignored_overrides
 def optimization_curves(
     profile: str = "demo",
     data: str = "builtin",
@@ -164,10 +169,10 @@ def optimization_curves(
 
     r21d train optimization_curves --profile small --manifest data/ucf101-14-split1.csv
     """
-    base = recipe(profile, task).but(data=data, **settings)
+    base = recipe(profile, task).replace(data=data, **settings)
     return [
-        base.but(variant=variant, depth=layers, seed=seed)
-        for layers in _several(depth or DEPTHS[profile])
+        base.replace(variant=variant, depth=layers, seed=seed)
+        for layers in as_list(depth or DEPTHS[profile])
         for variant in variants
         for seed in seeds
     ]
@@ -180,7 +185,7 @@ def optimization_curves(
 CLIPS = {"paper": 101, "small": 101, "demo": 13}
 
 
-@heeding
+@reject_ignored_overrides
 def clip_count(
     profile: str = "demo",
     data: str = "builtin",
@@ -188,10 +193,10 @@ def clip_count(
     task: str = "action",
     variants: Sequence[str] = ("R(2+1)D",),
     seeds: Sequence[int] = (0,),
-    clips: int | str = 0,
+    eval_clips: int | str = 0,
     **settings,
 ) -> list[Spec]:
-    """Figure 5b: each variant trained as for other artefacts, and these weights evaluated with `clips` clips a video.
+    """Figure 5b: each variant trained as for other artefacts, and these weights evaluated with `eval_clips` clips a video.
 
     One set of scores then holds the smaller counts too: see CLIPS. The paper's model has clips of 32 frames.
 
@@ -200,7 +205,9 @@ def clip_count(
     if profile == "paper":
         settings = {"frames": 32} | settings
     trained = variant_comparison(profile, data, task=task, variants=variants, seeds=seeds, **settings)
-    return [spec for one in trained for spec in (one, one.then(epochs=0, clips=clips or CLIPS[profile]))]
+    return [
+        spec for one in trained for spec in (one, one.finetune_spec(epochs=0, eval_clips=eval_clips or CLIPS[profile]))
+    ]
 
 
 # The built-in videos' halves play the large set that a network is trained on first, and the set it is meant for.
@@ -209,12 +216,24 @@ SOURCE, TARGET = "builtin-source-split1", "builtin-target-split1"
 # of which it says nothing, as the authors' scripts do. The others are half of the epochs at a lower rate.
 TRANSFER = {
     "paper": FINETUNE["paper"],
-    "small": {"epochs": 15, "rate": 0.004, "warmup_epochs": 0, "decay_epochs": 6},
-    "demo": {"epochs": 3, "rate": 0.02, "warmup_epochs": 0, "decay_epochs": 2},
+    "small": {"epochs": 15, "lr": 0.004, "warmup_epochs": 0, "lr_decay_epochs": 6},
+    "demo": {"epochs": 3, "lr": 0.02, "warmup_epochs": 0, "lr_decay_epochs": 2},
 }
 TRANSFER_TO = {
-    ("paper", "ucf101"): {"epochs": 8, "rate": 1e-4, "decay_epochs": 2, "weight_decay": 5e-3, "epoch_clips": 100_000},
-    ("paper", "hmdb51"): {"epochs": 8, "rate": 2e-4, "decay_epochs": 2, "weight_decay": 5e-3, "epoch_clips": 40_000},
+    ("paper", "ucf101"): {
+        "epochs": 8,
+        "lr": 1e-4,
+        "lr_decay_epochs": 2,
+        "weight_decay": 5e-3,
+        "clips_per_epoch": 100_000,
+    },
+    ("paper", "hmdb51"): {
+        "epochs": 8,
+        "lr": 2e-4,
+        "lr_decay_epochs": 2,
+        "weight_decay": 5e-3,
+        "clips_per_epoch": 40_000,
+    },
 }
 # Which of a set's official splits a manifest is of, by its name; what says how it was prepared may follow.
 SPLIT = re.compile(r"-split(\d+)\b")
@@ -222,17 +241,17 @@ SPLIT = re.compile(r"-split(\d+)\b")
 # classes are half of its videos, and each of the demonstration's runs is trained for less than a third of the time.
 PRETRAINING = {
     "paper": {"frames": 32},
-    "small": {"frames": 8, "epoch_clips": 640},
-    "demo": {"epochs": 6, "epoch_clips": 240, "decay_epochs": 4},
+    "small": {"frames": 8, "clips_per_epoch": 640},
+    "demo": {"epochs": 6, "clips_per_epoch": 240, "lr_decay_epochs": 4},
 }
 # Clips a video that the paper evaluates a network with on a set, where they are not ten.
-EVALUATED = {("paper", "sports1m"): {"clips": 100}}
+EVALUATED = {("paper", "sports1m"): {"eval_clips": 100}}
 STREAMS = ("rgb", "flow")
 # Tables 4 to 6 of a small set are of runs from before its recipe was chosen.
-LONGER = {"epochs": 30, "warmup_epochs": 3, "decay_epochs": 12}
+LONG_SCHEDULE = {"epochs": 30, "warmup_epochs": 3, "lr_decay_epochs": 12}
 
 
-@heeding
+@reject_ignored_overrides
 def sports1m(
     profile: str = "demo",
     data: str = "builtin",
@@ -247,10 +266,10 @@ def sports1m(
 
     r21d train sports1m --profile small --manifest data/ucf101-14-split1.csv
     """
-    base = _deep(profile, task).but(data=data, **EVALUATED.get((profile, "sports1m"), {}) | settings)
-    lengths = _several(frames or ((8, 32) if profile == "paper" else base.frames))
+    base = _deep(profile, task).replace(data=data, **EVALUATED.get((profile, "sports1m"), {}) | settings)
+    lengths = as_list(frames or ((8, 32) if profile == "paper" else base.frames))
     return [
-        base.but(variant=variant, modality=modality, frames=length, seed=seed)
+        base.replace(variant=variant, modality=modality, frames=length, seed=seed)
         for length in lengths
         for variant in variants
         for modality in (STREAMS if variant == variants[-1] else STREAMS[:1])
@@ -258,13 +277,13 @@ def sports1m(
     ]
 
 
-@heeding
+@reject_ignored_overrides
 def kinetics(
     profile: str = "demo",
     data: str = TARGET,
     *,
     source: str = "",
-    start: str = "",
+    init_from: str = "",
     task: str = "action",
     variants: Sequence[str] = ("R(2+1)D",),
     seeds: Sequence[int] = (0,),
@@ -272,45 +291,47 @@ def kinetics(
 ) -> list[Spec]:
     """Table 5: on `data` from scratch, and finetuned from a run on `source`, each on RGB and on flow.
 
-    Or, in place of a run on `source`, from `start`, a file of weights, a published name or a run folder.
+    Or, in place of a run on `source`, from `init_from`, a file of weights, a published name or a run folder.
 
     r21d train kinetics --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1
     """
-    data, source = _source_and_target(data, source, start, "sports1m")
-    base = _deep(profile, task).but(**PRETRAINING[profile] | settings)
-    return _pretrained(base, data, source, start, variants, seeds, settings)
+    data, source = _source_and_target(data, source, init_from, "sports1m")
+    base = _deep(profile, task).replace(**PRETRAINING[profile] | settings)
+    return _pretrained(base, data, source, init_from, variants, seeds, settings)
 
 
-@heeding
+@reject_ignored_overrides
 def transfer(
     profile: str = "demo",
     data: str = TARGET,
     *,
     source: str = "",
-    start: str = "",
+    init_from: str = "",
     task: str = "action",
     variants: Sequence[str] = ("R(2+1)D",),
     seeds: Sequence[int] = (0,),
     splits: Sequence[int] | int | str = (1, 2, 3),
     **settings,
 ) -> list[Spec]:
-    """Table 6: as Table 5 on every split of `data`; a `source` whose name tells a split goes along, a `start` does not.
+    """Table 6: as Table 5 on every split of `data`; a `source` whose name tells a split goes along, a `init_from` does not.
 
     r21d train transfer --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1
     """
-    data, source = _source_and_target(data, source, start, "kinetics-400")
-    base = _deep(profile, task).but(**PRETRAINING[profile] | settings)
+    data, source = _source_and_target(data, source, init_from, "kinetics-400")
+    base = _deep(profile, task).replace(**PRETRAINING[profile] | settings)
     specs = []
-    for split in _several(splits):
+    for split in as_list(splits):
         names = (SPLIT.sub(f"-split{split}", name) for name in (data, source))
-        specs += _pretrained(base, *names, start, variants, seeds, settings)
+        specs += _pretrained(base, *names, init_from, variants, seeds, settings)
     return list(dict.fromkeys(specs))
 
 
-def _source_and_target(data: str, source: str, start: str, papers: str) -> tuple[str, str]:
+def _source_and_target(data: str, source: str, init_from: str, papers: str) -> tuple[str, str]:
     """The data sets' names, those of the built-in videos or the paper's source where none are given."""
-    if source and start:
-        raise R21DError(f"source = {source!r} and start = {start!r}: name a set to train on or weights, not both")
+    if source and init_from:
+        raise R21DError(
+            f"source = {source!r} and init_from = {init_from!r}: name a set to train on or weights, not both"
+        )
     if data.startswith("builtin"):
         return (TARGET if data == "builtin" else data), source or SOURCE
     return data, source or papers
@@ -318,31 +339,35 @@ def _source_and_target(data: str, source: str, start: str, papers: str) -> tuple
 
 def _deep(profile: str, task: str) -> Spec:
     """The recipe, in the paper's profile with the 34 layers of Section 4.4, in the small one trained for longer."""
-    return recipe(profile, task).but(**{"paper": {"depth": 34}, "small": LONGER}.get(profile, {}))
+    return recipe(profile, task).replace(**{"paper": {"depth": 34}, "small": LONG_SCHEDULE}.get(profile, {}))
 
 
-def _pretrained(base: Spec, data: str, source: str, start: str, variants, seeds, settings: dict) -> list[Spec]:
+def _pretrained(base: Spec, data: str, source: str, init_from: str, variants, seeds, settings: dict) -> list[Spec]:
     """For each variant, stream and seed a run on `data` from scratch, one on `source` and what is finetuned from it.
 
-    The one on `source` is evaluated as where it is an experiment's own, whose run it then is. With a `start` there is
+    The one on `source` is evaluated as where it is an experiment's own, whose run it then is. With a `init_from` there is
     none, and that is what is finetuned.
     """
     finetune = TRANSFER[base.profile] | TRANSFER_TO.get((base.profile, data.split("-")[0]), {})
-    evaluated = {"clips": base.clips} | EVALUATED.get((base.profile, source.split("-")[0]), {}) | settings
+    evaluated = {"eval_clips": base.eval_clips} | EVALUATED.get((base.profile, source.split("-")[0]), {}) | settings
     specs = []
     for variant in variants:
         for modality in STREAMS:
             for seed in seeds:
-                one = base.but(variant=variant, modality=modality, seed=seed)
-                if start:
-                    specs += [one.but(data=data), one.but(data=data, start=start, **finetune)]
+                one = base.replace(variant=variant, modality=modality, seed=seed)
+                if init_from:
+                    specs += [one.replace(data=data), one.replace(data=data, init_from=init_from, **finetune)]
                     continue
-                first = one.but(data=source, clips=evaluated["clips"])
-                specs += [one.but(data=data), first, first.then(data=data, clips=one.clips, **finetune)]
+                first = one.replace(data=source, eval_clips=evaluated["eval_clips"])
+                specs += [
+                    one.replace(data=data),
+                    first,
+                    first.finetune_spec(data=data, eval_clips=one.eval_clips, **finetune),
+                ]
     return specs
 
 
-@heeding
+@reject_ignored_overrides
 def temporal_probe(
     profile: str = "demo",
     data: str = "builtin",
@@ -351,50 +376,50 @@ def temporal_probe(
     variants: Sequence[str] = ("f-R2D", "R3D", "R(2+1)D"),
     seeds: Sequence[int] = (0,),
     frames: Sequence[int] | int | str = (),
-    step: Sequence[int] | int | str = (),
+    frame_stride: Sequence[int] | int | str = (),
     **settings,
 ) -> list[Spec]:
     """Does it take motion? Which playback rate (`speed`) or direction (`arrow`) a clip has, from any videos.
 
-    `frames` and `step` are one or several, "8,16" say; without them they are the recipe's. The demonstration's clips
+    `frames` and `frame_stride` are one or several, "8,16" say; without them they are the recipe's. The demonstration's clips
     have 3 frames: at 8 times the rate they reach over 17 of a built-in video's 20, and longer ones would begin anew
     at its first frame, which tells the rate. The built-in videos hold each motion in both directions, so that nobody
     can say which way such a clip is played: `arrow` takes real ones.
 
     r21d train temporal_probe --profile small --manifest data/ucf101-14-split1.csv
     """
-    base = recipe(profile, task).but(data=data, **settings)
+    base = recipe(profile, task).replace(data=data, **settings)
     if (profile, task) == ("demo", "speed"):
-        base = base.but(frames=3)
+        base = base.replace(frames=3)
     return [
-        base.but(variant=variant, frames=length, step=distance, seed=seed)
-        for length in _several(frames or base.frames)
-        for distance in _several(step or base.step)
+        base.replace(variant=variant, frames=length, frame_stride=stride, seed=seed)
+        for length in as_list(frames or base.frames)
+        for stride in as_list(frame_stride or base.frame_stride)
         for variant in variants
         for seed in seeds
     ]
 
 
 # What a validation cut's name ends with: part of a set's training groups, to choose a recipe without its test videos.
-VALIDATION = "-val"
+VAL_SUFFIX = "-val"
 # The recipes that one was chosen among: what each sets in a profile. Said in full, so that the records of what was
 # tried stay these recipes' when the profile's own becomes the one chosen. The paper's is as published.
-_THIRTY = LONGER | {"rate": 0.02, "weight_decay": 1e-3, "crop_area": 0.35}
-_EIGHTEEN = _THIRTY | {"epochs": 18, "warmup_epochs": 2, "decay_epochs": 7}
+_THIRTY = LONG_SCHEDULE | {"lr": 0.02, "weight_decay": 1e-3, "crop_area": 0.35}
+_EIGHTEEN = _THIRTY | {"epochs": 18, "warmup_epochs": 2, "lr_decay_epochs": 7}
 RECIPE_TRIALS = {
     "paper": ({},),
     "small": (
         _THIRTY,
         _EIGHTEEN,
-        _EIGHTEEN | {"rate": 0.04},
+        _EIGHTEEN | {"lr": 0.04},
         _EIGHTEEN | {"weight_decay": 5e-3},
         _EIGHTEEN | {"crop_area": 0.2},
     ),
-    "demo": ({}, {"epochs": 4, "decay_epochs": 2}),
+    "demo": ({}, {"epochs": 4, "lr_decay_epochs": 2}),
 }
 
 
-@heeding
+@reject_ignored_overrides
 def recipe_trials(
     profile: str = "demo",
     data: str = "builtin",
@@ -410,11 +435,11 @@ def recipe_trials(
 
     r21d train recipe_trials --profile small --manifest data/ucf101-14-split1-val.csv
     """
-    if not data.startswith("builtin") and not data.endswith(VALIDATION):
-        data += VALIDATION
-    base = recipe(profile, task).but(data=data, frames=8, step=1)
+    if not data.startswith("builtin") and not data.endswith(VAL_SUFFIX):
+        data += VAL_SUFFIX
+    base = recipe(profile, task).replace(data=data, frames=8, frame_stride=1)
     trials = [
-        base.but(variant=variant, seed=seed, **trial | settings)
+        base.replace(variant=variant, seed=seed, **trial | settings)
         for trial in RECIPE_TRIALS[profile]
         for variant in variants
         for seed in seeds
@@ -422,7 +447,7 @@ def recipe_trials(
     return list(dict.fromkeys(trials))
 
 
-def _several(values: Sequence[int] | int | str) -> list:
+def as_list(values: Sequence[int] | int | str) -> list:
     """One value, some, or some in a string as `--set frames=8,16` gives them, as a list."""
     if isinstance(values, Sequence) and not isinstance(values, str):
         return list(values)
@@ -433,7 +458,7 @@ def recipe(profile: str, task: str = "action") -> Spec:
     """The Spec that an experiment of this profile and task starts from; raises R21DError for an unknown profile."""
     if profile not in RECIPES:
         raise R21DError(f"profile {profile!r}: expected one of {', '.join(RECIPES)}")
-    return RECIPES[profile].but(task=task, **TASKS.get((profile, task), {}))
+    return RECIPES[profile].replace(task=task, **TASKS.get((profile, task), {}))
 
 
 EXPERIMENTS = {

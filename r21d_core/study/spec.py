@@ -21,16 +21,26 @@ POSITIVE = [
     "depth",
     "width",
     "frames",
-    "step",
+    "frame_stride",
     "frame_height",
     "frame_width",
     "crop",
-    "epoch_clips",
-    "batch",
-    "accumulate",
-    "clips",
+    "clips_per_epoch",
+    "batch_size",
+    "grad_accum_steps",
+    "eval_clips",
 ]
-NOT_NEGATIVE = ["seed", "eps", "epochs", "rate", "warmup_epochs", "decay_epochs", "decay", "momentum", "weight_decay"]
+NOT_NEGATIVE = [
+    "seed",
+    "eps",
+    "epochs",
+    "lr",
+    "warmup_epochs",
+    "lr_decay_epochs",
+    "lr_decay",
+    "momentum",
+    "weight_decay",
+]
 SHARES = ("crop_area", "brightness")
 
 
@@ -45,7 +55,7 @@ class Spec:
     depth: int = 18
     width: int = 64  # filters of conv1 and conv2_x; each later group doubles them
     frames: int = 8  # L, the clip length
-    step: int = 1  # distance of a clip's frames in the video; 1 is the paper's "consecutive"
+    frame_stride: int = 1  # distance of a clip's frames in the video; 1 is the paper's "consecutive"
     task: str = "action"  # or "speed" (1, 2, 4 or 8 times the step), or "arrow" (forward or reversed)
     modality: str = "rgb"  # or "flow", Farneback's optical flow of the task "action" (Section 4.4)
     data: str = "kinetics-400"  # the manifest's name, which says the split too
@@ -54,7 +64,7 @@ class Spec:
     # The run whose weights this one starts from, as the fields in which that one differs, in JSON: {"frames": 8}, its
     # seed being this one's; or a file of weights, such as a published one's name. Without it, a run starts afresh.
     # With epochs=0 those weights are evaluated as they are.
-    start: str = ""
+    init_from: str = ""
     # Of other people's weights: torchvision's need M_i once a block and eps 1e-5.
     midplanes_per_block: bool = False
     eps: float = 1e-3
@@ -68,17 +78,17 @@ class Spec:
     brightness: float = 0.0  # a clip's brightness is multiplied by 1 ± this at the most
     # The recipe.
     epochs: int = 45
-    epoch_clips: int = 1_000_000  # clips an epoch, whatever the number of videos
-    batch: int = 32  # clips an optimiser step
-    accumulate: int = 1  # parts in which a batch passes through the network; batch norm sees one part at a time
-    rate: float = 0.01
+    clips_per_epoch: int = 1_000_000  # clips an epoch, whatever the number of videos
+    batch_size: int = 32  # clips an optimiser step
+    grad_accum_steps: int = 1  # parts in which a batch passes through the network; batch norm sees one part at a time
+    lr: float = 0.01
     warmup_epochs: float = 10.0
-    decay_epochs: float = 10.0  # after the warm-up the rate is multiplied by `decay` each time so many have passed
-    decay: float = 0.1
+    lr_decay_epochs: float = 10.0  # after the warm-up the rate is multiplied by `decay` each time so many have passed
+    lr_decay: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 1e-4
     # Evaluation: clips at floor(i·(N−L)/(clips−1)), centre crop, mean of softmax.
-    clips: int = 10
+    eval_clips: int = 10
 
     def __post_init__(self):
         for f in fields(self):  # 1, 1.0 and "1" must not be three specs
@@ -93,17 +103,21 @@ class Spec:
             self._expect(key, 0 <= getattr(self, key) <= 1, "a share from 0 to 1")
         side = min(self.frame_height, self.frame_width)
         self._expect("crop", self.crop <= side, f"{side} or less, the frame's shorter side")
-        self._expect("epochs", self.epochs or self.start, "1 or more, as there is no start to evaluate")
+        self._expect("epochs", self.epochs or self.init_from, "1 or more, as there is no start to evaluate")
         self._expect("modality", self.modality == "rgb" or self.task == "action", "rgb for the tasks speed and arrow")
-        _ = self.start_spec  # refuses what cannot be
-        self._expect("accumulate", self.batch % self.accumulate == 0, f"a divisor of batch = {self.batch}")
+        _ = self.parent_spec  # refuses what cannot be
+        self._expect(
+            "grad_accum_steps",
+            self.batch_size % self.grad_accum_steps == 0,
+            f"a divisor of batch_size = {self.batch_size}",
+        )
 
     def _expect(self, key: str, holds: bool, wanted: str) -> None:
         if not holds:
             raise R21DError(f"spec: {key} = {getattr(self, key)!r}, expected {wanted}")
 
     @property
-    def key(self) -> str:
+    def hash(self) -> str:
         """Ten hex digits of the SHA-256 of the fields that differ from their defaults.
 
         So a field added later, with a default, leaves the folders of earlier runs where they are.
@@ -115,31 +129,31 @@ class Spec:
     def folder(self) -> str:
         """The run folder's name, such as `r21d-18-8f-<key>`; a demonstration's begins with `demo-`."""
         slug = re.sub(r"[^a-z0-9]", "", self.variant.lower())
-        return f"{'demo-' if self.profile == 'demo' else ''}{slug}-{self.depth}-{self.frames}f-{self.key}"
+        return f"{'demo-' if self.profile == 'demo' else ''}{slug}-{self.depth}-{self.frames}f-{self.hash}"
 
     @property
-    def start_spec(self) -> Spec | None:
+    def parent_spec(self) -> Spec | None:
         """The Spec of the run that this one starts from; None for one that starts afresh or from a file."""
-        if not self.start.startswith("{"):
+        if not self.init_from.startswith("{"):
             return None
         try:
-            return self.but(**{"start": ""} | json.loads(self.start))
+            return self.replace(**{"init_from": ""} | json.loads(self.init_from))
         except (json.JSONDecodeError, TypeError):
-            raise R21DError(f'spec: start = {self.start!r}, expected JSON such as {{"frames": 8}}') from None
+            raise R21DError(f'spec: init_from = {self.init_from!r}, expected JSON such as {{"frames": 8}}') from None
 
     @property
-    def start_file(self) -> str:
+    def init_file(self) -> str:
         """The file of weights that this run starts from, as it was named; empty for one that starts otherwise."""
-        return "" if self.start.startswith("{") else self.start
+        return "" if self.init_from.startswith("{") else self.init_from
 
-    def then(self, **changes) -> Spec:
+    def finetune_spec(self, **changes) -> Spec:
         """A run that starts from the weights of this one and differs from it in `changes`."""
         before = {key: getattr(self, key, None) for key in changes}
-        if self.start:
-            before["start"] = self.start
-        later = self.but(**changes | {"start": json.dumps(before)})
+        if self.init_from:
+            before["init_from"] = self.init_from
+        later = self.replace(**changes | {"init_from": json.dumps(before)})
         before = {key: value for key, value in sorted(before.items()) if value != getattr(later, key)}
-        return later.but(start=json.dumps(before))
+        return later.replace(init_from=json.dumps(before))
 
     def to_json(self) -> str:
         """All fields as indented JSON, which `from_json` reads back to an equal Spec."""
@@ -148,9 +162,9 @@ class Spec:
     @classmethod
     def from_json(cls, text: str) -> Spec:
         """The Spec that `to_json` wrote; raises R21DError for keys it does not know."""
-        return cls().but(**json.loads(text))
+        return cls().replace(**json.loads(text))
 
-    def but(self, **changes) -> Spec:
+    def replace(self, **changes) -> Spec:
         """This Spec with `changes`, whose values may be strings from a command line; raises R21DError."""
         known = [f.name for f in fields(self)]
         for key in changes:
@@ -161,24 +175,24 @@ class Spec:
         return replace(self, **changes)
 
 
-def tell_apart(specs: Sequence[Spec]) -> list[str]:
+def run_labels(specs: Sequence[Spec]) -> list[str]:
     """What to call each of an experiment's runs, so that people see which is which."""
     several = len({spec.data for spec in specs}) > 1
     return [
-        f"{spec.variant}-{spec.depth} (seed {spec.seed}, {spec.frames} frames, {spec.clips} clips"
+        f"{spec.variant}-{spec.depth} (seed {spec.seed}, {spec.frames} frames, {spec.eval_clips} clips"
         + ", flow" * (spec.modality == "flow")
         + f", {spec.data}" * several
-        + (", finetuned" if spec.epochs else ", tested") * bool(spec.start)
+        + (", finetuned" if spec.epochs else ", tested") * bool(spec.init_from)
         + ")"
         for spec in specs
     ]
 
 
 def parse_settings(settings: list[str]) -> dict[str, str]:
-    """`["rate=0.02", "epochs=3"]` as a dict for `Spec.but`; raises R21DError where no `=` stands."""
+    """`["lr=0.02", "epochs=3"]` as a dict for `Spec.but`; raises R21DError where no `=` stands."""
     for setting in settings:
         if "=" not in setting:
-            raise R21DError(f"--set {setting}: expected key=value, such as --set rate=0.02")
+            raise R21DError(f"--set {setting}: expected key=value, such as --set lr=0.02")
     return dict(setting.split("=", 1) for setting in settings)
 
 

@@ -1,0 +1,89 @@
+"""Logits first, judgement after: what a network says of every clip, and nothing of whether it is right."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from r21d_core.data.manifest import DatasetCard, Video
+from r21d_core.data.sampling import Clips, batches_by_video, evaluation_clips, task_classes
+from r21d_core.data.sources import InMemorySource, StreamingSource
+from r21d_core.data.transforms import center_crop
+from r21d_core.engine.device import autocast
+from r21d_core.engine.distributed import all_reduce_sum_, raise_on_all_ranks, rank, world_size
+from r21d_core.runs.scores import Scores
+from r21d_core.study.spec import Spec
+
+
+@torch.inference_mode()
+def predict(
+    network: nn.Module, source: InMemorySource | StreamingSource, clips: Clips, spec: Spec, title: str | None = None
+) -> Tensor:
+    """Logits (n, classes) of `clips`, float32 on the host; each video is decoded once for all its clips.
+
+    Of several processes each takes every so many-th batch of whole videos, and all have all the logits in the end.
+    With a `title` a progress bar shows. The network is left in the mode it came in.
+    """
+    trained = network.training
+    network.eval()
+    batches = list(batches_by_video(clips, spec.batch_size))
+    begins = np.cumsum([0, *map(len, batches)])
+    mine = slice(rank(), None, world_size())
+    hidden = {} if title else {"disable": True}  # disable=False would overrule TQDM_DISABLE
+    bar = tqdm(total=sum(map(len, batches[mine])), desc=title, unit="clip", leave=False, **hidden)
+    logits = torch.zeros(len(clips), network.fc.out_features, device=source.device)
+    with raise_on_all_ranks():
+        for begin, (_, frames) in zip(begins[:-1][mine], source.iter_batches(batches[mine]), strict=True):
+            for number, part in enumerate(frames.split(spec.batch_size)):
+                first = begin + number * spec.batch_size
+                with autocast(spec, source.device):
+                    logits[first : first + len(part)] = network(center_crop(part, spec)).float()
+                bar.update(len(part))
+    bar.close()
+    network.train(trained)
+    return all_reduce_sum_(logits).cpu()
+
+
+def evaluate(
+    network: nn.Module,
+    source: InMemorySource | StreamingSource,
+    videos: tuple[Video, ...],
+    card: DatasetCard,
+    spec: Spec,
+) -> Scores:
+    """The Scores of `network` on the test side `videos` of a data set: `spec.eval_clips` clips an item, centre crop."""
+    classes = card.classes
+    clips = evaluation_clips(spec, spec.eval_clips, videos, classes)
+    logits = predict(network, source, clips, spec, title=f"{spec.variant}: evaluating")
+    names = task_classes(spec, classes)
+    return Scores(
+        logits=logits.view(-1, spec.eval_clips, len(names)).numpy(),
+        labels=clips.label[:: spec.eval_clips],
+        videos=np.array([videos[row].video for row in clips.video[:: spec.eval_clips]]),
+        classes=names,
+        protocol={
+            "clips": spec.eval_clips,
+            "crop": f"centre {spec.crop}×{spec.crop} of {spec.frame_height}×{spec.frame_width}",
+            "averaging": "mean of softmax",
+            "frames": spec.frames,
+            "frame_stride": spec.frame_stride,
+            "task": spec.task,
+            "modality": spec.modality,
+            "data": card.name,
+            "split": "test",
+            "frame_rate": _frame_rates(videos),
+            "videos_listed": card.expected.get("test", len(videos)),
+            "videos_evaluated": len(videos),
+            "families": {family: list(members) for family, members in card.families.items()},
+            "profile": spec.profile,
+        },
+    )
+
+
+def _frame_rates(videos) -> str:
+    rates = sorted({round(video.fps, 2) for video in videos if video.fps})
+    if not rates:
+        return "unknown"
+    return f"{rates[0]:g} fps" if len(rates) == 1 else f"{rates[0]:g}–{rates[-1]:g} fps"

@@ -1,0 +1,106 @@
+"""The timings are of the clips that were asked for, in rows that a table can take."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import decoding
+from benchmarks.decoding import bench_decode, bench_decode_time, bench_loader
+from benchmarks.tables import tables
+from r21d_core.__main__ import main
+from r21d_core.data.manifest import load_manifest
+
+
+def test_decoders_read_the_same_clips_and_absent_ones_are_told(tiny_manifest, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchcodec", None)
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    read = {}
+
+    def fake(size):
+        return lambda path, numbers: read.setdefault("decord", []).append((path, numbers.tolist()))
+
+    def ours(path, numbers, size):
+        assert size == (18, 24)
+        read.setdefault("ours", []).append((path, numbers.tolist()))
+
+    monkeypatch.setattr(decoding, "_decord", fake)
+    monkeypatch.setattr(decoding, "read_frames", ours)
+    monkeypatch.setattr(decoding.importlib.metadata, "version", lambda what: "0.6")
+    rows = bench_decode(load_manifest(tiny_manifest), frames=(4, 8), size=(18, 24), clips=5, repeats=2)
+    assert [(row["what"], row["frames"]) for row in rows] == [
+        (what, frames) for frames in (4, 8) for what in ("ours", "torchcodec", "decord")
+    ]
+    assert [row["state"] for row in rows] == ["measured", "not installed", "measured, 0.6"] * 2
+    for row in rows:
+        assert row["bench"] == "decode" and row["clips"] == 5 and row["repeats"] == 2
+        assert (row["clips_per_second"] is None) == (row["what"] == "torchcodec")
+        if row["clips_per_second"]:
+            assert row["milliseconds"] == pytest.approx(1e3 / row["clips_per_second"]) and row["spread"] >= 0
+    assert len(read["ours"]) == 2 * 3 * 5 and read["ours"][:5] == read["decord"][1:6]
+    assert {len(numbers) for _, numbers in read["ours"]} == {4, 8}
+    json.dumps(rows)
+
+
+def test_a_reader_that_fails_says_why(tiny_manifest, monkeypatch):
+    def fails(size):
+        raise RuntimeError("no libavcodec\nfound")
+
+    monkeypatch.setattr(decoding, "_torchcodec", fails)
+    rows = bench_decode(load_manifest(tiny_manifest), frames=(4,), size=(18, 24), clips=2, repeats=1)
+    assert rows[0]["clips_per_second"] > 0
+    assert rows[1]["state"] == "fails: no libavcodec found" and rows[1]["clips_per_second"] is None
+
+
+def test_shares_of_reading_are_of_the_same_clips_and_sum_to_one(tiny_manifest, monkeypatch):
+    done = {"open": [], "decode": [], "read": []}
+
+    def noting(what, function):
+        def note(path, numbers, *size):
+            done[what].append((path, numbers.tolist()))
+            return function(path, numbers, *size)
+
+        return note
+
+    monkeypatch.setattr(decoding, "_open", noting("open", decoding._open))
+    monkeypatch.setattr(decoding, "_open_and_decode", noting("decode", decoding._open_and_decode))
+    monkeypatch.setattr(decoding, "read_frames", noting("read", decoding.read_frames))
+    rows = bench_decode_time(load_manifest(tiny_manifest), frames=(4, 8), size=(18, 24), clips=5, repeats=2)
+    assert [(row["bench"], row["what"], row["frames"]) for row in rows] == [("decode time", "ours", n) for n in (4, 8)]
+    for row in rows:
+        shares = {key: value for key, value in row.items() if isinstance(value, float)}
+        assert list(shares) == ["opening, demuxing", "decoding", "scaling, to RGB"]
+        assert sum(shares.values()) == pytest.approx(1)
+    assert done["open"] == done["decode"] == done["read"] and len(done["read"]) == 2 * 3 * 5
+    text = tables({}, rows)
+    assert "Where the time of our decoding goes: 4 frames" in text and "%" in text
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loader_is_timed(tiny_manifest, workers):
+    how = {"frames": (4,), "size": (18, 24), "batch": 3, "batches": 2, "repeats": 2}
+    (row,) = bench_loader(load_manifest(tiny_manifest), workers=(workers,), **how)
+    assert (row["bench"], row["what"], row["workers"]) == ("loader", f"ours, {workers} workers", workers)
+    assert row["clips"] == 6 and row["clips_per_second"] > 0 and row["seconds_to_first"] > 0
+
+
+def test_command_measures_decoding_and_the_loader(tiny_manifest, monkeypatch, capsys):
+    few = {"size": (18, 24), "frames": (4,), "repeats": 1}
+    monkeypatch.setattr(decoding, "bench_decode", lambda data: bench_decode(data, clips=2, **few))
+    monkeypatch.setattr(decoding, "bench_decode_time", lambda data: bench_decode_time(data, clips=2, **few))
+
+    def loader(data, workers, device):
+        assert workers[0] == 1 and device == "cpu"
+        return bench_loader(data, workers=(0,), batch=2, batches=1, **few)
+
+    monkeypatch.setattr(decoding, "bench_loader", loader)
+    monkeypatch.setattr("benchmarks.run.bench_stream", lambda spec, *_, **__: [])
+    command = ["bench", "decode", "loader", "--device", "cpu", "--seconds", "0", "--manifest", str(tiny_manifest)]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert (
+        "Decoding: 4 frames" in said
+        and "our decoding goes: 4 frames" in said
+        and "Loading: 4 frames, batch 2" in said
+        and "None" not in said
+    )

@@ -1,0 +1,393 @@
+"""What is measured runs in every form, and the tables say no more than the rows do. Nothing is timed here."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import baselines as all_forms
+from benchmarks.baselines import CLASSES, Baseline, baselines, inference_step, training_step
+from benchmarks.loading import bench_evaluate, bench_memory, bench_stream
+from benchmarks.profiler import OURS, kind_of, time_breakdown
+from benchmarks.scaling import bench_scaling
+from benchmarks.steps import bench_infer, bench_train, machine, synthetic_batch, time_interleaved, work_of
+from benchmarks.tables import compared, drawn, load, redraw, tables, text_of
+from r21d_core import R21DError
+from r21d_core.__main__ import main
+from r21d_core.data.manifest import load_manifest
+from r21d_core.engine.build import build_model
+from r21d_core.models.cost import spec_cost
+from r21d_core.study.spec import Spec
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+TINY = Spec(depth=10, width=8, frames=2, batch_size=2, frame_height=18, frame_width=24, crop=16, clips_per_epoch=8)
+FULL = Spec(variant="MC3", frames=2, batch_size=2, crop=16)  # torchvision's networks come in one size
+MACHINE = {
+    "device": "A GPU", "cores": 16, "cuda": "13.0", "packages": {"torch": "2.11.0"},
+    "matrix_tflops": {"bf16": 800.0, "fp16": 640.0}, "copy_tb_per_s": 4.0,
+}  # fmt: skip
+SETTING = {"bench": "train", "variant": "R3D", "frames": 16, "batch": 32}
+ROWS = [
+    SETTING | {"what": "theirs", "precision": "fp16", "clips_per_second": 200.0, "slowest": 190.0, "fastest": 201.0,
+               "gmac": 40.8, "tflops": 64.0, "tb_per_s": 0.4},
+    SETTING | {"what": "ours", "precision": "bf16", "clips_per_second": 500.0, "slowest": 498.0, "fastest": 1501.0,
+               "gmac": 40.8, "tflops": 200.0, "tb_per_s": 1.0, "peak_gib": 12.345},
+    SETTING | {"what": "compiled", "precision": "bf16", "failed": "no compiler"},
+    SETTING | {"bench": "train time", "what": "ours", "precision": "bf16", "conv forward": 0.25, "other": 0.75},
+]  # fmt: skip
+RECORD = {"machine": MACHINE, "date": "2026-01-02", "command": "r21d bench train", "rows": ROWS}
+
+
+# --- The tables
+
+
+def test_ratios_and_shares_of_the_machine():
+    theirs, ours, compiled = compared(MACHINE, ROWS[:3])
+    assert (theirs["ratio"], ours["ratio"]) == (1.0, 2.5)
+    assert (theirs["of_matrix_rate"], ours["of_matrix_rate"]) == (0.1, 0.25)  # each of its own precision
+    assert (theirs["of_bandwidth"], ours["of_bandwidth"]) == (0.1, 0.25)
+    assert compiled == ROWS[2], "nothing follows from what did not run"
+
+
+def test_a_row_may_say_that_it_is_the_reference():
+    rows = [{"bench": "evaluate", "what": what, "clips_per_second": rate} for what, rate in (("1", 5.0), ("10", 20.0))]
+    assert [row["ratio"] for row in compared(MACHINE, rows)] == [1.0, 4.0]
+    rows[1]["reference"] = True
+    assert [row["ratio"] for row in compared(MACHINE, rows)] == [0.25, 1.0]
+
+
+def test_no_reference_where_nothing_ran():
+    assert compared(MACHINE, [ROWS[2]]) == [ROWS[2]]
+    assert "compiled did not run: no compiler" in tables(MACHINE, [ROWS[2]])
+
+
+def test_a_table_for_each_setting_with_aligned_columns():
+    wide, narrow = (ROWS[1] | {"frames": frames} for frames in (16, 8))
+    text = tables(MACHINE, [*ROWS, narrow, wide])
+    assert [block.split("\n")[0] for block in text.split("\n\n")] == [
+        "Training: R3D, 16 frames, batch 32",
+        "Where a training step's time goes: R3D, 16 frames, batch 32",
+        "Training: R3D, 8 frames, batch 32",
+    ]
+    head, theirs, ours = text.split("\n")[1:4]
+    for header, cells in {
+        "clips/s": ("200", "500"), "of rounds": ("190–201", "498–1,501"), "ratio": ("1.00", "2.50"),
+        "GMAC": ("40.8", "40.8"), "TFLOP/s": ("64.0", "200"), "of matrix": ("10.0%", "25.0%"),
+        "of bandwidth": ("10.0%", "25.0%"), "GiB": ("", "12.3"),
+    }.items():  # fmt: skip
+        end = head.index(header) + len(header)
+        for line, cell in zip((theirs, ours), cells, strict=True):
+            assert line.ljust(end)[:end].split("  ")[-1].strip() == cell, (header, line)
+    assert "slowest" not in text and "25.0%  75.0%" in re.sub(" {2,}", "  ", text)
+
+
+def test_columns_that_only_some_bench_has_are_shown():
+    text = tables(MACHINE, [{"bench": "decode", "what": "ours", "frames": 8, "clips_per_second": 91.25, "workers": 4}])
+    assert re.findall(r"\S+", text) == [
+        "Decoding:", "8", "frames", "clips/s", "ratio", "workers", "ours", "91.2", "1.00", "4",
+    ]  # fmt: skip
+
+
+def test_record_says_machine_and_command():
+    head = text_of(RECORD).split("\n")[:3]
+    assert head == [
+        "A GPU, 16 cores, PyTorch 2.11.0, CUDA 13.0, 2026-01-02",
+        "measured at most: bf16 products 800 TFLOP/s, fp16 products 640 TFLOP/s, copies 4.00 TB/s read and written",
+        "r21d bench train",
+    ]
+    assert tables(MACHINE, ROWS) in text_of(RECORD)
+
+
+def test_readme_is_drawn_from_records_and_again_the_same(tmp_path):
+    (tmp_path / "gpu.json").write_text(json.dumps(RECORD))
+    (tmp_path / "README.md").write_text("# Title\n<!-- gpu.json -->\nold\n<!-- end -->\nafter\n")
+    text = redraw(tmp_path).read_text()
+    assert text.startswith("# Title\n<!-- gpu.json -->\n```text\nA GPU") and text.endswith("```\n<!-- end -->\nafter\n")
+    assert text_of(RECORD) in text and "old" not in text
+    assert drawn(text, tmp_path) == text
+
+
+@pytest.mark.parametrize(
+    "places, says",
+    [
+        ("", "a.json: no place for it; add the two lines <!-- a.json --> and <!-- end -->"),
+        ("<!-- a.json -->\n<!-- end --><!-- b.json -->\n<!-- end -->", "b.json: no record"),
+    ],
+)
+def test_record_without_a_place_and_place_without_a_record(places, says, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(RECORD))
+    with pytest.raises(R21DError, match=says):
+        drawn(places, tmp_path)
+
+
+@pytest.mark.parametrize("content, says", [("{", "not a record"), ('{"rows": []}', "command, date, machine missing")])
+def test_what_is_no_record_is_named(content, says, tmp_path):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(R21DError, match=f"a.json: .*{says}"):
+        load(tmp_path / "a.json")
+
+
+def test_committed_tables_are_those_of_the_committed_records():
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    assert drawn(text, ROOT / "benchmarks") == text, "r21d bench tables"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.json")), ids=lambda path: path.name)
+def test_committed_record_has_what_tables_need(path):
+    record = load(path)
+    assert {"device", "cores", "packages", "commit", "matrix_tflops", "copy_tb_per_s"} <= set(record["machine"])
+    for row in record["rows"]:
+        assert {"bench", "what"} <= set(row) and all(isinstance(value, str | int | float) for value in row.values())
+        if "slowest" in row:
+            assert row["slowest"] <= row["clips_per_second"] <= row["fastest"]
+    shares = [row for row in record["rows"] if row["bench"].endswith(" time")]
+    for row in shares:
+        assert sum(value for value in row.values() if isinstance(value, float)) == pytest.approx(1)
+    for row in compared(record["machine"], record["rows"]):
+        assert 0 < row.get("of_matrix_rate", 0.5) < 1 and 0 < row.get("of_bandwidth", 0.5) < 1
+
+
+# --- Kinds of kernels
+
+
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64_cudnn", "conv forward"),
+        ("sm80_xmma_dgrad_implicit_gemm_indexed_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_cudnn", "conv dgrad"),
+        ("void cutlass__5x_cudnn::Kernel<cutlass_tensorop_bf16_s16816wgrad_optimized_bf16_128x128>", "conv wgrad"),
+        ("volta_scudnn_128x64_relu_interior_nn_v1", "conv forward"),
+        ("void wgrad2d_grouped_direct_kernel<__half, float>", "conv wgrad"),
+        ("void cudnn::bn_fw_tr_1C11_kernel_NCHW<float, float, int, 512, true, 1, true>", "BN and ReLU"),
+        ("void cudnn::batchnorm_bwtr_nhwc_semiPersist<__nv_bfloat16>", "BN and ReLU"),
+        ("void at::native::batch_norm_collect_statistics_channels_last_kernel<at::native::Var>", "BN and ReLU"),
+        ("triton_red_fused__native_batch_norm_legit_functional__to_copy_convolution_3", "BN and ReLU"),
+        ("bn_relu_backward_kernel", "BN and ReLU"),
+        (
+            "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<c10::BFloat16>>",
+            "BN and ReLU",
+        ),
+        ("void at::native::vectorized_elementwise_kernel<4, at::native::launch_clamp_scalar>", "BN and ReLU"),
+        ("void cudnn::ops::nchwToNhwcKernel<__half, __half, float>", "copies"),
+        ("void cask__5x_cudnn::computeOffsetsKernel", "other"),
+        ("void at::native::unrolled_elementwise_kernel<at::native::direct_copy_kernel_cuda>", "copies"),
+        ("cudnn::cnn::convertTensor_kernel", "copies"),
+        ("Memcpy DtoD (Device -> Device)", "copies"),
+        ("void at::native::(anonymous namespace)::multi_tensor_apply_kernel<BinaryOpListAlphaFunctor>", "optimiser"),
+        (
+            "void cutlass::Kernel2<cutlass_80_wmma_tensorop_bf16_s161616gemm_bf16_16x16_128x2_tn_align8>",
+            "matmul",
+        ),
+        ("void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float, at::native::MeanOps>>", "other"),
+        ("aten::mkldnn_convolution", "conv forward"),
+        ("aten::convolution_backward", "conv backward"),
+        ("aten::native_batch_norm_backward", "BN and ReLU"),
+        ("aten::threshold_backward", "BN and ReLU"),
+        ("aten::addmm", "matmul"),
+        ("Optimizer.step#SGD.step", "optimiser"),
+        ("aten::_foreach_add_", "optimiser"),
+    ],
+)
+def test_kind_of_a_kernel(name, kind):
+    assert kind_of(name) == kind
+
+
+def test_the_suites_own_kernels_are_known_by_name():
+    tree = ast.parse((ROOT / "r21d_core" / "models" / "fused_bn.py").read_text())
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
+    called = {name.id for node in functions.values() for name in ast.walk(node) if isinstance(name, ast.Name)}
+    assert set(OURS) == functions.keys() - called - {"lru_cache"}
+
+
+def test_shares_of_a_step_sum_to_one_and_convolutions_are_seen():
+    _, step = training_step(baselines(TINY, CPU)[-1], TINY, CPU)
+    clips, target = synthetic_batch(TINY, CPU)
+    shares = dict(time_breakdown(lambda: step(clips, target), CPU))
+    assert sum(shares.values()) == pytest.approx(1)
+    assert {"conv forward", "conv backward", "BN and ReLU", "optimiser"} <= set(shares)
+
+
+# --- What is measured
+
+
+@pytest.mark.parametrize("variant", ["R2D", "R3D", "MC3", "R(2+1)D"])
+def test_work_is_that_of_the_arithmetic(variant):
+    spec = TINY.replace(variant=variant, frames=4, crop=18)  # odd sizes on the way
+    macs, elements = work_of(build_model(spec, CLASSES, CPU), (3, 4, 18, 18))
+    cost = spec_cost(spec, CLASSES)
+    assert macs == cost.macs
+    written = sum(conv.outputs * conv.size[0] * conv.size[1] * conv.size[2] for conv in cost.convs) + CLASSES
+    assert written < elements < 10 * written
+
+
+def test_work_of_torchvision_is_what_it_publishes():
+    macs, _ = work_of(all_forms.TORCHVISION_MODELS["R(2+1)D"](), (3, 16, 112, 112))
+    assert round(macs / 1e9, 3) == all_forms.video.R2Plus1D_18_Weights.KINETICS400_V1.meta["_ops"]
+
+
+def test_every_form_of_a_variant_trains_and_classifies(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    for bench, run in (("train", bench_train), ("infer", bench_infer)):
+        rows = run(FULL, CPU, seconds=0)
+        names = [form.what for form in baselines(FULL, CPU)]
+        assert [(row["bench"], row["what"]) for row in rows] == [
+            (kind, name) for kind in (bench, f"{bench} time") for name in names
+        ]
+        assert len(names) == 5 and names[0] == "torchvision, its recipe" and names[-1].startswith("ours, as the engine")
+        for row in rows[:5]:
+            assert row["first_step_s"] > 0
+            assert "failed" not in row and row["slowest"] <= row["clips_per_second"] <= row["fastest"]
+            passes = 3 if bench == "train" else 1
+            assert row["tflops"] * 1e3 == pytest.approx(2 * passes * row["clips_per_second"] * row["gmac"])
+    assert len(compiled) == 2
+
+
+def test_forms_on_a_gpu_and_of_variants_that_torchvision_has_not():
+    gpu = torch.device("cuda")
+    assert [form.precision for form in baselines(FULL, gpu)] == ["fp16", *["bf16"] * 4]
+    assert [form.channels_last for form in baselines(FULL, gpu)] == [False, *[True] * 4]
+    assert len(baselines(FULL, gpu, compile_peers=False)) == 4
+    for spec in (FULL.replace(variant="MC4"), FULL.replace(width=32), FULL.replace(depth=34)):
+        assert [form.what.split(",")[0] for form in baselines(spec, gpu)] == ["ours", "ours"]
+
+
+def test_a_step_trains_and_classifying_does_not():
+    form = baselines(TINY, CPU)[-1]
+    clips, target = synthetic_batch(TINY, CPU)
+    network, step = training_step(form, TINY, CPU)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    step(clips, target)
+    assert all((now != then).any() for now, then in zip(network.parameters(), before, strict=True))
+    assert all(parameter.grad is None for parameter in network.parameters())
+    network, step = inference_step(form, TINY, CPU)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    step(clips, target)
+    assert not network.training
+    assert all((value == before[name]).all() for name, value in network.state_dict().items())
+
+
+def test_layouts_are_as_the_form_says():
+    for form in baselines(FULL, CPU, compile_peers=False)[:2]:
+        network, _ = inference_step(form, FULL, CPU)
+        weight = network.stem[0].weight
+        assert weight.is_contiguous(memory_format=torch.channels_last_3d) == form.channels_last
+
+
+def test_form_that_does_not_run_says_why_and_the_others_do(monkeypatch):
+    def broken(spec, device):
+        raise torch.OutOfMemoryError("no room\nand a long story")
+
+    found = [Baseline("broken", broken, "fp32"), *baselines(TINY, CPU)]
+    monkeypatch.setattr("benchmarks.steps.baselines", lambda *_: found)
+    rows = bench_infer(TINY, CPU, seconds=0)
+    assert rows[0]["failed"] == "no room" and "clips_per_second" not in rows[0]
+    assert [row["what"] for row in rows if row["bench"] == "infer time"] == [form.what for form in found[1:]]
+
+
+def test_works_take_turns():
+    calls = []
+    time_interleaved({name: lambda name=name: calls.append(name) for name in "ab"}, CPU, 0)
+    assert "".join(calls) == "ab" * 6, "once to see how long it takes, then in five rounds"
+
+
+def test_machine_is_measured():
+    record = machine(CPU, seconds=0)
+    assert record["matrix_tflops"]["fp32"] > 0 and record["copy_tb_per_s"] > 0 and record["packages"]["torch"]
+
+
+def test_training_from_memory():
+    rows = bench_memory(TINY, CPU, seconds=0)
+    assert [row["what"].split(",")[0] for row in rows] == ["one batch over and over", "sampled", "sampled"]
+    assert all(row["clips_per_second"] > 0 for row in rows)
+
+
+def test_training_from_files(tiny_manifest):
+    manifest = load_manifest(tiny_manifest)
+    rows = bench_stream(TINY, manifest, CPU, workers=0, seconds=0)
+    assert [row["what"] for row in rows] == ["one batch over and over", "streamed by 0 workers"]
+    assert {row["data"] for row in rows} == {"tiny"}
+
+
+def test_evaluating_from_files(tiny_manifest):
+    rows = bench_evaluate(TINY, load_manifest(tiny_manifest), CPU, workers=0, seconds=0)
+    assert [(row["what"], row["videos"]) for row in rows] == [
+        ("1 clip of 1 video", 1), ("10 clips a video", 1), ("100 clips a video", 1),
+    ]  # fmt: skip
+    assert compared(MACHINE, rows)[1]["ratio"] == 1
+    assert rows[2]["clips_per_second"] == pytest.approx(100 / rows[2]["seconds"])
+
+
+# --- The command
+
+
+@pytest.mark.slow
+def test_scaling_is_measured_over_processes():
+    spec = Spec(depth=10, width=4, frames=2, crop=16, batch_size=2, variant="R3D")
+    one, two = bench_scaling(spec, torch.device("cpu"), seconds=0.1)
+    assert (one["what"], two["what"]) == ("1 process", "2 processes")
+    for row in (one, two):
+        assert 0 < row["slowest"] <= row["clips_per_second"] <= row["fastest"]
+
+
+def test_scaling_takes_two_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    (row,) = bench_scaling(Spec(), torch.device("cuda"))
+    assert row["failed"] == "it takes two GPUs, and here is one"
+
+
+def test_command_prints_tables_and_keeps_the_record(tmp_path, capsys):
+    out = tmp_path / "kept" / "here.json"
+    command = ["bench", "infer", "--device", "cpu", "--variants", "f-R2D", "--depth", "10", "--frames", "1"]
+    assert main([*command, "--batch-size", "1", "--seconds", "0", "--out", str(out)]) == 0
+    record, said = load(out), capsys.readouterr().out
+    assert [row["bench"] for row in record["rows"]] == ["infer"] * 2 + ["infer time"] * 2
+    assert (
+        "Classifying: f-R2D, 10 layers, 1 frames, batch 1" in said and tables(record["machine"], record["rows"]) in said
+    )
+    assert record["machine"]["cores"] and record["command"].startswith("r21d") and record["date"]
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["train", "--variants", "R2+1D"], "did you mean R(2+1)D?"),
+        (["train", "--device", "abacus"], "device 'abacus': not usable here"),
+        (["infer", "--frames", "0"], "frames = 0, expected 1 or more"),
+        (["train", "--depth", "50"], "depth 50: expected one of 10, 18, 34"),
+        (["infer", "--batch-size", "0"], "batch_size = 0, expected 1 or more"),
+        (["evaluate", "--manifest", "gone.csv"], "gone.csv: no such file"),
+        (["train", "--out", "table.txt"], "table.txt: expected the name of a file that ends in .json"),
+        (["tables"], "benchmarks/README.md: no such file"),
+    ],
+)
+def test_what_was_wrong_in_a_line(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("benchmarks.run.machine", lambda *_: pytest.fail("measured before it was refused"))
+    assert main(["bench", *arguments, *([] if "--device" in arguments else ["--device", "cpu"])]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("r21d: ") and says in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("arguments", [[], ["speed"], ["train", "--frames", "many"]])
+def test_what_argparse_refuses(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", *arguments])
+    assert "usage: r21d bench" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu():
+    gpu = torch.device("cuda")
+    assert set(machine(gpu, seconds=0)["matrix_tflops"]) == {"bf16", "fp16"}
+    for bench in (bench_train, bench_infer):
+        rows = bench(FULL.replace(precision="bf16"), gpu, seconds=0, compile_peers=False)
+        assert [row["precision"] for row in rows] == ["fp16", "bf16", "bf16", "bf16"] * 2
+        assert all(row["clips_per_second"] > 0 and row["peak_gib"] > 0 for row in rows[:4])
+        assert all(len(row) > 8 for row in rows[4:]), "several kinds of kernels"
+    assert len(bench_memory(TINY.replace(precision="bf16"), gpu, seconds=0)) == 3

@@ -1,0 +1,140 @@
+"""Recipes are told apart by what they set, compared on the same videos, and chosen by the mean of all networks."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from r21d_analysis.artifacts import recipe
+from r21d_analysis.artifacts.recipe import LESS, MEAN
+from r21d_analysis.statistics import inference
+from r21d_analysis.statistics.metrics import clip_at_1, video_at, video_correct
+from r21d_core import R21DError
+from r21d_core.runs.run import find_run
+from r21d_core.runs.scores import save_scores
+from r21d_core.study.experiments import RECIPE_TRIALS, RECIPES, recipe_trials, variant_comparison
+from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
+from tests.r21d_analysis.artifacts.test_tables_and_figures import make as make_runs
+
+TWO = ("f-R2D", "R(2+1)D")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(inference, "RESAMPLES", 199)
+
+
+def make(specs, folder, share=0.6):
+    runs = make_runs(specs, folder, share=share)
+    for number, run in enumerate(runs):
+        history = run.history
+        history[-1] |= {"train_loss": 0.1 + number, "train_error": 0.01 * number}
+        (run.folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
+    return runs
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return make(recipe_trials("small", "set", seeds=(0, 1)), tmp_path)
+
+
+@pytest.mark.parametrize("profile", RECIPES)
+def test_trials_are_recipes_on_the_cut_for_each_network(profile):
+    specs = recipe_trials(profile, "set", seeds=(0, 1))
+    assert len(specs) == len(set(specs)) == 4 * len(RECIPE_TRIALS[profile])
+    assert {(spec.data, spec.frames, spec.frame_stride, spec.task) for spec in specs} == {("set-val", 8, 1, "action")}
+    for trial in RECIPE_TRIALS[profile]:
+        alike = [spec for spec in specs if all(getattr(spec, key) == value for key, value in trial.items())]
+        assert {(spec.variant, spec.seed) for spec in alike} >= {(variant, seed) for variant in TWO for seed in (0, 1)}
+
+
+def test_settings_are_of_all_trials_and_what_they_make_alike_is_one():
+    specs = recipe_trials("small", "set-val", epochs=1, warmup_epochs=0, lr_decay_epochs=1, lr=0.1)
+    assert {spec.epochs for spec in specs} == {1} and len(specs) == len(set(specs)) == 2 * 3
+
+
+def test_small_trials_stay_what_they_are_whatever_recipe_is_chosen(monkeypatch):
+    before = recipe_trials("small", "set")
+    changed = {"epochs": 7, "warmup_epochs": 1, "lr_decay_epochs": 3, "lr": 1, "weight_decay": 1, "crop_area": 1}
+    monkeypatch.setitem(RECIPES, "small", RECIPES["small"].replace(**changed))
+    assert recipe_trials("small", "set") == before
+
+
+def test_demonstration_shares_runs_of_the_variant_comparison():
+    assert set(recipe_trials("demo")[:2]) <= set(variant_comparison("demo"))
+
+
+def test_table_holds_what_the_records_say(runs):
+    table = recipe.recipe_table(runs)
+    keys = ["epochs", "warmup_epochs", "lr_decay_epochs", "lr", "weight_decay", "crop_area"]
+    assert sorted(table["recipe"].columns) == sorted([*keys, "training clips"])
+    assert table["recipe", "training clips"].tolist() == ["38,160", *["22,896"] * 4]
+    assert table["recipe", "lr"].tolist() == ["0.02", "0.02", "0.04", "0.02", "0.02"]
+    assert table["", "runs"].tolist() == ["4 of 4"] * 5
+    for row in range(5):
+        of = {variant: [run for run in runs[4 * row : 4 * row + 4] if run.spec.variant == variant] for variant in TWO}
+        for variant, members in of.items():
+            last = [[100 * run.history[-1][key] for run in members] for key in ("train_loss", "train_error")]
+            right = [
+                [100 * of_run(run.scores) for run in members] for of_run in (clip_at_1, lambda one: video_at(one, 1))
+            ]
+            wanted = np.mean(last + right, axis=1) / [100, 1, 1, 1]
+            np.testing.assert_allclose(table.loc[row, variant], wanted)
+        mean, low, high = table.loc[row, MEAN]
+        assert mean == pytest.approx(table.loc[row, [(variant, "video@1") for variant in TWO]].mean())
+        assert low < mean < high
+    best = table[MEAN, "video@1"].argmax()
+    assert table.loc[best, LESS].isna().all()
+    rest = table.drop(index=best)
+    np.testing.assert_allclose(rest[LESS, "video@1"], rest[MEAN, "video@1"] - table.loc[best, (MEAN, "video@1")])
+
+
+def test_differences_are_paired_over_videos(runs):
+    table = recipe.recipe_table(runs)
+    right = np.array(
+        [np.mean([video_correct(run.scores) for run in runs[at : at + 4]], axis=0) for at in range(0, 20, 4)]
+    )
+    best = right.mean(axis=1).argmax()
+    other = (best + 1) % 5
+    in_order = np.argsort(runs[0].scores.videos)
+    wanted = inference.bootstrap_ci((right[other] - right[best])[None, in_order])
+    np.testing.assert_allclose(table.loc[other, LESS].tolist()[1:], 100 * np.array(wanted))
+
+
+def test_shown_table_has_the_best_in_bold_and_escapes(runs):
+    shown = recipe.show_recipe_table(runs).to_html()
+    assert shown.count("font-weight: bold") == 1 and "crop_area" in shown and "0.005" in shown
+    assert NASTY not in shown and "&lt;script&gt;" in shown
+
+
+def test_choice_is_told_from_the_records(tmp_path):
+    specs = recipe_trials("small", "set")
+    runs = make(specs[2:4], tmp_path, share=1) + make(specs[4:6], tmp_path, share=0) + make(specs[6:7], tmp_path)
+    told = recipe.chosen_line([*runs, find_run(tmp_path, specs[7])]).data
+    assert told.startswith("The highest mean of video@1, 100.0 %, has **lr 0.02, weight_decay 0.001**.")
+    assert "Below it by an interval without zero: lr 0.04, weight_decay 0.001." in told and "Not to be told" not in told
+    assert "Not finished, so not compared: lr 0.02, weight_decay 0.005." in told
+    assert "The profile `small` trains so." in told
+
+
+def test_recipe_that_misses_a_network_has_no_mean(runs, tmp_path):
+    some = runs[:6] + [find_run(tmp_path / "none", run.spec) for run in runs[6:]]
+    table = recipe.recipe_table(some)
+    assert table[MEAN, "video@1"].notna().tolist() == [True] + [False] * 4
+    assert table["", "runs"].tolist() == ["4 of 4", "2 of 4"] + ["0 of 4"] * 3
+    assert "–" in recipe.show_recipe_table(some).to_html()
+    assert "none can be chosen" in recipe.chosen_line(some[4:]).data
+
+
+def test_recipes_of_other_videos_are_not_compared(runs, tmp_path):
+    scores = runs[-1].scores
+    save_scores(runs[-1].folder / "scores.npz", replace(scores, videos=np.char.add(scores.videos, "x")))
+    with pytest.raises(R21DError, match="different videos"):
+        recipe.recipe_table([*runs[:-2], runs[-1]])
+
+
+def test_without_runs_a_line_says_so(tmp_path):
+    missing = [find_run(tmp_path, spec) for spec in recipe_trials("small", "set")]
+    assert "nothing to show" in recipe.show_recipe_table(missing).data
+    assert "none can be chosen" in recipe.chosen_line(missing).data

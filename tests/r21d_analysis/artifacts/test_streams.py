@@ -1,0 +1,365 @@
+"""Tables 4 to 6 against hand counts: both streams fused, splits averaged, pretraining paired, half of it missing."""
+
+import csv
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from scipy.special import softmax
+from scipy.stats import binomtest
+
+from r21d_analysis.artifacts import flow_figure, provenance, stream_figures, streams, tables
+from r21d_analysis.artifacts.streams import FLOW, FUSED, RGB
+from r21d_analysis.claims.evaluate_streams import kinetics_over_sports
+from r21d_analysis.statistics import inference
+from r21d_core import R21DError
+from r21d_core.runs.run import find_run, write_json
+from r21d_core.runs.scores import Scores, save_scores
+from r21d_core.study.experiments import kinetics, sports1m, transfer
+from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
+
+VIDEOS = {"1": 20, "2": 26, "3": 32, "": 24}  # tested in each split, unequal on purpose
+CLASSES = tuple("abcdefg")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(inference, "RESAMPLES", 199)
+
+
+def make(specs, folder, classes=CLASSES):
+    """Finished runs of `specs`; pretrained ones are somewhat better, and streams do not err on the same videos."""
+    for number, spec in enumerate(dict.fromkeys(specs)):
+        random, split = np.random.default_rng(number), streams.split_of(spec)
+        count = VIDEOS[split]
+        labels = np.arange(count) % len(classes)
+        logits = random.normal(0, 1, (count, 3, len(classes))).astype(np.float32)
+        right = random.random(count) < (0.75 if spec.init_from else 0.55)
+        logits[np.arange(count), :, labels] += 3 * right[:, None]
+        protocol = {
+            "clips": 3, "crop": "centre", "averaging": "mean of softmax", "frames": spec.frames, "frame_stride": 1,
+            "task": "action", "modality": spec.modality, "data": spec.data, "split": "test", "frame_rate": "25 fps",
+            "videos_listed": count + 1, "videos_evaluated": count, "families": {}, "profile": spec.profile,
+        }  # fmt: skip
+        run = find_run(folder, spec)
+        run.folder.mkdir(parents=True)
+        (run.folder / "spec.json").write_text(spec.to_json())
+        videos = np.array([f"v{split}-{n:02d}" for n in range(count)])
+        save_scores(run.folder / "scores.npz", Scores(logits, labels, videos, classes, protocol))
+        write_json(run, "summary.json", {"device": "TestGPU"})
+        if spec.init_from:
+            write_json(run, "environment.json", {"init_from": f"{run.folder.name} starts from another: 126 tensors"})
+    return [find_run(folder, spec) for spec in specs]
+
+
+@pytest.fixture
+def four(tmp_path):
+    return make(sports1m("small", "set", seeds=(0, 1)), tmp_path)
+
+
+@pytest.fixture
+def six(tmp_path):
+    return make(transfer("small", "set-split1", source="large-split1", seeds=(0, 1)), tmp_path)
+
+
+def right_by_hand(*runs, k=1):
+    """Which videos are right by the plain mean, over runs and clips, of softmax, (videos,)."""
+    mean = sum(softmax(run.scores.logits.astype(float), axis=2).mean(axis=1) for run in runs)
+    best = np.argsort(-mean, axis=1)[:, :k]
+    return (best == runs[0].scores.labels[:, None]).any(axis=1)
+
+
+def pick(runs, **wanted):
+    return [run for run in runs if all(getattr(run.spec, key) == value for key, value in wanted.items())]
+
+
+def test_table_4_by_hand(four):
+    table = streams.stream_table(four, 4)
+    assert table["", "network"].tolist() == ["R3D-18"] + 3 * ["R(2+1)D-18"]
+    assert table["", "input"].tolist() == [RGB, RGB, FLOW, FUSED]
+    rgb, flow = (pick(four, variant="R(2+1)D", modality=modality) for modality in ("rgb", "flow"))
+    by_row = {1: [(run,) for run in rgb], 2: [(run,) for run in flow], 3: list(zip(rgb, flow, strict=True))}
+    for row, seeds in by_row.items():
+        ours = table.loc[row, "here"]
+        assert ours["video@1"] == pytest.approx(100 * np.mean([right_by_hand(*runs).mean() for runs in seeds]))
+        assert ours["video@5"] == pytest.approx(100 * np.mean([right_by_hand(*runs, k=5).mean() for runs in seeds]))
+        clips = [sum(softmax(run.scores.logits.astype(float), axis=2) for run in runs) for runs in seeds]
+        right = [(one.argmax(axis=2) == rgb[0].scores.labels[:, None]).mean() for one in clips]
+        assert ours["clip@1"] == pytest.approx(100 * np.mean(right))
+        low, high = map(float, ours["95 % interval"].split(" to "))
+        assert low < ours["video@1"] < high and ours["videos"] == "24 of 25" and ours["seeds"].startswith("2 (")
+    assert table.loc[3, ("here", "video@1")] > table.loc[1, ("here", "video@1")]
+
+
+def test_the_paper_stands_beside_its_own_rows(four, six, tmp_path):
+    side = streams.stream_table(four, 4)["paper, Sports-1M"]
+    assert side["video@1"].fillna(0).tolist() == [0, 72.0, 65.5, 72.2] and side["frames"].tolist() == ["8"] * 4
+    assert side["clip@1"].fillna(0).tolist() == [53.8, 56.1, 44.5, 0] and side["video@5"].fillna(0)[3] == 91.4
+    long = make(sports1m("paper", "sports1m", frames=32), tmp_path / "long")
+    assert streams.stream_table(long, 4)["paper, Sports-1M"]["video@1"].fillna(0).tolist() == [0, 73.0, 68.4, 73.3]
+    five = make(kinetics("small", "set-split1", source="large-split1"), tmp_path / "five")
+    side = streams.stream_table(five, 5)["paper, Kinetics-400"]
+    assert side["video@1"].tolist() == [72.0, 67.5, 73.9, 74.3, 68.5, 75.4] and side["video@5"].tolist()[-1] == 91.9
+    table = streams.stream_table(six, 6)
+    means = table[table["", "split"] == "mean of 1, 2, 3"]
+    assert means["paper, from Kinetics", "UCF101"].fillna(0).tolist() == [0, 0, 0, 96.8, 95.5, 97.3]
+    assert means["paper, from Sports-1M", "HMDB51"].fillna(0).tolist() == [0, 0, 0, 66.6, 70.1, 72.7]
+    assert table.drop(means.index)["paper, from Kinetics"].isna().all(axis=None), "its numbers are averages"
+
+
+def test_table_6_by_hand(six):
+    table = streams.stream_table(six, 6)
+    assert len(table) == 2 * 3 * 4 and "large" not in set(table["", "network"])
+    for start, how in ((False, "from scratch"), (True, "pretrained on large")):
+        each = []
+        for split in "123":
+            runs = [run for run in pick(six, data=f"set-split{split}") if bool(run.spec.init_from) is start]
+            rgb, flow = (pick(runs, modality=modality) for modality in ("rgb", "flow"))
+            each.append(100 * np.mean([right_by_hand(*pair).mean() for pair in zip(rgb, flow, strict=True)]))
+        rows = table[(table["", "weights"] == how) & (table["", "input"] == FUSED)]
+        assert rows["here", "video@1"].tolist() == pytest.approx([*each, np.mean(each)])
+        assert rows["here", "videos"].tolist() == ["20 of 21", "26 of 27", "32 of 33", "78 of 81"]
+        assert rows["", "split"].tolist() == ["1", "2", "3", "mean of 1, 2, 3"]
+        assert rows["here", "seeds"].tolist()[-1] == "2"
+
+
+def test_a_source_that_was_evaluated_with_other_clips_is_paired_all_the_same(tmp_path):
+    five = make(kinetics("paper", "kinetics-400"), tmp_path / "five")
+    assert len(streams.pretraining_gain(five).data) == 3
+    six = [make(transfer("paper", "ucf101-split1", source=name, splits=1), tmp_path / name)
+           for name in ("kinetics-400", "sports1m")]  # fmt: skip
+    ((pair,),) = kinetics_over_sports(streams.networks([*six[0], *six[1]])[0])
+    assert [one.source for one in pair] == ["kinetics-400", "sports1m"]
+
+
+def test_pretraining_less_scratch_by_hand(six):
+    shown = streams.pretraining_gain(six).data
+    of_rgb = shown[shown["", "of"].str.endswith(RGB)]
+    assert of_rgb["", "comparison"].unique().tolist() == ["pretrained on large less from scratch"]
+    each, videos = [], []
+    for split in "123":
+        runs = pick(six, data=f"set-split{split}", modality="rgb")
+        two = [
+            np.mean([right_by_hand(run) for run in runs if bool(run.spec.init_from) is s], axis=0)
+            for s in (True, False)
+        ]
+        each.append(100 * (two[0] - two[1]).mean())
+        videos.append(len(two[0]))
+    told = of_rgb["here", "video@1 (points)"].tolist()
+    assert told == [f"{value:+.1f}" for value in (*each, np.mean(each))] and sum(videos) == 78
+    assert of_rgb["here", "videos"].tolist() == ["20", "26", "32", "78"]
+
+
+def test_one_split_is_what_it_was_before():
+    random = np.random.default_rng(0)
+    values, less = random.random((2, 2, 30)) < 0.6
+    assert inference.bootstrap_ci_splits([(values, less)]) == inference.bootstrap_ci(values, less)
+    assert inference.bootstrap_ci_splits([(values, None)]) == inference.bootstrap_ci(values)
+
+
+def test_interval_over_splits_is_a_bootstrap_within_each(monkeypatch):
+    monkeypatch.setattr(inference, "RESAMPLES", 4000)
+    random = np.random.default_rng(1)
+    splits = [random.random((1, count)) < share for count, share in ((40, 0.5), (90, 0.8), (300, 0.3))]
+    drawn = np.mean([random.choice(one[0], (4000, one.shape[1])).mean(axis=1) for one in splits], axis=0)
+    low, high = inference.bootstrap_ci_splits([(one, None) for one in splits])
+    assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.012)
+    assert inference.bootstrap_ci_splits([(np.ones((2, 9)), None), (np.zeros((1, 5)), None)]) == (0.5, 0.5)
+    assert np.isnan(inference.bootstrap_ci_splits([(np.ones((1, 9)), None), (np.ones((1, 1)), None)])[0])
+
+
+def test_interval_over_splits_knows_the_luck_of_seeds():
+    values = np.stack([np.ones(50), np.zeros(50)])
+    low, high = inference.bootstrap_ci_splits([(values, None), (np.ones((2, 50)), None)])
+    assert (low, high) == (0.5, 1.0)  # both seeds drawn twice in the first, whatever is drawn in the other
+
+
+def plain(right, names):
+    """Scores of one clip and two classes that are right where `right` says."""
+    labels = np.zeros(len(right), int)
+    logits = np.where(np.array(right, bool)[:, None], [2.0, 0.0], [0.0, 2.0])[:, None].astype(np.float32)
+    return Scores(logits, labels, np.array(names), ("a", "b"), {"data": "set"})
+
+
+def test_p_over_equal_splits_is_mcnemars():
+    random = np.random.default_rng(2)
+    one, other = random.random((2, 2, 40)) < [[[0.8]], [[0.5]]]
+    names = [[f"{split}-{n:02d}" for n in range(40)] for split in range(2)]
+    pairs = [([plain(one[s], names[s])], [plain(other[s], names[s])]) for s in range(2)]
+    result = inference.compare_splits(pairs)
+    better, worse = (one & ~other).sum(), (other & ~one).sum()
+    assert result["p"] == pytest.approx(binomtest(int(better), int(better + worse)).pvalue)
+    assert result["difference"] == pytest.approx((better - worse) / 80) and result["videos"] == 80
+    assert result["low"] < result["difference"] < result["high"]
+    # the same videos tested in both splits are swapped together: half as many witnesses
+    twice = inference.compare_splits([pairs[0], pairs[0]])
+    alone = inference.compare(*pairs[0])
+    assert twice["difference"] == alone["difference"] and twice["p"] == pytest.approx(alone["p"], abs=0.02)
+
+
+def test_splits_count_alike_whatever_their_size():
+    pairs = [
+        ([plain([1] * 10, [f"a{n}" for n in range(10)])], [plain([0] * 10, [f"a{n}" for n in range(10)])]),
+        ([plain([1] * 30, [f"b{n:02d}" for n in range(30)])], [plain([1] * 30, [f"b{n:02d}" for n in range(30)])]),
+    ]
+    assert inference.compare_splits(pairs)["difference"] == 0.5
+
+
+def test_both_streams_share_the_seeds_they_are_made_of(four):
+    """A seed drawn is drawn for both, so that a bad seed of RGB is not taken for a gain by flow."""
+    rows = {(one.key.variant, one.stream): one for one in streams.networks(four)[0]}
+    fused, rgb = rows["R(2+1)D", FUSED], rows["R(2+1)D", RGB]
+    per_seed = inference.correct_by_seed(fused.splits[""].scores) - inference.correct_by_seed(rgb.splits[""].scores)
+    result = streams.difference(fused, rgb)
+    assert result["difference"] == pytest.approx(per_seed.mean())
+    assert (result["low"], result["high"]) == inference.bootstrap_ci(per_seed)
+
+
+def test_only_seeds_with_both_streams_are_fused(four):
+    flow = pick(four, modality="flow")
+    (flow[1].folder / "summary.json").unlink()
+    fused = streams.networks(four)[0][-1]
+    assert fused.stream == FUSED and [run.spec.seed for run in fused.splits[""].runs] == [0]
+    rgb = pick(four, variant="R(2+1)D", modality="rgb")
+    assert fused.video_at(1) == pytest.approx(100 * right_by_hand(rgb[0], flow[0]).mean())
+    assert streams.difference(fused, streams.networks(four)[0][1])["videos"] == 24
+    assert streams.stream_table(four, 4)["here", "seeds"].tolist()[-1] == "1"
+    assert streams.networks(four)[1] == ["R(2+1)D, from scratch: no finished run on flow with seed 1"]
+    (flow[0].folder / "summary.json").unlink()
+    (pick(four, variant="R(2+1)D", modality="rgb")[1].folder / "summary.json").unlink()
+    assert len(streams.networks(four)[0]) == 2
+
+
+def test_without_flow_a_line_says_what_is_not_fused(six, four):
+    for run in pick(six, modality="flow"):
+        (run.folder / "summary.json").unlink()
+    table = streams.stream_table(six, 6)
+    assert set(table["", "input"]) == {RGB} and len(table) == 8
+    caption = streams.show_stream_table(six, 6).caption
+    assert "not fused: R(2+1)D, from scratch, split 1: no finished run on flow" in caption
+    assert "takes two streams" in streams.stream_gain(six).data and len(streams.pretraining_gain(six).data) == 4
+    assert "takes a network on RGB and on flow" in stream_figures.class_figure(six).data
+    assert isinstance(stream_figures.split_figure(six), Figure)
+    line = tables.missing_line(six, "r21d train transfer")
+    assert "18 of 36 runs are there" in line and "flow, set-split2, finetuned)" in line
+    assert "not fused" not in streams.show_stream_table(four, 4).caption, "nobody asked for R3D on flow"
+
+
+def test_a_split_missing_in_one_stream_is_left_out_of_the_mean(six):
+    for run in pick(six, modality="flow", data="set-split2"):
+        (run.folder / "summary.json").unlink()
+    table = streams.stream_table(six, 6)
+    assert {"mean of 1, 2, 3", "mean of 1, 3"} < set(table["", "split"])
+    gained = streams.stream_gain(six).data
+    assert set(gained["", "split"]) == {"mean of 1, 3"} and set(gained["here", "videos"]) == {"52"}
+
+
+def test_runs_that_cannot_be_fused_are_told_and_break_nothing(four):
+    run = pick(four, modality="flow")[0]
+    scores = run.scores
+    videos = np.array([f"w{name}" for name in scores.videos])
+    for run in pick(four, modality="flow"):
+        save_scores(run.folder / "scores.npz", Scores(scores.logits, scores.labels, videos, CLASSES, scores.protocol))
+    assert "evaluated on other videos" in streams.show_stream_table(four, 4).caption
+    gained = streams.stream_gain(four)
+    assert "two runs were evaluated on different videos" in gained.caption and len(gained.data) == 1
+    with pytest.raises(R21DError, match="no seed has both"):
+        found = streams.networks(pick(four, variant="R(2+1)D", modality="rgb"))[0][0].splits[""]
+        streams.two_streams(found, streams.SeedGroup(found.spec, (), ()))
+
+
+def test_with_nothing_finished_or_only_what_was_trained_first(six, tmp_path):
+    none = [find_run(tmp_path / "none", run.spec) for run in six]
+    for run in six:
+        if run.spec.data.startswith("set"):
+            (run.folder / "summary.json").unlink()
+    for runs in (none, six):
+        assert "nothing to show" in streams.show_stream_table(runs, 6).data
+        assert "Nothing to draw" in stream_figures.split_figure(runs).data
+        assert "Nothing to draw" in stream_figures.stream_figure(runs, table=5).data
+        assert "takes" in streams.pretraining_gain(runs).data and "takes" in stream_figures.class_figure(runs).data
+        assert "No finetuned run" in provenance.leak_table(runs, tmp_path).data
+        assert "No finetuned run" in provenance.init_table(runs).data
+
+
+def test_names_from_outside_are_escaped(tmp_path):
+    names = (NASTY, "$x", *CLASSES[2:])
+    runs = make(transfer("small", f"{NASTY}-split1", source=f"{NASTY}$b-split1"), tmp_path, names)
+    write_json(runs[2], "environment.json", {"init_from": NASTY})
+    gained = streams.stream_gain(runs), streams.pretraining_gain(runs)
+    shown = [
+        streams.show_stream_table(runs, 6),
+        *gained,
+        provenance.init_table(runs),
+        provenance.leak_table(runs, tmp_path),
+    ]
+    for one in shown:
+        assert "<script>" not in one.to_html() and "&lt;script&gt;" in one.to_html()
+    for figure in (stream_figures.class_figure(runs), stream_figures.stream_figure(runs, table=5)):
+        figure.canvas.draw()  # a $ begins no formula
+
+
+def test_class_accuracy_by_hand(six):
+    rows = {(one.how, one.stream): one for one in streams.networks(six)[0]}
+    table = stream_figures.class_accuracy(rows["from scratch", RGB], rows["from scratch", FLOW])
+    for number, name in enumerate(CLASSES):
+        for stream, modality in ((RGB, "rgb"), (FLOW, "flow")):
+            right = []
+            for run in pick(six, modality=modality, init_from=""):
+                if run.spec.data.startswith("set"):
+                    right += right_by_hand(run)[run.scores.labels == number].tolist()
+            assert table.loc[name, stream] == pytest.approx(100 * np.mean(right))
+            assert table.loc[name, "videos"] == len(right) / 2
+    assert table["difference"].is_monotonic_decreasing
+
+
+def test_figures_draw_what_the_tables_say(six, four):
+    figure = stream_figures.stream_figure(four, table=4)
+    drawn = [float(bar[0].get_xdata()[0]) for bar in figure.axes[1].containers]
+    assert drawn == pytest.approx(streams.stream_table(four, 4)["here", "video@1"].tolist())
+    theirs = [line.get_xdata()[0] for line in figure.axes[0].lines]
+    assert np.nan_to_num(theirs).tolist() == [0, 72.0, 65.5, 72.2]
+    table, figure = streams.stream_table(six, 6), stream_figures.split_figure(six)
+    for axes, stream in zip(figure.axes, (RGB, FLOW, FUSED), strict=True):
+        drawn = [float(bar[0].get_ydata()[0]) for bar in axes.containers]
+        assert drawn == pytest.approx(table[table["", "input"] == stream]["here", "video@1"].tolist())
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["split 1", "split 2", "split 3", "mean"]
+
+
+def test_picture_of_flow():
+    flow = np.zeros((8, 20, 30, 2))
+    flow[:, :, 15:] = (0, 2)
+    figure = flow_figure.flow_figure(np.zeros((8, 20, 30, 3), np.uint8), flow)
+    figure.canvas.draw()
+    assert len([axes for axes in figure.axes if axes.images]) == 2 * 6 + 1
+    assert "2 pixels" in figure.axes[-1].get_title()
+    shown = figure.axes[7].images[0].get_array()  # the lower left panel
+    assert np.allclose(shown[:, :15], 1), "what does not move is white"
+    assert np.allclose(shown[:, 15:], flow_figure.coloured(np.array([[[0, 5.0]]]), 1))
+    right, left = (flow_figure.coloured(np.array([[[x, 0.0]]]), 1)[0, 0] for x in (1, -1))
+    assert np.allclose(right, (1, 0, 0)) and np.allclose(left, (0, 1, 1))
+    still = flow_figure.flow_figure(np.zeros((2, 20, 30, 3), np.uint8), np.zeros((2, 20, 30, 2)))
+    still.canvas.draw()
+
+
+def test_leak_table_counts_the_groups_in_both(six, tmp_path):
+    later = [run for run in six if run.spec.init_from]
+    for split in "123":
+        with (tmp_path / f"set-split{split}.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["video", "label", "split", "group"])
+            rows.writerows([f"v{split}-{n:02d}", "a", "test", f"g{n // 2}"] for n in range(VIDEOS[split]))
+            rows.writerow(["other", "a", "train", "h"])
+    for run in later:
+        (run.folder / "trained_on.txt").write_text("h\nk\n")
+    (later[0].folder / "trained_on.txt").write_text("h\ng1\ng3\n")
+    (later[-1].folder / "trained_on.txt").unlink()
+    (tmp_path / "set-split2.csv").unlink()
+    table = provenance.leak_table(six, tmp_path).data
+    assert len(table) == len(later) == 12
+    told = table["groups in both"].tolist()
+    assert told[0] == "2" and told[1] == "0" and told[-1] == "what it was trained on was not kept"
+    assert all(said.startswith("no group of its videos in set-split2.csv") for said in told[4:8])
+    assert table["groups tested"][0].startswith("10: g0, g1, g2, g3, …") and table["groups trained on"][1] == "2: h, k"
+    assert set(table["trained before on"]) == {"large-split1", "large-split2", "large-split3"}
+    assert "126 tensors" in provenance.init_table(six).data["loaded, and made anew"][0]

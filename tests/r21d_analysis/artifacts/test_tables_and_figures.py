@@ -1,0 +1,200 @@
+"""Tables and figures say what the records hold, escape what comes from outside, and never draw nothing."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from r21d_analysis.artifacts import figures, tables
+from r21d_analysis.statistics.aggregate import group_by_seed
+from r21d_core.runs.run import find_run, write_history, write_json
+from r21d_core.runs.scores import Scores, save_scores
+from r21d_core.study.experiments import TABLE_2, variant_comparison
+from r21d_core.study.paper import paper
+
+NASTY = '<script>alert("1")</script>'
+
+
+def make(specs, runs, families=None, share=0.6, classes=6):
+    """Finished runs of `specs` with made-up scores."""
+    for number, spec in enumerate(specs):
+        run = find_run(runs, spec)
+        random = np.random.default_rng(number)
+        labels = np.arange(24) % classes
+        logits = random.normal(0, 1, (24, 3, classes)).astype(np.float32)
+        logits[np.arange(24), :, labels] += 8 * (random.random(24) < share)[:, None]
+        names = tuple("abcdef"[:classes])
+        protocol = {
+            "clips": 3, "crop": "centre 112×112 of 128×171", "averaging": "mean of softmax", "frames": spec.frames,
+            "frame_stride": spec.frame_stride, "task": spec.task, "data": NASTY, "split": "test", "frame_rate": "25 fps",
+            "videos_listed": 25, "videos_evaluated": 24, "families": families or {}, "profile": spec.profile,
+        }  # fmt: skip
+        run.folder.mkdir(parents=True)
+        (run.folder / "spec.json").write_text(spec.to_json())
+        videos = np.array([f"v{n}" for n in range(24)])
+        save_scores(run.folder / "scores.npz", Scores(logits, labels, videos, names, protocol))
+        write_history(run, [{"epoch": e, "train_error": 0.9 / e, "test_error": 1 / e} for e in (1, 2, 3)])
+        summary = {
+            "device": "TestGPU", "parameters": 33_000_000 + number, "macs": 4e10 + 1e9 * number,
+            "train_clips_per_second": 100.0, "inference_clips_per_second": 300.0 + 10 * number,
+        }  # fmt: skip
+        write_json(run, "summary.json", summary)
+    return [find_run(runs, spec) for spec in specs]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return make(variant_comparison("small", "set", variants=("f-R2D", "R3D", "R(2+1)D"), seeds=(0, 1)), tmp_path)
+
+
+def test_paper_prints_table_2():
+    assert paper(2, "R(2+1)D", "video@1 16f") == 68.0 and paper(2, "MC5", "parameters (M)") == 16.9
+    rows = [[paper(2, v, f"{m} {f}") for m in ("clip@1", "video@1") for f in ("8f", "16f")] for v in TABLE_2]
+    assert np.shape(rows) == (12, 4)
+    # Section 4.2's own sums: R(2+1)D over the 2-D nets by 4.7–6.1 points of clip@1 with 8 frames, 6.5–9.8 with 16
+    column = np.array(rows)
+    assert np.round(column[-1, 0] - column[:2, 0], 1).tolist() == [6.1, 4.7]
+    assert np.round(column[-1, 1] - column[:2, 1], 1).tolist() == [9.8, 6.5]
+
+
+def test_variant_table_holds_what_the_records_say(runs):
+    table = tables.variant_table(runs)
+    assert table.index.tolist() == ["f-R2D", "R3D", "R(2+1)D"]
+    one = group_by_seed(runs)[1]
+    assert len(one.runs) == 2
+    assert table.loc["R3D", ("here", "video@1")] == pytest.approx(one.video_at(1))
+    assert table.loc["R3D", ("paper, Kinetics-400", "video@1, 16 frames")] == 64.2
+    assert table.loc["R3D", ("here", "videos")] == 24
+
+
+def test_text_from_outside_is_escaped(runs):
+    shown = tables.show_variant_table(runs).to_html()
+    assert "&lt;script&gt;" in shown and NASTY not in shown
+    assert "paper, Kinetics-400" in shown and f"{group_by_seed(runs)[0].video_at(1):.1f}" in shown
+    assert NASTY not in tables.deviations_from_paper([run.spec.replace(data=NASTY) for run in runs]).data
+
+
+def test_protocol_says_how_and_calls_a_demonstration_one(runs, tmp_path):
+    line = tables.protocol_line(runs)
+    for said in ("24 of 25 videos", "3 clips of 16 frames at step 2", "mean of softmax", "25 fps", "TestGPU", "small"):
+        assert said in line
+    demo = make(variant_comparison("demo", variants=("R3D",)), tmp_path / "demo")
+    assert "DEMONSTRATION" in tables.protocol_line(demo) and "DEMONSTRATION" not in line
+    both = tables.protocol_line(runs + demo)
+    assert "profile small" in both and "DEMONSTRATION" in both
+
+
+def test_comparison_is_against_the_one_named(runs):
+    shown = tables.comparison_table(runs, "R3D").to_html()
+    assert "less R3D" in shown and "R(2+1)D" in shown
+    assert "takes MC2" in tables.comparison_table(runs, "MC2").data
+
+
+def test_families_have_their_own_chance(tmp_path):
+    families = {"few": ["a", "b"], "many": ["c", "d", "e", "f"]}
+    runs = make(variant_comparison("demo", variants=("R3D", "R(2+1)D")), tmp_path, families)
+    table = tables.family_table(runs)
+    assert table["chance"].tolist() == [50, 25, 50, 25] and table["videos"].tolist() == [8, 16, 8, 16]
+    assert (table["low"] <= table["accuracy"]).all() and (table["accuracy"] <= table["high"]).all()
+    figure = figures.family_bars(runs)
+    assert [axes.get_title().split("\n")[0] for axes in figure.axes] == ["few", "many"]
+    assert "demonstration" in figure.get_suptitle()
+
+
+def test_without_families_a_line_says_whose_they_are(runs):
+    assert "no families, as the built-in videos' do" in figures.family_bars(runs).data
+
+
+@pytest.mark.parametrize("x", ["gmac", "clips_per_second"])
+def test_accuracy_against_cost_draws_every_network(runs, x):
+    figure = figures.accuracy_against_cost(runs, x=x)
+    ours = figure.axes[-1]
+    drawn = sorted((round(float(bar[0].get_xdata()[0]), 3), float(bar[0].get_ydata()[0])) for bar in ours.containers)
+    of = {
+        "gmac": lambda one: one.mean("macs") / 1e9,
+        "clips_per_second": lambda one: one.mean("inference_clips_per_second"),
+    }
+    assert drawn == sorted((round(of[x](one), 3), one.video_at(1)) for one in group_by_seed(runs))
+    assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
+
+
+def test_curves_have_a_panel_each(runs):
+    figure = figures.training_curves(runs)
+    assert [axes.get_title() for axes in figure.axes if axes.axison] == ["f-R2D", "R3D", "R(2+1)D"]
+    np.testing.assert_allclose(figure.axes[1].lines[1].get_ydata(), [100, 50, 100 / 3])
+
+
+@pytest.mark.parametrize("draw", [figures.accuracy_against_cost, figures.family_bars, figures.training_curves])
+def test_without_runs_a_line_says_so(draw, tmp_path):
+    missing = [find_run(tmp_path, spec) for spec in variant_comparison("small", "set")]
+    assert "no run is finished" in draw(missing).data
+    assert "nothing to show" in tables.show_variant_table(missing).data
+
+
+def test_half_of_the_runs_is_shown_and_the_rest_named(runs, tmp_path):
+    more = runs + [find_run(tmp_path, spec) for spec in variant_comparison("small", "set", variants=("MC3",))]
+    assert tables.missing_line(more, "r21d train …").startswith(
+        "6 of 7 runs are there; missing: MC3-18 (seed 0, 16 frames, 10 clips)"
+    )
+    assert tables.missing_line(runs, "r21d train …") == "6 of 6 runs are there."
+    assert isinstance(figures.training_curves(more), Figure)
+
+
+@pytest.mark.parametrize(
+    ("runs", "told"),
+    [
+        ("../runs", ""),
+        ("../results/my runs", " --runs 'results/my runs'"),
+        ("../../elsewhere", " --runs ../elsewhere"),
+        ("/elsewhere", " --runs /elsewhere"),
+    ],
+)
+def test_command_makes_missing_runs_where_they_were_looked_for(runs, told):
+    line = tables.missing_line([find_run(runs, spec) for spec in variant_comparison()], "r21d train …")
+    assert line.endswith(f"to make them: r21d train …{told}")
+
+
+def test_command_makes_missing_runs_with_their_settings():
+    runs, settings = [find_run("../runs", spec) for spec in variant_comparison()], {"frames": 8, "start": "my weights"}
+    line = tables.missing_line(runs, "r21d train …", settings)
+    assert line.endswith("to make them: r21d train … --set frames=8 --set 'start=my weights'")
+
+
+def test_network_that_was_not_run_has_a_row_in_its_place(tmp_path):
+    specs = variant_comparison("small", "set", variants=("f-R2D", "MC3", "R(2+1)D"), seeds=(0, 1, 2))
+    made = make([spec for spec in specs if spec.variant != "MC3"][:5], tmp_path)
+    runs = [find_run(tmp_path, spec) for spec in specs]
+    table = tables.variant_table(runs)
+    assert table.index.tolist() == ["f-R2D", "MC3", "R(2+1)D"]
+    seeds = table["here", "seeds"].tolist()
+    assert seeds[0].startswith("3 (") and seeds[1] == "not run" and seeds[2].startswith("2 of 3 (")
+    row = table.loc["MC3"]
+    assert row["paper, Kinetics-400", "video@1, 16 frames"] == paper(2, "MC3", "video@1 16f")
+    assert row["here", "parameters (M)"] == pytest.approx(11_695_440 / 1e6 - (400 - 6) * 513 / 1e6)
+    assert row["here", "GMAC/clip"] == pytest.approx(43.343, abs=1e-3)
+    assert row["here"].drop(["parameters (M)", "GMAC/clip", "seeds"]).isna().all()
+    shown = tables.show_variant_table(runs).to_html()
+    assert "not run" in shown and "–</td>" in shown and ">24</td>" in shown and "nan" not in shown.lower()
+    shown = tables.comparison_table(runs).to_html()
+    assert shown.index(">f-R2D<") < shown.index(">MC3<") and shown.count("–</td>") == 6 and "not run" in shown
+    assert "takes MC3" in tables.comparison_table(runs, "MC3").data
+    done = tables.variant_table(made).loc[["f-R2D", "R(2+1)D"], "here"].drop(columns="seeds")
+    assert table.loc[["f-R2D", "R(2+1)D"], "here"].drop(columns="seeds").equals(done), "the others are as they were"
+
+
+def test_differences_name_every_setting_that_is_not_the_papers():
+    assert (
+        "every setting is the paper's"
+        in tables.deviations_from_paper(variant_comparison("paper", "kinetics-400", precision="fp32")).data
+    )
+    shown = tables.deviations_from_paper(variant_comparison("small", "kinetics-400")).data
+    assert "<td>crop_area</td>" in shown and "<td>data</td>" not in shown
+
+
+def test_results_need_no_torch():
+    code = "import sys, r21d_analysis.artifacts.figures; print([m for m in ('torch', 'av') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []

@@ -1,0 +1,316 @@
+"""The ledger answers as the records do: made to satisfy each claim, to break it, and to leave it open."""
+
+import re
+import shlex
+
+import numpy as np
+import pytest
+
+from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS, NOT_YET, RUNS
+from r21d_analysis.claims.table import ledger, show_ledger
+from r21d_analysis.claims.verdict import ABOUT, ABOVE, INCONCLUSIVE, REFUTED, SUPPORTED, decide
+from r21d_analysis.statistics import inference
+from r21d_analysis.statistics.aggregate import group_by_seed
+from r21d_core import R21DError
+from r21d_core.__main__ import parser
+from r21d_core.runs.run import find_run, load_runs, write_history, write_json
+from r21d_core.runs.scores import Scores, save_scores
+from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, kinetics, recipe, sports1m, transfer
+
+VIDEOS, CLASSES, SPREAD = 100, 5, np.linspace(0, 100, 20).round().astype(int)
+BY_ID = {claim.id: claim for claim in CLAIMS}
+OF_RUNS = [claim.id for claim in CLAIMS if claim.kind == RUNS]
+BASE = recipe("small").replace(data="set")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_resamples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "RESAMPLES", 399)
+        yield
+
+
+# A world says of a spec which share of videos is right, and of their clips all or two in three; in the paper's world
+# everything is as the paper has it, in the other nothing is. Shares are by kind of network with 8 and with 16 frames.
+PAPERS = {"R2D": (20, 10), "f-R2D": (20, 20), "R3D": (36, 40), "rMC": (30, 40), "MC": (40, 48), "R(2+1)D": (50, 78)}
+OTHERS = {"R2D": (60, 95), "f-R2D": (80, 80), "R3D": (60, 60), "rMC": (65, 65), "MC": (50, 50), "R(2+1)D": (40, 20)}
+LENGTHS = {
+    "paper": {24: (85, 0), 32: (95, 0), 40: (88, 0.5), 48: (82, 1), "tested": (30, 0), "finetuned": (95, 0)},
+    "other": {24: (12, 0), 32: (2, 0), 40: (1, 0), 48: (0, 0), "tested": (70, 0), "finetuned": (20, 0)},
+}
+# The same of runs that Tables 4 to 6 take, by what they start from: from which video to which they are right, and how
+# sure of what is right and of what is wrong, on which hangs what both streams make of a video that one alone has right.
+TABLES_4_TO_6 = {
+    "paper": {"rgb": (0, 50), "flow": (56, 90), "set2": (0, 95), "kinetics-400": (0, 80), "sports1m": (0, 60)},
+    "other": {"rgb": (0, 40), "flow": (20, 80), "set2": (0, 20), "kinetics-400": (0, 20), "sports1m": (0, 30)},
+}
+SURE = {"paper": (12, 0.5), "other": (0.5, 12)}
+TRAIN_ERROR = {"paper": {"R3D": (30, 40), "R(2+1)D": (20, 15)}, "other": {"R3D": (20, 20), "R(2+1)D": (30, 60)}}
+
+
+def kind(variant):
+    return variant if variant in PAPERS else variant.rstrip("2345")
+
+
+def right_clips(world, spec, clips, random):
+    """Which clips are right, (VIDEOS, clips)."""
+    if world == "open":
+        return random.random((VIDEOS, clips)) < 0.5
+    how = spec.frames if not spec.init_from else "finetuned" if spec.epochs else "tested"
+    if spec.eval_clips > 100:
+        right = np.ones((VIDEOS, clips), bool)
+        right[:40, SPREAD] = world == "paper"
+        return right
+    share, all_clips = LENGTHS[world].get(how, (0, 0))
+    if spec.frames in (8, 16):
+        share, all_clips = (PAPERS if world == "paper" else OTHERS)[kind(spec.variant)][spec.frames == 16], 0
+    right = np.tile(np.arange(VIDEOS)[:, None] < share, clips)
+    right[round(share * all_clips) :, 0] = False
+    return right
+
+
+def start_of(spec):
+    """What a run of Tables 4 to 6 starts from, as TABLES_4_TO_6 names it; "" for a run of another table."""
+    before = spec.parent_spec
+    if before and before.data != spec.data:
+        return before.data if before.data in TABLES_4_TO_6["paper"] else "set2"
+    return spec.modality if spec.modality == "flow" or spec.data.startswith(("set-split", "ucf101")) else ""
+
+
+def make(world, specs, folder):
+    """Finished runs of `specs` in `folder`, as `world` has them."""
+    for number, spec in enumerate(specs):
+        random = np.random.default_rng(number)
+        run, clips = find_run(folder, spec), 101 if spec.eval_clips > 100 else 3
+        labels = np.arange(VIDEOS) % CLASSES
+        right, sure = right_clips(world, spec, clips, random), (9, 9)
+        if world == "open":
+            sure = random.uniform(8, 10, (2, VIDEOS, clips))  # or ties of two streams would go to the earlier class
+        elif name := start_of(spec):
+            number, (low, high) = np.arange(VIDEOS)[:, None], TABLES_4_TO_6[world][name]
+            right, sure = np.tile((low <= number) & (number < high), clips), SURE[world]
+        taken = np.where(right, labels[:, None], (labels[:, None] + 1) % CLASSES)
+        logits = np.where(right, *sure)[:, :, None] * np.eye(CLASSES)[taken]
+        videos = np.array([f"v{n:03}" for n in range(VIDEOS)])
+        run.folder.mkdir(parents=True)
+        (run.folder / "spec.json").write_text(spec.to_json())
+        protocol = {"data": spec.data, "modality": spec.modality}
+        save_scores(run.folder / "scores.npz", Scores(logits, labels, videos, tuple("abcde"), protocol))
+        error = TRAIN_ERROR.get(world, {}).get(spec.variant, (30, 30))[spec.depth == 34]
+        jitter, speed = 0.1 * spec.seed, 100.0
+        if world == "open":
+            jitter, speed = 20.0 * random.random(), 60 + 80 * random.random()
+        elif world == "other" and spec.variant == "R(2+1)D":
+            speed = 50.0
+        write_history(run, [{"epoch": 1, "train_error": 0.95}, {"epoch": 2, "train_error": (error + jitter) / 100}])
+        write_json(run, "summary.json", {"device": "TestGPU", "train_clips_per_second": speed + 0.1 * spec.seed})
+    return [find_run(folder, spec) for spec in specs]
+
+
+def everything():
+    """A run for every claim, two seeds each."""
+    r21d = BASE.replace(variant="R(2+1)D")
+    specs = [BASE.replace(variant=variant, frames=frames) for variant in TABLE_2 for frames in (8, 16)]
+    specs += [r21d.replace(frames=frames) for frames in (24, 32, 40, 48)]
+    specs += [BASE.replace(variant=variant, depth=34) for variant in ("R3D", "R(2+1)D")]
+    specs += [
+        r21d.replace(frames=8).finetune_spec(frames=32, **changes)
+        for changes in ({"epochs": 0}, {"epochs": 8, "lr": 0.002})
+    ]
+    specs += [r21d.finetune_spec(eval_clips=101, epochs=0)]
+    specs += [recipe("small", "speed").replace(data="set", variant=variant) for variant in ("f-R2D", "R3D", "R(2+1)D")]
+    specs += sports1m("paper", "sports1m")
+    specs += [spec for split in "12" for spec in kinetics("small", f"set-split{split}", source=f"set2-split{split}")]
+    specs += [
+        spec for source in ("kinetics-400", "sports1m") for spec in transfer("paper", "ucf101-split1", source=source)
+    ]
+    return list(dict.fromkeys(spec.replace(seed=seed) for spec in specs for seed in (0, 1)))
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("worlds")
+    found = {world: make(world, everything(), folder / world) for world in ("paper", "other", "open")}
+    return {world: group_by_seed(runs) for world, runs in found.items()}
+
+
+@pytest.mark.parametrize("name", [name for name in OF_RUNS if name != "ranking"])
+@pytest.mark.parametrize(("world", "answer"), [("paper", SUPPORTED), ("other", REFUTED), ("open", INCONCLUSIVE)])
+def test_claim_answers_as_its_records_do(worlds, name, world, answer):
+    verdict = BY_ID[name].judge(worlds[world])
+    assert verdict.answer == answer, verdict
+    assert verdict.low <= verdict.effect <= verdict.high and verdict.n
+    assert re.search("profile (small, set|paper, (sports1m|ucf101))", verdict.why) and "missing" not in verdict.why
+
+
+def test_ranking_answers_as_its_records_do(worlds, tmp_path):
+    assert BY_ID["ranking"].judge(worlds["paper"]).answer == SUPPORTED
+    assert BY_ID["ranking"].judge(worlds["open"]).answer == REFUTED  # a random order
+    networks = [one for one in worlds["paper"] if one.spec.variant != "MC4" or one.spec.frames != 16]
+    verdict = BY_ID["ranking"].judge(networks)
+    assert verdict.answer == INCONCLUSIVE and "missing: MC4 (16 frames)" in verdict.why
+
+
+@pytest.mark.parametrize("name", OF_RUNS)
+def test_without_runs_a_claim_names_the_commands_and_they_make_what_it_takes(name, tmp_path):
+    verdict = BY_ID[name].judge([])
+    assert verdict.answer == INCONCLUSIVE and np.isnan(verdict.effect)
+    specs = []
+    for command in re.findall(r"r21d (train .*?)(?:; |$)", verdict.why):
+        options = parser().parse_args(shlex.split(command))
+        settings = dict(setting.split("=") for setting in options.set)
+        settings |= {"task": options.task} if options.task else {}
+        make_specs = EXPERIMENTS[options.experiment]
+        specs += make_specs(
+            options.profile, options.manifest.stem, variants=options.variants, seeds=options.seeds, **settings
+        )
+    runs = make("paper", list(dict.fromkeys(specs)), tmp_path)
+    assert BY_ID[name].judge(group_by_seed(runs)).answer == SUPPORTED
+
+
+def test_runs_on_a_validation_cut_bear_no_witness(tmp_path):
+    specs = [BASE.replace(variant=variant, frames=8) for variant in ("R3D", "R(2+1)D")]
+    claim = BY_ID["r21d-over-r3d-8"]
+    assert claim.judge(group_by_seed(make("paper", specs, tmp_path / "set"))).answer == SUPPORTED
+    cut = [spec.replace(data="set-val") for spec in specs]
+    verdict = claim.judge(group_by_seed(make("paper", cut, tmp_path / "cut")))
+    assert verdict.answer == INCONCLUSIVE and "missing: R(2+1)D, R3D" in verdict.why
+
+
+def test_claims_without_runs_say_why():
+    rows = [claim for claim in CLAIMS if claim.kind == NOT_YET]
+    assert rows and all(
+        claim.judge([]).answer == INCONCLUSIVE and "cannot make" in claim.judge([]).why for claim in rows
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "effect", "said"),
+    [
+        ("mc-gain-3-4", REFUTED, 2.1, "2.1–2.6 over f-R2D with 8 frames"),
+        ("r3d-three-times", REFUTED, 1.98, "MC2 2.93"),
+        ("single-channel", REFUTED, 64, "64 filters"),
+        ("parameters-matched", SUPPORTED, -0.0019, "33,370,839 against 33,371,472"),
+        ("relu-doubled", SUPPORTED, 2, "34 ReLUs against 17"),
+        ("final-shapes", SUPPORTED, np.nan, "MC4 4, 8"),
+        ("table-2-parameters", REFUTED, 1, "MC5: 16.847 M, printed 16.9"),
+        ("ranking-table-2", SUPPORTED, 0.96, "2 change places"),
+        ("ranges-8", SUPPORTED, 1.3, "4.7–6.1"),
+        ("ranges-16", SUPPORTED, 1.8, "3.1–4.7"),
+        ("ranges-16-2d", REFUTED, 6.5, "the text says 6.3–9.8; Table 2 gives 6.5–9.8"),
+        ("figure-4-gain", SUPPORTED, 3.0, "3.8"),
+        ("r2d-seven-times", SUPPORTED, 7.14, "12.7 with 16"),
+        ("r2d-cheapest", SUPPORTED, 6.46, "1.932 GMAC"),
+        ("rmc3-cheaper", SUPPORTED, 1.106, "12.478 GMAC against 13.801"),
+        ("rmc2-costlier", SUPPORTED, 1.593, "19.876"),
+        ("rmc2-reason", REFUTED, np.nan, "describes rMC4"),
+        ("r21d-same-cost", SUPPORTED, 1.02, "20.748 against 20.348"),
+        ("lengths-same-parameters", SUPPORTED, 1, "33,370,839"),
+        ("table-3", SUPPORTED, -1.2, "-5.8"),
+        ("seven-point-three", REFUTED, 4.0, "Table 3's hours give 5.07"),
+        ("finetune-hours", SUPPORTED, 2.92, "20.5 hours against 59.8"),
+        ("sixty-seven", SUPPORTED, 67, "67"),
+        ("table-4", SUPPORTED, 10.9, "+2.3"),
+        ("table-4-best", SUPPORTED, 1.6, "73.3 against 71.7"),
+        ("table-5", SUPPORTED, 4.5, "-0.3"),
+        ("table-6-best", SUPPORTED, 3.1, "+9.3 on HMDB51"),
+        ("table-6-i3d", SUPPORTED, -1.2, "Flow HMDB51 -0.7"),
+        ("table-6-pretraining", SUPPORTED, 2.2, "+7.9"),
+    ],
+)
+def test_arithmetic(name, answer, effect, said):
+    verdict = BY_ID[name].judge([])
+    assert verdict.answer == answer and said in verdict.why
+    assert verdict.effect == pytest.approx(effect, rel=0.02, nan_ok=True)
+
+
+def test_no_arithmetic_goes_untested():
+    tested = {row[0] for row in test_arithmetic.pytestmark[0].args[1]}
+    assert tested == {claim.id for claim in CLAIMS if claim.kind == ARITHMETIC}
+
+
+def test_rows_are_told_apart_and_in_the_papers_order():
+    assert len(BY_ID) == len(CLAIMS) >= 30
+    sections = [claim.section for claim in CLAIMS]
+    assert sections == sorted(sections)
+
+
+@pytest.mark.parametrize(
+    "change", [{"data": "another"}, {"profile": "demo"}, {"weight_decay": 0.5}, {"frame_stride": 4}]
+)
+def test_runs_that_differ_in_more_than_the_question_are_not_compared(change, tmp_path):
+    one, other = BASE.replace(variant="R3D"), BASE.replace(variant="R(2+1)D", **change)
+    runs = make("paper", [spec.replace(seed=seed) for spec in (one, other) for seed in (0, 1)], tmp_path)
+    verdict = BY_ID["r21d-over-r3d-16"].judge(group_by_seed(runs))
+    assert verdict.answer == INCONCLUSIVE and "missing" in verdict.why and np.isnan(verdict.effect)
+
+
+def test_a_complete_small_setting_goes_before_a_demonstration_which_is_called_one(tmp_path):
+    demo = [recipe("demo").replace(data="set", variant=variant) for variant in ("R3D", "R(2+1)D")]
+    runs = make("other", demo, tmp_path / "demo")
+    table = ledger(runs)
+    assert table.loc["r21d-over-r3d-8", "demonstration"] and table.loc["r21d-over-r3d-8", "answer"] == REFUTED
+    assert "one seed" in table.loc["r21d-over-r3d-8", "why"]
+    assert "does not hold (demonstration)" in show_ledger(runs).to_html()
+    small = make("paper", [BASE.replace(variant=v, frames=8) for v in ("R3D", "R(2+1)D")], tmp_path / "small")
+    row = ledger(runs + small).loc["r21d-over-r3d-8"]
+    assert row["answer"] == SUPPORTED and not row["demonstration"] and "other settings in the records: 1" in row["why"]
+
+
+def test_training_error_takes_two_seeds_and_a_copy_is_none(tmp_path):
+    specs = [BASE.replace(variant=variant) for variant in ("R3D", "R(2+1)D")]
+    runs = make("paper", specs, tmp_path / "one") + make("paper", specs, tmp_path / "copy")
+    row = ledger(runs).loc["train-error-18"]
+    assert (
+        row["answer"] == INCONCLUSIVE
+        and "two seeds" in row["why"]
+        and row["effect"] == pytest.approx(10)
+        and row["n"] == 2
+    )
+
+
+def test_other_videos_or_another_device_leave_a_claim_open(tmp_path):
+    runs = make(
+        "paper", [BASE.replace(variant=variant, seed=s) for variant in ("R3D", "R(2+1)D") for s in (0, 1)], tmp_path
+    )
+    scores = runs[0].scores
+    videos = np.array([f"w{name}" for name in scores.videos])
+    for run in runs[:2]:
+        save_scores(run.folder / "scores.npz", Scores(scores.logits, scores.labels, videos, scores.classes, {}))
+    write_json(runs[0], "summary.json", runs[0].summary | {"device": "other GPU"})
+    table = ledger(runs)
+    assert "different videos" in table.loc["r21d-over-r3d-16", "why"]
+    assert "different devices: TestGPU, other GPU" in table.loc["r21d-same-time", "why"]
+    assert table.loc[["r21d-over-r3d-16", "r21d-same-time"], "answer"].eq(INCONCLUSIVE).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "region", "answer"),
+    [
+        (0.1, 2, ABOVE, SUPPORTED), (-2, -0.1, ABOVE, REFUTED), (-1, 2, ABOVE, INCONCLUSIVE),
+        (0, 0, ABOVE, INCONCLUSIVE), (-0.5, 0.9, ABOUT, SUPPORTED), (1.1, 2, ABOUT, REFUTED),
+        (0.5, 2, ABOUT, INCONCLUSIVE), (np.nan, np.nan, ABOVE, INCONCLUSIVE),
+    ],
+)  # fmt: skip
+def test_an_interval_has_to_lie_wholly_on_a_side(low, high, region, answer):
+    assert decide(low, high, region) == answer
+
+
+def test_ledger_shows_without_runs_and_escapes(tmp_path):
+    nasty = "<script>x</script>"
+    runs = make("paper", [BASE.replace(variant=v, data=nasty) for v in ("R3D", "R(2+1)D")], tmp_path)
+    shown = show_ledger(runs).to_html()
+    assert nasty not in shown and "&lt;script&gt;" in shown
+    for told in ("✓ holds", "✗ does not hold", "? too little evidence"):
+        assert told in show_ledger([]).to_html()
+
+
+def test_load_runs_finds_what_has_a_spec(tmp_path):
+    runs = make("paper", [BASE.replace(variant=variant) for variant in ("R3D", "MC3")], tmp_path)
+    (runs[0].folder / "summary.json").unlink()
+    (tmp_path / "notes").mkdir()
+    assert load_runs(tmp_path) == sorted(runs, key=lambda run: run.folder.name)
+    assert [run.is_complete for run in load_runs(tmp_path)] == [True, False] and load_runs(tmp_path / "none") == []
+    (runs[0].folder / "spec.json").write_text('{"no": 1}')
+    with pytest.raises(R21DError, match=r"spec\.json.*no key 'no'"):
+        load_runs(tmp_path)

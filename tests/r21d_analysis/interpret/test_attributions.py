@@ -1,0 +1,197 @@
+"""Maps run for every variant, are what their definitions say, and are told worthless when they are."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from r21d_analysis.interpret import attributions, perturbation
+from r21d_analysis.interpret.attributions import (
+    METHODS,
+    attribute,
+    completeness_gap,
+    randomisation_check,
+    shuffled_weights,
+)
+from r21d_analysis.interpret.bootstrap import PERTURBATIONS, TILES, fraction_lost
+from r21d_analysis.interpret.twin import GROUPS, Twin
+from r21d_core.models.variants import VARIANTS
+from tests.r21d_core.models.test_network import small
+
+FRAMES, SIZE = 4, 16
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def network_of(variant="R(2+1)D"):
+    return small(variant, frames=FRAMES).float()
+
+
+def clips(count=2, size=SIZE):
+    return torch.randn(count, 3, FRAMES, size, size).to(memory_format=torch.channels_last_3d)
+
+
+LABEL = torch.tensor([0, 4])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_method_runs_for_every_variant(variant):
+    network, x = network_of(variant), clips()
+    before = network(x)
+    twin = Twin(network)
+    torch.testing.assert_close(twin(x), before)
+    own = {id(parameter) for parameter in network.parameters()}
+    assert {id(parameter) for parameter in twin.parameters()} == own
+    relus = [module for module in twin.modules() if isinstance(module, nn.ReLU)]
+    pairs = sum(letter == "p" for letter in VARIANTS[variant]) * 2 - (variant == "R(2+1)D")
+    assert len(relus) == 1 + 4 * 2 + pairs and not any(relu.inplace for relu in relus)
+    for method in METHODS:
+        maps = attribute(twin, x, LABEL, method, steps=4)
+        assert maps.shape == (2, FRAMES, SIZE, SIZE) and maps.dtype == torch.float32 and maps.isfinite().all()
+        assert method == "Grad-CAM" or (maps != 0).any(), method
+    assert completeness_gap(twin, x, LABEL, "DeepLift").max() < 1e-2
+    torch.testing.assert_close(network(x), before)  # nothing of Captum's is left behind
+
+
+def test_no_relu_is_used_twice_or_left_out():
+    twin, calls = Twin(network_of()), []
+    for module in twin.modules():
+        if isinstance(module, nn.ReLU):
+            module.register_forward_hook(lambda module, *_: calls.append(module))
+    twin(clips())
+    assert len(calls) == len(set(calls)) == sum(isinstance(module, nn.ReLU) for module in twin.modules())
+
+
+@pytest.mark.parametrize("method", ["occlusion in time", "occlusion in space"])
+def test_occlusion_by_hand(method):
+    twin, x = Twin(network_of("R3D")), clips(1)
+    label = torch.tensor([2])
+    found = attribute(twin, x, label, method)[0]
+    total, seen = torch.zeros(FRAMES, SIZE, SIZE), torch.zeros(FRAMES, SIZE, SIZE)
+    with torch.no_grad():
+        whole = twin(x)[0, 2]
+        starts = range(0, SIZE - 4 + 1, 2)
+        places = (
+            [(slice(t, t + 1), slice(None), slice(None)) for t in range(FRAMES)]
+            if method == "occlusion in time"
+            else [(slice(None), slice(y, y + 4), slice(z, z + 4)) for y in starts for z in starts]
+        )
+        for place in places:
+            hidden = x.clone()
+            hidden[(0, slice(None), *place)] = 0
+            total[place] += whole - twin(hidden)[0, 2]
+            seen[place] += 1
+    torch.testing.assert_close(found, total / seen, rtol=1e-3, atol=1e-5)
+    assert attributions.effective_resolution(twin, x, method) == len(places)
+
+
+def test_integrated_gradients_by_hand():
+    twin, x = Twin(network_of("MC3")), clips(1)
+    nodes, weights = np.polynomial.legendre.leggauss(8)
+    total = torch.zeros_like(x)
+    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        point = (x * node).requires_grad_()
+        total += weight * torch.autograd.grad(twin(point)[0, 3], point)[0] * x
+    found = attribute(twin, x, torch.tensor([3]), "integrated gradients", steps=8)
+    torch.testing.assert_close(found, total.sum(1), rtol=1e-3, atol=1e-5)
+
+
+def test_gap_falls_with_the_steps():
+    twin, x = Twin(network_of("R3D")), clips()
+    gaps = [completeness_gap(twin, x, LABEL, "integrated gradients", steps).mean().item() for steps in (2, 64)]
+    assert gaps[1] < 0.05 and gaps[1] < gaps[0] / 2
+
+
+@pytest.mark.parametrize("variant", ["f-R2D", "R(2+1)D"])
+def test_grad_cam_by_hand(variant):
+    twin, x = Twin(network_of(variant)), clips(2, 64)
+    features = x
+    for name in GROUPS:
+        features = getattr(twin, name)(features)
+    features = features.detach().requires_grad_()
+    logits = twin.fc(twin.pool(features))
+    label = (logits - logits.mean(0)).argmax(1)
+    gradient = torch.autograd.grad(logits.gather(1, label[:, None]).sum(), features)[0]
+    small_map = (gradient.mean((2, 3, 4), keepdim=True) * features).sum(1, keepdim=True).relu()
+    expected = nn.functional.interpolate(small_map, x.shape[2:], mode="trilinear")[:, 0].detach()
+    maps = attribute(twin, x, label, "Grad-CAM")
+    torch.testing.assert_close(maps, expected)
+    assert (maps > 0).any()
+    assert attributions.effective_resolution(twin, x, "Grad-CAM") == {"f-R2D": FRAMES, "R(2+1)D": 1}[variant] * 4 * 4
+
+
+def test_shuffling_moves_weights_of_its_groups_alone():
+    twin = Twin(network_of())
+    nn.init.normal_(twin.fc.bias)
+    before = {name: tensor.clone() for name, tensor in twin.state_dict().items()}
+    other = shuffled_weights(twin, ["fc", "conv5_x"]).state_dict()
+    for name, tensor in before.items():
+        assert torch.equal(twin.state_dict()[name], tensor), "the network itself keeps its weights"
+        moved = name.split(".")[0] in ("fc", "conv5_x") and "running" not in name and "batches" not in name
+        assert torch.equal(other[name], tensor) != (moved and tensor.numel() > 1), name
+        assert torch.equal(other[name].flatten().sort()[0], tensor.flatten().sort()[0])
+
+
+def test_randomisation_tells_maps_of_the_video_from_maps_of_the_network(monkeypatch):
+    twin, x = Twin(network_of()), clips()
+
+    def fake(twin, clips, label, method, steps=0):
+        if method == "the video":
+            return clips.sum(1)
+        return clips.sum(1) * 0 + 1 if method == "nothing" else attribute(twin, clips, label, "integrated gradients", 4)
+
+    monkeypatch.setattr(attributions, "attribute", fake)
+    found = randomisation_check(twin, x, LABEL, ("the video", "nothing", "the network"))
+    assert found.shape == (3, 1 + len(GROUPS))
+    torch.testing.assert_close(found[0], torch.ones(6))
+    assert found[1].isnan().all() and found[2, -1] < 0.6
+
+
+def test_evidence_by_hand():
+    logits = torch.tensor([[3.0, 1, 2], [0, 5, 1]])
+    assert perturbation.logit_margin(logits, torch.tensor([0, 2])).tolist() == [1.5, -1.5]
+
+
+def test_changes_are_what_they_are_called():
+    x = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(1, 3, 8, 2, 2)
+    found = {
+        name: [draw[0, 0, :, 0, 0].tolist() for draw in draws]
+        for name, draws in perturbation.temporal_perturbations(x).items()
+    }
+    assert set(found) == set(PERTURBATIONS)
+    assert found["frozen"] == [[2.0] * 8, [4.0] * 8, [6.0] * 8]
+    assert found["reversed"] == [[7, 6, 5, 4, 3, 2, 1, 0]]
+    assert all(sorted(order) == list(range(8)) for order in found["shuffled"])
+    still = torch.ones(1, 3, 8, 2, 2)
+    assert all(
+        torch.equal(draw, still) for draws in perturbation.temporal_perturbations(still).values() for draw in draws
+    )
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 16])
+def test_shuffles_are_neither_the_order_nor_its_reverse(frames):
+    for order in perturbation.shuffles(frames):
+        assert sorted(order) == list(range(frames))
+        assert frames < 3 or order not in (list(range(frames)), list(range(frames))[::-1])
+
+
+def test_tiles_hide_every_place_once():
+    ones = torch.ones(1, 3, 2, 16, 17)
+    hidden = sum(1 - part for part in perturbation.occlude_tiles(ones))
+    assert len(perturbation.occlude_tiles(ones)) == TILES**2 and torch.equal(hidden, ones)
+
+
+def test_lost_by_hand():
+    whole = np.full(10, 2.0)
+    share, low, high = fraction_lost(whole, np.full(10, 0.5))
+    assert (share, low, high) == pytest.approx((0.75, 0.75, 0.75))
+    assert fraction_lost(whole, whole)[0] == 0 and fraction_lost(whole, -whole)[0] == 2
+    share, low, high = fraction_lost(whole, np.arange(10) / 5)
+    assert low < share < high and share == pytest.approx(1 - 0.9 / 2)
+    assert np.isnan(fraction_lost(np.array([1.0, -1, 1, -1, 0]), np.zeros(5))).all(), "nothing to lose"
+    assert np.isnan(fraction_lost(whole[:3], whole[:3])).all(), "too few"

@@ -1,0 +1,132 @@
+"""Filters are counted, composed and taken apart as by hand and as convolutions themselves do it."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from r21d_analysis.interpret import filters
+from r21d_analysis.interpret.filters import filter_statistics, layers
+from r21d_core.models.variants import VARIANTS, midplanes
+from tests.r21d_core.models.test_network import small
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def state_of(network):
+    return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+
+
+def test_orders_by_hand():
+    found = np.array(
+        [[1, 1, 1], [1, 2, 1], [-3, -3, -2], [1, 0, -1], [-2, 0, 2], [1, 1, -1], [1, -2, 1], [0, 1, 0]], float
+    )
+    # (1, 1, −1) has energy 1/3, 2 and 2/3; (0, 1, 0) has 1/3, 0 and 2/3; (1, 2, 1) has 16/3, 0 and 2/3
+    assert filters.order_of(found).tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert filters.orders(found)[0].tolist() == [3, 3, 2]
+    two = np.array([[1, 1, -1], [0, 1, 0]], float)
+    np.testing.assert_allclose(filters.orders(two)[1], [(1 / 3 + 1 / 3) / 4, 2 / 4, (2 / 3 + 2 / 3) / 4])
+
+
+def test_each_place_and_channel_has_its_filter():
+    kernel = np.arange(2 * 5 * 3 * 3 * 3).reshape(2, 5, 3, 3, 3)
+    found = filters.temporal_taps(kernel)
+    assert found.shape == (2 * 5 * 9, 3)
+    assert kernel[1, 2, :, 0, 1].tolist() in found.tolist()
+    kernel[0, 0, :, 1, 1] = 0
+    assert len(filters.temporal_taps(kernel)) == 2 * 5 * 9 - 1
+
+
+def test_spectra_by_hand():
+    average, spike = np.array([[1, 1, 1.0]]), np.array([[0, 1.0, 0]])
+    power = filters.temporal_spectrum(average)
+    assert power[0] == pytest.approx(3) and power[-1] == pytest.approx(1 / 3)
+    np.testing.assert_allclose(filters.temporal_spectrum(spike), 1)
+    stripes = np.tile([1.0, -1, 1, -1, 1, -1, 1], (7, 1))[None]
+    space = filters.spatial_spectrum(stripes)
+    assert space[-1] > 2 * space[:-4].max(), "all of it lies at half a cycle a pixel"
+    np.testing.assert_allclose(filters.spatial_spectrum(np.eye(1, 49, 24).reshape(1, 7, 7)), 1)
+    noise = np.random.default_rng(0).normal(size=(40_000, 3))
+    np.testing.assert_allclose(filters.temporal_spectrum(noise), 1, atol=0.03)
+
+
+def test_rank_one_by_hand():
+    outer = np.multiply.outer([1, 2, -1.0], np.arange(1, 10.0))
+    diagonal = np.zeros((3, 9))
+    diagonal[[0, 1, 2], [0, 1, 2]] = 3, 2, 1
+    np.testing.assert_allclose(filters.rank_one(np.stack([outer, diagonal, np.zeros((3, 9))])), [1, 9 / 14])
+
+
+@given(st.integers(2, 5), st.integers(1, 12), st.integers(0, 99), st.floats(1e-3, 1e3))
+def test_rank_one_is_the_first_singular_values_share(t, k, seed, scale):
+    matrices = scale * np.random.default_rng(seed).normal(size=(3, t, k))
+    squares = np.linalg.svd(matrices, compute_uv=False) ** 2
+    np.testing.assert_allclose(filters.rank_one(matrices), squares[:, 0] / squares.sum(axis=1), rtol=1e-6)
+
+
+def test_kernels_and_filters_that_separate():
+    random = np.random.default_rng(0)
+    time, space = random.normal(size=(4, 3)), random.normal(size=(4, 5, 3, 3))
+    kernel = np.einsum("ot,oiyx->oityx", time, space)
+    np.testing.assert_allclose(filters.filter_separability(kernel), 1)
+    np.testing.assert_allclose(filters.kernel_separability(kernel), 1)
+    pictures, curves = filters.profiles(kernel)
+    np.testing.assert_allclose(np.einsum("ot,oiyx->oityx", curves, pictures), kernel, atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(curves, axis=1), 1)
+    other = random.normal(size=(4, 5, 3, 3, 3))
+    other[:] = np.einsum("oit,oiyx->oityx", random.normal(size=(4, 5, 3)), space)  # a time of its own each channel
+    np.testing.assert_allclose(filters.kernel_separability(other), 1)
+    assert filters.filter_separability(other).max() < 0.95
+
+
+def test_pair_of_m_planes_holds_what_m_planes_made():
+    random = np.random.default_rng(0)
+    kernel = np.einsum("omt,miyx->oityx", random.normal(size=(6, 4, 3)), random.normal(size=(4, 5, 3, 3)))
+    assert filters.low_rank_energy(kernel, 4) == pytest.approx(1)
+    squares = np.linalg.svd(kernel.transpose(0, 2, 1, 3, 4).reshape(18, 45), compute_uv=False) ** 2
+    assert filters.low_rank_energy(kernel, 3) == pytest.approx(squares[:3].sum() / squares.sum())
+    assert filters.low_rank_energy(kernel, 3) < 0.99
+
+
+@pytest.mark.parametrize("which", ["conv1", "conv3_x.0.conv1", "conv5_x.0.conv2"])
+def test_composed_kernel_is_what_the_pair_computes_without_its_relu(which):
+    network = small("R(2+1)D")
+    pair = network.get_submodule(which)
+    layer = next(layer for layer in layers(state_of(network)) if layer.name == which)
+    assert layer.middle == pair[0].out_channels
+    plain = nn.Sequential(pair[0], pair[1], pair[3])
+    x = torch.randn(2, pair[0].in_channels, 8, 9, 9, dtype=torch.float64)
+    stride = (pair[3].stride[0], *pair[0].stride[1:])
+    padding = (1, *pair[0].padding[1:])
+    composed = F.conv3d(x, torch.from_numpy(layer.kernel).double(), stride=stride, padding=padding)
+    torch.testing.assert_close(composed, plain(x) - plain(torch.zeros_like(x)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_measured(variant):
+    network = small(variant)
+    found = filter_statistics(state_of(network))
+    letters = VARIANTS[variant]
+    assert found["layer"].tolist()[:2] == ["conv1", "conv2_x.0.conv1"] and len(found["layer"]) == 9
+    lengths = {"c": 8, "2": 1, "3": 3, "p": 3}
+    assert found["length"].tolist() == [lengths[letters[0]]] + [lengths[one] for one in letters[1:] for _ in range(2)]
+    has = found["length"] > 1
+    assert (found["filters"] > 0).tolist() == has.tolist()
+    assert (found["counts"].sum(axis=1) == found["filters"]).all()
+    for name in ("spectrum", "kernel", "filter", "kept", "random_kernel"):
+        assert np.isfinite(found[name][has]).all() and np.isnan(found[name][~has]).all()
+    if variant == "R3D":
+        assert found["filters"][1] == 4 * 4 * 9
+        np.testing.assert_allclose(found["energy"], 1 / 3, atol=0.08)  # as no weights were trained
+    if variant == "R(2+1)D":
+        assert found["middle"].tolist()[1:3] == [midplanes(4, 4)] * 2 and found["filters"][1] == 4 * midplanes(4, 4)
+        assert found["pictures"].shape == (2, 3, 7, 7) and found["curves"].shape == (4, 3)
+        np.testing.assert_allclose(np.linalg.norm(found["curves"].astype(float), axis=1), 1, atol=1e-3)

@@ -1,0 +1,195 @@
+"""Asked where networks look in a video, the explorer shows it of the very clips that were scored, or says why not."""
+
+import html
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import ipywidgets as widgets
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+from r21d_analysis.explorer import widget as explorer_module
+from r21d_analysis.explorer.classify_widget import OwnVideo
+from r21d_analysis.explorer.widget import Explorer
+from r21d_analysis.interpret import saliency as module
+from r21d_analysis.interpret.attributions import attribute
+from r21d_analysis.interpret.checkpoints import open_network, read_clip
+from r21d_analysis.interpret.inspect_run import analyze_video
+from r21d_analysis.interpret.twin import Twin
+from r21d_core import R21DError
+from r21d_core.data.manifest import load_manifest
+from r21d_core.data.transforms import center_crop
+from r21d_core.engine.train import train
+from r21d_core.runs.run import find_run
+from r21d_core.runs.scores import save_scores
+from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
+from tests.r21d_core.engine.test_classify import TINY
+from tests.r21d_core.models.test_load import small
+
+SPECS = (TINY, TINY.replace(variant="R3D", frames=6), TINY.replace(task="arrow"))
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_manifest, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    for spec in SPECS:
+        train(spec, load_manifest(tiny_manifest), folder, device="cpu")
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """A copy of the runs, to be changed."""
+    return shutil.copytree(trained, tmp_path / "runs")
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """What was drawn, network by network."""
+    found, draw = [], module.overlay_figure
+    monkeypatch.setattr(module, "overlay_figure", lambda kept, *a, **b: found.append(kept) or draw(kept, *a, **b))
+    return found
+
+
+def press(box, name):
+    """Press the one button of that name in `box`."""
+    if isinstance(box, widgets.Button) and box.description == name:
+        box.click()
+    for member in getattr(box, "children", ()):
+        if not isinstance(member, widgets.Button) or member.description == name:
+            press(member, name)
+
+
+def said(widget):
+    return html.unescape(re.sub(r"<[^>]*>", " ", widget.value))
+
+
+def explorer_on(folder, tiny_manifest, data="tiny, action (demonstration)"):
+    shown = Explorer(str(folder), str(tiny_manifest.parent))
+    shown.data.value = data  # and of its protocols the first
+    shown.tabs.selected_index, shown.show.value = 2, "all"
+    return shown, shown.tabs.children[2]
+
+
+def test_the_button_shows_the_clips_that_were_scored(folder, tiny_manifest, kept):
+    shown, tab = explorer_on(folder, tiny_manifest)
+    assert shown.a.value.spec == SPECS[0] and shown.other.run.spec == SPECS[1]
+    shown.videos.value = row = 1
+    press(tab, "Attributions")
+    assert 'src="data:image/png' in shown.attributed.value and said(shown.status).strip() == ""
+    video = load_manifest(tiny_manifest).split("test")[row]
+    for one, judged in zip(kept[0], (shown.one, shown.other), strict=True):
+        middle, label = softmax(judged.scores.logits[row, 2]), judged.scores.labels[row]  # of 5 clips
+        assert one["probability"][0] == pytest.approx(middle[label], rel=1e-4) and one["asked"][0] == video.label
+        spec, twin = judged.run.spec, Twin(open_network(judged.run, torch.device("cpu")))
+        clip = center_crop(read_clip(video.path, spec), spec)
+        for method, number in (("Grad-CAM", 0), ("integrated gradients", 1)):
+            whole = attribute(twin, clip, torch.tensor([label]), method, steps=8)[0]
+            expected = whole / whole.abs().max().clamp(min=1e-12)
+            np.testing.assert_allclose(one["maps"][0, number], expected, atol=2e-3)
+    shown.videos.value = 2
+    assert shown.attributed.value == "", "another video has not been asked about"
+
+
+def test_a_clip_that_was_reversed_is_looked_into_reversed(folder, tiny_manifest, kept):
+    shown, tab = explorer_on(folder, tiny_manifest, "tiny, arrow (demonstration)")
+    for row in (0, 1):
+        shown.videos.value = row
+        press(tab, "Attributions")
+        middle = softmax(shown.one.scores.logits[row, 2])
+        assert kept[row][0]["probability"][0] == pytest.approx(middle[row], rel=1e-4)
+    (forward,), (reversed_,) = kept
+    assert (forward["asked"][0], reversed_["asked"][0]) == ("forward", "reversed")
+    np.testing.assert_array_equal(forward["frames"], reversed_["frames"][:, ::-1])
+
+
+def test_what_is_not_there_is_a_line(folder, tiny_manifest, tmp_path):
+    shown, tab = explorer_on(folder, tiny_manifest)
+    video = load_manifest(tiny_manifest).split("test")[shown.videos.value]
+    press(tab, "Attributions")
+    (shown.other.run.folder / "checkpoint.pt").unlink()
+    press(tab, "Attributions")
+    assert "<img" in shown.attributed.value and said(shown.status).strip().startswith("B is left out")
+    shutil.move(video.path, tmp_path / "gone.mp4")
+    try:
+        press(tab, "Attributions")
+        assert "no such file" in said(shown.status) and shown.attributed.value == ""
+    finally:
+        shutil.move(tmp_path / "gone.mp4", video.path)
+    (shown.one.run.folder / "checkpoint.pt").write_bytes(b"no")
+    press(tab, "Attributions")
+    assert "not a whole file of PyTorch weights" in said(shown.status)
+    shutil.copy(find_run(folder, SPECS[2]).folder / "checkpoint.pt", shown.one.run.folder)
+    press(tab, "Attributions")
+    assert "a checkpoint of another spec" in said(shown.status)
+    (shown.one.run.folder / "checkpoint.pt").unlink()
+    press(tab, "Attributions")
+    assert "take a run's checkpoint, and there is none in" in said(shown.status)
+    assert 'role="alert"' in shown.status.value and shown.attributed.value == ""
+    shown.true.value, shown.guess.value, shown.show.value = 0, 1, "A right"
+    press(tab, "Attributions")
+    assert "select one in the list first" in said(shown.status)
+
+
+def test_without_a_manifest_it_says_so(folder):
+    shown = Explorer(str(folder))
+    shown.tabs.selected_index = 2
+    press(shown.tabs.children[2], "Attributions")
+    assert "no manifest that is found says where" in said(shown.status)
+
+
+def test_still_pictures_have_it_too(folder, tiny_manifest, monkeypatch):
+    displayed = []
+    monkeypatch.setattr(explorer_module, "display", lambda *objects: displayed.extend(objects))
+    Explorer(str(folder), str(tiny_manifest.parent))._ipython_display_()
+    assert 'alt="Where in' in displayed[-2].data
+    for path in folder.glob("*/checkpoint.pt"):
+        path.unlink()
+    Explorer(str(folder), str(tiny_manifest.parent))._ipython_display_()
+    assert "take a run&#x27;s checkpoint" in displayed[-2].data and "<img" not in displayed[-2].data
+
+
+def test_committed_records_are_turned_over_without_torch(folder):
+    for path in folder.glob("*/checkpoint.pt"):
+        path.unlink()
+    program = f"""import sys
+from r21d_analysis.explorer.widget import Explorer
+shown = Explorer({str(folder)!r})
+shown._ipython_display_()
+assert "checkpoint" in shown.status.value, shown.status.value
+assert not {{"torch", "captum"}} & set(sys.modules)"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_ones_own_video_and_names_up_to_no_good(folder, tiny_manifest, tmp_path, kept):
+    run = find_run(folder, SPECS[0])
+    save_scores(run.folder / "scores.npz", replace(run.scores, classes=(NASTY, f"$ and $ {NASTY}")))
+    video = shutil.copy(load_manifest(tiny_manifest).split("test")[0].path, tmp_path / "<script>$^$.mp4")
+    own = OwnVideo([run])
+    press(own.box, "Attributions")
+    assert "classify a video first" in said(own.attributed)
+    own.path.value, own.clips.value = str(video), 5
+    own.classify()
+    own.weights.value = "something typed since"
+    press(own.box, "Attributions")
+    likeliest = own.answers[0][1].top[0][0]
+    assert "<img" in own.attributed.value and "<script" not in own.attributed.value
+    assert NASTY not in own.attributed.value and html.escape(likeliest) in own.attributed.value
+    assert kept[0][0]["asked"][0] == likeliest and NASTY in likeliest
+    (run.folder / "checkpoint.pt").unlink()
+    press(own.box, "Attributions")
+    assert "checkpoint.pt: not there" in said(own.attributed) and "<img" not in own.attributed.value
+
+
+def test_other_peoples_weights_go_by_their_name(tiny_manifest, tmp_path):
+    torch.save(small("R3D", classes=7).state_dict(), tmp_path / "theirs.pth")
+    video = load_manifest(tiny_manifest).split("test")[0].path
+    one = analyze_video(video, tmp_path / "theirs.pth", "output 3", device="cpu")
+    assert one.metadata["name"] == "theirs" and one.metadata["spec"]["variant"] == "R3D" and one["maps"].any()
+    with pytest.raises(R21DError, match=r"theirs\.pth: has no class clap"):
+        analyze_video(video, tmp_path / "theirs.pth", "clap", device="cpu")

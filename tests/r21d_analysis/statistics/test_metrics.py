@@ -1,0 +1,85 @@
+"""Accuracies against loops that spell out their definition."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r21d_analysis.statistics.metrics import (
+    clip_at_1,
+    confusion,
+    family_correct,
+    per_class,
+    video_at,
+    video_correct,
+    video_probabilities,
+)
+from r21d_core.runs.scores import Scores
+
+
+def make(seed, items=12, clips=3, classes=6, families=None):
+    random = np.random.default_rng(seed)
+    return Scores(
+        logits=random.normal(0, 3, (items, clips, classes)).astype(np.float32),
+        labels=random.integers(0, classes, items),
+        videos=np.array([f"v{number:02d}" for number in range(items)]),
+        classes=tuple("abcdefghij"[:classes]),
+        protocol={"families": families or {}},
+    )
+
+
+def softmax(row):
+    powers = [np.exp(np.float64(value)) for value in row]
+    return [power / sum(powers) for power in powers]
+
+
+def video_row(scores, item):
+    each = [softmax(row) for row in scores.logits[item]]
+    return [np.mean([clip[c] for clip in each]) for c in range(len(scores.classes))]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 15), st.integers(1, 4), st.integers(2, 8))
+def test_against_loops(seed, items, clips, classes):
+    scores = make(seed, items, clips, classes)
+    rows = [video_row(scores, item) for item in range(items)]
+    np.testing.assert_allclose(video_probabilities(scores), rows, rtol=1e-4)
+    for k in (1, 2, 5):
+        likeliest = [sorted(range(classes), key=lambda c, row=row: -row[c])[:k] for row in rows]
+        right = [label in found for label, found in zip(scores.labels, likeliest, strict=True)]
+        assert video_correct(scores, k).tolist() == right
+        assert video_at(scores, k) == pytest.approx(np.mean(right))
+    taken = [int(np.argmax(row)) for row in rows]
+    clips_right = [np.argmax(row) == label for item, label in enumerate(scores.labels) for row in scores.logits[item]]
+    assert clip_at_1(scores) == pytest.approx(np.mean(clips_right))
+    counts = [
+        [sum(label == i and t == j for label, t in zip(scores.labels, taken, strict=True)) for j in range(classes)]
+        for i in range(classes)
+    ]
+    assert confusion(scores).tolist() == counts
+    table = per_class(scores)
+    assert table["class"].tolist() == list(scores.classes)
+    assert table["n"].tolist() == [sum(row) for row in counts]
+    for c, accuracy in enumerate(table["video@1"]):
+        assert np.isnan(accuracy) if not sum(counts[c]) else accuracy == pytest.approx(counts[c][c] / sum(counts[c]))
+
+
+def test_video_is_right_by_mean_of_softmax_not_of_logits():
+    """One loud clip must not outvote two that are sure: the logits' mean says class 1, the softmax's says class 0."""
+    logits = np.array([[[4, 0], [4, 0], [0, 60]]], np.float32)
+    scores = Scores(logits, np.array([0]), np.array(["v"]), ("a", "b"), {})
+    assert logits.mean(1).argmax() == 1 and video_correct(scores).tolist() == [True]
+
+
+def test_family_is_a_choice_among_its_own_classes():
+    logits = np.zeros((3, 1, 4), np.float32)
+    logits[0, 0] = [1, 2, 9, 0]  # of a and b, b; c does not count
+    logits[1, 0] = [3, 2, 9, 0]
+    logits[2, 0] = [9, 9, 1, 2]  # of c and d, d
+    scores = Scores(
+        logits, np.array([1, 1, 3]), np.array(["u", "v", "w"]), tuple("abcd"),
+        {"families": {"one": ["a", "b"], "two": ["c", "d"]}},
+    )  # fmt: skip
+    found = family_correct(scores)
+    assert found["one"].tolist() == [True, False] and found["two"].tolist() == [True]
+    assert video_correct(scores).tolist() == [False, False, False]

@@ -1,0 +1,282 @@
+"""Frame n is frame n, however the file is coded and wherever decoding begins; a bad file is named and told why."""
+
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+from av.video.frame import PictureType
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r21d_core import R21DError
+from r21d_core.data import decode
+from r21d_core.data.decode import probe, read_all, read_frames
+from tests.bad_videos import (
+    blocks,
+    cut_off,
+    noise_within,
+    write_changing_size,
+    write_garbage,
+    write_sound,
+    write_subtitles,
+    write_video,
+)
+
+FRAMES = 30
+# The encoder left alone would see a cut in every frame, and use neither B-frames nor long groups.
+H264 = {"sc_threshold": "0", "b_strategy": "0"}
+SOUND_FILES = {
+    "h264.mp4": H264 | {"bf": "3", "g": "7"},
+    "h264.mkv": H264 | {"bf": "2", "g": "5"},
+    "opengop.mp4": H264 | {"bf": "3", "g": "8", "x264-params": "open-gop=1"},
+    "onegop.mov": H264 | {"bf": "0", "g": "250"},
+    "gaps.mp4": H264 | {"bf": "3", "g": "6", "times": [n * (n + 1) // 2 for n in range(FRAMES)]},
+    "h264.ts": H264 | {"bf": "2", "g": "6"},
+    "mpeg4.avi": {"codec": "mpeg4", "g": "9"},
+    "mpeg4.mp4": {"codec": "mpeg4", "bf": "2", "g": "6", "sc_threshold": "1000000000"},
+    "mpeg2.mpg": {"codec": "mpeg2video", "bf": "2", "g": "6", "sc_threshold": "1000000000"},
+}
+
+
+@pytest.fixture(scope="module")
+def sound_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sound")
+    pixels = blocks(FRAMES)
+    return {name: write_video(folder / name, pixels, **how) for name, how in SOUND_FILES.items()}
+
+
+@pytest.mark.parametrize("name", SOUND_FILES)
+def test_every_frame_is_read_in_the_order_it_is_shown(sound_files, name):
+    frames = read_all(sound_files[name], None)
+    found = probe(sound_files[name])
+    assert frames.shape == (FRAMES, 48, 64, 3) and frames.dtype == np.uint8
+    assert (found.frames, found.height, found.width, found.notes) == (FRAMES, 48, 64, ())
+    # Frames share nothing, so that each is nearest to the one it was made from.
+    made = blocks(FRAMES).astype(int)
+    nearest = [np.abs(made - frame).mean((1, 2, 3)).argmin() for frame in frames]
+    assert nearest == list(range(FRAMES))
+
+
+def test_files_have_what_makes_counting_hard(sound_files):
+    kinds = {}
+    for name, path in sound_files.items():
+        with av.open(path) as container:
+            kinds[name] = "".join(PictureType(frame.pict_type).name for frame in container.decode(video=0))
+    for name, kind in kinds.items():
+        assert ("B" in kind) == (SOUND_FILES[name].get("bf", "0") != "0"), (name, kind)
+        assert (kind.count("I") > 2) == (name != "onegop.mov"), (name, kind)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(sorted(SOUND_FILES)),
+    st.lists(st.integers(0, FRAMES - 1), min_size=1, max_size=12),
+    st.sampled_from([None, (18, 24)]),
+)
+def test_chosen_frames_are_those_of_the_whole(sound_files, name, indices, size):
+    whole = read_all(sound_files[name], size)
+    np.testing.assert_array_equal(read_frames(sound_files[name], indices, size), whole[indices])
+
+
+def test_h264_is_decoded_only_where_frames_are_wanted(sound_files, monkeypatch):
+    decoded, original = [], decode._decode
+
+    def counted(stream, packets):
+        decoded.append(len(packets))
+        return original(stream, packets)
+
+    monkeypatch.setattr(decode, "_decode", counted)
+    read_frames(sound_files["h264.mp4"], [15], None)
+    assert decoded and sum(decoded) <= 7
+
+
+def test_no_frames_are_none():
+    assert read_frames("nowhere.mp4", [], (4, 6)).shape == (0, 4, 6, 3)
+
+
+@pytest.mark.parametrize(
+    "number, said", [(FRAMES, f"frame {FRAMES} was asked for.* {FRAMES} frames"), (-1, "frame -1")]
+)
+@pytest.mark.parametrize("name", ["h264.mp4", "mpeg4.avi"])
+def test_frame_that_is_not_there_is_an_error(sound_files, name, number, said):
+    with pytest.raises(R21DError, match=said) as error:
+        read_frames(sound_files[name], [0, number], None)
+    assert name in str(error.value)
+
+
+def cut(path):
+    return cut_off(write_video(path, blocks(60)))
+
+
+BAD = {
+    "missing.mp4": (lambda path: path, "no such file"),
+    "folder.mp4": (lambda path: path.mkdir(), "is a folder"),
+    "zero.mp4": (lambda path: path.write_bytes(b""), "is empty"),
+    "garbage.avi": (write_garbage, "damaged or not a video"),
+    "cut.mp4": (cut, "cut off.*moov"),
+    "text.srt": (write_subtitles, "no video, only subtitle"),
+    "text.mp4": (write_subtitles, "no video, only subtitle|not a video"),
+    "sound.mp4": (write_sound, "no video, only audio"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("how", [probe, lambda path: read_all(path, None), lambda path: read_frames(path, [0], (8, 8))])
+def test_bad_file_is_named_and_told_why(tmp_path, name, how):
+    make, said = BAD[name]
+    make(tmp_path / name)
+    with pytest.raises(R21DError, match=said) as error:
+        how(tmp_path / name)
+    assert name in str(error.value)
+
+
+WHOLE = {
+    "web.mp4": {"movflags": "faststart"},
+    "mpeg4.mp4": {"codec": "mpeg4", "movflags": "faststart"},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "skipped.avi": {"codec": "mpeg4", "times": [5 * n for n in range(60)]},
+    "h264.mkv": {},
+    "mpeg4.mkv": {"codec": "mpeg4"},
+    "vp8.webm": {"codec": "libvpx"},
+    "vp9.webm": {"codec": "libvpx-vp9", "cpu-used": "8", "deadline": "realtime"},
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_file_is_cut_off_if_it_lost_its_end(tmp_path, name):
+    path = write_video(tmp_path / name, blocks(60, 96, 128), **WHOLE[name])
+    found, content = probe(path), path.read_bytes()
+    assert (found.frames, found.notes) == (60, ())
+    for share in (0.2, 0.33, 0.9, 0.99):
+        path.write_bytes(content)
+        cut_off(path, share)
+        for how in (probe, lambda path: read_all(path, None), lambda path: read_frames(path, [0], (8, 8))):
+            with pytest.raises(R21DError, match=f"{name}: cut off.*fetch it again"):
+                how(path)
+
+
+@pytest.mark.parametrize("format, codec", [("avi", "mpeg4"), ("matroska", "mpeg4"), ("webm", "libvpx")])
+def test_what_does_not_tell_its_size_is_whole(tmp_path, format, codec):
+    """As of a recorder that cannot go back to its header; and the size of an AVI is told in two ways."""
+    with open(tmp_path / "live", "wb") as file:
+        write_video(SimpleNamespace(write=file.write, parent=tmp_path), blocks(60), codec, format=format)
+    found = probe(tmp_path / "live")
+    assert (found.frames, found.notes) == (60, ())
+    content = (tmp_path / "live").read_bytes()
+    if format == "avi":
+        (tmp_path / "live").write_bytes(content[:4] + len(content).to_bytes(4, "little") + content[8:])
+        assert probe(tmp_path / "live").frames == 60
+
+
+def test_damage_in_the_middle_is_not_a_lost_end(tmp_path):
+    pixels = blocks(60, 96, 128)
+    avi = noise_within(write_video(tmp_path / "noise.avi", pixels, "mpeg4"))
+    found = probe(avi)
+    assert 40 < found.frames < 60 and len(read_all(avi, None)) == found.frames
+    assert len(found.notes) == 1 and found.notes[0].startswith(f"damaged: {found.frames} of 60 frames decode, ")
+    for name, said in {
+        "noise.mp4": r"frame 2\d of 60 does not decode, as the file is damaged",
+        "noise.mkv": r"damaged, as only 2\d frames are found, [01]\.\d of 2\.4 seconds",  # a cluster holds them all
+    }.items():
+        with pytest.raises(R21DError, match=f"{name}: {said}; fetch it again"):
+            probe(noise_within(write_video(tmp_path / name, pixels)))
+
+
+@pytest.mark.parametrize("told", ["", "42", "P0DT0H0M3S", "1:2", "0:0:nan", "-1:00:00", "a:b:c", "1:0:0:0"])
+def test_a_length_that_is_told_in_other_words_is_none(tmp_path, told):
+    """Of MKV, whose own words are 00:00:02.400000000; a file that is too short by these is damaged."""
+    path = write_video(tmp_path / "odd.mkv", blocks(60))
+    content = path.read_bytes()
+    assert content.count(b"00:00:02.400000000") == 1
+    path.write_bytes(content.replace(b"00:00:02.400000000", told.encode().ljust(18, b"\0")))
+    assert probe(path).frames == 60
+    path.write_bytes(content.replace(b"00:00:02.400000000", b"00:01:02.400000000"))
+    with pytest.raises(R21DError, match=r"damaged, as only 60 frames are found, 2\.4 of 62\.4 seconds"):
+        probe(path)
+
+
+def test_one_frame_is_a_video(tmp_path):
+    path = write_video(tmp_path / "one.mp4", blocks(1))
+    assert probe(path).frames == 1
+    np.testing.assert_array_equal(read_frames(path, [0, 0], None), read_all(path, None)[[0, 0]])
+
+
+def test_changing_resolution_is_read_in_one_size_and_noted(tmp_path):
+    path = write_changing_size(tmp_path / "changing.ts")
+    found, frames = probe(path), read_all(path, (24, 32))
+    assert found.notes == ("changing resolution",)
+    # FFmpeg's MPEG-2 decoder does not show the last picture before the change; frames are those that it shows.
+    assert found.frames == len(frames) == 19
+    small, large = blocks(10, seed=1).mean((1, 2)), blocks(10, 80, 96, seed=2).mean((1, 2))
+    assert np.abs(frames.mean((1, 2)) - np.concatenate([small[:9], large])).max() < 6
+    np.testing.assert_array_equal(read_frames(path, [3, 15], (24, 32)), frames[[3, 15]])
+
+
+@pytest.mark.parametrize("height, width", [(47, 63), (1, 1), (17, 240), (240, 17)])
+def test_odd_sizes(tmp_path, height, width):
+    path = write_video(tmp_path / "odd.mkv", blocks(4, height, width), "ffv1", pix_fmt="yuv444p")
+    found = probe(path)
+    assert (found.height, found.width, found.frames) == (height, width, 4)
+    assert np.abs(read_all(path, None).astype(int) - blocks(4, height, width)).max() <= 4
+    assert read_frames(path, [2], (33, 35)).shape == (1, 33, 35, 3)
+
+
+def test_variable_frame_rate_counts_frames_not_time(tmp_path):
+    even = write_video(tmp_path / "even.mp4", blocks(12))
+    uneven = write_video(tmp_path / "uneven.mp4", blocks(12), times=[0, 1, 2, 9, 10, 11, 30, 31, 32, 33, 60, 61])
+    assert probe(uneven).frames == 12 and probe(uneven).fps < probe(even).fps == 25
+    assert np.abs(read_all(uneven, None).astype(int) - read_all(even, None)).mean() < 8
+
+
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_rotated_video_is_turned_upright(tmp_path, rotation):
+    plain = read_all(write_video(tmp_path / "plain.mp4", blocks(3)), None)
+    path = write_video(tmp_path / "turned.mp4", blocks(3), rotation=rotation)
+    upright = np.rot90(plain, rotation // 90, axes=(1, 2))
+    found = probe(path)
+    assert (found.height, found.width) == upright.shape[1:3] and found.notes == ("rotated",)
+    np.testing.assert_array_equal(read_all(path, None), upright)
+
+
+def test_names_that_look_like_addresses_or_are_not_ascii(tmp_path):
+    for name in ("http: no.mp4", "Übung, “1”.mp4", "100%d.mp4"):
+        assert probe(write_video(tmp_path / "plain.mp4", blocks(2)).rename(tmp_path / name)).frames == 2
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "onegop.mov", "gaps.mp4", "opengop.mp4"])
+def test_mp4_is_read_around_the_wanted_frames_alone(sound_files, name, monkeypatch):
+    """What is not read cannot have been used; open groups, which an index does not tell from closed ones, are read
+    from the beginning."""
+    held = []
+    opened = decode._part
+    monkeypatch.setattr(decode, "_part", lambda *asked: held.append(opened(*asked)) or held[-1])
+    whole = read_all(sound_files[name], None)
+    assert not held
+    for number in range(FRAMES):
+        np.testing.assert_array_equal(read_frames(sound_files[name], [number], None)[0], whole[number])
+    groups = {"h264.mp4": 7, "gaps.mp4": 6, "onegop.mov": FRAMES, "opengop.mp4": FRAMES}
+    for number, part in enumerate(held):
+        if part is None:
+            assert name == "opengop.mp4"
+        else:
+            packets, earlier = part
+            assert len(packets) <= groups[name] and earlier <= number < earlier + len(packets)
+    assert any(held)
+
+
+def test_frames_before_the_cut_of_an_edit_are_not_counted(tmp_path):
+    """A file that begins with a negative time, as one cut without encoding does: its index holds frames not shown."""
+    path = write_video(tmp_path / "whole.mp4", blocks(30), g="10", bf="2", sc_threshold="0", b_strategy="0")
+    with av.open(path) as source, av.open(tmp_path / "cut.mp4", "w", options={"use_editlist": "1"}) as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.pts, packet.dts = packet.pts - 4 * packet.duration, packet.dts - 4 * packet.duration
+                packet.stream = stream
+                container.mux(packet)
+    whole = read_all(tmp_path / "cut.mp4", None)
+    assert len(whole) == 26
+    np.testing.assert_array_equal(whole, read_all(path, None)[4:])
+    for number in range(26):
+        np.testing.assert_array_equal(read_frames(tmp_path / "cut.mp4", [number], None)[0], whole[number])

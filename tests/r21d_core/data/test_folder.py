@@ -1,0 +1,115 @@
+"""A folder becomes a manifest whose sides share no recording."""
+
+from collections import Counter
+
+import pytest
+
+from r21d_core import R21DError
+from r21d_core.data.folder import from_folder
+from tests.listings import checked, sides, touch, ucf
+
+
+def test_groups_of_a_class_stay_together(tmp_path):
+    listing = from_folder(touch(tmp_path / "My Videos", *ucf("A", "B", groups=8, clips=3)))
+    manifest = checked(tmp_path, listing)
+    assert (listing.card.name, listing.card.classes, listing.card.expected) == (
+        "my-videos",
+        ("A", "B"),
+        {"train": 36, "test": 12},
+    )
+    assert manifest.videos[0].video == "A/v_A_g01_c01.avi"
+    assert {video.group for video in listing.videos} == {
+        f"{label}_g{number:02d}" for label in "AB" for number in range(1, 9)
+    }
+    assert Counter((video.label, video.split) for video in listing.videos)["A", "test"] == 6
+
+
+def test_videos_without_groups_are_divided_one_by_one(tmp_path):
+    root = touch(tmp_path / "set", *(f"{label}/{number}.mp4" for label in "ab" for number in range(20)))
+    listing = from_folder(root, test_fraction=0.4)
+    checked(tmp_path, listing)
+    assert listing.card.expected == {"train": 24, "test": 16}
+    assert {video.group for video in listing.videos} == {video.video.removesuffix(".mp4") for video in listing.videos}
+
+
+def test_seed_and_nothing_else_decides(tmp_path):
+    names = [f"a/{number}.mp4" for number in range(20)]
+    one = sides(from_folder(touch(tmp_path / "one", *names)))
+    assert sides(from_folder(touch(tmp_path / "two", *reversed(names)))) == one
+    assert sides(from_folder(tmp_path / "one", seed=1)) != one
+    with_more = sides(from_folder(touch(tmp_path / "two", "b/1.mp4", "b/2.mp4")))
+    assert one.items() <= with_more.items(), "another class changes nothing for this one"
+
+
+@pytest.mark.parametrize("share", [0, 0.25, 0.99])
+def test_every_class_keeps_something_to_train_on(tmp_path, share):
+    names = [*ucf("one_group", groups=1, clips=5), "one/1.mp4", "two/1.mp4", "two/2.mp4", *ucf("many", groups=9)]
+    listing = from_folder(touch(tmp_path / "set", *names), test_fraction=share)
+    checked(tmp_path, listing)
+    assert {video.label for video in listing.videos if video.split == "train"} == set(listing.card.classes)
+    assert share or "test" not in listing.card.expected
+
+
+def test_given_sides_are_kept(tmp_path):
+    root = touch(tmp_path / "set", "train/a/1.mp4", "train/b/v_b_g01_c01.mp4", "val/a/1.mp4", "test/b/v_b_g02_c01.mp4")
+    listing = from_folder(root)
+    checked(tmp_path, listing)
+    assert listing.card.classes == ("a", "b") and listing.card.expected == {"train": 2, "val": 1, "test": 1}
+    assert {video.video: video.group for video in listing.videos} == {
+        "train/a/1.mp4": "train/a/1",
+        "val/a/1.mp4": "val/a/1",
+        "train/b/v_b_g01_c01.mp4": "b_g01",
+        "test/b/v_b_g02_c01.mp4": "b_g02",
+    }
+
+
+def test_given_sides_that_share_a_recording_are_told(tmp_path):
+    root = touch(tmp_path / "set", "train/a/v_a_g01_c01.mp4", "test/a/v_a_g01_c02.mp4")
+    with pytest.raises(R21DError, match=r"group 'a_g01' is in test .* and in train"):
+        checked(tmp_path, from_folder(root))
+
+
+def test_class_to_be_tested_only_is_told(tmp_path):
+    listing = from_folder(touch(tmp_path / "set", "train/a/1.mp4", "test/a/2.mp4", "test/b/3.mp4"))
+    with pytest.raises(R21DError, match="class 'b' is in test, and no video of it is in train"):
+        checked(tmp_path, listing)
+
+
+def test_classes_named_as_sides_are_classes(tmp_path):
+    listing = from_folder(touch(tmp_path / "set", "train/1.mp4", "plane/1.mp4"))
+    assert listing.card.classes == ("plane", "train")
+
+
+def test_other_files_are_passed_over(tmp_path):
+    root = touch(
+        tmp_path / "set", "a/1.MP4", "a/1.txt", "a/._1.mp4", ".cache/1.mp4", "list.csv", "0.mp4", "empty/x.jpg"
+    )
+    (root / "a" / "folder.mp4").mkdir()
+    listing = from_folder(root)
+    assert listing.card.classes == ("a",) and list(sides(listing)) == ["a/1.MP4"]
+
+
+def test_odd_names_survive(tmp_path):
+    listing = from_folder(touch(tmp_path / "Ünser “Set”, v.2", 'a, "b"/ü 体.mp4'))
+    assert listing.card.name == "ünser-set-v-2"
+    assert checked(tmp_path, listing).videos[0].video == 'a, "b"/ü 体.mp4'
+
+
+def test_folders_that_hold_nothing_are_told(tmp_path):
+    with pytest.raises(R21DError, match="gone: no such folder"):
+        from_folder(tmp_path / "gone")
+    with pytest.raises(R21DError, match="file: not a folder"):
+        from_folder(touch(tmp_path, "file") / "file")
+    with pytest.raises(R21DError, match="set: no videos; expected set/CLASS/VIDEO"):
+        from_folder(touch(tmp_path, "set/a/readme.txt") / "set")
+
+
+def test_two_layouts_at_once_are_told(tmp_path):
+    with pytest.raises(R21DError, match=r"'a'.*'train'.*keep one"):
+        from_folder(touch(tmp_path / "set", "a/1.mp4", "train/b/1.mp4"))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, 25, float("nan")])
+def test_share_outside_is_told(tmp_path, share):
+    with pytest.raises(R21DError, match=f"test_fraction is {share}"):
+        from_folder(touch(tmp_path / "set", "a/1.mp4"), test_fraction=share)

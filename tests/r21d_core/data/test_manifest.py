@@ -1,0 +1,223 @@
+"""A manifest says what it was given, whatever the names, and every fault in one is told with file and line."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from r21d_core import R21DError
+from r21d_core.data.manifest import DatasetCard, Video, check_no_leaks, load_manifest, write_manifest
+
+CARD = DatasetCard(
+    "set", ("a", "b"), "made up", "none", {"train": 2, "test": 1}, "videos", {"letters": ("a", "b")}, "25"
+)
+
+
+def video(name, label="a", split="train", group=None, **numbers):
+    return Video(name, None, label, split, group or name, **numbers)
+
+
+VIDEOS = [video("a/1.mp4"), video("b/1.mp4", "b"), video("a/2.mp4", split="test")]
+LINES = "video,label,split,group\na/1.mp4,a,train,1\nb/1.mp4,b,train,2\na/2.mp4,a,test,3\n"
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A sound manifest, which tests then spoil."""
+    write_manifest(tmp_path / "set.csv", CARD, VIDEOS)
+    (tmp_path / "set.csv").write_text(LINES)
+    return tmp_path / "set.csv"
+
+
+def test_manifest_comes_back_as_it_was_written(tmp_path):
+    path = tmp_path / "new" / "set.csv"
+    videos = [replace(VIDEOS[0], frames=9, fps=29.97, width=64, height=48), *VIDEOS[1:]]
+    write_manifest(path, CARD, videos)
+    manifest = load_manifest(path)
+    root = (path.parent / "videos").resolve()
+    assert manifest.card == CARD
+    assert list(manifest.videos) == sorted(
+        (replace(each, path=root / each.video) for each in videos), key=lambda each: each.video
+    )
+    assert [each.video for each in manifest.split("test")] == ["a/2.mp4"]
+    assert manifest.label_index(manifest.videos[-1]) == 1
+
+
+def test_columns_of_the_index_are_there_only_if_it_is(tmp_path):
+    write_manifest(tmp_path / "set.csv", CARD, VIDEOS)
+    assert (tmp_path / "set.csv").read_text().splitlines()[0] == "video,label,split,group"
+    write_manifest(tmp_path / "set.csv", CARD, [replace(each, frames=3) for each in VIDEOS])
+    assert (tmp_path / "set.csv").read_text().splitlines()[:2] == [
+        "video,label,split,group,frames,fps,width,height",
+        "a/1.mp4,a,train,a/1.mp4,3,,,",
+    ]
+
+
+def test_root_may_be_absolute_and_lie_elsewhere(tmp_path):
+    write_manifest(tmp_path / "set.csv", replace(CARD, root="/far/away"), VIDEOS)
+    assert load_manifest(tmp_path / "set.csv").videos[0].path.as_posix() == "/far/away/a/1.mp4"
+
+
+LABELS = ["with, comma", 'with "quotes"', "Übung 体操 🤸", "a;b\tc", "two\nlines", " spaces ", "'=1+1"]
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_odd_labels_survive(tmp_path, label):
+    card = DatasetCard("set", (label, "b"))
+    write_manifest(tmp_path / "set.csv", card, [video(f"{label}/1.mp4", label, group=label), video("2.mp4", "b")])
+    manifest = load_manifest(tmp_path / "set.csv")
+    assert manifest.card == card
+    odd = next(each for each in manifest.videos if each.label == label)
+    assert (odd.video, odd.group, odd.path.name) == (f"{label}/1.mp4", label, "1.mp4")
+
+
+@pytest.mark.parametrize("cell", ["a\rb", "a\udce9b"])
+def test_names_that_cannot_be_written_are_refused(tmp_path, cell):
+    with pytest.raises(R21DError, match="cannot be written; rename it"):
+        write_manifest(tmp_path / "set.csv", DatasetCard("set", (cell,)), [video("1.mp4", cell)])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text.replace("\n", "\r\n").encode(),
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: (text.replace("\n", "\n\n") + ",,,\n").encode(),
+        lambda text: text.replace("video,label,split,group", "video, label ,split,group").encode(),
+        lambda text: text.removesuffix("\n").encode(),
+    ],
+    ids=["Windows line ends", "byte-order mark", "blank lines", "spaces in the header", "no last line end"],
+)
+def test_what_spreadsheets_do_changes_nothing(path, spoil):
+    before = load_manifest(path)
+    path.write_bytes(spoil(LINES))
+    assert load_manifest(path) == before
+
+
+def test_order_of_rows_changes_nothing(path):
+    before = load_manifest(path)
+    header, *rows = LINES.splitlines(keepends=True)
+    path.write_text(header + "".join(rows[::-1]))
+    assert load_manifest(path) == before and load_manifest(path).fingerprint == before.fingerprint
+
+
+def test_fingerprint_is_of_the_content_not_of_the_place(path, tmp_path):
+    before = load_manifest(path).fingerprint
+    write_manifest(
+        tmp_path / "else" / "other.csv", replace(CARD, root="/elsewhere", source=""), load_manifest(path).videos
+    )
+    assert load_manifest(tmp_path / "else" / "other.csv").fingerprint == before
+    path.write_text(LINES.replace("a/2.mp4,a,test", "a/2.mp4,b,test"))
+    assert load_manifest(path).fingerprint != before
+
+
+FAULTS = {
+    "duplicate row": (LINES + "a/1.mp4,a,train,1\n", "line 5.*'a/1.mp4' is there already.*line 2"),
+    "duplicate by another path": (LINES + "b/../a/1.mp4,a,train,1\n", "line 5.*is there already"),
+    "class tested only": (LINES.replace("b,train", "b,test"), "line 3.*'b' is in test, and no video of it is in train"),
+    "unknown label": (LINES.replace(",b,", ",c,"), r"line 3: label 'c'.*set\.json"),
+    "unknown split": (LINES.replace("test", "tset"), "line 4: split 'tset', expected one of train, val, test"),
+    "no column": (LINES.replace("group", "grp"), "line 1: no column 'group'"),
+    "unknown column": (LINES.replace("group\n", "group,fsp\n"), "line 1: column 'fsp' is unknown"),
+    "column twice": (LINES.replace("group\n", "group,group\n"), "line 1: column 'group' is .* twice"),
+    "too few cells": (LINES.replace(",3\n", "\n"), "line 4: 3 cells, expected 4"),
+    "unquoted comma": (LINES.replace(",3\n", ",3,3\n"), "line 4: 5 cells, expected 4"),
+    "open quote": (LINES.replace(",3\n", ',"3\n'), "line 4: not CSV"),
+    "empty cell": (LINES.replace(",a,train", ",,train"), "line 2: column 'label' is empty"),
+    "no rows": ("video,label,split,group\n", "lists no video"),
+    "empty file": ("", "the file is empty; expected columns video, label, split, group"),
+    "no number": ("video,label,split,group,frames\n1,a,train,1,many\n", "line 2: frames is 'many', expected a number"),
+    "no frames": ("video,label,split,group,frames\n1,a,train,1,0\n", "line 2: frames is '0', expected more than 0"),
+    "no rate": ("video,label,split,group,fps\n1,a,train,1,nan\n", "line 2: fps is 'nan'"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_told_with_file_and_line(path, fault):
+    text, said = FAULTS[fault]
+    path.write_text(text)
+    with pytest.raises(R21DError, match=f"set.csv.*{said}"):
+        load_manifest(path)
+    assert path.read_text() == text
+
+
+def test_missing_manifest_is_told_by_its_whole_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(R21DError) as raised:
+        load_manifest("data/set.csv")
+    assert str(raised.value).startswith(f"{tmp_path / 'data' / 'set.csv'}: no such file")
+
+
+def test_file_in_another_encoding_is_told(path):
+    path.write_bytes(LINES.replace("a/2", "ä/2").encode("latin-1"))
+    with pytest.raises(R21DError, match=r"set\.csv: expected a CSV file in UTF-8"):
+        load_manifest(path)
+
+
+def test_missing_manifest_and_card_are_told(path):
+    path.rename(path.with_name("kept"))
+    with pytest.raises(R21DError, match=r"set\.csv: no such file; `r21d manifest`"):
+        load_manifest(path)
+    path.with_name("kept").rename(path)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(R21DError, match=r"set\.json: no such file; a manifest needs its card"):
+        load_manifest(path)
+
+
+CARDS = {
+    "not JSON": ("{", "expected a JSON card"),
+    "a list": ("[]", "no 'name'"),
+    "no classes": ('{"name": "set"}', "no 'classes'"),
+    "unknown key": ('{"name": "set", "classes": ["a", "b"], "license": ""}', "unknown key 'license'"),
+    "classes no list": ('{"name": "set", "classes": "ab"}', "'classes' is 'ab', expected a list"),
+    "class twice": ('{"name": "set", "classes": ["a", "b", "a"]}', "a class is there twice"),
+    "unknown split": ('{"name": "set", "classes": ["a", "b"], "expected": {"tests": 1}}', "'tests'"),
+}
+
+
+@pytest.mark.parametrize("fault", CARDS)
+def test_fault_in_card_is_told(path, fault):
+    text, said = CARDS[fault]
+    path.with_suffix(".json").write_text(text)
+    with pytest.raises(R21DError, match=rf"set\.json.*{said}"):
+        load_manifest(path)
+
+
+@pytest.mark.parametrize(
+    "videos",
+    [
+        [],
+        [*VIDEOS, VIDEOS[0]],
+        [*VIDEOS, video("c.mp4", "c")],
+        [*VIDEOS, video("c.mp4", split="dev")],
+        [VIDEOS[0], replace(VIDEOS[1], split="test")],
+        [*VIDEOS, video("c.mp4", group=" ")],
+    ],
+    ids=["none", "duplicate", "label", "split", "tested only", "no group"],
+)
+def test_what_could_not_be_loaded_is_not_written(path, videos):
+    before = path.read_text(), path.with_suffix(".json").read_text()
+    with pytest.raises(R21DError, match=r"set\.csv"):
+        write_manifest(path, replace(CARD, name="new"), videos)
+    assert (path.read_text(), path.with_suffix(".json").read_text()) == before
+
+
+def test_set_to_be_tested_alone_needs_no_training_side(path):
+    path.write_text(LINES.replace("train", "test"))
+    manifest = load_manifest(path)
+    assert len(manifest.split("test")) == 3
+    with pytest.raises(R21DError, match=r"set\.csv: no row has split 'train'"):
+        manifest.split("train")
+
+
+def test_group_on_both_sides_is_refused(path):
+    check_no_leaks(load_manifest(path))
+    path.write_text(LINES.replace(",3\n", ",1\n"))
+    with pytest.raises(R21DError, match=r"set\.csv: group '1' is in train \(a/1.mp4\) and in test \(a/2.mp4\)"):
+        check_no_leaks(load_manifest(path))
+
+
+def test_card_may_say_no_more_than_name_and_classes(path):
+    path.with_suffix(".json").write_text(json.dumps({"name": "set", "classes": ["a", "b"]}))
+    assert load_manifest(path).card == DatasetCard("set", ("a", "b"))

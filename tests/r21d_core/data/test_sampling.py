@@ -1,0 +1,140 @@
+"""Which frames a clip holds, against counting by hand and by brute force."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r21d_core import R21DError
+from r21d_core.data.manifest import Video
+from r21d_core.data.sampling import batches_by_video, evaluation_clips, frame_counts, sample_epoch, task_classes
+from r21d_core.study.spec import Spec
+
+CLASSES = ("a", "b")
+
+
+def videos(*lengths):
+    return tuple(
+        Video(f"{i}.mp4", Path(f"{i}.mp4"), CLASSES[i % 2], "train", f"g{i}", length, 25.0, 48, 36)
+        for i, length in enumerate(lengths)
+    )
+
+
+SPECS = st.builds(
+    Spec,
+    frames=st.integers(1, 16),
+    frame_stride=st.integers(1, 4),
+    task=st.sampled_from(["action", "speed", "arrow"]),
+    seed=st.integers(0, 99),
+    clips_per_epoch=st.integers(1, 60),
+    eval_clips=st.integers(1, 12),
+)
+LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=8)
+
+
+@given(SPECS, LENGTHS, st.integers(0, 5))
+def test_row_is_a_function_of_seed_epoch_and_index(spec, lengths, epoch):
+    some = sample_epoch(spec, epoch, videos(*lengths), CLASSES)
+    more = sample_epoch(replace(spec, clips_per_epoch=spec.clips_per_epoch + 17), epoch, videos(*lengths), CLASSES)
+    for name in ("video", "frames", "label", "draws"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(more, name)[: spec.clips_per_epoch])
+
+
+@given(SPECS, LENGTHS)
+def test_every_video_comes_equally_often_to_within_one(spec, lengths):
+    counts = np.bincount(sample_epoch(spec, 0, videos(*lengths), CLASSES).video, minlength=len(lengths))
+    assert counts.max() - counts.min() <= 1 and counts.sum() == spec.clips_per_epoch
+
+
+@given(SPECS, LENGTHS)
+def test_training_clip_is_consecutive_in_its_step_and_repeats_only_a_short_video(spec, lengths):
+    clips = sample_epoch(spec, 3, videos(*lengths), CLASSES)
+    for video, frames, label in zip(clips.video, clips.frames, clips.label, strict=True):
+        check_clip(spec, lengths[video], frames, label)
+
+
+@given(SPECS, LENGTHS)
+def test_evaluation_clips_by_the_formula_one_at_a_time(spec, lengths):
+    clips = evaluation_clips(spec, spec.eval_clips, videos(*lengths), CLASSES)
+    labels = {"action": None, "speed": range(4), "arrow": range(2)}[spec.task]
+    row = 0
+    for number, length in enumerate(lengths):
+        for label in labels if labels is not None else [number % 2]:
+            step = spec.frame_stride * (2**label if spec.task == "speed" else 1)
+            room = max(length - ((spec.frames - 1) * step + 1), 0)
+            for i in range(spec.eval_clips):
+                start = room // 2 if spec.eval_clips == 1 else i * room // (spec.eval_clips - 1)
+                wanted = [(start + k * step) % length for k in range(spec.frames)]
+                if spec.task == "arrow" and label == 1:
+                    wanted = wanted[::-1]
+                assert clips.frames[row].tolist() == wanted
+                assert (clips.video[row], clips.label[row]) == (number, label)
+                row += 1
+    assert row == len(clips)
+
+
+def check_clip(spec, length, frames, label):
+    step = spec.frame_stride * (2**label if spec.task == "speed" else 1)
+    ordered = frames[::-1] if spec.task == "arrow" and label == 1 else frames
+    fits = (spec.frames - 1) * step + 1 <= length
+    start = ordered[0]
+    assert fits or start == 0, "a short video begins at its first frame"
+    assert ordered.tolist() == [(start + k * step) % length for k in range(spec.frames)]
+    if fits:
+        assert ordered[-1] == start + (spec.frames - 1) * step
+
+
+def test_starts_cover_every_place_a_clip_fits():
+    spec = Spec(frames=8, clips_per_epoch=2000)
+    starts = sample_epoch(spec, 0, videos(12), CLASSES).frames[:, 0]
+    assert set(starts) == {0, 1, 2, 3, 4}
+    assert np.bincount(starts).min() > 300
+
+
+def test_epochs_and_seeds_differ():
+    spec = Spec(clips_per_epoch=50)
+    one = sample_epoch(spec, 0, videos(90, 90), CLASSES).frames
+    assert (one != sample_epoch(spec, 1, videos(90, 90), CLASSES).frames).any()
+    assert (one != sample_epoch(replace(spec, seed=1), 0, videos(90, 90), CLASSES).frames).any()
+
+
+def test_variants_of_one_seed_see_the_same_clips():
+    one, other = (sample_epoch(Spec(v, clips_per_epoch=9), 0, videos(50, 60), CLASSES) for v in ("R3D", "f-R2D"))
+    np.testing.assert_array_equal(one.frames, other.frames)
+    np.testing.assert_array_equal(one.draws, other.draws)
+
+
+def test_first_and_last_evaluation_clip_touch_both_ends():
+    frames = evaluation_clips(Spec(frames=8), 10, videos(100), CLASSES).frames
+    assert frames[0, 0] == 0 and frames[-1, -1] == 99
+    assert frames[:, 0].tolist() == [i * 92 // 9 for i in range(10)]
+
+
+def test_speed_labels_are_drawn_evenly_and_step_as_they_say():
+    clips = sample_epoch(Spec(task="speed", clips_per_epoch=4000), 0, videos(120, 120), CLASSES)
+    assert np.bincount(clips.label).min() > 900
+    np.testing.assert_array_equal(clips.frames[:, 1] - clips.frames[:, 0], 2**clips.label)
+
+
+def test_names_of_what_is_told():
+    assert task_classes(Spec(), CLASSES) == CLASSES
+    assert task_classes(Spec(task="speed"), CLASSES) == ("1×", "2×", "4×", "8×")
+    assert task_classes(Spec(task="arrow"), CLASSES) == ("forward", "reversed")
+
+
+@given(SPECS, LENGTHS, st.integers(1, 40))
+def test_batches_of_whole_videos_lose_and_split_nothing(spec, lengths, at_least):
+    clips = evaluation_clips(spec, spec.eval_clips, videos(*lengths), CLASSES)
+    batches = list(batches_by_video(clips, at_least))
+    np.testing.assert_array_equal(np.concatenate([b.frames for b in batches]), clips.frames)
+    homes = [set(batch.video) for batch in batches]
+    assert sum(map(len, homes)) == len(set.union(*homes)), "no video in two batches"
+    assert all(len(batch) >= at_least for batch in batches[:-1])
+
+
+def test_unchecked_manifest_is_named():
+    with pytest.raises(R21DError, match=r"0\.mp4.*r21d check"):
+        frame_counts(videos(None))

@@ -1,0 +1,154 @@
+"""Memory and stream give the same frames, and a video that fails is named or replaced, never dropped."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from r21d_core import R21DError
+from r21d_core.data.decode import read_all, read_frames
+from r21d_core.data.manifest import DatasetCard, Video, load_manifest, write_manifest
+from r21d_core.data.sampling import batches_by_video, evaluation_clips, sample_epoch
+from r21d_core.data.sources import InMemorySource, StreamingSource, open_clips
+from r21d_core.data.verify import verify_videos
+from r21d_core.engine.build import build_model
+from r21d_core.engine.evaluate import evaluate
+from r21d_core.study.spec import Spec
+from tests.bad_videos import write_video
+
+CPU = torch.device("cpu")
+SIZE = (18, 24)
+SPEC = Spec(frames=4, frame_height=18, frame_width=24, crop=16, clips_per_epoch=20, eval_clips=3)
+
+
+@pytest.fixture(scope="module")
+def manifest(tiny_manifest):
+    return load_manifest(tiny_manifest)
+
+
+@pytest.fixture(scope="module")
+def batches(manifest):
+    clips = sample_epoch(SPEC, 0, manifest.split("train"), manifest.card.classes)
+    return [clips[begin : begin + 6] for begin in range(0, 20, 6)]
+
+
+def read(source, batches):
+    return [(clips.label.tolist(), frames) for clips, frames in source.iter_batches(batches)]
+
+
+def test_memory_holds_what_the_decoder_gives(manifest, batches):
+    videos = manifest.split("train")
+    source = open_clips(videos, SIZE, CPU)
+    assert isinstance(source, InMemorySource)
+    for clips, frames in source.iter_batches(batches):
+        for video, numbers, pixels in zip(clips.video, clips.frames, frames, strict=True):
+            np.testing.assert_array_equal(pixels, read_frames(videos[video].path, numbers, SIZE))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stream_gives_the_clips_of_memory(manifest, batches, workers):
+    videos = manifest.split("train")
+    held = read(open_clips(videos, SIZE, CPU, "host"), batches)
+    streamed = read(open_clips(videos, SIZE, CPU, "stream", workers), batches)
+    for (labels, frames), (other_labels, other_frames) in zip(held, streamed, strict=True):
+        assert labels == other_labels and frames.dtype == torch.uint8
+        assert torch.equal(frames, other_frames)
+
+
+def test_a_video_is_decoded_once_for_all_its_clips(manifest, monkeypatch):
+    opened = counted(monkeypatch)
+    videos = manifest.split("test")
+    clips = evaluation_clips(SPEC.replace(task="speed"), 10, videos, manifest.card.classes)
+    read(StreamingSource(videos, SIZE, CPU, 0), batches_by_video(clips, 8))
+    assert opened == [video.path for video in videos], "forty clips each, opened once"
+
+
+def test_five_minutes_of_video_are_evaluated_with_a_hundred_clips_in_a_stream(tmp_path, monkeypatch):
+    """As Sports-1M's are: checked, then each decoded once, and only the clips asked for are kept of it."""
+    grey = np.arange(9000) % 256  # flat frames, so that 300 seconds are soon written
+    videos = []
+    for number, (label, side) in enumerate((("a", "train"), ("b", "train"), ("a", "test"), ("b", "test"))):
+        name, count = f"v{number}.mp4", 9000 if side == "test" else 8
+        frames = np.broadcast_to(grey[:count, None, None, None].astype(np.uint8), (count, 18, 24, 3))
+        write_video(tmp_path / name, frames, rate=30, preset="ultrafast")
+        videos.append(Video(name, tmp_path / name, label, side, f"g{number}"))
+    write_manifest(tmp_path / "long.csv", DatasetCard("long", ("a", "b")), videos)
+    verify_videos(tmp_path / "long.csv", workers=1, progress=False)
+    manifest = load_manifest(tmp_path / "long.csv")
+    assert [(video.frames, video.fps) for video in manifest.split("test")] == 2 * [(9000, 30.0)]
+    opened = counted(monkeypatch)
+    spec = SPEC.replace(variant="R3D", depth=10, width=2, eval_clips=100, batch_size=32, data="long", profile="demo")
+    scores = evaluate(build_model(spec, 2, CPU), StreamingSource(manifest.split("test"), SIZE, CPU, 0), manifest.split("test"),
+                      manifest.card, spec)  # fmt: skip
+    assert scores.logits.shape == (2, 100, 2) and np.isfinite(scores.logits).all()
+    assert opened == [video.path for video in manifest.split("test")]
+    clips = evaluation_clips(spec, 100, manifest.split("test"), manifest.card.classes)
+    assert clips.frames[99].tolist() == [8996, 8997, 8998, 8999]
+    ((_, frames),) = StreamingSource(manifest.split("test"), SIZE, CPU, 0).iter_batches([clips[:100]])
+    np.testing.assert_allclose(frames.float().mean((2, 3, 4)), clips.frames[:100] % 256, atol=4)
+
+
+def counted(monkeypatch):
+    """The files that are opened from now on, in their order."""
+    opened = []
+
+    def counting(path, numbers, size):
+        opened.append(path)
+        return read_frames(path, numbers, size)
+
+    monkeypatch.setattr("r21d_core.data.sources.read_frames", counting)
+    return opened
+
+
+@pytest.fixture
+def spoilt(manifest, tmp_path):
+    """The training videos, the third of which is no longer there."""
+    videos = list(manifest.split("train"))
+    videos[2] = replace(videos[2], path=tmp_path / "gone.mp4")
+    return tuple(videos)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_bad_video_in_training_is_replaced_and_told(spoilt, batches, workers):
+    told = {}
+    source = StreamingSource(spoilt, SIZE, CPU, workers, on_bad=told.__setitem__)
+    for asked, (clips, frames) in zip(batches, source.iter_batches(batches), strict=True):
+        assert len(clips) == len(frames) == len(asked)
+        assert 2 not in clips.video
+        for video, numbers, pixels in zip(clips.video, clips.frames, frames, strict=True):
+            np.testing.assert_array_equal(pixels, read_frames(spoilt[video].path, numbers, SIZE))
+    assert list(told) == [spoilt[2].video] and "gone.mp4" in told[spoilt[2].video]
+
+
+def test_bad_video_in_evaluation_is_an_error(spoilt, batches):
+    with pytest.raises(R21DError, match=r"gone\.mp4"):
+        read(StreamingSource(spoilt, SIZE, CPU, 0), batches)
+
+
+def test_bad_video_is_named_before_it_is_held(spoilt):
+    with pytest.raises(R21DError, match=r"gone\.mp4"):
+        open_clips(spoilt, SIZE, CPU, "host")
+
+
+def test_manifest_that_counts_other_frames_is_refused(manifest):
+    videos = (replace(manifest.videos[0], frames=99), *manifest.videos[1:3])
+    with pytest.raises(R21DError, match=r"15 frames, 99 in the manifest"):
+        open_clips(videos, SIZE, CPU, "host")
+
+
+def test_what_is_held_stays_for_the_next_run(manifest):
+    one, other = (open_clips(manifest.split("train"), SIZE, CPU) for _ in range(2))
+    assert one.frames is other.frames
+
+
+def test_sides_and_splits_of_the_same_videos_share_what_is_held(manifest):
+    turned = tuple(replace(video, split="train" if video.split == "test" else "test") for video in manifest.videos)
+    unseen = tuple(video for video in turned if video.split == "train")  # what was tested is trained on
+    held = open_clips(manifest.split("train"), SIZE, CPU, "host", among=manifest.videos)
+    again = open_clips(unseen, SIZE, CPU, "host", among=turned)
+    assert held.frames is again.frames
+    for source, videos in ((held, manifest.split("train")), (again, unseen)):
+        for place, video in enumerate(videos):
+            first = source.first[place]
+            np.testing.assert_array_equal(source.frames[first : first + video.frames], read_all(video.path, SIZE))

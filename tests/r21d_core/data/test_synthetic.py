@@ -1,0 +1,94 @@
+"""The built-in videos are drawn alike everywhere, and tell what a network can see."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from r21d_analysis.statistics.metrics import family_correct
+from r21d_core.data.decode import read_all
+from r21d_core.data.manifest import check_no_leaks, load_manifest
+from r21d_core.data.sampling import evaluation_clips
+from r21d_core.data.synthetic import CLASSES, FAMILIES, FRAMES, REVERSED, SCENES, make_builtin, render
+from r21d_core.data.verify import verify_videos
+from r21d_core.engine.train import train
+from r21d_core.study.experiments import RECIPES, variant_comparison
+
+
+@pytest.fixture(scope="session")
+def builtin(tmp_path_factory):
+    return make_builtin(tmp_path_factory.mktemp("builtin"))
+
+
+@pytest.fixture(scope="session")
+def manifest(builtin):
+    return load_manifest(builtin)
+
+
+def test_every_class_is_filmed_once_in_every_scene(manifest, builtin):
+    assert manifest.card.classes == CLASSES and len(manifest.videos) == len(CLASSES) * sum(SCENES.values())
+    check_no_leaks(manifest)
+    for split, count in SCENES.items():
+        groups = {video.group for video in manifest.split(split)}
+        assert len(groups) == count and len(manifest.split(split)) == count * len(CLASSES)
+    size = sum(path.stat().st_size for path in builtin.parent.rglob("*") if path.is_file())
+    assert size < 20e6
+
+
+def test_videos_are_sound_and_the_manifest_knows_them(builtin, manifest):
+    report = verify_videos(builtin, workers=0)
+    assert not report.bad and not report.notes and not report.twice
+    assert load_manifest(builtin) == manifest, "the verify_videos found what was written, to the frame"
+
+
+def test_same_pictures_every_time_and_others_by_another_seed():
+    assert np.array_equal(render("star", 3), render("star", 3))
+    assert not np.array_equal(render("star", 3), render("star", 3, seed=1))
+    assert render("star", 3).shape == (FRAMES, 64, 86, 3)
+
+
+def test_made_once_and_whole_also_by_two_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("r21d_core.data.synthetic.SCENES", {"train": 2, "test": 1})
+    found = []
+    both = [threading.Thread(target=lambda: found.append(make_builtin(tmp_path))) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert found[0] == found[1] and len(load_manifest(found[0]).videos) == 30
+    assert [path.name for path in tmp_path.iterdir()] == [found[0].parent.name], "no draft is left"
+    before = found[0].stat().st_mtime_ns
+    assert make_builtin(tmp_path).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("size", [None, (36, 48)])
+def test_reversed_pairs_hold_the_same_frames_to_the_last_bit(builtin, size):
+    for backward, forward in REVERSED.items():
+        for scene in (0, 41):
+            one, other = (
+                read_all(builtin.parent / "videos" / label / f"s{scene:02d}.mp4", size) for label in (backward, forward)
+            )
+            assert np.array_equal(one, other[::-1]) and not np.array_equal(one, other)
+
+
+def test_evaluation_clips_of_reversed_pairs_are_reversed(manifest):
+    """So that a network blind to order is right in exactly half of them."""
+    videos = manifest.split("test")
+    clips = evaluation_clips(RECIPES["demo"], RECIPES["demo"].eval_clips, videos, CLASSES)
+    row = {video.video: number for number, video in enumerate(videos)}
+    for backward, forward in REVERSED.items():
+        one, other = (clips.frames[clips.video == row[f"{label}/s50.mp4"]] for label in (backward, forward))
+        reversed_clips = {tuple(frames) for frames in (FRAMES - 1 - other)[:, ::-1].tolist()}
+        assert {tuple(frames) for frames in one.tolist()} == reversed_clips
+
+
+@pytest.mark.slow
+def test_order_is_told_by_r2plus1d_and_not_by_frames_one_by_one(manifest, tmp_path):
+    right = {}
+    for spec in variant_comparison("demo", variants=("f-R2D", "R(2+1)D")):
+        right[spec.variant] = family_correct(train(spec, manifest, tmp_path, device="cpu").scores)
+    for family in ("rise or fall", "approach or recede"):
+        assert len(FAMILIES[family]) == 2
+        assert right["f-R2D"][family].mean() == 0.5, "chance, and exactly so, as it answers both of a pair alike"
+        assert right["R(2+1)D"][family].mean() > 0.8
+    assert right["f-R2D"]["appearance"].mean() > 0.8, "it did learn what frames show"

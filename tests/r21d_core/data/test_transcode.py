@@ -1,0 +1,250 @@
+"""Prepared videos show what the first ones show, and nothing that is done is done twice or lost."""
+
+import json
+import shutil
+from dataclasses import replace
+from fractions import Fraction
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+from av.video.frame import PictureType
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r21d_core import R21DError
+from r21d_core.__main__ import main
+from r21d_core.data import derive as module
+from r21d_core.data.decode import probe, read_all, read_frames
+from r21d_core.data.derive import Job, derive
+from r21d_core.data.manifest import DatasetCard, Video, load_manifest, write_manifest
+from r21d_core.data.transcode import EncodeOptions, prepare
+from r21d_core.data.verify import verify_videos
+from tests.bad_videos import blocks, cut_off, write_garbage, write_video
+
+SMALL = EncodeOptions(48, 64)
+
+
+def numbered(count, height=48, width=64):
+    """Frames that tell their number in eight bright or dark columns."""
+    bits = (np.arange(count)[:, None] >> np.arange(8)) & 1
+    grey = np.repeat(np.where(bits, 200, 40), width // 8, axis=1).astype(np.uint8)
+    return np.broadcast_to(grey[:, None, :, None], (count, height, width, 3)).copy()
+
+
+def numbers(frames):
+    columns = frames.reshape(len(frames), frames.shape[1], 8, -1, 3).mean((1, 3, 4)) > 120
+    return (columns << np.arange(8)).sum(1).tolist()
+
+
+def code(source, target, coding=SMALL):
+    return derive(Job(source.name, source, target, coding))
+
+
+def psnr(one, other):
+    return 10 * np.log10(255**2 / ((one.astype(float) - other) ** 2).mean())
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A manifest of six sound videos and two bad ones."""
+    rows = []
+    for number in range(6):
+        name = f"{'ab'[number % 2]}/{number}.avi"
+        write_video(tmp_path / "videos" / name, numbered(20 + number), "mpeg4")
+        rows.append(Video(name, None, "ab"[number % 2], "test" if number > 3 else "train", f"group {number}"))
+    write_garbage(tmp_path / "videos" / "a" / "bad.avi")
+    cut_off(write_video(tmp_path / "videos" / "b" / "cut.mp4", blocks(40)))
+    rows += [Video("a/bad.avi", None, "a", "train", "bad"), Video("b/cut.mp4", None, "b", "test", "cut")]
+    card = DatasetCard(
+        "set", ("b", "a"), "made", "none", {"train": 5, "test": 3}, "videos", {"letters": ("a", "b")}, "25 fps"
+    )
+    write_manifest(tmp_path / "set.csv", card, rows)
+    return tmp_path / "set.csv"
+
+
+def test_manifest_says_what_check_would_find_and_keeps_the_rest(path):
+    made = prepare(path, coding=SMALL, progress=False)
+    first, new = load_manifest(path), load_manifest(made.path)
+    assert made.path == path.with_name("set-48x64.csv") and made.videos == made.made == 6
+    kept = [video for video in first.videos if video.video not in ("a/bad.avi", "b/cut.mp4")]
+    for old, video in zip(kept, new.videos, strict=True):
+        assert (video.label, video.split, video.group) == (old.label, old.split, old.group)
+        assert video.video == old.video.replace(".avi", ".mp4")
+        found = probe(video.path)
+        assert (video.frames, video.fps, video.width, video.height) == (found.frames, found.fps, 64, 48)
+        assert video.frames == probe(old.path).frames
+    assert new.card == replace(first.card, name="set-48x64", root="set-48x64", source=new.card.source)
+    assert "set" in new.card.source and "H.264, 48×64, every frame, GOP 12, CRF 20" in new.card.source
+    before = made.path.read_bytes()
+    shutil.copy(made.path, path.with_name("other.csv"))
+    shutil.copy(made.path.with_suffix(".json"), path.with_name("other.json"))
+    verify_videos(path.with_name("other.csv"), progress=False)
+    assert path.with_name("other.csv").read_bytes() == before
+
+
+def test_bad_videos_are_set_aside_with_the_reason_and_cost_the_others_nothing(path):
+    made = prepare(path, coding=SMALL, progress=False)
+    assert set(made.bad) == {"a/bad.avi", "b/cut.mp4"}
+    assert "damaged or not a video" in made.bad["a/bad.avi"] and "cut off" in made.bad["b/cut.mp4"]
+    lines = (path.parent / "set-48x64.quarantine.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["a/bad.avi", "b/cut.mp4"]
+    assert "a/bad.avi" in str(made)
+    write_video(path.parent / "videos" / "a" / "bad.avi", numbered(9), "mpeg4")  # fetched again
+    again = prepare(path, coding=SMALL, progress=False)
+    assert (again.made, again.videos, set(again.bad)) == (1, 7, {"b/cut.mp4"})
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stopped_in_the_middle_it_goes_on(path, monkeypatch, workers):
+    coded = []
+    if not workers:
+
+        def stops(way, source, mark, encode=EncodeOptions.encode):
+            coded.append(source)
+            if len(coded) == 3:
+                raise KeyboardInterrupt
+            return encode(way, source, mark)
+
+        monkeypatch.setattr(EncodeOptions, "encode", stops)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(path, coding=SMALL, workers=0, progress=False)
+        monkeypatch.undo()
+        left = sorted((path.parent / "set-48x64").rglob("*.*"))
+        assert len(left) == 2 and not path.with_name("set-48x64.csv").exists(), "the third was stopped"
+        assert [probe(file).frames for file in left] == [20, 22]
+    made = prepare(path, coding=SMALL, workers=workers, progress=False)
+    assert made.made == (6 if workers else 4)
+    times = {file: file.stat().st_mtime_ns for file in (path.parent / "set-48x64").rglob("*.mp4")}
+    assert prepare(path, coding=SMALL, workers=workers, progress=False).made == 0
+    assert {file: file.stat().st_mtime_ns for file in times} == times
+
+
+def test_another_coding_or_source_is_done_anew(tmp_path):
+    source, target = write_video(tmp_path / "a.mp4", blocks(9)), tmp_path / "out" / "a.mp4"
+    assert [code(source, target)[1] for _ in range(2)] == [True, False]
+    assert code(source, target, replace(SMALL, crf=30))[1]
+    write_video(source, blocks(12))
+    found, made = code(source, target, replace(SMALL, crf=30))
+    assert made and found["frames"] == 12
+    target.write_bytes(target.read_bytes()[:500])  # as no call of ours leaves it
+    assert code(source, target, replace(SMALL, crf=30))[1]
+
+
+@pytest.mark.parametrize("height, width, rotation", [(48, 64, 0), (240, 320, 0), (33, 47, 0), (60, 40, 90)])
+def test_pictures_are_those_of_a_reader_of_the_first_file(tmp_path, height, width, rotation):
+    y, x, t = np.mgrid[0:height, 0:width, 0:14].transpose(0, 3, 1, 2)
+    smooth = np.stack([128 + 100 * np.sin(x / width * 6 + t / 5), 255 * y / height, 90 + 6 * t + 0 * x], -1)
+    codec, pix_fmt = ("libx264", "yuv420p") if rotation else ("ffv1", "yuv444p")
+    source = tmp_path / f"a.{'mp4' if rotation else 'mkv'}"
+    write_video(source, smooth.astype(np.uint8), codec, pix_fmt=pix_fmt, rotation=rotation)
+    assert code(source, tmp_path / "b.mp4")[0] == {"frames": 14, "fps": 25.0, "width": 64, "height": 48}
+    assert psnr(read_all(tmp_path / "b.mp4", None), read_all(source, (48, 64))) > 36
+
+
+def test_coding_is_as_was_asked(tmp_path):
+    source = write_video(tmp_path / "a.mp4", blocks(30), bf="2")
+    code(source, tmp_path / "b.mp4", replace(SMALL, gop=5))
+    with av.open(tmp_path / "b.mp4") as container:
+        kinds = [PictureType(frame.pict_type).name for frame in container.decode(video=0)]
+        keys = [place for place, entry in enumerate(container.streams.video[0].index_entries) if entry.is_keyframe]
+    assert set(kinds) == {"I", "P"} and len(kinds) == 30
+    assert keys[0] == 0 and max(np.diff([*keys, 30])) <= 5, "a cut begins a new group before"
+    np.testing.assert_array_equal(
+        read_frames(tmp_path / "b.mp4", [13, 7], None), read_all(tmp_path / "b.mp4", None)[[13, 7]]
+    )
+
+
+def shown(times, fps):
+    """Brute force: the number of the frame that stands at each k/fps seconds, the last one a 25th of a second."""
+    seconds = [Fraction(time, 25) for time in times] + [Fraction(times[-1] + 1, 25)]
+    picked, k = [], 0
+    while Fraction(k) / fps < seconds[-1] - seconds[0]:
+        picked.append(max(n for n in range(len(times)) if seconds[n] - seconds[0] <= Fraction(k) / fps))
+        k += 1
+    return picked
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=30),
+    st.sampled_from([Fraction(15), Fraction(25), Fraction(5), Fraction(50), Fraction(30000, 1001)]),
+)
+def test_frames_are_picked_by_their_times(tmp_path_factory, gaps, fps):
+    folder = tmp_path_factory.mktemp("rate")
+    times = np.cumsum([0, *gaps]).tolist()
+    source = write_video(folder / "a.mkv", numbered(len(times)), "ffv1", times=times, pix_fmt="yuv444p")
+    found, _ = code(source, folder / "b.mp4", replace(SMALL, fps=fps))
+    # Matroska rounds times to the millisecond: a frame due within one may be its neighbour.
+    frames, expected = numbers(read_all(folder / "b.mp4", None)), shown(times, fps)
+    assert abs(len(frames) - len(expected)) <= 1 and found["frames"] == len(frames)
+    assert all(abs(one - other) <= 1 for one, other in zip(frames, expected, strict=False))
+    assert found["fps"] == pytest.approx(float(fps), abs=0.001) == pytest.approx(probe(folder / "b.mp4").fps, abs=0.001)
+
+
+def test_even_rates_pick_exactly(tmp_path):
+    source = write_video(tmp_path / "a.mp4", numbered(30))
+    for fps, picked in {15: [0, 1, 3, 5, 6, 8, 10, 11, 13], 25: range(9), 50: [n // 2 for n in range(9)]}.items():
+        code(source, tmp_path / "b.mp4", replace(SMALL, fps=Fraction(fps)))
+        frames = numbers(read_all(tmp_path / "b.mp4", None))
+        assert frames[:9] == list(picked) and len(frames) == 30 * fps // 25
+
+
+def test_uneven_times_are_kept_with_every_frame(tmp_path):
+    times = [0, 1, 2, 9, 10, 11, 30, 31, 32, 33, 60, 61]
+    source = write_video(tmp_path / "a.mp4", numbered(12), times=times)
+    assert code(source, tmp_path / "b.mp4")[0]["fps"] == round(12 / (62 / 25), 3)
+    assert numbers(read_all(tmp_path / "b.mp4", None)) == list(range(12))
+    with av.open(tmp_path / "b.mp4") as container:
+        kept = [float(frame.time) for frame in container.decode(video=0)]
+    np.testing.assert_allclose(np.subtract(kept, kept[0]), np.array(times) / 25, atol=1e-4)
+
+
+def test_two_of_one_stem_do_not_meet(tmp_path):
+    names = ["a/1.mp4", "a/1.avi", "a/2.v1.mp4"]
+    for name in names:
+        write_video(tmp_path / name, blocks(4), "mpeg4")
+    write_manifest(
+        tmp_path / "set.csv", DatasetCard("set", ("a",)), [Video(name, None, "a", "train", name) for name in names]
+    )
+    made = prepare(tmp_path / "set.csv", tmp_path / "out", SMALL, progress=False)
+    assert made.path.parent == tmp_path / "out"
+    assert [video.video for video in load_manifest(made.path).videos] == ["a/1.avi.mp4", "a/1.mp4.mp4", "a/2.v1.mp4"]
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (lambda path: path.write_text(path.read_text().replace("a/0.avi", "../0.avi")), "'../0.avi' lies outside"),
+        (lambda path: path.write_text(path.read_text().replace("group 5", "group 1")), "result would be too good"),
+        (lambda path: [file.unlink() for file in path.parent.rglob("b/*.*")], "no video of class 'b' is left"),
+    ],
+)
+def test_what_cannot_be_is_refused(path, spoil, said):
+    spoil(path)
+    with pytest.raises(R21DError, match=said):
+        prepare(path, coding=SMALL, progress=False)
+    assert not path.with_name("set-48x64.csv").exists()
+
+
+def test_disk_too_small_is_told_beforehand(path, monkeypatch):
+    monkeypatch.setattr(module, "SAMPLE", 2)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=9))
+    with pytest.raises(R21DError, match="MB free and needs about"):
+        prepare(path, coding=SMALL, progress=False)
+
+
+@pytest.mark.parametrize("wrong", [{"width": 171}, {"height": 0}, {"gop": 0}, {"crf": 60}, {"fps": Fraction(0)}])
+def test_impossible_codings_are_refused(wrong):
+    with pytest.raises(R21DError, match="expected"):
+        EncodeOptions(**wrong)
+
+
+def test_command(path, capsys):
+    assert main(["prepare", str(path), "--height", "48", "--width", "64", "--fps", "12.5", "--workers", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "set-48x64-12.5fps.csv: 6 videos" in said and "MB before" in said and "--set frame_width=64" in said
+    assert json.loads(path.with_name("set-48x64-12.5fps.json").read_text())["frame_rate"] == "12.5 fps"
+    assert main(["prepare", str(path), "--width", "171"]) == 1
+    assert "even number" in capsys.readouterr().err

@@ -1,0 +1,117 @@
+"""A validation cut holds whole training groups on either side and nothing of the set's own test videos."""
+
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from r21d_core import R21DError
+from r21d_core.__main__ import main
+from r21d_core.data.manifest import DatasetCard, Manifest, Video, check_no_leaks, load_manifest, write_manifest
+from r21d_core.data.val_split import validation_cut
+from r21d_core.engine.runner import load_manifests
+from r21d_core.study.experiments import recipe_trials
+
+COMMITTED = Path(__file__).parents[1] / "data_manifests"
+
+
+def manifest_of(groups, others=()):
+    """A manifest whose classes have training videos of these groups, {class: [group, …]}, and `others` beside them."""
+    videos = [
+        Video(f"{label}/{n}.mp4", None, label, "train", group, 9, 25.0, 32, 24)
+        for label, names in groups.items()
+        for n, group in enumerate(names)
+    ]
+    card = DatasetCard(
+        "set", tuple(groups), "made up", "none", {"train": 1}, "videos", {"letters": tuple(groups)}, "25"
+    )
+    return Manifest(Path("set.csv"), card, (*videos, *others))
+
+
+def test_every_fourth_group_of_a_class_is_held_out():
+    names = [f"g{n:02d}" for n in range(18)]
+    of = {label: [f"{label}_{name}" for name in names[::-1] for _ in range(3)] for label in "ab"}
+    whole = manifest_of(of)
+    cut, fourth = validation_cut(whole), slice(3, None, 4)
+    assert {video.group for video in cut.split("test")} == {f"{a}_{name}" for a in "ab" for name in names[fourth]}
+    assert cut.path == Path("set-val.csv") and cut.card.name == "set-val"
+    assert cut.card.expected == {"train": 84, "test": 24}
+    assert replace(cut.card, name="set", expected={"train": 1}) == whole.card
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), st.lists(st.integers(0, 30), min_size=1, max_size=60), min_size=1),
+    st.booleans(),
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["val", "test"]), st.integers(31, 40)), max_size=9),
+)
+def test_no_group_is_on_both_sides_and_no_other_video_on_any(numbers, shared, others):
+    groups = {label: [f"{'' if shared else label}{n:02d}" for n in of] for label, of in numbers.items()}
+    others = [
+        Video(f"{label}/other{n}.mp4", None, label, split, f"{split} {group}")
+        for n, (label, split, group) in enumerate(others)
+        if label in groups
+    ]
+    whole = manifest_of(groups, others)
+    try:
+        cut = validation_cut(whole)
+    except R21DError:
+        assume(shared or any(len(set(names)) < 4 for names in groups.values()))
+        return
+    sides = defaultdict(set)
+    for video in cut.videos:
+        sides[video.split].add(video.group)
+    assert set(sides) == {"train", "test"} and not sides["train"] & sides["test"]
+    assert [(v.video, v.group, v.frames) for v in cut.videos] == [
+        (v.video, v.group, v.frames) for v in whole.split("train")
+    ]
+    for split in sides:
+        assert {video.label for video in cut.split(split)} == set(groups)
+    check_no_leaks(cut)
+
+
+def test_class_with_too_few_groups_is_told():
+    with pytest.raises(R21DError, match=r"set\.csv: class 'b' has 3 groups in train, expected 4 or more"):
+        validation_cut(manifest_of({"a": "pqrs", "b": "uvw"}))
+
+
+def test_class_that_would_lose_its_training_side_is_told():
+    with pytest.raises(R21DError, match="class 'b' has 1 groups in train"):
+        validation_cut(manifest_of({"a": "pqrs", "b": "s"}))
+
+
+def test_set_that_leaks_or_has_nothing_to_train_on_is_refused():
+    with pytest.raises(R21DError, match="group 'p' is in train"):
+        validation_cut(manifest_of({"a": "pqrs"}, [Video("a/9.mp4", None, "a", "test", "p")]))
+    with pytest.raises(R21DError, match="no row has split 'train'"):
+        validation_cut(manifest_of({"a": ""}, [Video("a/9.mp4", None, "a", "test", "p")]))
+
+
+def test_command_writes_the_cut_beside_its_set_and_says_so(tmp_path, capsys):
+    whole = manifest_of({"a": "pqrst", "b": "uvwxy"}, [Video("a/9.mp4", None, "a", "test", "z", 9, 25.0, 32, 24)])
+    write_manifest(tmp_path / "set.csv", whole.card, whole.videos)
+    assert main(["manifest", "validation", str(tmp_path / "set.csv")]) == 0
+    path = tmp_path / "set-val.csv"
+    assert capsys.readouterr().out == f"{path}: 10 videos of 2 classes (8 train, 2 test)\n"
+    cut = load_manifest(path)
+    assert cut.root == load_manifest(tmp_path / "set.csv").root
+    assert [video.video for video in cut.split("test")] == ["a/3.mp4", "b/3.mp4"]
+    # the trials find it by the name of the set or by its own, and are never tested on the set's test videos
+    for name in ("set", "set-val"):
+        specs = recipe_trials("small", name)
+        assert {spec.data for spec in specs} == {"set-val"}
+        assert load_manifests(specs, tmp_path / f"{name}.csv") == {"set-val": cut}
+    path.unlink()
+    with pytest.raises(
+        R21DError, match=r"set-val\.csv: no such file; `r21d manifest validation \S*set\.csv` writes it"
+    ):
+        load_manifests(specs, tmp_path / "set.csv")
+
+
+def test_committed_cut_is_what_the_command_makes():
+    for path in COMMITTED.glob("*-val.csv"):
+        made = validation_cut(load_manifest(path.with_name(path.name.replace("-val", ""))))
+        assert load_manifest(path) == made
+        assert {len({v.group for v in made.split("test") if v.label == label}) for label in made.card.classes} == {4}

@@ -1,0 +1,329 @@
+"""A verify_videos keeps what decodes, sets the rest aside, and loses no row whatever happens."""
+
+import csv
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from r21d_core import R21DError
+from r21d_core.data import parallel, verify
+from r21d_core.data.manifest import DatasetCard, Video, load_manifest, write_manifest
+from r21d_core.data.verify import verify_videos
+from tests.bad_videos import (
+    blocks,
+    cut_off,
+    write_changing_size,
+    write_garbage,
+    write_sound,
+    write_subtitles,
+    write_video,
+)
+
+SOUND = ["a/1.mp4", "a/2.mp4", "a/3.mp4", "b/1.mp4", "b/2.mp4", "b/3.mp4"]  # the third of each is tested
+BAD = {
+    "missing.mp4": lambda path: path,
+    "zero.mp4": lambda path: path.touch(),
+    "cut.mp4": lambda path: cut_off(write_video(path, blocks(40))),
+    "garbage.mp4": write_garbage,
+    "text.srt": write_subtitles,
+    "sound.mp4": write_sound,
+}
+ODD = {
+    "changing.ts": (write_changing_size, "changing resolution"),
+    "turned.mp4": (lambda path: write_video(path, blocks(8, seed=40), rotation=90), "rotated"),
+}
+
+
+def row(name, label="a", split="train", group=None):
+    return Video(name, None, label, split, group or name)
+
+
+@pytest.fixture(scope="session")
+def sound_set(tmp_path_factory):
+    """A manifest of six small videos, not checked."""
+    folder = tmp_path_factory.mktemp("sound")
+    for number, name in enumerate(SOUND):
+        write_video(folder / "videos" / name, blocks(8 + number, seed=number))
+    rows = [row(name, name[0], "test" if "3" in name else "train") for name in SOUND]
+    write_manifest(
+        folder / "set.csv", DatasetCard("set", ("a", "b"), expected={"train": 4, "test": 2}, root="videos"), rows
+    )
+    return folder
+
+
+@pytest.fixture
+def path(sound_set, tmp_path):
+    return shutil.copytree(sound_set, tmp_path / "set") / "set.csv"
+
+
+def add(path, *rows):
+    manifest = load_manifest(path)
+    write_manifest(path, manifest.card, [*manifest.videos, *rows])
+
+
+def files(path):
+    """Name and content of the manifest, its card and what was set aside."""
+    return {file.name: file.read_text() for file in path.parent.iterdir() if file.is_file()}
+
+
+def set_aside(path):
+    with open(path.with_suffix(".quarantine.csv"), newline="", encoding="utf-8") as file:
+        return {row["video"]: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sound_videos_are_counted(path, workers):
+    report = verify_videos(str(path), workers=workers, progress=False)
+    videos = load_manifest(path).videos
+    assert [video.video for video in videos] == SOUND
+    assert [(video.frames, video.fps, video.width, video.height) for video in videos] == [
+        (8 + number, 25.0, 64, 48) for number in range(6)
+    ]
+    assert report.counts == report.expected == {"train": 4, "test": 2} and report.frames == 63
+    assert str(report) == f"{path}: 6 videos decode (4 train, 2 test), 63 frames"
+    assert not path.with_suffix(".quarantine.csv").exists()
+
+
+def test_frame_rate_is_rounded(path, monkeypatch):
+    found = verify.probe(load_manifest(path).videos[0].path)
+    monkeypatch.setattr(verify, "probe", lambda _: replace(found, fps=30000 / 1001))
+    verify_videos(path)
+    assert load_manifest(path).videos[0].fps == 29.97
+    monkeypatch.setattr(verify, "probe", lambda _: replace(found, fps=None))
+    verify_videos(path)
+    assert load_manifest(path).videos[0].fps is None
+
+
+def test_all_that_is_bad_is_set_aside_with_a_reason(path):
+    for name, make in BAD.items():
+        make(path.parent / "videos" / name)
+    add(path, *(row(name, group=f'of, "{name}"') for name in BAD))
+    report = verify_videos(path)
+    assert [video.video for video in load_manifest(path).videos] == SOUND
+    aside = set_aside(path)
+    assert set(aside) == set(report.bad) == set(BAD)
+    assert aside["cut.mp4"] == {
+        "video": "cut.mp4",
+        "label": "a",
+        "split": "train",
+        "group": 'of, "cut.mp4"',
+        "reason": report.bad["cut.mp4"],
+    }
+    said = {"missing": "no such file", "zero": "empty", "cut": "cut off", "text": "subtitle", "sound": "audio"}
+    for name, reason in said.items():
+        assert any(name in bad and reason in why for bad, why in report.bad.items()), (name, report.bad)
+    assert str(path.parent) not in path.with_suffix(".quarantine.csv").read_text()
+    assert "quarantine.csv (6):" in str(report) and "and 1 more" in str(report)
+
+
+def test_what_is_odd_is_kept_and_named(path):
+    for name, (make, _) in ODD.items():
+        make(path.parent / "videos" / name)
+    add(path, *(row(name) for name in ODD))
+    report = verify_videos(path)
+    assert report.notes == {name: (note,) for name, (_, note) in ODD.items()} and not report.bad
+    videos = {video.video: video for video in load_manifest(path).videos}
+    assert (videos["turned.mp4"].width, videos["turned.mp4"].height) == (48, 64)
+    assert "changing.ts: changing resolution" in str(report)
+    assert "against the 4 expected in train: 2 more" in str(report)
+
+
+def test_what_is_shorter_than_the_papers_clip_is_kept_and_named(path):
+    for count in (1, 3, 7, 8):
+        write_video(path.parent / "videos" / f"{count}.mp4", blocks(count, seed=50 + count))
+    write_video(path.parent / "videos" / "turned.mp4", blocks(3, seed=40), rotation=90)
+    add(path, *(row(f"{name}.mp4") for name in (1, 3, 7, 8, "turned")))
+    report = verify_videos(path)
+    anew = ", fewer than the paper's clip of 8, which then begins anew at its first frame"
+    assert report.notes == {
+        "1.mp4": (f"1 frame{anew}",),
+        "3.mp4": (f"3 frames{anew}",),
+        "7.mp4": (f"7 frames{anew}",),
+        "turned.mp4": ("rotated", f"3 frames{anew}"),
+    }
+    assert "kept, but odd (4):" in str(report) and f"\n  turned.mp4: rotated, 3 frames{anew}" in str(report)
+    assert not report.bad and {video.video: video.frames for video in load_manifest(path).videos}["1.mp4"] == 1
+
+
+def test_second_check_changes_nothing(path):
+    write_garbage(path.parent / "videos" / "a" / "1.mp4")
+    first = verify_videos(path)
+    before = files(path)
+    assert verify_videos(path) == first and files(path) == before
+    assert "against the 4 expected in train: 1 missing" in str(first)
+
+
+def test_what_decodes_again_comes_back(path):
+    broken = path.parent / "videos" / "a" / "1.mp4"
+    sound = broken.read_bytes()
+    verify_videos(path)
+    before = files(path)
+    broken.unlink()
+    write_garbage(path.parent / "videos" / "b" / "1.mp4")
+    assert list(verify_videos(path).bad) == ["a/1.mp4", "b/1.mp4"]
+    broken.write_bytes(sound)
+    report = verify_videos(path)
+    assert report.returned == ("a/1.mp4",) and list(report.bad) == list(set_aside(path)) == ["b/1.mp4"]
+    assert "decode again and are back (1):\n  a/1.mp4" in str(report)
+    shutil.copy(path.parent / "videos" / "b" / "2.mp4", path.parent / "videos" / "b" / "1.mp4")
+    assert verify_videos(path).returned == ("b/1.mp4",)
+    assert files(path).keys() == before.keys()
+
+
+def test_row_that_was_mended_by_hand_goes_before_the_one_set_aside(path):
+    broken = path.parent / "videos" / "a" / "1.mp4"
+    sound = broken.read_bytes()
+    write_garbage(broken)
+    verify_videos(path)
+    broken.write_bytes(sound)
+    add(path, row("a/1.mp4", "b"))
+    report = verify_videos(path)
+    assert not report.returned and not report.bad and load_manifest(path).videos[0].label == "b"
+
+
+@pytest.mark.parametrize("label", ["with, comma", 'with "quotes"', "Übung 体操"])
+def test_odd_labels_survive_both_ways(path, label):
+    manifest = load_manifest(path)
+    odd = [row(f"{label}/1.mp4", label), row(f"{label}/2.mp4", label)]
+    (path.parent / "videos" / label).mkdir()
+    for number, each in enumerate(odd):
+        write_video(path.parent / "videos" / each.video, blocks(2, seed=60 + number))
+    write_manifest(path, replace(manifest.card, classes=("a", "b", label)), [*manifest.videos, *odd])
+    sound = (path.parent / "videos" / label / "1.mp4").rename(path.parent / "kept")
+    assert list(verify_videos(path).bad) == [f"{label}/1.mp4"]
+    sound.rename(path.parent / "videos" / label / "1.mp4")
+    assert verify_videos(path).returned == (f"{label}/1.mp4",)
+    assert sum(video.label == label for video in load_manifest(path).videos) == 2
+
+
+def test_windows_line_ends_are_read(path):
+    path.write_bytes(path.read_text().replace("\n", "\r\n").encode())
+    write_garbage(path.parent / "videos" / "a" / "1.mp4")
+    verify_videos(path)
+    quarantine = path.with_suffix(".quarantine.csv")
+    quarantine.write_bytes(quarantine.read_text().replace("\n", "\r\n").encode())
+    report = verify_videos(path)
+    assert list(report.bad) == ["a/1.mp4"] and b"\r" not in path.read_bytes() + quarantine.read_bytes()
+
+
+@pytest.fixture
+def refused(path):
+    """Calls `verify_videos`, which must refuse and leave every file as it was; gives what it said."""
+
+    def call(**how):
+        before = files(path)
+        with pytest.raises(R21DError) as error:
+            verify_videos(path, **how)
+        assert files(path) == before
+        return str(error.value)
+
+    return call
+
+
+def test_same_content_on_both_sides_is_refused(path, refused):
+    shutil.copy(path.parent / "videos" / "a" / "1.mp4", path.parent / "videos" / "copy.mp4")
+    add(path, row("copy.mp4", split="test"))
+    assert "a/1.mp4 in train and copy.mp4 in test are the same content" in refused()
+
+
+def test_same_content_on_one_side_is_mentioned(path):
+    shutil.copy(path.parent / "videos" / "a" / "1.mp4", path.parent / "videos" / "copy.mp4")
+    add(path, row("copy.mp4"))
+    report = verify_videos(path)
+    assert report.twice == (("a/1.mp4", "copy.mp4"),) and len(load_manifest(path).videos) == 7
+    assert "a/1.mp4 = copy.mp4" in str(report)
+
+
+def test_group_on_both_sides_is_refused_before_decoding(path, refused, monkeypatch):
+    add(path, row("new.mp4", split="test", group="a/1.mp4"))
+    monkeypatch.setattr(verify, "probe", None)
+    assert "group 'a/1.mp4' is in train (a/1.mp4) and in test (new.mp4)" in refused()
+
+
+def test_group_that_comes_back_on_the_other_side_is_refused(path, refused):
+    broken = path.parent / "videos" / "a" / "1.mp4"
+    sound = broken.read_bytes()
+    write_garbage(broken)
+    verify_videos(path)
+    manifest = load_manifest(path)
+    moved = [replace(video, group="a/1.mp4") if video.video == "a/3.mp4" else video for video in manifest.videos]
+    write_manifest(path, manifest.card, moved)
+    broken.write_bytes(sound)
+    assert "group 'a/1.mp4' is in train (a/1.mp4) and in test (a/3.mp4)" in refused()
+
+
+@pytest.mark.parametrize("lost", [["b"], ["a", "b"]])
+def test_class_that_has_nothing_left_to_train_on_is_refused(path, refused, lost):
+    for name in SOUND:
+        if name[0] in lost and "3" not in name:
+            write_garbage(path.parent / "videos" / name)
+    said = refused()
+    assert f"no video of class {lost[0]!r} is left to train on" in said
+    assert f"{lost[0]}/1.mp4: " in said and f"{lost[0]}/2.mp4: " in said and "damaged or not a video" in said
+
+
+def test_set_of_which_nothing_decodes_is_refused(path, refused):
+    shutil.rmtree(path.parent / "videos")
+    said = refused()
+    assert "none of its videos decodes (6):" in said and "a/1.mp4: no such file" in said and "and 1 more" in said
+
+
+def test_number_of_workers_is_one(refused):
+    assert "workers is -1" in refused(workers=-1)
+
+
+def test_quarantine_file_that_is_broken_is_told(path, refused):
+    path.with_suffix(".quarantine.csv").write_text("video,label\nx,y\n")
+    assert "set.quarantine.csv, line 1: no column 'split'" in refused()
+
+
+def die(_):
+    os._exit(1)
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_worker_that_dies_is_told(refused, monkeypatch):
+    monkeypatch.setattr(verify, "_look", die)
+    assert "Run with --workers 0" in refused(workers=1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_nothing_is_written_when_interrupted(path, monkeypatch, workers):
+    before = files(path)
+    monkeypatch.setattr(verify, "_look", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        verify_videos(path, workers=workers)
+    assert files(path) == before
+
+
+def test_crash_between_two_writings_loses_no_row(path, monkeypatch):
+    broken = path.parent / "videos" / "a" / "1.mp4"
+    sound = broken.read_bytes()
+    write_garbage(broken)
+    verify_videos(path)
+    broken.write_bytes(sound)
+    write_garbage(path.parent / "videos" / "b" / "1.mp4")
+    with monkeypatch.context() as patch:
+        patch.setattr(verify, "write_manifest", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            verify_videos(path)
+    assert {*(video.video for video in load_manifest(path).videos), *set_aside(path)} == set(SOUND)
+    report = verify_videos(path)
+    assert list(report.bad) == ["b/1.mp4"] and [video.video for video in load_manifest(path).videos] == [
+        name for name in SOUND if name != "b/1.mp4"
+    ]
+
+
+def test_few_videos_start_no_process_and_many_do(path, monkeypatch):
+    started = []
+    monkeypatch.setattr(parallel, "available_cpus", lambda: started.append(1) or 1)
+    verify_videos(path)
+    assert not started
+    monkeypatch.setattr(parallel, "FEW", 6)
+    verify_videos(path)
+    assert started

@@ -1,0 +1,246 @@
+"""Several processes make the run that one makes, also when some of them die on the way; on the CPU, by gloo."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from r21d_core import R21DError
+from r21d_core.__main__ import main
+from r21d_core.data.manifest import load_manifest
+from r21d_core.data.sampling import evaluation_clips
+from r21d_core.data.sources import open_clips
+from r21d_core.engine import evaluate as predicting
+from r21d_core.engine.build import build_model
+from r21d_core.engine.distributed import check_divisible, shard_batch
+from r21d_core.engine.init_weights import load_checkpoint
+from r21d_core.engine.launcher import spawn_workers
+from r21d_core.engine.runner import plan, run_experiment
+from r21d_core.engine.train import train
+from r21d_core.runs.run import find_run
+from r21d_core.study.spec import Spec
+from tests.workers import SPEC, in_two
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """For the processes that are started, as conftest has it for this one."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_manifest, tmp_path_factory):
+    return train(SPEC, load_manifest(tiny_manifest), tmp_path_factory.mktemp("alone"), device="cpu")
+
+
+def told(run):
+    return [[value for key, value in line.items() if key != "seconds"] for line in run.history]
+
+
+def assert_close(run, other):
+    """The same but for the order in which numbers are added."""
+    np.testing.assert_allclose(told(run), told(other), rtol=1e-4)
+    mine, theirs = (load_checkpoint(one)["network"] for one in (run, other))
+    for name, value in mine.items():
+        torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-5, msg=lambda text, name=name: name + text)
+    np.testing.assert_allclose(run.scores.logits, other.scores.logits, rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(run.scores.videos, other.scores.videos)
+
+
+# A step's batch.
+
+
+@given(clips=st.integers(1, 300), each=st.integers(1, 6), size=st.integers(1, 8))
+def test_every_clip_of_a_batch_is_in_one_part_of_one_process(clips, each, size):
+    shares = [shard_batch(clips, each * size, number, size) for number in range(size)]
+    rows, parts = torch.arange(clips), []
+    for share in shares:
+        own = rows[share.rows]
+        assert torch.equal(torch.cat([own[part] for part in share.micro_batches]), own)
+        if share.is_empty:
+            assert share.loss_scale == 0 and share.before + share.after == len(rows.chunk(each * size))
+        else:
+            assert share.loss_scale == size and share.before == len(parts)
+            parts += [own[part] for part in share.micro_batches]
+            assert share.after == len(rows.chunk(each * size)) - len(parts)
+    assert not shares[0].is_empty
+    assert [part.tolist() for part in parts] == [part.tolist() for part in rows.chunk(each * size)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "processes", "settings"),
+    [
+        (Spec(), 8, "--set batch_size=256 --set grad_accum_steps=8 --set lr=0.08"),
+        (
+            Spec(batch_size=64, grad_accum_steps=2, lr=0.02),
+            4,
+            "--set batch_size=128 --set grad_accum_steps=4 --set lr=0.04",
+        ),
+        (Spec(batch_size=30, grad_accum_steps=3), 2, "--set batch_size=60 --set grad_accum_steps=6 --set lr=0.02"),
+    ],
+)
+def test_a_batch_that_cannot_be_shared_is_refused_with_what_to_set(spec, processes, settings):
+    with pytest.raises(R21DError) as error:
+        check_divisible(spec, processes)
+    assert f"`{settings}`" in str(error.value)
+    for suggestion in re.findall("`(.*?)`", str(error.value)):
+        changes = dict(setting.split("=") for setting in suggestion.replace("--set ", "").split())
+        check_divisible(spec.replace(**changes), processes)
+    check_divisible(spec.replace(init_from="x", epochs=0), processes)
+
+
+def test_what_cannot_be_shared_or_is_not_there_is_said_before_anything_starts(tiny_manifest, tmp_path):
+    with pytest.raises(R21DError, match="3 processes cannot share a step of 4 × 2 clips evenly"):
+        run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu", gpus=3)
+    with pytest.raises(R21DError, match="3 processes cannot share"):
+        plan([SPEC], {"tiny": load_manifest(tiny_manifest)}, tmp_path, "cpu", gpus=3)
+    many = torch.cuda.device_count() + 1
+    with pytest.raises(R21DError, match=f"{many} GPUs: there are {many - 1} here; with device cpu"):
+        run_experiment(
+            [SPEC.replace(batch_size=8 * many, grad_accum_steps=many)], tiny_manifest, tmp_path, gpus=many
+        ) if many > 1 else spawn_workers(print, many, "auto")
+    with pytest.raises(R21DError, match="0 GPUs: expected 1 or more"):
+        run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu", gpus=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_torchrun_that_restarts_is_told_of_the_variable_that_it_takes(tiny_manifest, tmp_path, monkeypatch):
+    for name, value in (("WORLD_SIZE", "2"), ("TORCHELASTIC_MAX_RESTARTS", "3")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(R21DError, match="export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+        run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu")
+
+
+def test_a_plan_for_two_takes_half_the_time_of_one(tiny_manifest, tmp_path, monkeypatch):
+    timed = []
+    monkeypatch.setattr("r21d_core.engine.runner.training_throughput", lambda *which: timed.append(which[-1]) or 1.0)
+    spec = SPEC.replace(epochs=400)
+    texts = [plan([spec], {"tiny": load_manifest(tiny_manifest)}, tmp_path, "cpu", gpus) for gpus in (1, 2)]
+    assert "about 2.0 h on x86" in texts[0] and "about 1.0 h on 2 × x86" in texts[1]
+    assert timed == [1, 2], "what one of two takes of a step"
+
+
+# An evaluation.
+
+
+@pytest.mark.parametrize("processes", [2, 3, 7])
+def test_scores_of_several_processes_are_those_of_one(tiny_manifest, monkeypatch, processes):
+    """Four batches of a video each, of which every process adds its own to zeros."""
+    manifest = load_manifest(tiny_manifest)
+    videos, spec = manifest.split("test"), SPEC.replace(batch_size=2, grad_accum_steps=1)
+    network = build_model(spec, 2, torch.device("cpu"))
+    source = open_clips(videos, (18, 24), torch.device("cpu"))
+    clips = evaluation_clips(spec, 3, videos, manifest.card.classes)
+    whole = predicting.predict(network, source, clips, spec)
+    monkeypatch.setattr(predicting, "world_size", lambda: processes)
+    parts = []
+    for number in range(processes):
+        monkeypatch.setattr(predicting, "rank", lambda number=number: number)
+        parts.append(predicting.predict(network, source, clips, spec))
+    assert torch.equal(torch.stack(parts).sum(0), whole)
+    assert all(((part != 0).any(1) == (part == whole).all(1)).all() for part in parts), "nothing twice"
+
+
+# Whole runs.
+
+
+def test_two_processes_from_a_notebook_make_the_runs_of_one_and_its_errors_arrive(
+    alone, tiny_manifest, tmp_path, monkeypatch
+):
+    """In the cell: what is printed and drawn by them, and the error of the one run that fails."""
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with it a kernel does not pass on what other processes print
+    manifest, good = load_manifest(tiny_manifest), [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=5)]
+    bad = SPEC.replace(lr=1e30, warmup_epochs=0)
+    cell = (
+        "import os; del os.environ['TQDM_DISABLE']\n"
+        "from r21d_core.engine.runner import run_experiment\n"
+        "from r21d_core.study.spec import Spec\n"
+        f"specs = [Spec.from_json(text) for text in {[spec.to_json() for spec in (*good, bad)]}]\n"
+        f"run_experiment(specs, {str(tiny_manifest)!r}, {str(tmp_path)!r}, device='cpu', gpus=2)"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    with pytest.raises(CellExecutionError) as error:
+        NotebookClient(notebook, timeout=300).execute()
+    assert error.value.ename == "R21DError" and "1 of 3 runs failed:\nMC3, seed 0" in error.value.evalue
+    # Each of the two names its own clips of the batch whose loss is no number.
+    assert len(re.findall(r"v_g\d\d", error.value.evalue.split("checkpoint")[0])) in (2, 8)
+    said = "".join(output.text for output in notebook.cells[0].outputs if output.output_type == "stream")
+    assert said.count("3 runs: 0 done, 0 begun, 3 new") == 1 and "on 2 × " in said
+    assert "MC3: epoch 3 of 3" in said and "evaluating" in said and "Traceback" not in said
+    train(good[1], manifest, alone.folder.parent, device="cpu")
+    for spec in good:
+        run = find_run(tmp_path, spec)
+        assert run.is_complete and run.environment["device"].startswith("2 × ")
+        assert_close(run, find_run(alone.folder.parent, spec))
+
+
+def test_killed_workers_begin_again_and_the_run_is_the_one_never_stopped(alone, tiny_manifest, tmp_path, capfd):
+    """First the second of two is killed, then the first, which holds the run's lock; then neither."""
+    for name, deaths in (("never", []), ("killed", [(1, 1), (0, 4)])):
+        spawn_workers(partial(in_two, tiny_manifest, tmp_path / name, deaths), 2, "cpu")
+        restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", capfd.readouterr().out)
+        assert restarts == ["1", "2"][: len(deaths)]
+    never, killed = (find_run(tmp_path / name, SPEC) for name in ("never", "killed"))
+    assert told(killed) == told(never)
+    for name, value in load_checkpoint(never)["network"].items():
+        assert torch.equal(load_checkpoint(killed)["network"][name], value), name
+    np.testing.assert_array_equal(killed.scores.logits, never.scores.logits)
+    assert_close(killed, alone)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "gpus", "sent", "code"),
+    [
+        (["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"], [], signal.SIGTERM, None),
+        ([], ["--gpus", "2"], signal.SIGINT, 130),
+    ],
+    ids=["SIGTERM to torchrun", "Ctrl-C with --gpus"],
+)
+def test_asked_to_stop_they_leave_a_checkpoint(tiny_manifest, tmp_path, launcher, gpus, sent, code):
+    settings = {key: getattr(SPEC, key) for key in ("depth", "width", "frames", "frame_height", "frame_width", "crop")}
+    settings |= {"clips_per_epoch": 18, "batch_size": 8, "grad_accum_steps": 4, "eval_clips": 2, "epochs": 100_000}
+    command = [sys.executable, "-m", *launcher, "r21d_core", "train", "variant_comparison", "--device", "cpu", *gpus]
+    command += ["--manifest", str(tiny_manifest), "--runs", str(tmp_path), "--variants", "R3D,MC3", "--index", "1"]
+    command += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not any(path.read_text() for path in tmp_path.glob("*/history.jsonl")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(sent)
+    out, err = process.communicate(timeout=60)
+    assert out.count("1 runs: 0 done, 0 begun, 1 new") == 1 and "on 2 × " in out
+    assert process.returncode == code if code else process.returncode
+    assert launcher or "Traceback" not in err
+    (folder,) = tmp_path.iterdir()
+    run = find_run(tmp_path, Spec.from_json((folder / "spec.json").read_text()))
+    at = load_checkpoint(run)["at"]
+    assert run.spec.variant == "MC3" and not run.is_complete and at["epoch"] >= 1 and at["history"] == run.history
+
+
+def test_runs_are_numbered_and_chosen(tiny_manifest, tmp_path, capsys):
+    command = ["train", "clip_length", "--manifest", str(tiny_manifest), "--runs", str(tmp_path)]
+    assert main([*command, "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [int(line.split()[0]) for line in lines] == list(range(5))
+    assert all(line.split()[1] == "new" for line in lines) and "after 0" in lines[3]
+    assert main([*command, "--index", "0,2", "--dry-run", "--device", "cpu"]) == 0
+    assert "2 runs: 0 done" in capsys.readouterr().out
+    assert main([*command, "--index", "2,3,4", "--dry-run", "--device", "cpu"]) == 0
+    rows = capsys.readouterr().out.splitlines()[3:6]
+    assert [row[row.index("12 frames") : row.index(")  ")] for row in rows] == [
+        "12 frames, 3 clips", "12 frames, 3 clips, tested", "12 frames, 3 clips, finetuned"
+    ]  # fmt: skip
+    assert main([*command, "--index", "5"]) == 1
+    assert "--index 5: there are 5 runs, from 0 on" in capsys.readouterr().err

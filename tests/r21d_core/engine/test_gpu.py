@@ -1,0 +1,255 @@
+"""What only a GPU can show; skipped where there is none."""
+
+import re
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.steps import bench_train
+from r21d_core.data.manifest import load_manifest
+from r21d_core.data.sampling import sample_epoch
+from r21d_core.data.sources import open_clips
+from r21d_core.data.transforms import augment
+from r21d_core.engine.build import build_model, build_optimizer
+from r21d_core.engine.cuda_graphs import capture_cuda_graph
+from r21d_core.engine.device import DTYPES
+from r21d_core.engine.init_weights import load_checkpoint
+from r21d_core.engine.launcher import spawn_workers
+from r21d_core.engine.numerics import check_numerics
+from r21d_core.engine.runner import plan, run_experiment
+from r21d_core.engine.train import train
+from r21d_core.models.fast_forward import FastVideoResNet, from_conv_shape, pack_weight, stride_padding, to_conv_shape
+from r21d_core.models.network import VideoResNet
+from r21d_core.runs.run import find_run
+from r21d_core.study.experiments import TABLE_2
+from r21d_core.study.spec import Spec
+from tests.workers import in_two
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+SPEC = Spec(
+    depth=10, width=8, frames=4, data="tiny", profile="demo", frame_height=18, frame_width=24, crop=16,
+    epochs=2, clips_per_epoch=16, batch_size=8, eval_clips=2,
+)  # fmt: skip
+
+
+@pytest.fixture
+def exact():
+    """Without TF32, which alone would explain any difference."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize("variant", TABLE_2)
+def test_gpu_gives_the_logits_and_gradients_of_the_cpu(variant, exact):
+    results = []
+    for device in ("cpu", "cuda"):
+        network = build_model(SPEC.replace(variant=variant), 5, torch.device(device))
+        clips = torch.randn(4, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0)).to(device)
+        logits = network(clips)
+        logits.square().sum().backward()
+        results.append((logits.detach().cpu(), network.fc.weight.grad.cpu()))
+    torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("crop_area", [0.0, 0.35])
+def test_clips_on_the_device_are_those_of_the_host(tiny_manifest, crop_area):
+    manifest, spec = load_manifest(tiny_manifest), SPEC.replace(crop_area=crop_area, brightness=0.4)
+    videos = manifest.split("train")
+    clips = sample_epoch(spec, 0, videos, manifest.card.classes)
+    pictures = []
+    for device, where in (("cpu", "host"), ("cuda", "device"), ("cuda", "stream")):
+        source = open_clips(videos, (18, 24), torch.device(device), where, 0)
+        ((_, frames),) = source.iter_batches([clips])
+        assert frames.device.type == device and frames.dtype == torch.uint8
+        pictures.append(augment(frames, clips, spec).cpu())
+    torch.testing.assert_close(pictures[1], pictures[0], rtol=0, atol=2e-3)
+    torch.testing.assert_close(pictures[2], pictures[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_run_on_the_gpu(tiny_manifest, tmp_path, precision):
+    spec = SPEC.replace(precision=precision)
+    run = train(spec, load_manifest(tiny_manifest), tmp_path, device="cuda")
+    assert run.is_complete and np.isfinite(run.scores.logits).all()
+    assert torch.cuda.get_device_name() in run.summary["device"]
+
+
+def test_a_plan_tells_the_memory(tiny_manifest, tmp_path):
+    data = {SPEC.data: load_manifest(tiny_manifest)}
+    for gib in (0, 1, 0):  # held by others while it is told, and before
+        held = torch.empty(gib * 2**30, dtype=torch.uint8, device="cuda")
+        text = plan([SPEC], data, tmp_path, "cuda")
+        del held
+        assert float(re.search(r"([\d.]+) GiB beside the videos", text)[1]) < 0.9
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("variant", TABLE_2)
+def test_the_fast_form_passes_its_check(variant, precision, capsys):
+    spec = Spec(variant=variant, precision=precision)
+    network = build_model(spec, 400, torch.device("cuda"))
+    assert isinstance(network.forward, FastVideoResNet), capsys.readouterr().out
+    assert list(network.state_dict()) == list(VideoResNet(variant).state_dict())
+
+
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("kernel, stride", [((3, 3, 3), (2, 2, 2)), ((1, 3, 3), (1, 2, 2)), ((3, 1, 1), (2, 1, 1))])
+def test_a_convolution_that_adds_and_rectifies(kernel, stride, add):
+    from r21d_core.models import fused_bn
+
+    generator = torch.Generator("cuda").manual_seed(0)
+    conv = torch.nn.Conv3d(16, 24, kernel, stride, tuple(k // 2 for k in kernel)).cuda()
+    x = torch.randn(3, 16, 5, 9, 11, device="cuda", generator=generator)
+    x = x.bfloat16().contiguous(memory_format=torch.channels_last_3d)
+    with torch.no_grad():
+        weight, bias = pack_weight(conv, conv.weight, torch.bfloat16), conv.bias.bfloat16()
+        y = torch.nn.functional.conv3d(x.double(), conv.weight.bfloat16().double(), bias.double(), stride, conv.padding)
+        residual = torch.randn(y.shape, device="cuda", generator=generator).bfloat16() if add else None
+        given = residual.contiguous(memory_format=torch.channels_last_3d) if add else None
+        given = to_conv_shape(conv, given) if add else None
+        ours = from_conv_shape(
+            conv, fused_bn.conv_bias_relu(to_conv_shape(conv, x), weight, bias, *stride_padding(conv), given), x.shape
+        )
+        expected = (y + (residual.double() if add else 0)).relu()
+    torch.testing.assert_close(ours.double(), expected, rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("variant", ["R(2+1)D", "R3D", "R2D"])
+def test_the_fast_form_at_full_size(variant, exact):
+    """Beside float32, where autocast is too: no further away than twice that, in training and evaluation."""
+    from r21d_core.models import fused_bn
+
+    network = build_model(Spec(variant=variant, frames=16), 400, torch.device("cuda"))
+    clips = torch.randn(4, 3, 16, 112, 112, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+
+    form, errors = FastVideoResNet(network, torch.bfloat16, fused_bn), []
+    with torch.no_grad():
+        for training in (True, False):
+            network.train(training)
+            plain = network(clips)
+            with torch.autocast("cuda", torch.bfloat16):
+                cast = network(clips).float()
+            errors.append([((logits - plain).norm() / plain.norm()).item() for logits in (form(clips), cast)])
+    for ours, theirs in errors:
+        assert ours <= 2 * theirs + 1e-3
+
+
+def test_the_fast_form_trains_and_its_folded_weights_follow(exact):
+    """Beside the plain network in fp32, where autocast to bf16 is up to 0.05 away, of losses from 1.6 down to 0."""
+    network = build_model(SPEC.replace(precision="bf16", crop=16), 5, torch.device("cuda"))
+    plain, curves = build_model(SPEC, 5, torch.device("cuda")), []
+    clips = torch.randn(8, 3, 4, 16, 16, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+    target = torch.arange(8, device="cuda") % 5
+    for one in (network, plain):
+        optimiser, losses = build_optimizer(one, SPEC.replace(lr=0.01)), []
+        for _ in range(20):
+            one.train()
+            loss = torch.nn.functional.cross_entropy(one(clips), target)
+            loss.backward()
+            one.eval()
+            with torch.no_grad():
+                one(clips)  # folds the fast one's weights before they change
+            optimiser.step()
+            optimiser.zero_grad()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0] / 2
+        curves.append(losses)
+    np.testing.assert_allclose(*curves, rtol=0, atol=0.1)
+    plain.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        right = plain.eval()(clips)
+        with torch.autocast("cuda", torch.bfloat16):
+            cast = plain(clips).float()
+        assert (network(clips) - right).norm() <= 2 * (cast - right).norm() + 1e-3 * right.norm()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("variant", ["R(2+1)D", "R3D", "MC3", "R2D"])
+def test_replayed_training_is_that_of_kernels_started_one_by_one(variant, precision, capsys):
+    """Loss by loss, and statistic by statistic, also with a batch between that is not replayed."""
+    spec, curves, ends = SPEC.replace(variant=variant, precision=precision), [], []
+    generator = torch.Generator("cuda").manual_seed(0)
+    batches = [torch.randn(n, 3, 4, 16, 16, device="cuda", generator=generator) for n in (8, 8, 5, 8, 8)]
+    for replayed in (True, False):
+        network = build_model(spec, 5, torch.device("cuda")).train()
+        plain, optimiser, curve = network.forward, build_optimizer(network, spec), []
+        if replayed:
+            capture_cuda_graph(network, spec, 8)
+            assert network.forward is not plain, capsys.readouterr().out
+        for clips in batches:
+            with torch.autocast("cuda", DTYPES[precision]):
+                logits = network(clips)
+            loss = torch.nn.functional.cross_entropy(logits.float(), torch.arange(len(clips), device="cuda") % 5)
+            loss.backward()
+            optimiser.step()
+            optimiser.zero_grad()
+            curve.append(loss.item())
+        network.eval()
+        with torch.no_grad():
+            curves.append([*curve, *network(batches[0]).flatten().tolist()])
+        ends.append([value.clone() for value in network.buffers()])
+    np.testing.assert_allclose(curves[0], curves[1], rtol=0.02, atol=0.02)
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.02, atol=0.02)
+
+
+def test_the_check_sees_a_kernel_that_is_wrong():
+    from types import SimpleNamespace
+
+    from r21d_core.models import fused_bn
+
+    network = VideoResNet("R(2+1)D", 10, 16, classes=5).cuda()
+    wrong = SimpleNamespace(batch_norm=fused_bn.batch_norm, rectified=lambda *args: fused_bn.conv_bias_relu(*args[:5]))
+    assert check_numerics(network, DTYPES["bf16"], fused_bn, 8) is None
+    assert check_numerics(network, DTYPES["bf16"], wrong, 8).startswith("the error of its evaluation is ")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # by PyTorch 2.11's own compiler
+def test_a_benchmark_counts_no_memory_of_an_earlier_one(capsys):
+    """Of graphs, whose memory stays with PyTorch until something has it let go, as cuDNN's search for kernels does."""
+    spec = SPEC.replace(width=64, frames=8, frame_height=64, frame_width=86, crop=64)
+    first, second = (
+        [row["peak_gib"] for row in bench_train(spec, torch.device("cuda"), seconds=0.1) if row["bench"] == "train"]
+        for _ in range(2)
+    )
+    assert len(first) == 2 and second == pytest.approx(first, rel=0.05), capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_on_two_gpus_is_that_of_one(tiny_manifest, tmp_path, precision):
+    spec = SPEC.replace(precision=precision, grad_accum_steps=2)
+    one, two = (run_experiment([spec], tiny_manifest, tmp_path / str(gpus), gpus=gpus)[0] for gpus in (1, 2))
+    assert two.summary["device"] == f"2 × {one.summary['device']}"
+    for mine, theirs in zip(two.history, one.history, strict=True):
+        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=0.02)
+        assert mine["test_loss"] == pytest.approx(theirs["test_loss"], rel=0.05)
+    np.testing.assert_allclose(two.scores.logits, one.scores.logits, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
+def test_killed_workers_on_two_gpus_begin_again_and_the_run_is_the_one_never_stopped(
+    tiny_manifest, tmp_path, capfd, monkeypatch
+):
+    """To the last bit, as test_distributed has it on the CPU, with NCCL and a process for each GPU."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # so that cuBLAS is deterministic too; workers inherit it
+    spec = SPEC.replace(epochs=3, grad_accum_steps=2)
+    for name, deaths in (("never", []), ("killed", [(1, 1), (0, 3)])):
+        spawn_workers(partial(in_two, tiny_manifest, tmp_path / name, deaths, "auto", spec), 2, "auto")
+        restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", capfd.readouterr().out)
+        assert restarts == ["1", "2"][: len(deaths)]
+    never, killed = (find_run(tmp_path / name, spec) for name in ("never", "killed"))
+    assert never.is_complete and killed.is_complete and killed.summary["device"].startswith("2 × ")
+    histories = [[line | {"seconds": None} for line in run.history] for run in (killed, never)]
+    assert histories[0] == histories[1] and len(histories[0]) == 3
+    for name, value in load_checkpoint(never)["network"].items():
+        assert torch.equal(load_checkpoint(killed)["network"][name], value), name
+    np.testing.assert_array_equal(killed.scores.logits, never.scores.logits)

@@ -1,0 +1,230 @@
+"""From one data set to another: whose weights, whose classifier, and no video that was seen before."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from r21d_analysis.artifacts.streams import stream_table
+from r21d_core import R21DError
+from r21d_core.data.manifest import load_manifest, write_manifest
+from r21d_core.engine.init_weights import load_checkpoint
+from r21d_core.engine.runner import run_experiment
+from r21d_core.engine.train import train
+from r21d_core.models.load import model_from_weights, read_weights
+from r21d_core.models.network import VideoResNet
+from r21d_core.study.experiments import kinetics, sports1m, transfer, variant_comparison
+from r21d_core.study.spec import Spec
+
+SPEC = Spec(
+    data="tiny", profile="demo", depth=10, width=4, frames=4, frame_height=24, frame_width=32, crop=16,
+    epochs=1, clips_per_epoch=16, batch_size=4, eval_clips=2, lr=0.01, warmup_epochs=0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def two(tiny_manifest, tmp_path):
+    """The tiny set, and beside it one of the same videos under other names of classes and the same sides."""
+    tiny = load_manifest(tiny_manifest)
+    card = replace(tiny.card, root=str(tiny_manifest.parent / "videos"))
+    write_manifest(tmp_path / "tiny.csv", card, tiny.videos)
+    names = dict(zip(card.classes, ("sun", "moon"), strict=True))
+    videos = [replace(video, label=names[video.label]) for video in tiny.videos]
+    write_manifest(tmp_path / "other.csv", replace(card, name="other", classes=("sun", "moon")), videos)
+    return tmp_path / "tiny.csv", tmp_path / "other.csv"
+
+
+def test_all_but_the_classifier_goes_along(two, tmp_path, capsys):
+    later = SPEC.finetune_spec(data="other", epochs=0)
+    first, second = run_experiment([SPEC, later], two[0], tmp_path / "runs", device="cpu")
+    one, other = (load_checkpoint(run)["network"] for run in (first, second))
+    same = {name for name in one if torch.equal(one[name], other[name])}
+    assert one.keys() - same == {"fc.weight", "fc.bias"}
+    assert "fc made anew for 2 other classes" in capsys.readouterr().out
+
+
+def test_where_the_classes_are_the_same_the_classifier_goes_along_too(two, tmp_path):
+    first, second = run_experiment(
+        [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=3)], two[0], tmp_path / "runs", device="cpu"
+    )
+    one, other = (load_checkpoint(run)["network"] for run in (first, second))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_knows_all_that_its_weights_were_trained_on(two, tmp_path):
+    later = SPEC.finetune_spec(data="other", epochs=0)
+    first, second = run_experiment([SPEC, later], two[0], tmp_path / "runs", device="cpu")
+    groups = {video.group for video in load_manifest(two[0]).split("train")}
+    assert first.trained_on == second.trained_on == groups
+    (second.folder / "trained_on.txt").unlink()
+    with pytest.raises(R21DError, match="nobody knows what the weights were trained on"):
+        train(later.finetune_spec(epochs=0, eval_clips=3), load_manifest(two[1]), tmp_path / "runs", device="cpu")
+
+
+def test_what_was_trained_on_earlier_must_not_be_tested(two, tmp_path):
+    tiny, other = map(load_manifest, two)
+    first = train(SPEC, tiny, tmp_path / "runs", device="cpu")
+    turned = [replace(video, split={"train": "test", "test": "train"}[video.split]) for video in other.videos]
+    write_manifest(two[1], other.card, turned)
+    with pytest.raises(R21DError, match=r"was trained on \d+ of the groups that are tested here, such as"):
+        train(SPEC.finetune_spec(data="other"), load_manifest(two[1]), tmp_path / "runs", device="cpu")
+    assert first.is_complete
+
+
+def test_the_guard_looks_through_the_run_between(two, tmp_path):
+    tiny, other = map(load_manifest, two)
+    third = replace(other.card, name="third", classes=("sun", "moon"))
+    half = [video for video in other.videos if video.split == "train"]
+    rest = [replace(video, split="train") for video in other.videos if video.split == "test"]
+    write_manifest(two[1].with_name("third.csv"), third, [*rest, *(replace(video, split="test") for video in half)])
+    train(SPEC, tiny, tmp_path / "runs", device="cpu")
+    between = SPEC.finetune_spec(data="other", epochs=0)
+    train(between, other, tmp_path / "runs", device="cpu")
+    with pytest.raises(R21DError, match="the result would be too good"):
+        train(between.finetune_spec(data="third", epochs=1), load_manifest(two[1].with_name("third.csv")),
+              tmp_path / "runs", device="cpu")  # fmt: skip
+
+
+def test_weights_of_a_file(two, tmp_path, capsys):
+    """Such as torchvision's: classifier and all where the numbers of classes agree, and the record says which file."""
+    given = VideoResNet("R(2+1)D", 10, 4, classes=2, midplanes_per_block=True, eps=1e-5)
+    file = tmp_path / "given.pth"
+    torch.save(given.state_dict(), file)
+    spec = SPEC.replace(init_from=str(file), midplanes_per_block=True, eps=1e-5, epochs=0)
+    run = train(spec, load_manifest(two[0]), tmp_path / "runs", device="cpu")
+    assert all(torch.equal(value, given.state_dict()[name]) for name, value in load_checkpoint(run)["network"].items())
+    assert "nothing left out; SHA-256" in run.environment["init_from"] and str(file) in capsys.readouterr().out
+    with pytest.raises(R21DError, match=r"midplanes_per_block is True for these weights, and False in the network"):
+        train(spec.replace(midplanes_per_block=False), load_manifest(two[0]), tmp_path / "runs", device="cpu")
+
+
+@pytest.fixture
+def first(two, tmp_path):
+    """A run on the tiny set, in a folder of its own."""
+    return train(SPEC, load_manifest(two[0]), tmp_path / "elsewhere", device="cpu")
+
+
+@pytest.mark.parametrize("named", ["", "checkpoint.pt"])
+def test_a_run_folder_given_as_a_file_is_guarded_as_a_run(first, two, tmp_path, named):
+    """By the groups it was trained on, which the next run knows of too, and by the names of its classes."""
+    tiny, other = map(load_manifest, two)
+    spec = SPEC.replace(data="other", init_from=str(first.folder / named), epochs=0)
+    later = train(spec, other, tmp_path / "runs", device="cpu")
+    assert later.trained_on == first.trained_on and "not checked" not in later.environment["init_from"]
+    mine, theirs = (load_checkpoint(run)["network"] for run in (first, later))
+    assert {name for name in mine if not torch.equal(mine[name], theirs[name])} == {"fc.weight", "fc.bias"}
+    assert "fc.weight (2 classes there, 2 others here)" in later.environment["init_from"]
+    turned = [replace(video, split={"train": "test", "test": "train"}[video.split]) for video in tiny.videos]
+    write_manifest(two[0].with_name("turned.csv"), replace(tiny.card, name="turned"), turned)
+    turned = load_manifest(two[0].with_name("turned.csv"))
+    for start in (spec, spec.finetune_spec(data="turned")):
+        with pytest.raises(R21DError, match=r"was trained on \d+ of the groups that are tested here, such as"):
+            train(start.replace(data="turned"), turned, tmp_path / "runs", device="cpu")
+
+
+def test_a_run_folder_of_the_same_classes_gives_its_classifier(first, two, tmp_path):
+    later = train(
+        SPEC.replace(init_from=str(first.folder), epochs=0), load_manifest(two[0]), tmp_path / "runs", device="cpu"
+    )
+    np.testing.assert_allclose(later.scores.logits, first.scores.logits, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("lost", "says"), [("trained_on.txt", "nobody knows what"), ("summary.json", "not finished")])
+def test_half_a_run_folder_is_no_start(first, two, tmp_path, lost, says):
+    (first.folder / lost).unlink()
+    with pytest.raises(R21DError, match=says):
+        train(SPEC.replace(init_from=str(first.folder)), load_manifest(two[0]), tmp_path / "runs", device="cpu")
+
+
+def test_a_checkpoint_of_torchvisions_form_is_read_back(two, tmp_path):
+    run = train(
+        SPEC.replace(midplanes_per_block=True, eps=1e-5), load_manifest(two[0]), tmp_path / "runs", device="cpu"
+    )
+    weights = read_weights(run.folder / "checkpoint.pt")
+    assert (weights.eps, weights.midplanes_per_block) == (1e-5, True) and model_from_weights(weights).bn1.eps == 1e-5
+    assert run.summary["parameters"] == sum(p.numel() for p in model_from_weights(weights).parameters())
+
+
+def test_a_data_set_that_is_not_beside_the_other_is_named(two, tmp_path):
+    with pytest.raises(R21DError, match=r"gone\.csv: no such file"):
+        run_experiment([SPEC, SPEC.finetune_spec(data="gone")], two[0], tmp_path / "runs", device="cpu")
+
+
+def test_experiments_share_runs_and_train_starts_first():
+    four, five, six = (make("demo", "builtin") for make in (sports1m, kinetics, transfer))
+    assert set(five) <= set(six) and len(five) == 6 and len(six) == 18 and len(four) == 3
+    for spec in five + six:
+        start = spec.parent_spec
+        assert start is None or start in six[: six.index(spec)]
+        assert start is None or (start.data[-1], start.modality) == (spec.data[-1], spec.modality)
+
+
+def test_the_demonstration_is_short_and_splits_are_chosen():
+    clips = {spec: spec.epochs * spec.clips_per_epoch for spec in transfer("demo")}
+    assert sum(clips.values()) <= 21_600, "eighteen runs in the time of four and a half of Table 2's"
+    assert {spec.data[-1] for spec in transfer("demo", splits="1, 3")} == {"1", "3"}
+    assert {spec for spec in sports1m("demo") if spec.modality == "rgb"} <= set(variant_comparison("demo"))
+
+
+def test_splits_of_prepared_videos_are_named_as_they_were_prepared():
+    specs = transfer("small", "ucf101-7b-split1-128x172", source="ucf101-7a-split1-128x172")
+    names = [f"ucf101-7{half}-split{split}-128x172" for half in "ab" for split in (1, 2, 3)]
+    assert sorted({spec.data for spec in specs}) == names and len(specs) == 18
+    assert len(transfer("paper", "ucf101-split1-128x172", source="kinetics-400")) == 14  # a source for all splits
+
+
+@pytest.mark.parametrize("settings", [{}, {"eval_clips": 20}, {"eval_clips": 10}])
+def test_the_papers_sources_are_the_runs_of_other_tables(settings):
+    """Sports-1M is evaluated with 100 clips in Table 4, and what is finetuned from there with ten as ever."""
+    four, five = sports1m("paper", "sports1m", **settings), kinetics("paper", "kinetics-400", **settings)
+    six = [
+        spec
+        for data, source in (("ucf101-split1", ""), ("hmdb51-split1", "sports1m"))
+        for spec in transfer("paper", data, source=source, **settings)
+    ]
+    trained = {spec for spec in four + five + six if not spec.init_from}
+    assert {spec.parent_spec for spec in five if spec.init_from} <= set(four)
+    assert {spec.parent_spec for spec in six if spec.init_from} <= {*four, *five}
+    assert all(spec.eval_clips == settings.get("eval_clips", 10) for spec in five + six if spec.data != "sports1m")
+    assert len({spec.replace(eval_clips=1) for spec in trained}) == len(trained), "nothing is trained twice"
+
+
+def test_weights_of_others_are_finetuned_by_the_papers_recipes():
+    """Two networks a stream and split, from scratch and from the file, and none to pretrain."""
+    file = "r2plus1d_34_32_ig65m"
+    specs = transfer("paper", "ucf101-split1", init_from=file)
+    assert len(specs) == 12 and {spec.data for spec in specs} == {f"ucf101-split{split}" for split in (1, 2, 3)}
+    own = [spec for spec in transfer("paper", "ucf101-split1") if spec.data != "kinetics-400"]
+    assert {spec for spec in specs if not spec.init_from} == {spec for spec in own if not spec.init_from}
+    assert {spec.replace(init_from="") for spec in specs if spec.init_from == file} == {
+        spec.replace(init_from="") for spec in own if spec.init_from
+    }
+    rgb, later, *_ = kinetics("paper", "kinetics-400", init_from=file)
+    assert (later.init_file, later.epochs, later.lr, later.clips_per_epoch) == (file, 15, 0.001, rgb.clips_per_epoch)
+    for make in (kinetics, transfer):
+        with pytest.raises(R21DError, match="name a set to train on or weights, not both"):
+            make("paper", "ucf101-split1", source="sports1m", init_from=file)
+
+
+def test_a_file_of_weights_makes_its_rows_of_a_table(two, tmp_path):
+    file = tmp_path / "given.pth"
+    torch.save(VideoResNet("R(2+1)D", 10, 4, classes=9, frames=4).state_dict(), file)
+    settings = {
+        key: getattr(SPEC, key) for key in ("width", "frames", "frame_height", "frame_width", "crop", "batch_size")
+    }
+    specs = kinetics("demo", "tiny", init_from=str(file), **settings, clips_per_epoch=8)
+    shown = stream_table(run_experiment(specs, two[0], tmp_path / "runs", device="cpu"), 5)
+    assert shown["", "weights"].tolist() == 3 * ["from scratch"] + 3 * [f"pretrained on {file}"]
+
+
+def test_the_papers_recipes():
+    specs = transfer("paper", "ucf101-split1", splits="2")
+    later = specs[-1]
+    assert {spec.data for spec in specs} == {"ucf101-split2", "kinetics-400"}
+    assert (later.depth, later.frames, later.epochs, later.lr, later.weight_decay) == (34, 32, 8, 1e-4, 5e-3)
+    assert transfer("paper", "hmdb51-split1")[-1].clips_per_epoch == 40_000
+    finetuned = kinetics("paper", "kinetics-400")[-1]
+    assert finetuned.parent_spec.data == "sports1m"
+    assert (finetuned.epochs, finetuned.lr, finetuned.lr_decay_epochs) == (15, 0.001, 4)
+    assert {(spec.frames, spec.eval_clips) for spec in sports1m("paper", "sports1m")} == {(8, 100), (32, 100)}

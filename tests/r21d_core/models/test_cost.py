@@ -1,0 +1,202 @@
+"""The arithmetic of the twelve networks against the published counts and against the networks themselves."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from r21d_core.models.cost import cost, format_variants, variants_table
+from r21d_core.models.network import VideoResNet
+from r21d_core.models.variants import DEPTHS, VARIANTS, midplanes
+
+# 18 layers, 400 classes, 112×112: parameters, weights of convolutions and fc in millions, the paper's figure for them,
+# GMAC at L = 8 and 16, final T at L = 8 and 16. The paper's 16.9 of MC5 is 16.847, which rounds to 16.8.
+TABLE = {
+    "R2D": (11_447_568, "11.438", "11.4", "1.932", "2.168", 1, 1),
+    "f-R2D": (11_381_712, "11.372", "11.4", "13.801", "27.601", 8, 16),
+    "R3D": (33_371_472, "33.362", "33.4", "20.348", "40.697", 1, 2),
+    "MC2": (11_400_528, "11.391", "11.4", "14.273", "28.545", 8, 16),
+    "MC3": (11_695_440, "11.686", "11.7", "21.671", "43.343", 8, 16),
+    "MC4": (12_727_632, "12.718", "12.7", "19.976", "39.952", 4, 8),
+    "MC5": (16_856_400, "16.847", "16.9", "19.950", "39.900", 2, 4),
+    "rMC2": (33_352_656, "33.343", "33.3", "19.876", "39.752", 1, 2),
+    "rMC3": (33_057_744, "33.048", "33.0", "12.478", "24.955", 1, 2),
+    "rMC4": (32_025_552, "32.016", "32.0", "14.546", "29.091", 2, 4),
+    "rMC5": (27_896_784, "27.887", "27.9", "15.393", "30.787", 4, 8),
+    "R(2+1)D": (33_370_839, "33.345", "33.3", "20.748", "41.496", 1, 2),
+}
+
+
+def test_table_is_of_the_twelve_networks_in_order():
+    assert list(TABLE) == list(VARIANTS)
+
+
+@pytest.mark.parametrize("variant", TABLE)
+def test_eighteen_layers(variant):
+    parameters, weights, paper, short, long, short_end, long_end = TABLE[variant]
+    eight, sixteen = cost(variant), cost(variant, frames=16)
+    assert eight.parameters == parameters
+    assert sixteen.parameters == (11_522_832 if variant == "R2D" else parameters)
+    assert f"{eight.conv_fc_weights / 1e6:.3f}" == weights
+    assert f"{eight.conv_fc_weights / 1e6:.1f}" == ("16.8" if variant == "MC5" else paper)
+    assert (f"{eight.macs / 1e9:.3f}", f"{sixteen.macs / 1e9:.3f}") == (short, long)
+    assert eight.final_shape == (512, short_end, 7, 7)
+    assert sixteen.final_shape == (512, long_end, 7, 7)
+
+
+@pytest.mark.parametrize(
+    "variant, parameters, short, long",
+    [("R3D", 63_681_104, "37.689", "150.756"), ("R(2+1)D", 63_697_175, "38.089", "152.356")],
+)
+def test_thirty_four_layers(variant, parameters, short, long):
+    assert cost(variant, 34).parameters == parameters
+    assert f"{cost(variant, 34).macs / 1e9:.3f}" == short
+    assert f"{cost(variant, 34, frames=32).macs / 1e9:.3f}" == long
+
+
+def test_flow_and_other_classes():
+    assert cost("R(2+1)D", 34, channels=2).parameters == 63_694_970
+    assert cost("R(2+1)D", 34, classes=487).parameters == 63_741_806
+    assert cost("R(2+1)D", 34, classes=101).parameters == 63_543_788
+    assert cost("R(2+1)D", 34, classes=51).parameters == 63_518_138
+
+
+def test_longer_clips():
+    gmac = [f"{cost('R(2+1)D', frames=frames).macs / 1e9:.2f}" for frames in (8, 16, 24, 32, 40, 48)]
+    assert gmac == ["20.75", "41.50", "62.24", "82.99", "103.74", "124.49"]
+
+
+def test_planes_between_a_spatial_and_a_temporal_convolution():
+    pairs = [(64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512)]
+    assert [midplanes(*pair) for pair in pairs] == [144, 230, 288, 460, 576, 921, 1152]
+
+
+def test_stem_of_83_planes():
+    """38 planes more, each with 1×7×7 weights from 3 channels, 3×1×1 weights to 64 filters and a batch norm of two."""
+    plain, wide = cost("R(2+1)D"), cost("R(2+1)D", stem_midplanes=83)
+    assert [conv.outputs for conv in plain.convs[:2]] == [45, 64]
+    assert [conv.outputs for conv in wide.convs[:2]] == [83, 64]
+    assert wide.conv_fc_weights - plain.conv_fc_weights == 38 * (3 * 49 + 3 * 64) == 12_882
+    assert wide.parameters - plain.parameters == 12_882 + 2 * 38
+    assert wide.macs - plain.macs == 12_882 * 8 * 56 * 56
+    assert wide.convs[2:] == plain.convs[2:]
+    assert built("R(2+1)D", stem_midplanes=83)[1] == wide.parameters
+
+
+def test_stem_planes_follow_the_width():
+    planes = [cost("R(2+1)D", width=width).convs[0].outputs for width in (64, 32, 16, 8, 1)]
+    assert planes == [45, 22, 11, 5, 1]
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_counts_are_those_of_the_network(variant, depth):
+    convs, parameters = built(variant, depth)
+    c = cost(variant, depth)
+    assert c.parameters == parameters
+    assert {conv.name: conv.weights for conv in c.convs} == {name: m.weight.numel() for name, m in convs.items()}
+    for conv in c.convs:
+        module = convs[conv.name]
+        assert (conv.inputs, conv.outputs) == (module.in_channels, module.out_channels)
+        assert (conv.kernel, conv.stride, conv.padding) == (module.kernel_size, module.stride, module.padding)
+
+
+def test_depth_counts_convolutions_and_fc():
+    """A (2+1)D pair is one layer and a shortcut none."""
+    for depth in DEPTHS:
+        assert len([c for c in cost("R3D", depth).convs if "shortcut" not in c.name]) + 1 == depth
+        assert len([c for c in cost("R(2+1)D", depth).convs if "shortcut" not in c.name]) == 2 * (depth - 1)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_sizes_and_multiply_adds_are_those_of_a_real_pass(variant):
+    network = VideoResNet(variant, 10, 8, classes=5, frames=9).eval()
+    c = cost(variant, 10, 8, 9, 5, size=40)
+    sizes = output_sizes(network)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, 9, 40, 40))
+    assert {conv.name: (conv.outputs, *conv.size) for conv in c.convs} == {name: sizes[name] for name in names(c)}
+    assert counter.get_total_flops() == 2 * c.macs  # a multiplication and an addition
+    assert sizes["conv5_x"] == c.final_shape
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    variant=st.sampled_from(list(VARIANTS)),
+    depth=st.sampled_from(list(DEPTHS)),
+    width=st.integers(1, 16),
+    frames=st.integers(1, 20),
+    channels=st.integers(1, 3),
+    size=st.integers(16, 40),
+)
+def test_any_network_on_any_clip(variant, depth, width, frames, channels, size):
+    c = cost(variant, depth, width, frames, 7, channels, size=size)
+    with torch.device("meta"):
+        network = VideoResNet(variant, depth, width, classes=7, frames=frames, channels=channels).eval()
+        sizes = output_sizes(network)
+        assert network(torch.empty(2, channels, frames, size, size)).shape == (2, 7)
+    assert c.parameters == sum(p.numel() for p in network.parameters())
+    assert {conv.name: (conv.outputs, *conv.size) for conv in c.convs} == {name: sizes[name] for name in names(c)}
+    assert sizes["conv5_x"] == c.final_shape
+
+
+@pytest.mark.parametrize("frames", [8, 16, 32])
+@pytest.mark.parametrize("depth", [18, 34])
+@pytest.mark.parametrize("variant", ["R3D", "R(2+1)D"])
+def test_output_sizes_of_table_1(variant, depth, frames):
+    with torch.device("meta"):
+        network = VideoResNet(variant, depth).eval()
+        sizes = output_sizes(network)
+        pooled = []
+        network.fc.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0].shape))
+        network(torch.empty(1, 3, frames, 112, 112))
+    table = {
+        "conv1": (64, frames, 56, 56),
+        "conv2_x": (64, frames, 56, 56),
+        "conv3_x": (128, frames // 2, 28, 28),
+        "conv4_x": (256, frames // 4, 14, 14),
+        "conv5_x": (512, frames // 8, 7, 7),
+    }
+    assert {name: sizes[name] for name in table} == table
+    assert pooled == [(1, 512)]  # 1×1×1 of 512 filters
+    for name, row in table.items():  # and the arithmetic says the same of the last convolution of each row
+        last = [conv for conv in cost(variant, depth, frames=frames).convs if conv.name.startswith(name)][-1]
+        assert (last.outputs, *last.size) == row
+
+
+def test_rows_for_people_and_programs():
+    rows = variants_table()
+    assert [row["name"] for row in rows] == list(VARIANTS)
+    assert [row["parameters"] for row in rows] == [row[0] for row in TABLE.values()]
+    assert rows[-1]["final_shape"] == [512, 1, 7, 7]
+    assert rows[-1]["macs"] == cost("R(2+1)D").macs
+    assert rows[-1]["conv_fc_weights"] == cost("R(2+1)D").conv_fc_weights
+    lines = format_variants(rows).splitlines()
+    assert len(lines) == 13
+    assert lines[-1].split() == ["R(2+1)D", "33,370,839", f"{rows[-1]['conv_fc_weights']:,}", "20.748", "512×1×7×7"]
+
+
+def built(variant, depth=18, **options):
+    """The convolutions of a network by name, and how many parameters it has."""
+    with torch.device("meta"):
+        network = VideoResNet(variant, depth, **options)
+    convs = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv3d)}
+    return convs, sum(p.numel() for p in network.parameters())
+
+
+def output_sizes(network):
+    """A dict that a pass fills with the (C, T, H, W) that each module leaves."""
+    sizes = {}
+
+    def keep(name):
+        return lambda _, inputs, output: sizes.update({name: tuple(output.shape[1:])})
+
+    for name, module in network.named_modules():
+        module.register_forward_hook(keep(name))
+    return sizes
+
+
+def names(c):
+    return [conv.name for conv in c.convs]

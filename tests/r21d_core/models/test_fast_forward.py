@@ -1,0 +1,331 @@
+"""The fast form computes what the plain network does: its kernels, interpreted if need be, and its logic."""
+
+import copy
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from r21d_core import R21DError
+from r21d_core.engine import build as building
+from r21d_core.engine.build import build_model, build_optimizer
+from r21d_core.engine.numerics import check_numerics
+from r21d_core.models import fast_forward
+from r21d_core.models.fast_forward import FastVideoResNet, conv_bias_relu, conv_bn_pairs, pack_weight, unpack_weight
+from r21d_core.models.network import VideoResNet
+from r21d_core.models.variants import VARIANTS
+from r21d_core.study.spec import Spec
+
+LAST = torch.channels_last_3d
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def batch_norm(x, norm, relu=True, residual=None):
+    """What `fused_bn.batch_norm` does, by PyTorch, in any precision."""
+    real = norm.num_features
+    assert not x[:, real:].any()
+    norm.num_batches_tracked += 1
+    y = F.batch_norm(x[:, :real], norm.running_mean, norm.running_var, norm.weight, norm.bias, True, 0.1, norm.eps)
+    y = F.pad(y, (0, 0) * 3 + (0, x.shape[1] - real)) + (0 if residual is None else residual)
+    y = y.relu() if relu else y
+    return y, y
+
+
+PLAIN = SimpleNamespace(batch_norm=batch_norm, rectified=conv_bias_relu)
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    """`fused` on the GPU, or by Triton's interpreter, which conftest asks for."""
+    pytest.importorskip("triton")
+    from r21d_core.models import fused_bn
+
+    return fused_bn
+
+
+@pytest.fixture(params=["as it is", "gathered"])
+def stem(request, monkeypatch):
+    """As on a CPU, and as on a GPU."""
+    monkeypatch.setattr(fast_forward, "GATHERED", (DEVICE, "cpu") if request.param == "gathered" else ())
+
+
+def network(variant, depth=10, width=4, frames=5, classes=5, **options):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        built = VideoResNet(variant, depth, width, classes=classes, frames=frames, **options).double()
+        for module in built.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, 0, 0.3)
+    return built.to(memory_format=LAST).train()
+
+
+def clips(count=3, frames=5, height=16, width=19, channels=3):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(count, channels, frames, height, width, generator=generator, dtype=torch.float64)
+
+
+def close(actual, expected, within=1e-10):
+    assert actual.shape == expected.shape and actual.dtype == expected.dtype
+    assert (actual - expected).abs().max() <= within * expected.abs().max()
+
+
+def step(forward, x):
+    logits = forward(x)
+    F.cross_entropy(logits, torch.arange(len(x), device=x.device) % logits.shape[1]).backward()
+    return logits.detach()
+
+
+def filled(generator, n, real, padded, t, h, w, dtype, shift=0.0):
+    """Channels-last clips, zeros in the padded channels."""
+    x = torch.zeros(n, padded, t, h, w).to(memory_format=LAST)
+    x[:, :real] = torch.randn(n, real, t, h, w, generator=generator) + shift
+    return x.to(DEVICE, dtype)
+
+
+SIZES = st.tuples(st.integers(2, 5), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9))
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    size=SIZES,
+    real=st.sampled_from([1, 5, 8, 45, 48, 64, 130]),
+    relu=st.booleans(),
+    add=st.booleans(),
+    both=st.booleans(),
+    ratio=st.sampled_from([0.0, 0.0, 30.0, -3000.0]),
+    dtype=st.sampled_from([torch.float32, torch.float16]),
+)
+def test_batch_norm_is_that_of_float64(kernels, size, real, relu, add, both, ratio, dtype):
+    if ratio and dtype == torch.float16:
+        ratio = 3.0  # 16 bits have no more to tell the numbers apart
+    relu = relu or add
+    n, t, h, w = size
+    generator = torch.Generator().manual_seed(n + 10 * t + 100 * h + 1000 * w)
+    padded = -(-real // 8) * 8
+    norm = nn.BatchNorm3d(real, eps=1e-3)
+    norm.weight.data.uniform_(0.5, 1.5, generator=generator)
+    norm.bias.data.normal_(generator=generator)
+    norm.to(DEVICE)
+    exact = copy.deepcopy(norm).double()
+    x = filled(generator, n, real, padded, t, h, w, dtype, ratio).requires_grad_()
+    residual = filled(generator, n, real, padded, t, h, w, dtype).requires_grad_() if add else None
+    grads = [filled(generator, n, real, padded, t, h, w, dtype) for _ in range(1 + both)]
+    out, again = kernels.batch_norm(x, norm, relu, residual)
+    torch.autograd.backward([out, again][: len(grads)], grads)
+
+    x64 = x.detach()[:, :real].double().requires_grad_()
+    r64 = residual.detach()[:, :real].double().requires_grad_() if add else None
+    y = exact(x64) + (r64 if add else 0)
+    if relu:  # the kernel's mask: where it is not sure of a sign within its precision, either is right
+        y = y * (out.detach()[:, :real] > 0)
+    y.backward(sum(grads)[:, :real].double())
+
+    rows, most = n * t * h * w, {torch.float32: 2e-5 + 1e-6 * abs(ratio), torch.float16: 3e-3}[dtype]
+    scale = 1 + 1 / (exact.running_var.min() ** 0.5).item() if rows > 4 else 40
+
+    def near(actual, expected, within=most):
+        torch.testing.assert_close(actual.double(), expected, rtol=within, atol=within * scale)
+
+    near(out[:, :real], y.detach())
+    near(x.grad[:, :real], x64.grad, within=10 * most)
+    near(norm.weight.grad, exact.weight.grad, within=most * rows**0.5)
+    near(norm.bias.grad, exact.bias.grad, within=most * rows**0.5)
+    near(norm.running_mean, exact.running_mean, within=1e-5)
+    near(norm.running_var, exact.running_var, within=1e-4)
+    if add:
+        near(residual.grad[:, :real], r64.grad)
+    assert norm.num_batches_tracked == 1
+    for padding in (out, x.grad, *((residual.grad,) if add else ())):
+        assert not padding[:, real:].any()
+
+
+def test_batch_norm_over_more_than_a_tile_of_each_program(kernels, monkeypatch):
+    monkeypatch.setattr(kernels, "_multiprocessors", lambda device: 30)
+    generator = torch.Generator().manual_seed(0)
+    x = filled(generator, 5, 144, 144, 4, 9, 13, torch.float32, 2.0).requires_grad_()
+    norm = nn.BatchNorm3d(144, device=DEVICE)
+    exact = copy.deepcopy(norm).double()
+    assert kernels.tile_grid(x).splits > 1
+    dy = filled(generator, 5, 144, 144, 4, 9, 13, torch.float32)
+    kernels.batch_norm(x, norm)[0].backward(dy)
+    x64 = x.detach().double().requires_grad_()
+    exact(x64).relu().backward(dy.double())
+    torch.testing.assert_close(x.grad.double(), x64.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.weight.grad.double(), exact.weight.grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(norm.running_var.double(), exact.running_var, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_of_one_value_a_channel(kernels):
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        kernels.batch_norm(torch.zeros(1, 8, 1, 1, 1, device=DEVICE), nn.BatchNorm3d(8, device=DEVICE))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("height, across, width", [(16, 16, 4), (17, 19, 5)])
+def test_form_is_the_network(variant, height, across, width, stem):
+    plain, x = network(variant, width=width), clips(height=height, width=across)
+    ours = copy.deepcopy(plain)
+    form = FastVideoResNet(ours, torch.float64, PLAIN)
+    close(step(form, x), step(plain, x))
+    for (name, one), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        assert one.grad.stride() == one.stride(), name
+        close(one.grad, other.grad)
+    assert list(ours.state_dict()) == list(plain.state_dict())
+    for one, other in zip(ours.buffers(), plain.buffers(), strict=True):
+        close(one, other)
+    ours.eval(), plain.eval()
+    with torch.no_grad():
+        close(form(x), plain(x))
+
+
+@pytest.mark.parametrize("options", [{"midplanes_per_block": True}, {"stem_midplanes": 7}, {"channels": 2}])
+def test_options_of_the_network(options, stem):
+    plain, x = network("R(2+1)D", **options), clips(channels=options.get("channels", 3))
+    form = FastVideoResNet(copy.deepcopy(plain), torch.float64, PLAIN)
+    close(step(form, x), step(plain, x))
+
+
+@pytest.mark.parametrize("variant", ["R(2+1)D", "MC3"])
+def test_training_goes_the_same_way(variant):
+    plain, x = network(variant), clips(4)
+    ours = copy.deepcopy(plain)
+    form = FastVideoResNet(ours, torch.float64, PLAIN)
+    curves = []
+    for forward, trained in ((form, ours), (plain, plain)):
+        optimiser, curve = torch.optim.SGD(trained.parameters(), 0.02, 0.9, weight_decay=1e-3, fused=True), []
+        for _ in range(4):
+            optimiser.zero_grad()
+            curve.append(step(forward, x))
+            optimiser.step()
+        curves.append(torch.stack(curve))
+    close(curves[0], curves[1], within=1e-8)
+    assert (curves[0][0] - curves[0][-1]).abs().max() > 1e-3
+
+
+def test_form_with_its_kernels(kernels, stem, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # the kernels are held to more digits than it has
+    if DEVICE == "cpu":  # where cuDNN is not
+        kernels = SimpleNamespace(batch_norm=kernels.batch_norm, rectified=conv_bias_relu)
+    plain, x = network("R(2+1)D", width=5).to(DEVICE), clips().to(DEVICE)
+    ours = copy.deepcopy(plain).float()
+    form = FastVideoResNet(ours, torch.float32, kernels)
+    close(step(form, x.float()), step(plain, x).float(), within=1e-4)
+    for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        close(one.grad, other.grad.float(), within=2e-3)
+    for one, other in zip(ours.buffers(), plain.buffers(), strict=True):
+        close(one, other.to(one.dtype), within=1e-4)
+    ours.eval(), plain.eval()
+    with torch.inference_mode():
+        close(form(x.float()), plain(x).float(), within=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["R3D", "R(2+1)D", "R2D"])
+def test_packed_weights_are_zero_where_padded_and_come_back(variant, stem):
+    for conv, _ in conv_bn_pairs(network(variant, width=5)):
+        packed, times = pack_weight(conv, conv.weight, torch.float64), 4 if fast_forward.is_gathered(conv) else 1
+        of_clips = fast_forward.is_stem(conv) and not fast_forward.is_gathered(conv)
+        assert packed.shape[0] % 8 == 0 and (packed.shape[1] == 3 if of_clips else packed.shape[1] % 8 == 0)
+        assert torch.count_nonzero(packed) == torch.count_nonzero(conv.weight) * times
+        assert torch.equal(unpack_weight(conv, packed, conv.weight), conv.weight * times)
+
+
+def test_folded_weights_follow_the_network():
+    """Even a step of a fused optimiser, which leaves the versions of parameters as they were."""
+    ours, x = network("R(2+1)D"), clips()
+    form = FastVideoResNet(ours, torch.float64, PLAIN)
+    step(form, x)
+
+    def check():
+        ours.eval()
+        with torch.no_grad():
+            close(form(x), VideoResNet.forward(ours, x))
+        ours.train()
+
+    check()
+    torch.optim.SGD(ours.parameters(), 0.1, fused=True).step()
+    check()
+    ours.load_state_dict(network("R(2+1)D").state_dict())
+    check()
+    step(form, x)
+    check()
+    folded = form._folded[ours.conv1[0]][0]
+    check()
+    assert form._folded[ours.conv1[0]][0] is folded
+
+
+def test_evaluation_with_gradients_is_the_plain_one():
+    ours, x = network("R3D").eval(), clips().requires_grad_()
+    FastVideoResNet(ours, torch.float64, PLAIN)(x).sum().backward()
+    assert x.grad.any() and ours.conv1.weight.grad.any()
+
+
+def test_r2d_refuses_clips_of_another_length():
+    with pytest.raises(R21DError, match="built for clips of 5 frames and got 4"):
+        FastVideoResNet(network("R2D"), torch.float64, PLAIN)(clips(frames=4))
+
+
+def broken(**replaced):
+    return SimpleNamespace(**{**vars(PLAIN), **replaced})
+
+
+def without_residual(x, norm, relu=True, residual=None):
+    return batch_norm(x, norm, relu)
+
+
+def deaf(x, norm, relu=True, residual=None):
+    return batch_norm(x, norm, relu, None if residual is None else residual.detach())
+
+
+def unbiased(x, weight, bias, stride, padding, residual=None):
+    return conv_bias_relu(x, weight, None, stride, padding, residual)
+
+
+@pytest.mark.parametrize(
+    "kernels, wrong",
+    [
+        (PLAIN, None),
+        (broken(batch_norm=without_residual), "logits"),
+        (broken(batch_norm=deaf), "gradients"),
+        (broken(rectified=unbiased), "evaluation"),
+    ],
+)
+def test_the_check_tells_right_from_wrong(kernels, wrong):
+    checked = network("R3D").float()
+    before = copy.deepcopy(checked.state_dict())
+    told = check_numerics(checked, torch.float16, kernels, 5)
+    assert told is None if wrong is None else told.startswith(f"the error of its {wrong} is ")
+    for name, value in checked.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_on_the_cpu_training_is_the_plain_form_and_evaluation_the_same(variant):
+    """With weights that follow a training step."""
+    spec = Spec(variant=variant, depth=10, width=4, frames=4, data="tiny", profile="demo", precision="bf16")
+    built, x = build_model(spec, 5, torch.device("cpu")), clips(frames=4).float()
+    plain = copy.deepcopy(built)
+    del plain.forward
+    for _ in range(2):
+        assert torch.equal(step(built.train(), x), step(plain.train(), x))
+        for one in (built, plain):
+            build_optimizer(one, spec).step()
+        built.eval(), plain.eval()
+        with torch.inference_mode():
+            close(built(x), plain(x), within=1e-5)
+            assert not torch.equal(built(x), plain(x))  # or nothing was folded
+
+
+def test_what_fails_its_check_is_said_in_a_line(monkeypatch, capsys):
+    """As on a GPU without Triton."""
+    monkeypatch.setitem(sys.modules, "r21d_core.models.fused_bn", None)
+    spec = Spec(depth=10, width=4, frames=4, data="tiny", profile="demo", precision="bf16")
+    assert building.optimize(network("R3D"), spec, torch.device("cuda")) is None
+    told = capsys.readouterr().out
+    assert told.startswith("R(2+1)D: runs in its plain, slower form, as the fast one fails its check here: it raised ")
+    assert told.count("\n") == 1

@@ -1,0 +1,325 @@
+"""Weights of every layout are recognised, compute what their own network computes, and say what they did not fill."""
+
+import argparse
+import io
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dStem
+from torchvision.models.video.resnet import VideoResNet as TheirVideoResNet
+
+from r21d_core import R21DError
+from r21d_core.models import load
+from r21d_core.models.convert import _their_name, identify_architecture
+from r21d_core.models.load import load_weights_into, model_from_weights, read_weights
+from r21d_core.models.network import VideoResNet
+from r21d_core.models.variants import DEPTHS, VARIANTS
+from r21d_core.models.zoo import Published
+from r21d_core.study.spec import Spec
+
+HERE = Path("in memory")
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def lively(network):
+    """The network evaluating, every batch norm doing something."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.3)
+            nn.init.normal_(module.running_mean, 0, 0.3)
+            nn.init.uniform_(module.running_var, 0.01, 1.5)  # small ones too, where eps shows
+    nn.init.normal_(network.fc.bias)
+    return network.eval().requires_grad_(False)
+
+
+def small(variant="R(2+1)D", depth=10, width=4, classes=6, **options):
+    return lively(VideoResNet(variant, depth, width, classes=classes, **options))
+
+
+def as_theirs(network):
+    """The state dict under torchvision's names, which the oracles of this file and its neighbour hold to be right."""
+    state = network.state_dict()
+    stem = {"stem.3.weight": None} if "conv1.3.weight" in state else {}
+    named = _their_name(stem)
+    return {named(name): tensor for name, tensor in state.items()}
+
+
+def saved(content, folder, name="weights.pth", **options):
+    torch.save(content, folder / name, **options)
+    return folder / name
+
+
+def test_authors_34_layers_compute_what_their_architecture_computes():
+    """Built from torchvision's class with what the authors do otherwise: M_i for each convolution, and eps 1e-3."""
+
+    class OfEachConv(Conv2Plus1D):
+        def __init__(self, inputs, outputs, _, stride=1, padding=1):
+            super().__init__(inputs, outputs, inputs * outputs * 27 // (inputs * 9 + outputs * 3), stride, padding)
+
+    oracle = TheirVideoResNet(BasicBlock, [OfEachConv] * 4, [3, 4, 6, 3], R2Plus1dStem, num_classes=359)
+    for module in lively(oracle).modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.eps = 1e-3
+    clips = torch.randn(1, 3, 5, 16, 24)
+    weights = identify_architecture(oracle.state_dict(), HERE)
+    assert (weights.layout, weights.eps, weights.depth, weights.classes) == ("authors", 1e-3, 34, 359)
+    assert (weights.variant, weights.stem_midplanes, weights.midplanes_per_block) == ("R(2+1)D", 45, False)
+    network = model_from_weights(weights).eval()
+    assert sum(p.numel() for p in network.parameters()) == 63_697_175 - 41 * 513
+    with torch.no_grad():
+        expected = oracle(clips)
+        torch.testing.assert_close(network(clips), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+        for module in network.modules():
+            module.eps = 1e-5
+        assert (network(clips) - expected).abs().max() > 1e-3 * expected.abs().max()  # the test sees eps
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("theirs", [False, True])
+def test_the_twelve_are_recognised_and_compute_the_same(variant, theirs, tmp_path):
+    network = small(variant, frames=5)
+    state = as_theirs(network) if theirs else network.state_dict()
+    weights = read_weights(saved(state, tmp_path))
+    assert (weights.variant, weights.depth, weights.width, weights.classes) == (variant, 10, 4, 6)
+    assert weights.frames == (5 if variant == "R2D" else None)
+    clips, again = torch.randn(2, 3, 5, 16, 16), model_from_weights(weights).eval()
+    for module in again.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            assert module.eps == (1e-5 if theirs and variant != "R(2+1)D" else 1e-3)
+            module.eps = 1e-3
+    assert torch.equal(again(clips), network(clips))
+
+
+@settings(deadline=None, max_examples=40)  # the first example imports, and 34 layers take a while
+@given(
+    st.sampled_from(sorted(VARIANTS)), st.sampled_from(sorted(DEPTHS)), st.integers(1, 9), st.integers(4, 9),
+    st.integers(1, 9), st.integers(1, 4), st.none() | st.integers(1, 99), st.booleans(), st.booleans(),
+)  # fmt: skip
+def test_the_form_is_read_from_shapes(variant, depth, width, frames, classes, channels, stem, per_block, theirs):
+    form = {"frames": frames, "classes": classes, "channels": channels, "midplanes_per_block": per_block}
+    with torch.device("meta"):
+        network = VideoResNet(variant, depth, width, stem_midplanes=stem, **form)
+    state = as_theirs(network) if theirs else network.state_dict()
+    weights = identify_architecture(state, HERE)
+    assert (weights.variant, weights.depth, weights.width) == (variant, depth, width)
+    assert (weights.classes, weights.channels) == (classes, channels)
+    assert weights.frames == (frames if variant == "R2D" else None)
+    factorised = variant == "R(2+1)D"
+    assert weights.stem_midplanes == ((stem or max(45 * width // 64, 1)) if factorised else None)
+    assert weights.midplanes_per_block == (per_block and factorised)
+    assert list(weights.state) == list(network.state_dict())
+    assert all(ours is theirs for ours, theirs in zip(weights.state.values(), state.values(), strict=True))
+
+
+def test_a_checkpoint_says_what_shapes_cannot(tmp_path):
+    spec = Spec(variant="R2D", depth=10, width=4, frames=3)
+    checkpoint = {"spec": asdict(spec), "network": small("R2D", frames=3).state_dict(), "at": {}}
+    weights = read_weights(saved(checkpoint, tmp_path))
+    assert (weights.variant, weights.frames, weights.layout, weights.eps) == ("R2D", 3, "checkpoint", 1e-3)
+    assert weights.spec == spec
+    assert read_weights(saved(checkpoint["network"], tmp_path)).variant == "MC2"
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": state, "optimizer": {"state": {}}, "args": argparse.Namespace(lr=0.01)},
+        lambda state: {"module." + key: value for key, value in state.items()},
+        lambda state: {"state_dict": {"module._orig_mod." + key: value for key, value in state.items()}},
+        lambda state: {key: value for key, value in state.items() if "num_batches" not in key},
+        lambda state: {key: value.half() if value.is_floating_point() else value for key, value in state.items()},
+    ],
+)
+@pytest.mark.parametrize("theirs", [False, True])
+@pytest.mark.parametrize("zipped", [False, True])  # PyTorch wrote no zip files before 1.6
+def test_what_training_scripts_wrap_weights_in(wrap, theirs, zipped, tmp_path):
+    network = small()
+    state = as_theirs(network) if theirs else network.state_dict()
+    path = saved(wrap(state), tmp_path, _use_new_zipfile_serialization=zipped)
+    again = model_from_weights(read_weights(path)).state_dict()
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(again[name], tensor, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda state: state.update(classifier=torch.zeros(1)), "classifier fits nothing in any known layout"),
+        (lambda state: state.update({"fc2.bias": torch.zeros(1)}), "fc2.bias fits nothing in any known layout"),
+        (lambda state: state.update({"layer1.0.conv3.0.weight": torch.zeros(1)}),
+         "layer1.0.conv3.0.weight fits nothing in MC3 of 10 layers"),
+        (lambda state: state.pop("layer3.0.conv2.1.bias"), "no key layer3.0.conv2.1.bias, which MC3 of 10 layers has"),
+        (lambda state: state.pop("fc.weight"), "no key fc.weight"),
+        (lambda state: state.pop("stem.0.weight"), "no key stem.0.weight"),
+        (lambda state: state.update({"stem.0.weight": torch.zeros(4, 3, 7, 7)}),
+         "stem.0.weight has shape (4, 3, 7, 7), expected 5 dimensions"),
+        (lambda state: state.update({"layer4.0.conv2.0.weight": torch.zeros(32, 32, 3, 3, 3)}),
+         "layer4.0.conv2.0.weight has shape (32, 32, 3, 3, 3), expected (32, 32, 1, 3, 3) in MC3 of 10 layers"),
+        (lambda state: state.update({"layer4.0.conv1.0.weight": torch.zeros(32, 16, 3, 3, 3)}),
+         "the forms of its convolutions, 33223, are those of none of the twelve"),
+        (lambda state: state.update({"layer4.1.conv1.0.weight": torch.zeros(1)}),
+         "has [1, 1, 1, 2] blocks in its four groups, expected one of [[1, 1, 1, 1]"),
+        (lambda state: state.update(step=3), "step is a int, expected a state dict of tensors alone"),
+        (lambda state: state.clear(), "holds no state dict, only dict"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(harm, says, tmp_path):
+    state = as_theirs(small("MC3"))
+    harm(state)
+    path = saved(state, tmp_path)
+    with pytest.raises(R21DError) as raised:
+        read_weights(path)
+    assert str(raised.value).startswith(f"{path}: {says}")
+
+
+def test_networks_with_bottlenecks_are_none_of_these(tmp_path):
+    """As the authors' R(2+1)D-152, which is published in PyTorch too."""
+    state = {"stem.0.weight": torch.zeros(1)}
+    for group, blocks in enumerate((3, 8, 36, 3), start=1):
+        state |= {f"layer{group}.{block}.conv3.0.weight": torch.zeros(1) for block in range(blocks)}
+    with pytest.raises(R21DError, match=r"has \[3, 8, 36, 3\] blocks in its four groups"):
+        identify_architecture(state, HERE)
+
+
+class Evil:
+    def __reduce__(self):
+        return (pytest.fail, ("the pickle was executed",))
+
+
+def caffe2(protocol):
+    return pickle.dumps({"blobs": {"conv1_middle_w": np.zeros((2, 2), np.float32)}}, protocol)
+
+
+def torch_bytes(content):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.pth", lambda: b"", "not a whole file of PyTorch weights"),
+        ("a.pth", lambda: b"<html>404</html>", "not a whole file of PyTorch weights"),
+        ("a.pth", lambda: torch_bytes(small().state_dict())[:-2000], "not a whole file of PyTorch weights"),
+        ("a.pth", lambda: torch_bytes([1, 2]), "holds no state dict, only list"),
+        ("a.pth", lambda: torch_bytes({"state_dict": Evil()}), "a Python object that could run code"),
+        ("a.pth", lambda: pickle.dumps(Evil()), "not a whole file"),
+        ("r2plus1d.pkl", lambda: caffe2(2), "a Caffe2 pickle"),
+        ("r2plus1d", lambda: caffe2(0), "a Caffe2 pickle"),
+    ],
+)
+def test_files_that_are_no_weights(name, content, says, tmp_path):
+    (tmp_path / name).write_bytes(content())
+    with pytest.raises(R21DError, match=says) as raised:
+        read_weights(tmp_path / name)
+    assert str(raised.value).startswith(str(tmp_path / name))
+
+
+def test_files_that_are_not_there(tmp_path):
+    with pytest.raises(R21DError, match=r"gone\.pth: No such file"):
+        read_weights(tmp_path / "gone.pth")
+    with pytest.raises(R21DError, match="Is a directory"):
+        read_weights(tmp_path)
+
+
+def test_a_published_file_with_other_content_is_damaged(tmp_path, monkeypatch):
+    path = saved(small().state_dict(), tmp_path, "tiny-00000000.pth")
+    row = Published("tiny", "https://nowhere.example/tiny-00000000.pth", "", "", 0, 0, 0, "", "")
+    assert read_weights(path).sha256
+    monkeypatch.setattr(load, "PUBLISHED", (row,))
+    with pytest.raises(R21DError, match=r"damaged, as its SHA-256 begins with .* fetch it again from https://nowhere"):
+        read_weights(path)
+
+
+def weights_of(network):
+    return identify_architecture(network.state_dict(), HERE)
+
+
+def test_all_is_loaded_where_all_fits():
+    source, target = small(), small()
+    told = load_weights_into(target, weights_of(source))
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
+    assert told.skipped == {} and set(told.loaded) == set(source.state_dict())
+    parameters = sum(p.numel() for p in source.parameters())
+    assert str(told) == (
+        f"in memory (state dict): {parameters:,} parameters in {len(told.loaded)} tensors loaded, nothing left out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variant", "options", "left"),
+    [
+        ("R3D", {"classes": 9}, {"fc.weight", "fc.bias"}),
+        ("R(2+1)D", {"channels": 2}, {"conv1.0.weight"}),
+        ("MC3", {"channels": 2, "classes": 9}, {"conv1.weight", "fc.weight", "fc.bias"}),
+    ],
+)
+def test_other_classes_and_channels_keep_their_own_values(variant, options, left):
+    source, target = small(variant), small(variant, **options)
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    told = load_weights_into(target, weights_of(source))
+    assert set(told.skipped) == left and set(told.loaded) | left == set(before)
+    for name, value in target.state_dict().items():
+        assert torch.equal(value, before[name] if name in left else source.state_dict()[name]), name
+    if "classes" in options:
+        assert "fc.weight (6 classes there, 9 others here)" in str(told)
+    if "channels" in options:
+        assert "(3 channels there, 2 here)" in str(told)
+    parameters = dict(target.named_parameters())
+    assert told.parameters == sum(p.numel() for name, p in parameters.items() if name not in left)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"variant": "R3D"}, r"variant is R\(2\+1\)D for these weights, and R3D in the network; set variant="),
+        ({"depth": 18}, "depth is 10 for these weights, and 18"),
+        ({"width": 8}, "width is 4 for these weights, and 8"),
+        ({"stem_midplanes": 83}, "stem_midplanes is 2 for these weights, and 83"),
+        ({"midplanes_per_block": True}, "midplanes_per_block is False for these weights, and True"),
+        ({"eps": 1e-5}, "eps is 0.001 for these weights, and 1e-05"),
+    ],
+)
+def test_a_network_of_another_form_is_refused_and_stays_as_it_was(options, says, tmp_path):
+    spec = asdict(Spec(depth=10, width=4))
+    weights = read_weights(saved({"spec": spec, "network": small().state_dict()}, tmp_path))
+    target = small(**{"variant": "R(2+1)D", "depth": 10, "width": 4} | options)
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    with pytest.raises(R21DError, match=says):
+        load_weights_into(target, weights)
+    assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
+
+
+def test_r2d_of_another_length_is_refused():
+    with pytest.raises(R21DError, match="frames is 8 for these weights, and 16"):
+        load_weights_into(small("R2D", frames=16), weights_of(small("R2D", frames=8)))
+
+
+def test_a_state_dict_that_does_not_say_its_eps_fits_any():
+    target = small(eps=1e-5)
+    assert not load_weights_into(target, weights_of(small())).skipped and target.bn1.eps == 1e-5
+
+
+def test_torchvision_weights_want_their_own_eps_and_midplanes():
+    weights = identify_architecture(as_theirs(small(midplanes_per_block=True)), HERE)
+    with pytest.raises(R21DError, match="midplanes_per_block is True for these weights"):
+        load_weights_into(small(), weights)
+    with pytest.raises(R21DError, match=r"eps is 1e-05 for these weights, and 0\.001 in the network; set eps=1e-05"):
+        load_weights_into(small(midplanes_per_block=True), weights)
+    assert not load_weights_into(small(midplanes_per_block=True, eps=1e-5), weights).skipped

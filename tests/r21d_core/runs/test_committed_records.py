@@ -1,0 +1,180 @@
+"""The records in results/ are whole, belong to their data, and are what the README says."""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from r21d_analysis.artifacts.lengths import hours
+from r21d_analysis.artifacts.streams import STREAMS, networks
+from r21d_analysis.statistics.aggregate import group_by_seed
+from r21d_analysis.statistics.inference import compare, holm
+from r21d_core.data.manifest import load_manifest
+from r21d_core.engine.runner import find_runs
+from r21d_core.runs.run import find_run
+from r21d_core.study.experiments import (
+    LONG_SCHEDULE,
+    TABLE_2,
+    VAL_SUFFIX,
+    clip_length,
+    sports1m,
+    transfer,
+    variant_comparison,
+)
+from r21d_core.study.spec import Spec
+
+ROOT = Path(__file__).parents[3]
+FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/*/spec.json"))
+DATA, SMALL = "ucf101-14-split1", ROOT / "results" / "small"
+FOUR = ("f-R2D", "R3D", "MC3", "R(2+1)D")
+SEEDS = (0, 1, 2)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_record_is_whole_and_in_its_own_folder(folder):
+    spec = Spec.from_json((folder / "spec.json").read_text())
+    run = find_run(folder.parent, spec)
+    assert run.folder == folder and run.is_complete and len(run.history) == spec.epochs
+    assert run.scores.protocol["profile"] == spec.profile
+    diagnostic = spec.data == "builtin" and spec.profile == "small"
+    assert folder.parent.name == (
+        "diagnostic" if diagnostic else "recipe" if spec.data.endswith(VAL_SUFFIX) else spec.profile
+    )
+    assert {path.name for path in folder.iterdir()} - {"trained_on.txt", "filters.npz", "attributions.npz"} == {
+        "spec.json", "environment.json", "history.jsonl", "scores.npz", "summary.json",
+    }  # fmt: skip
+
+
+def test_small_records_are_of_the_manifests_beside_them():
+    opened = cache(load_manifest)
+    for folder in SMALL.glob("*/"):
+        data = Spec.from_json((folder / "spec.json").read_text()).data
+        manifest = opened(ROOT / "data_manifests" / f"{data}.csv")
+        assert {side: len(manifest.split(side)) for side in manifest.card.expected} == manifest.card.expected
+        environment = json.loads((folder / "environment.json").read_text())
+        assert environment["fingerprint"] == manifest.fingerprint
+
+
+def test_demo_has_all_twelve_and_shows_motion_mattering():
+    runs = find_runs(variant_comparison("demo"), ROOT / "results" / "demo")
+    assert [one.spec.variant for one in group_by_seed(runs)] == list(TABLE_2)
+
+
+def readme_table(first):
+    """The cells of each row of the README's table whose first header this is, by the header."""
+    head, _, *lines = (ROOT / "README.md").read_text().split(f"| {first} |")[1].split("\n\n")[0].splitlines()
+    names = [first, *(name.strip() for name in head.strip("|").split("|"))]
+    cells = [[cell.strip() for cell in line[1:].rstrip("|").split("|")] for line in lines]
+    return [dict(zip(names, [*row, ""][: len(names)], strict=True)) for row in cells]
+
+
+def told(one, beside):
+    """What a README's table may say of a network, under the header it says it by; `beside` is of the comparison."""
+    difference, p = beside or ({}, None)
+    spread = "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * difference[key] for key in ("difference", "low", "high"))
+                                                   ) if difference else ""  # fmt: skip
+    wrong = [100 * run.history[-1]["train_error"] for run in one.runs if run.history]
+    return {
+        "clip@1": f"{one.clip_at_1:.1f}",
+        "video@1": f"{one.video_at(1):.1f}",
+        "rate, video@1": f"{one.video_at(1):.1f}",
+        "95 % interval": "{:.1f} to {:.1f}".format(*one.interval),
+        "of each seed": "{:.1f} to {:.1f}".format(*one.seed_range),
+        "less R(2+1)D's": spread,
+        "p, Holm": "" if p is None else f"{p:.3f}",
+        "training error (%)": f"{sum(wrong) / len(wrong):.1f}" if wrong else "",
+        "training clips/s": f"{one.mean('train_clips_per_second'):,.0f}" if wrong else "",
+        "GPU seconds": f"{3600 * hours(one):.0f}",
+    }
+
+
+@pytest.mark.parametrize(
+    "first, settings",
+    [
+        ("network, 8 frames", {"frames": 8, "frame_stride": 1}),
+        ("network, 8 frames at step 2", {"frames": 8, "frame_stride": 2}),
+        ("network, 16 frames", {"frames": 16, "frame_stride": 1}),
+        ("network, 16 frames at step 2", {"frames": 16, "frame_stride": 2}),
+        ("network, playback rate", {"task": "speed"}),
+    ],
+)
+def test_readme_says_of_the_twelve_what_the_records_say(first, settings):
+    *others, last = group_by_seed(find_runs(variant_comparison("small", DATA, seeds=SEEDS, **settings), SMALL))
+    compared = [compare(one.scores, last.scores) for one in others]
+    p = holm([each["p"] for each in compared])
+    rows = readme_table(first)
+    assert [row[first] for row in rows] == list(TABLE_2)
+    assert {len(one.runs) for one in (*others, last)} == {len(SEEDS)}
+    for row, one, beside in zip(rows, [*others, last], [*zip(compared, p, strict=True), None], strict=True):
+        wanted = told(one, beside)
+        assert {key: wanted[key] for key in row if key != first} == {key: row[key] for key in row if key != first}
+
+
+def test_readme_says_of_clip_lengths_what_the_records_say():
+    first = "R(2+1)D-18, frames"
+    rows, networks = readme_table(first), group_by_seed(find_runs(clip_length("small", DATA, seeds=SEEDS), SMALL))
+    assert [row[first] for row in rows] == [
+        *("8", "16", "24", "32", "40", "48"), "8, tested at 32", "8, finetuned at 32",
+    ]  # fmt: skip
+    assert {len(one.runs) for one in networks} == {len(SEEDS)}
+    for row, one in zip(rows, networks, strict=True):
+        wanted = told(one, None)
+        assert {key: wanted[key] for key in row if key != first} == {key: row[key] for key in row if key != first}
+
+
+def test_readme_says_what_the_records_say():
+    line = re.compile(r"^\| (\S+) \| ((?:[\d.]+(?: to [\d.]+)? \| ){6}\d+) \|$", re.M)
+    rows = {variant: cells.split(" | ") for variant, cells in line.findall((ROOT / "README.md").read_text())}
+    action, speed = (
+        group_by_seed(
+            find_runs(variant_comparison("small", DATA, task=task, variants=FOUR, seeds=(0, 1), **LONG_SCHEDULE), SMALL)
+        )
+        for task in ("action", "speed")
+    )
+    wanted = {}
+    for one, other in zip(action, speed, strict=True):
+        cells = [
+            cell
+            for each in (one, other)
+            for cell in (
+                f"{each.video_at(1):.1f}",
+                *("{:.1f} to {:.1f}".format(*p) for p in (each.interval, each.seed_range)),
+            )
+        ]
+        wanted[one.spec.variant] = [*cells, f"{one.mean('train_clips_per_second'):.0f}"]
+    assert rows == wanted and len(rows) == 4
+
+
+def test_readme_says_what_the_records_say_of_two_streams():
+    line = re.compile(r"^\| (14 classes|`7b`), .* \| (\d) \| (from scratch|pretrained on `7a`) \| (.*) \|$", re.M)
+    told = {
+        (on, split, how): cells.split("|") for on, split, how, cells in line.findall((ROOT / "README.md").read_text())
+    }
+    first = sports1m("small", DATA, variants=("R(2+1)D",))
+    second = transfer("small", "ucf101-7b-split1", source="ucf101-7a-split1")
+    wanted = {}
+    for on, specs in (("14 classes", first), ("`7b`", second)):
+        for network in networks(find_runs(specs, SMALL))[0]:
+            for split, one in network.splits.items():
+                how = network.how.replace("ucf101-7a", "`7a`")
+                cells = wanted.setdefault((on, split, how), [""] * len(STREAMS))
+                low, high = one.interval
+                cells[STREAMS.index(network.stream)] = f"{one.video_at(1):.1f} ({low:.1f} to {high:.1f})"
+    assert {key: [cell.strip() for cell in cells] for key, cells in told.items()} == wanted
+
+
+def test_readme_says_what_the_benchmarks_say():
+    line = re.compile(r"^\| (R\(2\+1\)D|R3D|MC3) \| ([\d,]+) \| ([\d.]+) \| ([\d,]*) ?\| ([\d.]*) ?\|$", re.M)
+    told = {name: [cell for cell in cells if cell] for name, *cells in line.findall((ROOT / "README.md").read_text())}
+    rate = {}
+    for file in ("h100-r21d.json", "h100-r3d-mc3.json"):
+        for row in json.loads((ROOT / "benchmarks" / file).read_text())["rows"]:
+            rate[row["variant"], row["bench"], row["what"]] = row.get("clips_per_second")
+    wanted = {}
+    for (variant, bench, what), clips in rate.items():
+        if what == "ours, as the engine runs it" and clips:
+            ratio = clips / rate[variant, bench, "torchvision, its recipe"]
+            wanted.setdefault(variant, []).extend([f"{clips:,.0f}", f"{ratio:.2f}"])
+    assert told == wanted

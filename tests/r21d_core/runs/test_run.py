@@ -1,0 +1,156 @@
+"""Records are written whole or not at all, and a folder never passes for what it is not."""
+
+import json
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from r21d_core import R21DError
+from r21d_core.runs.files import write_atomically
+from r21d_core.runs.run import Run, find_run, lock, write_history, write_json
+from r21d_core.runs.scores import Scores, load_scores, save_scores
+from r21d_core.study.spec import Spec
+
+
+@pytest.fixture
+def scores():
+    generator = np.random.default_rng(0)
+    return Scores(
+        logits=generator.normal(size=(4, 3, 2)).astype(np.float32),
+        labels=np.array([0, 1, 0, 1]),
+        videos=np.array(["a/1.mp4", "a/2.mp4", "b, “ü”/3.mp4", "b/4.mp4"]),
+        classes=("a", 'b, "quoted"'),
+        protocol={"clips": 3, "families": {}},
+    )
+
+
+def test_scores_come_back_as_they_were(tmp_path, scores):
+    save_scores(tmp_path / "scores.npz", scores)
+    back = load_scores(tmp_path / "scores.npz")
+    for name in ("logits", "labels", "videos"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(scores, name))
+    assert (back.classes, back.protocol) == (scores.classes, scores.protocol)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half", b"no scores at all"])
+def test_damaged_scores_are_named(tmp_path, content):
+    (tmp_path / "scores.npz").write_bytes(content)
+    with pytest.raises(R21DError, match=r"scores\.npz: not a scores file"):
+        load_scores(tmp_path / "scores.npz")
+
+
+def test_scores_that_do_not_fit_their_labels_are_refused(tmp_path, scores):
+    save_scores(tmp_path / "s.npz", Scores(scores.logits, scores.labels[:2], scores.videos, scores.classes, {}))
+    with pytest.raises(R21DError, match="do not fit"):
+        load_scores(tmp_path / "s.npz")
+
+
+def test_scores_unpickle_nothing(tmp_path):
+    np.savez(tmp_path / "s.npz", logits=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(R21DError, match="not a scores file"):
+        load_scores(tmp_path / "s.npz")
+
+
+def test_full_disk_leaves_what_was_there(tmp_path):
+    """A real limit of the system on a file's size: the write fails half way, as on a full disk."""
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"good")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(R21DError, match=r"checkpoint\.pt: could not be written .*untouched"):
+            write_atomically(path, b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"good"
+    assert os.listdir(tmp_path) == ["checkpoint.pt"]
+
+
+def test_records_can_be_read_by_others(tmp_path):
+    mask = os.umask(0o022)
+    try:
+        write_atomically(tmp_path / "deep" / "file", "text")
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "deep" / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_new_run_is_neither_begun_nor_done(tmp_path):
+    run = find_run(tmp_path, Spec())
+    assert not run.has_checkpoint and not run.is_complete and run.history == []
+    assert not run.folder.exists(), "looking writes nothing"
+    with pytest.raises(R21DError, match=r"summary\.json: missing"):
+        _ = run.summary
+
+
+def test_history_and_summary_come_back(tmp_path):
+    run = Run(Spec(), tmp_path / Spec().folder)
+    write_history(run, [{"epoch": 1}, {"epoch": 2}])
+    write_json(run, "summary.json", {"seconds": 3})
+    assert [line["epoch"] for line in run.history] == [1, 2]
+    assert run.is_complete and run.summary == {"seconds": 3}
+
+
+def test_half_written_run_folder_is_named(tmp_path):
+    folder = tmp_path / Spec().folder
+    folder.mkdir()
+    (folder / "spec.json").write_text('{"variant": "R3')
+    with pytest.raises(R21DError, match=r"spec\.json: half written or damaged"):
+        find_run(tmp_path, Spec())
+    (folder / "spec.json").unlink()
+    (folder / "checkpoint.pt").write_bytes(b"")
+    with pytest.raises(R21DError, match=r"spec\.json: missing"):
+        find_run(tmp_path, Spec())
+
+
+def test_half_written_history_is_named(tmp_path):
+    run = Run(Spec(), tmp_path)
+    (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"epo')
+    with pytest.raises(R21DError, match=r"history\.jsonl: half written"):
+        _ = run.history
+
+
+def test_folder_of_another_spec_is_refused(tmp_path):
+    folder = tmp_path / Spec().folder
+    folder.mkdir()
+    (folder / "spec.json").write_text(Spec(seed=7).to_json())
+    with pytest.raises(R21DError, match="another spec"):
+        find_run(tmp_path, Spec())
+
+
+def test_two_processes_cannot_hold_one_run(tmp_path):
+    run = find_run(tmp_path, Spec())
+    context = multiprocessing.get_context("spawn")
+    with lock(run), context.Pool(1) as pool:
+        said = pool.apply(_try_to_lock, (run,))
+    assert f"process {os.getpid()} is on this run" in said
+    assert _try_to_lock(run) == "held"
+
+
+def _try_to_lock(run):
+    try:
+        with lock(run):
+            return "held"
+    except R21DError as error:
+        return str(error)
+
+
+def test_lock_of_a_killed_process_is_free(tmp_path):
+    run = find_run(tmp_path, Spec())
+    code = (
+        "import os, sys; from pathlib import Path; from r21d_core.runs.run import find_run, lock;"
+        "from r21d_core.study.spec import Spec; held = lock(find_run(Path(sys.argv[1]), Spec()));"
+        "held.__enter__(); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
+    with lock(run):
+        pass
+
+
+def test_spec_in_a_run_folder_is_plain_json(tmp_path):
+    assert json.loads(Spec().to_json())["variant"] == "R(2+1)D"
