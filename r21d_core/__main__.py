@@ -319,8 +319,8 @@ def train(options) -> None:
         return
     specs = [specs[number] for number in chosen]
 
-    from r21d_analysis.statistics.metrics import video_at
     from r21d_core.engine.runner import load_manifests, plan, run_experiment
+    from r21d_core.runs.metrics import video_at
 
     if options.dry_run:
         print(plan(specs, load_manifests(specs, options.manifest), options.runs, options.device, options.gpus))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from r21d_analysis.artifacts.figures import GREY, PALETTE, of_runs
 from r21d_analysis.artifacts.streams import FLOW, RGB, STREAMS, Network, networks, papers_cells, shared
 from r21d_analysis.statistics.aggregate import SeedGroup
-from r21d_analysis.statistics.metrics import per_class
+from r21d_core.runs.metrics import per_class
 from r21d_core.runs.run import Run
 
 LOOKS = {

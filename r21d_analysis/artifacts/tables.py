@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, cost_here, group_all, group_by_seed
 from r21d_analysis.statistics.inference import bootstrap_ci, compare, holm, per_video, required_sample_size
-from r21d_analysis.statistics.metrics import family_correct
+from r21d_core.runs.metrics import family_correct
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper
 from r21d_core.study.spec import Spec, run_labels

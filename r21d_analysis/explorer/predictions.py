@@ -19,7 +19,7 @@ from scipy.special import softmax
 from r21d_analysis.artifacts.catalog import folders_in, runs_under
 from r21d_analysis.artifacts.curves import exact_counts, with_clips
 from r21d_analysis.statistics.inference import CONFIDENCE, RESAMPLES, expect_same_items, holm
-from r21d_analysis.statistics.metrics import video_probabilities
+from r21d_core.runs.metrics import video_probabilities
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
 from r21d_core.study.spec import Spec

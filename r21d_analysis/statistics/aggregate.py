@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from r21d_analysis.statistics.inference import bootstrap_ci, correct_by_seed
-from r21d_analysis.statistics.metrics import clip_at_1, video_at
 from r21d_core.models.cost import Cost, spec_cost
+from r21d_core.runs.metrics import clip_at_1, video_at
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
 from r21d_core.study.spec import Spec

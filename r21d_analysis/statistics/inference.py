@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from r21d_analysis.statistics.metrics import video_correct
 from r21d_core import R21DError
+from r21d_core.runs.metrics import video_correct
 from r21d_core.runs.scores import Scores
 
 RESAMPLES = 9_999

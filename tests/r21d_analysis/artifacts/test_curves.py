@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from r21d_analysis.artifacts import curves
 from r21d_analysis.statistics import inference
-from r21d_analysis.statistics.metrics import video_at
 from r21d_core import R21DError
 from r21d_core.__main__ import parser
 from r21d_core.data.manifest import REQUIRED, Video, write_rows
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.engine.runner import find_runs
+from r21d_core.runs.metrics import video_at
 from r21d_core.runs.run import find_run, write_history
 from r21d_core.runs.scores import Scores, save_scores
 from r21d_core.study.experiments import (

@@ -9,8 +9,8 @@ import pytest
 from r21d_analysis.artifacts import recipe
 from r21d_analysis.artifacts.recipe import LESS, MEAN
 from r21d_analysis.statistics import inference
-from r21d_analysis.statistics.metrics import clip_at_1, video_at, video_correct
 from r21d_core import R21DError
+from r21d_core.runs.metrics import clip_at_1, video_at, video_correct
 from r21d_core.runs.run import find_run
 from r21d_core.runs.scores import save_scores
 from r21d_core.study.experiments import RECIPE_TRIALS, RECIPES, recipe_trials, variant_comparison

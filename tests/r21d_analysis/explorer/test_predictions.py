@@ -12,9 +12,9 @@ from scipy.special import softmax
 from r21d_analysis.artifacts.curves import exact_counts, with_clips
 from r21d_analysis.explorer import predictions
 from r21d_analysis.explorer.figures import cells_of, class_figure, confusion_figure, pdf_of, png_of, time_figure
-from r21d_analysis.statistics import metrics
 from r21d_analysis.statistics.inference import bootstrap_ci, per_video
 from r21d_core import R21DError
+from r21d_core.runs import metrics
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import variant_comparison
 from tests.r21d_analysis.artifacts.test_tables_and_figures import make

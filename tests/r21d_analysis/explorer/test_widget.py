@@ -18,8 +18,8 @@ from r21d_analysis.explorer import widget as module
 from r21d_analysis.explorer.classify_widget import OwnVideo
 from r21d_analysis.explorer.widget import Explorer
 from r21d_analysis.interpret.html import is_live, line
-from r21d_analysis.statistics import metrics
 from r21d_core.data.manifest import load_manifest
+from r21d_core.runs import metrics
 from r21d_core.runs.run import find_run, write_json
 from r21d_core.runs.scores import Scores, save_scores
 from r21d_core.study.experiments import variant_comparison

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from r21d_analysis.statistics.fusion import fuse
-from r21d_analysis.statistics.metrics import clip_at_1, video_at, video_probabilities
 from r21d_core import R21DError
+from r21d_core.runs.metrics import clip_at_1, video_at, video_probabilities
 from r21d_core.runs.scores import Scores
 
 PROTOCOL = {

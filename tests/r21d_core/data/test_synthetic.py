@@ -5,13 +5,13 @@ import threading
 import numpy as np
 import pytest
 
-from r21d_analysis.statistics.metrics import family_correct
 from r21d_core.data.decode import read_all
 from r21d_core.data.manifest import check_no_leaks, load_manifest
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.data.synthetic import CLASSES, FAMILIES, FRAMES, REVERSED, SCENES, make_builtin, render
 from r21d_core.data.verify import verify_videos
 from r21d_core.engine.train import train
+from r21d_core.runs.metrics import family_correct
 from r21d_core.study.experiments import RECIPES, variant_comparison
 
 

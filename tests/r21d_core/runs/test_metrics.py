@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r21d_analysis.statistics.metrics import (
+from r21d_core.runs.metrics import (
     clip_at_1,
     confusion,
     family_correct,

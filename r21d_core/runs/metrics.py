@@ -1,0 +1,60 @@
+"""Accuracies of stored scores, as fractions from 0 to 1."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from r21d_core.runs.scores import Scores
+
+
+def video_probabilities(scores: Scores) -> np.ndarray:
+    """Class probabilities of each item, (items, classes): the mean of its clips' softmax (Section 4.1)."""
+    return softmax(scores.logits, axis=2).mean(axis=1)
+
+
+def video_correct(scores: Scores, k: int = 1) -> np.ndarray:
+    """Whether the label is among an item's k most probable classes, (items,) bool; a tie goes to the earlier class."""
+    order = np.argsort(-video_probabilities(scores), axis=1, kind="stable")
+    return (order[:, :k] == scores.labels[:, None]).any(axis=1)
+
+
+def clip_at_1(scores: Scores) -> float:
+    """clip@1: the fraction of all clips whose most probable class is the label."""
+    return float((scores.logits.argmax(axis=2) == scores.labels[:, None]).mean())
+
+
+def video_at(scores: Scores, k: int) -> float:
+    """video@k: the fraction of items whose label is among the k most probable classes."""
+    return float(video_correct(scores, k).mean())
+
+
+def per_class(scores: Scores) -> pd.DataFrame:
+    """video@1 and number of items of each class, in the order of `scores.classes`; NaN for a class without items."""
+    correct = video_correct(scores)
+    n = np.bincount(scores.labels, minlength=len(scores.classes))
+    n_correct = np.bincount(scores.labels, correct, minlength=len(scores.classes))
+    return pd.DataFrame({"class": scores.classes, "n": n, "video@1": n_correct / np.where(n, n, np.nan)})
+
+
+def confusion(scores: Scores) -> np.ndarray:
+    """The confusion matrix, (classes, classes) int: row i counts the predictions for items of class i."""
+    counts = np.zeros((len(scores.classes),) * 2, int)
+    np.add.at(counts, (scores.labels, video_probabilities(scores).argmax(axis=1)), 1)
+    return counts
+
+
+def family_correct(scores: Scores) -> dict[str, np.ndarray]:
+    """For each family of classes, whether the label of its items is the most probable of the family's own classes.
+
+    Chance is 1 / (classes of the family). A network that ignores the order of frames scores exactly 1/2 on a family of
+    two classes that are each other's time reversal.
+    """
+    index = {name: number for number, name in enumerate(scores.classes)}
+    probabilities, correct = video_probabilities(scores), {}
+    for family, names in scores.protocol["families"].items():
+        members = np.array([index[name] for name in names])
+        rows = np.isin(scores.labels, members)
+        correct[family] = members[probabilities[rows][:, members].argmax(axis=1)] == scores.labels[rows]
+    return correct
