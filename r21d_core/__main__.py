@@ -243,9 +243,9 @@ def manifest_official(options) -> None:
 
 def manifest_validation(options) -> None:
     from r21d_core.data.manifest import load_manifest
-    from r21d_core.data.val_split import validation_cut
+    from r21d_core.data.val_split import make_val_split
 
-    cut = validation_cut(load_manifest(options.manifest))
+    cut = make_val_split(load_manifest(options.manifest))
     _write(cut.path, cut)
 
 

@@ -52,7 +52,7 @@ class PublishedDataset:
         return name, tuple(label for label in labels if label in set(chosen))
 
 
-def set_card(name: str) -> PublishedDataset:
+def load_published_dataset(name: str) -> PublishedDataset:
     """The card of a data set of the paper; raises R21DError if data_manifests/ is not there."""
     file = FOLDER / f"{name}.json"
     return PublishedDataset(**json.loads(read_text(file)))

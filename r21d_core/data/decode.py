@@ -68,7 +68,7 @@ def read_all(path: Path | str, size: Size | None) -> np.ndarray:
     return _read(path, size, None)
 
 
-def timed_frames(path: Path | str, size: Size) -> Iterator[tuple[Fraction, np.ndarray | None]]:
+def iter_timed_frames(path: Path | str, size: Size) -> Iterator[tuple[Fraction, np.ndarray | None]]:
     """Every frame of a video as `read_all` gives it, one by one, and the second from which it is shown.
 
     The seconds begin anywhere, and always rise: where the file tells no time, or one that does not rise, the frame

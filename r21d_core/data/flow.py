@@ -17,11 +17,11 @@ import av
 import numpy as np
 
 from r21d_core import R21DError
-from r21d_core.data.decode import read_all, read_frames, timed_frames
-from r21d_core.data.derive import Job, derive_all, targets
+from r21d_core.data.decode import read_all, read_frames, iter_timed_frames
+from r21d_core.data.encode import EncodeJob, encode_videos, target_names
 from r21d_core.data.manifest import Manifest
 from r21d_core.data.sampling import evaluation_clips, frame_counts
-from r21d_core.data.verify import paragraph
+from r21d_core.data.verify import format_list
 from r21d_core.study.spec import Spec
 
 MAX_DISPLACEMENT = 20.0  # pixels; what moves further counts as that. In flat regions the method gives hundreds.
@@ -64,8 +64,8 @@ class Farneback:
             stream.height, stream.width, stream.pix_fmt = self.height, self.width, "rgb24"
             stream.codec_context.thread_count = 1
             picture = np.full((self.height, self.width, 3), 128, np.uint8)
-            for number, field in enumerate(fields(source, self)):
-                picture[..., :2] = quantise(field)
+            for number, field in enumerate(compute_fields(source, self)):
+                picture[..., :2] = quantize_flow(field)
                 frame = av.VideoFrame.from_ndarray(picture)
                 frame.pts = number
                 container.mux(stream.encode(frame))
@@ -73,7 +73,7 @@ class Farneback:
         return file.getvalue()
 
 
-def fields(source: Path, way: Farneback) -> Iterator[np.ndarray]:
+def compute_fields(source: Path, way: Farneback) -> Iterator[np.ndarray]:
     """Each field of a video, float32 (height, width, 2): N − step of them for N frames, and one at the least.
 
     A video of `step` frames or fewer has one from its first frame to its last.
@@ -83,7 +83,7 @@ def fields(source: Path, way: Farneback) -> Iterator[np.ndarray]:
     cv2.setNumThreads(1)  # the videos are many, and have a process a core
     earlier: deque[np.ndarray] = deque(maxlen=way.frame_stride)
     number = 0
-    for number, (_, pixels) in enumerate(timed_frames(source, (way.height, way.width))):
+    for number, (_, pixels) in enumerate(iter_timed_frames(source, (way.height, way.width))):
         if pixels is None:
             break
         grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
@@ -100,14 +100,14 @@ def _farneback(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return cv2.calcOpticalFlowFarneback(before, after, None, **FARNEBACK_PARAMS, flags=cv2.OPTFLOW_FARNEBACK_GAUSSIAN)
 
 
-def quantise(field: np.ndarray) -> np.ndarray:
+def quantize_flow(field: np.ndarray) -> np.ndarray:
     """Pixels (…, 2) as uint8: 128 is no motion, 1 and 255 are MAX_DISPLACEMENT or more to the left and right, or up and down."""
     share = np.sqrt(np.minimum(np.abs(field) / MAX_DISPLACEMENT, 1))
     return np.rint(128 + 127 * np.copysign(share, field)).astype(np.uint8)
 
 
 def dequantize_flow(stored):
-    """Pixels (…, 2), float, of what `quantise` made and a video gave back (…, 3), as an array or a tensor."""
+    """Pixels (…, 2), float, of what `quantize_flow` made and a video gave back (…, 3), as an array or a tensor."""
     share = (stored[..., :2] - 128.0) / 127
     return MAX_DISPLACEMENT * share * abs(share)
 
@@ -129,8 +129,8 @@ def compute_flow(manifest: Manifest, way: Farneback, *, workers: int | None = No
     frame_counts(manifest.videos)  # refuses one that is not checked
     folder = manifest.path.parent / way.folder / manifest.root.name
     jobs = tuple(
-        Job(video.video, video.path, folder / target, way)
-        for video, target in zip(manifest.videos, targets(manifest), strict=True)
+        EncodeJob(video.video, video.path, folder / target, way)
+        for video, target in zip(manifest.videos, target_names(manifest), strict=True)
     )
     videos = []
     for video, job, found in zip(manifest.videos, jobs, _made(jobs, workers), strict=True):
@@ -145,10 +145,10 @@ def compute_flow(manifest: Manifest, way: Farneback, *, workers: int | None = No
 
 
 @lru_cache(maxsize=8)  # looking at each file again for every run would take seconds
-def _made(jobs: tuple[Job, ...], workers: int | None) -> tuple[dict, ...]:
-    done, _ = derive_all(list(jobs), jobs[0].target.parent, workers, "optical flow")
+def _made(jobs: tuple[EncodeJob, ...], workers: int | None) -> tuple[dict, ...]:
+    done, _ = encode_videos(list(jobs), jobs[0].target.parent, workers, "optical flow")
     if bad := [f"{job.video}: {why}" for job, why in zip(jobs, done, strict=True) if isinstance(why, str)]:
-        raise R21DError("\n".join(paragraph("no flow of these videos; run `r21d check` on the manifest", bad)))
+        raise R21DError("\n".join(format_list("no flow of these videos; run `r21d check` on the manifest", bad)))
     return tuple(found for found, _ in done)
 
 
@@ -157,7 +157,7 @@ def measure_loss(manifest: Manifest, flow: Manifest, way: Farneback) -> str:
     chosen = np.unique(np.linspace(0, len(manifest.videos) - 1, SAMPLE).astype(int))
     errors, exact = [], []
     for place in chosen:
-        field = np.stack(list(fields(manifest.videos[place].path, way)))
+        field = np.stack(list(compute_fields(manifest.videos[place].path, way)))
         exact.append(field.ravel())
         kept = dequantize_flow(read_all(flow.videos[place].path, (way.height, way.width)))
         errors.append((kept - field.clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT)).ravel())

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.data.dataset_cards import read_text, set_card
+from r21d_core.data.dataset_cards import read_text, load_published_dataset
 from r21d_core.data.official_splits import Listing, Row, find_lists, match_listing, open_folder
 
 SIDES = {"1": "train", "2": "test", "0": None}
@@ -40,7 +40,7 @@ def from_hmdb51(
     if folder is None:
         raise R21DError(f"{root}: no {pattern} in or beside it; say by --annotations where the official lists are")
     rows = [row for file in sorted(folder.glob(pattern)) for row in _read(file, file.name.removesuffix(pattern[1:]))]
-    return match_listing(root, set_card("hmdb51"), rows, subset=subset, suffix=f"split{split}")
+    return match_listing(root, load_published_dataset("hmdb51"), rows, subset=subset, suffix=f"split{split}")
 
 
 def _read(file: Path, label: str) -> list[Row]:

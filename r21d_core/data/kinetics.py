@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.data.dataset_cards import read_text, set_card
+from r21d_core.data.dataset_cards import read_text, load_published_dataset
 from r21d_core.data.official_splits import Listing, Row, find_lists, match_listing, open_folder
 
 # The labels of the test set were held back, so the paper tests on the validation set, and so does everybody.
@@ -41,7 +41,7 @@ def from_kinetics(
         names[row.group].add(row.name)
     # An ID alone is the one clip of that video; where several are listed, it says not which.
     named = {group: names.pop() for group, names in names.items() if len(names) == 1}
-    about = set_card(f"kinetics-{classes}")
+    about = load_published_dataset(f"kinetics-{classes}")
     return match_listing(root, about, rows, subset=subset, name_of=lambda name: named.get(name, name))
 
 

@@ -37,7 +37,7 @@ def task_classes(spec: Spec, classes: tuple[str, ...]) -> tuple[str, ...]:
     return ("forward", "reversed") if spec.task == "arrow" else classes
 
 
-def span(spec: Spec, label: np.ndarray) -> np.ndarray:
+def clip_span(spec: Spec, label: np.ndarray) -> np.ndarray:
     """How many frames of the video a clip reaches over, first and last included, for each label."""
     return (spec.frames - 1) * _step(spec, label) + 1
 
@@ -59,7 +59,7 @@ def sample_epoch(spec: Spec, epoch: int, videos: tuple[Video, ...], classes: tup
         label = _labels(videos, classes)[video]
     else:
         label = (draws[:, 0] * len(task_classes(spec, classes))).astype(int)
-    room = np.maximum(length - span(spec, label), 0)
+    room = np.maximum(length - clip_span(spec, label), 0)
     start = (draws[:, 1] * (room + 1)).astype(int)
     return Clips(video, _frame_numbers(spec, start, label, length), label, draws[:, 2:])
 
@@ -76,7 +76,7 @@ def evaluation_clips(spec: Spec, count: int, videos: tuple[Video, ...], classes:
     else:
         video, label = np.repeat(np.arange(len(videos)), labels), np.tile(np.arange(labels), len(videos))
     length = frame_counts(videos)[video]
-    room = np.maximum(length - span(spec, label), 0)
+    room = np.maximum(length - clip_span(spec, label), 0)
     start = np.arange(count) * room[:, None] // (count - 1) if count > 1 else room[:, None] // 2
     video, label, length = (np.repeat(column, count) for column in (video, label, length))
     frames = _frame_numbers(spec, start.reshape(-1), label, length)

@@ -117,20 +117,20 @@ def open_clips(
     workers: int | None = None,
     on_bad: Callable[[str, str], None] | None = None,
     *,
-    among: tuple[Video, ...] | None = None,
+    pool: tuple[Video, ...] | None = None,
 ) -> InMemorySource | StreamingSource:
     """A source of clips of `videos`, frames scaled to `size` = (height, width).
 
     `cache` is "device" or "host" (decoded once and held there as uint8), "stream" (decoded by `workers` as needed)
-    or "auto": the first of these whose free memory is well above the need. Held are the videos `among` which these
+    or "auto": the first of these whose free memory is well above the need. Held are the videos `pool` which these
     are, such as all of a manifest, and they stay for the next run, also for one on another split of the same videos.
     """
-    among = among or videos
-    memory = _load_frames(tuple((video.path, count) for video, count in zip(among, frame_counts(among), strict=True)),
+    pool = pool or videos
+    memory = _load_frames(tuple((video.path, count) for video, count in zip(pool, frame_counts(pool), strict=True)),
                    size, device, cache)  # fmt: skip
     if memory is None:
         return StreamingSource(videos, size, device, available_cpus() if workers is None else workers, on_bad)
-    place = {video.path: number for number, video in enumerate(among)}
+    place = {video.path: number for number, video in enumerate(pool)}
     return replace(memory, first=memory.first[[place[video.path] for video in videos]])
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.data.dataset_cards import read_text, set_card
+from r21d_core.data.dataset_cards import read_text, load_published_dataset
 from r21d_core.data.official_splits import Listing, Row, find_lists, match_listing, open_folder
 
 LINE = re.compile(r"\S*[?&]v=([\w-]{11})\S*\s+(\d+(?:,\d+)*)")
@@ -42,7 +42,7 @@ def from_sports1m(
         if (part := folder / f"{side}_partition.txt").is_file():
             of_side, of_several = _read(part, side, labels)
             rows, several = rows + of_side, several + of_several
-    listing = match_listing(root, set_card("sports1m"), rows, labels=labels, subset=subset)
+    listing = match_listing(root, load_published_dataset("sports1m"), rows, labels=labels, subset=subset)
     note = f"with several labels, of which the first is taken: {several:,}"
     return replace(listing, notes=(*listing.notes, note))
 

@@ -14,10 +14,10 @@ import av
 import numpy as np
 
 from r21d_core import R21DError
-from r21d_core.data.decode import read_frames, timed_frames
-from r21d_core.data.derive import SAMPLE, Job, derive_all, targets
+from r21d_core.data.decode import read_frames, iter_timed_frames
+from r21d_core.data.encode import SAMPLE, EncodeJob, encode_videos, target_names
 from r21d_core.data.manifest import Video, check_no_leaks, load_manifest, write_manifest
-from r21d_core.data.verify import check_class_coverage, paragraph, write_quarantine
+from r21d_core.data.verify import check_class_coverage, format_list, write_quarantine
 
 CLIP_FRAMES = 8
 TICKS = 90_000  # a second, where frames keep their own times
@@ -73,7 +73,7 @@ class EncodeOptions:
             stream.height, stream.width, stream.pix_fmt = self.height, self.width, "yuv420p"
             stream.codec_context.time_base = unit
             stream.codec_context.thread_count = 1
-            for ticks, length, pixels in _in_ticks(timed_frames(source, (self.height, self.width)), self.fps):
+            for ticks, length, pixels in _in_ticks(iter_timed_frames(source, (self.height, self.width)), self.fps):
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels))
                 frame.pts, frame.duration, frame.time_base = ticks, length, unit
                 container.mux(stream.encode(frame))
@@ -82,7 +82,7 @@ class EncodeOptions:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PrepareReport:
     """What `prepare` made. Bytes are of the videos that are kept, milliseconds the medians for a clip of 8 frames."""
 
     path: Path
@@ -102,7 +102,7 @@ class Prepared:
             f"{before:,.1f} MB before, {after:,.1f} MB now; a clip of {CLIP_FRAMES} frames at a random start, "
             f"at {self.coding.height}×{self.coding.width}: {self.milliseconds_before:.1f} ms before, "
             f"{self.milliseconds_after:.1f} ms now on one core",
-            *paragraph(
+            *format_list(
                 f"set aside in {self.path.with_suffix('.quarantine.csv')}",
                 [f"{name}: {reason}" for name, reason in self.bad.items()],
             ),
@@ -117,7 +117,7 @@ def prepare(
     *,
     workers: int | None = None,
     progress: bool = True,
-) -> Prepared:
+) -> PrepareReport:
     """Code every video of a manifest anew and write the manifest NAME-128x172[-15fps].csv of them, with its card.
 
     It goes to the folder `out`, by default beside the first, the videos to a folder of the same name. The rows keep
@@ -135,10 +135,10 @@ def prepare(
     name = f"{manifest.card.name}-{coding.suffix}"
     path = (Path(out) if out else manifest.path.parent) / f"{name}.csv"
     jobs = [
-        Job(video.video, video.path, path.with_suffix("") / target, coding)
-        for video, target in zip(manifest.videos, targets(manifest), strict=True)
+        EncodeJob(video.video, video.path, path.with_suffix("") / target, coding)
+        for video, target in zip(manifest.videos, target_names(manifest), strict=True)
     ]
-    made, first = derive_all(jobs, path.parent, workers, "preparing", progress)
+    made, first = encode_videos(jobs, path.parent, workers, "preparing", progress)
 
     kept, bad = {}, {}
     for video, job, done in zip(manifest.videos, jobs, made, strict=True):
@@ -159,7 +159,7 @@ def prepare(
     write_manifest(path, card, kept.values())
     write_quarantine(path.with_suffix(".quarantine.csv"), bad)
     before, after = _milliseconds(kept, coding)
-    return Prepared(
+    return PrepareReport(
         path,
         coding,
         len(kept),

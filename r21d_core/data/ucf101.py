@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from r21d_core import R21DError
-from r21d_core.data.dataset_cards import read_text, set_card
+from r21d_core.data.dataset_cards import read_text, load_published_dataset
 from r21d_core.data.official_splits import Listing, Row, find_lists, match_listing, open_folder, videos_below
 
 NAME = re.compile(r"v_\w+_g(\d\d)_c\d\d")
@@ -30,7 +30,7 @@ def from_ucf101(
     """
     if split not in (1, 2, 3):
         raise R21DError(f"split {split} was asked for; UCF101 has 1, 2 and 3")
-    root, about = open_folder(directory), set_card("ucf101")
+    root, about = open_folder(directory), load_published_dataset("ucf101")
     folder = find_lists(root, annotations, f"trainlist0{split}.txt", "ucfTrainTestlist", "splits")
     if folder is None:
         listing = match_listing(root, about, _by_rule(root, split), subset=subset, suffix=f"split{split}")

@@ -13,7 +13,7 @@ from r21d_core.study.experiments import VAL_SUFFIX
 HOLDOUT_EVERY = 4  # of a class's training groups, in the order of their names, each fourth is held out
 
 
-def validation_cut(manifest: Manifest) -> Manifest:
+def make_val_split(manifest: Manifest) -> Manifest:
     """The Manifest NAME-val, to be written beside `manifest`: its training videos alone, some groups of them to test.
 
     A group is on one side, with all of its videos of any class; videos that `manifest` tests are on none. What was

@@ -50,10 +50,10 @@ class VerifyReport:
             if less := expected - self.counts.get(split, 0):
                 state = f"{less} missing" if less > 0 else f"{-less} more"
                 lines.append(f"against the {expected} expected in {split}: {state}")
-        lines += paragraph(f"set aside in {self.quarantine}", [f"{name}: {why}" for name, why in self.bad.items()])
-        lines += paragraph("decode again and are back", self.returned)
-        lines += paragraph("kept, but odd", [f"{name}: {', '.join(notes)}" for name, notes in self.notes.items()])
-        lines += paragraph("kept, but the same content on one side", [" = ".join(names) for names in self.twice])
+        lines += format_list(f"set aside in {self.quarantine}", [f"{name}: {why}" for name, why in self.bad.items()])
+        lines += format_list("decode again and are back", self.returned)
+        lines += format_list("kept, but odd", [f"{name}: {', '.join(notes)}" for name, notes in self.notes.items()])
+        lines += format_list("kept, but the same content on one side", [" = ".join(names) for names in self.twice])
         return "\n".join(lines)
 
 
@@ -147,7 +147,7 @@ def check_class_coverage(manifest: Manifest, checked: Manifest, bad: dict[str, t
     """Raise R21DError if what does not decode is all there is of a class's training side, or all there is."""
     if not checked.videos:
         reasons = [f"{name}: {reason}" for name, (_, reason) in bad.items()]
-        raise R21DError("\n".join(paragraph(f"{manifest.path}: none of its videos decodes", reasons)))
+        raise R21DError("\n".join(format_list(f"{manifest.path}: none of its videos decodes", reasons)))
     before, now = ({video.label for video in each.videos if video.split == "train"} for each in (manifest, checked))
     if lost := sorted(before - now):
         of_lost = [(video, reason) for video, reason in bad.values() if video.label == lost[0]]
@@ -156,7 +156,7 @@ def check_class_coverage(manifest: Manifest, checked: Manifest, bad: dict[str, t
             f"{manifest.path}: no video of class {lost[0]!r} is left to train on; nothing was changed. "
             "Fetch these again, or take the class out of the manifest and its card"
         )
-        raise R21DError("\n".join(paragraph(what, reasons)))
+        raise R21DError("\n".join(format_list(what, reasons)))
 
 
 def _refuse_same_content(path: Path, alike: list[list[Video]]) -> None:
@@ -169,7 +169,7 @@ def _refuse_same_content(path: Path, alike: list[list[Video]]) -> None:
                 )
 
 
-def paragraph(title: str, lines: Iterable[str]) -> list[str]:
+def format_list(title: str, lines: Iterable[str]) -> list[str]:
     lines = list(lines)
     more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return [f"{title} ({len(lines)}):", *(f"  {line}" for line in lines[:SHOWN]), *more] if lines else []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from r21d_core.__main__ import main
-from r21d_core.data.dataset_cards import set_card
+from r21d_core.data.dataset_cards import load_published_dataset
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.run import find_run
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, variant_comparison
@@ -96,7 +96,7 @@ def test_an_experiment_that_sets_what_was_set_is_left_out_of_all(capsys, tmp_pat
 
 def test_manifests_of_three_splits_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    touch(tmp_path / "UCF-101", *ucf(*set_card("ucf101").subsets["7a"], clips=3))
+    touch(tmp_path / "UCF-101", *ucf(*load_published_dataset("ucf101").subsets["7a"], clips=3))
     assert main(["manifest", "ucf101", "UCF-101", "--split", "1,2,3", "--subset", "7a"]) == 0
     said = capsys.readouterr().out
     for split in (1, 2, 3):

@@ -18,11 +18,11 @@ from r21d_core.data.flow import (
     Farneback,
     compute_flow,
     dequantize_flow,
-    fields,
+    compute_fields,
     flow_example,
     input_manifest,
     measure_loss,
-    quantise,
+    quantize_flow,
 )
 from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.data.sampling import Clips, sample_epoch
@@ -59,7 +59,7 @@ def tiny(tiny_manifest, tmp_path):
 @pytest.mark.parametrize("step", [1, 2])
 def test_fields_are_the_motion_from_each_frame_to_the_one_a_step_later(tmp_path, step):
     file = write_video(tmp_path / "a.mp4", moving(9, (1.5, -0.5)))
-    found = np.stack(list(fields(file, Farneback(48, 64, step))))
+    found = np.stack(list(compute_fields(file, Farneback(48, 64, step))))
     assert found.shape == (9 - step, 48, 64, 2) and found.dtype == np.float32
     np.testing.assert_allclose(np.median(found[:, 12:-12, 12:-12], (0, 1, 2)), [1.5 * step, -0.5 * step], atol=0.1)
 
@@ -74,19 +74,19 @@ def test_fields_are_what_opencv_gives_of_the_frames_that_the_reader_gives(tmp_pa
         )
         for one, other in zip(grey[:-2], grey[2:], strict=True)
     ]  # fmt: skip
-    np.testing.assert_array_equal(np.stack(list(fields(file, Farneback(24, 32, 2)))), np.stack(by_hand))
+    np.testing.assert_array_equal(np.stack(list(compute_fields(file, Farneback(24, 32, 2)))), np.stack(by_hand))
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
 def test_a_video_of_a_step_or_less_has_one_field(tmp_path, frames):
     file = write_video(tmp_path / "a.mp4", moving(frames, (2, 0)))
-    (field,) = fields(file, Farneback(48, 64, 3))
+    (field,) = compute_fields(file, Farneback(48, 64, 3))
     assert abs(np.median(field[..., 0]) - 2 * (frames - 1)) < 0.3
 
 
 @given(arrays(np.float32, (3, 4, 2), elements=st.floats(-1000, 1000, width=32)))
 def test_eight_bits_are_nearest_and_mirrored(field):
-    stored = quantise(field)
+    stored = quantize_flow(field)
     kept = dequantize_flow(np.concatenate([stored, stored[..., :1]], axis=-1))
     share = np.sqrt(np.minimum(np.abs(field), MAX_DISPLACEMENT) / MAX_DISPLACEMENT)
     # half a level, whose width in pixels is the slope of the square
@@ -95,7 +95,7 @@ def test_eight_bits_are_nearest_and_mirrored(field):
         <= 2 * MAX_DISPLACEMENT * (share + 0.5 / 127) * (0.5 / 127) + 1e-4
     ).all()
     assert (np.sign(kept) * np.sign(field) >= 0).all()
-    np.testing.assert_array_equal(dequantize_flow(quantise(-field)), -dequantize_flow(stored))
+    np.testing.assert_array_equal(dequantize_flow(quantize_flow(-field)), -dequantize_flow(stored))
     torch.testing.assert_close(dequantize_flow(torch.from_numpy(stored)).numpy(), kept.astype("f4"), atol=1e-5, rtol=0)
 
 
@@ -105,7 +105,7 @@ def test_files_hold_the_fields_with_the_loss_that_is_told(tiny):
     assert [video.frames for video in flow.videos] == [video.frames - 1 for video in tiny.videos]
     told = measure_loss(tiny, flow, way)
     for video, seen in zip(tiny.videos[:3], flow.videos[:3], strict=True):
-        exact = np.stack(list(fields(video.path, way))).clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT)
+        exact = np.stack(list(compute_fields(video.path, way))).clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT)
         kept = dequantize_flow(read_all(seen.path, (24, 32)))
         assert kept.shape == exact.shape and np.sqrt(np.mean((kept - exact) ** 2)) < 0.35  # of noise, which codes badly
         assert np.corrcoef(kept.ravel(), exact.ravel())[0, 1] > 0.98
@@ -151,7 +151,7 @@ def test_a_manifest_that_was_not_checked_is_refused(tiny):
 def stored(pixels):
     """Fields as a video gives them back, with a third colour that means nothing."""
     return torch.cat(
-        [torch.from_numpy(quantise(pixels)), torch.full((*pixels.shape[:-1], 1), 77, dtype=torch.uint8)], -1
+        [torch.from_numpy(quantize_flow(pixels)), torch.full((*pixels.shape[:-1], 1), 77, dtype=torch.uint8)], -1
     )
 
 
@@ -202,7 +202,7 @@ def test_a_run_on_flow(tiny, tmp_path, where):
 def test_an_example_has_frames_and_their_flow(tiny):
     frames, flow = flow_example(tiny, SPEC, 1)
     assert frames.shape == (4, 18, 24, 3) and frames.dtype == np.uint8 and flow.shape == (4, 18, 24, 2)
-    exact = np.stack(list(fields(tiny.split("test")[1].path, Farneback(18, 24))))
+    exact = np.stack(list(compute_fields(tiny.split("test")[1].path, Farneback(18, 24))))
     middle = (len(exact) - 4) // 2
     assert np.abs(flow - exact[middle : middle + 4].clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT)).mean() < 0.3
 

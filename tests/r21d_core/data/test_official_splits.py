@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r21d_core import R21DError
-from r21d_core.data.dataset_cards import FOLDER, PublishedDataset, set_card
+from r21d_core.data.dataset_cards import FOLDER, PublishedDataset, load_published_dataset
 from r21d_core.data.official_splits import Row, match_listing
 from tests.listings import checked, touch, write
 
@@ -116,7 +116,7 @@ def test_recording_on_both_sides_is_tested_and_told(tmp_path):
 
 @pytest.mark.parametrize("name", ["ucf101", "hmdb51", "kinetics-400", "kinetics-600", "kinetics-700", "sports1m"])
 def test_cards_say_what_a_user_must_know(name):
-    card = set_card(name)
+    card = load_published_dataset(name)
     assert card.name == name and card.source and card.licence and card.frame_rate and card.groups
     assert all(split in ("train", "test") for counts in card.expected.values() for split in counts)
     assert all(manifest.startswith(name) for manifest in card.expected)

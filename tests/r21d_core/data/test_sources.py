@@ -145,8 +145,8 @@ def test_what_is_held_stays_for_the_next_run(manifest):
 def test_sides_and_splits_of_the_same_videos_share_what_is_held(manifest):
     turned = tuple(replace(video, split="train" if video.split == "test" else "test") for video in manifest.videos)
     unseen = tuple(video for video in turned if video.split == "train")  # what was tested is trained on
-    held = open_clips(manifest.split("train"), SIZE, CPU, "host", among=manifest.videos)
-    again = open_clips(unseen, SIZE, CPU, "host", among=turned)
+    held = open_clips(manifest.split("train"), SIZE, CPU, "host", pool=manifest.videos)
+    again = open_clips(unseen, SIZE, CPU, "host", pool=turned)
     assert held.frames is again.frames
     for source, videos in ((held, manifest.split("train")), (again, unseen)):
         for place, video in enumerate(videos):

@@ -1,4 +1,4 @@
-"""Prepared videos show what the first ones show, and nothing that is done is done twice or lost."""
+"""PrepareReport videos show what the first ones show, and nothing that is done is done twice or lost."""
 
 import json
 import shutil
@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from r21d_core import R21DError
 from r21d_core.__main__ import main
-from r21d_core.data import derive as module
+from r21d_core.data import encode as module
 from r21d_core.data.decode import probe, read_all, read_frames
-from r21d_core.data.derive import Job, derive
+from r21d_core.data.encode import EncodeJob, encode_video
 from r21d_core.data.manifest import DatasetCard, Video, load_manifest, write_manifest
 from r21d_core.data.transcode import EncodeOptions, prepare
 from r21d_core.data.verify import verify_videos
@@ -39,7 +39,7 @@ def numbers(frames):
 
 
 def code(source, target, coding=SMALL):
-    return derive(Job(source.name, source, target, coding))
+    return encode_video(EncodeJob(source.name, source, target, coding))
 
 
 def psnr(one, other):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from r21d_core import R21DError
-from r21d_core.data.dataset_cards import set_card
+from r21d_core.data.dataset_cards import load_published_dataset
 from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.data.ucf101 import from_ucf101
 from tests.listings import DATA, checked, official, sides, touch, ucf, write
@@ -51,10 +51,10 @@ def test_rule_of_groups_is_that_of_the_official_lists(whole, tmp_path, split):
     checked(tmp_path, by_rule)
 
 
-@pytest.mark.parametrize("part", set_card("ucf101").subsets)
+@pytest.mark.parametrize("part", load_published_dataset("ucf101").subsets)
 @pytest.mark.parametrize("split", COUNTS)
 def test_subset_of_the_whole_is_as_its_card_says(whole, tmp_path, split, part):
-    about = set_card("ucf101")
+    about = load_published_dataset("ucf101")
     listing = from_ucf101(whole, split=split, annotations=official("ucf101"), subset=part)
     checked(tmp_path, listing)
     assert listing.card.name == f"ucf101-{part}-split{split}" and not (listing.notes or listing.missing)
@@ -78,7 +78,7 @@ def test_subset_14_is_the_committed_manifest_to_the_fingerprint(tmp_path):
 
 
 def test_halves_are_every_other_class_of_the_fourteen():
-    subsets = set_card("ucf101").subsets
+    subsets = load_published_dataset("ucf101").subsets
     assert tuple(subsets["14"]) == load_manifest(COMMITTED).card.classes == tuple(sorted(subsets["14"]))
     assert subsets["7a"] == subsets["14"][::2] and subsets["7b"] == subsets["14"][1::2]
 
@@ -116,7 +116,7 @@ def test_videos_that_are_gone_or_not_listed_are_told_and_the_others_kept(tmp_pat
 
 
 def test_without_lists_what_is_missing_is_counted_all_the_same(tmp_path):
-    names = ucf(*set_card("ucf101").subsets["14"], clips=2)
+    names = ucf(*load_published_dataset("ucf101").subsets["14"], clips=2)
     listing = from_ucf101(touch(tmp_path / "videos", *names), subset="14")
     assert listing.card.expected == {"train": 1272, "test": 499} and len(listing.videos) == 700
     assert str(listing).startswith("listed 1,771, on disk 700, missing 1,071\ndivided by the rule of groups")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from r21d_core import R21DError
 from r21d_core.__main__ import main
 from r21d_core.data.manifest import DatasetCard, Manifest, Video, check_no_leaks, load_manifest, write_manifest
-from r21d_core.data.val_split import validation_cut
+from r21d_core.data.val_split import make_val_split
 from r21d_core.engine.runner import load_manifests
 from r21d_core.study.experiments import recipe_trials
 
@@ -35,7 +35,7 @@ def test_every_fourth_group_of_a_class_is_held_out():
     names = [f"g{n:02d}" for n in range(18)]
     of = {label: [f"{label}_{name}" for name in names[::-1] for _ in range(3)] for label in "ab"}
     whole = manifest_of(of)
-    cut, fourth = validation_cut(whole), slice(3, None, 4)
+    cut, fourth = make_val_split(whole), slice(3, None, 4)
     assert {video.group for video in cut.split("test")} == {f"{a}_{name}" for a in "ab" for name in names[fourth]}
     assert cut.path == Path("set-val.csv") and cut.card.name == "set-val"
     assert cut.card.expected == {"train": 84, "test": 24}
@@ -56,7 +56,7 @@ def test_no_group_is_on_both_sides_and_no_other_video_on_any(numbers, shared, ot
     ]
     whole = manifest_of(groups, others)
     try:
-        cut = validation_cut(whole)
+        cut = make_val_split(whole)
     except R21DError:
         assume(shared or any(len(set(names)) < 4 for names in groups.values()))
         return
@@ -74,19 +74,19 @@ def test_no_group_is_on_both_sides_and_no_other_video_on_any(numbers, shared, ot
 
 def test_class_with_too_few_groups_is_told():
     with pytest.raises(R21DError, match=r"set\.csv: class 'b' has 3 groups in train, expected 4 or more"):
-        validation_cut(manifest_of({"a": "pqrs", "b": "uvw"}))
+        make_val_split(manifest_of({"a": "pqrs", "b": "uvw"}))
 
 
 def test_class_that_would_lose_its_training_side_is_told():
     with pytest.raises(R21DError, match="class 'b' has 1 groups in train"):
-        validation_cut(manifest_of({"a": "pqrs", "b": "s"}))
+        make_val_split(manifest_of({"a": "pqrs", "b": "s"}))
 
 
 def test_set_that_leaks_or_has_nothing_to_train_on_is_refused():
     with pytest.raises(R21DError, match="group 'p' is in train"):
-        validation_cut(manifest_of({"a": "pqrs"}, [Video("a/9.mp4", None, "a", "test", "p")]))
+        make_val_split(manifest_of({"a": "pqrs"}, [Video("a/9.mp4", None, "a", "test", "p")]))
     with pytest.raises(R21DError, match="no row has split 'train'"):
-        validation_cut(manifest_of({"a": ""}, [Video("a/9.mp4", None, "a", "test", "p")]))
+        make_val_split(manifest_of({"a": ""}, [Video("a/9.mp4", None, "a", "test", "p")]))
 
 
 def test_command_writes_the_cut_beside_its_set_and_says_so(tmp_path, capsys):
@@ -112,6 +112,6 @@ def test_command_writes_the_cut_beside_its_set_and_says_so(tmp_path, capsys):
 
 def test_committed_cut_is_what_the_command_makes():
     for path in COMMITTED.glob("*-val.csv"):
-        made = validation_cut(load_manifest(path.with_name(path.name.replace("-val", ""))))
+        made = make_val_split(load_manifest(path.with_name(path.name.replace("-val", ""))))
         assert load_manifest(path) == made
         assert {len({v.group for v in made.split("test") if v.label == label}) for label in made.card.classes} == {4}

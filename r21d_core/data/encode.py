@@ -28,7 +28,7 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Job:
+class EncodeJob:
     """A file to be made: the name of its video, where that is, where it shall be, and how."""
 
     video: str
@@ -37,7 +37,7 @@ class Job:
     way: Encoder
 
 
-def derive(job: Job) -> tuple[dict, bool] | str:
+def encode_video(job: EncodeJob) -> tuple[dict, bool] | str:
     """The index columns of the file at `job.target`, and whether it was made now; a str is why it cannot be made.
 
     Raises R21DError if it cannot be written.
@@ -72,7 +72,7 @@ def _look(path: Path, mark: str) -> dict | None:
         return None
 
 
-def targets(manifest: Manifest) -> list[str]:
+def target_names(manifest: Manifest) -> list[str]:
     """The name of each video's new file in the new root: the old one as .mp4, behind its old ending if two would meet.
 
     Raises R21DError for a name that leads out of the root.
@@ -88,8 +88,8 @@ def targets(manifest: Manifest) -> list[str]:
     return [f"{name}.mp4" if stems[name.with_suffix("")] > 1 else str(name.with_suffix(".mp4")) for name in names]
 
 
-def derive_all(
-    jobs: list[Job], folder: Path, workers: int | None, doing: str, progress: bool = True
+def encode_videos(
+    jobs: list[EncodeJob], folder: Path, workers: int | None, doing: str, progress: bool = True
 ) -> tuple[list[tuple[dict, bool] | str], int]:
     """What `derive` gives of each job, by as many processes as `parallel_map` starts, and how many more were made for the
     cost, which is told first. `folder` is where the files go, `doing` what the bar says.
@@ -98,10 +98,10 @@ def derive_all(
     """
     first = _tell_cost(jobs, folder, process_count(workers, len(jobs)))
     left = "the videos done are kept, and the same command goes on from there"
-    return list(parallel_map(derive, jobs, workers, doing, left, progress)), first
+    return list(parallel_map(encode_video, jobs, workers, doing, left, progress)), first
 
 
-def _tell_cost(jobs: list[Job], folder: Path, processes: int) -> int:
+def _tell_cost(jobs: list[EncodeJob], folder: Path, processes: int) -> int:
     """Print about what the jobs take, from a few that are done here, and return how many; nothing if none was to do.
 
     Raises R21DError if the disk has less room.
@@ -110,7 +110,7 @@ def _tell_cost(jobs: list[Job], folder: Path, processes: int) -> int:
     began, seconds, read, written, made = time.perf_counter(), 0.0, 0, 0, 0
     for place in np.linspace(0, len(jobs) - 1, min(SAMPLE, len(jobs))).astype(int):
         start = time.process_time()
-        done = derive(jobs[place])
+        done = encode_video(jobs[place])
         if not isinstance(done, str) and done[1]:
             seconds, read, made = seconds + time.process_time() - start, read + sizes[place], made + 1
             written += jobs[place].target.stat().st_size
