@@ -12,24 +12,25 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from r21d_analysis.interpret.checkpoints import EvalClips
-from r21d_analysis.interpret.twin import GROUPS, Twin
+from r21d_analysis.interpret.filters import GROUPS
 from r21d_core.data.transforms import MEAN, STD
+from r21d_core.models.network import VideoResNet
 
 STEPS = 48  # of activation maximisation
 STRIP_FRAMES, STRIP_SIZE = 6, 48  # of a strip, at the most
 
 
 @torch.inference_mode()
-def responses(twin: Twin, test: EvalClips) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def responses(network: VideoResNet, test: EvalClips) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """For each group the largest response of each channel to each test clip, and where in the clip it is.
 
     Values (items, channels), after the group's last ReLU, and places (items, channels, 3), shares of the clip's
     duration, height and width.
     """
     found: dict[str, list] = {name: [] for name in GROUPS}
-    with capture_activations(twin, GROUPS) as heard:
+    with capture_activations(network, GROUPS) as heard:
         for _, _, clips in tqdm(test.read(), "what excites filters", unit="batch", leave=False):
-            twin(clips)
+            network(clips)
             for name in GROUPS:
                 value, place = heard[name].relu().flatten(2).max(2)
                 found[name].append((value.cpu().numpy(), _places(place.cpu().numpy(), heard[name].shape[2:])))
@@ -49,14 +50,14 @@ def eta_squared(values: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def maximize_activation(
-    twin: Twin, wanted: Sequence[tuple[str, int]], scale: np.ndarray, shape: tuple[int, ...]
+    network: VideoResNet, wanted: Sequence[tuple[str, int]], scale: np.ndarray, shape: tuple[int, ...]
 ) -> Tensor:
     """A clip for each (group, channel) of `wanted` that drives it in the middle of its map, (n, 3, T, H, W).
 
     By gradient ascent from grey noise on what the channel says before its ReLU, in shares of `scale` (n,), with steep
     changes in space and time held down; colours stay in the range of real ones. `shape` is (T, H, W).
     """
-    device = next(twin.parameters()).device
+    device = next(network.parameters()).device
     noise = torch.randn((len(wanted), 3, *shape), generator=torch.Generator().manual_seed(0)).to(device)
     picture = (0.1 * noise).requires_grad_()
     size = torch.as_tensor(scale, dtype=torch.float32, device=device).clamp(min=1e-6)
@@ -64,15 +65,17 @@ def maximize_activation(
     for _ in tqdm(range(STEPS), "making up clips", unit="step", leave=False):
         optimiser.zero_grad()
         loss = 0.3 * sum(picture.diff(dim=dim).square().mean((1, 2, 3, 4)).sum() for dim in (2, 3, 4))
-        (loss - (_middle_response(twin, wanted, _as_input(picture)) / size).sum()).backward()
+        (loss - (_middle_response(network, wanted, _as_input(picture)) / size).sum()).backward()
         optimiser.step()
     return _as_input(picture.detach())
 
 
-def receptive_field_box(twin: Twin, wanted: Sequence[tuple[str, int]], made_up: Tensor) -> list[tuple[slice, slice]]:
+def receptive_field_box(
+    network: VideoResNet, wanted: Sequence[tuple[str, int]], made_up: Tensor
+) -> list[tuple[slice, slice]]:
     """Rows and columns of each clip (n, 3, T, H, W) that a filter sees from its middle: a square, where it has room."""
     clips = made_up.detach().requires_grad_()
-    gradient = torch.autograd.grad(_middle_response(twin, wanted, clips).sum(), clips)[0]
+    gradient = torch.autograd.grad(_middle_response(network, wanted, clips).sum(), clips)[0]
     parts = []
     for one in gradient.abs().amax((1, 2)).cpu().numpy():
         seen = one > 1e-4 * one.max()  # a convolution by Fourier transforms leaves its rounding everywhere
@@ -82,11 +85,11 @@ def receptive_field_box(twin: Twin, wanted: Sequence[tuple[str, int]], made_up: 
 
 
 @torch.inference_mode()
-def peak_responses(twin: Twin, wanted: Sequence[tuple[str, int]], clips: Tensor) -> np.ndarray:
+def peak_responses(network: VideoResNet, wanted: Sequence[tuple[str, int]], clips: Tensor) -> np.ndarray:
     """The largest response of channel i of `wanted` to clip i, (n,), as in `responses`."""
     groups = {name for name, _ in wanted}
-    with capture_activations(twin, groups) as heard:
-        twin(clips)
+    with capture_activations(network, groups) as heard:
+        network(clips)
         peaks = [heard[name][row, channel].max().relu() for row, (name, channel) in enumerate(wanted)]
     return torch.stack(peaks).cpu().numpy()
 
@@ -116,9 +119,9 @@ def _as_input(picture: Tensor) -> Tensor:
     return (picture.sigmoid() - mean) / std
 
 
-def _middle_response(twin: Twin, wanted: Sequence[tuple[str, int]], clips: Tensor) -> Tensor:
-    with capture_activations(twin, {name for name, _ in wanted}) as heard:
-        twin(clips)
+def _middle_response(network: VideoResNet, wanted: Sequence[tuple[str, int]], clips: Tensor) -> Tensor:
+    with capture_activations(network, {name for name, _ in wanted}) as heard:
+        network(clips)
     values = []
     for row, (name, channel) in enumerate(wanted):
         response = heard[name][row, channel]
@@ -127,15 +130,16 @@ def _middle_response(twin: Twin, wanted: Sequence[tuple[str, int]], clips: Tenso
 
 
 @contextmanager
-def capture_activations(twin: Twin, groups) -> Iterator[dict[str, Tensor]]:
-    """What goes into the last ReLU of each of `groups`, by name, of the latest pass."""
+def capture_activations(network: VideoResNet, groups) -> Iterator[dict[str, Tensor]]:
+    """Collect the input of the last ReLU of each of `groups`, by name; `network` comes from `for_attribution`."""
     heard: dict[str, Tensor] = {}
 
     def listen(name: str):
         def keep(_: nn.Module, inputs: tuple[Tensor]) -> None:
             heard[name] = inputs[0]
 
-        return twin.last_relu(name).register_forward_pre_hook(keep)
+        last_relu = network.relu if name == "conv1" else getattr(network, name)[-1].relu2
+        return last_relu.register_forward_pre_hook(keep)
 
     handles = [listen(name) for name in groups]
     try:

@@ -12,17 +12,17 @@ from torch import Tensor
 
 from r21d_analysis.interpret import activation_max, attributions
 from r21d_analysis.interpret.artifact import InsightRecord
-from r21d_analysis.interpret.attributions import COMPLETE, METHODS
+from r21d_analysis.interpret.attributions import COMPLETE, METHODS, for_attribution
 from r21d_analysis.interpret.checkpoints import EvalClips, cropped, open_network, read_clip
-from r21d_analysis.interpret.filters import filter_statistics
+from r21d_analysis.interpret.filters import GROUPS, filter_statistics
 from r21d_analysis.interpret.perturbation import measure_evidence
-from r21d_analysis.interpret.twin import GROUPS, Twin
 from r21d_core import R21DError
 from r21d_core.data.decode import probe
 from r21d_core.data.transforms import center_crop
 from r21d_core.engine.classify import class_names, spec_for_video, weights_for_frames
 from r21d_core.engine.device import pick_device
 from r21d_core.models.load import model_from_weights
+from r21d_core.models.network import VideoResNet
 from r21d_core.runs.run import Run
 
 CHANNELS, CLIPS = 2, 3  # filters shown of each group, and clips shown of each filter
@@ -40,10 +40,9 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device) -> InsightR
     """
     if run.spec.modality != "rgb":
         raise R21DError(f"{run.folder}: sees {run.spec.modality}; filters are shown of networks that see frames")
-    network = open_network(run, device)
+    network = for_attribution(open_network(run, device))
     state = {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
-    twin = Twin(network)
-    found = activation_max.responses(twin, test)
+    found = activation_max.responses(network, test)
     wanted, rows = [], []
     for name in GROUPS:
         values = found[name][0]
@@ -56,7 +55,7 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device) -> InsightR
     places = np.array([found[name][1][row, channel] for (name, channel), row in zip(wanted, rows, strict=True)])
     frames = torch.cat([frames.cpu() for _, frames, _ in test.read(rows.ravel())])
     shape = frames.shape[1:4]
-    imagined = activation_max.maximize_activation(twin, wanted, best[:, 0], shape)
+    imagined = activation_max.maximize_activation(network, wanted, best[:, 0], shape)
     arrays = (
         filter_statistics(state, run.spec.eps)
         | {
@@ -70,9 +69,9 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device) -> InsightR
                 *rows.shape, -1, *activation_max.strip(frames[:1]).shape[2:]
             ),
             "imagined": _parts_seen(
-                activation_max.as_frames(imagined), activation_max.receptive_field_box(twin, wanted, imagined)
+                activation_max.as_frames(imagined), activation_max.receptive_field_box(network, wanted, imagined)
             ),
-            "reached": activation_max.peak_responses(twin, wanted, imagined).astype(np.float32),
+            "reached": activation_max.peak_responses(network, wanted, imagined).astype(np.float32),
         }
     )
     return InsightRecord({"clips": len(test.clips), "steps": activation_max.STEPS}, arrays)
@@ -96,7 +95,7 @@ def analyze_attributions(
     `videos` are names as in the manifest or paths of files; a map explains the class of the video's folder or label,
     of a file the class that the network finds. Without any, the last class of each family, or four classes, have one.
     """
-    twin = Twin(open_network(run, device))
+    network = for_attribution(open_network(run, device))
     shown, clips, asked = [], [], []
     names = list(videos or usual_videos(test))
     for name in names:
@@ -104,22 +103,22 @@ def analyze_attributions(
         clip = center_crop(frames.to(device), run.spec)
         shown.append(cropped(frames, run.spec).cpu())
         clips.append(clip)
-        asked.append(int(twin(clip).argmax()) if label is None else label)
+        asked.append(int(network(clip).argmax()) if label is None else label)
     clips, label = torch.cat(clips), torch.tensor(asked, device=device)
     shown = torch.cat(shown)
     gaps = [
-        [attributions.completeness_gap(twin, clips, label, COMPLETE[0], steps).cpu().numpy() for steps in GAP_STEPS],
-        [attributions.completeness_gap(twin, clips, label, COMPLETE[1]).cpu().numpy()] * len(GAP_STEPS),
+        [attributions.completeness_gap(network, clips, label, COMPLETE[0], steps).cpu().numpy() for steps in GAP_STEPS],
+        [attributions.completeness_gap(network, clips, label, COMPLETE[1]).cpu().numpy()] * len(GAP_STEPS),
     ]
-    weighed = measure_evidence(twin, test, test.some(per_class), f"{run.spec.variant}: weighing evidence")
+    weighed = measure_evidence(network, test, test.some(per_class), f"{run.spec.variant}: weighing evidence")
     arrays = (
-        _maps(twin, clips, shown, label, test.classes, METHODS, attributions.STEPS)
+        _maps(network, clips, shown, label, test.classes, METHODS, attributions.STEPS)
         | {
             "videos": np.array(names),
             "gap_steps": np.array(GAP_STEPS),
             "gaps": np.array(gaps, np.float32),  # (COMPLETE, steps, videos)
-            "correlation": attributions.randomisation_check(twin, clips[:CHECKED], label[:CHECKED]).numpy(),
-            "values": np.array([attributions.effective_resolution(twin, clips, method) for method in METHODS]),
+            "correlation": attributions.randomisation_check(network, clips[:CHECKED], label[:CHECKED]).numpy(),
+            "values": np.array([attributions.effective_resolution(network, clips, method) for method in METHODS]),
             "classes": np.array(test.classes),
             **{f"evidence_{name}": values for name, values in weighed.items()},
         }
@@ -152,11 +151,11 @@ def analyze_video(
         raise R21DError(f"{found.path}: has no class {class_name}, but {', '.join(classes[:5])} …")
     spec, target = spec_for_video(found, probe(video).fps), pick_device(device)
     frames = read_clip(Path(video), spec, clip)
-    network = model_from_weights(found).eval().requires_grad_(False)
-    twin = Twin(network.to(target, memory_format=torch.channels_last_3d))
+    network = for_attribution(model_from_weights(found)).requires_grad_(False)
+    network.to(target, memory_format=torch.channels_last_3d)
     label = torch.tensor([classes.index(class_name)], device=target)
     arrays = _maps(
-        twin, center_crop(frames.to(target), spec), cropped(frames, spec), label, classes, QUICK, QUICK_STEPS
+        network, center_crop(frames.to(target), spec), cropped(frames, spec), label, classes, QUICK, QUICK_STEPS
     )
     told = {"spec": json.loads(spec.replace(variant=found.variant, depth=found.depth).to_json())}
     if not found.spec:
@@ -165,18 +164,24 @@ def analyze_video(
 
 
 def _maps(
-    twin: Twin, clips: Tensor, shown: Tensor, label: Tensor, classes: Sequence[str], methods: Sequence[str], steps: int
+    network: VideoResNet,
+    clips: Tensor,
+    shown: Tensor,
+    label: Tensor,
+    classes: Sequence[str],
+    methods: Sequence[str],
+    steps: int,
 ) -> dict[str, np.ndarray]:
     """What overlays are drawn from: of `clips` and the uint8 frames they are of, (n, T, crop, crop, 3)."""
     names, asked = np.array(classes), label.cpu().numpy()
     with torch.no_grad():
-        said = twin(clips).softmax(1).cpu().numpy()
+        said = network(clips).softmax(1).cpu().numpy()
     chosen = np.linspace(0, clips.shape[2] - 1, min(clips.shape[2], FRAMES)).round().astype(int)
     size = min(clips.shape[3], SIZE)
     maps = []
     for method in methods:
         each = zip(clips.split(1), label.split(1), strict=True)
-        whole = torch.cat([attributions.attribute(twin, *one, method, steps) for one in each])
+        whole = torch.cat([attributions.attribute(network, *one, method, steps) for one in each])
         small = torch.nn.functional.adaptive_avg_pool2d(whole[:, chosen], size)
         maps.append(small / small.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12))
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from r21d_core import R21DError
@@ -39,6 +38,7 @@ class VideoResNet(nn.Module):
         time = frames if letters[0] == "c" else 3
         self.conv1 = make_conv(letters[0], channels, width, (1, 2, 2), middle, d=7, time=time)
         self.bn1 = nn.BatchNorm3d(width)
+        self.relu = nn.ReLU(inplace=True)
         inputs = width
         for group, (letter, count) in enumerate(zip(letters[1:], blocks, strict=True), start=2):
             outputs = width * 2 ** (group - 2)
@@ -59,8 +59,15 @@ class VideoResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.frames not in (None, x.shape[2]):
             raise R21DError(f"{self.variant} was built for clips of {self.frames} frames and got {x.shape[2]}")
-        x = torch.relu_(self.bn1(self.conv1(x)))
-        x = self.conv5_x(self.conv4_x(self.conv3_x(self.conv2_x(x))))
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the output of conv5_x, (N, 8·width, T', H', W')."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.conv5_x(self.conv4_x(self.conv3_x(self.conv2_x(x))))
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """Return the logits (N, classes) of the output of conv5_x, averaged over time and space."""
         return self.fc(x.mean((2, 3, 4)))
 
 
@@ -73,8 +80,10 @@ class Block(nn.Module):
         again = middle if midplanes_per_block else midplanes(outputs, outputs)
         self.conv1 = make_conv(letter, inputs, outputs, stride, middle)
         self.bn1 = nn.BatchNorm3d(outputs)
+        self.relu1 = nn.ReLU(inplace=True)
         self.conv2 = make_conv(letter, outputs, outputs, (1, 1, 1), again)
         self.bn2 = nn.BatchNorm3d(outputs)
+        self.relu2 = nn.ReLU(inplace=True)
         self.shortcut = nn.Identity()
         if stride != (1, 1, 1):
             self.shortcut = nn.Sequential(
@@ -83,8 +92,8 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu_(self.bn1(self.conv1(x)))
-        return torch.relu_(self.bn2(self.conv2(y)) + self.shortcut(x))
+        y = self.relu1(self.bn1(self.conv1(x)))
+        return self.relu2(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
 def make_conv(letter: str, inputs: int, outputs: int, stride, middle: int, d: int = 3, time: int = 3) -> nn.Module:

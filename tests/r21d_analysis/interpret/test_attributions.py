@@ -10,11 +10,12 @@ from r21d_analysis.interpret.attributions import (
     METHODS,
     attribute,
     completeness_gap,
+    for_attribution,
     randomisation_check,
     shuffled_weights,
 )
 from r21d_analysis.interpret.bootstrap import PERTURBATIONS, TILES, fraction_lost
-from r21d_analysis.interpret.twin import GROUPS, Twin
+from r21d_analysis.interpret.filters import GROUPS
 from r21d_core.models.variants import VARIANTS
 from tests.r21d_core.models.test_network import small
 
@@ -43,38 +44,38 @@ LABEL = torch.tensor([0, 4])
 def test_every_method_runs_for_every_variant(variant):
     network, x = network_of(variant), clips()
     before = network(x)
-    twin = Twin(network)
-    torch.testing.assert_close(twin(x), before)
-    own = {id(parameter) for parameter in network.parameters()}
-    assert {id(parameter) for parameter in twin.parameters()} == own
-    relus = [module for module in twin.modules() if isinstance(module, nn.ReLU)]
+    copied = for_attribution(network.train())
+    assert network.training and all(module.inplace for module in network.modules() if isinstance(module, nn.ReLU))
+    torch.testing.assert_close(copied(x), before)
+    assert list(copied.state_dict()) == list(network.eval().state_dict())
+    relus = [module for module in copied.modules() if isinstance(module, nn.ReLU)]
     pairs = sum(letter == "p" for letter in VARIANTS[variant]) * 2 - (variant == "R(2+1)D")
     assert len(relus) == 1 + 4 * 2 + pairs and not any(relu.inplace for relu in relus)
     for method in METHODS:
-        maps = attribute(twin, x, LABEL, method, steps=4)
+        maps = attribute(copied, x, LABEL, method, steps=4)
         assert maps.shape == (2, FRAMES, SIZE, SIZE) and maps.dtype == torch.float32 and maps.isfinite().all()
         assert method == "Grad-CAM" or (maps != 0).any(), method
-    assert completeness_gap(twin, x, LABEL, "DeepLift").max() < 1e-2
-    torch.testing.assert_close(network(x), before)  # nothing of Captum's is left behind
+    assert completeness_gap(copied, x, LABEL, "DeepLift").max() < 1e-2
+    torch.testing.assert_close(copied(x), before)  # nothing of Captum's is left behind
 
 
 def test_no_relu_is_used_twice_or_left_out():
-    twin, calls = Twin(network_of()), []
-    for module in twin.modules():
+    network, calls = for_attribution(network_of()), []
+    for module in network.modules():
         if isinstance(module, nn.ReLU):
             module.register_forward_hook(lambda module, *_: calls.append(module))
-    twin(clips())
-    assert len(calls) == len(set(calls)) == sum(isinstance(module, nn.ReLU) for module in twin.modules())
+    network(clips())
+    assert len(calls) == len(set(calls)) == sum(isinstance(module, nn.ReLU) for module in network.modules())
 
 
 @pytest.mark.parametrize("method", ["occlusion in time", "occlusion in space"])
 def test_occlusion_by_hand(method):
-    twin, x = Twin(network_of("R3D")), clips(1)
+    network, x = for_attribution(network_of("R3D")), clips(1)
     label = torch.tensor([2])
-    found = attribute(twin, x, label, method)[0]
+    found = attribute(network, x, label, method)[0]
     total, seen = torch.zeros(FRAMES, SIZE, SIZE), torch.zeros(FRAMES, SIZE, SIZE)
     with torch.no_grad():
-        whole = twin(x)[0, 2]
+        whole = network(x)[0, 2]
         starts = range(0, SIZE - 4 + 1, 2)
         places = (
             [(slice(t, t + 1), slice(None), slice(None)) for t in range(FRAMES)]
@@ -84,69 +85,68 @@ def test_occlusion_by_hand(method):
         for place in places:
             hidden = x.clone()
             hidden[(0, slice(None), *place)] = 0
-            total[place] += whole - twin(hidden)[0, 2]
+            total[place] += whole - network(hidden)[0, 2]
             seen[place] += 1
     torch.testing.assert_close(found, total / seen, rtol=1e-3, atol=1e-5)
-    assert attributions.effective_resolution(twin, x, method) == len(places)
+    assert attributions.effective_resolution(network, x, method) == len(places)
 
 
 def test_integrated_gradients_by_hand():
-    twin, x = Twin(network_of("MC3")), clips(1)
+    network, x = for_attribution(network_of("MC3")), clips(1)
     nodes, weights = np.polynomial.legendre.leggauss(8)
     total = torch.zeros_like(x)
     for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
         point = (x * node).requires_grad_()
-        total += weight * torch.autograd.grad(twin(point)[0, 3], point)[0] * x
-    found = attribute(twin, x, torch.tensor([3]), "integrated gradients", steps=8)
+        total += weight * torch.autograd.grad(network(point)[0, 3], point)[0] * x
+    found = attribute(network, x, torch.tensor([3]), "integrated gradients", steps=8)
     torch.testing.assert_close(found, total.sum(1), rtol=1e-3, atol=1e-5)
 
 
 def test_gap_falls_with_the_steps():
-    twin, x = Twin(network_of("R3D")), clips()
-    gaps = [completeness_gap(twin, x, LABEL, "integrated gradients", steps).mean().item() for steps in (2, 64)]
+    network, x = for_attribution(network_of("R3D")), clips()
+    gaps = [completeness_gap(network, x, LABEL, "integrated gradients", steps).mean().item() for steps in (2, 64)]
     assert gaps[1] < 0.05 and gaps[1] < gaps[0] / 2
 
 
 @pytest.mark.parametrize("variant", ["f-R2D", "R(2+1)D"])
 def test_grad_cam_by_hand(variant):
-    twin, x = Twin(network_of(variant)), clips(2, 64)
-    features = x
-    for name in GROUPS:
-        features = getattr(twin, name)(features)
-    features = features.detach().requires_grad_()
-    logits = twin.fc(twin.pool(features))
+    network, x = for_attribution(network_of(variant)), clips(2, 64)
+    features = network.forward_features(x).detach().requires_grad_()
+    logits = network.forward_head(features)
     label = (logits - logits.mean(0)).argmax(1)
     gradient = torch.autograd.grad(logits.gather(1, label[:, None]).sum(), features)[0]
     small_map = (gradient.mean((2, 3, 4), keepdim=True) * features).sum(1, keepdim=True).relu()
     expected = nn.functional.interpolate(small_map, x.shape[2:], mode="trilinear")[:, 0].detach()
-    maps = attribute(twin, x, label, "Grad-CAM")
+    maps = attribute(network, x, label, "Grad-CAM")
     torch.testing.assert_close(maps, expected)
     assert (maps > 0).any()
-    assert attributions.effective_resolution(twin, x, "Grad-CAM") == {"f-R2D": FRAMES, "R(2+1)D": 1}[variant] * 4 * 4
+    assert attributions.effective_resolution(network, x, "Grad-CAM") == {"f-R2D": FRAMES, "R(2+1)D": 1}[variant] * 4 * 4
 
 
 def test_shuffling_moves_weights_of_its_groups_alone():
-    twin = Twin(network_of())
-    nn.init.normal_(twin.fc.bias)
-    before = {name: tensor.clone() for name, tensor in twin.state_dict().items()}
-    other = shuffled_weights(twin, ["fc", "conv5_x"]).state_dict()
+    network = for_attribution(network_of())
+    nn.init.normal_(network.fc.bias)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    other = shuffled_weights(network, ["fc", "conv5_x"]).state_dict()
     for name, tensor in before.items():
-        assert torch.equal(twin.state_dict()[name], tensor), "the network itself keeps its weights"
+        assert torch.equal(network.state_dict()[name], tensor), "the network itself keeps its weights"
         moved = name.split(".")[0] in ("fc", "conv5_x") and "running" not in name and "batches" not in name
         assert torch.equal(other[name], tensor) != (moved and tensor.numel() > 1), name
         assert torch.equal(other[name].flatten().sort()[0], tensor.flatten().sort()[0])
 
 
 def test_randomisation_tells_maps_of_the_video_from_maps_of_the_network(monkeypatch):
-    twin, x = Twin(network_of()), clips()
+    network, x = for_attribution(network_of()), clips()
 
-    def fake(twin, clips, label, method, steps=0):
+    def fake(network, clips, label, method, steps=0):
         if method == "the video":
             return clips.sum(1)
-        return clips.sum(1) * 0 + 1 if method == "nothing" else attribute(twin, clips, label, "integrated gradients", 4)
+        return (
+            clips.sum(1) * 0 + 1 if method == "nothing" else attribute(network, clips, label, "integrated gradients", 4)
+        )
 
     monkeypatch.setattr(attributions, "attribute", fake)
-    found = randomisation_check(twin, x, LABEL, ("the video", "nothing", "the network"))
+    found = randomisation_check(network, x, LABEL, ("the video", "nothing", "the network"))
     assert found.shape == (3, 1 + len(GROUPS))
     torch.testing.assert_close(found[0], torch.ones(6))
     assert found[1].isnan().all() and found[2, -1] < 0.6

@@ -18,8 +18,8 @@ from PIL import Image
 
 from r21d_analysis.interpret import activation_max, attribution_figures, captions, checkpoints, compute, filter_figures
 from r21d_analysis.interpret.artifact import InsightRecord, load_record, save_record, without_frames
+from r21d_analysis.interpret.attributions import for_attribution
 from r21d_analysis.interpret.inspect_run import usual_videos
-from r21d_analysis.interpret.twin import Twin
 from r21d_core import R21DError
 from r21d_core.__main__ import main
 from r21d_core.data.manifest import load_manifest, write_manifest
@@ -99,10 +99,9 @@ def test_clips_that_excite_are_the_strongest(trained, tiny_manifest):
     kept = trained[1][1]
     test = checkpoints.open_test_clips(TINY.replace(variant="R3D"), load_manifest(tiny_manifest), torch.device("cpu"))
     network = checkpoints.open_network(find_run(trained[0], TINY.replace(variant="R3D")), torch.device("cpu"))
-    twin = Twin(network)
     x = torch.cat([clips for *_, clips in test.read()])
     with torch.no_grad():
-        first = twin.conv1(x)
+        first = network.relu(network.bn1(network.conv1(x)))
         values, labels = first.amax((2, 3, 4)).numpy(), test.clips.label
     channel = kept["channel"][0]
     between = sum((labels == one).sum() * (values[labels == one].mean(0) - values.mean(0)) ** 2 for one in (0, 1))
@@ -117,18 +116,18 @@ def test_clips_that_excite_are_the_strongest(trained, tiny_manifest):
 def test_made_up_clips_drive_their_filter(monkeypatch):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        twin = Twin(small("R(2+1)D").float())
+        network = for_attribution(small("R(2+1)D").float())
     wanted, shape = [("conv1", 0), ("conv2_x", 3), ("conv4_x", 1)], (8, 16, 16)
-    made = activation_max.maximize_activation(twin, wanted, np.ones(3), shape)
+    made = activation_max.maximize_activation(network, wanted, np.ones(3), shape)
     monkeypatch.setattr(activation_max, "STEPS", 0)
-    noise = activation_max.maximize_activation(twin, wanted, np.ones(3), shape)
-    before, after = (activation_max._middle_response(twin, wanted, clips) for clips in (noise, made))
+    noise = activation_max.maximize_activation(network, wanted, np.ones(3), shape)
+    before, after = (activation_max._middle_response(network, wanted, clips) for clips in (noise, made))
     assert (after > before + 1).all()
     assert made.abs().max() < 3, "colours stay in the range of real ones"
-    (rows, columns), _, (whole, _) = activation_max.receptive_field_box(twin, wanted, made)
+    (rows, columns), _, (whole, _) = activation_max.receptive_field_box(network, wanted, made)
     assert (rows, columns) == (slice(5, 12), slice(5, 12)), "conv1 sees 7 × 7 about the middle of 16 × 16"
     assert whole == slice(0, 16)
-    peaks = activation_max.peak_responses(twin, wanted, made)
+    peaks = activation_max.peak_responses(network, wanted, made)
     assert (peaks >= after.detach().numpy() - 1e-5).all()
 
 

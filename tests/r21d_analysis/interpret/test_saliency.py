@@ -17,10 +17,9 @@ from r21d_analysis.explorer import widget as explorer_module
 from r21d_analysis.explorer.classify_widget import OwnVideo
 from r21d_analysis.explorer.widget import Explorer
 from r21d_analysis.interpret import saliency as module
-from r21d_analysis.interpret.attributions import attribute
+from r21d_analysis.interpret.attributions import attribute, for_attribution
 from r21d_analysis.interpret.checkpoints import open_network, read_clip
 from r21d_analysis.interpret.inspect_run import analyze_video
-from r21d_analysis.interpret.twin import Twin
 from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest
 from r21d_core.data.transforms import center_crop
@@ -86,10 +85,11 @@ def test_the_button_shows_the_clips_that_were_scored(folder, tiny_manifest, kept
     for one, judged in zip(kept[0], (shown.one, shown.other), strict=True):
         middle, label = softmax(judged.scores.logits[row, 2]), judged.scores.labels[row]  # of 5 clips
         assert one["probability"][0] == pytest.approx(middle[label], rel=1e-4) and one["asked"][0] == video.label
-        spec, twin = judged.run.spec, Twin(open_network(judged.run, torch.device("cpu")))
+        spec = judged.run.spec
+        network = for_attribution(open_network(judged.run, torch.device("cpu")))
         clip = center_crop(read_clip(video.path, spec), spec)
         for method, number in (("Grad-CAM", 0), ("integrated gradients", 1)):
-            whole = attribute(twin, clip, torch.tensor([label]), method, steps=8)[0]
+            whole = attribute(network, clip, torch.tensor([label]), method, steps=8)[0]
             expected = whole / whole.abs().max().clamp(min=1e-12)
             np.testing.assert_allclose(one["maps"][0, number], expected, atol=2e-3)
     shown.videos.value = 2
