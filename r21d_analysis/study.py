@@ -1,0 +1,201 @@
+"""Open a study from a notebook's parameters: the specs of an experiment, their runs, and what is missing."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import yaml
+
+from r21d_analysis.artifacts.tables import missing_line
+from r21d_core import R21DError
+from r21d_core.runs.run import Run, find_run
+from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, as_list
+from r21d_core.study.spec import Spec, parse_settings
+
+# Fields of a Spec that open_study takes as parameters of its own.
+OWN_PARAMETER = {"data": "manifest", "profile": "profile", "seed": "seeds", "task": "task", "variant": "variants"}
+INJECTED = "# Parameters\n"  # the first line of the cell that papermill adds to a notebook
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment's specs and their runs in the folder `folder`, in the same order."""
+
+    experiment: str
+    specs: list[Spec]
+    runs: list[Run]
+    folder: Path
+    manifest: Path | None  # None: the built-in videos
+    builtin: Path
+    device: str
+
+    def manifest_path(self) -> Path:
+        """Return the manifest file; the built-in videos are made on first use."""
+        from r21d_core.data.synthetic import make_builtin
+
+        return self.manifest or make_builtin(self.builtin)
+
+    def plan(self) -> str:
+        """Return the missing runs with their estimated cost on the device, as text; nothing is trained."""
+        from r21d_core.engine.runner import load_manifests, plan
+
+        data = load_manifests(self.specs, self.manifest, self.builtin)
+        return plan(self.specs, data, self.folder, self.device)
+
+
+def open_study(
+    experiment: str,
+    *,
+    profile: str = "demo",
+    manifest: Path | str | None = None,
+    source: str = "",
+    splits: Sequence[int] | int | str = "",
+    task: str = "",
+    variants: Sequence[str] | str = "",
+    seeds: Sequence[int] | int | str = 0,
+    settings: Mapping[str, object] | str = "",
+    runs: Path | str = "../runs",
+    train: bool | str = False,
+    device: str = "auto",
+    cache: str = "auto",
+    gpus: int | str = 1,
+    max_hours: float | str = 12.0,
+    builtin: Path | str = "../data",
+) -> Study:
+    """Return the study of `experiment`, a name in EXPERIMENTS, and print which of its runs are missing.
+
+    Paths are relative to the working directory, which is `notebooks/` for a notebook. Lists may be lists, a single
+    value or text such as "0, 1, 2". Raises R21DError for a value that cannot be read.
+
+    - profile: "demo" (built-in videos, CPU, minutes), "small" (a real data set, one GPU) or "paper" (as published).
+    - manifest: the CSV file of `r21d manifest` and `r21d check`; empty for the built-in videos.
+    - source: the data set for pretraining in `kinetics` and `transfer`; empty for the experiment's default.
+    - splits: the official splits in `transfer`; empty for all three.
+    - task: "action", "speed" (playback rate) or "arrow" (direction); empty for the experiment's default.
+    - variants: names of networks, "all" for the twelve of Table 2, or empty for the experiment's default.
+    - seeds: such as "0, 1, 2".
+    - settings: further fields of a Spec as a dict, as JSON or YAML text, or as "lr=0.02, epochs=3".
+    - runs: the folder of the runs.
+    - train: train the missing runs; otherwise read the runs that exist.
+    - device: "auto", "cpu" or "cuda".
+    - cache: where decoded frames are held: "auto", "device", "host" or "stream".
+    - gpus: the number of this host's GPUs that share each run.
+    - max_hours: train nothing if the estimate exceeds this.
+    - builtin: the folder of the built-in videos.
+    """
+    if experiment not in EXPERIMENTS:
+        raise R21DError(f"experiment {experiment!r}: expected one of {', '.join(EXPERIMENTS)}")
+    train, gpus = _to_bool("train", train), _to_number("gpus", gpus, int)
+    max_hours, fields = _to_number("max_hours", max_hours, float), read_settings(settings)
+    options = {"source": source, "splits": splits, "task": task, "variants": _read_variants(variants)}
+    options = {name: value for name, value in options.items() if value not in ("", None, [], ())}
+    data = Path(manifest).stem if manifest else "builtin"
+    specs = EXPERIMENTS[experiment](profile, data, seeds=as_list(seeds), **options, **fields)
+    if train:
+        from r21d_core.engine.runner import run_experiment
+
+        run_experiment(
+            specs, manifest or None, runs, device=device, cache=cache, builtin=builtin, max_hours=max_hours, gpus=gpus
+        )
+    study = Study(
+        experiment, specs, [find_run(runs, spec) for spec in specs], Path(runs), Path(manifest) if manifest else None,
+        Path(builtin), device,
+    )  # fmt: skip
+    command = ["r21d", "train", experiment, "--profile", profile]
+    if manifest:
+        command += ["--manifest", _from_project_root(manifest)]
+    for name, value in ({"seeds": as_list(seeds)} | options | fields).items():
+        has_option = name in ("task", "variants", "seeds")
+        command += [f"--{name}", _to_text(value)] if has_option else ["--set", f"{name}={_to_text(value)}"]
+    print(missing_line(study.runs, shlex.join(command)))
+    return study
+
+
+def read_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
+    """Return the parameters of `open_study` that are variables in `namespace`, a notebook's `globals()`.
+
+    Raises R21DError for a variable that papermill set and that is no parameter of the notebook or of `open_study`.
+    """
+    names = list(inspect.signature(open_study).parameters)[1:]
+    check_parameters(namespace, names)
+    return {name: namespace[name] for name in names if name in namespace}
+
+
+def check_parameters(namespace: Mapping[str, object], known: Collection[str] = ()) -> None:
+    """Raise R21DError if papermill set a variable that is neither in `known` nor assigned by an earlier cell.
+
+    `namespace` is a notebook's `globals()`, where IPython keeps the executed cells as `In`. Papermill adds a cell
+    with the given parameters behind the notebook's own cell of parameters, and only warns about other names.
+    """
+    declared = set(known)
+    for cell in namespace.get("In", ()):
+        names = _assigned_names(cell)
+        if cell.startswith(INJECTED) and (unknown := sorted(names - declared)):
+            close = get_close_matches(unknown[0], declared, 1)
+            hint = f"did you mean {close[0]}?" if close else f"the parameters are {', '.join(sorted(declared))}"
+            raise R21DError(f"parameter {unknown[0]!r}: this notebook has no such parameter; {hint}")
+        declared |= names
+
+
+def read_settings(settings: Mapping[str, object] | str | None) -> dict[str, object]:
+    """Return fields of a Spec from a dict, from JSON or YAML text, or from text such as "lr=0.02, frames=8,16"."""
+    wanted = 'parameter settings = {!r}: expected a dict, JSON or YAML text, or "key=value, key=value"'
+    fields = settings or {}
+    if isinstance(fields, str):
+        if re.match(r"\s*\w+\s*=", fields):
+            fields = parse_settings(re.split(r"\s*,\s*(?=\w+\s*=)", re.sub(r"\s*=\s*", "=", fields.strip())))
+        else:
+            try:
+                fields = yaml.safe_load(fields) or {}
+            except yaml.YAMLError as error:
+                raise R21DError(wanted.format(settings)) from error
+    if not isinstance(fields, Mapping) or not all(isinstance(key, str) for key in fields):
+        raise R21DError(wanted.format(settings))
+    for key in fields.keys() & OWN_PARAMETER.keys():
+        raise R21DError(f"parameter settings: {key} has a parameter of its own, {OWN_PARAMETER[key]}")
+    return dict(fields)
+
+
+def _assigned_names(cell: str) -> set[str]:
+    try:
+        body = ast.parse(cell).body
+    except SyntaxError:
+        return set()
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    return {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+
+
+def _read_variants(variants: Sequence[str] | str) -> list[str]:
+    return list(TABLE_2) if variants == "all" else as_list(variants) if variants else []
+
+
+def _to_bool(name: str, value: bool | str) -> bool:
+    if str(value).lower() not in ("true", "false"):
+        raise R21DError(f"parameter {name} = {value!r}: expected True or False")
+    return str(value).lower() == "true"
+
+
+def _to_number(name: str, value: float | str, kind: type):
+    try:
+        if kind(value) == float(value):  # 1.5 is no whole number, and nan no number
+            return kind(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise R21DError(f"parameter {name} = {value!r}: expected {'a whole number' if kind is int else 'a number'}")
+
+
+def _to_text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _from_project_root(manifest: Path | str) -> str:
+    """Return the path as seen from the folder above the working directory, where the command runs."""
+    return str(manifest) if Path(manifest).is_absolute() else os.path.relpath(manifest, "..")

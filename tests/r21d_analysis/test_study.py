@@ -1,0 +1,150 @@
+"""Parameters of notebooks: every form that papermill gives is read, and what is unknown is an error."""
+
+import nbformat
+import papermill
+import pytest
+from papermill.exceptions import PapermillExecutionError
+
+from r21d_analysis.study import check_parameters, open_study, read_parameters, read_settings
+from r21d_core import R21DError
+from r21d_core.data import synthetic
+from r21d_core.engine import runner
+from r21d_core.study.experiments import TABLE_2, clip_length, kinetics, transfer, variant_comparison
+
+
+@pytest.mark.parametrize("seeds", ["0, 1", "0,1", [0, 1], ("0", "1")])
+@pytest.mark.parametrize("variants", ["R3D, R(2+1)D", ["R3D", "R(2+1)D"]])
+def test_lists_and_text_give_the_same_specs(seeds, variants, tmp_path):
+    study = open_study("variant_comparison", variants=variants, seeds=seeds, runs=tmp_path)
+    assert study.specs == variant_comparison(variants=("R3D", "R(2+1)D"), seeds=(0, 1))
+    assert [run.spec for run in study.runs] == study.specs
+
+
+def test_numbers_empty_text_and_all_are_read(tmp_path):
+    specs = open_study("transfer", manifest="x/set-split1.csv", profile="small", splits=2, seeds=1, runs=tmp_path).specs
+    assert specs == transfer("small", "set-split1", splits=(2,), seeds=(1,))
+    assert open_study("clip_length", variants="", manifest=None, runs=tmp_path).specs == clip_length()
+    assert [spec.variant for spec in open_study("variant_comparison", variants="all").specs] == list(TABLE_2)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lr": 0.02, "frames": "8,16"},
+        '{"lr": 0.02, "frames": [8, 16]}',
+        "lr: 0.02\nframes: [8, 16]",
+        "lr=0.02,frames=8,16",
+        " lr = 0.02, frames = 8,16",
+    ],
+)
+def test_settings_are_a_dict_or_text(settings, tmp_path):
+    specs = open_study("temporal_probe", profile="small", manifest="set.csv", settings=settings, runs=tmp_path).specs
+    assert {spec.lr for spec in specs} == {0.02} and {spec.frames for spec in specs} == {8, 16}
+
+
+@pytest.mark.parametrize("settings", ["", None, {}, "{}"])
+def test_empty_settings_change_nothing(settings):
+    assert read_settings(settings) == {}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"train": "no"}, "parameter train = 'no': expected True or False"),
+        ({"train": 1}, "parameter train = 1: expected True or False"),
+        ({"gpus": "two"}, "parameter gpus = 'two': expected a whole number"),
+        ({"gpus": 1.5}, "parameter gpus = 1.5: expected a whole number"),
+        ({"max_hours": "long"}, "parameter max_hours = 'long': expected a number"),
+        ({"max_hours": "nan"}, "parameter max_hours = 'nan': expected a number"),
+        ({"seeds": "zero"}, "seed = 'zero', expected a whole number"),
+        ({"settings": "fast"}, "parameter settings = 'fast': expected a dict, JSON or YAML text"),
+        ({"settings": "{"}, "parameter settings = '{': expected a dict"),
+        ({"settings": {1: 2}}, "expected a dict"),
+        ({"settings": [1]}, "expected a dict"),
+        ({"settings": {"seed": 1}}, "seed has a parameter of its own, seeds"),
+        ({"settings": {"ephocs": 1}}, "did you mean epochs"),
+        ({"profile": "large"}, "profile 'large': expected one of paper, small, demo"),
+    ],
+)
+def test_unreadable_value_is_an_error(parameters, message, tmp_path):
+    with pytest.raises(R21DError, match=message):
+        open_study("variant_comparison", runs=tmp_path, **parameters)
+
+
+def test_unknown_experiment_is_an_error():
+    with pytest.raises(R21DError, match="experiment 'table_2': expected one of clip_count"):
+        open_study("table_2")
+
+
+@pytest.mark.parametrize("train", [False, "False", "false"])
+def test_false_as_text_trains_nothing(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "run_experiment", lambda *_, **__: pytest.fail("trained"))
+    assert not any(run.is_complete for run in open_study("clip_length", train=train, runs=tmp_path).runs)
+
+
+@pytest.mark.parametrize("train", [True, "True", "true"])
+def test_training_gets_the_options(train, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(runner, "run_experiment", lambda *arguments, **options: calls.append((arguments, options)))
+    study = open_study("clip_length", train=train, runs=tmp_path, gpus="2", max_hours="inf", device="cpu", cache="host")
+    ((specs, manifest, runs), options) = calls[0]
+    assert (specs, manifest, runs) == (study.specs, None, tmp_path)
+    expected = {"device": "cpu", "cache": "host", "builtin": "../data", "max_hours": float("inf"), "gpus": 2}
+    assert options == expected
+
+
+def test_missing_runs_are_printed_with_their_command(tmp_path, capsys):
+    study = open_study(
+        "kinetics", profile="small", manifest="../data/b.csv", source="a", seeds="0, 1", settings="frames=8",
+        variants="R3D", runs=tmp_path,
+    )  # fmt: skip
+    assert study.specs == kinetics("small", "b", source="a", variants=("R3D",), seeds=(0, 1), frames=8)
+    command = (
+        "r21d train kinetics --profile small --manifest data/b.csv --seeds 0,1 --set source=a --variants R3D "
+        f"--set frames=8 --runs {tmp_path}"
+    )
+    text = capsys.readouterr().out
+    assert text.startswith("0 of 12 runs are there")
+    assert text.rstrip().endswith(command)
+
+
+def test_manifest_path_is_the_given_or_the_builtin_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "make_builtin", lambda folder: folder / "builtin.csv")
+    assert open_study("clip_length", manifest=f"{tmp_path}/a.csv").manifest_path() == tmp_path / "a.csv"
+    assert open_study("clip_length", builtin=tmp_path).manifest_path() == tmp_path / "builtin.csv"
+
+
+def test_notebook_variables_are_read_by_name():
+    namespace = {"seeds": "0, 1", "train": True, "video": "a.mp4", "open_study": open_study, "In": ["", "x = 1"]}
+    assert read_parameters(namespace) == {"seeds": "0, 1", "train": True}
+
+
+def test_injected_name_must_be_known_or_assigned_before():
+    cells = ["", "folder = 1", "%not python", "# Parameters\nfolder = 2\ngpus = 2\n", "later = 3"]
+    read_parameters({"In": cells, "folder": 2, "gpus": 2})
+    with pytest.raises(R21DError, match=r"parameter 'gpus': .* no such parameter; the parameters are folder"):
+        check_parameters({"In": cells})
+    with pytest.raises(R21DError, match="parameter 'later'"):
+        check_parameters({"In": [*cells, "# Parameters\nlater = 3"][::-1]}, ["folder", "gpus"])
+
+
+@pytest.mark.filterwarnings("default")  # of the notebook machinery's own making
+def test_papermill_parameter_with_a_typo_is_an_error(tmp_path):
+    code = nbformat.v4.new_code_cell
+    cells = [
+        code("seeds = 0\nown = 1", metadata={"tags": ["parameters"]}),
+        code(
+            "from r21d_analysis.study import open_study, read_parameters\n"
+            "study = open_study('clip_count', **read_parameters(globals()))"
+        ),
+    ]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), tmp_path / "in.ipynb")
+
+    def execute(**parameters):
+        return papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", parameters, progress_bar=False)
+
+    executed = execute(seeds=[0, 1], own=2, runs=str(tmp_path), train="false")
+    assert "0 of 4 runs" in executed.cells[-1].outputs[0].text
+    with pytest.raises(PapermillExecutionError, match=r"parameter 'sedes': this notebook .* did you mean seeds\?"):
+        execute(sedes=[0, 1])
