@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from r21d_core import R21DError
+from r21d_core import R21DError, package_folder
 
-FOLDER = Path(__file__).parents[2] / "data_manifests"
+FOLDER = package_folder("r21d_core", "data_manifests")
 
 
 @dataclass(frozen=True)

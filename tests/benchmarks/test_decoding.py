@@ -8,7 +8,7 @@ import pytest
 from benchmarks import decoding
 from benchmarks.decoding import bench_decode, bench_decode_time, bench_loader
 from benchmarks.tables import tables
-from r21d_core.__main__ import main
+from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
 
 

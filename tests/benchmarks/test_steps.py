@@ -16,7 +16,7 @@ from benchmarks.scaling import bench_scaling
 from benchmarks.steps import bench_infer, bench_train, machine, synthetic_batch, time_interleaved, work_of
 from benchmarks.tables import compared, drawn, load, redraw, tables, text_of
 from r21d_core import R21DError
-from r21d_core.__main__ import main
+from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine.build import build_model
 from r21d_core.models.cost import spec_cost

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from r21d_analysis.artifacts import curves
 from r21d_analysis.statistics import inference
 from r21d_core import R21DError
-from r21d_core.__main__ import parser
+from r21d_core.cli import build_parser
 from r21d_core.data.manifest import REQUIRED, Video, write_rows
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.engine.runner import find_runs
@@ -265,7 +265,7 @@ def test_demonstration_of_the_probe_fits_into_its_videos():
 
 
 def test_command_line_leaves_variants_and_task_to_the_experiment():
-    options = parser().parse_args(["train", "temporal_probe"])
+    options = build_parser().parse_args(["train", "temporal_probe"])
     assert options.task is None and options.variants is None
     assert {spec.task for spec in EXPERIMENTS["temporal_probe"]()} == {"speed"}
     assert [spec.depth for spec in optimization_curves("small", "set", depth="34", variants=("MC2",))] == [34]

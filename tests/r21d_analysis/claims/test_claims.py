@@ -12,7 +12,7 @@ from r21d_analysis.claims.verdict import ABOUT, ABOVE, INCONCLUSIVE, REFUTED, SU
 from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core import R21DError
-from r21d_core.__main__ import parser
+from r21d_core.cli import build_parser
 from r21d_core.runs.run import find_run, load_runs, write_history, write_json
 from r21d_core.runs.scores import Scores, save_scores
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, kinetics, recipe, sports1m, transfer
@@ -157,7 +157,7 @@ def test_without_runs_a_claim_names_the_commands_and_they_make_what_it_takes(nam
     assert verdict.answer == INCONCLUSIVE and np.isnan(verdict.effect)
     specs = []
     for command in re.findall(r"r21d (train .*?)(?:; |$)", verdict.why):
-        options = parser().parse_args(shlex.split(command))
+        options = build_parser().parse_args(shlex.split(command))
         settings = dict(setting.split("=") for setting in options.set)
         settings |= {"task": options.task} if options.task else {}
         make_specs = EXPERIMENTS[options.experiment]

@@ -21,7 +21,7 @@ from r21d_analysis.interpret.artifact import InsightRecord, load_record, save_re
 from r21d_analysis.interpret.attributions import for_attribution
 from r21d_analysis.interpret.inspect_run import usual_videos
 from r21d_core import R21DError
-from r21d_core.__main__ import main
+from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.engine.train import train
 from r21d_core.runs.run import find_run

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from r21d_core import R21DError
-from r21d_core.__main__ import main
+from r21d_core.cli import main
 from r21d_core.data.decode import read_all
 from r21d_core.data.flow import (
     MAX_DISPLACEMENT,
     Farneback,
+    compute_fields,
     compute_flow,
     dequantize_flow,
-    compute_fields,
     flow_example,
     input_manifest,
     measure_loss,

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r21d_core import R21DError
-from r21d_core.__main__ import main
+from r21d_core.cli import main
 from r21d_core.data import encode as module
 from r21d_core.data.decode import probe, read_all, read_frames
 from r21d_core.data.encode import EncodeJob, encode_video

@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 from r21d_analysis.artifacts.topk_figure import top_five_figure
 from r21d_core import R21DError
-from r21d_core.__main__ import main
+from r21d_core.cli import main
 from r21d_core.data.decode import read_all
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import classify as module

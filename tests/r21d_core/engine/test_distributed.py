@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from r21d_core import R21DError
-from r21d_core.__main__ import main
+from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.data.sources import open_clips

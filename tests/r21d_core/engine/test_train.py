@@ -194,7 +194,7 @@ def test_full_disk_while_saving_loses_nothing(undisturbed, tiny_manifest, tmp_pa
     """Files may not grow beyond 20 kB for a while, as on a full disk; afterwards the run goes on."""
     code = (
         f"import resource, sys, torch; torch.set_num_threads({torch.get_num_threads()})\n"
-        "from r21d_core.__main__ import main\n"
+        "from r21d_core.cli import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))\n"
         "from r21d_core.data.manifest import load_manifest\n"
         "from r21d_core.engine.train import train\n"

@@ -10,7 +10,7 @@ import pytest
 from torchvision.models import video
 
 from r21d_core import R21DError
-from r21d_core.__main__ import main
+from r21d_core.cli import main
 from r21d_core.models import zoo
 from r21d_core.models.cost import cost
 from r21d_core.models.zoo import PUBLISHED, Published, download, kinetics400, resolve_weights

@@ -1,0 +1,39 @@
+"""`r21d insight`: compute the filter statistics and attributions of trained networks."""
+
+from pathlib import Path
+
+from r21d_core import R21DError
+from r21d_core.cli.options import add_device, parse_names
+
+
+def add_parser(subparsers) -> None:
+    """Add the command and its options."""
+    parser = subparsers.add_parser("insight", help="compute filter statistics and attributions of trained networks")
+    add = parser.add_argument
+    add("run", nargs="+", type=Path, help="run folder with its checkpoint")
+    add("--manifest", type=Path, help="checked CSV file of the runs; default data/NAME.csv or the built-in videos")
+    add("--videos", type=parse_names, default=[], help="videos to draw maps of: test videos of the manifest, or files")
+    add("--per-class", type=int, default=5, help="test clips of each class to measure evidence on; default 5")
+    add_device(parser)
+
+
+def run(options) -> int:
+    """Compute what is missing; return 1 if a record could not be made."""
+    from r21d_analysis.interpret.compute import load_or_compute_attributions, load_or_compute_filters
+    from r21d_core.runs.run import load_runs
+
+    runs = []
+    for folder in options.run:
+        matches = [run for run in load_runs(folder.resolve().parent) if run.folder.name == folder.resolve().name]
+        if not matches:
+            inside = load_runs(folder)
+            hint = f"; it is a folder of runs: name some, such as {inside[0].folder}" if inside else ""
+            raise R21DError(f"{folder}: no run, as it has no spec.json{hint}")
+        runs += matches
+    records = load_or_compute_filters(runs, options.manifest, device=options.device)
+    records += load_or_compute_attributions(
+        runs, options.manifest, videos=options.videos, per_class=options.per_class, device=options.device
+    )
+    n_expected = 2 * len(runs)
+    print(f"{len(records)} of {n_expected} records are there: filters.npz and attributions.npz in each run's folder")
+    return int(len(records) < n_expected)

@@ -1,0 +1,34 @@
+"""`r21d report`: execute the notebooks and collect them on one page."""
+
+from pathlib import Path
+
+from r21d_core.cli.options import add_seeds
+from r21d_core.study.experiments import RECIPES
+
+
+def add_parser(subparsers) -> None:
+    """Add the command and its options."""
+    parser = subparsers.add_parser("report", help="execute the notebooks on the records in results/, all on one page")
+    add = parser.add_argument
+    add("--out", type=Path, help="folder of notebooks and page; default reports, with --runs RUNS/reports")
+    add(
+        "--runs",
+        type=Path,
+        help="report the runs in this folder; missing ones are trained first, which `r21d train all --dry-run` costs",
+    )
+    add("--profile", choices=RECIPES, default="demo", help="with --runs: their profile; default demo")
+    add("--manifest", type=Path, help="with --runs: checked CSV file; default the built-in videos")
+    add_seeds(parser)
+
+
+def run(options) -> None:
+    """Write the report and print the path of its page."""
+    from r21d_analysis.report import make_report, run_suite
+
+    if options.runs:
+        seeds = ",".join(map(str, options.seeds))
+        out = options.out or options.runs / "reports"
+        page = run_suite(out, options.runs, options.profile, options.manifest, seeds)
+    else:
+        page = make_report(options.out or "reports")
+    print(f"report: {page}")

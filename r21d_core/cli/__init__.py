@@ -1,0 +1,52 @@
+"""The command line `r21d …`, or `python -m r21d_core …`: one module a command.
+
+A command module defines `add_parser(subparsers)` and `run(options)`. It imports torch and pandas inside `run` only, so
+that `--help` and the commands that need neither start at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import ModuleType
+
+from r21d_core import R21DError
+
+COMMANDS = ("variants", "manifest", "check", "prepare", "flow", "train", "weights", "classify", "bench")
+# The commands of r21d_analysis, which the core does not import. Installed, they are entry points of the group
+# `r21d.commands`; the names here find them in a checkout that is not installed.
+ANALYSIS_COMMANDS = {name: f"r21d_analysis.cli.{name}" for name in ("insight", "report", "notebooks")}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 1 with the error on standard error, or 130 when interrupted."""
+    modules = load_commands()
+    options = build_parser(modules).parse_args(arguments)
+    try:
+        return modules[options.command].run(options) or 0
+    except R21DError as error:
+        if os.environ.get("RANK", "0") == "0":  # under torchrun every process raises the same error
+            print(f"r21d: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("r21d: interrupted; run the same command again to resume", file=sys.stderr)
+        return 130
+
+
+def load_commands() -> dict[str, ModuleType]:
+    """The module of each command by the command's name."""
+    installed = {point.name: point.value for point in entry_points(group="r21d.commands")}
+    paths = {name: f"{__name__}.{name}" for name in COMMANDS} | ANALYSIS_COMMANDS | installed
+    return {name: import_module(path) for name, path in paths.items()}
+
+
+def build_parser(modules: dict[str, ModuleType] | None = None) -> argparse.ArgumentParser:
+    """The argument parser of all commands; the parsed options hold the command's name as `command`."""
+    parser = argparse.ArgumentParser("r21d", description="Reproduce, inspect and extend the R(2+1)D study.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (modules or load_commands()).values():
+        module.add_parser(subparsers)
+    return parser

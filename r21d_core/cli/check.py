@@ -1,0 +1,19 @@
+"""`r21d check`: decode every video of a manifest once."""
+
+from pathlib import Path
+
+from r21d_core.cli.options import add_workers
+
+
+def add_parser(subparsers) -> None:
+    """Add the command and its options."""
+    parser = subparsers.add_parser("check", help="decode every video of a manifest once; exclude those that fail")
+    parser.add_argument("manifest", type=Path, help="CSV file of `r21d manifest`")
+    add_workers(parser)
+
+
+def run(options) -> None:
+    """Check the videos and print the report."""
+    from r21d_core.data.verify import verify_videos
+
+    print(verify_videos(options.manifest, workers=options.workers))

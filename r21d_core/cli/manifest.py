@@ -1,0 +1,92 @@
+"""`r21d manifest`: write the list of a data set's videos with their labels and splits."""
+
+from pathlib import Path
+
+from r21d_core import R21DError
+from r21d_core.cli.options import parse_ints
+
+# Layout: the data set, its annotation files, whether it has three official splits.
+OFFICIAL = {
+    "ucf101": ("UCF101", "trainlist01.txt etc.", True),
+    "hmdb51": ("HMDB51", "brush_hair_test_split1.txt etc.", True),
+    "kinetics": ("Kinetics-400, 600 or 700", "train.csv and validate.csv", False),
+    "sports1m": ("Sports-1M", "labels.txt and the two partitions", False),
+}
+
+
+def add_parser(subparsers) -> None:
+    """Add the command, its layouts and their options."""
+    parser = subparsers.add_parser("manifest", help="list the videos of a folder with their labels and splits")
+    layouts = parser.add_subparsers(dest="layout", required=True, metavar="LAYOUT")
+
+    folder = layouts.add_parser("folder", help="a folder with a folder per class, or with train/ and test/ of such")
+    folder.add_argument("directory", type=Path, help="the folder")
+    folder.add_argument(
+        "--test-fraction", type=float, default=0.25, help="without test/: share to test on; default 0.25"
+    )
+    folder.add_argument("--seed", type=int, default=0, help="seed of that random split; default 0")
+    _add_out(folder)
+
+    for layout, (dataset, files, has_splits) in OFFICIAL.items():
+        official = layouts.add_parser(layout, help=f"{dataset} with its official splits")
+        official.add_argument("directory", type=Path, help="folder of the videos")
+        if has_splits:
+            official.add_argument("--split", type=parse_ints, default=[1], help="1, 2, 3 or several: 1,2,3; default 1")
+        official.add_argument("--annotations", type=Path, help=f"folder of {files}; default in or beside the videos")
+        official.add_argument("--subset", help="classes to use: a name of the dataset card, or a file, one per line")
+        _add_out(official)
+
+    validation = layouts.add_parser("validation", help="split off part of a manifest's training videos to validate on")
+    validation.add_argument("manifest", type=Path, help="NAME.csv; writes NAME-val.csv beside it")
+
+
+def _add_out(parser) -> None:
+    parser.add_argument("--out", type=Path, help="CSV file to write; default data/NAME.csv")
+
+
+def run(options) -> None:
+    """Write the manifests and print the number of videos in each."""
+    if options.layout == "folder":
+        from r21d_core.data.folder import from_folder
+
+        _write(options.out, from_folder(options.directory, test_fraction=options.test_fraction, seed=options.seed))
+    elif options.layout == "validation":
+        from r21d_core.data.manifest import load_manifest
+        from r21d_core.data.val_split import make_val_split
+
+        manifest = make_val_split(load_manifest(options.manifest))
+        _write(manifest.path, manifest)
+    else:
+        _write_official(options)
+
+
+def _write_official(options) -> None:
+    from r21d_core.data.hmdb51 import from_hmdb51
+    from r21d_core.data.kinetics import from_kinetics
+    from r21d_core.data.sports1m import from_sports1m
+    from r21d_core.data.ucf101 import from_ucf101
+
+    readers = {"ucf101": from_ucf101, "hmdb51": from_hmdb51, "kinetics": from_kinetics, "sports1m": from_sports1m}
+    splits = [{"split": split} for split in options.split] if "split" in options else [{}]
+    if options.out and len(splits) > 1:
+        raise R21DError(f"--out {options.out}: one file for {len(splits)} splits; leave --out away to write one each")
+    for split in splits:
+        listing = readers[options.layout](
+            options.directory, annotations=options.annotations, subset=options.subset, **split
+        )
+        print(listing)
+        _write(options.out, listing)
+
+
+def _write(out: Path | None, listing) -> None:
+    from r21d_core.data.manifest import write_manifest
+    from r21d_core.data.official_splits import split_counts
+
+    path = out or Path("data") / f"{listing.card.name}.csv"
+    write_manifest(path, listing.card, listing.videos)
+    counts = ", ".join(f"{count:,} {split}" for split, count in split_counts(listing.videos).items())
+    is_checked = all(video.frames for video in listing.videos)
+    print(
+        f"{path}: {len(listing.videos):,} videos of {len(listing.card.classes)} classes ({counts})"
+        f"{'' if is_checked else f'; next: r21d check {path}'}"
+    )

@@ -1,0 +1,46 @@
+"""Argument types and options that several commands share."""
+
+import argparse
+from fractions import Fraction
+from pathlib import Path
+
+
+def parse_names(text: str) -> list[str]:
+    """The names of a comma-separated list, without the spaces around them."""
+    return [name.strip() for name in text.split(",")]
+
+
+def parse_ints(text: str) -> list[int]:
+    """The whole numbers of a comma-separated list."""
+    try:
+        return [int(number) for number in parse_names(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected whole numbers such as 0,1,2") from None
+
+
+def parse_fraction(text: str) -> Fraction:
+    """A decimal number or a ratio of two whole numbers."""
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number such as 15 or 30000/1001") from None
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`."""
+    parser.add_argument("--device", default="auto", help="cpu or cuda; default auto, which is the GPU if there is one")
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add `--workers`."""
+    parser.add_argument("--workers", type=int, help="processes that decode videos; default one per CPU core")
+
+
+def add_cache_dir(parser: argparse.ArgumentParser) -> None:
+    """Add `--cache-dir`, the folder of published weights."""
+    parser.add_argument("--cache-dir", type=Path, default=Path("weights"), help="folder of weights; default weights")
+
+
+def add_seeds(parser: argparse.ArgumentParser) -> None:
+    """Add `--seeds`."""
+    parser.add_argument("--seeds", type=parse_ints, default=[0], help="seeds of the runs, such as 0,1,2; default 0")

@@ -1,0 +1,114 @@
+"""`r21d train`: train and evaluate the runs of an experiment."""
+
+import os
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+from r21d_core import R21DError
+from r21d_core.cli.options import add_device, add_seeds, add_workers, parse_ints, parse_names
+from r21d_core.study.experiments import EXPERIMENTS, RECIPES, IgnoredOverrideError
+from r21d_core.study.spec import CHOICES, Spec, parse_settings
+
+# Spec fields that have an option and so are no --set key.
+FIELD_OPTIONS = {"data": "manifest", "profile": "profile", "seed": "seeds", "task": "task", "variant": "variants"}
+
+
+def add_parser(subparsers) -> None:
+    """Add the command and its options."""
+    parser = subparsers.add_parser("train", help="train and evaluate the runs of an experiment that are not complete")
+    add = parser.add_argument
+    add("experiment", choices=[*EXPERIMENTS, "all"], help="name of the experiment, or all of them")
+    add("--profile", choices=RECIPES, default="demo", help="recipe and model size; default demo")
+    add("--manifest", type=Path, help="checked CSV file; default the built-in synthetic videos")
+    add("--task", choices=CHOICES["task"], help="labels to predict; default the experiment's task")
+    add("--variants", type=parse_names, help="networks, such as f-R2D,R3D; default the experiment's variants")
+    add_seeds(parser)
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="set any Spec field; may be repeated")
+    add("--runs", type=Path, default=Path("runs"), help="folder of the run folders; default runs")
+    add_device(parser)
+    caches = ("auto", "device", "host", "stream")
+    add("--cache", choices=caches, default="auto", help="keep frames on the GPU or host, or stream them; default auto")
+    add_workers(parser)
+    add("--gpus", type=int, default=1, help="GPUs of this host per run; default 1; several hosts: docs/clusters.md")
+    add("--list", action="store_true", help="list the runs with their index and state, and exit")
+    add("--index", type=parse_ints, metavar="I,J", help="take only the runs of these --list indices")
+    add("--dry-run", action="store_true", help="print the runs and their estimated time, and exit")
+
+
+def run(options) -> None:
+    """List, plan or train the runs."""
+    specs = collect_specs(options)
+    indices = range(len(specs)) if options.index is None else options.index
+    if beyond := [index for index in indices if not 0 <= index < len(specs)]:
+        raise R21DError(f"--index {beyond[0]}: there are {len(specs)} runs, from 0 on; --list numbers them")
+    if options.list:
+        _print_list(specs, indices, options.runs)
+        return
+    specs = [specs[index] for index in indices]
+
+    from r21d_core.engine.runner import load_manifests, plan, run_experiment
+    from r21d_core.runs.metrics import video_at
+
+    if options.dry_run:
+        print(plan(specs, load_manifests(specs, options.manifest), options.runs, options.device, options.gpus))
+        return
+    runs = run_experiment(
+        specs, options.manifest, options.runs,
+        device=options.device, cache=options.cache, workers=options.workers, gpus=options.gpus,
+    )  # fmt: skip
+    if os.environ.get("RANK", "0") != "0":
+        return
+    print(f"{len(runs)} runs done; records in {options.runs}:")
+    for run in runs:
+        name, accuracy = f"{run.spec.variant}-{run.spec.depth}", video_at(run.scores, 1)
+        print(f"  {name:<11} seed {run.spec.seed}  video@1 {accuracy:6.1%}  {run.folder}")
+
+
+def collect_specs(options) -> list[Spec]:
+    """The Specs of the experiment, or of all experiments with the runs they share listed once.
+
+    With `all`, experiments that do not take an option or whose data are missing are skipped with a message.
+    """
+    settings: dict = parse_settings(options.set)
+    for key, option in FIELD_OPTIONS.items():
+        if key in settings:
+            raise R21DError(f"--set {key}: use the option --{option} instead")
+    for key in ("task", "variants"):
+        if getattr(options, key):
+            settings[key] = getattr(options, key)
+    data = options.manifest.stem if options.manifest else "builtin"
+    if options.experiment != "all":
+        return EXPERIMENTS[options.experiment](options.profile, data, seeds=options.seeds, **settings)
+    by_experiment: dict[str, list[Spec]] = {}
+    for name, experiment in EXPERIMENTS.items():
+        try:
+            specs = experiment(options.profile, data, seeds=options.seeds, **settings)
+        except IgnoredOverrideError as error:
+            print(f"skipped: {error}")
+            continue
+        if missing := options.manifest and _missing_manifests(specs, options.manifest):
+            print(f"skipped: {name} needs {', '.join(missing)} beside {options.manifest}")
+        else:
+            by_experiment[name] = specs
+    return list(dict.fromkeys(chain.from_iterable(by_experiment.values())))
+
+
+def _missing_manifests(specs: Sequence[Spec], manifest: Path) -> list[str]:
+    files = dict.fromkeys(manifest.with_name(f"{spec.data}.csv") for spec in specs)
+    return [file.name for file in files if not file.exists()]
+
+
+def _print_list(specs: Sequence[Spec], indices: Sequence[int], folder: Path) -> None:
+    from r21d_core.runs.run import find_run
+
+    for index in indices:
+        run = find_run(folder, spec := specs[index])
+        state = "done" if run.is_complete else "begun" if run.has_checkpoint else "new"
+        init = ""
+        if spec.parent_spec in specs:
+            init = f", after {specs.index(spec.parent_spec)}"
+        elif spec.init_from:
+            init = f", from {spec.init_from}"
+        name = f"{spec.variant}-{spec.depth}, {spec.frames} frames, {spec.modality}, {spec.data}, seed {spec.seed}"
+        print(f"{index:>4}  {state:<5}  {name}{init}  {run.folder}")

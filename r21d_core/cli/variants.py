@@ -1,0 +1,30 @@
+"""`r21d variants`: the size and cost of the twelve networks of Table 2."""
+
+import json
+
+
+def add_parser(subparsers) -> None:
+    """Add the command and its options."""
+    parser = subparsers.add_parser("variants", help="print parameters, multiply-adds and output size of the networks")
+    add = parser.add_argument
+    add("--depth", type=int, default=18, help="layers: 10, 18 or 34; default 18")
+    add("--width", type=int, default=64, help="filters of conv1 and conv2_x; default 64")
+    add("--frames", type=int, default=8, help="clip length L; default 8")
+    add("--classes", type=int, default=400, help="outputs of the classifier; default 400")
+    add("--channels", type=int, default=3, help="input channels, 3 for RGB, 2 for flow; default 3")
+    add("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(options) -> None:
+    """Print the table."""
+    from r21d_core.models.cost import format_variants, variants_table
+
+    rows = variants_table(options.depth, options.width, options.frames, options.classes, options.channels)
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return
+    print(
+        f"{options.depth} layers of width {options.width}, clips of {options.channels}×{options.frames}×112×112, "
+        f"{options.classes} classes"
+    )
+    print(format_variants(rows))

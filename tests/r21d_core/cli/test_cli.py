@@ -1,0 +1,74 @@
+import argparse
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from r21d_core import cli
+from r21d_core.cli import bench, main
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_help_and_variants_import_neither_torch_nor_pandas():
+    code = (
+        "import sys; from r21d_core.cli import build_parser, main; build_parser().format_help();"
+        "main(['variants', '--json']); sys.exit(bool({'torch', 'av', 'pandas'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_package_runs_as_a_module():
+    result = subprocess.run([sys.executable, "-m", "r21d_core", "check", "gone.csv"], capture_output=True, text=True)
+    assert result.returncode == 1 and "gone.csv: no such file" in result.stderr
+
+
+@pytest.mark.parametrize("command", cli.load_commands())
+def test_every_option_has_help(command):
+    parsers = [cli.build_parser()._subparsers._group_actions[0].choices[command]]
+    for parser in parsers:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+            else:
+                assert action.help, f"{parser.prog}: {action.option_strings or action.dest} has no help"
+
+
+def test_commands_are_found_without_installation(monkeypatch):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["r21d.commands"] == cli.ANALYSIS_COMMANDS
+    monkeypatch.setattr(cli, "entry_points", lambda group: ())
+    assert list(cli.load_commands()) == [*cli.COMMANDS, *cli.ANALYSIS_COMMANDS]
+
+
+def test_bench_outside_a_checkout_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(bench, "CHECKOUT", tmp_path)
+    assert main(["bench", "train", "--device", "cpu"]) == 1
+    assert capsys.readouterr().err.startswith("r21d: bench: the benchmarks come with a checkout")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["variants", "--depth", "12"], "depth 12: expected one of 10, 18, 34"),
+        (["train", "variant_comparison", "--manifest", "gone.csv"], "gone.csv: no such file"),
+        (["train", "variant_comparison", "--set", "epoch=3"], "no key 'epoch'; did you mean epochs?"),
+        (["train", "variant_comparison", "--set", "lr=fast"], "lr = 'fast', expected a number"),
+        (["train", "variant_comparison", "--set", "seed=3"], "--set seed: use the option --seeds instead"),
+        (["train", "variant_comparison", "--index", "99", "--list"], "--index 99: there are 12 runs, from 0 on"),
+        (["train", "clip_length", "--set", "frames=16", "--list"], "clip_length sets frames itself, to 4, 8, 12"),
+        (["check", "gone.csv"], "gone.csv: no such file"),
+        (["manifest", "folder", "gone"], "gone"),
+        (["manifest", "ucf101", "gone", "--split", "4"], "split 4"),
+        (["manifest", "hmdb51", "gone", "--split", "1,2", "--out", "one.csv"], "one.csv: one file for 2 splits"),
+        (["manifest", "kinetics", "gone"], "gone"),
+        (["manifest", "sports1m", "gone"], "gone"),
+    ],
+)
+def test_errors_are_one_line_without_traceback(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("r21d: ") and says in stderr and "Traceback" not in stderr

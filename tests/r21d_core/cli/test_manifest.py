@@ -1,0 +1,20 @@
+from pathlib import Path
+
+from r21d_core.data.dataload_published_datasets import set_card
+
+from r21d_core.cli import main
+from r21d_core.data.manifest import load_manifest
+from tests.listings import touch, ucf
+
+
+def test_several_splits_give_a_manifest_each(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "UCF-101", *ucf(*load_published_dataset("ucf101").subsets["7a"], clips=3))
+    assert main(["manifest", "ucf101", "UCF-101", "--split", "1,2,3", "--subset", "7a"]) == 0
+    stdout = capsys.readouterr().out
+    assert stdout.count("listed 889, on disk 525, missing 364\n") == 3
+    for split in (1, 2, 3):
+        path = Path("data") / f"ucf101-7a-split{split}.csv"
+        assert f"{path}: 525 videos of 7 classes (378 train, 147 test); next: r21d check {path}" in stdout
+        test_groups = {video.group[-2:] for video in load_manifest(path).split("test")}
+        assert test_groups == {f"{group:02d}" for group in range(7 * split - 6, 7 * split + 1)}

@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import pytest
+
+from r21d_core.cli import main
+from r21d_core.runs.run import find_run
+from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
+
+SETTINGS = {
+    "width": 2, "frames": 4, "frame_height": 18, "frame_width": 24, "crop": 16, "epochs": 1, "clips_per_epoch": 8,
+}  # fmt: skip
+TINY = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")] + ["--device", "cpu"]
+
+
+def test_help_of_train_names_the_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    stdout = " ".join(capsys.readouterr().out.split())
+    assert all(f"default {value}" in stdout for value in ("demo", "runs", "auto"))
+
+
+def test_train_plans_trains_and_reports(tiny_manifest, tmp_path, capsys):
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "f-R2D,R3D",
+               "--seeds", "0,1", "--runs", str(tmp_path), *TINY]  # fmt: skip
+    assert main([*command, "--dry-run"]) == 0
+    assert "4 runs: 0 done, 0 begun, 4 new" in capsys.readouterr().out
+    assert main(command) == 0
+    stdout = capsys.readouterr().out
+    assert "4 runs done" in stdout
+    for spec in variant_comparison("demo", "tiny", variants=("f-R2D", "R3D"), seeds=(0, 1), **SETTINGS):
+        assert find_run(tmp_path, spec).is_complete and spec.folder in stdout
+    assert main(command) == 0
+    assert "new" not in capsys.readouterr().out
+
+
+def test_list_shows_the_runs_of_index(tmp_path, capsys):
+    assert main(["train", "clip_length", "--runs", str(tmp_path), "--index", "2,3", "--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("init_from", "says"),
+    [
+        ("nope.pth", "nope.pth: neither a file"),
+        ("r2plus1d_18", "`r21d weights r2plus1d_18 --download` fetches it"),
+        ("runs/nope", "runs/nope: neither a file or run folder here"),
+        (".", "checkpoint.pt: not there"),
+    ],
+)
+def test_missing_init_weights_have_no_plan(init_from, says, tiny_manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "R(2+1)D", *TINY]
+    assert main([*command, "--set", f"init_from={init_from}", "--dry-run"]) == 1
+    output = capsys.readouterr()
+    assert says in output.err and not output.out
+
+
+@pytest.mark.parametrize(
+    ("runs", "more", "says"),
+    [
+        ("file", ["--list"], "file: is a file, expected a folder for runs"),
+        ("file", ["--dry-run"], "file: is a file, expected a folder for runs"),
+        ("file/runs", [], "file/runs: no folder can be made here (Not a directory); name another"),
+    ],
+)
+def test_impossible_runs_folder_is_an_error(runs, more, says, tiny_manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "R2D,R3D", *TINY]
+    assert main([*command, "--runs", runs, *more]) == 1
+    stderr = capsys.readouterr().err
+    assert stderr.startswith(f"r21d: {says}") and len(stderr.splitlines()) == 1
+
+
+def test_unknown_variant_is_an_error(tiny_manifest, tmp_path, capsys):
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--runs", str(tmp_path), *TINY]
+    assert main([*command, "--variants", "R2+1D"]) == 1
+    assert "did you mean R(2+1)D?" in capsys.readouterr().err
+
+
+def test_unknown_device_is_an_error(tiny_manifest, tmp_path, capsys):
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--runs", str(tmp_path), *TINY]
+    assert main([*command, "--device", "gpu"]) == 1
+    assert capsys.readouterr().err == "r21d: device 'gpu': not usable here (no such kind); try auto, cpu or cuda\n"
+
+
+def test_all_skips_experiments_that_set_the_option(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "all", "--set", "frames=16", "--list"]) == 0
+    stdout = capsys.readouterr().out
+    assert stdout.startswith("skipped: clip_length sets frames itself, to 4, 8, 12; leave it out of --set")
+    assert "12 frames" not in stdout and stdout.count("16 frames") > 12
+
+
+def test_all_plans_shared_runs_once(tiny_manifest, tmp_path, capsys):
+    command = ["train", "all", "--manifest", str(tiny_manifest), "--runs", str(tmp_path), "--device", "cpu"]
+    assert main([*command, "--dry-run", "--set", "width=1", "--set", "crop=16"]) == 0
+    missing = {"kinetics": "sports1m.csv", "recipe_trials": "tiny-val.csv", "transfer": "kinetics-400.csv"}
+    experiments = [experiment for name, experiment in EXPERIMENTS.items() if name not in missing]
+    specs = [spec for experiment in experiments for spec in experiment("demo", "tiny", width=1, crop=16)]
+    stdout = capsys.readouterr().out
+    assert f"{len(set(specs))} runs: 0 done" in stdout and len(set(specs)) < len(specs)
+    for name, file in missing.items():
+        assert f"skipped: {name} needs {file} beside" in stdout
