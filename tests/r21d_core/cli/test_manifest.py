@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from r21d_core.data.dataload_published_datasets import set_card
+from r21d_core.data.dataset_cards import load_published_dataset
 
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
