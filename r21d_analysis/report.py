@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from r21d_analysis.artifacts import figures
-from r21d_analysis.artifacts.catalog import ARTEFACTS
+from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_core import R21DError
 from r21d_core.runs.files import make_folder, write_atomically
 from r21d_core.runs.run import find_run, load_runs
@@ -195,21 +195,21 @@ def run_suite(
     given = {"profile": profile, "runs": there, "seeds": seeds, "train": True, "max_hours": math.inf}
     given["manifest"] = os.path.relpath(manifest, root / "notebooks") if manifest else ""
     looked = {"profile": profile, "manifest": given["manifest"], "runs": there, "seeds": seeds}
-    # What trains nothing stands behind what does in ARTEFACTS, so that the runs are there.
+    # What trains nothing stands behind what does in ARTIFACTS, so that the runs are there.
     looks = {"filters": looked, "attributions": looked, "claims": {"runs": there}}
     looks["explorer"] = {"runs": there}
     if manifest:
         looks["explorer"]["manifests"] = os.path.relpath(Path(manifest).parent, root / "notebooks")
     rows = []
-    for one in ARTEFACTS:
+    for one in ARTIFACTS:
         if one.experiment:
             specs = EXPERIMENTS[one.experiment](profile, Path(manifest).stem) if manifest else []
             if missing := sorted({s.data for s in specs if not Path(manifest).with_name(f"{s.data}.csv").exists()}):
                 print(f"{one.notebook} is left out: there is no {', '.join(missing)} beside {manifest}")
                 continue
-            rows.append((one.artefact, f"{one.notebook}-{profile}", one.notebook, given))
+            rows.append((one.title, f"{one.notebook}-{profile}", one.notebook, given))
         else:
-            rows.append((one.artefact, one.notebook, one.notebook, looks.get(one.notebook, {})))
+            rows.append((one.title, one.notebook, one.notebook, looks.get(one.notebook, {})))
     return _execute(rows, Path(out), root, [Path(runs)])
 
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -93,18 +94,16 @@ def open_study(
     """
     if experiment not in EXPERIMENTS:
         raise R21DError(f"experiment {experiment!r}: expected one of {', '.join(EXPERIMENTS)}")
-    train, gpus = _to_bool("train", train), _to_number("gpus", gpus, int)
-    max_hours, fields = _to_number("max_hours", max_hours, float), read_settings(settings)
+    limits = {"gpus": _to_number("gpus", gpus, int), "max_hours": _to_number("max_hours", max_hours, float)}
+    fields = read_settings(settings)
     options = {"source": source, "splits": splits, "task": task, "variants": _read_variants(variants)}
     options = {name: value for name, value in options.items() if value not in ("", None, [], ())}
     data = Path(manifest).stem if manifest else "builtin"
     specs = EXPERIMENTS[experiment](profile, data, seeds=as_list(seeds), **options, **fields)
-    if train:
+    if _to_bool("train", train):
         from r21d_core.engine.runner import run_experiment
 
-        run_experiment(
-            specs, manifest or None, runs, device=device, cache=cache, builtin=builtin, max_hours=max_hours, gpus=gpus
-        )
+        run_experiment(specs, manifest or None, runs, device=device, cache=cache, builtin=builtin, **limits)
     study = Study(
         experiment, specs, [find_run(runs, spec) for spec in specs], Path(runs), Path(manifest) if manifest else None,
         Path(builtin), device,
@@ -119,7 +118,7 @@ def open_study(
     return study
 
 
-def read_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
+def read_parameters(namespace: Mapping[str, Any]) -> dict[str, object]:
     """Return the parameters of `open_study` that are variables in `namespace`, a notebook's `globals()`.
 
     Raises R21DError for a variable that papermill set and that is no parameter of the notebook or of `open_study`.
@@ -129,7 +128,7 @@ def read_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
     return {name: namespace[name] for name in names if name in namespace}
 
 
-def check_parameters(namespace: Mapping[str, object], known: Collection[str] = ()) -> None:
+def check_parameters(namespace: Mapping[str, Any], known: Collection[str] = ()) -> None:
     """Raise R21DError if papermill set a variable that is neither in `known` nor assigned by an earlier cell.
 
     `namespace` is a notebook's `globals()`, where IPython keeps the executed cells as `In`. Papermill adds a cell

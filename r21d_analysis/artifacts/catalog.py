@@ -1,10 +1,10 @@
-"""The map of the suite: the paper's artefacts, the notebook and the command of each, and the runs that are there."""
+"""The catalog: the paper's tables and figures, the notebook and the command of each, and the runs that exist."""
 
 from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,125 +13,106 @@ from pandas.io.formats.style import Styler
 
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
-from r21d_core.study.experiments import EXPERIMENTS
+from r21d_core.study.experiments import EXPERIMENTS, as_list
 from r21d_core.study.spec import CHOICES, Spec
 
 
-class Artefact(NamedTuple):
-    """A row of the map; where `experiment` is none of EXPERIMENTS yet, its command is to come."""
+class Artifact(NamedTuple):
+    """A row of the catalog; it has an experiment, or a command that trains nothing."""
 
-    artefact: str
+    title: str
     notebook: str
-    experiment: str  # "" where nothing is trained
-    takes: str
-    command: str = ""  # of one that trains nothing
+    experiment: str  # a key of EXPERIMENTS, or "" if nothing is trained
+    requires: str
+    command: str = ""  # if nothing is trained
     tasks: tuple[str, ...] = CHOICES["task"]
 
 
-ARTEFACTS = (
-    Artefact("Table 1, Figures 1 and 2", "architectures", "", "nothing: arithmetic, seconds", "r21d variants"),
-    Artefact("Table 2, Figure 4", "variant_comparison", "variant_comparison", "twelve networks of 18 layers"),
-    Artefact("Figure 3", "optimization_curves", "optimization_curves", "R3D and R(2+1)D at two depths"),
-    Artefact(
-        "Figure 5a, Table 3", "clip_length", "clip_length", "R(2+1)D for each clip length; one tested and finetuned"
+RECORDS = "runs of the other notebooks"
+CHECKPOINTS = f"{RECORDS}, with checkpoints"
+# The notebooks that train nothing come after those that train, so that the runs they need exist.
+ARTIFACTS = (
+    Artifact("Table 1, Figures 1 and 2", "architectures", "", "nothing: arithmetic, seconds", "r21d variants"),
+    Artifact("Table 2, Figure 4", "variant_comparison", "variant_comparison", "twelve networks of 18 layers"),
+    Artifact("Figure 3", "optimization_curves", "optimization_curves", "R3D and R(2+1)D with two depths"),
+    Artifact(
+        "Figure 5a, Table 3",
+        "clip_length",
+        "clip_length",
+        "R(2+1)D for each clip length; one network tested and finetuned on longer clips",
     ),
-    Artefact("Figure 5b", "clip_count", "clip_count", "one network, its test videos scored once with many clips"),
-    Artefact("Table 4", "sports1m", "sports1m", "Sports-1M; R(2+1)D-34 on frames and on flow"),
-    Artefact(
-        "Table 5", "kinetics", "kinetics", "Kinetics; R(2+1)D-34 on frames and on flow, from scratch and pretrained"
-    ),
-    Artefact("Table 6", "transfer", "transfer", "UCF101 and HMDB51, three splits each; pretrained R(2+1)D-34"),
-    Artefact(
-        "the paper's question: does it take motion?",
+    Artifact("Figure 5b", "clip_count", "clip_count", "one network, evaluated once with many clips per video"),
+    Artifact("Table 4", "sports1m", "sports1m", "Sports-1M; R(2+1)D-34 on RGB and on flow"),
+    Artifact("Table 5", "kinetics", "kinetics", "Kinetics; R(2+1)D-34 on RGB and on flow, from scratch and pretrained"),
+    Artifact("Table 6", "transfer", "transfer", "UCF101 and HMDB51, three splits each; pretrained R(2+1)D-34"),
+    Artifact(
+        "the paper's question: does recognition require motion?",
         "temporal_probe",
         "temporal_probe",
-        "any videos: playback rate or direction are the labels",
+        "any videos: the labels are playback rate or direction",
         tasks=("speed", "arrow"),
     ),
-    Artefact(
-        "which recipe the real videos get",
+    Artifact(
+        "the choice of the recipe for real videos",
         "recipe",
         "recipe_trials",
-        "a set's validation cut, by `r21d manifest validation`",
+        "a validation split, made by `r21d manifest validation`",
         tasks=("action",),
     ),
-    Artefact("what filters have learned", "filters", "", "runs of the others, with checkpoints", "r21d insight RUN"),
-    Artefact("where networks look", "attributions", "", "runs of the others, with checkpoints", "r21d insight RUN"),
-    Artefact(
-        "look inside: class by class, video by video",
-        "explorer",
-        "",
-        "the records of the others",
-        "none: it reads them",
-    ),
-    Artefact("every claim of the paper", "claims", "", "the records of the others", "none: it reads them"),
+    Artifact("learned filters", "filters", "", CHECKPOINTS, "r21d insight RUN"),
+    Artifact("attribution maps", "attributions", "", CHECKPOINTS, "r21d insight RUN"),
+    Artifact("classes, confusions and videos", "explorer", "", RECORDS, "none: it reads records"),
+    Artifact("every claim of the paper", "claims", "", RECORDS, "none: it reads records"),
 )
 
 
-def artefacts() -> pd.DataFrame:
-    """The map as data: artefact, notebook, command and what it takes, in the paper's order."""
-    rows = [(one.artefact, one.notebook, _command(one), one.takes) for one in ARTEFACTS]
-    return pd.DataFrame(rows, columns=["artefact", "notebook", "command", "what it takes"])
+def list_artifacts() -> pd.DataFrame:
+    """Return the catalog without runs: artifact, notebook, command and requirements, in the paper's order."""
+    rows = [(a.title, a.notebook, a.command or f"r21d train {a.experiment}", a.requires) for a in ARTIFACTS]
+    return pd.DataFrame(rows, columns=["artifact", "notebook", "command", "requires"])
 
 
-def show_map(runs_folders: str, notebooks: Path | str = ".") -> Styler:
-    """`artefacts` with links to the notebooks in the folder `notebooks` and what is there of each one's runs.
+def show_catalog(folders: Sequence[str] | str, notebooks: Path | str = ".") -> Styler:
+    """Return the catalog with links into the folder `notebooks` and the number of runs of each experiment.
 
-    `runs_folders` are folders of runs, separated by commas; a run in several of them counts once, and one without its
-    summary as begun. Of each profile, data set and task: how many of the runs that the experiment asks for with its
-    defaults, for the seeds that are there.
+    `folders` are folders of runs, as a list or separated by commas. A run in several of them counts once. For each
+    profile, data set and task, the runs of the experiment's default parameters are counted, for the existing seeds.
     """
-    found: dict[Spec, bool] = {}
-    for folder in folders_in(runs_folders):
-        for run in runs_under(folder):
+    complete: dict[Spec, bool] = {}
+    for folder in parse_folders(folders):
+        for run in iter_runs(folder):
             if isinstance(run, Run):
-                found[run.spec] = run.is_complete or found.get(run.spec, False)
-    table = artefacts()
+                complete[run.spec] = run.is_complete or complete.get(run.spec, False)
+    table = list_artifacts()
     table["notebook"] = [_link(Path(notebooks), name) for name in table["notebook"]]
-    table["runs that are there"] = ["<br>".join(map(html.escape, _state(one, found))) for one in ARTEFACTS]
-    escaped = ["artefact", "command", "what it takes"]
-    return _styled(table.style.format(escape="html", subset=escaped))
+    table["runs"] = ["<br>".join(map(html.escape, _count_runs(artifact, complete))) for artifact in ARTIFACTS]
+    return _align_left(table.style.format(escape="html", subset=["artifact", "command", "requires"]))
 
 
-def show_folders(runs_folders: str) -> Styler:
-    """For each of the folders, separated by commas, and each profile: how many runs are done, begun, and unreadable."""
+def show_folders(folders: Sequence[str] | str) -> Styler:
+    """Return a table of the complete, incomplete and unreadable runs in each folder, by profile."""
     rows = []
-    for folder in folders_in(runs_folders):
-        runs = list(runs_under(folder))
-        damaged = [run.name for run in runs if not isinstance(run, Run)]
+    for folder in parse_folders(folders):
+        runs = list(iter_runs(folder))
         for profile in CHOICES["profile"]:
-            of = [run for run in runs if isinstance(run, Run) and run.spec.profile == profile]
-            if of:
-                done = sum(run.is_complete for run in of)
-                rows.append((str(folder), profile, done, len(of) - done, ""))
-        if damaged:
+            states = [run.is_complete for run in runs if isinstance(run, Run) and run.spec.profile == profile]
+            if states:
+                rows.append((str(folder), profile, sum(states), len(states) - sum(states), ""))
+        if damaged := [run.name for run in runs if not isinstance(run, Run)]:
             rows.append((str(folder), "?", 0, 0, f"cannot be read: {', '.join(damaged)}; move them away"))
         if not runs:
-            rows.append((str(folder), "", 0, 0, "no run yet" if folder.is_dir() else "no such folder yet"))
-    table = pd.DataFrame(rows, columns=["folder", "profile", "done", "begun", "remark"])
-    return _styled(table.style.format(escape="html"))
+            rows.append((str(folder), "", 0, 0, "no runs" if folder.is_dir() else "no such folder"))
+    table = pd.DataFrame(rows, columns=["folder", "profile", "complete", "incomplete", "remark"])
+    return _align_left(table.style.format(escape="html"))
 
 
-def _command(one: Artefact) -> str:
-    if one.experiment:
-        return f"r21d train {one.experiment}" if one.experiment in EXPERIMENTS else "to come"
-    return one.command
+def parse_folders(folders: Sequence[str] | str) -> list[Path]:
+    """Return the paths in `folders`, a list or a text with commas."""
+    return [Path(name) for name in as_list(folders) if name]
 
 
-def _link(folder: Path, name: str) -> str:
-    path = folder / f"{name}.ipynb"
-    if not path.exists():
-        return f"{html.escape(name)} (to come)"
-    return f'<a href="{html.escape(path.as_posix())}">{html.escape(name)}</a>'
-
-
-def folders_in(text: str) -> list[Path]:
-    """The folders named in `text`, separated by commas."""
-    return [Path(name.strip()) for name in text.split(",") if name.strip()]
-
-
-def runs_under(folder: Path) -> Iterator[Run | Path]:
-    """The runs under `folder`, and the folders whose spec.json cannot be read: a map has to show both."""
+def iter_runs(folder: Path) -> Iterator[Run | Path]:
+    """Yield the runs under `folder`, and the path of each folder whose spec.json cannot be read."""
     for path in sorted(folder.glob("*/spec.json")):
         try:
             yield Run(Spec.from_json(path.read_text()), path.parent)
@@ -139,28 +120,35 @@ def runs_under(folder: Path) -> Iterator[Run | Path]:
             yield path.parent
 
 
-def _state(one: Artefact, found: dict[Spec, bool]) -> list[str]:
-    if one.experiment not in EXPERIMENTS:
-        return ["" if one.experiment else "none of its own"]
+def _link(folder: Path, name: str) -> str:
+    path = folder / f"{name}.ipynb"
+    if not path.exists():
+        return f"{html.escape(name)} (not found)"
+    return f'<a href="{html.escape(path.as_posix())}">{html.escape(name)}</a>'
+
+
+def _count_runs(artifact: Artifact, complete: Mapping[Spec, bool]) -> list[str]:
+    """Return a line for each profile, data set and task with runs of the artifact's experiment."""
+    if not artifact.experiment:
+        return ["none of its own"]
     lines = []
-    for profile, data, task in dict.fromkeys((spec.profile, spec.data, spec.task) for spec in found):
-        if task not in one.tasks:
+    for profile, data, task in dict.fromkeys((spec.profile, spec.data, spec.task) for spec in complete):
+        if task not in artifact.tasks:
             continue
-        seeds = sorted({spec.seed for spec in found if (spec.profile, spec.data, spec.task) == (profile, data, task)})
+        seeds = {spec.seed for spec in complete if (spec.profile, spec.data, spec.task) == (profile, data, task)}
         try:
-            asked = EXPERIMENTS[one.experiment](profile, data, task=task, seeds=seeds)
-        except R21DError:  # an experiment that is not for this profile or task
+            specs = set(EXPERIMENTS[artifact.experiment](profile, data, task=task, seeds=sorted(seeds)))
+        except R21DError:  # the experiment does not support this profile or task
             continue
-        there = {spec.seed for spec in asked if spec in found}
-        asked = {spec for spec in asked if spec.seed in there}
-        done, begun = (sum(found.get(spec) is state for spec in asked) for state in (True, False))
-        if asked:
-            count = f"{done} of {len(asked)} done" + f", {begun} begun" * (begun > 0)
-            lines.append(f"{profile}, {data}, {task}: {count}")
-    return lines or ["none yet"]
+        seeds = {spec.seed for spec in specs if spec in complete}
+        states = [complete.get(spec) for spec in specs if spec.seed in seeds]
+        if states:
+            incomplete = f", {states.count(False)} incomplete" if False in states else ""
+            lines.append(f"{profile}, {data}, {task}: {states.count(True)} of {len(states)} complete{incomplete}")
+    return lines or ["no runs"]
 
 
-def _styled(style: Styler) -> Styler:
+def _align_left(style: Styler) -> Styler:
     left = {"text-align": "left", "vertical-align": "top"}
     heads = {"selector": "th", "props": "text-align: left"}
     return style.hide(axis="index").set_properties(**left).set_table_styles([heads])

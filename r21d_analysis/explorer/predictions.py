@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import stats
 from scipy.special import softmax
 
-from r21d_analysis.artifacts.catalog import folders_in, runs_under
+from r21d_analysis.artifacts.catalog import iter_runs, parse_folders
 from r21d_analysis.artifacts.curves import exact_counts, with_clips
 from r21d_analysis.statistics.inference import CONFIDENCE, RESAMPLES, expect_same_items, holm
 from r21d_core.runs.metrics import video_probabilities
@@ -78,8 +78,8 @@ def finished_runs(folders: str) -> tuple[list[Run], list[str]]:
     """
     found: dict[Spec, Run] = {}
     remarks = []
-    for folder in folders_in(folders):
-        for run in runs_under(folder):
+    for folder in parse_folders(folders):
+        for run in iter_runs(folder):
             if not isinstance(run, Run):
                 remarks.append(f"{run}: cannot be read; move it away")
             elif run.is_complete:

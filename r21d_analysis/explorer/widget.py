@@ -67,7 +67,7 @@ class Explorer:
         networks: str = "R(2+1)D, f-R2D",
         weights: Path | str = "weights",
     ):
-        self.folders, self.library, self.exports = runs, Library(predictions.folders_in(manifests)), Path(exports)
+        self.folders, self.library, self.exports = runs, Library(predictions.parse_folders(manifests)), Path(exports)
         self.first = [name.strip() for name in networks.split(",")]
         self.published = weights
         self.runs, remarks = predictions.finished_runs(runs)

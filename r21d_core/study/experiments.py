@@ -447,7 +447,7 @@ def recipe_trials(
     return list(dict.fromkeys(trials))
 
 
-def as_list(values: Sequence[int] | int | str) -> list:
+def as_list(values: Sequence[int] | Sequence[str] | int | str) -> list:
     """One value, some, or some in a string as `--set frames=8,16` gives them, as a list."""
     if isinstance(values, Sequence) and not isinstance(values, str):
         return list(values)

@@ -1,4 +1,4 @@
-"""The map names every notebook there is, tells the runs as they are, and does not break on what is half there."""
+"""The catalog lists every notebook, counts the runs that exist, and reads damaged folders without an error."""
 
 import re
 from pathlib import Path
@@ -15,17 +15,17 @@ from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
 NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
 
 
-def begin(spec, folder, done=True):
-    """A run folder that has nothing but its spec and, if it is done, a summary."""
+def make_run(spec, folder, complete=True):
+    """Make a run folder with a spec and, if the run is complete, a summary."""
     run = catalog.Run(spec, folder / spec.folder)
     run.folder.mkdir(parents=True)
     (run.folder / "spec.json").write_text(spec.to_json())
-    if done:
+    if complete:
         write_json(run, "summary.json", {})
 
 
 def cells(styler):
-    """The texts of a table's body, a list a row, with the HTML's own escapes."""
+    """Return the texts of a table's body as a list of rows, escaped as in the HTML."""
     body = styler.to_html().split("<tbody>")[1]
     return [re.findall(r"<td[^>]*>(.*?)</td>", row, re.S) for row in body.split("<tr>")[1:]]
 
@@ -34,68 +34,68 @@ def row_of(styler, notebook):
     return next(row for row in cells(styler) if notebook in row[1])
 
 
-def test_every_notebook_is_on_the_map():
-    there = {path.stem for path in NOTEBOOKS.glob("*.ipynb")} - {"start_here"}
-    assert there <= set(catalog.artefacts()["notebook"]), "a notebook that the map does not name: catalog.ARTEFACTS"
+def test_catalog_lists_every_notebook():
+    names = {path.stem for path in NOTEBOOKS.glob("*.ipynb")} - {"start_here"}
+    assert names <= set(catalog.list_artifacts()["notebook"]), "a notebook is missing from catalog.ARTIFACTS"
 
 
-def test_every_experiment_is_on_the_map_with_its_command():
-    commands = set(catalog.artefacts()["command"])
+def test_catalog_lists_the_command_of_every_experiment():
+    commands = set(catalog.list_artifacts()["command"])
     assert {f"r21d train {name}" for name in EXPERIMENTS} <= commands
 
 
-def test_every_table_and_figure_of_the_paper_is_on_the_map():
-    said = " ".join(catalog.artefacts()["artefact"])
+def test_catalog_lists_every_table_and_figure():
+    titles = " ".join(catalog.list_artifacts()["artifact"])
     for number in range(1, 7):
-        assert f"Table {number}" in said
+        assert f"Table {number}" in titles
     for number in (1, 2, 3, 4, "5a", "5b"):
-        assert re.search(rf"(Figure|Figures)( \d and)? {number}", said)
+        assert re.search(rf"(Figure|Figures)( \d and)? {number}", titles)
 
 
-def test_only_notebooks_that_exist_are_linked(tmp_path):
+def test_only_existing_notebooks_are_linked(tmp_path):
     (tmp_path / "clip_length.ipynb").touch()
-    shown = catalog.show_map("", tmp_path)
-    assert row_of(shown, "clip_length")[1] == f'<a href="{(tmp_path / "clip_length.ipynb").as_posix()}">clip_length</a>'
-    assert row_of(shown, "claims")[1] == "claims (to come)"
+    table = catalog.show_catalog("", tmp_path)
+    assert row_of(table, "clip_length")[1] == f'<a href="{(tmp_path / "clip_length.ipynb").as_posix()}">clip_length</a>'
+    assert row_of(table, "claims")[1] == "claims (not found)"
 
 
-def test_state_counts_what_the_experiment_asks_for(tmp_path):
-    one, other = variant_comparison("demo", variants=("R3D", "f-R2D"))
-    begin(one, tmp_path / "a")
-    begin(other, tmp_path / "a", done=False)
+def test_counts_are_of_the_default_runs(tmp_path):
+    first, second = variant_comparison("demo", variants=("R3D", "f-R2D"))
+    make_run(first, tmp_path / "a")
+    make_run(second, tmp_path / "a", complete=False)
     small = variant_comparison("small", "set", variants=("R3D", "R(2+1)D"), seeds=(0, 3), task="speed")
     for spec in small:
-        begin(spec, tmp_path / "a")
-    begin(one.replace(lr=0.1), tmp_path / "a")  # asked for by nobody
-    begin(one, tmp_path / "b", done=False)  # the same run twice is one, and done
-    begin(other, tmp_path / "b", done=False)
-    shown = catalog.show_map(f"{tmp_path}/a, {tmp_path}/b")
-    assert row_of(shown, "variant_comparison")[-1].split("<br>") == [
-        "demo, builtin, action: 1 of 12 done, 1 begun",
-        "small, set, speed: 4 of 24 done",
+        make_run(spec, tmp_path / "a")
+    make_run(first.replace(lr=0.1), tmp_path / "a")  # of no experiment
+    make_run(first, tmp_path / "b", complete=False)  # the same run twice counts once, as complete
+    make_run(second, tmp_path / "b", complete=False)
+    table = catalog.show_catalog(f"{tmp_path}/a, {tmp_path}/b")
+    assert row_of(table, "variant_comparison")[-1].split("<br>") == [
+        "demo, builtin, action: 1 of 12 complete, 1 incomplete",
+        "small, set, speed: 4 of 24 complete",
     ]
-    assert row_of(shown, "architectures")[-1] == "none of its own"
+    assert row_of(table, "architectures")[-1] == "none of its own"
 
 
-def test_a_probe_of_motion_counts_no_run_on_actions(tmp_path):
+def test_temporal_probe_counts_no_run_on_actions(tmp_path):
     for spec in variant_comparison("small", "set", variants=("R3D", "R(2+1)D")):
-        begin(spec, tmp_path)
-    assert row_of(catalog.show_map(str(tmp_path)), "temporal_probe")[-1] == "none yet"
+        make_run(spec, tmp_path)
+    assert row_of(catalog.show_catalog(str(tmp_path)), "temporal_probe")[-1] == "no runs"
 
 
-def test_an_experiment_that_refuses_a_data_set_breaks_nothing(tmp_path, monkeypatch):
-    begin(Spec(), tmp_path)
+def test_experiment_that_raises_has_no_runs(tmp_path, monkeypatch):
+    make_run(Spec(), tmp_path)
 
     def refuse(*_, **__):
-        raise R21DError("not for this one")
+        raise R21DError("unsupported")
 
     monkeypatch.setitem(catalog.EXPERIMENTS, "variant_comparison", refuse)
-    assert row_of(catalog.show_map(str(tmp_path)), "variant_comparison")[-1] == "none yet"
+    assert row_of(catalog.show_catalog(str(tmp_path)), "variant_comparison")[-1] == "no runs"
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[]", "1", '{"no_such_key": 1}', '{"depth": "deep"}', '{"profile": []}'])
-def test_damaged_missing_and_empty_folders_are_told(tmp_path, broken):
-    begin(variant_comparison("paper", "kinetics-400", variants=("R3D",))[0], tmp_path / "a")
+def test_damaged_missing_and_empty_folders_have_remarks(tmp_path, broken):
+    make_run(variant_comparison("paper", "kinetics-400", variants=("R3D",))[0], tmp_path / "a")
     (tmp_path / "a" / "odd").mkdir()
     (tmp_path / "a" / "odd" / "spec.json").write_text(broken)
     (tmp_path / "empty").mkdir()
@@ -104,22 +104,22 @@ def test_damaged_missing_and_empty_folders_are_told(tmp_path, broken):
     assert rows == [
         ["a", "paper", "1", "0", ""],
         ["a", "?", "0", "0", "cannot be read: odd; move them away"],
-        ["empty", "", "0", "0", "no run yet"],
-        ["none", "", "0", "0", "no such folder yet"],
+        ["empty", "", "0", "0", "no runs"],
+        ["none", "", "0", "0", "no such folder"],
     ]
-    assert "paper, kinetics-400, action: 1 of" in row_of(catalog.show_map(folders), "variant_comparison")[-1]
+    assert "paper, kinetics-400, action: 1 of" in row_of(catalog.show_catalog(folders), "variant_comparison")[-1]
 
 
-def test_names_from_outside_are_escaped(tmp_path):
+def test_names_are_escaped_in_the_tables(tmp_path):
     name = NASTY.replace("/", "")
-    begin(variant_comparison("small", NASTY, variants=("R3D",))[0], tmp_path / name)
+    make_run(variant_comparison("small", NASTY, variants=("R3D",))[0], tmp_path / name)
     (tmp_path / name / name).mkdir()
     (tmp_path / name / name / "spec.json").write_text("{")
     (tmp_path / f"{name}.d").mkdir()
     (tmp_path / f"{name}.d" / "claims.ipynb").touch()
-    for shown in (
+    for table in (
         catalog.show_folders(str(tmp_path / name)),
-        catalog.show_map(str(tmp_path / name), tmp_path / f"{name}.d"),
+        catalog.show_catalog(str(tmp_path / name), tmp_path / f"{name}.d"),
     ):
-        text = shown.to_html()
+        text = table.to_html()
         assert "&lt;script&gt;" in text and "<script>" not in text
