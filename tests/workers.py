@@ -118,13 +118,13 @@ def gradients_of_the_fast_form_are_summed():
     from tests.r21d_core.models.test_fast_forward import PLAIN
 
     torch.manual_seed(rank())  # the first one's weights are to be everyone's
-    network = VideoResNet("R(2+1)D", 10, 4, classes=3).double()
+    network = VideoResNet("R(2+1)D", 10, 4, num_classes=3).double()
     network.forward = FastVideoResNet(network, torch.float64, PLAIN)
     model = wrap_ddp(network, torch.device("cpu"))
     clips = torch.randn(2, 2, 3, 4, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     model(clips[rank()]).square().sum().backward()
     torch.manual_seed(0)
-    plain = VideoResNet("R(2+1)D", 10, 4, classes=3).double()
+    plain = VideoResNet("R(2+1)D", 10, 4, num_classes=3).double()
     for part in clips:
         plain(part).square().sum().backward()
     for (name, mine), other in zip(network.named_parameters(), plain.parameters(), strict=True):

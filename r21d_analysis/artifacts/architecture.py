@@ -16,9 +16,10 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.figures import COLOURS, GREY
 from r21d_core import R21DError
-from r21d_core.models.cost import Conv, cost
-from r21d_core.models.variants import VARIANTS, midplanes, stage_spec
+from r21d_core.models.architecture import midplanes
+from r21d_core.models.cost import ConvCost, cost
 from r21d_core.study.paper import paper
+from r21d_core.study.variants import VARIANTS, stage_spec
 
 # How a letter of a variant's row looks and is called: name, colour, hatch.
 LETTERS = {
@@ -44,7 +45,7 @@ class Group:
 
     name: str
     letter: str
-    convs: tuple[Conv, ...]  # shortcuts among them
+    convs: tuple[ConvCost, ...]  # shortcuts among them
 
     @property
     def blocks(self) -> list[tuple[list[str], int]]:
@@ -60,7 +61,7 @@ class Group:
         return tuple(map(prod, zip(*path, strict=True)))
 
     @property
-    def last(self) -> Conv:
+    def last(self) -> ConvCost:
         return [conv for conv in self.convs if "shortcut" not in conv.name][-1]
 
 
@@ -82,12 +83,12 @@ def draw_network(variant: str, depth: int = 18, width: int = 64, frames: int = 8
     edges += [_stack(axes, x, middle, 0.9, (1, 2, 2), frames, 0.45, PLAIN) for x in columns[6:]]
     for (_, right), (left, _) in pairwise(edges):
         _arrow(axes, right + 0.03, left - 0.03, middle)
-    outputs = found[-1].last.outputs
+    outputs = found[-1].last.out_channels
     rows = {
         "": (["clip", *(group.name for group in found), "pool", "fc"], 0),
         "form": (["", *(LETTERS[group.letter][0] for group in found), "", ""], 0.24),
         "output,\nT×H×W": ([_by(size), *(_by(group.last.size) for group in found), "1×1×1", f"{CLASSES} classes"], 0.5),
-        "channels": (["3", *(str(group.last.outputs) for group in found), str(outputs), ""], 0.92),
+        "channels": (["3", *(str(group.last.out_channels) for group in found), str(outputs), ""], 0.92),
         "stride": (["", *(_by(group.stride) for group in found), "", ""], 1.16),
         "kernels,\nfilters": (["", *texts, "mean over\nT, H, W", ""], 1.42),
     }
@@ -172,10 +173,10 @@ def layer_table(
     """
     c = cost(variant, depth, width, frames, classes, channels)
     rows = [
-        (k.name, _by(k.kernel), _by(k.stride), k.inputs, k.outputs, _by(k.size), k.weights, k.macs / 1e9)
+        (k.name, _by(k.kernel), _by(k.stride), k.in_channels, k.out_channels, _by(k.size), k.weights, k.macs / 1e9)
         for k in c.convs
     ]
-    last = c.convs[-1].outputs
+    last = c.convs[-1].out_channels
     rows += [
         ("fc", "", "", last, classes, "", (last + 1) * classes, last * classes / 1e9),
         ("batch norm", "", "", None, None, "", c.parameters - c.conv_fc_weights, None),
@@ -197,7 +198,7 @@ def midplanes_table(depth: int = 18, width: int = 64) -> pd.DataFrame:
     opening = {}
     for spatial, temporal in zip(path[::2], path[1::2], strict=True):
         name, block = spatial.name.removesuffix(".0"), _block(spatial.name)
-        shape = (spatial.inputs, temporal.outputs, spatial.kernel[1], spatial.outputs)
+        shape = (spatial.in_channels, temporal.out_channels, spatial.kernel[1], spatial.out_channels)
         once = opening.setdefault(block, shape[3])  # the block's first convolution sees the block's inputs and outputs
         found.setdefault((*shape, once), []).append(name)
     rows = []
@@ -273,9 +274,9 @@ def _block(name: str) -> str:
     return ".".join(name.split(".")[:2]) if "_x" in name else "conv1"
 
 
-def _line(conv: Conv, group: Group) -> str:
+def _line(conv: ConvCost, group: Group) -> str:
     middle = group.letter == "p" and conv.kernel[0] == 1
-    return f"{_by(conv.kernel)}, {'M = ' * middle}{conv.outputs}"
+    return f"{_by(conv.kernel)}, {'M = ' * middle}{conv.out_channels}"
 
 
 def _kernels(group: Group) -> str:

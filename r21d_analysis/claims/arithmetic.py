@@ -10,9 +10,9 @@ from r21d_analysis.claims.select import LENGTHS, MC, RMC, TWO_D
 from r21d_analysis.claims.verdict import REFUTED, SUPPORTED, Verdict
 from r21d_analysis.statistics.inference import spearman
 from r21d_core.models.cost import Cost, cost
-from r21d_core.models.variants import VARIANTS
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.paper import paper, paper_table
+from r21d_core.study.variants import VARIANTS
 
 
 def _told_by(answer: bool, why: str, effect: float = np.nan, unit: str = "") -> Verdict:
@@ -46,8 +46,8 @@ def ranges(*stated: tuple[Sequence[str], Sequence[str], str, tuple[float, float]
 
 def single_channel() -> Verdict:
     shape = _of("R2D").convs[0]
-    why = f"conv1 of R2D has {shape.outputs} filters and so as many channels; only its time is collapsed"
-    return _told_by(shape.outputs == 1, why, shape.outputs, "channels")
+    why = f"conv1 of R2D has {shape.out_channels} filters and so as many channels; only its time is collapsed"
+    return _told_by(shape.out_channels == 1, why, shape.out_channels, "channels")
 
 
 def parameters_matched() -> Verdict:

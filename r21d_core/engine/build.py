@@ -14,16 +14,16 @@ from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
 
 
-def build_model(spec: Spec, classes: int, device: torch.device) -> VideoResNet:
+def build_model(spec: Spec, num_classes: int, device: torch.device) -> VideoResNet:
     """The network of `spec` with the initial weights of its seed, in the layout and form fastest on `device`."""
     torch.manual_seed(spec.seed)
     network = VideoResNet(
         spec.variant,
         spec.depth,
         spec.width,
-        classes=classes,
+        num_classes=num_classes,
         frames=spec.frames,
-        channels=CHANNELS[spec.modality],
+        in_channels=CHANNELS[spec.modality],
         midplanes_per_block=spec.midplanes_per_block,
         eps=spec.eps,
     )

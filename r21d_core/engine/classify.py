@@ -87,8 +87,8 @@ def classify(
 def weights_for_frames(weights: Run | Path | str, folder: Path | str = "weights") -> Weights:
     """The Weights of a run, its folder, a file, or a published name in `folder`; raises R21DError, for flow too."""
     found = read_weights(resolve_weights(weights.folder if isinstance(weights, Run) else weights, folder))
-    if found.channels != 3:
-        raise R21DError(f"{found.path}: takes {found.channels} channels, and a video's frames have 3")
+    if found.in_channels != 3:
+        raise R21DError(f"{found.path}: takes {found.in_channels} channels, and a video's frames have 3")
     if isinstance(weights, Run) and found.spec != weights.spec:
         raise R21DError(f"{found.path}: a checkpoint of another spec; move it away")
     return found
@@ -108,9 +108,9 @@ def class_names(found: Weights) -> tuple[tuple[str, ...], str]:
     scores = found.path.parent / "scores.npz"
     if found.spec and scores.exists():
         return load_scores(scores).classes, "classes of the run"
-    if found.spec is None and found.classes == 400:
+    if found.spec is None and found.num_classes == 400:
         return kinetics400(), "classes of Kinetics-400 in the order of the alphabet, as there are 400 outputs"
-    return tuple(f"output {number}" for number in range(found.classes)), "the weights do not name their classes"
+    return tuple(f"output {number}" for number in range(found.num_classes)), "the weights do not name their classes"
 
 
 @torch.inference_mode()

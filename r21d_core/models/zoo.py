@@ -1,8 +1,7 @@
-"""Weights that others have published for these networks: a row each, where they are, and how to have them here."""
+"""Published weights for these networks: one row each, with the URL, and functions to find and download them."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from http.client import HTTPException
@@ -14,35 +13,36 @@ from r21d_core import R21DError
 
 @dataclass(frozen=True)
 class Published:
-    """A file of weights somewhere. `fps` is the frame rate it was trained at, None where nobody says."""
+    """A published file of weights. `fps` is the frame rate of its training clips, None if not documented."""
 
     name: str
     url: str
-    layout: str  # as in `pretrained.Weights`
+    layout: str  # as in `convert.Weights`
     variant: str
     depth: int
     frames: int
-    classes: int
+    num_classes: int
     trained_on: str
     licence: str
     fps: float | None = None
 
     @property
     def file(self) -> str:
+        """The file name."""
         return self.url.rpartition("/")[2]
 
     @property
     def sha256(self) -> str:
-        """The hex digits that the SHA-256 of the file begins with, which by PyTorch's custom end its name."""
-        return re.search(r"-([0-9a-f]{8,})\.", self.file)[1]
+        """The first hex digits of the file's SHA-256, which by PyTorch's convention end its name."""
+        return self.file.rpartition("-")[2].partition(".")[0]
 
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _IG65M = "https://github.com/moabitcoin/ig65m-pytorch/releases/download/v1.0.0/"
-_BSD = "BSD-3-Clause for the code; torchvision gives the weights no licence of their own and points to the data's"
+_BSD = "BSD-3-Clause for the code; torchvision states no licence for the weights and refers to that of the data"
 _MIT = "MIT for this conversion; Apache-2.0 for the authors' release (VMZ); IG-65M itself was never public"
-# Frames, rate and classes of the first three: torchvision's documentation. Of the others: the maintainers' conversion
-# scripts and the authors' model zoo. Their README once had 487 and 359 the wrong way round; the files decide.
+# Sources: of the first three rows torchvision's documentation, of the others the maintainers' conversion scripts and
+# the authors' model zoo. An early README of the conversion swapped 487 and 359; the rows follow the files.
 PUBLISHED = (
     Published("r3d_18", f"{_TORCHVISION}r3d_18-b3b3357e.pth",
               "torchvision", "R3D", 18, 16, 400, "Kinetics-400", _BSD, 15),
@@ -62,47 +62,48 @@ PUBLISHED = (
 
 
 def published(name: str) -> Published:
-    """The row of a name or file name, in a folder or not; raises R21DError where there is none."""
+    """Return the row of a name or a file name, with or without a folder; raises R21DError if there is none."""
     last = Path(name).name
     for row in PUBLISHED:
         if last in (row.name, row.file):
             return row
     names = [row.name for row in PUBLISHED]
     close = get_close_matches(last, names, 1)
-    hint = f"did you mean {close[0]}?" if close else f"published are {', '.join(names)}"
-    raise R21DError(f"{name}: neither a file or run folder here nor published weights; {hint}")
+    hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}"
+    raise R21DError(f"{name}: neither an existing file or run folder nor published weights; {hint}")
 
 
 def resolve_weights(name: Path | str, folder: Path | str = "weights") -> Path:
-    """The file of weights: a path, a run folder's checkpoint, or a published name or file name looked up in `folder`.
+    """Return the path of a file of weights, given by path, run folder, published name or published file name.
 
-    Or in the same folder one level up, which notebooks/ is below. Nothing is fetched. Raises R21DError that says which
-    file to fetch, from where, and where to put it.
+    Published weights are looked up in `folder`, then in ../`folder`, for notebooks. Nothing is downloaded. Raises
+    R21DError that names the missing file, its URL and the path to put it at.
     """
     path = Path(name)
     if path.is_dir():
         path /= "checkpoint.pt"
         if not path.exists():
-            raise R21DError(f"{path}: not there; name a run folder that still has its checkpoint, or a file of weights")
+            raise R21DError(
+                f"{path}: no such file; name a run folder that still has its checkpoint, or a file of weights"
+            )
     if path.exists():
         return path
     row = published(str(path))
-    places = [path] if path.parent != Path() else [Path(folder) / row.file, Path("..") / folder / row.file]
-    place = next(filter(Path.exists, places), places[0])
-    if not place.exists():
+    candidates = [path] if path.parent != Path() else [Path(folder) / row.file, Path("..") / folder / row.file]
+    file = next(filter(Path.exists, candidates), candidates[0])
+    if not file.exists():
         raise R21DError(
-            f"{place}: not there; `r21d weights {row.name} --download` fetches it, or {_by_hand(row, place)}"
+            f"{file}: no such file; run `r21d weights {row.name} --download`, or {_manual_download(row, file)}"
         )
-    return place
+    return file
 
 
 def download(name: str, folder: Path | str = "weights") -> Path:
-    """Fetch published weights into `folder`, once, and return their path; a progress bar shows.
+    """Download published weights into `folder` unless they are there, with a progress bar, and return their path.
 
-    Raises R21DError, and leaves no file, where the server is out of reach or sends something else than was published;
-    it says which file to fetch by other means.
+    Raises R21DError and leaves no file if the server cannot be reached or the SHA-256 differs; the message has the URL.
     """
-    import torch  # here, since the table is of use without
+    import torch  # imported here, as the table needs no torch
 
     row = published(name)
     path = Path(folder) / row.file
@@ -113,41 +114,41 @@ def download(name: str, folder: Path | str = "weights") -> Path:
         torch.hub.download_url_to_file(row.url, str(path), row.sha256)
     except (OSError, HTTPException, RuntimeError) as error:
         if isinstance(error, HTTPError):
-            error.close()  # it holds the connection
-        raise R21DError(f"{row.url}: could not be fetched ({error}); {_by_hand(row, path)}") from error
+            error.close()  # closes the connection
+        raise R21DError(f"{row.url}: download failed ({error}); {_manual_download(row, path)}") from error
     return path
 
 
-def _by_hand(row: Published, place: Path) -> str:
-    return f"fetch {row.url} yourself (its SHA-256 begins with {row.sha256}) and put it at {place}"
+def _manual_download(row: Published, path: Path) -> str:
+    return f"download {row.url} yourself (its SHA-256 begins with {row.sha256}) and put it at {path}"
 
 
 def kinetics400() -> tuple[str, ...]:
-    """The 400 classes of Kinetics in the order of the published networks' outputs, which is that of the alphabet."""
+    """Return the 400 classes of Kinetics in alphabetical order, which is that of the published networks' outputs."""
     from torchvision.models.video import R3D_18_Weights
 
     return tuple(R3D_18_Weights.KINETICS400_V1.meta["categories"])
 
 
 def format_published(folder: Path | str = "weights") -> str:
-    """The table for people, with which of the files are in `folder`."""
-    lines = [f"{'name':<25}{'network':<12}{'frames':>6}{'classes':>9}  {'trained on':<27}here"]
+    """Return the table as text, with the path of each file that is in `folder`."""
+    lines = [f"{'name':<25}{'network':<12}{'frames':>6}{'classes':>9}  {'trained on':<27}local file"]
     for row in PUBLISHED:
         path = Path(folder) / row.file
-        network, here = f"{row.variant}-{row.depth}", path if path.exists() else "no"
-        lines.append(f"{row.name:<25}{network:<12}{row.frames:>6}{row.classes:>9}  {row.trained_on:<27}{here}")
+        network, local = f"{row.variant}-{row.depth}", path if path.exists() else "none"
+        lines.append(f"{row.name:<25}{network:<12}{row.frames:>6}{row.num_classes:>9}  {row.trained_on:<27}{local}")
     return "\n".join(lines)
 
 
 def describe_published(name: str, folder: Path | str = "weights") -> str:
-    """All that is known of one row, as text."""
+    """Return one row with all its fields, as text."""
     row = published(name)
     path = Path(folder) / row.file
-    rate = f"{row.fps:g} frames a second" if row.fps else "frame rate not said"
-    here = path if path.exists() else f"no; `r21d weights {row.name} --download`, or put it at {path}"
-    return f"""{row.name}: {row.variant}, {row.depth} layers, {row.classes} classes
+    rate = f"{row.fps:g} fps" if row.fps else "frame rate not documented"
+    local = path if path.exists() else f"none; run `r21d weights {row.name} --download`, or put it at {path}"
+    return f"""{row.name}: {row.variant}, {row.depth} layers, {row.num_classes} classes
   trained on  {row.trained_on}, clips of {row.frames} frames, {rate}
   published   {row.url}
   SHA-256     {row.sha256}…
   licence     {row.licence}
-  here        {here}"""
+  local file  {local}"""

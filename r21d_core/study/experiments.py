@@ -12,9 +12,9 @@ from inspect import signature
 
 from r21d_core import R21DError
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import VARIANTS
 
-# Table 2's rows, in its order.
-TABLE_2 = ("R2D", "f-R2D", "R3D", "MC2", "MC3", "MC4", "MC5", "rMC2", "rMC3", "rMC4", "rMC5", "R(2+1)D")
+TABLE_2 = tuple(VARIANTS)
 
 RECIPES = {
     # Section 4.1; mixed precision is the one liberty taken.

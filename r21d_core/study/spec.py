@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 
 from r21d_core import R21DError
+from r21d_core.study.variants import variant_name
 
 CHOICES = {
     "task": ("action", "speed", "arrow"),
@@ -93,6 +94,7 @@ class Spec:
     def __post_init__(self):
         for f in fields(self):  # 1, 1.0 and "1" must not be three specs
             object.__setattr__(self, f.name, _as(type(f.default), f.name, getattr(self, f.name)))
+        object.__setattr__(self, "variant", variant_name(self.variant))  # so must not "ppppp" and "R(2+1)D"
         for key, allowed in CHOICES.items():
             self._expect(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
         for key in POSITIVE:

@@ -112,7 +112,7 @@ def test_readme_is_drawn_from_records_and_again_the_same(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "places, says",
+    ("places", "says"),
     [
         ("", "a.json: no place for it; add the two lines <!-- a.json --> and <!-- end -->"),
         ("<!-- a.json -->\n<!-- end --><!-- b.json -->\n<!-- end -->", "b.json: no record"),
@@ -124,7 +124,9 @@ def test_record_without_a_place_and_place_without_a_record(places, says, tmp_pat
         drawn(places, tmp_path)
 
 
-@pytest.mark.parametrize("content, says", [("{", "not a record"), ('{"rows": []}', "command, date, machine missing")])
+@pytest.mark.parametrize(
+    ("content", "says"), [("{", "not a record"), ('{"rows": []}', "command, date, machine missing")]
+)
 def test_what_is_no_record_is_named(content, says, tmp_path):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(R21DError, match=f"a.json: .*{says}"):
@@ -155,7 +157,7 @@ def test_committed_record_has_what_tables_need(path):
 
 
 @pytest.mark.parametrize(
-    "name, kind",
+    ("name", "kind"),
     [
         ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64_cudnn", "conv forward"),
         ("sm80_xmma_dgrad_implicit_gemm_indexed_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_cudnn", "conv dgrad"),
@@ -220,7 +222,7 @@ def test_work_is_that_of_the_arithmetic(variant):
     macs, elements = work_of(build_model(spec, CLASSES, CPU), (3, 4, 18, 18))
     cost = spec_cost(spec, CLASSES)
     assert macs == cost.macs
-    written = sum(conv.outputs * conv.size[0] * conv.size[1] * conv.size[2] for conv in cost.convs) + CLASSES
+    written = sum(conv.out_channels * conv.size[0] * conv.size[1] * conv.size[2] for conv in cost.convs) + CLASSES
     assert written < elements < 10 * written
 
 
@@ -353,7 +355,7 @@ def test_command_prints_tables_and_keeps_the_record(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments, says",
+    ("arguments", "says"),
     [
         (["train", "--variants", "R2+1D"], "did you mean R(2+1)D?"),
         (["train", "--device", "abacus"], "device 'abacus': not usable here"),

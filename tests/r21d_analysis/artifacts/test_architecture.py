@@ -7,9 +7,10 @@ from matplotlib.patches import Rectangle
 from r21d_analysis.artifacts import architecture
 from r21d_analysis.artifacts.architecture import LETTERS
 from r21d_core import R21DError
+from r21d_core.models.architecture import midplanes
 from r21d_core.models.cost import cost
-from r21d_core.models.variants import VARIANTS, midplanes
 from r21d_core.study.paper import paper
+from r21d_core.study.variants import VARIANTS
 
 
 def texts(figure):

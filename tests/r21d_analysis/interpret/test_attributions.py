@@ -16,7 +16,7 @@ from r21d_analysis.interpret.attributions import (
 )
 from r21d_analysis.interpret.bootstrap import PERTURBATIONS, TILES, fraction_lost
 from r21d_analysis.interpret.filters import GROUPS
-from r21d_core.models.variants import VARIANTS
+from r21d_core.study.variants import VARIANTS
 from tests.r21d_core.models.test_network import small
 
 FRAMES, SIZE = 4, 16

@@ -10,7 +10,8 @@ from torch import nn
 
 from r21d_analysis.interpret import filters
 from r21d_analysis.interpret.filters import filter_statistics, layers
-from r21d_core.models.variants import VARIANTS, midplanes
+from r21d_core.models.architecture import midplanes
+from r21d_core.study.variants import VARIANTS
 from tests.r21d_core.models.test_network import small
 
 

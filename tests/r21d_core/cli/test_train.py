@@ -42,7 +42,7 @@ def test_list_shows_the_runs_of_index(tmp_path, capsys):
     ("init_from", "says"),
     [
         ("nope.pth", "nope.pth: neither a file"),
-        ("r2plus1d_18", "`r21d weights r2plus1d_18 --download` fetches it"),
+        ("r2plus1d_18", "run `r21d weights r2plus1d_18 --download`"),
         ("runs/nope", "runs/nope: neither a file or run folder here"),
         (".", "checkpoint.pt: not there"),
     ],

@@ -63,7 +63,7 @@ def test_top_five_by_hand(noise, file):
     cropped = pixels[:, 8:120, 29:141]
     scaled = (cropped / 255 - [0.43216, 0.394666, 0.37645]) / [0.22803, 0.22145, 0.216989]
     clips = np.stack([scaled[start : start + 8] for start in (0, 6, 13)]).transpose(0, 4, 1, 2, 3)
-    network = VideoResNet("R3D", 10, 4, classes=400, eps=1e-5).eval()
+    network = VideoResNet("R3D", 10, 4, num_classes=400, eps=1e-5).eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network.load_state_dict(small("R3D", classes=400).state_dict())
@@ -82,7 +82,10 @@ def test_published_weights_bring_their_clip_length_and_rate(noise, file, monkeyp
     assert "3 clips of 16 frames, step 1," in classify(noise, file, clips=3, device="cpu").protocol
     monkeypatch.setattr(module, "PUBLISHED", (row,))
     assert "3 clips of 12 frames, step 2," in classify(noise, file, clips=3, device="cpu").protocol
-    assert "3 clips of 4 frames, step 3," in classify(noise, file, clips=3, frames=4, frame_stride=3, device="cpu").protocol
+    assert (
+        "3 clips of 4 frames, step 3,"
+        in classify(noise, file, clips=3, frames=4, frame_stride=3, device="cpu").protocol
+    )
 
 
 def test_outputs_nobody_named_are_numbers(noise, tmp_path):

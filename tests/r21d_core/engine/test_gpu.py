@@ -101,7 +101,7 @@ def test_the_fast_form_passes_its_check(variant, precision, capsys):
 
 
 @pytest.mark.parametrize("add", [False, True])
-@pytest.mark.parametrize("kernel, stride", [((3, 3, 3), (2, 2, 2)), ((1, 3, 3), (1, 2, 2)), ((3, 1, 1), (2, 1, 1))])
+@pytest.mark.parametrize(("kernel", "stride"), [((3, 3, 3), (2, 2, 2)), ((1, 3, 3), (1, 2, 2)), ((3, 1, 1), (2, 1, 1))])
 def test_a_convolution_that_adds_and_rectifies(kernel, stride, add):
     from r21d_core.models import fused_bn
 
@@ -206,7 +206,7 @@ def test_the_check_sees_a_kernel_that_is_wrong():
 
     from r21d_core.models import fused_bn
 
-    network = VideoResNet("R(2+1)D", 10, 16, classes=5).cuda()
+    network = VideoResNet("R(2+1)D", 10, 16, num_classes=5).cuda()
     wrong = SimpleNamespace(batch_norm=fused_bn.batch_norm, rectified=lambda *args: fused_bn.conv_bias_relu(*args[:5]))
     assert check_numerics(network, DTYPES["bf16"], fused_bn, 8) is None
     assert check_numerics(network, DTYPES["bf16"], wrong, 8).startswith("the error of its evaluation is ")

@@ -88,7 +88,7 @@ def test_the_guard_looks_through_the_run_between(two, tmp_path):
 
 def test_weights_of_a_file(two, tmp_path, capsys):
     """Such as torchvision's: classifier and all where the numbers of classes agree, and the record says which file."""
-    given = VideoResNet("R(2+1)D", 10, 4, classes=2, midplanes_per_block=True, eps=1e-5)
+    given = VideoResNet("R(2+1)D", 10, 4, num_classes=2, midplanes_per_block=True, eps=1e-5)
     file = tmp_path / "given.pth"
     torch.save(given.state_dict(), file)
     spec = SPEC.replace(init_from=str(file), midplanes_per_block=True, eps=1e-5, epochs=0)
@@ -209,7 +209,7 @@ def test_weights_of_others_are_finetuned_by_the_papers_recipes():
 
 def test_a_file_of_weights_makes_its_rows_of_a_table(two, tmp_path):
     file = tmp_path / "given.pth"
-    torch.save(VideoResNet("R(2+1)D", 10, 4, classes=9, frames=4).state_dict(), file)
+    torch.save(VideoResNet("R(2+1)D", 10, 4, num_classes=9, frames=4).state_dict(), file)
     settings = {
         key: getattr(SPEC, key) for key in ("width", "frames", "frame_height", "frame_width", "crop", "batch_size")
     }

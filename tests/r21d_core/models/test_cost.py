@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from r21d_core.models.architecture import midplanes
 from r21d_core.models.cost import cost, format_variants, variants_table
 from r21d_core.models.network import VideoResNet
-from r21d_core.models.variants import DEPTHS, VARIANTS, midplanes
+from r21d_core.study.variants import DEPTHS, VARIANTS
 
 # 18 layers, 400 classes, 112×112: parameters, weights of convolutions and fc in millions, the paper's figure for them,
 # GMAC at L = 8 and 16, final T at L = 8 and 16. The paper's 16.9 of MC5 is 16.847, which rounds to 16.8.
@@ -47,7 +48,7 @@ def test_eighteen_layers(variant):
 
 
 @pytest.mark.parametrize(
-    "variant, parameters, short, long",
+    ("variant", "parameters", "short", "long"),
     [("R3D", 63_681_104, "37.689", "150.756"), ("R(2+1)D", 63_697_175, "38.089", "152.356")],
 )
 def test_thirty_four_layers(variant, parameters, short, long):
@@ -57,10 +58,10 @@ def test_thirty_four_layers(variant, parameters, short, long):
 
 
 def test_flow_and_other_classes():
-    assert cost("R(2+1)D", 34, channels=2).parameters == 63_694_970
-    assert cost("R(2+1)D", 34, classes=487).parameters == 63_741_806
-    assert cost("R(2+1)D", 34, classes=101).parameters == 63_543_788
-    assert cost("R(2+1)D", 34, classes=51).parameters == 63_518_138
+    assert cost("R(2+1)D", 34, in_channels=2).parameters == 63_694_970
+    assert cost("R(2+1)D", 34, num_classes=487).parameters == 63_741_806
+    assert cost("R(2+1)D", 34, num_classes=101).parameters == 63_543_788
+    assert cost("R(2+1)D", 34, num_classes=51).parameters == 63_518_138
 
 
 def test_longer_clips():
@@ -76,8 +77,8 @@ def test_planes_between_a_spatial_and_a_temporal_convolution():
 def test_stem_of_83_planes():
     """38 planes more, each with 1×7×7 weights from 3 channels, 3×1×1 weights to 64 filters and a batch norm of two."""
     plain, wide = cost("R(2+1)D"), cost("R(2+1)D", stem_midplanes=83)
-    assert [conv.outputs for conv in plain.convs[:2]] == [45, 64]
-    assert [conv.outputs for conv in wide.convs[:2]] == [83, 64]
+    assert [conv.out_channels for conv in plain.convs[:2]] == [45, 64]
+    assert [conv.out_channels for conv in wide.convs[:2]] == [83, 64]
     assert wide.conv_fc_weights - plain.conv_fc_weights == 38 * (3 * 49 + 3 * 64) == 12_882
     assert wide.parameters - plain.parameters == 12_882 + 2 * 38
     assert wide.macs - plain.macs == 12_882 * 8 * 56 * 56
@@ -86,7 +87,7 @@ def test_stem_of_83_planes():
 
 
 def test_stem_planes_follow_the_width():
-    planes = [cost("R(2+1)D", width=width).convs[0].outputs for width in (64, 32, 16, 8, 1)]
+    planes = [cost("R(2+1)D", width=width).convs[0].out_channels for width in (64, 32, 16, 8, 1)]
     assert planes == [45, 22, 11, 5, 1]
 
 
@@ -99,7 +100,7 @@ def test_counts_are_those_of_the_network(variant, depth):
     assert {conv.name: conv.weights for conv in c.convs} == {name: m.weight.numel() for name, m in convs.items()}
     for conv in c.convs:
         module = convs[conv.name]
-        assert (conv.inputs, conv.outputs) == (module.in_channels, module.out_channels)
+        assert (conv.in_channels, conv.out_channels) == (module.in_channels, module.out_channels)
         assert (conv.kernel, conv.stride, conv.padding) == (module.kernel_size, module.stride, module.padding)
 
 
@@ -112,33 +113,38 @@ def test_depth_counts_convolutions_and_fc():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_sizes_and_multiply_adds_are_those_of_a_real_pass(variant):
-    network = VideoResNet(variant, 10, 8, classes=5, frames=9).eval()
+    network = VideoResNet(variant, 10, 8, num_classes=5, frames=9).eval()
     c = cost(variant, 10, 8, 9, 5, size=40)
     sizes = output_sizes(network)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, 9, 40, 40))
-    assert {conv.name: (conv.outputs, *conv.size) for conv in c.convs} == {name: sizes[name] for name in names(c)}
+    assert {conv.name: (conv.out_channels, *conv.size) for conv in c.convs} == {name: sizes[name] for name in names(c)}
     assert counter.get_total_flops() == 2 * c.macs  # a multiplication and an addition
     assert sizes["conv5_x"] == c.final_shape
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
-    variant=st.sampled_from(list(VARIANTS)),
+    variant=st.sampled_from(list(VARIANTS)) | st.from_regex(r"[c23p][23p]{4}", fullmatch=True),
     depth=st.sampled_from(list(DEPTHS)),
     width=st.integers(1, 16),
     frames=st.integers(1, 20),
     channels=st.integers(1, 3),
     size=st.integers(16, 40),
+    stem_midplanes=st.none() | st.integers(1, 99),
+    per_block=st.booleans(),
 )
-def test_any_network_on_any_clip(variant, depth, width, frames, channels, size):
-    c = cost(variant, depth, width, frames, 7, channels, size=size)
+def test_any_network_on_any_clip(variant, depth, width, frames, channels, size, stem_midplanes, per_block):
+    options = {"stem_midplanes": stem_midplanes, "midplanes_per_block": per_block}
+    c = cost(variant, depth, width, frames, 7, channels, size=size, **options)
     with torch.device("meta"):
-        network = VideoResNet(variant, depth, width, classes=7, frames=frames, channels=channels).eval()
+        network = VideoResNet(
+            variant, depth, width, num_classes=7, frames=frames, in_channels=channels, **options
+        ).eval()
         sizes = output_sizes(network)
         assert network(torch.empty(2, channels, frames, size, size)).shape == (2, 7)
     assert c.parameters == sum(p.numel() for p in network.parameters())
-    assert {conv.name: (conv.outputs, *conv.size) for conv in c.convs} == {name: sizes[name] for name in names(c)}
+    assert {conv.name: (conv.out_channels, *conv.size) for conv in c.convs} == {name: sizes[name] for name in names(c)}
     assert sizes["conv5_x"] == c.final_shape
 
 
@@ -163,7 +169,7 @@ def test_output_sizes_of_table_1(variant, depth, frames):
     assert pooled == [(1, 512)]  # 1×1×1 of 512 filters
     for name, row in table.items():  # and the arithmetic says the same of the last convolution of each row
         last = [conv for conv in cost(variant, depth, frames=frames).convs if conv.name.startswith(name)][-1]
-        assert (last.outputs, *last.size) == row
+        assert (last.out_channels, *last.size) == row
 
 
 def test_rows_for_people_and_programs():

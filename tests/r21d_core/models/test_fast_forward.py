@@ -18,8 +18,8 @@ from r21d_core.engine.numerics import check_numerics
 from r21d_core.models import fast_forward
 from r21d_core.models.fast_forward import FastVideoResNet, conv_bias_relu, conv_bn_pairs, pack_weight, unpack_weight
 from r21d_core.models.network import VideoResNet
-from r21d_core.models.variants import VARIANTS
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import VARIANTS
 
 LAST = torch.channels_last_3d
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -57,7 +57,7 @@ def stem(request, monkeypatch):
 def network(variant, depth=10, width=4, frames=5, classes=5, **options):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        built = VideoResNet(variant, depth, width, classes=classes, frames=frames, **options).double()
+        built = VideoResNet(variant, depth, width, num_classes=classes, frames=frames, **options).double()
         for module in built.modules():
             if isinstance(module, nn.BatchNorm3d):
                 nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -167,7 +167,7 @@ def test_batch_norm_of_one_value_a_channel(kernels):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("height, across, width", [(16, 16, 4), (17, 19, 5)])
+@pytest.mark.parametrize(("height", "across", "width"), [(16, 16, 4), (17, 19, 5)])
 def test_form_is_the_network(variant, height, across, width, stem):
     plain, x = network(variant, width=width), clips(height=height, width=across)
     ours = copy.deepcopy(plain)
@@ -184,9 +184,9 @@ def test_form_is_the_network(variant, height, across, width, stem):
         close(form(x), plain(x))
 
 
-@pytest.mark.parametrize("options", [{"midplanes_per_block": True}, {"stem_midplanes": 7}, {"channels": 2}])
+@pytest.mark.parametrize("options", [{"midplanes_per_block": True}, {"stem_midplanes": 7}, {"in_channels": 2}])
 def test_options_of_the_network(options, stem):
-    plain, x = network("R(2+1)D", **options), clips(channels=options.get("channels", 3))
+    plain, x = network("R(2+1)D", **options), clips(channels=options.get("in_channels", 3))
     form = FastVideoResNet(copy.deepcopy(plain), torch.float64, PLAIN)
     close(step(form, x), step(plain, x))
 
@@ -287,7 +287,7 @@ def unbiased(x, weight, bias, stride, padding, residual=None):
 
 
 @pytest.mark.parametrize(
-    "kernels, wrong",
+    ("kernels", "wrong"),
     [
         (PLAIN, None),
         (broken(batch_norm=without_residual), "logits"),

@@ -17,12 +17,12 @@ from torchvision.models.video.resnet import VideoResNet as TheirVideoResNet
 
 from r21d_core import R21DError
 from r21d_core.models import load
-from r21d_core.models.convert import _their_name, identify_architecture
+from r21d_core.models.convert import _torchvision_key, identify_architecture
 from r21d_core.models.load import load_weights_into, model_from_weights, read_weights
 from r21d_core.models.network import VideoResNet
-from r21d_core.models.variants import DEPTHS, VARIANTS
 from r21d_core.models.zoo import Published
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import DEPTHS, VARIANTS, stage_spec, variant_name
 
 HERE = Path("in memory")
 
@@ -46,15 +46,15 @@ def lively(network):
     return network.eval().requires_grad_(False)
 
 
-def small(variant="R(2+1)D", depth=10, width=4, classes=6, **options):
-    return lively(VideoResNet(variant, depth, width, classes=classes, **options))
+def small(variant="R(2+1)D", depth=10, width=4, num_classes=6, **options):
+    return lively(VideoResNet(variant, depth, width, num_classes=num_classes, **options))
 
 
 def as_theirs(network):
     """The state dict under torchvision's names, which the oracles of this file and its neighbour hold to be right."""
     state = network.state_dict()
     stem = {"stem.3.weight": None} if "conv1.3.weight" in state else {}
-    named = _their_name(stem)
+    named = _torchvision_key(stem)
     return {named(name): tensor for name, tensor in state.items()}
 
 
@@ -76,7 +76,7 @@ def test_authors_34_layers_compute_what_their_architecture_computes():
             module.eps = 1e-3
     clips = torch.randn(1, 3, 5, 16, 24)
     weights = identify_architecture(oracle.state_dict(), HERE)
-    assert (weights.layout, weights.eps, weights.depth, weights.classes) == ("authors", 1e-3, 34, 359)
+    assert (weights.layout, weights.eps, weights.depth, weights.num_classes) == ("authors", 1e-3, 34, 359)
     assert (weights.variant, weights.stem_midplanes, weights.midplanes_per_block) == ("R(2+1)D", 45, False)
     network = model_from_weights(weights).eval()
     assert sum(p.numel() for p in network.parameters()) == 63_697_175 - 41 * 513
@@ -94,7 +94,7 @@ def test_the_twelve_are_recognised_and_compute_the_same(variant, theirs, tmp_pat
     network = small(variant, frames=5)
     state = as_theirs(network) if theirs else network.state_dict()
     weights = read_weights(saved(state, tmp_path))
-    assert (weights.variant, weights.depth, weights.width, weights.classes) == (variant, 10, 4, 6)
+    assert (weights.variant, weights.depth, weights.width, weights.num_classes) == (variant, 10, 4, 6)
     assert weights.frames == (5 if variant == "R2D" else None)
     clips, again = torch.randn(2, 3, 5, 16, 16), model_from_weights(weights).eval()
     for module in again.modules():
@@ -106,21 +106,38 @@ def test_the_twelve_are_recognised_and_compute_the_same(variant, theirs, tmp_pat
 
 @settings(deadline=None, max_examples=40)  # the first example imports, and 34 layers take a while
 @given(
-    st.sampled_from(sorted(VARIANTS)), st.sampled_from(sorted(DEPTHS)), st.integers(1, 9), st.integers(4, 9),
-    st.integers(1, 9), st.integers(1, 4), st.none() | st.integers(1, 99), st.booleans(), st.booleans(),
-)  # fmt: skip
-def test_the_form_is_read_from_shapes(variant, depth, width, frames, classes, channels, stem, per_block, theirs):
-    form = {"frames": frames, "classes": classes, "channels": channels, "midplanes_per_block": per_block}
+    variant=st.sampled_from(sorted(VARIANTS)) | st.from_regex(r"[c23p][23p]{4}", fullmatch=True),
+    depth=st.sampled_from(sorted(DEPTHS)),
+    width=st.integers(1, 9),
+    frames=st.integers(4, 9),
+    num_classes=st.integers(1, 9),
+    in_channels=st.integers(1, 4),
+    stem=st.none() | st.integers(1, 99),
+    per_block=st.booleans(),
+    torchvision=st.booleans(),
+)
+def test_architecture_is_read_from_shapes(
+    variant, depth, width, frames, num_classes, in_channels, stem, per_block, torchvision
+):
+    letters = stage_spec(variant, depth)[0]
     with torch.device("meta"):
-        network = VideoResNet(variant, depth, width, stem_midplanes=stem, **form)
-    state = as_theirs(network) if theirs else network.state_dict()
+        network = VideoResNet(
+            variant,
+            depth,
+            width,
+            num_classes=num_classes,
+            frames=frames,
+            in_channels=in_channels,
+            stem_midplanes=stem,
+            midplanes_per_block=per_block,
+        )
+    state = as_theirs(network) if torchvision else network.state_dict()
     weights = identify_architecture(state, HERE)
-    assert (weights.variant, weights.depth, weights.width) == (variant, depth, width)
-    assert (weights.classes, weights.channels) == (classes, channels)
-    assert weights.frames == (frames if variant == "R2D" else None)
-    factorised = variant == "R(2+1)D"
-    assert weights.stem_midplanes == ((stem or max(45 * width // 64, 1)) if factorised else None)
-    assert weights.midplanes_per_block == (per_block and factorised)
+    assert (weights.variant, weights.depth, weights.width) == (variant_name(variant), depth, width)
+    assert (weights.num_classes, weights.in_channels) == (num_classes, in_channels)
+    assert weights.frames == (frames if letters[0] == "c" else None)
+    assert weights.stem_midplanes == ((stem or max(45 * width // 64, 1)) if letters[0] == "p" else None)
+    assert weights.midplanes_per_block == (per_block and "p" in letters[2:])
     assert list(weights.state) == list(network.state_dict())
     assert all(ours is theirs for ours, theirs in zip(weights.state.values(), state.values(), strict=True))
 
@@ -171,11 +188,13 @@ def test_what_training_scripts_wrap_weights_in(wrap, theirs, zipped, tmp_path):
         (lambda state: state.update({"layer4.0.conv2.0.weight": torch.zeros(32, 32, 3, 3, 3)}),
          "layer4.0.conv2.0.weight has shape (32, 32, 3, 3, 3), expected (32, 32, 1, 3, 3) in MC3 of 10 layers"),
         (lambda state: state.update({"layer4.0.conv1.0.weight": torch.zeros(32, 16, 3, 3, 3)}),
-         "the forms of its convolutions, 33223, are those of none of the twelve"),
+         "layer4.0.conv2.0.weight has shape (32, 32, 1, 3, 3), expected (32, 32, 3, 3, 3) in 33223 of 10 layers"),
+        (lambda state: state.update({"layer4.0.conv1.0.weight": torch.zeros(32, 16, 5, 3, 3)}),
+         "layer4.0.conv1.0.weight spans 5 frames, expected 1 or 3"),
         (lambda state: state.update({"layer4.1.conv1.0.weight": torch.zeros(1)}),
-         "has [1, 1, 1, 2] blocks in its four groups, expected one of [[1, 1, 1, 1]"),
-        (lambda state: state.update(step=3), "step is a int, expected a state dict of tensors alone"),
-        (lambda state: state.clear(), "holds no state dict, only dict"),
+         "has [1, 1, 1, 2] blocks in its four stages, expected one of [[1, 1, 1, 1]"),
+        (lambda state: state.update(step=3), "step is a int, expected a state dict of tensors only"),
+        (lambda state: state.clear(), "contains no state dict, only dict"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(harm, says, tmp_path):
@@ -192,7 +211,7 @@ def test_networks_with_bottlenecks_are_none_of_these(tmp_path):
     state = {"stem.0.weight": torch.zeros(1)}
     for group, blocks in enumerate((3, 8, 36, 3), start=1):
         state |= {f"layer{group}.{block}.conv3.0.weight": torch.zeros(1) for block in range(blocks)}
-    with pytest.raises(R21DError, match=r"has \[3, 8, 36, 3\] blocks in its four groups"):
+    with pytest.raises(R21DError, match=r"has \[3, 8, 36, 3\] blocks in its four stages"):
         identify_architecture(state, HERE)
 
 
@@ -214,12 +233,12 @@ def torch_bytes(content):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.pth", lambda: b"", "not a whole file of PyTorch weights"),
-        ("a.pth", lambda: b"<html>404</html>", "not a whole file of PyTorch weights"),
-        ("a.pth", lambda: torch_bytes(small().state_dict())[:-2000], "not a whole file of PyTorch weights"),
-        ("a.pth", lambda: torch_bytes([1, 2]), "holds no state dict, only list"),
+        ("a.pth", lambda: b"", "not a complete file of PyTorch weights"),
+        ("a.pth", lambda: b"<html>404</html>", "not a complete file of PyTorch weights"),
+        ("a.pth", lambda: torch_bytes(small().state_dict())[:-2000], "not a complete file of PyTorch weights"),
+        ("a.pth", lambda: torch_bytes([1, 2]), "contains no state dict, only list"),
         ("a.pth", lambda: torch_bytes({"state_dict": Evil()}), "a Python object that could run code"),
-        ("a.pth", lambda: pickle.dumps(Evil()), "not a whole file"),
+        ("a.pth", lambda: pickle.dumps(Evil()), "not a complete file"),
         ("r2plus1d.pkl", lambda: caffe2(2), "a Caffe2 pickle"),
         ("r2plus1d", lambda: caffe2(0), "a Caffe2 pickle"),
     ],
@@ -243,7 +262,9 @@ def test_a_published_file_with_other_content_is_damaged(tmp_path, monkeypatch):
     row = Published("tiny", "https://nowhere.example/tiny-00000000.pth", "", "", 0, 0, 0, "", "")
     assert read_weights(path).sha256
     monkeypatch.setattr(load, "PUBLISHED", (row,))
-    with pytest.raises(R21DError, match=r"damaged, as its SHA-256 begins with .* fetch it again from https://nowhere"):
+    with pytest.raises(
+        R21DError, match=r"damaged, as its SHA-256 begins with .* download it again from https://nowhere"
+    ):
         read_weights(path)
 
 
@@ -258,16 +279,16 @@ def test_all_is_loaded_where_all_fits():
     assert told.skipped == {} and set(told.loaded) == set(source.state_dict())
     parameters = sum(p.numel() for p in source.parameters())
     assert str(told) == (
-        f"in memory (state dict): {parameters:,} parameters in {len(told.loaded)} tensors loaded, nothing left out"
+        f"in memory (state dict): {parameters:,} parameters in {len(told.loaded)} tensors loaded, none skipped"
     )
 
 
 @pytest.mark.parametrize(
     ("variant", "options", "left"),
     [
-        ("R3D", {"classes": 9}, {"fc.weight", "fc.bias"}),
-        ("R(2+1)D", {"channels": 2}, {"conv1.0.weight"}),
-        ("MC3", {"channels": 2, "classes": 9}, {"conv1.weight", "fc.weight", "fc.bias"}),
+        ("R3D", {"num_classes": 9}, {"fc.weight", "fc.bias"}),
+        ("R(2+1)D", {"in_channels": 2}, {"conv1.0.weight"}),
+        ("MC3", {"in_channels": 2, "num_classes": 9}, {"conv1.weight", "fc.weight", "fc.bias"}),
     ],
 )
 def test_other_classes_and_channels_keep_their_own_values(variant, options, left):
@@ -277,10 +298,10 @@ def test_other_classes_and_channels_keep_their_own_values(variant, options, left
     assert set(told.skipped) == left and set(told.loaded) | left == set(before)
     for name, value in target.state_dict().items():
         assert torch.equal(value, before[name] if name in left else source.state_dict()[name]), name
-    if "classes" in options:
-        assert "fc.weight (6 classes there, 9 others here)" in str(told)
-    if "channels" in options:
-        assert "(3 channels there, 2 here)" in str(told)
+    if "num_classes" in options:
+        assert "fc.weight (6 classes in the file, 9 in the network)" in str(told)
+    if "in_channels" in options:
+        assert "(3 channels in the file, 2 in the network)" in str(told)
     parameters = dict(target.named_parameters())
     assert told.parameters == sum(p.numel() for name, p in parameters.items() if name not in left)
 

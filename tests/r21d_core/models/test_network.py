@@ -7,8 +7,8 @@ from torch import nn
 from r21d_core import R21DError
 from r21d_core.engine.build import build_model
 from r21d_core.models.network import VideoResNet
-from r21d_core.models.variants import VARIANTS
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import VARIANTS
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def seed():
 
 def small(variant, frames=8, **options):
     """An evaluating float64 network of ten layers whose batch norms all do something."""
-    network = VideoResNet(variant, 10, 4, classes=6, frames=frames, **options).double().eval()
+    network = VideoResNet(variant, 10, 4, num_classes=6, frames=frames, **options).double().eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm3d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -42,7 +42,7 @@ def change(network, one, other):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_parameter_learns(variant):
-    network = VideoResNet(variant, 10, 4, classes=6).train()
+    network = VideoResNet(variant, 10, 4, num_classes=6).train()
     logits = network(clip().float())
     assert logits.shape == (2, 6)
     nn.functional.cross_entropy(logits, torch.tensor([1, 4])).backward()
@@ -64,7 +64,7 @@ def test_evaluation_takes_each_clip_alone(variant):
 @pytest.mark.parametrize("channels", [1, 2, 3])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_channels(variant, channels):
-    logits = small(variant, channels=channels)(clip(channels=channels))
+    logits = small(variant, in_channels=channels)(clip(channels=channels))
     assert logits.shape == (2, 6) and logits.isfinite().all()
 
 
@@ -118,17 +118,28 @@ def test_r2d_takes_clips_of_its_length_only(frames):
 
 
 @pytest.mark.parametrize(
-    "name, meant", [("R2+1D", "R(2+1)D"), ("r3d", "R3D"), ("fR2D", "f-R2D"), ("mc3", "MC3"), ("rmc4", "rMC4")]
+    ("name", "meant"), [("R2+1D", "R(2+1)D"), ("r3d", "R3D"), ("fR2D", "f-R2D"), ("mc3", "MC3"), ("rmc4", "rMC4")]
 )
 def test_unknown_variant_names_the_closest(name, meant):
     with pytest.raises(R21DError) as raised:
         VideoResNet(name)
-    assert str(raised.value).startswith(f"variant {name!r}: did you mean {meant}? there are R2D, f-R2D, R3D, ")
+    assert str(raised.value).startswith(f"variant {name!r}: did you mean {meant}? expected one of R2D, f-R2D, R3D, ")
 
 
-def test_unknown_variant_that_is_like_none():
-    with pytest.raises(R21DError, match=r"^variant 'xylophone': there are R2D, "):
-        VideoResNet("xylophone")
+@pytest.mark.parametrize("name", ["xylophone", "3333", "333333", "3c333", "33x22", "33P22", ""])
+def test_variant_unlike_any_names_what_is_expected(name):
+    with pytest.raises(
+        R21DError, match=rf"^variant '{name}': .*expected one of R2D, .*, or five letters such as 33p22 "
+    ):
+        VideoResNet(name)
+
+
+@pytest.mark.parametrize(("name", "letters"), VARIANTS.items())
+def test_letters_of_a_named_network_build_it(name, letters):
+    with torch.device("meta"):
+        network, named = (VideoResNet(variant, 10, 4) for variant in (letters, name))
+    assert network.variant == name and network.frames == named.frames
+    assert [p.shape for p in network.parameters()] == [p.shape for p in named.parameters()]
 
 
 def test_unknown_depth():
@@ -167,7 +178,7 @@ def test_weights_start_as_kaiming_says(variant):
 
 
 @pytest.mark.parametrize(
-    "variant, frames, parameters",
+    ("variant", "frames", "parameters"),
     [("R3D", 8, 33_371_472), ("R(2+1)D", 8, 33_370_839), ("R2D", 8, 11_447_568), ("R2D", 16, 11_522_832)],
 )
 def test_parameters_of_eighteen_layers(variant, frames, parameters):
@@ -184,10 +195,10 @@ def test_shortcuts_are_plain_and_only_where_the_size_changes():
     assert {(m[0].kernel_size, m[0].stride) for m in convs.values()} == {((1, 1, 1), (2, 2, 2))}
 
 
-@pytest.mark.parametrize("variant, mixed", [("R3D", True), ("MC3", False), ("rMC3", True), ("R(2+1)D", True)])
+@pytest.mark.parametrize(("variant", "mixed"), [("R3D", True), ("MC3", False), ("rMC3", True), ("R(2+1)D", True)])
 def test_layouts_on_a_cpu_change_nothing_but_order(variant, mixed):
     built = build_model(Spec(variant=variant, depth=10, width=4, frames=8), 6, torch.device("cpu")).double()
-    plain = VideoResNet(variant, 10, 4, classes=6).double()
+    plain = VideoResNet(variant, 10, 4, num_classes=6).double()
     plain.load_state_dict(built.state_dict())
     assert list(plain.state_dict()) == list(built.state_dict())
     last = torch.channels_last_3d

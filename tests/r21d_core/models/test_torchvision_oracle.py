@@ -25,7 +25,7 @@ def theirs(name, classes=400):
 
 def ours(name, classes=400):
     """The network that torchvision's weights fit."""
-    return VideoResNet(SAME[name], classes=classes, midplanes_per_block=name == "r2plus1d_18", eps=1e-5)
+    return VideoResNet(SAME[name], num_classes=classes, midplanes_per_block=name == "r2plus1d_18", eps=1e-5)
 
 
 @pytest.fixture(scope="module", params=SAME)
@@ -83,7 +83,7 @@ def test_logits_gradients_and_statistics_of_training(pair):
 
 
 @pytest.mark.parametrize(
-    "name, parameters", [("r3d_18", 33_371_472), ("mc3_18", 11_695_440), ("r2plus1d_18", 31_505_325)]
+    ("name", "parameters"), [("r3d_18", 33_371_472), ("mc3_18", 11_695_440), ("r2plus1d_18", 31_505_325)]
 )
 def test_parameters(name, parameters):
     with torch.device("meta"):
@@ -104,7 +104,14 @@ def test_every_key_has_its_place_and_keeps_its_tensor(name):
         source, network = theirs(name, 7).state_dict(), ours(name, 7)
     weights = identify_architecture(source, Path("in memory"))
     renamed = weights.state
-    told = weights.variant, weights.depth, weights.width, weights.classes, weights.channels, weights.midplanes_per_block
+    told = (
+        weights.variant,
+        weights.depth,
+        weights.width,
+        weights.num_classes,
+        weights.in_channels,
+        weights.midplanes_per_block,
+    )
     assert told == (SAME[name], 18, 64, 7, 3, name == "r2plus1d_18")
     assert (weights.layout, weights.eps, weights.frames) == ("torchvision", 1e-5, None)
     assert weights.stem_midplanes == (45 if name == "r2plus1d_18" else None)

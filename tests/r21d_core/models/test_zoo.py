@@ -26,14 +26,14 @@ def test_rows_are_what_torchvision_says():
         ("mc3_18", video.MC3_18_Weights.KINETICS400_V1),
         ("r2plus1d_18", video.R2Plus1D_18_Weights.KINETICS400_V1),
     ):
-        assert rows[name].url == weights.url and rows[name].classes == len(weights.meta["categories"])
+        assert rows[name].url == weights.url and rows[name].num_classes == len(weights.meta["categories"])
         assert f"`frame_rate={rows[name].fps}`" in weights.meta["_docs"]
         assert f"`clip_len={rows[name].frames}`" in weights.meta["_docs"]
 
 
 def test_every_row_names_a_network_and_a_hash():
     for row in PUBLISHED:
-        assert cost(row.variant, row.depth, frames=row.frames, classes=row.classes).parameters
+        assert cost(row.variant, row.depth, frames=row.frames, num_classes=row.num_classes).parameters
         assert len(row.sha256) == 8 and int(row.sha256, 16) and row.file.endswith(f"-{row.sha256}.pth")
 
 
@@ -55,9 +55,9 @@ def test_files_are_found_by_path_name_and_file_name(tmp_path, monkeypatch):
         with pytest.raises(R21DError) as raised:
             resolve_weights(name)
         said = str(raised.value)
-        assert said.startswith(f"{place}: not there; `r21d weights r3d_18 --download`")
+        assert said.startswith(f"{place}: no such file; run `r21d weights r3d_18 --download`")
         assert row.url in said and row.sha256 in said
-    with pytest.raises(R21DError, match=r"^elsewhere/r3d_18-b3b3357e\.pth: not there"):
+    with pytest.raises(R21DError, match=r"^elsewhere/r3d_18-b3b3357e\.pth: no such file"):
         resolve_weights(f"elsewhere/{row.file}")
     place.parent.mkdir()
     place.touch()
@@ -68,7 +68,7 @@ def test_a_notebook_finds_what_was_fetched_beside_its_folder(tmp_path, monkeypat
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
     row, above = zoo.published("r3d_18"), tmp_path / "weights"
-    with pytest.raises(R21DError, match=rf"^weights/{row.file}: not there"):
+    with pytest.raises(R21DError, match=rf"^weights/{row.file}: no such file"):
         resolve_weights("r3d_18")
     above.mkdir()
     (above / row.file).touch()
@@ -78,18 +78,18 @@ def test_a_notebook_finds_what_was_fetched_beside_its_folder(tmp_path, monkeypat
 
 
 def test_a_run_folder_means_its_checkpoint(tmp_path):
-    with pytest.raises(R21DError, match=r"checkpoint\.pt: not there; name a run folder that still has"):
+    with pytest.raises(R21DError, match=r"checkpoint\.pt: no such file; name a run folder that still has"):
         resolve_weights(tmp_path)
     (tmp_path / "checkpoint.pt").touch()
     assert resolve_weights(tmp_path) == tmp_path / "checkpoint.pt"
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("r2plus1d_81", "did you mean r2plus1d_18?"), ("runs/nope", "published are r3d_18")]
+    ("name", "hint"), [("r2plus1d_81", "did you mean r2plus1d_18?"), ("runs/nope", "expected one of r3d_18")]
 )
 def test_a_name_that_nobody_published(name, hint):
     with pytest.raises(
-        R21DError, match=f"^{name}: neither a file or run folder here nor published weights; "
+        R21DError, match=f"^{name}: neither an existing file or run folder nor published weights; "
     ) as raised:
         resolve_weights(name)
     assert hint in str(raised.value)
@@ -127,8 +127,8 @@ def test_download_fetches_once(server, tmp_path, capfd):
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
-        (lambda source: source.unlink(), "could not be fetched .*404"),
-        (lambda source: source.write_bytes(b"another file"), "could not be fetched .*invalid hash value"),
+        (lambda source: source.unlink(), "download failed .*404"),
+        (lambda source: source.write_bytes(b"another file"), "download failed .*invalid hash value"),
     ],
 )
 def test_download_that_fails_leaves_nothing_and_says_what_to_do(server, harm, says, tmp_path, capfd):
@@ -145,7 +145,7 @@ def test_download_offline(tmp_path, monkeypatch):
         "tiny", "http://127.0.0.1:1/tiny-00000000.pth", "torchvision", "R3D", 18, 16, 400, "nothing", "none"
     )
     monkeypatch.setattr(zoo, "PUBLISHED", (row,))
-    with pytest.raises(R21DError, match=r"refused.*; fetch http://127\.0\.0\.1:1/tiny-00000000\.pth yourself"):
+    with pytest.raises(R21DError, match=r"refused.*; download http://127\.0\.0\.1:1/tiny-00000000\.pth yourself"):
         download("tiny", tmp_path)
 
 
@@ -153,11 +153,11 @@ def test_command_line(server, tmp_path, capfd):
     source, _ = server
     folder = ["--cache-dir", str(tmp_path / "weights")]
     assert main(["weights", *folder]) == 0
-    assert capfd.readouterr().out.splitlines()[1].split()[-1] == "no"
+    assert capfd.readouterr().out.splitlines()[1].split()[-1] == "none"
     assert main(["weights", "tiny", *folder]) == 0
-    assert "no; `r21d weights tiny --download`" in capfd.readouterr().out
+    assert "none; run `r21d weights tiny --download`" in capfd.readouterr().out
     assert main(["weights", "tiny", "--download", *folder]) == 0
-    assert f"here        {tmp_path / 'weights' / source.name}" in capfd.readouterr().out
+    assert f"local file  {tmp_path / 'weights' / source.name}" in capfd.readouterr().out
     assert main(["weights", *folder]) == 0
     assert source.name in capfd.readouterr().out.splitlines()[1]
     assert main(["weights", "--download", *folder]) == 1
