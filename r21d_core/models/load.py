@@ -94,7 +94,7 @@ def load_weights_into(network: VideoResNet, weights: Weights) -> LoadReport:
     fits = {name: tensor for name, tensor in weights.state.items() if tensor.shape == own[name].shape}
     network.load_state_dict(fits, strict=False)
     reasons = {
-        "fc": f"{weights.num_classes} classes in the file, {here['num_classes']} in the network",
+        "fc": f"{weights.num_classes} classes in the file, {here['num_classes']} others in the network",
         "conv1": f"{weights.in_channels} channels in the file, {here['in_channels']} in the network",
     }
     skipped = {name: reasons[name.split(".")[0]] for name in own if name not in fits}

@@ -183,7 +183,7 @@ def test_ones_own_video_and_names_up_to_no_good(folder, tiny_manifest, tmp_path,
     assert kept[0][0]["asked"][0] == likeliest and NASTY in likeliest
     (run.folder / "checkpoint.pt").unlink()
     press(own.box, "Attributions")
-    assert "checkpoint.pt: not there" in said(own.attributed) and "<img" not in own.attributed.value
+    assert "checkpoint.pt: no such file" in said(own.attributed) and "<img" not in own.attributed.value
 
 
 def test_other_peoples_weights_go_by_their_name(tiny_manifest, tmp_path):

@@ -44,7 +44,7 @@ def test_list_shows_the_runs_of_index(tmp_path, capsys):
         ("nope.pth", "nope.pth: neither a file"),
         ("r2plus1d_18", "run `r21d weights r2plus1d_18 --download`"),
         ("runs/nope", "runs/nope: neither a file or run folder here"),
-        (".", "checkpoint.pt: not there"),
+        (".", "checkpoint.pt: no such file"),
     ],
 )
 def test_missing_init_weights_have_no_plan(init_from, says, tiny_manifest, tmp_path, monkeypatch, capsys):

@@ -37,7 +37,7 @@ def file(tmp_path):
     """Random weights of a small R3D for 400 classes under torchvision's names."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        torch.save(as_theirs(small("R3D", classes=400)), tmp_path / "r3d.pth")
+        torch.save(as_theirs(small("R3D", num_classes=400)), tmp_path / "r3d.pth")
     return tmp_path / "r3d.pth"
 
 
@@ -66,7 +66,7 @@ def test_top_five_by_hand(noise, file):
     network = VideoResNet("R3D", 10, 4, num_classes=400, eps=1e-5).eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network.load_state_dict(small("R3D", classes=400).state_dict())
+        network.load_state_dict(small("R3D", num_classes=400).state_dict())
     with torch.no_grad():
         expected = network(torch.from_numpy(clips).float()).softmax(1).mean(0)
     best = expected.argsort(descending=True)[:5]
@@ -89,7 +89,7 @@ def test_published_weights_bring_their_clip_length_and_rate(noise, file, monkeyp
 
 
 def test_outputs_nobody_named_are_numbers(noise, tmp_path):
-    torch.save(small("R3D", classes=7).state_dict(), tmp_path / "r3d.pth")
+    torch.save(small("R3D", num_classes=7).state_dict(), tmp_path / "r3d.pth")
     answer = classify(noise, tmp_path / "r3d.pth", clips=1, frames=4, device="cpu")
     assert len(answer.top) == 5 and all(name.startswith("output ") for name, _ in answer.top)
     assert "do not name their classes" in answer.protocol
@@ -105,7 +105,7 @@ def test_impossible_wishes(options, says, noise, file):
 
 
 def test_weights_for_flow_are_refused(noise, tmp_path):
-    torch.save(small("R3D", channels=2).state_dict(), tmp_path / "flow.pth")
+    torch.save(small("R3D", in_channels=2).state_dict(), tmp_path / "flow.pth")
     with pytest.raises(R21DError, match=r"flow\.pth: takes 2 channels"):
         classify(noise, tmp_path / "flow.pth")
 
@@ -125,7 +125,7 @@ def test_command_line(noise, file, tmp_path, capsys):
         said = capsys.readouterr().err
         assert said.startswith("r21d: ") and video in said and len(said.splitlines()) == 1
     assert main(["classify", str(noise), "--weights", "r3d_18", "--cache-dir", str(tmp_path)]) == 1
-    assert f"{tmp_path / 'r3d_18-b3b3357e.pth'}: not there" in capsys.readouterr().err
+    assert f"{tmp_path / 'r3d_18-b3b3357e.pth'}: no such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("clips", [1, 10, 100])

@@ -94,7 +94,7 @@ def test_weights_of_a_file(two, tmp_path, capsys):
     spec = SPEC.replace(init_from=str(file), midplanes_per_block=True, eps=1e-5, epochs=0)
     run = train(spec, load_manifest(two[0]), tmp_path / "runs", device="cpu")
     assert all(torch.equal(value, given.state_dict()[name]) for name, value in load_checkpoint(run)["network"].items())
-    assert "nothing left out; SHA-256" in run.environment["init_from"] and str(file) in capsys.readouterr().out
+    assert "none skipped; SHA-256" in run.environment["init_from"] and str(file) in capsys.readouterr().out
     with pytest.raises(R21DError, match=r"midplanes_per_block is True for these weights, and False in the network"):
         train(spec.replace(midplanes_per_block=False), load_manifest(two[0]), tmp_path / "runs", device="cpu")
 
@@ -114,7 +114,7 @@ def test_a_run_folder_given_as_a_file_is_guarded_as_a_run(first, two, tmp_path, 
     assert later.trained_on == first.trained_on and "not checked" not in later.environment["init_from"]
     mine, theirs = (load_checkpoint(run)["network"] for run in (first, later))
     assert {name for name in mine if not torch.equal(mine[name], theirs[name])} == {"fc.weight", "fc.bias"}
-    assert "fc.weight (2 classes there, 2 others here)" in later.environment["init_from"]
+    assert "fc.weight (2 classes in the file, 2 others in the network)" in later.environment["init_from"]
     turned = [replace(video, split={"train": "test", "test": "train"}[video.split]) for video in tiny.videos]
     write_manifest(two[0].with_name("turned.csv"), replace(tiny.card, name="turned"), turned)
     turned = load_manifest(two[0].with_name("turned.csv"))

@@ -299,7 +299,7 @@ def test_other_classes_and_channels_keep_their_own_values(variant, options, left
     for name, value in target.state_dict().items():
         assert torch.equal(value, before[name] if name in left else source.state_dict()[name]), name
     if "num_classes" in options:
-        assert "fc.weight (6 classes in the file, 9 in the network)" in str(told)
+        assert "fc.weight (6 classes in the file, 9 others in the network)" in str(told)
     if "in_channels" in options:
         assert "(3 channels in the file, 2 in the network)" in str(told)
     parameters = dict(target.named_parameters())

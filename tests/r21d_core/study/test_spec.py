@@ -213,3 +213,10 @@ def test_what_is_set_is_heeded_wherever_a_run_starts_afresh(experiment):
 )
 def test_what_an_experiment_takes_itself_stays_its_own(experiment, settings, count):
     assert len(EXPERIMENTS[experiment]("demo", **settings)) == count
+
+
+def test_variant_may_be_letters():
+    assert Spec(variant="ppppp") == Spec(variant="R(2+1)D")
+    assert Spec(variant="33p22", profile="demo").folder.startswith("demo-33p22-18-8f-")
+    with pytest.raises(R21DError, match=r"variant '33x22': expected one of R2D, .*, or five letters such as 33p22"):
+        Spec(variant="33x22")
