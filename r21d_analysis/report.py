@@ -1,16 +1,18 @@
-"""The notebooks executed on the records present, and all they show on one page for the web."""
+"""Execute the notebooks on existing records, and collect their tables and figures on one web page."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
+import logging
 import math
 import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 import papermill
@@ -26,8 +28,18 @@ from r21d_core.runs.files import make_folder, write_atomically
 from r21d_core.runs.run import find_run, load_runs
 from r21d_core.study.experiments import EXPERIMENTS, LONG_SCHEDULE, variant_comparison
 
+
+class Report(NamedTuple):
+    """A notebook to execute with parameters; the executed copy is `name`.ipynb."""
+
+    title: str
+    name: str  # the notebook's, which may be followed by a dash and a suffix
+    parameters: dict
+
+
 ROOT = Path(__file__).parent.parent
 RECORDS = ("results/demo", "results/small", "results/recipe", "results/diagnostic")
+# Parameters of the committed reports. Nothing is trained.
 DEMO = {"runs": "../results/demo", "train": False}
 SMALL = {
     "profile": "small",
@@ -37,118 +49,80 @@ SMALL = {
     "runs": "../results/small",
     "train": False,
 }
+RECIPE = SMALL | {"variants": "f-R2D, R(2+1)D", "seeds": "0", "runs": "../results/recipe"}
 PRETRAINED = SMALL | {
     "manifest": "../data_manifests/ucf101-7b-split1.csv",
     "source": "ucf101-7a-split1",
     "variants": "R(2+1)D",
     "seeds": "0",
 }
-EIGHT = SMALL | {"variants": "all", "seeds": "0, 1, 2", "settings": {"frames": 8, "frame_stride": 1}}
-FOUR = SMALL | {"settings": LONG_SCHEDULE}  # of four networks, from before the recipe was chosen
-DIAGNOSTIC = EIGHT | {
+TABLE_2 = SMALL | {"variants": "all", "seeds": "0, 1, 2"}
+EIGHT_FRAMES = TABLE_2 | {"settings": {"frames": 8, "frame_stride": 1}}
+RATE = EIGHT_FRAMES | {"task": "speed"}
+LONG = SMALL | {"settings": LONG_SCHEDULE}  # four networks, trained before the recipe was chosen
+LONG_RATE = LONG | {"task": "speed"}
+DIAGNOSTIC = TABLE_2 | {
     "manifest": "",
     "seeds": "0",
     "runs": "../results/diagnostic",
     "settings": {"frames": 8, "frame_stride": 1, "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400},
 }
-LOOKED = {key: EIGHT[key] for key in ("profile", "manifest", "runs", "settings")}
-BOTH = "../results/small, ../results/demo"
-# What is reported: a title, the executed notebook's name, the notebook and its parameters. Nothing is trained for it.
+INSIGHT = {key: EIGHT_FRAMES[key] for key in ("profile", "manifest", "runs", "settings")}
+LENGTHS = EIGHT_FRAMES | {"variants": "R3D, R(2+1)D", "settings": {"frames": "4,8,16"}}
+START = {"runs": "../results/demo", "records": "../results/small", "notebooks": "../notebooks"}
+
+
 REPORTS = (
-    (
-        "Start here",
-        "start_here",
-        "start_here",
-        {"runs": "../results/demo", "records": "../results/small", "notebooks": "../notebooks"},
+    Report("Start here", "start_here", START),
+    Report("Table 1, Figures 1 and 2", "architectures", {}),
+    Report("Table 2 and Figure 4, demonstration", "variant_comparison-demo", DEMO),
+    Report(
+        "Table 2 and Figure 4, full-size networks on the built-in videos", "variant_comparison-diagnostic", DIAGNOSTIC
     ),
-    ("Table 1, Figures 1 and 2", "architectures", "architectures", {}),
-    ("Table 2 and Figure 4, demonstration", "variant_comparison-demo", "variant_comparison", DEMO),
-    (
-        "Table 2 and Figure 4, full size on the built-in videos",
-        "variant_comparison-diagnostic",
-        "variant_comparison",
-        DIAGNOSTIC,
-    ),
-    (
-        "The recipe for real videos, chosen on a validation cut",
-        "recipe-small",
-        "recipe",
-        SMALL | {"variants": "f-R2D, R(2+1)D", "seeds": "0", "runs": "../results/recipe"},
-    ),
-    ("Table 2 and Figure 4, real videos, 8 frames", "variant_comparison-small-8f", "variant_comparison", EIGHT),
-    (
-        "Table 2 and Figure 4, real videos, 8 frames at step 2",
+    Report("The recipe for real videos, chosen on a validation split", "recipe-small", RECIPE),
+    Report("Table 2 and Figure 4, real videos, 8 frames", "variant_comparison-small-8f", EIGHT_FRAMES),
+    Report(
+        "Table 2 and Figure 4, real videos, 8 frames at stride 2",
         "variant_comparison-small-8f-step2",
-        "variant_comparison",
-        EIGHT | {"settings": {"frames": 8, "frame_stride": 2}},
+        TABLE_2 | {"settings": {"frames": 8, "frame_stride": 2}},
     ),
-    (
+    Report(
         "Table 2 and Figure 4, real videos, 16 frames",
         "variant_comparison-small-16f",
-        "variant_comparison",
-        EIGHT | {"settings": {"frames": 16, "frame_stride": 1}},
+        TABLE_2 | {"settings": {"frames": 16, "frame_stride": 1}},
     ),
-    (
-        "Table 2 and Figure 4, real videos, 16 frames at step 2",
+    Report(
+        "Table 2 and Figure 4, real videos, 16 frames at stride 2",
         "variant_comparison-small-16f-step2",
-        "variant_comparison",
-        EIGHT | {"settings": {"frames": 16, "frame_stride": 2}},
+        TABLE_2 | {"settings": {"frames": 16, "frame_stride": 2}},
     ),
-    (
-        "Table 2 and Figure 4, real videos, playback rate",
-        "variant_comparison-small-rate",
-        "variant_comparison",
-        EIGHT | {"task": "speed"},
+    Report("Table 2 and Figure 4, real videos, playback rate", "variant_comparison-small-rate", RATE),
+    Report("Table 2 and Figure 4, four networks trained longer", "variant_comparison-small-action", LONG),
+    Report(
+        "Table 2 and Figure 4, four networks trained longer, playback rate", "variant_comparison-small-speed", LONG_RATE
     ),
-    (
-        "Table 2 and Figure 4, four networks trained for longer on 16 frames",
-        "variant_comparison-small-action",
-        "variant_comparison",
-        FOUR,
-    ),
-    (
-        "Table 2 and Figure 4, four networks trained for longer, playback rate",
-        "variant_comparison-small-speed",
-        "variant_comparison",
-        FOUR | {"task": "speed"},
-    ),
-    ("Figure 3, demonstration", "optimization_curves-demo", "optimization_curves", DEMO),
-    ("Figure 3, real videos", "optimization_curves-small", "optimization_curves", EIGHT | {"variants": "R3D, R(2+1)D"}),
-    ("Figure 5a and Table 3, demonstration", "clip_length-demo", "clip_length", DEMO),
-    (
-        "Figure 5a and Table 3, real videos",
-        "clip_length-small",
-        "clip_length",
-        SMALL | {"variants": "R(2+1)D", "seeds": "0, 1, 2"},
-    ),
-    ("Figure 5b, demonstration", "clip_count-demo", "clip_count", DEMO),
-    ("Figure 5b, real videos", "clip_count-small", "clip_count", EIGHT | {"variants": "R(2+1)D"}),
-    ("Table 4, demonstration", "sports1m-demo", "sports1m", DEMO),
-    ("Table 5, demonstration", "kinetics-demo", "kinetics", DEMO),
-    ("Table 6, demonstration", "transfer-demo", "transfer", DEMO),
-    ("Table 4, real videos", "sports1m-small", "sports1m", SMALL | {"variants": "R3D, R(2+1)D"}),
-    ("Table 5, real videos", "kinetics-small", "kinetics", PRETRAINED),
-    ("Table 6, real videos", "transfer-small", "transfer", PRETRAINED),
-    ("Does it take motion? Demonstration", "temporal_probe-demo", "temporal_probe", DEMO),
-    ("Does it take motion? Playback rate of real videos", "temporal_probe-small", "temporal_probe", FOUR),
-    (
-        "Does it take motion? Playback rate of real videos by clip length",
-        "temporal_probe-small-lengths",
-        "temporal_probe",
-        EIGHT | {"variants": "R3D, R(2+1)D", "settings": {"frames": "4,8,16"}},
-    ),
-    ("What filters have learned, real videos", "filters-small", "filters", LOOKED),
-    ("Where networks look, real videos", "attributions-small", "attributions", LOOKED),
-    (
-        "Class by class, video by video: actions of real videos",
-        "explorer",
-        "explorer",
-        {"runs": "../results/small"},
-    ),
-    ("Every claim of the paper", "claims", "claims", {"runs": BOTH}),
+    Report("Figure 3, demonstration", "optimization_curves-demo", DEMO),
+    Report("Figure 3, real videos", "optimization_curves-small", EIGHT_FRAMES | {"variants": "R3D, R(2+1)D"}),
+    Report("Figure 5a and Table 3, demonstration", "clip_length-demo", DEMO),
+    Report("Figure 5a and Table 3, real videos", "clip_length-small", TABLE_2 | {"variants": "R(2+1)D"}),
+    Report("Figure 5b, demonstration", "clip_count-demo", DEMO),
+    Report("Figure 5b, real videos", "clip_count-small", EIGHT_FRAMES | {"variants": "R(2+1)D"}),
+    Report("Table 4, demonstration", "sports1m-demo", DEMO),
+    Report("Table 5, demonstration", "kinetics-demo", DEMO),
+    Report("Table 6, demonstration", "transfer-demo", DEMO),
+    Report("Table 4, real videos", "sports1m-small", SMALL | {"variants": "R3D, R(2+1)D"}),
+    Report("Table 5, real videos", "kinetics-small", PRETRAINED),
+    Report("Table 6, real videos", "transfer-small", PRETRAINED),
+    Report("Does recognition require motion? Demonstration", "temporal_probe-demo", DEMO),
+    Report("Does recognition require motion? Real videos", "temporal_probe-small", LONG),
+    Report("Does recognition require motion? Real videos by clip length", "temporal_probe-small-lengths", LENGTHS),
+    Report("Learned filters, real videos", "filters-small", INSIGHT),
+    Report("Attribution maps, real videos", "attributions-small", INSIGHT),
+    Report("Classes, confusions and videos, real videos", "explorer", {"runs": "../results/small"}),
+    Report("Every claim of the paper", "claims", {"runs": "../results/small, ../results/demo"}),
 )
 PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
-VIEW = "application/vnd.jupyter.widget-view+json"  # of a widget that is shown
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # the output of a cell that shows a widget
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 0 1rem; }
@@ -165,13 +139,13 @@ summary { cursor: pointer; font-size: 1.2rem; font-weight: 600; padding: .5rem 0
 
 
 def make_report(out: Path | str, root: Path = ROOT) -> Path:
-    """Executed notebooks in the folder `out`, and the page `index.html` with every table and figure; its path.
+    """Execute REPORTS on the records under `root` into the folder `out`; return the page `index.html`.
 
-    Everything is drawn from the records under `root`, with nothing trained: what is missing, the notebooks say.
+    Nothing is trained. The notebooks name missing runs.
     """
-    index = _execute(REPORTS, Path(out), root, [root / folder for folder in RECORDS])
-    twelve = [find_run(root / "results" / "demo", spec) for spec in variant_comparison("demo")]
-    figures.family_bars(twelve).savefig(index.parent / "what-each-network-sees.png", dpi=110)  # the README's picture
+    index = _execute_notebooks(REPORTS, Path(out), root, [root / folder for folder in RECORDS])
+    runs = [find_run(root / "results" / "demo", spec) for spec in variant_comparison("demo")]
+    figures.family_bars(runs).savefig(index.parent / "what-each-network-sees.png", dpi=110)  # for the README
     return index
 
 
@@ -183,92 +157,92 @@ def run_suite(
     seeds: str = "0",
     root: Path = ROOT,
 ) -> Path:
-    """As `make_report`, of the runs in the folder `runs`, which every notebook of an experiment first completes.
+    """Execute every notebook on the folder `runs` into the folder `out`; return the page `index.html`.
 
-    Filters, attributions and the explorer follow with what these have made, checkpoints included.
-
-    Stopped in any way, the same call goes on. Without a `manifest` the data are the built-in videos; an experiment
-    whose data sets are not all beside it is left out, and said. A notebook that fails does not keep the others from
-    their turn: when all had it, R21DError names those that failed, and their copies in `out` show why.
+    A notebook with an experiment first trains its missing runs. After an interruption, the same call continues. Without
+    `manifest` the data are the built-in videos. An experiment with a data set that is not beside `manifest` is skipped,
+    with a message. If notebooks fail, the others are executed, and then R21DError names the failed ones.
     """
-    there = os.path.relpath(runs, root / "notebooks")
-    given = {"profile": profile, "runs": there, "seeds": seeds, "train": True, "max_hours": math.inf}
-    given["manifest"] = os.path.relpath(manifest, root / "notebooks") if manifest else ""
-    looked = {"profile": profile, "manifest": given["manifest"], "runs": there, "seeds": seeds}
-    # What trains nothing stands behind what does in ARTIFACTS, so that the runs are there.
-    looks = {"filters": looked, "attributions": looked, "claims": {"runs": there}}
-    looks["explorer"] = {"runs": there}
-    if manifest:
-        looks["explorer"]["manifests"] = os.path.relpath(Path(manifest).parent, root / "notebooks")
-    rows = []
-    for one in ARTIFACTS:
-        if one.experiment:
-            specs = EXPERIMENTS[one.experiment](profile, Path(manifest).stem) if manifest else []
+    folder, file = (os.path.relpath(path, root / "notebooks") if path else "" for path in (runs, manifest))
+    inspected = {"profile": profile, "runs": folder, "seeds": seeds, "manifest": file}
+    trained = inspected | {"train": True, "max_hours": math.inf}
+    explorer = {"runs": folder} | ({"manifests": os.path.dirname(file) or "."} if manifest else {})
+    parameters = {"filters": inspected, "attributions": inspected, "claims": {"runs": folder}, "explorer": explorer}
+    reports = []
+    for artifact in ARTIFACTS:
+        name = artifact.notebook
+        if not artifact.experiment:
+            reports.append(Report(artifact.title, name, parameters.get(name, {})))
+            continue
+        if manifest:
+            specs = EXPERIMENTS[artifact.experiment](profile, Path(manifest).stem)
             if missing := sorted({s.data for s in specs if not Path(manifest).with_name(f"{s.data}.csv").exists()}):
-                print(f"{one.notebook} is left out: there is no {', '.join(missing)} beside {manifest}")
+                print(f"{name} is skipped: there is no {', '.join(missing)} beside {manifest}")
                 continue
-            rows.append((one.title, f"{one.notebook}-{profile}", one.notebook, given))
-        else:
-            rows.append((one.title, one.notebook, one.notebook, looks.get(one.notebook, {})))
-    return _execute(rows, Path(out), root, [Path(runs)])
+        reports.append(Report(artifact.title, f"{name}-{profile}", trained))
+    return _execute_notebooks(reports, Path(out), root, [Path(runs)])
 
 
-def _execute(rows: Sequence[tuple[str, str, str, dict]], out: Path, root: Path, records: Sequence[Path]) -> Path:
-    """The notebooks of `rows`, which are as REPORTS, executed in `out`, and the page of all, whose path it gives."""
+def _execute_notebooks(reports: Sequence[Report], out: Path, root: Path, records: Sequence[Path]) -> Path:
+    """Execute `reports` into the folder `out` and write the page of all; return its path."""
     make_folder(out)
-    sections, failed = [], []
-    for title, name, notebook, parameters in tqdm(rows, "notebooks", unit="notebook", leave=False):
-        source, file = root / "notebooks" / f"{notebook}.ipynb", out / f"{name}.ipynb"
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that only open_study knows
+    sections, failures = [], []
+    for title, name, parameters in tqdm(reports, "notebooks", leave=False):
+        source, file = root / "notebooks" / f"{name.partition('-')[0]}.ipynb", out / f"{name}.ipynb"
         try:
             executed = papermill.execute_notebook(source, file, parameters, cwd=source.parent, progress_bar=False)
         except PapermillExecutionError as error:
-            failed.append(f"{file}: {error.ename}: {error.evalue}")
+            failures.append(f"{file}: {error.ename}: {error.evalue}")
             continue
-        executed.metadata.pop("papermill")  # holds paths of this machine
-        if not any(VIEW in output.get("data", {}) for cell in executed.cells for output in cell.get("outputs", ())):
-            executed.metadata.pop("widgets", None)  # the state of those that nobody sees
+        executed.metadata.pop("papermill")  # contains paths of this machine
+        outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
+        if not any(WIDGET_VIEW in output.get("data", {}) for output in outputs):
+            executed.metadata.pop("widgets", None)  # the state of widgets that are not shown, such as progress bars
         write_atomically(file, nbformat.writes(executed) + "\n")
         sections.append((title, executed))
     index = out / "index.html"
-    write_atomically(index, page(sections, environment(records)))
-    if failed:
+    write_atomically(index, build_page(sections, describe_environments(records)))
+    if failures:
         raise R21DError(
-            f"{len(failed)} of {len(rows)} notebooks failed; the others are on {index}:\n" + "\n".join(failed)
+            f"{len(failures)} of {len(reports)} notebooks failed; {index} contains the others:\n" + "\n".join(failures)
         )
     return index
 
 
-def page(sections: list[tuple[str, nbformat.NotebookNode]], lines: list[str]) -> str:
-    """One self-contained page: of each executed notebook its text, tables and figures, and what the runs ran on."""
+def build_page(sections: Sequence[tuple[str, nbformat.NotebookNode]], environments: Sequence[str]) -> str:
+    """Return a self-contained HTML page with the text and outputs of notebooks, without code, and a list of lines."""
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     parts = [
         f"<details><summary>{html.escape(title)}</summary>{exporter.from_notebook_node(notebook)[0]}</details>"
         for title, notebook in sections
     ]
-    ran = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    body = PNG.sub(_png_to_webp, "".join(parts))
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in environments)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>R(2+1)D study</title><style>{STYLE}</style></head><body><h1>R(2+1)D study</h1>"
-        f"{PNG.sub(_smaller, ''.join(parts))}<h2>What the runs ran on</h2><ul>{ran}</ul></body></html>\n"
+        f"{body}<h2>Hardware and software of the runs</h2><ul>{items}</ul></body></html>\n"
     )
 
 
-def _smaller(png: re.Match) -> str:
-    """The picture as WebP without loss, which is half as large, or of clips two thirds."""
+def _png_to_webp(png: re.Match) -> str:
+    """Return the image as lossless WebP, which is about half as large, or two thirds for video frames."""
     webp = io.BytesIO()
     Image.open(io.BytesIO(base64.b64decode(png[1]))).save(webp, "webp", lossless=True)
     return f"data:image/webp;base64,{base64.b64encode(webp.getvalue()).decode()}"
 
 
-def environment(folders: Sequence[Path]) -> list[str]:
-    """A line for each folder of records, device, versions and commit, with the number of its runs."""
-    told = Counter()
+def describe_environments(folders: Sequence[Path]) -> list[str]:
+    """Return a line for each folder, device, set of versions and commit, with the number of complete runs."""
+    counts = Counter()
     for folder in folders:
         for run in load_runs(folder):
             if run.is_complete:
                 e = run.environment
                 versions = ", ".join(f"{name} {version}" for name, version in e["packages"].items())
-                commit = f"commit {e['commit']}" if e["commit"] else "commit not noted"
-                told[f"{os.path.relpath(folder, ROOT)}: {e['device']}, Python {e['python']}, {versions}, {commit}"] += 1
-    return [f"{line}: {count} runs" for line, count in told.items()]
+                commit = f"commit {e['commit']}" if e["commit"] else "commit not recorded"
+                line = f"{e['device']}, Python {e['python']}, {versions}, {commit}"
+                counts[f"{os.path.relpath(folder, ROOT)}: {line}"] += 1
+    return [f"{line}: {count} runs" for line, count in counts.items()]
