@@ -37,7 +37,7 @@ def bench_memory(spec: Spec, device: torch.device, *, seconds: float = 5.0) -> l
     frames = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
     memory = InMemorySource(frames, LENGTH * np.arange(number), device)
     names = [f"{one}.mp4" for one in range(number)]
-    videos = tuple(Video(name, Path(name), "made up", "train", name, LENGTH) for name in names)
+    videos = tuple(Video(name, Path(), "made up", "train", name, LENGTH) for name in names)
     form, again, fed = _trainer(spec, device)
     works = {"one batch over and over": again}
     for what, crop in CROPS.items():

@@ -36,7 +36,7 @@ def tiny_manifest(tmp_path_factory) -> Path:
         (root / "videos" / label).mkdir(parents=True, exist_ok=True)
         write_video(root / "videos" / name, pixels.astype(np.uint8))
         side = "test" if number >= 8 else "train"
-        videos.append(Video(name, root / "videos" / name, label, side, f"g{number:02d}", count, 25.0, 32, 24))
+        videos.append(Video(name, root / "videos", label, side, f"g{number:02d}", count, 25.0, 32, 24))
     card = DatasetCard("tiny", ("dark", "bright"), "made by the tests", "none", {"train": 8, "test": 4}, root="videos")
     write_manifest(root / "tiny.csv", card, videos)
     return root / "tiny.csv"

@@ -95,7 +95,7 @@ def read_clip(path: Path, spec: Spec, frames: np.ndarray | None = None) -> Tenso
     Without numbers, its middle clip as the run would cut it.
     """
     if frames is None:
-        one = Video(path.name, path, "", "test", path.name, probe(path).frames)
+        one = Video(path.name, path.parent, "", "test", path.name, probe(path).frames)
         frames = evaluation_clips(spec.replace(task="action"), 1, (one,), ("",)).frames[0]
     frames = read_frames(path, frames, (spec.frame_height, spec.frame_width))
     return torch.from_numpy(np.ascontiguousarray(frames))[None]

@@ -1,4 +1,4 @@
-"""What is known of the paper's data sets, apart from any disk: the cards NAME.json in data_manifests/."""
+"""The published data sets of the paper, as the cards NAME.json in data_manifests/ describe them."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class PublishedDataset:
     licence: str
     frame_rate: str
     classes: int
-    groups: str  # what is taken for one recording, in words
-    expected: dict[str, dict[str, int]] = field(default_factory=dict)  # of a manifest's name: videos a side, published
-    subsets: dict[str, list[str]] = field(default_factory=dict)  # classes that belong together by a name of ours
+    groups: str  # a description of what counts as one recording
+    expected: dict[str, dict[str, int]] = field(default_factory=dict)  # published videos a split, by manifest name
+    subsets: dict[str, list[str]] = field(default_factory=dict)  # classes by the subset's name
 
     @property
     def choice(self) -> str:
-        """How to name some of its classes, for messages."""
+        """How to name a subset of the classes, for messages."""
         return f"by --subset, which takes {' or '.join([*self.subsets, 'a file with a class a line'])}"
 
     def choose(self, subset: Path | str, labels: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
         """The name of a subset and those of `labels` that it holds, in their order.
 
-        `subset` is one of the card's, or a text file of the user's with a class a line, whose name it takes.
+        `subset` is a name from the card, or a text file with a class a line, whose stem becomes the name.
 
-        Raises R21DError if it is neither, names a class that is none of `labels`, or is called as one of the card's.
+        Raises R21DError if it is neither, names a class that is not in `labels`, or reuses a name of the card.
         """
         file = Path(subset).expanduser()
         if str(subset) in self.subsets:
@@ -43,8 +43,8 @@ class PublishedDataset:
             name, chosen = file.stem, [line.strip() for line in read_text(file).split("\n") if line.strip()]
         else:
             raise R21DError(f"subset {str(subset)!r} is none of {self.name}; name classes {self.choice}")
-        if odd := sorted(set(chosen) - set(labels)):
-            raise R21DError(f"subset {str(subset)!r}: no video of {odd[0]!r} is listed in {self.name}")
+        if unknown := sorted(set(chosen) - set(labels)):
+            raise R21DError(f"subset {str(subset)!r}: no video of {unknown[0]!r} is listed in {self.name}")
         if not chosen:
             raise R21DError(f"{file}: names no class; expected one of {self.name} a line")
         if set(self.subsets.get(name, chosen)) != set(chosen):
@@ -53,13 +53,12 @@ class PublishedDataset:
 
 
 def load_published_dataset(name: str) -> PublishedDataset:
-    """The card of a data set of the paper; raises R21DError if data_manifests/ is not there."""
-    file = FOLDER / f"{name}.json"
-    return PublishedDataset(**json.loads(read_text(file)))
+    """The PublishedDataset of data_manifests/`name`.json; raises R21DError if that file is missing."""
+    return PublishedDataset(**json.loads(read_text(FOLDER / f"{name}.json")))
 
 
 def read_text(file: Path, what: str = "a text file") -> str:
-    """A published file in UTF-8, with every line end, CR or CRLF, as \\n and without a byte-order mark.
+    """The text of a UTF-8 file, with line feeds for all line ends and without a byte-order mark.
 
     Raises R21DError, naming the file and `what` was expected, if it cannot be read.
     """

@@ -145,7 +145,8 @@ def _opened(path: Path | str, wanted: Sequence[int] | None = None) -> Iterator[t
 
 def _part(container: InputContainer, stream: VideoStream, wanted: Sequence[int]) -> tuple[list[Packet], int] | None:
     """The packets from the IDR picture at or before the first wanted frame to the one after the last, without this,
-    and how many frames come before them; None where the index of an MP4 does not say, or says what is not so."""
+    and how many frames come before them; None where the index of an MP4 does not say, or says what is not so.
+    """
     index = list(stream.index_entries)  # one a packet, in their order
     times = [entry.timestamp for entry in index]
     before = [0, *accumulate(not entry.is_discard for entry in index)]

@@ -1,4 +1,4 @@
-"""A file made of each video, once: kept whole or not at all, known again by a mark in itself, and told beforehand."""
+"""Encodes one file for each video of a manifest: atomically, recognized later by a tag, the cost printed first."""
 
 from __future__ import annotations
 
@@ -15,56 +15,58 @@ import numpy as np
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
-from r21d_core.data.parallel import parallel_map, process_count
+from r21d_core.data.parallel import count_workers, parallel_map
 from r21d_core.runs.files import write_atomically
 
-SAMPLE = 8  # videos that the cost is told from beforehand, and seconds it may take
+COST_SAMPLE = 8  # videos from which the cost is estimated, and the seconds that this may take
 
 
 class Encoder(Protocol):
-    """How a file is made of a video; its text says all that the file depends on besides."""
+    """Encodes a video; `str(encoder)` states every parameter that the file depends on."""
 
-    def encode(self, source: Path, mark: str) -> bytes: ...
+    def encode(self, source: Path, provenance_tag: str) -> bytes:
+        """The encoded file of the video at `source`, with `provenance_tag` in its metadata."""
+        ...
 
 
 @dataclass(frozen=True)
 class EncodeJob:
-    """A file to be made: the name of its video, where that is, where it shall be, and how."""
+    """A file to encode: the name of its video in the manifest, source, target and encoder."""
 
     video: str
     source: Path
     target: Path
-    way: Encoder
+    encoder: Encoder
 
 
 def encode_video(job: EncodeJob) -> tuple[dict, bool] | str:
-    """The index columns of the file at `job.target`, and whether it was made now; a str is why it cannot be made.
+    """The manifest columns of the file at `job.target` and whether it was encoded now; a str is the error.
 
-    Raises R21DError if it cannot be written.
+    A file with the same provenance tag (encoder, size and modification time of the source) is left as it is. Raises
+    R21DError if the file cannot be written.
     """
     try:
-        told = job.source.stat()
-        # In the file itself, so that it is known as done, and by what, wherever it is moved.
-        mark = f"r21d: {job.way}; source of {told.st_size} bytes, {told.st_mtime_ns}"
-        if found := _look(job.target, mark):
-            return found, False
-        content = job.way.encode(job.source, mark)
+        stat = job.source.stat()
+        tag = f"r21d: {job.encoder}; source of {stat.st_size} bytes, {stat.st_mtime_ns}"
+        if columns := _read_encoded(job.target, tag):
+            return columns, False
+        content = job.encoder.encode(job.source, tag)
     except R21DError as error:
         return str(error).removeprefix(f"{job.source}: ")
     except FileNotFoundError:
         return "no such file"
     except (av.FFmpegError, OSError) as error:
-        return f"could not be coded ({error.strerror})"
+        return f"could not be encoded ({error.strerror})"
     write_atomically(job.target, content)
-    return _look(job.target, mark), True
+    return _read_encoded(job.target, tag), True
 
 
-def _look(path: Path, mark: str) -> dict | None:
-    """The index columns of a file that was made, from its header; None if it is not there or bears another mark."""
+def _read_encoded(path: Path, provenance_tag: str) -> dict | None:
+    """The manifest columns of an encoded file, from its header; None if it is missing or has another tag."""
     try:
         with av.open(path) as container:
             stream = container.streams.video[0]
-            if container.metadata.get("comment") != mark:
+            if container.metadata.get("comment") != provenance_tag:
                 return None
             size = {"width": stream.codec_context.width, "height": stream.codec_context.height}
             return {"frames": stream.frames, "fps": round(float(stream.average_rate), 3), **size}
@@ -73,7 +75,7 @@ def _look(path: Path, mark: str) -> dict | None:
 
 
 def target_names(manifest: Manifest) -> list[str]:
-    """The name of each video's new file in the new root: the old one as .mp4, behind its old ending if two would meet.
+    """The name of each video's encoded file: its own with the extension .mp4, appended where two names would collide.
 
     Raises R21DError for a name that leads out of the root.
     """
@@ -81,53 +83,55 @@ def target_names(manifest: Manifest) -> list[str]:
     for video, name in zip(manifest.videos, names, strict=True):
         if name.is_absolute() or name.parts[:1] == ("..",):
             raise R21DError(
-                f"{manifest.path}: {video.video!r} lies outside the card's root, so there is no place for it in "
-                "another; set the card's root to a folder that holds all videos"
+                f"{manifest.path}: {video.video!r} lies outside the card's root, so its encoded file would too; "
+                "set the card's root to a folder that holds all videos"
             )
     stems = Counter(name.with_suffix("") for name in names)
     return [f"{name}.mp4" if stems[name.with_suffix("")] > 1 else str(name.with_suffix(".mp4")) for name in names]
 
 
 def encode_videos(
-    jobs: list[EncodeJob], folder: Path, workers: int | None, doing: str, progress: bool = True
+    jobs: list[EncodeJob], folder: Path, workers: int | None, description: str, progress: bool = True
 ) -> tuple[list[tuple[dict, bool] | str], int]:
-    """What `derive` gives of each job, by as many processes as `parallel_map` starts, and how many more were made for the
-    cost, which is told first. `folder` is where the files go, `doing` what the bar says.
+    """The results of `encode_video` for all jobs, and how many files were encoded before that to estimate the cost.
 
-    Raises R21DError, with what is kept, if a process dies or a file cannot be written, and if the disk has no room.
+    `folder` is where the files go, `workers` and `description` are those of `parallel_map`. Raises R21DError if a
+    process dies, if a file cannot be written, and if the disk has too little space.
     """
-    first = _tell_cost(jobs, folder, process_count(workers, len(jobs)))
-    left = "the videos done are kept, and the same command goes on from there"
-    return list(parallel_map(encode_video, jobs, workers, doing, left, progress)), first
+    encoded = _print_cost(jobs, folder, max(count_workers(workers, len(jobs)), 1))
+    on_death = "the files done are kept, and the same command continues from there"
+    return list(parallel_map(encode_video, jobs, workers, description, on_death, progress)), encoded
 
 
-def _tell_cost(jobs: list[EncodeJob], folder: Path, processes: int) -> int:
-    """Print about what the jobs take, from a few that are done here, and return how many; nothing if none was to do.
+def _print_cost(jobs: list[EncodeJob], folder: Path, processes: int) -> int:
+    """Print the estimated cost of the jobs, from a sample that is encoded here; return how many files that made.
 
-    Raises R21DError if the disk has less room.
+    Raises R21DError if the disk has too little space.
     """
     sizes = [job.source.stat().st_size if job.source.is_file() else 0 for job in jobs]
-    began, seconds, read, written, made = time.perf_counter(), 0.0, 0, 0, 0
-    for place in np.linspace(0, len(jobs) - 1, min(SAMPLE, len(jobs))).astype(int):
-        start = time.process_time()
-        done = encode_video(jobs[place])
-        if not isinstance(done, str) and done[1]:
-            seconds, read, made = seconds + time.process_time() - start, read + sizes[place], made + 1
-            written += jobs[place].target.stat().st_size
-        if time.perf_counter() - began > SAMPLE:
+    start, seconds, bytes_read, bytes_written, encoded = time.perf_counter(), 0.0, 0, 0, 0
+    for index in np.linspace(0, len(jobs) - 1, min(COST_SAMPLE, len(jobs))).astype(int):
+        cpu_start = time.process_time()
+        result = encode_video(jobs[index])
+        if not isinstance(result, str) and result[1]:
+            seconds += time.process_time() - cpu_start
+            bytes_read += sizes[index]
+            bytes_written += jobs[index].target.stat().st_size
+            encoded += 1
+        if time.perf_counter() - start > COST_SAMPLE:
             break
     left = [size for job, size in zip(jobs, sizes, strict=True) if not job.target.exists()]
-    if not read or not left:
-        return made
-    need, minutes = sum(left) * written / read, sum(left) * seconds / read / max(processes, 1) / 60
+    if not bytes_read or not left:
+        return encoded
+    need, minutes = sum(left) * bytes_written / bytes_read, sum(left) * seconds / bytes_read / processes / 60
     print(
-        f"{jobs[0].way}: {len(left)} of {len(jobs)} videos, {sum(left) / 1e6:,.0f} MB, still to be made: "
-        f"about {need / 1e6:,.0f} MB and {minutes:.1f} min on {max(processes, 1)} idle cores"
+        f"{jobs[0].encoder}: {len(left)} of {len(jobs)} videos, {sum(left) / 1e6:,.0f} MB, still to be made: "
+        f"about {need / 1e6:,.0f} MB and {minutes:.1f} min on {processes} idle cores"
     )
     folder.mkdir(parents=True, exist_ok=True)
     if need > (free := shutil.disk_usage(folder).free):
         raise R21DError(
-            f"{folder}: has {free / 1e6:,.0f} MB free and needs about {need / 1e6:,.0f}; free some, or have the "
+            f"{folder}: has {free / 1e6:,.0f} MB free and needs about {need / 1e6:,.0f}; free some space, or move the "
             "manifest, and with it this folder, elsewhere"
         )
-    return made
+    return encoded

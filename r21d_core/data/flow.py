@@ -1,7 +1,7 @@
-"""Optical flow (Section 4.4): Farneback's, with the authors' parameters, computed once and kept as small videos.
+"""Optical flow (Section 4.4): Farneback's method with the authors' parameters, computed once and stored as video.
 
-A field says where each pixel of a frame goes by the frame `step` later, x to the right and y down, in pixels. In its
-file x is red and y is green, so that whatever reads videos reads it.
+A field holds, for each pixel of a frame, its displacement in pixels until the frame `frame_stride` later: x to the
+right, y down. The stored video holds x in red and y in green.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import av
 import numpy as np
 
 from r21d_core import R21DError
-from r21d_core.data.decode import read_all, read_frames, iter_timed_frames
+from r21d_core.data.decode import iter_timed_frames, read_all, read_frames
 from r21d_core.data.encode import EncodeJob, encode_videos, target_names
 from r21d_core.data.manifest import Manifest
 from r21d_core.data.sampling import evaluation_clips, frame_counts
 from r21d_core.data.verify import format_list
 from r21d_core.study.spec import Spec
 
-MAX_DISPLACEMENT = 20.0  # pixels; what moves further counts as that. In flat regions the method gives hundreds.
+MAX_DISPLACEMENT = 20.0  # pixels; larger displacements are clipped (flat regions give hundreds)
 FARNEBACK_PARAMS = {"pyr_scale": 0.5**0.5, "levels": 5, "winsize": 10, "iterations": 2, "poly_n": 7, "poly_sigma": 1.5}
-SAMPLE = 12  # videos whose fields the loss is measured on
+LOSS_SAMPLE = 12  # videos on which `measure_loss` measures
 
 
 @dataclass(frozen=True)
 class Farneback:
-    """Fields of frames scaled to height × width, from each frame to the one `step` later.
+    """An `Encoder` of flow fields between frames of height × width that lie `frame_stride` apart.
 
-    A file holds 8 bits of the signed square root of a component, so that small motions, which are most, are kept more
-    finely than large ones, and H.264 codes these without loss of colour, at a quality `crf` that costs little more.
+    A file stores the signed square root of each component in 8 bits, so that small displacements, the most frequent,
+    have the finest steps. H.264 codes it in RGB at the constant quality `crf`.
     """
 
     height: int = 128
@@ -44,141 +44,141 @@ class Farneback:
 
     @property
     def folder(self) -> str:
+        """The name of the folder that holds the stored fields."""
         return f"flow-{self.height}x{self.width}-step{self.frame_stride}"
 
     def __str__(self) -> str:
-        how = ", ".join(f"{name} {value:.4g}" for name, value in FARNEBACK_PARAMS.items())
+        params = ", ".join(f"{name} {value:.4g}" for name, value in FARNEBACK_PARAMS.items())
         return (
-            f"Farneback's flow over {self.frame_stride} frame{'s' * (self.frame_stride > 1)} at {self.height}×{self.width} ({how}, "
-            f"Gaussian window), square root in 8 bits up to ±{MAX_DISPLACEMENT:g} pixels, CRF {self.crf}"
+            f"Farneback's flow over {self.frame_stride} frame{'s' * (self.frame_stride > 1)} at "
+            f"{self.height}×{self.width} ({params}, Gaussian window), square root in 8 bits up to "
+            f"±{MAX_DISPLACEMENT:g} pixels, CRF {self.crf}"
         )
 
-    def encode(self, source: Path, mark: str) -> bytes:
-        """The fields of the video at `source` as an MP4 file."""
+    def encode(self, source: Path, provenance_tag: str) -> bytes:
+        """The fields of the video at `source` as an MP4 file that holds `provenance_tag`."""
         file = io.BytesIO()
         options = {"preset": "veryfast", "tune": "fastdecode", "bf": "0", "g": "12", "crf": str(self.crf)}
         options["x264-params"] = "log-level=error"
         with av.open(file, "w", format="mp4") as container:
-            container.metadata["comment"] = mark
+            container.metadata["comment"] = provenance_tag
             stream = container.add_stream("libx264rgb", rate=25, options=options)
             stream.height, stream.width, stream.pix_fmt = self.height, self.width, "rgb24"
             stream.codec_context.thread_count = 1
-            picture = np.full((self.height, self.width, 3), 128, np.uint8)
+            pixels = np.full((self.height, self.width, 3), 128, np.uint8)
             for number, field in enumerate(compute_fields(source, self)):
-                picture[..., :2] = quantize_flow(field)
-                frame = av.VideoFrame.from_ndarray(picture)
+                pixels[..., :2] = quantize_flow(field)
+                frame = av.VideoFrame.from_ndarray(pixels)
                 frame.pts = number
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         return file.getvalue()
 
 
-def compute_fields(source: Path, way: Farneback) -> Iterator[np.ndarray]:
-    """Each field of a video, float32 (height, width, 2): N − step of them for N frames, and one at the least.
+def compute_fields(source: Path, farneback: Farneback) -> Iterator[np.ndarray]:
+    """Yield each flow field of a video, float32 (height, width, 2).
 
-    A video of `step` frames or fewer has one from its first frame to its last.
+    A video of N frames has N − frame_stride fields; one of frame_stride frames or fewer has one, from its first to its
+    last frame.
     """
-    import cv2  # here, since only those who compute flow need it
+    import cv2  # needed here alone
 
-    cv2.setNumThreads(1)  # the videos are many, and have a process a core
-    earlier: deque[np.ndarray] = deque(maxlen=way.frame_stride)
+    cv2.setNumThreads(1)  # one process a core computes
+    previous: deque[np.ndarray] = deque(maxlen=farneback.frame_stride)
     number = 0
-    for number, (_, pixels) in enumerate(iter_timed_frames(source, (way.height, way.width))):
+    for number, (_, pixels) in enumerate(iter_timed_frames(source, (farneback.height, farneback.width))):
         if pixels is None:
             break
-        grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
-        if number >= way.frame_stride:
-            yield _farneback(earlier[0], grey)
-        earlier.append(grey)
-    if number <= way.frame_stride:
-        yield _farneback(earlier[0], earlier[-1])
+        gray = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+        if number >= farneback.frame_stride:
+            yield _compute_field(previous[0], gray)
+        previous.append(gray)
+    if number <= farneback.frame_stride:
+        yield _compute_field(previous[0], previous[-1])
 
 
-def _farneback(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def _compute_field(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     import cv2
 
-    return cv2.calcOpticalFlowFarneback(before, after, None, **FARNEBACK_PARAMS, flags=cv2.OPTFLOW_FARNEBACK_GAUSSIAN)
+    return cv2.calcOpticalFlowFarneback(first, second, None, **FARNEBACK_PARAMS, flags=cv2.OPTFLOW_FARNEBACK_GAUSSIAN)
 
 
 def quantize_flow(field: np.ndarray) -> np.ndarray:
-    """Pixels (…, 2) as uint8: 128 is no motion, 1 and 255 are MAX_DISPLACEMENT or more to the left and right, or up and down."""
-    share = np.sqrt(np.minimum(np.abs(field) / MAX_DISPLACEMENT, 1))
-    return np.rint(128 + 127 * np.copysign(share, field)).astype(np.uint8)
+    """Displacements (…, 2) in pixels as uint8: 128 is 0, 1 and 255 are −MAX_DISPLACEMENT and MAX_DISPLACEMENT."""
+    root = np.sqrt(np.minimum(np.abs(field) / MAX_DISPLACEMENT, 1))
+    return np.rint(128 + 127 * np.copysign(root, field)).astype(np.uint8)
 
 
 def dequantize_flow(stored):
-    """Pixels (…, 2), float, of what `quantize_flow` made and a video gave back (…, 3), as an array or a tensor."""
-    share = (stored[..., :2] - 128.0) / 127
-    return MAX_DISPLACEMENT * share * abs(share)
+    """Displacements (…, 2) in pixels, float, from stored RGB (…, 3), an array or a tensor."""
+    root = (stored[..., :2] - 128.0) / 127
+    return MAX_DISPLACEMENT * root * abs(root)
 
 
 def input_manifest(manifest: Manifest, spec: Spec) -> Manifest:
-    """The manifest as a network of `spec` sees it: itself, or for flow with the fields' files for its videos.
+    """The manifest of a network's input: `manifest` itself, or, for flow, one with the files of fields for its videos.
 
-    Flow is computed on first use, by a process a core, into the folder flow-HxW-stepS beside the manifest. Stopped in
-    any way, the next call goes on; of each video it is computed once, whichever manifest of the folder lists it. Says
-    beforehand what it takes. Raises R21DError, naming them, for videos that do not decode.
+    Flow is computed on first use, by one process a core, into the folder flow-HxW-stepS beside the manifest. An
+    interrupted computation continues at the next call. Each video's flow is computed once, for all manifests of the
+    folder. The cost is printed first. Raises R21DError, naming them, for videos that do not decode.
     """
     if spec.modality == "rgb":
         return manifest
     return compute_flow(manifest, Farneback(spec.frame_height, spec.frame_width, spec.frame_stride))
 
 
-def compute_flow(manifest: Manifest, way: Farneback, *, workers: int | None = None) -> Manifest:
-    """The manifest with the files of fields for its videos, those not there yet made now. Otherwise as `input_manifest`."""
-    frame_counts(manifest.videos)  # refuses one that is not checked
-    folder = manifest.path.parent / way.folder / manifest.root.name
+def compute_flow(manifest: Manifest, farneback: Farneback, *, workers: int | None = None) -> Manifest:
+    """`manifest` with the files of fields for its videos; missing ones are computed. See `input_manifest`."""
+    frame_counts(manifest.videos)  # raises R21DError if the manifest has not been checked
+    folder = manifest.path.parent / farneback.folder / manifest.root.name
     jobs = tuple(
-        EncodeJob(video.video, video.path, folder / target, way)
+        EncodeJob(video.video, video.path, folder / target, farneback)
         for video, target in zip(manifest.videos, target_names(manifest), strict=True)
     )
     videos = []
-    for video, job, found in zip(manifest.videos, jobs, _made(jobs, workers), strict=True):
-        expected = max(video.frames - way.frame_stride, 1)
-        if found["frames"] != expected:
+    for video, job, columns in zip(manifest.videos, jobs, _encode_fields(jobs, workers), strict=True):
+        expected = max(video.frames - farneback.frame_stride, 1)
+        if columns["frames"] != expected:
             raise R21DError(
-                f"{job.target}: {found['frames']} fields, {expected} expected of the {video.frames} frames in "
+                f"{job.target}: {columns['frames']} fields, expected {expected} from the {video.frames} frames in "
                 f"{manifest.path}; run `r21d check` on the manifest"
             )
-        videos.append(replace(video, path=job.target, **{key: found[key] for key in ("frames", "width", "height")}))
+        sizes = {key: columns[key] for key in ("frames", "width", "height")}
+        videos.append(replace(video, file=job.target, **sizes))
     return replace(manifest, videos=tuple(videos))
 
 
-@lru_cache(maxsize=8)  # looking at each file again for every run would take seconds
-def _made(jobs: tuple[EncodeJob, ...], workers: int | None) -> tuple[dict, ...]:
-    done, _ = encode_videos(list(jobs), jobs[0].target.parent, workers, "optical flow")
-    if bad := [f"{job.video}: {why}" for job, why in zip(jobs, done, strict=True) if isinstance(why, str)]:
-        raise R21DError("\n".join(format_list("no flow of these videos; run `r21d check` on the manifest", bad)))
-    return tuple(found for found, _ in done)
+@lru_cache(maxsize=8)  # opening every file again for each run would take seconds
+def _encode_fields(jobs: tuple[EncodeJob, ...], workers: int | None) -> tuple[dict, ...]:
+    results, _ = encode_videos(list(jobs), jobs[0].target.parent, workers, "optical flow")
+    errors = [f"{job.video}: {error}" for job, error in zip(jobs, results, strict=True) if isinstance(error, str)]
+    if errors:
+        raise R21DError("\n".join(format_list("no flow of these videos; run `r21d check` on the manifest", errors)))
+    return tuple(columns for columns, _ in results)
 
 
-def measure_loss(manifest: Manifest, flow: Manifest, way: Farneback) -> str:
-    """What keeping the fields in 8 bits and coding them loses, measured on a few videos, as a line of text."""
-    chosen = np.unique(np.linspace(0, len(manifest.videos) - 1, SAMPLE).astype(int))
-    errors, exact = [], []
-    for place in chosen:
-        field = np.stack(list(compute_fields(manifest.videos[place].path, way)))
-        exact.append(field.ravel())
-        kept = dequantize_flow(read_all(flow.videos[place].path, (way.height, way.width)))
-        errors.append((kept - field.clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT)).ravel())
-    error, field = np.concatenate(errors), np.concatenate(exact)
-    beyond = np.abs(field) > MAX_DISPLACEMENT
+def measure_loss(manifest: Manifest, flow: Manifest, farneback: Farneback) -> str:
+    """A line of text: the error of the stored fields against the computed ones, measured on LOSS_SAMPLE videos."""
+    indices = np.unique(np.linspace(0, len(manifest.videos) - 1, LOSS_SAMPLE).astype(int))
+    errors, fields = [], []
+    for index in indices:
+        field = np.stack(list(compute_fields(manifest.videos[index].path, farneback)))
+        fields.append(field.ravel())
+        stored = dequantize_flow(read_all(flow.videos[index].path, (farneback.height, farneback.width)))
+        errors.append((stored - field.clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT)).ravel())
+    error, field = np.concatenate(errors), np.concatenate(fields)
+    clipped = np.abs(field) > MAX_DISPLACEMENT
     return (
-        f"loss on {len(chosen)} videos: median {np.median(np.abs(error)):.3f}, root mean square "
+        f"loss on {len(indices)} videos: median {np.median(np.abs(error)):.3f}, root mean square "
         f"{np.sqrt(np.mean(error**2)):.3f} pixels, where components have {np.median(np.abs(field)):.3f} and "
-        f"{np.sqrt(np.mean(field.clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT) ** 2)):.3f}; {beyond.mean():.2%} are beyond ±{MAX_DISPLACEMENT:g} and cut"
+        f"{np.sqrt(np.mean(field.clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT) ** 2)):.3f}; "
+        f"{clipped.mean():.2%} are beyond ±{MAX_DISPLACEMENT:g} and clipped"
     )
 
 
-def flow_example(manifest: Manifest, spec: Spec, video: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The frames of the middle clip of a video, uint8 (T, H, W, 3), and their flow in pixels, float (T, H, W, 2).
-
-    `video` is its place in the manifest's test side; `spec` says clip length, step and size.
-    """
-    seen, size = (
-        input_manifest(manifest, spec.replace(modality="flow")).split("test"),
-        (spec.frame_height, spec.frame_width),
-    )
-    numbers = evaluation_clips(spec, 1, seen[video : video + 1], manifest.card.classes).frames[0]
-    frames, stored = (read_frames(one.path, numbers, size) for one in (manifest.split("test")[video], seen[video]))
-    return frames, dequantize_flow(stored)
+def flow_example(manifest: Manifest, spec: Spec, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The middle clip of test video `index`: frames, uint8 (T, H, W, 3), and flow in pixels, float (T, H, W, 2)."""
+    video, size = manifest.split("test")[index], (spec.frame_height, spec.frame_width)
+    flow_video = input_manifest(manifest, spec.replace(modality="flow")).split("test")[index]
+    numbers = evaluation_clips(spec, 1, (flow_video,), manifest.card.classes).frames[0]
+    return read_frames(video.path, numbers, size), dequantize_flow(read_frames(flow_video.path, numbers, size))

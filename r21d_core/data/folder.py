@@ -71,7 +71,7 @@ def _listed(folder: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise R21DError(f"{folder}: could not be listed ({error.strerror}); mend its permissions") from error
+        raise R21DError(f"{folder}: could not be listed ({error.strerror}); change its permissions") from error
 
 
 def _divided(root: Path, label: str, paths: list[Path], test_fraction: float, seed: int) -> list[Video]:
@@ -91,7 +91,7 @@ def _divided(root: Path, label: str, paths: list[Path], test_fraction: float, se
 
 
 def _video(root: Path, path: Path, label: str, split: str) -> Video:
-    return Video(path.relative_to(root).as_posix(), path, label, split, _group(root, path, label))
+    return Video(path.relative_to(root).as_posix(), root, label, split, _group(root, path, label))
 
 
 def _group(root: Path, path: Path, label: str) -> str:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.data.dataset_cards import read_text, load_published_dataset
+from r21d_core.data.dataset_cards import load_published_dataset, read_text
 from r21d_core.data.official_splits import Listing, Row, find_lists, match_listing, open_folder
 
-# The labels of the test set were held back, so the paper tests on the validation set, and so does everybody.
-SIDES = {"train": "train", "val": "test", "validate": "test", "validation": "test", "test": None}
+# The labels of the test set are not public, so the validation set is tested, as in the paper.
+SPLITS = {"train": "train", "val": "test", "validate": "test", "validation": "test", "test": None}
 NEEDED = ("youtube_id", "time_start", "time_end", "split")
 EDITIONS = (400, 600, 700)
 
@@ -23,26 +23,26 @@ def from_kinetics(
     annotations: Path | str | None = None,
     subset: Path | str | None = None,
 ) -> Listing:
-    """The Listing of Kinetics; which one, the number of classes in the annotations says. Its validation set is `test`.
+    """The Listing of Kinetics; the number of classes in the annotations says which. Its validation set is `test`.
 
-    `annotations` is one CSV file or the folder of several, with or without those of the test set, which are on no side;
-    without one it is looked for in and beside `directory`. Videos are ID_000017_000027.mp4 or ID.mp4, ID being
-    YouTube's, in folders of any name. A group is what has one ID.
+    `annotations` is a CSV file or a folder of them; by default the folder is searched for in and beside `directory`.
+    The test set is left out. Videos are named ID_000017_000027.mp4 or ID.mp4 by their YouTube ID, in folders of any
+    name. A group is the clips of one ID.
 
-    Raises R21DError as `match_listing` does, and for annotations that are missing or cannot be read.
+    Raises R21DError as `match_listing` does, and for missing or unreadable annotations.
     """
     root = open_folder(directory)
     rows = [row for file in _files(root, annotations) for row in _read(file)]
     classes = len({row.label for row in rows if row.split})
     if classes not in EDITIONS:
-        raise R21DError(f"{root}: its annotations name {classes} classes, expected 400, 600 or 700; give them whole")
+        raise R21DError(f"{root}: the annotations name {classes} classes, expected 400, 600 or 700; give all of them")
     names = defaultdict(set)
     for row in rows:
         names[row.group].add(row.name)
-    # An ID alone is the one clip of that video; where several are listed, it says not which.
-    named = {group: names.pop() for group, names in names.items() if len(names) == 1}
-    about = load_published_dataset(f"kinetics-{classes}")
-    return match_listing(root, about, rows, subset=subset, name_of=lambda name: named.get(name, name))
+    # A file named by its ID alone is a video's only clip; where several clips are listed it is ambiguous.
+    only_clip = {group: clips.pop() for group, clips in names.items() if len(clips) == 1}
+    dataset = load_published_dataset(f"kinetics-{classes}")
+    return match_listing(root, dataset, rows, subset=subset, name_of=lambda name: only_clip.get(name, name))
 
 
 def _files(root: Path, annotations: Path | str | None) -> list[Path]:
@@ -51,23 +51,23 @@ def _files(root: Path, annotations: Path | str | None) -> list[Path]:
     folder = find_lists(root, annotations, "*val*.csv", "annotations")
     if folder is None:
         raise R21DError(
-            f"{root}: no validate.csv in or beside it; say by --annotations where the official annotations are"
+            f"{root}: no validate.csv in or beside it; name the folder of the official annotations by --annotations"
         )
-    return sorted(file for file in folder.glob("*.csv") if file.stem.endswith(tuple(SIDES)))
+    return sorted(file for file in folder.glob("*.csv") if file.stem.endswith(tuple(SPLITS)))
 
 
 def _read(file: Path) -> Iterator[Row]:
-    """The rows of an annotation file, whose columns are in any order; those of a test set may have no label."""
+    """Yield the rows of an annotation file, whose columns are in any order; test rows may lack a label."""
     reader = csv.DictReader(read_text(file, "annotations of Kinetics").split("\n"))
     columns = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
     if lacking := [name for name in NEEDED if name not in columns]:
         raise R21DError(f"{file}: no column {lacking[0]!r}; expected label, {', '.join(NEEDED)}")
     for cells in reader:
         try:
-            split = SIDES[cells["split"].strip()]
+            split = SPLITS[cells["split"].strip()]
             label, key = (cells["label"].strip() if split else ""), cells["youtube_id"].strip()
             start, end = int(float(cells["time_start"])), int(float(cells["time_end"]))
         except (KeyError, ValueError, TypeError, AttributeError):
-            expected = f"a label, an id, two times in seconds and one of {', '.join(SIDES)}"
+            expected = f"a label, an id, two times in seconds and one of {', '.join(SPLITS)}"
             raise R21DError(f"{file}, line {reader.line_num}: {cells}, expected {expected}") from None
         yield Row(f"{key}_{start:06d}_{end:06d}", label, split, key)

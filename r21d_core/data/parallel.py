@@ -1,4 +1,4 @@
-"""The same work on many videos, by as many processes as there are cores."""
+"""Maps a function over many videos, by one process a CPU."""
 
 from __future__ import annotations
 
@@ -14,62 +14,63 @@ from tqdm.auto import tqdm
 
 from r21d_core import R21DError
 
-FEW = 16  # videos that are sooner looked at than processes are started
+MIN_ITEMS = 16  # fewer are processed faster than worker processes start
 
 
 def available_cpus() -> int:
-    """The cores this process may use, which are fewer than the machine's under a scheduler, `taskset` or torchrun."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(found // local_world_size(), 1)
+    """The CPUs that this process may use: fewer than the machine's under a scheduler, `taskset` or torchrun."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(count // local_world_size(), 1)
 
 
 def local_world_size() -> int:
-    """How many processes share this host's cores and memory: as many as torchrun started here."""
+    """The number of processes that torchrun started on this host, which share its CPUs and memory."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def parallel_map(
-    work: Callable[[Any], Any], items: list, workers: int | None, doing: str, left: str, progress: bool = True
-) -> Iterator:
-    """What `work` gives of each item, in their order, by as many processes; 0 is this one, None one a core.
+    function: Callable[[Any], Any], items: list, workers: int | None, description: str, on_death: str,
+    progress: bool = True,
+) -> Iterator:  # fmt: skip
+    """Yield `function(item)` for each item, in order, computed by `workers` processes (0: this one; None: one a CPU).
 
-    `doing` is what the bar says. Raises R21DError if a process dies, with what is `left` then.
+    `description` labels the progress bar. Raises R21DError, with the text `on_death`, if a worker dies.
     """
-    workers = process_count(workers, len(items))
+    workers = count_workers(workers, len(items))
     if not workers:
-        bar = _bar(items, len(items), doing, progress)
+        bar = _progress_bar(items, len(items), description, progress)
         for item in bar:
-            # Should its decoder take this process down, the bar names it.
-            bar.set_postfix_str(item.video)
-            yield work(item)
+            bar.set_postfix_str(item.video)  # names the video, should its decoder crash this process
+            yield function(item)
         return
-    # The terminal sends Ctrl-C to the workers too: left to themselves they would each print a traceback.
-    pool = ProcessPoolExecutor(
+    # Workers ignore Ctrl-C, which the terminal sends them too; otherwise each would print a traceback.
+    executor = ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("forkserver"),
         initializer=signal.signal,
         initargs=(signal.SIGINT, signal.SIG_IGN),
     )
     try:
-        yield from _bar(pool.map(work, items), len(items), f"{doing}, {workers} processes", progress)
+        results = executor.map(function, items)
+        yield from _progress_bar(results, len(items), f"{description}, {workers} processes", progress)
     except BrokenProcessPool:
         raise R21DError(
-            f"a worker died, out of memory or of a video that its decoder does not survive; {left}. "
-            "Run with --workers 0: the bar names the video it ends at, and one process needs less memory"
+            f"a worker process died, out of memory or in a decoder that crashed; {on_death}. "
+            "Run with --workers 0: the progress bar names the video, and one process needs less memory"
         ) from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        executor.shutdown(cancel_futures=True)
 
 
-def process_count(workers: int | None, items: int) -> int:
-    """How many processes `parallel_map` starts."""
+def count_workers(workers: int | None, items: int) -> int:
+    """The number of processes that `parallel_map` starts."""
     if workers is None:
-        return available_cpus() if items >= FEW else 0
+        return available_cpus() if items >= MIN_ITEMS else 0
     if workers < 0:
-        raise R21DError(f"workers is {workers}, expected how many processes decode, or 0 for none but this one")
+        raise R21DError(f"workers is {workers}, expected the number of decoding processes, or 0 for this one alone")
     return workers
 
 
-def _bar(items: Iterable, total: int, what: str, progress: bool) -> tqdm:
-    # Not disable=False, which would overrule TQDM_DISABLE.
-    return tqdm(items, total=total, desc=what, unit="video", **({} if progress else {"disable": True}))
+def _progress_bar(items: Iterable, total: int, description: str, progress: bool) -> tqdm:
+    # disable=False would override TQDM_DISABLE.
+    return tqdm(items, total=total, desc=description, unit="video", **({} if progress else {"disable": True}))

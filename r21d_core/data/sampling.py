@@ -1,4 +1,4 @@
-"""Which frames make a clip: the same in memory and in a stream, in the first run and in a resumed one."""
+"""Sampling of clips: which frames of which video, as a function of the seed, the epoch and the row alone."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SPEEDS = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips asked for, a row each; indexing with a slice or an array gives those rows."""
+    """A batch of clips, one row each; a slice or an index array selects rows."""
 
-    video: np.ndarray  # (n,) row of the video in its side of the manifest
+    video: np.ndarray  # (n,) row of the video in its split of the manifest
     frames: np.ndarray  # (n, T) frame numbers
     label: np.ndarray  # (n,)
-    draws: np.ndarray  # (n, 6) float32, uniform in [0, 1): what the transform turns into crop, flip and brightness
+    draws: np.ndarray  # (n, 6) float32, uniform in [0, 1), from which `augment` takes crop, flip and brightness
 
     def __getitem__(self, rows) -> Clips:
         return Clips(*(getattr(self, field.name)[rows] for field in fields(self)))
@@ -31,29 +31,28 @@ class Clips:
 
 
 def task_classes(spec: Spec, classes: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of what is to be told: the manifest's classes, or the task's own labels."""
+    """The class names of the task: the manifest's for `action`, else the task's own labels."""
     if spec.task == "speed":
         return tuple(f"{speed}×" for speed in SPEEDS)
     return ("forward", "reversed") if spec.task == "arrow" else classes
 
 
 def clip_span(spec: Spec, label: np.ndarray) -> np.ndarray:
-    """How many frames of the video a clip reaches over, first and last included, for each label."""
-    return (spec.frames - 1) * _step(spec, label) + 1
+    """The number of frames from a clip's first frame to its last, both included, for each label, (n,)."""
+    return (spec.frames - 1) * _frame_stride(spec, label) + 1
 
 
 def sample_epoch(spec: Spec, epoch: int, videos: tuple[Video, ...], classes: tuple[str, ...]) -> Clips:
-    """The training clips of one epoch, in order; row i is a function of (seed, epoch, i) and nothing else.
+    """The training clips of one epoch, in order; row i depends on (seed, epoch, i) alone.
 
-    "Temporal jittering" (Section 4.1): every video comes equally often, to within one, and each time its clip
-    begins at a frame drawn uniformly from those at which it fits. A video shorter than the clip begins at its
-    first frame and is repeated from there until the clip is full: the one rule for short videos, here and in
-    evaluation. For the tasks `speed` and `arrow` the label is drawn too.
+    Temporal jittering (Section 4.1): every video is drawn equally often, to within one. Its clip starts at a frame
+    drawn uniformly from those at which the clip fits. A video shorter than the clip starts at frame 0 and is repeated
+    until the clip is full, here and in evaluation. The tasks `speed` and `arrow` draw the label too.
     """
-    order, chance = (np.random.default_rng([spec.seed, epoch, purpose]) for purpose in range(2))
+    order, generator = (np.random.default_rng([spec.seed, epoch, stream]) for stream in range(2))
     rounds = -(-spec.clips_per_epoch // len(videos))
     video = np.concatenate([order.permutation(len(videos)) for _ in range(rounds)])[: spec.clips_per_epoch]
-    draws = chance.random((spec.clips_per_epoch, 8), np.float32)
+    draws = generator.random((spec.clips_per_epoch, 8), np.float32)
     length = frame_counts(videos)[video]
     if spec.task == "action":
         label = _labels(videos, classes)[video]
@@ -65,10 +64,10 @@ def sample_epoch(spec: Spec, epoch: int, videos: tuple[Video, ...], classes: tup
 
 
 def evaluation_clips(spec: Spec, count: int, videos: tuple[Video, ...], classes: tuple[str, ...]) -> Clips:
-    """`count` clips of each test item, item by item: rows [i·count, (i+1)·count) are item i.
+    """`count` evenly spaced clips of each test item; rows [i·count, (i+1)·count) are item i.
 
-    Clip i of n begins at floor(i·(N−span)/(n−1)), both ends included; a single clip lies in the middle. An item
-    is a video, or for `speed` and `arrow` a video under each label, all labels of a video in succession.
+    Clip i of n starts at floor(i·(N−span)/(n−1)) in a video of N frames; a single clip lies in the middle. An item is a
+    video, or, for `speed` and `arrow`, a video under one label, with all labels of a video in succession.
     """
     labels = len(task_classes(spec, classes))
     if spec.task == "action":
@@ -83,21 +82,20 @@ def evaluation_clips(spec: Spec, count: int, videos: tuple[Video, ...], classes:
     return Clips(video, frames, label, np.zeros((len(video), 6), np.float32))
 
 
-def batches_by_video(clips: Clips, at_least: int) -> Iterator[Clips]:
-    """`clips` cut where the video changes, into batches of `at_least` or more, so that each is decoded once."""
-    ends = np.flatnonzero(np.diff(clips.video, append=-1)) + 1
-    begin = 0
-    for end in ends:
-        if end - begin >= at_least or end == len(clips):
-            yield clips[begin:end]
-            begin = end
+def batches_by_video(clips: Clips, min_size: int) -> Iterator[Clips]:
+    """Split `clips` into batches of `min_size` or more that end where the video changes: each is decoded once."""
+    start = 0
+    for end in np.flatnonzero(np.diff(clips.video, append=-1)) + 1:
+        if end - start >= min_size or end == len(clips):
+            yield clips[start:end]
+            start = end
 
 
 def frame_counts(videos: tuple[Video, ...]) -> np.ndarray:
-    """Frames of each video, (n,); raises R21DError where the manifest has not been checked."""
+    """The number of frames of each video, (n,); raises R21DError if the manifest has not been checked."""
     for video in videos:
         if not video.frames:
-            raise R21DError(f"{video.video}: its number of frames is not known; run `r21d check` on the manifest first")
+            raise R21DError(f"{video.video}: the manifest has no frame count; run `r21d check` on the manifest first")
     return np.array([video.frames for video in videos])
 
 
@@ -106,14 +104,13 @@ def _labels(videos: tuple[Video, ...], classes: tuple[str, ...]) -> np.ndarray:
     return np.array([index[video.label] for video in videos])
 
 
-def _step(spec: Spec, label: np.ndarray) -> np.ndarray:
-    return (
-        spec.frame_stride * np.array(SPEEDS)[label] if spec.task == "speed" else np.full(len(label), spec.frame_stride)
-    )
+def _frame_stride(spec: Spec, label: np.ndarray) -> np.ndarray:
+    speed = np.array(SPEEDS)[label] if spec.task == "speed" else np.ones(len(label), int)
+    return spec.frame_stride * speed
 
 
-def _frame_numbers(spec: Spec, start, label, length) -> np.ndarray:
+def _frame_numbers(spec: Spec, start: np.ndarray, label: np.ndarray, length: np.ndarray) -> np.ndarray:
     order = np.arange(spec.frames)
     if spec.task == "arrow":
         order = np.where(label[:, None] == 1, order[::-1], order)
-    return (start[:, None] + order * _step(spec, label)[:, None]) % length[:, None]
+    return (start[:, None] + order * _frame_stride(spec, label)[:, None]) % length[:, None]

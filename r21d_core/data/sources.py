@@ -1,4 +1,4 @@
-"""Where clips come from: a set held in memory, or a stream of workers that decode. Both give the same clips."""
+"""Sources of clips: all frames in memory, or a stream from decoding workers. Both give the same clips."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ from r21d_core.data.parallel import available_cpus, local_world_size
 from r21d_core.data.sampling import Clips, frame_counts
 
 WORKER_TIMEOUT = 300  # seconds for a batch; a decoder that hangs must not hang the run
+FEW_PIXELS = 2e8  # fewer are decoded faster than worker processes start
 
 
 @dataclass(frozen=True)
 class InMemorySource:
-    """Every frame of some videos, decoded once: uint8 (frames, H, W, 3) on the host or the device."""
+    """All frames of some videos, decoded once: uint8 (frames, H, W, 3) on the host or the device."""
 
     frames: Tensor
-    first: np.ndarray  # (videos,) where each video's frames begin
+    first: np.ndarray  # (videos,) index of each video's first frame
     device: torch.device
 
     def iter_batches(self, batches: Iterable[Clips]) -> Iterator[tuple[Clips, Tensor]]:
-        """Each batch with its frames, uint8 (n, T, H, W, 3) on the device."""
+        """Yield each batch of clips with its frames, uint8 (N, T, H, W, 3) on the device."""
         for clips in batches:
-            numbers = torch.from_numpy(self.first[clips.video][:, None] + clips.frames)
-            numbers = numbers.to(self.frames.device, non_blocking=True)  # or the host would wait for the step before
-            yield clips, self.frames[numbers].to(self.device)
+            indices = torch.from_numpy(self.first[clips.video][:, None] + clips.frames)
+            indices = indices.to(self.frames.device, non_blocking=True)  # else the host waits for the previous step
+            yield clips, self.frames[indices].to(self.device)
 
 
 @dataclass(frozen=True)
 class StreamingSource:
-    """Videos that are decoded as they are needed, by worker processes that open every file themselves."""
+    """Videos that worker processes decode as batches need them; each worker opens the files itself."""
 
     videos: tuple[Video, ...]
     size: tuple[int, int]
@@ -53,16 +54,16 @@ class StreamingSource:
     on_bad: Callable[[str, str], None] | None = None  # called with video and reason; None: a bad video is an error
 
     def iter_batches(self, batches: Iterable[Clips]) -> Iterator[tuple[Clips, Tensor]]:
-        """Each batch with its frames, uint8 (n, T, H, W, 3) on the device.
+        """Yield each batch of clips with its frames, uint8 (N, T, H, W, 3) on the device.
 
-        A video that does not decode takes another clip of its batch in its place, where `on_bad` is there to be
-        told; otherwise R21DError names it.
+        Clips of a video that does not decode are replaced by others of the batch if `on_bad` is given; otherwise
+        R21DError names the video.
         """
         loader = DataLoader(
-            _Decoded(self.videos, self.size),
+            _ClipDataset(self.videos, self.size),
             sampler=batches,
             batch_size=None,
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             num_workers=self.workers,
             multiprocessing_context=_forkserver() if self.workers else None,
             timeout=WORKER_TIMEOUT if self.workers else 0,
@@ -76,12 +77,12 @@ class StreamingSource:
             yield Clips(*rows), frames.to(self.device, non_blocking=True)
 
 
-def _as_it_is(batch):
+def _identity(batch):
     return batch
 
 
-class _Decoded(Dataset):
-    """What a worker does: a batch of clips in, their frames out, each video opened once."""
+class _ClipDataset(Dataset):
+    """Decodes a batch of clips; each video is opened once."""
 
     def __init__(self, videos: tuple[Video, ...], size: tuple[int, int]):
         self.videos, self.size = videos, size
@@ -89,23 +90,23 @@ class _Decoded(Dataset):
     def __getitem__(self, clips: Clips):
         shape = (*clips.frames.shape, *self.size, 3)
         frames = np.empty(shape, np.uint8)
-        kept = np.arange(len(clips))
+        rows_used = np.arange(len(clips))
         bad = []
-        for number in np.unique(clips.video):
-            rows = np.flatnonzero(clips.video == number)
-            video = self.videos[number]
+        for index in np.unique(clips.video):
+            rows = np.flatnonzero(clips.video == index)
+            video = self.videos[index]
             try:
                 pixels = read_frames(video.path, clips.frames[rows].reshape(-1), self.size)
                 frames[rows] = pixels.reshape(len(rows), *shape[1:])
             except R21DError as error:
                 bad.append((video.video, str(error)))
-                kept[rows] = -1
-        if bad:  # or a copy of everything would be made for nothing
-            good = kept[kept >= 0]
+                rows_used[rows] = -1
+        if bad:  # indexing copies the batch
+            good = rows_used[rows_used >= 0]
             if not len(good):
                 raise R21DError("no video of a whole batch could be decoded:\n" + "\n".join(why for _, why in bad))
-            kept[kept < 0] = np.resize(good, (kept < 0).sum())
-            clips, frames = clips[kept], frames[kept]
+            rows_used[rows_used < 0] = np.resize(good, (rows_used < 0).sum())
+            clips, frames = clips[rows_used], frames[rows_used]
         return (clips.video, clips.frames, clips.label, clips.draws), torch.from_numpy(frames), bad
 
 
@@ -119,26 +120,26 @@ def open_clips(
     *,
     pool: tuple[Video, ...] | None = None,
 ) -> InMemorySource | StreamingSource:
-    """A source of clips of `videos`, frames scaled to `size` = (height, width).
+    """A source of clips of `videos`, with frames scaled to `size` = (height, width).
 
-    `cache` is "device" or "host" (decoded once and held there as uint8), "stream" (decoded by `workers` as needed)
-    or "auto": the first of these whose free memory is well above the need. Held are the videos `pool` which these
-    are, such as all of a manifest, and they stay for the next run, also for one on another split of the same videos.
+    `cache` is "device" or "host" (decoded once and held there as uint8), "stream" (decoded by `workers` as needed) or
+    "auto": the first of these with enough free memory. The source holds all videos of `pool`, which contains
+    `videos`, such as a whole manifest; later calls with the same pool share the frames, whatever its splits.
     """
     pool = pool or videos
-    memory = _load_frames(tuple((video.path, count) for video, count in zip(pool, frame_counts(pool), strict=True)),
-                   size, device, cache)  # fmt: skip
+    files = tuple((video.path, count) for video, count in zip(pool, frame_counts(pool), strict=True))
+    memory = _load_frames(files, size, device, cache)
     if memory is None:
         return StreamingSource(videos, size, device, available_cpus() if workers is None else workers, on_bad)
-    place = {video.path: number for number, video in enumerate(pool)}
-    return replace(memory, first=memory.first[[place[video.path] for video in videos]])
+    index = {video.path: number for number, video in enumerate(pool)}
+    return replace(memory, first=memory.first[[index[video.path] for video in videos]])
 
 
-@lru_cache(maxsize=4)  # frames and flow of two data sets, say; the choice made by "auto" stays with them
+@lru_cache(maxsize=4)  # such as frames and flow of two data sets; "auto" decides once for each
 def _load_frames(
     files: tuple[tuple[Path, int], ...], size: tuple[int, int], device: torch.device, cache: str
 ) -> InMemorySource | None:
-    """All frames of the files, of each of which the number of frames is given; None where they are to be streamed."""
+    """Decode the files, (path, frame count), into memory; None if they are to be streamed."""
     counts = np.array([count for _, count in files])
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     if cache == "auto":
@@ -150,47 +151,45 @@ def _load_frames(
     if cache == "stream":
         return None
     frames = torch.empty((counts.sum(), *size, 3), dtype=torch.uint8, device=device if cache == "device" else "cpu")
-    bar = tqdm(total=len(files), desc="decoding", unit="video", leave=False)
     paths = [path for path, _ in files]
-    few = counts.sum() * size[0] * size[1] < 2e8  # sooner done than processes are started
-    for path, begin, count, pixels in zip(paths, first, counts, _decode_all(paths, size, few), strict=True):
+    in_process = counts.sum() * size[0] * size[1] < FEW_PIXELS
+    decoded = tqdm(_decode_all(paths, size, in_process), "decoding", len(files), unit="video", leave=False)
+    for path, begin, count, pixels in zip(paths, first, counts, decoded, strict=True):
         if len(pixels) != count:
             raise R21DError(f"{path}: {len(pixels)} frames, {count} in the manifest; run `r21d check` on the manifest")
         frames[begin : begin + count] = pixels
-        bar.update()
-    bar.close()
     return InMemorySource(frames, first, device)
 
 
 def _free_gpu_bytes(device: torch.device) -> float:
-    """Bytes that frames may take of a GPU's memory, so that half of it is left for a network."""
+    """The bytes that frames may take on a GPU, which leave half of its memory to the network."""
     free, total = torch.cuda.mem_get_info(device)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return free + unused - 0.5 * total
 
 
-def _decode_all(paths: list[Path], size: tuple[int, int], few: bool) -> Iterator[Tensor]:
-    """The frames of each video in order, by one process a core, never more than a few videos ahead."""
-    if few:
+def _decode_all(paths: list[Path], size: tuple[int, int], in_process: bool) -> Iterator[Tensor]:
+    """Yield the frames of each video, in order, decoded by one process a CPU, a few videos ahead."""
+    if in_process:
         yield from (torch.from_numpy(np.ascontiguousarray(read_all(path, size))) for path in paths)
         return
-    with ProcessPoolExecutor(available_cpus(), mp_context=_forkserver()) as pool:
-        waiting = deque()
+    with ProcessPoolExecutor(available_cpus(), mp_context=_forkserver()) as executor:
+        pending = deque()
         for path in paths:
-            waiting.append(pool.submit(_shared, path, size))
-            if len(waiting) > 4 * available_cpus():
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(executor.submit(_read_shared, path, size))
+            if len(pending) > 4 * available_cpus():
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
-def _shared(path: Path, size: tuple[int, int]) -> Tensor:
-    """The frames in memory that both processes have: through a pipe they would take longer than to decode."""
+def _read_shared(path: Path, size: tuple[int, int]) -> Tensor:
+    """The frames in shared memory: sending them through a pipe would take longer than decoding."""
     return torch.from_numpy(np.ascontiguousarray(read_all(path, size))).share_memory_()
 
 
 def _forkserver():
-    """Processes forked from a server that has imported what they need: each would take seconds to import torch."""
+    """A context whose processes fork from a server that has imported torch, which takes seconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # heeded by the server that the first such process starts
+    context.set_forkserver_preload([__name__])  # read by the server when the first process starts
     return context

@@ -1,4 +1,4 @@
-"""A validation cut: some of a set's own training groups, to choose a recipe on before the test videos are looked at."""
+"""A validation split cut from a set's training groups, for choosing a recipe without looking at the test videos."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from r21d_core.data.manifest import Manifest, check_no_leaks
 from r21d_core.data.official_splits import split_counts
 from r21d_core.study.experiments import VAL_SUFFIX
 
-HOLDOUT_EVERY = 4  # of a class's training groups, in the order of their names, each fourth is held out
+HOLDOUT_EVERY = 4  # every fourth of a class's training groups, in the order of their names, is held out
 
 
 def make_val_split(manifest: Manifest) -> Manifest:
-    """The Manifest NAME-val, to be written beside `manifest`: its training videos alone, some groups of them to test.
+    """The Manifest NAME-val beside `manifest`, not written: its training videos, some groups of them as test split.
 
-    A group is on one side, with all of its videos of any class; videos that `manifest` tests are on none. What was
-    found out of the videos is kept.
+    A group is in one split, with its videos of every class. The test videos of `manifest` are left out. Frame counts
+    and sizes are kept.
 
-    Raises R21DError if there are no training videos, if a class has too few groups for both sides, and for a group that
-    `manifest` has on two sides.
+    Raises R21DError if there are no training videos, if a class has too few groups for two splits, and for a group that
+    `manifest` has in two splits.
     """
     check_no_leaks(manifest)
     groups = defaultdict(set)
@@ -30,8 +30,8 @@ def make_val_split(manifest: Manifest) -> Manifest:
     for label, names in groups.items():
         if names <= held_out or not names & held_out:
             raise R21DError(
-                f"{manifest.path}: class {label!r} has {len(names)} groups in train, expected {HOLDOUT_EVERY} or more, some of "
-                "them no other class's, so that both sides of a validation cut hold the class; leave the class out"
+                f"{manifest.path}: class {label!r} has {len(names)} groups in train, expected {HOLDOUT_EVERY} or more, "
+                "some of them in no other class, so that both new splits hold the class; leave the class out"
             )
     videos = tuple(
         replace(video, split="test" if video.group in held_out else "train") for video in manifest.split("train")

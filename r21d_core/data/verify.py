@@ -1,4 +1,4 @@
-"""Opens every video of a manifest once: fills in what it holds, and sets aside what does not decode."""
+"""Verifies every video of a manifest: fills in its frame count and size, and sets aside what does not decode."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from r21d_core.data.manifest import (
     check_no_leaks,
     load_manifest,
     read_rows,
+    row_cells,
     validate_rows,
     write_manifest,
     write_rows,
@@ -25,46 +26,48 @@ from r21d_core.data.manifest import (
 from r21d_core.data.parallel import parallel_map
 from r21d_core.study.spec import Spec
 
-SHOWN = 5  # lines of a kind in a message; all of them are in the VerifyReport and in the quarantine file
+MAX_LINES = 5  # of a list in a message; the VerifyReport and the quarantine file have all of them
 COLUMNS = (*REQUIRED, "reason")
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify_videos` found. Videos go by their name in the manifest."""
+    """The result of `verify_videos`. Videos are named as in the manifest."""
 
     path: Path
     quarantine: Path
     counts: dict[str, int]  # videos a split that are in the manifest now
-    expected: dict[str, int]  # as the card has it
+    expected: dict[str, int]  # of the card
     frames: int
-    bad: dict[str, str]  # set aside: video and reason, those of earlier checks too
-    returned: tuple[str, ...]  # set aside earlier, and sound now
-    notes: dict[str, tuple[str, ...]]  # kept, but odd
-    twice: tuple[tuple[str, ...], ...]  # kept, but of the same content, on one side
+    bad: dict[str, str]  # videos set aside, now or earlier, and the reasons
+    returned: tuple[str, ...]  # videos set aside earlier that decode now
+    notes: dict[str, tuple[str, ...]]  # peculiarities of videos that are kept
+    duplicates: tuple[tuple[str, ...], ...]  # videos that are kept and have the same content as others of their split
 
     def __str__(self) -> str:
-        sides = ", ".join(f"{count} {split}" for split, count in self.counts.items())
-        lines = [f"{self.path}: {sum(self.counts.values())} videos decode ({sides}), {self.frames} frames"]
+        counts = ", ".join(f"{count} {split}" for split, count in self.counts.items())
+        lines = [f"{self.path}: {sum(self.counts.values())} videos decode ({counts}), {self.frames} frames"]
         for split, expected in self.expected.items():
-            if less := expected - self.counts.get(split, 0):
-                state = f"{less} missing" if less > 0 else f"{-less} more"
-                lines.append(f"against the {expected} expected in {split}: {state}")
+            if missing := expected - self.counts.get(split, 0):
+                difference = f"{missing} missing" if missing > 0 else f"{-missing} more"
+                lines.append(f"against the {expected} expected in {split}: {difference}")
         lines += format_list(f"set aside in {self.quarantine}", [f"{name}: {why}" for name, why in self.bad.items()])
         lines += format_list("decode again and are back", self.returned)
         lines += format_list("kept, but odd", [f"{name}: {', '.join(notes)}" for name, notes in self.notes.items()])
-        lines += format_list("kept, but the same content on one side", [" = ".join(names) for names in self.twice])
+        lines += format_list(
+            "kept, but the same content in one split", [" = ".join(names) for names in self.duplicates]
+        )
         return "\n".join(lines)
 
 
 def verify_videos(manifest_path: Path | str, *, workers: int | None = None, progress: bool = True) -> VerifyReport:
-    """Decode every video of a manifest and fill frames, fps, width and height in, by `workers` processes.
+    """Decode every video of a manifest and fill in frames, fps, width and height.
 
-    What does not decode goes to STEM.quarantine.csv beside it, and comes back by a later verify_videos once it decodes.
-    `workers` is one a core if None, and 0 is this process.
+    Videos that do not decode go to NAME.quarantine.csv beside it; a later call takes those that decode back.
+    `workers` is the number of processes: None is one a CPU, 0 is this process.
 
-    Raises R21DError, and leaves the files as they were, if a video, group or content lies on two sides, if a class
-    has nothing to train on any more, and if no video decodes. Nothing is written either when it is interrupted.
+    Raises R21DError, and leaves the files unchanged, if a video, group or content lies in two splits, if a class
+    loses its last training video, and if no video decodes. An interrupted call writes nothing either.
     """
     manifest = load_manifest(manifest_path)
     check_no_leaks(manifest)  # before hours of decoding
@@ -73,25 +76,25 @@ def verify_videos(manifest_path: Path | str, *, workers: int | None = None, prog
     earlier = {video.video: (video, reason) for video, reason in _read_quarantine(quarantine, manifest)}
     videos = sorted([*listed.values(), *(earlier[name][0] for name in earlier.keys() - listed)], key=lambda v: v.video)
 
-    told_of_each = parallel_map(_look, videos, workers, "checking", "nothing was written", progress)
-    looks = dict(zip((video.video for video in videos), told_of_each, strict=True))
-    kept, bad, digests = [], {}, {}
-    for video in videos:
-        found, told = looks[video.video]
-        if found is None:
-            bad[video.video] = video, told
-        else:
-            fps = found.fps and round(found.fps, 3)
-            kept.append(replace(video, frames=found.frames, fps=fps, width=found.width, height=found.height))
-            digests.setdefault(told, []).append(kept[-1])
-    checked = replace(manifest, videos=tuple(kept))
-    check_class_coverage(manifest, checked, bad)
+    results = parallel_map(_verify_video, videos, workers, "checking", "nothing was written", progress)
+    kept, bad, notes, by_digest = [], {}, {}, {}
+    for video, (probed, digest_or_reason) in zip(videos, results, strict=True):
+        if probed is None:
+            bad[video.video] = video, digest_or_reason
+            continue
+        fps = probed.fps and round(probed.fps, 3)
+        kept.append(replace(video, frames=probed.frames, fps=fps, width=probed.width, height=probed.height))
+        by_digest.setdefault(digest_or_reason, []).append(kept[-1])
+        if video_notes := _notes(probed):
+            notes[video.video] = video_notes
+    verified = replace(manifest, videos=tuple(kept))
+    check_class_coverage(manifest, verified, bad)
     validate_rows(path, manifest.card, kept)
-    check_no_leaks(checked)
-    alike = [videos for videos in digests.values() if len(videos) > 1]
-    _refuse_same_content(path, alike)
+    check_no_leaks(verified)
+    duplicates = [videos for videos in by_digest.values() if len(videos) > 1]
+    _check_no_duplicates_across_splits(path, duplicates)
 
-    write_quarantine(quarantine, earlier | bad)  # first, so that a crash between two writings loses no row
+    write_quarantine(quarantine, earlier | bad)  # first, so that a crash before the last write loses no row
     write_manifest(path, manifest.card, kept)
     write_quarantine(quarantine, bad)
     counts = Counter(video.split for video in kept)
@@ -103,73 +106,78 @@ def verify_videos(manifest_path: Path | str, *, workers: int | None = None, prog
         sum(video.frames for video in kept),
         {name: reason for name, (_, reason) in bad.items()},
         tuple(video.video for video in kept if video.video not in listed),
-        {video.video: notes for video in kept if (notes := _odd(looks[video.video][0]))},
-        tuple(tuple(video.video for video in videos) for videos in alike),
+        notes,
+        tuple(tuple(video.video for video in videos) for videos in duplicates),
     )
 
 
-def _look(video: Video) -> tuple[Probe | None, str]:
-    """What a video holds and the SHA-256 of its file; None and the reason if it does not decode."""
+def _verify_video(video: Video) -> tuple[Probe | None, str]:
+    """The Probe of a video and the SHA-256 of its file; or None and the reason if it does not decode."""
     try:
-        found = probe(video.path)
+        probed = probe(video.path)
         with open(video.path, "rb") as file:
-            return found, hashlib.file_digest(file, "sha256").hexdigest()
+            return probed, hashlib.file_digest(file, "sha256").hexdigest()
     except R21DError as error:
-        return None, str(error).removeprefix(f"{video.path}: ")  # the row names it, wherever the set lies
+        return None, str(error).removeprefix(f"{video.path}: ")  # the quarantine's row names the video
     except OSError as error:
         return None, f"could not be read ({error.strerror})"
 
 
-def _odd(found: Probe) -> tuple[str, ...]:
-    """What is odd about a video that is kept: what its file shows, and that it is shorter than the paper's clip."""
-    if found.frames >= Spec.frames:
-        return found.notes
-    count = f"{found.frames} frame{'s' * (found.frames > 1)}"
+def _notes(probed: Probe) -> tuple[str, ...]:
+    """The peculiarities of a video that is kept, among them a length below the paper's clip."""
+    if probed.frames >= Spec.frames:
+        return probed.notes
+    count = f"{probed.frames} frame{'s' * (probed.frames > 1)}"
     short = f"{count}, fewer than the paper's clip of {Spec.frames}, which then begins anew at its first frame"
-    return (*found.notes, short)
+    return (*probed.notes, short)
 
 
 def _read_quarantine(path: Path, manifest: Manifest) -> Iterator[tuple[Video, str]]:
     if path.exists():
         root = manifest.root
         for _, cells in read_rows(path, COLUMNS):
-            yield Video(path=root / cells["video"], **{name: cells[name] for name in REQUIRED}), cells["reason"]
+            yield Video(root=root, **{name: cells[name] for name in REQUIRED}), cells["reason"]
 
 
 def write_quarantine(path: Path, bad: dict[str, tuple[Video, str]]) -> None:
+    """Write the rows of bad videos, with the reasons, to the CSV file `path`; delete it if there are none."""
     if bad:
-        write_rows(path, COLUMNS, (vars(bad[name][0]) | {"reason": bad[name][1]} for name in sorted(bad)))
+        write_rows(path, COLUMNS, (row_cells(bad[name][0]) | {"reason": bad[name][1]} for name in sorted(bad)))
     else:
         path.unlink(missing_ok=True)
 
 
-def check_class_coverage(manifest: Manifest, checked: Manifest, bad: dict[str, tuple[Video, str]]) -> None:
-    """Raise R21DError if what does not decode is all there is of a class's training side, or all there is."""
-    if not checked.videos:
+def check_class_coverage(manifest: Manifest, verified: Manifest, bad: dict[str, tuple[Video, str]]) -> None:
+    """Raise R21DError if no video decodes, or if a class has lost all of its training videos."""
+    if not verified.videos:
         reasons = [f"{name}: {reason}" for name, (_, reason) in bad.items()]
         raise R21DError("\n".join(format_list(f"{manifest.path}: none of its videos decodes", reasons)))
-    before, now = ({video.label for video in each.videos if video.split == "train"} for each in (manifest, checked))
+    before, now = ({video.label for video in m.videos if video.split == "train"} for m in (manifest, verified))
     if lost := sorted(before - now):
-        of_lost = [(video, reason) for video, reason in bad.values() if video.label == lost[0]]
-        reasons = [f"{video.video}: {reason}" for video, reason in of_lost if video.split == "train"]
-        what = (
-            f"{manifest.path}: no video of class {lost[0]!r} is left to train on; nothing was changed. "
+        reasons = [
+            f"{video.video}: {reason}"
+            for video, reason in bad.values()
+            if (video.label, video.split) == (lost[0], "train")
+        ]
+        message = (
+            f"{manifest.path}: no training video of class {lost[0]!r} decodes; nothing was changed. "
             "Fetch these again, or take the class out of the manifest and its card"
         )
-        raise R21DError("\n".join(format_list(what, reasons)))
+        raise R21DError("\n".join(format_list(message, reasons)))
 
 
-def _refuse_same_content(path: Path, alike: list[list[Video]]) -> None:
-    for videos in alike:
-        for other in videos[1:]:
-            if other.split != videos[0].split:
+def _check_no_duplicates_across_splits(path: Path, duplicates: list[list[Video]]) -> None:
+    for videos in duplicates:
+        for video in videos[1:]:
+            if video.split != videos[0].split:
                 raise R21DError(
-                    f"{path}: {videos[0].video} in {videos[0].split} and {other.video} in {other.split} are the same "
-                    "content, so the result would be too good; take one of the two rows out"
+                    f"{path}: {videos[0].video} in {videos[0].split} and {video.video} in {video.split} are the same "
+                    "content, so the accuracy would be too high; take one of the two rows out"
                 )
 
 
-def format_list(title: str, lines: Iterable[str]) -> list[str]:
-    lines = list(lines)
-    more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return [f"{title} ({len(lines)}):", *(f"  {line}" for line in lines[:SHOWN]), *more] if lines else []
+def format_list(title: str, items: Iterable[str]) -> list[str]:
+    """The lines of a titled list for a message: the number of items and the first MAX_LINES; empty without items."""
+    items = list(items)
+    more = [f"  and {len(items) - MAX_LINES} more"] if len(items) > MAX_LINES else []
+    return [f"{title} ({len(items)}):", *(f"  {item}" for item in items[:MAX_LINES]), *more] if items else []

@@ -65,7 +65,7 @@ def classify(
         frame_stride=spec.frame_stride if frame_stride is None else frame_stride,
     )
     place = Path(video)
-    one = Video(place.name, place, names[0], "test", place.name, held.frames)
+    one = Video(place.name, place.parent, names[0], "test", place.name, held.frames)
     wanted = evaluation_clips(spec, clips, (one,), names)
     pixels = read_frames(place, wanted.frames.reshape(-1), (spec.frame_height, spec.frame_width))
     pixels = torch.from_numpy(pixels).view(clips, spec.frames, *pixels.shape[1:])

@@ -61,7 +61,7 @@ def test_bench_outside_a_checkout_says_so(monkeypatch, tmp_path, capsys):
         (["train", "clip_length", "--set", "frames=16", "--list"], "clip_length sets frames itself, to 4, 8, 12"),
         (["check", "gone.csv"], "gone.csv: no such file"),
         (["manifest", "folder", "gone"], "gone"),
-        (["manifest", "ucf101", "gone", "--split", "4"], "split 4"),
+        (["manifest", "ucf101", "gone", "--split", "4"], "split is 4"),
         (["manifest", "hmdb51", "gone", "--split", "1,2", "--out", "one.csv"], "one.csv: one file for 2 splits"),
         (["manifest", "kinetics", "gone"], "gone"),
         (["manifest", "sports1m", "gone"], "gone"),

@@ -136,7 +136,7 @@ def test_flow_is_computed_once_and_goes_on(tiny, monkeypatch):
 def test_a_video_that_does_not_decode_is_named_and_the_others_are_kept(tiny, tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"nothing")
-    videos = (*tiny.videos[:3], replace(tiny.videos[3], path=broken, video="dark/broken.mp4"))
+    videos = (*tiny.videos[:3], replace(tiny.videos[3], file=broken, video="dark/broken.mp4"))
     with pytest.raises(R21DError, match=r"no flow of these videos; run `r21d check`(.|\n)*dark/broken\.mp4"):
         compute_flow(replace(tiny, videos=videos), Farneback(18, 24), workers=0)
     assert len(list(tmp_path.rglob("flow-18x24-step1/**/*.mp4"))) == 3

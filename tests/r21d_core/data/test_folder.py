@@ -71,7 +71,7 @@ def test_given_sides_that_share_a_recording_are_told(tmp_path):
 
 def test_class_to_be_tested_only_is_told(tmp_path):
     listing = from_folder(touch(tmp_path / "set", "train/a/1.mp4", "test/a/2.mp4", "test/b/3.mp4"))
-    with pytest.raises(R21DError, match="class 'b' is in test, and no video of it is in train"):
+    with pytest.raises(R21DError, match="class 'b' is in test, and no video of it in train"):
         checked(tmp_path, listing)
 
 

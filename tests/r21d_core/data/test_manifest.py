@@ -37,7 +37,7 @@ def test_manifest_comes_back_as_it_was_written(tmp_path):
     root = (path.parent / "videos").resolve()
     assert manifest.card == CARD
     assert list(manifest.videos) == sorted(
-        (replace(each, path=root / each.video) for each in videos), key=lambda each: each.video
+        (replace(each, root=root) for each in videos), key=lambda each: each.video
     )
     assert [each.video for each in manifest.split("test")] == ["a/2.mp4"]
     assert manifest.label_index(manifest.videos[-1]) == 1
@@ -73,7 +73,7 @@ def test_odd_labels_survive(tmp_path, label):
 
 @pytest.mark.parametrize("cell", ["a\rb", "a\udce9b"])
 def test_names_that_cannot_be_written_are_refused(tmp_path, cell):
-    with pytest.raises(R21DError, match="cannot be written; rename it"):
+    with pytest.raises(R21DError, match="CSV cannot hold; rename it"):
         write_manifest(tmp_path / "set.csv", DatasetCard("set", (cell,)), [video("1.mp4", cell)])
     assert not list(tmp_path.iterdir())
 
@@ -115,7 +115,7 @@ def test_fingerprint_is_of_the_content_not_of_the_place(path, tmp_path):
 FAULTS = {
     "duplicate row": (LINES + "a/1.mp4,a,train,1\n", "line 5.*'a/1.mp4' is there already.*line 2"),
     "duplicate by another path": (LINES + "b/../a/1.mp4,a,train,1\n", "line 5.*is there already"),
-    "class tested only": (LINES.replace("b,train", "b,test"), "line 3.*'b' is in test, and no video of it is in train"),
+    "class tested only": (LINES.replace("b,train", "b,test"), "line 3.*'b' is in test, and no video of it in train"),
     "unknown label": (LINES.replace(",b,", ",c,"), r"line 3: label 'c'.*set\.json"),
     "unknown split": (LINES.replace("test", "tset"), "line 4: split 'tset', expected one of train, val, test"),
     "no column": (LINES.replace("group", "grp"), "line 1: no column 'group'"),

@@ -50,7 +50,7 @@ def test_video_that_is_there_twice_is_told(tmp_path):
 
 
 def test_class_with_nothing_to_train_on_is_told_and_so_is_nothing_at_all(tmp_path):
-    said = r"no video to train on of 1 of the 2 classes \(b\); fetch them, .* --subset, which takes one or a file"
+    said = r"no training video of 1 of the 2 classes \(b\); download them, .* --subset, which takes one or a file"
     with pytest.raises(R21DError, match=said):
         match_listing(touch(tmp_path / "set", "1.mp4", "3.mp4"), ABOUT, ROWS)
     with pytest.raises(R21DError, match=r"none: holds none of the 3 videos listed \(1, 2, 3\)"):
@@ -109,7 +109,7 @@ def test_recording_on_both_sides_is_tested_and_told(tmp_path):
     assert {video.path.stem: video.label for video in listing.videos} == {"1": "a", "2": "b", "3": "a", "6": "b"}
     assert listing.card.expected == {"train": 2, "test": 2} and not listing.extra
     assert listing.notes == (
-        "listed to train on, and left out, as the recording is tested too: 1 (5)",
+        "listed in train, and left out, as the recording is in test too: 1 (5)",
         "listed again with another label, and the first is taken: 1 (6)",
     )
 

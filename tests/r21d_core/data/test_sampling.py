@@ -18,7 +18,7 @@ CLASSES = ("a", "b")
 
 def videos(*lengths):
     return tuple(
-        Video(f"{i}.mp4", Path(f"{i}.mp4"), CLASSES[i % 2], "train", f"g{i}", length, 25.0, 48, 36)
+        Video(f"{i}.mp4", Path(), CLASSES[i % 2], "train", f"g{i}", length, 25.0, 48, 36)
         for i, length in enumerate(lengths)
     )
 
@@ -126,13 +126,13 @@ def test_names_of_what_is_told():
 
 
 @given(SPECS, LENGTHS, st.integers(1, 40))
-def test_batches_of_whole_videos_lose_and_split_nothing(spec, lengths, at_least):
+def test_batches_of_whole_videos_lose_and_split_nothing(spec, lengths, min_size):
     clips = evaluation_clips(spec, spec.eval_clips, videos(*lengths), CLASSES)
-    batches = list(batches_by_video(clips, at_least))
+    batches = list(batches_by_video(clips, min_size))
     np.testing.assert_array_equal(np.concatenate([b.frames for b in batches]), clips.frames)
     homes = [set(batch.video) for batch in batches]
     assert sum(map(len, homes)) == len(set.union(*homes)), "no video in two batches"
-    assert all(len(batch) >= at_least for batch in batches[:-1])
+    assert all(len(batch) >= min_size for batch in batches[:-1])
 
 
 def test_unchecked_manifest_is_named():

@@ -72,7 +72,7 @@ def test_five_minutes_of_video_are_evaluated_with_a_hundred_clips_in_a_stream(tm
         name, count = f"v{number}.mp4", 9000 if side == "test" else 8
         frames = np.broadcast_to(grey[:count, None, None, None].astype(np.uint8), (count, 18, 24, 3))
         write_video(tmp_path / name, frames, rate=30, preset="ultrafast")
-        videos.append(Video(name, tmp_path / name, label, side, f"g{number}"))
+        videos.append(Video(name, tmp_path, label, side, f"g{number}"))
     write_manifest(tmp_path / "long.csv", DatasetCard("long", ("a", "b")), videos)
     verify_videos(tmp_path / "long.csv", workers=1, progress=False)
     manifest = load_manifest(tmp_path / "long.csv")
@@ -105,7 +105,7 @@ def counted(monkeypatch):
 def spoilt(manifest, tmp_path):
     """The training videos, the third of which is no longer there."""
     videos = list(manifest.split("train"))
-    videos[2] = replace(videos[2], path=tmp_path / "gone.mp4")
+    videos[2] = replace(videos[2], file=tmp_path / "gone.mp4")
     return tuple(videos)
 
 

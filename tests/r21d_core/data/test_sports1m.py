@@ -61,7 +61,7 @@ def test_any_line_end_and_mark(lists, tmp_path, end):
 
 
 def test_most_classes_without_a_video_to_train_on_are_told(lists, tmp_path):
-    with pytest.raises(R21DError, match=r"no video to train on of 484 of the 487 classes \(such as sport 485, "):
+    with pytest.raises(R21DError, match=r"no training video of 484 of the 487 classes \(such as sport 485, "):
         from_sports1m(videos(tmp_path, *TRAIN, *TEST))
 
 
@@ -77,5 +77,5 @@ def test_lists_that_are_not_there_are_told(lists, tmp_path):
     (lists.parent / "labels.txt").unlink()
     with pytest.raises(R21DError, match=r"original: no labels\.txt in or above it"):
         from_sports1m(root)
-    with pytest.raises(R21DError, match=r"no train_partition\.txt in or beside it; say by --annotations"):
+    with pytest.raises(R21DError, match=r"no train_partition\.txt in or beside it; name the folder of the official .* by --annotations"):
         from_sports1m(touch(tmp_path / "else" / "videos", "a.mp4"))

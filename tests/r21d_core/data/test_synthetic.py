@@ -37,7 +37,7 @@ def test_every_class_is_filmed_once_in_every_scene(manifest, builtin):
 
 def test_videos_are_sound_and_the_manifest_knows_them(builtin, manifest):
     report = verify_videos(builtin, workers=0)
-    assert not report.bad and not report.notes and not report.twice
+    assert not report.bad and not report.notes and not report.duplicates
     assert load_manifest(builtin) == manifest, "the verify_videos found what was written, to the frame"
 
 

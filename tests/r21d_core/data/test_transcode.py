@@ -38,8 +38,8 @@ def numbers(frames):
     return (columns << np.arange(8)).sum(1).tolist()
 
 
-def code(source, target, coding=SMALL):
-    return encode_video(EncodeJob(source.name, source, target, coding))
+def code(source, target, options=SMALL):
+    return encode_video(EncodeJob(source.name, source, target, options))
 
 
 def psnr(one, other):
@@ -65,9 +65,9 @@ def path(tmp_path):
 
 
 def test_manifest_says_what_check_would_find_and_keeps_the_rest(path):
-    made = prepare(path, coding=SMALL, progress=False)
+    made = prepare(path, options=SMALL, progress=False)
     first, new = load_manifest(path), load_manifest(made.path)
-    assert made.path == path.with_name("set-48x64.csv") and made.videos == made.made == 6
+    assert made.path == path.with_name("set-48x64.csv") and made.videos == made.encoded == 6
     kept = [video for video in first.videos if video.video not in ("a/bad.avi", "b/cut.mp4")]
     for old, video in zip(kept, new.videos, strict=True):
         assert (video.label, video.split, video.group) == (old.label, old.split, old.group)
@@ -85,15 +85,15 @@ def test_manifest_says_what_check_would_find_and_keeps_the_rest(path):
 
 
 def test_bad_videos_are_set_aside_with_the_reason_and_cost_the_others_nothing(path):
-    made = prepare(path, coding=SMALL, progress=False)
+    made = prepare(path, options=SMALL, progress=False)
     assert set(made.bad) == {"a/bad.avi", "b/cut.mp4"}
     assert "damaged or not a video" in made.bad["a/bad.avi"] and "cut off" in made.bad["b/cut.mp4"]
     lines = (path.parent / "set-48x64.quarantine.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == ["a/bad.avi", "b/cut.mp4"]
     assert "a/bad.avi" in str(made)
     write_video(path.parent / "videos" / "a" / "bad.avi", numbered(9), "mpeg4")  # fetched again
-    again = prepare(path, coding=SMALL, progress=False)
-    assert (again.made, again.videos, set(again.bad)) == (1, 7, {"b/cut.mp4"})
+    again = prepare(path, options=SMALL, progress=False)
+    assert (again.encoded, again.videos, set(again.bad)) == (1, 7, {"b/cut.mp4"})
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -101,23 +101,23 @@ def test_stopped_in_the_middle_it_goes_on(path, monkeypatch, workers):
     coded = []
     if not workers:
 
-        def stops(way, source, mark, encode=EncodeOptions.encode):
+        def stops(encoder, source, tag, encode=EncodeOptions.encode):
             coded.append(source)
             if len(coded) == 3:
                 raise KeyboardInterrupt
-            return encode(way, source, mark)
+            return encode(encoder, source, tag)
 
         monkeypatch.setattr(EncodeOptions, "encode", stops)
         with pytest.raises(KeyboardInterrupt):
-            prepare(path, coding=SMALL, workers=0, progress=False)
+            prepare(path, options=SMALL, workers=0, progress=False)
         monkeypatch.undo()
         left = sorted((path.parent / "set-48x64").rglob("*.*"))
         assert len(left) == 2 and not path.with_name("set-48x64.csv").exists(), "the third was stopped"
         assert [probe(file).frames for file in left] == [20, 22]
-    made = prepare(path, coding=SMALL, workers=workers, progress=False)
-    assert made.made == (6 if workers else 4)
+    made = prepare(path, options=SMALL, workers=workers, progress=False)
+    assert made.encoded == (6 if workers else 4)
     times = {file: file.stat().st_mtime_ns for file in (path.parent / "set-48x64").rglob("*.mp4")}
-    assert prepare(path, coding=SMALL, workers=workers, progress=False).made == 0
+    assert prepare(path, options=SMALL, workers=workers, progress=False).encoded == 0
     assert {file: file.stat().st_mtime_ns for file in times} == times
 
 
@@ -217,22 +217,22 @@ def test_two_of_one_stem_do_not_meet(tmp_path):
     "spoil, said",
     [
         (lambda path: path.write_text(path.read_text().replace("a/0.avi", "../0.avi")), "'../0.avi' lies outside"),
-        (lambda path: path.write_text(path.read_text().replace("group 5", "group 1")), "result would be too good"),
-        (lambda path: [file.unlink() for file in path.parent.rglob("b/*.*")], "no video of class 'b' is left"),
+        (lambda path: path.write_text(path.read_text().replace("group 5", "group 1")), "accuracy would be too high"),
+        (lambda path: [file.unlink() for file in path.parent.rglob("b/*.*")], "no training video of class 'b'"),
     ],
 )
 def test_what_cannot_be_is_refused(path, spoil, said):
     spoil(path)
     with pytest.raises(R21DError, match=said):
-        prepare(path, coding=SMALL, progress=False)
+        prepare(path, options=SMALL, progress=False)
     assert not path.with_name("set-48x64.csv").exists()
 
 
 def test_disk_too_small_is_told_beforehand(path, monkeypatch):
-    monkeypatch.setattr(module, "SAMPLE", 2)
+    monkeypatch.setattr(module, "COST_SAMPLE", 2)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=9))
     with pytest.raises(R21DError, match="MB free and needs about"):
-        prepare(path, coding=SMALL, progress=False)
+        prepare(path, options=SMALL, progress=False)
 
 
 @pytest.mark.parametrize("wrong", [{"width": 171}, {"height": 0}, {"gop": 0}, {"crf": 60}, {"fps": Fraction(0)}])

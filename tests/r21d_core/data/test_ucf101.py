@@ -119,7 +119,7 @@ def test_without_lists_what_is_missing_is_counted_all_the_same(tmp_path):
     names = ucf(*load_published_dataset("ucf101").subsets["14"], clips=2)
     listing = from_ucf101(touch(tmp_path / "videos", *names), subset="14")
     assert listing.card.expected == {"train": 1272, "test": 499} and len(listing.videos) == 700
-    assert str(listing).startswith("listed 1,771, on disk 700, missing 1,071\ndivided by the rule of groups")
+    assert str(listing).startswith("listed 1,771, on disk 700, missing 1,071\nsplit by group number")
 
 
 @pytest.mark.parametrize("by_lists", [True, False])
@@ -146,10 +146,10 @@ def test_faults_of_lists_are_told(tmp_path, few):
 
 @pytest.mark.parametrize("split", [0, 4, -1])
 def test_split_that_is_none_is_told(tmp_path, split):
-    with pytest.raises(R21DError, match=f"split {split} was asked for; UCF101 has 1, 2 and 3"):
+    with pytest.raises(R21DError, match=f"split is {split}; UCF101 has the splits 1, 2 and 3"):
         from_ucf101(touch(tmp_path / "videos", *ucf("A")), split=split)
 
 
 def test_folder_of_something_else_is_told(tmp_path):
-    with pytest.raises(R21DError, match="set: holds no video of UCF101; expected set/Archery"):
+    with pytest.raises(R21DError, match="set: no video of UCF101; expected set/Archery"):
         from_ucf101(touch(tmp_path / "set", "A/holiday.avi"))

@@ -232,7 +232,7 @@ def test_same_content_on_one_side_is_mentioned(path):
     shutil.copy(path.parent / "videos" / "a" / "1.mp4", path.parent / "videos" / "copy.mp4")
     add(path, row("copy.mp4"))
     report = verify_videos(path)
-    assert report.twice == (("a/1.mp4", "copy.mp4"),) and len(load_manifest(path).videos) == 7
+    assert report.duplicates == (("a/1.mp4", "copy.mp4"),) and len(load_manifest(path).videos) == 7
     assert "a/1.mp4 = copy.mp4" in str(report)
 
 
@@ -260,7 +260,7 @@ def test_class_that_has_nothing_left_to_train_on_is_refused(path, refused, lost)
         if name[0] in lost and "3" not in name:
             write_garbage(path.parent / "videos" / name)
     said = refused()
-    assert f"no video of class {lost[0]!r} is left to train on" in said
+    assert f"no training video of class {lost[0]!r} decodes" in said
     assert f"{lost[0]}/1.mp4: " in said and f"{lost[0]}/2.mp4: " in said and "damaged or not a video" in said
 
 
@@ -288,14 +288,14 @@ def interrupt(*_):
 
 
 def test_worker_that_dies_is_told(refused, monkeypatch):
-    monkeypatch.setattr(verify, "_look", die)
+    monkeypatch.setattr(verify, "_verify_video", die)
     assert "Run with --workers 0" in refused(workers=1)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_nothing_is_written_when_interrupted(path, monkeypatch, workers):
     before = files(path)
-    monkeypatch.setattr(verify, "_look", interrupt)
+    monkeypatch.setattr(verify, "_verify_video", interrupt)
     with pytest.raises(KeyboardInterrupt):
         verify_videos(path, workers=workers)
     assert files(path) == before
@@ -324,6 +324,6 @@ def test_few_videos_start_no_process_and_many_do(path, monkeypatch):
     monkeypatch.setattr(parallel, "available_cpus", lambda: started.append(1) or 1)
     verify_videos(path)
     assert not started
-    monkeypatch.setattr(parallel, "FEW", 6)
+    monkeypatch.setattr(parallel, "MIN_ITEMS", 6)
     verify_videos(path)
     assert started

@@ -284,7 +284,7 @@ def test_a_run_done_is_not_taken_for_one_of_a_changed_manifest(undisturbed, tiny
 
 def test_manifest_that_was_not_checked_is_refused_before_any_work(tiny_manifest, tmp_path):
     manifest = load_manifest(tiny_manifest)
-    bare = [replace(video, frames=None, path=video.path.resolve()) for video in manifest.videos]
+    bare = [replace(video, frames=None, file=video.path.resolve()) for video in manifest.videos]
     write_manifest(tmp_path / "tiny.csv", replace(manifest.card, root=str(bare[0].path.parents[1])), bare)
     with pytest.raises(R21DError, match="run `r21d check`"):
         run_experiment([SPEC], tmp_path / "tiny.csv", tmp_path / "runs")
