@@ -60,7 +60,7 @@ def _measure(folder: str, videos: int, classes: int, clips: int) -> list[dict]:
     shown = Explorer(folder)
     opened = time.perf_counter() - began
     rows, handed = [], [0.0]
-    pictures = (shown.headline, shown.bars, shown.matrix, shown.video)
+    pictures = (shown.summary, shown.class_bars, shown.matrix, shown.video)
     for one in pictures:
         one.observe(lambda change: handed.append(time.perf_counter()), "value")
 
@@ -84,10 +84,10 @@ def _measure(folder: str, videos: int, classes: int, clips: int) -> list[dict]:
         row(f"clips a video, in {tab}", shown.clips, "value", shown.clips.options)
     shown.tabs.selected_index = 0
     row("another order", shown.order, "value", shown.order.options)
-    row("another page of classes", shown.start, "value", (1, 101, 201))
+    row("another page of classes", shown.first, "value", (1, 101, 201))
     row("another tab", shown.tabs, "selected_index", (1, 2, 0))
     shown.tabs.selected_index = 1
-    row("the other run's confusion", shown.whose, "value", ("B", "A"))
+    row("the other run's confusion", shown.side, "value", ("B", "A"))
     times, filled = [], [cell for label, cell in shown.cells.options if not label.endswith(": 0")]
     for cell in filled[: 3 * ROUNDS]:
         shown.tabs.selected_index = 1
@@ -97,15 +97,16 @@ def _measure(folder: str, videos: int, classes: int, clips: int) -> list[dict]:
         times.append(1000 * (handed[-1] - began))
     rows.append({"what": "a click on a cell", "ms": statistics.median(times), "ms_fastest": min(times),
                  "ms_slowest": max(times)})  # fmt: skip
-    shown.true.value = shown.guess.value = None
-    row("another filter", shown.show, "value", shown.show.options)
-    shown.show.value = "all"
+    shown.true.value = shown.pred.value = None
+    row("another filter", shown.items, "value", shown.items.options)
+    shown.items.value = "all"
     row("another video", shown.videos, "value", [value for _, value in shown.videos.options[:5]])
     row("the runs swapped, from memory", shown.b, "value", (None, shown.b.value))
     run, times, reading = shown.b.value, [], []
     for _ in range(ROUNDS):
         shown.b.value = None
-        del shown.kept[run.folder]
+        shown.load.cache_clear()
+        shown.load(shown.a.value)
         began = time.perf_counter()
         load_scores(run.folder / "scores.npz")
         reading.append(1000 * (time.perf_counter() - began))

@@ -1,4 +1,4 @@
-"""JupyterLab and a headless Chromium for the tests that take a person's place, spoken to by Chromium's own protocol."""
+"""JupyterLab and a headless Chromium, controlled by the DevTools protocol, for tests in a browser."""
 
 from __future__ import annotations
 
@@ -24,57 +24,57 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
     "--hide-scrollbars", "--remote-debugging-port=0", "--remote-allow-origins=*", "--window-size=1280,2000",
 )  # fmt: skip
-# All cells in the page, whether in sight or not, and nothing that asks the network for news.
+# Render all cells, visible or not, and do not fetch news.
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
 }
-SECONDS = 60  # the longest wait; a machine may be busy
+TIMEOUT = 60  # seconds; a machine may be busy
 
 
 class Page:
-    """A page of the browser: `js` asks it, `wait` waits until something is true, `faults` are its console's errors."""
+    """A page of the browser; `errors` are those of its console."""
 
     def __init__(self, address: str):
         self.socket = create_connection(address, timeout=1, suppress_origin=True)
-        self.number, self.faults = 0, []
+        self.message_id, self.errors = 0, []
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters) -> dict:
-        """The browser's answer to a command."""
-        self.number += 1
-        self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
-        end = time.monotonic() + SECONDS
+        """Send a DevTools command and return its result."""
+        self.message_id += 1
+        self.socket.send(json.dumps({"id": self.message_id, "method": method, "params": parameters}))
+        end = time.monotonic() + TIMEOUT
         while time.monotonic() < end:
             try:
                 message = json.loads(self.socket.recv())
             except WebSocketTimeoutException:
                 continue
             self._note(message)
-            if message.get("id") == self.number:
+            if message.get("id") == self.message_id:
                 assert "error" not in message, (method, message["error"])
                 return message["result"]
         raise TimeoutError(method)
 
     def _note(self, message: dict) -> None:
-        told = message.get("params", {})
+        params = message.get("params", {})
         if message.get("method") == "Runtime.exceptionThrown":
-            self.faults.append(json.dumps(told["exceptionDetails"])[:2000])
-        elif message.get("method") == "Runtime.consoleAPICalled" and told["type"] == "error":
-            self.faults.append(" ".join(str(one.get("value", one.get("description"))) for one in told["args"])[:2000])
-        elif message.get("method") == "Log.entryAdded" and told["entry"]["level"] == "error":
-            self.faults.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+            self.errors.append(json.dumps(params["exceptionDetails"])[:2000])
+        elif message.get("method") == "Runtime.consoleAPICalled" and params["type"] == "error":
+            self.errors.append(" ".join(str(arg.get("value", arg.get("description"))) for arg in params["args"])[:2000])
+        elif message.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
+            self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
 
     def js(self, expression: str):
-        """The value of a JavaScript expression in the page, a promise awaited."""
-        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in found, (expression, found["exceptionDetails"])
-        return found["result"].get("value")
+        """Return the value of a JavaScript expression in the page; promises are awaited."""
+        reply = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in reply, (expression, reply["exceptionDetails"])
+        return reply["result"].get("value")
 
     def wait(self, expression: str) -> None:
-        """Until the expression is true, or there is the element that it gives."""
-        end = time.monotonic() + SECONDS
+        """Wait until the expression is true or its element exists."""
+        end = time.monotonic() + TIMEOUT
         while time.monotonic() < end:
             if self.js(f"!!({expression})"):
                 return
@@ -82,23 +82,23 @@ class Page:
         raise AssertionError(f"never true: {expression}")
 
     def press(self, key: str, code: int, **more) -> None:
-        """A key, pressed and let go."""
+        """Press and release a key."""
         for kind in ("rawKeyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **more)
 
     def type(self, text: str) -> None:
-        """Text put in where the focus is."""
+        """Insert text at the focus."""
         self.call("Input.insertText", text=text)
 
     def click(self, element: str) -> None:
-        """A click of the mouse in the middle of an element, given as a JavaScript expression."""
+        """Click at the center of an element, given as a JavaScript expression."""
         self.js(f"({element}).scrollIntoView({{block: 'center'}})")
         x, y = self.js(f"(box => [box.x + box.width / 2, box.y + box.height / 2])(({element}).getBoundingClientRect())")
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def screenshot(self, path: Path, element: str) -> None:
-        """A PNG picture of an element as it is in the page."""
+        """Save a PNG image of an element."""
         box = self.js(f"({element}).getBoundingClientRect().toJSON()")
         box = {key: box[key] for key in ("x", "y", "width", "height")} | {"scale": 1}
         data = self.call("Page.captureScreenshot", clip=box)["data"]
@@ -107,7 +107,7 @@ class Page:
 
 @contextmanager
 def jupyterlab(folder: Path, scratch: Path):
-    """The address of a JupyterLab on `folder`, with a token, on a free port; its own files go to `scratch`."""
+    """Start JupyterLab on `folder` at a free port; yield its address and token. Its own files go to `scratch`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -116,15 +116,20 @@ def jupyterlab(folder: Path, scratch: Path):
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps(content))
     token = os.urandom(16).hex()
-    own = {name: str(scratch / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
-    own |= {"JUPYTERLAB_SETTINGS_DIR": str(scratch / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(scratch / "spaces")}
+    environment = {
+        name: str(scratch / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    }
+    environment |= {
+        "JUPYTERLAB_SETTINGS_DIR": str(scratch / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(scratch / "spaces"),
+    }
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}",
         "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=", "--ServerApp.ip=127.0.0.1",
     ]  # fmt: skip
     log = (scratch / "jupyterlab.log").open("w")
-    with log, subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log) as server:
+    with log, subprocess.Popen(command, env=os.environ | environment, stdout=log, stderr=log) as server:
         try:
             address = f"http://127.0.0.1:{port}"
             _wait_for(f"{address}/api/status?token={token}", server, scratch / "jupyterlab.log")
@@ -135,7 +140,7 @@ def jupyterlab(folder: Path, scratch: Path):
 
 @contextmanager
 def chromium(scratch: Path):
-    """A Page of a new headless Chromium with an empty profile."""
+    """Start a headless Chromium with an empty profile; yield its Page."""
     profile = scratch / "profile"
     log = (scratch / "chromium.log").open("w")
     with (
@@ -146,12 +151,12 @@ def chromium(scratch: Path):
     ):
         try:
             port = profile / "DevToolsActivePort"
-            end = time.monotonic() + SECONDS
+            end = time.monotonic() + TIMEOUT
             while not (port.exists() and port.read_text().count("\n")):
                 assert process.poll() is None and time.monotonic() < end, (scratch / "chromium.log").read_text()
                 time.sleep(0.1)
             pages = json.loads(_read(f"http://127.0.0.1:{port.read_text().split()[0]}/json"))
-            page = Page(next(one["webSocketDebuggerUrl"] for one in pages if one["type"] == "page"))
+            page = Page(next(p["webSocketDebuggerUrl"] for p in pages if p["type"] == "page"))
             yield page
             page.socket.close()
         finally:
@@ -164,7 +169,7 @@ def _read(url: str) -> bytes:
 
 
 def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + TIMEOUT
     while True:
         try:
             _read(url)

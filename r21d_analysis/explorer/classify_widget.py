@@ -1,4 +1,4 @@
-"""Videos of one's own in the explorer: classified with a chosen run, their scores shown over time."""
+"""The explorer's tab that classifies a person's own videos and plots their class probabilities over time."""
 
 from __future__ import annotations
 
@@ -11,146 +11,145 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from r21d_analysis.explorer.figures import strip_figure, time_figure
-from r21d_analysis.interpret.html import line, picture
-from r21d_analysis.interpret.saliency import video_maps
+from r21d_analysis.explorer.figures import frames_figure, sample_frames, time_figure
+from r21d_analysis.interpret.html import figure_html, text_html
+from r21d_analysis.interpret.saliency import saliency_html
 from r21d_core import R21DError
 from r21d_core.data.official_splits import videos_below
 from r21d_core.runs.run import Run
 
-STRIP = 10
+WEIGHTS_HINT = "a run's folder with its checkpoint, a file, or a published name such as r2plus1d_18"
+WIDE = {"style": {"description_width": "initial"}, "layout": {"width": "calc(100% - 4px)"}}
 
 
-class OwnVideo:
-    """A path or files, the weights of a run, and what its network says of each video; `shown` is table and figure.
+class ClassifyWidget:
+    """Classify a file, a folder or uploads; `results` are (path, prediction), `export` is the table and the figure."""
 
-    `weights` is the folder of published ones.
-    """
-
-    def __init__(self, runs: Sequence[Run], weights: Path | str = "weights"):
-        self.folder, self.used = weights, ""  # the weights of the answers, whatever is typed since
-        self.answers: list[tuple[Path, object]] = []
-        self.shown: tuple[pd.DataFrame | None, Figure | None] = (None, None)
+    def __init__(self, runs: Sequence[Run], weights_folder: Path | str = "weights"):
+        self.weights_folder = weights_folder  # of published weights
+        self.used_weights = ""  # those of `results`; the field may have changed since
+        self.results: list[tuple[Path, object]] = []
+        self.export: tuple[pd.DataFrame | None, Figure | None] = (None, None)
         self._uploads: tempfile.TemporaryDirectory | None = None
-        wide = {"style": {"description_width": "initial"}, "layout": {"width": "calc(100% - 4px)"}}
         trained = [str(run.folder) for run in runs if run.has_checkpoint]
         self.weights = widgets.Combobox(
-            options=trained, value=trained[0] if trained else "", description="Weights",
-            placeholder="a run's folder with its checkpoint, a file, or a published name such as r2plus1d_18", **wide,
-        )  # fmt: skip
-        self.path = widgets.Text(description="Video or folder", placeholder="its path", **wide)
-        self.upload = widgets.FileUpload(description="or choose small files", multiple=True, accept="video/*,.mkv,.avi")
-        self.upload.layout.width = "auto"
-        self.clips = widgets.BoundedIntText(10, min=1, max=1000, description="Clips a video")
-        self.clips.style.description_width = "initial"
-        self.start = widgets.Button(description="Classify", button_style="primary")
-        self.progress = widgets.IntProgress(0, description="Videos", layout={"visibility": "hidden", "width": "98%"})
-        self.bars = widgets.Output()
-        self.faults = widgets.HTML()
-        self.found = widgets.Select(description="Videos", rows=5, **wide)
-        self.picture, self.film, self.attributed = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self.why = widgets.Button(description="Attributions", layout={"width": "auto"})
-        hint = (
-            "" if trained else "No run here has its checkpoint: train one, or name weights, a file or published ones."
+            options=trained,
+            value=trained[0] if trained else "",
+            description="Weights",
+            placeholder=WEIGHTS_HINT,
+            **WIDE,
         )
+        self.path = widgets.Text(description="Video or folder", placeholder="path", **WIDE)
+        self.upload = widgets.FileUpload(description="or upload small files", multiple=True, accept="video/*,.mkv,.avi")
+        self.upload.layout.width = "auto"
+        self.clips = widgets.BoundedIntText(10, min=1, max=1000, description="Clips per video", style=WIDE["style"])
+        start = widgets.Button(description="Classify", button_style="primary")
+        self.progress = widgets.IntProgress(0, description="Videos", layout={"visibility": "hidden", "width": "98%"})
+        self.output = widgets.Output()
+        self.errors, self.probabilities, self.frames, self.saliency = (widgets.HTML() for _ in range(4))
+        self.videos = widgets.Select(description="Videos", rows=5, **WIDE)
+        attributions = widgets.Button(description="Attributions", layout={"width": "auto"})
+        hint = "" if trained else f"No run here has its checkpoint: train one, or enter {WEIGHTS_HINT}."
         self.box = widgets.VBox(
-            [self.weights, self.path, widgets.HBox([self.upload, self.clips, self.start]),
-             widgets.HTML(line(hint)), self.progress, self.bars, self.faults, self.found, self.picture, self.film,
-             self.why, self.attributed]
+            [self.weights, self.path, widgets.HBox([self.upload, self.clips, start]), widgets.HTML(text_html(hint)),
+             self.progress, self.output, self.errors, self.videos, self.probabilities, self.frames, attributions,
+             self.saliency]
         )  # fmt: skip
-        self.start.on_click(lambda button: self.classify())
-        self.found.observe(lambda change: self.draw(), "value")
-        self.why.on_click(lambda button: self.attribute())
+        start.on_click(lambda button: self.classify())
+        self.videos.observe(lambda change: self.draw(), "value")
+        attributions.on_click(lambda button: self.compute_saliency())
 
     def classify(self) -> None:
-        """Classify what was asked for, one video after the other; one that cannot be read becomes a line."""
-        self.answers, faults = [], []
-        self.found.options, self.shown = (), (None, None)
-        self.faults.value = self.picture.value = self.film.value = self.attributed.value = ""
-        self.used = self.weights.value.strip()
+        """Classify the selected videos in turn; an error becomes a line, and the other videos go on."""
+        self.results, errors = [], []
+        self.videos.options, self.export = (), (None, None)
+        self.errors.value = self.probabilities.value = self.frames.value = self.saliency.value = ""
+        self.used_weights = self.weights.value.strip()
         try:
-            paths = self.wanted()
+            paths = self.input_paths()
         except (R21DError, OSError) as error:
-            self.faults.value = line(str(error), "alert")
+            self.errors.value = text_html(str(error), "alert")
             return
-        from r21d_core.engine.classify import classify  # torch is loaded when it is needed first
+        from r21d_core.engine.classify import classify  # imports torch
 
         self.progress.value, self.progress.max = 0, len(paths)
         self.progress.layout.visibility = "visible"
         for number, path in enumerate(paths, 1):
-            with self.bars:  # which would print what it is left by
+            with self.output:  # which would print an exception that leaves it
                 try:
-                    answer = classify(path, self.used, clips=self.clips.value, folder=self.folder)
-                    self.answers.append((path, answer))
+                    prediction = classify(path, self.used_weights, clips=self.clips.value, folder=self.weights_folder)
+                    self.results.append((path, prediction))
                 except R21DError as error:
-                    faults.append(line(str(error), "alert"))
-                    self.faults.value = "".join(faults)
+                    errors.append(text_html(str(error), "alert"))
+                    self.errors.value = "".join(errors)
             self.progress.value = number
-        self.bars.clear_output()
+        self.output.clear_output()
         self.progress.layout.visibility = "hidden"
-        self.found.options = [
-            (f"{path.name}: {answer.top[0][0]} {answer.top[0][1]:.1%}", number)
-            for number, (path, answer) in enumerate(self.answers)
+        self.videos.options = [
+            (f"{path.name}: {prediction.top[0][0]} {prediction.top[0][1]:.1%}", index)
+            for index, (path, prediction) in enumerate(self.results)
         ]
-        self.found.value = 0 if self.answers else None
+        self.videos.value = 0 if self.results else None
         self.draw()
 
-    def wanted(self) -> list[Path]:
-        """The files of the path given, all videos below it if it is a folder, and those uploaded.
+    def input_paths(self) -> list[Path]:
+        """Return the file or the videos below the folder, then the uploaded files, which are written to a new folder.
 
-        Raises R21DError if there are none or no weights were named.
+        Raises R21DError if there are none, or no weights were given.
         """
         if not self.weights.value.strip():
-            raise R21DError("weights: none; name a run's folder, a file, or a published name such as r2plus1d_18")
+            raise R21DError(f"weights: none given; enter {WEIGHTS_HINT}")
         paths = []
         if text := self.path.value.strip():
-            given = Path(text).expanduser()
-            paths = [given / name for name in videos_below(given)] if given.is_dir() else [given]
+            path = Path(text).expanduser()
+            paths = [path / name for name in videos_below(path)] if path.is_dir() else [path]
             if not paths:
-                raise R21DError(f"{given}: no videos in this folder")
+                raise R21DError(f"{path}: no videos in this folder")
         if self._uploads:
             self._uploads.cleanup()
         if self.upload.value:
             self._uploads = tempfile.TemporaryDirectory(prefix="r21d-")
             for number, file in enumerate(self.upload.value):
-                name = Path("/", file["name"].replace("\\", "/")).resolve().name or "video"  # never out of the folder
-                place = Path(self._uploads.name) / str(number) / name
-                place.parent.mkdir()
-                place.write_bytes(file["content"])
-                paths.append(place)
+                name = Path("/", file["name"].replace("\\", "/")).resolve().name or "video"  # never outside the folder
+                path = Path(self._uploads.name) / str(number) / name
+                path.parent.mkdir()
+                path.write_bytes(file["content"])
+                paths.append(path)
         if not paths:
-            raise R21DError("no video: give the path of a file or folder, or choose files")
+            raise R21DError("no video: enter the path of a file or folder, or upload files")
         return paths
 
     def draw(self) -> None:
-        """The video chosen in the list: its likeliest classes clip by clip, the clips' frames, and all as a table."""
-        if self.found.value is None:
+        """Draw the selected video's most probable classes by clip and the clips' frames; collect all in a table."""
+        if self.videos.value is None:
             return
-        path, answer = self.answers[self.found.value]
-        self.attributed.value = ""
-        names, means = zip(*answer.top, strict=True)
-        at, unit = (answer.center_frames / answer.fps, "s") if answer.fps else (answer.center_frames, "frame")
-        title = f"{path.name}: {self.used}"
-        figure = time_figure([(title, names, np.array(means), answer.clip_probs)], at, unit)
-        self.picture.value = picture(figure, f"Probabilities of {path.name} over time") + line(answer.protocol)
-        chosen = np.unique(np.linspace(0, len(at) - 1, min(STRIP, len(at))).astype(int))
-        labels = [f"{at[number]:.4g}{' s' * (unit == 's')}" for number in chosen]
-        self.film.value = picture(strip_figure(answer.frames[chosen], labels), "Middle frames of its clips")
+        path, prediction = self.results[self.videos.value]
+        self.saliency.value = ""
+        classes, means = zip(*prediction.top, strict=True)
+        unit = "s" if prediction.fps else "frame"
+        times = prediction.center_frames / (prediction.fps or 1)
+        title = f"{path.name}: {self.used_weights}"
+        figure = time_figure([(title, classes, np.array(means), prediction.clip_probs)], times, unit)
+        alt = f"Probabilities of {path.name} over time"
+        self.probabilities.value = figure_html(figure, alt) + text_html(prediction.protocol)
+        index, labels = sample_frames(times, unit)
+        self.frames.value = figure_html(frames_figure(prediction.frames[index], labels), "Center frames of its clips")
         rows = [
-            (str(path), self.used, place, name, 100 * share, answer.protocol)
-            for path, answer in self.answers
-            for place, (name, share) in enumerate(answer.top, 1)
+            (str(path), self.used_weights, rank, name, 100 * probability, prediction.protocol)
+            for path, prediction in self.results
+            for rank, (name, probability) in enumerate(prediction.top, 1)
         ]
-        self.shown = pd.DataFrame(rows, columns=["video", "weights", "place", "class", "%", "protocol"]), figure
+        self.export = pd.DataFrame(rows, columns=["video", "weights", "rank", "class", "%", "protocol"]), figure
 
-    def attribute(self) -> None:
-        """Where in the video shown the network looks for its likeliest class."""
-        if self.found.value is None:
-            self.attributed.value = line("classify a video first", "alert")
+    def compute_saliency(self) -> None:
+        """Draw maps of the selected video for its most probable class."""
+        if self.videos.value is None:
+            self.saliency.value = text_html("classify a video first", "alert")
             return
-        path, answer = self.answers[self.found.value]
-        self.attributed.value = line("attributing …")
+        path, prediction = self.results[self.videos.value]
+        self.saliency.value = text_html("computing attributions …")
         try:
-            self.attributed.value = video_maps(path, answer.top[0][0], [(self.used, None)], self.folder)
+            networks = [(self.used_weights, None)]
+            self.saliency.value = saliency_html(path, prediction.top[0][0], networks, self.weights_folder)
         except R21DError as error:
-            self.attributed.value = line(str(error), "alert")
+            self.saliency.value = text_html(str(error), "alert")

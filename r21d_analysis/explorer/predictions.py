@@ -1,7 +1,7 @@
-"""Stored scores to be turned over: what a run said of each item for each number of clips, judged when it is opened.
+"""Counts and intervals of the explorer, computed from the stored scores of one or two runs.
 
-All that is asked afterwards, by class, by confusion or by video, is counting, in milliseconds for 20,000 videos of 400
-classes. Accuracies are in per cent.
+`score_run` evaluates each number of clips once; every later question (by class, confusion or video) only counts, which
+takes milliseconds for 20,000 videos of 400 classes. Accuracies are percentages.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 from scipy.special import softmax
+from statsmodels.stats.proportion import proportion_confint
 
 from r21d_analysis.artifacts.catalog import iter_runs, parse_folders
 from r21d_analysis.artifacts.curves import exact_counts, with_clips
@@ -24,13 +25,13 @@ from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
 from r21d_core.study.spec import Spec
 
-AT_ONCE = 2**21  # logits judged at a time, so that judging takes no memory to speak of
-MOST_CLASSES = 20  # of a confusion matrix that can be read
+CHUNK_LOGITS = 2**21  # logits evaluated at a time, to bound the memory of the softmax
+MAX_MATRIX_CLASSES = 20  # rows of a confusion matrix that stays readable
 Z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 # Orders of the classes: a column of `class_table` and whether it ascends.
-SORTS = {
-    "difference, A ahead first": ("difference", False),
-    "difference, B ahead first": ("difference", True),
+CLASS_ORDERS = {
+    "A − B, largest first": ("difference", False),
+    "A − B, smallest first": ("difference", True),
     "A, best first": ("A", False),
     "A, worst first": ("A", True),
     "B, best first": ("B", False),
@@ -38,280 +39,279 @@ SORTS = {
     "class name": ("class", True),
     "number of items": ("n", False),
 }
-# Which items are shown: functions of who is right and what was guessed.
-FILTERS = {
+# Which items to list, from whether A and B are correct and whether they predict the same class, all (items,) bool.
+ITEM_FILTERS = {
     "all": lambda a, b, same: np.ones_like(a),
-    "A right": lambda a, b, same: a,
+    "A correct": lambda a, b, same: a,
     "A wrong": lambda a, b, same: ~a,
-    "B right": lambda a, b, same: b,
+    "B correct": lambda a, b, same: b,
     "B wrong": lambda a, b, same: ~b,
-    "only A right": lambda a, b, same: a & ~b,
-    "only B right": lambda a, b, same: b & ~a,
+    "only A correct": lambda a, b, same: a & ~b,
+    "only B correct": lambda a, b, same: b & ~a,
     "both wrong": lambda a, b, same: ~a & ~b,
     "A and B disagree": lambda a, b, same: ~same,
 }
 
 
 class ItemPredictions(NamedTuple):
-    """What a run said of each item with one number of clips, arrays (items,)."""
+    """A run's predictions for each item with one number of clips, arrays (items,)."""
 
-    guess: np.ndarray  # the likeliest class; ties go to the earlier one
-    sure: np.ndarray  # its probability
-    rank: np.ndarray  # classes before the label: 0 where it is the likeliest
-    clips_right: np.ndarray  # the share of clips whose likeliest class is the label
+    pred: np.ndarray  # the most probable class; ties go to the lower index
+    confidence: np.ndarray  # its probability
+    label_rank: np.ndarray  # number of classes ranked before the label: 0 where the prediction is correct
+    clip_accuracy: np.ndarray  # the fraction of the item's clips whose most probable class is the label
 
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A run's scores and, for each number of clips that they hold, its Verdict."""
+    """A run with its scores, and its predictions for each number of clips that the scores hold."""
 
     run: Run
     scores: Scores
-    video: np.ndarray  # (items,) number of the item's video
-    verdicts: dict[int, ItemPredictions]
+    video_index: np.ndarray  # (items,) index of the item's video
+    predictions: dict[int, ItemPredictions]
 
 
-def finished_runs(folders: str) -> tuple[list[Run], list[str]]:
-    """The finished runs of `folders`, separated by commas, and a line for each that cannot be read.
+def finished_runs(folders: Sequence[str] | str) -> tuple[list[Run], list[str]]:
+    """Return the finished runs of `folders`, a list or a text with commas, and a message for each run that cannot be read.
 
-    A run in several of them counts once, the first, real data before demonstrations.
+    A run that is in several folders counts once, by its first folder. Demonstrations come last.
     """
-    found: dict[Spec, Run] = {}
-    remarks = []
+    runs: dict[Spec, Run] = {}
+    messages = []
     for folder in parse_folders(folders):
         for run in iter_runs(folder):
             if not isinstance(run, Run):
-                remarks.append(f"{run}: cannot be read; move it away")
+                messages.append(f"{run}: cannot be read; move it away")
             elif run.is_complete:
-                found.setdefault(run.spec, run)
-    return sorted(found.values(), key=lambda run: _order(run.spec)), remarks
+                runs.setdefault(run.spec, run)
+    return sorted(runs.values(), key=lambda run: _sort_key(run.spec)), messages
 
 
-def _order(spec: Spec) -> tuple:
-    first = (spec.profile == "demo", spec.data, spec.task, spec.modality == "flow")
-    return (*first, spec.variant, spec.depth, spec.frames, spec.eval_clips, spec.seed)
+def _sort_key(spec: Spec) -> tuple:
+    data = (spec.profile == "demo", spec.data, spec.task, spec.modality == "flow")
+    return (*data, spec.variant, spec.depth, spec.frames, spec.eval_clips, spec.seed)
 
 
-def data_of(spec: Spec) -> str:
-    """Runs that say the same here were evaluated on the same items."""
+def data_label(spec: Spec) -> str:
+    """Return the data and task of a run; runs with equal labels were evaluated on the same items."""
     return f"{spec.data}, {spec.task}" + (" (demonstration)" if spec.profile == "demo" else "")
 
 
-def protocol_of(spec: Spec) -> str:
-    """How a run's scores came to be, without the data."""
+def protocol_label(spec: Spec) -> str:
+    """Return how a run was evaluated, without its data."""
     flow = " of optical flow" if spec.modality == "flow" else ""
-    return (
-        f"{spec.eval_clips} clips of {spec.frames} frames{flow}, step {spec.frame_stride}, crop {spec.crop}×{spec.crop}"
-    )
+    stride = f"frame stride {spec.frame_stride}"
+    return f"{spec.eval_clips} clips of {spec.frames} frames{flow}, {stride}, crop {spec.crop}×{spec.crop}"
 
 
-def name_runs(runs: Sequence[Run]) -> list[str]:
-    """A name for each run that tells it from the others, such as `R3D-18, seed 0`."""
-    names = [
-        f"{run.spec.variant}-{run.spec.depth}, seed {run.spec.seed}{', flow' * (run.spec.modality == 'flow')}"
-        for run in runs
-    ]
-    for add in (
-        lambda spec: f", {spec.frames} frames",
-        lambda spec: f", {spec.eval_clips} clips",
-        lambda s: f" ({s.hash})",
-    ):
-        often = Counter(names)
-        names = [name + add(run.spec) * (often[name] > 1) for name, run in zip(names, runs, strict=True)]
-    return names
+def short_run_labels(runs: Sequence[Run]) -> list[str]:
+    """Return a unique label for each run, such as `R3D-18, seed 0`, with only as many fields as are needed."""
+    specs = [run.spec for run in runs]
+    labels = [f"{s.variant}-{s.depth}, seed {s.seed}{', flow' * (s.modality == 'flow')}" for s in specs]
+    for suffix in (", {0.frames} frames", ", {0.eval_clips} clips", " ({0.hash})"):
+        count = Counter(labels)
+        labels = [label + suffix.format(spec) * (count[label] > 1) for label, spec in zip(labels, specs, strict=True)]
+    return labels
 
 
 def score_run(run: Run) -> ScoredRun:
-    """`run` with the Verdict of each of the `exact_counts` of its clips; raises R21DError if its scores are damaged."""
+    """Return `run` with its predictions for each of the `exact_counts` of its clips.
+
+    Raises R21DError if its scores are damaged.
+    """
     scores = run.scores
-    items, clips, classes = scores.logits.shape
-    rows = max(1, AT_ONCE // max(1, clips * classes))
-    parts: dict[int, list[ItemPredictions]] = {count: [] for count in exact_counts(clips)}
-    for start in range(0, items, rows):
-        here = slice(start, start + rows)
-        part = replace(scores, logits=scores.logits[here], labels=scores.labels[here], videos=scores.videos[here])
-        for count, done in parts.items():
-            done.append(_verdict(with_clips(part, count)))
-    verdicts = {count: ItemPredictions(*map(np.concatenate, zip(*done, strict=True))) for count, done in parts.items()}
-    return ScoredRun(run, scores, np.unique(scores.videos, return_inverse=True)[1], verdicts)
+    n_items, n_clips, n_classes = scores.logits.shape
+    chunk = max(1, CHUNK_LOGITS // max(1, n_clips * n_classes))
+    parts: dict[int, list[ItemPredictions]] = {count: [] for count in exact_counts(n_clips)}
+    for start in range(0, n_items, chunk):
+        rows = slice(start, start + chunk)
+        part = replace(scores, logits=scores.logits[rows], labels=scores.labels[rows], videos=scores.videos[rows])
+        for count, predictions in parts.items():
+            predictions.append(_predict_items(with_clips(part, count)))
+    by_count = {n: ItemPredictions(*map(np.concatenate, zip(*part, strict=True))) for n, part in parts.items()}
+    return ScoredRun(run, scores, np.unique(scores.videos, return_inverse=True)[1], by_count)
 
 
-def _verdict(scores: Scores) -> ItemPredictions:
+def _predict_items(scores: Scores) -> ItemPredictions:
     probabilities, labels = video_probabilities(scores), scores.labels
-    guess = probabilities.argmax(axis=1)
-    of_label = np.take_along_axis(probabilities, labels[:, None], axis=1)
-    earlier = np.arange(probabilities.shape[1]) < labels[:, None]
-    rank = ((probabilities > of_label) | ((probabilities == of_label) & earlier)).sum(axis=1)
-    clips_right = (scores.logits.argmax(axis=2) == labels[:, None]).mean(axis=1)
-    return ItemPredictions(guess.astype(np.int32), probabilities.max(axis=1), rank.astype(np.int32), clips_right)
+    label_probability = np.take_along_axis(probabilities, labels[:, None], axis=1)
+    lower_index = np.arange(probabilities.shape[1]) < labels[:, None]
+    label_rank = ((probabilities > label_probability) | ((probabilities == label_probability) & lower_index)).sum(1)
+    clip_accuracy = (scores.logits.argmax(axis=2) == labels[:, None]).mean(axis=1)
+    pred = probabilities.argmax(axis=1).astype(np.int32)
+    return ItemPredictions(pred, probabilities.max(axis=1), label_rank.astype(np.int32), clip_accuracy)
 
 
-def common_counts(one: ScoredRun, other: ScoredRun | None) -> list[int]:
-    """The numbers of clips that both hold, ascending; R21DError if they were evaluated on different items."""
-    if other:
-        expect_same_items(one.scores, other.scores)
-    return [count for count in one.verdicts if other is None or count in other.verdicts]
+def common_clip_counts(a: ScoredRun, b: ScoredRun | None) -> list[int]:
+    """Return the numbers of clips that both runs hold, ascending; R21DError if they were evaluated on other items."""
+    if b:
+        expect_same_items(a.scores, b.scores)
+    return [count for count in a.predictions if b is None or count in b.predictions]
 
 
-def accuracies(judged: ScoredRun, count: int) -> dict[str, float]:
-    """clip@1, video@1 with its interval `low`, `high`, and video@5 (NaN of five classes or fewer)."""
-    verdict = judged.verdicts[count]
-    low, high = interval_of_mean(_by_video(judged, verdict.rank == 0))
+def compute_accuracies(scored: ScoredRun, count: int) -> dict[str, float]:
+    """Return clip@1, video@1 with its interval `low` to `high`, and video@5 (NaN for five classes or fewer)."""
+    predictions = scored.predictions[count]
+    low, high = video_mean_ci(_mean_by_video(scored, predictions.label_rank == 0))
+    top5 = 100 * float((predictions.label_rank < 5).mean()) if len(scored.scores.classes) > 5 else np.nan
     return {
-        "clip@1": 100 * float(verdict.clips_right.mean()),
-        "video@1": 100 * float((verdict.rank == 0).mean()),
+        "clip@1": 100 * float(predictions.clip_accuracy.mean()),
+        "video@1": 100 * float((predictions.label_rank == 0).mean()),
         "low": 100 * low,
         "high": 100 * high,
-        "video@5": 100 * float((verdict.rank < 5).mean()) if len(judged.scores.classes) > 5 else np.nan,
+        "video@5": top5,
     }
 
 
-def difference(one: ScoredRun, other: ScoredRun, count: int) -> dict[str, float]:
-    """video@1 of `one` less that of `other` on the same videos, in points, with its paired interval."""
-    values = [_by_video(judged, judged.verdicts[count].rank == 0) for judged in (one, other)]
-    low, high = interval_of_mean(values[0] - values[1])
-    return {"difference": 100 * float((values[0] - values[1]).mean()), "low": 100 * low, "high": 100 * high}
+def compute_difference(a: ScoredRun, b: ScoredRun, count: int) -> dict[str, float]:
+    """Return video@1 of A minus that of B on the same videos, in points, with its paired interval."""
+    a_values, b_values = (_mean_by_video(run, run.predictions[count].label_rank == 0) for run in (a, b))
+    low, high = video_mean_ci(a_values - b_values)
+    return {"difference": 100 * float((a_values - b_values).mean()), "low": 100 * low, "high": 100 * high}
 
 
-def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
-    """`statistics.interval` of one seed's `values` (videos,), in milliseconds; of the seed's luck it knows nothing.
+def video_mean_ci(values: np.ndarray) -> tuple[float, float]:
+    """Return the bootstrap 95 % interval of the mean of one seed's `values` (videos,), in milliseconds.
 
-    Values of videos are few different ones, and how often each is drawn when videos are drawn again is multinomial.
+    It equals `inference.bootstrap_ci`: videos take few distinct values, and how often a resample draws each of them is
+    multinomial. It does not include the variance over seeds.
     """
     if len(values) < 2:
         return np.nan, np.nan
-    levels, times = np.unique(values, return_counts=True)
-    drawn = np.random.default_rng(0).multinomial(len(values), times / len(values), size=RESAMPLES)
-    low, high = np.quantile(drawn @ levels / len(values), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    levels, counts = np.unique(values, return_counts=True)
+    resamples = np.random.default_rng(0).multinomial(len(values), counts / len(values), size=RESAMPLES)
+    low, high = np.quantile(resamples @ levels / len(values), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
-def wilson(right: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95 % interval of right / n, shares. Of few videos, all right, a bootstrap says 100 % for certain."""
-    share, centre = right / n, (right + Z**2 / 2) / (n + Z**2)
-    half = Z / (n + Z**2) * np.sqrt(n * share * (1 - share) + Z**2 / 4)
-    return centre - half, centre + half
+def bonett_price_ci(a_only: np.ndarray, b_only: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Bonett and Price's 95 % interval (2012) of the paired difference (a_only − b_only) / n.
+
+    `a_only` and `b_only` count the items that only A or only B predicts correctly. It holds for few items as well.
+    """
+    a_rate, b_rate = (a_only + 1) / (n + 2), (b_only + 1) / (n + 2)
+    half = Z * np.sqrt((a_rate + b_rate - (a_rate - b_rate) ** 2) / (n + 2))
+    return np.maximum(a_rate - b_rate - half, -1), np.minimum(a_rate - b_rate + half, 1)
 
 
-def paired(better: np.ndarray, worse: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bonett and Price's 95 % interval (2012) of (better − worse) / n on the same videos, for few of them as well."""
-    up, down = (better + 1) / (n + 2), (worse + 1) / (n + 2)
-    half = Z * np.sqrt((up + down - (up - down) ** 2) / (n + 2))
-    return np.maximum(up - down - half, -1), np.minimum(up - down + half, 1)
+def class_table(a: ScoredRun, b: ScoredRun | None, count: int) -> pd.DataFrame:
+    """Return video@1 of each class in class order: `A` with Wilson's `A low`, `A high`, and `n` items.
 
-
-def class_table(one: ScoredRun, other: ScoredRun | None, count: int) -> pd.DataFrame:
-    """video@1 of each class, in the order of the classes, as `A` with `A low`, `A high`, and `n` items.
-
-    With `other` the same of `B`, and `difference`, A less B in points, `low`, `high`, and `p`, McNemar's exact test
+    With B, also the same of `B`, and `difference`, A − B in points, `low`, `high`, and `p`: McNemar's exact test
     after Holm's correction for the number of classes. Classes without items have NaN.
     """
-    labels, names = one.scores.labels, one.scores.classes
+    labels, classes = a.scores.labels, a.scores.classes
 
-    def counted(which: np.ndarray) -> np.ndarray:
-        return np.bincount(labels, which, minlength=len(names))
+    def count_by_class(items: np.ndarray) -> np.ndarray:
+        return np.bincount(labels, items, minlength=len(classes))
 
-    n = np.bincount(labels, minlength=len(names))
-    some = np.where(n, n, np.nan)
-    table = pd.DataFrame({"class": names, "n": n})
-    right = {side: judged.verdicts[count].rank == 0 for side, judged in (("A", one), ("B", other)) if judged}
-    for side, which in right.items():
-        table[side] = 100 * counted(which) / some
-        table[f"{side} low"], table[f"{side} high"] = (100 * end for end in wilson(counted(which), some))
-    if other:
-        better, worse = counted(right["A"] & ~right["B"]), counted(right["B"] & ~right["A"])
-        table["difference"] = 100 * (better - worse) / some
-        table["low"], table["high"] = (100 * end for end in paired(better, worse, some))
-        p = np.minimum(1, 2 * stats.binom.cdf(np.minimum(better, worse), better + worse, 0.5))
+    n = np.bincount(labels, minlength=len(classes))
+    n_or_nan = np.where(n, n, np.nan)
+    table = pd.DataFrame({"class": classes, "n": n})
+    correct = {side: run.predictions[count].label_rank == 0 for side, run in (("A", a), ("B", b)) if run}
+    for side, items in correct.items():
+        table[side] = 100 * count_by_class(items) / n_or_nan
+        interval = proportion_confint(count_by_class(items), n_or_nan, 1 - CONFIDENCE, method="wilson")
+        table[f"{side} low"], table[f"{side} high"] = (100 * bound for bound in interval)
+    if b:
+        a_only, b_only = count_by_class(correct["A"] & ~correct["B"]), count_by_class(correct["B"] & ~correct["A"])
+        table["difference"] = 100 * (a_only - b_only) / n_or_nan
+        table["low"], table["high"] = (100 * bound for bound in bonett_price_ci(a_only, b_only, n_or_nan))
+        p = np.minimum(1, 2 * stats.binom.cdf(np.minimum(a_only, b_only), a_only + b_only, 0.5))
         table["p"] = np.nan
         table.loc[n > 0, "p"] = holm(p[n > 0])
     return table
 
 
-def sorted_classes(table: pd.DataFrame, order: str) -> pd.DataFrame:
-    """The classes of `class_table` that have items, in one of the orders SORTS."""
-    column, ascending = SORTS[order]
+def sort_classes(table: pd.DataFrame, order: str) -> pd.DataFrame:
+    """Return the classes of `class_table` that have items, in one of CLASS_ORDERS."""
+    column, ascending = CLASS_ORDERS[order]
     return table[table["n"] > 0].sort_values(column, ascending=ascending, kind="stable")
 
 
-def confused_pairs(judged: ScoredRun, count: int) -> pd.DataFrame:
-    """Which class was taken for which, and how often: `true`, `guess` as numbers, `n`; the most frequent first."""
-    verdict, classes = judged.verdicts[count], len(judged.scores.classes)
-    wrong = verdict.rank > 0
-    pairs, n = np.unique(judged.scores.labels[wrong] * classes + verdict.guess[wrong], return_counts=True)
-    table = pd.DataFrame({"true": pairs // classes, "guess": pairs % classes, "n": n})
+def confused_pairs(scored: ScoredRun, count: int) -> pd.DataFrame:
+    """Return the class indices `true` and `pred` of wrong predictions with their number `n`, most frequent first."""
+    predictions, n_classes = scored.predictions[count], len(scored.scores.classes)
+    wrong = predictions.label_rank > 0
+    pairs, n = np.unique(scored.scores.labels[wrong] * n_classes + predictions.pred[wrong], return_counts=True)
+    table = pd.DataFrame({"true": pairs // n_classes, "pred": pairs % n_classes, "n": n})
     return table.sort_values("n", ascending=False, kind="stable", ignore_index=True)
 
 
-def confusion_part(judged: ScoredRun, count: int, most: int = MOST_CLASSES) -> tuple[np.ndarray, np.ndarray]:
-    """The classes of a confusion matrix that can be read, and how often each was taken for each, (k, k).
+def confusion_matrix(
+    scored: ScoredRun, count: int, max_classes: int = MAX_MATRIX_CLASSES
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class indices (k,) of a readable confusion matrix, and its counts, rows true, columns predicted.
 
-    All classes if there are `most` or fewer; else those of the most frequent confusions, and one column more,
-    (k, k + 1), for guesses outside them. Classes are in their own order.
+    With `max_classes` or fewer the matrix is whole, (k, k). Otherwise it has the classes of the most frequent
+    confusions and a last column for all other predictions, (k, k + 1). Classes keep their order.
     """
-    scores, classes = judged.scores, len(judged.scores.classes)
-    if classes <= most:
-        members = np.arange(classes)
+    scores, n_classes = scored.scores, len(scored.scores.classes)
+    if n_classes <= max_classes:
+        members = np.arange(n_classes)
     else:
-        pairs = confused_pairs(judged, count)[["true", "guess"]].to_numpy().reshape(-1)
-        by_items = np.argsort(-np.bincount(scores.labels, minlength=classes), kind="stable")
-        members = np.sort(list(dict.fromkeys([*pairs[: most * most].tolist(), *by_items.tolist()]))[:most])
-    place = np.full(classes, len(members))
-    place[members] = np.arange(len(members))
-    rows = place[scores.labels] < len(members)
+        pairs = confused_pairs(scored, count)[["true", "pred"]].to_numpy().reshape(-1)
+        by_items = np.argsort(-np.bincount(scores.labels, minlength=n_classes), kind="stable")
+        members = np.sort(list(dict.fromkeys([*pairs[: max_classes**2].tolist(), *by_items.tolist()]))[:max_classes])
+    position = np.full(n_classes, len(members))
+    position[members] = np.arange(len(members))
+    rows = position[scores.labels] < len(members)
     counts = np.zeros((len(members), len(members) + 1), int)
-    np.add.at(counts, (place[scores.labels[rows]], place[judged.verdicts[count].guess[rows]]), 1)
-    return members, counts if classes > most else counts[:, :-1]
+    np.add.at(counts, (position[scores.labels[rows]], position[scored.predictions[count].pred[rows]]), 1)
+    return members, counts if n_classes > max_classes else counts[:, :-1]
 
 
-def items(
-    one: ScoredRun,
-    other: ScoredRun | None,
+def select_items(
+    a: ScoredRun,
+    b: ScoredRun | None,
     count: int,
     *,
     show: str = "all",
     true: int | None = None,
-    guess: int | Sequence[int] | None = None,
-    of: str = "A",
+    pred: int | Sequence[int] | None = None,
+    side: str = "A",
 ) -> np.ndarray:
-    """The rows of the items to be shown: of FILTERS `show`, of class `true`, taken for `guess` by run `of`.
+    """Return the rows of items by ITEM_FILTERS `show`, label `true` and the prediction `pred` of run `side`.
 
-    `guess` is a class or several. Those come first of which the run `of` is surest. Without `other`, B is A.
+    `pred` is a class index or several. The items that run `side` is most confident of come first. Without B, B is A.
     """
-    a, b = one.verdicts[count], (other or one).verdicts[count]
-    asked = b if of == "B" else a
-    kept = FILTERS[show](a.rank == 0, b.rank == 0, a.guess == b.guess)
+    a_pred, b_pred = a.predictions[count], (b or a).predictions[count]
+    side_pred = b_pred if side == "B" else a_pred
+    mask = ITEM_FILTERS[show](a_pred.label_rank == 0, b_pred.label_rank == 0, a_pred.pred == b_pred.pred)
     if true is not None:
-        kept = kept & (one.scores.labels == true)
-    if guess is not None:
-        kept = kept & np.isin(asked.guess, guess)
-    rows = np.flatnonzero(kept)
-    return rows[np.argsort(-asked.sure[rows], kind="stable")]
+        mask = mask & (a.scores.labels == true)
+    if pred is not None:
+        mask = mask & np.isin(side_pred.pred, pred)
+    rows = np.flatnonzero(mask)
+    return rows[np.argsort(-side_pred.confidence[rows], kind="stable")]
 
 
-def item_table(one: ScoredRun, other: ScoredRun | None, count: int, rows: np.ndarray) -> pd.DataFrame:
-    """Video, class, and each run's guess, its probability in per cent and the rank of the class, a row an item."""
-    names = np.array(one.scores.classes, dtype=object)
-    table = pd.DataFrame({"video": one.scores.videos[rows], "class": names[one.scores.labels[rows]]})
-    for side, judged in (("A", one), ("B", other)):
-        if judged:
-            verdict = judged.verdicts[count]
-            table[f"{side} says"] = names[verdict.guess[rows]]
-            table[f"{side} sure"] = 100 * verdict.sure[rows]
-            table[f"{side} rank of class"] = verdict.rank[rows] + 1
+def item_table(a: ScoredRun, b: ScoredRun | None, count: int, rows: np.ndarray) -> pd.DataFrame:
+    """Return a row an item: video, class, and each run's prediction, its confidence (%) and the rank of the class."""
+    classes = np.array(a.scores.classes, dtype=object)
+    table = pd.DataFrame({"video": a.scores.videos[rows], "class": classes[a.scores.labels[rows]]})
+    for side, scored in (("A", a), ("B", b)):
+        if scored:
+            predictions = scored.predictions[count]
+            table[f"{side} prediction"] = classes[predictions.pred[rows]]
+            table[f"{side} confidence"] = 100 * predictions.confidence[rows]
+            table[f"{side} rank of class"] = predictions.label_rank[rows] + 1
     return table
 
 
-def over_time(judged: ScoredRun, row: int, count: int, top: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of one item the likeliest classes (top,), their probabilities (top,), and those of each clip, (clips, top)."""
-    scores = judged.scores
-    one = replace(scores, logits=scores.logits[row : row + 1], labels=scores.labels[row : row + 1])
-    each = softmax(with_clips(one, count).logits[0], axis=1)
-    mean = each.mean(axis=0)
+def clip_probabilities(
+    scored: ScoredRun, row: int, count: int, top: int = 5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return an item's `top` classes (top,), their mean probabilities (top,), and those of each clip (clips, top)."""
+    scores = scored.scores
+    item = replace(scores, logits=scores.logits[row : row + 1], labels=scores.labels[row : row + 1])
+    probabilities = softmax(with_clips(item, count).logits[0], axis=1)
+    mean = probabilities.mean(axis=0)
     best = np.argsort(-mean, kind="stable")[:top]
-    return best, mean[best], each[:, best]
+    return best, mean[best], probabilities[:, best]
 
 
-def _by_video(judged: ScoredRun, right: np.ndarray) -> np.ndarray:
-    """`statistics.per_video` with videos that are numbered already."""
-    return np.bincount(judged.video, right) / np.bincount(judged.video)
+def _mean_by_video(scored: ScoredRun, correct: np.ndarray) -> np.ndarray:
+    """Return `inference.per_video` of `correct` (items,), with the videos indexed already."""
+    return np.bincount(scored.video_index, correct) / np.bincount(scored.video_index)

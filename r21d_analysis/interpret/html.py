@@ -1,28 +1,63 @@
-"""Figures and lines as widgets show them, with all text from outside escaped."""
+"""Figures and text as HTML for notebooks and widgets. All text from outside is escaped here."""
 
 from __future__ import annotations
 
 import base64
 import html
+import io
+import warnings
+from collections.abc import Iterable
 
 from IPython import get_ipython
+from IPython.display import HTML
 from matplotlib.figure import Figure
 
-from r21d_analysis.explorer.figures import png_of
+DPI = 100
+NO_MATH = "tex2jax_ignore mathjax_ignore"  # CSS classes: a `$` in a name is not the start of a formula
 
 
-def is_live() -> bool:
-    """Whether somebody is there to move widgets: papermill, nbconvert and nbval say that nobody can be asked."""
+def is_interactive() -> bool:
+    """Return whether a person can move widgets: papermill, nbconvert and nbval do not allow input."""
     kernel = getattr(get_ipython(), "kernel", None)
     return bool(kernel and kernel.get_parent("shell").get("content", {}).get("allow_stdin"))
 
 
-def picture(figure: Figure, alt: str) -> str:
-    """The figure as an HTML image, its size in pixels one to one; `alt` says what it shows to who cannot see it."""
-    data = base64.b64encode(png_of(figure)).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}" style="display: block; max-width: none">'
+def figure_png(figure: Figure) -> bytes:
+    """Return the figure as a PNG image at DPI, with fast compression."""
+    return _save(figure, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
 
 
-def line(text: str, kind: str = "status") -> str:
-    """A line of text as HTML; screen readers say a `status` when it changes and an `alert` at once."""
-    return f'<p role="{kind}" style="margin: 0; overflow-wrap: anywhere; line-height: 1.4">{html.escape(text)}</p>'
+def figure_pdf(figure: Figure) -> bytes:
+    """Return the figure as a PDF document."""
+    return _save(figure, format="pdf")
+
+
+def figure_html(figure: Figure, alt: str) -> str:
+    """Return the figure as an HTML image at its size in pixels; `alt` describes it for screen readers."""
+    return image_html(figure_png(figure), "png", alt)
+
+
+def image_html(data: bytes, kind: str, alt: str) -> str:
+    """Return an image file of type `kind` as an HTML image."""
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return f'<img alt="{html.escape(alt)}" src="{source}" style="display: block; max-width: none">'
+
+
+def text_html(text: str, role: str = "status") -> str:
+    """Return a paragraph as HTML; screen readers announce a `status` when it changes and an `alert` at once."""
+    style = "margin: 0; overflow-wrap: anywhere; line-height: 1.4"
+    return f'<p role="{role}" class="{NO_MATH}" style="{style}">{html.escape(text)}</p>'
+
+
+def caption_html(lines: Iterable[tuple[str, str]]) -> HTML:
+    """Return a list with a line for each (network, text), the network's name in bold."""
+    items = (f"<li><b>{html.escape(name)}</b>: {html.escape(text)}</li>" for name, text in lines)
+    return HTML(f'<ul class="{NO_MATH}">{"".join(items)}</ul>')
+
+
+def _save(figure: Figure, **options) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():  # the font may lack letters of a class name; lists show them
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(buffer, **options)
+    return buffer.getvalue()

@@ -137,15 +137,15 @@ def analyze_video(
     class_name: str,
     clip: np.ndarray | None = None,
     *,
-    folder: Path | str = "weights",
+    weights_folder: Path | str = "weights",
     device: str = "auto",
 ) -> InsightRecord:
     """Maps of QUICK methods for one class in one clip of the file `video`.
 
-    `weights` and `folder` are those of `classify`; `clip` holds the numbers (T,) of the clip's frames, without which it
+    `weights` and `weights_folder` are those of `classify`; `clip` holds the numbers (T,) of the clip's frames, without which it
     is the middle clip. Raises R21DError for weights or a video that cannot be read, and for a class the network lacks.
     """
-    found = weights_for_frames(weights, folder)
+    found = weights_for_frames(weights, weights_folder)
     classes, _ = class_names(found)
     if class_name not in classes:
         raise R21DError(f"{found.path}: has no class {class_name}, but {', '.join(classes[:5])} …")

@@ -1,4 +1,4 @@
-"""Where and when networks look in one video, drawn when the explorer is asked for it."""
+"""Saliency maps of one video, computed on request in the explorer."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from pathlib import Path
 import numpy as np
 
 from r21d_analysis.interpret.attribution_figures import overlay_figure
-from r21d_analysis.interpret.html import line, picture
+from r21d_analysis.interpret.html import figure_html, text_html
 from r21d_core.runs.run import Run
 
-CAPTION = """One clip. The stronger the colour, the larger the map: orange speaks for the class, blue against it, which
-Grad-CAM does not show. Each map has its own scale. How far to believe such maps is told in attributions.ipynb."""
+CAPTION = """One clip; each map has its own scale. Orange supports the class, blue opposes it; Grad-CAM shows only
+support. attributions.ipynb tests how far such maps can be trusted."""
 
 
-def video_maps(
+def saliency_html(
     video: Path,
     class_name: str,
     networks: Sequence[tuple[Run | Path | str, np.ndarray | None]],
-    folder: Path | str = "weights",
+    weights_folder: Path | str = "weights",
 ) -> str:
-    """Maps for `class_name` in the file `video` as HTML, those of all `networks` side by side.
+    """Return maps of all `networks` for `class_name` in the file `video`, side by side, as HTML.
 
-    A network is a run, its folder, a file or a published name in `folder`, and the numbers of the frames of a clip;
-    of the middle clip without. Raises R21DError for a video, weights or a class that are not there.
+    A network is a run, its folder, a weights file or a published name in `weights_folder`, with the frame numbers (T,)
+    of a clip, or None for the center clip. Raises R21DError if the video, the weights or the class do not exist.
     """
-    from r21d_analysis.interpret.inspect_run import analyze_video  # torch is loaded when it is needed first
+    from r21d_analysis.interpret.inspect_run import analyze_video  # imports torch
 
-    kept = [analyze_video(video, weights, class_name, clip, folder=folder) for weights, clip in networks]
-    figure = overlay_figure(kept, str(video), frames=4 if len(kept) == 1 else 3)
-    return picture(figure, f"Where in {video.name} networks look for {class_name}") + line(
-        f"{video.name}, looked through for {class_name}. {CAPTION}"
+    records = [
+        analyze_video(video, weights, class_name, clip, weights_folder=weights_folder) for weights, clip in networks
+    ]
+    figure = overlay_figure(records, str(video), frames=4 if len(records) == 1 else 3)
+    return figure_html(figure, f"Saliency maps for {class_name} in {video.name}") + text_html(
+        f"{video.name}, maps for {class_name}. {CAPTION}"
     )

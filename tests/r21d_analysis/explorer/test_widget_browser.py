@@ -1,7 +1,7 @@
-"""The explorer in a real browser: its notebook is opened, run and moved, by mouse and by keyboard.
+"""The explorer's notebook in JupyterLab and a real browser, by mouse and by keyboard.
 
-Takes Chromium (on Debian: `apt-get install chromium`) and JupyterLab; skipped where there is no Chromium. With
-R21D_SCREENSHOTS=docs the pictures of the documentation are taken on the way.
+Needs Chromium (on Debian: `apt-get install chromium`), and is skipped without it. With R21D_SCREENSHOTS=docs the
+tests also take the screenshots of the documentation.
 """
 
 import json
@@ -30,7 +30,7 @@ BY_LABEL = "[...document.querySelectorAll('.widget-label')].find(label => label.
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the notebook, its runs folder named, and two runs in it."""
+    """A folder with two runs, and the notebook with their folder as its parameter."""
     root = tmp_path_factory.mktemp("suite")
     runs = os.environ.get("R21D_SCREENSHOTS") and f"{ROOT}/runs"
     if not runs:
@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(folder, tmp_path_factory):
-    """The notebook in JupyterLab, all of its cells run."""
+    """The notebook in JupyterLab, with all cells executed."""
     scratch = tmp_path_factory.mktemp("browser")
     with jupyterlab(folder, scratch) as (address, token), chromium(scratch) as page:
         page.call("Emulation.setFocusEmulationEnabled", enabled=True)
@@ -66,16 +66,16 @@ def open_tab(page, name):
     page.wait(f"({TAB.format(name)}).classList.contains('lm-mod-current')")
 
 
-def changes(page, expression, act):
-    """Do `act`, and wait until the expression's value is another and the kernel has done all else that follows."""
+def wait_for_change(page, expression, act):
+    """Call `act`, and wait until the expression's value has changed and the kernel is idle."""
     before = page.js(expression)
     act()
     page.wait(f"({expression}) != {json.dumps(before)}")
     page.wait("panel.sessionContext.session.kernel.status == 'idle'")
 
 
-def keep(page, name):
-    """Take a picture for the documentation, if they are wanted."""
+def take_screenshot(page, name):
+    """Save a screenshot for the documentation if R21D_SCREENSHOTS is set."""
     if folder := os.environ.get("R21D_SCREENSHOTS"):
         Path(folder).mkdir(exist_ok=True)
         page.js("new Promise(done => setTimeout(() => done(true), 1500))")  # frames come after the rest
@@ -83,74 +83,74 @@ def keep(page, name):
         page.screenshot(Path(folder) / f"explorer-{name}.png", BOX)
 
 
-def no_overflow(page):
-    """Nothing is wider than the place it has, in a window of 1280 pixels."""
+def assert_no_overflow(page):
+    """Assert that no element is wider than its place in a window of 1280 pixels."""
     assert page.js("window.innerWidth") == 1280
     wide = page.js(
-        f"[{BOX}.closest('.jp-OutputArea-output'), ...({BOX}).querySelectorAll('*')].filter(one => one.clientWidth && "
-        "one.scrollWidth > one.clientWidth + 1 && !['visible', 'clip'].includes(getComputedStyle(one).overflowX))"
-        ".map(one => one.className + ' ' + one.scrollWidth + ' > ' + one.clientWidth)"
+        f"[{BOX}.closest('.jp-OutputArea-output'), ...({BOX}).querySelectorAll('*')].filter(e => e.clientWidth && "
+        "e.scrollWidth > e.clientWidth + 1 && !['visible', 'clip'].includes(getComputedStyle(e).overflowX))"
+        ".map(e => e.className + ' ' + e.scrollWidth + ' > ' + e.clientWidth)"
     )
     assert wide == []
 
 
-def test_the_slider_moves_by_the_keyboard_and_all_with_it(page):
-    number = f"({BY_LABEL.format('Clips a video')}).querySelector('.widget-readout').textContent"
+def test_slider_moves_by_keyboard(page):
+    number = f"({BY_LABEL.format('Clips per video')}).querySelector('.widget-readout').textContent"
     table = f"({BOX}).querySelector('table').innerText"
     picture = f"({PICTURE.format('video@1')})?.src"
-    no_overflow(page)
-    keep(page, "classes")
+    assert_no_overflow(page)
+    take_screenshot(page, "classes")
     seen = {page.js(picture)}
-    page.js(f"({BY_LABEL.format('Clips a video')}).querySelector('.noUi-handle').focus()")
+    page.js(f"({BY_LABEL.format('Clips per video')}).querySelector('.noUi-handle').focus()")
     before = page.js(table)
-    changes(page, number, lambda: page.press("ArrowLeft", 37))
+    wait_for_change(page, number, lambda: page.press("ArrowLeft", 37))
     page.wait(f"({table}) != {before!r}")
     page.wait(f"({picture}) && ({picture}) != {next(iter(seen))!r}")
-    changes(page, picture, lambda: page.press("ArrowRight", 39))
+    wait_for_change(page, picture, lambda: page.press("ArrowRight", 39))
     assert page.js(table) == before
-    assert page.faults == []
+    assert page.errors == []
 
 
-def test_a_cell_of_the_matrix_is_clicked(page):
+def test_matrix_cell_lists_its_videos(page):
     open_tab(page, "Confusion")
     page.wait(PICTURE.format("Confusion"))
-    no_overflow(page)
-    keep(page, "confusion")
+    assert_no_overflow(page)
+    take_screenshot(page, "confusion")
     cell = (
         "[...document.querySelectorAll('.r21d-cells button')].filter(cell => !/: 0$/.test(cell.textContent))"
-        ".find(cell => (([one, other]) => one != other)(cell.textContent.replace(/: .*?$/, '').split(', taken for ')))"
+        ".find(cell => (([a, b]) => a != b)(cell.textContent.replace(/: .*?$/, '').split(', predicted as ')))"
     )
     name = page.js(f"({cell}).textContent")
     page.js(f"({cell}).scrollIntoView({{block: 'center'}})")
     middle = "(box => document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2).textContent)"
-    assert page.js(f"({middle})(({cell}).getBoundingClientRect())") == name, "the button lies not on its cell"
+    assert page.js(f"({middle})(({cell}).getBoundingClientRect())") == name, "the button is not on its cell"
     page.click(cell)
     page.wait(PICTURE.format("Probabilities"))
     chosen = [
         page.js(f"(list => list.options[list.selectedIndex].text)(({BY_LABEL.format(label)}).querySelector('select'))")
-        for label in ("Class", "Taken for")
+        for label in ("Class", "Predicted as")
     ]
-    assert name.startswith(f"{chosen[0]}, taken for {chosen[1]}: ")
+    assert name.startswith(f"{chosen[0]}, predicted as {chosen[1]}: ")
     listed = f"({BY_LABEL.format('Class → A | B')}).querySelector('select').options.length"
     page.wait(f"({listed}) == {name.rsplit(' ', 1)[1]}")
-    no_overflow(page)
-    keep(page, "videos")
-    assert page.faults == []
+    assert_no_overflow(page)
+    take_screenshot(page, "videos")
+    assert page.errors == []
 
 
-def test_a_filter_and_a_video_are_chosen_by_the_keyboard(page):
+def test_filter_and_video_change_by_keyboard(page):
     open_tab(page, "Videos")
     page.wait(PICTURE.format("Probabilities"))
     text = f"({BOX}).querySelector('.widget-tab').innerText"
     page.js(f"({BY_LABEL.format('Class')}).querySelector('select').focus()")
     for key, code in (("End", 35), ("Home", 36)):
-        changes(page, text, lambda key=key, code=code: page.press(key, code))
+        wait_for_change(page, text, lambda key=key, code=code: page.press(key, code))
     page.js(f"({BY_LABEL.format('Class → A | B')}).querySelector('select').focus()")
-    changes(page, PICTURE.format("Probabilities") + ".alt", lambda: page.press("ArrowDown", 40))
-    assert page.faults == []
+    wait_for_change(page, PICTURE.format("Probabilities") + ".alt", lambda: page.press("ArrowDown", 40))
+    assert page.errors == []
 
 
-def test_a_bad_video_is_a_line_and_a_save_is_told(page, folder):
+def test_errors_and_saved_files_are_reported(page, folder):
     open_tab(page, "Your own video")
     for label, text in (("Weights", "nothing"), ("Video or folder", "/<b>gone</b>.mp4")):
         page.js(f"({BY_LABEL.format(label)}).querySelector('input').select()")
@@ -158,18 +158,18 @@ def test_a_bad_video_is_a_line_and_a_save_is_told(page, folder):
         page.press("Tab", 9)
     page.click("[...document.querySelectorAll('button')].find(button => button.textContent == 'Classify')")
     page.wait("[...document.querySelectorAll('[role=alert]')].some(line => /nothing/.test(line.textContent))")
-    no_overflow(page)
+    assert_no_overflow(page)
     open_tab(page, "Classes")
     page.click("[...document.querySelectorAll('button')].find(button => button.textContent == 'Save table (CSV)')")
     page.wait("[...document.querySelectorAll('[role=status]')].some(line => /saved .*csv/.test(line.textContent))")
     assert len(list(folder.glob("explorer-classes-*.csv"))) == 1
-    assert page.faults == []
+    assert page.errors == []
 
 
-def test_what_a_keyboard_reaches_has_a_name(page):
+def test_controls_have_accessible_names(page):
     nameless = page.js(
-        f"[...({BOX}).querySelectorAll('button, input, select, img')].filter(one => one.offsetParent && !(one.alt || "
-        "one.title || one.textContent.trim() || one.ariaLabel || one.labels?.length)).map(one => one.outerHTML)"
+        f"[...({BOX}).querySelectorAll('button, input, select, img')].filter(e => e.offsetParent && !(e.alt || "
+        "e.title || e.textContent.trim() || e.ariaLabel || e.labels?.length)).map(e => e.outerHTML)"
     )
     assert nameless == []
     assert page.js(f"({BOX}).querySelectorAll('td b, td i, option b').length") == 0, "a name became HTML"

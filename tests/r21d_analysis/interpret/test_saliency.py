@@ -14,7 +14,7 @@ import torch
 from scipy.special import softmax
 
 from r21d_analysis.explorer import widget as explorer_module
-from r21d_analysis.explorer.classify_widget import OwnVideo
+from r21d_analysis.explorer.classify_widget import ClassifyWidget
 from r21d_analysis.explorer.widget import Explorer
 from r21d_analysis.interpret import saliency as module
 from r21d_analysis.interpret.attributions import attribute, for_attribution
@@ -71,18 +71,18 @@ def said(widget):
 def explorer_on(folder, tiny_manifest, data="tiny, action (demonstration)"):
     shown = Explorer(str(folder), str(tiny_manifest.parent))
     shown.data.value = data  # and of its protocols the first
-    shown.tabs.selected_index, shown.show.value = 2, "all"
+    shown.tabs.selected_index, shown.items.value = 2, "all"
     return shown, shown.tabs.children[2]
 
 
 def test_the_button_shows_the_clips_that_were_scored(folder, tiny_manifest, kept):
     shown, tab = explorer_on(folder, tiny_manifest)
-    assert shown.a.value.spec == SPECS[0] and shown.other.run.spec == SPECS[1]
+    assert shown.a.value.spec == SPECS[0] and shown.comparison.b.run.spec == SPECS[1]
     shown.videos.value = row = 1
     press(tab, "Attributions")
-    assert 'src="data:image/png' in shown.attributed.value and said(shown.status).strip() == ""
+    assert 'src="data:image/png' in shown.saliency.value and said(shown.status).strip() == ""
     video = load_manifest(tiny_manifest).split("test")[row]
-    for one, judged in zip(kept[0], (shown.one, shown.other), strict=True):
+    for one, judged in zip(kept[0], (shown.comparison.a, shown.comparison.b), strict=True):
         middle, label = softmax(judged.scores.logits[row, 2]), judged.scores.labels[row]  # of 5 clips
         assert one["probability"][0] == pytest.approx(middle[label], rel=1e-4) and one["asked"][0] == video.label
         spec = judged.run.spec
@@ -93,7 +93,7 @@ def test_the_button_shows_the_clips_that_were_scored(folder, tiny_manifest, kept
             expected = whole / whole.abs().max().clamp(min=1e-12)
             np.testing.assert_allclose(one["maps"][0, number], expected, atol=2e-3)
     shown.videos.value = 2
-    assert shown.attributed.value == "", "another video has not been asked about"
+    assert shown.saliency.value == "", "another video has not been asked about"
 
 
 def test_a_clip_that_was_reversed_is_looked_into_reversed(folder, tiny_manifest, kept):
@@ -101,7 +101,7 @@ def test_a_clip_that_was_reversed_is_looked_into_reversed(folder, tiny_manifest,
     for row in (0, 1):
         shown.videos.value = row
         press(tab, "Attributions")
-        middle = softmax(shown.one.scores.logits[row, 2])
+        middle = softmax(shown.comparison.a.scores.logits[row, 2])
         assert kept[row][0]["probability"][0] == pytest.approx(middle[row], rel=1e-4)
     (forward,), (reversed_,) = kept
     assert (forward["asked"][0], reversed_["asked"][0]) == ("forward", "reversed")
@@ -112,46 +112,46 @@ def test_what_is_not_there_is_a_line(folder, tiny_manifest, tmp_path):
     shown, tab = explorer_on(folder, tiny_manifest)
     video = load_manifest(tiny_manifest).split("test")[shown.videos.value]
     press(tab, "Attributions")
-    (shown.other.run.folder / "checkpoint.pt").unlink()
+    (shown.comparison.b.run.folder / "checkpoint.pt").unlink()
     press(tab, "Attributions")
-    assert "<img" in shown.attributed.value and said(shown.status).strip().startswith("B is left out")
+    assert "<img" in shown.saliency.value and said(shown.status).strip().startswith("B is omitted")
     shutil.move(video.path, tmp_path / "gone.mp4")
     try:
         press(tab, "Attributions")
-        assert "no such file" in said(shown.status) and shown.attributed.value == ""
+        assert "no such file" in said(shown.status) and shown.saliency.value == ""
     finally:
         shutil.move(tmp_path / "gone.mp4", video.path)
-    (shown.one.run.folder / "checkpoint.pt").write_bytes(b"no")
+    (shown.comparison.a.run.folder / "checkpoint.pt").write_bytes(b"no")
     press(tab, "Attributions")
     assert "not a whole file of PyTorch weights" in said(shown.status)
-    shutil.copy(find_run(folder, SPECS[2]).folder / "checkpoint.pt", shown.one.run.folder)
+    shutil.copy(find_run(folder, SPECS[2]).folder / "checkpoint.pt", shown.comparison.a.run.folder)
     press(tab, "Attributions")
     assert "a checkpoint of another spec" in said(shown.status)
-    (shown.one.run.folder / "checkpoint.pt").unlink()
+    (shown.comparison.a.run.folder / "checkpoint.pt").unlink()
     press(tab, "Attributions")
-    assert "take a run's checkpoint, and there is none in" in said(shown.status)
-    assert 'role="alert"' in shown.status.value and shown.attributed.value == ""
-    shown.true.value, shown.guess.value, shown.show.value = 0, 1, "A right"
+    assert "need a run's checkpoint, and there is none in" in said(shown.status)
+    assert 'role="alert"' in shown.status.value and shown.saliency.value == ""
+    shown.true.value, shown.pred.value, shown.items.value = 0, 1, "A correct"
     press(tab, "Attributions")
-    assert "select one in the list first" in said(shown.status)
+    assert "select a video in the list first" in said(shown.status)
 
 
 def test_without_a_manifest_it_says_so(folder):
     shown = Explorer(str(folder))
     shown.tabs.selected_index = 2
     press(shown.tabs.children[2], "Attributions")
-    assert "no manifest that is found says where" in said(shown.status)
+    assert "no manifest lists" in said(shown.status)
 
 
 def test_still_pictures_have_it_too(folder, tiny_manifest, monkeypatch):
     displayed = []
     monkeypatch.setattr(explorer_module, "display", lambda *objects: displayed.extend(objects))
     Explorer(str(folder), str(tiny_manifest.parent))._ipython_display_()
-    assert 'alt="Where in' in displayed[-2].data
+    assert 'alt="Saliency maps for' in displayed[-2].data
     for path in folder.glob("*/checkpoint.pt"):
         path.unlink()
     Explorer(str(folder), str(tiny_manifest.parent))._ipython_display_()
-    assert "take a run&#x27;s checkpoint" in displayed[-2].data and "<img" not in displayed[-2].data
+    assert "need a run&#x27;s checkpoint" in displayed[-2].data and "<img" not in displayed[-2].data
 
 
 def test_committed_records_are_turned_over_without_torch(folder):
@@ -170,20 +170,20 @@ def test_ones_own_video_and_names_up_to_no_good(folder, tiny_manifest, tmp_path,
     run = find_run(folder, SPECS[0])
     save_scores(run.folder / "scores.npz", replace(run.scores, classes=(NASTY, f"$ and $ {NASTY}")))
     video = shutil.copy(load_manifest(tiny_manifest).split("test")[0].path, tmp_path / "<script>$^$.mp4")
-    own = OwnVideo([run])
+    own = ClassifyWidget([run])
     press(own.box, "Attributions")
-    assert "classify a video first" in said(own.attributed)
+    assert "classify a video first" in said(own.saliency)
     own.path.value, own.clips.value = str(video), 5
     own.classify()
     own.weights.value = "something typed since"
     press(own.box, "Attributions")
-    likeliest = own.answers[0][1].top[0][0]
-    assert "<img" in own.attributed.value and "<script" not in own.attributed.value
-    assert NASTY not in own.attributed.value and html.escape(likeliest) in own.attributed.value
+    likeliest = own.results[0][1].top[0][0]
+    assert "<img" in own.saliency.value and "<script" not in own.saliency.value
+    assert NASTY not in own.saliency.value and html.escape(likeliest) in own.saliency.value
     assert kept[0][0]["asked"][0] == likeliest and NASTY in likeliest
     (run.folder / "checkpoint.pt").unlink()
     press(own.box, "Attributions")
-    assert "checkpoint.pt: no such file" in said(own.attributed) and "<img" not in own.attributed.value
+    assert "checkpoint.pt: no such file" in said(own.saliency) and "<img" not in own.saliency.value
 
 
 def test_other_peoples_weights_go_by_their_name(tiny_manifest, tmp_path):
