@@ -73,9 +73,9 @@ class ScoredRun:
 
 
 def finished_runs(folders: Sequence[str] | str) -> tuple[list[Run], list[str]]:
-    """Return the finished runs of `folders`, a list or a text with commas, and a message for each run that cannot be read.
+    """Return the finished runs of `folders`, and a message for each run that cannot be read.
 
-    A run that is in several folders counts once, by its first folder. Demonstrations come last.
+    `folders` is a list or a text with commas. A run that is in several folders counts once, by its first folder. Demonstrations come last.
     """
     runs: dict[Spec, Run] = {}
     messages = []

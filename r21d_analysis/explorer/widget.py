@@ -41,9 +41,9 @@ KEEP_KEYS = """setTimeout(() => element.closest('.jp-OutputArea')?.addEventListe
 class Explorer(ExplorerLayout):
     """Compare runs by class, by confusion and by video; a notebook displays it.
 
-    `runs` are folders of runs and `manifests` folders with the manifests of their data, lists or texts with commas. `exports`
-    is the folder of saved tables and figures, `networks` the variants to begin with, `weights` the folder of published
-    weights. Missing or damaged runs are reported in the status line.
+    `runs` are folders of runs, `manifests` folders with the manifests of their data and `networks` the first variants
+    to show, as lists or texts with commas. `exports` is the folder of saved tables and figures, `weights` that of
+    published weights. The status line reports missing or damaged runs.
     """
 
     def __init__(
@@ -208,11 +208,8 @@ class Explorer(ExplorerLayout):
 
     def draw_videos(self) -> None:
         """List the selected videos, the most confident prediction first, and draw one of them."""
-        c = self.comparison
-        rows = predictions.select_items(
-            c.a, c.b, c.count,
-            show=self.items.value, true=self.true.value, pred=self.pred.value, side=self.side.value,
-        )  # fmt: skip
+        c, filters = self.comparison, {"show": self.items, "true": self.true, "pred": self.pred, "side": self.side}
+        rows = predictions.select_items(c.a, c.b, c.count, **{name: widget.value for name, widget in filters.items()})
         table, options = c.item_list(rows)
         previous = self.videos.value
         self.videos.options = options
