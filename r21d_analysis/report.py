@@ -26,7 +26,8 @@ from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_core import R21DError
 from r21d_core.runs.files import make_folder, write_atomically
 from r21d_core.runs.run import find_run, load_runs
-from r21d_core.study.experiments import EXPERIMENTS, LONG_SCHEDULE, variant_comparison
+from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
+from r21d_core.study.recipes import LONG_SCHEDULE
 
 
 class Report(NamedTuple):

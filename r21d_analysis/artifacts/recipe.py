@@ -15,7 +15,7 @@ from r21d_analysis.artifacts.tables import protocol_line, style_table
 from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed
 from r21d_analysis.statistics.inference import bootstrap_ci, correct_by_seed, expect_same_items
 from r21d_core.runs.run import Run
-from r21d_core.study.experiments import recipe
+from r21d_core.study.recipes import get_recipe
 from r21d_core.study.spec import Spec
 
 COLUMNS = ("training loss", "training error", "clip@1", "video@1")
@@ -77,7 +77,7 @@ def chosen_line(runs: Sequence[Run]) -> Markdown:
         "Not finished, so not compared": table[MEAN, "video@1"].isna(),
     }
     told += [f"{what}: {'; '.join(np.array(names)[which])}." for what, which in others.items() if which.any()]
-    usual = recipe(tried[best].profile, tried[best].task)
+    usual = get_recipe(tried[best].profile, tried[best].task)
     same = all(getattr(usual, key) == getattr(tried[best], key) for key in keys)
     told.append(f"The profile `{usual.profile}` {'trains so' if same else 'has another recipe'}.")
     return Markdown(html.escape(" ".join(told)))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from r21d_analysis.statistics.aggregate import SeedGroup
-from r21d_core.study.experiments import VAL_SUFFIX, recipe
+from r21d_core.study.recipes import VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
 
 TWO_D, R3D, R21D = ("f-R2D", "R2D"), ("R3D",), ("R(2+1)D",)
@@ -79,9 +79,9 @@ def select(networks: Sequence[SeedGroup], groups: Sequence[Arm], task: str = "ac
             selections.append(Selection(setting, found, missing, 0))
     if not selections:
         usual = (
-            recipe("paper", task).replace(data=data, eval_clips=100)
+            get_recipe("paper", task).replace(data=data, eval_clips=100)
             if data
-            else recipe("small", task).replace(data="NAME")
+            else get_recipe("small", task).replace(data="NAME")
         )
         return Selection(usual.replace(**defaults), {}, wanted, 0)
     best = max(selections, key=_rank)
@@ -129,7 +129,7 @@ def _commands(selection: Selection) -> str:
     lines: dict[tuple[str, str], list[str]] = {}
     for group, variant in selection.missing:
         spec = selection.setting.replace(**group.asked)
-        usual = recipe(spec.profile, spec.task)
+        usual = get_recipe(spec.profile, spec.task)
         changed = [f.name for f in fields(Spec) if f.name not in given]
         changed = [f" --set {key}={getattr(spec, key)}" for key in changed if getattr(spec, key) != getattr(usual, key)]
         manifest = "" if spec.data == "builtin" else f" --manifest {shlex.quote(f'data/{spec.data}.csv')}"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from r21d_core.cli.options import add_seeds
-from r21d_core.study.experiments import RECIPES
+from r21d_core.study.recipes import RECIPES
 
 
 def add_parser(subparsers) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from r21d_core import R21DError
 from r21d_core.cli.options import add_device, add_seeds, add_workers, parse_ints, parse_names
-from r21d_core.study.experiments import EXPERIMENTS, RECIPES, IgnoredOverrideError
+from r21d_core.study.experiments import EXPERIMENTS, IgnoredOverrideError
+from r21d_core.study.recipes import RECIPES
 from r21d_core.study.spec import CHOICES, Spec, parse_settings
 
 # Spec fields that have an option and so are no --set key.

@@ -19,7 +19,7 @@ from sys import intern
 
 from r21d_core import R21DError
 from r21d_core.runs.files import write_atomically
-from r21d_core.study.experiments import VAL_SUFFIX
+from r21d_core.study.recipes import VAL_SUFFIX
 
 SPLITS = ("train", "val", "test")
 REQUIRED = ("video", "label", "split", "group")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest, check_no_leaks
 from r21d_core.data.official_splits import split_counts
-from r21d_core.study.experiments import VAL_SUFFIX
+from r21d_core.study.recipes import VAL_SUFFIX
 
 HOLDOUT_EVERY = 4  # every fourth of a class's training groups, in the order of their names, is held out
 

@@ -25,7 +25,7 @@ from r21d_core.models.cost import spec_cost
 from r21d_core.models.zoo import resolve_weights
 from r21d_core.runs.files import make_folder
 from r21d_core.runs.run import Run, RunLockedError, find_run
-from r21d_core.study.experiments import VAL_SUFFIX
+from r21d_core.study.recipes import VAL_SUFFIX
 from r21d_core.study.spec import Spec, run_labels
 
 BUILTIN_ROOT = Path("data")

@@ -1,12 +1,13 @@
-"""What to run: one frozen description a run, which says everything that changes its result."""
+"""The specification of a run: one frozen dataclass with everything that can change its result."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 
 from r21d_core import R21DError
@@ -18,124 +19,105 @@ CHOICES = {
     "profile": ("paper", "small", "demo"),
     "precision": ("fp32", "bf16", "fp16"),
 }
-POSITIVE = [
-    "depth",
-    "width",
-    "frames",
-    "frame_stride",
-    "frame_height",
-    "frame_width",
-    "crop",
-    "clips_per_epoch",
-    "batch_size",
-    "grad_accum_steps",
-    "eval_clips",
-]
-NOT_NEGATIVE = [
-    "seed",
-    "eps",
-    "epochs",
-    "lr",
-    "warmup_epochs",
-    "lr_decay_epochs",
-    "lr_decay",
-    "momentum",
-    "weight_decay",
-]
-SHARES = ("crop_area", "brightness")
+POSITIVE = (
+    "depth", "width", "frames", "frame_stride", "frame_height", "frame_width", "crop", "clips_per_epoch", "batch_size",
+    "grad_accum_steps", "eval_clips",
+)  # fmt: skip
+NON_NEGATIVE = (
+    "seed", "eps", "epochs", "lr", "warmup_epochs", "lr_decay_epochs", "lr_decay", "momentum", "weight_decay",
+)  # fmt: skip
+FRACTIONS = ("crop_area", "brightness")
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One run. The defaults are Section 4.1 of the paper: Kinetics, 8 frames, 45 epochs of 1M clips.
+    """One run; the defaults are those of Section 4.1 of the paper: Kinetics, 8 frames, 45 epochs of 1M clips.
 
-    Same Spec, same run folder; whatever may change a number is a field here. Impossible values raise R21DError.
+    Equal Specs have the same run folder. Impossible values raise R21DError.
     """
 
     variant: str = "R(2+1)D"
     depth: int = 18
-    width: int = 64  # filters of conv1 and conv2_x; each later group doubles them
+    width: int = 64  # filters of conv1 and conv2_x; each later stage doubles them
     frames: int = 8  # L, the clip length
     frame_stride: int = 1  # distance of a clip's frames in the video; 1 is the paper's "consecutive"
-    task: str = "action"  # or "speed" (1, 2, 4 or 8 times the step), or "arrow" (forward or reversed)
-    modality: str = "rgb"  # or "flow", Farneback's optical flow of the task "action" (Section 4.4)
-    data: str = "kinetics-400"  # the manifest's name, which says the split too
+    task: str = "action"  # "speed": predict the playback rate 1, 2, 4 or 8; "arrow": predict forward or reversed
+    modality: str = "rgb"  # or "flow", Farneback's optical flow, for the task "action" only (Section 4.4)
+    data: str = "kinetics-400"  # name of the manifest, which includes the split
     profile: str = "paper"
     seed: int = 0
-    # The run whose weights this one starts from, as the fields in which that one differs, in JSON: {"frames": 8}, its
-    # seed being this one's; or a file of weights, such as a published one's name. Without it, a run starts afresh.
-    # With epochs=0 those weights are evaluated as they are.
+    # Initial weights: those of another run with the same seed, given as JSON of the fields in which it differs from
+    # this one, such as {"frames": 8}; or those of a file or a published name; random if empty. With epochs=0 the
+    # initial weights are evaluated.
     init_from: str = ""
-    # Of other people's weights: torchvision's need M_i once a block and eps 1e-5.
-    midplanes_per_block: bool = False
-    eps: float = 1e-3
-    precision: str = "fp32"  # of a GPU; a CPU computes in fp32 whatever this says
-    # What the network sees: frames scaled to frame_height × frame_width, then a window of crop × crop.
+    midplanes_per_block: bool = False  # M_i computed once per block, as torchvision's weights need
+    eps: float = 1e-3  # of batch norm; torchvision's weights need 1e-5
+    precision: str = "fp32"  # on a GPU; a CPU always computes in fp32
+    # Input: frames are scaled to frame_height × frame_width, then cropped to crop × crop.
     frame_height: int = 128
     frame_width: int = 171
     crop: int = 112
-    crop_area: float = 0.0  # smallest share of the frame that a resized crop covers; 0 is the paper's fixed size
+    crop_area: float = 0.0  # smallest fraction of the frame that a resized crop covers; 0: fixed size, as in the paper
     flip: bool = True
-    brightness: float = 0.0  # a clip's brightness is multiplied by 1 ± this at the most
-    # The recipe.
+    brightness: float = 0.0  # a clip is multiplied by a factor between 1 - brightness and 1 + brightness
+    # Optimization.
     epochs: int = 45
-    clips_per_epoch: int = 1_000_000  # clips an epoch, whatever the number of videos
-    batch_size: int = 32  # clips an optimiser step
-    grad_accum_steps: int = 1  # parts in which a batch passes through the network; batch norm sees one part at a time
+    clips_per_epoch: int = 1_000_000
+    batch_size: int = 32  # clips per optimizer step
+    grad_accum_steps: int = 1  # micro-batches per step; batch norm uses the statistics of one micro-batch
     lr: float = 0.01
     warmup_epochs: float = 10.0
-    lr_decay_epochs: float = 10.0  # after the warm-up the rate is multiplied by `decay` each time so many have passed
+    lr_decay_epochs: float = 10.0  # after the warm-up, lr is multiplied by lr_decay every so many epochs
     lr_decay: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    # Evaluation: clips at floor(i·(N−L)/(clips−1)), centre crop, mean of softmax.
+    # Evaluation: mean softmax over center crops of clips that start at floor(i·(N−L)/(eval_clips−1)).
     eval_clips: int = 10
 
     def __post_init__(self):
-        for f in fields(self):  # 1, 1.0 and "1" must not be three specs
-            object.__setattr__(self, f.name, _as(type(f.default), f.name, getattr(self, f.name)))
-        object.__setattr__(self, "variant", variant_name(self.variant))  # so must not "ppppp" and "R(2+1)D"
+        for field in fields(self):  # 1, 1.0 and "1" make equal Specs
+            value = _convert(type(field.default), field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        object.__setattr__(self, "variant", variant_name(self.variant))  # as do "ppppp" and "R(2+1)D"
         for key, allowed in CHOICES.items():
             self._expect(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
         for key in POSITIVE:
             self._expect(key, getattr(self, key) >= 1, "1 or more")
-        for key in NOT_NEGATIVE:
+        for key in NON_NEGATIVE:
             self._expect(key, 0 <= getattr(self, key) < float("inf"), "a finite number, 0 or more")
-        for key in SHARES:
-            self._expect(key, 0 <= getattr(self, key) <= 1, "a share from 0 to 1")
+        for key in FRACTIONS:
+            self._expect(key, 0 <= getattr(self, key) <= 1, "a fraction from 0 to 1")
         side = min(self.frame_height, self.frame_width)
         self._expect("crop", self.crop <= side, f"{side} or less, the frame's shorter side")
-        self._expect("epochs", self.epochs or self.init_from, "1 or more, as there is no start to evaluate")
+        has_weights = self.epochs > 0 or self.init_from != ""
+        self._expect("epochs", has_weights, "1 or more, or init_from to name weights to evaluate")
         self._expect("modality", self.modality == "rgb" or self.task == "action", "rgb for the tasks speed and arrow")
-        _ = self.parent_spec  # refuses what cannot be
-        self._expect(
-            "grad_accum_steps",
-            self.batch_size % self.grad_accum_steps == 0,
-            f"a divisor of batch_size = {self.batch_size}",
-        )
+        is_divisor = self.batch_size % self.grad_accum_steps == 0
+        self._expect("grad_accum_steps", is_divisor, f"a divisor of batch_size = {self.batch_size}")
+        _ = self.parent_spec  # raises R21DError for an impossible init_from
 
-    def _expect(self, key: str, holds: bool, wanted: str) -> None:
-        if not holds:
-            raise R21DError(f"spec: {key} = {getattr(self, key)!r}, expected {wanted}")
+    def _expect(self, key: str, is_valid: bool, expected: str) -> None:
+        if not is_valid:
+            raise R21DError(f"spec: {key} = {getattr(self, key)!r}, expected {expected}")
 
     @property
     def hash(self) -> str:
         """Ten hex digits of the SHA-256 of the fields that differ from their defaults.
 
-        So a field added later, with a default, leaves the folders of earlier runs where they are.
+        A new field with a default therefore changes no existing hash.
         """
-        told = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:10]
+        changed = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+        return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
     def folder(self) -> str:
-        """The run folder's name, such as `r21d-18-8f-<key>`; a demonstration's begins with `demo-`."""
+        """Name of the run folder, such as `r21d-18-8f-<hash>`, with the prefix `demo-` in the demo profile."""
         slug = re.sub(r"[^a-z0-9]", "", self.variant.lower())
         return f"{'demo-' if self.profile == 'demo' else ''}{slug}-{self.depth}-{self.frames}f-{self.hash}"
 
     @property
     def parent_spec(self) -> Spec | None:
-        """The Spec of the run that this one starts from; None for one that starts afresh or from a file."""
+        """The Spec of the run whose weights this run starts from; None if it starts from random weights or a file."""
         if not self.init_from.startswith("{"):
             return None
         try:
@@ -145,45 +127,45 @@ class Spec:
 
     @property
     def init_file(self) -> str:
-        """The file of weights that this run starts from, as it was named; empty for one that starts otherwise."""
+        """The file or published name of the initial weights; empty if there is none."""
         return "" if self.init_from.startswith("{") else self.init_from
 
     def finetune_spec(self, **changes) -> Spec:
-        """A run that starts from the weights of this one and differs from it in `changes`."""
-        before = {key: getattr(self, key, None) for key in changes}
+        """The Spec of a run that starts from this run's weights, with `changes`."""
+        parent = {key: getattr(self, key, None) for key in changes}
         if self.init_from:
-            before["init_from"] = self.init_from
-        later = self.replace(**changes | {"init_from": json.dumps(before)})
-        before = {key: value for key, value in sorted(before.items()) if value != getattr(later, key)}
-        return later.replace(init_from=json.dumps(before))
+            parent["init_from"] = self.init_from
+        spec = self.replace(**changes | {"init_from": json.dumps(parent)})
+        parent = {key: value for key, value in sorted(parent.items()) if value != getattr(spec, key)}
+        return spec.replace(init_from=json.dumps(parent))
 
     def to_json(self) -> str:
-        """All fields as indented JSON, which `from_json` reads back to an equal Spec."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        """All fields as indented JSON; the inverse of `from_json`."""
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Spec:
-        """The Spec that `to_json` wrote; raises R21DError for keys it does not know."""
+        """The Spec that `to_json` wrote; raises R21DError for an unknown key."""
         return cls().replace(**json.loads(text))
 
     def replace(self, **changes) -> Spec:
-        """This Spec with `changes`, whose values may be strings from a command line; raises R21DError."""
+        """A copy with `changes`, where values may be strings; raises R21DError for an unknown key or bad value."""
         known = [f.name for f in fields(self)]
         for key in changes:
             if key not in known:
                 close = get_close_matches(key, known, 1)
                 hint = f"did you mean {close[0]}?" if close else f"keys: {', '.join(known)}"
                 raise R21DError(f"spec: no key {key!r}; {hint}")
-        return replace(self, **changes)
+        return dataclasses.replace(self, **changes)
 
 
 def run_labels(specs: Sequence[Spec]) -> list[str]:
-    """What to call each of an experiment's runs, so that people see which is which."""
-    several = len({spec.data for spec in specs}) > 1
+    """A short label for each run, with the fields in which the runs of an experiment differ."""
+    has_several_datasets = len({spec.data for spec in specs}) > 1
     return [
         f"{spec.variant}-{spec.depth} (seed {spec.seed}, {spec.frames} frames, {spec.eval_clips} clips"
         + ", flow" * (spec.modality == "flow")
-        + f", {spec.data}" * several
+        + f", {spec.data}" * has_several_datasets
         + (", finetuned" if spec.epochs else ", tested") * bool(spec.init_from)
         + ")"
         for spec in specs
@@ -191,27 +173,26 @@ def run_labels(specs: Sequence[Spec]) -> list[str]:
 
 
 def parse_settings(settings: list[str]) -> dict[str, str]:
-    """`["lr=0.02", "epochs=3"]` as a dict for `Spec.but`; raises R21DError where no `=` stands."""
+    """The changes for `Spec.replace` in settings such as `["lr=0.02", "epochs=3"]`; raises R21DError without `=`."""
     for setting in settings:
         if "=" not in setting:
             raise R21DError(f"--set {setting}: expected key=value, such as --set lr=0.02")
     return dict(setting.split("=", 1) for setting in settings)
 
 
-def _as(kind: type, key: str, value):
-    """`value` as `kind`; "1e6" and 1000000.0 are whole numbers, "yes" is no truth value and 0.5 no int."""
+def _convert(kind: type, key: str, value):
+    """`value` as `kind`: "1e6" and 1e6 convert to int, 0.5 does not; only true and false convert to bool."""
     if kind is str:
         return str(value)
     if kind is bool:
-        truth = {"true": True, "false": False}.get(str(value).lower())
-        if truth is None:
+        if str(value).lower() not in ("true", "false"):
             raise R21DError(f"spec: {key} = {value!r}, expected true or false")
-        return truth
+        return str(value).lower() == "true"
     try:
         number = float(value)
         if isinstance(value, bool) or (kind is int and not number.is_integer()):
             raise ValueError
     except (TypeError, ValueError):
-        wanted = "a whole number" if kind is int else "a number"
-        raise R21DError(f"spec: {key} = {value!r}, expected {wanted}") from None
+        expected = "a whole number" if kind is int else "a number"
+        raise R21DError(f"spec: {key} = {value!r}, expected {expected}") from None
     return kind(number)

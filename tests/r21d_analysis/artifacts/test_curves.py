@@ -19,15 +19,8 @@ from r21d_core.engine.runner import find_runs
 from r21d_core.runs.metrics import video_at
 from r21d_core.runs.run import find_run, write_history
 from r21d_core.runs.scores import Scores, save_scores
-from r21d_core.study.experiments import (
-    CLIPS,
-    EXPERIMENTS,
-    LONG_SCHEDULE,
-    clip_count,
-    optimization_curves,
-    temporal_probe,
-    variant_comparison,
-)
+from r21d_core.study.experiments import EXPERIMENTS, clip_count, optimization_curves, temporal_probe, variant_comparison
+from r21d_core.study.recipes import LONG_SCHEDULE, STORED_CLIPS
 from r21d_core.study.spec import Spec
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY, make
 
@@ -49,7 +42,7 @@ def starts(spec: Spec, count: int) -> np.ndarray:
     return evaluation_clips(spec, count, VIDEOS, ("a", "b")).frames[:, 0].reshape(-1, count)
 
 
-@pytest.mark.parametrize("stored", [1, 2, 10, *sorted(set(CLIPS.values()))])
+@pytest.mark.parametrize("stored", [1, 2, 10, *sorted(set(STORED_CLIPS.values()))])
 @pytest.mark.parametrize("task", ["action", "speed"])
 def test_fewer_clips_are_those_an_evaluation_would_take(stored, task):
     spec = Spec(task=task)

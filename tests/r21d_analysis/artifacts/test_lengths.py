@@ -7,7 +7,8 @@ import pytest
 from r21d_analysis.artifacts import lengths, tables
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core.runs.run import find_run
-from r21d_core.study.experiments import LENGTHS, clip_length, variant_comparison
+from r21d_core.study.experiments import clip_length, variant_comparison
+from r21d_core.study.recipes import CLIP_LENGTHS
 from tests.r21d_analysis.artifacts.test_tables_and_figures import make
 
 
@@ -22,10 +23,10 @@ def runs(tmp_path):
     return found
 
 
-@pytest.mark.parametrize("profile", LENGTHS)
+@pytest.mark.parametrize("profile", CLIP_LENGTHS)
 def test_runs_of_the_experiment(profile):
     specs = clip_length(profile, "set", seeds=(0, 1))
-    lengths_of, (short, long) = LENGTHS[profile]
+    lengths_of, (short, long) = CLIP_LENGTHS[profile]
     assert {spec.frames for spec in specs if not spec.init_from} == set(lengths_of) >= {short, long}
     assert all(spec.frame_stride == 1 for spec in specs)
     later = [spec for spec in specs if spec.init_from]

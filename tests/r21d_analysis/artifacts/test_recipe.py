@@ -13,7 +13,8 @@ from r21d_core import R21DError
 from r21d_core.runs.metrics import clip_at_1, video_at, video_correct
 from r21d_core.runs.run import find_run
 from r21d_core.runs.scores import save_scores
-from r21d_core.study.experiments import RECIPE_TRIALS, RECIPES, recipe_trials, variant_comparison
+from r21d_core.study.experiments import recipe_trials, variant_comparison
+from r21d_core.study.recipes import RECIPE_TRIALS, RECIPES
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
 from tests.r21d_analysis.artifacts.test_tables_and_figures import make as make_runs
 

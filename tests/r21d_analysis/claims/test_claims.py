@@ -15,12 +15,13 @@ from r21d_core import R21DError
 from r21d_core.cli import build_parser
 from r21d_core.runs.run import find_run, load_runs, write_history, write_json
 from r21d_core.runs.scores import Scores, save_scores
-from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, kinetics, recipe, sports1m, transfer
+from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, kinetics, sports1m, transfer
+from r21d_core.study.recipes import get_recipe
 
 VIDEOS, CLASSES, SPREAD = 100, 5, np.linspace(0, 100, 20).round().astype(int)
 BY_ID = {claim.id: claim for claim in CLAIMS}
 OF_RUNS = [claim.id for claim in CLAIMS if claim.kind == RUNS]
-BASE = recipe("small").replace(data="set")
+BASE = get_recipe("small").replace(data="set")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -118,7 +119,9 @@ def everything():
         for changes in ({"epochs": 0}, {"epochs": 8, "lr": 0.002})
     ]
     specs += [r21d.finetune_spec(eval_clips=101, epochs=0)]
-    specs += [recipe("small", "speed").replace(data="set", variant=variant) for variant in ("f-R2D", "R3D", "R(2+1)D")]
+    specs += [
+        get_recipe("small", "speed").replace(data="set", variant=variant) for variant in ("f-R2D", "R3D", "R(2+1)D")
+    ]
     specs += sports1m("paper", "sports1m")
     specs += [spec for split in "12" for spec in kinetics("small", f"set-split{split}", source=f"set2-split{split}")]
     specs += [
@@ -246,7 +249,7 @@ def test_runs_that_differ_in_more_than_the_question_are_not_compared(change, tmp
 
 
 def test_a_complete_small_setting_goes_before_a_demonstration_which_is_called_one(tmp_path):
-    demo = [recipe("demo").replace(data="set", variant=variant) for variant in ("R3D", "R(2+1)D")]
+    demo = [get_recipe("demo").replace(data="set", variant=variant) for variant in ("R3D", "R(2+1)D")]
     runs = make("other", demo, tmp_path / "demo")
     table = ledger(runs)
     assert table.loc["r21d-over-r3d-8", "demonstration"] and table.loc["r21d-over-r3d-8", "answer"] == REFUTED

@@ -1,8 +1,7 @@
 from pathlib import Path
 
-from r21d_core.data.dataset_cards import load_published_dataset
-
 from r21d_core.cli import main
+from r21d_core.data.dataset_cards import load_published_dataset
 from r21d_core.data.manifest import load_manifest
 from tests.listings import touch, ucf
 

@@ -12,7 +12,8 @@ from r21d_core.data.synthetic import CLASSES, FAMILIES, FRAMES, REVERSED, SCENES
 from r21d_core.data.verify import verify_videos
 from r21d_core.engine.train import train
 from r21d_core.runs.metrics import family_correct
-from r21d_core.study.experiments import RECIPES, variant_comparison
+from r21d_core.study.experiments import variant_comparison
+from r21d_core.study.recipes import RECIPES
 
 
 @pytest.fixture(scope="session")

@@ -14,15 +14,8 @@ from r21d_analysis.statistics.inference import compare, holm
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine.runner import find_runs
 from r21d_core.runs.run import find_run
-from r21d_core.study.experiments import (
-    LONG_SCHEDULE,
-    TABLE_2,
-    VAL_SUFFIX,
-    clip_length,
-    sports1m,
-    transfer,
-    variant_comparison,
-)
+from r21d_core.study.experiments import TABLE_2, clip_length, sports1m, transfer, variant_comparison
+from r21d_core.study.recipes import LONG_SCHEDULE, VAL_SUFFIX
 from r21d_core.study.spec import Spec
 
 ROOT = Path(__file__).parents[3]

@@ -1,5 +1,3 @@
-"""The paper's tables as data: each number is printed in its row, and the text's sums come out of them."""
-
 import csv
 import re
 from collections import Counter
@@ -16,16 +14,17 @@ ROOT = Path(__file__).parents[3]
 PAPER = ROOT.parent / "shared" / "paper.txt"
 LINES = list(csv.DictReader((Path(module.__file__).parent / "paper.csv").read_text().splitlines()))
 MIXED = TABLE_2[2:-1]
-# How Table 3, whose rows have no names, prints what it is of: train, finetune and test length.
+# Table 3 has no row names; it prints the lengths of training, finetuning and testing.
 TABLE_3 = {"8": "8 none 8", "8 tested at 32": "8 none 32", "32": "32 none 32", "8 finetuned at 32": "8 32 32"}
 
 
 def gaps(better, worse, column):
-    found = [paper(2, one, column) - paper(2, other, column) for one in better for other in worse]
-    return round(min(found), 1), round(max(found), 1)
+    """The smallest and largest difference between the rows `better` and the rows `worse` of Table 2."""
+    differences = [paper(2, upper, column) - paper(2, lower, column) for upper in better for lower in worse]
+    return round(min(differences), 1), round(max(differences), 1)
 
 
-def test_tables_are_whole():
+def test_tables_are_complete():
     sizes = {
         number: (len(rows), sum(map(len, rows.values()))) for number in range(2, 7) if (rows := paper_table(number))
     }
@@ -35,7 +34,7 @@ def test_tables_are_whole():
     assert {line["row"] for line in LINES if line["note"]} == {"2D Resnet-152", "P3D"}
 
 
-def test_section_4_2_comes_out_of_table_2():
+def test_section_4_2_agrees_with_table_2():
     assert gaps(MIXED, TABLE_2[:2], "clip@1 8f") == (1.3, 4.0)
     assert gaps(MIXED, TABLE_2[:2], "clip@1 16f") == (1.8, 6.7)
     assert gaps(["R(2+1)D"], MIXED, "clip@1 8f") == (2.1, 3.4)
@@ -46,7 +45,7 @@ def test_section_4_2_comes_out_of_table_2():
 
 
 @pytest.mark.parametrize(
-    ("table", "row", "other", "column", "said"),
+    ("table", "row", "baseline", "column", "printed"),
     [
         (3, "8", "8 tested at 32", "clip@1", 1.2),
         (3, "8", "8 tested at 32", "video@1", 5.8),
@@ -61,8 +60,8 @@ def test_section_4_2_comes_out_of_table_2():
         (5, "I3D-Two-Stream (ImageNet)", "R(2+1)D-Two-Stream (Sports-1M)", "top1", 0.3),
     ],
 )
-def test_text_and_tables_agree(table, row, other, column, said):
-    assert paper(table, row, column) - paper(table, other, column) == pytest.approx(said)
+def test_differences_in_the_text_agree_with_tables(table, row, baseline, column, printed):
+    assert paper(table, row, column) - paper(table, baseline, column) == pytest.approx(printed)
 
 
 def test_tables_3_and_2_agree_on_8_frames():
@@ -70,21 +69,21 @@ def test_tables_3_and_2_agree_on_8_frames():
     assert paper(3, "8", "video@1") == paper(2, "R(2+1)D", "video@1 8f")
 
 
-def test_empty_cell_is_an_error_that_names_it():
+def test_empty_cell_is_an_error():
     with pytest.raises(R21DError, match=r"Table 4 has no 'video@1' of 'R3D-RGB-8frame'"):
         paper(4, "R3D-RGB-8frame", "video@1")
 
 
 @pytest.mark.skipif(not PAPER.exists(), reason="the paper's text is not there")
 @pytest.mark.parametrize("table", range(2, 7))
-def test_every_number_is_printed_in_its_row_in_order(table):
+def test_numbers_are_printed_in_their_row_in_order(table):
     printed = [re.sub(r" \[\d+\]", "", line.strip()) for line in PAPER.read_text().splitlines()]
     for row, values in paper_table(table).items():
         name, pretraining = re.fullmatch(r"(.*?)(?: \((\S+)\))?", row).groups()
         start = TABLE_3[row] if table == 3 else f"{name} {pretraining}" if pretraining else name
-        wanted = " ".join(f"{value}" for value in values.values())
-        found = [line.removeprefix(start) for line in printed if line.startswith(f"{start} ")]
-        numbers = [" ".join(re.findall(r"(?<![\w.])\d+\.\d(?=M|\*|\s|$)", line)) for line in found]
-        assert wanted in numbers, f"{row}: {wanted} is none of {numbers}"
-        marked = any("*" in line for line in found)
-        assert marked == any(line["note"] for line in LINES if line["table"] == str(table) and line["row"] == row)
+        expected = " ".join(f"{value}" for value in values.values())
+        lines = [line.removeprefix(start) for line in printed if line.startswith(f"{start} ")]
+        numbers = [" ".join(re.findall(r"(?<![\w.])\d+\.\d(?=M|\*|\s|$)", line)) for line in lines]
+        assert expected in numbers, f"{row}: {expected} is none of {numbers}"
+        has_note = any("*" in line for line in lines)
+        assert has_note == any(line["note"] for line in LINES if line["table"] == str(table) and line["row"] == row)

@@ -1,0 +1,48 @@
+import pytest
+
+from r21d_core.study.experiments import EXPERIMENTS, IgnoredOverrideError, variant_comparison
+
+
+def test_table_2_has_a_run_per_variant_and_seed():
+    specs = variant_comparison("small", "ucf101-split1", seeds=(0, 1))
+    assert len(specs) == len({spec.folder for spec in specs}) == 24
+    assert {spec.data for spec in specs} == {"ucf101-split1"}
+
+
+def test_only_demo_folders_have_the_demo_prefix():
+    assert all(spec.folder.startswith("demo-") for spec in variant_comparison("demo"))
+    assert not any(spec.folder.startswith("demo-") for spec in variant_comparison("small"))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "key", "value"),
+    [("clip_length", "frames", "8"), *((name, "modality", "flow") for name in ("sports1m", "kinetics", "transfer"))],
+)
+def test_settings_without_effect_are_rejected(experiment, key, value):
+    with pytest.raises(IgnoredOverrideError, match=rf"^{experiment} sets {key} itself, to "):
+        EXPERIMENTS[experiment]("demo", **{key: value})
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_settings_hold_in_all_runs_from_scratch(experiment):
+    settings = {
+        "epochs": "5", "lr": 0.03, "warmup_epochs": 1, "lr_decay_epochs": "3", "batch_size": 16, "flip": "false",
+    }  # fmt: skip
+    specs = EXPERIMENTS[experiment]("small", "a-split1", **settings)
+    assert all(spec == spec.replace(**settings) for spec in specs if not spec.init_from)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "parameters", "count"),
+    [
+        ("clip_length", {"init_from": "x.pth"}, 5),
+        ("temporal_probe", {"frames": "4,8", "frame_stride": "1,2"}, 12),
+        ("optimization_curves", {"depth": "10,18"}, 4),
+        ("clip_count", {"eval_clips": "7", "init_from": "x.pth"}, 2),
+        ("transfer", {"splits": "1,2", "init_from": "x.pth"}, 8),
+        ("kinetics", {"source": "builtin-source-split2"}, 6),
+        ("sports1m", {"frames": "4,8"}, 6),
+    ],
+)
+def test_own_parameters_of_an_experiment_are_accepted(experiment, parameters, count):
+    assert len(EXPERIMENTS[experiment]("demo", **parameters)) == count
