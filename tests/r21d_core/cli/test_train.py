@@ -41,9 +41,9 @@ def test_list_shows_the_runs_of_index(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("init_from", "says"),
     [
-        ("nope.pth", "nope.pth: neither a file"),
+        ("nope.pth", "nope.pth: neither an existing file"),
         ("r2plus1d_18", "run `r21d weights r2plus1d_18 --download`"),
-        ("runs/nope", "runs/nope: neither a file or run folder here"),
+        ("runs/nope", "runs/nope: neither an existing file or run folder"),
         (".", "checkpoint.pt: no such file"),
     ],
 )
