@@ -59,7 +59,7 @@ def play_overlays(kept: Sequence[InsightRecord], video: str) -> HTML | Markdown:
         data = base64.b64encode(path.read_bytes()).decode()
     plt.close(figure)
     one, number = there[0]
-    text = f"{video}: maps of {', '.join(name_of(each) for each, _ in there)} for {one['asked'][number]}"
+    text = f"{video}: maps of {', '.join(name_of(each) for each, _ in there)} for {one['target'][number]}"
     return HTML(f'<img alt="{html.escape(text)}" src="data:image/webp;base64,{data}">')
 
 
@@ -75,7 +75,7 @@ def overlay_figure(kept: Sequence[InsightRecord], video: str, frames: int = 4) -
     parts = figure.subfigures(1, len(there), squeeze=False, width_ratios=widths)[0]
     for first, part, (one, number) in zip([True, *[False] * len(there)], parts, there, strict=False):
         panels = part.subplots(len(methods) + 1, frames, squeeze=False)
-        said, asked, share = one["said"][number], one["asked"][number], 100 * one["probability"][number]
+        said, asked, share = one["pred"][number], one["target"][number], 100 * one["probability"][number]
         told = f"says {said}, {share:.0f} %" if said == asked else f"says {said}; {asked}: {share:.0f} %"
         part.suptitle(f"{name_of(one)}\n{told}", size=8, parse_math=False)
         for line, title, overlay in zip(panels, ["the clip", *methods], _overlays(one, number), strict=True):
@@ -115,11 +115,11 @@ def sanity_figure(kept: Sequence[InsightRecord]) -> Figure:
     )
     for axes, one in zip(panels[0], kept, strict=True):
         for number, (method, line) in enumerate(zip(methods_of(one), one["correlation"], strict=True)):
-            colour, few = PALETTE[(0, 1, 2, 3, 4, 5, 9)[number]], bool(one["values"][number] < FEW)
+            colour, few = PALETTE[(0, 1, 2, 3, 4, 5, 9)[number]], bool(one["resolution"][number] < FEW)
             label, alpha = f"{method}{', not judged' * few}", 0.3 if few else 1
             axes.plot([1, *line], LINES[number % 4], color=colour, alpha=alpha, marker="o", ms=3, label=label)
         axes.axhline(0, color=GREY, lw=1)
-        axes.axhspan(one.metadata["believable"], 1.03, color="black", alpha=0.06, lw=0)
+        axes.axhspan(one.metadata["sanity_corr_max"], 1.03, color="black", alpha=0.06, lw=0)
         stages = ("none", "fc", "+conv5_x", "+conv4_x", "+conv3_x", "+conv2_x", "+conv1")
         axes.set_xticks(range(7), stages, rotation=45, size=8)
         axes.set(ylim=(-1, 1.03))
@@ -144,7 +144,7 @@ def lost_figure(kept: Sequence[InsightRecord]) -> Figure:
         1, len(titles), figsize=(10.5, 0.28 * len(rows) + 1.5), sharey=True, squeeze=False, layout="constrained"
     )
     height = 0.7 / len(kept)
-    for axes, title, change in zip(panels[0], titles, (*PERTURBATIONS, "hidden"), strict=True):
+    for axes, title, change in zip(panels[0], titles, (*PERTURBATIONS, "occluded"), strict=True):
         for place, one in enumerate(kept):
             for row in range(len(rows)):
                 share, low, high = 100 * np.array(share_lost(one, change, None if row == 0 else row - 1))
@@ -170,7 +170,7 @@ def tiles_figure(kept: Sequence[InsightRecord]) -> Figure:
     figure, panels = plt.subplots(
         1, len(kept), figsize=(2.3 * len(kept) + 0.6, 2.5), squeeze=False, layout="constrained"
     )
-    grids = [100 * (1 - one["evidence_hidden"].mean(axis=0) / one["evidence_whole"].mean()) for one in kept]
+    grids = [100 * (1 - one["evidence_occluded"].mean(axis=0) / one["evidence_original"].mean()) for one in kept]
     most = max(np.abs(grid).max() for grid in grids)
     for axes, one, grid in zip(panels[0], kept, grids, strict=True):
         image = axes.imshow(grid.reshape(TILES, TILES), cmap="PuOr_r", vmin=-most, vmax=most)
@@ -187,12 +187,12 @@ def tiles_figure(kept: Sequence[InsightRecord]) -> Figure:
 
 
 def share_lost(one: InsightRecord, change: str, label: int | None = None) -> tuple[float, float, float]:
-    """`lost` by one of PERTURBATIONS, or by what is "hidden", over all clips or those of class number `label`."""
+    """`lost` by one of PERTURBATIONS, or by what is "occluded", over all clips or those of class number `label`."""
     chosen = slice(None) if label is None else one["evidence_label"] == label
-    whole, left = one["evidence_whole"][chosen], one[f"evidence_{change}"][chosen]
-    if change == "hidden":
+    whole, left = one["evidence_original"][chosen], one[f"evidence_{change}"][chosen]
+    if change == "occluded":
         # One tile for all clips and classes: the most telling one of each would be luck.
-        left = left[:, one["evidence_hidden"].mean(axis=0).argmin()]
+        left = left[:, one["evidence_occluded"].mean(axis=0).argmin()]
     return fraction_lost(whole, left)
 
 

@@ -39,7 +39,7 @@ def stem_words(kept: Sequence[InsightRecord]) -> Markdown:
             lines.append(f"{line}conv1 sees one frame, so that its filters are pictures and nothing else.")
             continue
         count = np.bincount(order_of(curves), minlength=3)
-        which = "strongest temporal filter" if one["middle"][0] else "main temporal profile"
+        which = "strongest temporal filter" if one["midplanes"][0] else "main temporal profile"
         lines.append(
             f"{line}the {which} is an average for {count[0]} of {len(curves)} outputs, a difference for {count[1]} "
             f"and of higher order for {count[2]}; by chance it would be an average for "
@@ -73,9 +73,9 @@ def excited_words(kept: Sequence[InsightRecord]) -> Markdown:
     lines = []
     for one in kept:
         pure = [len(set(labels)) == 1 for labels in one["labels"]]
-        by_group = {g: sum(p for p, of in zip(pure, one["group"], strict=True) if of == g) for g in GROUPS}
+        by_group = {g: sum(p for p, of in zip(pure, one["stage"], strict=True) if of == g) for g in GROUPS}
         deep = [f"{group} {count}" for group, count in by_group.items()]
-        ratio = np.median(one["reached"] / np.maximum(one["responses"][:, 0], 1e-6))
+        ratio = np.median(one["optimized_responses"] / np.maximum(one["responses"][:, 0], 1e-6))
         lines.append(
             f"- **{name_of(one)}**: for {sum(pure)} of {len(pure)} filters the strongest clips are all of one class "
             f"({', '.join(deep)} of {len(pure) // len(GROUPS)} each). The made-up clips drive their filter to "
@@ -89,10 +89,10 @@ def orders_words(kept: Sequence[InsightRecord]) -> Markdown:
     """What `orders_figure` shows, in words."""
     lines = []
     for one in kept:
-        if not one["filters"].any():
+        if not one["n_filters"].any():
             lines.append(f"- **{name_of(one)}** has no filter along time.")
             continue
-        share, has = 100 * shares_of(one), one["filters"] > 0
+        share, has = 100 * shares_of(one), one["n_filters"] > 0
         first, last = share[has][0], share[has][-1]
         ends = (one["layer"][has][0], first), (one["layer"][has][-1], last)
         told = " ".join(f"{group_of(layer)}: {_three(values)}." for layer, values in ends)
@@ -111,23 +111,23 @@ def orders_words(kept: Sequence[InsightRecord]) -> Markdown:
 def separability_words(kept: Sequence[InsightRecord]) -> Markdown:
     """What `separability_figure` shows, in words."""
     lines = []
-    for one in (one for one in kept if one["filters"].any()):
-        has = np.isfinite(one["filter"][:, 0])
-        excess = 100 * (one["filter"][:, 0] - one["random_filter"])[has]
+    for one in (one for one in kept if one["n_filters"].any()):
+        has = np.isfinite(one["filter_separability"][:, 0])
+        excess = 100 * (one["filter_separability"][:, 0] - one["random_filter_separability"])[has]
         names = one["layer"][has]
-        kind = "kernels composed of its pairs" if one["middle"].any() else "full kernels"
+        kind = "kernels composed of its pairs" if one["midplanes"].any() else "full kernels"
         line = (
             f"- **{name_of(one)}**, {kind}: one spatial times one temporal filter holds "
-            f"{100 * one['filter'][has, 0].min():.0f} to {100 * one['filter'][has, 0].max():.0f} % of a filter's "
+            f"{100 * one['filter_separability'][has, 0].min():.0f} to {100 * one['filter_separability'][has, 0].max():.0f} % of a filter's "
             f"energy; that is {excess.max():+.0f} points against untrained weights in {names[excess.argmax()]}, "
             f"{excess.min():+.0f} in {names[excess.argmin()]}."
         )
-        full = has & (one["middle"] == 0)
+        full = has & (one["midplanes"] == 0)
         if full.any():
-            gain = 100 * (one["kept"] - one["random_kept"])[full]
+            gain = 100 * (one["low_rank_energy"] - one["random_low_rank_energy"])[full]
             line += (
-                f" Pairs of M_i planes without their ReLU could hold {100 * one['kept'][full].min():.1f} to "
-                f"{100 * one['kept'][full].max():.1f} % of these layers, {gain.mean():+.1f} points on average against "
+                f" Pairs of M_i planes without their ReLU could hold {100 * one['low_rank_energy'][full].min():.1f} to "
+                f"{100 * one['low_rank_energy'][full].max():.1f} % of these layers, {gain.mean():+.1f} points on average against "
                 "untrained weights."
             )
         lines.append(line)
@@ -147,9 +147,9 @@ def overlay_words(kept: Sequence[InsightRecord], video: str) -> Markdown:
     for one, number in there:
         maps = one["maps"][number].astype(np.float32)
         in_time = dict(zip(methods_of(one), _over_time(maps), strict=True))
-        asked, right = one["asked"][number], one["asked"][number] == one["said"][number]
+        asked, right = one["target"][number], one["target"][number] == one["pred"][number]
         lines.append(
-            f"- **{name_of(one)}** says {_code(one['said'][number])}{' as asked' * bool(right)}; "
+            f"- **{name_of(one)}** says {_code(one['pred'][number])}{' as asked' * bool(right)}; "
             f"it gives {_code(asked)} {100 * one['probability'][number]:.0f} %. Of the weight of its maps the busiest "
             f"quarter of the frames has {100 * in_time['integrated gradients']:.0f} % by integrated gradients and "
             f"{100 * in_time['Grad-CAM']:.0f} % by Grad-CAM; 25 % is no preference."
@@ -176,8 +176,8 @@ def sanity_words(kept: Sequence[InsightRecord]) -> Markdown:
     """Which maps are worthless by `sanity_figure`, and which hardly hear what the classifier says, in words."""
     lines = []
     for one in kept:
-        limit = one.metadata["believable"]
-        told = zip(methods_of(one), one["correlation"], one["values"], strict=True)
+        limit = one.metadata["sanity_corr_max"]
+        told = zip(methods_of(one), one["correlation"], one["resolution"], strict=True)
         judged = {method: line for method, line, values in told if values >= FEW}
         worthless = [name for name, line in judged.items() if line[-1] >= limit]
         deaf = [name for name, line in judged.items() if name not in worthless and line[1] >= 0.8]
@@ -210,8 +210,8 @@ def lost_words(kept: Sequence[InsightRecord]) -> Markdown:
             continue
         kept, went = ("the motion of a moment", "its change") if of_flow(one) else ("its appearance", "motion")
         line = (
-            f"- **{name_of(one)}** ({len(one['evidence_whole'])} clips, right on "
-            f"{100 * one['evidence_right'].mean():.0f} %): frozen clips keep {100 * (1 - frozen[0]):.0f} % of the "
+            f"- **{name_of(one)}** ({len(one['evidence_original'])} clips, right on "
+            f"{100 * one['evidence_correct'].mean():.0f} %): frozen clips keep {100 * (1 - frozen[0]):.0f} % of the "
             f"evidence, {kept}; {_percent(frozen)} goes with {went}, {_percent(shuffled)} with the "
             f"order of frames and {_percent(backwards)} with their direction."
         )
@@ -231,10 +231,10 @@ def tiles_words(kept: Sequence[InsightRecord]) -> Markdown:
     """What `tiles_figure` shows, in words."""
     lines = []
     for one in kept:
-        if np.isnan(share_lost(one, "hidden")[0]):
+        if np.isnan(share_lost(one, "occluded")[0]):
             lines.append(f"- **{name_of(one)}** has no evidence for the right classes: its picture means nothing.")
             continue
-        grid = 100 * (1 - one["evidence_hidden"].mean(axis=0) / one["evidence_whole"].mean())
+        grid = 100 * (1 - one["evidence_occluded"].mean(axis=0) / one["evidence_original"].mean())
         middle = len(grid) // 2
         lines.append(
             f"- **{name_of(one)}**: hiding the middle ninth costs {grid[middle]:.0f} % of the evidence, another one "

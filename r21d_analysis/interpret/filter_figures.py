@@ -117,7 +117,7 @@ def spectrum_figure(kept: Sequence[InsightRecord]) -> Figure:
 @of_kept
 def orders_figure(kept: Sequence[InsightRecord]) -> Figure | None:
     """Shares of temporal filters by order, a bar a layer from the first to the last; dashed: untrained weights."""
-    kept = [one for one in kept if one["filters"].any()]
+    kept = [one for one in kept if one["n_filters"].any()]
     if not kept:
         return None
     layers = max(len(one["layer"]) for one in kept)
@@ -145,10 +145,10 @@ def orders_table(kept: Sequence[InsightRecord]) -> Styler | Markdown:
     rows = []
     for one in kept:
         for group in GROUPS:
-            inside = rows_of(one, group) & (one["filters"] > 0)
+            inside = rows_of(one, group) & (one["n_filters"] > 0)
             if not inside.any():
                 continue
-            counts, number = one["counts"][inside].sum(axis=0), one["filters"][inside]
+            counts, number = one["counts"][inside].sum(axis=0), one["n_filters"][inside]
             energy = np.average(one["energy"][inside], axis=0, weights=number)
             row = {"network": name_of(one), "group": group, "temporal filters": int(number.sum())}
             row |= {f"{name} (%)": 100 * count / number.sum() for name, count in zip(ORDERS, counts, strict=True)}
@@ -165,29 +165,29 @@ def separability_figure(kept: Sequence[InsightRecord]) -> Figure | None:
     Lines: means; bands: from the lowest to the highest tenth. Dashed: untrained weights of the same shape. Right:
     the share of a layer's energy that the best (2+1)D pair of M_i planes could hold, of layers of full kernels.
     """
-    kept = [one for one in kept if one["filters"].any()]
+    kept = [one for one in kept if one["n_filters"].any()]
     if not kept:
         return None
     figure, panels = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
     titles = {
-        "kernel": "one kernel: one input channel",
-        "filter": "one filter: all input channels",
-        "kept": "a layer in a pair of $M_i$ planes",
+        "kernel_separability": "one kernel: one input channel",
+        "filter_separability": "one filter: all input channels",
+        "low_rank_energy": "a layer in a pair of $M_i$ planes",
     }
     longest = max(kept, key=lambda one: len(one["layer"]))
     for axes, (what, title) in zip(panels, titles.items(), strict=True):
         for one in kept:
             colour, at = look_of(one)["color"], np.arange(len(one["layer"]))
-            if what == "kept":
-                full = np.where(one["middle"] == 0, one["kept"], np.nan)
+            if what == "low_rank_energy":
+                full = np.where(one["midplanes"] == 0, one["low_rank_energy"], np.nan)
                 axes.plot(at, 100 * full, color=colour, marker="o", ms=3)
             else:
                 mean, low, high = 100 * one[what].T
                 axes.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
                 axes.plot(at, mean, color=colour, marker="o", ms=3, label=name_of(one))
             reference = one[f"random_{what}"]
-            if what == "kept":
-                reference = np.where(one["middle"] == 0, reference, np.nan)
+            if what == "low_rank_energy":
+                reference = np.where(one["midplanes"] == 0, reference, np.nan)
             axes.plot(at, 100 * reference, color=colour, ls="--", lw=1)
         axes.plot([], color=GREY, ls="--", lw=1, label="untrained")
         _mark_groups(axes, longest)
@@ -200,12 +200,12 @@ def separability_figure(kept: Sequence[InsightRecord]) -> Figure | None:
 
 def separability_table(kept: Sequence[InsightRecord]) -> Styler | Markdown:
     """The numbers behind `separability_figure`, in per cent, a row a layer."""
-    columns, kept = {}, [one for one in kept if one["filters"].any()]
-    names = {"kernel": "one kernel", "filter": "one filter", "kept": "in a pair"}
+    columns, kept = {}, [one for one in kept if one["n_filters"].any()]
+    names = {"kernel_separability": "one kernel", "filter_separability": "one filter", "low_rank_energy": "in a pair"}
     for one in kept:
         for what, title in names.items():
-            full = one["middle"] == 0 if what == "kept" else np.isfinite(one["filter"][:, 0])
-            mean = one[what] if what == "kept" else one[what][:, 0]
+            full = one["midplanes"] == 0 if what == "low_rank_energy" else np.isfinite(one["filter_separability"][:, 0])
+            mean = one[what] if what == "low_rank_energy" else one[what][:, 0]
             for column, values in ((title, mean), (f"{title}, untrained", one[f"random_{what}"])):
                 values = pd.Series(np.where(full, 100 * values, np.nan), one["layer"])
                 if values.notna().any():
@@ -236,12 +236,12 @@ def excited_figure(kept: Sequence[InsightRecord]) -> Figure:
     for row in range(filters):
         for column in range(clips + 1):
             axes, made_up = panels[row, column], column == clips
-            axes.imshow(np.hstack(one["imagined"][row] if made_up else strips[row, column]), interpolation="nearest")
+            axes.imshow(np.hstack(one["optimized"][row] if made_up else strips[row, column]), interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
             for spine in axes.spines.values():
                 spine.set_visible(False)
-            response = one["reached"][row] if made_up else one["responses"][row, column]
+            response = one["optimized_responses"][row] if made_up else one["responses"][row, column]
             what = "made up" if made_up else one["labels"][row, column]
             text = f"{what}: {response:,.{0 if response >= 100 else 1}f}"
             axes.set_title(text, size=7, pad=2, parse_math=False)
@@ -252,7 +252,7 @@ def excited_figure(kept: Sequence[InsightRecord]) -> Figure:
                 at = min(max(round(float(time) * frames - 0.5), 0), frames - 1)
                 for width, colour in ((2, "black"), (1, "white")):
                     axes.add_patch(Circle(((at + x) * size, y * size), 0.12 * size, fill=False, ec=colour, lw=width))
-        name = f"{one['group'][row]}\nfilter {one['channel'][row]}"
+        name = f"{one['stage'][row]}\nfilter {one['channel'][row]}"
         panels[row, 0].set_ylabel(name, size=7, rotation=0, ha="right", va="center")
     return figure
 
@@ -269,7 +269,7 @@ def rows_of(one: InsightRecord, group: str) -> np.ndarray:
 
 def shares_of(one: InsightRecord) -> np.ndarray:
     """The share of each layer's temporal filters that is of each of ORDERS, (layers, 3)."""
-    return one["counts"] / np.maximum(one["filters"], 1)[:, None]
+    return one["counts"] / np.maximum(one["n_filters"], 1)[:, None]
 
 
 def _mark_groups(axes, one: InsightRecord) -> None:

@@ -147,21 +147,29 @@ def filter_statistics(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> dic
     rows: dict[str, list] = {}
     for layer in layers(state, eps):
         t = layer.temporal.shape[2]
-        row = {"layer": layer.name, "length": t, "middle": layer.middle or 0, "filters": 0}
+        row = {"layer": layer.name, "length": t, "midplanes": layer.middle or 0, "n_filters": 0}
         row |= dict.fromkeys(("counts", "energy"), np.zeros(3)) | {"spectrum": np.full(FREQUENCIES, np.nan)}
-        row |= {"kernel": np.full(3, np.nan), "filter": np.full(3, np.nan), "kept": np.nan}
-        row |= dict.fromkeys(("random_kernel", "random_filter", "random_kept"), np.nan)
+        row |= {
+            "kernel_separability": np.full(3, np.nan),
+            "filter_separability": np.full(3, np.nan),
+            "low_rank_energy": np.nan,
+        }
+        row |= dict.fromkeys(
+            ("random_kernel_separability", "random_filter_separability", "random_low_rank_energy"), np.nan
+        )
         if t > 1:
             found = temporal_taps(layer.temporal)
-            row |= {"filters": len(found), "spectrum": temporal_spectrum(found)}
+            row |= {"n_filters": len(found), "spectrum": temporal_spectrum(found)}
             row["counts"], row["energy"] = orders(found)
-            row["kernel"] = _spread(kernel_separability(layer.kernel))
-            row["filter"] = _spread(filter_separability(layer.kernel))
+            row["kernel_separability"] = _spread(kernel_separability(layer.kernel))
+            row["filter_separability"] = _spread(filter_separability(layer.kernel))
             by_pairs = _middle(layer) if layer.middle is None else layer.middle
-            row["kept"] = low_rank_energy(layer.kernel, by_pairs) if layer.middle is None else 1.0
+            row["low_rank_energy"] = low_rank_energy(layer.kernel, by_pairs) if layer.middle is None else 1.0
             shape = layer.kernel.shape
             at_random = _at_random(shape, by_pairs, layer.middle is not None)
-            row["random_kernel"], row["random_filter"], row["random_kept"] = at_random
+            row["random_kernel_separability"], row["random_filter_separability"], row["random_low_rank_energy"] = (
+                at_random
+            )
         for key, value in row.items():
             rows.setdefault(key, []).append(value)
     first = next(layers(state, eps))

@@ -59,7 +59,7 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device) -> InsightR
     arrays = (
         filter_statistics(state, run.spec.eps)
         | {
-            "group": np.array([name for name, _ in wanted]),
+            "stage": np.array([name for name, _ in wanted]),
             "channel": np.array([channel for _, channel in wanted]),
             "responses": best.astype(np.float32),  # (filters, CLIPS)
             "places": places.astype(np.float16),  # (filters, CLIPS, 3)
@@ -68,13 +68,13 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device) -> InsightR
             "strips": activation_max.strip(frames).reshape(
                 *rows.shape, -1, *activation_max.strip(frames[:1]).shape[2:]
             ),
-            "imagined": _parts_seen(
+            "optimized": _parts_seen(
                 activation_max.as_frames(imagined), activation_max.receptive_field_box(network, wanted, imagined)
             ),
-            "reached": activation_max.peak_responses(network, wanted, imagined).astype(np.float32),
+            "optimized_responses": activation_max.peak_responses(network, wanted, imagined).astype(np.float32),
         }
     )
-    return InsightRecord({"clips": len(test.clips), "steps": activation_max.STEPS}, arrays)
+    return InsightRecord({"test_clips": len(test.clips), "steps": activation_max.STEPS}, arrays)
 
 
 def _parts_seen(frames: Tensor, parts: Sequence[tuple[slice, slice]]) -> np.ndarray:
@@ -118,15 +118,15 @@ def analyze_attributions(
             "gap_steps": np.array(GAP_STEPS),
             "gaps": np.array(gaps, np.float32),  # (COMPLETE, steps, videos)
             "correlation": attributions.randomisation_check(network, clips[:CHECKED], label[:CHECKED]).numpy(),
-            "values": np.array([attributions.effective_resolution(network, clips, method) for method in METHODS]),
+            "resolution": np.array([attributions.effective_resolution(network, clips, method) for method in METHODS]),
             "classes": np.array(test.classes),
             **{f"evidence_{name}": values for name, values in weighed.items()},
         }
     )
     told = {
         "steps": attributions.STEPS,
-        "believable": attributions.SANITY_CORR_MAX,
-        "checked": min(CHECKED, len(names)),
+        "sanity_corr_max": attributions.SANITY_CORR_MAX,
+        "sanity_clips": min(CHECKED, len(names)),
     }
     return InsightRecord(told, arrays)
 
@@ -186,8 +186,8 @@ def _maps(
         maps.append(small / small.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12))
     return {
         "methods": np.array(methods),
-        "asked": names[asked],
-        "said": names[said.argmax(1)],
+        "target": names[asked],
+        "pred": names[said.argmax(1)],
         "probability": said[np.arange(len(said)), asked].astype(np.float32),  # of the class asked for
         "frames": activation_max.shrink(shown[:, chosen], size).numpy(),  # (videos, T, S, S, 3)
         "maps": torch.stack(maps, 1).cpu().numpy().astype(np.float16),  # (videos, methods, T, S, S), largest 1

@@ -76,10 +76,14 @@ def measure_evidence(network: nn.Module, test: EvalClips, rows: np.ndarray, titl
         label = torch.from_numpy(test.clips.label[part]).to(clips.device)
         nothing = logit_margin(network(torch.zeros_like(clips[:1])).expand(len(clips), -1), label)
         logits = network(clips)
-        found = {"label": label, "right": logits.argmax(1) == label, "whole": logit_margin(logits, label) - nothing}
+        found = {
+            "label": label,
+            "correct": logits.argmax(1) == label,
+            "original": logit_margin(logits, label) - nothing,
+        }
         for name, draws in temporal_perturbations(clips).items():
             found[name] = torch.stack([logit_margin(network(draw), label) - nothing for draw in draws]).mean(0)
-        found["hidden"] = torch.stack(
+        found["occluded"] = torch.stack(
             [logit_margin(network(tile), label) - nothing for tile in occlude_tiles(clips)], 1
         )
         for name, values in found.items():

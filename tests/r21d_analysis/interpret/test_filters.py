@@ -120,14 +120,22 @@ def test_every_variant_is_measured(variant):
     lengths = {"c": 8, "2": 1, "3": 3, "p": 3}
     assert found["length"].tolist() == [lengths[letters[0]]] + [lengths[one] for one in letters[1:] for _ in range(2)]
     has = found["length"] > 1
-    assert (found["filters"] > 0).tolist() == has.tolist()
-    assert (found["counts"].sum(axis=1) == found["filters"]).all()
-    for name in ("spectrum", "kernel", "filter", "kept", "random_kernel"):
+    assert (found["n_filters"] > 0).tolist() == has.tolist()
+    assert (found["counts"].sum(axis=1) == found["n_filters"]).all()
+    for name in (
+        "spectrum",
+        "kernel_separability",
+        "filter_separability",
+        "low_rank_energy",
+        "random_kernel_separability",
+    ):
         assert np.isfinite(found[name][has]).all() and np.isnan(found[name][~has]).all()
     if variant == "R3D":
-        assert found["filters"][1] == 4 * 4 * 9
+        assert found["n_filters"][1] == 4 * 4 * 9
         np.testing.assert_allclose(found["energy"], 1 / 3, atol=0.08)  # as no weights were trained
     if variant == "R(2+1)D":
-        assert found["middle"].tolist()[1:3] == [midplanes(4, 4)] * 2 and found["filters"][1] == 4 * midplanes(4, 4)
+        assert found["midplanes"].tolist()[1:3] == [midplanes(4, 4)] * 2 and found["n_filters"][1] == 4 * midplanes(
+            4, 4
+        )
         assert found["pictures"].shape == (2, 3, 7, 7) and found["curves"].shape == (4, 3)
         np.testing.assert_allclose(np.linalg.norm(found["curves"].astype(float), axis=1), 1, atol=1e-3)

@@ -88,9 +88,9 @@ def test_record_without_frames_keeps_what_was_measured_and_says_so(trained):
 def test_network_blind_to_order_loses_nothing_by_it(trained):
     blind = trained[2][0]
     for change in ("shuffled", "reversed"):
-        np.testing.assert_allclose(blind[f"evidence_{change}"], blind["evidence_whole"], atol=1e-4)
+        np.testing.assert_allclose(blind[f"evidence_{change}"], blind["evidence_original"], atol=1e-4)
     assert "nothing to it" in captions.lost_words([blind]).data or "no evidence" in captions.lost_words([blind]).data
-    assert trained[1][0]["filters"].sum() == 0
+    assert trained[1][0]["n_filters"].sum() == 0
     assert "no filter along time" in captions.orders_words(trained[1][:1]).data
     assert "along time" in filter_figures.orders_figure(trained[1][:1]).data
 
@@ -105,7 +105,7 @@ def test_clips_that_excite_are_the_strongest(trained, tiny_manifest):
         values, labels = first.amax((2, 3, 4)).numpy(), test.clips.label
     channel = kept["channel"][0]
     between = sum((labels == one).sum() * (values[labels == one].mean(0) - values.mean(0)) ** 2 for one in (0, 1))
-    assert channel == np.argmax(between / values.var(0) / len(values)) and kept["group"][0] == "conv1"
+    assert channel == np.argmax(between / values.var(0) / len(values)) and kept["stage"][0] == "conv1"
     best = np.argsort(-values[:, channel], kind="stable")[:3]
     np.testing.assert_allclose(kept["responses"][0], values[best, channel], rtol=1e-5)
     assert kept["videos"][0].tolist() == test.names(best).tolist()
@@ -225,9 +225,9 @@ def test_command_line_and_a_file_of_ones_own(runs, tiny_manifest, capsys, tmp_pa
     assert main([*command, "--videos", f"{video.video},{tmp_path / 'own.mp4'}"]) == 0
     assert "2 of 2 records are there" in capsys.readouterr().out
     kept = load_record(runs[2].folder / "attributions.npz")
-    assert kept["asked"][0] == video.label and kept["asked"][1] == kept["said"][1]
+    assert kept["target"][0] == video.label and kept["target"][1] == kept["pred"][1]
     assert np.array_equal(kept["frames"][0], kept["frames"][1])
-    assert len(kept["evidence_whole"]) == 2
+    assert len(kept["evidence_original"]) == 2
     assert main([*command, "--videos", "gone.mp4"]) == 1
     assert main(["insight", str(tmp_path)]) == 1 and "no spec.json" in capsys.readouterr().err
     assert main(["insight", str(tmp_path / "runs")]) == 1
@@ -278,8 +278,8 @@ def test_verdicts_follow_the_correlations(trained):
     table = np.tile(line, (len(methods), 1))
     table[methods.index("DeepLift")] = 0.7
     table[methods.index("occlusion in time")] = 0.9  # has too few values to be judged
-    arrays = {**kept.arrays, "correlation": table, "values": np.full(len(methods), 100)}
-    arrays["values"][methods.index("occlusion in time")] = 4
+    arrays = {**kept.arrays, "correlation": table, "resolution": np.full(len(methods), 100)}
+    arrays["resolution"][methods.index("occlusion in time")] = 4
     text = captions.sanity_words([InsightRecord(kept.metadata, arrays)]).data
     assert "worthless here: DeepLift**" in text and "Not judged" in text.split("occlusion in time")[0]
     arrays["correlation"] = np.tile(line, (len(methods), 1))
@@ -288,7 +288,7 @@ def test_verdicts_follow_the_correlations(trained):
 
 def test_names_from_outside_are_escaped(trained):
     kept = trained[2][1]
-    spoiled = {name: np.array([NASTY, *kept[name][1:]]) for name in ("videos", "asked", "said", "classes")}
+    spoiled = {name: np.array([NASTY, *kept[name][1:]]) for name in ("videos", "target", "pred", "classes")}
     maps = [InsightRecord(kept.metadata, {**kept.arrays, **spoiled})]
     assert "<script>" not in attribution_figures.play_overlays(maps, NASTY).data
     for text in (captions.overlay_words(maps, NASTY).data, captions.lost_words(maps).data):

@@ -84,7 +84,7 @@ def test_the_button_shows_the_clips_that_were_scored(folder, tiny_manifest, kept
     video = load_manifest(tiny_manifest).split("test")[row]
     for one, judged in zip(kept[0], (shown.comparison.a, shown.comparison.b), strict=True):
         middle, label = softmax(judged.scores.logits[row, 2]), judged.scores.labels[row]  # of 5 clips
-        assert one["probability"][0] == pytest.approx(middle[label], rel=1e-4) and one["asked"][0] == video.label
+        assert one["probability"][0] == pytest.approx(middle[label], rel=1e-4) and one["target"][0] == video.label
         spec = judged.run.spec
         network = for_attribution(open_network(judged.run, torch.device("cpu")))
         clip = center_crop(read_clip(video.path, spec), spec)
@@ -104,7 +104,7 @@ def test_a_clip_that_was_reversed_is_looked_into_reversed(folder, tiny_manifest,
         middle = softmax(shown.comparison.a.scores.logits[row, 2])
         assert kept[row][0]["probability"][0] == pytest.approx(middle[row], rel=1e-4)
     (forward,), (reversed_,) = kept
-    assert (forward["asked"][0], reversed_["asked"][0]) == ("forward", "reversed")
+    assert (forward["target"][0], reversed_["target"][0]) == ("forward", "reversed")
     np.testing.assert_array_equal(forward["frames"], reversed_["frames"][:, ::-1])
 
 
@@ -180,7 +180,7 @@ def test_ones_own_video_and_names_up_to_no_good(folder, tiny_manifest, tmp_path,
     likeliest = own.results[0][1].top[0][0]
     assert "<img" in own.saliency.value and "<script" not in own.saliency.value
     assert NASTY not in own.saliency.value and html.escape(likeliest) in own.saliency.value
-    assert kept[0][0]["asked"][0] == likeliest and NASTY in likeliest
+    assert kept[0][0]["target"][0] == likeliest and NASTY in likeliest
     (run.folder / "checkpoint.pt").unlink()
     press(own.box, "Attributions")
     assert "checkpoint.pt: no such file" in said(own.saliency) and "<img" not in own.saliency.value
