@@ -74,8 +74,8 @@ def told(one, beside):
         "video@1": f"{one.video_at(1):.1f}",
         "rate, video@1": f"{one.video_at(1):.1f}",
         "95 % interval": "{:.1f} to {:.1f}".format(*one.interval),
-        "of each seed": "{:.1f} to {:.1f}".format(*one.seed_range),
-        "less R(2+1)D's": spread,
+        "seed range": "{:.1f} to {:.1f}".format(*one.seed_range),
+        "difference to R(2+1)D": spread,
         "p, Holm": "" if p is None else f"{p:.3f}",
         "training error (%)": f"{sum(wrong) / len(wrong):.1f}" if wrong else "",
         "training clips/s": f"{one.mean('train_clips_per_second'):,.0f}" if wrong else "",
@@ -87,9 +87,9 @@ def told(one, beside):
     "first, settings",
     [
         ("network, 8 frames", {"frames": 8, "frame_stride": 1}),
-        ("network, 8 frames at step 2", {"frames": 8, "frame_stride": 2}),
+        ("network, 8 frames at stride 2", {"frames": 8, "frame_stride": 2}),
         ("network, 16 frames", {"frames": 16, "frame_stride": 1}),
-        ("network, 16 frames at step 2", {"frames": 16, "frame_stride": 2}),
+        ("network, 16 frames at stride 2", {"frames": 16, "frame_stride": 2}),
         ("network, playback rate", {"task": "speed"}),
     ],
 )
