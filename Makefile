@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 help:
 	@echo "make demo    train the twelve variants on the built-in videos and open Table 2 as a notebook"
-	@echo "make test    lint, tests, and every notebook with its default parameters"
+	@echo "make test    lint, type check, tests, and every notebook with its default parameters"
 	@echo "make lab     JupyterLab on notebooks/"
 	@echo "make browser the explorer in a real browser; as root on Debian it installs Chromium first"
 	@echo "make report  draw the reports, and one page of all, from the records in results/"
@@ -29,6 +29,7 @@ demo: .venv/made
 test: .venv/made
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest -n auto --dist loadfile
 	@echo "training the demonstration of every notebook: two processes with a thread each, as networks so small have no use for more"
 	@export OMP_NUM_THREADS=1; $(BIN)/r21d train all >/dev/null & other=$$!; OMP_NUM_THREADS=1 $(BIN)/r21d train all && wait $$other

@@ -1,7 +1,11 @@
-"""The three places that name versions say the same, and the rooms keep their order."""
+"""Versions, contents of the wheel, the order of imports and the form of notebooks."""
 
 import ast
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -14,10 +18,11 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-# What a package may import from: a room of r21d_core, or r21d_analysis's; the command line and the notebooks see all.
+# What a package of r21d_core may import from the others; the command line and r21d_analysis may import all.
 MAY_IMPORT = {
     "r21d_core/study": set(),
     "r21d_core/runs": {"r21d_core/study"},
@@ -32,7 +37,7 @@ WITHOUT_TORCH = (
     "r21d_analysis/artifacts",
     "r21d_analysis/claims",
 )
-# What a laptop without torch draws insight records with.
+# Modules that draw insight records on a machine without torch.
 FIGURES_OF_INSIGHT = ("artifact", "filters", "bootstrap", "filter_figures", "attribution_figures", "captions")
 
 
@@ -43,8 +48,8 @@ def pins() -> dict[str, str]:
 
 
 def test_every_dependency_is_pinned_within_its_bound():
-    wanted = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
-    for requirement in wanted:
+    requirements = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
+    for requirement in requirements:
         version = pins()[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), f"{requirement} against the pin {version}"
 
@@ -60,40 +65,94 @@ def test_makefile_installs_under_the_constraints():
     assert "--constraint constraints.txt --editable '.[dev]'" in (ROOT / "Makefile").read_text()
 
 
+def test_wheel_lists_every_package():
+    setuptools = PYPROJECT["tool"]["setuptools"]
+    files = [*ROOT.glob("r21d_core/**/__init__.py"), *ROOT.glob("r21d_analysis/**/__init__.py")]
+    packages = {".".join(file.parent.relative_to(ROOT).parts) for file in files}
+    assert set(setuptools["packages"]) == packages | setuptools["package-dir"].keys()
+    assert all((ROOT / folder).is_dir() for folder in setuptools["package-dir"].values())
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A folder with the package installed from a wheel, without the network."""
+    root = tmp_path_factory.mktemp("wheel")
+    for name in ("r21d_core", "r21d_analysis", "data_manifests", "notebooks"):
+        shutil.copytree(ROOT / name, root / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, root / "source")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", root, root / "source"], check=True
+    )
+    (file,) = root.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", root / "site", file], check=True)
+    return root / "site"
+
+
+def test_wheel_works_outside_the_checkout(wheel, tmp_path):
+    def run(*command):
+        environment = os.environ | {"PYTHONPATH": str(wheel)}
+        return subprocess.run(
+            [sys.executable, *map(str, command)], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+
+    code = (
+        "import r21d_core, r21d_analysis; from importlib.metadata import version\n"
+        "from r21d_core.data.dataset_cards import load_published_dataset\n"
+        "from r21d_core.study.paper import paper_table\n"
+        "assert paper_table(2) and load_published_dataset('ucf101').classes == 101\n"
+        "assert version('r21d') == r21d_core.__version__\n"
+        "print(r21d_core.__file__, r21d_analysis.__file__)"
+    )
+    result = run("-c", code)
+    assert result.stdout.split() == [f"{wheel}/{name}/__init__.py" for name in ("r21d_core", "r21d_analysis")], result
+    r21d = wheel / "bin" / "r21d"
+    assert "R(2+1)D" in run(r21d, "variants").stdout
+    assert run(r21d, "manifest", "--help").returncode == 0
+    assert run(r21d, "notebooks", "--out", "mine").returncode == 0
+    assert {file.name for file in (tmp_path / "mine").iterdir()} == {file.name for file in NOTEBOOKS}
+    assert "come with a checkout" in run(r21d, "bench", "train").stderr
+    assert {file.name for file in (wheel / "r21d_core" / "data_manifests").iterdir()} == {
+        file.name for file in (ROOT / "data_manifests").iterdir() if file.suffix != ".md"
+    }
+    assert all((wheel / package / "py.typed").is_file() for package in ("r21d_core", "r21d_analysis"))
+
+
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_imports_go_one_way(room):
     for file in (ROOT / room).glob("*.py"):
         for module in imported(file):
             assert not module.startswith(("r21d_analysis", "benchmarks")), f"{file.name} imports {module}"
-            found = "/".join(module.split(".")[:2])
-            if found in MAY_IMPORT and found != room:
-                assert found in MAY_IMPORT[room], f"{file.name} imports {module}"
+            package = "/".join(module.split(".")[:2])
+            if package in MAY_IMPORT and package != room:
+                assert package in MAY_IMPORT[room], f"{file.name} imports {module}"
 
 
 @pytest.mark.parametrize("room", WITHOUT_TORCH)
-def test_rooms_for_laptops_know_no_torch(room):
+def test_packages_for_laptops_import_no_torch(room):
     for file in (ROOT / room).glob("*.py"):
         assert not {"torch", "torchvision", "av"} & {module.split(".")[0] for module in imported(file)}, file.name
 
 
 @pytest.mark.parametrize("name", FIGURES_OF_INSIGHT)
-def test_figures_of_insight_know_no_torch(name):
+def test_figures_of_insight_import_no_torch(name):
     for module in imported(ROOT / "r21d_analysis" / "interpret" / f"{name}.py"):
         assert module.split(".")[0] not in {"torch", "torchvision", "av", "captum"}
-        if found := re.match(r"r21d_analysis\.interpret\.(\w+)", module):
-            assert found[1] in FIGURES_OF_INSIGHT
+        if match := re.match(r"r21d_analysis\.interpret\.(\w+)", module):
+            assert match[1] in FIGURES_OF_INSIGHT
 
 
 def imported(file: Path) -> set[str]:
-    """Every module and `module.name` a file imports, inside functions too."""
-    found = set()
+    """Every module and `module.name` that a file imports, inside functions too."""
+    modules = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-    return found
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return modules
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
