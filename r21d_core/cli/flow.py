@@ -27,7 +27,7 @@ def run(options) -> None:
     method = Farneback(options.height, options.width, options.frame_stride)
     flow = compute_flow(manifest, method, workers=options.workers)
     size = sum(video.path.stat().st_size for video in flow.videos)
-    fields = sum(video.frames for video in flow.videos)
+    fields = sum(video.frames or 0 for video in flow.videos)
     print(
         f"{manifest.path.parent / method.folder}: {method}\n{len(flow.videos):,} videos, {fields:,} fields, "
         f"{size / 1e6:,.0f} MB, {size / fields / 1e3:.1f} kB a frame\n{measure_loss(manifest, flow, method)}"

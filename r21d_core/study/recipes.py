@@ -33,7 +33,7 @@ VAL_SUFFIX = "-val"
 # The candidate recipes of each profile, given in full so that a later change of RECIPES does not change them.
 _EPOCHS_30 = LONG_SCHEDULE | {"lr": 0.02, "weight_decay": 1e-3, "crop_area": 0.35}
 _EPOCHS_18 = _EPOCHS_30 | {"epochs": 18, "warmup_epochs": 2, "lr_decay_epochs": 7}
-RECIPE_TRIALS = {
+RECIPE_TRIALS: dict[str, tuple[dict, ...]] = {
     "paper": ({},),
     "small": (
         _EPOCHS_30,
