@@ -1,4 +1,4 @@
-"""Frames and the optical flow between them, as a picture."""
+"""Frames and the optical flow between them."""
 
 from __future__ import annotations
 
@@ -7,39 +7,40 @@ import numpy as np
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 
-MOST_FRAMES = 6
-ARROWS = 9  # in a row of arrows
+from r21d_analysis.style import close_figure
+
+MAX_FRAMES = 6
+ARROWS = 9  # in a row
 
 
 def flow_figure(frames: np.ndarray, flow: np.ndarray) -> Figure:
-    """Frames (T, H, W, 3) uint8 in a strip, at most six of them, over their flow (T, H, W, 2) in pixels.
+    """At most six of `frames`, (T, H, W, 3) uint8, in a strip above their `flow`, (T, H, W, 2) in pixels.
 
-    Arrows say where a pixel goes, longer than it goes; colour says the same, its hue the direction as on the wheel and
-    its strength the speed, full at the speed that one pixel in a hundred exceeds.
+    Arrows give the motion, enlarged. Hue gives its direction, as on the wheel, and saturation its speed, full at the
+    99th percentile.
     """
-    chosen = np.linspace(0, len(frames) - 1, min(MOST_FRAMES, len(frames))).astype(int)
+    numbers = np.linspace(0, len(frames) - 1, min(MAX_FRAMES, len(frames))).astype(int)
     height, width = flow.shape[1:3]
     full = max(float(np.quantile(np.hypot(*np.moveaxis(flow, -1, 0)), 0.99)), 1e-6)
-    size = (1.7 * (len(chosen) + 1), 2 * 1.7 * height / width + 0.7)
-    figure, panels = plt.subplots(2, len(chosen) + 1, figsize=size, squeeze=False, layout="constrained")
+    size = (1.7 * (len(numbers) + 1), 2 * 1.7 * height / width + 0.7)
+    figure, panels = plt.subplots(2, len(numbers) + 1, figsize=size, squeeze=False, layout="constrained")
     rows, columns = (np.linspace(0, n - 1, ARROWS + 2).astype(int)[1:-1] for n in (height, width))
-    for (above, below), number in zip(panels.T, chosen, strict=False):
+    for (above, below), number in zip(panels.T, numbers, strict=False):
         above.imshow(frames[number])
         above.set_title(f"frame {number + 1}", size=9)
-        below.imshow(coloured(flow[number], full))
+        below.imshow(flow_to_rgb(flow[number], full))
         x, y = np.moveaxis(flow[number][np.ix_(rows, columns)], -1, 0)
         below.quiver(columns, rows, x, y, angles="xy", scale_units="xy", scale=full / (width / ARROWS), width=0.008)
     wheel = np.stack(np.meshgrid(*2 * [np.linspace(-1, 1, 101)]), axis=-1)
     inside = np.hypot(*np.moveaxis(wheel, -1, 0)) <= 1
-    panels[1, -1].imshow(np.where(inside[..., None], coloured(wheel, 1), 1))
+    panels[1, -1].imshow(np.where(inside[..., None], flow_to_rgb(wheel, 1), 1))
     panels[1, -1].set_title(f"rim: {full:.2g} pixels\na frame or more", size=8)
     for axes in panels.flat:
         axes.set_axis_off()
-    plt.close(figure)
-    return figure
+    return close_figure(figure)
 
 
-def coloured(flow: np.ndarray, full: float) -> np.ndarray:
+def flow_to_rgb(flow: np.ndarray, full: float) -> np.ndarray:
     """Flow (H, W, 2) as RGB from 0 to 1: hue by direction, white where nothing moves, full colour from `full` on."""
     x, y = np.moveaxis(flow, -1, 0)
     hue = (np.arctan2(y, x) / (2 * np.pi)) % 1

@@ -1,4 +1,4 @@
-"""Where the weights of a finetuned network come from, and whether they had seen what they are tested on."""
+"""The origin of a finetuned network's weights, and whether they were trained on the videos they are tested on."""
 
 from __future__ import annotations
 
@@ -10,75 +10,79 @@ import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
+from r21d_analysis.style import align_left, note, style_table
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
 
-SHOWN = 4  # names of groups in a cell
+NAMES_IN_CELL = 4
+NO_FINETUNED = "no finetuned run is finished"
 
 
 def init_table(runs: Sequence[Run]) -> Styler | Markdown:
-    """What each finished run took over from which other, and what was made anew, for a notebook."""
-    rows = [_named(run) | _started(run) for run in runs if run.is_complete and run.spec.init_from]
-    return _shown(rows, "*No finetuned run is finished, so nothing was taken over yet.*")
+    """Which tensors each finished finetuned run loaded and which it initialized, for a notebook."""
+    return _show([_describe_run(run) | {"weights": _loaded(run)} for run in _finetuned(runs)])
 
 
 def leak_table(runs: Sequence[Run], folder: Path | str) -> Styler | Markdown:
-    """For each finished finetuned run: the groups that its weights were trained on, before it and by it, the groups of
-    the videos that it was evaluated on, and how many are in both, which a run refuses to begin with.
+    """For each finished finetuned run: the groups its weights were trained on, before and during finetuning, those of
+    its test videos, and how many are in both. A run refuses to start if there are any.
 
-    The groups of the evaluated videos are looked up in the manifests in `folder`, those trained on in the run folders;
-    where one is missing the cell says so, and nothing is said of an overlap.
+    Groups of test videos come from the manifests in `folder`, those trained on from the run folders. Where one of them
+    is missing the cell says so.
     """
     rows = []
-    for run in (run for run in runs if run.is_complete and run.spec.init_from):
-        row = _named(run)
-        seen, tested, said = set(), set(), []
+    for run in _finetuned(runs):
+        trained, tested, problems = set(), set(), []
         try:
-            seen = run.trained_on
+            trained = run.trained_on
         except R21DError:
-            said.append("what it was trained on was not kept")
+            problems.append("no record of what it was trained on")
         try:
-            tested = _groups(run, Path(folder))
+            tested = _test_groups(run, Path(folder))
         except (OSError, KeyError, csv.Error, UnicodeDecodeError) as error:
-            said.append(f"no group of its videos in {run.spec.data}.csv ({type(error).__name__})")
-        before = run.spec.parent_spec
-        row["trained before on"] = before.data if before else run.spec.init_file
-        row["groups trained on"] = _some(seen)
-        row["groups tested"] = _some(tested)
-        row["videos tested"] = f"{len(set(run.scores.videos)):,}"
-        row["groups in both"] = "; ".join(said) or str(len(seen & tested))
-        rows.append(row)
-    return _shown(rows, "*No finetuned run is finished, so there is nothing to guard yet.*")
+            problems.append(f"no groups of the test videos in {run.spec.data}.csv ({type(error).__name__})")
+        parent = run.spec.parent_spec
+        rows.append(
+            _describe_run(run)
+            | {
+                "pretrained on": parent.data if parent else run.spec.init_file,
+                "groups trained on": _abbreviate(trained),
+                "groups tested": _abbreviate(tested),
+                "videos tested": f"{len(set(run.scores.videos)):,}",
+                "groups in both": "; ".join(problems) or str(len(trained & tested)),
+            }
+        )
+    return _show(rows)
 
 
-def _named(run: Run) -> dict[str, str]:
+def _finetuned(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.is_complete and run.spec.init_from]
+
+
+def _describe_run(run: Run) -> dict[str, str]:
     spec = run.spec
     return {"network": spec.variant, "input": spec.modality, "data": spec.data, "seed": str(spec.seed)}
 
 
-def _started(run: Run) -> dict[str, str]:
+def _loaded(run: Run) -> str:
     try:
-        said = run.environment.get("init_from", "")
+        return run.environment.get("init_from", "") or "not recorded"
     except R21DError:
-        said = ""
-    return {"loaded, and made anew": said or "not kept"}
+        return "not recorded"
 
 
-def _groups(run: Run, folder: Path) -> set[str]:
+def _test_groups(run: Run, folder: Path) -> set[str]:
     """The groups of the videos that `run` was evaluated on, by its manifest; raises KeyError for one not listed."""
     with (folder / f"{run.spec.data}.csv").open(encoding="utf-8", newline="") as file:
         group = {row["video"]: row["group"] for row in csv.DictReader(file)}
     return {group[video] for video in run.scores.videos.tolist()}
 
 
-def _some(groups: set[str]) -> str:
+def _abbreviate(groups: set[str]) -> str:
     names = sorted(groups)
-    told = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
-    return f"{len(names):,}: {told}" if names else "–"
+    listed = ", ".join(names[:NAMES_IN_CELL]) + (", …" if len(names) > NAMES_IN_CELL else "")
+    return f"{len(names):,}: {listed}" if names else "–"
 
 
-def _shown(rows: list[dict[str, str]], none: str) -> Styler | Markdown:
-    if not rows:
-        return Markdown(none)
-    left = {"selector": "th, td", "props": "text-align: left"}
-    return pd.DataFrame(rows).style.format(escape="html").hide(axis="index").set_table_styles([left])
+def _show(rows: list[dict[str, str]]) -> Styler | Markdown:
+    return align_left(style_table(pd.DataFrame(rows))) if rows else note(NO_FINETUNED)

@@ -1,8 +1,7 @@
-"""Tables for a notebook, drawn from run folders alone; the paper's numbers stand in grey, apart from those measured."""
+"""Tables of a set of runs: Table 2, comparisons with one network, families of classes, and the runs' protocol."""
 
 from __future__ import annotations
 
-import html
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -13,121 +12,105 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, cost_here, group_all, group_by_seed
-from r21d_analysis.statistics.inference import bootstrap_ci, compare, holm, per_video, required_sample_size
+from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, cost_like, group_all, group_by_seed
+from r21d_analysis.statistics.inference import (
+    Outcomes,
+    compare,
+    estimate_mean,
+    format_interval,
+    holm,
+    mean_per_video,
+    required_sample_size,
+)
+from r21d_analysis.style import NO_RUNS, note, style_table
+from r21d_core.models.cost import Cost
 from r21d_core.runs.metrics import family_correct
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper
 from r21d_core.study.spec import Spec, run_labels
 
-GREY = "color: #767676"
-HERE = ("parameters (M)", "GMAC/clip", "clip@1", "video@1", "95 % interval", "video@5", "videos", "seeds",
-        "training clips/s", "inference clips/s")  # fmt: skip
+PAPER = "paper, Kinetics-400"
+SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "inference_clips_per_second"}
 
 
 def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """Table 2: a row a network, the paper's columns under "paper", what was measured under "here".
+    """Table 2: a row for each network, the paper's columns under "paper", those of `runs` under "here".
 
-    Accuracies in per cent, speeds in clips a second. The paper trained 18 layers on 8 or 16 frames of Kinetics: where
-    a run has another clip length, its row shows the paper's numbers for 8. Of a network of which no run is finished,
-    while others' are, the row has what arithmetic knows and NaN.
+    Accuracies in per cent, speeds in clips per second. The paper trained 18 layers on 8 or 16 frames of Kinetics; a run
+    with another clip length stands beside the paper's numbers for 8. A network without a finished run has its
+    arithmetic cost, and NaN elsewhere.
     """
-    networks, rows = group_all(runs), []
-    for spec, one in networks:
+    groups, rows = group_all(runs), []
+    for spec, group in groups:
         frames = spec.frames if spec.frames in (8, 16) else 8
-        rows.append(
-            {
-                ("paper, Kinetics-400", "parameters (M)"): paper(2, spec.variant, "parameters (M)"),
-                ("paper, Kinetics-400", f"clip@1, {frames} frames"): paper(2, spec.variant, f"clip@1 {frames}f"),
-                ("paper, Kinetics-400", f"video@1, {frames} frames"): paper(2, spec.variant, f"video@1 {frames}f"),
-                **{("here", name): value for name, value in _here(spec, one, networks).items()},
-            }
-        )
+        row = {(PAPER, "parameters (M)"): paper(2, spec.variant, "parameters (M)")}
+        row |= {
+            (PAPER, f"{metric}, {frames} frames"): paper(2, spec.variant, f"{metric} {frames}f")
+            for metric in ("clip@1", "video@1")
+        }
+        here = _measured_columns(group) if group else _cost_columns(cost_like(spec, groups))
+        rows.append(row | {("here", name): value for name, value in here.items()})
     if not rows:
         return pd.DataFrame()
-    variants = pd.Index([spec.variant for spec, _ in networks], name="network")
-    table = pd.DataFrame([list(row.values()) for row in rows], variants, pd.MultiIndex.from_tuples(rows[0]))
-    return table.astype({("here", "videos"): "Int64"})
+    variants = pd.Index([spec.variant for spec, _ in groups], name="network")
+    columns = pd.MultiIndex.from_tuples(max(rows, key=len))
+    return pd.DataFrame(rows, variants).reindex(columns=columns).astype({("here", "videos"): "Int64"})
 
 
-def _here(spec: Spec, one: SeedGroup | None, networks: Sequence[tuple[Spec, SeedGroup | None]]) -> dict:
-    if one is None:
-        cost = cost_here(spec, networks)
-        known = {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9, "seeds": NOT_RUN}
-        return {name: known.get(name, np.nan) for name in HERE}
-    low, high = one.interval
-    values = (
-        one.mean("parameters") / 1e6,
-        one.mean("macs") / 1e9,
-        one.clip_at_1,
-        one.video_at(1),
-        f"{low:.1f} to {high:.1f}",
-        one.video_at(5) if len(one.scores[0].classes) > 5 else np.nan,
-        len(np.unique(one.scores[0].videos)),
-        _seeds(one),
-        one.mean("train_clips_per_second"),
-        one.mean("inference_clips_per_second"),
-    )
-    return dict(zip(HERE, values, strict=True))
+def _cost_columns(cost: Cost) -> dict[str, float | str]:
+    return {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9, "seeds": NOT_RUN}
+
+
+def _measured_columns(group: SeedGroup) -> dict[str, float | str]:
+    return {
+        "parameters (M)": group.mean("parameters") / 1e6,
+        "GMAC/clip": group.mean("macs") / 1e9,
+        "clip@1": group.clip_at_1,
+        "video@1": group.video_at(1),
+        "95 % interval": format_interval(group.accuracy.low, group.accuracy.high),
+        "video@5": group.video_at(5) if len(group.scores[0].classes) > 5 else np.nan,
+        "videos": group.accuracy.videos,
+        "seeds": _format_seeds(group),
+    } | {name: group.mean(key) for name, key in SPEEDS.items()}
 
 
 def show_variant_table(runs: Sequence[Run]) -> Styler | Markdown:
-    """`variant_table` for a notebook, its protocol above it, the best of the measured accuracies in bold."""
+    """`variant_table` for a notebook, with its protocol as the caption and the best accuracies in bold."""
     table = variant_table(runs)
     if table.empty:
-        return Markdown("*No run is finished, so there is nothing to show yet.*")
+        return note(NO_RUNS)
     table = table.dropna(axis="columns", how="all")
-    best = [column for column in table.columns if column[0] == "here" and "@" in column[1]]
-    digits = {"parameters (M)": 3, "GMAC/clip": 3, "training clips/s": 0, "inference clips/s": 0}
-    return style_table(table, protocol_line(runs), digits).highlight_max(best, props="font-weight: bold")
-
-
-def style_table(table: pd.DataFrame, caption: str, digits: dict[str, int]) -> Styler:
-    """A table with the paper's columns in grey, its caption above, numbers with one digit or as `digits` say of ours.
-
-    Columns are pairs of a side ("here", something of "paper", or "") and a name.
-    """
-    formats = {
-        (side, name): f"{{:,.{1 if side.startswith('paper') else digits.get(name, 1)}f}}"
-        for side, name in table.columns
-        if pd.api.types.is_float_dtype(table[side, name])
-    }
-    return (
-        table.style.format(formats, na_rep="–", escape="html")
-        .map(lambda _: GREY, subset=[column for column in table.columns if column[0].startswith("paper")])
-        .set_caption(html.escape(caption))
-        .set_table_styles([{"selector": "caption", "props": "text-align: left; font-style: italic"}])
-    )
+    accuracies = [column for column in table.columns if column[0] == "here" and "@" in column[1]]
+    formats = {"parameters (M)": 3, "GMAC/clip": 3} | dict.fromkeys(SPEEDS, 0)
+    return style_table(table, protocol_line(runs), formats).highlight_max(accuracies, props="font-weight: bold")
 
 
 def protocol_line(runs: Sequence[Run]) -> str:
-    """How the numbers of these runs came to be: data, clips, crop, frame rate, profile, device, seeds.
+    """How the numbers of `runs` were obtained: profile, data, network, training, clips, device.
 
     Where runs differ in one of these, all of its values are named.
     """
     parts: dict[str, list[str]] = {}
-    for one in group_by_seed(runs):
-        told = one.scores[0].protocol
-        of_task = {
-            "action": "",
-            "speed": ", each at 1, 2, 4 and 8 times its rate",
-            "arrow": ", each in both directions",
-        }
-        trained = f"{one.spec.epochs * one.spec.clips_per_epoch:,} clips"
+    for group in group_by_seed(runs):
+        spec, protocol = group.spec, group.scores[0].protocol
+        rates = {"speed": ", each at 1, 2, 4 and 8 times its rate", "arrow": ", each in both directions"}
+        demo = protocol["profile"] == "demo"
+        training = f"{'finetuned' if spec.init_from else 'trained from scratch'} on"
         values = {
-            "profile": "DEMONSTRATION, tiny networks, compares with nothing in the paper"
-            if told["profile"] == "demo"
-            else f"profile {told['profile']}",
-            "data": f"{told['data']} {told['split']}, {told['videos_evaluated']} of {told['videos_listed']} videos"
-            + of_task[told["task"]],
-            "network": f"{one.spec.depth} layers from width {one.spec.width}",
-            "training": f"{'finetuned' if one.spec.init_from else 'trained from scratch'} on {trained}"
-            if one.spec.epochs
-            else "trained as another clip length or clip count",
-            "clips": f"{told['clips']} clips of {told['frames']} frames at step {told['frame_stride']}, {told['crop']}",
-            "averaging": told["averaging"],
-            "frame rate": told["frame_rate"],
-            "device": f"on {', '.join(sorted({run.summary['device'] for run in one.runs}))}",
+            "profile": "DEMONSTRATION with tiny networks, not comparable with the paper"
+            if demo
+            else f"profile {protocol['profile']}",
+            "data": f"{protocol['data']} {protocol['split']}, {protocol['videos_evaluated']} of "
+            f"{protocol['videos_listed']} videos{rates.get(protocol['task'], '')}",
+            "network": f"{spec.depth} layers from width {spec.width}",
+            "training": f"{training} {spec.epochs * spec.clips_per_epoch:,} clips"
+            if spec.epochs
+            else "evaluated only, with the weights of another run",
+            "clips": f"{protocol['clips']} clips of {protocol['frames']} frames at step {protocol['frame_stride']}, "
+            f"{protocol['crop']}",
+            "averaging": protocol["averaging"],
+            "frame rate": protocol["frame_rate"],
+            "device": f"on {', '.join(sorted({run.summary['device'] for run in group.runs}))}",
         }
         for key, value in values.items():
             if value not in parts.setdefault(key, []):
@@ -136,38 +119,29 @@ def protocol_line(runs: Sequence[Run]) -> str:
 
 
 def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | Markdown:
-    """Each network against the variant `against` on the same videos, for a notebook; p is Holm's for all rows."""
-    base = next((one for one in group_by_seed(runs) if one.spec.variant == against), None)
-    rows = [(spec, one) for spec, one in group_all(runs) if base and spec != base.spec.replace(seed=0)]
-    places = [place for place, (_, one) in enumerate(rows) if one]
-    others = [rows[place][1] for place in places]
-    if not others:
-        return Markdown(f"*A comparison takes {against} and one other network, both finished.*")
-    results = [compare(one.scores, base.scores) for one in others]
+    """Each network minus the variant `against` on the same videos, for a notebook; Holm corrects p over all rows."""
+    baseline = next((group for group in group_by_seed(runs) if group.spec.variant == against), None)
+    rows = [(s, group) for s, group in group_all(runs) if baseline and s != baseline.spec.replace(seed=0)]
+    done = [group for _, group in rows if group]
+    if not baseline or not done:
+        return note(f"a comparison needs {against} and another network, both finished")
+    estimates = [compare(group.scores, baseline.scores) for group in done]
+    difference, p = f"minus {against} (points)", "p over videos, Holm"
     table = pd.DataFrame(
         {
-            "video@1 (%)": [one.video_at(1) for one in others],
-            f"less {against}'s (points)": [100 * result["difference"] for result in results],
-            "95 % interval": [f"{100 * result['low']:+.1f} to {100 * result['high']:+.1f}" for result in results],
-            "p over videos, Holm": holm([result["p"] for result in results]),
-            "videos": [result["videos"] for result in results],
-            "videos needed": [required_sample_size(one.scores, base.scores) for one in others],
-            "seeds": [_seeds(one) for one in others],
+            "video@1 (%)": [group.video_at(1) for group in done],
+            difference: [estimate.value for estimate in estimates],
+            "95 % interval": [format_interval(e.low, e.high, "+.1f") for e in estimates],
+            p: holm([estimate.p for estimate in estimates]),
+            "videos": [estimate.videos for estimate in estimates],
+            "videos needed": [required_sample_size(group.scores, baseline.scores) for group in done],
+            "seeds": [_format_seeds(group) for group in done],
         },
-        index=places,
+        index=[place for place, (_, group) in enumerate(rows) if group],
     ).reindex(range(len(rows)))
     table = table.fillna({"95 % interval": "–", "seeds": NOT_RUN}).astype({"videos": "Int64"})
     table.index = pd.Index([spec.variant for spec, _ in rows], name="network")
-    return table.style.format(
-        {
-            "video@1 (%)": "{:.1f}",
-            f"less {against}'s (points)": "{:+.1f}",
-            "p over videos, Holm": format_p,
-            "videos needed": "{:,.0f}",
-        },
-        na_rep="–",
-        escape="html",
-    )
+    return style_table(table, formats={difference: "{:+.1f}", p: format_p, "videos needed": 0})
 
 
 def family_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -176,64 +150,53 @@ def family_table(runs: Sequence[Run]) -> pd.DataFrame:
     Accuracy is among the family's own classes, as in `family_correct`. Empty where the data has no families.
     """
     rows = []
-    for one in group_by_seed(runs):
-        each = [family_correct(scores) for scores in one.scores]
-        for family, names in one.scores[0].protocol["families"].items():
-            members = [one.scores[0].classes.index(name) for name in names]
-            videos = one.scores[0].videos[np.isin(one.scores[0].labels, members)]
-            values = np.array([per_video(seed[family], videos) for seed in each])
-            low, high = bootstrap_ci(values)
-            rows.append(
-                {
-                    "network": one.spec.variant,
-                    "family": family,
-                    "accuracy": 100 * values.mean(),
-                    "low": 100 * low,
-                    "high": 100 * high,
-                    "chance": 100 / len(names),
-                    "videos": values.shape[1],
-                }
-            )
+    for group in group_by_seed(runs):
+        first, correct = group.scores[0], [family_correct(scores) for scores in group.scores]
+        for family, names in first.protocol["families"].items():
+            videos = first.videos[np.isin(first.labels, [first.classes.index(name) for name in names])]
+            values = np.array([mean_per_video(seed[family], videos) for seed in correct])
+            estimate = estimate_mean([Outcomes(values, np.unique(videos))])
+            chance = 100 / len(names)
+            rows.append((group.spec.variant, family, *estimate[:3], chance, estimate.videos))
     return pd.DataFrame(rows, columns=["network", "family", "accuracy", "low", "high", "chance", "videos"])
 
 
 def missing_line(runs: Sequence[Run], command: str, settings: Mapping[str, object] | None = None) -> str:
-    """How many of `runs` are there, and the command that makes the rest where they were looked for, with `settings`.
+    """How many of `runs` are finished, and the command, with `settings`, that makes the others in the same folder.
 
-    It is for the folder that notebooks/ is in, from where the notebooks see `runs` one level up.
+    The command is for the folder above notebooks/, from which the notebooks see `runs` one level up.
     """
     missing = [run for run in runs if not run.is_complete]
     if not missing:
-        return f"{len(runs)} of {len(runs)} runs are there."
-    names = ", ".join(
-        name for run, name in zip(runs, run_labels([run.spec for run in runs]), strict=True) if not run.is_complete
-    )
+        return f"{len(runs)} of {len(runs)} runs are finished."
+    labels = zip(runs, run_labels([run.spec for run in runs]), strict=True)
+    names = ", ".join(label for run, label in labels if not run.is_complete)
     command += "".join(f" --set {shlex.quote(f'{key}={value}')}" for key, value in (settings or {}).items())
     folder = missing[0].folder.parent
-    folder = str(folder if folder.is_absolute() else os.path.relpath(folder, ".."))
-    command += f" --runs {shlex.quote(folder)}" if folder != "runs" else ""
-    return f"{len(runs) - len(missing)} of {len(runs)} runs are there; missing: {names}\nto make them: {command}"
+    path = str(folder if folder.is_absolute() else os.path.relpath(folder, ".."))
+    command += f" --runs {shlex.quote(path)}" if path != "runs" else ""
+    return f"{len(runs) - len(missing)} of {len(runs)} runs are finished; missing: {names}\nto make them: {command}"
 
 
 def deviations_from_paper(specs: Sequence[Spec]) -> HTML:
-    """Every setting of `specs` that is not the paper's, for a notebook; variant and seed aside."""
-    papers = Spec()
-    rows = []
+    """Every setting of `specs` that differs from the paper's, for a notebook; variant and seed aside."""
+    defaults, rows = Spec(), []
     for field in fields(Spec):
         values = sorted({getattr(spec, field.name) for spec in specs}, key=str)
-        if field.name not in ("variant", "seed", "profile", "init_from") and values != [getattr(papers, field.name)]:
-            rows.append((field.name, getattr(papers, field.name), ", ".join(map(str, values))))
+        default = getattr(defaults, field.name)
+        if field.name not in ("variant", "seed", "profile", "init_from") and values != [default]:
+            rows.append((field.name, default, ", ".join(map(str, values))))
     if not rows:
-        return HTML("<p>Nothing: every setting is the paper's.</p>")
+        return HTML("<p>None: every setting is the paper's.</p>")
     table = pd.DataFrame(rows, columns=["setting", "paper", "here"])
     return HTML(table.to_html(index=False, escape=True, border=0))
 
 
 def format_p(p: float) -> str:
-    """A p-value as people write it."""
+    """A p-value with three digits, or `< 0.001`."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _seeds(one: SeedGroup) -> str:
-    low, high = one.seed_range
-    return one.seeds if len(one.runs) == 1 else f"{one.seeds} ({low:.1f} to {high:.1f})"
+def _format_seeds(group: SeedGroup) -> str:
+    """The number of seeds and, of several, the range of their video@1, such as `3 (61.2 to 63.0)`."""
+    return group.seeds if len(group.runs) == 1 else f"{group.seeds} ({format_interval(*group.seed_range)})"

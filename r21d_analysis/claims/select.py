@@ -1,4 +1,4 @@
-"""Which runs may be compared: networks alike in all but what a claim asks, what they lack and what would make it."""
+"""Selects the runs that a claim compares: networks alike in all other settings; names what is missing."""
 
 from __future__ import annotations
 
@@ -14,165 +14,168 @@ from r21d_core.study.spec import Spec
 TWO_D, R3D, R21D = ("f-R2D", "R2D"), ("R3D",), ("R(2+1)D",)
 MC, RMC = ("MC2", "MC3", "MC4", "MC5"), ("rMC2", "rMC3", "rMC4", "rMC5")
 THREE_D = R3D + MC + RMC
+FAMILIES = {TWO_D: "2-D", MC: "MC", RMC: "rMC", THREE_D: "R3D, MC and rMC"}
 LENGTHS = (8, 16, 24, 32, 40, 48)
 SPORTS = "sports1m"
+PROFILES = ("demo", "small", "paper")  # the nearest to the paper's last
+# What a run does: trains from scratch, tests or finetunes another's weights on longer clips, or tests more clips.
+SCRATCH, TESTED, FINETUNED, MORE_CLIPS = "from scratch", "tested", "finetuned", "more clips"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Networks that one side of a comparison averages: variants at these values of their Spec's fields.
-
-    `how` is what was done: trained "afresh", "tested" on other clips than trained on, "finetuned" on them, or
-    "counted", that is evaluated with another number of clips.
-    """
+    """One side of a comparison: the mean over `variants`, at these values of their Spec's fields."""
 
     variants: tuple[str, ...]
     frames: int | None = None
     depth: int | None = None
-    how: str = "afresh"
+    training: str = SCRATCH
 
     @property
-    def asked(self) -> dict[str, int]:
-        told = {"frames": self.frames, "depth": self.depth}
-        return {key: value for key, value in told.items() if value is not None}
+    def settings(self) -> dict[str, int]:
+        """The fields of a Spec that the arm fixes, beside the variant."""
+        values = {"frames": self.frames, "depth": self.depth}
+        return {key: value for key, value in values.items() if value is not None}
+
+    @property
+    def conditions(self) -> str:
+        """The settings in brackets after a space; "" for none."""
+        parts = [f"{value} {'frames' if key == 'frames' else 'layers'}" for key, value in self.settings.items()]
+        parts += [self.training] if self.training != SCRATCH else []
+        return f" ({', '.join(parts)})" if parts else ""
+
+    def __str__(self) -> str:
+        return FAMILIES.get(self.variants, ", ".join(self.variants)) + self.conditions
+
+    def matches(self, spec: Spec, variant: str) -> bool:
+        """Whether `spec` is of `variant` and as the arm asks."""
+        same = all(getattr(spec, key) == value for key, value in self.settings.items())
+        return same and spec.variant == variant and _training(spec) == self.training
 
 
-Contrast = tuple[tuple[Arm, ...], tuple[Arm, ...]]  # the sum of the first groups' means less that of the second's
+Contrast = tuple[tuple[Arm, ...], tuple[Arm, ...]]  # the sum of the first arms' means minus that of the second arms'
+
+
+def describe_contrast(contrast: Contrast) -> str:
+    """The arms of a contrast, such as `R(2+1)D (8 frames) minus R3D (8 frames)`."""
+    return " minus ".join(" and ".join(map(str, side)) for side in contrast)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The networks of one setting, alike in every field but those in question, and what that setting still lacks."""
+    """The networks of one setting, which are alike in every other field, and what that setting lacks."""
 
     setting: Spec
-    found: dict[tuple[Arm, str], SeedGroup]
+    groups: dict[tuple[Arm, str], SeedGroup]
     missing: list[tuple[Arm, str]]
-    others: int  # settings besides this one that hold some of these networks
+    other_settings: int = 0  # that hold some of these networks too
 
-    def of(self, group: Arm) -> list[SeedGroup]:
-        return [self.found[group, variant] for variant in group.variants if (group, variant) in self.found]
+    def of(self, arm: Arm) -> list[SeedGroup]:
+        """The finished networks of `arm`."""
+        return [self.groups[arm, variant] for variant in arm.variants if (arm, variant) in self.groups]
 
 
-def select(networks: Sequence[SeedGroup], groups: Sequence[Arm], task: str = "action", data: str = "") -> Selection:
-    """The setting that answers best: a complete one first, then the profile nearest the paper's, then the fullest.
+def select(groups: Sequence[SeedGroup], arms: Sequence[Arm], task: str = "action", data: str = "") -> Selection:
+    """The best setting for a claim: a complete one first, then the profile nearest the paper's, then the fullest.
 
     Networks are alike if their Specs, or those of the runs they start from, differ in nothing but seed, variant and
-    the fields that the groups ask for; all are on RGB and, where `data` is given, on the set whose name begins so. Runs
-    on a validation cut, which a recipe is chosen on, bear no witness.
+    the fields that the arms fix; all are on RGB and, where `data` is given, on the set whose name begins so. Runs on
+    a validation cut, on which a recipe is chosen, do not count.
     """
-    free = {"variant"} | {key for group in groups for key in group.asked}
+    free = {"variant"} | {key for arm in arms for key in arm.settings}
     defaults = {key: getattr(Spec(), key) for key in free}
     settings: dict[Spec, list[SeedGroup]] = {}
-    for one in networks:
-        base = one.spec.parent_spec or one.spec
-        asked = base.task == task and base.modality == "rgb" and base.data.startswith(data)
-        if (
-            asked and not base.data.endswith(VAL_SUFFIX) and ("depth" in free or base.depth <= 18)
-        ):  # 34 layers are asked for by name
-            settings.setdefault(base.replace(seed=0, **defaults), []).append(one)
-    wanted = list(dict.fromkeys((group, variant) for group in groups for variant in group.variants))
+    for group in groups:
+        base = group.spec.parent_spec or group.spec
+        usable = base.task == task and base.modality == "rgb" and base.data.startswith(data)
+        usable = usable and not base.data.endswith(VAL_SUFFIX)
+        if usable and ("depth" in free or base.depth <= 18):  # 34 layers count only for a claim about depth
+            settings.setdefault(base.replace(seed=0, **defaults), []).append(group)
+    wanted = list(dict.fromkeys((arm, variant) for arm in arms for variant in arm.variants))
     selections = []
     for setting, members in settings.items():
-        found = {key: one for key in wanted if (one := _member(members, *key)) is not None}
-        missing = [key for key in wanted if key not in found]
-        if found and (setting.profile != "demo" or all(_of_demo(group) for group, _ in missing)):
-            selections.append(Selection(setting, found, missing, 0))
-    if not selections:
-        usual = (
-            get_recipe("paper", task).replace(data=data, eval_clips=100)
-            if data
-            else get_recipe("small", task).replace(data="NAME")
-        )
-        return Selection(usual.replace(**defaults), {}, wanted, 0)
-    best = max(selections, key=_rank)
-    return replace(best, others=len(selections) - 1)
+        matches = {key: next((g for g in members if key[0].matches(g.spec, key[1])), None) for key in wanted}
+        present = {key: group for key, group in matches.items() if group is not None}
+        missing = [key for key in wanted if key not in present]
+        if present and (setting.profile != "demo" or all(_fits_demo(arm) for arm, _ in missing)):
+            selections.append(Selection(setting, present, missing))
+    if selections:
+        return replace(max(selections, key=_rank), other_settings=len(selections) - 1)
+    usual = get_recipe("paper", task).replace(data=data, eval_clips=100)
+    usual = usual if data else get_recipe("small", task).replace(data="NAME")
+    return Selection(usual.replace(**defaults), {}, wanted)
 
 
-def _of_demo(group: Arm) -> bool:
+def _fits_demo(arm: Arm) -> bool:
     """Whether a demonstration can hold such a run: its videos have 20 frames, its `clip_length` no 32."""
-    return group.how == "afresh" and (group.frames or 8) <= 16
+    return arm.training == SCRATCH and (arm.frames or 8) <= 16
 
 
 def _rank(selection: Selection) -> tuple:
-    nearness = ("demo", "small", "paper").index(selection.setting.profile)
-    runs = sum(len(one.runs) for one in selection.found.values())
-    return not selection.missing, nearness, -len(selection.missing), runs
+    runs = sum(len(group.runs) for group in selection.groups.values())
+    return not selection.missing, PROFILES.index(selection.setting.profile), -len(selection.missing), runs
 
 
-def _member(members: Sequence[SeedGroup], group: Arm, variant: str) -> SeedGroup | None:
-    for one in members:
-        same = all(getattr(one.spec, key) == value for key, value in group.asked.items())
-        if same and one.spec.variant == variant and _how(one.spec) == group.how:
-            return one
-    return None
-
-
-def _how(spec: Spec) -> str:
+def _training(spec: Spec) -> str:
     changed = set(json.loads(spec.init_from)) if spec.init_from else set()
     if not changed:
-        return "afresh"
+        return SCRATCH
     if spec.epochs:
-        return "finetuned" if "frames" in changed else "other"
-    return {("epochs", "frames"): "tested", ("epochs", "eval_clips"): "counted"}.get(tuple(sorted(changed)), "other")
+        return FINETUNED if "frames" in changed else "other"
+    return TESTED if changed == {"epochs", "frames"} else MORE_CLIPS if changed == {"epochs", "eval_clips"} else "other"
 
 
 def _commands(selection: Selection) -> str:
-    """What makes the missing runs: a command for each experiment, clip length and depth."""
-    hows, on_sports = {group.how for group, _ in selection.missing}, selection.setting.data.startswith(SPORTS)
-    experiment, given = "variant_comparison", {"variant", "seed", "data", "profile", "task", "init_from"}
-    if on_sports:  # that one's recipe has the depth and the clips
-        experiment, given = "sports1m", given | {"depth", "eval_clips"}
-    elif hows & {"tested", "finetuned"}:  # that one makes the runs they start from as well, of consecutive frames
-        experiment, given = "clip_length", given | {"frames", "frame_stride"}
-    elif "counted" in hows:
-        experiment, given = "clip_count", given | {"eval_clips"}
+    """The commands that make the missing runs, one for each experiment, clip length and depth."""
+    trainings, on_sports = {arm.training for arm, _ in selection.missing}, selection.setting.data.startswith(SPORTS)
+    # `implied` are the fields that the experiment, its recipe or an option of the command sets.
+    experiment, implied = "variant_comparison", {"variant", "seed", "data", "profile", "task", "init_from"}
+    if on_sports:
+        experiment, implied = "sports1m", implied | {"depth", "eval_clips"}
+    elif trainings & {TESTED, FINETUNED}:
+        experiment, implied = "clip_length", implied | {"frames", "frame_stride"}
+    elif MORE_CLIPS in trainings:
+        experiment, implied = "clip_count", implied | {"eval_clips"}
     lines: dict[tuple[str, str], list[str]] = {}
-    for group, variant in selection.missing:
-        spec = selection.setting.replace(**group.asked)
+    for arm, variant in selection.missing:
+        spec = selection.setting.replace(**arm.settings)
         usual = get_recipe(spec.profile, spec.task)
-        changed = [f.name for f in fields(Spec) if f.name not in given]
-        changed = [f" --set {key}={getattr(spec, key)}" for key in changed if getattr(spec, key) != getattr(usual, key)]
+        names = [f.name for f in fields(Spec) if f.name not in implied]
+        changes = [f" --set {key}={getattr(spec, key)}" for key in names if getattr(spec, key) != getattr(usual, key)]
         manifest = "" if spec.data == "builtin" else f" --manifest {shlex.quote(f'data/{spec.data}.csv')}"
         task = "" if spec.task == "action" else f" --task {spec.task}"
         head = f"r21d train {experiment} --profile {spec.profile}{manifest}{task}"
-        variants = lines.setdefault((head, "".join(changed)), [])
+        variants = lines.setdefault((head, "".join(changes)), [])
         if variant not in variants:
             variants.append(variant)
     return "; ".join(
-        f'{head} --variants "{",".join(variants)}" --seeds 0,1,2{changed}'
-        for (head, changed), variants in lines.items()
+        f'{head} --variants "{",".join(variants)}" --seeds 0,1,2{changes}'
+        for (head, changes), variants in lines.items()
     )
 
 
-def tell_protocol(selection: Selection) -> str:
-    """How the networks found were trained, of how many seeds, and how many other settings the records hold."""
-    networks = list(selection.found.values())
-    one = networks[0].spec
+def describe_protocol(selection: Selection) -> str:
+    """How the selected networks were trained, on how many seeds, and how many other settings the records hold."""
+    groups = list(selection.groups.values())
+    spec, seeds = groups[0].spec, sorted({len(group.runs) for group in groups})
 
-    def each(key: str) -> str:
-        return ", ".join(str(value) for value in sorted({getattr(network.spec, key) for network in networks}))
+    def values(key: str) -> str:
+        return ", ".join(str(value) for value in sorted({getattr(group.spec, key) for group in groups}))
 
-    seeds = sorted({len(network.runs) for network in networks})
-    demo = "demonstration with tiny networks, compares with nothing in the paper; " if one.profile == "demo" else ""
-    luck = " (one seed: nothing is known of its luck)" if seeds[0] == 1 else ""
-    others = f"; other settings in the records: {selection.others}" if selection.others else ""
+    demo = "demonstration with tiny networks, not comparable with the paper; " if spec.profile == "demo" else ""
+    single = " (one seed: no variance over seeds)" if seeds[0] == 1 else ""
+    others = f"; other settings in the records: {selection.other_settings}" if selection.other_settings else ""
     return (
-        f"{demo}profile {one.profile}, {one.data}, {one.task}; {each('frames')} frames at step {each('frame_stride')}, "
-        f"{each('depth')} layers from width {one.width}; seeds {', '.join(map(str, seeds))}{luck}{others}"
+        f"{demo}profile {spec.profile}, {spec.data}, {spec.task}; {values('frames')} frames at step "
+        f"{values('frame_stride')}, {values('depth')} layers from width {spec.width}; "
+        f"seeds {', '.join(map(str, seeds))}{single}{others}"
     )
 
 
-def tell_missing(selection: Selection) -> str:
+def describe_missing(selection: Selection) -> str:
     """Which networks the setting lacks, and the commands that make them."""
     names: dict[str, list[str]] = {}
-    for group, variant in selection.missing:
-        names.setdefault(tell_asked(group), []).append(variant)
-    told = ", ".join(", ".join(dict.fromkeys(variants)) + asked for asked, variants in names.items())
-    return f"missing: {told}; to make them: {_commands(selection)}"
-
-
-def tell_asked(group: Arm) -> str:
-    """What the group asks of its variants, in brackets after a space; "" where nothing."""
-    told = [f"{value} {'frames' if key == 'frames' else 'layers'}" for key, value in group.asked.items()]
-    told += [group.how] if group.how != "afresh" else []
-    return f" ({', '.join(told)})" if told else ""
+    for arm, variant in selection.missing:
+        names.setdefault(arm.conditions, []).append(variant)
+    listed = ", ".join(", ".join(dict.fromkeys(variants)) + conditions for conditions, variants in names.items())
+    return f"missing: {listed}; to make them: {_commands(selection)}"

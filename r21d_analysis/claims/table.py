@@ -1,18 +1,19 @@
-"""The claim ledger: a row a claim, what the paper states and what arithmetic or the records say to it."""
+"""The claim ledger: a row for each claim, with the verdict of arithmetic or of the records."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.claims.claims import CLAIMS
+from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
 from r21d_analysis.statistics.aggregate import group_by_seed
+from r21d_analysis.style import align_left, style_table
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
@@ -22,59 +23,48 @@ WEIGHTS = {SUPPORTED: "bold", REFUTED: "bold", INCONCLUSIVE: "normal"}
 
 
 def ledger(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row a claim of CLAIMS, in the paper's order: what it states, the comparison, the answer by `runs`, and why.
+    """A row for each of CLAIMS, in the paper's order: section, claim, comparison, kind and the fields of its Verdict.
 
-    `effect`, `low` and `high` are in `unit`, mostly points of per cent; arithmetic has no interval. `n` counts videos,
-    or runs where the number is a run's. A run that cannot be read leaves the claims it matters to undecided.
+    `effect`, `low` and `high` are in `unit`, mostly points of per cent; arithmetic has no interval. A run that cannot
+    be read makes the claims that need it inconclusive.
     """
-    once: dict[Spec, Run] = {}
-    for run in runs:  # a run kept in two folders is one witness
+    unique: dict[Spec, Run] = {}
+    for run in runs:  # a run that is in two folders counts once
         if run.is_complete:
-            once.setdefault(run.spec, run)
-    networks, rows = group_by_seed(list(once.values())), []
+            unique.setdefault(run.spec, run)
+    groups, rows = group_by_seed(list(unique.values())), []
     for claim in CLAIMS:
         try:
-            verdict = claim.judge(networks)
+            verdict = evaluate_claim(claim, groups)
         except R21DError as error:
             verdict = Verdict(INCONCLUSIVE, why=str(error))
         row = {"section": claim.section, "claim": claim.sentence, "comparison": claim.comparison, "by": claim.kind}
-        row |= {f.name: getattr(verdict, f.name) for f in fields(Verdict)}
-        row["demonstration"] = verdict.why.startswith("demonstration")
-        rows.append(row)
+        rows.append(row | asdict(verdict) | {"demonstration": verdict.why.startswith("demonstration")})
     return pd.DataFrame(rows, index=pd.Index([claim.id for claim in CLAIMS], name="id"))
 
 
 def show_ledger(runs: Sequence[Run]) -> Styler:
-    """`ledger` for a notebook; each answer has a mark and is set bold once decided, so that it takes no colour."""
+    """`ledger` for a notebook; each answer has a mark and, once decided, is bold, so it does not depend on color."""
     table = ledger(runs)
     counts = table["answer"].value_counts()
-    told = ", ".join(f"{counts.get(answer, 0)} {mark} {answer}" for answer, mark in MARKS.items())
+    totals = ", ".join(f"{counts.get(answer, 0)} {mark} {answer}" for answer, mark in MARKS.items())
     demo = table["demonstration"].map({True: " (demonstration)", False: ""})
-    shown = pd.DataFrame(
-        {
-            "section": table["section"],
-            "the paper says": table["claim"],
-            "answer": table["answer"].map(MARKS) + " " + table["answer"] + demo,
-            "effect": [_effect(row) for row in table.itertuples()],
-            "n": [str(n) if n else "–" for n in table["n"]],
-            "comparison": table["comparison"],
-            "by": table["by"],
-            "why": table["why"],
-        }
-    )
-    bold = pd.DataFrame("", shown.index, shown.columns)
-    bold["answer"] = [f"font-weight: {WEIGHTS[answer]}; white-space: nowrap" for answer in table["answer"]]
-    return (
-        shown.style.format(escape="html")
-        .format_index(escape="html")
-        .apply(lambda _: bold, axis=None)
-        .set_properties(**{"text-align": "left", "vertical-align": "top"})
-        .set_caption(html.escape(f"{len(table)} claims: {told}. Intervals are 95 %."))
-        .set_table_styles([{"selector": "caption", "props": "text-align: left; font-style: italic"}])
-    )
+    columns = {
+        "section": table["section"],
+        "the paper says": table["claim"],
+        "answer": table["answer"].map(MARKS) + " " + table["answer"] + demo,
+        "effect": [_format_effect(row) for row in table.itertuples()],
+        "n": [str(n) if n else "–" for n in table["n"]],
+        "comparison": table["comparison"],
+        "by": table["by"],
+        "why": table["why"],
+    }
+    style = align_left(style_table(pd.DataFrame(columns), f"{len(table)} claims: {totals}. Intervals are 95 %."))
+    weights = [f"font-weight: {WEIGHTS[answer]}; white-space: nowrap" for answer in table["answer"]]
+    return style.apply(lambda _: weights, subset=["answer"])
 
 
-def _effect(row) -> str:
+def _format_effect(row) -> str:
     if np.isnan(row.effect):
         return "–"
     if np.isnan(row.low):

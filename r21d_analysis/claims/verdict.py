@@ -1,4 +1,4 @@
-"""What the evidence says to a claim: a verdict, and how an interval decides it."""
+"""The verdict on a claim, and how an interval decides it."""
 
 from __future__ import annotations
 
@@ -7,38 +7,41 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-SUPPORTED, REFUTED, INCONCLUSIVE = "holds", "does not hold", "too little evidence"
+from r21d_analysis.statistics.inference import Estimate, Z
 
-Region = tuple[float, float]
+SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
+
+Region = tuple[float, float]  # the open interval of effects that a claim states
 ABOVE: Region = (0, np.inf)
-ABOUT: Region = (-1, 1)  # "similar", "almost as good": within a point either way
+ABOUT: Region = (-1, 1)  # "similar", "almost as good": within a point
 NOT_BELOW: Region = (-1, np.inf)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the evidence says: one of HOLDS, FAILS, OPEN; the effect in `unit` with its 95 % interval, and why."""
+    """SUPPORTED, REFUTED or INCONCLUSIVE; the effect in `unit` with its 95 % interval, and the reason."""
 
     answer: str
     effect: float = np.nan
     low: float = np.nan
     high: float = np.nan
-    n: int = 0
+    n: int = 0  # videos, or runs where the effect is a number of a run
     why: str = ""
     unit: str = "points"
 
 
 def decide(low: float, high: float, region: Region) -> str:
-    """HOLDS if the interval lies within the region claimed, FAILS if wholly outside, else OPEN; NaN is OPEN."""
+    """SUPPORTED if the interval lies within `region`, REFUTED if wholly outside, else, or if NaN, INCONCLUSIVE."""
     if region[0] < low and high < region[1]:
         return SUPPORTED
     return REFUTED if high < region[0] or low > region[1] else INCONCLUSIVE
 
 
-def decide_bonferroni(effect: float, low: float, high: float, region: Region, comparisons: int) -> str:
-    """`decide` for one of so many comparisons that all have to hold; for one that fails the interval is stretched."""
-    stretch = stats.norm.ppf(1 - 0.025 / comparisons) / stats.norm.ppf(0.975)
-    wide = effect - stretch * (effect - low), effect + stretch * (high - effect)
+def decide_bonferroni(estimate: Estimate, region: Region, comparisons: int) -> str:
+    """`decide` for one of several comparisons that must all hold; to refute one, its interval is widened."""
+    value, low, high = estimate[:3]
     if decide(low, high, region) == SUPPORTED:
         return SUPPORTED
+    factor = stats.norm.ppf(1 - 0.025 / comparisons) / Z
+    wide = value - factor * (value - low), value + factor * (high - value)
     return REFUTED if decide(*wide, region) == REFUTED else INCONCLUSIVE

@@ -19,15 +19,15 @@ from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
-from r21d_analysis.artifacts.figures import GREY, PALETTE, STYLE
 from r21d_analysis.interpret.html import DPI
+from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS
 
 WIDTH = 7.8  # inches: fits a notebook beside JupyterLab's side bar in a window of 1280 pixels
 SIDE_STYLE = {"A": {"color": PALETTE[0], "marker": "o"}, "B": {"color": PALETTE[1], "marker": "s"}}
 MARKERS = "osD^vP<>X*"
 MAX_LABEL = 24  # characters of a name on an axis
 MIN_CELL = 22  # pixels of a cell of a large confusion matrix
-RC = STYLE | {"text.parse_math": False}
+RC = RC_PARAMS | {"text.parse_math": False}
 
 
 def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> Figure:
@@ -56,14 +56,16 @@ def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> F
         if paired:
             style = {"color": "black", "marker": "D"}
             _plot_intervals(panels[1], table["difference"], table["low"], table["high"], rows, style)
-            panels[1].axvline(0, color=GREY, lw=1)
+            panels[1].axvline(0, color=GRAY, lw=1)
             limit = float(np.nanmax(np.abs(table[["low", "high"]].to_numpy()), initial=10)) * 1.05
             panels[1].set(xlim=(-limit, limit), xlabel="A − B (points)")
         for axes in panels:
             axes.set_yticks([])
-            axes.hlines(rows, 0, 1, color=STYLE["grid.color"], lw=0.8, zorder=0, transform=axes.get_yaxis_transform())
+            axes.hlines(
+                rows, 0, 1, color=RC_PARAMS["grid.color"], lw=0.8, zorder=0, transform=axes.get_yaxis_transform()
+            )
         if note:
-            figure.text(0.01, 1 - 0.2 / height, note, color=GREY, size=8, va="center")
+            figure.text(0.01, 1 - 0.2 / height, note, color=GRAY, size=8, va="center")
     return figure
 
 
@@ -94,7 +96,7 @@ def confusion_figure(names: Sequence[str], counts: np.ndarray, note: str = "") -
         axes.hlines(np.arange(1, n_rows) - 0.5, -0.5, n_columns - 0.5, color="#e4e4e4", lw=0.8)
         axes.vlines(np.arange(1, n_columns) - 0.5, -0.5, n_rows - 0.5, color="#e4e4e4", lw=0.8)
         if note:
-            figure.text(0.01, 6 / height, note, color=GREY, size=8)
+            figure.text(0.01, 6 / height, note, color=GRAY, size=8)
     return figure
 
 
@@ -145,7 +147,7 @@ def time_figure(
                 axes.xaxis.get_major_locator().set_params(integer=True)
         grid[0].set_ylabel("probability (%)")
         if note:
-            figure.text(0.01, 0.012, note, color=GREY, size=8)
+            figure.text(0.01, 0.012, note, color=GRAY, size=8)
     return figure
 
 

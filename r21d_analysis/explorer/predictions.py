@@ -13,13 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.special import softmax
-from statsmodels.stats.proportion import proportion_confint
 
 from r21d_analysis.artifacts.catalog import iter_runs, parse_folders
-from r21d_analysis.artifacts.curves import exact_counts, with_clips
-from r21d_analysis.statistics.inference import CONFIDENCE, RESAMPLES, expect_same_items, holm
+from r21d_analysis.statistics.clips import clips_correct, exact_counts, with_clips
+from r21d_analysis.statistics.inference import (
+    bonett_price_ci,
+    bootstrap_ci_one_seed,
+    check_same_items,
+    holm,
+    mcnemar_p,
+    wilson_ci,
+)
 from r21d_core.runs.metrics import video_probabilities
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
@@ -27,7 +32,6 @@ from r21d_core.study.spec import Spec
 
 CHUNK_LOGITS = 2**21  # logits evaluated at a time, to bound the memory of the softmax
 MAX_MATRIX_CLASSES = 20  # rows of a confusion matrix that stays readable
-Z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 # Orders of the classes: a column of `class_table` and whether it ascends.
 CLASS_ORDERS = {
     "A − B, largest first": ("difference", False),
@@ -75,7 +79,8 @@ class ScoredRun:
 def finished_runs(folders: Sequence[str] | str) -> tuple[list[Run], list[str]]:
     """Return the finished runs of `folders`, and a message for each run that cannot be read.
 
-    `folders` is a list or a text with commas. A run that is in several folders counts once, by its first folder. Demonstrations come last.
+    `folders` is a list or a text with commas. A run that is in several folders counts once, by its first folder.
+    Demonstrations come last.
     """
     runs: dict[Spec, Run] = {}
     messages = []
@@ -138,7 +143,7 @@ def _predict_items(scores: Scores) -> ItemPredictions:
     label_probability = np.take_along_axis(probabilities, labels[:, None], axis=1)
     lower_index = np.arange(probabilities.shape[1]) < labels[:, None]
     label_rank = ((probabilities > label_probability) | ((probabilities == label_probability) & lower_index)).sum(1)
-    clip_accuracy = (scores.logits.argmax(axis=2) == labels[:, None]).mean(axis=1)
+    clip_accuracy = clips_correct(scores)
     pred = probabilities.argmax(axis=1).astype(np.int32)
     return ItemPredictions(pred, probabilities.max(axis=1), label_rank.astype(np.int32), clip_accuracy)
 
@@ -146,14 +151,14 @@ def _predict_items(scores: Scores) -> ItemPredictions:
 def common_clip_counts(a: ScoredRun, b: ScoredRun | None) -> list[int]:
     """Return the numbers of clips that both runs hold, ascending; R21DError if they were evaluated on other items."""
     if b:
-        expect_same_items(a.scores, b.scores)
+        check_same_items(a.scores, b.scores)
     return [count for count in a.predictions if b is None or count in b.predictions]
 
 
 def compute_accuracies(scored: ScoredRun, count: int) -> dict[str, float]:
     """Return clip@1, video@1 with its interval `low` to `high`, and video@5 (NaN for five classes or fewer)."""
     predictions = scored.predictions[count]
-    low, high = video_mean_ci(_mean_by_video(scored, predictions.label_rank == 0))
+    low, high = bootstrap_ci_one_seed(_mean_by_video(scored, predictions.label_rank == 0))
     top5 = 100 * float((predictions.label_rank < 5).mean()) if len(scored.scores.classes) > 5 else np.nan
     return {
         "clip@1": 100 * float(predictions.clip_accuracy.mean()),
@@ -167,32 +172,8 @@ def compute_accuracies(scored: ScoredRun, count: int) -> dict[str, float]:
 def compute_difference(a: ScoredRun, b: ScoredRun, count: int) -> dict[str, float]:
     """Return video@1 of A minus that of B on the same videos, in points, with its paired interval."""
     a_values, b_values = (_mean_by_video(run, run.predictions[count].label_rank == 0) for run in (a, b))
-    low, high = video_mean_ci(a_values - b_values)
+    low, high = bootstrap_ci_one_seed(a_values - b_values)
     return {"difference": 100 * float((a_values - b_values).mean()), "low": 100 * low, "high": 100 * high}
-
-
-def video_mean_ci(values: np.ndarray) -> tuple[float, float]:
-    """Return the bootstrap 95 % interval of the mean of one seed's `values` (videos,), in milliseconds.
-
-    It equals `inference.bootstrap_ci`: videos take few distinct values, and how often a resample draws each of them is
-    multinomial. It does not include the variance over seeds.
-    """
-    if len(values) < 2:
-        return np.nan, np.nan
-    levels, counts = np.unique(values, return_counts=True)
-    resamples = np.random.default_rng(0).multinomial(len(values), counts / len(values), size=RESAMPLES)
-    low, high = np.quantile(resamples @ levels / len(values), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
-
-
-def bonett_price_ci(a_only: np.ndarray, b_only: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return Bonett and Price's 95 % interval (2012) of the paired difference (a_only − b_only) / n.
-
-    `a_only` and `b_only` count the items that only A or only B predicts correctly. It holds for few items as well.
-    """
-    a_rate, b_rate = (a_only + 1) / (n + 2), (b_only + 1) / (n + 2)
-    half = Z * np.sqrt((a_rate + b_rate - (a_rate - b_rate) ** 2) / (n + 2))
-    return np.maximum(a_rate - b_rate - half, -1), np.minimum(a_rate - b_rate + half, 1)
 
 
 def class_table(a: ScoredRun, b: ScoredRun | None, count: int) -> pd.DataFrame:
@@ -212,15 +193,14 @@ def class_table(a: ScoredRun, b: ScoredRun | None, count: int) -> pd.DataFrame:
     correct = {side: run.predictions[count].label_rank == 0 for side, run in (("A", a), ("B", b)) if run}
     for side, items in correct.items():
         table[side] = 100 * count_by_class(items) / n_or_nan
-        interval = proportion_confint(count_by_class(items), n_or_nan, 1 - CONFIDENCE, method="wilson")
+        interval = wilson_ci(count_by_class(items), n_or_nan)
         table[f"{side} low"], table[f"{side} high"] = (100 * bound for bound in interval)
     if b:
         a_only, b_only = count_by_class(correct["A"] & ~correct["B"]), count_by_class(correct["B"] & ~correct["A"])
         table["difference"] = 100 * (a_only - b_only) / n_or_nan
         table["low"], table["high"] = (100 * bound for bound in bonett_price_ci(a_only, b_only, n_or_nan))
-        p = np.minimum(1, 2 * stats.binom.cdf(np.minimum(a_only, b_only), a_only + b_only, 0.5))
         table["p"] = np.nan
-        table.loc[n > 0, "p"] = holm(p[n > 0])
+        table.loc[n > 0, "p"] = holm(mcnemar_p(a_only, b_only)[n > 0])
     return table
 
 
@@ -313,5 +293,5 @@ def clip_probabilities(
 
 
 def _mean_by_video(scored: ScoredRun, correct: np.ndarray) -> np.ndarray:
-    """Return `inference.per_video` of `correct` (items,), with the videos indexed already."""
+    """Return `inference.mean_per_video` of `correct` (items,), with the videos indexed already."""
     return np.bincount(scored.video_index, correct) / np.bincount(scored.video_index)

@@ -14,10 +14,10 @@ from IPython.display import HTML, Markdown
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 
-from r21d_analysis.artifacts.figures import GREY, PALETTE
 from r21d_analysis.interpret.artifact import InsightRecord
 from r21d_analysis.interpret.bootstrap import PERTURBATIONS, TILES, fraction_lost
 from r21d_analysis.interpret.filter_figures import NOTHING, look_of, name_of, of_kept
+from r21d_analysis.style import GRAY, PALETTE
 
 LINES = ("-", "--", ":", "-.")
 FEW = 25  # places of a map: of fewer the ranks agree by luck, to 0.5 in one of a hundred pairs of 25
@@ -118,7 +118,7 @@ def sanity_figure(kept: Sequence[InsightRecord]) -> Figure:
             colour, few = PALETTE[(0, 1, 2, 3, 4, 5, 9)[number]], bool(one["resolution"][number] < FEW)
             label, alpha = f"{method}{', not judged' * few}", 0.3 if few else 1
             axes.plot([1, *line], LINES[number % 4], color=colour, alpha=alpha, marker="o", ms=3, label=label)
-        axes.axhline(0, color=GREY, lw=1)
+        axes.axhline(0, color=GRAY, lw=1)
         axes.axhspan(one.metadata["sanity_corr_max"], 1.03, color="black", alpha=0.06, lw=0)
         stages = ("none", "fc", "+conv5_x", "+conv4_x", "+conv3_x", "+conv2_x", "+conv1")
         axes.set_xticks(range(7), stages, rotation=45, size=8)
@@ -153,11 +153,11 @@ def lost_figure(kept: Sequence[InsightRecord]) -> Figure:
                 spread = np.maximum([[share - low], [high - share]], 0)
                 look = {**look_of(one), "ms": 5, "lw": 1, "mec": "white", "ls": "none"}
                 axes.errorbar(share, at, xerr=spread, **look, **named)
-        axes.axvline(0, color=GREY, lw=1)
-        axes.axvline(100, color=GREY, lw=1, ls=":")
+        axes.axvline(0, color=GRAY, lw=1)
+        axes.axvline(100, color=GRAY, lw=1, ls=":")
         axes.set(xlim=(-60, 210), xlabel="evidence lost (%)")
         axes.set_title(title, size=10)
-        axes.axhline(0.5, color=GREY, lw=0.5)
+        axes.axhline(0.5, color=GRAY, lw=0.5)
     panels[0, 0].set_yticks(range(len(rows)), rows, parse_math=False)
     panels[0, 0].set_ylim(len(rows) - 0.5, -0.5)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", frameon=False, ncols=4)

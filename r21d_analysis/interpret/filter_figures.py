@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.figures import GREY, PALETTE, STYLE, VARIANT_STYLE
 from r21d_analysis.interpret.artifact import InsightRecord
 from r21d_analysis.interpret.filters import FREQUENCIES, GROUPS, ORDERS, order_of
+from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, VARIANT_STYLE
 
 ORDER_COLOURS = dict(zip(ORDERS, (PALETTE[7], PALETTE[0], PALETTE[1]), strict=True))
 NOTHING = Markdown("*Nothing to draw: of no run is there a record or a checkpoint.*")
@@ -28,12 +28,12 @@ def of_kept(draw: Callable[..., Figure | None]) -> Callable[..., Figure | Markdo
     def drawn(kept: Sequence[InsightRecord], *arguments, **options):
         if not kept:
             return NOTHING
-        with plt.rc_context(STYLE):
+        with plt.rc_context(RC_PARAMS):
             figure = draw(kept, *arguments, **options)
         if figure is None:
             return Markdown("*Nothing to draw: none of these networks has a filter along time.*")
         if any(one.metadata["spec"]["profile"] == "demo" for one in kept):
-            figure.suptitle("demonstration: tiny networks", x=0.01, ha="left", color=GREY, size=9)
+            figure.suptitle("demonstration: tiny networks", x=0.01, ha="left", color=GRAY, size=9)
         plt.close(figure)
         return figure
 
@@ -104,7 +104,7 @@ def spectrum_figure(kept: Sequence[InsightRecord]) -> Figure:
                 axes.plot(cycles, np.nanmean(of_group, axis=0), **look)
     top = 1.05 * max(1, *(axes.get_ylim()[1] for axes in times))  # the dashed line stays in sight
     for axes, title in zip((space, *times), ("conv1, in space", *(f"{name}, in time" for name in GROUPS)), strict=True):
-        axes.axhline(1, color=GREY, ls="--", lw=1)
+        axes.axhline(1, color=GRAY, ls="--", lw=1)
         axes.set_title(title, size=10)
         axes.set(xlabel="cycles/pixel" if axes is space else "cycles/frame", xticks=(0, 0.25, 0.5))
         axes.set_ylim(0, None if axes is space else top)
@@ -189,7 +189,7 @@ def separability_figure(kept: Sequence[InsightRecord]) -> Figure | None:
             if what == "low_rank_energy":
                 reference = np.where(one["midplanes"] == 0, reference, np.nan)
             axes.plot(at, 100 * reference, color=colour, ls="--", lw=1)
-        axes.plot([], color=GREY, ls="--", lw=1, label="untrained")
+        axes.plot([], color=GRAY, ls="--", lw=1, label="untrained")
         _mark_groups(axes, longest)
         axes.set_title(title, size=10)
         axes.set_ylim(None, 101)

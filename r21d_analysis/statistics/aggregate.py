@@ -1,82 +1,85 @@
-"""Runs that differ only in their seed, taken together: the rows of every table and the points of every figure."""
+"""Groups runs that differ in their seed alone: the rows of every table and the points of every figure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from r21d_analysis.statistics.inference import bootstrap_ci, correct_by_seed
+from r21d_analysis.statistics.inference import Estimate, correct_by_seed, estimate_mean
 from r21d_core.models.cost import Cost, spec_cost
 from r21d_core.runs.metrics import clip_at_1, video_at
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
 from r21d_core.study.spec import Spec
 
-NOT_RUN = "not run"  # stands for the seeds of a network of which no run is finished
+NOT_RUN = "not run"  # in the column `seeds`
 
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """One network under one recipe: its finished runs, a seed each, and their scores. Accuracies are in per cent."""
+    """The finished runs of one Spec, one for each seed, and their scores. Accuracies are in per cent."""
 
     spec: Spec  # of the first seed
     runs: tuple[Run, ...]
     scores: tuple[Scores, ...]
-    asked: int = 0  # the runs asked for, finished or not, where that is known
+    requested: int = 0  # the runs that were asked for, finished or not; 0 where that is not known
 
     @property
     def clip_at_1(self) -> float:
+        """clip@1, the mean over seeds."""
         return 100 * float(np.mean([clip_at_1(scores) for scores in self.scores]))
 
     def video_at(self, k: int) -> float:
+        """video@k, the mean over seeds."""
         return 100 * float(np.mean([video_at(scores, k) for scores in self.scores]))
 
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Of video@1: 95 %, by a bootstrap over the test videos and the seeds."""
-        low, high = bootstrap_ci(correct_by_seed(self.scores))
-        return 100 * low, 100 * high
+    @cached_property
+    def accuracy(self) -> Estimate:
+        """video@1 with its 95 % interval."""
+        return estimate_mean([correct_by_seed(self.scores)])
 
     @property
     def seeds(self) -> str:
-        """How many are finished, such as "2", or "2 of 3" where more were asked for."""
-        done = len(self.runs)
-        return f"{done} of {self.asked}" if self.asked > done else str(done)
+        """How many seeds are finished, such as "2", or "2 of 3" where more were requested."""
+        count = len(self.runs)
+        return f"{count} of {self.requested}" if self.requested > count else str(count)
 
     @property
     def seed_range(self) -> tuple[float, float]:
         """The lowest and the highest video@1 of a seed."""
-        each = [100 * video_at(scores, 1) for scores in self.scores]
-        return min(each), max(each)
+        accuracies = [100 * video_at(scores, 1) for scores in self.scores]
+        return min(accuracies), max(accuracies)
 
     def mean(self, key: str) -> float:
-        """The mean over the runs of a number in their summaries; NaN where one has none."""
-        return float(np.mean([run.summary[key] if run.summary[key] is not None else np.nan for run in self.runs]))
+        """The mean over the runs of a number in their summaries; NaN where a run has none."""
+        values = [run.summary[key] for run in self.runs]
+        return float(np.mean([np.nan if value is None else value for value in values]))
 
 
 def group_by_seed(runs: Sequence[Run]) -> list[SeedGroup]:
-    """The finished runs among `runs`, seeds together, in the order in which their networks come first."""
-    return [one for _, one in group_all(runs) if one]
+    """The finished runs among `runs`, grouped over seeds, in order of first appearance."""
+    return [group for _, group in group_all(runs) if group]
 
 
 def group_all(runs: Sequence[Run]) -> list[tuple[Spec, SeedGroup | None]]:
-    """Every network among `runs`, in the order in which they come first, and what was measured of it.
+    """Every Spec among `runs`, in order of first appearance, with its SeedGroup.
 
-    That is None where none of its runs is finished; where no run of any network is, the list is empty.
+    That is None where none of its runs is finished. The list is empty where no run at all is finished.
     """
-    groups: dict[Spec, list[Run]] = {}
+    members: dict[Spec, list[Run]] = {}
     for run in runs:
-        groups.setdefault(run.spec.replace(seed=0), []).append(run)
-    found = []
-    for spec, members in groups.items():
-        done = tuple(run for run in members if run.is_complete)
+        members.setdefault(run.spec.replace(seed=0), []).append(run)
+    groups = []
+    for spec, requested in members.items():
+        done = tuple(run for run in requested if run.is_complete)
         scores = tuple(run.scores for run in done)
-        found.append((spec, SeedGroup(done[0].spec, done, scores, len(members)) if done else None))
-    return found if any(one for _, one in found) else []
+        groups.append((spec, SeedGroup(done[0].spec, done, scores, len(requested)) if done else None))
+    return groups if any(group for _, group in groups) else []
 
 
-def cost_here(spec: Spec, networks: Sequence[tuple[Spec, SeedGroup | None]]) -> Cost:
-    """By arithmetic, of a network that was not run, with the classes of one of the `networks` that was."""
-    return spec_cost(spec, next(len(one.scores[0].classes) for _, one in networks if one))
+def cost_like(spec: Spec, groups: Sequence[tuple[Spec, SeedGroup | None]]) -> Cost:
+    """The Cost of a network that was not run, with the number of classes of those in `groups` that were."""
+    return spec_cost(spec, next(len(group.scores[0].classes) for _, group in groups if group))

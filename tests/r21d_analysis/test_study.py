@@ -104,7 +104,7 @@ def test_missing_runs_are_printed_with_their_command(tmp_path, capsys):
         f"--set frames=8 --runs {tmp_path}"
     )
     text = capsys.readouterr().out
-    assert text.startswith("0 of 12 runs are there")
+    assert text.startswith("0 of 12 runs are finished")
     assert text.rstrip().endswith(command)
 
 

@@ -4,8 +4,8 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from r21d_analysis.artifacts import architecture
-from r21d_analysis.artifacts.architecture import LETTERS
+from r21d_analysis.artifacts import architecture, architecture_figures
+from r21d_analysis.artifacts.architecture_figures import LETTERS
 from r21d_core import R21DError
 from r21d_core.models.architecture import midplanes
 from r21d_core.models.cost import cost
@@ -18,12 +18,12 @@ def texts(figure):
 
 
 def sheets(axes, letter):
-    """How many sheets of a letter's look are drawn: (its hatched front ones, all of its colour)."""
-    _, colour, hatch = LETTERS[letter]
+    """How many sheets of a letter's look are drawn: (its hatched front ones, all of its color)."""
+    _, color, hatch = LETTERS[letter]
     of = [
         patch
         for patch in axes.patches
-        if isinstance(patch, Rectangle) and to_hex(patch.get_facecolor()) == to_hex(colour)
+        if isinstance(patch, Rectangle) and to_hex(patch.get_facecolor()) == to_hex(color)
     ]
     return sum((patch.get_hatch() or "") == hatch for patch in of), len(of)
 
@@ -39,7 +39,7 @@ def sheets(axes, letter):
     ],
 )
 def test_network_is_drawn_with_its_kernels_and_sizes(variant, depth, frames, expected):
-    figure = architecture.draw_network(variant, depth, frames=frames)
+    figure = architecture_figures.draw_network(variant, depth, frames=frames)
     assert not set(expected) - set(texts(figure))
     count = cost(variant, depth, frames=frames)
     assert any(f"{count.parameters:,} parameters" in text for text in texts(figure))
@@ -48,22 +48,22 @@ def test_network_is_drawn_with_its_kernels_and_sizes(variant, depth, frames, exp
 def test_a_first_block_of_2_plus_1_d_that_widens_has_its_own_m():
     pair = "1×3×3, M = {}\n3×1×1, 128\n1×3×3, M = 288\n3×1×1, 128\n× {}"
     assert pair.format(230, "1 block") + "\n\n" + pair.format(288, "3 blocks") in texts(
-        architecture.draw_network("R(2+1)D", 34)
+        architecture_figures.draw_network("R(2+1)D", 34)
     )
 
 
 def test_stacks_have_a_sheet_a_frame_and_the_look_of_their_form():
-    axes = architecture.draw_network("MC4", frames=8).axes[0]
+    axes = architecture_figures.draw_network("MC4", frames=8).axes[0]
     assert sheets(axes, "3") == (3, 8 + 8 + 4)
     assert sheets(axes, "2")[1] == 4 + 4
-    assert sheets(architecture.draw_network("R(2+1)D", frames=16).axes[0], "p") == (5, 16 + 16 + 8 + 4 + 2)
-    looks = {(to_hex(colour), hatch) for _, colour, hatch in LETTERS.values()}
+    assert sheets(architecture_figures.draw_network("R(2+1)D", frames=16).axes[0], "p") == (5, 16 + 16 + 8 + 4 + 2)
+    looks = {(to_hex(color), hatch) for _, color, hatch in LETTERS.values()}
     assert len(looks) == len(LETTERS) and len({hatch for _, hatch in looks}) == len(LETTERS)
 
 
 @pytest.mark.parametrize("frames", [8, 48])
 def test_texts_of_a_drawing_do_not_overlap_and_stay_inside(frames):
-    figure = architecture.draw_network("R(2+1)D", 34, frames=frames)
+    figure = architecture_figures.draw_network("R(2+1)D", 34, frames=frames)
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
     assert len(boxes) > 40
@@ -73,7 +73,7 @@ def test_texts_of_a_drawing_do_not_overlap_and_stay_inside(frames):
 
 
 def test_all_twelve_are_drawn_with_form_and_time_of_each_group():
-    figure = architecture.draw_all(frames=16)
+    figure = architecture_figures.draw_all(frames=16)
     panels = {axes.get_title(): [text.get_text() for text in axes.texts] for axes in figure.axes}
     assert set(panels) == set(VARIANTS)
     for variant, said in panels.items():
@@ -83,7 +83,7 @@ def test_all_twelve_are_drawn_with_form_and_time_of_each_group():
 
 
 def test_factorisation_writes_m_and_the_weights_of_both():
-    said = "\n".join(texts(architecture.draw_factorisation(64, 128)))
+    said = "\n".join(texts(architecture_figures.draw_factorization(64, 128)))
     for expected in (
         "= 221,184 weights",
         "64 → 230",
@@ -95,11 +95,11 @@ def test_factorisation_writes_m_and_the_weights_of_both():
         assert expected in said
     assert "⌊3·3²·64·128 / (3²·64 + 3·128)⌋ = ⌊221,184 / 960⌋ = 230" in said
     with pytest.raises(R21DError, match="0 → 64: expected 1 or more"):
-        architecture.draw_factorisation(0, 64)
+        architecture_figures.draw_factorization(0, 64)
 
 
-def test_group_table_is_the_papers_table_1():
-    table = architecture.group_table()
+def test_stage_table_is_the_papers_table_1():
+    table = architecture.stage_table()
     assert table["output T×H×W"].tolist() == ["8×56×56", "8×56×56", "4×28×28", "2×14×14", "1×7×7"]
     assert table.loc["conv1", "R3D-18"] == "3×7×7, 64" and table.loc["conv1", "stride"] == "1×2×2"
     filters = [64, 128, 256, 512]
@@ -175,4 +175,4 @@ def test_shown_tables_are_whole_and_readable():
 
 def test_an_unknown_network_is_named():
     with pytest.raises(R21DError, match="did you mean R3D"):
-        architecture.draw_network("R3")
+        architecture_figures.draw_network("R3")

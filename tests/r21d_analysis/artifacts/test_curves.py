@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from r21d_analysis.artifacts import curves
 from r21d_analysis.statistics import inference
+from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_core import R21DError
 from r21d_core.cli import build_parser
 from r21d_core.data.manifest import REQUIRED, Video, row_cells, write_rows
@@ -50,27 +51,27 @@ def test_fewer_clips_are_those_an_evaluation_would_take(stored, task):
     labels = np.zeros(len(all_starts), int)
     # The stored "logits" are the starts, so that what is chosen can be read off.
     scores = Scores(all_starts[:, :, None].astype(np.float32), labels, labels, ("a",), {"clips": stored})
-    for count in curves.exact_counts(stored):
-        fewer = curves.with_clips(scores, count)
+    for count in exact_counts(stored):
+        fewer = with_clips(scores, count)
         np.testing.assert_array_equal(fewer.logits[:, :, 0], starts(spec, count))
         assert fewer.protocol["clips"] == count
     # and no count is left out: of the others, some video's clips are not among the stored ones
-    for count in set(range(1, stored)) - set(curves.exact_counts(stored)):
+    for count in set(range(1, stored)) - set(exact_counts(stored)):
         there = [set(wanted) <= set(kept) for wanted, kept in zip(starts(spec, count), all_starts, strict=True)]
         assert not all(there), count
 
 
 def test_counts_that_the_profiles_store():
-    assert curves.exact_counts(101) == [1, 2, 3, 5, 6, 11, 21, 26, 51, 101]
-    assert curves.exact_counts(13) == [1, 2, 3, 4, 5, 7, 13]
-    assert curves.exact_counts(10) == [2, 4, 10] and curves.exact_counts(1) == [1]
+    assert exact_counts(101) == [1, 2, 3, 5, 6, 11, 21, 26, 51, 101]
+    assert exact_counts(13) == [1, 2, 3, 4, 5, 7, 13]
+    assert exact_counts(10) == [2, 4, 10] and exact_counts(1) == [1]
 
 
 @pytest.mark.parametrize("count", [0, 5, 11])
 def test_count_that_is_not_stored(count):
     labels = np.zeros(2, int)
     with pytest.raises(R21DError, match="expected one of 2, 4, 10"):
-        curves.with_clips(Scores(np.zeros((2, 10, 2), np.float32), labels, labels, ("a", "b"), {}), count)
+        with_clips(Scores(np.zeros((2, 10, 2), np.float32), labels, labels, ("a", "b"), {}), count)
 
 
 def noisy(run, clips: int, seed: int) -> None:
@@ -105,7 +106,7 @@ def test_clip_counts_against_brute_force(tmp_path, quick):
     drawn = figure.axes[0].containers[0][0]
     np.testing.assert_allclose(drawn.get_ydata(orig=False), table["video@1"])
     np.testing.assert_allclose(drawn.get_xdata(orig=False), table["clips"])
-    assert figure.axes[0].get_xlabel() == "clips a video" and "demonstration" in figure.get_suptitle()
+    assert figure.axes[0].get_xlabel() == "clips per video" and "demonstration" in figure.get_suptitle()
     shown = curves.clip_count_table(runs).to_html()
     assert "&lt;script&gt;" in shown and NASTY not in shown and "DEMONSTRATION" in shown
 
@@ -150,7 +151,7 @@ def test_probe_has_a_panel_a_setting_with_its_chance(tmp_path, quick):
     assert found["chance"].tolist() == [25] * 6 + [50] * 6
     assert found["span"].tolist() == ["2 to 9"] * 3 + ["3 to 17"] * 3 + ["16"] * 3 + ["31"] * 3
     rights = [100 * video_at(run.scores, 1) for run in speed + arrow]
-    np.testing.assert_allclose(found["right"], rights)
+    np.testing.assert_allclose(found["accuracy"], rights)
     figure = curves.probe_figure(speed + arrow)
     for number, axes in enumerate(figure.axes):
         drawn = [float(bar[0].get_xdata()[0]) for bar in axes.containers]
@@ -198,7 +199,7 @@ def test_short_videos_are_those_whose_clips_jump(tmp_path_factory, lengths, task
 def test_short_videos_of_the_set_here():
     specs = temporal_probe("small", "ucf101-14-split1", frames="8,16,32")
     said = curves.short_videos_line(specs, ROOT / "data_manifests" / "ucf101-14-split1.csv")
-    with_8, with_16, with_32 = re.findall(r"([\d.]+) % with \d+ frames at step 1 \(reaching over (\d+)\)", said)
+    with_8, with_16, with_32 = re.findall(r"([\d.]+) % with \d+ frames at step 1 \(a span of (\d+)\)", said)
     assert "of 499:" in said and (with_8, with_16, with_32) == (("6.2", "57"), ("29.5", "121"), ("78.0", "249"))
 
 
@@ -208,7 +209,7 @@ def test_lengths_that_a_manifest_does_not_tell(tmp_path, text):
     if text is not None:
         path.write_text(text)
     said = curves.short_videos_line(temporal_probe("small", "set"), path)
-    assert ("is not known from" in said) if text != "" else ("of 0:" in said)
+    assert ("does not give the lengths" in said) if text != "" else ("of 0:" in said)
 
 
 def cells(shown, row):

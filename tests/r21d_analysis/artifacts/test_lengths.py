@@ -48,8 +48,8 @@ def test_missing_runs_are_told_apart(tmp_path):
 
 
 def test_hours_hold_those_of_the_run_it_started_from(runs, tmp_path):
-    hours = {lengths.how(one.spec): lengths.hours(one) for one in group_by_seed(runs)}
-    assert hours == pytest.approx({"afresh": 1, "tested longer": 1, "finetuned": 1.1})
+    hours = {lengths.training(one.spec): lengths.hours(one) for one in group_by_seed(runs)}
+    assert hours == pytest.approx({"from scratch": 1, "tested longer": 1, "finetuned": 1.1})
     later = [run for run in runs if run.spec.init_from]
     for run in runs:
         if not run.spec.init_from and run.spec.frames == 8:
@@ -95,5 +95,5 @@ def test_lengths_that_were_not_run_have_their_rows(runs):
 
 def test_without_runs_a_line_says_so(tmp_path):
     missing = [find_run(tmp_path, spec) for spec in clip_length("small", "set")]
-    assert "nothing to show" in lengths.show_length_table(missing).data
+    assert "No run is finished" in lengths.show_length_table(missing).data
     assert "no run is finished" in lengths.length_figure(missing).data

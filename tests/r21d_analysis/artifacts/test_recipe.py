@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from r21d_analysis.artifacts import recipe
-from r21d_analysis.artifacts.recipe import LESS, MEAN
+from r21d_analysis.artifacts.recipe import DIFFERENCE, MEAN
 from r21d_analysis.statistics import inference
 from r21d_core import R21DError
 from r21d_core.runs.metrics import clip_at_1, video_at, video_correct
@@ -86,9 +86,9 @@ def test_table_holds_what_the_records_say(runs):
         assert mean == pytest.approx(table.loc[row, [(variant, "video@1") for variant in TWO]].mean())
         assert low < mean < high
     best = table[MEAN, "video@1"].argmax()
-    assert table.loc[best, LESS].isna().all()
+    assert table.loc[best, DIFFERENCE].isna().all()
     rest = table.drop(index=best)
-    np.testing.assert_allclose(rest[LESS, "video@1"], rest[MEAN, "video@1"] - table.loc[best, (MEAN, "video@1")])
+    np.testing.assert_allclose(rest[DIFFERENCE, "video@1"], rest[MEAN, "video@1"] - table.loc[best, (MEAN, "video@1")])
 
 
 def test_differences_are_paired_over_videos(runs):
@@ -99,8 +99,8 @@ def test_differences_are_paired_over_videos(runs):
     best = right.mean(axis=1).argmax()
     other = (best + 1) % 5
     in_order = np.argsort(runs[0].scores.videos)
-    wanted = inference.bootstrap_ci((right[other] - right[best])[None, in_order])
-    np.testing.assert_allclose(table.loc[other, LESS].tolist()[1:], 100 * np.array(wanted))
+    wanted = inference.bootstrap_ci([(right[other] - right[best])[None, in_order]])
+    np.testing.assert_allclose(table.loc[other, DIFFERENCE].tolist()[1:], 100 * np.array(wanted))
 
 
 def test_shown_table_has_the_best_in_bold_and_escapes(runs):
@@ -113,10 +113,11 @@ def test_choice_is_told_from_the_records(tmp_path):
     specs = recipe_trials("small", "set")
     runs = make(specs[2:4], tmp_path, share=1) + make(specs[4:6], tmp_path, share=0) + make(specs[6:7], tmp_path)
     told = recipe.chosen_line([*runs, find_run(tmp_path, specs[7])]).data
-    assert told.startswith("The highest mean of video@1, 100.0 %, has **lr 0.02, weight_decay 0.001**.")
-    assert "Below it by an interval without zero: lr 0.04, weight_decay 0.001." in told and "Not to be told" not in told
-    assert "Not finished, so not compared: lr 0.02, weight_decay 0.005." in told
-    assert "The profile `small` trains so." in told
+    assert told.startswith("The best mean of video@1 is 100.0 %, of **lr 0.02, weight_decay 0.001**.")
+    assert "Worse, with an interval below zero: lr 0.04, weight_decay 0.001." in told
+    assert "Not distinguishable" not in told
+    assert "Not finished: lr 0.02, weight_decay 0.005." in told
+    assert "The profile `small` uses it." in told
 
 
 def test_recipe_that_misses_a_network_has_no_mean(runs, tmp_path):
@@ -137,5 +138,5 @@ def test_recipes_of_other_videos_are_not_compared(runs, tmp_path):
 
 def test_without_runs_a_line_says_so(tmp_path):
     missing = [find_run(tmp_path, spec) for spec in recipe_trials("small", "set")]
-    assert "nothing to show" in recipe.show_recipe_table(missing).data
+    assert "No run is finished" in recipe.show_recipe_table(missing).data
     assert "none can be chosen" in recipe.chosen_line(missing).data

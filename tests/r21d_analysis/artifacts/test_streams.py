@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from scipy.special import softmax
-from scipy.stats import binomtest
 
-from r21d_analysis.artifacts import flow_figure, provenance, stream_figures, streams, tables
-from r21d_analysis.artifacts.streams import FLOW, FUSED, RGB
-from r21d_analysis.claims.evaluate_streams import kinetics_over_sports
+from r21d_analysis.artifacts import flow_figure, networks, provenance, stream_figures, streams, tables
+from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB
+from r21d_analysis.claims.evaluate import kinetics_over_sports
 from r21d_analysis.statistics import inference
 from r21d_core import R21DError
 from r21d_core.runs.run import find_run, write_json
@@ -30,7 +29,7 @@ def quick(monkeypatch):
 def make(specs, folder, classes=CLASSES):
     """Finished runs of `specs`; pretrained ones are somewhat better, and streams do not err on the same videos."""
     for number, spec in enumerate(dict.fromkeys(specs)):
-        random, split = np.random.default_rng(number), streams.split_of(spec)
+        random, split = np.random.default_rng(number), networks.split_of(spec)
         count = VIDEOS[split]
         labels = np.arange(count) % len(classes)
         logits = random.normal(0, 1, (count, 3, len(classes))).astype(np.float32)
@@ -128,14 +127,14 @@ def test_a_source_that_was_evaluated_with_other_clips_is_paired_all_the_same(tmp
     assert len(streams.pretraining_gain(five).data) == 3
     six = [make(transfer("paper", "ucf101-split1", source=name, splits=1), tmp_path / name)
            for name in ("kinetics-400", "sports1m")]  # fmt: skip
-    ((pair,),) = kinetics_over_sports(streams.networks([*six[0], *six[1]])[0])
+    ((pair,),) = kinetics_over_sports(networks.networks([*six[0], *six[1]])[0])
     assert [one.source for one in pair] == ["kinetics-400", "sports1m"]
 
 
 def test_pretraining_less_scratch_by_hand(six):
     shown = streams.pretraining_gain(six).data
     of_rgb = shown[shown["", "of"].str.endswith(RGB)]
-    assert of_rgb["", "comparison"].unique().tolist() == ["pretrained on large less from scratch"]
+    assert of_rgb["", "comparison"].unique().tolist() == ["pretrained on large minus from scratch"]
     each, videos = [], []
     for split in "123":
         runs = pick(six, data=f"set-split{split}", modality="rgb")
@@ -150,84 +149,29 @@ def test_pretraining_less_scratch_by_hand(six):
     assert of_rgb["here", "videos"].tolist() == ["20", "26", "32", "78"]
 
 
-def test_one_split_is_what_it_was_before():
-    random = np.random.default_rng(0)
-    values, less = random.random((2, 2, 30)) < 0.6
-    assert inference.bootstrap_ci_splits([(values, less)]) == inference.bootstrap_ci(values, less)
-    assert inference.bootstrap_ci_splits([(values, None)]) == inference.bootstrap_ci(values)
-
-
-def test_interval_over_splits_is_a_bootstrap_within_each(monkeypatch):
-    monkeypatch.setattr(inference, "RESAMPLES", 4000)
-    random = np.random.default_rng(1)
-    splits = [random.random((1, count)) < share for count, share in ((40, 0.5), (90, 0.8), (300, 0.3))]
-    drawn = np.mean([random.choice(one[0], (4000, one.shape[1])).mean(axis=1) for one in splits], axis=0)
-    low, high = inference.bootstrap_ci_splits([(one, None) for one in splits])
-    assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.012)
-    assert inference.bootstrap_ci_splits([(np.ones((2, 9)), None), (np.zeros((1, 5)), None)]) == (0.5, 0.5)
-    assert np.isnan(inference.bootstrap_ci_splits([(np.ones((1, 9)), None), (np.ones((1, 1)), None)])[0])
-
-
-def test_interval_over_splits_knows_the_luck_of_seeds():
-    values = np.stack([np.ones(50), np.zeros(50)])
-    low, high = inference.bootstrap_ci_splits([(values, None), (np.ones((2, 50)), None)])
-    assert (low, high) == (0.5, 1.0)  # both seeds drawn twice in the first, whatever is drawn in the other
-
-
-def plain(right, names):
-    """Scores of one clip and two classes that are right where `right` says."""
-    labels = np.zeros(len(right), int)
-    logits = np.where(np.array(right, bool)[:, None], [2.0, 0.0], [0.0, 2.0])[:, None].astype(np.float32)
-    return Scores(logits, labels, np.array(names), ("a", "b"), {"data": "set"})
-
-
-def test_p_over_equal_splits_is_mcnemars():
-    random = np.random.default_rng(2)
-    one, other = random.random((2, 2, 40)) < [[[0.8]], [[0.5]]]
-    names = [[f"{split}-{n:02d}" for n in range(40)] for split in range(2)]
-    pairs = [([plain(one[s], names[s])], [plain(other[s], names[s])]) for s in range(2)]
-    result = inference.compare_splits(pairs)
-    better, worse = (one & ~other).sum(), (other & ~one).sum()
-    assert result["p"] == pytest.approx(binomtest(int(better), int(better + worse)).pvalue)
-    assert result["difference"] == pytest.approx((better - worse) / 80) and result["videos"] == 80
-    assert result["low"] < result["difference"] < result["high"]
-    # the same videos tested in both splits are swapped together: half as many witnesses
-    twice = inference.compare_splits([pairs[0], pairs[0]])
-    alone = inference.compare(*pairs[0])
-    assert twice["difference"] == alone["difference"] and twice["p"] == pytest.approx(alone["p"], abs=0.02)
-
-
-def test_splits_count_alike_whatever_their_size():
-    pairs = [
-        ([plain([1] * 10, [f"a{n}" for n in range(10)])], [plain([0] * 10, [f"a{n}" for n in range(10)])]),
-        ([plain([1] * 30, [f"b{n:02d}" for n in range(30)])], [plain([1] * 30, [f"b{n:02d}" for n in range(30)])]),
-    ]
-    assert inference.compare_splits(pairs)["difference"] == 0.5
-
-
 def test_both_streams_share_the_seeds_they_are_made_of(four):
     """A seed drawn is drawn for both, so that a bad seed of RGB is not taken for a gain by flow."""
-    rows = {(one.key.variant, one.stream): one for one in streams.networks(four)[0]}
+    rows = {(one.spec.variant, one.stream): one for one in networks.networks(four)[0]}
     fused, rgb = rows["R(2+1)D", FUSED], rows["R(2+1)D", RGB]
-    per_seed = inference.correct_by_seed(fused.splits[""].scores) - inference.correct_by_seed(rgb.splits[""].scores)
-    result = streams.difference(fused, rgb)
-    assert result["difference"] == pytest.approx(per_seed.mean())
-    assert (result["low"], result["high"]) == inference.bootstrap_ci(per_seed)
+    outcomes = [inference.correct_by_seed(row.splits[""].scores).values for row in (fused, rgb)]
+    per_seed = 100 * (outcomes[0] - outcomes[1])
+    estimate = networks.difference(fused, rgb)
+    assert estimate[:3] == pytest.approx((per_seed.mean(), *inference.bootstrap_ci([per_seed])))
 
 
 def test_only_seeds_with_both_streams_are_fused(four):
     flow = pick(four, modality="flow")
     (flow[1].folder / "summary.json").unlink()
-    fused = streams.networks(four)[0][-1]
+    fused = networks.networks(four)[0][-1]
     assert fused.stream == FUSED and [run.spec.seed for run in fused.splits[""].runs] == [0]
     rgb = pick(four, variant="R(2+1)D", modality="rgb")
     assert fused.video_at(1) == pytest.approx(100 * right_by_hand(rgb[0], flow[0]).mean())
-    assert streams.difference(fused, streams.networks(four)[0][1])["videos"] == 24
+    assert networks.difference(fused, networks.networks(four)[0][1]).videos == 24
     assert streams.stream_table(four, 4)["here", "seeds"].tolist()[-1] == "1"
-    assert streams.networks(four)[1] == ["R(2+1)D, from scratch: no finished run on flow with seed 1"]
+    assert networks.networks(four)[1] == ["R(2+1)D, from scratch: no finished run on flow with seed 1"]
     (flow[0].folder / "summary.json").unlink()
     (pick(four, variant="R(2+1)D", modality="rgb")[1].folder / "summary.json").unlink()
-    assert len(streams.networks(four)[0]) == 2
+    assert len(networks.networks(four)[0]) == 2
 
 
 def test_without_flow_a_line_says_what_is_not_fused(six, four):
@@ -237,11 +181,11 @@ def test_without_flow_a_line_says_what_is_not_fused(six, four):
     assert set(table["", "input"]) == {RGB} and len(table) == 8
     caption = streams.show_stream_table(six, 6).caption
     assert "not fused: R(2+1)D, from scratch, split 1: no finished run on flow" in caption
-    assert "takes two streams" in streams.stream_gain(six).data and len(streams.pretraining_gain(six).data) == 4
-    assert "takes a network on RGB and on flow" in stream_figures.class_figure(six).data
+    assert "needs two streams" in streams.stream_gain(six).data and len(streams.pretraining_gain(six).data) == 4
+    assert "needs a network on RGB and on flow" in stream_figures.class_figure(six).data
     assert isinstance(stream_figures.split_figure(six), Figure)
     line = tables.missing_line(six, "r21d train transfer")
-    assert "18 of 36 runs are there" in line and "flow, set-split2, finetuned)" in line
+    assert "18 of 36 runs are finished" in line and "flow, set-split2, finetuned)" in line
     assert "not fused" not in streams.show_stream_table(four, 4).caption, "nobody asked for R3D on flow"
 
 
@@ -260,12 +204,12 @@ def test_runs_that_cannot_be_fused_are_told_and_break_nothing(four):
     videos = np.array([f"w{name}" for name in scores.videos])
     for run in pick(four, modality="flow"):
         save_scores(run.folder / "scores.npz", Scores(scores.logits, scores.labels, videos, CLASSES, scores.protocol))
-    assert "evaluated on other videos" in streams.show_stream_table(four, 4).caption
+    assert "the evaluated videos of the runs differ" in streams.show_stream_table(four, 4).caption
     gained = streams.stream_gain(four)
     assert "two runs were evaluated on different videos" in gained.caption and len(gained.data) == 1
+    rgb = networks.networks(pick(four, variant="R(2+1)D", modality="rgb"))[0][0].splits[""]
     with pytest.raises(R21DError, match="no seed has both"):
-        found = streams.networks(pick(four, variant="R(2+1)D", modality="rgb"))[0][0].splits[""]
-        streams.two_streams(found, streams.SeedGroup(found.spec, (), ()))
+        networks.fuse_streams(rgb, networks.SeedGroup(rgb.spec, (), ()))
 
 
 def test_with_nothing_finished_or_only_what_was_trained_first(six, tmp_path):
@@ -274,10 +218,10 @@ def test_with_nothing_finished_or_only_what_was_trained_first(six, tmp_path):
         if run.spec.data.startswith("set"):
             (run.folder / "summary.json").unlink()
     for runs in (none, six):
-        assert "nothing to show" in streams.show_stream_table(runs, 6).data
+        assert "No run is finished" in streams.show_stream_table(runs, 6).data
         assert "Nothing to draw" in stream_figures.split_figure(runs).data
         assert "Nothing to draw" in stream_figures.stream_figure(runs, table=5).data
-        assert "takes" in streams.pretraining_gain(runs).data and "takes" in stream_figures.class_figure(runs).data
+        assert "needs" in streams.pretraining_gain(runs).data and "needs" in stream_figures.class_figure(runs).data
         assert "No finetuned run" in provenance.leak_table(runs, tmp_path).data
         assert "No finetuned run" in provenance.init_table(runs).data
 
@@ -300,7 +244,7 @@ def test_names_from_outside_are_escaped(tmp_path):
 
 
 def test_class_accuracy_by_hand(six):
-    rows = {(one.how, one.stream): one for one in streams.networks(six)[0]}
+    rows = {(one.training, one.stream): one for one in networks.networks(six)[0]}
     table = stream_figures.class_accuracy(rows["from scratch", RGB], rows["from scratch", FLOW])
     for number, name in enumerate(CLASSES):
         for stream, modality in ((RGB, "rgb"), (FLOW, "flow")):
@@ -335,8 +279,8 @@ def test_picture_of_flow():
     assert "2 pixels" in figure.axes[-1].get_title()
     shown = figure.axes[7].images[0].get_array()  # the lower left panel
     assert np.allclose(shown[:, :15], 1), "what does not move is white"
-    assert np.allclose(shown[:, 15:], flow_figure.coloured(np.array([[[0, 5.0]]]), 1))
-    right, left = (flow_figure.coloured(np.array([[[x, 0.0]]]), 1)[0, 0] for x in (1, -1))
+    assert np.allclose(shown[:, 15:], flow_figure.flow_to_rgb(np.array([[[0, 5.0]]]), 1))
+    right, left = (flow_figure.flow_to_rgb(np.array([[[x, 0.0]]]), 1)[0, 0] for x in (1, -1))
     assert np.allclose(right, (1, 0, 0)) and np.allclose(left, (0, 1, 1))
     still = flow_figure.flow_figure(np.zeros((2, 20, 30, 3), np.uint8), np.zeros((2, 20, 30, 2)))
     still.canvas.draw()
@@ -358,8 +302,8 @@ def test_leak_table_counts_the_groups_in_both(six, tmp_path):
     table = provenance.leak_table(six, tmp_path).data
     assert len(table) == len(later) == 12
     told = table["groups in both"].tolist()
-    assert told[0] == "2" and told[1] == "0" and told[-1] == "what it was trained on was not kept"
-    assert all(said.startswith("no group of its videos in set-split2.csv") for said in told[4:8])
+    assert told[0] == "2" and told[1] == "0" and told[-1] == "no record of what it was trained on"
+    assert all(said.startswith("no groups of the test videos in set-split2.csv") for said in told[4:8])
     assert table["groups tested"][0].startswith("10: g0, g1, g2, g3, …") and table["groups trained on"][1] == "2: h, k"
-    assert set(table["trained before on"]) == {"large-split1", "large-split2", "large-split3"}
-    assert "126 tensors" in provenance.init_table(six).data["loaded, and made anew"][0]
+    assert set(table["pretrained on"]) == {"large-split1", "large-split2", "large-split3"}
+    assert "126 tensors" in provenance.init_table(six).data["weights"][0]

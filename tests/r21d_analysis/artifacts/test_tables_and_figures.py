@@ -29,8 +29,9 @@ def make(specs, runs, families=None, share=0.6, classes=6):
         names = tuple("abcdef"[:classes])
         protocol = {
             "clips": 3, "crop": "centre 112×112 of 128×171", "averaging": "mean of softmax", "frames": spec.frames,
-            "frame_stride": spec.frame_stride, "task": spec.task, "data": NASTY, "split": "test", "frame_rate": "25 fps",
-            "videos_listed": 25, "videos_evaluated": 24, "families": families or {}, "profile": spec.profile,
+            "frame_stride": spec.frame_stride, "task": spec.task, "data": NASTY, "split": "test",
+            "frame_rate": "25 fps", "videos_listed": 25, "videos_evaluated": 24, "families": families or {},
+            "profile": spec.profile,
         }  # fmt: skip
         run.folder.mkdir(parents=True)
         (run.folder / "spec.json").write_text(spec.to_json())
@@ -89,8 +90,8 @@ def test_protocol_says_how_and_calls_a_demonstration_one(runs, tmp_path):
 
 def test_comparison_is_against_the_one_named(runs):
     shown = tables.comparison_table(runs, "R3D").to_html()
-    assert "less R3D" in shown and "R(2+1)D" in shown
-    assert "takes MC2" in tables.comparison_table(runs, "MC2").data
+    assert "minus R3D" in shown and "R(2+1)D" in shown
+    assert "needs MC2" in tables.comparison_table(runs, "MC2").data
 
 
 def test_families_have_their_own_chance(tmp_path):
@@ -105,7 +106,7 @@ def test_families_have_their_own_chance(tmp_path):
 
 
 def test_without_families_a_line_says_whose_they_are(runs):
-    assert "no families, as the built-in videos' do" in figures.family_bars(runs).data
+    assert "no families, as those of the built-in videos do" in figures.family_bars(runs).data
 
 
 @pytest.mark.parametrize("x", ["gmac", "clips_per_second"])
@@ -131,15 +132,15 @@ def test_curves_have_a_panel_each(runs):
 def test_without_runs_a_line_says_so(draw, tmp_path):
     missing = [find_run(tmp_path, spec) for spec in variant_comparison("small", "set")]
     assert "no run is finished" in draw(missing).data
-    assert "nothing to show" in tables.show_variant_table(missing).data
+    assert "No run is finished" in tables.show_variant_table(missing).data
 
 
 def test_half_of_the_runs_is_shown_and_the_rest_named(runs, tmp_path):
     more = runs + [find_run(tmp_path, spec) for spec in variant_comparison("small", "set", variants=("MC3",))]
     assert tables.missing_line(more, "r21d train …").startswith(
-        "6 of 7 runs are there; missing: MC3-18 (seed 0, 16 frames, 10 clips)"
+        "6 of 7 runs are finished; missing: MC3-18 (seed 0, 16 frames, 10 clips)"
     )
-    assert tables.missing_line(runs, "r21d train …") == "6 of 6 runs are there."
+    assert tables.missing_line(runs, "r21d train …") == "6 of 6 runs are finished."
     assert isinstance(figures.training_curves(more), Figure)
 
 
@@ -180,7 +181,7 @@ def test_network_that_was_not_run_has_a_row_in_its_place(tmp_path):
     assert "not run" in shown and "–</td>" in shown and ">24</td>" in shown and "nan" not in shown.lower()
     shown = tables.comparison_table(runs).to_html()
     assert shown.index(">f-R2D<") < shown.index(">MC3<") and shown.count("–</td>") == 6 and "not run" in shown
-    assert "takes MC3" in tables.comparison_table(runs, "MC3").data
+    assert "needs MC3" in tables.comparison_table(runs, "MC3").data
     done = tables.variant_table(made).loc[["f-R2D", "R(2+1)D"], "here"].drop(columns="seeds")
     assert table.loc[["f-R2D", "R(2+1)D"], "here"].drop(columns="seeds").equals(done), "the others are as they were"
 

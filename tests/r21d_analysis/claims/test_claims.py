@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS, NOT_YET, RUNS
+from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import ledger, show_ledger
 from r21d_analysis.claims.verdict import ABOUT, ABOVE, INCONCLUSIVE, REFUTED, SUPPORTED, decide
 from r21d_analysis.statistics import inference
@@ -140,23 +141,23 @@ def worlds(tmp_path_factory):
 @pytest.mark.parametrize("name", [name for name in OF_RUNS if name != "ranking"])
 @pytest.mark.parametrize(("world", "answer"), [("paper", SUPPORTED), ("other", REFUTED), ("open", INCONCLUSIVE)])
 def test_claim_answers_as_its_records_do(worlds, name, world, answer):
-    verdict = BY_ID[name].judge(worlds[world])
+    verdict = evaluate_claim(BY_ID[name], worlds[world])
     assert verdict.answer == answer, verdict
     assert verdict.low <= verdict.effect <= verdict.high and verdict.n
     assert re.search("profile (small, set|paper, (sports1m|ucf101))", verdict.why) and "missing" not in verdict.why
 
 
 def test_ranking_answers_as_its_records_do(worlds, tmp_path):
-    assert BY_ID["ranking"].judge(worlds["paper"]).answer == SUPPORTED
-    assert BY_ID["ranking"].judge(worlds["open"]).answer == REFUTED  # a random order
+    assert evaluate_claim(BY_ID["ranking"], worlds["paper"]).answer == SUPPORTED
+    assert evaluate_claim(BY_ID["ranking"], worlds["open"]).answer == REFUTED  # a random order
     networks = [one for one in worlds["paper"] if one.spec.variant != "MC4" or one.spec.frames != 16]
-    verdict = BY_ID["ranking"].judge(networks)
+    verdict = evaluate_claim(BY_ID["ranking"], networks)
     assert verdict.answer == INCONCLUSIVE and "missing: MC4 (16 frames)" in verdict.why
 
 
 @pytest.mark.parametrize("name", OF_RUNS)
 def test_without_runs_a_claim_names_the_commands_and_they_make_what_it_takes(name, tmp_path):
-    verdict = BY_ID[name].judge([])
+    verdict = evaluate_claim(BY_ID[name], [])
     assert verdict.answer == INCONCLUSIVE and np.isnan(verdict.effect)
     specs = []
     for command in re.findall(r"r21d (train .*?)(?:; |$)", verdict.why):
@@ -168,23 +169,22 @@ def test_without_runs_a_claim_names_the_commands_and_they_make_what_it_takes(nam
             options.profile, options.manifest.stem, variants=options.variants, seeds=options.seeds, **settings
         )
     runs = make("paper", list(dict.fromkeys(specs)), tmp_path)
-    assert BY_ID[name].judge(group_by_seed(runs)).answer == SUPPORTED
+    assert evaluate_claim(BY_ID[name], group_by_seed(runs)).answer == SUPPORTED
 
 
 def test_runs_on_a_validation_cut_bear_no_witness(tmp_path):
     specs = [BASE.replace(variant=variant, frames=8) for variant in ("R3D", "R(2+1)D")]
     claim = BY_ID["r21d-over-r3d-8"]
-    assert claim.judge(group_by_seed(make("paper", specs, tmp_path / "set"))).answer == SUPPORTED
+    assert evaluate_claim(claim, group_by_seed(make("paper", specs, tmp_path / "set"))).answer == SUPPORTED
     cut = [spec.replace(data="set-val") for spec in specs]
-    verdict = claim.judge(group_by_seed(make("paper", cut, tmp_path / "cut")))
+    verdict = evaluate_claim(claim, group_by_seed(make("paper", cut, tmp_path / "cut")))
     assert verdict.answer == INCONCLUSIVE and "missing: R(2+1)D, R3D" in verdict.why
 
 
 def test_claims_without_runs_say_why():
     rows = [claim for claim in CLAIMS if claim.kind == NOT_YET]
-    assert rows and all(
-        claim.judge([]).answer == INCONCLUSIVE and "cannot make" in claim.judge([]).why for claim in rows
-    )
+    verdicts = [evaluate_claim(claim, []) for claim in rows]
+    assert rows and all(verdict.answer == INCONCLUSIVE and "cannot be made" in verdict.why for verdict in verdicts)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_claims_without_runs_say_why():
     ],
 )
 def test_arithmetic(name, answer, effect, said):
-    verdict = BY_ID[name].judge([])
+    verdict = evaluate_claim(BY_ID[name], [])
     assert verdict.answer == answer and said in verdict.why
     assert verdict.effect == pytest.approx(effect, rel=0.02, nan_ok=True)
 
@@ -244,7 +244,7 @@ def test_rows_are_told_apart_and_in_the_papers_order():
 def test_runs_that_differ_in_more_than_the_question_are_not_compared(change, tmp_path):
     one, other = BASE.replace(variant="R3D"), BASE.replace(variant="R(2+1)D", **change)
     runs = make("paper", [spec.replace(seed=seed) for spec in (one, other) for seed in (0, 1)], tmp_path)
-    verdict = BY_ID["r21d-over-r3d-16"].judge(group_by_seed(runs))
+    verdict = evaluate_claim(BY_ID["r21d-over-r3d-16"], group_by_seed(runs))
     assert verdict.answer == INCONCLUSIVE and "missing" in verdict.why and np.isnan(verdict.effect)
 
 
@@ -254,7 +254,7 @@ def test_a_complete_small_setting_goes_before_a_demonstration_which_is_called_on
     table = ledger(runs)
     assert table.loc["r21d-over-r3d-8", "demonstration"] and table.loc["r21d-over-r3d-8", "answer"] == REFUTED
     assert "one seed" in table.loc["r21d-over-r3d-8", "why"]
-    assert "does not hold (demonstration)" in show_ledger(runs).to_html()
+    assert "refuted (demonstration)" in show_ledger(runs).to_html()
     small = make("paper", [BASE.replace(variant=v, frames=8) for v in ("R3D", "R(2+1)D")], tmp_path / "small")
     row = ledger(runs + small).loc["r21d-over-r3d-8"]
     assert row["answer"] == SUPPORTED and not row["demonstration"] and "other settings in the records: 1" in row["why"]
@@ -304,7 +304,7 @@ def test_ledger_shows_without_runs_and_escapes(tmp_path):
     runs = make("paper", [BASE.replace(variant=v, data=nasty) for v in ("R3D", "R(2+1)D")], tmp_path)
     shown = show_ledger(runs).to_html()
     assert nasty not in shown and "&lt;script&gt;" in shown
-    for told in ("✓ holds", "✗ does not hold", "? too little evidence"):
+    for told in ("✓ supported", "✗ refuted", "? inconclusive"):
         assert told in show_ledger([]).to_html()
 
 

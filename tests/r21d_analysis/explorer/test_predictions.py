@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import softmax
 
-from r21d_analysis.artifacts.curves import exact_counts, with_clips
 from r21d_analysis.explorer import predictions
 from r21d_analysis.explorer.figures import class_figure, confusion_figure, matrix_box, time_figure
 from r21d_analysis.interpret.html import figure_pdf, figure_png
-from r21d_analysis.statistics.inference import bootstrap_ci, per_video
+from r21d_analysis.statistics.clips import exact_counts, with_clips
+from r21d_analysis.statistics.inference import bootstrap_ci, bootstrap_ci_one_seed, mean_per_video
 from r21d_core import R21DError
 from r21d_core.runs import metrics
 from r21d_core.runs.scores import Scores
@@ -111,15 +111,15 @@ def test_bonett_price_interval_covers_95_percent(up, down, n):
 def test_video_interval_is_the_bootstrap():
     random = np.random.default_rng(0)
     values = random.choice([0, 0.25, 0.5, 1], 300)
-    np.testing.assert_allclose(predictions.video_mean_ci(values), bootstrap_ci(values[None]), atol=0.004)
-    assert np.isnan(predictions.video_mean_ci(np.ones(1))).all()
+    np.testing.assert_allclose(bootstrap_ci_one_seed(values), bootstrap_ci([values[None]]), atol=0.004)
+    assert np.isnan(bootstrap_ci_one_seed(np.ones(1))).all()
 
 
 def test_items_of_a_video_are_one_unit(monkeypatch):
     videos = np.array([f"v{number // 4}" for number in range(60)])
     one = scores(videos=videos)
     right = metrics.video_correct(one)
-    low, high = predictions.video_mean_ci(per_video(right, videos))
+    low, high = bootstrap_ci_one_seed(mean_per_video(right, videos))
     shown = predictions.compute_accuracies(score(one, monkeypatch), 7)
     assert (shown["low"], shown["high"]) == pytest.approx((100 * low, 100 * high))
 

@@ -12,13 +12,13 @@ import torch
 from IPython.display import Image
 
 from benchmarks import explorer
-from r21d_analysis.artifacts.curves import with_clips
 from r21d_analysis.explorer import predictions
 from r21d_analysis.explorer import widget as module
 from r21d_analysis.explorer.classify_widget import ClassifyWidget
 from r21d_analysis.explorer.comparison import spreadsheet_safe
 from r21d_analysis.explorer.widget import Explorer
 from r21d_analysis.interpret.html import is_interactive, text_html
+from r21d_analysis.statistics.clips import with_clips
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs import metrics
 from r21d_core.runs.run import find_run, write_json

@@ -1,4 +1,4 @@
-"""Two streams: the mean of softmax, against brute force, and what must not be fused."""
+"""Fusion against brute force, and runs that must not be fused."""
 
 from dataclasses import replace
 
@@ -14,8 +14,8 @@ from r21d_core.runs.metrics import clip_at_1, video_at, video_probabilities
 from r21d_core.runs.scores import Scores
 
 PROTOCOL = {
-    "clips": 3, "crop": "centre 112×112", "averaging": "mean of softmax", "frames": 8, "frame_stride": 1, "task": "action",
-    "data": "made up", "split": "test", "profile": "demo",
+    "clips": 3, "crop": "centre 112×112", "averaging": "mean of softmax", "frames": 8, "frame_stride": 1,
+    "task": "action", "data": "made up", "split": "test", "profile": "demo",
 }  # fmt: skip
 
 
@@ -28,23 +28,23 @@ def scores(seed: int, modality: str = "rgb") -> Scores:
 
 
 @given(st.integers(0, 1000), st.floats(0.01, 100), st.floats(0, 100))
-def test_fused_is_the_weighted_mean_of_softmax(seed, one_weight, other_weight):
-    one, other = scores(seed), scores(seed + 5000, "flow")
-    fused = fuse(one, other, (one_weight, other_weight))
-    share = one_weight / (one_weight + other_weight)
-    by_clip = share * softmax(one.logits, 2) + (1 - share) * softmax(other.logits, 2)
+def test_fused_is_the_weighted_mean_of_softmax(seed, a_weight, b_weight):
+    a, b = scores(seed), scores(seed + 5000, "flow")
+    fused = fuse(a, b, (a_weight, b_weight))
+    fraction = a_weight / (a_weight + b_weight)
+    by_clip = fraction * softmax(a.logits, 2) + (1 - fraction) * softmax(b.logits, 2)
     assert np.allclose(video_probabilities(fused), by_clip.mean(axis=1), atol=1e-6)
-    assert clip_at_1(fused) == (by_clip.argmax(axis=2) == one.labels[:, None]).mean()
-    assert video_at(fused, 1) == (by_clip.mean(axis=1).argmax(axis=1) == one.labels).mean()
+    assert clip_at_1(fused) == (by_clip.argmax(axis=2) == a.labels[:, None]).mean()
+    assert video_at(fused, 1) == (by_clip.mean(axis=1).argmax(axis=1) == a.labels).mean()
 
 
-def test_one_stream_alone_has_all_the_weight():
-    one, other = scores(1), scores(2, "flow")
-    assert np.allclose(video_probabilities(fuse(one, other, (1, 0))), video_probabilities(one))
-    assert np.allclose(video_probabilities(fuse(one, other, (0, 3))), video_probabilities(other))
+def test_stream_of_weight_0_adds_nothing():
+    a, b = scores(1), scores(2, "flow")
+    assert np.allclose(video_probabilities(fuse(a, b, (1, 0))), video_probabilities(a))
+    assert np.allclose(video_probabilities(fuse(a, b, (0, 3))), video_probabilities(b))
 
 
-def test_the_protocol_says_what_was_fused():
+def test_protocol_names_the_fused_streams():
     fused = fuse(scores(1), scores(2, "flow"))
     assert fused.protocol["modality"] == "rgb + flow" and fused.protocol["weights"] == [1, 1]
     assert fused.protocol["clips"] == 3
@@ -53,23 +53,26 @@ def test_the_protocol_says_what_was_fused():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda s: replace(s, protocol=s.protocol | {"clips": 10}), "clips is 3 in one run and 10"),
+        (lambda s: replace(s, protocol=s.protocol | {"clips": 10}), "clips is 3 in the first run and 10"),
         (lambda s: replace(s, protocol=s.protocol | {"crop": "centre 8×8"}), "crop is 'centre 112×112'"),
         (lambda s: replace(s, protocol=s.protocol | {"averaging": "mean"}), "averaging is 'mean of softmax'"),
         (lambda s: replace(s, protocol=s.protocol | {"data": "other"}), "data is 'made up'"),
-        (lambda s: replace(s, classes=tuple("abce")), "other classes, 'd'"),
-        (lambda s: replace(s, classes=tuple("abdc")), "other classes, 'their order'"),
-        (lambda s: replace(s, videos=np.array([*s.videos[:-1], "v99"])), "'v11' in one only"),
-        (lambda s: replace(s, videos=s.videos[:-1], labels=s.labels[:-1], logits=s.logits[:-1]), "'v11' in one only"),
-        (lambda s: replace(s, labels=np.roll(s.labels, 1)), "'v00' has another label"),
+        (lambda s: replace(s, classes=tuple("abce")), "classes of the runs differ, first 'd'"),
+        (lambda s: replace(s, classes=tuple("abdc")), "classes of the runs differ, first 'their order'"),
+        (lambda s: replace(s, videos=np.array([*s.videos[:-1], "v99"])), "videos of the runs differ, first 'v11'"),
+        (
+            lambda s: replace(s, videos=s.videos[:-1], labels=s.labels[:-1], logits=s.logits[:-1]),
+            "videos of the runs differ, first 'v11'",
+        ),
+        (lambda s: replace(s, labels=np.roll(s.labels, 1)), "the label of 'v00' differs"),
     ],
 )
-def test_unlike_runs_are_refused(change, says):
+def test_different_runs_are_not_fused(change, says):
     with pytest.raises(R21DError, match=says):
         fuse(scores(1), change(scores(2, "flow")))
 
 
 @pytest.mark.parametrize("weights", [(0, 0), (-1, 2), (float("nan"), 1), (1, 2, 3)])
-def test_impossible_weights_are_refused(weights):
+def test_invalid_weights_raise(weights):
     with pytest.raises(R21DError, match="weights"):
         fuse(scores(1), scores(2), weights)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from r21d_analysis.artifacts.lengths import hours
-from r21d_analysis.artifacts.streams import STREAMS, networks
+from r21d_analysis.artifacts.networks import STREAMS, networks
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import compare, holm
 from r21d_core.data.manifest import load_manifest
@@ -65,15 +65,14 @@ def readme_table(first):
 
 def told(one, beside):
     """What a README's table may say of a network, under the header it says it by; `beside` is of the comparison."""
-    difference, p = beside or ({}, None)
-    spread = "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * difference[key] for key in ("difference", "low", "high"))
-                                                   ) if difference else ""  # fmt: skip
+    difference, p = beside or (None, None)
+    spread = "{:+.1f} ({:+.1f} to {:+.1f})".format(*difference[:3]) if difference else ""
     wrong = [100 * run.history[-1]["train_error"] for run in one.runs if run.history]
     return {
         "clip@1": f"{one.clip_at_1:.1f}",
         "video@1": f"{one.video_at(1):.1f}",
         "rate, video@1": f"{one.video_at(1):.1f}",
-        "95 % interval": "{:.1f} to {:.1f}".format(*one.interval),
+        "95 % interval": "{:.1f} to {:.1f}".format(*one.accuracy[1:3]),
         "seed range": "{:.1f} to {:.1f}".format(*one.seed_range),
         "difference to R(2+1)D": spread,
         "p, Holm": "" if p is None else f"{p:.3f}",
@@ -84,7 +83,7 @@ def told(one, beside):
 
 
 @pytest.mark.parametrize(
-    "first, settings",
+    ("first", "settings"),
     [
         ("network, 8 frames", {"frames": 8, "frame_stride": 1}),
         ("network, 8 frames at stride 2", {"frames": 8, "frame_stride": 2}),
@@ -96,7 +95,7 @@ def told(one, beside):
 def test_readme_says_of_the_twelve_what_the_records_say(first, settings):
     *others, last = group_by_seed(find_runs(variant_comparison("small", DATA, seeds=SEEDS, **settings), SMALL))
     compared = [compare(one.scores, last.scores) for one in others]
-    p = holm([each["p"] for each in compared])
+    p = holm([estimate.p for estimate in compared])
     rows = readme_table(first)
     assert [row[first] for row in rows] == list(TABLE_2)
     assert {len(one.runs) for one in (*others, last)} == {len(SEEDS)}
@@ -133,7 +132,7 @@ def test_readme_says_what_the_records_say():
             for each in (one, other)
             for cell in (
                 f"{each.video_at(1):.1f}",
-                *("{:.1f} to {:.1f}".format(*p) for p in (each.interval, each.seed_range)),
+                *("{:.1f} to {:.1f}".format(*p) for p in (each.accuracy[1:3], each.seed_range)),
             )
         ]
         wanted[one.spec.variant] = [*cells, f"{one.mean('train_clips_per_second'):.0f}"]
@@ -151,9 +150,9 @@ def test_readme_says_what_the_records_say_of_two_streams():
     for on, specs in (("14 classes", first), ("`7b`", second)):
         for network in networks(find_runs(specs, SMALL))[0]:
             for split, one in network.splits.items():
-                how = network.how.replace("ucf101-7a", "`7a`")
+                how = network.training.replace("ucf101-7a", "`7a`")
                 cells = wanted.setdefault((on, split, how), [""] * len(STREAMS))
-                low, high = one.interval
+                low, high = one.accuracy[1:3]
                 cells[STREAMS.index(network.stream)] = f"{one.video_at(1):.1f} ({low:.1f} to {high:.1f})"
     assert {key: [cell.strip() for cell in cells] for key, cells in told.items()} == wanted
 

@@ -1,0 +1,112 @@
+"""The style that all figures and tables share: colors, markers, number formats, captions, and what stands for no runs.
+
+All text in a table is escaped for HTML, since names of classes, videos and data sets come from outside.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+
+from r21d_analysis.statistics.aggregate import group_by_seed
+from r21d_core.runs.run import Run
+
+GRAY = "#767676"
+PALETTE = sns.color_palette("colorblind")
+# A color for each kind of network, a marker for each network of that kind.
+KINDS = {"R2D": ("R2D", "f-R2D"), "R3D": ("R3D",), "MC": ("MC2", "MC3", "MC4", "MC5"),
+         "rMC": ("rMC2", "rMC3", "rMC4", "rMC5"), "R(2+1)D": ("R(2+1)D",)}  # fmt: skip
+COLORS = {"R2D": PALETTE[7], "R3D": PALETTE[0], "MC": PALETTE[2], "rMC": PALETTE[1], "R(2+1)D": PALETTE[3]}
+VARIANT_STYLE = {
+    variant: {"color": COLORS[kind], "marker": marker}
+    for kind, members in KINDS.items()
+    for variant, marker in zip(members, "D^sv" if len(members) > 1 else "o", strict=False)
+}
+RC_PARAMS = {"axes.grid": True, "grid.color": "#e4e4e4", "axes.spines.top": False, "axes.spines.right": False}
+ERROR_BAR = {"ms": 7, "lw": 1, "capsize": 2, "mec": "white"}
+CAPTION_LEFT = {"selector": "caption", "props": "text-align: left; font-style: italic"}
+NO_RUNS = "no run is finished"
+
+
+def note(text: str) -> Markdown:
+    """A line of text in place of a table or figure, escaped."""
+    text = html.escape(text, quote=False)
+    return Markdown(f"*{text[0].upper()}{text[1:]}.*")
+
+
+def style_table(
+    table: pd.DataFrame, caption: str = "", formats: Mapping[str, int | str] | None = None, na_rep: str = "–"
+) -> Styler:
+    """A table for a notebook: floats with one decimal, NaN as `na_rep`, the paper's columns in gray.
+
+    `formats` gives other columns by name the number of decimals or a format. A column may be a pair (side, name),
+    where side begins with "paper" for the paper's numbers, whose format stays. An index without a name is hidden.
+    """
+    styles: dict = {}
+    for column in table.columns:
+        side, name = column if isinstance(column, tuple) else ("", column)
+        form = 1 if side.startswith("paper") else (formats or {}).get(name, 1)
+        if pd.api.types.is_float_dtype(table[column]):
+            styles[column] = f"{{:,.{form}f}}" if isinstance(form, int) else form
+        elif not isinstance(form, int):
+            styles[column] = form
+    papers = [column for column in table.columns if isinstance(column, tuple) and column[0].startswith("paper")]
+    style = table.style.format(styles, na_rep=na_rep, escape="html").format_index(escape="html")
+    style = style.format_index(escape="html", axis="columns").map(lambda _: f"color: {GRAY}", subset=papers)
+    style = style.set_table_styles([CAPTION_LEFT])
+    if caption:
+        style = style.set_caption(html.escape(caption))
+    return style if table.index.name else style.hide(axis="index")
+
+
+def align_left(style: Styler) -> Styler:
+    """`style` with its cells and headers aligned to the left and top, for a table of text."""
+    style = style.set_properties(**{"text-align": "left", "vertical-align": "top"})
+    return style.set_table_styles([{"selector": "th", "props": "text-align: left"}], overwrite=False)
+
+
+def figure_of_runs(draw: Callable[..., Figure | str | None]) -> Callable[..., Figure | Markdown]:
+    """Make `draw`, a function of SeedGroups and options, one of runs: it returns a closed Figure, or a note.
+
+    `draw` may return the reason why there is nothing to draw.
+    """
+
+    @wraps(draw)
+    def draw_runs(runs: Sequence[Run], **options) -> Figure | Markdown:
+        groups = group_by_seed(runs)
+        with plt.rc_context(RC_PARAMS):
+            figure = draw(groups, runs, **options) if groups else NO_RUNS
+        if not isinstance(figure, Figure):
+            return note(f"nothing to draw: {figure or 'these runs hold none of it'}")
+        if any(group.spec.profile == "demo" for group in groups):
+            figure.suptitle("demonstration: tiny networks", x=0.01, ha="left", color=GRAY, size=9)
+        return close_figure(figure)
+
+    return draw_runs
+
+
+def panel_grid(count: int, width: float, height: float, most: int = 4) -> tuple[Figure, list]:
+    """A Figure with `count` panels, at most `most` in a row, of `width` × `height` inches, which share their axes."""
+    columns = min(most, count)
+    rows = -(-count // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), sharex=True, sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axes in grid.flat[count:]:
+        axes.set_axis_off()
+    return figure, list(grid.flat[:count])
+
+
+def close_figure(figure: Figure) -> Figure:
+    """`figure`, closed, since a notebook shows an open one twice."""
+    plt.close(figure)
+    return figure
