@@ -1,23 +1,28 @@
-"""The device, the precision and what is to be known of both beside a number."""
+"""The device of a run, its precision and threads, and the environment that is recorded with its results."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from r21d_core import R21DError, __version__
+from r21d_core.models.cost import spec_cost
 from r21d_core.study.spec import Spec
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# Multiply-adds of a forward pass over one batch. Below it a second CPU thread gains little, and on a busy machine
+# threads that wait for each other at every layer are many times slower than one. The demonstration has 0.05 to 0.5e9.
+SMALL_MACS = 2e9
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`name` as a device, "auto" being the GPU where there is one; raises R21DError if it is not there."""
+    """Return the device called `name`, "auto" being the GPU if there is one; raises R21DError if it is not usable."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -25,34 +30,52 @@ def pick_device(name: str = "auto") -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        if "device type at start" in reason:  # lists every backend that PyTorch has a name for
+        if "device type at start" in reason:  # the message lists all of PyTorch's backends
             reason = "no such kind"
         raise R21DError(f"device {name!r}: not usable here ({reason}); try auto, cpu or cuda") from error
-    torch.backends.cudnn.benchmark = True  # every batch of a run has the same shape, so the search pays
+    torch.backends.cudnn.benchmark = True  # a run's batches all have the same shape
     return device
 
 
+def is_small(spec: Spec) -> bool:
+    """Return whether the network and batch of `spec` are too small to gain from a second CPU thread."""
+    return spec_cost(spec, 1).macs * spec.batch_size < SMALL_MACS
+
+
+@contextmanager
+def limit_cpu_threads(spec: Spec, device: torch.device) -> Iterator[None]:
+    """Compute with one thread in this context if `device` is a CPU and the network is small."""
+    threads = torch.get_num_threads()
+    if device.type == "cpu" and is_small(spec):
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def autocast(spec: Spec, device: torch.device) -> AbstractContextManager:
-    """The mixed precision of the Spec on a GPU, for a `with`; on a CPU nothing, so that all is fp32 there."""
-    # On CPUs with AMX PyTorch 2.14's bf16 convolutions put inf and NaN into the gradients of weights.
+    """Return the context of the spec's mixed precision on a GPU; a CPU computes in fp32."""
+    # PyTorch 2.14's bf16 convolutions on CPUs with AMX put inf and NaN into the weights' gradients.
     if spec.precision == "fp32" or device.type == "cpu":
         return nullcontext()
     return torch.autocast(device.type, DTYPES[spec.precision])
 
 
 def device_name(device: torch.device) -> str:
-    """What a table calls the device, such as "NVIDIA H100 80GB HBM3" or "x86_64 CPU, 2 threads"."""
+    """Return a name for tables, such as "NVIDIA H100 80GB HBM3" or "x86_64 CPU, 2 threads"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{platform.machine()} CPU, {threads} thread{'s' * (threads > 1)}"
 
 
 def environment_info(device: torch.device) -> dict:
-    """Versions, device and commit, for the run folder's environment.json."""
-    source = Path(__file__).parent
+    """Return versions, device and commit, for the run folder's environment.json."""
     git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=source, capture_output=True, text=True
-    )
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=Path(__file__).parent, capture_output=True, text=True,
+    )  # fmt: skip
     return {
         "r21d": __version__,
         "commit": git.stdout.strip() or None,

@@ -1,12 +1,11 @@
-"""Several processes on one run, as torchrun starts them: what each of them does, and what they settle between them.
+"""Several processes that share a run, as torchrun starts them.
 
-All walk through the same code with the same Spec. Each takes its parts of every step's batch and its share of an
-evaluation; the first alone touches the run folder and speaks. With one process all of this does nothing.
+All processes execute the same code with the same Spec. Each takes its shard of every batch and of an evaluation; rank
+zero alone writes to the run folder and prints. With one process the functions here do nothing.
 
-The run is the one that a single process makes, up to rounding: the parts of a batch are the Spec's, batch norm sees one
-part at a time, gradients and losses are summed over all, and the running statistics are put together as if one process
-had seen the parts in their order (in the paper they are those of one GPU, which its batch norm never leaves). So a run
-may go on with another number of processes than it began with.
+The result is that of one process up to rounding: the Spec sets the micro-batches, batch norm sees one micro-batch at a
+time, gradients and losses are summed over all processes, and the running statistics are merged as if one process had
+seen the micro-batches in order (the paper's are those of one GPU). A run may resume with another number of processes.
 """
 
 from __future__ import annotations
@@ -33,34 +32,33 @@ from r21d_core import R21DError
 from r21d_core.data.parallel import available_cpus
 from r21d_core.study.spec import Spec
 
-# For a process that decodes while others wait; one that died is noticed at once. What only the first does, such as the
-# flow of a large set, may take any time: see `of_first`.
+# For a process that decodes while others wait; a death is noticed at once. `on_rank_zero` has no timeout.
 COLLECTIVE_TIMEOUT = timedelta(hours=2)
-# With it every start of the workers has a store of its own. Without it those started again meet the addresses that the
-# ones before left in the store, and wait for the dead: https://github.com/pytorch/pytorch/issues/135712
+# With it every restart of the workers has a store of its own. Without it restarted workers find the addresses of the
+# dead ones in the store and wait for them: https://github.com/pytorch/pytorch/issues/135712
 RDZV_STORE_ENV = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
 
 def rank() -> int:
-    """The number of this process, 0 being the first."""
+    """Return this process's number, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes are on the run."""
+    """Return the number of processes that share the run."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_torchrun() -> bool:
-    """Whether torchrun, or what does the same, started this process as one of several."""
+    """Return whether torchrun, or the equivalent, started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 @contextmanager
 def process_group(device: str) -> Iterator[str]:
-    """Be one of the processes that were launched, for a `with`; gives the device of this one.
+    """Join the launched processes in this context, and yield this process's device.
 
-    All but the first are silent in it. Raises R21DError where this host has fewer GPUs than processes.
+    Only rank zero prints in it. Raises R21DError if this host has fewer GPUs than processes.
     """
     if not is_torchrun() or dist.is_initialized():
         yield device
@@ -69,33 +67,33 @@ def process_group(device: str) -> Iterator[str]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0" and os.environ.get(RDZV_STORE_ENV) != "1":
         raise R21DError(
-            f"torchrun --max-restarts: takes `export {RDZV_STORE_ENV}=1` on every host, or restarts may hang"
+            f"torchrun --max-restarts: needs `export {RDZV_STORE_ENV}=1` on every host, or restarts may hang"
         )
-    (store, rank, size), before = _rendezvous(), next(_meetings)
-    store = dist.PrefixStore(f"r21d {before}", store)
+    (store, rank, size), group = _rendezvous(), next(_groups)
+    store = dist.PrefixStore(f"r21d {group}", store)
     backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(available_cpus())
     with ExitStack() as stack:
         if rank:
-            nowhere = stack.enter_context(open(os.devnull, "w"))
-            stack.enter_context(redirect_stdout(nowhere))
-            stack.enter_context(redirect_stderr(nowhere))
-        elif (restart := os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) != "0" and not before:
-            most = os.environ["TORCHELASTIC_MAX_RESTARTS"]
-            print(f"a worker died; all begin again at the last checkpoint (restart {restart} of {most})", flush=True)
+            devnull = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(redirect_stdout(devnull))
+            stack.enter_context(redirect_stderr(devnull))
+        elif (restart := os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) != "0" and not group:
+            limit = os.environ["TORCHELASTIC_MAX_RESTARTS"]
+            print(f"a worker died; all resume at the last checkpoint (restart {restart} of {limit})", flush=True)
         try:
             with raise_on_all_ranks():
                 device = _local_device(device)
             yield device
-        except R21DError:  # which all have; after any other error the rest may be waiting for this one, who has to die
+        except R21DError:  # raised on all ranks; after any other error the rest may wait for this one, which must exit
             dist.destroy_process_group()
             raise
         dist.destroy_process_group()
 
 
-_meetings = count()  # a process may join, leave and join again, and finds what it left in the store
+_groups = count()  # a process may join several groups in turn; each has its own keys in the store
 
 
 @cache
@@ -104,24 +102,23 @@ def _rendezvous() -> tuple[dist.Store, int, int]:
 
 
 def _local_device(device: str) -> str:
-    if device != "cuda":
-        if device != "cpu":
-            raise R21DError(
-                f"device {device!r}: each of {world_size()} processes takes its own; leave it out, or say cpu"
-            )
+    if device == "cpu":
         return device
-    local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-    if local >= there:
-        raise R21DError(f"{os.environ['LOCAL_WORLD_SIZE']} processes on a host with {there} GPUs: start {there} there")
+    if device != "cuda":
+        raise R21DError(f"device {device!r}: each of {world_size()} processes has its own; omit --device or use cpu")
+    local, n_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if local >= n_gpus:
+        n_local = os.environ["LOCAL_WORLD_SIZE"]
+        raise R21DError(f"{n_local} processes on a host with {n_gpus} GPUs: start {n_gpus} there")
     torch.cuda.set_device(local)
     return f"cuda:{local}"
 
 
-# What they settle.
+# Collectives.
 
 
 def all_reduce_max(*values: int) -> list[int]:
-    """The largest of all processes' values, one by one."""
+    """Return the maximum of each value over all processes."""
     if world_size() == 1:
         return list(values)
     numbers = torch.tensor(values, dtype=torch.int64)
@@ -130,7 +127,7 @@ def all_reduce_max(*values: int) -> list[int]:
 
 
 def all_gather_object(value: Any) -> list:
-    """The value of each process, in their order."""
+    """Return the values of all processes, by rank."""
     values = [value] * world_size()
     if world_size() > 1:
         dist.all_gather_object(values, value)
@@ -138,7 +135,7 @@ def all_gather_object(value: Any) -> list:
 
 
 def all_reduce_sum_(values: Tensor) -> Tensor:
-    """`values` summed over all processes, in place."""
+    """Sum `values` over all processes, in place."""
     if world_size() > 1:
         dist.all_reduce(values)
     return values
@@ -146,20 +143,20 @@ def all_reduce_sum_(values: Tensor) -> Tensor:
 
 @contextmanager
 def raise_on_all_ranks() -> Iterator[None]:
-    """What every process does for itself: an R21DError of one is raised in all, so that none waits for it."""
-    trouble = None
+    """Raise an R21DError of one process in all of them, so that none waits for it."""
+    failure = None
     try:
         yield
     except R21DError as error:
         if world_size() == 1:
             raise
-        trouble = error
-    if all_reduce_max(trouble is not None)[0]:
-        raise R21DError(next(filter(None, all_gather_object(trouble and str(trouble))))) from trouble
+        failure = error
+    if all_reduce_max(failure is not None)[0]:
+        raise R21DError(next(filter(None, all_gather_object(failure and str(failure))))) from failure
 
 
 def lockstep(items: Iterable) -> Iterator:
-    """`items`, as many in every process; an R21DError on the way to one is raised in all."""
+    """Yield from `items`, of which all processes have equally many; an R21DError of one is raised in all."""
     items = iter(items)
     while True:
         with raise_on_all_ranks():
@@ -170,7 +167,7 @@ def lockstep(items: Iterable) -> Iterator:
 
 
 def on_rank_zero(work: Callable[[], Any]) -> Any:
-    """What `work`, done by the first process alone, gives, in all of them; so is an R21DError."""
+    """Call `work` on rank zero; return its value, or raise its R21DError, on all ranks."""
     value = [None]
     with raise_on_all_ranks(), _wait_for_rank_zero():
         if rank() == 0:
@@ -182,109 +179,119 @@ def on_rank_zero(work: Callable[[], Any]) -> Any:
 
 @contextmanager
 def _wait_for_rank_zero() -> Iterator[None]:
-    """Others than the first leave when it has, however long that takes: a collective would lose its patience."""
-    key = f"first {next(_firsts)}"
+    """Make the other ranks wait for rank zero without the timeout of a collective."""
+    key = f"first {next(_waits)}"
     try:
         yield
     finally:
         if world_size() > 1 and rank() == 0:
             _rendezvous()[0].set(key, "")
-    while world_size() > 1 and rank() and not _rendezvous()[0].check([key]):  # whose end would be this one's too
+    while world_size() > 1 and rank() and not _rendezvous()[0].check([key]):  # raises if rank zero has died
         time.sleep(0.05)
 
 
-_firsts = count()  # as all do the same, the number is the same in all
+_waits = count()  # equal on all ranks
 
 
-# What each of them does.
+# A process's shard of a batch, and its part in a step.
 
 
 class BatchShard(NamedTuple):
-    """A process's share of a step's batch, which is cut into parts as `torch.chunk` cuts it."""
+    """A process's shard of a batch, which is split into micro-batches as by `torch.chunk`."""
 
-    rows: slice  # clips of the batch
+    rows: slice  # its clips of the batch
     micro_batches: list[slice]  # of these rows
-    before: int  # parts of the batch that other processes have before its own
-    after: int
-    loss_scale: int  # of its losses: the number of processes, over which gradients are averaged
+    before: int  # micro-batches of lower ranks
+    after: int  # micro-batches of higher ranks
+    loss_scale: int  # of its losses: the number of processes, over which DDP averages gradients
+    batch_size: int  # clips of all shards
 
     @property
     def is_empty(self) -> bool:
-        """Whether a short batch has no part left for it, and it goes through the first one for nothing."""
+        """Whether a short batch has no micro-batch for it; it then repeats the first one with a loss scale of zero."""
         return not self.loss_scale
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no other process has a shard of the batch."""
+        return self.loss_scale == 1
 
-def shard_batch(clips: int, accumulate: int, rank: int, size: int) -> BatchShard:
-    """The share of process `rank` of `size` in a batch of so many clips, to be cut into `accumulate` parts."""
-    length = math.ceil(clips / accumulate)
-    parts = [slice(begin, min(begin + length, clips)) for begin in range(0, clips, length)]
-    before = min(rank * (accumulate // size), len(parts))
-    own = parts[before : before + accumulate // size]
-    after = len(parts) - before - len(own)
-    weight = size if own else 0
-    own = own or parts[:1]
+
+def shard_batch(batch_size: int, grad_accum_steps: int, rank: int, world_size: int) -> BatchShard:
+    """Return the shard of process `rank` of a batch that is split into `grad_accum_steps` micro-batches."""
+    length = math.ceil(batch_size / grad_accum_steps)
+    micro_batches = [slice(begin, min(begin + length, batch_size)) for begin in range(0, batch_size, length)]
+    share = grad_accum_steps // world_size
+    before = min(rank * share, len(micro_batches))
+    own = micro_batches[before : before + share]
+    after = len(micro_batches) - before - len(own)
+    loss_scale = world_size if own else 0
+    own = own or micro_batches[:1]
     first = own[0].start
-    shifted = [slice(part.start - first, part.stop - first) for part in own]
-    return BatchShard(slice(first, own[-1].stop), shifted, before, after, weight)
+    shifted = [slice(rows.start - first, rows.stop - first) for rows in own]
+    return BatchShard(slice(first, own[-1].stop), shifted, before, after, loss_scale, batch_size)
 
 
 def check_divisible(spec: Spec, processes: int) -> None:
-    """Raise R21DError, with what to do, if so many processes cannot share a step's parts evenly."""
+    """Raise R21DError, with the settings to use instead, if `processes` cannot share a batch evenly."""
     if processes < 1:
         raise R21DError(f"{processes} GPUs: expected 1 or more")
     if spec.grad_accum_steps % processes == 0 or not spec.epochs:
         return
-    parts = math.lcm(spec.grad_accum_steps, processes)
-    times, each = parts // spec.grad_accum_steps, spec.batch_size // spec.grad_accum_steps
-    same = f"; `--set grad_accum_steps={parts}` keeps the batch, in parts of {spec.batch_size // parts} clips"
-    raise R21DError(
-        f"{spec.variant}, seed {spec.seed}: {processes} processes cannot share a step of {spec.grad_accum_steps} × {each} "
-        f"clips evenly; `--set batch_size={spec.batch_size * times} --set grad_accum_steps={parts} --set lr={spec.lr * times:g}` "
-        f"gives batch norm {each} clips a GPU as before and scales the rate by the batch, as the authors' scripts do"
-        + (same if spec.batch_size % parts == 0 else "")
+    accum = math.lcm(spec.grad_accum_steps, processes)
+    factor, size = accum // spec.grad_accum_steps, spec.batch_size // spec.grad_accum_steps
+    batch_size, lr = spec.batch_size * factor, spec.lr * factor
+    message = (
+        f"{spec.variant}, seed {spec.seed}: {processes} processes cannot share a batch of {spec.grad_accum_steps} × "
+        f"{size} clips evenly; `--set batch_size={batch_size} --set grad_accum_steps={accum} --set lr={lr:g}` keeps "
+        f"{size} clips a GPU for batch norm and scales the learning rate with the batch, as the authors' scripts do"
     )
+    if spec.batch_size % accum == 0:
+        size = spec.batch_size // accum
+        message += f"; `--set grad_accum_steps={accum}` keeps the batch, in micro-batches of {size} clips"
+    raise R21DError(message)
 
 
-def wrap_ddp(network: nn.Module, device: torch.device) -> nn.Module:
-    """`network` with the first process's weights, whose gradients are the mean over all processes."""
+def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return `model` with rank zero's weights and gradients averaged over all processes."""
     if world_size() == 1:
-        return network
-    for value in network.buffers():
+        return model
+    for value in model.buffers():
         dist.broadcast(value, 0)
-    # Buffers need no more broadcasting, as `statistics_of_all` keeps them equal. PyTorch 2.14 has a new name for that.
+    # `merge_bn_running_stats` keeps the buffers equal. PyTorch 2.14 renamed the option that broadcasts them.
     known = signature(DistributedDataParallel.__init__).parameters
-    alone = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    # Convolutions over one pixel are in both layouts at once, and their gradients in the other one.
+    broadcast = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    # The weights of 1×1×1 convolutions have both layouts at once, and their gradients may have the other one.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(network, devices, gradient_as_bucket_view=True, **{alone: False})
+    return DistributedDataParallel(model, devices, gradient_as_bucket_view=True, **{broadcast: False})
 
 
 def maybe_no_sync(model: nn.Module, last: bool):
-    """For a `with`: gradients are summed over the processes in the last backward pass of a step only."""
+    """Return a context in which DDP sums gradients only in the last backward pass of a step."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
 
 
 @contextmanager
-def merge_bn_running_stats(network: nn.Module, share: BatchShard) -> Iterator[None]:
-    """For a `with` around a process's parts: the running statistics then are as if one had seen the parts in order.
+def merge_bn_running_stats(model: nn.Module, shard: BatchShard) -> Iterator[None]:
+    """Merge the running statistics after this context as if one process had seen all micro-batches in order.
 
-    Each part makes them (1 − m)·before + m·its own, so that what a process adds to them is known, and what the later
-    parts leave of that.
+    Each micro-batch changes them to (1 − m)·before + m·own, so this process's contribution is known, and so is the
+    factor by which later micro-batches reduce it.
     """
-    if world_size() == 1:
+    if shard.is_whole:
         yield
         return
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]
     values = [value for norm in norms for value in (norm.running_mean, norm.running_var)]
     before = torch.cat(values)
     yield
-    added = torch.zeros_like(before)
-    if not share.is_empty:
+    change = torch.zeros_like(before)
+    if not shard.is_empty:
         keep = 1 - norms[0].momentum
-        added.add_(torch.cat(values), alpha=keep**share.after)
-        if share.before:
-            added.sub_(before, alpha=keep ** (len(share.micro_batches) + share.after))
-    torch._foreach_copy_(values, list(all_reduce_sum_(added).split([len(value) for value in values])))
-    others = share.before + share.after - share.is_empty
-    torch._foreach_add_([norm.num_batches_tracked for norm in norms], others)
+        change.add_(torch.cat(values), alpha=keep**shard.after)
+        if shard.before:
+            change.sub_(before, alpha=keep ** (len(shard.micro_batches) + shard.after))
+    torch._foreach_copy_(values, list(all_reduce_sum_(change).split([len(value) for value in values])))
+    n_remote = shard.before + shard.after - shard.is_empty
+    torch._foreach_add_([norm.num_batches_tracked for norm in norms], n_remote)

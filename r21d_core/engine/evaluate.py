@@ -1,4 +1,4 @@
-"""Logits first, judgement after: what a network says of every clip, and nothing of whether it is right."""
+"""Predict logits for clips, and evaluate a model on a test split."""
 
 from __future__ import annotations
 
@@ -19,45 +19,44 @@ from r21d_core.study.spec import Spec
 
 @torch.inference_mode()
 def predict(
-    network: nn.Module, source: InMemorySource | StreamingSource, clips: Clips, spec: Spec, title: str | None = None
+    model: nn.Module, source: InMemorySource | StreamingSource, clips: Clips, spec: Spec, title: str | None = None
 ) -> Tensor:
-    """Logits (n, classes) of `clips`, float32 on the host; each video is decoded once for all its clips.
+    """Return the logits (N, classes) of `clips`, float32 on the host; each video is decoded once for all its clips.
 
-    Of several processes each takes every so many-th batch of whole videos, and all have all the logits in the end.
-    With a `title` a progress bar shows. The network is left in the mode it came in.
+    Several processes take batches of whole videos in turn, and all return all logits. With a `title` there is a
+    progress bar. The model returns to the mode it was in.
     """
-    trained = network.training
-    network.eval()
+    training = model.training
+    model.eval()
     batches = list(batches_by_video(clips, spec.batch_size))
     begins = np.cumsum([0, *map(len, batches)])
-    mine = slice(rank(), None, world_size())
-    hidden = {} if title else {"disable": True}  # disable=False would overrule TQDM_DISABLE
-    bar = tqdm(total=sum(map(len, batches[mine])), desc=title, unit="clip", leave=False, **hidden)
-    logits = torch.zeros(len(clips), network.fc.out_features, device=source.device)
+    own = slice(rank(), None, world_size())
+    disable = {} if title else {"disable": True}  # disable=False would overrule TQDM_DISABLE
+    bar = tqdm(total=sum(map(len, batches[own])), desc=title, unit="clip", leave=False, **disable)
+    logits = torch.zeros(len(clips), model.fc.out_features, device=source.device)
     with raise_on_all_ranks():
-        for begin, (_, frames) in zip(begins[:-1][mine], source.iter_batches(batches[mine]), strict=True):
+        for begin, (_, frames) in zip(begins[:-1][own], source.iter_batches(batches[own]), strict=True):
             for number, part in enumerate(frames.split(spec.batch_size)):
                 first = begin + number * spec.batch_size
                 with autocast(spec, source.device):
-                    logits[first : first + len(part)] = network(center_crop(part, spec)).float()
+                    logits[first : first + len(part)] = model(center_crop(part, spec)).float()
                 bar.update(len(part))
     bar.close()
-    network.train(trained)
+    model.train(training)
     return all_reduce_sum_(logits).cpu()
 
 
 def evaluate(
-    network: nn.Module,
+    model: nn.Module,
     source: InMemorySource | StreamingSource,
     videos: tuple[Video, ...],
     card: DatasetCard,
     spec: Spec,
 ) -> Scores:
-    """The Scores of `network` on the test side `videos` of a data set: `spec.eval_clips` clips an item, centre crop."""
-    classes = card.classes
-    clips = evaluation_clips(spec, spec.eval_clips, videos, classes)
-    logits = predict(network, source, clips, spec, title=f"{spec.variant}: evaluating")
-    names = task_classes(spec, classes)
+    """Return the Scores of `model` on the test split `videos`: `spec.eval_clips` center-cropped clips per video."""
+    clips = evaluation_clips(spec, spec.eval_clips, videos, card.classes)
+    logits = predict(model, source, clips, spec, title=f"{spec.variant}: evaluating")
+    names = task_classes(spec, card.classes)
     return Scores(
         logits=logits.view(-1, spec.eval_clips, len(names)).numpy(),
         labels=clips.label[:: spec.eval_clips],
@@ -82,7 +81,7 @@ def evaluate(
     )
 
 
-def _frame_rates(videos) -> str:
+def _frame_rates(videos: tuple[Video, ...]) -> str:
     rates = sorted({round(video.fps, 2) for video in videos if video.fps})
     if not rates:
         return "unknown"

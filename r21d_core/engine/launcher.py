@@ -1,4 +1,4 @@
-"""The processes of this host, started and, where one dies, started again by torch.distributed's elastic launcher."""
+"""Start worker processes on this host, and restart them when one dies, with torch.distributed's elastic launcher."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from r21d_core import R21DError
 from r21d_core.engine.distributed import RDZV_STORE_ENV
+from r21d_core.engine.signals import exit_on_signal
 
 RESTARTS = 3
 
 
 def spawn_workers(work: Callable[[], object], processes: int, device: str) -> None:
-    """Do `work` in so many processes, which find each other by `distributed.joined`; returns when all are done.
+    """Call `work` in `processes` processes, which `distributed.process_group` joins; return when all are done.
 
-    What they print appears where this process prints. When one dies all begin again, RESTARTS times at the most.
-    Raises R21DError: theirs, or one that says how a process died; SIGTERM and Ctrl-C go to all of them.
-    `work` is pickled, and in a script this has to stand under `if __name__ == "__main__":`.
+    Their output appears where this process prints. When one dies all restart, at most RESTARTS times. Raises R21DError:
+    a worker's, or one that says how a worker died; SIGTERM and Ctrl-C are passed on. `work` is pickled, and a script
+    must call this under `if __name__ == "__main__":`.
     """
-    there = torch.cuda.device_count()
-    if device != "cpu" and processes > there:
-        raise R21DError(f"{processes} GPUs: there are {there} here; with device cpu the processes share its CPU")
-    with tempfile.TemporaryDirectory(prefix="r21d-") as logs, _left_as_it_was(), _without_its_log():
+    n_gpus = torch.cuda.device_count()
+    if device != "cpu" and processes > n_gpus:
+        raise R21DError(f"{processes} GPUs: there are {n_gpus} here; with device cpu the processes share its CPU")
+    with tempfile.TemporaryDirectory(prefix="r21d-") as logs, _restored_environment(), _silenced_logs():
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -45,23 +46,22 @@ def spawn_workers(work: Callable[[], object], processes: int, device: str) -> No
             logs_specs=DefaultLogsSpecs(logs),
         )
         try:
-            told = elastic_launch(config, _worker)(work)
+            errors = elastic_launch(config, _worker)(work)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
             raise R21DError(
-                f"worker {rank} of {processes} failed, and did so again after {RESTARTS} restarts; the last time: "
-                f"{message}; what was saved is kept, and the same command goes on from there"
+                f"worker {rank} of {processes} failed again after {RESTARTS} restarts, the last time with: {message}; "
+                "the checkpoints are kept, and the same command resumes from them"
             ) from error
-        except SignalException as stopped:
-            number = int(stopped.sigval)
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number) from None
-    if told[0]:
-        raise R21DError(told[0])
+        except SignalException as error:
+            exit_on_signal(int(error.sigval))
+    if errors[0]:
+        raise R21DError(errors[0])
 
 
 def _worker(work: Callable[[], object]) -> str | None:
-    """What was wrong, if a person can mend it: the launcher would only try it again."""
+    """Return the message of an R21DError, for which the launcher must not restart the workers."""
     try:
         work()
     except R21DError as error:
@@ -69,8 +69,8 @@ def _worker(work: Callable[[], object]) -> str | None:
 
 
 @contextmanager
-def _left_as_it_was() -> Iterator[None]:
-    """The launcher leaves signal handlers and variables behind, which a notebook would keep."""
+def _restored_environment() -> Iterator[None]:
+    """Restore the signal handlers and environment variables that the launcher changes."""
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
     handlers = {name: signal.getsignal(getattr(signal, name)) for name in names}
     variables = dict(os.environ)
@@ -85,16 +85,16 @@ def _left_as_it_was() -> Iterator[None]:
 
 
 @contextmanager
-def _without_its_log() -> Iterator[None]:
-    """The launcher tells of each death by a traceback of its own; ours say what happened in a line."""
+def _silenced_logs() -> Iterator[None]:
+    """Silence the launcher's tracebacks of dead workers; the R21DError says it in a line."""
     logs = [logging.getLogger(name) for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn")]
-    before, silent = [log.propagate for log in logs], logging.NullHandler()
+    propagate, handler = [log.propagate for log in logs], logging.NullHandler()
     for log in logs:
         log.propagate = False
-        log.addHandler(silent)
+        log.addHandler(handler)
     try:
         yield
     finally:
-        for log, propagate in zip(logs, before, strict=True):
-            log.propagate = propagate
-            log.removeHandler(silent)
+        for log, value in zip(logs, propagate, strict=True):
+            log.propagate = value
+            log.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""An experiment's runs, one after another: what they will cost first, then the work, and nothing done twice."""
+"""Plan an experiment's runs and train those that are not complete."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.sampling import frame_counts, task_classes
 from r21d_core.data.synthetic import make_builtin
+from r21d_core.engine.checkpoint import check_fingerprint
 from r21d_core.engine.device import device_name, pick_device
 from r21d_core.engine.distributed import check_divisible, is_torchrun, on_rank_zero, process_group, world_size
 from r21d_core.engine.launcher import spawn_workers
+from r21d_core.engine.pool import InProcess, WorkerPool, count_parallel_runs
 from r21d_core.engine.throughput import training_throughput
-from r21d_core.engine.train import check_data_name, check_fingerprint, train
+from r21d_core.engine.train import check_data_name, train
 from r21d_core.models.cost import spec_cost
 from r21d_core.models.zoo import resolve_weights
 from r21d_core.runs.files import make_folder
@@ -29,8 +32,8 @@ from r21d_core.study.recipes import VAL_SUFFIX
 from r21d_core.study.spec import Spec, run_labels
 
 BUILTIN_ROOT = Path("data")
-PATIENCE = 10.0  # seconds for measuring before a plan is told
-WAIT = 1.0  # seconds between two looks at runs that another process is on
+PLAN_SECONDS = 5.0  # for measuring networks before the plan is printed
+LOCKED_SECONDS = 1.0  # between attempts at runs that another process has locked
 
 
 def run_experiment(
@@ -45,14 +48,14 @@ def run_experiment(
     max_hours: float = math.inf,
     gpus: int = 1,
 ) -> list[Run]:
-    """The runs of `specs` under the folder `runs`, all done; those not done are planned aloud, then trained.
+    """Return the runs of `specs` in the folder `runs`, after printing a plan and training those not complete.
 
-    `manifest` is as in `open_data`, which is asked only where a run is missing or a file was given: without one the
-    built-in videos are used, made under `builtin` on first use. A run that fails does not keep the others from their
-    turn: when all had it, R21DError says which failed and why. What another process is on is waited for, so that the
-    same call in several processes shares the runs among them. Where the plan takes more than `max_hours`, nothing is
-    begun. More than one of `gpus` are so many processes on this host, which share each run as `distributed` says; where
-    torchrun has started them already, they all call this.
+    `manifest` and `builtin` are those of `load_manifests`, which is called only if a run is missing or a manifest is
+    given. A run that fails does not stop the others; at the end R21DError lists the failures. Runs locked by another
+    process are waited for, so the same call in several processes divides the runs. If the plan takes more than
+    `max_hours`, nothing is trained. `gpus` > 1 starts that many processes on this host, which share each run (see
+    `distributed`); under torchrun all processes call this function. On a CPU, runs of small networks are trained one a
+    core in worker processes (see `pool`), so a script must call this under `if __name__ == "__main__":`.
     """
     work = partial(
         _run_all, specs, manifest, runs,
@@ -60,7 +63,7 @@ def run_experiment(
     )  # fmt: skip
     if gpus == 1 or is_torchrun():
         work()
-    elif (todo := [run.spec for run in find_runs(specs, runs) if not run.is_complete]) or manifest:
+    elif (todo := _incomplete(specs, runs)) or manifest:
         for spec in todo:
             check_divisible(spec, gpus)
         spawn_workers(work, gpus, device)
@@ -69,46 +72,70 @@ def run_experiment(
 
 def _run_all(specs, manifest, runs, *, device, cache, workers, builtin, max_hours) -> None:
     with process_group(device) as device:
-        todo = on_rank_zero(lambda: [spec for spec in specs if not find_run(runs, spec).is_complete])
+        todo = on_rank_zero(lambda: _incomplete(specs, runs))
         if not (todo or manifest):
             return
+        slots = count_parallel_runs(todo, pick_device(device))
+        pool = WorkerPool(slots) if slots > 1 else InProcess()
         data = on_rank_zero(lambda: load_manifests(specs, manifest, builtin))
-        on_rank_zero(lambda: _refuse_runs_of_other_data(find_runs(specs, runs), data))
+        on_rank_zero(lambda: _check_fingerprints(find_runs(specs, runs), data))
         if not todo:
             return
         text, hours = on_rank_zero(lambda: _plan(specs, data, runs, device, world_size()))
         print(text)
         if hours > max_hours:
-            print(f"That is more than max_hours = {max_hours:g}: nothing is begun here; allow more, or use a batch.")
+            print(f"This is more than max_hours = {max_hours:g}, so nothing is trained; allow more, or use a cluster.")
             return
-        on_rank_zero(lambda: make_folder(Path(runs)))  # said once, where each run would say it
-        # With several processes one that is out of memory has to die, as the others wait for it.
-        to_mend = R21DError if world_size() > 1 else (R21DError, torch.OutOfMemoryError)
-        failures, bar = [], tqdm(total=len(todo), desc="runs", unit="run", leave=False)
-        turn = list(todo)
-        while turn:
-            others: list[Spec] = []  # that another process is on, and those that start from them
-            for spec in turn:
-                try:
-                    if spec.parent_spec in others:
-                        raise RunLockedError(f"{find_run(runs, spec.parent_spec).folder}: another process is on it")
-                    train(spec, data[spec.data], runs, device=device, cache=cache, workers=workers)
-                except RunLockedError:
-                    others.append(spec)
-                    continue
-                except to_mend as error:
-                    failures.append(f"{spec.variant}, seed {spec.seed}: {error}")
-                bar.update()
-            if others == turn:
-                bar.set_description(f"runs; another process is on {len(others)}")
-                time.sleep(WAIT)
-            turn = others
-        bar.close()
+        on_rank_zero(lambda: make_folder(Path(runs)))  # reports a missing permission once rather than for each run
+        with pool:
+            failures = _train_all(todo, data, runs, pool, device=device, cache=cache, workers=workers)
         if failures:
             raise R21DError(f"{len(failures)} of {len(todo)} runs failed:\n" + "\n".join(failures))
 
 
-def _refuse_runs_of_other_data(runs: list[Run], data: dict[str, Manifest]) -> None:
+def _train_all(
+    specs: list[Spec], data: dict[str, Manifest], runs: Path | str, pool: InProcess | WorkerPool, **options
+) -> list[str]:
+    """Train the runs, `pool.slots` at once and parents first; return a message for each that failed."""
+    # With several processes the others wait for one that is out of memory, so that one must exit.
+    recoverable = R21DError if world_size() > 1 else (R21DError, torch.OutOfMemoryError)
+    waiting, locked, failures = list(specs), [], []
+    active: dict[Future, Spec] = {}
+    bar = tqdm(total=len(specs), desc="runs", unit="run", leave=False)
+    while waiting or locked or active:
+        pending = {*waiting, *locked, *active.values()}
+        ready = [spec for spec in waiting if spec.parent_spec not in pending]
+        for spec in ready[: pool.slots - len(active)]:
+            waiting.remove(spec)
+            active[pool.submit(train, spec, data[spec.data], runs, **options)] = spec
+        for future in pool.wait(active):
+            spec = active.pop(future)
+            try:
+                if isinstance(output := future.result(), str) and output:
+                    tqdm.write(output, end="")
+            except RunLockedError:
+                locked.append(spec)
+                continue
+            except recoverable as error:
+                failures.append(f"{spec.variant}, seed {spec.seed}: {error}")
+            bar.update()
+        if pool.slots > 1:
+            epochs = (f"{s.variant} {len(find_run(runs, s).history)}/{s.epochs}" for s in active.values())
+            bar.set_description("runs (epochs: " + ", ".join(epochs) + ")")
+        if locked and not ready:
+            bar.set_description(f"runs ({len(locked)} locked by another process)")
+            if not active:
+                time.sleep(LOCKED_SECONDS)
+            waiting, locked = waiting + locked, []
+    bar.close()
+    return failures
+
+
+def _incomplete(specs: Sequence[Spec], runs: Path | str) -> list[Spec]:
+    return [run.spec for run in find_runs(list(dict.fromkeys(specs)), runs) if not run.is_complete]
+
+
+def _check_fingerprints(runs: list[Run], data: dict[str, Manifest]) -> None:
     for run in runs:
         if run.is_complete:
             check_fingerprint(run, run.environment["fingerprint"], data[run.spec.data])
@@ -117,44 +144,43 @@ def _refuse_runs_of_other_data(runs: list[Run], data: dict[str, Manifest]) -> No
 def load_manifests(
     specs: Sequence[Spec], manifest: Path | str | None = None, builtin: Path | str = BUILTIN_ROOT
 ) -> dict[str, Manifest]:
-    """The manifests of the data sets that `specs` name, by name.
+    """Return the manifests of the data sets that `specs` name, by name.
 
-    `manifest` is the file of one of them, or of the set whose validation cut is asked for; the others are looked for
-    beside it. Without one it is the built-in videos, under the folder `builtin`. Raises R21DError if one is missing,
-    has not been checked or has another name in its card, and where a manifest is needed and none is given.
+    `manifest` is the file of one of them, or of the data set from which the validation split was taken; the others are
+    in the same folder. Without it the built-in videos are used, made in the folder `builtin` on first use. Raises
+    R21DError if a manifest is missing, was not checked, has another name in its card, or is needed and not given.
     """
-    asked = "name its checked manifest (--manifest, in a notebook the parameter `manifest`)"
+    hint = "name its checked manifest (--manifest, in a notebook the parameter `manifest`)"
     if not manifest and (profiles := {spec.profile for spec in specs} - {"demo"}):
-        raise R21DError(f"profile {min(profiles)}: takes a data set of yours; {asked}")
-    if not manifest and (own := [spec.data for spec in specs if not spec.data.startswith("builtin")]):
-        raise R21DError(f"data {own[0]}: none of the built-in videos; {asked}")
-    given = Path(manifest or make_builtin(Path(builtin)))
+        raise R21DError(f"profile {min(profiles)}: needs a data set of yours; {hint}")
+    if not manifest and (names := [spec.data for spec in specs if not spec.data.startswith("builtin")]):
+        raise R21DError(f"data {names[0]}: not one of the built-in data sets; {hint}")
+    path = Path(manifest or make_builtin(Path(builtin)))
     names = list(dict.fromkeys(spec.data for spec in specs))
-    if len(names) == 1 and manifest and names[0] != f"{given.stem}{VAL_SUFFIX}":
-        data = {names[0]: load_manifest(given)}
+    if len(names) == 1 and manifest and names[0] != f"{path.stem}{VAL_SUFFIX}":
+        data = {names[0]: load_manifest(path)}
     else:
-        data = {name: load_manifest(given.with_name(f"{name}.csv")) for name in names}
+        data = {name: load_manifest(path.with_name(f"{name}.csv")) for name in names}
     for spec in specs:
         check_data_name(spec, data[spec.data])
-    for found in data.values():
-        frame_counts(found.videos)
+    for loaded in data.values():
+        frame_counts(loaded.videos)
     return data
 
 
 def find_runs(specs: Sequence[Spec], runs: Path | str = "runs") -> list[Run]:
-    """The runs of `specs` under the folder `runs`, done or not; nothing is trained."""
+    """Return the runs of `specs` in the folder `runs`, complete or not."""
     return [find_run(runs, spec) for spec in specs]
 
 
 def plan(
     specs: Sequence[Spec], data: dict[str, Manifest], runs: Path | str, device: str = "auto", gpus: int = 1
 ) -> str:
-    """What `run_all` would do with the manifests `data` gives for each name, as text.
+    """Return what `run_experiment` would do with the manifests `data`, as text: runs, parameters, MACs and time.
 
-    Tells runs, parameters, multiply-adds, and about how long on this device.
-    The time is that of training steps measured now, a moment of each network, and once PATIENCE is over in proportion
-    to multiply-adds; reading and evaluating come on top, and so does what several `gpus` have to tell each other.
-    Raises R21DError for a spec that no network fits, whose batch so many cannot share, or whose start is not there.
+    The time is that of training steps measured now for a moment, and after PLAN_SECONDS in proportion to the MACs.
+    Data loading, evaluation and communication are not included. Raises R21DError for an impossible network, a batch
+    that `gpus` cannot share, or a missing file of initial weights.
     """
     return _plan(specs, data, runs, device, gpus)[0]
 
@@ -162,59 +188,58 @@ def plan(
 def _plan(
     specs: Sequence[Spec], data: dict[str, Manifest], runs: Path | str, device: str, gpus: int
 ) -> tuple[str, float]:
-    """The plan as text, and its hours."""
-    found = [find_run(runs, spec) for spec in specs]
-    networks = dict.fromkeys(run.spec.replace(seed=0) for run in found)
-    classes = {network: len(task_classes(network, data[network.data].card.classes)) for network in networks}
-    costs = {network: spec_cost(network, classes[network]) for network in networks}
+    """Return the plan as text, and its hours."""
+    found = find_runs(specs, runs)
     todo = [run.spec for run in found if not run.is_complete]
-    begun = sum(run.has_checkpoint and not run.is_complete for run in found)
+    n_begun = sum(run.has_checkpoint and not run.is_complete for run in found)
+    num_classes = {spec: len(task_classes(spec, data[spec.data].card.classes)) for spec in specs}
+    costs = {spec: spec_cost(spec, num_classes[spec]) for spec in specs}
     lines = [
-        *(_sides(manifest) for manifest in data.values()),
-        f"{len(found)} runs: {len(found) - len(todo)} done, {begun} begun, {len(todo) - begun} new",
+        *(_split_sizes(manifest) for manifest in data.values()),
+        f"{len(found)} runs: {len(found) - len(todo)} done, {n_begun} begun, {len(todo) - n_begun} new",
     ]
     if not todo:
         return "\n".join(lines), 0.0
     for spec in todo:
         check_divisible(spec, gpus)
         if spec.init_file:
-            resolve_weights(spec.init_file)  # what is not there is said before anything is measured or trained
+            resolve_weights(spec.init_file)  # raises before anything is measured or trained
     target = pick_device(device)
     if target.type == "cuda":
-        held = torch.cuda.memory_allocated(target)  # such as videos of runs before
+        allocated = torch.cuda.memory_allocated(target)  # such as videos of earlier runs
         torch.cuda.reset_peak_memory_stats(target)
-    rates: dict[Spec, float] = {}
+    networks = {spec.replace(seed=0): spec for spec in todo}  # seeds share a measurement
+    throughputs: dict[Spec, float] = {}
     began = time.perf_counter()
-    to_measure = list(dict.fromkeys(spec.replace(seed=0) for spec in todo))
-    for network in tqdm(to_measure, "measuring each network for a moment", leave=False):
-        if not rates or time.perf_counter() - began < PATIENCE:
-            last, rates[network] = network, training_throughput(network, classes[network], target, gpus)
+    for network, spec in tqdm(networks.items(), "measuring training steps", leave=False):
+        if not throughputs or time.perf_counter() - began < PLAN_SECONDS:
+            last, throughputs[network] = spec, training_throughput(network, num_classes[spec], target, gpus)
         else:
-            rates[network] = rates[last] * costs[last].macs / costs[network].macs
-    left = {spec: (spec.epochs - len(find_run(runs, spec).history)) * spec.clips_per_epoch for spec in todo}
-    hours = {spec: left[spec] / rates[spec.replace(seed=0)] / gpus / 3600 for spec in todo}
-    names = dict(zip(specs, run_labels(specs), strict=True))
-    width = max(len(names[spec]) for spec in todo)
+            throughputs[network] = throughputs[last.replace(seed=0)] * costs[last].macs / costs[spec].macs
+    clips = {spec: (spec.epochs - len(find_run(runs, spec).history)) * spec.clips_per_epoch for spec in todo}
+    hours = {spec: clips[spec] / throughputs[spec.replace(seed=0)] / gpus / 3600 for spec in todo}
+    labels = dict(zip(specs, run_labels(specs), strict=True))
+    width = max(len(labels[spec]) for spec in todo)
     lines.append(f"{'run':<{width}}{'parameters':>12}{'GMAC/clip':>11}{'clips left':>12}{'about':>10}")
-    for spec in todo:
-        cost = costs[spec.replace(seed=0)]
-        lines.append(
-            f"{names[spec]:<{width}}{cost.parameters:>12,}{cost.macs / 1e9:>11.3f}{left[spec]:>12,}"
-            f"{_duration(hours[spec]):>10}"
-        )
-    memory, times = "", f"{gpus} × " if gpus > 1 else ""
+    lines += [
+        f"{labels[spec]:<{width}}{costs[spec].parameters:>12,}{costs[spec].macs / 1e9:>11.3f}{clips[spec]:>12,}"
+        f"{_duration(hours[spec]):>10}"
+        for spec in todo
+    ]
+    where = f"{gpus} × {device_name(target)}" if gpus > 1 else device_name(target)
     if target.type == "cuda":
-        memory = f", {(torch.cuda.max_memory_allocated(target) - held) / 2**30:.1f} GiB beside the videos"
-    lines.append(
-        f"in all about {_duration(sum(hours.values()))} on {times}{device_name(target)}{memory}, "
-        f"if nothing else runs there; records in {runs}"
-    )
-    return "\n".join(lines), sum(hours.values())
+        where += f", {(torch.cuda.max_memory_allocated(target) - allocated) / 2**30:.1f} GiB beside the videos"
+    slots = count_parallel_runs(todo, target) if gpus == 1 else 1
+    if slots > 1:
+        where += f", {slots} runs at a time with one thread each"
+    total = max(sum(hours.values()) / slots, max(hours.values()))
+    lines.append(f"in all about {_duration(total)} on {where}, if nothing else runs there; records in {runs}")
+    return "\n".join(lines), total
 
 
-def _sides(manifest: Manifest) -> str:
-    sides = Counter(video.split for video in manifest.videos)
-    return f"{manifest.card.name}: {', '.join(f'{count} {side}' for side, count in sides.items())} videos"
+def _split_sizes(manifest: Manifest) -> str:
+    counts = Counter(video.split for video in manifest.videos)
+    return f"{manifest.card.name}: {', '.join(f'{count} {split}' for split, count in counts.items())} videos"
 
 
 def _duration(hours: float) -> str:

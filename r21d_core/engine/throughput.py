@@ -1,4 +1,4 @@
-"""How fast a network runs here, measured for a moment on made-up clips."""
+"""Measure training and inference throughput on synthetic clips."""
 
 from __future__ import annotations
 
@@ -9,65 +9,59 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from r21d_core.engine.build import build_model, build_optimizer
-from r21d_core.engine.cuda_graphs import capture_cuda_graph
-from r21d_core.engine.device import autocast
+from r21d_core.engine.device import autocast, limit_cpu_threads
+from r21d_core.engine.distributed import shard_batch
+from r21d_core.engine.state import capture_step, create_state, train_step
 from r21d_core.models.cost import CHANNELS
 from r21d_core.study.spec import Spec
 
 EVALUATION_BATCH = 32
 
 
-def inference_throughput(network: nn.Module, spec: Spec, device: torch.device) -> float:
-    """Clips a second that `network` classifies, the median of several passes after a warm-up, data aside."""
-    clips = _clips(spec, EVALUATION_BATCH, device)
-    trained = network.training
-    network.eval()
+def inference_throughput(model: nn.Module, spec: Spec, device: torch.device) -> float:
+    """Return how many clips a second `model` classifies, without data loading: the median of several passes."""
+    clips = _random_clips(spec, EVALUATION_BATCH, device)
+    training = model.training
+    model.eval()
     with torch.inference_mode(), autocast(spec, device):
-        seconds = _median_seconds(lambda: network(clips), device)
-    network.train(trained)
+        seconds = _median_seconds(lambda: model(clips), device)
+    model.train(training)
     return EVALUATION_BATCH / seconds
 
 
-def training_throughput(spec: Spec, classes: int, device: torch.device, processes: int = 1) -> float:
-    """Clips a second that each of so many processes takes in of training steps, without reading or augmenting them.
-
-    What they have to tell each other is left out; all else is as in `train`.
-    """
-    network = build_model(spec, classes, device)
-    parts, size = max(spec.grad_accum_steps // processes, 1), spec.batch_size // spec.grad_accum_steps
-    clips = _clips(spec, size, device)
-    if spec.grad_accum_steps == processes:
-        capture_cuda_graph(network, spec, size)
-    optimiser = build_optimizer(network, spec.replace(lr=1e-6))
-
-    def step():
-        for _ in range(parts):
-            with autocast(spec, device):
-                loss = network(clips).float().logsumexp(1).mean()
-            loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-
-    return parts * size / _median_seconds(step, device)
+def training_throughput(spec: Spec, num_classes: int, device: torch.device, processes: int = 1) -> float:
+    """Return how many clips a second each of `processes` trains on, without data loading and communication."""
+    n_micro_batches = max(spec.grad_accum_steps // processes, 1)
+    size = spec.batch_size // spec.grad_accum_steps
+    with limit_cpu_threads(spec, device):
+        state = create_state(spec.replace(lr=1e-6), num_classes, device)
+        capture_step(state, processes)
+        shard = shard_batch(n_micro_batches * size, n_micro_batches, 0, 1)
+        clips = _random_clips(spec, shard.batch_size, device)
+        target = torch.arange(shard.batch_size, device=device) % num_classes
+        return shard.batch_size / _median_seconds(lambda: train_step(state, clips, target, shard), device)
 
 
-def _clips(spec: Spec, count: int, device: torch.device) -> torch.Tensor:
-    shape = (count, CHANNELS[spec.modality], spec.frames, spec.crop, spec.crop)
+def _random_clips(spec: Spec, n: int, device: torch.device) -> torch.Tensor:
+    shape = (n, CHANNELS[spec.modality], spec.frames, spec.crop, spec.crop)
     return torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last_3d)
 
 
-def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Of ten calls, or of fewer once two seconds have passed, after one that is not counted: it looks for kernels."""
+def _median_seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Return the median of ten calls, or of those begun within two seconds, after one that selects the kernels."""
     seconds: list[float] = []
-    work()
+    call()
     began = time.perf_counter()
     while len(seconds) < 10 and (not seconds or time.perf_counter() - began < 2):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
         start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        call()
+        synchronize(device)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has finished its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

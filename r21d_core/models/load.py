@@ -56,8 +56,8 @@ def read_weights(path: Path | str) -> Weights:
                 f"download it again from {row.url}"
             )
     saved, spec = _load(path), None
-    if isinstance(saved, Mapping) and isinstance(saved.get("spec"), Mapping) and "network" in saved:
-        spec, saved = Spec().replace(**saved["spec"]), saved["network"]
+    if isinstance(saved, Mapping) and isinstance(saved.get("spec"), Mapping) and "model" in saved:
+        spec, saved = Spec().replace(**saved["spec"]), saved["model"]
     return identify_architecture(_unwrapped(path, saved), path, sha256, spec)
 
 

@@ -145,7 +145,7 @@ def test_kept_is_read_until_weights_or_settings_change(runs, tiny_manifest, monk
     assert looked == ["f-R2D"] and found.metadata["per_class"] == 1
     path = runs[1].folder / "checkpoint.pt"
     saved = torch.load(path, weights_only=True)
-    saved["network"]["fc.bias"] += 1
+    saved["model"]["fc.bias"] += 1
     torch.save(saved, path)
     compute.load_or_compute_attributions(runs[1:2], tiny_manifest, **again)
     assert looked == ["f-R2D", "R3D"]

@@ -23,8 +23,8 @@ from r21d_core.data.sampling import evaluation_clips
 from r21d_core.data.sources import open_clips
 from r21d_core.engine import evaluate as predicting
 from r21d_core.engine.build import build_model
+from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.distributed import check_divisible, shard_batch
-from r21d_core.engine.init_weights import load_checkpoint
 from r21d_core.engine.launcher import spawn_workers
 from r21d_core.engine.runner import plan, run_experiment
 from r21d_core.engine.train import train
@@ -51,7 +51,7 @@ def told(run):
 def assert_close(run, other):
     """The same but for the order in which numbers are added."""
     np.testing.assert_allclose(told(run), told(other), rtol=1e-4)
-    mine, theirs = (load_checkpoint(one)["network"] for one in (run, other))
+    mine, theirs = (load_checkpoint(one)["model"] for one in (run, other))
     for name, value in mine.items():
         torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-5, msg=lambda text, name=name: name + text)
     np.testing.assert_allclose(run.scores.logits, other.scores.logits, rtol=1e-3, atol=1e-4)
@@ -101,7 +101,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_what_to_set(spec, process
 
 
 def test_what_cannot_be_shared_or_is_not_there_is_said_before_anything_starts(tiny_manifest, tmp_path):
-    with pytest.raises(R21DError, match="3 processes cannot share a step of 4 × 2 clips evenly"):
+    with pytest.raises(R21DError, match="3 processes cannot share a batch of 4 × 2 clips evenly"):
         run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu", gpus=3)
     with pytest.raises(R21DError, match="3 processes cannot share"):
         plan([SPEC], {"tiny": load_manifest(tiny_manifest)}, tmp_path, "cpu", gpus=3)
@@ -193,8 +193,8 @@ def test_killed_workers_begin_again_and_the_run_is_the_one_never_stopped(alone, 
         assert restarts == ["1", "2"][: len(deaths)]
     never, killed = (find_run(tmp_path / name, SPEC) for name in ("never", "killed"))
     assert told(killed) == told(never)
-    for name, value in load_checkpoint(never)["network"].items():
-        assert torch.equal(load_checkpoint(killed)["network"][name], value), name
+    for name, value in load_checkpoint(never)["model"].items():
+        assert torch.equal(load_checkpoint(killed)["model"][name], value), name
     np.testing.assert_array_equal(killed.scores.logits, never.scores.logits)
     assert_close(killed, alone)
 
@@ -225,7 +225,7 @@ def test_asked_to_stop_they_leave_a_checkpoint(tiny_manifest, tmp_path, launcher
     assert launcher or "Traceback" not in err
     (folder,) = tmp_path.iterdir()
     run = find_run(tmp_path, Spec.from_json((folder / "spec.json").read_text()))
-    at = load_checkpoint(run)["at"]
+    at = load_checkpoint(run)["state"]
     assert run.spec.variant == "MC3" and not run.is_complete and at["epoch"] >= 1 and at["history"] == run.history
 
 

@@ -13,9 +13,9 @@ from r21d_core.data.sampling import sample_epoch
 from r21d_core.data.sources import open_clips
 from r21d_core.data.transforms import augment
 from r21d_core.engine.build import build_model, build_optimizer
+from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.cuda_graphs import capture_cuda_graph
 from r21d_core.engine.device import DTYPES
-from r21d_core.engine.init_weights import load_checkpoint
 from r21d_core.engine.launcher import spawn_workers
 from r21d_core.engine.numerics import check_numerics
 from r21d_core.engine.runner import plan, run_experiment
@@ -250,6 +250,6 @@ def test_killed_workers_on_two_gpus_begin_again_and_the_run_is_the_one_never_sto
     assert never.is_complete and killed.is_complete and killed.summary["device"].startswith("2 × ")
     histories = [[line | {"seconds": None} for line in run.history] for run in (killed, never)]
     assert histories[0] == histories[1] and len(histories[0]) == 3
-    for name, value in load_checkpoint(never)["network"].items():
-        assert torch.equal(load_checkpoint(killed)["network"][name], value), name
+    for name, value in load_checkpoint(never)["model"].items():
+        assert torch.equal(load_checkpoint(killed)["model"][name], value), name
     np.testing.assert_array_equal(killed.scores.logits, never.scores.logits)

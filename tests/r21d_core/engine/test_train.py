@@ -22,9 +22,10 @@ from r21d_core.data.transforms import augment
 from r21d_core.engine import runner
 from r21d_core.engine import train as engine
 from r21d_core.engine.build import build_model
+from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.evaluate import predict
 from r21d_core.engine.runner import find_runs, plan, run_experiment
-from r21d_core.engine.train import load_checkpoint, lr_at_step, train
+from r21d_core.engine.train import lr_at_step, train
 from r21d_core.runs.run import find_run, lock
 from r21d_core.study.experiments import variant_comparison
 from r21d_core.study.spec import Spec
@@ -50,7 +51,7 @@ SPEC = Spec(
 
 
 def weights(run):
-    return load_checkpoint(run)["network"]
+    return load_checkpoint(run)["model"]
 
 
 def told(history):
@@ -136,7 +137,7 @@ def test_killed_and_resumed_is_the_run_never_stopped(undisturbed, tiny_manifest,
         process.stdout.close()
         assert process.wait() != 0
         assert run.has_checkpoint and not run.is_complete
-    reached = load_checkpoint(run)["at"]
+    reached = load_checkpoint(run)["state"]
     assert 5 <= 4 * reached["epoch"] + reached["step"] < 12, "it went on, and there is something left to do"
     assert_same_run(undisturbed, train(SPEC, load_manifest(tiny_manifest), tmp_path, device="cpu"))
 
@@ -223,7 +224,7 @@ def test_damaged_checkpoint_is_named(tiny_manifest, tmp_path, content):
     run.folder.mkdir(parents=True)
     (run.folder / "spec.json").write_text(SPEC.to_json())
     (run.folder / "checkpoint.pt").write_bytes(content)
-    with pytest.raises(R21DError, match=r"checkpoint\.pt: not a whole checkpoint"):
+    with pytest.raises(R21DError, match=r"checkpoint\.pt: not a complete checkpoint"):
         train(SPEC, load_manifest(tiny_manifest), tmp_path, device="cpu")
 
 
@@ -234,7 +235,7 @@ def test_two_processes_on_one_run(tiny_manifest, tmp_path):
 
 def test_runs_that_another_process_is_on_are_waited_for(tiny_manifest, tmp_path, monkeypatch):
     """Two processes given the same runs share them: each takes what the other is not on, starts before what follows."""
-    monkeypatch.setattr(runner, "WAIT", 0.01)
+    monkeypatch.setattr(runner, "LOCKED_SECONDS", 0.01)
     specs = [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=3), SPEC.replace(seed=1)]
     run, other = (find_run(tmp_path, spec) for spec in (specs[0], specs[2]))
     held, order = Event(), []
@@ -270,13 +271,13 @@ def test_resuming_on_a_changed_manifest_is_refused(tiny_manifest, tmp_path):
     train(SPEC, manifest, tmp_path, device="cpu")
     (stopped.folder / "summary.json").unlink()
     changed = replace(manifest, videos=manifest.videos[:-1])
-    with pytest.raises(R21DError, match="another state of"):
+    with pytest.raises(R21DError, match="another version of"):
         train(SPEC, changed, tmp_path, device="cpu")
 
 
 def test_a_run_done_is_not_taken_for_one_of_a_changed_manifest(undisturbed, tiny_manifest):
     manifest = load_manifest(tiny_manifest)
-    with pytest.raises(R21DError, match="another state of"):
+    with pytest.raises(R21DError, match="another version of"):
         train(SPEC, replace(manifest, videos=manifest.videos[:-1]), undisturbed.folder.parent, device="cpu")
     with pytest.raises(R21DError, match=r"gone\.csv: no such file"):
         run_experiment([SPEC], "gone.csv", undisturbed.folder.parent)
@@ -293,7 +294,7 @@ def test_manifest_that_was_not_checked_is_refused_before_any_work(tiny_manifest,
 
 def test_only_the_demonstration_takes_the_builtin_videos(tmp_path):
     with pytest.raises(
-        R21DError, match=r"profile small: takes a data set of yours.* in a notebook the parameter `manifest`"
+        R21DError, match=r"profile small: needs a data set of yours.* in a notebook the parameter `manifest`"
     ):
         run_experiment(variant_comparison("small"), None, tmp_path)
 
@@ -376,4 +377,4 @@ def test_start_that_is_not_finished_or_does_not_fit_is_named(undisturbed, tiny_m
 
 def test_what_would_take_too_long_is_not_begun(tiny_manifest, tmp_path, capsys):
     runs = run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu", max_hours=0)
-    assert not runs[0].is_complete and "nothing is begun" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    assert not runs[0].is_complete and "nothing is trained" in capsys.readouterr().out and not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ import torch
 from r21d_analysis.artifacts.streams import stream_table
 from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest, write_manifest
-from r21d_core.engine.init_weights import load_checkpoint
+from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.train import train
 from r21d_core.models.load import model_from_weights, read_weights
@@ -38,17 +38,17 @@ def two(tiny_manifest, tmp_path):
 def test_all_but_the_classifier_goes_along(two, tmp_path, capsys):
     later = SPEC.finetune_spec(data="other", epochs=0)
     first, second = run_experiment([SPEC, later], two[0], tmp_path / "runs", device="cpu")
-    one, other = (load_checkpoint(run)["network"] for run in (first, second))
+    one, other = (load_checkpoint(run)["model"] for run in (first, second))
     same = {name for name in one if torch.equal(one[name], other[name])}
     assert one.keys() - same == {"fc.weight", "fc.bias"}
-    assert "fc made anew for 2 other classes" in capsys.readouterr().out
+    assert "fc initialized for 2 other classes" in capsys.readouterr().out
 
 
 def test_where_the_classes_are_the_same_the_classifier_goes_along_too(two, tmp_path):
     first, second = run_experiment(
         [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=3)], two[0], tmp_path / "runs", device="cpu"
     )
-    one, other = (load_checkpoint(run)["network"] for run in (first, second))
+    one, other = (load_checkpoint(run)["model"] for run in (first, second))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -67,7 +67,7 @@ def test_what_was_trained_on_earlier_must_not_be_tested(two, tmp_path):
     first = train(SPEC, tiny, tmp_path / "runs", device="cpu")
     turned = [replace(video, split={"train": "test", "test": "train"}[video.split]) for video in other.videos]
     write_manifest(two[1], other.card, turned)
-    with pytest.raises(R21DError, match=r"was trained on \d+ of the groups that are tested here, such as"):
+    with pytest.raises(R21DError, match=r"was trained on \d+ groups of the test split, such as"):
         train(SPEC.finetune_spec(data="other"), load_manifest(two[1]), tmp_path / "runs", device="cpu")
     assert first.is_complete
 
@@ -93,7 +93,7 @@ def test_weights_of_a_file(two, tmp_path, capsys):
     torch.save(given.state_dict(), file)
     spec = SPEC.replace(init_from=str(file), midplanes_per_block=True, eps=1e-5, epochs=0)
     run = train(spec, load_manifest(two[0]), tmp_path / "runs", device="cpu")
-    assert all(torch.equal(value, given.state_dict()[name]) for name, value in load_checkpoint(run)["network"].items())
+    assert all(torch.equal(value, given.state_dict()[name]) for name, value in load_checkpoint(run)["model"].items())
     assert "none skipped; SHA-256" in run.environment["init_from"] and str(file) in capsys.readouterr().out
     with pytest.raises(R21DError, match=r"midplanes_per_block is True for these weights, and False in the network"):
         train(spec.replace(midplanes_per_block=False), load_manifest(two[0]), tmp_path / "runs", device="cpu")
@@ -111,15 +111,15 @@ def test_a_run_folder_given_as_a_file_is_guarded_as_a_run(first, two, tmp_path, 
     tiny, other = map(load_manifest, two)
     spec = SPEC.replace(data="other", init_from=str(first.folder / named), epochs=0)
     later = train(spec, other, tmp_path / "runs", device="cpu")
-    assert later.trained_on == first.trained_on and "not checked" not in later.environment["init_from"]
-    mine, theirs = (load_checkpoint(run)["network"] for run in (first, later))
+    assert later.trained_on == first.trained_on and "not compared" not in later.environment["init_from"]
+    mine, theirs = (load_checkpoint(run)["model"] for run in (first, later))
     assert {name for name in mine if not torch.equal(mine[name], theirs[name])} == {"fc.weight", "fc.bias"}
     assert "fc.weight (2 classes in the file, 2 others in the network)" in later.environment["init_from"]
     turned = [replace(video, split={"train": "test", "test": "train"}[video.split]) for video in tiny.videos]
     write_manifest(two[0].with_name("turned.csv"), replace(tiny.card, name="turned"), turned)
     turned = load_manifest(two[0].with_name("turned.csv"))
     for start in (spec, spec.finetune_spec(data="turned")):
-        with pytest.raises(R21DError, match=r"was trained on \d+ of the groups that are tested here, such as"):
+        with pytest.raises(R21DError, match=r"was trained on \d+ groups of the test split, such as"):
             train(start.replace(data="turned"), turned, tmp_path / "runs", device="cpu")
 
 

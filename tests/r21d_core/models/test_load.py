@@ -144,11 +144,11 @@ def test_architecture_is_read_from_shapes(
 
 def test_a_checkpoint_says_what_shapes_cannot(tmp_path):
     spec = Spec(variant="R2D", depth=10, width=4, frames=3)
-    checkpoint = {"spec": asdict(spec), "network": small("R2D", frames=3).state_dict(), "at": {}}
+    checkpoint = {"spec": asdict(spec), "model": small("R2D", frames=3).state_dict(), "state": {}}
     weights = read_weights(saved(checkpoint, tmp_path))
     assert (weights.variant, weights.frames, weights.layout, weights.eps) == ("R2D", 3, "checkpoint", 1e-3)
     assert weights.spec == spec
-    assert read_weights(saved(checkpoint["network"], tmp_path)).variant == "MC2"
+    assert read_weights(saved(checkpoint["model"], tmp_path)).variant == "MC2"
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_other_classes_and_channels_keep_their_own_values(variant, options, left
 )
 def test_a_network_of_another_form_is_refused_and_stays_as_it_was(options, says, tmp_path):
     spec = asdict(Spec(depth=10, width=4))
-    weights = read_weights(saved({"spec": spec, "network": small().state_dict()}, tmp_path))
+    weights = read_weights(saved({"spec": spec, "model": small().state_dict()}, tmp_path))
     target = small(**{"variant": "R(2+1)D", "depth": 10, "width": 4} | options)
     before = {name: value.clone() for name, value in target.state_dict().items()}
     with pytest.raises(R21DError, match=says):

@@ -1,0 +1,97 @@
+"""The state of a training run, and the step that advances it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from r21d_core.engine.build import build_model, build_optimizer
+from r21d_core.engine.cuda_graphs import capture_cuda_graph
+from r21d_core.engine.device import autocast
+from r21d_core.engine.distributed import BatchShard, maybe_no_sync, merge_bn_running_stats
+from r21d_core.study.spec import Spec
+
+
+@dataclass
+class TrainState:
+    """What a training step changes, and how far the run is."""
+
+    spec: Spec
+    model: nn.Module  # owns the weights
+    wrapped: nn.Module  # the model as a step calls it: with CUDA graphs and DDP where they apply
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    epoch: int = 0  # finished epochs
+    step: int = 0  # finished steps of the current epoch
+    loss: float = 0.0  # sums over the current epoch's clips
+    n_wrong: float = 0.0
+    n_clips: int = 0
+    seconds: float = 0.0
+    history: list[dict] = field(default_factory=list)  # a row for each finished epoch
+    substituted: dict[str, str] = field(default_factory=dict)  # videos that do not decode, and why
+    init_from: str = ""  # which weights the model was initialized with
+
+    def start_epoch(self, epoch: int) -> None:
+        """Begin `epoch` with sums of zero."""
+        self.epoch, self.step, self.loss, self.n_wrong, self.n_clips, self.seconds = epoch, 0, 0.0, 0.0, 0, 0.0
+
+    def state_dict(self) -> dict:
+        """Return all that a checkpoint needs to resume the run exactly."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "state": {name: getattr(self, name) for name in PROGRESS},
+        }
+
+    def load_state_dict(self, saved: dict) -> None:
+        """Restore what `state_dict` returned."""
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        for name in PROGRESS:
+            setattr(self, name, saved["state"][name])
+
+
+PROGRESS = ("epoch", "step", "loss", "n_wrong", "n_clips", "seconds", "history", "substituted", "init_from")
+
+
+def create_state(spec: Spec, num_classes: int, device: torch.device) -> TrainState:
+    """Return the state before the first step, with the seed's initial weights."""
+    model = build_model(spec, num_classes, device)
+    # The scaler is enabled on a CPU too, where powers of two change nothing, so that its checkpoints resume on a GPU.
+    scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
+    return TrainState(spec, model, model, build_optimizer(model, spec), scaler)
+
+
+def capture_step(state: TrainState, processes: int) -> None:
+    """Capture the model's passes as CUDA graphs where `processes` have one micro-batch each, once weights are loaded.
+
+    With more of them the next replay would overwrite gradients that are still to be added up.
+    """
+    if state.spec.grad_accum_steps == processes:
+        capture_cuda_graph(state.model, state.spec, state.spec.batch_size // processes)
+
+
+def train_step(state: TrainState, clips: Tensor, target: Tensor, shard: BatchShard) -> Tensor:
+    """Take one optimizer step; return the sum of the losses and the number of errors on this process's clips, (2,).
+
+    `clips` (N, C, T, H, W) and `target` (N,) are the rows `shard.rows` of the batch, on the device.
+    """
+    sums = torch.zeros(2, device=clips.device)
+    with merge_bn_running_stats(state.model, shard):
+        for number, rows in enumerate(shard.micro_batches, 1):
+            with maybe_no_sync(state.wrapped, last=number == len(shard.micro_batches)):
+                with autocast(state.spec, clips.device):
+                    logits = state.wrapped(clips[rows])
+                losses = F.cross_entropy(logits.float(), target[rows], reduction="none")
+                state.scaler.scale(losses.sum() * shard.loss_scale / shard.batch_size).backward()
+            if not shard.is_empty:
+                sums += torch.stack([losses.detach().sum(), (logits.argmax(1) != target[rows]).sum()])
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad()
+    return sums
