@@ -6,8 +6,9 @@ All text in a table is escaped for HTML, since names of classes, videos and data
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import wraps
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -15,6 +16,7 @@ import seaborn as sns
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
+from pandas.io.formats.style_render import CSSDict
 
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core.runs.run import Run
@@ -30,9 +32,14 @@ VARIANT_STYLE = {
     for kind, members in KINDS.items()
     for variant, marker in zip(members, "D^sv" if len(members) > 1 else "o", strict=False)
 }
-RC_PARAMS = {"axes.grid": True, "grid.color": "#e4e4e4", "axes.spines.top": False, "axes.spines.right": False}
+RC_PARAMS: dict[Any, Any] = {
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 ERROR_BAR = {"ms": 7, "lw": 1, "capsize": 2, "mec": "white"}
-CAPTION_LEFT = {"selector": "caption", "props": "text-align: left; font-style: italic"}
+CAPTION_LEFT: CSSDict = {"selector": "caption", "props": "text-align: left; font-style: italic"}
 NO_RUNS = "no run is finished"
 
 
@@ -43,12 +50,12 @@ def note(text: str) -> Markdown:
 
 
 def style_table(
-    table: pd.DataFrame, caption: str = "", formats: Mapping[str, int | str] | None = None, na_rep: str = "–"
+    table: pd.DataFrame, caption: str = "", formats: Mapping[Any, Any] | None = None, na_rep: str = "–"
 ) -> Styler:
     """A table for a notebook: floats with one decimal, NaN as `na_rep`, the paper's columns in gray.
 
-    `formats` gives other columns by name the number of decimals or a format. A column may be a pair (side, name),
-    where side begins with "paper" for the paper's numbers, whose format stays. An index without a name is hidden.
+    `formats` gives columns by name the number of decimals, a format or a function. A column may be a pair (side, name);
+    a side that begins with "paper" holds the paper's numbers, whose format stays. An index without a name is hidden.
     """
     styles: dict = {}
     for column in table.columns:
@@ -58,7 +65,9 @@ def style_table(
             styles[column] = f"{{:,.{form}f}}" if isinstance(form, int) else form
         elif not isinstance(form, int):
             styles[column] = form
-    papers = [column for column in table.columns if isinstance(column, tuple) and column[0].startswith("paper")]
+    papers: list[Hashable] = [
+        column for column in table.columns if isinstance(column, tuple) and column[0].startswith("paper")
+    ]
     style = table.style.format(styles, na_rep=na_rep, escape="html").format_index(escape="html")
     style = style.format_index(escape="html", axis="columns").map(lambda _: f"color: {GRAY}", subset=papers)
     style = style.set_table_styles([CAPTION_LEFT])
@@ -69,8 +78,9 @@ def style_table(
 
 def align_left(style: Styler) -> Styler:
     """`style` with its cells and headers aligned to the left and top, for a table of text."""
-    style = style.set_properties(**{"text-align": "left", "vertical-align": "top"})
-    return style.set_table_styles([{"selector": "th", "props": "text-align: left"}], overwrite=False)
+    style = style.set_properties(None, **{"text-align": "left", "vertical-align": "top"})
+    header: CSSDict = {"selector": "th", "props": "text-align: left"}
+    return style.set_table_styles([header], overwrite=False)
 
 
 def figure_of_runs(draw: Callable[..., Figure | str | None]) -> Callable[..., Figure | Markdown]:

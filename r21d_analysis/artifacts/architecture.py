@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import prod
@@ -174,8 +174,8 @@ def show(table: pd.DataFrame) -> Styler:
     formats |= {name: "{:,}" for name in table.columns if pd.api.types.is_integer_dtype(table[name])}
     floats = [name for name in table.columns if pd.api.types.is_float_dtype(table[name])]
     style = style_table(table, formats=dict.fromkeys(floats, 3) | formats, na_rep="")
-    papers = [name for name in table.columns if name == "paper (M)"]
-    texts = [name for name in table.columns if name not in formats and name not in floats]
+    papers: list[Hashable] = [name for name in table.columns if name == "paper (M)"]
+    texts: list[Hashable] = [name for name in table.columns if name not in formats and name not in floats]
     style = style.map(lambda _: f"color: {GRAY}", subset=papers)
     return style.set_properties(texts, **{"text-align": "left", "white-space": "pre-line"})
 

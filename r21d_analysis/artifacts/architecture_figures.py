@@ -135,7 +135,7 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _look(letter: str) -> dict:
+def _look(letter: str) -> dict[str, Any]:
     _, color, hatch = LETTERS[letter]
     return {"facecolor": color, "edgecolor": "white", "hatch": hatch}
 
@@ -151,10 +151,14 @@ def _stack(
     left, bottom = (center - (side + (size[0] - 1) * step) / 2 for center in (x, y))
     for number in reversed(range(size[0])):  # the farthest first, and the hatch on the nearest alone
         corner = (left + number * step, bottom + number * step)
-        axes.add_patch(
-            Rectangle(corner, side, side, lw=min(0.6, 20 * step), **look | {"hatch": ""} if number else look)
-        )
+        axes.add_patch(_sheet(corner, side, look, number > 0, min(0.6, 20 * step)))
     return left, left + side + (size[0] - 1) * step
+
+
+def _sheet(corner: tuple[float, float], side: float, look: dict[str, Any], covered: bool, lw: float = 1) -> Rectangle:
+    """A square, without a hatch if others cover it."""
+    hatch = "" if covered else look["hatch"]
+    return Rectangle(corner, side, side, facecolor=look["facecolor"], edgecolor=look["edgecolor"], hatch=hatch, lw=lw)
 
 
 def _kernel(
@@ -164,7 +168,7 @@ def _kernel(
     left, bottom = (center - (side * cell + (time - 1) * step) / 2 for center in (x, y))
     for number, row, column in product(reversed(range(time)), range(side), range(side)):
         corner = (left + number * step + column * cell, bottom + number * step + row * cell)
-        axes.add_patch(Rectangle(corner, cell, cell, **look | {"hatch": ""} if number else look))
+        axes.add_patch(_sheet(corner, cell, look, number > 0))
 
 
 def _arrow(axes: Axes, start: float, end: float, y: float) -> None:

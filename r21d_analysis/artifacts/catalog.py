@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from r21d_analysis.style import align_left, style_table
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import EXPERIMENTS, as_list
@@ -86,7 +87,7 @@ def show_catalog(folders: Sequence[str] | str, notebooks: Path | str = ".") -> S
     table = list_artifacts()
     table["notebook"] = [_link(Path(notebooks), name) for name in table["notebook"]]
     table["runs"] = ["<br>".join(map(html.escape, _count_runs(artifact, complete))) for artifact in ARTIFACTS]
-    return _align_left(table.style.format(escape="html", subset=["artifact", "command", "requires"]))
+    return align_left(table.style.format(escape="html", subset=["artifact", "command", "requires"]).hide(axis="index"))
 
 
 def show_folders(folders: Sequence[str] | str) -> Styler:
@@ -103,7 +104,7 @@ def show_folders(folders: Sequence[str] | str) -> Styler:
         if not runs:
             rows.append((str(folder), "", 0, 0, "no runs" if folder.is_dir() else "no such folder"))
     table = pd.DataFrame(rows, columns=["folder", "profile", "complete", "incomplete", "remark"])
-    return _align_left(table.style.format(escape="html"))
+    return align_left(style_table(table))
 
 
 def parse_folders(folders: Sequence[str] | str) -> list[Path]:
@@ -146,9 +147,3 @@ def _count_runs(artifact: Artifact, complete: Mapping[Spec, bool]) -> list[str]:
             incomplete = f", {states.count(False)} incomplete" if False in states else ""
             lines.append(f"{profile}, {data}, {task}: {states.count(True)} of {len(states)} complete{incomplete}")
     return lines or ["no runs"]
-
-
-def _align_left(style: Styler) -> Styler:
-    left = {"text-align": "left", "vertical-align": "top"}
-    heads = {"selector": "th", "props": "text-align: left"}
-    return style.hide(axis="index").set_properties(**left).set_table_styles([heads])

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from pandas.io.formats.style import Styler
 
+from r21d_analysis.artifacts.figures import draw_against_chance
 from r21d_analysis.artifacts.tables import protocol_line
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all, group_by_seed
 from r21d_analysis.statistics.clips import exact_counts, with_clips
@@ -74,8 +75,8 @@ def error_table(runs: Sequence[Run]) -> Styler | Markdown:
         for spec, group in members:
             row = {"recipe": _recipe_name(spec, panels), "network": spec.variant}
             for name, key in (("training", "train_error"), ("test", "test_error")):
-                values, less = (member and _errors(member, key)[:, -1] for member in (group, first))
-                row[f"{name} error (%)"] = _format_seeds(values) if group else "–"
+                values, less = (_errors(member, key)[:, -1:] for member in (group, first))
+                row[f"{name} error (%)"] = _format_seeds(values)
                 difference = f"{values.mean() - less.mean():+.1f}" if group and first else "–"
                 row[f"{name} error minus {base.variant}'s (points)"] = "" if spec == base else difference
             rows.append(row | {"seeds": group.seeds if group else NOT_RUN})
@@ -97,14 +98,16 @@ def _recipe_name(spec: Spec, panels: list[list[Member]]) -> str:
     return f"{spec.depth} layers" + f", {spec.frames} frames" * several
 
 
-def _errors(group: SeedGroup, key: str) -> np.ndarray:
-    """Error in per cent, (seeds, epochs)."""
+def _errors(group: SeedGroup | None, key: str) -> np.ndarray:
+    """Error in per cent, (seeds, epochs); without a group (0, 0)."""
+    if group is None:
+        return np.empty((0, 0))
     return 100 * np.array([[line[key] for line in run.history] for run in group.runs])
 
 
 def _format_seeds(values: np.ndarray) -> str:
     spread = f" ({format_interval(values.min(), values.max())})" if len(values) > 1 else ""
-    return f"{values.mean():.1f}{spread}"
+    return f"{values.mean():.1f}{spread}" if len(values) else "–"
 
 
 # --- Figure 5b ------------------------------------------------------------------------------------------------------
@@ -254,17 +257,10 @@ def probe_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure:
     names = list(dict.fromkeys(table["network"]))
     settings = list(table.groupby(["task", "frames", "step", "span", "chance"], sort=False))
     figure, panels = panel_grid(len(settings), 3.2, 0.32 * len(names) + 1.3)
-    for axes, ((task, frames, step, span, chance), rows) in zip(panels, settings, strict=True):
-        for row in rows.itertuples():
-            spread = [[row.accuracy - row.low], [row.high - row.accuracy]]
-            look = VARIANT_STYLE[row.network] | ERROR_BAR
-            axes.errorbar(row.accuracy, names.index(row.network), xerr=spread, **look)
-        axes.axvline(chance, color=GRAY, ls="--", lw=1)
-        axes.set_title(f"{QUESTIONS[task]}: {frames} frames at step {step}\n(a span of {span} frames)", size=10)
-        axes.set(xlim=(-4, 104))
+    for axes, ((task, frames, step, span, _), rows) in zip(panels, settings, strict=True):
+        draw_against_chance(axes, rows, names)
+        axes.set_title(f"{QUESTIONS[str(task)]}: {frames} frames at step {step}\n(a span of {span} frames)", size=10)
         axes.tick_params(labelbottom=True)
-    panels[0].set_yticks(range(len(names)), names)
-    panels[0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel("accuracy (%)", size=10)
     return figure
 

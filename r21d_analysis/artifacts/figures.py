@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
@@ -64,21 +65,27 @@ def family_bars(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
     table = family_table(runs)
     if table.empty:
         return "these classes come in no families, as those of the built-in videos do"
-    names, families = [group.spec.variant for group in groups], list(table.groupby("family", sort=False))
+    names, families = list(dict.fromkeys(table["network"])), list(table.groupby("family", sort=False))
     figure, panels = plt.subplots(
         1, len(families), figsize=(2.6 * len(families) + 1, 0.3 * len(groups) + 1.2),
         sharey=True, squeeze=False, layout="constrained",
     )  # fmt: skip
     for axes, (family, rows) in zip(panels[0], families, strict=True):
-        for place, row in enumerate(rows.itertuples()):
-            spread = [[row.accuracy - row.low], [row.high - row.accuracy]]
-            axes.errorbar(row.accuracy, place, xerr=spread, **VARIANT_STYLE[row.network], **ERROR_BAR)
-        axes.axvline(rows["chance"].iloc[0], color=GRAY, ls="--", lw=1)
-        axes.set(title=f"{family}\n({rows['videos'].iloc[0]} videos)", xlim=(-4, 104), xlabel="accuracy (%)")
-        axes.title.set_size(10)
-    panels[0, 0].set_yticks(range(len(names)), names)
-    panels[0, 0].set_ylim(len(names) - 0.5, -0.5)
+        draw_against_chance(axes, rows, names)
+        axes.set_title(f"{family}\n({rows['videos'].iloc[0]} videos)", size=10)
+        axes.set_xlabel("accuracy (%)")
     return figure
+
+
+def draw_against_chance(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
+    """Draw the accuracy of each network with its interval, a line for each of `names`, and chance as a dashed line."""
+    for row in rows.to_dict("records"):
+        spread = [[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]]
+        look = VARIANT_STYLE[row["network"]] | ERROR_BAR
+        axes.errorbar(row["accuracy"], names.index(row["network"]), xerr=spread, **look)
+    axes.axvline(rows["chance"].iloc[0], color=GRAY, ls="--", lw=1)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlim=(-4, 104), ylim=(len(names) - 0.5, -0.5))
 
 
 @figure_of_runs

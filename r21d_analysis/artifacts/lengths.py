@@ -20,7 +20,7 @@ from r21d_core.study.paper import paper_table
 from r21d_core.study.spec import Spec
 
 TRAINING = SCRATCH, TESTED, FINETUNED = "from scratch", "tested longer", "finetuned"
-MARKERS = dict(zip(TRAINING, "oX*", strict=True))
+MARKERS: dict[str, str] = dict(zip(TRAINING, "oX*", strict=True))
 
 
 def training(spec: Spec) -> str:
@@ -31,8 +31,8 @@ def training(spec: Spec) -> str:
 def hours(group: SeedGroup) -> float:
     """Hours of training per run, those of the run it starts from included; NaN where that is not finished."""
     seconds = group.mean("seconds")
-    if group.spec.init_from:
-        parents = [find_run(run.folder.parent, run.spec.parent_spec) for run in group.runs]
+    parents = [find_run(run.folder.parent, run.spec.parent_spec) for run in group.runs if run.spec.parent_spec]
+    if parents:
         seconds += np.mean([parent.summary["seconds"] if parent.is_complete else np.nan for parent in parents])
     return float(seconds) / 3600
 

@@ -58,7 +58,7 @@ class Network:
     @property
     def rows(self) -> list[Network]:
         """A Network for each split, and of several splits all of them together at the end."""
-        single = [replace(self, splits={name: group}) for name, group in self.splits.items()]
+        single: list[Network] = [replace(self, splits={name: group}) for name, group in self.splits.items()]
         return single + ([self] if len(single) > 1 else [])
 
     @property
@@ -168,8 +168,8 @@ def on_shared_splits(a: Network, b: Network) -> tuple[Network, Network]:
 
 def difference(network: Network, baseline: Network) -> Estimate:
     """`compare_splits` of two Networks on the splits that both have; raises R21DError if their videos differ."""
-    pair = on_shared_splits(network, baseline)
-    splits = [tuple(member.splits[name].scores for member in pair) for name in pair[0].splits]
+    a, b = on_shared_splits(network, baseline)
+    splits = [(a.splits[name].scores, b.splits[name].scores) for name in a.splits]
     return compare_splits(splits, same_seeds=_same_weights(network, baseline))
 
 

@@ -26,7 +26,7 @@ from r21d_core.runs.run import Run
 from r21d_core.study.recipes import get_recipe
 from r21d_core.study.spec import Spec
 
-COLUMNS = ("training loss", "training error", "clip@1", "video@1")
+COLUMNS: tuple[str, ...] = ("training loss", "training error", "clip@1", "video@1")
 MEAN, DIFFERENCE = "mean of the networks", "minus the best recipe"
 
 
@@ -48,7 +48,7 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
     best = max(means, key=lambda spec: means[spec].values.mean(), default=None)
     rows = []
     for spec, groups in trials.items():
-        row = {("recipe", key): _format_field(spec, key) for key in _differing_fields(trials)}
+        row = {("recipe", key): _format_field(spec, key) for key in _differing_fields(list(trials))}
         row["recipe", "training clips"] = f"{spec.epochs * spec.clips_per_epoch:,}"
         for variant in variants:
             values = _columns_of(groups[variant]) if variant in groups else dict.fromkeys(COLUMNS, np.nan)
@@ -56,7 +56,8 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
         mean = difference = None
         if spec in means:
             mean = estimate_mean([means[spec]])
-            difference = None if spec == best else estimate_difference([means[spec]], [means[best]], same_seeds=True)
+            if best and spec != best:
+                difference = estimate_difference([means[spec]], [means[best]], same_seeds=True)
         row |= _estimate_columns(MEAN, mean) | _estimate_columns(DIFFERENCE, difference)
         requested = [run.is_complete for run in runs if _recipe_of(run.spec) == spec]
         rows.append(row | {("", "runs"): f"{sum(requested)} of {len(requested)}"})
@@ -98,7 +99,8 @@ def chosen_line(runs: Sequence[Run]) -> Markdown:
 def _columns_of(group: SeedGroup) -> dict[str, float]:
     last = [run.history[-1] for run in group.runs]
     loss, error = (np.mean([line[key] for line in last]) for key in ("train_loss", "train_error"))
-    return dict(zip(COLUMNS, (loss, 100 * error, group.clip_at_1, group.video_at(1)), strict=True))
+    values = float(loss), 100 * float(error), group.clip_at_1, group.video_at(1)
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def _estimate_columns(side: str, estimate: Estimate | None) -> dict[tuple[str, str], float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -80,7 +80,7 @@ def show_variant_table(runs: Sequence[Run]) -> Styler | Markdown:
     if table.empty:
         return note(NO_RUNS)
     table = table.dropna(axis="columns", how="all")
-    accuracies = [column for column in table.columns if column[0] == "here" and "@" in column[1]]
+    accuracies: list[Hashable] = [column for column in table.columns if column[0] == "here" and "@" in column[1]]
     formats = {"parameters (M)": 3, "GMAC/clip": 3} | dict.fromkeys(SPEEDS, 0)
     return style_table(table, protocol_line(runs), formats).highlight_max(accuracies, props="font-weight: bold")
 

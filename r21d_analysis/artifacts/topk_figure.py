@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,9 +20,10 @@ def top_five_figure(frames: np.ndarray, names: Sequence[str], probabilities: Seq
     `names` and `probabilities` are those of the most probable classes, in descending order.
     """
     strip = frames[np.linspace(0, len(frames) - 1, min(MAX_FRAMES, len(frames))).astype(int)]
-    with plt.rc_context(RC_PARAMS | {"axes.grid.axis": "x", "axes.axisbelow": True}):
+    with plt.rc_context({**RC_PARAMS, "axes.grid.axis": "x", "axes.axisbelow": True}):
         figure = plt.figure(figsize=(10, 1.6 + 0.32 * len(names)), layout="constrained")
-        above, below = figure.subfigures(2, height_ratios=(1, 0.4 + 0.32 * len(names)))
+        halves: Any = figure.subfigures(2, height_ratios=(1, 0.4 + 0.32 * len(names)))
+        above, below = halves
         for axes, frame in zip(above.subplots(1, len(strip), squeeze=False)[0], strip, strict=True):
             axes.imshow(frame)
             axes.set_axis_off()

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB, Network, difference, networks, pretrained_pairs
-from r21d_analysis.claims.claims import ARITHMETIC, CLIP_COUNTS, NOT_YET, PAIRED_ROWS, RANKING, Claim
+from r21d_analysis.claims.claims import CLIP_COUNTS, NOT_YET, PAIRED_ROWS, RANKING, Claim
 from r21d_analysis.claims.select import (
     FINETUNED,
     MORE_CLIPS,
@@ -20,7 +20,6 @@ from r21d_analysis.claims.select import (
     TESTED,
     Arm,
     Contrast,
-    Selection,
     describe_contrast,
     describe_missing,
     describe_protocol,
@@ -60,7 +59,7 @@ FEW, MANY = 20, 100  # clips per video of the claim about their number
 
 def evaluate_claim(claim: Claim, groups: Sequence[SeedGroup]) -> Verdict:
     """The Verdict on `claim` by arithmetic or by the finished runs in `groups`, whichever its kind asks for."""
-    if claim.kind == ARITHMETIC:
+    if claim.arithmetic:
         return claim.arithmetic()
     if claim.kind == NOT_YET:
         return Verdict(INCONCLUSIVE, why=claim.command)
@@ -87,7 +86,7 @@ def _evaluate_contrasts(claim: Claim, groups: Sequence[SeedGroup]) -> Verdict:
     selection = select(groups, arms, claim.task, claim.data)
     if not selection.groups:
         return Verdict(INCONCLUSIVE, why=describe_missing(selection))
-    why = describe_protocol(selection)
+    why = selection.protocol
     if reason := _incomparable(list(selection.groups.values()), claim.metric):
         return Verdict(INCONCLUSIVE, why=f"{why}; {reason}")
     estimate = _estimate_by_video if claim.metric in BY_VIDEO else _estimate_by_run
@@ -124,8 +123,8 @@ def _sum_of_means(side: list[list[SeedGroup]], metric: str) -> Outcomes:
     """The sum of the arms' means, for as many seeds as all of their networks have."""
     arms = [[correct_by_seed(group.scores, BY_VIDEO[metric]) for group in arm] for arm in side]
     seeds = min(len(network.values) for arm in arms for network in arm)
-    values = sum(np.mean([network.values[:seeds] for network in arm], axis=0) for arm in arms)
-    return Outcomes(values, arms[0][0].videos)
+    values = [np.mean([network.values[:seeds] for network in arm], axis=0) for arm in arms]
+    return Outcomes(np.sum(values, axis=0), arms[0][0].videos)
 
 
 def _estimate_by_run(plus: list[list[SeedGroup]], minus: list[list[SeedGroup]], metric: str) -> Estimate:
@@ -185,12 +184,12 @@ def _evaluate_ranking(claim: Claim, groups: Sequence[SeedGroup]) -> Verdict:
     """Spearman's correlation of the twelve clip@1 with 8 and with 16 frames."""
     arms = Arm(TABLE_2, 8), Arm(TABLE_2, 16)
     selection = select(groups, arms)
-    why = describe_protocol(selection) if selection.groups else ""
+    why = selection.protocol if selection.groups else ""
     reason = describe_missing(selection) if selection.missing else _incomparable(list(selection.groups.values()))
     if reason:
         return Verdict(INCONCLUSIVE, why="; ".join(filter(None, (why, reason))), unit="correlation")
-    rows = [[correct_by_seed(group.scores, clips_correct) for group in selection.of(arm)] for arm in arms]
-    estimate = estimate_correlation(*rows)
+    short, long = ([correct_by_seed(group.scores, clips_correct) for group in selection.of(arm)] for arm in arms)
+    estimate = estimate_correlation(short, long)
     return Verdict(decide(estimate.low, estimate.high, claim.region), *estimate[:4], why, "correlation")
 
 
@@ -206,7 +205,7 @@ def _evaluate_clip_counts(claim: Claim, groups: Sequence[SeedGroup]) -> Verdict:
     spread = np.linspace(0, stored - 1, FEW).round().astype(int)
     fewer = correct_by_seed([replace(scores, logits=scores.logits[:, spread]) for scores in group.scores])
     loss = estimate_difference([correct_by_seed(group.scores)], [fewer], same_seeds=True)
-    why = f"{describe_protocol(selection)}; {FEW} clips spread over {stored} stored"
+    why = f"{selection.protocol}; {FEW} clips spread over {stored} stored"
     return Verdict(decide(loss.low, loss.high, claim.region), *loss[:4], why)
 
 
@@ -226,10 +225,9 @@ def _evaluate_rows(claim: Claim, groups: Sequence[SeedGroup]) -> Verdict:
         return Verdict(INCONCLUSIVE, why=f"missing; to make them: {claim.command}")
     pairs = max(settings, key=_rank_rows)
     members = [group for pair in pairs for row in pair for group in row.splits.values()]
-    selection = Selection(members[0].spec, dict(enumerate(members)), [], len(settings) - 1)
     estimates = [(difference(a, b), f"{_describe_row(a)} minus {_describe_row(b)}") for a, b in pairs]
     verdict, name, _ = _decide_all(estimates, ABOVE)
-    return replace(verdict, why=f"{describe_protocol(selection)}; the effect is of {name}")
+    return replace(verdict, why=f"{describe_protocol(members, len(settings) - 1)}; the effect is of {name}")
 
 
 def _rank_rows(pairs: list[Rows]) -> tuple:

@@ -70,6 +70,11 @@ class Selection:
     missing: list[tuple[Arm, str]]
     other_settings: int = 0  # that hold some of these networks too
 
+    @property
+    def protocol(self) -> str:
+        """The protocol of the networks, as of `describe_protocol`."""
+        return describe_protocol(list(self.groups.values()), self.other_settings)
+
     def of(self, arm: Arm) -> list[SeedGroup]:
         """The finished networks of `arm`."""
         return [self.groups[arm, variant] for variant in arm.variants if (arm, variant) in self.groups]
@@ -154,9 +159,8 @@ def _commands(selection: Selection) -> str:
     )
 
 
-def describe_protocol(selection: Selection) -> str:
-    """How the selected networks were trained, on how many seeds, and how many other settings the records hold."""
-    groups = list(selection.groups.values())
+def describe_protocol(groups: Sequence[SeedGroup], other_settings: int) -> str:
+    """How networks were trained, on how many seeds, and how many other settings the records hold."""
     spec, seeds = groups[0].spec, sorted({len(group.runs) for group in groups})
 
     def values(key: str) -> str:
@@ -164,7 +168,7 @@ def describe_protocol(selection: Selection) -> str:
 
     demo = "demonstration with tiny networks, not comparable with the paper; " if spec.profile == "demo" else ""
     single = " (one seed: no variance over seeds)" if seeds[0] == 1 else ""
-    others = f"; other settings in the records: {selection.other_settings}" if selection.other_settings else ""
+    others = f"; other settings in the records: {other_settings}" if other_settings else ""
     return (
         f"{demo}profile {spec.profile}, {spec.data}, {spec.task}; {values('frames')} frames at step "
         f"{values('frame_stride')}, {values('depth')} layers from width {spec.width}; "

@@ -42,6 +42,6 @@ def decide_bonferroni(estimate: Estimate, region: Region, comparisons: int) -> s
     value, low, high = estimate[:3]
     if decide(low, high, region) == SUPPORTED:
         return SUPPORTED
-    factor = stats.norm.ppf(1 - 0.025 / comparisons) / Z
+    factor = float(stats.norm.ppf(1 - 0.025 / comparisons)) / Z
     wide = value - factor * (value - low), value + factor * (high - value)
     return REFUTED if decide(*wide, region) == REFUTED else INCONCLUSIVE

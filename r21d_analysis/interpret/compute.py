@@ -13,9 +13,9 @@ from r21d_analysis.interpret.artifact import ATTRIBUTIONS, FILTERS, InsightRecor
 from r21d_analysis.interpret.checkpoints import EvalClips, checkpoint_sha256, open_test_clips
 from r21d_analysis.interpret.inspect_run import analyze_attributions, analyze_filters
 from r21d_core import R21DError
+from r21d_core.engine.checkpoint import check_fingerprint
 from r21d_core.engine.device import device_name, pick_device
 from r21d_core.engine.runner import BUILTIN_ROOT, load_manifests
-from r21d_core.engine.checkpoint import check_fingerprint
 from r21d_core.runs.run import Run
 
 PER_CLASS = 5  # test clips of a class whose evidence is weighed

@@ -184,7 +184,8 @@ def wilson_ci(correct: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Wilson's 95 % interval of the fraction correct / n, which is sound for few videos, where a bootstrap is not."""
     from statsmodels.stats.proportion import proportion_confint  # slow to import
 
-    return proportion_confint(correct, n, 1 - CONFIDENCE, method="wilson")
+    low, high = proportion_confint(correct, n, 1 - CONFIDENCE, method="wilson")
+    return np.asarray(low), np.asarray(high)
 
 
 def bonett_price_ci(better: np.ndarray, worse: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
