@@ -14,6 +14,7 @@ def add_parser(subparsers) -> None:
     add("--manifest", type=Path, help="checked CSV file of the runs; default data/NAME.csv or the built-in videos")
     add("--videos", type=parse_names, default=[], help="videos to draw maps of: test videos of the manifest, or files")
     add("--per-class", type=int, default=5, help="test clips of each class to measure evidence on; default 5")
+    add("--steps", type=int, default=32, help="steps of integrated gradients; default 32")
     add_device(parser)
 
 
@@ -31,9 +32,8 @@ def run(options) -> int:
             raise R21DError(f"{folder}: no run, as it has no spec.json{hint}")
         runs += matches
     records = load_or_compute_filters(runs, options.manifest, device=options.device)
-    records += load_or_compute_attributions(
-        runs, options.manifest, videos=options.videos, per_class=options.per_class, device=options.device
-    )
+    settings = {"videos": options.videos, "per_class": options.per_class, "steps": options.steps}
+    records += load_or_compute_attributions(runs, options.manifest, device=options.device, **settings)
     n_expected = 2 * len(runs)
     print(f"{len(records)} of {n_expected} records are there: filters.npz and attributions.npz in each run's folder")
     return int(len(records) < n_expected)

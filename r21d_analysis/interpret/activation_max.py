@@ -1,8 +1,8 @@
-"""What excites a filter: the test clips that drive it most, and a clip made up to drive it further."""
+"""Inputs that activate a filter: the test clips with the largest response, and a clip optimized for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,145 +12,140 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from r21d_analysis.interpret.checkpoints import EvalClips
-from r21d_analysis.interpret.filters import GROUPS
+from r21d_analysis.interpret.filters import STAGES
 from r21d_core.data.transforms import MEAN, STD
 from r21d_core.models.network import VideoResNet
 
-STEPS = 48  # of activation maximisation
-STRIP_FRAMES, STRIP_SIZE = 6, 48  # of a strip, at the most
+STEPS = 48  # of gradient ascent
+STRIP_FRAMES, STRIP_SIZE = 6, 48  # maximal number and size of the frames of a strip
+
+Channel = tuple[str, int]  # a stage and the index of a channel of its output
 
 
 @torch.inference_mode()
-def responses(network: VideoResNet, test: EvalClips) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each group the largest response of each channel to each test clip, and where in the clip it is.
+def max_responses(network: VideoResNet, test: EvalClips) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return, by stage, the largest response of each channel to each test clip and its position in the clip.
 
-    Values (items, channels), after the group's last ReLU, and places (items, channels, 3), shares of the clip's
-    duration, height and width.
+    Responses (items, channels) are after the stage's last ReLU. Positions (items, channels, 3) are fractions of the
+    clip's duration, height and width.
     """
-    found: dict[str, list] = {name: [] for name in GROUPS}
-    with capture_activations(network, GROUPS) as heard:
-        for _, _, clips in tqdm(test.read(), "what excites filters", unit="batch", leave=False):
+    parts: dict[str, list] = {name: [] for name in STAGES}
+    with capture_activations(network, STAGES) as activations:
+        for _, _, clips in tqdm(test.iter_batches(), "responses of filters", unit="batch", leave=False):
             network(clips)
-            for name in GROUPS:
-                value, place = heard[name].relu().flatten(2).max(2)
-                found[name].append((value.cpu().numpy(), _places(place.cpu().numpy(), heard[name].shape[2:])))
-    return {name: tuple(np.concatenate(column) for column in zip(*parts, strict=True)) for name, parts in found.items()}
+            for name in STAGES:
+                value, index = activations[name].relu().flatten(2).max(2)
+                shape = activations[name].shape[2:]
+                parts[name].append((value.cpu().numpy(), _relative_position(index.cpu().numpy(), shape)))
+    return {name: tuple(np.concatenate(arrays) for arrays in zip(*part, strict=True)) for name, part in parts.items()}
 
 
 def eta_squared(values: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """For each channel the share of its responses' variance that lies between classes, (channels,).
+    """Return the fraction of each channel's variance that is between classes, (channels,).
 
-    `values` is (items, channels), `label` (items,). A channel that never responds has 0.
+    `values` is (items, channels), `label` (items,). A constant channel has 0.
     """
-    whole = np.square(values - values.mean(axis=0)).sum(axis=0)
-    within = sum(
-        np.square(part - part.mean(axis=0)).sum(axis=0) for part in (values[label == one] for one in set(label))
-    )
-    return np.divide(whole - within, whole, out=np.zeros_like(whole), where=whole > 0)
+    total = np.square(values - values.mean(axis=0)).sum(axis=0)
+    classes = (values[label == index] for index in set(label))
+    within = sum(np.square(part - part.mean(axis=0)).sum(axis=0) for part in classes)
+    return np.divide(total - within, total, out=np.zeros_like(total), where=total > 0)
 
 
 def maximize_activation(
-    network: VideoResNet, wanted: Sequence[tuple[str, int]], scale: np.ndarray, shape: tuple[int, ...]
+    network: VideoResNet, channels: Sequence[Channel], scale: np.ndarray, shape: tuple[int, ...]
 ) -> Tensor:
-    """A clip for each (group, channel) of `wanted` that drives it in the middle of its map, (n, 3, T, H, W).
+    """Return a clip for each of `channels` that maximizes its activation at the center of its map, (n, 3, T, H, W).
 
-    By gradient ascent from grey noise on what the channel says before its ReLU, in shares of `scale` (n,), with steep
-    changes in space and time held down; colours stay in the range of real ones. `shape` is (T, H, W).
+    Gradient ascent from grey noise on the input of the ReLU, divided by `scale` (n,), with a penalty on differences in
+    time and space. Colors stay in the range of images. `shape` is (T, H, W).
     """
     device = next(network.parameters()).device
-    noise = torch.randn((len(wanted), 3, *shape), generator=torch.Generator().manual_seed(0)).to(device)
-    picture = (0.1 * noise).requires_grad_()
-    size = torch.as_tensor(scale, dtype=torch.float32, device=device).clamp(min=1e-6)
-    optimiser = torch.optim.Adam([picture], lr=0.1)
-    for _ in tqdm(range(STEPS), "making up clips", unit="step", leave=False):
-        optimiser.zero_grad()
-        loss = 0.3 * sum(picture.diff(dim=dim).square().mean((1, 2, 3, 4)).sum() for dim in (2, 3, 4))
-        (loss - (_middle_response(network, wanted, _as_input(picture)) / size).sum()).backward()
-        optimiser.step()
-    return _as_input(picture.detach())
+    noise = torch.randn((len(channels), 3, *shape), generator=torch.Generator().manual_seed(0)).to(device)
+    pixels = (0.1 * noise).requires_grad_()
+    divisor = torch.as_tensor(scale, dtype=torch.float32, device=device).clamp(min=1e-6)
+    optimizer = torch.optim.Adam([pixels], lr=0.1)
+    for _ in tqdm(range(STEPS), "optimizing clips", unit="step", leave=False):
+        optimizer.zero_grad()
+        penalty = 0.3 * sum(pixels.diff(dim=dim).square().mean((1, 2, 3, 4)).sum() for dim in (2, 3, 4))
+        (penalty - (_center_activation(network, channels, _as_input(pixels)) / divisor).sum()).backward()
+        optimizer.step()
+    return _as_input(pixels.detach())
 
 
-def receptive_field_box(
-    network: VideoResNet, wanted: Sequence[tuple[str, int]], made_up: Tensor
-) -> list[tuple[slice, slice]]:
-    """Rows and columns of each clip (n, 3, T, H, W) that a filter sees from its middle: a square, where it has room."""
-    clips = made_up.detach().requires_grad_()
-    gradient = torch.autograd.grad(_middle_response(network, wanted, clips).sum(), clips)[0]
-    parts = []
-    for one in gradient.abs().amax((1, 2)).cpu().numpy():
-        seen = one > 1e-4 * one.max()  # a convolution by Fourier transforms leaves its rounding everywhere
-        sides = [np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0)]
-        parts.append(tuple(slice(side.min(), side.max() + 1) if len(side) else slice(None) for side in sides))
-    return parts
+def receptive_field_box(network: VideoResNet, channels: Sequence[Channel], clips: Tensor) -> list[tuple[slice, slice]]:
+    """Return the rows and columns of each clip (n, 3, T, H, W) that affect the center activation of its channel."""
+    clips = clips.detach().requires_grad_()
+    gradients = torch.autograd.grad(_center_activation(network, channels, clips).sum(), clips)[0]
+    boxes = []
+    for gradient in gradients.abs().amax((1, 2)).cpu().numpy():
+        mask = gradient > 1e-4 * gradient.max()  # FFT convolutions leave rounding errors everywhere
+        sides = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
+        boxes.append(tuple(slice(side.min(), side.max() + 1) if len(side) else slice(None) for side in sides))
+    return boxes
 
 
 @torch.inference_mode()
-def peak_responses(network: VideoResNet, wanted: Sequence[tuple[str, int]], clips: Tensor) -> np.ndarray:
-    """The largest response of channel i of `wanted` to clip i, (n,), as in `responses`."""
-    groups = {name for name, _ in wanted}
-    with capture_activations(network, groups) as heard:
+def peak_responses(network: VideoResNet, channels: Sequence[Channel], clips: Tensor) -> np.ndarray:
+    """Return the largest response of channel i to clip i, (n,), as in `max_responses`."""
+    with capture_activations(network, {name for name, _ in channels}) as activations:
         network(clips)
-        peaks = [heard[name][row, channel].max().relu() for row, (name, channel) in enumerate(wanted)]
+        peaks = [activations[name][row, channel].max().relu() for row, (name, channel) in enumerate(channels)]
     return torch.stack(peaks).cpu().numpy()
 
 
-def strip(frames: Tensor) -> np.ndarray:
-    """uint8 clips (n, T, H, W, 3) thinned to STRIP_FRAMES frames and shrunk to STRIP_SIZE pixels, where larger."""
+def make_strip(frames: Tensor) -> np.ndarray:
+    """Return uint8 clips (n, T, H, W, 3) with at most STRIP_FRAMES frames of at most STRIP_SIZE pixels."""
     t, height = frames.shape[1:3]
     chosen = np.linspace(0, t - 1, min(t, STRIP_FRAMES)).round().astype(int)
-    return shrink(frames[:, chosen], min(height, STRIP_SIZE)).cpu().numpy()
+    return resize_frames(frames[:, chosen], min(height, STRIP_SIZE)).cpu().numpy()
 
 
-def shrink(frames: Tensor, size: int) -> Tensor:
-    """uint8 frames (n, T, H, W, 3) with H and W scaled to `size` by averaging."""
+def resize_frames(frames: Tensor, size: int) -> Tensor:
+    """Return uint8 frames (n, T, H, W, 3) averaged to `size` × `size`."""
     n, t, *_ = frames.shape
     flat = frames.permute(0, 1, 4, 2, 3).flatten(0, 1).float()
     return F.adaptive_avg_pool2d(flat, size).round().byte().view(n, t, 3, size, size).permute(0, 1, 3, 4, 2)
 
 
 def as_frames(clips: Tensor) -> Tensor:
-    """A network's input (n, 3, T, H, W) as uint8 frames (n, T, H, W, 3)."""
+    """Return a network's input (n, 3, T, H, W) as uint8 frames (n, T, H, W, 3)."""
     mean, std = (torch.tensor(values, device=clips.device) for values in (MEAN, STD))
     return ((clips.permute(0, 2, 3, 4, 1) * std + mean) * 255).round().clamp(0, 255).byte()
 
 
-def _as_input(picture: Tensor) -> Tensor:
-    mean, std = (torch.tensor(values, device=picture.device).view(3, 1, 1, 1) for values in (MEAN, STD))
-    return (picture.sigmoid() - mean) / std
+def _as_input(pixels: Tensor) -> Tensor:
+    mean, std = (torch.tensor(values, device=pixels.device).view(3, 1, 1, 1) for values in (MEAN, STD))
+    return (pixels.sigmoid() - mean) / std
 
 
-def _middle_response(network: VideoResNet, wanted: Sequence[tuple[str, int]], clips: Tensor) -> Tensor:
-    with capture_activations(network, {name for name, _ in wanted}) as heard:
+def _center_activation(network: VideoResNet, channels: Sequence[Channel], clips: Tensor) -> Tensor:
+    with capture_activations(network, {name for name, _ in channels}) as activations:
         network(clips)
-    values = []
-    for row, (name, channel) in enumerate(wanted):
-        response = heard[name][row, channel]
-        values.append(response[tuple(size // 2 for size in response.shape)])
-    return torch.stack(values)
+    maps = [activations[name][row, channel] for row, (name, channel) in enumerate(channels)]
+    return torch.stack([values[tuple(size // 2 for size in values.shape)] for values in maps])
 
 
 @contextmanager
-def capture_activations(network: VideoResNet, groups) -> Iterator[dict[str, Tensor]]:
-    """Collect the input of the last ReLU of each of `groups`, by name; `network` comes from `for_attribution`."""
-    heard: dict[str, Tensor] = {}
+def capture_activations(network: VideoResNet, stages: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect the input of the last ReLU of each of `stages` by name; `network` comes from `for_attribution`."""
+    activations: dict[str, Tensor] = {}
 
-    def listen(name: str):
-        def keep(_: nn.Module, inputs: tuple[Tensor]) -> None:
-            heard[name] = inputs[0]
+    def register(name: str):
+        def hook(_: nn.Module, inputs: tuple[Tensor]) -> None:
+            activations[name] = inputs[0]
 
         last_relu = network.relu if name == "conv1" else getattr(network, name)[-1].relu2
-        return last_relu.register_forward_pre_hook(keep)
+        return last_relu.register_forward_pre_hook(hook)
 
-    handles = [listen(name) for name in groups]
+    handles = [register(name) for name in stages]
     try:
-        yield heard
+        yield activations
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _places(flat: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Indices into a map of `shape` as shares of its extent, those of the middle of the place."""
-    return np.stack(
-        [(index + 0.5) / size for index, size in zip(np.unravel_index(flat, shape), shape, strict=True)], -1
-    )
+def _relative_position(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return flat indices into a map of `shape` as fractions of its extent, at the centers of its cells."""
+    axes = zip(np.unravel_index(index, shape), shape, strict=True)
+    return np.stack([(position + 0.5) / size for position, size in axes], -1)

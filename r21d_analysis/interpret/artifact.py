@@ -1,4 +1,4 @@
-"""Small records of what was looked at, beside a run: figures are drawn from them where no checkpoint is."""
+"""Records of filter statistics and attributions in a run's folder; figures need only these, no checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILTERS, ATTRIBUTIONS = "filters.npz", "attributions.npz"  # names in the run fo
 
 @dataclass(frozen=True)
 class InsightRecord:
-    """Arrays by name, and `metadata`: of which network, weights, data and device, and with which settings."""
+    """Arrays by name, and `metadata`: the spec, the weights' hash, the device and the settings they come from."""
 
     metadata: dict
     arrays: dict[str, np.ndarray]
@@ -26,27 +26,39 @@ class InsightRecord:
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]
 
+    @property
+    def label(self) -> str:
+        """The network, such as "R3D-18, seed 0"; for weights that are not of a run, their name."""
+        spec = self.metadata["spec"]
+        seed = f"{spec['variant']}-{spec['depth']}, seed {spec['seed']}{', flow' * self.is_flow}"
+        return self.metadata.get("name", seed)
 
-def save_record(path: Path, kept: InsightRecord) -> None:
-    """Write `kept` to the .npz file `path`, atomically."""
+    @property
+    def is_flow(self) -> bool:
+        """Whether the network's input is optical flow."""
+        return self.metadata["spec"]["modality"] == "flow"
+
+
+def save_record(path: Path, record: InsightRecord) -> None:
+    """Write `record` to the .npz file `path`, atomically."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, metadata=np.asarray(json.dumps(kept.metadata)), **kept.arrays)
+    np.savez_compressed(buffer, metadata=np.asarray(json.dumps(record.metadata)), **record.arrays)
     write_atomically(path, buffer.getvalue())
 
 
-def without_frames(kept: InsightRecord) -> InsightRecord:
-    """The record to be passed on where its videos may not be: their frames grey, all that was measured as it is."""
-    grey = {name: np.full_like(kept[name], 128) for name in ("frames", "strips") if name in kept.arrays}
-    return InsightRecord(kept.metadata | {"frames": "left out"}, kept.arrays | grey)
+def without_frames(record: InsightRecord) -> InsightRecord:
+    """Return the record with its videos' frames grey, for data that may not be passed on; all numbers stay."""
+    grey = {name: np.full_like(record[name], 128) for name in ("frames", "strips") if name in record.arrays}
+    return InsightRecord(record.metadata | {"frames": "left out"}, record.arrays | grey)
 
 
 def load_record(path: Path) -> InsightRecord:
-    """The Kept in the .npz file `path`; raises R21DError if it is missing or not such a file."""
+    """Return the record in the .npz file `path`; raises R21DError if it is missing or damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return InsightRecord(json.loads(str(arrays.pop("metadata"))), arrays)
     except FileNotFoundError:
-        raise R21DError(f"{path}: no such record; `r21d insight` makes it where the checkpoint is") from None
+        raise R21DError(f"{path}: no such record; `r21d insight` writes it where the checkpoint is") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise R21DError(f"{path}: not a record of this kind ({error}); delete it and run `r21d insight`") from error
+        raise R21DError(f"{path}: not an insight record ({error}); delete it and run `r21d insight`") from error

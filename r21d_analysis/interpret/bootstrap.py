@@ -1,25 +1,25 @@
-"""Shares of evidence from what is left of it, in numpy alone."""
+"""The fraction of evidence that a perturbation removes, with a bootstrap interval, in numpy alone."""
 
 from __future__ import annotations
 
 import numpy as np
 
 PERTURBATIONS = ("frozen", "shuffled", "reversed")
-FEWEST = 4  # clips: a bootstrap of fewer has too few different draws
-TILES = 3  # a side of the grid whose tiles are hidden, each through all frames
+MIN_CLIPS = 4  # fewer clips have too few distinct resamples
+TILES = 3  # tiles along each side of the image; each is occluded in all frames
 
 
-def fraction_lost(whole: np.ndarray, left: np.ndarray, resamples: int = 1000) -> tuple[float, float, float]:
-    """The share of evidence that is lost, over all clips, and its 95 % interval by a bootstrap over clips.
+def fraction_lost(original: np.ndarray, perturbed: np.ndarray, resamples: int = 1000) -> tuple[float, float, float]:
+    """Return 1 − mean(perturbed) / mean(original) and its 95 % bootstrap interval over clips.
 
-    `whole` and `left` are (n,). More than 1: what is left speaks for other classes. All nan where the clips hold no
-    evidence to lose, as the 95 % interval of their mean reaches zero, and of fewer than FEWEST clips.
+    Both arguments are evidence by clip, (n,). Above 1 the perturbed clips support other classes. All three are NaN if
+    the 95 % interval of the mean of `original` reaches zero, and for fewer than MIN_CLIPS clips.
     """
-    if len(whole) < FEWEST:
+    if len(original) < MIN_CLIPS:
         return (np.nan,) * 3
-    draws = np.random.default_rng(0).integers(len(whole), size=(resamples, len(whole)))
-    means = whole[draws].mean(axis=1)
-    if np.quantile(means, 0.025) <= 0 or whole.mean() <= 0:
+    index = np.random.default_rng(0).integers(len(original), size=(resamples, len(original)))
+    means = original[index].mean(axis=1)
+    if np.quantile(means, 0.025) <= 0 or original.mean() <= 0:
         return (np.nan,) * 3
-    shares = 1 - left[draws].mean(axis=1) / means
-    return 1 - left.mean() / whole.mean(), *np.quantile(shares, (0.025, 0.975))
+    fractions = 1 - perturbed[index].mean(axis=1) / means
+    return 1 - perturbed.mean() / original.mean(), *np.quantile(fractions, (0.025, 0.975))

@@ -1,4 +1,4 @@
-"""A finished run opened again: its network, and the clips of its test set."""
+"""Load the network of a finished run and the clips of its test set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from r21d_core.study.spec import Spec
 
 
 def checkpoint_sha256(run: Run) -> str:
-    """SHA-256 of the run's checkpoint, in hex; empty where there is none or the run is not done."""
+    """Return the SHA-256 of the run's checkpoint in hex; "" without a checkpoint or for an unfinished run."""
     path = run.folder / "checkpoint.pt"
     if not (run.is_complete and path.exists()):
         return ""
@@ -34,10 +34,7 @@ def checkpoint_sha256(run: Run) -> str:
 
 
 def open_network(run: Run, device: torch.device) -> VideoResNet:
-    """The trained network of `run`, evaluating in fp32 in its plain form.
-
-    Raises R21DError for a run without a whole checkpoint of its own Spec.
-    """
+    """Return the trained network of `run` in eval mode, in fp32; R21DError without a checkpoint of its own Spec."""
     weights = read_weights(run.folder / "checkpoint.pt")
     if weights.spec != run.spec:
         raise R21DError(f"{weights.path}: a checkpoint of another spec; move it away")
@@ -47,9 +44,7 @@ def open_network(run: Run, device: torch.device) -> VideoResNet:
 
 @dataclass(frozen=True)
 class EvalClips:
-    """The middle clip of every test item of a run: a video, or a video under each label of `speed` and `arrow`."""
-
-    __test__ = False  # pytest takes the name for a test's
+    """The center clip of each test item of a run: a video, or a video with each label of `speed` and `arrow`."""
 
     spec: Spec
     videos: tuple[Video, ...]
@@ -58,30 +53,31 @@ class EvalClips:
     clips: Clips
     source: InMemorySource | StreamingSource
 
-    def read(self, rows: np.ndarray | None = None, batch: int = 16) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """By batches of items: their rows, uint8 frames (n, T, crop, crop, 3) and the network's input."""
+    def iter_batches(
+        self, rows: np.ndarray | None = None, batch_size: int = 16
+    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+        """Yield batches of the items `rows`: rows (n,), uint8 frames (n, T, crop, crop, 3) and the network's input."""
         rows = np.arange(len(self.clips)) if rows is None else np.asarray(rows)
-        wanted = self.clips[rows]
-        done = 0
-        for _, frames in self.source.iter_batches(batches_by_video(wanted, batch)):
-            for part in frames.split(batch):
-                yield rows[done : done + len(part)], cropped(part, self.spec), center_crop(part, self.spec)
-                done += len(part)
+        start = 0
+        for _, frames in self.source.iter_batches(batches_by_video(self.clips[rows], batch_size)):
+            for part in frames.split(batch_size):
+                yield rows[start : start + len(part)], crop_frames(part, self.spec), center_crop(part, self.spec)
+                start += len(part)
 
     def names(self, rows) -> np.ndarray:
-        """The videos of the items `rows`, as in the manifest; of the same shape."""
+        """Return the names of the videos of the items `rows` in the manifest, in the shape of `rows`."""
         return np.array([video.video for video in self.videos])[self.clips.video[rows]]
 
-    def some(self, per_class: int) -> np.ndarray:
-        """Rows of the first `per_class` items of every class."""
+    def first_per_class(self, per_class: int) -> np.ndarray:
+        """Return the rows of the first `per_class` items of each class."""
         label = self.clips.label
-        return np.sort(np.concatenate([np.flatnonzero(label == one)[:per_class] for one in np.unique(label)]))
+        return np.sort(np.concatenate([np.flatnonzero(label == index)[:per_class] for index in np.unique(label)]))
 
 
 def open_test_clips(spec: Spec, manifest: Manifest, device: torch.device) -> EvalClips:
-    """The TestClips of a run with `spec` on the test side of `manifest`, decoded as they are needed or held.
+    """Return the test clips of `manifest` for a run with `spec`.
 
-    Of flow, which is computed where it is missing, frames are fields as they are kept: x in red, y in green, 128 still.
+    Frames of flow, which is computed if it is missing, are the stored fields: x in red, y in green, 128 for no motion.
     """
     videos, card = input_manifest(manifest, spec).split("test"), manifest.card
     source = open_clips(videos, (spec.frame_height, spec.frame_width), device)
@@ -90,18 +86,18 @@ def open_test_clips(spec: Spec, manifest: Manifest, device: torch.device) -> Eva
 
 
 def read_clip(path: Path, spec: Spec, frames: np.ndarray | None = None) -> Tensor:
-    """The frames of these numbers (T,) of the video file `path`, uint8 (1, T, H, W, 3); raises R21DError.
+    """Return a clip of the video file `path`, uint8 (1, T, H, W, 3); raises R21DError if it cannot be read.
 
-    Without numbers, its middle clip as the run would cut it.
+    `frames` are the frame numbers (T,); without them it is the center clip of a run with `spec`.
     """
     if frames is None:
-        one = Video(path.name, path.parent, "", "test", path.name, probe(path).frames)
-        frames = evaluation_clips(spec.replace(task="action"), 1, (one,), ("",)).frames[0]
+        video = Video(path.name, path.parent, "", "test", path.name, probe(path).frames)
+        frames = evaluation_clips(spec.replace(task="action"), 1, (video,), ("",)).frames[0]
     frames = read_frames(path, frames, (spec.frame_height, spec.frame_width))
     return torch.from_numpy(np.ascontiguousarray(frames))[None]
 
 
-def cropped(frames: Tensor, spec: Spec) -> Tensor:
-    """The centre of uint8 frames (n, T, H, W, 3) that the network sees."""
+def crop_frames(frames: Tensor, spec: Spec) -> Tensor:
+    """Return the center crop of uint8 frames (n, T, H, W, 3), the part that the network sees."""
     top, left = (spec.frame_height - spec.crop) // 2, (spec.frame_width - spec.crop) // 2
     return frames[:, :, top : top + spec.crop, left : left + spec.crop]

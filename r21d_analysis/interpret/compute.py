@@ -1,4 +1,4 @@
-"""What `r21d insight` and its notebooks do: read what was kept of a look into runs, or look where a checkpoint is."""
+"""Load the insight records of runs, or compute them from checkpoints: `r21d insight` and its notebooks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from r21d_analysis.interpret.artifact import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
+from r21d_analysis.interpret.attributions import STEPS
 from r21d_analysis.interpret.checkpoints import EvalClips, checkpoint_sha256, open_test_clips
 from r21d_analysis.interpret.inspect_run import analyze_attributions, analyze_filters
 from r21d_core import R21DError
@@ -18,14 +19,15 @@ from r21d_core.engine.device import device_name, pick_device
 from r21d_core.engine.runner import BUILTIN_ROOT, load_manifests
 from r21d_core.runs.run import Run
 
-PER_CLASS = 5  # test clips of a class whose evidence is weighed
+PER_CLASS = 5  # test clips of a class for the measurement of evidence
+Analyze = Callable[[Run, EvalClips, torch.device], InsightRecord]
 
 
 def load_or_compute_filters(
     runs: Sequence[Run], manifest: Path | str | None = None, *, device: str = "auto", builtin: Path | str = BUILTIN_ROOT
 ) -> list[InsightRecord]:
-    """What `look_at_filters` gave of each of `runs` that has it or a checkpoint; of the others a line is printed."""
-    return _of_each(runs, FILTERS, {}, manifest, device, builtin, analyze_filters)
+    """Return the filter record of each run that has one or a checkpoint; print a line for each other run."""
+    return _load_or_compute(runs, FILTERS, {}, manifest, device, builtin, analyze_filters)
 
 
 def load_or_compute_attributions(
@@ -34,41 +36,44 @@ def load_or_compute_attributions(
     *,
     videos: Sequence[str] = (),
     per_class: int = PER_CLASS,
+    steps: int = STEPS,
     device: str = "auto",
     builtin: Path | str = BUILTIN_ROOT,
 ) -> list[InsightRecord]:
-    """What `look_at_attributions` gave of each of `runs` that has it or a checkpoint; of the others a line is printed.
+    """Return the attribution record of each run that has one or a checkpoint; print a line for each other run.
 
-    A record made with other `videos` or `per_class` is made anew where the checkpoint is, and shown as it is elsewhere.
+    `steps` are those of integrated gradients. A record with other settings is computed again if the run has its
+    checkpoint, and returned as it is otherwise.
     """
 
-    def look(run: Run, test: EvalClips, target: torch.device) -> InsightRecord:
-        return analyze_attributions(run, test, videos, per_class, target)
+    def analyze(run: Run, test: EvalClips, device: torch.device) -> InsightRecord:
+        return analyze_attributions(run, test, videos, per_class, steps, device)
 
-    wanted = {"videos": list(videos), "per_class": per_class}
-    return _of_each(runs, ATTRIBUTIONS, wanted, manifest, device, builtin, look)
+    settings = {"videos": list(videos), "per_class": per_class, "steps": steps}
+    return _load_or_compute(runs, ATTRIBUTIONS, settings, manifest, device, builtin, analyze)
 
 
-def _of_each(
+def _load_or_compute(
     runs: Sequence[Run],
     name: str,
-    wanted: dict,
+    settings: dict,
     manifest: Path | str | None,
     device: str,
     builtin: Path | str,
-    look: Callable[[Run, EvalClips, torch.device], InsightRecord],
+    analyze: Analyze,
 ) -> list[InsightRecord]:
-    found = []
+    records = []
     for run in runs:
         try:
-            found.append(_kept(run, name, wanted) or _looked(run, name, wanted, manifest, device, builtin, look))
+            record = _load(run, name, settings)
+            records.append(record or _compute(run, name, settings, manifest, device, builtin, analyze))
         except R21DError as error:
             print(f"{run.spec.variant}-{run.spec.depth}, seed {run.spec.seed}, is left out of {name}: {error}")
-    return found
+    return records
 
 
-def _kept(run: Run, name: str, wanted: dict) -> InsightRecord | None:
-    """The record, unless there is a checkpoint to make another one of: of other weights or with other settings."""
+def _load(run: Run, name: str, settings: dict) -> InsightRecord | None:
+    """Return the record; None if a checkpoint is there and the record is missing or of other weights or settings."""
     path, weights = run.folder / name, checkpoint_sha256(run)
     if not path.exists():
         if not weights:
@@ -77,30 +82,38 @@ def _kept(run: Run, name: str, wanted: dict) -> InsightRecord | None:
                 f"`r21d insight {run.folder.name}` in the folder of runs writes it"
             )
         return None
-    kept = load_record(path)
-    same = kept.metadata["weights"] == weights and all(kept.metadata[key] == value for key, value in wanted.items())
-    return kept if same or not weights else None
+    record = load_record(path)
+    expected = settings | {"weights": weights}
+    is_current = all(record.metadata[key] == value for key, value in expected.items())
+    return record if is_current or not weights else None
 
 
-def _looked(run: Run, name: str, wanted: dict, manifest, device: str, builtin, look) -> InsightRecord:
-    target, began = pick_device(device), time.perf_counter()
-    own = Path(builtin) / f"{run.spec.data}.csv"  # where `r21d manifest` writes it
-    data = load_manifests([run.spec], manifest or (own if own.exists() else None), builtin)[run.spec.data]
+def _compute(
+    run: Run,
+    name: str,
+    settings: dict,
+    manifest: Path | str | None,
+    device: str,
+    builtin: Path | str,
+    analyze: Analyze,
+) -> InsightRecord:
+    """Return the record, and save it in the run folder."""
+    target, start = pick_device(device), time.perf_counter()
+    default = Path(builtin) / f"{run.spec.data}.csv"  # where `r21d manifest` writes it
+    data = load_manifests([run.spec], manifest or (default if default.exists() else None), builtin)[run.spec.data]
     check_fingerprint(run, run.environment["fingerprint"], data)
     threads = torch.get_num_threads()
-    if (
-        run.spec.crop < 64
-    ):  # a second thread makes convolutions this small no faster, and far slower where cores are busy
+    if run.spec.crop < 64:  # small convolutions gain nothing from a second thread, and lose much on a busy machine
         torch.set_num_threads(1)
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False):  # batches are of many sizes
-            kept = look(run, open_test_clips(run.spec, data, target), target)
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False):  # batches have many sizes
+            record = analyze(run, open_test_clips(run.spec, data, target), target)
     finally:
         torch.set_num_threads(threads)
-    told = {
-        **kept.metadata, **wanted, "weights": checkpoint_sha256(run), "spec": json.loads(run.spec.to_json()),
-        "device": device_name(target), "seconds": round(time.perf_counter() - began, 1),
+    metadata = {
+        **record.metadata, **settings, "weights": checkpoint_sha256(run), "spec": json.loads(run.spec.to_json()),
+        "device": device_name(target), "seconds": round(time.perf_counter() - start, 1),
     }  # fmt: skip
-    kept = InsightRecord(told, kept.arrays)
-    save_record(run.folder / name, kept)
-    return kept
+    record = InsightRecord(metadata, record.arrays)
+    save_record(run.folder / name, record)
+    return record

@@ -1,8 +1,8 @@
-"""What convolutions have learned of space and of time, from their weights alone.
+"""Statistics of a network's spatial and temporal filters, from its weights.
 
-A temporal filter is a fibre of a kernel along time: one for each output channel, input channel and, of a 3-D kernel,
-place. Its order is that of the member of the orthonormal cosine basis (DCT-II) that holds most of its energy. Of three
-frames these are the average (1, 1, 1), the difference (1, 0, −1) and the second difference (1, −2, 1), to a scale.
+A temporal filter is the slice of a kernel along time for one output channel, one input channel and, in a 3-D kernel,
+one position. Its order is that of the vector of the orthonormal cosine basis (DCT-II) with most of its energy; for
+three frames the average (1, 1, 1), the difference (1, 0, −1) and the second difference (1, −2, 1), up to scale.
 """
 
 from __future__ import annotations
@@ -14,26 +14,29 @@ from typing import NamedTuple
 import numpy as np
 from scipy.fft import dct
 
-GROUPS = ("conv1", "conv2_x", "conv3_x", "conv4_x", "conv5_x")
+from r21d_core.models.architecture import conv_rows
+
+STAGES = ("conv1", "conv2_x", "conv3_x", "conv4_x", "conv5_x")
 ORDERS = ("average", "difference", "higher")
 FREQUENCIES = 17  # from 0 to half a cycle a frame or pixel
+RANDOM = ("random_kernel_separability", "random_filter_separability", "random_low_rank_energy")
 
 
 class Layer(NamedTuple):
-    """A convolution of a variant's letter; `kernel` is what it computes, of a (2+1)D pair with the ReLU left out."""
+    """A convolution of a block or the stem; the `kernel` of a (2+1)D pair is that without its ReLU."""
 
     name: str
     kernel: np.ndarray  # (out, in, t, h, w)
-    temporal: np.ndarray  # the weights along time, (out, in, t, h, w) or of a pair (out, M_i, t, 1, 1)
-    spatial: np.ndarray  # the weights in space, (out, in, t, h, w) or of a pair (M_i, in, 1, h, w)
-    middle: int | None  # M_i of a pair
+    temporal: np.ndarray  # (out, in, t, h, w), or of a pair (out, M_i, t, 1, 1)
+    spatial: np.ndarray  # (out, in, t, h, w), or of a pair (M_i, in, 1, h, w)
+    midplanes: int | None  # M_i of a pair
 
 
 def layers(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> Iterator[Layer]:
-    """The convolutions of a network's state dict, shortcuts aside, from the first to the last.
+    """Yield the convolutions of a network's state dict in order, without shortcuts.
 
-    The kernel of a pair is Σ_m temporal[o, m] · scale[m] · spatial[m, i], where scale is that of the batch norm between
-    them; the ReLU between them, which no kernel can say, is ignored.
+    The kernel of a pair is Σ_m temporal[o, m] · scale[m] · spatial[m, i] with the scale of the batch norm between them.
+    The ReLU between them is ignored, because with it the pair is not linear.
     """
     for key, weight in state.items():
         if weight.ndim != 5 or "shortcut" in key or key.endswith(".3.weight"):
@@ -45,38 +48,37 @@ def layers(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> Iterator[Layer
         name = name.removesuffix(".0")
         scale = state[f"{name}.1.weight"] / np.sqrt(state[f"{name}.1.running_var"] + eps)
         temporal = np.asarray(state[f"{name}.3.weight"] * scale[:, None, None, None], np.float32)
-        (out, middle, t, *_), (_, inputs, _, *size) = temporal.shape, weight.shape
-        kernel = temporal[..., 0, 0].swapaxes(1, 2).reshape(-1, middle) @ weight.reshape(middle, -1)
-        yield Layer(name, kernel.reshape(out, t, inputs, *size).swapaxes(1, 2), temporal, weight, middle)
+        (out, planes, t, *_), (_, inputs, _, *size) = temporal.shape, weight.shape
+        kernel = temporal[..., 0, 0].swapaxes(1, 2).reshape(-1, planes) @ weight.reshape(planes, -1)
+        yield Layer(name, kernel.reshape(out, t, inputs, *size).swapaxes(1, 2), temporal, weight, planes)
 
 
 def temporal_taps(weight: np.ndarray) -> np.ndarray:
-    """The temporal filters (n, t) of weights (out, in, t, h, w), those that are all zero left out."""
+    """Return the temporal filters (n, t) of weights (out, in, t, h, w), without those that are all zero."""
     flat = np.moveaxis(weight, 2, -1).reshape(-1, weight.shape[2])
     return flat[np.any(flat != 0, axis=1)]
 
 
-def orders(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many of the temporal filters (n, t) are of each of ORDERS, and each one's share of energy; (3,) both."""
-    energy = _by_basis(filters)
-    counts = np.bincount(order_of(filters), minlength=3)
-    share = energy.sum(axis=0) / energy.sum()
-    return counts, np.array([share[0], share[1:2].sum(), share[2:].sum()])
+def order_statistics(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of temporal filters (n, t) of each of ORDERS and each order's fraction of energy, (3,) each."""
+    energy = _dct_energy(filters).sum(axis=0)
+    counts = np.bincount(filter_order(filters), minlength=3)
+    return counts, np.array([energy[0], energy[1:2].sum(), energy[2:].sum()]) / energy.sum()
 
 
-def order_of(filters: np.ndarray) -> np.ndarray:
-    """The place in ORDERS of each of the temporal filters (n, t), by the basis vector with most of its energy, (n,)."""
-    return np.minimum(_by_basis(filters).argmax(axis=1), 2)
+def filter_order(filters: np.ndarray) -> np.ndarray:
+    """Return the index in ORDERS of each temporal filter (n, t), by the basis vector with most of its energy, (n,)."""
+    return np.minimum(_dct_energy(filters).argmax(axis=1), 2)
 
 
 def temporal_spectrum(filters: np.ndarray) -> np.ndarray:
-    """Power of temporal filters (n, t) at FREQUENCIES from 0 to 1/2 cycle a frame; noise has 1 at each of them."""
+    """Return the power of temporal filters (n, t) at FREQUENCIES from 0 to 1/2 cycle a frame; that of noise is 1."""
     power = np.abs(np.fft.rfft(filters, 2 * (FREQUENCIES - 1), axis=-1)) ** 2
     return power.sum(axis=0) / np.square(filters).sum()
 
 
 def spatial_spectrum(weight: np.ndarray) -> np.ndarray:
-    """Power of weights (…, h, w) at FREQUENCIES from 0 to 1/2 cycle a pixel, over all directions; noise has 1."""
+    """Return the power of weights (…, h, w) at FREQUENCIES from 0 to 1/2 cycle a pixel, averaged over directions."""
     size = 4 * (FREQUENCIES - 1)
     power = np.abs(np.fft.fft2(weight.reshape(-1, *weight.shape[-2:]), (size, size))) ** 2
     power = power.sum(axis=0) / np.square(weight).sum()
@@ -85,10 +87,10 @@ def spatial_spectrum(weight: np.ndarray) -> np.ndarray:
     return np.array([power[ring == number].mean() for number in range(FREQUENCIES)])
 
 
-def rank_one(matrices: np.ndarray) -> np.ndarray:
-    """The share of energy in the first singular value of matrices (n, t, k) of time by space: 1 where it separates.
+def rank_one_energy(matrices: np.ndarray) -> np.ndarray:
+    """Return the fraction of energy in the first singular value of matrices (n, t, k): 1 if time and space separate.
 
-    Matrices that are all zero are left out.
+    Matrices that are all zero are omitted.
     """
     squares = np.matmul(matrices, matrices.swapaxes(1, 2), dtype=np.float64)
     energy = np.trace(squares, axis1=1, axis2=2)
@@ -96,121 +98,135 @@ def rank_one(matrices: np.ndarray) -> np.ndarray:
 
 
 def kernel_separability(kernel: np.ndarray) -> np.ndarray:
-    """`rank_one` of each kernel t × (h·w) of one input and one output channel, of (out, in, t, h, w)."""
-    return rank_one(kernel.reshape(-1, kernel.shape[2], kernel.shape[3] * kernel.shape[4]))
+    """Return `rank_one_energy` of each kernel t × (h·w) of one input and output channel of (out, in, t, h, w)."""
+    return rank_one_energy(kernel.reshape(-1, kernel.shape[2], kernel.shape[3] * kernel.shape[4]))
 
 
 def filter_separability(kernel: np.ndarray) -> np.ndarray:
-    """`rank_one` of each output channel's filter, t × (in·h·w): 1 where it is one spatial filter and one temporal."""
-    return rank_one(kernel.swapaxes(1, 2).reshape(len(kernel), kernel.shape[2], -1))
+    """Return `rank_one_energy` of each output channel's filter t × (in·h·w)."""
+    return rank_one_energy(kernel.swapaxes(1, 2).reshape(len(kernel), kernel.shape[2], -1))
 
 
-def low_rank_energy(kernel: np.ndarray, middle: int) -> float:
-    """The share of a layer's energy that the best (2+1)D pair with `middle` planes and no ReLU could hold.
+def low_rank_energy(kernel: np.ndarray, planes: int) -> float:
+    """Return the largest fraction of a layer's energy that a (2+1)D pair with `planes` planes and no ReLU represents.
 
-    The kernels of such a pair, as a matrix (out·t) × (in·h·w), have rank `middle` at the most: Eckart and Young.
+    The kernel of such a pair, as a matrix (out·t) × (in·h·w), has at most rank `planes` (Eckart and Young).
     """
     out, _, t, *_ = kernel.shape
     matrix = kernel.swapaxes(1, 2).reshape(out * t, -1).astype(np.float64)
     squares = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
     energy = np.linalg.eigvalsh(squares)
-    return float(energy[-min(middle, len(energy)) :].sum() / energy.sum())
+    return float(energy[-min(planes, len(energy)) :].sum() / energy.sum())
 
 
-def profiles(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each filter of (out, in, t, h, w) the first singular pair: pictures (out, in, h, w), curves (out, t).
+def separate_filters(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first singular pair of each filter of (out, in, t, h, w): images (out, in, h, w), curves (out, t).
 
-    The picture has the filter's energy, the curve has length 1 and its largest value is positive.
+    The image has the filter's energy, the curve has norm 1 and its largest value is positive.
     """
     out, inputs, t, h, w = kernel.shape
-    curves, sizes, pictures = np.linalg.svd(kernel.swapaxes(1, 2).reshape(out, t, -1), full_matrices=False)
-    curve, picture = curves[:, :, 0], sizes[:, :1] * pictures[:, 0]
+    curves, values, images = np.linalg.svd(kernel.swapaxes(1, 2).reshape(out, t, -1), full_matrices=False)
+    curve, image = curves[:, :, 0], values[:, :1] * images[:, 0]
     sign = np.sign(np.take_along_axis(curve, np.abs(curve).argmax(axis=1)[:, None], axis=1))
-    return (picture * sign).reshape(out, inputs, h, w), curve * sign
+    return (image * sign).reshape(out, inputs, h, w), curve * sign
 
 
-def strongest(temporal: np.ndarray) -> np.ndarray:
-    """Of each output channel of a pair's temporal convolution (out, M_i, t, 1, 1) the filter with most energy.
+def strongest_taps(temporal: np.ndarray) -> np.ndarray:
+    """Return the temporal filter with most energy of each output channel of weights (out, M_i, t, 1, 1), (out, t).
 
-    (out, t), of length 1, the largest value positive.
+    Filters have norm 1 and their largest value is positive.
     """
     filters = temporal[..., 0, 0]
     chosen = filters[np.arange(len(filters)), np.square(filters).sum(axis=2).argmax(axis=1)]
-    return chosen / np.take_along_axis(chosen, np.abs(chosen).argmax(axis=1)[:, None], axis=1) * _peak(chosen)
+    sign = np.sign(np.take_along_axis(chosen, np.abs(chosen).argmax(axis=1)[:, None], axis=1))
+    return chosen * sign / np.linalg.norm(chosen, axis=1, keepdims=True)
 
 
 def filter_statistics(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> dict[str, np.ndarray]:
-    """All of the above of a network's state dict, as arrays with a row a layer, and its first layer's filters.
+    """Return the statistics above of a network's state dict, a row a layer, and the filters of its first layer.
 
-    `random_…` is what untrained, normally distributed weights of the same shape give, in a pair where the layer is one.
+    `random_…` is the value of normally distributed weights of the same shape, as a pair where the layer is one.
     """
     rows: dict[str, list] = {}
     for layer in layers(state, eps):
         t = layer.temporal.shape[2]
-        row = {"layer": layer.name, "length": t, "midplanes": layer.middle or 0, "n_filters": 0}
+        row = {"layer": layer.name, "length": t, "midplanes": layer.midplanes or 0, "n_filters": 0}
         row |= dict.fromkeys(("counts", "energy"), np.zeros(3)) | {"spectrum": np.full(FREQUENCIES, np.nan)}
-        row |= {
-            "kernel_separability": np.full(3, np.nan),
-            "filter_separability": np.full(3, np.nan),
-            "low_rank_energy": np.nan,
-        }
-        row |= dict.fromkeys(
-            ("random_kernel_separability", "random_filter_separability", "random_low_rank_energy"), np.nan
-        )
+        row |= dict.fromkeys(("kernel_separability", "filter_separability"), np.full(3, np.nan))
+        row |= dict.fromkeys(("low_rank_energy", *RANDOM), np.nan)
         if t > 1:
-            found = temporal_taps(layer.temporal)
-            row |= {"n_filters": len(found), "spectrum": temporal_spectrum(found)}
-            row["counts"], row["energy"] = orders(found)
-            row["kernel_separability"] = _spread(kernel_separability(layer.kernel))
-            row["filter_separability"] = _spread(filter_separability(layer.kernel))
-            by_pairs = _middle(layer) if layer.middle is None else layer.middle
-            row["low_rank_energy"] = low_rank_energy(layer.kernel, by_pairs) if layer.middle is None else 1.0
-            shape = layer.kernel.shape
-            at_random = _at_random(shape, by_pairs, layer.middle is not None)
-            row["random_kernel_separability"], row["random_filter_separability"], row["random_low_rank_energy"] = (
-                at_random
-            )
+            taps = temporal_taps(layer.temporal)
+            row |= {"n_filters": len(taps), "spectrum": temporal_spectrum(taps)}
+            row["counts"], row["energy"] = order_statistics(taps)
+            row["kernel_separability"] = _mean_and_deciles(kernel_separability(layer.kernel))
+            row["filter_separability"] = _mean_and_deciles(filter_separability(layer.kernel))
+            planes = layer.midplanes or _midplanes(layer)
+            row["low_rank_energy"] = 1.0 if layer.midplanes else low_rank_energy(layer.kernel, planes)
+            row |= zip(RANDOM, _random_statistics(layer.kernel.shape, planes, bool(layer.midplanes)), strict=True)
         for key, value in row.items():
             rows.setdefault(key, []).append(value)
     first = next(layers(state, eps))
-    pictures, curves = profiles(first.kernel)
-    if first.middle:
-        pictures, curves = first.spatial[:, :, 0], strongest(first.temporal)
+    images, curves = separate_filters(first.kernel)
+    if first.midplanes:
+        images, curves = first.spatial[:, :, 0], strongest_taps(first.temporal)
     return {key: np.array(values) for key, values in rows.items()} | {
-        "pictures": pictures.astype(np.float16),
+        "pictures": images.astype(np.float16),
         "curves": curves.astype(np.float16),
         "spatial_spectrum": spatial_spectrum(first.spatial),
     }
 
 
-def _by_basis(filters: np.ndarray) -> np.ndarray:
+def temporal_change(state: Mapping[str, np.ndarray], initial: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return ‖W − W₀‖ / ‖W₀‖ of each layer's temporal weights against the initial ones, (layers,)."""
+    pairs = zip(_temporal_weights(state), _temporal_weights(initial), strict=True)
+    return np.array([np.linalg.norm(weight - start) / np.linalg.norm(start) for weight, start in pairs])
+
+
+def _temporal_weights(state: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    names = [layer.name for layer in layers(state)]
+    return [np.asarray(state.get(f"{name}.3.weight", state.get(f"{name}.weight")), np.float64) for name in names]
+
+
+def input_frames(spec: Mapping) -> dict[str, int]:
+    """Return the number of frames in the input of each of `layers`, for the fields of a Spec.
+
+    With one frame, only the center taps of a temporal filter meet anything but padding and are trained.
+    """
+    rows = conv_rows(
+        spec["variant"], spec["depth"], spec["width"], frames=spec["frames"], in_channels=3, stem_midplanes=None,
+        midplanes_per_block=spec["midplanes_per_block"],
+    )  # fmt: skip
+    frames, result = spec["frames"], {}
+    for row in rows:
+        if "shortcut" not in row.name:
+            result.setdefault(row.name.removesuffix(".0").removesuffix(".3"), frames)
+            frames = (frames + 2 * row.padding[0] - row.kernel[0]) // row.stride[0] + 1
+    return result
+
+
+def _dct_energy(filters: np.ndarray) -> np.ndarray:
     return dct(filters.astype(np.float64), norm="ortho", axis=-1) ** 2
 
 
-def _peak(filters: np.ndarray) -> np.ndarray:
-    """The largest absolute value of each filter (n, t) when its length is 1, (n, 1)."""
-    return np.abs(filters).max(axis=1, keepdims=True) / np.linalg.norm(filters, axis=1, keepdims=True)
-
-
-def _middle(layer: Layer) -> int:
-    """M_i that Section 3.5 gives a pair in the place of a full convolution with this many weights."""
+def _midplanes(layer: Layer) -> int:
+    """Return M_i of Section 3.5 for a pair with as many weights as the full convolution."""
     out, inputs, t, h, w = layer.kernel.shape
     return t * h * w * inputs * out // (h * w * inputs + t * out)
 
 
-def _spread(values: np.ndarray) -> np.ndarray:
-    """The mean, and where the lowest and highest tenth begin."""
+def _mean_and_deciles(values: np.ndarray) -> np.ndarray:
+    """Return the mean, the first and the last decile."""
     return np.array([values.mean(), *np.quantile(values, (0.1, 0.9))])
 
 
 @lru_cache
-def _at_random(shape: tuple[int, ...], middle: int, pair: bool) -> tuple[float, float, float]:
-    """The means of the two separabilities, and what a pair holds, of a full kernel or one composed of a pair."""
-    random, (out, inputs, t, h, w) = np.random.default_rng(0), shape
-    kernel = random.standard_normal(shape, np.float32)
+def _random_statistics(shape: tuple[int, ...], planes: int, pair: bool) -> tuple[float, float, float]:
+    """Return the values of RANDOM for normal weights, as a full kernel or composed of a pair."""
+    rng, (out, inputs, t, h, w) = np.random.default_rng(0), shape
+    kernel = rng.standard_normal(shape, np.float32)
     if pair:
-        temporal = random.standard_normal((out * t, middle), np.float32)
-        spatial = random.standard_normal((middle, inputs * h * w), np.float32)
+        temporal = rng.standard_normal((out * t, planes), np.float32)
+        spatial = rng.standard_normal((planes, inputs * h * w), np.float32)
         kernel = (temporal @ spatial).reshape(out, t, inputs, h, w).swapaxes(1, 2)
-    held = 1.0 if pair else low_rank_energy(kernel, middle)
-    return kernel_separability(kernel).mean(), filter_separability(kernel).mean(), held
+    energy = 1.0 if pair else low_rank_energy(kernel, planes)
+    return kernel_separability(kernel).mean(), filter_separability(kernel).mean(), energy

@@ -1,4 +1,4 @@
-"""A look into one trained network, as a small record that figures are drawn from."""
+"""Analyze one trained network: compute the insight records that figures are drawn from."""
 
 from __future__ import annotations
 
@@ -9,126 +9,132 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from r21d_analysis.interpret import activation_max, attributions
 from r21d_analysis.interpret.artifact import InsightRecord
 from r21d_analysis.interpret.attributions import COMPLETE, METHODS, for_attribution
-from r21d_analysis.interpret.checkpoints import EvalClips, cropped, open_network, read_clip
-from r21d_analysis.interpret.filters import GROUPS, filter_statistics
+from r21d_analysis.interpret.checkpoints import EvalClips, crop_frames, open_network, read_clip
+from r21d_analysis.interpret.filters import STAGES, filter_statistics, temporal_change
 from r21d_analysis.interpret.perturbation import measure_evidence
 from r21d_core import R21DError
 from r21d_core.data.decode import probe
 from r21d_core.data.transforms import center_crop
+from r21d_core.engine.build import build_model
 from r21d_core.engine.classify import class_names, spec_for_video, weights_for_frames
 from r21d_core.engine.device import pick_device
 from r21d_core.models.load import model_from_weights
 from r21d_core.models.network import VideoResNet
 from r21d_core.runs.run import Run
 
-CHANNELS, CLIPS = 2, 3  # filters shown of each group, and clips shown of each filter
-FRAMES, SIZE = 8, 56  # of a map that is kept, at the most
+N_CHANNELS, N_CLIPS = 2, 3  # filters of each stage, and clips of each filter
+MAX_FRAMES, MAX_SIZE = 8, 56  # of a stored map
 GAP_STEPS = (4, 8, 16, 32)
-CHECKED = 2  # clips whose maps are drawn anew with shuffled weights
-QUICK, QUICK_STEPS = ("Grad-CAM", "integrated gradients"), 8  # where somebody waits for it
+SANITY_CLIPS = 2  # clips whose maps are computed again with shuffled weights
+QUICK, QUICK_STEPS = ("Grad-CAM", "integrated gradients"), 8  # for interactive use
 
 
 def analyze_filters(run: Run, test: EvalClips, device: torch.device) -> InsightRecord:
-    """The filters of the network of `run`, and what excites CHANNELS of each group.
+    """Return the filter statistics of the network of `run`, and the inputs that activate N_CHANNELS of each stage.
 
-    Of a group are taken the filters whose largest response differs most between the classes of the test set, in
-    proportion to how it differs at all. Raises R21DError for a network of flow, whose filters are no pictures.
+    The channels of a stage are those whose largest response differs most between classes, relative to its variance.
+    Raises R21DError for a flow network, whose filters are no images.
     """
     if run.spec.modality != "rgb":
-        raise R21DError(f"{run.folder}: sees {run.spec.modality}; filters are shown of networks that see frames")
+        raise R21DError(f"{run.folder}: its input is {run.spec.modality}; filters are shown of networks on RGB frames")
     network = for_attribution(open_network(run, device))
-    state = {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
-    found = activation_max.responses(network, test)
-    wanted, rows = [], []
-    for name in GROUPS:
-        values = found[name][0]
-        telling = activation_max.eta_squared(values, test.clips.label)
-        for channel in np.argsort(-telling, kind="stable")[:CHANNELS]:
-            wanted.append((name, int(channel)))
-            rows.append(np.argsort(-values[:, channel], kind="stable")[:CLIPS])
+    state = _state_arrays(network)
+    responses = activation_max.max_responses(network, test)
+    channels, rows = [], []
+    for stage in STAGES:
+        values = responses[stage][0]
+        separation = activation_max.eta_squared(values, test.clips.label)
+        for channel in np.argsort(-separation, kind="stable")[:N_CHANNELS]:
+            channels.append((stage, int(channel)))
+            rows.append(np.argsort(-values[:, channel], kind="stable")[:N_CLIPS])
     rows = np.array(rows)
-    best = np.array([found[name][0][row, channel] for (name, channel), row in zip(wanted, rows, strict=True)])
-    places = np.array([found[name][1][row, channel] for (name, channel), row in zip(wanted, rows, strict=True)])
-    frames = torch.cat([frames.cpu() for _, frames, _ in test.read(rows.ravel())])
-    shape = frames.shape[1:4]
-    imagined = activation_max.maximize_activation(network, wanted, best[:, 0], shape)
+    best, places = (
+        np.array([responses[stage][part][row, channel] for (stage, channel), row in zip(channels, rows, strict=True)])
+        for part in (0, 1)
+    )
+    frames = torch.cat([frames.cpu() for _, frames, _ in test.iter_batches(rows.ravel())])
+    optimized = activation_max.maximize_activation(network, channels, best[:, 0], frames.shape[1:4])
+    boxes = activation_max.receptive_field_box(network, channels, optimized)
+    strips = activation_max.make_strip(frames)
     arrays = (
         filter_statistics(state, run.spec.eps)
         | {
-            "stage": np.array([name for name, _ in wanted]),
-            "channel": np.array([channel for _, channel in wanted]),
-            "responses": best.astype(np.float32),  # (filters, CLIPS)
-            "places": places.astype(np.float16),  # (filters, CLIPS, 3)
+            "stage": np.array([stage for stage, _ in channels]),
+            "channel": np.array([channel for _, channel in channels]),
+            "responses": best.astype(np.float32),  # (filters, N_CLIPS)
+            "places": places.astype(np.float16),  # (filters, N_CLIPS, 3)
             "labels": np.array(test.classes)[test.clips.label[rows]],
             "videos": test.names(rows),
-            "strips": activation_max.strip(frames).reshape(
-                *rows.shape, -1, *activation_max.strip(frames[:1]).shape[2:]
-            ),
-            "optimized": _parts_seen(
-                activation_max.as_frames(imagined), activation_max.receptive_field_box(network, wanted, imagined)
-            ),
-            "optimized_responses": activation_max.peak_responses(network, wanted, imagined).astype(np.float32),
+            "strips": strips.reshape(*rows.shape, *strips.shape[1:]),
+            "optimized": _cropped_strips(activation_max.as_frames(optimized), boxes),
+            "optimized_responses": activation_max.peak_responses(network, channels, optimized).astype(np.float32),
         }
     )
+    if not run.spec.init_from:  # then the seed reproduces the initial weights
+        with torch.random.fork_rng(devices=[]):
+            initial = build_model(run.spec, len(test.classes), torch.device("cpu"))
+        arrays["temporal_change"] = temporal_change(state, _state_arrays(initial))
     return InsightRecord({"test_clips": len(test.clips), "steps": activation_max.STEPS}, arrays)
 
 
-def _parts_seen(frames: Tensor, parts: Sequence[tuple[slice, slice]]) -> np.ndarray:
-    """The strips of clips (n, T, H, W, 3), each of its own part, all of the size that a whole one has."""
+def _state_arrays(network: VideoResNet) -> dict[str, np.ndarray]:
+    return {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
+
+
+def _cropped_strips(frames: Tensor, boxes: Sequence[tuple[slice, slice]]) -> np.ndarray:
+    """Return the strips of clips (n, T, H, W, 3), each cropped to its box and enlarged to the size of a whole one."""
     size = min(frames.shape[2], activation_max.STRIP_SIZE)
-    cut = [
-        activation_max.shrink(one[None, :, rows, columns], size)
-        for one, (rows, columns) in zip(frames, parts, strict=True)
+    crops = [
+        activation_max.resize_frames(clip[None, :, rows, columns], size)
+        for clip, (rows, columns) in zip(frames, boxes, strict=True)
     ]
-    return activation_max.strip(torch.cat(cut))
+    return activation_max.make_strip(torch.cat(crops))
 
 
 def analyze_attributions(
-    run: Run, test: EvalClips, videos: Sequence[str], per_class: int, device: torch.device
+    run: Run, test: EvalClips, videos: Sequence[str], per_class: int, steps: int, device: torch.device
 ) -> InsightRecord:
-    """Maps of all METHODS for `videos`, how far to believe them, and what `per_class` test clips of a class rest on.
+    """Return maps of all METHODS for `videos`, their checks, and the evidence in `per_class` test clips of a class.
 
-    `videos` are names as in the manifest or paths of files; a map explains the class of the video's folder or label,
-    of a file the class that the network finds. Without any, the last class of each family, or four classes, have one.
+    `videos` are names in the manifest or paths of files. A map explains the true class of a test video, and the
+    predicted class of a file. Without videos, `default_videos` are used. `steps` are those of integrated gradients.
     """
     network = for_attribution(open_network(run, device))
-    shown, clips, asked = [], [], []
-    names = list(videos or usual_videos(test))
-    for name in names:
-        frames, label = _one(test, name)
-        clip = center_crop(frames.to(device), run.spec)
-        shown.append(cropped(frames, run.spec).cpu())
-        clips.append(clip)
-        asked.append(int(network(clip).argmax()) if label is None else label)
-    clips, label = torch.cat(clips), torch.tensor(asked, device=device)
-    shown = torch.cat(shown)
-    gaps = [
-        [attributions.completeness_gap(network, clips, label, COMPLETE[0], steps).cpu().numpy() for steps in GAP_STEPS],
-        [attributions.completeness_gap(network, clips, label, COMPLETE[1]).cpu().numpy()] * len(GAP_STEPS),
-    ]
-    weighed = measure_evidence(network, test, test.some(per_class), f"{run.spec.variant}: weighing evidence")
-    arrays = (
-        _maps(network, clips, shown, label, test.classes, METHODS, attributions.STEPS)
-        | {
-            "videos": np.array(names),
-            "gap_steps": np.array(GAP_STEPS),
-            "gaps": np.array(gaps, np.float32),  # (COMPLETE, steps, videos)
-            "correlation": attributions.randomisation_check(network, clips[:CHECKED], label[:CHECKED]).numpy(),
-            "resolution": np.array([attributions.effective_resolution(network, clips, method) for method in METHODS]),
-            "classes": np.array(test.classes),
-            **{f"evidence_{name}": values for name, values in weighed.items()},
-        }
-    )
-    told = {
-        "steps": attributions.STEPS,
-        "sanity_corr_max": attributions.SANITY_CORR_MAX,
-        "sanity_clips": min(CHECKED, len(names)),
+    names = list(videos or default_videos(test))
+    frames, targets = zip(*(_load_video(test, name) for name in names), strict=True)
+    clips = torch.cat([center_crop(video.to(device), run.spec) for video in frames])
+    predicted = network(clips).argmax(1).tolist()
+    targets = [pred if target is None else target for target, pred in zip(targets, predicted, strict=True)]
+    label = torch.tensor(targets, device=device)
+    cropped = torch.cat([crop_frames(video, run.spec).cpu() for video in frames])
+    gap_steps = sorted({*GAP_STEPS, steps})
+    gradients, deeplift = COMPLETE
+    gaps = [attributions.completeness_gap(network, clips, label, gradients, count).cpu() for count in gap_steps]
+    deeplift_gap = attributions.completeness_gap(network, clips, label, deeplift).cpu()
+    evidence = measure_evidence(network, test, test.first_per_class(per_class), f"{run.spec.variant}: evidence")
+    correlation = attributions.sanity_correlations(network, clips[:SANITY_CLIPS], label[:SANITY_CLIPS])
+    arrays = _compute_maps(network, clips, cropped, label, test.classes, METHODS, steps) | {
+        "videos": np.array(names),
+        "gap_steps": np.array(gap_steps),
+        "gaps": np.array(
+            [torch.stack(gaps), deeplift_gap.expand(len(gaps), -1)], np.float32
+        ),  # (COMPLETE, steps, videos)
+        "correlation": correlation.numpy(),
+        "resolution": np.array([attributions.effective_resolution(network, clips, method) for method in METHODS]),
+        "classes": np.array(test.classes),
+        **{f"evidence_{name}": values for name, values in evidence.items()},
     }
-    return InsightRecord(told, arrays)
+    metadata = {
+        "steps": steps,
+        "sanity_corr_max": attributions.SANITY_CORR_MAX,
+        "sanity_clips": min(SANITY_CLIPS, len(names)),
+    }
+    return InsightRecord(metadata, arrays)
 
 
 def analyze_video(
@@ -140,76 +146,75 @@ def analyze_video(
     weights_folder: Path | str = "weights",
     device: str = "auto",
 ) -> InsightRecord:
-    """Maps of QUICK methods for one class in one clip of the file `video`.
+    """Return maps of the QUICK methods for one class in one clip of the file `video`.
 
-    `weights` and `weights_folder` are those of `classify`; `clip` holds the numbers (T,) of the clip's frames, without which it
-    is the middle clip. Raises R21DError for weights or a video that cannot be read, and for a class the network lacks.
+    `weights` and `weights_folder` are those of `classify`; `clip` are the clip's frame numbers (T,), by default the
+    center clip. Raises R21DError for unreadable weights or videos, and for a class that the network does not have.
     """
-    found = weights_for_frames(weights, weights_folder)
-    classes, _ = class_names(found)
+    loaded = weights_for_frames(weights, weights_folder)
+    classes, _ = class_names(loaded)
     if class_name not in classes:
-        raise R21DError(f"{found.path}: has no class {class_name}, but {', '.join(classes[:5])} …")
-    spec, target = spec_for_video(found, probe(video).fps), pick_device(device)
+        raise R21DError(f"{loaded.path}: has no class {class_name}, but {', '.join(classes[:5])} …")
+    spec, target = spec_for_video(loaded, probe(video).fps), pick_device(device)
     frames = read_clip(Path(video), spec, clip)
-    network = for_attribution(model_from_weights(found)).requires_grad_(False)
+    network = for_attribution(model_from_weights(loaded)).requires_grad_(False)
     network.to(target, memory_format=torch.channels_last_3d)
     label = torch.tensor([classes.index(class_name)], device=target)
-    arrays = _maps(
-        network, center_crop(frames.to(target), spec), cropped(frames, spec), label, classes, QUICK, QUICK_STEPS
-    )
-    told = {"spec": json.loads(spec.replace(variant=found.variant, depth=found.depth).to_json())}
-    if not found.spec:
-        told["name"] = found.path.stem
-    return InsightRecord(told, arrays | {"videos": np.array([str(video)])})
+    clips, cropped = center_crop(frames.to(target), spec), crop_frames(frames, spec)
+    arrays = _compute_maps(network, clips, cropped, label, classes, QUICK, QUICK_STEPS)
+    metadata = {"spec": json.loads(spec.replace(variant=loaded.variant, depth=loaded.depth).to_json())}
+    if not loaded.spec:
+        metadata["name"] = loaded.path.stem
+    return InsightRecord(metadata, arrays | {"videos": np.array([str(video)])})
 
 
-def _maps(
+def _compute_maps(
     network: VideoResNet,
     clips: Tensor,
-    shown: Tensor,
+    frames: Tensor,
     label: Tensor,
     classes: Sequence[str],
     methods: Sequence[str],
     steps: int,
 ) -> dict[str, np.ndarray]:
-    """What overlays are drawn from: of `clips` and the uint8 frames they are of, (n, T, crop, crop, 3)."""
-    names, asked = np.array(classes), label.cpu().numpy()
+    """Return the arrays of overlays for `clips` and their uint8 `frames` (n, T, crop, crop, 3)."""
+    names, targets = np.array(classes), label.cpu().numpy()
     with torch.no_grad():
-        said = network(clips).softmax(1).cpu().numpy()
-    chosen = np.linspace(0, clips.shape[2] - 1, min(clips.shape[2], FRAMES)).round().astype(int)
-    size = min(clips.shape[3], SIZE)
+        probabilities = network(clips).softmax(1).cpu().numpy()
+    chosen = np.linspace(0, clips.shape[2] - 1, min(clips.shape[2], MAX_FRAMES)).round().astype(int)
+    size = min(clips.shape[3], MAX_SIZE)
     maps = []
     for method in methods:
-        each = zip(clips.split(1), label.split(1), strict=True)
-        whole = torch.cat([attributions.attribute(network, *one, method, steps) for one in each])
-        small = torch.nn.functional.adaptive_avg_pool2d(whole[:, chosen], size)
+        pairs = zip(clips.split(1), label.split(1), strict=True)
+        full = torch.cat([attributions.attribute(network, clip, target, method, steps) for clip, target in pairs])
+        small = adaptive_avg_pool2d(full[:, chosen], size)
         maps.append(small / small.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12))
     return {
         "methods": np.array(methods),
-        "target": names[asked],
-        "pred": names[said.argmax(1)],
-        "probability": said[np.arange(len(said)), asked].astype(np.float32),  # of the class asked for
-        "frames": activation_max.shrink(shown[:, chosen], size).numpy(),  # (videos, T, S, S, 3)
-        "maps": torch.stack(maps, 1).cpu().numpy().astype(np.float16),  # (videos, methods, T, S, S), largest 1
+        "target": names[targets],
+        "pred": names[probabilities.argmax(1)],
+        "probability": probabilities[np.arange(len(targets)), targets].astype(np.float32),  # of the target
+        "frames": activation_max.resize_frames(frames[:, chosen], size).numpy(),  # (videos, T, S, S, 3)
+        "maps": torch.stack(maps, 1).cpu().numpy().astype(np.float16),  # (videos, methods, T, S, S), maximum 1
     }
 
 
-def usual_videos(test: EvalClips) -> list[str]:
-    """A video of the last class of each family; without families of four classes, evenly taken from their list."""
-    chosen = [members[-1] for members in test.families.values() if set(members) <= set(test.classes)]
-    every = np.linspace(0, len(test.classes) - 1, min(4, len(test.classes))).round().astype(int)
-    labels = [test.classes.index(name) for name in chosen] or every
-    return [str(test.names([np.flatnonzero(test.clips.label == one)[0]])[0]) for one in labels]
+def default_videos(test: EvalClips) -> list[str]:
+    """Return a video of the last class of each family; without families, of four classes evenly spaced."""
+    last = [members[-1] for members in test.families.values() if set(members) <= set(test.classes)]
+    spaced = np.linspace(0, len(test.classes) - 1, min(4, len(test.classes))).round().astype(int)
+    labels = [test.classes.index(name) for name in last] or spaced
+    return [str(test.names([np.flatnonzero(test.clips.label == label)[0]])[0]) for label in labels]
 
 
-def _one(test: EvalClips, name: str):
-    """The middle clip of a video of the test set, uint8 (1, T, H, W, 3), and its class; of a file, and None."""
-    known = [video.video for video in test.videos]
-    if name in known:
-        row = int(np.flatnonzero(test.clips.video == known.index(name))[0])
+def _load_video(test: EvalClips, name: str) -> tuple[Tensor, int | None]:
+    """Return the center clip of a test video, uint8 (1, T, H, W, 3), and its label; for a file the label is None."""
+    names = [video.video for video in test.videos]
+    if name in names:
+        row = int(np.flatnonzero(test.clips.video == names.index(name))[0])
         return next(test.source.iter_batches([test.clips[row : row + 1]]))[1].cpu(), int(test.clips.label[row])
     if not Path(name).is_file():
-        raise R21DError(f"{name}: neither a test video of the manifest, such as {known[0]}, nor a file")
+        raise R21DError(f"{name}: neither a test video of the manifest, such as {names[0]}, nor a file")
     if test.spec.modality != "rgb":
-        raise R21DError(f"{name}: a file of frames, and the run sees flow; name a test video, such as {known[0]}")
+        raise R21DError(f"{name}: a video file, but the network's input is flow; name a test video, such as {names[0]}")
     return read_clip(Path(name), test.spec), None

@@ -1,8 +1,8 @@
-"""What a network's verdict on a clip rests on, from what it loses when the clip is tampered with.
+"""How much of the evidence for a class remains when a clip is perturbed in time or in space.
 
-The evidence for a class is its logit less the mean of the others'. What a clip has of it is counted from that of a
-clip of nothing but the data's mean colour. Freezing a clip leaves its appearance: what is then lost was motion, or the
-network's surprise at a clip that stands still, which no such experiment can tell apart.
+Evidence is the logit of the class minus the mean of the others, relative to that of a clip of the data's mean color. A
+frozen clip keeps the appearance. The rest is due to motion, or to a still clip being an unusual input; this experiment
+cannot separate the two.
 """
 
 from __future__ import annotations
@@ -17,75 +17,75 @@ from tqdm.auto import tqdm
 from r21d_analysis.interpret.bootstrap import TILES
 from r21d_analysis.interpret.checkpoints import EvalClips
 
-DRAWS = 3  # frames to freeze, and orders to shuffle to: what is kept is the mean over them
+DRAWS = 3  # frozen frames and random orders; evidence and accuracy are means over them
 
 
 def logit_margin(logits: Tensor, label: Tensor) -> Tensor:
-    """The logit of each clip's own label less the mean of its others, (n,) of (n, classes)."""
-    own = logits.gather(1, label[:, None])[:, 0]
-    return own - (logits.sum(1) - own) / (logits.shape[1] - 1)
+    """Return the logit of each clip's label minus the mean of its other logits, (n,), for `logits` (n, classes)."""
+    label_logit = logits.gather(1, label[:, None])[:, 0]
+    return label_logit - (logits.sum(1) - label_logit) / (logits.shape[1] - 1)
 
 
 def temporal_perturbations(clips: Tensor) -> dict[str, list[Tensor]]:
-    """Clips (n, 3, T, H, W) under each of `shares.PERTURBATIONS`, in several draws where there is a choice.
+    """Return clips (n, 3, T, H, W) under each of PERTURBATIONS.
 
-    Frozen at the frames at 1/4, 2/4 and 3/4 of their length; shuffled to three fixed orders, none the true one or its
-    reverse; reversed.
+    Frozen at the frames at 1/4, 2/4 and 3/4; shuffled in DRAWS fixed orders; reversed.
     """
     t = clips.shape[2]
-    at = [min(t * (draw + 1) // (DRAWS + 1), t - 1) for draw in range(DRAWS)]
+    frozen = [min(t * (draw + 1) // (DRAWS + 1), t - 1) for draw in range(DRAWS)]
     return {
-        "frozen": [clips[:, :, [frame]].expand_as(clips).contiguous() for frame in at],
-        "shuffled": [clips[:, :, order] for order in shuffles(t)],
+        "frozen": [clips[:, :, [frame]].expand_as(clips).contiguous() for frame in frozen],
+        "shuffled": [clips[:, :, order] for order in random_orders(t)],
         "reversed": [clips.flip(2)],
     }
 
 
-def shuffles(frames: int) -> list[list[int]]:
-    """DRAWS orders of `frames` frames, the same each time; of three or more never the true order or its reverse."""
-    random, found = np.random.default_rng(0), []
-    while len(found) < DRAWS:
-        order = random.permutation(frames).tolist()
-        if frames < 3 or sorted(order) not in (order, order[::-1]):
-            found.append(order)
-    return found
+def random_orders(n_frames: int) -> list[list[int]]:
+    """Return DRAWS fixed orders of the frames; with three or more never the true order or its reverse."""
+    rng, orders = np.random.default_rng(0), []
+    while len(orders) < DRAWS:
+        order = rng.permutation(n_frames).tolist()
+        if n_frames < 3 or sorted(order) not in (order, order[::-1]):
+            orders.append(order)
+    return orders
 
 
 def occlude_tiles(clips: Tensor) -> list[Tensor]:
-    """Clips with each tile of a TILES × TILES grid set to the mean colour in all frames, row by row."""
-    parts = []
+    """Return clips with each tile of a TILES × TILES grid set to the mean color in all frames, row by row."""
+    occluded = []
     rows, columns = (np.linspace(0, size, TILES + 1).astype(int) for size in clips.shape[3:])
     for top, bottom in pairwise(rows):
         for left, right in pairwise(columns):
-            part = clips.clone()
-            part[..., top:bottom, left:right] = 0
-            parts.append(part)
-    return parts
+            tile = clips.clone()
+            tile[..., top:bottom, left:right] = 0
+            occluded.append(tile)
+    return occluded
 
 
 @torch.inference_mode()
 def measure_evidence(network: nn.Module, test: EvalClips, rows: np.ndarray, title: str = "") -> dict[str, np.ndarray]:
-    """What is left of the evidence for each item's own class, for the items `rows` of the test set.
+    """Return the evidence for the label of each of the items `rows` of the test set, and whether it is predicted.
 
-    `whole` (n,) is the evidence in the clip as it is; each of `shares.PERTURBATIONS` (n,) what is left of it, `hidden`
-    (n, TILES²) what is left without a tile, all counted from the evidence in a clip of the mean colour; `label`
-    (n,), and `right` (n,) whether the class was found.
+    `original` (n,) is the evidence in the clip, each of PERTURBATIONS (n,) in the perturbed clip, `occluded`
+    (n, TILES²) without each tile. `label` (n,); `correct` (n,) is whether the prediction is the label, and
+    `correct_frozen`, … (n,) the fraction of draws in which it is.
     """
-    kept: dict[str, list[np.ndarray]] = {}
-    for part, _, clips in tqdm(test.read(rows), title or "weighing evidence", unit="batch", leave=False):
-        label = torch.from_numpy(test.clips.label[part]).to(clips.device)
-        nothing = logit_margin(network(torch.zeros_like(clips[:1])).expand(len(clips), -1), label)
+    parts: dict[str, list[np.ndarray]] = {}
+    for batch, _, clips in tqdm(test.iter_batches(rows), title or "measuring evidence", unit="batch", leave=False):
+        label = torch.from_numpy(test.clips.label[batch]).to(clips.device)
+        baseline = logit_margin(network(torch.zeros_like(clips[:1])).expand(len(clips), -1), label)
         logits = network(clips)
-        found = {
+        values = {
             "label": label,
             "correct": logits.argmax(1) == label,
-            "original": logit_margin(logits, label) - nothing,
+            "original": logit_margin(logits, label) - baseline,
         }
         for name, draws in temporal_perturbations(clips).items():
-            found[name] = torch.stack([logit_margin(network(draw), label) - nothing for draw in draws]).mean(0)
-        found["occluded"] = torch.stack(
-            [logit_margin(network(tile), label) - nothing for tile in occlude_tiles(clips)], 1
-        )
-        for name, values in found.items():
-            kept.setdefault(name, []).append(values.cpu().numpy())
-    return {name: np.concatenate(parts) for name, parts in kept.items()}
+            logits = [network(draw) for draw in draws]
+            values[name] = torch.stack([logit_margin(draw, label) - baseline for draw in logits]).mean(0)
+            values[f"correct_{name}"] = torch.stack([draw.argmax(1) == label for draw in logits]).float().mean(0)
+        margins = [logit_margin(network(tile), label) - baseline for tile in occlude_tiles(clips)]
+        values["occluded"] = torch.stack(margins, 1)
+        for name, tensor in values.items():
+            parts.setdefault(name, []).append(tensor.cpu().numpy())
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}

@@ -11,11 +11,11 @@ from r21d_analysis.interpret.attributions import (
     attribute,
     completeness_gap,
     for_attribution,
-    randomisation_check,
-    shuffled_weights,
+    sanity_correlations,
+    shuffle_weights,
 )
 from r21d_analysis.interpret.bootstrap import PERTURBATIONS, TILES, fraction_lost
-from r21d_analysis.interpret.filters import GROUPS
+from r21d_analysis.interpret.filters import STAGES
 from r21d_core.study.variants import VARIANTS
 from tests.r21d_core.models.test_network import small
 
@@ -127,7 +127,7 @@ def test_shuffling_moves_weights_of_its_groups_alone():
     network = for_attribution(network_of())
     nn.init.normal_(network.fc.bias)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    other = shuffled_weights(network, ["fc", "conv5_x"]).state_dict()
+    other = shuffle_weights(network, ["fc", "conv5_x"]).state_dict()
     for name, tensor in before.items():
         assert torch.equal(network.state_dict()[name], tensor), "the network itself keeps its weights"
         moved = name.split(".")[0] in ("fc", "conv5_x") and "running" not in name and "batches" not in name
@@ -146,8 +146,8 @@ def test_randomisation_tells_maps_of_the_video_from_maps_of_the_network(monkeypa
         )
 
     monkeypatch.setattr(attributions, "attribute", fake)
-    found = randomisation_check(network, x, LABEL, ("the video", "nothing", "the network"))
-    assert found.shape == (3, 1 + len(GROUPS))
+    found = sanity_correlations(network, x, LABEL, ("the video", "nothing", "the network"))
+    assert found.shape == (3, 1 + len(STAGES))
     torch.testing.assert_close(found[0], torch.ones(6))
     assert found[1].isnan().all() and found[2, -1] < 0.6
 
@@ -175,7 +175,7 @@ def test_changes_are_what_they_are_called():
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 16])
 def test_shuffles_are_neither_the_order_nor_its_reverse(frames):
-    for order in perturbation.shuffles(frames):
+    for order in perturbation.random_orders(frames):
         assert sorted(order) == list(range(frames))
         assert frames < 3 or order not in (list(range(frames)), list(range(frames))[::-1])
 

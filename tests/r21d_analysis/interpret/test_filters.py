@@ -31,10 +31,10 @@ def test_orders_by_hand():
         [[1, 1, 1], [1, 2, 1], [-3, -3, -2], [1, 0, -1], [-2, 0, 2], [1, 1, -1], [1, -2, 1], [0, 1, 0]], float
     )
     # (1, 1, −1) has energy 1/3, 2 and 2/3; (0, 1, 0) has 1/3, 0 and 2/3; (1, 2, 1) has 16/3, 0 and 2/3
-    assert filters.order_of(found).tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
-    assert filters.orders(found)[0].tolist() == [3, 3, 2]
+    assert filters.filter_order(found).tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert filters.order_statistics(found)[0].tolist() == [3, 3, 2]
     two = np.array([[1, 1, -1], [0, 1, 0]], float)
-    np.testing.assert_allclose(filters.orders(two)[1], [(1 / 3 + 1 / 3) / 4, 2 / 4, (2 / 3 + 2 / 3) / 4])
+    np.testing.assert_allclose(filters.order_statistics(two)[1], [(1 / 3 + 1 / 3) / 4, 2 / 4, (2 / 3 + 2 / 3) / 4])
 
 
 def test_each_place_and_channel_has_its_filter():
@@ -63,14 +63,14 @@ def test_rank_one_by_hand():
     outer = np.multiply.outer([1, 2, -1.0], np.arange(1, 10.0))
     diagonal = np.zeros((3, 9))
     diagonal[[0, 1, 2], [0, 1, 2]] = 3, 2, 1
-    np.testing.assert_allclose(filters.rank_one(np.stack([outer, diagonal, np.zeros((3, 9))])), [1, 9 / 14])
+    np.testing.assert_allclose(filters.rank_one_energy(np.stack([outer, diagonal, np.zeros((3, 9))])), [1, 9 / 14])
 
 
 @given(st.integers(2, 5), st.integers(1, 12), st.integers(0, 99), st.floats(1e-3, 1e3))
 def test_rank_one_is_the_first_singular_values_share(t, k, seed, scale):
     matrices = scale * np.random.default_rng(seed).normal(size=(3, t, k))
     squares = np.linalg.svd(matrices, compute_uv=False) ** 2
-    np.testing.assert_allclose(filters.rank_one(matrices), squares[:, 0] / squares.sum(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(filters.rank_one_energy(matrices), squares[:, 0] / squares.sum(axis=1), rtol=1e-6)
 
 
 def test_kernels_and_filters_that_separate():
@@ -79,7 +79,7 @@ def test_kernels_and_filters_that_separate():
     kernel = np.einsum("ot,oiyx->oityx", time, space)
     np.testing.assert_allclose(filters.filter_separability(kernel), 1)
     np.testing.assert_allclose(filters.kernel_separability(kernel), 1)
-    pictures, curves = filters.profiles(kernel)
+    pictures, curves = filters.separate_filters(kernel)
     np.testing.assert_allclose(np.einsum("ot,oiyx->oityx", curves, pictures), kernel, atol=1e-12)
     np.testing.assert_allclose(np.linalg.norm(curves, axis=1), 1)
     other = random.normal(size=(4, 5, 3, 3, 3))
@@ -102,7 +102,7 @@ def test_composed_kernel_is_what_the_pair_computes_without_its_relu(which):
     network = small("R(2+1)D")
     pair = network.get_submodule(which)
     layer = next(layer for layer in layers(state_of(network)) if layer.name == which)
-    assert layer.middle == pair[0].out_channels
+    assert layer.midplanes == pair[0].out_channels
     plain = nn.Sequential(pair[0], pair[1], pair[3])
     x = torch.randn(2, pair[0].in_channels, 8, 9, 9, dtype=torch.float64)
     stride = (pair[3].stride[0], *pair[0].stride[1:])
