@@ -16,7 +16,7 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.interpret.artifact import InsightRecord
 from r21d_analysis.interpret.filters import FREQUENCIES, ORDERS, STAGES, filter_order
-from r21d_analysis.style import GRAY, PALETTE, STYLE, VARIANT_STYLE
+from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, VARIANT_STYLE
 
 ORDER_COLORS = dict(zip(ORDERS, (PALETTE[7], PALETTE[0], PALETTE[1]), strict=True))
 NO_RECORDS = Markdown("*Nothing to draw: no run has a record or a checkpoint.*")
@@ -30,7 +30,7 @@ def figure_of_records(draw: Callable[..., Figure | None]) -> Callable[..., Figur
     def wrapper(records: Sequence[InsightRecord], *args, **kwargs):
         if not records:
             return NO_RECORDS
-        with plt.rc_context(STYLE | {"text.parse_math": False}):
+        with plt.rc_context(RC_PARAMS | {"text.parse_math": False}):
             figure = draw(records, *args, **kwargs)
             if figure is None:
                 return NO_TEMPORAL

@@ -403,7 +403,7 @@ def test_video_shows_its_times_and_frames(tiny):
 def own(tmp_path):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        torch.save(small("R3D", classes=7).state_dict(), tmp_path / "r3d.pth")
+        torch.save(small("R3D", num_classes=7).state_dict(), tmp_path / "r3d.pth")
     widget = ClassifyWidget([])
     widget.weights.value, widget.clips.value = str(tmp_path / "r3d.pth"), 3
     return widget

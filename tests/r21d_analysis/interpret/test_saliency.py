@@ -123,7 +123,7 @@ def test_what_is_not_there_is_a_line(folder, tiny_manifest, tmp_path):
         shutil.move(tmp_path / "gone.mp4", video.path)
     (shown.comparison.a.run.folder / "checkpoint.pt").write_bytes(b"no")
     press(tab, "Attributions")
-    assert "not a whole file of PyTorch weights" in said(shown.status)
+    assert "not a complete file of PyTorch weights" in said(shown.status)
     shutil.copy(find_run(folder, SPECS[2]).folder / "checkpoint.pt", shown.comparison.a.run.folder)
     press(tab, "Attributions")
     assert "a checkpoint of another spec" in said(shown.status)
@@ -187,7 +187,7 @@ def test_ones_own_video_and_names_up_to_no_good(folder, tiny_manifest, tmp_path,
 
 
 def test_other_peoples_weights_go_by_their_name(tiny_manifest, tmp_path):
-    torch.save(small("R3D", classes=7).state_dict(), tmp_path / "theirs.pth")
+    torch.save(small("R3D", num_classes=7).state_dict(), tmp_path / "theirs.pth")
     video = load_manifest(tiny_manifest).split("test")[0].path
     one = analyze_video(video, tmp_path / "theirs.pth", "output 3", device="cpu")
     assert one.metadata["name"] == "theirs" and one.metadata["spec"]["variant"] == "R3D" and one["maps"].any()
