@@ -32,10 +32,13 @@ MAY_IMPORT = {
     "r21d_core/engine": {"r21d_core/study", "r21d_core/runs", "r21d_core/data", "r21d_core/models"},
     "r21d_core/cli": CORE,
     "r21d_analysis/statistics": CORE,
-    "r21d_analysis/artifacts": CORE | {"r21d_analysis/statistics"},
-    "r21d_analysis/claims": CORE | {"r21d_analysis/statistics", "r21d_analysis/artifacts"},
-    "r21d_analysis/interpret": CORE | {"r21d_analysis/statistics", "r21d_analysis/artifacts"},
-    "r21d_analysis/explorer": CORE | {f"r21d_analysis/{name}" for name in ("statistics", "artifacts", "interpret")},
+    "r21d_analysis/artifacts": CORE | {"r21d_analysis/statistics", "r21d_analysis/style"},
+    **dict.fromkeys(
+        ("r21d_analysis/claims", "r21d_analysis/interpret"),
+        CORE | {f"r21d_analysis/{name}" for name in ("statistics", "style", "artifacts")},
+    ),
+    "r21d_analysis/explorer": CORE
+    | {f"r21d_analysis/{name}" for name in ("statistics", "style", "artifacts", "interpret")},
 }
 WITHOUT_TORCH = (
     "r21d_core/study",
