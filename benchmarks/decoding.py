@@ -41,7 +41,9 @@ def bench_decode(
     rows = []
     for length in frames:
         asked = _clips(manifest.videos, length, size, clips, seed)
-        readers = {"ours": lambda path, numbers: read_frames(path, numbers, size)}
+        readers: dict[str, Callable[[Path, np.ndarray], object]] = {
+            "ours": lambda path, numbers: read_frames(path, numbers, size)
+        }
         states = {"ours": "measured"}
         for what, make in (("torchcodec", _torchcodec), ("decord", _decord)):
             try:

@@ -30,7 +30,7 @@ def bench_explorer(videos: int = VIDEOS, classes: int = CLASSES, clips: int = CL
     with tempfile.TemporaryDirectory(prefix="r21d-bench-") as folder:
         for work in (_write_runs, _measure):
             with ProcessPoolExecutor(1, mp_context=fresh) as alone:
-                rows = alone.submit(work, folder, videos, classes, clips).result()
+                rows = alone.submit(work, folder, videos, classes, clips).result() or []
     setting = {"bench": "explorer", "data": f"{videos:,} videos, {classes} classes, {clips} clips, two runs"}
     return [setting | row for row in rows]
 
@@ -103,6 +103,7 @@ def _measure(folder: str, videos: int, classes: int, clips: int) -> list[dict]:
     row("another video", shown.videos, "value", [value for _, value in shown.videos.options[:5]])
     row("the runs swapped, from memory", shown.b, "value", (None, shown.b.value))
     run, times, reading = shown.b.value, [], []
+    assert run is not None
     for _ in range(ROUNDS):
         shown.b.value = None
         shown.load.cache_clear()

@@ -14,7 +14,7 @@ from benchmarks.baselines import baselines, inference_step, training_step
 from benchmarks.steps import rates, row_of, synthetic_batch, time_interleaved, warm_up
 from r21d_core.data.manifest import Manifest, Video
 from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch
-from r21d_core.data.sources import InMemorySource, open_clips
+from r21d_core.data.sources import InMemorySource, StreamingSource, open_clips
 from r21d_core.data.transforms import augment
 from r21d_core.engine.evaluate import predict
 from r21d_core.engine.throughput import inference_throughput
@@ -58,6 +58,7 @@ def bench_stream(
     """
     videos = manifest.split("train")
     source = open_clips(videos, (spec.frame_height, spec.frame_width), device, "stream", workers)
+    assert isinstance(source, StreamingSource)
     form, again, fed = _trainer(spec, device)
     reader = source.iter_batches(_batches(spec, videos, manifest.card.classes))
     work = fed(spec, reader)
@@ -74,7 +75,8 @@ def bench_stream(
 
 def _trainer(spec: Spec, device: torch.device):
     """The form that the engine runs, a call that trains it on one batch over and over, and what makes such a call of
-    a reader of batches and the Spec they are cropped by."""
+    a reader of batches and the Spec they are cropped by.
+    """
     form = baselines(spec, device)[-1]
     _, step = training_step(form, spec, device)
     clips, target = synthetic_batch(spec, device)

@@ -76,7 +76,7 @@ def compared(machine: dict, group: Sequence[dict]) -> list[dict]:
     found = []
     for row in group:
         row = dict(row)
-        if row.get("clips_per_second"):
+        if reference and row.get("clips_per_second"):
             row["ratio"] = row["clips_per_second"] / reference["clips_per_second"]
         if row.get("tflops") and row["precision"] in machine["matrix_tflops"]:
             row["of_matrix_rate"] = row["tflops"] / machine["matrix_tflops"][row["precision"]]

@@ -58,7 +58,9 @@ def encode_video(job: EncodeJob) -> tuple[dict, bool] | str:
     except (av.FFmpegError, OSError) as error:
         return f"could not be encoded ({error.strerror})"
     write_atomically(job.target, content)
-    return _read_encoded(job.target, tag), True
+    columns = _read_encoded(job.target, tag)
+    assert columns is not None, f"{job.target}: not readable after encoding"
+    return columns, True
 
 
 def _read_encoded(path: Path, provenance_tag: str) -> dict | None:
@@ -69,7 +71,7 @@ def _read_encoded(path: Path, provenance_tag: str) -> dict | None:
             if container.metadata.get("comment") != provenance_tag:
                 return None
             size = {"width": stream.codec_context.width, "height": stream.codec_context.height}
-            return {"frames": stream.frames, "fps": round(float(stream.average_rate), 3), **size}
+            return {"frames": stream.frames, "fps": round(float(stream.average_rate or 0), 3), **size}
     except (av.FFmpegError, OSError, IndexError):
         return None
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -100,7 +101,8 @@ def compute_fields(source: Path, farneback: Farneback) -> Iterator[np.ndarray]:
 def _compute_field(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     import cv2
 
-    return cv2.calcOpticalFlowFarneback(first, second, None, **FARNEBACK_PARAMS, flags=cv2.OPTFLOW_FARNEBACK_GAUSSIAN)
+    flow: Any = None  # OpenCV allocates the result; its type stub has no None
+    return cv2.calcOpticalFlowFarneback(first, second, flow, **FARNEBACK_PARAMS, flags=cv2.OPTFLOW_FARNEBACK_GAUSSIAN)
 
 
 def quantize_flow(field: np.ndarray) -> np.ndarray:
@@ -137,7 +139,7 @@ def compute_flow(manifest: Manifest, farneback: Farneback, *, workers: int | Non
     )
     videos = []
     for video, job, columns in zip(manifest.videos, jobs, _encode_fields(jobs, workers), strict=True):
-        expected = max(video.frames - farneback.frame_stride, 1)
+        expected = max((video.frames or 0) - farneback.frame_stride, 1)
         if columns["frames"] != expected:
             raise R21DError(
                 f"{job.target}: {columns['frames']} fields, expected {expected} from the {video.frames} frames in "
@@ -154,7 +156,7 @@ def _encode_fields(jobs: tuple[EncodeJob, ...], workers: int | None) -> tuple[di
     errors = [f"{job.video}: {error}" for job, error in zip(jobs, results, strict=True) if isinstance(error, str)]
     if errors:
         raise R21DError("\n".join(format_list("no flow of these videos; run `r21d check` on the manifest", errors)))
-    return tuple(columns for columns, _ in results)
+    return tuple(result[0] for result in results if not isinstance(result, str))
 
 
 def measure_loss(manifest: Manifest, flow: Manifest, farneback: Farneback) -> str:

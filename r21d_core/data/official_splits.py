@@ -72,7 +72,9 @@ def match_listing(
     subset_name, classes = dataset.choose(subset, labels) if subset else ("", labels)
     listed, notes = _drop_leaks([row for row in rows if row.split and row.label in set(classes)])
     paths, extra = _find_videos(root, {row.name for row in rows}, name_of)
-    videos = [Video(paths[row.name], root, *row[1:]) for row in listed if row.name in paths]
+    videos = [
+        Video(paths[row.name], root, row.label, row.split or "", row.group) for row in listed if row.name in paths
+    ]
     if not videos:
         what = f"none of the {len(listed):,} videos listed{_examples([row.name for row in listed])}"
         raise R21DError(f"{root}: holds {what}; expected the folder of {dataset.name} with these file names")

@@ -72,5 +72,5 @@ def count_workers(workers: int | None, items: int) -> int:
 
 
 def _progress_bar(items: Iterable, total: int, description: str, progress: bool) -> tqdm:
-    # disable=False would override TQDM_DISABLE.
-    return tqdm(items, total=total, desc=description, unit="video", **({} if progress else {"disable": True}))
+    disable: dict[str, Any] = {} if progress else {"disable": True}  # disable=False would override TQDM_DISABLE
+    return tqdm(items, total=total, desc=description, unit="video", **disable)

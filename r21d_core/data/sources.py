@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -35,7 +35,7 @@ class InMemorySource:
     first: np.ndarray  # (videos,) index of each video's first frame
     device: torch.device
 
-    def iter_batches(self, batches: Iterable[Clips]) -> Iterator[tuple[Clips, Tensor]]:
+    def iter_batches(self, batches: Iterable[Clips]) -> Generator[tuple[Clips, Tensor], None, None]:
         """Yield each batch of clips with its frames, uint8 (N, T, H, W, 3) on the device."""
         for clips in batches:
             indices = torch.from_numpy(self.first[clips.video][:, None] + clips.frames)
@@ -53,7 +53,7 @@ class StreamingSource:
     workers: int
     on_bad: Callable[[str, str], None] | None = None  # called with video and reason; None: a bad video is an error
 
-    def iter_batches(self, batches: Iterable[Clips]) -> Iterator[tuple[Clips, Tensor]]:
+    def iter_batches(self, batches: Iterable[Clips]) -> Generator[tuple[Clips, Tensor], None, None]:
         """Yield each batch of clips with its frames, uint8 (N, T, H, W, 3) on the device.
 
         Clips of a video that does not decode are replaced by others of the batch if `on_bad` is given; otherwise

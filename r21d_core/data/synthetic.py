@@ -151,8 +151,8 @@ def render(label: str, scene: int, seed: int = 0) -> np.ndarray:
     for frame, weight, (x, y, radius) in zip(frames, pattern, path, strict=True):
         u, v = _figure_coordinates(x, y, radius, turn)
         distance = contour(u, v) * (radius * HEIGHT)  # pixels from the contour, negative inside
-        figure = _blend(*paints, paint(u, v)) * (1 - 0.5 * np.clip(distance + 2, 0, 1))  # a dark rim
-        background = _blend(*ground, weight) * (1 - 0.35 * np.clip(1 - distance / 4, 0, 1))  # a soft shadow
+        figure = _blend(paints[0], paints[1], paint(u, v)) * (1 - 0.5 * np.clip(distance + 2, 0, 1))  # a dark rim
+        background = _blend(ground[0], ground[1], weight) * (1 - 0.35 * np.clip(1 - distance / 4, 0, 1))  # shadow
         frame[:] = _blend(background, figure, np.clip(0.5 - distance, 0, 1))
     frames = (frames * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1)
     return frames[::-1] if motion in REVERSED else frames

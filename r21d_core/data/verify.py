@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from r21d_core import R21DError
 from r21d_core.data.decode import Probe, probe
@@ -136,7 +137,8 @@ def _read_quarantine(path: Path, manifest: Manifest) -> Iterator[tuple[Video, st
     if path.exists():
         root = manifest.root
         for _, cells in read_rows(path, COLUMNS):
-            yield Video(root=root, **{name: cells[name] for name in REQUIRED}), cells["reason"]
+            required: dict[str, Any] = {name: cells[name] for name in REQUIRED}
+            yield Video(root=root, **required), cells["reason"]
 
 
 def write_quarantine(path: Path, bad: dict[str, tuple[Video, str]]) -> None:
