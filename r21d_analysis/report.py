@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import nbformat
 import papermill
+from matplotlib.figure import Figure
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from PIL import Image
@@ -133,8 +134,7 @@ td, th { min-width: 4rem; padding: .15rem .6rem; text-align: right; vertical-ali
 td:first-child, th:first-child { text-align: left; }
 tr { border-bottom: 1px solid #ddd; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; } h3 { font-size: 1rem; }
-.anchor-link { display: none; }
-pre { overflow-x: auto; font-size: .8rem; }
+.anchor-link { display: none; } pre { overflow-x: auto; font-size: .8rem; }
 summary { cursor: pointer; font-size: 1.2rem; font-weight: 600; padding: .5rem 0; }
 """
 
@@ -146,7 +146,8 @@ def make_report(out: Path | str, root: Path = ROOT) -> Path:
     """
     index = _execute_notebooks(REPORTS, Path(out), root, [root / folder for folder in RECORDS])
     runs = [find_run(root / "results" / "demo", spec) for spec in variant_comparison("demo")]
-    figures.family_bars(runs).savefig(index.parent / "what-each-network-sees.png", dpi=110)  # for the README
+    if isinstance(figure := figures.family_bars(runs), Figure):  # a line of text without the runs
+        figure.savefig(index.parent / "what-each-network-sees.png", dpi=110)  # for the README
     return index
 
 
@@ -243,7 +244,7 @@ def describe_environments(folders: Sequence[Path]) -> list[str]:
             if run.is_complete:
                 e = run.environment
                 versions = ", ".join(f"{name} {version}" for name, version in e["packages"].items())
-                commit = f"commit {e['commit']}" if e["commit"] else "commit not recorded"
+                commit = f"commit {e['commit'] or 'not recorded'}"
                 line = f"{e['device']}, Python {e['python']}, {versions}, {commit}"
                 counts[f"{os.path.relpath(folder, ROOT)}: {line}"] += 1
     return [f"{line}: {count} runs" for line, count in counts.items()]
