@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.tables import BENCHES
-from r21d_core.cli.options import add_device, parse_names
+from r21d_core.cli.options import DEVICE, parse_names
 
 
 def add_options(parser) -> None:
@@ -18,7 +18,7 @@ def add_options(parser) -> None:
         metavar="BENCH",
         help=f"{', '.join(BENCHES)}, or all; tables: draw the tables of benchmarks/README.md from its records",
     )
-    add_device(parser)
+    add("--device", **DEVICE)
     add(
         "--variants",
         type=parse_names,

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.cli.options import add_device, parse_names
+from r21d_core.cli.options import DEVICE, parse_names
 
 
 def add_parser(subparsers) -> None:
-    """Add the command and its options."""
     parser = subparsers.add_parser("insight", help="compute filter statistics and attributions of trained networks")
     add = parser.add_argument
     add("run", nargs="+", type=Path, help="run folder with its checkpoint")
@@ -15,11 +14,10 @@ def add_parser(subparsers) -> None:
     add("--videos", type=parse_names, default=[], help="videos to draw maps of: test videos of the manifest, or files")
     add("--per-class", type=int, default=5, help="test clips of each class to measure evidence on; default 5")
     add("--steps", type=int, default=32, help="steps of integrated gradients; default 32")
-    add_device(parser)
+    add("--device", **DEVICE)
 
 
 def run(options) -> int:
-    """Compute what is missing; return 1 if a record could not be made."""
     from r21d_analysis.interpret.compute import load_or_compute_attributions, load_or_compute_filters
     from r21d_core.runs.run import load_runs
 

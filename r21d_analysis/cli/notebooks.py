@@ -8,14 +8,12 @@ from r21d_core.runs.files import make_folder
 
 
 def add_parser(subparsers) -> None:
-    """Add the command and its options."""
     parser = subparsers.add_parser("notebooks", help="copy the notebooks that come with the package to a folder")
     add = parser.add_argument
     add("--out", type=Path, default=Path("notebooks"), metavar="DIR", help="default notebooks")
 
 
 def run(options) -> None:
-    """Copy the notebooks; raises R21DError rather than overwrite one."""
     sources = sorted(package_folder("r21d_analysis", "notebooks").glob("*.ipynb"))
     make_folder(options.out)
     if existing := [source.name for source in sources if (options.out / source.name).exists()]:

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from r21d_core.cli.options import add_seeds
+from r21d_core.cli.options import SEEDS
 from r21d_core.study.recipes import RECIPES
 
 
 def add_parser(subparsers) -> None:
-    """Add the command and its options."""
     parser = subparsers.add_parser("report", help="execute the notebooks on the records in results/, all on one page")
     add = parser.add_argument
     add("--out", type=Path, help="folder of notebooks and page; default reports, with --runs RUNS/reports")
@@ -18,11 +17,10 @@ def add_parser(subparsers) -> None:
     )
     add("--profile", choices=RECIPES, default="demo", help="with --runs: their profile; default demo")
     add("--manifest", type=Path, help="with --runs: checked CSV file; default the built-in videos")
-    add_seeds(parser)
+    add("--seeds", **SEEDS)
 
 
 def run(options) -> None:
-    """Write the report and print the path of its page."""
     from r21d_analysis.report import make_report, run_suite
 
     if options.runs:

@@ -11,7 +11,6 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 def add_parser(subparsers) -> None:
-    """Add the command; its options are those of benchmarks/command.py."""
     parser = subparsers.add_parser("bench", help="measure training, inference and decoding speed on this machine")
     if command := _load():
         command.add_options(parser)
@@ -20,7 +19,6 @@ def add_parser(subparsers) -> None:
 
 
 def run(options) -> None:
-    """Run the benchmarks; raises R21DError outside a checkout."""
     if not (command := _load()):
         raise R21DError("bench: the benchmarks come with a checkout of the repository, not with the installed package")
     command.run(options)

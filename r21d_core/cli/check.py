@@ -2,18 +2,16 @@
 
 from pathlib import Path
 
-from r21d_core.cli.options import add_workers
+from r21d_core.cli.options import WORKERS
 
 
 def add_parser(subparsers) -> None:
-    """Add the command and its options."""
     parser = subparsers.add_parser("check", help="decode every video of a manifest once; exclude those that fail")
     parser.add_argument("manifest", type=Path, help="CSV file of `r21d manifest`")
-    add_workers(parser)
+    parser.add_argument("--workers", **WORKERS)
 
 
 def run(options) -> None:
-    """Check the videos and print the report."""
     from r21d_core.data.verify import verify_videos
 
     print(verify_videos(options.manifest, workers=options.workers))

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from r21d_core.cli.options import add_cache_dir, add_device
+from r21d_core.cli.options import CACHE_DIR, DEVICE
 
 
 def add_parser(subparsers) -> None:
-    """Add the command and its options."""
     parser = subparsers.add_parser("classify", help="print the five most probable classes of a video file")
     add = parser.add_argument
     add("video", type=Path, help="video file")
@@ -14,12 +13,11 @@ def add_parser(subparsers) -> None:
     add("--clips", type=int, default=10, help="clips whose probabilities are averaged; default 10")
     add("--frames", type=int, help="clip length; default as in the training of the weights")
     add("--frame-stride", type=int, help="distance of a clip's frames; default near the training's frame rate")
-    add_device(parser)
-    add_cache_dir(parser)
+    add("--device", **DEVICE)
+    add("--cache-dir", **CACHE_DIR)
 
 
 def run(options) -> None:
-    """Print the classes with their probabilities, then how they were computed."""
     from r21d_core.engine.classify import classify
 
     prediction = classify(

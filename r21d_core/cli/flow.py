@@ -1,25 +1,19 @@
 """`r21d flow`: compute the optical flow of a manifest's videos."""
 
-from pathlib import Path
-
-from r21d_core.cli.options import add_workers
+from r21d_core.cli.options import CHECKED_MANIFEST, WORKERS
 
 
 def add_parser(subparsers) -> None:
-    """Add the command and its options."""
-    parser = subparsers.add_parser(
-        "flow", help="compute a manifest's optical flow; `train` does so where it is missing"
-    )
+    parser = subparsers.add_parser("flow", help="compute a manifest's optical flow, which `train` does too")
     add = parser.add_argument
-    add("manifest", type=Path, help="checked CSV file")
+    add("manifest", **CHECKED_MANIFEST)
     add("--height", type=int, default=128, help="height of the frames in pixels; default 128")
     add("--width", type=int, default=171, help="width of the frames in pixels; default 171")
     add("--frame-stride", type=int, default=1, help="distance of the two frames of a flow field; default 1")
-    add_workers(parser)
+    add("--workers", **WORKERS)
 
 
 def run(options) -> None:
-    """Compute the flow; print its size and its compression error."""
     from r21d_core.data.flow import Farneback, compute_flow, measure_loss
     from r21d_core.data.manifest import load_manifest
 

@@ -12,10 +12,10 @@ OFFICIAL = {
     "kinetics": ("Kinetics-400, 600 or 700", "train.csv and validate.csv", False),
     "sports1m": ("Sports-1M", "labels.txt and the two partitions", False),
 }
+OUT = {"type": Path, "help": "CSV file to write; default data/NAME.csv"}
 
 
 def add_parser(subparsers) -> None:
-    """Add the command, its layouts and their options."""
     parser = subparsers.add_parser("manifest", help="list the videos of a folder with their labels and splits")
     layouts = parser.add_subparsers(dest="layout", required=True, metavar="LAYOUT")
 
@@ -25,7 +25,7 @@ def add_parser(subparsers) -> None:
         "--test-fraction", type=float, default=0.25, help="without test/: share to test on; default 0.25"
     )
     folder.add_argument("--seed", type=int, default=0, help="seed of that random split; default 0")
-    _add_out(folder)
+    folder.add_argument("--out", **OUT)
 
     for layout, (dataset, files, has_splits) in OFFICIAL.items():
         official = layouts.add_parser(layout, help=f"{dataset} with its official splits")
@@ -34,18 +34,13 @@ def add_parser(subparsers) -> None:
             official.add_argument("--split", type=parse_ints, default=[1], help="1, 2, 3 or several: 1,2,3; default 1")
         official.add_argument("--annotations", type=Path, help=f"folder of {files}; default in or beside the videos")
         official.add_argument("--subset", help="classes to use: a name of the dataset card, or a file, one per line")
-        _add_out(official)
+        official.add_argument("--out", **OUT)
 
     validation = layouts.add_parser("validation", help="split off part of a manifest's training videos to validate on")
     validation.add_argument("manifest", type=Path, help="NAME.csv; writes NAME-val.csv beside it")
 
 
-def _add_out(parser) -> None:
-    parser.add_argument("--out", type=Path, help="CSV file to write; default data/NAME.csv")
-
-
 def run(options) -> None:
-    """Write the manifests and print the number of videos in each."""
     if options.layout == "folder":
         from r21d_core.data.folder import from_folder
 

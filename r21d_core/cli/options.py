@@ -26,21 +26,9 @@ def parse_fraction(text: str) -> Fraction:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a number such as 15 or 30000/1001") from None
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add `--device`."""
-    parser.add_argument("--device", default="auto", help="cpu or cuda; default auto, which is the GPU if there is one")
-
-
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Add `--workers`."""
-    parser.add_argument("--workers", type=int, help="processes that decode videos; default one per CPU core")
-
-
-def add_cache_dir(parser: argparse.ArgumentParser) -> None:
-    """Add `--cache-dir`, the folder of published weights."""
-    parser.add_argument("--cache-dir", type=Path, default=Path("weights"), help="folder of weights; default weights")
-
-
-def add_seeds(parser: argparse.ArgumentParser) -> None:
-    """Add `--seeds`."""
-    parser.add_argument("--seeds", type=parse_ints, default=[0], help="seeds of the runs, such as 0,1,2; default 0")
+# Options that several commands have: keyword arguments of `add_argument`.
+DEVICE = {"default": "auto", "help": "cpu or cuda; default auto, which is the GPU if there is one"}
+WORKERS = {"type": int, "help": "processes that decode videos; default one per CPU core"}
+CACHE_DIR = {"type": Path, "default": Path("weights"), "help": "folder of published weights; default weights"}
+SEEDS = {"type": parse_ints, "default": [0], "help": "seeds of the runs, such as 0,1,2; default 0"}
+CHECKED_MANIFEST = {"type": Path, "help": "checked CSV file of `r21d manifest`"}

@@ -2,27 +2,25 @@
 
 from pathlib import Path
 
-from r21d_core.cli.options import add_workers, parse_fraction
+from r21d_core.cli.options import CHECKED_MANIFEST, WORKERS, parse_fraction
 
 
 def add_parser(subparsers) -> None:
-    """Add the command and its options."""
     parser = subparsers.add_parser(
         "prepare", help="transcode a manifest's videos to small files, fast to read clips from"
     )
     add = parser.add_argument
-    add("manifest", type=Path, help="checked CSV file")
+    add("manifest", **CHECKED_MANIFEST)
     add("--out", type=Path, metavar="DIR", help="folder of the new manifest and videos; default beside the old")
     add("--height", type=int, default=128, help="height of the frames in pixels, even; default 128")
     add("--width", type=int, default=172, help="width of the frames in pixels, even; default 172")
     add("--fps", type=parse_fraction, help="frames per second, such as 15 or 30000/1001; default every frame")
     add("--gop", type=int, default=12, help="frames between two keyframes; default 12")
     add("--crf", type=int, default=20, help="H.264 quality, lower is better and larger; default 20")
-    add_workers(parser)
+    add("--workers", **WORKERS)
 
 
 def run(options) -> None:
-    """Transcode the videos and print what was written."""
     from r21d_core.data.transcode import EncodeOptions, prepare
 
     encoding = EncodeOptions(options.height, options.width, options.fps, options.gop, options.crf)

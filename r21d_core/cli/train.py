@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.cli.options import add_device, add_seeds, add_workers, parse_ints, parse_names
+from r21d_core.cli.options import DEVICE, SEEDS, WORKERS, parse_ints, parse_names
 from r21d_core.study.experiments import EXPERIMENTS, IgnoredOverrideError
 from r21d_core.study.recipes import RECIPES
 from r21d_core.study.spec import CHOICES, Spec, parse_settings
@@ -16,7 +16,6 @@ FIELD_OPTIONS = {"data": "manifest", "profile": "profile", "seed": "seeds", "tas
 
 
 def add_parser(subparsers) -> None:
-    """Add the command and its options."""
     parser = subparsers.add_parser("train", help="train and evaluate the runs of an experiment that are not complete")
     add = parser.add_argument
     add("experiment", choices=[*EXPERIMENTS, "all"], help="name of the experiment, or all of them")
@@ -24,13 +23,13 @@ def add_parser(subparsers) -> None:
     add("--manifest", type=Path, help="checked CSV file; default the built-in synthetic videos")
     add("--task", choices=CHOICES["task"], help="labels to predict; default the experiment's task")
     add("--variants", type=parse_names, help="networks, such as f-R2D,R3D; default the experiment's variants")
-    add_seeds(parser)
+    add("--seeds", **SEEDS)
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="set any Spec field; may be repeated")
     add("--runs", type=Path, default=Path("runs"), help="folder of the run folders; default runs")
-    add_device(parser)
+    add("--device", **DEVICE)
     caches = ("auto", "device", "host", "stream")
     add("--cache", choices=caches, default="auto", help="keep frames on the GPU or host, or stream them; default auto")
-    add_workers(parser)
+    add("--workers", **WORKERS)
     add("--gpus", type=int, default=1, help="GPUs of this host per run; default 1; several hosts: docs/clusters.md")
     add("--list", action="store_true", help="list the runs with their index and state, and exit")
     add("--index", type=parse_ints, metavar="I,J", help="take only the runs of these --list indices")
@@ -38,7 +37,6 @@ def add_parser(subparsers) -> None:
 
 
 def run(options) -> None:
-    """List, plan or train the runs."""
     specs = collect_specs(options)
     indices = range(len(specs)) if options.index is None else options.index
     if beyond := [index for index in indices if not 0 <= index < len(specs)]:

@@ -4,7 +4,6 @@ import json
 
 
 def add_parser(subparsers) -> None:
-    """Add the command and its options."""
     parser = subparsers.add_parser("variants", help="print parameters, multiply-adds and output size of the networks")
     add = parser.add_argument
     add("--depth", type=int, default=18, help="layers: 10, 18 or 34; default 18")
@@ -16,7 +15,6 @@ def add_parser(subparsers) -> None:
 
 
 def run(options) -> None:
-    """Print the table."""
     from r21d_core.models.cost import format_variants, variants_table
 
     rows = variants_table(options.depth, options.width, options.frames, options.classes, options.channels)

@@ -1,20 +1,18 @@
 """`r21d weights`: list and download published weights."""
 
 from r21d_core import R21DError
-from r21d_core.cli.options import add_cache_dir
+from r21d_core.cli.options import CACHE_DIR
 
 
 def add_parser(subparsers) -> None:
-    """Add the command and its options."""
     parser = subparsers.add_parser("weights", help="list the published weights of these networks, or download some")
     add = parser.add_argument
     add("name", nargs="?", help="describe these weights only, such as r2plus1d_18")
     add("--download", action="store_true", help="download them")
-    add_cache_dir(parser)
+    add("--cache-dir", **CACHE_DIR)
 
 
 def run(options) -> None:
-    """Download the weights if asked to, then describe them."""
     from r21d_core.models.zoo import describe_published, download, format_published
 
     if options.download:
