@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import video
 
-from r21d_core.engine.build import build_model, build_optimizer
+from r21d_core.engine.build import build_model, build_optimizer, optimize
 from r21d_core.engine.cuda_graphs import capture_cuda_graph
 from r21d_core.engine.device import autocast
 from r21d_core.study.spec import Spec
@@ -22,11 +22,6 @@ Step = Callable[[Tensor, Tensor], object]  # of clips (N, 3, T, H, W) and labels
 
 
 def _as_it_is(network, spec, device):
-    return network
-
-
-def _plain(network, spec, device):
-    network.__dict__.pop("forward", None)  # the faster one that `build` may have given it
     return network
 
 
@@ -42,7 +37,7 @@ class Baseline:
     network: Callable[[Spec, torch.device], nn.Module]
     precision: str
     channels_last: bool = True
-    call: Callable[[nn.Module, Spec, torch.device], Callable[[Tensor], Tensor]] = _as_it_is
+    call: Callable[[nn.Module, Spec, torch.device], nn.Module] = _as_it_is
 
 
 def baselines(spec: Spec, device: torch.device, compile_peers: bool = True) -> list[Baseline]:
@@ -54,8 +49,8 @@ def baselines(spec: Spec, device: torch.device, compile_peers: bool = True) -> l
     gpu = device.type != "cpu"
     mixed = "bf16" if gpu else "fp32"
     ours = [
-        Baseline("ours, module by module", _ours, mixed, call=_plain),
-        Baseline("ours, as the engine runs it", _ours, mixed),
+        Baseline("ours, module by module", _ours, mixed),
+        Baseline("ours, as the engine runs it", _ours, mixed, call=optimize),
     ]
     if spec.variant not in TORCHVISION_MODELS or (spec.depth, spec.width) != (18, 64):
         return ours
@@ -83,15 +78,15 @@ def _peer_last(spec: Spec, device: torch.device) -> nn.Module:
 def training_step(form: Baseline, spec: Spec, device: torch.device) -> tuple[nn.Module, Step]:
     """The form's network, and a step of it: forward, loss, backward, optimiser."""
     spec = spec.replace(precision=form.precision)
-    network = form.network(spec, device).train()
-    call = form.call(network, spec, device)
-    capture_cuda_graph(network, spec, spec.batch_size)
-    optimiser = build_optimizer(network, spec.replace(lr=1e-3))
+    network = form.network(spec, device)
+    model = form.call(network, spec, device).train()
+    optimiser = build_optimizer(model, spec.replace(lr=1e-3))
+    model = capture_cuda_graph(model, spec, spec.batch_size)
     scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
 
     def step(clips, target):
         with autocast(spec, device):
-            logits = call(clips)
+            logits = model(clips)
         scaler.scale(F.cross_entropy(logits.float(), target)).backward()
         scaler.step(optimiser)
         scaler.update()
@@ -103,11 +98,11 @@ def training_step(form: Baseline, spec: Spec, device: torch.device) -> tuple[nn.
 def inference_step(form: Baseline, spec: Spec, device: torch.device) -> tuple[nn.Module, Step]:
     """The form's network, and a step that classifies clips and does not look at labels."""
     spec = spec.replace(precision=form.precision)
-    network = form.network(spec, device).eval()
-    call = form.call(network, spec, device)
+    network = form.network(spec, device)
+    model = form.call(network, spec, device).eval()
 
     def step(clips, _):
         with torch.inference_mode(), autocast(spec, device):
-            call(clips)
+            model(clips)
 
     return network, step

@@ -25,8 +25,6 @@ KINDS = (
     ("matmul", ("gemm", "addmm", "aten::mm")),
     ("BN and ReLU", ("relu", "threshold", "clamp", "functor_add", "aten::add")),
 )
-# Those of `models/fused_bn.py`, which Triton names as they are named there.
-OURS = ("_statistics", "_finish_statistics", "_apply", "_gradient_sums", "_finish_gradient", "_dx")
 
 
 def synchronize(device: torch.device) -> None:
@@ -60,6 +58,4 @@ def time_breakdown(step: Callable[[], object], device: torch.device, steps: int 
 def kind_of(name: str) -> str:
     """The kind of a kernel or operator of this name: one of KINDS, or "other"."""
     name = name.lower()
-    if name in OURS:
-        return "BN and ReLU"
     return next((kind for kind, words in KINDS if any(word in name for word in words)), "other")

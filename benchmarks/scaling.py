@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from benchmarks.baselines import CLASSES
 from benchmarks.steps import ROUNDS, rates, row_of, synthetic_batch, time_interleaved, warm_up
-from r21d_core.engine.build import build_model, build_optimizer
+from r21d_core.engine.build import build_model, build_optimizer, optimize
 from r21d_core.engine.cuda_graphs import capture_cuda_graph
 from r21d_core.engine.device import autocast, pick_device
 from r21d_core.engine.distributed import (
@@ -55,9 +55,10 @@ def _measure(spec: Spec, seconds: float, told: Path, device: str) -> None:
     """What each process does; the first writes the steps a second of ROUNDS rounds."""
     with process_group("auto" if device == "cuda" else device) as name:
         target = pick_device(name)
-        network = build_model(spec, CLASSES, target).train()
-        capture_cuda_graph(network, spec, spec.batch_size)
-        model, optimiser = wrap_ddp(network, target), build_optimizer(network, spec.replace(lr=1e-3))
+        network = build_model(spec, CLASSES, target)
+        model = optimize(network, spec, target).train()
+        optimiser = build_optimizer(model, spec.replace(lr=1e-3))
+        model = wrap_ddp(capture_cuda_graph(model, spec, spec.batch_size), target)
         clips, labels = synthetic_batch(spec, target)
         share = shard_batch(spec.batch_size * world_size(), world_size(), rank(), world_size())
 

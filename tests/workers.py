@@ -119,8 +119,7 @@ def gradients_of_the_fast_form_are_summed():
 
     torch.manual_seed(rank())  # the first one's weights are to be everyone's
     network = VideoResNet("R(2+1)D", 10, 4, num_classes=3).double()
-    network.forward = FastVideoResNet(network, torch.float64, PLAIN)
-    model = wrap_ddp(network, torch.device("cpu"))
+    model = wrap_ddp(FastVideoResNet(network, torch.float64, PLAIN), torch.device("cpu"))
     clips = torch.randn(2, 2, 3, 4, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     model(clips[rank()]).square().sum().backward()
     torch.manual_seed(0)

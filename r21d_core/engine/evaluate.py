@@ -33,7 +33,7 @@ def predict(
     own = slice(rank(), None, world_size())
     disable = {} if title else {"disable": True}  # disable=False would overrule TQDM_DISABLE
     bar = tqdm(total=sum(map(len, batches[own])), desc=title, unit="clip", leave=False, **disable)
-    logits = torch.zeros(len(clips), model.fc.out_features, device=source.device)
+    logits = torch.zeros(len(clips), model.num_classes, device=source.device)
     with raise_on_all_ranks():
         for begin, (_, frames) in zip(begins[:-1][own], source.iter_batches(batches[own]), strict=True):
             for number, part in enumerate(frames.split(spec.batch_size)):

@@ -1,73 +1,77 @@
-"""Whether the fast form of a network computes here what the plain one does, found out before it is relied on."""
+"""Compare what a faster form of a model computes with what it should compute, before it is used."""
 
 from __future__ import annotations
 
 import copy
-from functools import partial
 from types import ModuleType
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.models.network import VideoResNet
 
-CLIPS, SIZE = 4, 64  # of the check; the last batch norm has enough values then for its statistics to mean something
+N_CLIPS, SIZE = 4, 64  # of the check's clips; the last batch norm then has enough values for its statistics
 ERROR_FACTOR, ATOL = 2.0, 1e-3
-DAMPED = 0.2  # what the blocks add is made less by: a new network's gradients in 16 bits are noise for a good part
+BLOCK_SCALE = 0.2  # damps the residual blocks: undamped, 16-bit gradients of an untrained network are mostly noise
+LOSS_SCALE = 1024  # keeps small gradients representable in fp16
 
 
-def check_numerics(network: VideoResNet, dtype: torch.dtype, kernels: ModuleType, frames: int) -> str | None:
-    """What of the fast form of `network` is further from fp32 than it may be, in words; None if nothing is.
+def check_numerics(model: VideoResNet, dtype: torch.dtype, kernels: ModuleType, frames: int) -> str | None:
+    """Return which result of the fast form of `model` is too far from fp32, as text; None if all are close enough.
 
-    The logits, the parameters' gradients, the running statistics and the logits of evaluation may have FACTOR times the
-    error that autocast to `dtype` has. `network` stays as it is.
+    Logits, gradients, running statistics and logits in evaluation may have ERROR_FACTOR times the error of autocast to
+    `dtype`. `model` is not changed.
     """
-    first = next(network.conv1.parameters())
-    clips = torch.randn(CLIPS, first.shape[1], frames, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    clips = clips.to(first.device)
-    flags = {"enabled": True, "benchmark": False, "deterministic": False, "allow_tf32": False}
-    with torch.backends.cudnn.flags(**flags):
-        exact = _computed(network, clips, None, None)
-        usual = _computed(network, clips, dtype, None)
-        ours = _computed(network, clips, dtype, kernels)
-    for what in exact:
-        allowed, error = _error(usual[what], exact[what]), _error(ours[what], exact[what])
+    weight = next(model.conv1.parameters())
+    generator = torch.Generator().manual_seed(0)
+    clips = torch.randn(N_CLIPS, weight.shape[1], frames, SIZE, SIZE, generator=generator).to(weight.device)
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
+        exact = _results(model, clips, None, None)
+        autocast = _results(model, clips, dtype, None)
+        fast = _results(model, clips, dtype, kernels)
+    for name in exact:
+        allowed, error = relative_error(autocast[name], exact[name]), relative_error(fast[name], exact[name])
         if not error <= ERROR_FACTOR * allowed + ATOL:
-            return f"the error of its {what} is {error:.2g}, that of autocast {allowed:.2g}"
+            return f"the error of its {name} is {error:.2g}, that of autocast {allowed:.2g}"
     return None
 
 
-def _computed(
-    network: VideoResNet, clips: Tensor, dtype: torch.dtype | None, kernels: ModuleType | None
+def _results(
+    model: VideoResNet, clips: Tensor, dtype: torch.dtype | None, kernels: ModuleType | None
 ) -> dict[str, list[Tensor]]:
-    """What a copy of `network` gives in a training step and an evaluation; in its fast form if `kernels` are given."""
-    network = copy.deepcopy(network).train()
-    for name, module in network.named_modules():
+    """Return the results of a training pass and an evaluation of a copy of `model`, in its fast form with `kernels`."""
+    model = copy.deepcopy(model).train()
+    for name, module in model.named_modules():
         if name.endswith(".bn2"):
-            module.weight.data.mul_(DAMPED)
-    forward = FastVideoResNet(network, dtype, kernels) if kernels else partial(VideoResNet.forward, network)
-    autocast = torch.autocast(clips.device.type, dtype, enabled=dtype is not None)
-    with autocast:
-        logits = forward(clips)
+            module.weight.data.mul_(BLOCK_SCALE)
+    module = FastVideoResNet(model, dtype, kernels) if kernels else model
+    results = training_pass(module, clips, dtype, LOSS_SCALE)
+    module.eval()
+    with torch.no_grad(), torch.autocast(clips.device.type, dtype, enabled=dtype is not None):
+        evaluation = module(clips)
+    statistics = [value for name, value in model.named_buffers() if "running" in name]
+    return results | {"running statistics": statistics, "evaluation": [evaluation]}
+
+
+def training_pass(
+    module: nn.Module, clips: Tensor, dtype: torch.dtype | None = None, loss_scale: float = 1.0
+) -> dict[str, list[Tensor]]:
+    """Return the logits of a pass under autocast to `dtype` and all gradients, which the parameters then lose."""
+    with torch.autocast(clips.device.type, dtype, enabled=dtype is not None):
+        logits = module(clips)
     target = torch.arange(len(clips), device=clips.device) % logits.shape[1]
-    (F.cross_entropy(logits.float(), target) * 1024).backward()  # which 16 bits need for small gradients
-    network.eval()
-    with torch.no_grad(), autocast:
-        evaluated = forward(clips)
-    return {
-        "logits": [logits.detach()],
-        "gradients": [p.new_zeros(p.shape) if p.grad is None else p.grad for p in network.parameters()],
-        "running statistics": [value for name, value in network.named_buffers() if "running" in name],
-        "evaluation": [evaluated],
-    }
+    (F.cross_entropy(logits.float(), target) * loss_scale).backward()
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in module.parameters()]
+    module.zero_grad()
+    return {"logits": [logits.detach()], "gradients": gradients}
 
 
-def _error(values: list[Tensor], exact: list[Tensor]) -> float:
-    """The relative error that three quarters of the tensors stay under: single ones hang on a ReLU or two."""
-    relative = [
-        (value.double() - other.double()).norm() / other.double().norm().clamp_min(1e-30)
-        for value, other in zip(values, exact, strict=True)
+def relative_error(values: list[Tensor], expected: list[Tensor]) -> float:
+    """Return the 75th percentile of the tensors' relative errors; those of a few may depend on the sign of one ReLU."""
+    errors = [
+        (value.double() - exact.double()).norm() / exact.double().norm().clamp_min(1e-30)
+        for value, exact in zip(values, expected, strict=True)
     ]
-    return torch.stack(relative).quantile(0.75).item()
+    return torch.stack(errors).quantile(0.75).item()

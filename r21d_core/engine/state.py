@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from r21d_core.engine.build import build_model, build_optimizer
+from r21d_core.engine.build import build_optimizer
 from r21d_core.engine.cuda_graphs import capture_cuda_graph
 from r21d_core.engine.device import autocast
 from r21d_core.engine.distributed import BatchShard, maybe_no_sync, merge_bn_running_stats
+from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
 
 
@@ -20,8 +21,9 @@ class TrainState:
     """What a training step changes, and how far the run is."""
 
     spec: Spec
-    model: nn.Module  # owns the weights
-    wrapped: nn.Module  # the model as a step calls it: with CUDA graphs and DDP where they apply
+    model: VideoResNet  # owns the weights
+    fast_model: nn.Module  # runs `model`, for evaluation
+    train_model: nn.Module  # runs `model` in a step: `fast_model`, with CUDA graphs and DDP where they apply
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     epoch: int = 0  # finished epochs
@@ -59,21 +61,21 @@ class TrainState:
 PROGRESS = ("epoch", "step", "loss", "n_wrong", "n_clips", "seconds", "history", "substituted", "init_from")
 
 
-def create_state(spec: Spec, num_classes: int, device: torch.device) -> TrainState:
-    """Return the state before the first step, with the seed's initial weights."""
-    model = build_model(spec, num_classes, device)
+def create_state(spec: Spec, model: VideoResNet, fast_model: nn.Module) -> TrainState:
+    """Return the state before the first step of `model`, which `fast_model` runs."""
     # The scaler is enabled on a CPU too, where powers of two change nothing, so that its checkpoints resume on a GPU.
-    scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
-    return TrainState(spec, model, model, build_optimizer(model, spec), scaler)
+    scaler = torch.amp.GradScaler(model.fc.weight.device.type, enabled=spec.precision == "fp16")
+    return TrainState(spec, model, fast_model, fast_model, build_optimizer(fast_model, spec), scaler)
 
 
-def capture_step(state: TrainState, processes: int) -> None:
-    """Capture the model's passes as CUDA graphs where `processes` have one micro-batch each, once weights are loaded.
+def capture_step(state: TrainState, processes: int) -> nn.Module:
+    """Return `fast_model` with its training passes captured as CUDA graphs, if `processes` have one micro-batch each.
 
     With more of them the next replay would overwrite gradients that are still to be added up.
     """
-    if state.spec.grad_accum_steps == processes:
-        capture_cuda_graph(state.model, state.spec, state.spec.batch_size // processes)
+    if state.spec.grad_accum_steps != processes:
+        return state.fast_model
+    return capture_cuda_graph(state.fast_model, state.spec, state.spec.batch_size // processes)
 
 
 def train_step(state: TrainState, clips: Tensor, target: Tensor, shard: BatchShard) -> Tensor:
@@ -84,9 +86,9 @@ def train_step(state: TrainState, clips: Tensor, target: Tensor, shard: BatchSha
     sums = torch.zeros(2, device=clips.device)
     with merge_bn_running_stats(state.model, shard):
         for number, rows in enumerate(shard.micro_batches, 1):
-            with maybe_no_sync(state.wrapped, last=number == len(shard.micro_batches)):
+            with maybe_no_sync(state.train_model, last=number == len(shard.micro_batches)):
                 with autocast(state.spec, clips.device):
-                    logits = state.wrapped(clips[rows])
+                    logits = state.train_model(clips[rows])
                 losses = F.cross_entropy(logits.float(), target[rows], reduction="none")
                 state.scaler.scale(losses.sum() * shard.loss_scale / shard.batch_size).backward()
             if not shard.is_empty:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.device import autocast, limit_cpu_threads
 from r21d_core.engine.distributed import shard_batch
 from r21d_core.engine.state import capture_step, create_state, train_step
@@ -34,8 +35,9 @@ def training_throughput(spec: Spec, num_classes: int, device: torch.device, proc
     n_micro_batches = max(spec.grad_accum_steps // processes, 1)
     size = spec.batch_size // spec.grad_accum_steps
     with limit_cpu_threads(spec, device):
-        state = create_state(spec.replace(lr=1e-6), num_classes, device)
-        capture_step(state, processes)
+        model = build_model(spec, num_classes, device)
+        state = create_state(spec.replace(lr=1e-6), model, optimize(model, spec, device))
+        state.train_model = capture_step(state, processes)
         shard = shard_batch(n_micro_batches * size, n_micro_batches, 0, 1)
         clips = _random_clips(spec, shard.batch_size, device)
         target = torch.arange(shard.batch_size, device=device) % num_classes

@@ -25,6 +25,7 @@ from r21d_core.data.manifest import Manifest, Video, check_no_leaks
 from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch, task_classes
 from r21d_core.data.sources import InMemorySource, StreamingSource, open_clips
 from r21d_core.data.transforms import augment
+from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.checkpoint import abort, check_fingerprint, resume, save_checkpoint
 from r21d_core.engine.device import device_name, environment_info, limit_cpu_threads, pick_device
 from r21d_core.engine.distributed import (
@@ -93,13 +94,14 @@ def _train(
     run: Run, manifest: Manifest, device: torch.device, cache: str, workers: int | None, save_seconds: float
 ) -> Run:
     spec, classes = run.spec, manifest.card.classes
-    state = create_state(spec, len(task_classes(spec, classes)), device)
+    model = build_model(spec, len(task_classes(spec, classes)), device)
+    state = create_state(spec, model, optimize(model, spec, device))
     if not resume(run, manifest, state):
-        state.init_from = on_rank_zero(lambda: init_from(run, state.model, manifest, task_classes(spec, classes)))
+        state.init_from = on_rank_zero(lambda: init_from(run, model, manifest, task_classes(spec, classes)))
         if state.init_from:
             tqdm.write(state.init_from)
-    capture_step(state, world_size())
-    state.wrapped = wrap_ddp(state.model, device)
+    state.train_model = capture_step(state, world_size())
+    state.train_model = wrap_ddp(state.train_model, device)
     on_rank_zero(lambda: _write_environment(run, manifest, device, state))
 
     on_rank_zero(lambda: input_manifest(manifest, spec))  # computes missing optical flow once
@@ -195,7 +197,7 @@ def _flush_metrics(
 
 def _validate(run: Run, state: TrainState, source: Source, clips: Clips, lr: float) -> None:
     """Test on one center clip per video, append the epoch to the history, and begin the next epoch."""
-    logits = predict(state.model, source, clips, run.spec)
+    logits = predict(state.fast_model, source, clips, run.spec)
     target = torch.from_numpy(clips.label)
     state.history.append(
         {
@@ -215,14 +217,16 @@ def _validate(run: Run, state: TrainState, source: Source, clips: Clips, lr: flo
 def _finish(run: Run, manifest: Manifest, device: torch.device, state: TrainState, source: Source, videos, throughputs):
     """Evaluate the trained model, and write its scores and the summary, which marks the run as complete."""
     spec = run.spec
-    scores = evaluate(state.model, source, videos, manifest.card, spec)
+    scores = evaluate(state.fast_model, source, videos, manifest.card, spec)
     cost = spec_cost(spec, len(scores.classes))
     summary = {
         "device": _device_names(device),
         "seconds": round(sum(row["seconds"] for row in state.history), 3),
         "train_clips": spec.epochs * spec.clips_per_epoch,
         "train_clips_per_second": round(statistics.median(throughputs), 2) if throughputs else None,
-        "inference_clips_per_second": round(sum(all_gather_object(inference_throughput(state.model, spec, device))), 2),
+        "inference_clips_per_second": round(
+            sum(all_gather_object(inference_throughput(state.fast_model, spec, device))), 2
+        ),
         "parameters": cost.parameters,
         "macs": cost.macs,
         "substituted": state.substituted,

@@ -1,9 +1,9 @@
-"""The same network in the form that is fastest; its parameters stay where they are.
+"""The same network in a faster form: an `nn.Module` around a `VideoResNet`, which owns the parameters.
 
-Clips are channels-last and 16 bits wide throughout. Convolutions have their channels padded to multiples of 8 (230 and
-45 are none, and cost cuDNN dear), and those of one frame or one pixel are 2-D. Batch norm, ReLU and the residual sum
-are the kernels of `fused`. For inference batch norm is folded into the convolutions, and the rest is done by them. On a
-CPU there is that alone, in 32 bits.
+Activations are channels-last and in 16 bits throughout. The channels of convolutions are padded to multiples of 8, as
+cuDNN is slow for 230 and 45 channels, and convolutions of one frame or one pixel run as 2-D ones. Batch norm, ReLU and
+the residual sum are the Triton kernels of `fused_bn`. For inference batch norm is folded into the convolutions, and
+cuDNN adds the residual and applies the ReLU. On a CPU only the folding remains, in 32 bits.
 """
 
 from __future__ import annotations
@@ -14,61 +14,63 @@ from types import ModuleType
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from r21d_core.models.network import VideoResNet
 
 CHANNELS_LAST = torch.channels_last_3d
-_optimised = 0  # steps of any optimiser: a fused one changes parameters and not their versions
+# Runs a convolution, its batch norm and, with `relu`, the sum with `residual` and the ReLU: (conv, norm, x, relu,
+# residual). It returns its output twice, once for each of its two uses.
+Layer = Callable[..., tuple[Tensor, Tensor]]
 
 
-def _count_step(*_) -> None:
-    global _optimised
-    _optimised += 1
+class FastVideoResNet(nn.Module):
+    """Compute the logits (N, num_classes), float32, that `model` computes under autocast to `dtype`.
 
-
-register_optimizer_step_post_hook(_count_step)
-
-
-class FastVideoResNet:
-    """Logits (N, classes), float32, of clips (N, channels, T, H, W), as `network` gives them under autocast to `dtype`.
-
-    In training gradients reach the parameters of `network`, and its running statistics move on. Evaluation without
-    gradients keeps the folded weights until a parameter or buffer changes; with gradients it is the plain form.
-    `kernels` is the module `fused`, or what does the same; without it training is the plain form too.
+    In training, gradients go to the parameters of `model`, and its running statistics are updated. Evaluation without
+    gradients uses folded weights. They are folded again after a change of mode and after in-place changes that
+    PyTorch counts, such as by `load_state_dict`; fused optimizers are not counted, so call `train()` and `eval()` on
+    this module. Evaluation with gradients runs `model` itself. `kernels` is the module `fused_bn` or an equivalent;
+    without it training runs `model` too.
     """
 
-    def __init__(self, network: VideoResNet, dtype: torch.dtype, kernels: ModuleType | None):
-        self.network, self.dtype, self.kernels = network, dtype, kernels
+    def __init__(self, model: VideoResNet, dtype: torch.dtype, kernels: ModuleType | None):
+        super().__init__()
+        self.model, self.dtype, self.kernels = model, dtype, kernels
+        self.num_classes = model.num_classes
         self._folded: dict[nn.Conv3d, tuple[Tensor, Tensor]] = {}
-        self._of: tuple | None = None
+        self._versions: list[int] = []
+        self.train(model.training)
 
-    def __call__(self, clips: Tensor) -> Tensor:
-        network = self.network
-        wrong_length = network.frames not in (None, clips.shape[2])
-        ours = self.kernels is not None if network.training else not torch.is_grad_enabled()
-        if wrong_length or not ours:
-            return VideoResNet.forward(network, clips)
+    def train(self, mode: bool = True) -> FastVideoResNet:
+        """Set the mode of this module and its model, and drop the folded weights if it changes."""
+        if mode != self.training:
+            self._folded = {}
+        super().train(mode)
+        return self
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return the logits (N, num_classes) of clips (N, in_channels, T, H, W)."""
+        model = self.model
+        wrong_length = model.frames not in (None, clips.shape[2])
+        has_fast_form = self.kernels is not None if self.training else not torch.is_grad_enabled()
+        if wrong_length or not has_fast_form:
+            return model(clips)
         with torch.autocast(clips.device.type, enabled=False):
-            if network.training:
-                self._of = None
-                features = self._features(clips, self._train_layer)
-            else:
+            if not self.training:
                 self._fold()
-                features = self._features(clips, self._folded_layer)
+            features = self._forward_features(clips, self._train_layer if self.training else self._folded_layer)
             wide = torch.promote_types(self.dtype, torch.float32)
-            return F.linear(features.mean((2, 3, 4), dtype=wide), network.fc.weight, network.fc.bias)
+            return F.linear(features.mean((2, 3, 4), dtype=wide), model.fc.weight, model.fc.bias)
 
-    def _features(self, clips: Tensor, layer: Callable) -> Tensor:
-        """What fc sees before its mean. A layer gives its output twice, once for each use that is made of it."""
-        network = self.network
-        x, again = _layers(layer, network.conv1, network.bn1, clips)
-        for group in (network.conv2_x, network.conv3_x, network.conv4_x, network.conv5_x):
-            for block in group:
-                y, _ = _layers(layer, block.conv1, block.bn1, x)
+    def _forward_features(self, clips: Tensor, layer: Layer) -> Tensor:
+        model = self.model
+        x, skip = run_conv(layer, model.conv1, model.bn1, clips)
+        for stage in (model.conv2_x, model.conv3_x, model.conv4_x, model.conv5_x):
+            for block in stage:
+                y, _ = run_conv(layer, block.conv1, block.bn1, x)
                 if isinstance(block.shortcut, nn.Sequential):
-                    again, _ = layer(*block.shortcut, again, relu=False)
-                x, again = _layers(layer, block.conv2, block.bn2, y, residual=again)
+                    skip, _ = layer(*block.shortcut, skip, relu=False)
+                x, skip = run_conv(layer, block.conv2, block.bn2, y, residual=skip)
         return x
 
     def _train_layer(self, conv, norm, x, relu=True, residual=None):
@@ -76,67 +78,66 @@ class FastVideoResNet:
 
     def _folded_layer(self, conv, norm, x, relu=True, residual=None):
         weight, bias = self._folded[conv]
-        entered = prepare_input(conv, x, self.dtype)
+        prepared = prepare_input(conv, x, self.dtype)
         if relu:
             residual = None if residual is None else to_conv_shape(conv, residual)
-            run = self.kernels.rectified if self.kernels else conv_bias_relu
-            y = from_conv_shape(conv, run(entered, weight, bias, *stride_padding(conv), residual), x.shape)
+            run = self.kernels.conv_bias_relu if self.kernels else conv_bias_relu
+            y = from_conv_shape(conv, run(prepared, weight, bias, *stride_padding(conv), residual), x.shape)
         else:
-            y = convolve(conv, entered, weight, x.shape)
+            y = convolve(conv, prepared, weight, x.shape)
         return y, y
 
     def _fold(self) -> None:
-        """Batch norm as a factor of the weights and a bias, that of a shortcut with the sum it goes into."""
-        state = (*self.network.parameters(), *self.network.buffers())
-        now = _optimised, [(tensor.data_ptr(), tensor._version) for tensor in state]
-        if self._of == now:
+        """Fold batch norm into weights and biases; a shortcut's bias goes to the convolution that it is added to."""
+        versions = [tensor._version for tensor in (*self.model.parameters(), *self.model.buffers())]
+        if self._folded and self._versions == versions:
             return
         weights, biases = {}, {}
-        for conv, norm in conv_bn_pairs(self.network):
+        for conv, norm in conv_bn_pairs(self.model):
             scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
             weights[conv] = pack_weight(conv, conv.weight * scale.view(-1, 1, 1, 1, 1), self.dtype)
             bias = F.pad(norm.bias - norm.running_mean * scale, (0, _padded(conv) - len(scale)))
-            biases[conv] = bias.repeat(COLUMNS) if is_gathered(conv) else bias
-        for block in self.network.modules():
+            biases[conv] = bias.repeat(COLUMNS) if is_space_to_depth(conv) else bias
+        for block in self.model.modules():
             if isinstance(getattr(block, "shortcut", None), nn.Sequential):
                 last = block.conv2[-1] if isinstance(block.conv2, nn.Sequential) else block.conv2
                 biases[last] += biases[block.shortcut[0]]
         self._folded = {conv: (weights[conv], biases[conv].to(self.dtype)) for conv in weights}
-        self._of = now
+        self._versions = versions
 
 
-def conv_bn_pairs(network: VideoResNet) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
-    """Every convolution with the batch norm behind it: the two are declared one after the other."""
-    modules = [module for module in network.modules() if isinstance(module, nn.Conv3d | nn.BatchNorm3d)]
+def conv_bn_pairs(model: VideoResNet) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
+    """Return every convolution with the batch norm behind it, which the model declares right after it."""
+    modules = [module for module in model.modules() if isinstance(module, nn.Conv3d | nn.BatchNorm3d)]
     return list(zip(modules[::2], modules[1::2], strict=True))
 
 
-def _layers(layer: Callable, conv: nn.Module, norm: nn.BatchNorm3d, x: Tensor, **options) -> tuple[Tensor, Tensor]:
-    """`layer` of a convolution, or of both of a (2+1)D pair."""
+def run_conv(layer: Layer, conv: nn.Module, norm: nn.BatchNorm3d, x: Tensor, **options) -> tuple[Tensor, Tensor]:
+    """Run a convolution and its batch norm, or a (2+1)D pair: spatial, batch norm, ReLU, temporal, batch norm."""
     if isinstance(conv, nn.Sequential):
-        spatial, between, _, conv = conv
-        x, _ = layer(spatial, between, x)
+        spatial, spatial_norm, _, conv = conv
+        x, _ = layer(spatial, spatial_norm, x)
     return layer(conv, norm, x, **options)
 
 
 def conv_bias_relu(
     x: Tensor, weight: Tensor, bias: Tensor, stride: list[int], padding: list[int], residual: Tensor | None = None
 ) -> Tensor:
-    """relu(convolution + bias + residual) of x, 2-D or 3-D, as `fused.rectified` does it, but on any device."""
+    """Return relu(convolution + bias + residual) of x, 2-D or 3-D, on any device, as `fused_bn.conv_bias_relu` does."""
     y = (F.conv3d if x.dim() == 5 else F.conv2d)(x, weight, bias, stride, padding)
     return (y if residual is None else y.add_(residual)).relu_()
 
 
 class _Convolution(torch.autograd.Function):
-    """The convolution in `dtype`, and its gradients; that of the weight in the weight's own type and layout."""
+    """The convolution and its gradients in `dtype`; the gradient of the weight has the weight's type and layout."""
 
     @staticmethod
     def forward(ctx, x, weight, conv, dtype):
         packed = pack_weight(conv, weight, dtype)
-        entered = prepare_input(conv, x, dtype)
+        prepared = prepare_input(conv, x, dtype)
         ctx.conv, ctx.shape = conv, x.shape
-        ctx.save_for_backward(entered, weight, packed)
-        return convolve(conv, entered, packed, x.shape)
+        ctx.save_for_backward(prepared, weight, packed)
+        return convolve(conv, prepared, packed, x.shape)
 
     @staticmethod
     def backward(ctx, dy):
@@ -144,144 +145,147 @@ class _Convolution(torch.autograd.Function):
         conv = ctx.conv
         stride, padding = stride_padding(conv)
         dy = dy.contiguous(memory_format=CHANNELS_LAST)
+        dy = to_conv_shape(conv, pack_columns(dy) if is_space_to_depth(conv) else dy)
+        dilation, output_padding, mask = [1] * len(stride), [0] * len(stride), [ctx.needs_input_grad[0], True, False]
         dx, dw, _ = torch.ops.aten.convolution_backward(
-            to_conv_shape(conv, pack_columns(dy) if is_gathered(conv) else dy), x, packed, None, stride, padding, [1] * len(stride),
-            False, [0] * len(stride), 1, [ctx.needs_input_grad[0], True, False],
-        )  # fmt: skip
+            dy, x, packed, None, stride, padding, dilation, False, output_padding, 1, mask
+        )
         if dx is not None:
             dx = from_conv_shape(conv, dx, ctx.shape)
         return dx, unpack_weight(conv, dw, weight), None, None
 
 
-# How a Conv3d is run: as it stands, or as a 2-D one on frames or on pixels' histories. A stem has too few channels for
-# tensor cores: on a GPU 2 rows of 8 pixels become one of 64 channels, of which it makes COLUMNS pixels of its output.
+# A spatial convolution runs as a 2-D one on frames, a temporal one as a 2-D one over (T, H·W), others as they are. A
+# stem has too few input channels for tensor cores: on a GPU 2 rows of 8 pixels become one pixel of 64 channels, from
+# which the stem computes COLUMNS pixels of its output at once.
 COLUMNS = 4
-GATHERED = ("cuda",)  # elsewhere what is added to a stem's products costs more than it saves
+SPACE_TO_DEPTH_DEVICES = ("cuda",)  # on a CPU the stem's added multiplications by zero cost more than they save
 
 
 def conv_kind(conv: nn.Conv3d) -> str:
-    """`frames` for 1×d×d, `pixels` for 3×1×1, else `clips`."""
+    """Return `spatial` for 1×d×d, `temporal` for 3×1×1, else `full`."""
     time, height, _ = conv.kernel_size
     if time == 1 and height > 1:
-        return "frames"
-    return "pixels" if height == 1 and time > 1 else "clips"
+        return "spatial"
+    return "temporal" if height == 1 and time > 1 else "full"
 
 
 def is_stem(conv: nn.Conv3d) -> bool:
-    """Whether it is the d = 7, stride 2 of conv1."""
+    """Return whether `conv` has conv1's kernel, d = 7."""
     return conv.kernel_size[1] == 7
 
 
-def is_gathered(conv: nn.Conv3d) -> bool:
-    """Whether it is a stem that takes what `gather` makes of clips, whose gradient nobody asks for."""
-    return is_stem(conv) and conv.weight.device.type in GATHERED
+def is_space_to_depth(conv: nn.Conv3d) -> bool:
+    """Return whether `conv` is a stem that takes the output of `space_to_depth`; clips then get no gradient."""
+    return is_stem(conv) and conv.weight.device.type in SPACE_TO_DEPTH_DEVICES
 
 
 def stride_padding(conv: nn.Conv3d) -> tuple[list[int], list[int]]:
-    """Stride and padding of the form that `conv` is run in."""
+    """Return stride and padding of the convolution, 2-D or 3-D, that `conv` runs as."""
     stride, padding = list(conv.stride), list(conv.padding)
-    if is_gathered(conv):
+    if is_space_to_depth(conv):
         stride, padding = [stride[0], 1, 1], [padding[0], 0, 0]
-    keep = {"frames": slice(1, None), "pixels": slice(0, 2), "clips": slice(None)}[conv_kind(conv)]
-    return stride[keep], padding[keep]
+    axes = {"spatial": slice(1, None), "temporal": slice(0, 2), "full": slice(None)}[conv_kind(conv)]
+    return stride[axes], padding[axes]
 
 
 def to_conv_shape(conv: nn.Conv3d, x: Tensor) -> Tensor:
-    """Clips (N, C, T, H, W) as what the form takes: (N·T, C, H, W), (N, C, T, H·W) or themselves; never a copy."""
+    """Return a view of (N, C, T, H, W): spatial (N·T, C, H, W), temporal (N, C, T, H·W), full unchanged."""
     kind = conv_kind(conv)
-    return x.transpose(1, 2).flatten(0, 1) if kind == "frames" else x.flatten(3) if kind == "pixels" else x
+    return x.transpose(1, 2).flatten(0, 1) if kind == "spatial" else x.flatten(3) if kind == "temporal" else x
 
 
 def from_conv_shape(conv: nn.Conv3d, y: Tensor, shape: torch.Size) -> Tensor:
-    """Clips again, of as many clips or pixels as those of `shape`, what the convolution was of, ask for."""
+    """Return the output of `conv` as (N, C, T, H, W), the inverse of `to_conv_shape`; `shape` is its 5-D input's."""
     kind = conv_kind(conv)
-    if kind == "frames":
+    if kind == "spatial":
         y = y.unflatten(0, (shape[0], -1)).transpose(1, 2)
-    y = y.unflatten(3, (-1, shape[4])) if kind == "pixels" else y
-    return unpack_columns(y, (shape[4] + 1) // 2) if is_gathered(conv) else y
+    y = y.unflatten(3, (-1, shape[4])) if kind == "temporal" else y
+    return unpack_columns(y, (shape[4] + 1) // 2) if is_space_to_depth(conv) else y
 
 
-def convolve(conv: nn.Conv3d, entered: Tensor, packed: Tensor, shape: torch.Size) -> Tensor:
-    """Clips (N, out, T', H', W') from what `enter` and `pack` made, `shape` being that of the clips before."""
+def convolve(conv: nn.Conv3d, prepared: Tensor, packed: Tensor, shape: torch.Size) -> Tensor:
+    """Return (N, out, T', H', W') from the outputs of `prepare_input`, of an input of `shape`, and `pack_weight`."""
     stride, padding = stride_padding(conv)
     run = F.conv3d if packed.dim() == 5 else F.conv2d
-    return from_conv_shape(conv, run(entered, packed, None, stride, padding), shape)
+    return from_conv_shape(conv, run(prepared, packed, None, stride, padding), shape)
 
 
 def prepare_input(conv: nn.Conv3d, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Clips in the form that `conv` takes; a stem's are cast."""
-    return to_conv_shape(conv, space_to_depth(x, dtype) if is_gathered(conv) else x.to(dtype))
+    """Return (N, C, T, H, W) in `dtype` and the shape that `conv` runs on."""
+    return to_conv_shape(conv, space_to_depth(x, dtype) if is_space_to_depth(conv) else x.to(dtype))
 
 
 def space_to_depth(clips: Tensor, dtype: torch.dtype) -> Tensor:
-    """(N, C, T, H, W) as (N, 16·C', T, ⌈H/2⌉ + 3, ⌈W/8⌉ + 1), C' being C padded to a multiple of 4, zeros around.
+    """Return (N, C, T, H, W) as (N, 16·C', T, ⌈H/2⌉ + 3, ⌈W/8⌉ + 1), zero-padded, C' being C up to a multiple of 4.
 
-    A stride of 2 over 7×7 pixels is one of 1 over 4×2 of these, which 4 pixels of the output see: they are 4 times 7×7
-    pixels, each 2 columns on, of 8×16 that begin 4 rows and columns left of a clip.
+    A position holds 2 rows of 8 pixels. A 7×7 kernel of stride 2 becomes one of 4×2 positions and stride 1, whose 8×16
+    pixels begin 4 rows and columns before the clip and hold the 7×7 windows of COLUMNS output pixels, 2 columns apart.
     """
     n, c, t, h, w = clips.shape
     if h % 2 or w % 4:
         clips = F.pad(clips, (0, -w % 4, 0, h % 2))
     pixels = clips.unflatten(4, (-1, 4)).unflatten(3, (-1, 2))  # (N, C, T, h, 2, w, 4)
     h, wide = pixels.shape[3] + 3, -(-w // 8) + 1
-    gathered = clips.new_zeros(n, t, h, 2 * wide, 2, 4, -(-c // 4) * 4, dtype=dtype)
-    gathered[:, :, 2:-1, 1 : 1 + pixels.shape[5], :, :, :c] = pixels.permute(0, 2, 3, 5, 4, 6, 1)
-    return gathered.view(n, t, h, wide, -1).permute(0, 4, 1, 2, 3)
+    blocks = clips.new_zeros(n, t, h, 2 * wide, 2, 4, -(-c // 4) * 4, dtype=dtype)
+    blocks[:, :, 2:-1, 1 : 1 + pixels.shape[5], :, :, :c] = pixels.permute(0, 2, 3, 5, 4, 6, 1)
+    return blocks.view(n, t, h, wide, -1).permute(0, 4, 1, 2, 3)
 
 
 def unpack_columns(y: Tensor, columns: int) -> Tensor:
-    """(N, 4·C, T, H, W), of 4 pixels at once, as (N, C, T, H, columns); no copy where 4·W are as many."""
+    """Return (N, 4·C, T, H, W), 4 pixels a position, as (N, C, T, H, columns); a copy only where columns < 4·W."""
     y = y.permute(0, 2, 3, 4, 1).unflatten(4, (COLUMNS, -1)).flatten(3, 4).permute(0, 4, 1, 2, 3)
     return y if y.shape[4] == columns else y[..., :columns].contiguous(memory_format=CHANNELS_LAST)
 
 
 def pack_columns(y: Tensor) -> Tensor:
-    """What `narrow` gave, with zeros for columns that it left out."""
+    """Return the inverse of `unpack_columns`, with zeros for the columns that it dropped."""
     if y.shape[4] % COLUMNS:
         y = F.pad(y, (0, -y.shape[4] % COLUMNS)).contiguous(memory_format=CHANNELS_LAST)
     return y.permute(0, 2, 3, 4, 1).unflatten(3, (-1, COLUMNS)).flatten(4).permute(0, 4, 1, 2, 3)
 
 
 def pack_weight(conv: nn.Conv3d, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """A convolution's weight in `dtype` and the form's shape, with zeros for channels up to multiples of 8.
+    """Return a weight in `dtype`, in the shape that `conv` runs with, channels zero-padded to multiples of 8.
 
-    Of a stem that is gathered each output channel is there COLUMNS times.
+    A stem on `space_to_depth` has each output channel COLUMNS times. Another stem's input channels are not padded.
     """
-    out, inputs, time = weight.shape[:3]
-    padded, entering = _padded(conv), inputs if is_stem(conv) else -(-inputs // 8) * 8
-    if is_gathered(conv):
+    out_channels, in_channels, time = weight.shape[:3]
+    padded_out = _padded(conv)
+    padded_in = in_channels if is_stem(conv) else -(-in_channels // 8) * 8
+    if is_space_to_depth(conv):
         kernels = torch.stack([F.pad(weight, (1 + 2 * k, 8 - 2 * k, 1, 0)) for k in range(COLUMNS)])
-        packed = weight.new_zeros(COLUMNS * padded, time, 4, 2, 2, 2, 4, -(-inputs // 4) * 4, dtype=dtype)
+        packed = weight.new_zeros(COLUMNS * padded_out, time, 4, 2, 2, 2, 4, -(-in_channels // 4) * 4, dtype=dtype)
         _pixels(packed, weight)[:] = kernels.unflatten(5, (2, 2, 4)).unflatten(4, (4, 2))
         packed = packed.flatten(4).permute(0, 4, 1, 2, 3)
-    elif out < padded or inputs < entering:
-        packed = weight.new_zeros(padded, time, *weight.shape[3:], entering, dtype=dtype)
+    elif out_channels < padded_out or in_channels < padded_in:
+        packed = weight.new_zeros(padded_out, time, *weight.shape[3:], padded_in, dtype=dtype)
         packed = packed.permute(0, 4, 1, 2, 3)
-        packed[:out, :inputs] = weight
+        packed[:out_channels, :in_channels] = weight
     else:
         packed = weight.detach().to(dtype, memory_format=CHANNELS_LAST)
-    return packed.squeeze({"frames": 2, "pixels": 4}[conv_kind(conv)]) if conv_kind(conv) != "clips" else packed
+    kind = conv_kind(conv)
+    return packed if kind == "full" else packed.squeeze(2 if kind == "spatial" else 4)
 
 
 def unpack_weight(conv: nn.Conv3d, packed: Tensor, weight: Tensor) -> Tensor:
-    """What `pack` made, or its gradient, in the type, shape and layout of `weight`; of COLUMNS the sum."""
-    own = torch.empty_like(weight)
-    out, inputs = weight.shape[:2]
-    packed = packed.unsqueeze({"frames": 2, "pixels": 4}[conv_kind(conv)]) if conv_kind(conv) != "clips" else packed
-    if is_gathered(conv):
+    """Return a packed weight's gradient in the type, shape and layout of `weight`, summed over a stem's COLUMNS."""
+    unpacked, kind = torch.empty_like(weight), conv_kind(conv)
+    packed = packed if kind == "full" else packed.unsqueeze(2 if kind == "spatial" else 4)
+    if is_space_to_depth(conv):
         pixels = packed.permute(0, 2, 3, 4, 1).unflatten(4, (2, 2, 4, -1))
         kernels = _pixels(pixels, weight).to(weight.dtype).flatten(6).flatten(4, 5)  # (COLUMNS, out, C, T, 8, 16)
-        return own.copy_(sum(kernel[..., 1:, 1 + 2 * k : 8 + 2 * k] for k, kernel in enumerate(kernels)))
-    return own.copy_(packed[:out, :inputs])
+        return unpacked.copy_(sum(kernel[..., 1:, 1 + 2 * k : 8 + 2 * k] for k, kernel in enumerate(kernels)))
+    return unpacked.copy_(packed[: weight.shape[0], : weight.shape[1]])
 
 
 def _pixels(packed: Tensor, weight: Tensor) -> Tensor:
-    """(COLUMNS·out', T, 4, 2, 2, 2, 4, C') as (COLUMNS, out, C, T, 4, 2, 2, 2, 4): rows, then columns; a view.
+    """Return a view (COLUMNS, out, C, T, 4, 2, 2, 2, 4), rows before columns, of (COLUMNS·out', T, 4, 2, 2, 2, 4, C').
 
-    `out` and C are those of `weight`.
+    `out` and C are those of `weight`, out' and C' the padded ones.
     """
-    each = packed.unflatten(0, (COLUMNS, -1)).permute(0, 1, 8, 2, 3, 6, 4, 5, 7)
-    return each[:, : weight.shape[0], : weight.shape[1]]
+    pixels = packed.unflatten(0, (COLUMNS, -1)).permute(0, 1, 8, 2, 3, 6, 4, 5, 7)
+    return pixels[:, : weight.shape[0], : weight.shape[1]]
 
 
 def _padded(conv: nn.Conv3d) -> int:

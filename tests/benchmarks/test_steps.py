@@ -11,7 +11,7 @@ import torch
 from benchmarks import baselines as all_forms
 from benchmarks.baselines import CLASSES, Baseline, baselines, inference_step, training_step
 from benchmarks.loading import bench_evaluate, bench_memory, bench_stream
-from benchmarks.profiler import OURS, kind_of, time_breakdown
+from benchmarks.profiler import kind_of, time_breakdown
 from benchmarks.scaling import bench_scaling
 from benchmarks.steps import bench_infer, bench_train, machine, synthetic_batch, time_interleaved, work_of
 from benchmarks.tables import compared, drawn, load, redraw, tables, text_of
@@ -198,11 +198,11 @@ def test_kind_of_a_kernel(name, kind):
     assert kind_of(name) == kind
 
 
-def test_the_suites_own_kernels_are_known_by_name():
-    tree = ast.parse((ROOT / "r21d_core" / "models" / "fused_bn.py").read_text())
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
-    called = {name.id for node in functions.values() for name in ast.walk(node) if isinstance(name, ast.Name)}
-    assert set(OURS) == functions.keys() - called - {"lru_cache"}
+def test_kernels_of_this_suite_are_batch_norm():
+    tree = ast.parse((ROOT / "r21d_core" / "models" / "bn_kernels.py").read_text())
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    assert len(names) == 6
+    assert {kind_of(name) for name in names} == {"BN and ReLU"}
 
 
 def test_shares_of_a_step_sum_to_one_and_convolutions_are_seen():

@@ -1,12 +1,12 @@
-"""When a training pass is replayed, when not, and what is said where it cannot be; the replaying itself takes a GPU."""
+"""When a training pass is replayed, and what is printed where it cannot be; real replays need a GPU."""
 
 import copy
 
 import pytest
 import torch
 
-from r21d_core.engine import throughput
-from r21d_core.engine.cuda_graphs import capture_cuda_graph
+from r21d_core.engine import state, throughput
+from r21d_core.engine.cuda_graphs import CudaGraphModel, capture_cuda_graph
 from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.study.spec import Spec
 from tests.r21d_core.models.test_fast_forward import PLAIN, network
@@ -15,27 +15,25 @@ SPEC = Spec(depth=10, width=4, frames=4, crop=16, frame_height=16, frame_width=1
 
 
 @pytest.fixture
-def ours():
-    built = network("R(2+1)D", frames=4).float()
-    built.forward = FastVideoResNet(built, torch.float32, PLAIN)
-    return built
+def fast():
+    return FastVideoResNet(network("R(2+1)D", frames=4).float(), torch.float32, PLAIN)
 
 
-def capturing(monkeypatch, what):
-    """Instead of PyTorch's: `network.forward` becomes `what(x, forward)`; gives the shapes that were replayed."""
+def fake_capture(monkeypatch, replay):
+    """Replace PyTorch's capture by one whose replay is `replay(x, forward)`; return the shapes that are replayed."""
     shapes = []
 
-    def make(network, sample):
-        usual = network.forward
+    def make(module, sample):
+        usual = module.forward
 
         def forward(x):
             shapes.append(tuple(x.shape))
-            return what(x, usual)
+            return replay(x, usual)
 
         for _ in range(3):  # as PyTorch warms up
             usual(*sample)
-        network.forward = forward
-        return network
+        module.forward = forward
+        return module
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", make)
     return shapes
@@ -45,61 +43,65 @@ def clips(count):
     return torch.randn(count, 3, 4, 16, 16, generator=torch.Generator().manual_seed(count))
 
 
-def test_training_passes_of_the_shape_are_replayed_and_no_others(ours, monkeypatch, capsys):
-    before = copy.deepcopy(ours.state_dict())
-    shapes = capturing(monkeypatch, lambda x, usual: usual(x))
-    capture_cuda_graph(ours, SPEC, 3)
-    assert not capsys.readouterr().out
-    assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())
-    assert all(p.grad is None for p in ours.parameters()) and ours.training
+def assert_unchanged(fast, before):
+    assert all(torch.equal(value, before[name]) for name, value in fast.state_dict().items())
+    assert all(p.grad is None for p in fast.parameters())
+
+
+def test_only_training_passes_of_the_shape_are_replayed(fast, monkeypatch, capsys):
+    before = copy.deepcopy(fast.state_dict())
+    shapes = fake_capture(monkeypatch, lambda x, usual: usual(x))
+    graphed = capture_cuda_graph(fast, SPEC, 3)
+    assert isinstance(graphed, CudaGraphModel) and not capsys.readouterr().out
+    assert_unchanged(fast, before)
+    assert graphed.training and fast.training
+    assert [id(p) for p in graphed.parameters()] == [id(p) for p in fast.parameters()]
     shapes.clear()
-    ours(clips(2))
+    graphed(clips(2))
     with torch.no_grad():
-        ours(clips(3))
-    ours.eval()
+        graphed(clips(3))
+    fast.eval()
     with torch.no_grad():
-        ours(clips(3))
+        graphed(clips(3))
     assert not shapes
-    ours.train()
-    ours(clips(3))
+    fast.train()
+    graphed(clips(3))
     assert shapes == [(3, 3, 4, 16, 16)]
 
 
 @pytest.mark.parametrize(
-    "what, said",
+    ("replay", "failure"),
     [
-        (lambda x, usual: usual(x) * 1.1, "its logits are off by 0.1"),
-        (lambda x, usual: usual(x).detach() + 0.9 * (usual(x) - usual(x).detach()), "its gradients are off by 0.1"),
-        (lambda x, usual: usual(x) * float("nan"), "its logits are off by nan"),
+        (lambda x, usual: usual(x) * 1.1, "the error of its logits is 0.1"),
+        (lambda x, usual: usual(x).detach() + 0.9 * (usual(x) - usual(x).detach()), "error of its gradients is 0.1"),
+        (lambda x, usual: usual(x) * float("nan"), "the error of its logits is nan"),
     ],
 )
-def test_what_is_replayed_wrongly_is_not_replayed(ours, monkeypatch, capsys, what, said):
-    shapes, plain = capturing(monkeypatch, what), ours.forward
-    capture_cuda_graph(ours.eval(), SPEC, 3)
-    told = capsys.readouterr().out
-    assert told.startswith("R(2+1)D: starts its kernels one by one, ") and said in told and told.count("\n") == 1
-    assert ours.forward is plain and not ours.training
-    assert shapes
+def test_wrong_replay_is_not_used(fast, monkeypatch, capsys, replay, failure):
+    shapes = fake_capture(monkeypatch, replay)
+    assert capture_cuda_graph(fast.eval(), SPEC, 3) is fast
+    printed = capsys.readouterr().out
+    assert printed.startswith("R(2+1)D: runs without CUDA graphs, ") and failure in printed and printed.count("\n") == 1
+    assert shapes and not fast.training
 
 
-def test_where_nothing_can_be_captured_it_is_said(ours, monkeypatch, capsys):
-    def make(network, sample):
-        network(*sample).sum().backward()
+def test_failed_capture_is_printed(fast, monkeypatch, capsys):
+    def make(module, sample):
+        module(*sample).sum().backward()
         raise torch.OutOfMemoryError("out of memory\nand more")
 
-    before, plain = copy.deepcopy(ours.state_dict()), ours.forward
+    before = copy.deepcopy(fast.state_dict())
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", make)
-    capture_cuda_graph(ours, SPEC, 3)
+    assert capture_cuda_graph(fast, SPEC, 3) is fast
     assert capsys.readouterr().out.endswith("it raised OutOfMemoryError (out of memory)\n")
-    assert ours.forward is plain and all(p.grad is None for p in ours.parameters())
-    assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())
+    assert_unchanged(fast, before)
 
 
-def test_the_plain_form_is_left_alone(monkeypatch):
+def test_only_the_fast_form_of_a_gpu_is_captured(monkeypatch):
     monkeypatch.delattr(torch.cuda, "make_graphed_callables")
-    built = network("R3D")
-    capture_cuda_graph(built, SPEC, 3)
-    assert "forward" not in vars(built)
+    model = network("R3D")
+    for module in (model, FastVideoResNet(model, torch.float32, None)):
+        assert capture_cuda_graph(module, SPEC, 3) is module
 
 
 @pytest.mark.parametrize(
@@ -108,8 +110,8 @@ def test_the_plain_form_is_left_alone(monkeypatch):
 def test_a_plan_times_the_steps_that_a_run_takes(monkeypatch, accumulate, processes, replayed, clips):
     """Replayed where a run replays them, and of all parts of a process, after which the optimiser steps once."""
     sizes, steps = [], []
-    monkeypatch.setattr(throughput, "capture_cuda_graph", lambda network, spec, size: sizes.append(size))
-    monkeypatch.setattr(throughput, "_median_seconds", lambda work, device: work() or 1.0)
+    monkeypatch.setattr(state, "capture_cuda_graph", lambda model, spec, size: sizes.append(size) or model)
+    monkeypatch.setattr(throughput, "_median_seconds", lambda call, device: (call(), 1.0)[1])
     monkeypatch.setattr(torch.optim.SGD, "step", lambda optimiser: steps.append(optimiser))
     spec = SPEC.replace(batch_size=12, grad_accum_steps=accumulate)
     assert throughput.training_throughput(spec, 3, torch.device("cpu"), processes) == clips

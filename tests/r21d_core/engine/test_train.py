@@ -21,7 +21,7 @@ from r21d_core.data.sources import open_clips
 from r21d_core.data.transforms import augment
 from r21d_core.engine import runner
 from r21d_core.engine import train as engine
-from r21d_core.engine.build import build_model
+from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.evaluate import predict
 from r21d_core.engine.runner import find_runs, plan, run_experiment
@@ -303,6 +303,7 @@ def test_predictions_of_a_batch_are_those_of_each_clip_alone(tiny_manifest):
     manifest = load_manifest(tiny_manifest)
     videos = manifest.split("test")
     network = build_model(SPEC, 2, torch.device("cpu"))
+    network = optimize(network, SPEC, torch.device("cpu"))
     source = open_clips(videos, (18, 24), torch.device("cpu"))
     clips = evaluation_clips(SPEC, 5, videos, manifest.card.classes)
     together = predict(network, source, clips, SPEC)
@@ -356,7 +357,8 @@ def test_weights_of_another_run_are_evaluated_on_longer_clips(undisturbed, tiny_
     network.load_state_dict(weights(undisturbed))
     videos = manifest.split("test")
     source = open_clips(videos, (18, 24), torch.device("cpu"))
-    logits = predict(network, source, evaluation_clips(spec, 2, videos, manifest.card.classes), spec)
+    fast_model = optimize(network, spec, torch.device("cpu"))
+    logits = predict(fast_model, source, evaluation_clips(spec, 2, videos, manifest.card.classes), spec)
     np.testing.assert_array_equal(run.scores.logits.reshape(-1, 2), logits.numpy())
 
 

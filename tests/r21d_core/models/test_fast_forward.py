@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from r21d_core import R21DError
-from r21d_core.engine import build as building
-from r21d_core.engine.build import build_model, build_optimizer
+from r21d_core.engine.build import build_model, build_optimizer, optimize
 from r21d_core.engine.numerics import check_numerics
 from r21d_core.models import fast_forward
 from r21d_core.models.fast_forward import FastVideoResNet, conv_bias_relu, conv_bn_pairs, pack_weight, unpack_weight
@@ -36,7 +35,7 @@ def batch_norm(x, norm, relu=True, residual=None):
     return y, y
 
 
-PLAIN = SimpleNamespace(batch_norm=batch_norm, rectified=conv_bias_relu)
+PLAIN = SimpleNamespace(batch_norm=batch_norm, conv_bias_relu=conv_bias_relu)
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +50,13 @@ def kernels():
 @pytest.fixture(params=["as it is", "gathered"])
 def stem(request, monkeypatch):
     """As on a CPU, and as on a GPU."""
-    monkeypatch.setattr(fast_forward, "GATHERED", (DEVICE, "cpu") if request.param == "gathered" else ())
+    monkeypatch.setattr(fast_forward, "SPACE_TO_DEPTH_DEVICES", (DEVICE, "cpu") if request.param == "gathered" else ())
 
 
-def network(variant, depth=10, width=4, frames=5, classes=5, **options):
+def network(variant, depth=10, width=4, frames=5, num_classes=5, **options):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        built = VideoResNet(variant, depth, width, num_classes=classes, frames=frames, **options).double()
+        built = VideoResNet(variant, depth, width, num_classes=num_classes, frames=frames, **options).double()
         for module in built.modules():
             if isinstance(module, nn.BatchNorm3d):
                 nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -179,7 +178,7 @@ def test_form_is_the_network(variant, height, across, width, stem):
     assert list(ours.state_dict()) == list(plain.state_dict())
     for one, other in zip(ours.buffers(), plain.buffers(), strict=True):
         close(one, other)
-    ours.eval(), plain.eval()
+    form.eval(), plain.eval()
     with torch.no_grad():
         close(form(x), plain(x))
 
@@ -211,7 +210,7 @@ def test_training_goes_the_same_way(variant):
 def test_form_with_its_kernels(kernels, stem, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # the kernels are held to more digits than it has
     if DEVICE == "cpu":  # where cuDNN is not
-        kernels = SimpleNamespace(batch_norm=kernels.batch_norm, rectified=conv_bias_relu)
+        kernels = SimpleNamespace(batch_norm=kernels.batch_norm, conv_bias_relu=conv_bias_relu)
     plain, x = network("R(2+1)D", width=5).to(DEVICE), clips().to(DEVICE)
     ours = copy.deepcopy(plain).float()
     form = FastVideoResNet(ours, torch.float32, kernels)
@@ -220,7 +219,7 @@ def test_form_with_its_kernels(kernels, stem, monkeypatch):
         close(one.grad, other.grad.float(), within=2e-3)
     for one, other in zip(ours.buffers(), plain.buffers(), strict=True):
         close(one, other.to(one.dtype), within=1e-4)
-    ours.eval(), plain.eval()
+    form.eval(), plain.eval()
     with torch.inference_mode():
         close(form(x.float()), plain(x).float(), within=1e-4)
 
@@ -228,35 +227,48 @@ def test_form_with_its_kernels(kernels, stem, monkeypatch):
 @pytest.mark.parametrize("variant", ["R3D", "R(2+1)D", "R2D"])
 def test_packed_weights_are_zero_where_padded_and_come_back(variant, stem):
     for conv, _ in conv_bn_pairs(network(variant, width=5)):
-        packed, times = pack_weight(conv, conv.weight, torch.float64), 4 if fast_forward.is_gathered(conv) else 1
-        of_clips = fast_forward.is_stem(conv) and not fast_forward.is_gathered(conv)
+        packed, times = pack_weight(conv, conv.weight, torch.float64), 4 if fast_forward.is_space_to_depth(conv) else 1
+        of_clips = fast_forward.is_stem(conv) and not fast_forward.is_space_to_depth(conv)
         assert packed.shape[0] % 8 == 0 and (packed.shape[1] == 3 if of_clips else packed.shape[1] % 8 == 0)
         assert torch.count_nonzero(packed) == torch.count_nonzero(conv.weight) * times
         assert torch.equal(unpack_weight(conv, packed, conv.weight), conv.weight * times)
 
 
-def test_folded_weights_follow_the_network():
-    """Even a step of a fused optimiser, which leaves the versions of parameters as they were."""
-    ours, x = network("R(2+1)D"), clips()
-    form = FastVideoResNet(ours, torch.float64, PLAIN)
+def test_folded_weights_follow_the_model():
+    """After a step of a fused optimizer too, which leaves the versions of parameters as they were."""
+    model, x = network("R(2+1)D"), clips()
+    form = FastVideoResNet(model, torch.float64, PLAIN)
     step(form, x)
 
     def check():
-        ours.eval()
+        form.eval()
         with torch.no_grad():
-            close(form(x), VideoResNet.forward(ours, x))
-        ours.train()
+            close(form(x), model(x))
 
     check()
-    torch.optim.SGD(ours.parameters(), 0.1, fused=True).step()
+    form.train()
+    torch.optim.SGD(model.parameters(), 0.1, fused=True).step()
     check()
-    ours.load_state_dict(network("R(2+1)D").state_dict())
+    model.load_state_dict(network("R(2+1)D").state_dict())
     check()
-    step(form, x)
+    with torch.no_grad():
+        model.conv1[0].weight.mul_(2)
     check()
-    folded = form._folded[ours.conv1[0]][0]
+    step(form.train(), x)
     check()
-    assert form._folded[ours.conv1[0]][0] is folded
+    folded = form._folded[model.conv1[0]][0]
+    check()
+    assert form._folded[model.conv1[0]][0] is folded
+    assert model.training is form.training is False
+    form.train()
+    assert not form._folded and model.training
+
+
+def test_state_dict_is_that_of_the_model():
+    model = network("R3D")
+    form = FastVideoResNet(model, torch.float64, PLAIN)
+    assert [name.removeprefix("model.") for name in form.state_dict()] == list(model.state_dict())
+    assert all(ours is theirs for ours, theirs in zip(form.parameters(), model.parameters(), strict=True))
 
 
 def test_evaluation_with_gradients_is_the_plain_one():
@@ -292,7 +304,7 @@ def unbiased(x, weight, bias, stride, padding, residual=None):
         (PLAIN, None),
         (broken(batch_norm=without_residual), "logits"),
         (broken(batch_norm=deaf), "gradients"),
-        (broken(rectified=unbiased), "evaluation"),
+        (broken(conv_bias_relu=unbiased), "evaluation"),
     ],
 )
 def test_the_check_tells_right_from_wrong(kernels, wrong):
@@ -305,27 +317,28 @@ def test_the_check_tells_right_from_wrong(kernels, wrong):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_on_the_cpu_training_is_the_plain_form_and_evaluation_the_same(variant):
+def test_cpu_trains_the_model_and_folds_for_evaluation(variant):
     """With weights that follow a training step."""
     spec = Spec(variant=variant, depth=10, width=4, frames=4, data="tiny", profile="demo", precision="bf16")
-    built, x = build_model(spec, 5, torch.device("cpu")), clips(frames=4).float()
-    plain = copy.deepcopy(built)
-    del plain.forward
+    device, x = torch.device("cpu"), clips(frames=4).float()
+    plain = build_model(spec, 5, device)
+    fast = optimize(copy.deepcopy(plain), spec, device)
     for _ in range(2):
-        assert torch.equal(step(built.train(), x), step(plain.train(), x))
-        for one in (built, plain):
-            build_optimizer(one, spec).step()
-        built.eval(), plain.eval()
+        assert torch.equal(step(fast.train(), x), step(plain.train(), x))
+        for module in (fast, plain):
+            build_optimizer(module, spec).step()
+        fast.eval(), plain.eval()
         with torch.inference_mode():
-            close(built(x), plain(x), within=1e-5)
-            assert not torch.equal(built(x), plain(x))  # or nothing was folded
+            close(fast(x), plain(x), within=1e-5)
+            assert not torch.equal(fast(x), plain(x)), "nothing was folded"
 
 
-def test_what_fails_its_check_is_said_in_a_line(monkeypatch, capsys):
+def test_failed_check_is_printed_in_a_line(monkeypatch, capsys):
     """As on a GPU without Triton."""
     monkeypatch.setitem(sys.modules, "r21d_core.models.fused_bn", None)
     spec = Spec(depth=10, width=4, frames=4, data="tiny", profile="demo", precision="bf16")
-    assert building.optimize(network("R3D"), spec, torch.device("cuda")) is None
-    told = capsys.readouterr().out
-    assert told.startswith("R(2+1)D: runs in its plain, slower form, as the fast one fails its check here: it raised ")
-    assert told.count("\n") == 1
+    model = network("R3D")
+    assert optimize(model, spec, torch.device("cuda")) is model
+    printed = capsys.readouterr().out
+    assert printed.startswith("R(2+1)D: runs without the fast form, which fails its check here: it raised ")
+    assert printed.count("\n") == 1
