@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from r21d_core.data.decode import _decode_frames, _opened, read_frames
+from r21d_core.data.decode import _decode, read_frames
 from r21d_core.data.manifest import Manifest, Video
 from r21d_core.data.sampling import Clips, sample_epoch
 from r21d_core.data.sources import StreamingSource
+from r21d_core.data.video_file import open_video
 from r21d_core.study.spec import Spec
 
 SIZE = (128, 171)  # height, width
@@ -164,14 +165,13 @@ def _in_turns(
 
 
 def _open(path: Path, numbers: np.ndarray) -> None:
-    with _opened(path, np.unique(numbers).tolist()):
+    with open_video(path):
         pass
 
 
 def _open_and_decode(path: Path, numbers: np.ndarray) -> None:
-    wanted = np.unique(numbers).tolist()
-    with _opened(path, wanted) as (stream, packets, earlier):
-        for _ in _decode_frames(path, stream, packets, earlier, wanted):
+    with open_video(path) as video:
+        for _ in _decode(video, np.unique(numbers).tolist()):
             pass
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -45,6 +47,15 @@ def write_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def mirror(path: Path, copy: Path, axis: str) -> Path:
+    """A copy of an MP4 whose display matrix mirrors it along the axis "x" or "y"."""
+    identity = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    before, _, after = path.read_bytes().rpartition(identity)  # the movie's comes before the track's
+    x, y = (-1, 1) if axis == "x" else (1, -1)
+    copy.write_bytes(before + struct.pack(">9i", x << 16, 0, 0, 0, y << 16, 0, 0, 0, 1 << 30) + after)
+    return copy
 
 
 def write_sound(path: Path) -> Path:
@@ -96,3 +107,27 @@ def write_garbage(path: Path) -> Path:
     """Bytes that are no video."""
     path.write_bytes(np.random.default_rng(0).bytes(20_000))
     return path
+
+
+def mutate(content: bytes, seed: int) -> bytes:
+    """A video's content with damage of one of eight kinds."""
+    chance, data = random.Random(seed), bytearray(content)
+    kind, begin, length = chance.randrange(8), chance.randrange(len(data)), chance.randrange(1, 3000)
+    end = begin + min(length, len(data) - begin)
+    if kind <= 1:  # few or many bits
+        for _ in range(chance.randrange(1, (5, 300)[kind])):
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    elif kind == 2:  # a header
+        for _ in range(chance.randrange(1, 8)):
+            data[chance.randrange(min(1500, len(data)))] = chance.randrange(256)
+    elif kind == 3:
+        data[begin:end] = bytes(end - begin)
+    elif kind == 4:
+        data[begin:end] = chance.randbytes(end - begin)
+    elif kind == 5:
+        del data[begin:]
+    elif kind == 6:
+        data[begin:begin] = data[begin:end]
+    else:
+        data = data[:begin] + data[end:] + data[begin:end]
+    return bytes(data)

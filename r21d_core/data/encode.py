@@ -71,8 +71,8 @@ def _read_encoded(path: Path, provenance_tag: str) -> dict | None:
             if container.metadata.get("comment") != provenance_tag:
                 return None
             size = {"width": stream.codec_context.width, "height": stream.codec_context.height}
-            return {"frames": stream.frames, "fps": round(float(stream.average_rate or 0), 3), **size}
-    except (av.FFmpegError, OSError, IndexError):
+            return {"frames": stream.frames, "fps": round(float(stream.average_rate or 0), 3) or None, **size}
+    except (av.FFmpegError, OSError, IndexError, AttributeError):
         return None
 
 

@@ -83,7 +83,7 @@ def verify_videos(manifest_path: Path | str, *, workers: int | None = None, prog
         if probed is None:
             bad[video.video] = video, digest_or_reason
             continue
-        fps = probed.fps and round(probed.fps, 3)
+        fps = round(probed.fps or 0, 3) or None  # a rate below 0.0005 is none
         kept.append(replace(video, frames=probed.frames, fps=fps, width=probed.width, height=probed.height))
         by_digest.setdefault(digest_or_reason, []).append(kept[-1])
         if video_notes := _notes(probed):

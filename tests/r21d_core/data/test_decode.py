@@ -1,20 +1,24 @@
 """Frame n is frame n, however the file is coded and wherever decoding begins; a bad file is named and told why."""
 
+import os
 from types import SimpleNamespace
 
 import av
 import numpy as np
+import psutil
 import pytest
 from av.video.frame import PictureType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r21d_core import R21DError
-from r21d_core.data import decode
-from r21d_core.data.decode import probe, read_all, read_frames
+from r21d_core.data.decode import iter_timed_frames, probe, read_all, read_frames
+from r21d_core.data.video_file import VideoFile
 from tests.bad_videos import (
     blocks,
     cut_off,
+    mirror,
+    mutate,
     noise_within,
     write_changing_size,
     write_garbage,
@@ -79,16 +83,19 @@ def test_chosen_frames_are_those_of_the_whole(sound_files, name, indices, size):
     np.testing.assert_array_equal(read_frames(sound_files[name], indices, size), whole[indices])
 
 
-def test_h264_is_decoded_only_where_frames_are_wanted(sound_files, monkeypatch):
-    decoded, original = [], decode._decode
+@pytest.fixture
+def packets_read(monkeypatch):
+    """The (section, packets) of each file that is read from now on."""
+    reads = []
 
-    def counted(stream, packets):
-        decoded.append(len(packets))
-        return original(stream, packets)
+    def counting(video, section, read=VideoFile.read_packets):
+        packets, first = read(video, section)
+        before = video.packets_read - 1  # the first packet of an MP4 is read to see whether it is an IDR picture
+        reads.append((section, lambda: video.packets_read - before))
+        return packets, first
 
-    monkeypatch.setattr(decode, "_decode", counted)
-    read_frames(sound_files["h264.mp4"], [15], None)
-    assert decoded and sum(decoded) <= 7
+    monkeypatch.setattr(VideoFile, "read_packets", counting)
+    return reads
 
 
 def test_no_frames_are_none():
@@ -96,7 +103,7 @@ def test_no_frames_are_none():
 
 
 @pytest.mark.parametrize(
-    "number, said", [(FRAMES, f"frame {FRAMES} was asked for.* {FRAMES} frames"), (-1, "frame -1")]
+    ("number", "said"), [(FRAMES, f"frame {FRAMES} was asked for.* {FRAMES} frames"), (-1, "frame -1")]
 )
 @pytest.mark.parametrize("name", ["h264.mp4", "mpeg4.avi"])
 def test_frame_that_is_not_there_is_an_error(sound_files, name, number, said):
@@ -109,7 +116,21 @@ def cut(path):
     return cut_off(write_video(path, blocks(60)))
 
 
+def write_playlist(path):
+    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nv.ts\n#EXT-X-ENDLIST\n")
+
+
+def write_unknown_codec(path):
+    write_video(path, blocks(5))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"qqq1"))
+
+
 BAD = {
+    "pipe.mp4": (os.mkfifo, "is a pipe"),
+    "device.mp4": (lambda path: path.symlink_to("/dev/zero"), "pipe, socket or device"),
+    "list.m3u8": (write_playlist, "is a playlist"),
+    "concat.mp4": (lambda path: path.write_text("ffconcat version 1.0\nfile v.mp4\n"), "is a playlist"),
+    "unknown.mp4": (write_unknown_codec, "codec is unknown"),
     "missing.mp4": (lambda path: path, "no such file"),
     "folder.mp4": (lambda path: path.mkdir(), "is a folder"),
     "zero.mp4": (lambda path: path.write_bytes(b""), "is empty"),
@@ -156,7 +177,7 @@ def test_a_file_is_cut_off_if_it_lost_its_end(tmp_path, name):
                 how(path)
 
 
-@pytest.mark.parametrize("format, codec", [("avi", "mpeg4"), ("matroska", "mpeg4"), ("webm", "libvpx")])
+@pytest.mark.parametrize(("format", "codec"), [("avi", "mpeg4"), ("matroska", "mpeg4"), ("webm", "libvpx")])
 def test_what_does_not_tell_its_size_is_whole(tmp_path, format, codec):
     """As of a recorder that cannot go back to its header; and the size of an AVI is told in two ways."""
     with open(tmp_path / "live", "wb") as file:
@@ -213,7 +234,7 @@ def test_changing_resolution_is_read_in_one_size_and_noted(tmp_path):
     np.testing.assert_array_equal(read_frames(path, [3, 15], (24, 32)), frames[[3, 15]])
 
 
-@pytest.mark.parametrize("height, width", [(47, 63), (1, 1), (17, 240), (240, 17)])
+@pytest.mark.parametrize(("height", "width"), [(47, 63), (1, 1), (17, 240), (240, 17)])
 def test_odd_sizes(tmp_path, height, width):
     path = write_video(tmp_path / "odd.mkv", blocks(4, height, width), "ffv1", pix_fmt="yuv444p")
     found = probe(path)
@@ -244,25 +265,24 @@ def test_names_that_look_like_addresses_or_are_not_ascii(tmp_path):
         assert probe(write_video(tmp_path / "plain.mp4", blocks(2)).rename(tmp_path / name)).frames == 2
 
 
-@pytest.mark.parametrize("name", ["h264.mp4", "onegop.mov", "gaps.mp4", "opengop.mp4"])
-def test_mp4_is_read_around_the_wanted_frames_alone(sound_files, name, monkeypatch):
-    """What is not read cannot have been used; open groups, which an index does not tell from closed ones, are read
-    from the beginning."""
-    held = []
-    opened = decode._part
-    monkeypatch.setattr(decode, "_part", lambda *asked: held.append(opened(*asked)) or held[-1])
+@pytest.mark.parametrize(
+    ("name", "longest"), [("h264.mp4", 7), ("gaps.mp4", 6), ("onegop.mov", 30), ("opengop.mp4", 30)]
+)
+def test_mp4_is_read_around_the_wanted_frames_only(sound_files, name, longest, packets_read):
+    """Files with open groups, which the index does not tell from closed ones, are read from the beginning."""
     whole = read_all(sound_files[name], None)
-    assert not held
     for number in range(FRAMES):
+        packets_read.clear()
         np.testing.assert_array_equal(read_frames(sound_files[name], [number], None)[0], whole[number])
-    groups = {"h264.mp4": 7, "gaps.mp4": 6, "onegop.mov": FRAMES, "opengop.mp4": FRAMES}
-    for number, part in enumerate(held):
-        if part is None:
-            assert name == "opengop.mp4"
-        else:
-            packets, earlier = part
-            assert len(packets) <= groups[name] and earlier <= number < earlier + len(packets)
-    assert any(held)
+        ((_, count),) = packets_read
+        assert count() <= longest + 3, "the group, and what the decoder needs of the next one"
+
+
+def test_distant_frames_are_read_from_their_groups(sound_files, packets_read):
+    whole = read_all(sound_files["h264.mp4"], None)
+    packets_read.clear()
+    np.testing.assert_array_equal(read_frames(sound_files["h264.mp4"], [29, 0, 1], None), whole[[29, 0, 1]])
+    assert [section for section, _ in packets_read] == [0, 4]
 
 
 def test_frames_before_the_cut_of_an_edit_are_not_counted(tmp_path):
@@ -280,3 +300,77 @@ def test_frames_before_the_cut_of_an_edit_are_not_counted(tmp_path):
     np.testing.assert_array_equal(whole, read_all(path, None)[4:])
     for number in range(26):
         np.testing.assert_array_equal(read_frames(tmp_path / "cut.mp4", [number], None)[0], whole[number])
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(sorted(SOUND_FILES)), st.integers(0, 2**32), st.lists(st.integers(0, 99), min_size=1, max_size=5)
+)
+def test_damaged_file_gives_one_answer(sound_files, tmp_path_factory, name, seed, indices):
+    """What decodes as a whole gives the same frames alone; what does not is refused by all, with the file's name."""
+    path = tmp_path_factory.getbasetemp() / f"mutated.{name}"
+    path.write_bytes(mutate(sound_files[name].read_bytes(), seed))
+    try:
+        found = probe(path)
+    except R21DError:
+        with pytest.raises(R21DError, match=path.name):
+            read_all(path, (18, 24))
+        return
+    whole = read_all(path, (18, 24))
+    assert len(whole) == found.frames
+    indices = [index % len(whole) for index in indices]
+    np.testing.assert_array_equal(read_frames(path, indices, (18, 24)), whole[indices])
+
+
+@pytest.mark.parametrize(("axis", "dimension"), [("x", 2), ("y", 1)])
+def test_mirrored_video_is_displayed_as_ffmpeg_does(tmp_path, axis, dimension):
+    plain = write_video(tmp_path / "plain.mp4", blocks(20), g="6", sc_threshold="0")
+    path, expected = mirror(plain, tmp_path / "mirrored.mp4", axis), np.flip(read_all(plain, None), dimension)
+    assert probe(path).notes == ("mirrored",)
+    np.testing.assert_array_equal(read_all(path, None), expected)
+    np.testing.assert_array_equal(read_frames(path, [15, 3], None), expected[[15, 3]])
+
+
+@pytest.mark.parametrize(("name", "codec"), [("slides.mkv", "libx264"), ("slides.webm", "libvpx")])
+@pytest.mark.parametrize("frames", [1, 6])
+def test_long_last_frame_counts_in_the_duration(tmp_path, name, codec, frames):
+    path = write_video(tmp_path / name, blocks(frames), codec, rate=1)
+    assert probe(path).frames == frames
+    if name.endswith("mkv"):
+        content = path.read_bytes()
+        stated = f"00:00:{frames:02d}.000000000".encode()
+        assert content.count(stated) == 1
+        path.write_bytes(content.replace(stated, f"00:00:{frames + 2:02d}.000000000".encode()))
+        with pytest.raises(R21DError, match=f"only {frames} frames are found, {frames}.0 of {frames + 2}.0 seconds"):
+            probe(path)
+
+
+@pytest.mark.parametrize(("format", "jumps"), [("mpegts", True), ("mp4", False)])
+def test_clock_jump_goes_on_at_the_mean_rate(tmp_path, format, jumps):
+    """Of an MPEG stream; in an MP4 the picture stays."""
+    times = [*range(25), *range(100_000, 100_025)]
+    path = write_video(tmp_path / "jump", blocks(50), times=times, format=format, bf="0")
+    seconds = [float(second) for second, _ in iter_timed_frames(path, (8, 8))]
+    expected = np.arange(51) / 25 if jumps else np.array([*times, 100_025]) / 25
+    np.testing.assert_allclose(np.subtract(seconds, seconds[0]), expected, atol=0.05)
+    assert probe(path).notes == (("its clock jumps at frame 25",) if jumps else ())
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (20, 512, 512, 3), np.uint8)
+    path = write_video(
+        tmp_path / "noise.mkv", np.concatenate([frames] * 5), "mjpeg", pix_fmt="yuvj444p", qmin="1", qmax="1"
+    )
+    process, size = psutil.Process(), path.stat().st_size
+    before = process.memory_info().rss
+    peak = max(process.memory_info().rss for _ in iter_timed_frames(path, (8, 8)))
+    assert size > 50e6 and peak - before < 0.3 * size
+
+
+def test_more_frames_than_packets_are_read(tmp_path):
+    """As damage that joins two frames' data in an AVI gives; frames are counted as they come."""
+    path = write_video(tmp_path / "a.avi", blocks(40), "mpeg4")
+    whole = read_all(path, (8, 8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VideoFile, "expected_frames", 3)
+        np.testing.assert_array_equal(read_all(path, (8, 8)), whole)

@@ -112,5 +112,8 @@ def test_lines_that_hmdb51_would_not_have_are_told(small, tmp_path, line):
 def test_lists_and_splits_that_are_none_are_told(small, tmp_path):
     with pytest.raises(R21DError, match="split is 0; HMDB51 has the splits 1, 2 and 3"):
         from_hmdb51(small, split=0)
-    with pytest.raises(R21DError, match=r"videos: no \*_test_split2\.txt in or beside it; name the folder of the official .* by --annotations"):
+    with pytest.raises(
+        R21DError,
+        match=r"videos: no \*_test_split2\.txt in or beside it; name the folder of the official .* by --annotations",
+    ):
         from_hmdb51(small, split=2)

@@ -36,9 +36,7 @@ def test_manifest_comes_back_as_it_was_written(tmp_path):
     manifest = load_manifest(path)
     root = (path.parent / "videos").resolve()
     assert manifest.card == CARD
-    assert list(manifest.videos) == sorted(
-        (replace(each, root=root) for each in videos), key=lambda each: each.video
-    )
+    assert list(manifest.videos) == sorted((replace(each, root=root) for each in videos), key=lambda each: each.video)
     assert [each.video for each in manifest.split("test")] == ["a/2.mp4"]
     assert manifest.label_index(manifest.videos[-1]) == 1
 

@@ -79,8 +79,8 @@ def test_five_minutes_of_video_are_evaluated_with_a_hundred_clips_in_a_stream(tm
     assert [(video.frames, video.fps) for video in manifest.split("test")] == 2 * [(9000, 30.0)]
     opened = counted(monkeypatch)
     spec = SPEC.replace(variant="R3D", depth=10, width=2, eval_clips=100, batch_size=32, data="long", profile="demo")
-    scores = evaluate(build_model(spec, 2, CPU), StreamingSource(manifest.split("test"), SIZE, CPU, 0), manifest.split("test"),
-                      manifest.card, spec)  # fmt: skip
+    source = StreamingSource(manifest.split("test"), SIZE, CPU, 0)
+    scores = evaluate(build_model(spec, 2, CPU), source, manifest.split("test"), manifest.card, spec)
     assert scores.logits.shape == (2, 100, 2) and np.isfinite(scores.logits).all()
     assert opened == [video.path for video in manifest.split("test")]
     clips = evaluation_clips(spec, 100, manifest.split("test"), manifest.card.classes)

@@ -77,5 +77,7 @@ def test_lists_that_are_not_there_are_told(lists, tmp_path):
     (lists.parent / "labels.txt").unlink()
     with pytest.raises(R21DError, match=r"original: no labels\.txt in or above it"):
         from_sports1m(root)
-    with pytest.raises(R21DError, match=r"no train_partition\.txt in or beside it; name the folder of the official .* by --annotations"):
+    with pytest.raises(
+        R21DError, match=r"no train_partition\.txt in or beside it; name the folder of the official .* by --annotations"
+    ):
         from_sports1m(touch(tmp_path / "else" / "videos", "a.mp4"))

@@ -132,7 +132,7 @@ def test_another_coding_or_source_is_done_anew(tmp_path):
     assert code(source, target, replace(SMALL, crf=30))[1]
 
 
-@pytest.mark.parametrize("height, width, rotation", [(48, 64, 0), (240, 320, 0), (33, 47, 0), (60, 40, 90)])
+@pytest.mark.parametrize(("height", "width", "rotation"), [(48, 64, 0), (240, 320, 0), (33, 47, 0), (60, 40, 90)])
 def test_pictures_are_those_of_a_reader_of_the_first_file(tmp_path, height, width, rotation):
     y, x, t = np.mgrid[0:height, 0:width, 0:14].transpose(0, 3, 1, 2)
     smooth = np.stack([128 + 100 * np.sin(x / width * 6 + t / 5), 255 * y / height, 90 + 6 * t + 0 * x], -1)
@@ -214,7 +214,7 @@ def test_two_of_one_stem_do_not_meet(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "spoil, said",
+    ("spoil", "said"),
     [
         (lambda path: path.write_text(path.read_text().replace("a/0.avi", "../0.avi")), "'../0.avi' lies outside"),
         (lambda path: path.write_text(path.read_text().replace("group 5", "group 1")), "accuracy would be too high"),
