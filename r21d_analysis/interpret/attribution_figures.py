@@ -18,7 +18,7 @@ from r21d_analysis.interpret.artifact import InsightRecord
 from r21d_analysis.interpret.bootstrap import PERTURBATIONS, TILES, fraction_lost
 from r21d_analysis.interpret.filter_figures import NO_RECORDS, figure_of_records, variant_style
 from r21d_analysis.interpret.html import image_html
-from r21d_analysis.style import GRAY, PALETTE
+from r21d_analysis.style import GRAY, PALETTE, style_table
 
 LINES = ("-", "--", ":", "-.")
 MIN_POSITIONS = 25  # of a map: with fewer, ranks agree by chance, up to 0.5 in one of a hundred pairs of 25
@@ -189,8 +189,7 @@ def evidence_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
             cells = [f"{_percent(mean)} ({_percent(low)} to {_percent(high)})" for mean, low, high in ends]
             rows.append([f"{network}, mean of {len(seeds)} seeds (range)", "", *cells])
     lost = [f"lost: {name} (%)" for name in (*PERTURBATIONS, "middle tile", "tiles")]
-    table = pd.DataFrame(rows, columns=["network", "clips", "accuracy (%)", "accuracy, frozen (%)", *lost])
-    return table.style.format(escape="html").hide(axis="index")
+    return style_table(pd.DataFrame(rows, columns=["network", "clips", "accuracy (%)", "accuracy, frozen (%)", *lost]))
 
 
 @figure_of_records

@@ -16,11 +16,11 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.interpret.artifact import InsightRecord
 from r21d_analysis.interpret.filters import FREQUENCIES, ORDERS, STAGES, filter_order
-from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, VARIANT_STYLE
+from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, VARIANT_STYLE, note, style_table
 
 ORDER_COLORS = dict(zip(ORDERS, (PALETTE[7], PALETTE[0], PALETTE[1]), strict=True))
-NO_RECORDS = Markdown("*Nothing to draw: no run has a record or a checkpoint.*")
-NO_TEMPORAL = Markdown("*Nothing to draw: none of these networks has a filter along time.*")
+NO_RECORDS = note("nothing to draw: no run has a record or a checkpoint")
+NO_TEMPORAL = note("nothing to draw: none of these networks has a filter along time")
 
 
 def figure_of_records(draw: Callable[..., Figure | None]) -> Callable[..., Figure | Markdown]:
@@ -150,9 +150,7 @@ def orders_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
             rows.append(row)
     if not rows:
         return NO_TEMPORAL if records else NO_RECORDS
-    table = pd.DataFrame(rows)
-    formats = {"temporal filters": "{:,}"} | dict.fromkeys(table.columns[3:], "{:.1f}")
-    return table.style.format(formats, na_rep="–", escape="html").hide(axis="index")
+    return style_table(pd.DataFrame(rows), formats={"temporal filters": "{:,}"})
 
 
 @figure_of_records
@@ -210,7 +208,7 @@ def separability_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     if not columns:
         return NO_RECORDS
     table = pd.DataFrame(columns).reindex(max((record["layer"] for record in records), key=len))
-    return table.style.format("{:.1f}", na_rep="–", escape="html")
+    return style_table(table.rename_axis("layer"))
 
 
 @figure_of_records

@@ -1,4 +1,4 @@
-"""Maps run for every variant, are what their definitions say, and are told worthless when they are."""
+"""Attribution maps equal their definitions for every variant; the sanity check detects worthless maps."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_every_method_runs_for_every_variant(variant):
     torch.testing.assert_close(copied(x), before)  # nothing of Captum's is left behind
 
 
-def test_no_relu_is_used_twice_or_left_out():
+def test_every_relu_is_used_once():
     network, calls = for_attribution(network_of()), []
     for module in network.modules():
         if isinstance(module, nn.ReLU):
@@ -69,7 +69,7 @@ def test_no_relu_is_used_twice_or_left_out():
 
 
 @pytest.mark.parametrize("method", ["occlusion in time", "occlusion in space"])
-def test_occlusion_by_hand(method):
+def test_occlusion_matches_definition(method):
     network, x = for_attribution(network_of("R3D")), clips(1)
     label = torch.tensor([2])
     found = attribute(network, x, label, method)[0]
@@ -91,7 +91,7 @@ def test_occlusion_by_hand(method):
     assert attributions.effective_resolution(network, x, method) == len(places)
 
 
-def test_integrated_gradients_by_hand():
+def test_integrated_gradients_match_quadrature():
     network, x = for_attribution(network_of("MC3")), clips(1)
     nodes, weights = np.polynomial.legendre.leggauss(8)
     total = torch.zeros_like(x)
@@ -102,14 +102,14 @@ def test_integrated_gradients_by_hand():
     torch.testing.assert_close(found, total.sum(1), rtol=1e-3, atol=1e-5)
 
 
-def test_gap_falls_with_the_steps():
+def test_completeness_gap_falls_with_steps():
     network, x = for_attribution(network_of("R3D")), clips()
     gaps = [completeness_gap(network, x, LABEL, "integrated gradients", steps).mean().item() for steps in (2, 64)]
     assert gaps[1] < 0.05 and gaps[1] < gaps[0] / 2
 
 
 @pytest.mark.parametrize("variant", ["f-R2D", "R(2+1)D"])
-def test_grad_cam_by_hand(variant):
+def test_grad_cam_matches_definition(variant):
     network, x = for_attribution(network_of(variant)), clips(2, 64)
     features = network.forward_features(x).detach().requires_grad_()
     logits = network.forward_head(features)
@@ -123,19 +123,19 @@ def test_grad_cam_by_hand(variant):
     assert attributions.effective_resolution(network, x, "Grad-CAM") == {"f-R2D": FRAMES, "R(2+1)D": 1}[variant] * 4 * 4
 
 
-def test_shuffling_moves_weights_of_its_groups_alone():
+def test_shuffling_changes_only_its_stages():
     network = for_attribution(network_of())
     nn.init.normal_(network.fc.bias)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     other = shuffle_weights(network, ["fc", "conv5_x"]).state_dict()
     for name, tensor in before.items():
-        assert torch.equal(network.state_dict()[name], tensor), "the network itself keeps its weights"
+        assert torch.equal(network.state_dict()[name], tensor), "the network keeps its weights"
         moved = name.split(".")[0] in ("fc", "conv5_x") and "running" not in name and "batches" not in name
         assert torch.equal(other[name], tensor) != (moved and tensor.numel() > 1), name
         assert torch.equal(other[name].flatten().sort()[0], tensor.flatten().sort()[0])
 
 
-def test_randomisation_tells_maps_of_the_video_from_maps_of_the_network(monkeypatch):
+def test_sanity_check_detects_maps_of_the_video(monkeypatch):
     network, x = for_attribution(network_of()), clips()
 
     def fake(network, clips, label, method, steps=0):
@@ -152,12 +152,12 @@ def test_randomisation_tells_maps_of_the_video_from_maps_of_the_network(monkeypa
     assert found[1].isnan().all() and found[2, -1] < 0.6
 
 
-def test_evidence_by_hand():
+def test_logit_margin():
     logits = torch.tensor([[3.0, 1, 2], [0, 5, 1]])
     assert perturbation.logit_margin(logits, torch.tensor([0, 2])).tolist() == [1.5, -1.5]
 
 
-def test_changes_are_what_they_are_called():
+def test_temporal_perturbations():
     x = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(1, 3, 8, 2, 2)
     found = {
         name: [draw[0, 0, :, 0, 0].tolist() for draw in draws]
@@ -174,24 +174,24 @@ def test_changes_are_what_they_are_called():
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 16])
-def test_shuffles_are_neither_the_order_nor_its_reverse(frames):
+def test_random_orders_differ_from_order_and_reverse(frames):
     for order in perturbation.random_orders(frames):
         assert sorted(order) == list(range(frames))
         assert frames < 3 or order not in (list(range(frames)), list(range(frames))[::-1])
 
 
-def test_tiles_hide_every_place_once():
+def test_tiles_cover_every_position_once():
     ones = torch.ones(1, 3, 2, 16, 17)
     hidden = sum(1 - part for part in perturbation.occlude_tiles(ones))
     assert len(perturbation.occlude_tiles(ones)) == TILES**2 and torch.equal(hidden, ones)
 
 
-def test_lost_by_hand():
+def test_fraction_lost():
     whole = np.full(10, 2.0)
     share, low, high = fraction_lost(whole, np.full(10, 0.5))
     assert (share, low, high) == pytest.approx((0.75, 0.75, 0.75))
     assert fraction_lost(whole, whole)[0] == 0 and fraction_lost(whole, -whole)[0] == 2
     share, low, high = fraction_lost(whole, np.arange(10) / 5)
     assert low < share < high and share == pytest.approx(1 - 0.9 / 2)
-    assert np.isnan(fraction_lost(np.array([1.0, -1, 1, -1, 0]), np.zeros(5))).all(), "nothing to lose"
+    assert np.isnan(fraction_lost(np.array([1.0, -1, 1, -1, 0]), np.zeros(5))).all(), "no evidence to lose"
     assert np.isnan(fraction_lost(whole[:3], whole[:3])).all(), "too few"

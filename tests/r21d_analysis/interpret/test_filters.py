@@ -1,4 +1,4 @@
-"""Filters are counted, composed and taken apart as by hand and as convolutions themselves do it."""
+"""Filter statistics equal hand computations, singular values and what the convolutions compute."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def state_of(network):
     return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
 
 
-def test_orders_by_hand():
+def test_filter_orders():
     found = np.array(
         [[1, 1, 1], [1, 2, 1], [-3, -3, -2], [1, 0, -1], [-2, 0, 2], [1, 1, -1], [1, -2, 1], [0, 1, 0]], float
     )
@@ -37,7 +37,7 @@ def test_orders_by_hand():
     np.testing.assert_allclose(filters.order_statistics(two)[1], [(1 / 3 + 1 / 3) / 4, 2 / 4, (2 / 3 + 2 / 3) / 4])
 
 
-def test_each_place_and_channel_has_its_filter():
+def test_temporal_taps_by_position_and_channel():
     kernel = np.arange(2 * 5 * 3 * 3 * 3).reshape(2, 5, 3, 3, 3)
     found = filters.temporal_taps(kernel)
     assert found.shape == (2 * 5 * 9, 3)
@@ -46,7 +46,7 @@ def test_each_place_and_channel_has_its_filter():
     assert len(filters.temporal_taps(kernel)) == 2 * 5 * 9 - 1
 
 
-def test_spectra_by_hand():
+def test_spectra():
     average, spike = np.array([[1, 1, 1.0]]), np.array([[0, 1.0, 0]])
     power = filters.temporal_spectrum(average)
     assert power[0] == pytest.approx(3) and power[-1] == pytest.approx(1 / 3)
@@ -59,7 +59,7 @@ def test_spectra_by_hand():
     np.testing.assert_allclose(filters.temporal_spectrum(noise), 1, atol=0.03)
 
 
-def test_rank_one_by_hand():
+def test_rank_one_energy():
     outer = np.multiply.outer([1, 2, -1.0], np.arange(1, 10.0))
     diagonal = np.zeros((3, 9))
     diagonal[[0, 1, 2], [0, 1, 2]] = 3, 2, 1
@@ -67,13 +67,13 @@ def test_rank_one_by_hand():
 
 
 @given(st.integers(2, 5), st.integers(1, 12), st.integers(0, 99), st.floats(1e-3, 1e3))
-def test_rank_one_is_the_first_singular_values_share(t, k, seed, scale):
+def test_rank_one_energy_is_that_of_the_svd(t, k, seed, scale):
     matrices = scale * np.random.default_rng(seed).normal(size=(3, t, k))
     squares = np.linalg.svd(matrices, compute_uv=False) ** 2
     np.testing.assert_allclose(filters.rank_one_energy(matrices), squares[:, 0] / squares.sum(axis=1), rtol=1e-6)
 
 
-def test_kernels_and_filters_that_separate():
+def test_separable_kernels_are_recognized():
     random = np.random.default_rng(0)
     time, space = random.normal(size=(4, 3)), random.normal(size=(4, 5, 3, 3))
     kernel = np.einsum("ot,oiyx->oityx", time, space)
@@ -88,7 +88,7 @@ def test_kernels_and_filters_that_separate():
     assert filters.filter_separability(other).max() < 0.95
 
 
-def test_pair_of_m_planes_holds_what_m_planes_made():
+def test_low_rank_energy_is_that_of_the_svd():
     random = np.random.default_rng(0)
     kernel = np.einsum("omt,miyx->oityx", random.normal(size=(6, 4, 3)), random.normal(size=(4, 5, 3, 3)))
     assert filters.low_rank_energy(kernel, 4) == pytest.approx(1)
@@ -98,7 +98,7 @@ def test_pair_of_m_planes_holds_what_m_planes_made():
 
 
 @pytest.mark.parametrize("which", ["conv1", "conv3_x.0.conv1", "conv5_x.0.conv2"])
-def test_composed_kernel_is_what_the_pair_computes_without_its_relu(which):
+def test_composed_kernel_equals_pair_without_relu(which):
     network = small("R(2+1)D")
     pair = network.get_submodule(which)
     layer = next(layer for layer in layers(state_of(network)) if layer.name == which)
@@ -112,7 +112,7 @@ def test_composed_kernel_is_what_the_pair_computes_without_its_relu(which):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_is_measured(variant):
+def test_statistics_of_every_variant(variant):
     network = small(variant)
     found = filter_statistics(state_of(network))
     letters = VARIANTS[variant]

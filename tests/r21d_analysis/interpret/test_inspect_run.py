@@ -333,7 +333,8 @@ def test_hostile_text_is_escaped(trained, text):
     outputs = [getattr(captions, f"{name}_caption")(maps).data for name in ("records", "completeness", "sanity")]
     outputs += [getattr(captions, f"{name}_caption")(filters).data for name in ("orders", "activations")]
     outputs += [captions.overlay_caption(maps, text).data, attribution_figures.play_overlays(maps, text).data]
-    outputs += [attribution_figures.evidence_table(maps).to_html(), filter_figures.orders_table(filters).to_html()]
+    tables = [filter_figures.orders_table(filters), filter_figures.separability_table(filters)]
+    outputs += [table.to_html() for table in (*tables, attribution_figures.evidence_table(maps))]
     for output in outputs:
         assert not re.search(r"<(script|b>`|i>|svg)", output) and text in html.unescape(output)
     for figure in (attribution_figures.overlay_figure(maps, text), attribution_figures.evidence_figure(maps)):

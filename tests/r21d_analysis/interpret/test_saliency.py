@@ -1,4 +1,4 @@
-"""Asked where networks look in a video, the explorer shows it of the very clips that were scored, or says why not."""
+"""The explorer computes saliency maps of the clips that were scored, or reports why it cannot."""
 
 import html
 import re
@@ -43,28 +43,28 @@ def trained(tiny_manifest, tmp_path_factory):
 
 @pytest.fixture
 def folder(trained, tmp_path):
-    """A copy of the runs, to be changed."""
+    """A copy of the runs that tests may change."""
     return shutil.copytree(trained, tmp_path / "runs")
 
 
 @pytest.fixture
-def kept(monkeypatch):
-    """What was drawn, network by network."""
+def records(monkeypatch):
+    """The records that were drawn, a list for each call."""
     found, draw = [], module.overlay_figure
-    monkeypatch.setattr(module, "overlay_figure", lambda kept, *a, **b: found.append(kept) or draw(kept, *a, **b))
+    monkeypatch.setattr(module, "overlay_figure", lambda drawn, *a, **b: found.append(drawn) or draw(drawn, *a, **b))
     return found
 
 
-def press(box, name):
-    """Press the one button of that name in `box`."""
+def click(box, name):
+    """Click the button with this description in `box`."""
     if isinstance(box, widgets.Button) and box.description == name:
         box.click()
     for member in getattr(box, "children", ()):
         if not isinstance(member, widgets.Button) or member.description == name:
-            press(member, name)
+            click(member, name)
 
 
-def said(widget):
+def text_of(widget):
     return html.unescape(re.sub(r"<[^>]*>", " ", widget.value))
 
 
@@ -75,75 +75,75 @@ def explorer_on(folder, tiny_manifest, data="tiny, action (demonstration)"):
     return shown, shown.tabs.children[2]
 
 
-def test_the_button_shows_the_clips_that_were_scored(folder, tiny_manifest, kept):
+def test_maps_are_of_the_scored_clips(folder, tiny_manifest, records):
     shown, tab = explorer_on(folder, tiny_manifest)
     assert shown.a.value.spec == SPECS[0] and shown.comparison.b.run.spec == SPECS[1]
     shown.videos.value = row = 1
-    press(tab, "Attributions")
-    assert 'src="data:image/png' in shown.saliency.value and said(shown.status).strip() == ""
+    click(tab, "Attributions")
+    assert 'src="data:image/png' in shown.saliency.value and text_of(shown.status).strip() == ""
     video = load_manifest(tiny_manifest).split("test")[row]
-    for one, judged in zip(kept[0], (shown.comparison.a, shown.comparison.b), strict=True):
-        middle, label = softmax(judged.scores.logits[row, 2]), judged.scores.labels[row]  # of 5 clips
+    for one, scored in zip(records[0], (shown.comparison.a, shown.comparison.b), strict=True):
+        middle, label = softmax(scored.scores.logits[row, 2]), scored.scores.labels[row]  # of 5 clips
         assert one["probability"][0] == pytest.approx(middle[label], rel=1e-4) and one["target"][0] == video.label
-        spec = judged.run.spec
-        network = for_attribution(open_network(judged.run, torch.device("cpu")))
+        spec = scored.run.spec
+        network = for_attribution(open_network(scored.run, torch.device("cpu")))
         clip = center_crop(read_clip(video.path, spec), spec)
         for method, number in (("Grad-CAM", 0), ("integrated gradients", 1)):
             whole = attribute(network, clip, torch.tensor([label]), method, steps=8)[0]
             expected = whole / whole.abs().max().clamp(min=1e-12)
             np.testing.assert_allclose(one["maps"][0, number], expected, atol=2e-3)
     shown.videos.value = 2
-    assert shown.saliency.value == "", "another video has not been asked about"
+    assert shown.saliency.value == "", "another video has no maps yet"
 
 
-def test_a_clip_that_was_reversed_is_looked_into_reversed(folder, tiny_manifest, kept):
+def test_reversed_clip_has_reversed_maps(folder, tiny_manifest, records):
     shown, tab = explorer_on(folder, tiny_manifest, "tiny, arrow (demonstration)")
     for row in (0, 1):
         shown.videos.value = row
-        press(tab, "Attributions")
+        click(tab, "Attributions")
         middle = softmax(shown.comparison.a.scores.logits[row, 2])
-        assert kept[row][0]["probability"][0] == pytest.approx(middle[row], rel=1e-4)
-    (forward,), (reversed_,) = kept
+        assert records[row][0]["probability"][0] == pytest.approx(middle[row], rel=1e-4)
+    (forward,), (reversed_,) = records
     assert (forward["target"][0], reversed_["target"][0]) == ("forward", "reversed")
     np.testing.assert_array_equal(forward["frames"], reversed_["frames"][:, ::-1])
 
 
-def test_what_is_not_there_is_a_line(folder, tiny_manifest, tmp_path):
+def test_missing_files_are_reported(folder, tiny_manifest, tmp_path):
     shown, tab = explorer_on(folder, tiny_manifest)
     video = load_manifest(tiny_manifest).split("test")[shown.videos.value]
-    press(tab, "Attributions")
+    click(tab, "Attributions")
     (shown.comparison.b.run.folder / "checkpoint.pt").unlink()
-    press(tab, "Attributions")
-    assert "<img" in shown.saliency.value and said(shown.status).strip().startswith("B is omitted")
+    click(tab, "Attributions")
+    assert "<img" in shown.saliency.value and text_of(shown.status).strip().startswith("B is omitted")
     shutil.move(video.path, tmp_path / "gone.mp4")
     try:
-        press(tab, "Attributions")
-        assert "no such file" in said(shown.status) and shown.saliency.value == ""
+        click(tab, "Attributions")
+        assert "no such file" in text_of(shown.status) and shown.saliency.value == ""
     finally:
         shutil.move(tmp_path / "gone.mp4", video.path)
     (shown.comparison.a.run.folder / "checkpoint.pt").write_bytes(b"no")
-    press(tab, "Attributions")
-    assert "not a complete file of PyTorch weights" in said(shown.status)
+    click(tab, "Attributions")
+    assert "not a complete file of PyTorch weights" in text_of(shown.status)
     shutil.copy(find_run(folder, SPECS[2]).folder / "checkpoint.pt", shown.comparison.a.run.folder)
-    press(tab, "Attributions")
-    assert "a checkpoint of another spec" in said(shown.status)
+    click(tab, "Attributions")
+    assert "a checkpoint of another spec" in text_of(shown.status)
     (shown.comparison.a.run.folder / "checkpoint.pt").unlink()
-    press(tab, "Attributions")
-    assert "need a run's checkpoint, and there is none in" in said(shown.status)
+    click(tab, "Attributions")
+    assert "need a run's checkpoint, and there is none in" in text_of(shown.status)
     assert 'role="alert"' in shown.status.value and shown.saliency.value == ""
     shown.true.value, shown.pred.value, shown.items.value = 0, 1, "A correct"
-    press(tab, "Attributions")
-    assert "select a video in the list first" in said(shown.status)
+    click(tab, "Attributions")
+    assert "select a video in the list first" in text_of(shown.status)
 
 
-def test_without_a_manifest_it_says_so(folder):
+def test_missing_manifest_is_reported(folder):
     shown = Explorer(str(folder))
     shown.tabs.selected_index = 2
-    press(shown.tabs.children[2], "Attributions")
-    assert "no manifest lists" in said(shown.status)
+    click(shown.tabs.children[2], "Attributions")
+    assert "no manifest lists" in text_of(shown.status)
 
 
-def test_still_pictures_have_it_too(folder, tiny_manifest, monkeypatch):
+def test_static_display_has_maps(folder, tiny_manifest, monkeypatch):
     displayed = []
     monkeypatch.setattr(explorer_module, "display", lambda *objects: displayed.extend(objects))
     Explorer(str(folder), str(tiny_manifest.parent))._ipython_display_()
@@ -154,7 +154,7 @@ def test_still_pictures_have_it_too(folder, tiny_manifest, monkeypatch):
     assert "need a run&#x27;s checkpoint" in displayed[-2].data and "<img" not in displayed[-2].data
 
 
-def test_committed_records_are_turned_over_without_torch(folder):
+def test_explorer_without_checkpoints_needs_no_torch(folder):
     for path in folder.glob("*/checkpoint.pt"):
         path.unlink()
     program = f"""import sys
@@ -166,27 +166,27 @@ assert not {{"torch", "captum"}} & set(sys.modules)"""
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
-def test_ones_own_video_and_names_up_to_no_good(folder, tiny_manifest, tmp_path, kept):
+def test_own_video_with_hostile_names(folder, tiny_manifest, tmp_path, records):
     run = find_run(folder, SPECS[0])
     save_scores(run.folder / "scores.npz", replace(run.scores, classes=(NASTY, f"$ and $ {NASTY}")))
     video = shutil.copy(load_manifest(tiny_manifest).split("test")[0].path, tmp_path / "<script>$^$.mp4")
     own = ClassifyWidget([run])
-    press(own.box, "Attributions")
-    assert "classify a video first" in said(own.saliency)
+    click(own.box, "Attributions")
+    assert "classify a video first" in text_of(own.saliency)
     own.path.value, own.clips.value = str(video), 5
     own.classify()
     own.weights.value = "something typed since"
-    press(own.box, "Attributions")
+    click(own.box, "Attributions")
     likeliest = own.results[0][1].top[0][0]
     assert "<img" in own.saliency.value and "<script" not in own.saliency.value
     assert NASTY not in own.saliency.value and html.escape(likeliest) in own.saliency.value
-    assert kept[0][0]["target"][0] == likeliest and NASTY in likeliest
+    assert records[0][0]["target"][0] == likeliest and NASTY in likeliest
     (run.folder / "checkpoint.pt").unlink()
-    press(own.box, "Attributions")
-    assert "checkpoint.pt: no such file" in said(own.saliency) and "<img" not in own.saliency.value
+    click(own.box, "Attributions")
+    assert "checkpoint.pt: no such file" in text_of(own.saliency) and "<img" not in own.saliency.value
 
 
-def test_other_peoples_weights_go_by_their_name(tiny_manifest, tmp_path):
+def test_foreign_weights_are_labeled_by_file_name(tiny_manifest, tmp_path):
     torch.save(small("R3D", num_classes=7).state_dict(), tmp_path / "theirs.pth")
     video = load_manifest(tiny_manifest).split("test")[0].path
     one = analyze_video(video, tmp_path / "theirs.pth", "output 3", device="cpu")
