@@ -12,8 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
-from r21d_core.runs.run import find_run, write_json
-from r21d_core.runs.scores import Scores, load_scores, save_scores
+from r21d_core.runs.run import find_run, write_scores, write_summary
+from r21d_core.runs.scores import Scores, load_scores
 from r21d_core.study.experiments import variant_comparison
 
 VIDEOS, CLASSES, CLIPS = 20_000, 400, 10
@@ -49,8 +49,8 @@ def _write_runs(folder: str, videos: int, classes: int, clips: int) -> None:
         logits += random.standard_normal((videos, 1, classes), np.float32)  # clips of a video are alike
         logits[np.arange(videos), :, labels] += 3
         scores = Scores(logits, labels, np.array([f"video {n:05d}.mp4" for n in range(videos)]), names, told)
-        save_scores(run.folder / "scores.npz", scores)
-        write_json(run, "summary.json", {"device": "none"})
+        write_scores(run, scores)
+        write_summary(run, {"device": "none"})
 
 
 def _measure(folder: str, videos: int, classes: int, clips: int) -> list[dict]:

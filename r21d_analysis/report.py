@@ -40,18 +40,18 @@ class Report(NamedTuple):
 
 
 ROOT = Path(__file__).parent.parent
-RECORDS = ("results/demo", "results/small", "results/recipe", "results/diagnostic")
+RECORDS = ("results/demo.zip", "results/small.zip", "results/recipe.zip", "results/diagnostic.zip")
 # Parameters of the committed reports. Nothing is trained.
-DEMO = {"runs": "../results/demo", "train": False}
+DEMO = {"runs": "../results/demo.zip", "train": False}
 SMALL = {
     "profile": "small",
     "manifest": "../data_manifests/ucf101-14-split1.csv",
     "variants": "f-R2D, R3D, MC3, R(2+1)D",
     "seeds": "0, 1",
-    "runs": "../results/small",
+    "runs": "../results/small.zip",
     "train": False,
 }
-RECIPE = SMALL | {"variants": "f-R2D, R(2+1)D", "seeds": "0", "runs": "../results/recipe"}
+RECIPE = SMALL | {"variants": "f-R2D, R(2+1)D", "seeds": "0", "runs": "../results/recipe.zip"}
 PRETRAINED = SMALL | {
     "manifest": "../data_manifests/ucf101-7b-split1.csv",
     "source": "ucf101-7a-split1",
@@ -66,12 +66,12 @@ LONG_RATE = LONG | {"task": "speed"}
 DIAGNOSTIC = TABLE_2 | {
     "manifest": "",
     "seeds": "0",
-    "runs": "../results/diagnostic",
+    "runs": "../results/diagnostic.zip",
     "settings": {"frames": 8, "frame_stride": 1, "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400},
 }
 INSIGHT = {key: EIGHT_FRAMES[key] for key in ("profile", "manifest", "runs", "settings")}
 LENGTHS = EIGHT_FRAMES | {"variants": "R3D, R(2+1)D", "settings": {"frames": "4,8,16"}}
-START = {"runs": "../results/demo", "records": "../results/small", "notebooks": "../notebooks"}
+START = {"runs": "../results/demo.zip", "records": "../results/small.zip", "notebooks": "../notebooks"}
 
 
 REPORTS = (
@@ -120,8 +120,8 @@ REPORTS = (
     Report("Does recognition require motion? Real videos by clip length", "temporal_probe-small-lengths", LENGTHS),
     Report("Learned filters, real videos", "filters-small", INSIGHT),
     Report("Attribution maps, real videos", "attributions-small", INSIGHT),
-    Report("Classes, confusions and videos, real videos", "explorer", {"runs": "../results/small"}),
-    Report("Every claim of the paper", "claims", {"runs": "../results/small, ../results/demo"}),
+    Report("Classes, confusions and videos, real videos", "explorer", {"runs": "../results/small.zip"}),
+    Report("Every claim of the paper", "claims", {"runs": "../results/small.zip, ../results/demo.zip"}),
 )
 PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # the output of a cell that shows a widget
@@ -145,7 +145,7 @@ def make_report(out: Path | str, root: Path = ROOT) -> Path:
     Nothing is trained. The notebooks name missing runs.
     """
     index = _execute_notebooks(REPORTS, Path(out), root, [root / folder for folder in RECORDS])
-    runs = [find_run(root / "results" / "demo", spec) for spec in variant_comparison("demo")]
+    runs = [find_run(root / "results" / "demo.zip", spec) for spec in variant_comparison("demo")]
     if isinstance(figure := figures.family_bars(runs), Figure):  # a line of text without the runs
         figure.savefig(index.parent / "what-each-network-sees.png", dpi=110)  # for the README
     return index

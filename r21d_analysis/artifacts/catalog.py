@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.style import align_left, style_table
 from r21d_core import R21DError
-from r21d_core.runs.run import Run
+from r21d_core.runs.run import Run, read_spec, spec_files
 from r21d_core.study.experiments import EXPERIMENTS, as_list
 from r21d_core.study.spec import CHOICES, Spec
 
@@ -102,7 +101,7 @@ def show_folders(folders: Sequence[str] | str) -> Styler:
         if damaged := [run.name for run in runs if not isinstance(run, Run)]:
             rows.append((str(folder), "?", 0, 0, f"cannot be read: {', '.join(damaged)}; move them away"))
         if not runs:
-            rows.append((str(folder), "", 0, 0, "no runs" if folder.is_dir() else "no such folder"))
+            rows.append((str(folder), "", 0, 0, "no runs" if folder.exists() else "no such folder"))
     table = pd.DataFrame(rows, columns=["folder", "profile", "complete", "incomplete", "remark"])
     return align_left(style_table(table))
 
@@ -114,10 +113,10 @@ def parse_folders(folders: Sequence[str] | str) -> list[Path]:
 
 def iter_runs(folder: Path) -> Iterator[Run | Path]:
     """Yield the runs under `folder`, and the path of each folder whose spec.json cannot be read."""
-    for path in sorted(folder.glob("*/spec.json")):
+    for path in spec_files(folder):
         try:
-            yield Run(Spec.from_json(path.read_text()), path.parent)
-        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, OSError, R21DError):
+            yield Run(read_spec(path), path.parent)
+        except R21DError:
             yield path.parent
 
 

@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -173,8 +174,9 @@ def missing_line(runs: Sequence[Run], command: str, settings: Mapping[str, objec
     names = ", ".join(label for run, label in labels if not run.is_complete)
     command += "".join(f" --set {shlex.quote(f'{key}={value}')}" for key, value in (settings or {}).items())
     folder = missing[0].folder.parent
-    path = str(folder if folder.is_absolute() else os.path.relpath(folder, ".."))
-    command += f" --runs {shlex.quote(path)}" if path != "runs" else ""
+    if isinstance(folder, Path):  # a pack is read only
+        path = str(folder if folder.is_absolute() else os.path.relpath(folder, ".."))
+        command += f" --runs {shlex.quote(path)}" if path != "runs" else ""
     return f"{len(runs) - len(missing)} of {len(runs)} runs are finished; missing: {names}\nto make them: {command}"
 
 

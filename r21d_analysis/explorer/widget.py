@@ -29,7 +29,7 @@ FRAME_SIZE = (96, 128)
 DISAGREE = "A and B disagree"
 NO_RUNS = """<p><b>No finished run in <code>{folders}</code>.</b> Train some, about three minutes on two cores, then
 run this cell again:</p><pre>r21d train variant_comparison --variants "f-R2D,R3D,R(2+1)D"</pre>
-<p>Or name a folder with runs in the parameters' cell, such as <code>../results/small</code>.</p>"""
+<p>Or name a folder with runs in the parameters' cell, such as <code>../results/small.zip</code>.</p>"""
 STATIC = """In a live notebook widgets change these pictures. It also classifies videos of your own, as
 `r21d classify VIDEO --weights RUN_FOLDER` does."""
 # Without this, keys typed into a list would move between the notebook's cells, or create and delete them.

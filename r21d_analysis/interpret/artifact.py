@@ -55,7 +55,7 @@ def without_frames(record: InsightRecord) -> InsightRecord:
 def load_record(path: Path) -> InsightRecord:
     """Return the record in the .npz file `path`; raises R21DError if it is missing or damaged."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return InsightRecord(json.loads(str(arrays.pop("metadata"))), arrays)
     except FileNotFoundError:

@@ -12,7 +12,6 @@ from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
 from r21d_core.engine.distributed import all_gather_object, on_rank_zero
 from r21d_core.engine.state import TrainState
-from r21d_core.runs.files import write_atomically
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
 
@@ -29,7 +28,7 @@ def _write(run: Run, manifest: Manifest, state: TrainState) -> None:
         abort(run, state, f"weights are not finite after step {state.step}")
     buffer = io.BytesIO()
     torch.save({"spec": asdict(run.spec), "fingerprint": manifest.fingerprint, **state.state_dict()}, buffer)
-    write_atomically(run.folder / "checkpoint.pt", buffer.getvalue())
+    run.write("checkpoint.pt", buffer.getvalue())
 
 
 def abort(run: Run, state: TrainState, reason: str) -> None:

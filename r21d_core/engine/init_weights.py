@@ -12,7 +12,6 @@ from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.models.convert import Weights
 from r21d_core.models.load import load_weights_into, read_weights
 from r21d_core.models.zoo import resolve_weights
-from r21d_core.runs.files import write_atomically
 from r21d_core.runs.run import TRAINED_ON, Run, find_run
 
 UNCHECKED = "the training data of these weights are unknown, so they are not compared with the test split"
@@ -64,4 +63,4 @@ def _load_file(model: nn.Module, weights: Weights) -> str:
 
 
 def _write_groups(run: Run, groups: set[str]) -> None:
-    write_atomically(run.folder / TRAINED_ON, "".join(f"{group}\n" for group in sorted(groups)))
+    run.write(TRAINED_ON, "".join(f"{group}\n" for group in sorted(groups)))

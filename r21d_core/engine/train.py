@@ -48,9 +48,7 @@ from r21d_core.engine.signals import exit_on_signal, graceful_shutdown
 from r21d_core.engine.state import TrainState, capture_step, create_state, train_step
 from r21d_core.engine.throughput import inference_throughput
 from r21d_core.models.cost import spec_cost
-from r21d_core.runs.files import write_atomically
-from r21d_core.runs.run import Run, find_run, lock, write_history, write_json
-from r21d_core.runs.scores import save_scores
+from r21d_core.runs.run import Run, find_run, lock, write_history, write_json, write_scores, write_summary
 from r21d_core.study.spec import Spec
 
 LOG_EVERY = 20  # steps between reads of the loss, each of which makes the host wait for a GPU
@@ -231,12 +229,12 @@ def _finish(run: Run, manifest: Manifest, device: torch.device, state: TrainStat
         "macs": cost.macs,
         "substituted": state.substituted,
     }
-    on_rank_zero(lambda: save_scores(run.folder / "scores.npz", scores))
-    on_rank_zero(lambda: write_json(run, "summary.json", summary))
+    on_rank_zero(lambda: write_scores(run, scores))
+    on_rank_zero(lambda: write_summary(run, summary))
 
 
 def _write_environment(run: Run, manifest: Manifest, device: torch.device, state: TrainState) -> None:
-    write_atomically(run.folder / "spec.json", run.spec.to_json())
+    run.write("spec.json", run.spec.to_json())
     data = {"data": run.spec.data, "fingerprint": manifest.fingerprint, "init_from": state.init_from}
     write_json(run, "environment.json", environment_info(device) | {"device": _device_names(device)} | data)
     write_history(run, state.history)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from r21d_core import R21DError
+
+TEMPORARY = ".r21d-tmp"  # the ending of a file that is being written
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -18,7 +22,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY, delete=False
+        ) as file:
             temporary = file.name
             file.write(data)
             file.flush()
@@ -33,6 +39,14 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def remove_temporary(folder: Path, seconds: float = 0.0) -> None:
+    """Remove what killed writers left in `folder`: temporary files that were not written to for so many seconds."""
+    for path in folder.glob(f".*{TEMPORARY}"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime >= seconds:
+                path.unlink()
 
 
 def make_folder(path: Path) -> None:

@@ -1,46 +1,58 @@
-"""The run folder: one a Spec, written so that it can be stopped at any moment and read by anyone.
+"""The run folder: the records of one Spec, written so that a run can be stopped at any moment and read by anyone.
 
-spec.json         what was asked
+spec.json         the Spec
 environment.json  versions, device, commit, data
-trained_on.txt    the groups of videos its weights were trained on, those of its start included
+trained_on.txt    the recording groups that the weights were trained on, those of the initial weights included
 history.jsonl     one line an epoch
-checkpoint.pt     where to go on (removed from committed records)
+checkpoint.pt     the state to resume from (not in committed records)
 scores.npz        the logits of every evaluated clip
-summary.json      written last: with it the run is done
+summary.json      written last: the run is complete; with the checksums of the other records
+
+A pack (`r21d_core.runs.pack`) is a ZIP file of such folders; everything here reads it like a folder of runs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import lzma
+import math
 import os
+import sys
+import zipfile
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from r21d_core import R21DError
-from r21d_core.runs.files import make_folder, write_atomically
-from r21d_core.runs.scores import Scores, load_scores
+from r21d_core.runs.files import make_folder, remove_temporary, write_atomically
+from r21d_core.runs.scores import Scores, decode_scores, encode_scores
 from r21d_core.study.spec import Spec
 
 TRAINED_ON = "trained_on.txt"
+SUMMARY = "summary.json"
+_ZIP_ERRORS = (zipfile.BadZipFile, lzma.LZMAError, zlib.error, NotImplementedError, RuntimeError, EOFError)
+CHECKED = ("spec.json", "environment.json", TRAINED_ON, "history.jsonl", "scores.npz")  # by the summary's checksums
 
 
 class RunLockedError(R21DError):
-    """Another process is on a run."""
+    """Another process is training the run."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A Spec and the folder that keeps its records."""
+    """A Spec and the folder of its records, which may lie in a pack."""
 
     spec: Spec
-    folder: Path
+    folder: Path | zipfile.Path
 
     @property
     def is_complete(self) -> bool:
-        return (self.folder / "summary.json").exists()
+        return (self.folder / SUMMARY).exists()
 
     @property
     def has_checkpoint(self) -> bool:
@@ -48,107 +60,236 @@ class Run:
 
     @property
     def history(self) -> list[dict]:
-        """One dict an epoch finished; empty before the first."""
+        """One dict per finished epoch; empty before the first."""
         path = self.folder / "history.jsonl"
-        return [_parse(path, line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines = _decode(path, self.read(path.name)).splitlines() if path.exists() else []
+        return check_history(path, [_parse(path, line) for line in lines])
 
     @property
     def summary(self) -> dict:
-        """What was measured of the run as a whole; raises R21DError while it is not done."""
-        return _read(self.folder / "summary.json")
+        """Device, speed, cost and checksums of a complete run; raises R21DError before that."""
+        path = self.folder / SUMMARY
+        summary = _parse(path, _decode(path, self.read(SUMMARY)))
+        checksums = summary.get("sha256")
+        if not isinstance(checksums, dict) or checksums.get(SUMMARY) != _checksum_of_summary(summary):
+            raise R21DError(f"{path}: damaged, as it does not have its own checksum; delete it and train the run again")
+        return summary
 
     @property
     def environment(self) -> dict:
-        """Versions, device, commit and data behind the run."""
-        return _read(self.folder / "environment.json")
+        """Versions, device, commit and data of the run."""
+        path = self.folder / "environment.json"
+        return _parse(path, _decode(path, self.read(path.name)))
 
     @property
     def trained_on(self) -> set[str]:
-        """The groups of all videos that its weights were trained on, by itself or before it; raises R21DError."""
-        try:
-            return set((self.folder / TRAINED_ON).read_text().splitlines())
-        except FileNotFoundError:
-            raise R21DError(
-                f"{self.folder / TRAINED_ON}: missing, so nobody knows what the weights were trained on; train it again"
-            ) from None
+        """The recording groups that the weights were trained on, by this run or an earlier one."""
+        path = self.folder / TRAINED_ON
+        if not path.exists():
+            raise R21DError(f"{path}: missing, so the videos the weights were trained on are unknown; train it again")
+        return set(_decode(path, self.read(TRAINED_ON)).splitlines())
 
     @property
     def scores(self) -> Scores:
-        return load_scores(self.folder / "scores.npz")
+        path = self.folder / "scores.npz"
+        return decode_scores(path, self.read(path.name))
+
+    def read(self, name: str) -> bytes:
+        """The content of the record `name`; raises R21DError if it is missing or a complete run's checksum differs."""
+        path = self.folder / name
+        try:
+            content = path.read_bytes()
+        except (KeyError, FileNotFoundError):
+            raise R21DError(f"{path}: missing; the run is not complete, train it first") from None
+        except (OSError, ValueError, *_ZIP_ERRORS) as error:
+            raise R21DError(f"{path}: cannot be read ({error}); restore it or train the run again") from error
+        if name in CHECKED and self.is_complete:
+            if self.summary["sha256"].get(name) != hashlib.sha256(content).hexdigest():
+                raise R21DError(f"{path}: damaged, as its checksum is not the summary's; restore it or train it again")
+        return content
+
+    def write(self, name: str, content: bytes | str) -> None:
+        """Write the record `name` atomically; where the locked folder was deleted or moved, it is written anew."""
+        if isinstance(self.folder, zipfile.Path):
+            raise R21DError(f"{self.folder}: a pack is read only; write to a folder of runs")
+        content = content.encode() if isinstance(content, str) else content
+        if (locked := _LOCKED.get(self.folder)) and _inode(self.folder / ".lock") != locked.inode:
+            print(f"{self.folder}: was deleted or moved during the run; it is written anew", file=sys.stderr)
+            locked.lock.release()
+            locked.inode = _acquire(locked.lock, self)
+            for earlier, its_content in locked.records.items():
+                write_atomically(self.folder / earlier, its_content)
+        write_atomically(self.folder / name, content)
+        if locked and name in CHECKED:
+            locked.records[name] = content
 
 
-def find_run(runs: Path | str, spec: Spec) -> Run:
-    """The run of `spec` under the folder `runs`, whether or not it has begun; nothing is written.
+def open_runs(runs: Path | str | zipfile.Path) -> Path | zipfile.Path:
+    """The folder `runs`, or the content of the pack `runs`; raises R21DError for another file."""
+    if isinstance(runs, zipfile.Path) or not Path(runs).is_file():
+        return runs if isinstance(runs, zipfile.Path) else Path(runs)
+    stat = Path(runs).stat()
+    try:
+        return _open_pack(str(runs), stat.st_mtime_ns, stat.st_size)
+    except (OSError, *_ZIP_ERRORS) as error:
+        raise R21DError(f"{runs}: is a file and no pack ({error}), expected a folder of runs or a pack") from None
 
-    Raises R21DError where its folder holds another spec or a spec that cannot be read, and where `runs` is a file.
+
+def find_run(runs: Path | str | zipfile.Path, spec: Spec) -> Run:
+    """The run of `spec` in the folder or pack `runs`, whether or not it has begun; nothing is written.
+
+    Raises R21DError where its folder holds another spec or a spec that cannot be read.
     """
-    if Path(runs).is_file():
-        raise R21DError(f"{runs}: is a file, expected a folder for runs; name another (--runs)")
-    folder = Path(runs) / spec.folder
+    folder = open_runs(runs) / spec.folder
     path = folder / "spec.json"
     if path.exists():
-        try:
-            kept = Spec.from_json(path.read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise R21DError(f"{path}: half written or damaged ({error}); delete {folder} to run it afresh") from error
-        if kept != spec:
-            raise R21DError(f"{path}: the folder holds another spec than its name says; move {folder} away")
-    elif folder.exists() and (folder / "checkpoint.pt").exists():
-        raise R21DError(f"{path}: missing, so nobody knows what {folder} ran; move the folder away")
-    return Run(spec, folder)
+        if read_spec(path) != spec:
+            raise R21DError(f"{path}: holds another spec than its folder's name says; move {folder} away")
+    elif (folder / "checkpoint.pt").exists():
+        raise R21DError(f"{path}: missing, so the spec of {folder} is unknown; move the folder away")
+    return Run(spec, path.parent)
 
 
-def load_runs(folder: Path | str) -> list[Run]:
-    """All runs directly under `folder`, finished or not, by name; none where there is no such folder.
+def load_runs(folder: Path | str | zipfile.Path) -> list[Run]:
+    """All runs directly in `folder`, a folder or a pack, complete or not, by name; none where it does not exist.
 
-    Folders without a spec.json are no runs; raises R21DError for a spec.json that cannot be read.
+    Folders without a spec.json are skipped; raises R21DError for a spec.json that cannot be read.
     """
-    found = []
-    for path in sorted(Path(folder).glob("*/spec.json")):
-        try:
-            found.append(Run(Spec.from_json(path.read_text()), path.parent))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise R21DError(f"{path}: half written or damaged ({error}); delete {path.parent}") from error
-        except R21DError as error:
-            raise R21DError(f"{path}: {error}; move {path.parent} away") from None
-    return found
+    return [Run(read_spec(path), path.parent) for path in spec_files(folder)]
+
+
+def spec_files(folder: Path | str | zipfile.Path) -> list[Path | zipfile.Path]:
+    """The spec.json of each run directly in `folder`, a folder or a pack, by name."""
+    root = open_runs(folder)
+    inside = sorted(root.iterdir(), key=lambda path: path.name) if root.is_dir() else []
+    return [path / "spec.json" for path in inside if (path / "spec.json").exists()]
 
 
 @contextmanager
 def lock(run: Run):
-    """Hold the run for this process alone; raises RunLockedError at once if another process has it.
+    """Hold the run for this process alone; raises RunLockedError at once if another process holds it.
 
-    The system frees the lock when its holder dies, however it dies.
+    The system frees the lock when its holder dies. Temporary files of killed writers are removed.
     """
+    if isinstance(run.folder, zipfile.Path):
+        raise R21DError(f"{run.folder}: a pack is read only; train in a folder of runs")
     make_folder(run.folder)
-    path = run.folder / ".lock"
+    handle = FileLock(run.folder / ".lock", timeout=0)
+    inode = _acquire(handle, run)
     try:
-        with FileLock(path, timeout=0):
-            path.write_text(f"process {os.getpid()}")
-            yield
-    except Timeout:
-        holder = path.read_text() or "another process"
-        raise RunLockedError(f"{run.folder}: {holder} is on this run; wait for it, or stop it and run again") from None
+        remove_temporary(run.folder)
+        _LOCKED[run.folder] = _Locked(handle, inode, _checked_records(run))
+        yield
+    finally:
+        _LOCKED.pop(run.folder, None)
+        handle.release()
 
 
 def write_json(run: Run, name: str, content: dict) -> None:
     """Write `content` to the run's file `name`, atomically."""
-    write_atomically(run.folder / name, json.dumps(content, indent=1) + "\n")
+    run.write(name, json.dumps(content, indent=1) + "\n")
 
 
 def write_history(run: Run, history: list[dict]) -> None:
-    """Write the whole history anew, atomically: after a crash it is the checkpoint's, never a line too many."""
-    write_atomically(run.folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+    """Write the whole history anew, so that after a crash it is the checkpoint's."""
+    run.write("history.jsonl", "".join(json.dumps(line) + "\n" for line in history))
 
 
-def _read(path: Path) -> dict:
-    if not path.exists():
-        raise R21DError(f"{path}: missing; the run has not come so far yet")
-    return _parse(path, path.read_text())
+def write_scores(run: Run, scores: Scores) -> None:
+    """Write the logits of the run, atomically."""
+    run.write("scores.npz", encode_scores(scores))
 
 
-def _parse(path: Path, text: str) -> dict:
+def write_summary(run: Run, summary: dict) -> None:
+    """Write the summary with the checksums of the run's records, which completes the run."""
+    run.write(SUMMARY, seal_summary(summary, _checked_records(run)))
+
+
+def seal_summary(summary: dict, records: dict[str, bytes]) -> str:
+    """The text of summary.json, with the SHA-256 of each of the `records` and of the summary itself."""
+    checksums = {name: hashlib.sha256(records[name]).hexdigest() for name in CHECKED if name in records}
+    summary = {**summary, "sha256": checksums}
+    checksums[SUMMARY] = _checksum_of_summary(summary)
+    return json.dumps(summary, indent=1) + "\n"
+
+
+def check_history(path, history: list[dict]) -> list[dict]:
+    """`history`; raises R21DError unless its epochs count from 1 and all values are finite numbers."""
+    for number, line in enumerate(history, 1):
+        if not isinstance(line, dict) or line.get("epoch") != number:
+            raise R21DError(f"{path}: epoch {number} is missing or out of order; delete the file and run again")
+        for key, value in line.items():
+            if type(value) not in (int, float) or not (math.isfinite(value) or key == "test_loss"):
+                raise R21DError(f"{path}: {key} of epoch {number} is {value!r}, expected a finite number")
+    return history
+
+
+@dataclass
+class _Locked:
+    """A lock of this process and the records written under it, to write anew if the folder goes away."""
+
+    lock: FileLock
+    inode: int | None
+    records: dict[str, bytes]
+
+
+_LOCKED: dict[Path, _Locked] = {}
+
+
+def _checked_records(run: Run) -> dict[str, bytes]:
+    return {name: (run.folder / name).read_bytes() for name in CHECKED if (run.folder / name).exists()}
+
+
+def _acquire(handle: FileLock, run: Run) -> int | None:
+    """Take the lock of `run` and return the inode of its file."""
+    path = run.folder / ".lock"
+    make_folder(run.folder)
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        handle.acquire()
+    except Timeout:
+        holder = path.read_text() or "another process"
+        raise RunLockedError(f"{run.folder}: {holder} is on this run; wait for it, or stop it and run again") from None
+    path.write_text(f"process {os.getpid()}")
+    return _inode(path)
+
+
+def _inode(path: Path) -> int | None:
+    return path.stat().st_ino if path.exists() else None
+
+
+@lru_cache(maxsize=8)
+def _open_pack(path: str, modified: int, size: int) -> zipfile.Path:
+    return zipfile.Path(zipfile.ZipFile(path))
+
+
+def read_spec(path: Path | zipfile.Path) -> Spec:
+    """The Spec in the file `path`; raises R21DError naming it if it is damaged."""
+    try:
+        return Spec.from_json(path.read_text(encoding="utf-8"))
+    except (ValueError, TypeError, OSError, *_ZIP_ERRORS) as error:
+        raise R21DError(f"{path}: half written or damaged ({error}); delete {path.parent} to run it anew") from error
+    except R21DError as error:
+        raise R21DError(f"{path}: {error}; move {path.parent} away") from None
+
+
+def _checksum_of_summary(summary: dict) -> str:
+    rest = {key: value for key, value in summary.items() if key != "sha256"}
+    files = {name: value for name, value in summary["sha256"].items() if name != SUMMARY}
+    return hashlib.sha256(json.dumps([rest, files], sort_keys=True).encode()).hexdigest()
+
+
+def _decode(path, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
         raise R21DError(f"{path}: half written or damaged ({error}); delete it and run the experiment again") from error
+
+
+def _parse(path, text: str) -> dict:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise R21DError(f"{path}: half written or damaged ({error}); delete it and run the experiment again") from error
+    if not isinstance(content, dict):
+        raise R21DError(f"{path}: expected JSON objects, found {type(content).__name__}; delete it and run again")
+    return content

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from r21d_core import R21DError
-from r21d_core.runs.files import write_atomically
+from r21d_core.runs.quantize import dequantize
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a network said of every clip of a test set.
+    """The logits of a network on every clip of a test set.
 
     An item is a test video, or for the tasks `speed` and `arrow` a video under one of its labels, so that a
-    video may stand in several items. `protocol` says how the logits came to be: clips, crop, clip length and
-    step, task, data, split, the videos listed and evaluated, and the families of classes where the data has some.
+    video may stand in several items. `protocol` holds clips, crop, clip length, frame stride, task, data, split, the
+    numbers of videos listed and evaluated, the families of classes where the data has some, and in a pack how the
+    logits are quantized.
     """
 
     logits: np.ndarray  # (items, clips, classes) float32
@@ -30,36 +30,56 @@ class Scores:
     protocol: dict
 
 
-def save_scores(path: Path, scores: Scores) -> None:
-    """Write `scores` to the .npz file `path`, atomically."""
+def encode_scores(scores: Scores, quantized: dict[str, np.ndarray] | None = None) -> bytes:
+    """The .npz file of `scores`, with the arrays `quantized` instead of logits and not compressed if they are given."""
     buffer = io.BytesIO()
-    np.savez_compressed(
+    logits = {"logits": scores.logits.astype(np.float32)} if quantized is None else quantized
+    (np.savez_compressed if quantized is None else np.savez)(
         buffer,
-        logits=scores.logits.astype(np.float32),
+        **logits,
         labels=scores.labels.astype(np.int64),
         videos=np.asarray(scores.videos, dtype=str),
         classes=np.asarray(scores.classes, dtype=str),
         protocol=np.asarray(json.dumps(scores.protocol)),
     )
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def decode_scores(path, content: bytes) -> Scores:
+    """The Scores in the .npz file `content` of `path`; raises R21DError naming it if it is not such a file."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = dict(file)
+        scores = Scores(
+            logits=dequantize(arrays) if "levels" in arrays else arrays["logits"],
+            labels=arrays["labels"],
+            videos=arrays["videos"],
+            classes=tuple(str(name) for name in arrays["classes"]),
+            protocol=json.loads(str(arrays["protocol"])),
+        )
+        _check(scores)
+    except R21DError as error:
+        raise R21DError(f"{path}: {error}; delete it and run the experiment again") from None
+    except Exception as error:  # numpy and zipfile raise many kinds for damaged files
+        raise R21DError(f"{path}: not a scores file ({error}); delete it and run the experiment again") from error
+    return scores
+
+
+def _check(scores: Scores) -> None:
+    items, _, classes = scores.logits.shape
+    if (scores.labels.shape, scores.videos.shape, len(scores.classes)) != ((items,), (items,), classes):
+        raise R21DError(f"logits of shape {scores.logits.shape} do not fit its labels, videos and classes")
+    if scores.logits.dtype != np.float32 or scores.labels.dtype != np.int64 or scores.videos.dtype.kind != "U":
+        raise R21DError("expected logits of float32, labels of int64 and names of videos")
+    if not np.isfinite(scores.logits).all() or not ((scores.labels >= 0) & (scores.labels < classes)).all():
+        raise R21DError("logits are not finite or labels are none of the classes")
+    if not isinstance(scores.protocol, dict):
+        raise R21DError("its protocol is not a JSON object")
 
 
 def load_scores(path: Path) -> Scores:
     """The Scores in the .npz file `path`; raises R21DError if it is missing or not such a file."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            scores = Scores(
-                logits=file["logits"],
-                labels=file["labels"],
-                videos=file["videos"],
-                classes=tuple(str(name) for name in file["classes"]),
-                protocol=json.loads(str(file["protocol"])),
-            )
-    except FileNotFoundError:
-        raise R21DError(f"{path}: no such scores; run the experiment that makes them") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise R21DError(f"{path}: not a scores file ({error}); delete it and run the experiment again") from error
-    items, _, classes = scores.logits.shape
-    if (len(scores.labels), len(scores.videos), len(scores.classes)) != (items, items, classes):
-        raise R21DError(f"{path}: logits of shape {scores.logits.shape} do not fit its labels, videos and classes")
-    return scores
+        return decode_scores(path, path.read_bytes())
+    except OSError as error:
+        raise R21DError(f"{path}: no scores to read ({error.strerror}); run the experiment that makes them") from None

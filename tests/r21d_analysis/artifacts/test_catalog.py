@@ -7,7 +7,7 @@ import pytest
 
 from r21d_analysis.artifacts import catalog
 from r21d_core import R21DError
-from r21d_core.runs.run import write_json
+from r21d_core.runs.run import write_summary
 from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
 from r21d_core.study.spec import Spec
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
@@ -21,7 +21,7 @@ def make_run(spec, folder, complete=True):
     run.folder.mkdir(parents=True)
     (run.folder / "spec.json").write_text(spec.to_json())
     if complete:
-        write_json(run, "summary.json", {})
+        write_summary(run, {})
 
 
 def cells(styler):

@@ -18,15 +18,15 @@ from r21d_core.data.manifest import REQUIRED, Video, row_cells, write_rows
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.engine.runner import find_runs
 from r21d_core.runs.metrics import video_at
-from r21d_core.runs.run import find_run, write_history
-from r21d_core.runs.scores import Scores, save_scores
+from r21d_core.runs.run import find_run, write_history, write_scores, write_summary
+from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import EXPERIMENTS, clip_count, optimization_curves, temporal_probe, variant_comparison
 from r21d_core.study.recipes import LONG_SCHEDULE, STORED_CLIPS
 from r21d_core.study.spec import Spec
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY, make
 
 ROOT = Path(__file__).parents[3]
-SMALL = ROOT / "results" / "small"
+SMALL = ROOT / "results" / "small.zip"
 FOUR = ("f-R2D", "R3D", "MC3", "R(2+1)D")
 LENGTHS = (3, 8, 16, 20, 33, 97, 251, 1000)
 VIDEOS = tuple(Video(f"v{n}", None, "ab"[n % 2], "test", "", n, 25.0, 9, 9) for n in LENGTHS)
@@ -79,7 +79,8 @@ def noisy(run, clips: int, seed: int) -> None:
     random, kept = np.random.default_rng(seed), run.scores
     logits = random.normal(0, 1, (24, clips, 6)).astype(np.float32)
     logits[np.arange(24), :, kept.labels] += 0.7
-    save_scores(run.folder / "scores.npz", replace(kept, logits=logits))
+    write_scores(run, replace(kept, logits=logits))
+    write_summary(run, run.summary)
 
 
 def test_clip_counts_against_brute_force(tmp_path, quick):
@@ -116,6 +117,7 @@ def test_error_curves_show_the_history(tmp_path):
     for seed, run in enumerate(runs):
         errors = np.random.default_rng(seed).random((2, 4))
         write_history(run, [{"epoch": e + 1, "train_error": a, "test_error": b} for e, (a, b) in enumerate(errors.T)])
+        write_summary(run, run.summary)
     figure = curves.error_curves(runs)
     assert [axes.get_title() for axes in figure.axes] == ["10 layers", "18 layers"]
     for axes, members in zip(figure.axes, (runs[:4], runs[4:]), strict=True):
@@ -139,6 +141,7 @@ def test_one_seed_has_no_band_and_an_evaluation_no_curve(tmp_path):
     for run in runs:
         if not run.spec.epochs:
             write_history(run, [])
+            write_summary(run, run.summary)
     axes = curves.error_curves(runs).axes
     assert len(axes) == 1 and len(axes[0].lines) == 4 and not axes[0].collections
     assert "Nothing to draw" in curves.error_curves([run for run in runs if not run.spec.epochs]).data

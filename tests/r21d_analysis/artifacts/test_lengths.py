@@ -1,12 +1,11 @@
 """Clip length: the runs it takes, its table and its figures."""
 
-import json
 
 import pytest
 
 from r21d_analysis.artifacts import lengths, tables
 from r21d_analysis.statistics.aggregate import group_by_seed
-from r21d_core.runs.run import find_run
+from r21d_core.runs.run import find_run, write_summary
 from r21d_core.study.experiments import clip_length, variant_comparison
 from r21d_core.study.recipes import CLIP_LENGTHS
 from tests.r21d_analysis.artifacts.test_tables_and_figures import make
@@ -18,8 +17,7 @@ def runs(tmp_path):
     found = make(clip_length("small", "set", seeds=(0, 1)), tmp_path)
     for run in found:
         seconds = {0: 0, 18: 3600, 5: 360}[run.spec.epochs]
-        summary = run.summary | {"seconds": seconds}
-        (run.folder / "summary.json").write_text(json.dumps(summary))
+        write_summary(run, run.summary | {"seconds": seconds})
     return found
 
 

@@ -1,6 +1,5 @@
 """Recipes are told apart by what they set, compared on the same videos, and chosen by the mean of all networks."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +10,7 @@ from r21d_analysis.artifacts.recipe import DIFFERENCE, MEAN
 from r21d_analysis.statistics import inference
 from r21d_core import R21DError
 from r21d_core.runs.metrics import clip_at_1, video_at, video_correct
-from r21d_core.runs.run import find_run
-from r21d_core.runs.scores import save_scores
+from r21d_core.runs.run import find_run, write_history, write_scores, write_summary
 from r21d_core.study.experiments import recipe_trials, variant_comparison
 from r21d_core.study.recipes import RECIPE_TRIALS, RECIPES
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
@@ -31,7 +29,8 @@ def make(specs, folder, share=0.6):
     for number, run in enumerate(runs):
         history = run.history
         history[-1] |= {"train_loss": 0.1 + number, "train_error": 0.01 * number}
-        (run.folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
+        write_history(run, history)
+        write_summary(run, run.summary)
     return runs
 
 
@@ -131,7 +130,8 @@ def test_recipe_that_misses_a_network_has_no_mean(runs, tmp_path):
 
 def test_recipes_of_other_videos_are_not_compared(runs, tmp_path):
     scores = runs[-1].scores
-    save_scores(runs[-1].folder / "scores.npz", replace(scores, videos=np.char.add(scores.videos, "x")))
+    write_scores(runs[-1], replace(scores, videos=np.char.add(scores.videos, "x")))
+    write_summary(runs[-1], runs[-1].summary)
     with pytest.raises(R21DError, match="different videos"):
         recipe.recipe_table([*runs[:-2], runs[-1]])
 

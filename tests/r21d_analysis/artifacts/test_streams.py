@@ -12,8 +12,8 @@ from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB
 from r21d_analysis.claims.evaluate import kinetics_over_sports
 from r21d_analysis.statistics import inference
 from r21d_core import R21DError
-from r21d_core.runs.run import find_run, write_json
-from r21d_core.runs.scores import Scores, save_scores
+from r21d_core.runs.run import find_run, write_json, write_scores, write_summary
+from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import kinetics, sports1m, transfer
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
 
@@ -44,10 +44,10 @@ def make(specs, folder, classes=CLASSES):
         run.folder.mkdir(parents=True)
         (run.folder / "spec.json").write_text(spec.to_json())
         videos = np.array([f"v{split}-{n:02d}" for n in range(count)])
-        save_scores(run.folder / "scores.npz", Scores(logits, labels, videos, classes, protocol))
-        write_json(run, "summary.json", {"device": "TestGPU"})
+        write_scores(run, Scores(logits, labels, videos, classes, protocol))
         if spec.init_from:
             write_json(run, "environment.json", {"init_from": f"{run.folder.name} starts from another: 126 tensors"})
+        write_summary(run, {"device": "TestGPU"})
     return [find_run(folder, spec) for spec in specs]
 
 
@@ -203,7 +203,8 @@ def test_runs_that_cannot_be_fused_are_told_and_break_nothing(four):
     scores = run.scores
     videos = np.array([f"w{name}" for name in scores.videos])
     for run in pick(four, modality="flow"):
-        save_scores(run.folder / "scores.npz", Scores(scores.logits, scores.labels, videos, CLASSES, scores.protocol))
+        write_scores(run, Scores(scores.logits, scores.labels, videos, CLASSES, scores.protocol))
+        write_summary(run, run.summary)
     assert "the evaluated videos of the runs differ" in streams.show_stream_table(four, 4).caption
     gained = streams.stream_gain(four)
     assert "two runs were evaluated on different videos" in gained.caption and len(gained.data) == 1
@@ -230,6 +231,7 @@ def test_names_from_outside_are_escaped(tmp_path):
     names = (NASTY, "$x", *CLASSES[2:])
     runs = make(transfer("small", f"{NASTY}-split1", source=f"{NASTY}$b-split1"), tmp_path, names)
     write_json(runs[2], "environment.json", {"init_from": NASTY})
+    write_summary(runs[2], runs[2].summary)
     gained = streams.stream_gain(runs), streams.pretraining_gain(runs)
     shown = [
         streams.show_stream_table(runs, 6),
@@ -295,8 +297,8 @@ def test_leak_table_counts_the_groups_in_both(six, tmp_path):
             rows.writerows([f"v{split}-{n:02d}", "a", "test", f"g{n // 2}"] for n in range(VIDEOS[split]))
             rows.writerow(["other", "a", "train", "h"])
     for run in later:
-        (run.folder / "trained_on.txt").write_text("h\nk\n")
-    (later[0].folder / "trained_on.txt").write_text("h\ng1\ng3\n")
+        run.write("trained_on.txt", "h\ng1\ng3\n" if run is later[0] else "h\nk\n")
+        write_summary(run, run.summary)
     (later[-1].folder / "trained_on.txt").unlink()
     (tmp_path / "set-split2.csv").unlink()
     table = provenance.leak_table(six, tmp_path).data

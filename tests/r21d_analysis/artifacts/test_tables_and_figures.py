@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from r21d_analysis.artifacts import figures, tables
 from r21d_analysis.statistics.aggregate import group_by_seed
-from r21d_core.runs.run import find_run, write_history, write_json
-from r21d_core.runs.scores import Scores, save_scores
+from r21d_core.runs.run import find_run, write_history, write_scores, write_summary
+from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import TABLE_2, variant_comparison
 from r21d_core.study.paper import paper
 
@@ -36,13 +36,13 @@ def make(specs, runs, families=None, share=0.6, classes=6):
         run.folder.mkdir(parents=True)
         (run.folder / "spec.json").write_text(spec.to_json())
         videos = np.array([f"v{n}" for n in range(24)])
-        save_scores(run.folder / "scores.npz", Scores(logits, labels, videos, names, protocol))
+        write_scores(run, Scores(logits, labels, videos, names, protocol))
         write_history(run, [{"epoch": e, "train_error": 0.9 / e, "test_error": 1 / e} for e in (1, 2, 3)])
         summary = {
             "device": "TestGPU", "parameters": 33_000_000 + number, "macs": 4e10 + 1e9 * number,
             "train_clips_per_second": 100.0, "inference_clips_per_second": 300.0 + 10 * number,
         }  # fmt: skip
-        write_json(run, "summary.json", summary)
+        write_summary(run, summary)
     return [find_run(runs, spec) for spec in specs]
 
 

@@ -14,8 +14,8 @@ from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core import R21DError
 from r21d_core.cli import build_parser
-from r21d_core.runs.run import find_run, load_runs, write_history, write_json
-from r21d_core.runs.scores import Scores, save_scores
+from r21d_core.runs.run import find_run, load_runs, write_history, write_scores, write_summary
+from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, kinetics, sports1m, transfer
 from r21d_core.study.recipes import get_recipe
 
@@ -97,7 +97,7 @@ def make(world, specs, folder):
         run.folder.mkdir(parents=True)
         (run.folder / "spec.json").write_text(spec.to_json())
         protocol = {"data": spec.data, "modality": spec.modality}
-        save_scores(run.folder / "scores.npz", Scores(logits, labels, videos, tuple("abcde"), protocol))
+        write_scores(run, Scores(logits, labels, videos, tuple("abcde"), protocol))
         error = TRAIN_ERROR.get(world, {}).get(spec.variant, (30, 30))[spec.depth == 34]
         jitter, speed = 0.1 * spec.seed, 100.0
         if world == "open":
@@ -105,7 +105,7 @@ def make(world, specs, folder):
         elif world == "other" and spec.variant == "R(2+1)D":
             speed = 50.0
         write_history(run, [{"epoch": 1, "train_error": 0.95}, {"epoch": 2, "train_error": (error + jitter) / 100}])
-        write_json(run, "summary.json", {"device": "TestGPU", "train_clips_per_second": speed + 0.1 * spec.seed})
+        write_summary(run, {"device": "TestGPU", "train_clips_per_second": speed + 0.1 * spec.seed})
     return [find_run(folder, spec) for spec in specs]
 
 
@@ -279,8 +279,9 @@ def test_other_videos_or_another_device_leave_a_claim_open(tmp_path):
     scores = runs[0].scores
     videos = np.array([f"w{name}" for name in scores.videos])
     for run in runs[:2]:
-        save_scores(run.folder / "scores.npz", Scores(scores.logits, scores.labels, videos, scores.classes, {}))
-    write_json(runs[0], "summary.json", runs[0].summary | {"device": "other GPU"})
+        write_scores(run, Scores(scores.logits, scores.labels, videos, scores.classes, {}))
+        write_summary(run, run.summary)
+    write_summary(runs[0], runs[0].summary | {"device": "other GPU"})
     table = ledger(runs)
     assert "different videos" in table.loc["r21d-over-r3d-16", "why"]
     assert "different devices: TestGPU, other GPU" in table.loc["r21d-same-time", "why"]

@@ -21,8 +21,8 @@ from r21d_analysis.interpret.html import is_interactive, text_html
 from r21d_analysis.statistics.clips import with_clips
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs import metrics
-from r21d_core.runs.run import find_run, write_json
-from r21d_core.runs.scores import Scores, save_scores
+from r21d_core.runs.run import find_run, write_scores, write_summary
+from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import variant_comparison
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
 from tests.r21d_analysis.explorer.test_predictions import ODD, texts
@@ -41,8 +41,8 @@ def write_run(spec, folder, seed=0, clips=5, classes=ODD, videos=VIDEOS, labels=
                 "task": spec.task, "profile": spec.profile}  # fmt: skip
     run.folder.mkdir(parents=True)
     (run.folder / "spec.json").write_text(spec.to_json())
-    save_scores(run.folder / "scores.npz", Scores(logits, labels, np.array(videos), classes, protocol))
-    write_json(run, "summary.json", {"device": "here"})
+    write_scores(run, Scores(logits, labels, np.array(videos), classes, protocol))
+    write_summary(run, {"device": "here"})
     return run
 
 
@@ -236,14 +236,14 @@ def test_incomparable_or_damaged_runs_are_reported(folder, shown):
     shown = Explorer(str(folder))
     runs = {run.spec.variant: run for _, run in shown.a.options} | {even.spec.variant: even}
     shown.protocol.value = "any" if len(shown.protocol.options) > 1 else shown.protocol.value
-    for variant, says in (("MC2", "evaluated on different videos"), ("MC4", "not a scores file")):
+    for variant, says in (("MC2", "evaluated on different videos"), ("MC4", "as its checksum is not")):
         shown.b.value = runs[variant]
         assert "only A is shown" in text_of(shown.status) and says in text_of(shown.status)
         assert shown.comparison.b is None and "B:" not in shown.summary.value and "A:" in shown.summary.value
     shown.b.value = even
     assert shown.clips.options == (2,) and "only A" not in text_of(shown.status)
     shown.a.value = runs["MC4"]
-    assert "not a scores file" in text_of(shown.status) and shown.summary.value == ""
+    assert "as its checksum is not" in text_of(shown.status) and shown.summary.value == ""
     for tab in range(4):
         shown.tabs.selected_index = tab
     shown.a.value = runs["R3D"]

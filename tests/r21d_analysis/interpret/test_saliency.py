@@ -24,8 +24,7 @@ from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest
 from r21d_core.data.transforms import center_crop
 from r21d_core.engine.train import train
-from r21d_core.runs.run import find_run
-from r21d_core.runs.scores import save_scores
+from r21d_core.runs.run import find_run, write_scores, write_summary
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
 from tests.r21d_core.engine.test_classify import TINY
 from tests.r21d_core.models.test_load import small
@@ -168,7 +167,8 @@ assert not {{"torch", "captum"}} & set(sys.modules)"""
 
 def test_own_video_with_hostile_names(folder, tiny_manifest, tmp_path, records):
     run = find_run(folder, SPECS[0])
-    save_scores(run.folder / "scores.npz", replace(run.scores, classes=(NASTY, f"$ and $ {NASTY}")))
+    write_scores(run, replace(run.scores, classes=(NASTY, f"$ and $ {NASTY}")))
+    write_summary(run, run.summary)
     video = shutil.copy(load_manifest(tiny_manifest).split("test")[0].path, tmp_path / "<script>$^$.mp4")
     own = ClassifyWidget([run])
     click(own.box, "Attributions")

@@ -58,8 +58,8 @@ def test_missing_init_weights_have_no_plan(init_from, says, tiny_manifest, tmp_p
 @pytest.mark.parametrize(
     ("runs", "more", "says"),
     [
-        ("file", ["--list"], "file: is a file, expected a folder for runs"),
-        ("file", ["--dry-run"], "file: is a file, expected a folder for runs"),
+        ("file", ["--list"], "file: is a file and no pack"),
+        ("file", ["--dry-run"], "file: is a file and no pack"),
         ("file/runs", [], "file/runs: no folder can be made here (Not a directory); name another"),
     ],
 )

@@ -58,7 +58,7 @@ def test_a_run_knows_all_that_its_weights_were_trained_on(two, tmp_path):
     groups = {video.group for video in load_manifest(two[0]).split("train")}
     assert first.trained_on == second.trained_on == groups
     (second.folder / "trained_on.txt").unlink()
-    with pytest.raises(R21DError, match="nobody knows what the weights were trained on"):
+    with pytest.raises(R21DError, match="the videos the weights were trained on are unknown"):
         train(later.finetune_spec(epochs=0, eval_clips=3), load_manifest(two[1]), tmp_path / "runs", device="cpu")
 
 
@@ -130,7 +130,7 @@ def test_a_run_folder_of_the_same_classes_gives_its_classifier(first, two, tmp_p
     np.testing.assert_allclose(later.scores.logits, first.scores.logits, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("lost", "says"), [("trained_on.txt", "nobody knows what"), ("summary.json", "not finished")])
+@pytest.mark.parametrize(("lost", "says"), [("trained_on.txt", "are unknown"), ("summary.json", "not finished")])
 def test_half_a_run_folder_is_no_start(first, two, tmp_path, lost, says):
     (first.folder / lost).unlink()
     with pytest.raises(R21DError, match=says):

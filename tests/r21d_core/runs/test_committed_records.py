@@ -13,45 +13,48 @@ from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import compare, holm
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine.runner import find_runs
-from r21d_core.runs.run import find_run
+from r21d_core.runs.metrics import clip_at_1, video_at
+from r21d_core.runs.run import find_run, load_runs
 from r21d_core.study.experiments import TABLE_2, clip_length, sports1m, transfer, variant_comparison
 from r21d_core.study.recipes import LONG_SCHEDULE, VAL_SUFFIX
-from r21d_core.study.spec import Spec
 
 ROOT = Path(__file__).parents[3]
-FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/*/spec.json"))
-DATA, SMALL = "ucf101-14-split1", ROOT / "results" / "small"
+PACKS = sorted((ROOT / "results").glob("*.zip"))
+RUNS = [pytest.param(pack, run, id=run.folder.name) for pack in PACKS for run in load_runs(pack)]
+DATA, SMALL = "ucf101-14-split1", ROOT / "results" / "small.zip"
 FOUR = ("f-R2D", "R3D", "MC3", "R(2+1)D")
 SEEDS = (0, 1, 2)
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_record_is_whole_and_in_its_own_folder(folder):
-    spec = Spec.from_json((folder / "spec.json").read_text())
-    run = find_run(folder.parent, spec)
-    assert run.folder == folder and run.is_complete and len(run.history) == spec.epochs
-    assert run.scores.protocol["profile"] == spec.profile
+@pytest.mark.parametrize(("pack", "run"), RUNS)
+def test_record_is_whole_and_in_its_own_folder(pack, run):
+    spec = run.spec
+    assert find_run(pack, spec).folder.name == run.folder.name and run.is_complete and len(run.history) == spec.epochs
+    scores = run.scores
+    assert scores.protocol["profile"] == spec.profile
+    accuracies = {"clip@1": clip_at_1(scores), "video@1": video_at(scores, 1), "video@5": video_at(scores, 5)}
+    assert run.summary["accuracies_before_quantization"] == accuracies
     diagnostic = spec.data == "builtin" and spec.profile == "small"
-    assert folder.parent.name == (
-        "diagnostic" if diagnostic else "recipe" if spec.data.endswith(VAL_SUFFIX) else spec.profile
-    )
-    assert {path.name for path in folder.iterdir()} - {"trained_on.txt", "filters.npz", "attributions.npz"} == {
+    assert pack.stem == ("diagnostic" if diagnostic else "recipe" if spec.data.endswith(VAL_SUFFIX) else spec.profile)
+    assert {path.name for path in run.folder.iterdir()} - {"trained_on.txt", "filters.npz", "attributions.npz"} == {
         "spec.json", "environment.json", "history.jsonl", "scores.npz", "summary.json",
     }  # fmt: skip
 
 
+def test_packs_are_small():
+    assert len(RUNS) == 318 and sum(pack.stat().st_size for pack in PACKS) < 15e6
+
+
 def test_small_records_are_of_the_manifests_beside_them():
     opened = cache(load_manifest)
-    for folder in SMALL.glob("*/"):
-        data = Spec.from_json((folder / "spec.json").read_text()).data
-        manifest = opened(ROOT / "data_manifests" / f"{data}.csv")
+    for run in load_runs(SMALL):
+        manifest = opened(ROOT / "data_manifests" / f"{run.spec.data}.csv")
         assert {side: len(manifest.split(side)) for side in manifest.card.expected} == manifest.card.expected
-        environment = json.loads((folder / "environment.json").read_text())
-        assert environment["fingerprint"] == manifest.fingerprint
+        assert run.environment["fingerprint"] == manifest.fingerprint
 
 
 def test_demo_has_all_twelve_and_shows_motion_mattering():
-    runs = find_runs(variant_comparison("demo"), ROOT / "results" / "demo")
+    runs = find_runs(variant_comparison("demo"), ROOT / "results" / "demo.zip")
     assert [one.spec.variant for one in group_by_seed(runs)] == list(TABLE_2)
 
 

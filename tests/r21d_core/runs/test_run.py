@@ -12,8 +12,8 @@ import pytest
 
 from r21d_core import R21DError
 from r21d_core.runs.files import write_atomically
-from r21d_core.runs.run import Run, find_run, lock, write_history, write_json
-from r21d_core.runs.scores import Scores, load_scores, save_scores
+from r21d_core.runs.run import Run, find_run, lock, write_history, write_scores, write_summary
+from r21d_core.runs.scores import Scores, load_scores
 from r21d_core.study.spec import Spec
 
 
@@ -30,8 +30,9 @@ def scores():
 
 
 def test_scores_come_back_as_they_were(tmp_path, scores):
-    save_scores(tmp_path / "scores.npz", scores)
-    back = load_scores(tmp_path / "scores.npz")
+    run = Run(Spec(), tmp_path)
+    write_scores(run, scores)
+    back = run.scores
     for name in ("logits", "labels", "videos"):
         np.testing.assert_array_equal(getattr(back, name), getattr(scores, name))
     assert (back.classes, back.protocol) == (scores.classes, scores.protocol)
@@ -45,9 +46,10 @@ def test_damaged_scores_are_named(tmp_path, content):
 
 
 def test_scores_that_do_not_fit_their_labels_are_refused(tmp_path, scores):
-    save_scores(tmp_path / "s.npz", Scores(scores.logits, scores.labels[:2], scores.videos, scores.classes, {}))
-    with pytest.raises(R21DError, match="do not fit"):
-        load_scores(tmp_path / "s.npz")
+    run = Run(Spec(), tmp_path)
+    write_scores(run, Scores(scores.logits, scores.labels[:2], scores.videos, scores.classes, {}))
+    with pytest.raises(R21DError, match=r"scores.npz: .* do not fit"):
+        _ = run.scores
 
 
 def test_scores_unpickle_nothing(tmp_path):
@@ -91,9 +93,9 @@ def test_new_run_is_neither_begun_nor_done(tmp_path):
 def test_history_and_summary_come_back(tmp_path):
     run = Run(Spec(), tmp_path / Spec().folder)
     write_history(run, [{"epoch": 1}, {"epoch": 2}])
-    write_json(run, "summary.json", {"seconds": 3})
+    write_summary(run, {"seconds": 3})
     assert [line["epoch"] for line in run.history] == [1, 2]
-    assert run.is_complete and run.summary == {"seconds": 3}
+    assert run.is_complete and run.summary["seconds"] == 3
 
 
 def test_half_written_run_folder_is_named(tmp_path):

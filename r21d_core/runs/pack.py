@@ -1,0 +1,136 @@
+"""Packs: the finished runs of a folder in one ZIP file, which is read as the folder is."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from scipy.special import softmax
+
+from r21d_core import R21DError
+from r21d_core.runs.files import write_atomically
+from r21d_core.runs.metrics import clip_at_1, video_at
+from r21d_core.runs.quantize import STEPS, dequantize, quantize
+from r21d_core.runs.run import CHECKED, SUMMARY, Run, load_runs, seal_summary
+from r21d_core.runs.scores import Scores, encode_scores
+
+PACKED = (*CHECKED, "filters.npz", "attributions.npz")
+MARGIN = 1e-6  # no decision of quantized scores hangs on a smaller difference of probabilities
+SAME_INPUT = ("task", "data", "profile", "variant", "depth", "frames", "frame_stride", "seed", "eval_clips")
+
+
+def pack_runs(folder: Path | str, out: Path | str) -> list[Run]:
+    """Write the finished runs of `folder`, without their checkpoints, to the ZIP file `out` and return them from there.
+
+    Scores are quantized as `r21d_core.runs.quantize` says; all other files stay as they are, but the summary, which
+    holds the checksums. Raises R21DError where a record is damaged and where `folder` has no finished run.
+    """
+    runs = [run for run in load_runs(folder) if run.is_complete]
+    if not runs:
+        raise R21DError(f"{folder}: no finished run; name the folder that r21d train wrote to")
+    scores = {run: run.scores for run in runs}
+    levels = _choose_levels(scores)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as pack:
+        for run in runs:
+            files = {path.name: run.read(path.name) for path in run.folder.iterdir() if path.name in PACKED}
+            summary = run.summary
+            if levels[run] is not None:
+                accuracies = {
+                    "clip@1": clip_at_1(scores[run]),
+                    **{f"video@{k}": video_at(scores[run], k) for k in (1, 5)},
+                }
+                summary |= {"accuracies_before_quantization": accuracies}
+                files["scores.npz"] = _encode(scores[run], levels[run])
+            files[SUMMARY] = seal_summary(summary, files).encode()
+            for name, content in sorted(files.items()):
+                pack.writestr(_entry(f"{run.folder.name}/{name}"), content)
+    write_atomically(Path(out), buffer.getvalue())
+    return load_runs(out)
+
+
+def _encode(scores: Scores, levels: np.ndarray) -> bytes:
+    counts = np.bincount(levels, minlength=len(STEPS) + 1).tolist()
+    steps = {f"1/{step}": count for step, count in zip(STEPS, counts, strict=False)} | {"logits": counts[-1]}
+    quantization = {"items by step of the probabilities": steps, "see": "results/README.md"}
+    protocol = scores.protocol | {"quantization": quantization}
+    return encode_scores(replace(scores, protocol=protocol), quantize(scores.logits, levels))
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """An entry without the time of packing, so that equal runs make equal packs."""
+    entry = zipfile.ZipInfo(name)
+    entry.compress_type = zipfile.ZIP_LZMA
+    entry.external_attr = 0o644 << 16
+    return entry
+
+
+def _choose_levels(scores: dict[Run, Scores]) -> dict[Run, np.ndarray | None]:
+    """The coarsest level of each item of each run that keeps all decisions; None for scores that are quantized."""
+    levels = {run: None if "quantization" in s.protocol else np.zeros(len(s.labels), int) for run, s in scores.items()}
+    exact = {run: softmax(s.logits, axis=2) for run, s in scores.items()}
+    pairs = [
+        (rgb, flow)
+        for rgb, flow in product(scores, repeat=2)
+        if (rgb.spec.modality, flow.spec.modality) == ("rgb", "flow")
+        and all(getattr(rgb.spec, name) == getattr(flow.spec, name) for name in SAME_INPUT)
+        and np.array_equal(scores[rgb].videos, scores[flow].videos)
+    ]
+    for _ in STEPS:
+        decoded = {run: _decoded(s, levels[run]) for run, s in scores.items()}
+        changed = {
+            run: ~same_decisions(exact[run], decoded[run], s, clip_subsets(s.logits.shape[1]))
+            for run, s in scores.items()
+        }
+        for rgb, flow in pairs:
+            every = [np.arange(exact[rgb].shape[1])]
+            both = [(of[rgb] + of[flow]) / 2 for of in (exact, decoded)]
+            fused = ~same_decisions(*both, scores[rgb], every)
+            changed[rgb], changed[flow] = changed[rgb] | fused, changed[flow] | fused
+        for run, of in levels.items():
+            if of is not None:
+                of[changed[run] & (of < len(STEPS))] += 1
+    return levels
+
+
+def _decoded(scores: Scores, levels: np.ndarray | None) -> np.ndarray:
+    logits = scores.logits if levels is None else dequantize(quantize(scores.logits, levels))
+    return softmax(logits.astype(float), axis=2)
+
+
+def clip_subsets(stored: int) -> list[np.ndarray]:
+    """Indices of 2 to `stored` clips spread evenly over the stored ones, and of the one in the middle."""
+    return [np.array([stored // 2]), *(np.linspace(0, stored - 1, n).round().astype(int) for n in range(2, stored + 1))]
+
+
+def same_decisions(before: np.ndarray, after: np.ndarray, scores: Scores, subsets: Iterable) -> np.ndarray:
+    """Whether every decision on an item is the same, (items,) bool, of probabilities (items, clips, classes)."""
+    same = _same_argmax(before, after).all(axis=1)
+    labels = scores.labels[:, None]
+    for chosen in subsets:
+        old, new = before[:, chosen].mean(axis=1), after[:, chosen].mean(axis=1)
+        same &= _same_argmax(old, new)
+        rank = (np.argsort(-old, axis=1, kind="stable") == labels).argmax(axis=1)
+        label = np.take_along_axis(new, labels, axis=1)
+        above, not_below = (new > label + MARGIN).sum(axis=1), (new > label - MARGIN).sum(axis=1) - 1
+        for k in (1, 5):
+            same &= np.where(rank < k, not_below < k, above >= k)
+    for names in scores.protocol.get("families", {}).values():
+        members = [scores.classes.index(name) for name in names if name in scores.classes]
+        if members:
+            same &= _same_argmax(before.mean(axis=1)[:, members], after.mean(axis=1)[:, members])
+    return same
+
+
+def _same_argmax(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Whether the largest value along the last axis is in the same place, by more than the margin."""
+    place = before.argmax(axis=-1)[..., None]
+    best = np.take_along_axis(after, place, axis=-1)[..., 0]
+    others = after.copy()
+    np.put_along_axis(others, place, -1, axis=-1)
+    return best - others.max(axis=-1) > MARGIN

@@ -1,0 +1,122 @@
+"""A pack is small, is read like the folder that it was made of, and keeps every decision."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from r21d_core import R21DError
+from r21d_core.cli import main
+from r21d_core.runs.metrics import clip_at_1, video_at, video_correct, video_probabilities
+from r21d_core.runs.pack import clip_subsets, pack_runs
+from r21d_core.runs.quantize import dequantize, quantize
+from r21d_core.runs.run import find_run, load_runs, lock, write_history, write_json, write_scores, write_summary
+from r21d_core.runs.scores import Scores
+from r21d_core.study.spec import Spec
+
+CLASSES = tuple("abcdefgh")
+SPECS = [Spec(modality=modality, seed=seed, profile="small") for modality in ("rgb", "flow") for seed in (0, 1)]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two seeds of both streams on 200 videos, many of their decisions close."""
+    random = np.random.default_rng(0)
+    labels = np.arange(200) % len(CLASSES)
+    videos = np.array([f"v{number:03}" for number in range(200)])
+    for spec in SPECS:
+        run = find_run(tmp_path / "runs", spec)
+        logits = random.normal(0, 2, (200, 1, 8)) + random.normal(0, 1, (200, 5, 8)) + 3 * np.eye(8)[labels][:, None]
+        logits[:20, :, 1] = logits[:20, :, 0] * (1 + 1e-7)
+        families = {"first": ["a", "b"], "not of this task": ["x", "y"]}
+        protocol = {"modality": spec.modality, "families": families}
+        run.write("spec.json", spec.to_json())
+        run.write("trained_on.txt", "group\n")
+        run.write("checkpoint.pt", b"large")
+        write_json(run, "environment.json", {"device": "TestGPU"})
+        write_history(run, [{"epoch": 1, "train_error": 0.5}])
+        write_scores(run, Scores(logits.astype(np.float32), labels, videos, CLASSES, protocol))
+        write_summary(run, {"seconds": 3})
+    find_run(tmp_path / "runs", Spec(seed=7)).write("spec.json", Spec(seed=7).to_json())
+    return load_runs(tmp_path / "runs")
+
+
+def test_pack_is_read_like_the_folder(runs, tmp_path):
+    packed = pack_runs(tmp_path / "runs", tmp_path / "study.zip")
+    assert [run.spec for run in packed] == [run.spec for run in load_runs(tmp_path / "study.zip")]
+    assert {run.spec for run in packed} == set(SPECS), "a run that is not complete is left out"
+    for run in packed:
+        original = find_run(tmp_path / "runs", run.spec)
+        assert find_run(tmp_path / "study.zip", run.spec).scores.videos.tolist() == original.scores.videos.tolist()
+        assert (run.history, run.environment, run.trained_on) == (
+            original.history, original.environment, original.trained_on,
+        )  # fmt: skip
+        assert run.is_complete and not run.has_checkpoint and run.summary["seconds"] == 3
+        assert find_run(run.folder.parent, run.spec).summary == run.summary
+    missing = find_run(tmp_path / "study.zip", Spec(seed=9))
+    assert not missing.is_complete and missing.history == []
+    with pytest.raises(R21DError, match=r"study.zip.*summary.json: missing"):
+        _ = missing.summary
+
+
+def test_packed_scores_keep_every_decision(runs, tmp_path):
+    originals = {run.spec: run.scores for run in runs if run.is_complete}
+    for run in pack_runs(tmp_path / "runs", tmp_path / "study.zip"):
+        before, after = originals[run.spec], run.scores
+        accuracies = {"clip@1": clip_at_1(before), **{f"video@{k}": video_at(before, k) for k in (1, 5)}}
+        assert run.summary["accuracies_before_quantization"] == accuracies
+        np.testing.assert_array_equal(after.logits.argmax(axis=2), before.logits.argmax(axis=2))
+        for chosen in clip_subsets(5):
+            few = [replace(scores, logits=scores.logits[:, chosen]) for scores in (before, after)]
+            np.testing.assert_array_equal(*(video_probabilities(scores).argmax(axis=1) for scores in few))
+            for k in (1, 5):
+                np.testing.assert_array_equal(*(video_correct(scores, k) for scores in few))
+        np.testing.assert_allclose(softmax(after.logits, axis=2), softmax(before.logits, axis=2), atol=0.002)
+        steps = after.protocol["quantization"]["items by step of the probabilities"]
+        assert sum(steps.values()) == 200 and steps["logits"] > 0 and steps["1/500"] > 100
+    for seed in (0, 1):
+        both = [[scores for spec, scores in found.items() if spec.seed == seed] for found in (originals, {
+            run.spec: run.scores for run in load_runs(tmp_path / "study.zip")})]  # fmt: skip
+        fused = [sum(softmax(scores.logits, axis=2) for scores in pair) / 2 for pair in both]
+        np.testing.assert_array_equal(*(of.argmax(axis=2) for of in fused))
+        np.testing.assert_array_equal(*(of.mean(axis=1).argmax(axis=1) for of in fused))
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_quantized_probabilities_are_close(level):
+    logits = np.random.default_rng(0).normal(0, 4, (30, 3, 7)).astype(np.float32)
+    logits[0] = [[1000, 0, 0, 0, 0, 0, -1000]] * 3
+    back = dequantize(quantize(logits, np.full(30, level)))
+    assert np.isfinite(back).all() and back.dtype == np.float32
+    error = np.abs(softmax(back, axis=2) - softmax(logits, axis=2)).max()
+    assert error < (1 / 500, 1 / 65535, 1e-12)[level] * 1.1
+
+
+def test_packing_twice_changes_nothing(runs, tmp_path):
+    pack_runs(tmp_path / "runs", tmp_path / "once.zip")
+    pack_runs(tmp_path / "once.zip", tmp_path / "twice.zip")
+    assert (tmp_path / "once.zip").read_bytes() == (tmp_path / "twice.zip").read_bytes()
+
+
+def test_pack_is_read_only(runs, tmp_path):
+    run = pack_runs(tmp_path / "runs", tmp_path / "study.zip")[0]
+    with pytest.raises(R21DError, match=r"study.zip.*a pack is read only"):
+        run.write("spec.json", "{}")
+    with pytest.raises(R21DError, match=r"a pack is read only"), lock(run):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"", b"no pack", b"PK\x05\x06" + bytes(17)])
+def test_file_that_is_no_pack_is_named(content, tmp_path):
+    (tmp_path / "file").write_bytes(content)
+    for read in (load_runs, lambda path: find_run(path, Spec())):
+        with pytest.raises(R21DError, match=r"file: is a file and no pack"):
+            read(tmp_path / "file")
+
+
+def test_pack_command_says_what_it_wrote(runs, tmp_path, capsys):
+    assert main(["pack", str(tmp_path / "runs"), "--out", str(tmp_path / "study.zip")]) == 0
+    assert "study.zip: 4 runs, 0.0 MB" in capsys.readouterr().out
+    assert main(["pack", str(tmp_path / "none"), "--out", str(tmp_path / "none.zip")]) == 1
+    assert "none: no finished run" in capsys.readouterr().err
