@@ -5,12 +5,13 @@ from pathlib import Path
 from r21d_core import R21DError
 from r21d_core.cli.options import parse_ints
 
-# Layout: the data set, its annotation files, whether it has three official splits.
+# Layout: the data set, its annotation files, its number of splits.
 OFFICIAL = {
-    "ucf101": ("UCF101", "trainlist01.txt etc.", True),
-    "hmdb51": ("HMDB51", "brush_hair_test_split1.txt etc.", True),
-    "kinetics": ("Kinetics-400, 600 or 700", "train.csv and validate.csv", False),
-    "sports1m": ("Sports-1M", "labels.txt and the two partitions", False),
+    "ucf101": ("UCF101", "trainlist01.txt etc.", 3),
+    "hmdb51": ("HMDB51", "brush_hair_test_split1.txt etc.", 3),
+    "kinetics": ("Kinetics-400, 600 or 700", "train.csv and validate.csv", 0),
+    "sports1m": ("Sports-1M", "labels.txt and the two partitions", 0),
+    "miracl": ("MIRACL-VC1", "", 5),
 }
 OUT = {"type": Path, "help": "CSV file to write; default data/NAME.csv"}
 
@@ -27,12 +28,20 @@ def add_parser(subparsers) -> None:
     folder.add_argument("--seed", type=int, default=0, help="seed of that random split; default 0")
     folder.add_argument("--out", **OUT)
 
-    for layout, (dataset, files, has_splits) in OFFICIAL.items():
-        official = layouts.add_parser(layout, help=f"{dataset} with its official splits")
+    for layout, (dataset, files, splits) in OFFICIAL.items():
+        official = layouts.add_parser(
+            layout, help=f"{dataset} with its official splits" if files else f"{dataset} in folds"
+        )
         official.add_argument("directory", type=Path, help="folder of the videos")
-        if has_splits:
-            official.add_argument("--split", type=parse_ints, default=[1], help="1, 2, 3 or several: 1,2,3; default 1")
-        official.add_argument("--annotations", type=Path, help=f"folder of {files}; default in or beside the videos")
+        if splits:
+            several = ",".join(map(str, range(1, splits + 1)))
+            official.add_argument(
+                "--split", type=parse_ints, default=[1], help=f"one or several of {several}; default 1"
+            )
+        if files:
+            official.add_argument(
+                "--annotations", type=Path, help=f"folder of {files}; default in or beside the videos"
+            )
         official.add_argument("--subset", help="classes to use: a name of the dataset card, or a file, one per line")
         official.add_argument("--out", **OUT)
 
@@ -58,17 +67,20 @@ def run(options) -> None:
 def _write_official(options) -> None:
     from r21d_core.data.hmdb51 import from_hmdb51
     from r21d_core.data.kinetics import from_kinetics
+    from r21d_core.data.miracl import from_miracl
     from r21d_core.data.sports1m import from_sports1m
     from r21d_core.data.ucf101 import from_ucf101
 
-    readers = {"ucf101": from_ucf101, "hmdb51": from_hmdb51, "kinetics": from_kinetics, "sports1m": from_sports1m}
+    readers = {
+        "ucf101": from_ucf101, "hmdb51": from_hmdb51, "kinetics": from_kinetics, "sports1m": from_sports1m,
+        "miracl": from_miracl,
+    }  # fmt: skip
     splits = [{"split": split} for split in options.split] if "split" in options else [{}]
     if options.out and len(splits) > 1:
         raise R21DError(f"--out {options.out}: one file for {len(splits)} splits; leave --out away to write one each")
+    annotations = {"annotations": options.annotations} if "annotations" in options else {}
     for split in splits:
-        listing = readers[options.layout](
-            options.directory, annotations=options.annotations, subset=options.subset, **split
-        )
+        listing = readers[options.layout](options.directory, subset=options.subset, **split, **annotations)
         print(listing)
         _write(options.out, listing)
 

@@ -86,7 +86,7 @@ def variant_comparison(
 
     r21d train variant_comparison --profile small --manifest data/ucf101-14-split1.csv --task speed
     """
-    base = get_recipe(profile, task).replace(data=data, **settings)
+    base = get_recipe(profile, task, data).replace(data=data, **settings)
     return [base.replace(variant=variant, seed=seed) for variant, seed in product(variants, seeds)]
 
 
@@ -105,7 +105,7 @@ def clip_length(
     r21d train clip_length --profile small --manifest data/ucf101-14-split1.csv
     """
     lengths, (short, long) = CLIP_LENGTHS[profile]
-    base = get_recipe(profile, task).replace(data=data, **{"frame_stride": 1, **settings})
+    base = get_recipe(profile, task, data).replace(data=data, **{"frame_stride": 1, **settings})
     specs = []
     for variant, seed in product(variants, seeds):
         spec = base.replace(variant=variant, seed=seed)
@@ -131,7 +131,7 @@ def optimization_curves(
 
     r21d train optimization_curves --profile small --manifest data/ucf101-14-split1.csv
     """
-    base = get_recipe(profile, task).replace(data=data, **settings)
+    base = get_recipe(profile, task, data).replace(data=data, **settings)
     return [
         base.replace(variant=variant, depth=layers, seed=seed)
         for layers, variant, seed in product(as_list(depth or CURVE_DEPTHS[profile]), variants, seeds)
@@ -177,7 +177,7 @@ def sports1m(
 
     r21d train sports1m --profile small --manifest data/ucf101-14-split1.csv
     """
-    base = _get_deep_recipe(profile, task).replace(data=data, **EVALUATION.get((profile, "sports1m"), {}) | settings)
+    base = _get_deep_recipe(profile, task, data).replace(data=data, **EVALUATION.get((profile, "sports1m"), {}) | settings)
     lengths = as_list(frames or ((8, 32) if profile == "paper" else base.frames))
     return [
         base.replace(variant=variant, modality=modality, frames=length, seed=seed)
@@ -205,7 +205,9 @@ def kinetics(
     r21d train kinetics --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1
     """
     data, source = _name_datasets(data, source, init_from, default_source="sports1m")
-    base = _get_deep_recipe(profile, task).replace(**PRETRAINING[profile] | settings)
+    base = _get_deep_recipe(profile, task, data).replace(
+        **PRETRAINING[profile] | EVALUATION.get((profile, "kinetics"), {}) | settings
+    )
     return _pretrain_and_finetune(base, data, source, init_from, variants, seeds, settings)
 
 
@@ -227,7 +229,7 @@ def transfer(
     r21d train transfer --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1
     """
     data, source = _name_datasets(data, source, init_from, default_source="kinetics-400")
-    base = _get_deep_recipe(profile, task).replace(**PRETRAINING[profile] | settings)
+    base = _get_deep_recipe(profile, task, data).replace(**PRETRAINING[profile] | settings)
     specs = []
     for split in as_list(splits):
         target, origin = (SPLIT.sub(f"-split{split}", name) for name in (data, source))
@@ -246,9 +248,9 @@ def _name_datasets(data: str, source: str, init_from: str, default_source: str) 
     return data, source or default_source
 
 
-def _get_deep_recipe(profile: str, task: str) -> Spec:
+def _get_deep_recipe(profile: str, task: str, data: str) -> Spec:
     """The recipe of Section 4.4: 34 layers in the paper's profile, a long schedule in the small one."""
-    return get_recipe(profile, task).replace(**{"paper": {"depth": 34}, "small": LONG_SCHEDULE}.get(profile, {}))
+    return get_recipe(profile, task, data).replace(**{"paper": {"depth": 34}, "small": LONG_SCHEDULE}.get(profile, {}))
 
 
 def _pretrain_and_finetune(
@@ -293,7 +295,7 @@ def temporal_probe(
 
     r21d train temporal_probe --profile small --manifest data/ucf101-14-split1.csv
     """
-    base = get_recipe(profile, task).replace(data=data, **settings)
+    base = get_recipe(profile, task, data).replace(data=data, **settings)
     if (profile, task) == ("demo", "speed"):
         base = base.replace(frames=3)
     lengths, strides = as_list(frames or base.frames), as_list(frame_stride or base.frame_stride)
@@ -321,7 +323,7 @@ def recipe_trials(
     """
     if not data.startswith("builtin") and not data.endswith(VAL_SUFFIX):
         data += VAL_SUFFIX
-    base = get_recipe(profile, task).replace(data=data, frames=8, frame_stride=1)
+    base = get_recipe(profile, task, data).replace(data=data, frames=8, frame_stride=1)
     trials = [
         base.replace(variant=variant, seed=seed, **trial | settings)
         for trial, variant, seed in product(RECIPE_TRIALS[profile], variants, seeds)

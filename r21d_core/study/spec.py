@@ -18,6 +18,7 @@ CHOICES = {
     "modality": ("rgb", "flow"),
     "profile": ("paper", "small", "demo"),
     "precision": ("fp32", "bf16", "fp16"),
+    "fc_init": ("normal", "xavier"),
 }
 POSITIVE = (
     "depth", "width", "frames", "frame_stride", "frame_height", "frame_width", "crop", "clips_per_epoch", "batch_size",
@@ -51,6 +52,7 @@ class Spec:
     # initial weights are evaluated.
     init_from: str = ""
     midplanes_per_block: bool = False  # M_i computed once per block, as torchvision's weights need
+    fc_init: str = "normal"  # weights of the classifier: std 0.01; "xavier": uniform, std 1/√fan_in, as in Caffe2
     eps: float = 1e-3  # of batch norm; torchvision's weights need 1e-5
     precision: str = "fp32"  # on a GPU; a CPU always computes in fp32
     # Input: frames are scaled to frame_height × frame_width, then cropped to crop × crop.
@@ -70,7 +72,9 @@ class Spec:
     lr_decay_epochs: float = 10.0  # after the warm-up, lr is multiplied by lr_decay every so many epochs
     lr_decay: float = 0.1
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 1e-4
+    decay_biases: bool = True  # False: weight decay on weights and on batch norm's scale, not on biases
     # Evaluation: mean softmax over center crops of clips that start at floor(i·(N−L)/(eval_clips−1)).
     eval_clips: int = 10
 
