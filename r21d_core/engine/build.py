@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,9 @@ def build_model(spec: Spec, num_classes: int, device: torch.device) -> VideoResN
         midplanes_per_block=spec.midplanes_per_block,
         eps=spec.eps,
     )
+    if spec.fc_init == "xavier":  # Caffe2's XavierFill
+        bound = math.sqrt(3 / model.fc.in_features)
+        nn.init.uniform_(model.fc.weight, -bound, bound)
     model.to(device, memory_format=torch.channels_last_3d)
     if device.type == "cpu":
         _use_default_layout_in_conv5_x(model)
@@ -74,4 +79,11 @@ def optimize(model: VideoResNet, spec: Spec, device: torch.device) -> VideoResNe
 def build_optimizer(model: nn.Module, spec: Spec) -> torch.optim.SGD:
     """Return the recipe's SGD for what `optimize` returned; fused where gradients have their parameters' layout."""
     fused = True if isinstance(model, FastVideoResNet) and model.kernels else None
-    return torch.optim.SGD(model.parameters(), spec.lr, spec.momentum, weight_decay=spec.weight_decay, fused=fused)
+    groups = [{"params": list(model.parameters())}]
+    if not spec.decay_biases:
+        biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
+        others = [parameter for name, parameter in model.named_parameters() if not name.endswith("bias")]
+        groups = [{"params": others}, {"params": biases, "weight_decay": 0.0}]
+    return torch.optim.SGD(
+        groups, spec.lr, spec.momentum, weight_decay=spec.weight_decay, nesterov=spec.nesterov, fused=fused
+    )

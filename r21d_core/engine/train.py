@@ -121,7 +121,9 @@ def _train(
             # `clips` and `frames` are this process's shard of the batch.
             batch_size = min(spec.batch_size, spec.clips_per_epoch - state.step * spec.batch_size)
             shard = shard_batch(batch_size, spec.grad_accum_steps, rank(), world_size())
-            lr = state.optimizer.param_groups[0]["lr"] = lr_at_step(spec, state.epoch * steps + state.step, steps)
+            lr = lr_at_step(spec, state.epoch * steps + state.step, steps)
+            for group in state.optimizer.param_groups:
+                group["lr"] = lr
             target = torch.from_numpy(clips.label).to(device, non_blocking=True)
             sums = train_step(state, augment(frames, clips, spec), target, shard)
             pending.append((clips, batch_size, sums))

@@ -177,7 +177,8 @@ def sports1m(
 
     r21d train sports1m --profile small --manifest data/ucf101-14-split1.csv
     """
-    base = _get_deep_recipe(profile, task, data).replace(data=data, **EVALUATION.get((profile, "sports1m"), {}) | settings)
+    evaluation = EVALUATION.get((profile, "sports1m"), {})
+    base = _get_deep_recipe(profile, task, data).replace(data=data, **evaluation | settings)
     lengths = as_list(frames or ((8, 32) if profile == "paper" else base.frames))
     return [
         base.replace(variant=variant, modality=modality, frames=length, seed=seed)

@@ -96,6 +96,7 @@ class Spec:
         has_weights = self.epochs > 0 or self.init_from != ""
         self._expect("epochs", has_weights, "1 or more, or init_from to name weights to evaluate")
         self._expect("modality", self.modality == "rgb" or self.task == "action", "rgb for the tasks speed and arrow")
+        self._expect("nesterov", self.momentum > 0 or not self.nesterov, "false where momentum = 0.0")
         is_divisor = self.batch_size % self.grad_accum_steps == 0
         self._expect("grad_accum_steps", is_divisor, f"a divisor of batch_size = {self.batch_size}")
         _ = self.parent_spec  # raises R21DError for an impossible init_from

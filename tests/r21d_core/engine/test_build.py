@@ -1,0 +1,53 @@
+"""The optimizer and the initial weights of a Spec are those of its recipe."""
+
+import math
+
+import pytest
+import torch
+
+from r21d_core.engine.build import build_model, build_optimizer
+from r21d_core.study.recipes import get_recipe
+from r21d_core.study.spec import Spec
+
+CPU = torch.device("cpu")
+TINY = Spec(variant="R(2+1)D", depth=10, width=4, frames=4, crop=16, momentum=0.9, weight_decay=0.5, lr=0.1)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("decay_biases", [False, True])
+def test_two_steps_of_sgd_match_the_formula(nesterov, decay_biases):
+    spec = TINY.replace(nesterov=nesterov, decay_biases=decay_biases)
+    model = build_model(spec, 3, CPU)
+    optimizer = build_optimizer(model, spec)
+    expected = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    velocity = dict.fromkeys(expected, 0.0)
+    for step in (1, 2):
+        for name, parameter in model.named_parameters():
+            parameter.grad = torch.full_like(parameter, 0.01 * step)
+            decay = 0.5 if decay_biases or not name.endswith("bias") else 0.0
+            gradient = 0.01 * step + decay * expected[name]
+            velocity[name] = 0.9 * velocity[name] + gradient
+            expected[name] = expected[name] - 0.1 * (gradient + 0.9 * velocity[name] if nesterov else velocity[name])
+        optimizer.step()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.detach(), expected[name])
+
+
+def test_xavier_classifier_has_the_spread_of_caffe2():
+    spec = Spec(depth=10, fc_init="xavier")
+    weight, other = (
+        build_model(spec, 400, CPU).fc.weight,
+        build_model(spec.replace(fc_init="normal"), 400, CPU).fc.weight,
+    )
+    assert weight.std().item() == pytest.approx(0.044, abs=0.0005) and weight.abs().max() <= math.sqrt(3 / 512)
+    assert other.std().item() == pytest.approx(0.01, abs=0.0005)
+
+
+def test_other_initial_weights_do_not_depend_on_fc_init():
+    normal, xavier = (build_model(TINY.replace(fc_init=kind), 3, CPU).state_dict() for kind in ("normal", "xavier"))
+    assert {name for name in normal if not torch.equal(normal[name], xavier[name])} == {"fc.weight"}
+
+
+def test_paper_profile_trains_as_its_authors():
+    spec = get_recipe("paper")
+    assert (spec.nesterov, spec.decay_biases, spec.fc_init) == (True, False, "xavier")
