@@ -32,7 +32,7 @@ VIDEOS = [f"{NASTY} $ «{number}».mp4" for number in range(40)]
 
 
 def write_run(spec, folder, seed=0, clips=5, classes=ODD, videos=VIDEOS, labels=None):
-    """A finished run of spec with random scores."""
+    """Write a finished run of `spec` with random scores."""
     random, run = np.random.default_rng(seed), find_run(folder, spec)
     labels = np.arange(len(videos)) % len(classes) if labels is None else labels
     logits = random.normal(size=(len(videos), clips, len(classes))).astype(np.float32)
@@ -49,9 +49,8 @@ def write_run(spec, folder, seed=0, clips=5, classes=ODD, videos=VIDEOS, labels=
 @pytest.fixture
 def folder(tmp_path):
     """Three runs on the same videos, with hostile names."""
-    for number, spec in enumerate(
-        variant_comparison("small", NASTY, variants=("R3D", "f-R2D", "R(2+1)D"), eval_clips=5)
-    ):
+    specs = variant_comparison("small", NASTY, variants=("R3D", "f-R2D", "R(2+1)D"), eval_clips=5)
+    for number, spec in enumerate(specs):
         write_run(spec, tmp_path / "runs", number)
     return tmp_path / "runs"
 
@@ -63,7 +62,7 @@ def shown(folder, tmp_path):
 
 @pytest.fixture
 def displayed(monkeypatch):
-    """All that is handed to display."""
+    """All objects passed to `display`."""
     found = []
     monkeypatch.setattr(module, "display", lambda *objects: found.extend(objects))
     return found
@@ -74,7 +73,7 @@ def text_of(widget, where="value"):
 
 
 def every_html(explorer):
-    """The HTML of all widgets and figures that hold some."""
+    """Return the HTML of all widgets that hold some."""
     names = ("summary", "class_bars", "matrix", "matrix_caption", "n_items", "video", "frames", "saliency", "status")
     own = [getattr(explorer.classifier, name).value for name in ("errors", "probabilities", "frames", "saliency")]
     return [getattr(explorer, name).value for name in names] + own
@@ -83,12 +82,8 @@ def every_html(explorer):
 def test_default_runs_are_the_requested_variants(shown):
     assert (shown.a.value.spec.variant, shown.b.value.spec.variant) == ("R(2+1)D", "f-R2D")
     assert shown.clips.options == (1, 2, 3, 5) and shown.clips.value == 5
-    assert [label for label, _ in shown.b.options] == [
-        "none",
-        "R(2+1)D-18, seed 0",
-        "R3D-18, seed 0",
-        "f-R2D-18, seed 0",
-    ]
+    labels = [label for label, _ in shown.b.options]
+    assert labels == ["none", "R(2+1)D-18, seed 0", "R3D-18, seed 0", "f-R2D-18, seed 0"]
 
 
 def test_clip_slider_updates_every_number(shown):
@@ -260,6 +255,7 @@ def test_recent_runs_are_cached(folder, monkeypatch):
     shown.b.value = other
     shown.b.value = shown.b.options[-1][1]
     assert opened == ["R(2+1)D", "f-R2D", "R3D"], "a recent run is not read again"
+    assert shown.load.cache_info().maxsize == 4, "memory stays bounded"
 
 
 def test_saved_files_hold_the_shown_numbers(shown, tmp_path):
@@ -277,9 +273,8 @@ def test_saved_files_hold_the_shown_numbers(shown, tmp_path):
         elif name == "confusion":
             assert table["items"].tolist() == metrics.confusion(shown.a.value.scores).reshape(-1).tolist()
         else:
-            assert len(table) == len(
-                predictions.select_items(shown.comparison.a, shown.comparison.b, 5, show="A and B disagree")
-            )
+            c = shown.comparison
+            assert len(table) == len(predictions.select_items(c.a, c.b, 5, show="A and B disagree"))
     shown.tabs.selected_index = 3
     shown._run(lambda: shown.save("csv"))
     assert "no table to save" in text_of(shown.status) and 'role="alert"' in shown.status.value
@@ -293,9 +288,8 @@ def test_saved_files_hold_the_shown_numbers(shown, tmp_path):
 def test_saved_text_is_no_spreadsheet_formula():
     table = pd.DataFrame({"class": ["=1+1", "+1", "-1", "@x", "\tx", "a=b", ""], "n": [-1.5] * 7})
     safe = spreadsheet_safe(table)
-    assert (
-        safe["class"].tolist() == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", "a=b", ""] and safe["n"].tolist() == [-1.5] * 7
-    )
+    assert safe["class"].tolist() == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", "a=b", ""]
+    assert safe["n"].tolist() == [-1.5] * 7
 
 
 def test_each_video_has_its_own_figure_file(shown, tmp_path):
@@ -447,7 +441,7 @@ def test_uploads_stay_in_their_folder(own, tiny_manifest, tmp_path):
             "size": len(good),
             "content": memoryview(good),
             "last_modified": datetime.now(),
-        }
+        }  # fmt: skip
         for name in names
     )
     paths = own.input_paths()
