@@ -73,17 +73,17 @@ def test_top_five_by_hand(noise, file):
     assert [name for name, _ in answer.top] == [kinetics400()[index] for index in best]
     np.testing.assert_allclose([share for _, share in answer.top], expected[best], rtol=1e-4)
     assert np.array_equal(answer.frames, cropped[[4, 10, 17]])
-    assert "R3D-10 (torchvision); 3 clips of 8 frames, step 1, from 21 at 25 frames a second" in answer.protocol
+    assert "R3D-10 (torchvision); 3 clips of 8 frames, stride 1, from 21 at 25 frames a second" in answer.protocol
 
 
 def test_published_weights_bring_their_clip_length_and_rate(noise, file, monkeypatch):
     sha = module.read_weights(file).sha256[:8]
     row = Published("r3d", f"http://nowhere.example/r3d-{sha}.pth", "torchvision", "R3D", 10, 12, 400, "", "", 15)
-    assert "3 clips of 16 frames, step 1," in classify(noise, file, clips=3, device="cpu").protocol
+    assert "3 clips of 16 frames, stride 1," in classify(noise, file, clips=3, device="cpu").protocol
     monkeypatch.setattr(module, "PUBLISHED", (row,))
-    assert "3 clips of 12 frames, step 2," in classify(noise, file, clips=3, device="cpu").protocol
+    assert "3 clips of 12 frames, stride 2," in classify(noise, file, clips=3, device="cpu").protocol
     assert (
-        "3 clips of 4 frames, step 3,"
+        "3 clips of 4 frames, stride 3,"
         in classify(noise, file, clips=3, frames=4, frame_stride=3, device="cpu").protocol
     )
 
