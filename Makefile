@@ -31,8 +31,7 @@ test: .venv/made
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest -n auto --dist loadfile
-	@echo "training the demonstration of every notebook: two processes with a thread each, as networks so small have no use for more"
-	@export OMP_NUM_THREADS=1; $(BIN)/r21d train all >/dev/null & other=$$!; OMP_NUM_THREADS=1 $(BIN)/r21d train all && wait $$other
+	$(BIN)/r21d train all
 	$(BIN)/pytest -n auto --dist loadfile --nbval-lax notebooks
 
 browser: .venv/made

@@ -1,0 +1,115 @@
+"""Runs of small networks on a CPU are trained at once, in worker processes with one thread each."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from threading import Thread
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from r21d_core import R21DError
+from r21d_core.data.manifest import load_manifest
+from r21d_core.data.parallel import available_cpus
+from r21d_core.engine import pool
+from r21d_core.engine.checkpoint import load_checkpoint
+from r21d_core.engine.pool import count_parallel_runs
+from r21d_core.engine.runner import find_runs, plan, run_experiment
+from r21d_core.engine.train import train
+from r21d_core.runs.run import load_runs
+from r21d_core.study.experiments import variant_comparison
+from r21d_core.study.spec import Spec
+
+CPU = torch.device("cpu")
+SPEC = Spec(
+    variant="R3D", depth=10, width=2, frames=4, data="tiny", profile="demo", frame_height=18, frame_width=24, crop=16,
+    epochs=2, clips_per_epoch=16, batch_size=8, lr=0.05, warmup_epochs=0, eval_clips=2,
+)  # fmt: skip
+LONG = [SPEC.replace(variant=variant, epochs=100_000) for variant in ("R3D", "MC3")]
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    """Two workers, however short the runs."""
+    monkeypatch.setattr(pool, "available_cpus", lambda: 2)
+    monkeypatch.setattr(pool, "MIN_MACS", 0)
+
+
+def workers(process: psutil.Process) -> list[psutil.Process]:
+    """The children of the process's fork server."""
+    return [child for child in process.children(recursive=True) if child.ppid() != process.pid]
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 180
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_small_networks_on_a_cpu_are_trained_one_a_core(monkeypatch):
+    monkeypatch.setattr(pool, "available_cpus", lambda: 4)
+    demo, small = variant_comparison("demo"), variant_comparison("small", "ucf101")
+    assert count_parallel_runs(demo, CPU) == 4
+    assert count_parallel_runs(demo[:2], CPU) == 2
+    assert count_parallel_runs([*demo, small[0]], CPU) == 1, "a large network takes all cores"
+    assert count_parallel_runs(demo, torch.device("cuda")) == 1
+    assert count_parallel_runs([SPEC, LONG[0].replace(epochs=1)], CPU) == 1, "done before workers have started"
+
+
+def test_runs_of_workers_equal_those_of_one_process(two_cores, tiny_manifest, tmp_path, capsys):
+    """With a finetuned run, which waits for its parent, and one that fails."""
+    specs = [SPEC, SPEC.replace(lr=1e30), SPEC.finetune_spec(epochs=1), SPEC.replace(variant="MC3")]
+    assert "2 runs at a time with one thread each" in plan(specs, {"tiny": load_manifest(tiny_manifest)}, tmp_path)
+    with pytest.raises(R21DError, match=r"^1 of 4 runs failed:\nR3D, seed 0: .* the loss of step"):
+        run_experiment(specs, tiny_manifest, tmp_path / "pool", device="cpu")
+    assert "starts from" in capsys.readouterr().out
+    for spec, run in zip(specs, find_runs(specs, tmp_path / "pool"), strict=True):
+        if spec.lr == 1e30:
+            assert not run.is_complete
+            continue
+        expected = train(spec, load_manifest(tiny_manifest), tmp_path / "alone", device="cpu")
+        assert run.environment["device"].endswith("CPU, 1 thread")
+        np.testing.assert_array_equal(run.scores.logits, expected.scores.logits)
+        for name, value in load_checkpoint(run)["model"].items():
+            assert torch.equal(value, load_checkpoint(expected)["model"][name]), name
+
+
+def test_a_dead_worker_is_reported(two_cores, tiny_manifest, tmp_path):
+    def kill():
+        wait_until(lambda: all(run.history for run in find_runs(LONG, tmp_path)))
+        workers(psutil.Process())[0].kill()
+
+    thread = Thread(target=kill)
+    thread.start()
+    with pytest.raises(R21DError, match=r"^a worker process died.* the same command resumes from them$"):
+        run_experiment(LONG, tiny_manifest, tmp_path, device="cpu")
+    thread.join()
+    assert sum(run.has_checkpoint for run in find_runs(LONG, tmp_path)) == 1, "the other one has saved"
+    wait_until(lambda: not workers(psutil.Process()))
+
+
+@pytest.mark.skipif(available_cpus() < 2, reason="needs two cores")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_stopped_workers_leave_checkpoints(tiny_manifest, tmp_path, number):
+    """SIGINT reaches all processes, as from a terminal; the others only the parent."""
+    settings = {key: getattr(LONG[0], key) for key in ("width", "frames", "frame_height", "frame_width", "crop")}
+    settings |= {"clips_per_epoch": 16, "batch_size": 8, "eval_clips": 2, "epochs": 100_000}
+    command = [sys.executable, "-m", "r21d_core", "train", "variant_comparison", "--variants", "R3D,MC3", "--device"]
+    command += ["cpu", "--manifest", str(tiny_manifest), "--runs", str(tmp_path)]
+    command += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_until(lambda: [bool(run.history) for run in load_runs(tmp_path)] == [True, True])
+    processes = workers(psutil.Process(parent.pid))
+    assert len(processes) == 2
+    os.killpg(parent.pid, number) if number == signal.SIGINT else parent.send_signal(number)
+    _, err = parent.communicate(timeout=60)
+    assert parent.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    assert "Traceback" not in err
+    assert not psutil.wait_procs(processes, timeout=60)[1]
+    for run in load_runs(tmp_path):
+        assert not run.is_complete and load_checkpoint(run)["state"]["epoch"] >= 1
