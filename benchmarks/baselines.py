@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import video
 
-from r21d_core.engine.build import build_model, build_optimizer, optimize
-from r21d_core.engine.cuda_graphs import capture_cuda_graph
+from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.device import autocast
+from r21d_core.engine.distributed import shard_batch
+from r21d_core.engine.state import capture_step, create_state, train_step
 from r21d_core.study.spec import Spec
 
 CLASSES = 400
@@ -76,23 +76,13 @@ def _peer_last(spec: Spec, device: torch.device) -> nn.Module:
 
 
 def training_step(form: Baseline, spec: Spec, device: torch.device) -> tuple[nn.Module, Step]:
-    """The form's network, and a step of it: forward, loss, backward, optimiser."""
-    spec = spec.replace(precision=form.precision)
+    """Return the baseline's network, and its training step: forward, loss, backward, optimizer."""
+    spec = spec.replace(precision=form.precision, lr=1e-3, grad_accum_steps=1)
     network = form.network(spec, device)
-    model = form.call(network, spec, device).train()
-    optimiser = build_optimizer(model, spec.replace(lr=1e-3))
-    model = capture_cuda_graph(model, spec, spec.batch_size)
-    scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
-
-    def step(clips, target):
-        with autocast(spec, device):
-            logits = model(clips)
-        scaler.scale(F.cross_entropy(logits.float(), target)).backward()
-        scaler.step(optimiser)
-        scaler.update()
-        optimiser.zero_grad()
-
-    return network, step
+    state = create_state(spec, network, form.call(network, spec, device).train())
+    state.train_model = capture_step(state, 1)
+    shard = shard_batch(spec.batch_size, 1, rank=0, world_size=1)
+    return network, lambda clips, target: train_step(state, clips, target, shard)
 
 
 def inference_step(form: Baseline, spec: Spec, device: torch.device) -> tuple[nn.Module, Step]:

@@ -8,16 +8,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from benchmarks.baselines import CLASSES
 from benchmarks.steps import ROUNDS, rates, row_of, synthetic_batch, time_interleaved, warm_up
-from r21d_core.engine.build import build_model, build_optimizer, optimize
-from r21d_core.engine.cuda_graphs import capture_cuda_graph
-from r21d_core.engine.device import autocast, pick_device
+from r21d_core.engine.build import build_model, optimize
+from r21d_core.engine.device import pick_device
 from r21d_core.engine.distributed import (
     all_reduce_max,
-    merge_bn_running_stats,
     on_rank_zero,
     process_group,
     rank,
@@ -26,6 +23,7 @@ from r21d_core.engine.distributed import (
     wrap_ddp,
 )
 from r21d_core.engine.launcher import spawn_workers
+from r21d_core.engine.state import capture_step, create_state, train_step
 from r21d_core.study.spec import Spec
 
 
@@ -43,42 +41,35 @@ def bench_scaling(spec: Spec, device: torch.device, *, seconds: float = 5.0) -> 
     rows = []
     for processes in (1, most):
         with tempfile.TemporaryDirectory() as folder:
-            told = Path(folder) / "told.json"
-            spawn_workers(partial(_measure, spec, seconds, told, device.type), processes, device.type)
+            path = Path(folder) / "rates.json"
+            spawn_workers(partial(_measure, spec, seconds, path, device.type), processes, device.type)
             what = f"{processes} {'GPU' if gpu else 'process'}" + ("s" if gpu else "es") * (processes > 1)
             row = row_of("scaling", spec, spec.precision, what)
-            rows.append(row | rates(spec.replace(batch_size=spec.batch_size * processes), json.loads(told.read_text())))
+            rows.append(row | rates(spec.replace(batch_size=spec.batch_size * processes), json.loads(path.read_text())))
     return rows
 
 
-def _measure(spec: Spec, seconds: float, told: Path, device: str) -> None:
-    """What each process does; the first writes the steps a second of ROUNDS rounds."""
+def _measure(spec: Spec, seconds: float, path: Path, device: str) -> None:
+    """Run in each process: measure ROUNDS rounds of steps; rank zero writes their steps per second to `path`."""
     with process_group("auto" if device == "cuda" else device) as name:
         target = pick_device(name)
+        spec = spec.replace(lr=1e-3, batch_size=spec.batch_size * world_size(), grad_accum_steps=world_size())
         network = build_model(spec, CLASSES, target)
-        model = optimize(network, spec, target).train()
-        optimiser = build_optimizer(model, spec.replace(lr=1e-3))
-        model = wrap_ddp(capture_cuda_graph(model, spec, spec.batch_size), target)
-        clips, labels = synthetic_batch(spec, target)
-        share = shard_batch(spec.batch_size * world_size(), world_size(), rank(), world_size())
-
-        def step():
-            with merge_bn_running_stats(network, share):
-                with autocast(spec, target):
-                    logits = model(clips)
-                F.cross_entropy(logits.float(), labels).backward()
-            optimiser.step()
-            optimiser.zero_grad()
-
+        state = create_state(spec, network, optimize(network, spec, target).train())
+        state.train_model = wrap_ddp(capture_step(state, world_size()), target)
+        shard = shard_batch(spec.batch_size, spec.grad_accum_steps, rank(), world_size())
+        clips, labels = synthetic_batch(
+            spec.replace(batch_size=spec.batch_size // world_size(), grad_accum_steps=1), target
+        )
+        step = partial(train_step, state, clips, labels, shard)
         warm_up(step, target, seconds)
-        alone = time_interleaved({"": step}, target, 0.0)[""][-1]
-        calls = all_reduce_max(max(1, round(seconds / ROUNDS * alone)))[
-            0
-        ]  # as many in each, or one would wait for ever
+        rate = time_interleaved({"": step}, target, 0.0)[""][-1]
+        # All processes take the same number of steps, as each step waits for all of them.
+        (n_steps,) = all_reduce_max(max(1, round(seconds / ROUNDS * rate)))
 
-        def several():
-            for _ in range(calls):
+        def step_repeatedly():
+            for _ in range(n_steps):
                 step()
 
-        measured = time_interleaved({"": several}, target, 0.0)[""]
-        on_rank_zero(lambda: told.write_text(json.dumps([calls * rate for rate in measured])))
+        rounds = time_interleaved({"": step_repeatedly}, target, 0.0)[""]
+        on_rank_zero(lambda: path.write_text(json.dumps([n_steps * rate for rate in rounds])))

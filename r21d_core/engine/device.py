@@ -16,9 +16,9 @@ from r21d_core.models.cost import spec_cost
 from r21d_core.study.spec import Spec
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-# Multiply-adds of a forward pass over one batch, below which a CPU computes with one thread: threads wait for each other
-# at every layer. With five times as many processes as cores, steps of 0.2 to 0.9e9 took 3 to 14 times as long with two
-# threads as with one. The demonstration's have 0.05 to 0.5e9.
+# Multiply-adds of a forward pass over one batch, below which a CPU computes with one thread, as threads wait for each
+# other at every layer. With five times as many processes as cores, steps of 0.2 to 0.9e9 took 3 to 14 times as long
+# with two threads as with one. The demonstration's have 0.05 to 0.5e9.
 SMALL_MACS = 2e9
 
 

@@ -98,8 +98,7 @@ def _train(
         state.init_from = on_rank_zero(lambda: init_from(run, model, manifest, task_classes(spec, classes)))
         if state.init_from:
             tqdm.write(state.init_from)
-    state.train_model = capture_step(state, world_size())
-    state.train_model = wrap_ddp(state.train_model, device)
+    state.train_model = wrap_ddp(capture_step(state, world_size()), device)
     on_rank_zero(lambda: _write_environment(run, manifest, device, state))
 
     on_rank_zero(lambda: input_manifest(manifest, spec))  # computes missing optical flow once
