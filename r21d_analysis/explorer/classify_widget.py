@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 import numpy as np
@@ -18,6 +19,9 @@ from r21d_core import R21DError
 from r21d_core.data.official_splits import videos_below
 from r21d_core.runs.run import Run
 
+if TYPE_CHECKING:
+    from r21d_core.engine.classify import Prediction
+
 WEIGHTS_HINT = "a run's folder with its checkpoint, a file, or a published name such as r2plus1d_18"
 WIDE = {"style": {"description_width": "initial"}, "layout": {"width": "calc(100% - 4px)"}}
 
@@ -28,7 +32,7 @@ class ClassifyWidget:
     def __init__(self, runs: Sequence[Run], weights_folder: Path | str = "weights"):
         self.weights_folder = weights_folder  # of published weights
         self.used_weights = ""  # those of `results`; the field may have changed since
-        self.results: list[tuple[Path, object]] = []
+        self.results: list[tuple[Path, Prediction]] = []
         self.export: tuple[pd.DataFrame | None, Figure | None] = (None, None)
         self._uploads: tempfile.TemporaryDirectory | None = None
         trained = [str(run.folder) for run in runs if run.has_checkpoint]

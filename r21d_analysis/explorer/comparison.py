@@ -100,7 +100,7 @@ class Comparison:
         table = predictions.sort_classes(predictions.class_table(self.a, self.b, self.count), order)
         page = table.iloc[first - 1 :][:PAGE_SIZE]
         names = [name for *_, name in self.sides()]
-        best, worst = table.loc[table["A"].idxmax()], table.loc[table["A"].idxmin()]
+        best, worst = table.iloc[int(table["A"].argmax())], table.iloc[int(table["A"].argmin())]
         caption = f"A: best class {best['class']} ({best['A']:.0f} %), worst {worst['class']} ({worst['A']:.0f} %)."
         if self.b:
             excludes_zero, significant = (table["low"] > 0) | (table["high"] < 0), table["p"] < 0.05

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,7 +28,7 @@ SIDE_STYLE = {"A": {"color": PALETTE[0], "marker": "o"}, "B": {"color": PALETTE[
 MARKERS = "osD^vP<>X*"
 MAX_LABEL = 24  # characters of a name on an axis
 MIN_CELL = 22  # pixels of a cell of a large confusion matrix
-RC = RC_PARAMS | {"text.parse_math": False}
+RC: dict[Any, Any] = {**RC_PARAMS, "text.parse_math": False}
 
 
 def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> Figure:
@@ -37,7 +38,7 @@ def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> F
     """
     paired = "difference" in table
     height = 0.24 * len(table) + 1.0
-    with plt.rc_context(RC | {"axes.axisbelow": True}):
+    with plt.rc_context({**RC, "axes.axisbelow": True}):
         figure = Figure(figsize=(WIDTH, height))
         bottom, top = 0.5 / height, 1 - 0.42 / height
         panels = figure.subplots(
@@ -79,7 +80,7 @@ def confusion_figure(names: Sequence[str], counts: np.ndarray, note: str = "") -
     longest = max(min(MAX_LABEL, len(name)) for name in [*names, "all others"])
     left, bottom, top = 190, 24 + 7 * longest, 28
     width, height = left + n_columns * cell + 16, top + n_rows * cell + bottom
-    with plt.rc_context(RC | {"axes.grid": False}):
+    with plt.rc_context({**RC, "axes.grid": False}):
         figure = Figure(figsize=(width / DPI, height / DPI))
         axes = figure.add_axes((left / width, bottom / height, n_columns * cell / width, n_rows * cell / height))
         fraction = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

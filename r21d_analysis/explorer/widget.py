@@ -1,5 +1,8 @@
 """The explorer: widgets over `comparison`, and static pictures where no widget can be moved."""
 
+# pyright: reportArgumentType=false, reportCallIssue=false, reportOptionalMemberAccess=false
+# ipywidgets are not typed, and the views are only drawn once runs are loaded.
+
 from __future__ import annotations
 
 import gc

@@ -37,7 +37,10 @@ def max_responses(network: VideoResNet, test: EvalClips) -> dict[str, tuple[np.n
                 value, index = activations[name].relu().flatten(2).max(2)
                 shape = activations[name].shape[2:]
                 parts[name].append((value.cpu().numpy(), _relative_position(index.cpu().numpy(), shape)))
-    return {name: tuple(np.concatenate(arrays) for arrays in zip(*part, strict=True)) for name, part in parts.items()}
+    return {
+        name: (np.concatenate([value for value, _ in part]), np.concatenate([position for _, position in part]))
+        for name, part in parts.items()
+    }
 
 
 def eta_squared(values: np.ndarray, label: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,8 @@ class InsightRecord:
 def save_record(path: Path, record: InsightRecord) -> None:
     """Write `record` to the .npz file `path`, atomically."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, metadata=np.asarray(json.dumps(record.metadata)), **record.arrays)
+    arrays: dict[str, Any] = {"metadata": np.asarray(json.dumps(record.metadata)), **record.arrays}
+    np.savez_compressed(buffer, **arrays)
     write_atomically(path, buffer.getvalue())
 
 

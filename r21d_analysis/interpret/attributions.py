@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import torch
 from captum.attr import DeepLift, GuidedBackprop, IntegratedGradients, LayerAttribution, LayerGradCam, Occlusion
@@ -57,6 +58,7 @@ def attribute(network: VideoResNet, clips: Tensor, label: Tensor, method: str, s
         warnings.simplefilter("ignore", UserWarning)
         if method == "Grad-CAM":
             maps = LayerGradCam(network, network.conv5_x).attribute(clips, label, relu_attributions=True)
+            assert isinstance(maps, Tensor)  # a tuple only for several inputs
             return LayerAttribution.interpolate(maps, clips.shape[2:], "trilinear")[:, 0].detach()
         maps = _attribute_input(network, clips, label, method, steps)
     # Occlusion gives each channel the effect of all channels together.
@@ -157,4 +159,5 @@ def _rank_correlation(maps: Tensor, shuffled: Tensor) -> float:
     pairs = [(a.flatten().cpu().numpy(), b.flatten().cpu().numpy()) for a, b in zip(maps, shuffled, strict=True)]
     if any(values.min() == values.max() for pair in pairs for values in pair):
         return float("nan")
-    return sum(float(spearmanr(a, b).statistic) for a, b in pairs) / len(pairs)
+    correlations: list[Any] = [spearmanr(a, b) for a, b in pairs]
+    return sum(float(correlation.statistic) for correlation in correlations) / len(pairs)

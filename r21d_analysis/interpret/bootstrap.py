@@ -16,10 +16,10 @@ def fraction_lost(original: np.ndarray, perturbed: np.ndarray, resamples: int = 
     the 95 % interval of the mean of `original` reaches zero, and for fewer than MIN_CLIPS clips.
     """
     if len(original) < MIN_CLIPS:
-        return (np.nan,) * 3
+        return np.nan, np.nan, np.nan
     index = np.random.default_rng(0).integers(len(original), size=(resamples, len(original)))
     means = original[index].mean(axis=1)
     if np.quantile(means, 0.025) <= 0 or original.mean() <= 0:
-        return (np.nan,) * 3
+        return np.nan, np.nan, np.nan
     fractions = 1 - perturbed[index].mean(axis=1) / means
     return 1 - perturbed.mean() / original.mean(), *np.quantile(fractions, (0.025, 0.975))

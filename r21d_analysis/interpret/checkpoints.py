@@ -39,7 +39,7 @@ def open_network(run: Run, device: torch.device) -> VideoResNet:
     if weights.spec != run.spec:
         raise R21DError(f"{weights.path}: a checkpoint of another spec; move it away")
     network = model_from_weights(weights).eval().requires_grad_(False)
-    return network.to(device, memory_format=torch.channels_last_3d)
+    return network.to(device).to(memory_format=torch.channels_last_3d)
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,9 @@ def read_clip(path: Path, spec: Spec, frames: np.ndarray | None = None) -> Tenso
     if frames is None:
         video = Video(path.name, path.parent, "", "test", path.name, probe(path).frames)
         frames = evaluation_clips(spec.replace(task="action"), 1, (video,), ("",)).frames[0]
-    frames = read_frames(path, frames, (spec.frame_height, spec.frame_width))
-    return torch.from_numpy(np.ascontiguousarray(frames))[None]
+    assert frames is not None
+    clip = read_frames(path, frames.tolist(), (spec.frame_height, spec.frame_width))
+    return torch.from_numpy(np.ascontiguousarray(clip))[None]
 
 
 def crop_frames(frames: Tensor, spec: Spec) -> Tensor:

@@ -12,6 +12,7 @@ from IPython.display import Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
+from matplotlib.ticker import MaxNLocator
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.interpret.artifact import InsightRecord
@@ -30,7 +31,7 @@ def figure_of_records(draw: Callable[..., Figure | None]) -> Callable[..., Figur
     def wrapper(records: Sequence[InsightRecord], *args, **kwargs):
         if not records:
             return NO_RECORDS
-        with plt.rc_context(RC_PARAMS | {"text.parse_math": False}):
+        with plt.rc_context({**RC_PARAMS, "text.parse_math": False}):
             figure = draw(records, *args, **kwargs)
             if figure is None:
                 return NO_TEMPORAL
@@ -71,7 +72,7 @@ def stem_figure(records: Sequence[InsightRecord]) -> Figure:
             axes.plot(np.arange(1, curves.shape[1] + 1), members.T, color=color, alpha=0.5, lw=1)
             axes.set_title(f"{name}: {len(members)} of {len(curves)}", size=10)
             axes.set(ylim=(-1.05, 1.05), xlim=(0.8, curves.shape[1] + 0.2), xlabel="frame")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if column == 1:
                 axes.set_ylabel("weight")
             else:

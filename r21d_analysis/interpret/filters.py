@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.fft import dct
@@ -205,7 +205,8 @@ def input_frames(spec: Mapping) -> dict[str, int]:
 
 
 def _dct_energy(filters: np.ndarray) -> np.ndarray:
-    return dct(filters.astype(np.float64), norm="ortho", axis=-1) ** 2
+    coefficients: Any = dct(filters.astype(np.float64), norm="ortho", axis=-1)
+    return coefficients**2
 
 
 def _midplanes(layer: Layer) -> int:

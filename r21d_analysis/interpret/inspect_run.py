@@ -158,7 +158,7 @@ def analyze_video(
     spec, target = spec_for_video(loaded, probe(video).fps), pick_device(device)
     frames = read_clip(Path(video), spec, clip)
     network = for_attribution(model_from_weights(loaded)).requires_grad_(False)
-    network.to(target, memory_format=torch.channels_last_3d)
+    network.to(target).to(memory_format=torch.channels_last_3d)
     label = torch.tensor([classes.index(class_name)], device=target)
     clips, cropped = center_crop(frames.to(target), spec), crop_frames(frames, spec)
     arrays = _compute_maps(network, clips, cropped, label, classes, QUICK, QUICK_STEPS)

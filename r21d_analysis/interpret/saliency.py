@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from r21d_analysis.interpret.attribution_figures import overlay_figure
 from r21d_analysis.interpret.html import figure_html, text_html
@@ -32,6 +33,7 @@ def saliency_html(
         analyze_video(video, weights, class_name, clip, weights_folder=weights_folder) for weights, clip in networks
     ]
     figure = overlay_figure(records, str(video), frames=4 if len(records) == 1 else 3)
+    assert isinstance(figure, Figure)
     return figure_html(figure, f"Saliency maps for {class_name} in {video.name}") + text_html(
         f"{video.name}, maps for {class_name}. {CAPTION}"
     )

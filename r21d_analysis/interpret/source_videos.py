@@ -47,8 +47,8 @@ class VideoLocator:
     def locate(self, spec: Spec, name: str, label: int, count: int) -> SourceClips | None:
         """Return the `count` clips on which a run with `spec` evaluated the video; None if no manifest lists it."""
         entry = self._manifest(spec.data)
-        video = entry and entry[1].get(name)
-        if not video or not video.frames:
+        video = entry[1].get(name) if entry else None
+        if not entry or not video or not video.frames:
             return None
         clips = evaluation_clips(spec, count, (video,), entry[0].card.classes)
         first = label * count if spec.task != "action" else 0
