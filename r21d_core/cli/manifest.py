@@ -53,13 +53,17 @@ def run(options) -> None:
     if options.layout == "folder":
         from r21d_core.data.folder import from_folder
 
-        _write(options.out, from_folder(options.directory, test_fraction=options.test_fraction, seed=options.seed))
+        listing = from_folder(options.directory, test_fraction=options.test_fraction, seed=options.seed)
+        for note in listing.notes:
+            print(note)
+        _write_new(options.out, listing)
     elif options.layout == "validation":
-        from r21d_core.data.manifest import load_manifest
+        from r21d_core.data.manifest import load_manifest, write_manifest
         from r21d_core.data.val_split import make_val_split
 
         manifest = make_val_split(load_manifest(options.manifest))
-        _write(manifest.path, manifest)
+        write_manifest(manifest.path, manifest.card, manifest.videos)
+        _print_counts(manifest.path, manifest)
     else:
         _write_official(options)
 
@@ -82,15 +86,20 @@ def _write_official(options) -> None:
     for split in splits:
         listing = readers[options.layout](options.directory, subset=options.subset, **split, **annotations)
         print(listing)
-        _write(options.out, listing)
+        _write_new(options.out, listing)
 
 
-def _write(out: Path | None, listing) -> None:
-    from r21d_core.data.manifest import write_manifest
-    from r21d_core.data.official_splits import split_counts
+def _write_new(out: Path | None, listing) -> None:
+    from r21d_core.data.manifest import write_new_manifest
 
     path = out or Path("data") / f"{listing.card.name}.csv"
-    write_manifest(path, listing.card, listing.videos)
+    write_new_manifest(path, listing.card, listing.videos)
+    _print_counts(path, listing)
+
+
+def _print_counts(path: Path, listing) -> None:
+    from r21d_core.data.official_splits import split_counts
+
     counts = ", ".join(f"{count:,} {split}" for split, count in split_counts(listing.videos).items())
     is_checked = all(video.frames for video in listing.videos)
     print(

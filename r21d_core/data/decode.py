@@ -15,8 +15,8 @@ from heapq import heappop, heappush
 from itertools import chain, pairwise
 from pathlib import Path
 
-import av
 import numpy as np
+from av.error import InvalidDataError
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -73,14 +73,15 @@ def iter_timed_frames(path: Path | str, size: Size) -> Iterator[tuple[Fraction, 
         interval = 1 / (video.stream.average_rate or Fraction(25))
         now, duration, clock_shift = None, interval, Fraction(0)
         for frame in _decode(video, None):
-            time = None if frame.pts is None else frame.pts * video.stream.time_base - clock_shift
+            time = None if frame.pts is None else frame.pts * video.time_base - clock_shift
             expected = Fraction(0) if now is None else now + interval
             if now is not None and time is not None and video.clock_jumps(time - now):
                 clock_shift += time - expected
                 time = expected
             now = time if time is not None and (now is None or time > now) else expected
-            duration = frame.duration * video.stream.time_base if frame.duration else interval
+            duration = frame.duration * video.time_base if frame.duration else interval
             yield now, _to_rgb(frame, size, video.orientation, reformatter)
+        assert now is not None, "a file without frames is an error"
         yield now + duration, None
 
 
@@ -92,7 +93,7 @@ def probe(path: Path | str) -> Probe:
         sizes, damaged, frames, jumps, previous = set(), 0, 0, [], None
         for frame in _decode(video, None):
             if frame.pts is not None:
-                time = frame.pts * stream.time_base
+                time = frame.pts * video.time_base
                 if previous is not None and video.clock_jumps(time - previous):
                     jumps.append(frames)
                 previous = time
@@ -118,17 +119,17 @@ def probe(path: Path | str) -> Probe:
 def _read(path: Path | str, size: Size | None, wanted: Sequence[int] | None) -> np.ndarray:
     """The wanted frames (n, height, width, 3), in ascending order; None: all of them."""
     with open_video(path) as video:
-        pixels, count, reformatter = None, 0, VideoReformatter()
-        for frame in _decode(video, wanted):
-            if pixels is None:
-                stated = video.stream.codec_context.height, video.stream.codec_context.width
-                size = size or (stated[::-1] if video.is_transposed else stated)
-                pixels = np.empty((len(wanted) if wanted else max(video.expected_frames, 16), *size, 3), np.uint8)
-            if count == len(pixels):  # more frames than the header states
+        frames, reformatter, index = _decode(video, wanted), VideoReformatter(), 0
+        first = next(frames)
+        if size is None:
+            height, width = video.stream.codec_context.height, video.stream.codec_context.width
+            size = (width, height) if video.is_transposed else (height, width)
+        pixels = np.empty((len(wanted) if wanted else max(video.expected_frames, 16), *size, 3), np.uint8)
+        for index, frame in enumerate(chain([first], frames)):
+            if index == len(pixels):  # more frames than the header states
                 pixels = np.concatenate([pixels, np.empty_like(pixels)])
-            pixels[count] = _to_rgb(frame, size, video.orientation, reformatter)
-            count += 1
-        return pixels[:count]
+            pixels[index] = _to_rgb(frame, size, video.orientation, reformatter)
+        return pixels[: index + 1]
 
 
 def _to_rgb(
@@ -192,7 +193,7 @@ def _decode_from(
         if packet is None:
             break
         decoder = decoder or next(decoders)
-        if video.is_grouped and not packet.is_discard:
+        if video.is_grouped and not packet.is_discard and packet.pts is not None:
             heappush(pending, packet.pts)
         for frame in _decode_packet(video, decoder, packet, number, pending):
             yield number, frame
@@ -210,7 +211,7 @@ def _decode_packet(
     """
     try:
         frames = decoder.decode(packet)
-    except av.error.InvalidDataError as error:
+    except InvalidDataError as error:
         which = f"frame {number + 1} of {video.expected_frames}"
         raise R21DError(f"{video.path}: {which} does not decode, as the file is damaged; fetch it again") from error
     for frame_number, frame in enumerate(frames, number):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import shutil
 import time
@@ -18,6 +19,7 @@ from r21d_core.data.manifest import Manifest
 from r21d_core.data.parallel import count_workers, parallel_map
 from r21d_core.runs.files import write_atomically
 
+MAX_NAME_BYTES = 200  # file systems take 255, and a temporary file's name is longer
 COST_SAMPLE = 8  # videos from which the cost is estimated, and the seconds that this may take
 
 
@@ -89,7 +91,19 @@ def target_names(manifest: Manifest) -> list[str]:
                 "set the card's root to a folder that holds all videos"
             )
     stems = Counter(name.with_suffix("") for name in names)
-    return [f"{name}.mp4" if stems[name.with_suffix("")] > 1 else str(name.with_suffix(".mp4")) for name in names]
+    targets = []
+    for name in names:
+        target = f"{name.name}.mp4" if stems[name.with_suffix("")] > 1 else f"{name.stem}.mp4"
+        targets.append(str(name.with_name(_shorten(target))))
+    return targets
+
+
+def _shorten(name: str) -> str:
+    """`name`, or its beginning and a digest where it is too long for a file that is first written under another name."""
+    if len(name.encode()) <= MAX_NAME_BYTES:
+        return name
+    start = name.encode()[: MAX_NAME_BYTES - 21].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(name.encode()).hexdigest()[:16]}.mp4"
 
 
 def encode_videos(

@@ -1,93 +1,148 @@
-"""Lists the videos of a folder of one's own by the names of its folders."""
+"""Lists the videos of a folder by its class folders, and splits them where no splits are given."""
 
 from __future__ import annotations
 
+import os
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.data.manifest import SPLITS, DatasetCard, Video
-from r21d_core.data.official_splits import EXTENSIONS, Listing, open_folder, split_counts
+from r21d_core.data.manifest import DatasetCard, Video
+from r21d_core.data.official_splits import EXTENSIONS, Listing, examples, open_folder, split_counts
 
 GROUP = re.compile(r"_g(\d\d)_")
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int = 0) -> Listing:
-    """The Listing of DIR/<class>/<video> or DIR/train|val|test/<class>/<video>; other files are passed over.
+    """The Listing of DIR/CLASS/VIDEO or DIR/SPLIT/CLASS/VIDEO; a class's videos may lie in folders below it.
 
-    Without given sides about `test_fraction` of each class is tested. What was cut from one recording, as a `_g01_` in
-    the name tells, stays together, and every class keeps something to train on.
+    SPLIT is train, val or test, or another usual name of these in any case, such as `valid`. A validation split without
+    a test split becomes the test split. Without split folders about `test_fraction` of each class goes to test. Videos
+    of one recording, as `_g01_` in their names tells, stay together, and every class keeps a training video.
 
-    Raises R21DError for a folder that is missing, holds no videos or both layouts, and for a share outside 0 to 1.
+    The notes count the files that are skipped, and name class folders without videos. Raises R21DError for a folder
+    that is missing, has no class folders with videos, has both layouts, or has splits without train, and for a
+    `test_fraction` outside 0 to 1.
     """
     root = open_folder(directory)
     if not 0 <= test_fraction < 1:
         raise R21DError(f"test_fraction is {test_fraction}, expected a share of the videos from 0 to below 1")
-    classes = _classes(root)
-    given = {split: held for split in SPLITS if (held := _classes(root / split))}
-    if given and classes:
+    skipped: list[Path] = []
+    notes: list[str] = []
+    folders = [path for path in _list(root) if path.is_dir()]
+    loose = [path for path in _list(root) if not path.is_dir()]
+    split_folders = {path: SPLIT_NAMES[path.name.lower()] for path in folders if _is_split(path)}
+    if len(split_folders) < len(folders) and split_folders and any(_videos(path, []) for path in folders):
+        other = next(path.name for path in folders if path not in split_folders)
         raise R21DError(
-            f"{root}: holds classes both directly (such as {min(classes)!r}) and in {next(iter(given))!r}; "
-            "keep one of the two layouts"
+            f"{root}: holds classes both directly (such as {other!r}) and in "
+            f"{next(iter(split_folders)).name!r}; keep one of the two layouts"
         )
-    if given:
-        videos = [
-            _video(root, path, label, split)
-            for split, held in given.items()
-            for label, paths in held.items()
-            for path in paths
-        ]
+    videos = []
+    if split_folders:
+        splits = _resolve(root, split_folders, notes)
+        for folder, split in splits.items():
+            loose += [path for path in _list(folder) if not path.is_dir()]
+            for label, paths in _classes(folder, skipped, notes).items():
+                videos += [_video(root, path, label, split) for path in paths]
     else:
-        videos = [
-            video for label, paths in classes.items() for video in _divided(root, label, paths, test_fraction, seed)
-        ]
+        for label, paths in _classes(root, skipped, notes).items():
+            videos += _split_class(root, label, paths, test_fraction, seed)
     if not videos:
+        flat = sum(_is_video(path) for path in loose)
+        found = f"{flat:,} videos lie in no class folder" if flat else "no videos"
         raise R21DError(
-            f"{root}: no videos; expected {root.name}/CLASS/VIDEO or {root.name}/train/CLASS/VIDEO, "
-            f"with one of the endings {' '.join(EXTENSIONS)}"
+            f"{root}: {found}; expected {root.name}/CLASS/VIDEO or {root.name}/train/CLASS/VIDEO, "
+            f"with one of the extensions {' '.join(EXTENSIONS)}"
         )
+    if unplaced := [path for path in loose if _is_video(path)]:
+        notes.append(f"skipped, as they lie in no class folder: {len(unplaced):,}{_names(root, unplaced)}")
+    if skipped:
+        kinds = Counter(path.suffix.lower() or "no extension" for path in skipped)
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+        notes.append(f"skipped, as their extensions are no video's: {counts}{_names(root, skipped)}")
     name = re.sub(r"[^\w-]+", "-", root.name.lower()).strip("-") or "videos"
     classes = tuple(sorted({video.label for video in videos}))
-    return Listing(DatasetCard(name, classes, expected=split_counts(videos), root=str(root)), tuple(videos))
+    card = DatasetCard(name, classes, expected=split_counts(videos), root=str(root))
+    return Listing(card, tuple(videos), notes=tuple(notes))
 
 
-def _classes(root: Path) -> dict[str, list[Path]]:
-    """The videos in each folder of `root` that holds any."""
-    found = {}
-    for folder in _listed(root):
-        if folder.is_dir():
-            paths = [path for path in _listed(folder) if path.suffix.lower() in EXTENSIONS and path.is_file()]
-            if paths:
-                found[folder.name] = paths
-    return found
+def _is_split(folder: Path) -> bool:
+    """Whether a folder is a split: it has its name, and class folders with videos."""
+    return folder.name.lower() in SPLIT_NAMES and any(_videos(path, []) for path in _list(folder) if path.is_dir())
 
 
-def _listed(folder: Path) -> list[Path]:
-    """What a folder holds, apart from what is hidden, such as the `._name.mp4` that macOS leaves behind."""
+def _resolve(root: Path, folders: dict[Path, str], notes: list[str]) -> dict[Path, str]:
+    """The split of each folder; a validation split is the test split where there is none."""
+    splits = set(folders.values())
+    if len(splits) < len(folders):
+        counts = Counter(folders.values())
+        same = [path.name for path, split in folders.items() if counts[split] > 1]
+        raise R21DError(f"{root}: two folders are one split{examples(same)}; join them")
+    if splits == {"train", "val"}:
+        notes.append("val is taken as the test split, as there is no other")
+        return {folder: "test" if split == "val" else split for folder, split in folders.items()}
+    if "test" not in splits:
+        raise R21DError(f"{root}: has {', '.join(sorted(splits))} and no test split; add one, or remove these folders")
+    return folders
+
+
+def _classes(root: Path, skipped: list[Path], notes: list[str]) -> dict[str, list[Path]]:
+    """The videos in each folder of `root` that holds any; other files go to `skipped`, empty folders to `notes`."""
+    videos = {path.name: _videos(path, skipped) for path in _list(root) if path.is_dir()}
+    if empty := [name for name, paths in videos.items() if not paths]:
+        notes.append(f"class folders without a video in {root.name}: {len(empty):,}{examples(empty)}")
+    return {name: paths for name, paths in videos.items() if paths}
+
+
+def _videos(folder: Path, skipped: list[Path]) -> list[Path]:
+    """The videos at any depth below a class folder, sorted; other files go to `skipped`."""
+    videos = []
+    for path in _list(folder):
+        if path.is_dir():
+            videos += _videos(path, skipped)
+        else:
+            (videos if _is_video(path) else skipped).append(path)
+    return videos
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS
+
+
+def _list(folder: Path) -> list[Path]:
+    """The entries of a folder, sorted, without hidden ones such as the `._name.mp4` of macOS."""
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
     except OSError as error:
         raise R21DError(f"{folder}: could not be listed ({error.strerror}); change its permissions") from error
 
 
-def _divided(root: Path, label: str, paths: list[Path], test_fraction: float, seed: int) -> list[Video]:
-    """The videos of a class, whole groups of which are put into test while that brings it nearer to its share."""
+def _names(root: Path, paths: list[Path]) -> str:
+    return examples(path.relative_to(root).as_posix() for path in paths)
+
+
+def _split_class(root: Path, label: str, paths: list[Path], test_fraction: float, seed: int) -> list[Video]:
+    """The videos of a class; groups go to test as long as that brings the test share closer to `test_fraction`."""
     groups = defaultdict(list)
     for path in paths:
         groups[_group(root, path, label)].append(path)
     names = sorted(groups)
-    random.Random(f"{seed} {label}").shuffle(names)  # a class is divided alike whatever other classes there are
-    wanted, tested = test_fraction * len(paths), set()
+    random.Random(f"{seed} {label}").shuffle(names)  # the split of a class does not depend on other classes
+    target, count, test_groups = test_fraction * len(paths), 0, set()
     for name in names[1:]:  # the first stays in train
-        count = sum(len(groups[other]) for other in tested)
-        if abs(count + len(groups[name]) - wanted) <= abs(count - wanted):
-            tested.add(name)
-    sides = {path: "test" if name in tested else "train" for name in names for path in groups[name]}
-    return [_video(root, path, label, sides[path]) for path in paths]
+        if abs(count + len(groups[name]) - target) <= abs(count - target):
+            test_groups.add(name)
+            count += len(groups[name])
+    split_of = {path: "test" if name in test_groups else "train" for name in names for path in groups[name]}
+    return [_video(root, path, label, split_of[path]) for path in paths]
 
 
 def _video(root: Path, path: Path, label: str, split: str) -> Video:
@@ -95,6 +150,6 @@ def _video(root: Path, path: Path, label: str, split: str) -> Video:
 
 
 def _group(root: Path, path: Path, label: str) -> str:
-    """The recording a video is from; its own name if that tells of none."""
-    group = GROUP.search(path.stem)
-    return f"{label}_g{group[1]}" if group else path.relative_to(root).with_suffix("").as_posix()
+    """The recording that a video is from: of its name, or else its own path."""
+    match = GROUP.search(path.stem)
+    return f"{label}_g{match[1]}" if match else path.relative_to(root).with_suffix("").as_posix()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.error import InvalidDataError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -44,10 +45,10 @@ def check_file(path: Path | str) -> None:
 
 def find_video_stream(path: Path | str, container: InputContainer) -> VideoStream:
     """The video stream of an open file; raises R21DError if it has none or no decoder knows it."""
-    stream = container.streams.best("video")
+    stream = container.streams.best("video")  # which has a decoder
     if stream is None:
         stream = next((stream for stream in container.streams.video if stream.codec_context is None), None)
-    if stream is None or stream.disposition & Disposition.attached_pic:
+    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
         kinds = " and ".join(sorted({stream.type for stream in container.streams})) or "an empty container"
         raise R21DError(f"{path}: holds no video, only {kinds}")
     if stream.codec_context is None:
@@ -89,7 +90,7 @@ def check_duration(path: Path | str, stream: VideoStream, spans: Iterable[tuple[
     stated = (hours * 60 + minutes) * 60 + seconds
     spans = list(spans)
     end = max((pts + duration for pts, duration in spans), default=0)
-    held = (end - min((pts for pts, _ in spans), default=0)) * stream.time_base
+    held = (end - min((pts for pts, _ in spans), default=0)) * (stream.time_base or Fraction(1))
     if held + MAX_MISSING_SECONDS < stated:
         found = f"{len(spans)} frames are found, {float(held):.1f} of {float(stated):.1f} seconds"
         raise R21DError(f"{path}: damaged, as only {found}; fetch it again")
@@ -97,7 +98,7 @@ def check_duration(path: Path | str, stream: VideoStream, spans: Iterable[tuple[
 
 def describe_error(path: Path | str, error: Exception) -> str:
     """The reason for an error of FFmpeg, which reports most as "Invalid data found when processing input"."""
-    if isinstance(error, av.error.InvalidDataError):
+    if isinstance(error, InvalidDataError):
         with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
             if content[4:8] == b"ftyp" and content.find(b"moov") < 0:
                 return "cut off, as its index is missing (moov atom not found); fetch it again"

@@ -11,7 +11,7 @@ import posixpath
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
@@ -24,6 +24,7 @@ from r21d_core.study.recipes import VAL_SUFFIX
 SPLITS = ("train", "val", "test")
 REQUIRED = ("video", "label", "split", "group")
 INDEXED = ("frames", "fps", "width", "height")  # filled in by `verify_videos`
+_by_name = attrgetter("video")
 # A lone carriage return is lost in CSV, half a surrogate pair (from a file name that is not UTF-8) in UTF-8.
 UNWRITABLE = re.compile("[\r\ud800-\udfff]")
 
@@ -115,7 +116,7 @@ def load_manifest(path: Path | str) -> Manifest:
         lines.append(line)
     card = card or _load_card(path.with_suffix(".json"))
     _check_rows(path, card, videos, lambda index: f"{path}, line {lines[index]}")
-    videos.sort(key=attrgetter("video"))
+    videos.sort(key=_by_name)
     return Manifest(path, card, tuple(videos))
 
 
@@ -129,11 +130,34 @@ def write_manifest(path: Path | str, card: DatasetCard, videos: Iterable[Video])
     Raises R21DError, and writes nothing, if `load_manifest` would refuse them.
     """
     path = Path(path)
-    videos = sorted(videos, key=attrgetter("video"))
+    videos = sorted(videos, key=_by_name)
     validate_rows(path, card, videos)
     indexed = INDEXED if any(getattr(video, name) is not None for video in videos for name in INDEXED) else ()
     write_atomically(path.with_suffix(".json"), json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n")
     write_rows(path, REQUIRED + indexed, (row_cells(video) for video in videos))
+
+
+def write_new_manifest(path: Path, card: DatasetCard, videos: Iterable[Video]) -> None:
+    """Write a manifest under a name that is free, as `write_manifest`; the card takes the name of the file.
+
+    Raises R21DError if the name is taken by another manifest, such as one that has been checked or edited since, or by
+    the quarantine file of one. The same rows may be written again.
+    """
+    card, videos = replace(card, name=path.stem), list(videos)
+    advice = "delete it, or write the new manifest elsewhere by --out"
+    quarantine = path.with_suffix(".quarantine.csv")
+    if path.exists():
+        try:
+            manifest = load_manifest(path)
+        except R21DError as error:
+            raise R21DError(f"{path}: exists and is no manifest ({error}); {advice}") from None
+        if manifest.root != _root(path, card):
+            raise R21DError(f"{path}: exists, and lists the videos of {manifest.root}; {advice}")
+        if [row_cells(video) for video in manifest.videos] != [row_cells(v) for v in sorted(videos, key=_by_name)]:
+            raise R21DError(f"{path}: exists, and has been checked or edited, or other videos were there; {advice}")
+    if quarantine.exists():
+        raise R21DError(f"{quarantine}: exists, and holds the bad videos of another manifest; {advice}")
+    write_manifest(path, card, videos)
 
 
 def validate_rows(path: Path, card: DatasetCard, videos: Sequence[Video]) -> None:
@@ -154,7 +178,7 @@ def check_no_leaks(manifest: Manifest) -> None:
             value = value_of(video)
             match = first.get(value) if video.split == "train" else first.setdefault(value, video)
             if match and match.split != video.split:
-                a, b = sorted((match, video), key=attrgetter("video"))
+                a, b = sorted((match, video), key=_by_name)
                 raise R21DError(
                     f"{manifest.path}: {key} {value!r} is in {a.split} ({a.video}) and in {b.split} ({b.video}), "
                     "so the accuracy would be too high; put all of it in one split"
@@ -240,6 +264,8 @@ def _load_card(path: Path) -> DatasetCard:
         kind = {"classes": list, "expected": dict, "families": dict}.get(key, str)
         if not isinstance(value, kind):
             raise R21DError(f"{path}: {key!r} is {value!r}, expected a {kind.__name__}")
+    if re.search(r"[/\\\x00]", values["name"]) or values["name"].strip() in ("", ".", ".."):
+        raise R21DError(f"{path}: 'name' is {values['name']!r}, expected a name that a file can have")
     families = {family: tuple(members) for family, members in values.get("families", {}).items()}
     return DatasetCard(**values | {"classes": tuple(values["classes"]), "families": families})
 
@@ -273,15 +299,18 @@ def _check_rows(path: Path, card: DatasetCard, videos: Sequence[Video], location
         raise R21DError(f"{card_path}: 'expected' has the split {min(unknown)!r}, expected one of {', '.join(SPLITS)}")
     if not videos:
         raise R21DError(f"{path}: lists no video")
-    names = set()
+    names, valid = set(), set()  # labels and splits, which repeat, are searched once
     trained = {video.label for video in videos if video.split == "train"}
     for index, video in enumerate(videos):
         for column in REQUIRED:
             cell = getattr(video, column)
+            if cell in valid:
+                continue
             if not cell.strip():
                 raise R21DError(f"{location(index)}: {column} is empty")
             if UNWRITABLE.search(cell):
                 raise R21DError(f"{location(index)}: {column} {cell!r} has a character that CSV cannot hold; rename it")
+        valid.update((video.label, video.split))
         if video.split not in SPLITS:
             raise R21DError(f"{location(index)}: split {video.split!r}, expected one of {', '.join(SPLITS)}")
         if video.label not in classes:

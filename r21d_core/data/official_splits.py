@@ -11,9 +11,13 @@ from typing import NamedTuple
 
 from r21d_core import R21DError
 from r21d_core.data.dataset_cards import PublishedDataset
+from r21d_core.data.decode import probe
 from r21d_core.data.manifest import SPLITS, DatasetCard, Video
 
-EXTENSIONS = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
+EXTENSIONS = (
+    ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm",
+    ".wmv",
+)  # fmt: skip
 MAX_NAMES = 3  # in a message; the Listing has all of them
 
 
@@ -37,12 +41,12 @@ class Listing:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        listed = sum(self.card.expected.values())
+        listed = sum(self.card.expected.values())  # without lists, as many as there are
         counts = [f"listed {listed:,}", f"on disk {len(self.videos):,}"]
         if listed != len(self.videos):
-            counts.append(f"missing {listed - len(self.videos):,}{_examples(self.missing)}")
+            counts.append(f"missing {listed - len(self.videos):,}{examples(self.missing)}")
         if self.extra:
-            counts.append(f"not listed {len(self.extra):,}{_examples(self.extra)}")
+            counts.append(f"not listed {len(self.extra):,}{examples(self.extra)}")
         return "\n".join([", ".join(counts), *self.notes])
 
 
@@ -71,12 +75,12 @@ def match_listing(
         raise R21DError(f"{root}: {what}; download the others, or choose classes {dataset.choice}")
     subset_name, classes = dataset.choose(subset, labels) if subset else ("", labels)
     listed, notes = _drop_leaks([row for row in rows if row.split and row.label in set(classes)])
-    paths, extra = _find_videos(root, {row.name for row in rows}, name_of)
+    paths, extra = _find_videos(root, {row.name for row in rows}, name_of, notes)
     videos = [
         Video(paths[row.name], root, row.label, row.split or "", row.group) for row in listed if row.name in paths
     ]
     if not videos:
-        what = f"none of the {len(listed):,} videos listed{_examples([row.name for row in listed])}"
+        what = f"none of the {len(listed):,} videos listed{examples([row.name for row in listed])}"
         raise R21DError(f"{root}: holds {what}; expected the folder of {dataset.name} with these file names")
     _check_training_classes(root, dataset, classes, videos)
     name = "-".join(word for word in (dataset.name, subset_name, suffix) if word)
@@ -143,20 +147,48 @@ def _drop_leaks(rows: list[Row]) -> tuple[list[Row], list[str]]:
         "listed in train, and left out, as the recording is in test too": leaks,
         "listed again with another label, and the first is taken": relabeled,
     }
-    return list(first.values()), [f"{note}: {len(names):,}{_examples(names)}" for note, names in notes.items() if names]
+    return list(first.values()), [f"{note}: {len(names):,}{examples(names)}" for note, names in notes.items() if names]
 
 
-def _find_videos(root: Path, names: set[str], name_of: Callable[[str], str]) -> tuple[dict[str, str], list[str]]:
-    """The path below `root` of each of the names, and the videos with other names."""
-    paths: dict[str, str] = {}
+def _find_videos(
+    root: Path, names: set[str], name_of: Callable[[str], str], notes: list[str]
+) -> tuple[dict[str, str], list[str]]:
+    """The path below `root` of each of the names, and the videos with other names; replacements go to `notes`."""
+    paths: dict[str, list[str]] = {}
     extra = []
     for path in videos_below(root):
         name = name_of(PurePosixPath(path).stem)
-        if name not in names:
+        if name in names:
+            paths.setdefault(name, []).append(path)
+        else:
             extra.append(path)
-        elif paths.setdefault(name, path) != path:
-            raise R21DError(f"{root / path}: is there as {paths[name]} too; keep one of the two")
-    return paths, extra
+    twice = {name: copies for name, copies in paths.items() if len(copies) > 1}
+    # As Kinetics' replacement_for_corrupted_k400: where a copy lies in such a folder, the one that decodes is taken.
+    replaced = [name for name, copies in twice.items() if any(map(_is_replacement, copies))]
+    for name in replaced:
+        paths[name] = [_first_that_decodes(root, sorted(twice.pop(name), key=_is_replacement))]
+    if twice:
+        copies = [f"{root / first}: is there as {', '.join(others)} too" for first, *others in twice.values()]
+        raise R21DError("\n".join([*copies, "keep one of each"]))
+    if replaced:
+        notes.append(
+            f"with a replacement, of which the first that decodes is taken: {len(replaced):,}{examples(replaced)}"
+        )
+    return {name: copies[0] for name, copies in paths.items()}, extra
+
+
+def _is_replacement(path: str) -> bool:
+    return any(part.startswith("replacement") for part in PurePosixPath(path).parts)
+
+
+def _first_that_decodes(root: Path, copies: list[str]) -> str:
+    for path in copies:
+        try:
+            probe(root / path)
+        except R21DError:
+            continue
+        return path
+    return copies[0]
 
 
 def _raise_unlistable(error: OSError) -> None:
@@ -169,11 +201,12 @@ def _check_training_classes(
     """Raise R21DError if a class has no training video while others have: the network would have an output for it."""
     trained = {video.label for video in videos if video.split == "train"}
     if trained and (absent := [label for label in classes if label not in trained]):
-        what = f"no training video of {len(absent)} of the {len(classes)} classes{_examples(absent)}"
+        what = f"no training video of {len(absent)} of the {len(classes)} classes{examples(absent)}"
         raise R21DError(f"{root}: {what}; download them, or choose classes {dataset.choice}")
 
 
-def _examples(names: Iterable[str]) -> str:
+def examples(names: Iterable[str]) -> str:
+    """Some of the names in parentheses, for a message."""
     names = list(names)
     if len(names) > MAX_NAMES:
         return f" (such as {', '.join(names[:MAX_NAMES])})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class VerifyReport:
         lines += format_list("decode again and are back", self.returned)
         lines += format_list("kept, but odd", [f"{name}: {', '.join(notes)}" for name, notes in self.notes.items()])
         lines += format_list(
-            "kept, but the same content in one split", [" = ".join(names) for names in self.duplicates]
+            "kept, but the same content in one split", [" = ".join(_shorten(names)) for names in self.duplicates]
         )
         return "\n".join(lines)
 
@@ -169,13 +169,19 @@ def check_class_coverage(manifest: Manifest, verified: Manifest, bad: dict[str, 
 
 
 def _check_no_duplicates_across_splits(path: Path, duplicates: list[list[Video]]) -> None:
-    for videos in duplicates:
-        for video in videos[1:]:
-            if video.split != videos[0].split:
-                raise R21DError(
-                    f"{path}: {videos[0].video} in {videos[0].split} and {video.video} in {video.split} are the same "
-                    "content, so the accuracy would be too high; take one of the two rows out"
-                )
+    across = [videos for videos in duplicates if len({video.split for video in videos}) > 1]
+    if across:
+        message = (
+            f"{path}: the same content in two splits, so the accuracy would be too high; keep one split's rows of each"
+        )
+        sets = [" = ".join(_shorten([f"{video.video} in {video.split}" for video in videos])) for videos in across]
+        raise R21DError("\n".join([f"{message} ({len(sets)}):", *(f"  {names}" for names in sets)]))
+
+
+def _shorten(names: Sequence[str]) -> list[str]:
+    """The first MAX_LINES of many names, and how many more there are."""
+    more = [f"{len(names) - MAX_LINES} more"] if len(names) > MAX_LINES else []
+    return [*names[:MAX_LINES], *more]
 
 
 def format_list(title: str, items: Iterable[str]) -> list[str]:

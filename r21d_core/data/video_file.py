@@ -14,7 +14,6 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
-from av.sidedata.sidedata import Type as SideData
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -43,7 +42,7 @@ class Orientation:
     @classmethod
     def from_frame(cls, frame: VideoFrame) -> Orientation | None:
         """That of the frame's display matrix, to the nearest quarter turn; None without one, or if it turns nothing."""
-        matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+        matrix = frame.side_data.get("DISPLAYMATRIX")
         if matrix is None:
             return None
         a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
@@ -74,9 +73,11 @@ class VideoFile:
         self.path, self.container, self.stream = path, container, stream
         self.starts, self.firsts = [0], [0]
         self.is_grouped = False
-        self.has_decoded, self.orientation = False, None  # the first frame's, by the stream's own decoder
+        self.has_decoded = False
+        self.orientation: Orientation | None = None  # the first frame's, by the stream's own decoder
         self.index = list(stream.index_entries)
         self.packets_read = self.scanned_frames = 0
+        self.time_base = stream.time_base or Fraction(1)
         self.extradata, self.reorder_depth = stream.codec_context.extradata, stream.codec_context.reorder_depth
         header = self.extradata or b""
         # The bytes of a unit's length in H.264 as MP4, MOV and MKV hold it; 0 for all else.
@@ -186,6 +187,7 @@ class VideoFile:
     def new_decoder(self) -> VideoCodecContext:
         """A decoder that has seen no packet yet."""
         decoder = av.CodecContext.create(self.stream.codec_context.codec, "r")
+        assert isinstance(decoder, VideoCodecContext)
         decoder.extradata, decoder.reorder_depth = self.extradata, self.reorder_depth
         decoder.width, decoder.height = self.stream.codec_context.width, self.stream.codec_context.height
         decoder.thread_count, decoder.thread_type = 1, "NONE"

@@ -23,7 +23,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY, delete=False
+            dir=path.parent, prefix=f".{path.name[:40]}.", suffix=TEMPORARY, delete=False
         ) as file:
             temporary = file.name
             file.write(data)

@@ -5,7 +5,9 @@ from collections import Counter
 import pytest
 
 from r21d_core import R21DError
+from r21d_core.cli import main
 from r21d_core.data.folder import from_folder
+from r21d_core.data.manifest import load_manifest
 from tests.listings import checked, sides, touch, ucf
 
 
@@ -113,3 +115,63 @@ def test_two_layouts_at_once_are_told(tmp_path):
 def test_share_outside_is_told(tmp_path, share):
     with pytest.raises(R21DError, match=f"test_fraction is {share}"):
         from_folder(touch(tmp_path / "set", "a/1.mp4"), test_fraction=share)
+
+
+def test_class_one_folder_deeper_is_taken(tmp_path):
+    listing = from_folder(touch(tmp_path / "set", "a/1.mp4", "a/2.mp4", "run/run/1.mp4", "run/more/2.mp4"))
+    assert listing.card.classes == ("a", "run") and len(listing.videos) == 4 and not listing.notes
+    checked(tmp_path, listing)
+
+
+@pytest.mark.parametrize("ending", [".MTS", ".m2ts", ".gif", ".M2TS"])
+def test_unusual_extensions_are_taken(tmp_path, ending):
+    assert len(from_folder(touch(tmp_path / "set", "a/1.mp4", f"a/2{ending}")).videos) == 2
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "Val"])
+def test_validation_without_test_is_the_test_split(tmp_path, name):
+    listing = from_folder(touch(tmp_path / "set", "train/a/1.mp4", f"{name}/a/2.mp4"))
+    assert listing.card.expected == {"train": 1, "test": 1} and "val is taken as the test split" in listing.notes[0]
+
+
+def test_splits_are_known_by_their_usual_names(tmp_path):
+    listing = from_folder(touch(tmp_path / "set", "Train/a/1.mp4", "valid/a/2.mp4", "Test/a/3.mp4"))
+    assert sides(listing) == {"Train/a/1.mp4": "train", "valid/a/2.mp4": "val", "Test/a/3.mp4": "test"}
+    with pytest.raises(R21DError, match=r"two folders are one split \(Val, valid\)"):
+        from_folder(touch(tmp_path / "set", "Val/a/4.mp4"))
+    with pytest.raises(R21DError, match="has train and no test split"):
+        from_folder(touch(tmp_path / "other", "train/a/1.mp4"))
+
+
+def test_what_is_skipped_is_counted_and_named(tmp_path):
+    root = touch(tmp_path / "set", "a/1.mp4", "a/1.txt", "a/deep/2.txt", "b/pictures/1.jpg", "0.mp4", "list.csv")
+    assert from_folder(root).notes == (
+        "class folders without a video in set: 1 (b)",
+        "skipped, as they lie in no class folder: 1 (0.mp4)",
+        "skipped, as their extensions are no video's: 2 .txt, 1 .jpg (a/1.txt, a/deep/2.txt, b/pictures/1.jpg)",
+    )
+
+
+def test_flat_folder_is_told_to_lack_classes(tmp_path):
+    with pytest.raises(R21DError, match="set: 2 videos lie in no class folder; expected set/CLASS/VIDEO"):
+        from_folder(touch(tmp_path / "set", "1.mp4", "2.mp4"))
+
+
+def test_manifest_of_the_same_name_is_not_overwritten(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    one, two = touch(tmp_path / "1" / "videos", "a/1.mp4"), touch(tmp_path / "2" / "videos", "a/1.mp4")
+    path = tmp_path / "data" / "videos.csv"
+    assert main(["manifest", "folder", str(one)]) == main(["manifest", "folder", str(one)]) == 0
+    before = path.read_text(), path.with_suffix(".json").read_text()
+    assert main(["manifest", "folder", str(two)]) == 1
+    assert f"data/videos.csv: exists, and lists the videos of {one}; delete it" in capsys.readouterr().err
+    touch(one, "a/2.mp4")
+    assert main(["manifest", "folder", str(one)]) == 1
+    assert "has been checked or edited, or other videos were there" in capsys.readouterr().err
+    assert (path.read_text(), path.with_suffix(".json").read_text()) == before
+    path.unlink()
+    path.with_suffix(".quarantine.csv").write_text("video,label,split,group,reason\n")
+    assert main(["manifest", "folder", str(two)]) == 1
+    assert "holds the bad videos of another manifest" in capsys.readouterr().err
+    assert main(["manifest", "folder", str(two), "--out", "x/a.csv"]) == 0
+    assert load_manifest("x/a.csv").card.name == "a"

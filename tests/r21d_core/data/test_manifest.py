@@ -170,6 +170,7 @@ CARDS = {
     "unknown key": ('{"name": "set", "classes": ["a", "b"], "license": ""}', "unknown key 'license'"),
     "classes no list": ('{"name": "set", "classes": "ab"}', "'classes' is 'ab', expected a list"),
     "class twice": ('{"name": "set", "classes": ["a", "b", "a"]}', "a class is there twice"),
+    "name of a path": ('{"name": "../set", "classes": ["a", "b"]}', "'name' is '../set', expected a name"),
     "unknown split": ('{"name": "set", "classes": ["a", "b"], "expected": {"tests": 1}}', "'tests'"),
 }
 

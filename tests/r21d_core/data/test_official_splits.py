@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from r21d_core import R21DError
 from r21d_core.data.dataset_cards import FOLDER, PublishedDataset, load_published_dataset
 from r21d_core.data.official_splits import Row, match_listing
+from tests.bad_videos import blocks, write_video
 from tests.listings import checked, touch, write
 
 ABOUT = PublishedDataset("set", "made up", "none", "25 fps", 2, "a letter", {}, {"one": ["a"]})
@@ -45,7 +46,7 @@ def test_folders_elsewhere_are_followed(tmp_path):
 
 
 def test_video_that_is_there_twice_is_told(tmp_path):
-    with pytest.raises(R21DError, match=r"b/1\.mkv: is there as a/1\.mp4 too; keep one of the two"):
+    with pytest.raises(R21DError, match=r"a/1\.mp4: is there as b/1\.mkv too\nkeep one of each"):
         match_listing(touch(tmp_path / "set", "a/1.mp4", "b/1.mkv", "2.mp4"), ABOUT, ROWS)
 
 
@@ -125,3 +126,16 @@ def test_cards_say_what_a_user_must_know(name):
     for counts in card.expected.values():
         assert f"{counts['train']:,}/{counts['test']:,}" in said, f"README.md says nothing of {counts}"
     assert card.licence in said and card.source.partition(", videos")[0].partition(", from")[0] in said
+
+
+def test_replacement_that_decodes_is_taken(tmp_path):
+    """As the folder replacement_for_corrupted_k400 of Kinetics holds them."""
+    root = touch(
+        tmp_path / "set", *(f"{folder}/{name}.mp4" for folder in ("train", "replacement_for_x") for name in "12")
+    )
+    for name in ("train/2", "replacement_for_x/1", "replacement_for_x/2"):
+        write_video(root / f"{name}.mp4", blocks(3))
+    rows = [Row(name, label, "train", name) for name, label in zip("12", "ab", strict=True)]
+    listing = match_listing(root, ABOUT, rows)
+    assert [video.video for video in listing.videos] == ["replacement_for_x/1.mp4", "train/2.mp4"]
+    assert listing.notes[-1] == "with a replacement, of which the first that decodes is taken: 2 (1, 2)"

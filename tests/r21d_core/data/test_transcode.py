@@ -248,3 +248,14 @@ def test_command(path, capsys):
     assert json.loads(path.with_name("set-48x64-12.5fps.json").read_text())["frame_rate"] == "12.5 fps"
     assert main(["prepare", str(path), "--width", "171"]) == 1
     assert "even number" in capsys.readouterr().err
+
+
+def test_long_name_does_not_stop_the_others(tmp_path):
+    names = ["長い題名" * 20 + "a.mp4", "長い題名" * 20 + "b.mp4", "short.mp4"]
+    for name in names:
+        write_video(tmp_path / name, numbered(9))
+    rows = [Video(name, tmp_path, "a", "train", name) for name in names]
+    write_manifest(tmp_path / "set.csv", DatasetCard("set", ("a",)), rows)
+    new = load_manifest(prepare(tmp_path / "set.csv", options=SMALL, progress=False).path)
+    assert len({video.video for video in new.videos}) == 3 and all(video.path.is_file() for video in new.videos)
+    assert prepare(tmp_path / "set.csv", options=SMALL, progress=False).encoded == 0

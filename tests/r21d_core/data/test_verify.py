@@ -224,8 +224,10 @@ def refused(path):
 
 def test_same_content_on_both_sides_is_refused(path, refused):
     shutil.copy(path.parent / "videos" / "a" / "1.mp4", path.parent / "videos" / "copy.mp4")
-    add(path, row("copy.mp4", split="test"))
-    assert "a/1.mp4 in train and copy.mp4 in test are the same content" in refused()
+    shutil.copy(path.parent / "videos" / "b" / "1.mp4", path.parent / "videos" / "other.mp4")
+    add(path, row("copy.mp4", split="test"), row("other.mp4", split="test"))
+    said = refused()
+    assert "the same content in two splits" in said and "(2):\n  a/1.mp4 in train = copy.mp4 in test\n" in said
 
 
 def test_same_content_on_one_side_is_mentioned(path):
@@ -234,6 +236,23 @@ def test_same_content_on_one_side_is_mentioned(path):
     report = verify_videos(path)
     assert report.duplicates == (("a/1.mp4", "copy.mp4"),) and len(load_manifest(path).videos) == 7
     assert "a/1.mp4 = copy.mp4" in str(report)
+
+
+def test_many_copies_are_named_in_a_short_line(path):
+    names = [f"copy{number}.mp4" for number in range(8)]
+    for name in names:
+        shutil.copy(path.parent / "videos" / "a" / "1.mp4", path.parent / "videos" / name)
+    add(path, *(row(name) for name in names))
+    report = verify_videos(path)
+    assert len(report.duplicates[0]) == 9
+    assert "a/1.mp4 = copy0.mp4 = copy1.mp4 = copy2.mp4 = copy3.mp4 = 4 more" in str(report)
+
+
+def test_what_would_be_refused_later_is_not_written(path, monkeypatch):
+    found = verify.probe(load_manifest(path).videos[0].path)
+    monkeypatch.setattr(verify, "probe", lambda _: replace(found, fps=5e-6))
+    verify_videos(path)
+    assert {video.fps for video in load_manifest(path).videos} == {None}
 
 
 def test_group_on_both_sides_is_refused_before_decoding(path, refused, monkeypatch):
