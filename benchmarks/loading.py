@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.baselines import baselines, inference_step, training_step
+from benchmarks.baselines import baselines, training_step
 from benchmarks.steps import rates, row_of, synthetic_batch, time_interleaved, warm_up
 from r21d_core.data.manifest import Manifest, Video
 from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch
 from r21d_core.data.sources import InMemorySource, StreamingSource, open_clips
 from r21d_core.data.transforms import augment
+from r21d_core.engine.device import autocast
 from r21d_core.engine.evaluate import predict
 from r21d_core.engine.throughput import inference_throughput
 from r21d_core.study.spec import Spec
@@ -109,9 +110,11 @@ def bench_evaluate(
     start the decoding processes; the others have that in them.
     """
     form = baselines(spec, device)[-1]
-    network, step = inference_step(form, spec, device)
-    clips, target = synthetic_batch(spec, device)
-    warm_up(lambda: step(clips, target), device, seconds)
+    spec = spec.replace(precision=form.precision)
+    network = form.call(form.network(spec, device), spec, device).eval()
+    clips, _ = synthetic_batch(spec, device)
+    with torch.inference_mode(), autocast(spec, device):
+        warm_up(lambda: network(clips), device, seconds)
     rate = inference_throughput(network, spec, device)
     videos = manifest.split("test")
     videos = videos[: max(1, int(rate * seconds / 100))]

@@ -6,8 +6,10 @@ All text in a table is escaped for HTML, since names of classes, videos and data
 from __future__ import annotations
 
 import html
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import wraps
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -27,11 +29,15 @@ PALETTE = sns.color_palette("colorblind")
 KINDS = {"R2D": ("R2D", "f-R2D"), "R3D": ("R3D",), "MC": ("MC2", "MC3", "MC4", "MC5"),
          "rMC": ("rMC2", "rMC3", "rMC4", "rMC5"), "R(2+1)D": ("R(2+1)D",)}  # fmt: skip
 COLORS = {"R2D": PALETTE[7], "R3D": PALETTE[0], "MC": PALETTE[2], "rMC": PALETTE[1], "R(2+1)D": PALETTE[3]}
-VARIANT_STYLE = {
-    variant: {"color": COLORS[kind], "marker": marker}
-    for kind, members in KINDS.items()
-    for variant, marker in zip(members, "D^sv" if len(members) > 1 else "o", strict=False)
-}
+_OTHER_MARKERS = cycle("PXdphH<>")
+VARIANT_STYLE = defaultdict(  # networks outside Table 2, such as 33p22, take a marker each when first drawn
+    lambda: {"color": PALETTE[4], "marker": next(_OTHER_MARKERS)},
+    {
+        variant: {"color": COLORS[kind], "marker": marker}
+        for kind, members in KINDS.items()
+        for variant, marker in zip(members, "D^sv" if len(members) > 1 else "o", strict=False)
+    },
+)
 RC_PARAMS: dict[Any, Any] = {
     "axes.grid": True,
     "grid.color": "#e4e4e4",

@@ -31,7 +31,7 @@ def build_model(spec: Spec, num_classes: int, device: torch.device) -> VideoResN
     if spec.fc_init == "xavier":  # Caffe2's XavierFill
         bound = math.sqrt(3 / model.fc.in_features)
         nn.init.uniform_(model.fc.weight, -bound, bound)
-    model.to(device, memory_format=torch.channels_last_3d)
+    model.to(device).to(memory_format=torch.channels_last_3d)
     if device.type == "cpu":
         _use_default_layout_in_conv5_x(model)
     return model

@@ -29,10 +29,10 @@ def check_numerics(model: VideoResNet, dtype: torch.dtype, kernels: ModuleType, 
     clips = torch.randn(N_CLIPS, weight.shape[1], frames, SIZE, SIZE, generator=generator).to(weight.device)
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
         exact = _results(model, clips, None, None)
-        autocast = _results(model, clips, dtype, None)
+        mixed = _results(model, clips, dtype, None)
         fast = _results(model, clips, dtype, kernels)
     for name in exact:
-        allowed, error = relative_error(autocast[name], exact[name]), relative_error(fast[name], exact[name])
+        allowed, error = relative_error(mixed[name], exact[name]), relative_error(fast[name], exact[name])
         if not error <= ERROR_FACTOR * allowed + ATOL:
             return f"the error of its {name} is {error:.2g}, that of autocast {allowed:.2g}"
     return None
@@ -43,13 +43,13 @@ def _results(
 ) -> dict[str, list[Tensor]]:
     """Return the results of a training pass and an evaluation of a copy of `model`, in its fast form with `kernels`."""
     model = copy.deepcopy(model).train()
-    for name, module in model.named_modules():
-        if name.endswith(".bn2"):
-            module.weight.data.mul_(BLOCK_SCALE)
-    module = FastVideoResNet(model, dtype, kernels) if kernels else model
+    for name, parameter in model.named_parameters():
+        if name.endswith(".bn2.weight"):
+            parameter.data.mul_(BLOCK_SCALE)
+    module = FastVideoResNet(model, dtype, kernels) if dtype and kernels else model
     results = training_pass(module, clips, dtype, LOSS_SCALE)
     module.eval()
-    with torch.no_grad(), torch.autocast(clips.device.type, dtype, enabled=dtype is not None):
+    with torch.no_grad(), autocast(clips.device, dtype):
         evaluation = module(clips)
     statistics = [value for name, value in model.named_buffers() if "running" in name]
     return results | {"running statistics": statistics, "evaluation": [evaluation]}
@@ -59,13 +59,18 @@ def training_pass(
     module: nn.Module, clips: Tensor, dtype: torch.dtype | None = None, loss_scale: float = 1.0
 ) -> dict[str, list[Tensor]]:
     """Return the logits of a pass under autocast to `dtype` and all gradients, which the parameters then lose."""
-    with torch.autocast(clips.device.type, dtype, enabled=dtype is not None):
+    with autocast(clips.device, dtype):
         logits = module(clips)
     target = torch.arange(len(clips), device=clips.device) % logits.shape[1]
     (F.cross_entropy(logits.float(), target) * loss_scale).backward()
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in module.parameters()]
     module.zero_grad()
     return {"logits": [logits.detach()], "gradients": gradients}
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+    """Return the context of autocast to `dtype`, or of none."""
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def relative_error(values: list[Tensor], expected: list[Tensor]) -> float:

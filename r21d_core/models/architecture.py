@@ -29,14 +29,7 @@ class Conv:
 
 
 def conv_rows(
-    variant: str,
-    depth: int,
-    width: int,
-    *,
-    frames: int,
-    in_channels: int,
-    stem_midplanes: int | None,
-    midplanes_per_block: bool,
+    variant: str, depth: int, width: int, frames: int, in_channels: int, stem_midplanes: int | None, per_block: bool
 ) -> Iterator[Conv]:
     """Yield the convolutions of a network in the order of its modules; arguments as for `VideoResNet`."""
     letters, blocks = stage_spec(variant, depth)
@@ -49,7 +42,7 @@ def conv_rows(
             name = f"conv{stage}_x.{block}"
             stride = (1, 1, 1) if stage == 2 or block else (1, 2, 2) if kind == "2" else (2, 2, 2)
             first = midplanes(in_channels, out_channels)
-            second = first if midplanes_per_block else midplanes(out_channels, out_channels)
+            second = first if per_block else midplanes(out_channels, out_channels)
             yield from _conv(f"{name}.conv1", kind, in_channels, first, out_channels, stride)
             yield from _conv(f"{name}.conv2", kind, out_channels, second, out_channels, (1, 1, 1))
             if stride != (1, 1, 1):
@@ -58,14 +51,7 @@ def conv_rows(
 
 
 def _conv(
-    name: str,
-    kind: str,
-    in_channels: int,
-    mid_channels: int,
-    out_channels: int,
-    stride: Triple,
-    size: int = 3,
-    time: int = 3,
+    name: str, kind: str, in_channels: int, mid_channels: int, out_channels: int, stride: Triple, size=3, time=3
 ) -> Iterator[Conv]:
     """Yield the convolution of a letter; for `p` the spatial one, to `mid_channels`, and the temporal one."""
     half = size // 2

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,7 +89,7 @@ def _torchvision_key(state: Mapping[str, Tensor]) -> Callable[[str], str]:
     return to_key
 
 
-def read_architecture(state: Mapping[str, Tensor], to_key: Callable[[str], str], path: Path) -> dict:
+def read_architecture(state: Mapping[str, Tensor], to_key: Callable[[str], str], path: Path) -> dict[str, Any]:
     """Return the arguments of a `VideoResNet` with the shapes of `state`.
 
     `to_key` maps native keys to those of `state`. Raises R21DError for a key or a shape that no such network has.
@@ -139,11 +140,11 @@ def read_architecture(state: Mapping[str, Tensor], to_key: Callable[[str], str],
 
 
 def _rename_keys(
-    state: Mapping[str, Tensor], to_key: Callable[[str], str], architecture: dict, path: Path
+    state: Mapping[str, Tensor], to_key: Callable[[str], str], architecture: dict[str, Any], path: Path
 ) -> dict[str, Tensor]:
     """Return the tensors under native keys; raises R21DError for a superfluous or missing key and another shape."""
     with torch.device("meta"):  # only names and shapes
-        expected = VideoResNet(**architecture | {"frames": architecture["frames"] or 8}).state_dict()
+        expected = VideoResNet(**dict(architecture, frames=architecture["frames"] or 8)).state_dict()
     network = f"{architecture['variant']} of {architecture['depth']} layers"
     names = {to_key(name): name for name in expected}
     for key in state:

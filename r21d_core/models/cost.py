@@ -49,15 +49,7 @@ def cost(
     midplanes_per_block: bool = False,
 ) -> Cost:
     """Return the Cost of a network on clips (in_channels, frames, size, size); arguments as for `VideoResNet`."""
-    rows = conv_rows(
-        variant,
-        depth,
-        width,
-        frames=frames,
-        in_channels=in_channels,
-        stem_midplanes=stem_midplanes,
-        midplanes_per_block=midplanes_per_block,
-    )
+    rows = conv_rows(variant, depth, width, frames, in_channels, stem_midplanes, midplanes_per_block)
     convs = tuple(_with_sizes(rows, (frames, size, size)))
     last = convs[-1]
     weights = sum(conv.weights for conv in convs) + (last.out_channels + 1) * num_classes
@@ -73,15 +65,9 @@ def cost(
 def spec_cost(spec: Spec, num_classes: int) -> Cost:
     """Return the Cost of the network of `spec`."""
     return cost(
-        spec.variant,
-        spec.depth,
-        spec.width,
-        spec.frames,
-        num_classes,
-        CHANNELS[spec.modality],
-        size=spec.crop,
-        midplanes_per_block=spec.midplanes_per_block,
-    )
+        spec.variant, spec.depth, spec.width, spec.frames, num_classes, CHANNELS[spec.modality],
+        size=spec.crop, midplanes_per_block=spec.midplanes_per_block,
+    )  # fmt: skip
 
 
 def _with_sizes(rows: Iterable[Conv], size: Triple) -> Iterator[ConvCost]:
@@ -98,19 +84,9 @@ def _with_sizes(rows: Iterable[Conv], size: Triple) -> Iterator[ConvCost]:
 
 def variants_table(depth=18, width=64, frames=8, num_classes=400, in_channels=3) -> list[dict]:
     """Return a dict for each of the twelve networks, in Table 2's order, as `r21d variants --json` prints them."""
-    rows = []
-    for name in VARIANTS:
-        c = cost(name, depth, width, frames, num_classes, in_channels)
-        rows.append(
-            {
-                "name": name,
-                "parameters": c.parameters,
-                "conv_fc_weights": c.conv_fc_weights,
-                "macs": c.macs,
-                "final_shape": list(c.final_shape),
-            }
-        )
-    return rows
+    costs = {name: cost(name, depth, width, frames, num_classes, in_channels) for name in VARIANTS}
+    columns = ("parameters", "conv_fc_weights", "macs", "final_shape")
+    return [{"name": name} | {column: getattr(c, column) for column in columns} for name, c in costs.items()]
 
 
 def format_variants(rows: list[dict]) -> str:

@@ -9,13 +9,15 @@ cuDNN adds the residual and applies the ReLU. On a CPU only the folding remains,
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from r21d_core.models.network import VideoResNet
+from r21d_core.models.network import Block, VideoResNet
 
 CHANNELS_LAST = torch.channels_last_3d
 # Runs a convolution, its batch norm and, with `relu`, the sum with `residual` and the ReLU: (conv, norm, x, relu,
@@ -35,9 +37,10 @@ class FastVideoResNet(nn.Module):
 
     def __init__(self, model: VideoResNet, dtype: torch.dtype, kernels: ModuleType | None):
         super().__init__()
-        self.model, self.dtype, self.kernels = model, dtype, kernels
+        self.model, self.dtype = model, dtype
+        self.kernels: Any = kernels
         self.num_classes = model.num_classes
-        self._folded: dict[nn.Conv3d, tuple[Tensor, Tensor]] = {}
+        self._folded: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self._versions: list[int] = []
         self.train(model.training)
 
@@ -65,12 +68,11 @@ class FastVideoResNet(nn.Module):
     def _forward_features(self, clips: Tensor, layer: Layer) -> Tensor:
         model = self.model
         x, skip = run_conv(layer, model.conv1, model.bn1, clips)
-        for stage in (model.conv2_x, model.conv3_x, model.conv4_x, model.conv5_x):
-            for block in stage:
-                y, _ = run_conv(layer, block.conv1, block.bn1, x)
-                if isinstance(block.shortcut, nn.Sequential):
-                    skip, _ = layer(*block.shortcut, skip, relu=False)
-                x, skip = run_conv(layer, block.conv2, block.bn2, y, residual=skip)
+        for block in _blocks(model):
+            y, _ = run_conv(layer, block.conv1, block.bn1, x)
+            if isinstance(block.shortcut, nn.Sequential):
+                skip, _ = layer(*block.shortcut, skip, relu=False)
+            x, skip = run_conv(layer, block.conv2, block.bn2, y, residual=skip)
         return x
 
     def _train_layer(self, conv, norm, x, relu=True, residual=None):
@@ -92,14 +94,16 @@ class FastVideoResNet(nn.Module):
         versions = [tensor._version for tensor in (*self.model.parameters(), *self.model.buffers())]
         if self._folded and self._versions == versions:
             return
-        weights, biases = {}, {}
+        weights: dict[nn.Module, Tensor] = {}
+        biases: dict[nn.Module, Tensor] = {}
         for conv, norm in conv_bn_pairs(self.model):
-            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+            mean, var = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+            scale = norm.weight * (var + norm.eps).rsqrt()
             weights[conv] = pack_weight(conv, conv.weight * scale.view(-1, 1, 1, 1, 1), self.dtype)
-            bias = F.pad(norm.bias - norm.running_mean * scale, (0, _padded(conv) - len(scale)))
+            bias = F.pad(norm.bias - mean * scale, (0, _padded(conv) - len(scale)))
             biases[conv] = bias.repeat(COLUMNS) if is_space_to_depth(conv) else bias
-        for block in self.model.modules():
-            if isinstance(getattr(block, "shortcut", None), nn.Sequential):
+        for block in _blocks(self.model):
+            if isinstance(block.shortcut, nn.Sequential):
                 last = block.conv2[-1] if isinstance(block.conv2, nn.Sequential) else block.conv2
                 biases[last] += biases[block.shortcut[0]]
         self._folded = {conv: (weights[conv], biases[conv].to(self.dtype)) for conv in weights}
@@ -108,8 +112,13 @@ class FastVideoResNet(nn.Module):
 
 def conv_bn_pairs(model: VideoResNet) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
     """Return every convolution with the batch norm behind it, which the model declares right after it."""
-    modules = [module for module in model.modules() if isinstance(module, nn.Conv3d | nn.BatchNorm3d)]
-    return list(zip(modules[::2], modules[1::2], strict=True))
+    convs = (module for module in model.modules() if isinstance(module, nn.Conv3d))
+    norms = (module for module in model.modules() if isinstance(module, nn.BatchNorm3d))
+    return list(zip(convs, norms, strict=True))
+
+
+def _blocks(model: VideoResNet) -> list[Block]:
+    return [module for module in model.modules() if isinstance(module, Block)]
 
 
 def run_conv(layer: Layer, conv: nn.Module, norm: nn.BatchNorm3d, x: Tensor, **options) -> tuple[Tensor, Tensor]:
@@ -275,7 +284,9 @@ def unpack_weight(conv: nn.Conv3d, packed: Tensor, weight: Tensor) -> Tensor:
     if is_space_to_depth(conv):
         pixels = packed.permute(0, 2, 3, 4, 1).unflatten(4, (2, 2, 4, -1))
         kernels = _pixels(pixels, weight).to(weight.dtype).flatten(6).flatten(4, 5)  # (COLUMNS, out, C, T, 8, 16)
-        return unpacked.copy_(sum(kernel[..., 1:, 1 + 2 * k : 8 + 2 * k] for k, kernel in enumerate(kernels)))
+        return unpacked.copy_(
+            reduce(torch.add, (kernel[..., 1:, 1 + 2 * k : 8 + 2 * k] for k, kernel in enumerate(kernels)))
+        )
     return unpacked.copy_(packed[: weight.shape[0], : weight.shape[1]])
 
 

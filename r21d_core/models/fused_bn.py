@@ -10,11 +10,14 @@ which C rarely is. So the fewest rows that BLOCK divides evenly are laid side by
 elements. A program works down one column, in which the channels do not change, and no lane is idle.
 """
 
+# Triton turns arguments into constants and adds launch options.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 import triton
@@ -27,38 +30,24 @@ PROGRAMS = 4  # per multiprocessor
 SAMPLES = 16  # rows whose mean the statistics are computed around
 
 
-@dataclass(frozen=True)
-class TileGrid:
-    """How `rows` rows of `channels` are split into tiles: columns of BLOCK elements, each in `splits` programs."""
+class TileGrid(NamedTuple):
+    """How an activation is split into tiles: columns of BLOCK elements, each in several programs."""
 
     rows: int
     channels: int
+    elements: int
     span: int  # elements of the fewest rows that BLOCK divides evenly
-    splits: int
-
-    @property
-    def elements(self) -> int:
-        """The number of elements."""
-        return self.rows * self.channels
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Triton's launch grid: columns × splits."""
-        return self.span // BLOCK, self.splits
-
-    @property
-    def parts(self) -> int:
-        """The number of partial sums of a channel."""
-        return self.splits * self.span // self.channels
+    grid: tuple[int, int]  # of programs: columns × splits
+    parts: int  # partial sums of a channel
 
 
 def tile_grid(x: Tensor) -> TileGrid:
     """Return the TileGrid of an activation (N, C, T, H, W)."""
-    channels = x.shape[1]
-    span = channels * BLOCK // math.gcd(channels, BLOCK)
+    channels, elements = x.shape[1], x.numel()
+    span = math.lcm(channels, BLOCK)
     programs = PROGRAMS * _multiprocessors(x.device)
-    splits = min(max(programs * BLOCK // span, 1), max(x.numel() // (ROWS * span), 1))
-    return TileGrid(x.numel() // channels, channels, span, splits)
+    splits = min(max(programs * BLOCK // span, 1), max(elements // (ROWS * span), 1))
+    return TileGrid(elements // channels, channels, elements, span, (span // BLOCK, splits), splits * span // channels)
 
 
 @cache

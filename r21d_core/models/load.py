@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,10 +67,10 @@ def model_from_weights(weights: Weights) -> VideoResNet:
 
     An unknown eps is taken to be 1e-3, or torchvision's 1e-5 if M_i is computed once a block, as only torchvision's is.
     """
-    architecture = {name: getattr(weights, name) for name in (*FIELDS, "num_classes", "in_channels")}
+    architecture: dict[str, Any] = {name: getattr(weights, name) for name in (*FIELDS, "num_classes", "in_channels")}
     eps = weights.eps or (1e-5 if weights.midplanes_per_block else 1e-3)
     with torch.device("meta"):  # no initial weights, as all are overwritten
-        network = VideoResNet(**architecture | {"frames": weights.frames or 8}, eps=eps)
+        network = VideoResNet(**dict(architecture, frames=weights.frames or 8), eps=eps)
     network.to_empty(device="cpu")
     network.load_state_dict(weights.state)
     return network

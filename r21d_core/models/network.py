@@ -36,15 +36,7 @@ class VideoResNet(nn.Module):
     ):
         super().__init__()
         letters, blocks = stage_spec(variant, depth)
-        rows = conv_rows(
-            variant,
-            depth,
-            width,
-            frames=frames,
-            in_channels=in_channels,
-            stem_midplanes=stem_midplanes,
-            midplanes_per_block=midplanes_per_block,
-        )
+        rows = conv_rows(variant, depth, width, frames, in_channels, stem_midplanes, midplanes_per_block)
         convs = {row.name: row for row in rows}
         self.variant = variant_name(variant)
         self.frames = frames if letters[0] == "c" else None

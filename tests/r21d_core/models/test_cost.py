@@ -176,7 +176,7 @@ def test_rows_for_people_and_programs():
     rows = variants_table()
     assert [row["name"] for row in rows] == list(VARIANTS)
     assert [row["parameters"] for row in rows] == [row[0] for row in TABLE.values()]
-    assert rows[-1]["final_shape"] == [512, 1, 7, 7]
+    assert rows[-1]["final_shape"] == (512, 1, 7, 7)
     assert rows[-1]["macs"] == cost("R(2+1)D").macs
     assert rows[-1]["conv_fc_weights"] == cost("R(2+1)D").conv_fc_weights
     lines = format_variants(rows).splitlines()
