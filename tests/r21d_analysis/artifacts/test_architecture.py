@@ -1,4 +1,4 @@
-"""Networks as drawn and counted: the texts of the drawings, the sums of the tables, and what the paper prints."""
+"""Texts of the drawings and sums of the tables, against the paper."""
 
 import pytest
 from matplotlib.colors import to_hex
@@ -38,21 +38,21 @@ def sheets(axes, letter):
         ("R(2+1)D", 18, 8, ["1×7×7, M = 45\n3×1×1, 64", "2×14×14", "(2+1)D"]),
     ],
 )
-def test_network_is_drawn_with_its_kernels_and_sizes(variant, depth, frames, expected):
+def test_drawing_has_kernels_and_sizes(variant, depth, frames, expected):
     figure = architecture_figures.draw_network(variant, depth, frames=frames)
     assert not set(expected) - set(texts(figure))
     count = cost(variant, depth, frames=frames)
     assert any(f"{count.parameters:,} parameters" in text for text in texts(figure))
 
 
-def test_a_first_block_of_2_plus_1_d_that_widens_has_its_own_m():
+def test_widening_block_has_its_own_midplanes():
     pair = "1×3×3, M = {}\n3×1×1, 128\n1×3×3, M = 288\n3×1×1, 128\n× {}"
     assert pair.format(230, "1 block") + "\n\n" + pair.format(288, "3 blocks") in texts(
         architecture_figures.draw_network("R(2+1)D", 34)
     )
 
 
-def test_stacks_have_a_sheet_a_frame_and_the_look_of_their_form():
+def test_stacks_have_a_sheet_for_each_frame():
     axes = architecture_figures.draw_network("MC4", frames=8).axes[0]
     assert sheets(axes, "3") == (3, 8 + 8 + 4)
     assert sheets(axes, "2")[1] == 4 + 4
@@ -62,7 +62,7 @@ def test_stacks_have_a_sheet_a_frame_and_the_look_of_their_form():
 
 
 @pytest.mark.parametrize("frames", [8, 48])
-def test_texts_of_a_drawing_do_not_overlap_and_stay_inside(frames):
+def test_texts_of_a_drawing_do_not_overlap(frames):
     figure = architecture_figures.draw_network("R(2+1)D", 34, frames=frames)
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
@@ -72,18 +72,18 @@ def test_texts_of_a_drawing_do_not_overlap_and_stay_inside(frames):
         assert not any(box.overlaps(other) for other in boxes[:number])
 
 
-def test_all_twelve_are_drawn_with_form_and_time_of_each_group():
+def test_all_twelve_are_drawn_with_their_stages():
     figure = architecture_figures.draw_all(frames=16)
     panels = {axes.get_title(): [text.get_text() for text in axes.texts] for axes in figure.axes}
     assert set(panels) == set(VARIANTS)
-    for variant, said in panels.items():
-        assert said[1::3] == [LETTERS[letter][0].split(",")[0] for letter in VARIANTS[variant]]
-        assert said[-1] == f"T = {cost(variant, frames=16).final_shape[1]}"
+    for variant, lines in panels.items():
+        assert lines[1::3] == [LETTERS[letter][0].split(",")[0] for letter in VARIANTS[variant]]
+        assert lines[-1] == f"T = {cost(variant, frames=16).final_shape[1]}"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [name for name, *_ in LETTERS.values()]
 
 
-def test_factorisation_writes_m_and_the_weights_of_both():
-    said = "\n".join(texts(architecture_figures.draw_factorization(64, 128)))
+def test_factorization_gives_midplanes_and_weights():
+    lines = "\n".join(texts(architecture_figures.draw_factorization(64, 128)))
     for expected in (
         "= 221,184 weights",
         "64 → 230",
@@ -92,8 +92,8 @@ def test_factorisation_writes_m_and_the_weights_of_both():
         "together 220,800",
         "99.8 %",
     ):
-        assert expected in said
-    assert "⌊3·3²·64·128 / (3²·64 + 3·128)⌋ = ⌊221,184 / 960⌋ = 230" in said
+        assert expected in lines
+    assert "⌊3·3²·64·128 / (3²·64 + 3·128)⌋ = ⌊221,184 / 960⌋ = 230" in lines
     with pytest.raises(R21DError, match="0 → 64: expected 1 or more"):
         architecture_figures.draw_factorization(0, 64)
 
@@ -119,7 +119,7 @@ def test_layers_sum_to_the_total(variant, depth, width, frames):
     assert layers.drop("batch norm")["weights"].sum() == total.conv_fc_weights
 
 
-def test_midplanes_are_the_formulas_but_in_the_stem():
+def test_midplanes_follow_the_formula_except_the_stem():
     table = architecture.midplanes_table()
     stem, blocks = table.loc["conv1"], table.drop("conv1")
     assert (stem["M by the formula"], stem["M here"]) == (83, 45) and "not the formula's 83" in stem["remark"]
@@ -132,7 +132,7 @@ def test_midplanes_are_the_formulas_but_in_the_stem():
     assert (table["weights"] * table["times"]).sum() + shortcuts + 513 * 400 == total.conv_fc_weights
 
 
-def test_torchvisions_rule_gives_torchvisions_parameters():
+def test_torchvisions_midplanes_give_its_parameters():
     table = architecture.midplanes_table()
     fewer = table["times"] * (table["M here"] - table["M in torchvision"]) * (9 * table.inputs + 3 * table.outputs + 2)
     assert cost("R(2+1)D").parameters - fewer.sum() == 31_505_325
@@ -140,7 +140,7 @@ def test_torchvisions_rule_gives_torchvisions_parameters():
     assert marked["M in torchvision"].tolist() == [230, 460, 921] and marked.index.str.endswith(".0.conv2").all()
 
 
-def test_counts_stand_beside_the_papers_column_and_mc5_is_marked():
+def test_counts_match_table_2_except_mc5():
     table = architecture.counts_table()
     assert table.index.tolist() == list(VARIANTS)
     for variant in VARIANTS:
@@ -154,7 +154,7 @@ def test_counts_stand_beside_the_papers_column_and_mc5_is_marked():
     assert "paper (M)" not in architecture.counts_table(34)
 
 
-def test_what_the_notebook_says_of_the_papers_slips():
+def test_errors_of_the_paper_are_as_the_notebook_says():
     full = {name for name in VARIANTS if f"{cost(name).parameters / 1e6:.1f}" != str(paper(2, name, "parameters (M)"))}
     assert full == {"rMC2", "rMC3", "R(2+1)D"}  # these tell that the paper leaves batch norm out
     assert f"{cost('R2D', frames=16).conv_fc_weights / 1e6:.1f}" == "11.5"
@@ -165,14 +165,14 @@ def test_what_the_notebook_says_of_the_papers_slips():
     assert cost("rMC2").macs > cost("rMC3").macs and VARIANTS["rMC4"][1:3] == "22"
 
 
-def test_shown_tables_are_whole_and_readable():
-    shown = architecture.show(architecture.layer_table("R(2+1)D", 34)).to_html()
-    assert "conv5_x.2.conv2.3" in shown and "63,697,175" in shown and "38.089" in shown
-    assert "&lt;NA&gt;" not in shown and "nan" not in shown
-    shown = architecture.show(architecture.counts_table()).to_html()
-    assert "16.9" in shown and "color: #767676" in shown
+def test_styled_tables_are_complete():
+    html = architecture.show(architecture.layer_table("R(2+1)D", 34)).to_html()
+    assert "conv5_x.2.conv2.3" in html and "63,697,175" in html and "38.089" in html
+    assert "&lt;NA&gt;" not in html and "nan" not in html
+    html = architecture.show(architecture.counts_table()).to_html()
+    assert "16.9" in html and "color: #767676" in html
 
 
-def test_an_unknown_network_is_named():
+def test_unknown_network_raises():
     with pytest.raises(R21DError, match="did you mean R3D"):
         architecture_figures.draw_network("R3")

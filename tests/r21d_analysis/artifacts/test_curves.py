@@ -1,4 +1,4 @@
-"""Curves say what the records hold: every count of clips is an evaluation's own, and errors are the history's."""
+"""Curves, clip counts and the probe against the records and brute force."""
 
 import re
 from dataclasses import replace
@@ -45,7 +45,7 @@ def starts(spec: Spec, count: int) -> np.ndarray:
 
 @pytest.mark.parametrize("stored", [1, 2, 10, *sorted(set(STORED_CLIPS.values()))])
 @pytest.mark.parametrize("task", ["action", "speed"])
-def test_fewer_clips_are_those_an_evaluation_would_take(stored, task):
+def test_fewer_clips_are_those_of_an_evaluation(stored, task):
     spec = Spec(task=task)
     all_starts = starts(spec, stored)
     labels = np.zeros(len(all_starts), int)
@@ -57,18 +57,20 @@ def test_fewer_clips_are_those_an_evaluation_would_take(stored, task):
         assert fewer.protocol["clips"] == count
     # and no count is left out: of the others, some video's clips are not among the stored ones
     for count in set(range(1, stored)) - set(exact_counts(stored)):
-        there = [set(wanted) <= set(kept) for wanted, kept in zip(starts(spec, count), all_starts, strict=True)]
+        there = [
+            set(expected) <= set(original) for expected, original in zip(starts(spec, count), all_starts, strict=True)
+        ]
         assert not all(there), count
 
 
-def test_counts_that_the_profiles_store():
+def test_exact_counts_of_the_profiles():
     assert exact_counts(101) == [1, 2, 3, 5, 6, 11, 21, 26, 51, 101]
     assert exact_counts(13) == [1, 2, 3, 4, 5, 7, 13]
     assert exact_counts(10) == [2, 4, 10] and exact_counts(1) == [1]
 
 
 @pytest.mark.parametrize("count", [0, 5, 11])
-def test_count_that_is_not_stored(count):
+def test_count_that_is_not_stored_raises(count):
     labels = np.zeros(2, int)
     with pytest.raises(R21DError, match="expected one of 2, 4, 10"):
         with_clips(Scores(np.zeros((2, 10, 2), np.float32), labels, labels, ("a", "b"), {}), count)
@@ -76,14 +78,14 @@ def test_count_that_is_not_stored(count):
 
 def noisy(run, clips: int, seed: int) -> None:
     """Give `run` scores of so many clips, each barely better than guessing."""
-    random, kept = np.random.default_rng(seed), run.scores
+    random, original = np.random.default_rng(seed), run.scores
     logits = random.normal(0, 1, (24, clips, 6)).astype(np.float32)
-    logits[np.arange(24), :, kept.labels] += 0.7
-    write_scores(run, replace(kept, logits=logits))
+    logits[np.arange(24), :, original.labels] += 0.7
+    write_scores(run, replace(original, logits=logits))
     write_summary(run, run.summary)
 
 
-def test_clip_counts_against_brute_force(tmp_path, quick):
+def test_clip_counts_match_brute_force(tmp_path, quick):
     runs = make(clip_count("demo", seeds=(0, 1)), tmp_path)
     for seed, run in enumerate(run for run in runs if run.spec.eval_clips == 13):
         noisy(run, 13, seed)
@@ -108,8 +110,8 @@ def test_clip_counts_against_brute_force(tmp_path, quick):
     np.testing.assert_allclose(drawn.get_ydata(orig=False), table["video@1"])
     np.testing.assert_allclose(drawn.get_xdata(orig=False), table["clips"])
     assert figure.axes[0].get_xlabel() == "clips per video" and "demonstration" in figure.get_suptitle()
-    shown = curves.clip_count_table(runs).to_html()
-    assert "&lt;script&gt;" in shown and NASTY not in shown and "DEMONSTRATION" in shown
+    html = curves.clip_count_table(runs).to_html()
+    assert "&lt;script&gt;" in html and NASTY not in html and "DEMONSTRATION" in html
 
 
 def test_error_curves_show_the_history(tmp_path):
@@ -131,12 +133,12 @@ def test_error_curves_show_the_history(tmp_path):
             assert (ends.min(), ends.max()) == pytest.approx((errors.min(), errors.max()))
         assert axes.lines[0].get_linewidth() < axes.lines[1].get_linewidth()
         assert axes.get_xlabel() == "epoch"
-    shown = curves.error_table(runs).to_html()
+    html = curves.error_table(runs).to_html()
     last = [100 * np.mean([run.history[-1]["train_error"] for run in runs[at : at + 2]]) for at in (0, 2)]
-    assert f"{last[0]:.1f} (" in shown and f"{last[1] - last[0]:+.1f}" in shown
+    assert f"{last[0]:.1f} (" in html and f"{last[1] - last[0]:+.1f}" in html
 
 
-def test_one_seed_has_no_band_and_an_evaluation_no_curve(tmp_path):
+def test_one_seed_has_no_band_and_evaluation_no_curve(tmp_path):
     runs = make(clip_count("demo", variants=("MC2", "MC3")), tmp_path)
     for run in runs:
         if not run.spec.epochs:
@@ -147,34 +149,34 @@ def test_one_seed_has_no_band_and_an_evaluation_no_curve(tmp_path):
     assert "Nothing to draw" in curves.error_curves([run for run in runs if not run.spec.epochs]).data
 
 
-def test_probe_has_a_panel_a_setting_with_its_chance(tmp_path, quick):
+def test_probe_has_a_panel_for_each_setting(tmp_path, quick):
     speed = make(temporal_probe("demo", frames="2,3", frame_stride=1), tmp_path, classes=4)
     arrow = make(temporal_probe("small", "set", task="arrow", frame_stride=(1, 2)), tmp_path, classes=2)
-    found = curves.probe_results(speed + arrow)
-    assert found["chance"].tolist() == [25] * 6 + [50] * 6
-    assert found["span"].tolist() == ["2 to 9"] * 3 + ["3 to 17"] * 3 + ["16"] * 3 + ["31"] * 3
-    rights = [100 * video_at(run.scores, 1) for run in speed + arrow]
-    np.testing.assert_allclose(found["accuracy"], rights)
+    results = curves.probe_results(speed + arrow)
+    assert results["chance"].tolist() == [25] * 6 + [50] * 6
+    assert results["span"].tolist() == ["2 to 9"] * 3 + ["3 to 17"] * 3 + ["16"] * 3 + ["31"] * 3
+    accuracies = [100 * video_at(run.scores, 1) for run in speed + arrow]
+    np.testing.assert_allclose(results["accuracy"], accuracies)
     figure = curves.probe_figure(speed + arrow)
     for number, axes in enumerate(figure.axes):
         drawn = [float(bar[0].get_xdata()[0]) for bar in axes.containers]
-        np.testing.assert_allclose(drawn, rights[3 * number : 3 * number + 3])
+        np.testing.assert_allclose(drawn, accuracies[3 * number : 3 * number + 3])
         dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
         assert [line.get_xdata()[0] for line in dashed] == [25 if number < 2 else 50]
     assert "3 to 17 frames" in figure.axes[1].get_title()
-    shown = curves.probe_table(speed + arrow).to_html()
-    assert NASTY not in shown and f"{rights[0] - 25:+.1f}" in shown
+    html = curves.probe_table(speed + arrow).to_html()
+    assert NASTY not in html and f"{accuracies[0] - 25:+.1f}" in html
 
 
-def test_probe_redraws_the_committed_records():
+def test_probe_of_the_committed_records_shows_motion():
     four = {"variants": FOUR, "seeds": (0, 1)} | LONG_SCHEDULE
     specs = temporal_probe("small", "ucf101-14-split1", **four)
     assert specs == variant_comparison("small", "ucf101-14-split1", task="speed", **four)
-    found = curves.probe_results(find_runs(specs, SMALL)).set_index("network")
-    assert found.index.tolist() == list(FOUR) and found["seeds"].tolist() == ["2"] * 4
-    blind = found.loc["f-R2D"]
+    results = curves.probe_results(find_runs(specs, SMALL)).set_index("network")
+    assert results.index.tolist() == list(FOUR) and results["seeds"].tolist() == ["2"] * 4
+    blind = results.loc["f-R2D"]
     assert blind["low"] <= blind["chance"] <= blind["high"]
-    assert (found.loc[["R3D", "MC3", "R(2+1)D"], "low"] > blind["high"]).all()
+    assert (results.loc[["R3D", "MC3", "R(2+1)D"], "low"] > blind["high"]).all()
 
 
 @given(
@@ -183,44 +185,44 @@ def test_probe_redraws_the_committed_records():
     st.lists(st.integers(1, 20), min_size=1, max_size=3, unique=True),
     st.integers(1, 4),
 )
-def test_short_videos_are_those_whose_clips_jump(tmp_path_factory, lengths, task, frames, step):
+def test_short_videos_are_those_whose_clips_wrap(tmp_path_factory, lengths, task, frames, step):
     """Jumps are looked for in the frames of the clips that an evaluation takes."""
     videos = [Video(f"v{n}", None, "a", "test", "", count) for n, count in enumerate(lengths)]
     path = tmp_path_factory.mktemp("short") / "set.csv"
     columns = (*REQUIRED, "frames")
     write_rows(path, columns, [row_cells(video) for video in [*videos, replace(videos[0], split="train", frames=1)]])
     specs = temporal_probe("small", "set", task=task, frames=frames, frame_stride=step)
-    said = curves.short_videos_line(specs, path)
-    assert said.count("%") == len(frames) and f"of {len(lengths)}:" in said
+    text = curves.short_videos_line(specs, path)
+    assert text.count("%") == len(frames) and f"of {len(lengths)}:" in text
     for spec in specs:
         clips = evaluation_clips(spec, 1, tuple(videos), ("a",))
         steps = step * np.array([1, 2, 4, 8] if task == "speed" else [1, -1])[clips.label]
         jumping = {clips.video[row] for row in np.flatnonzero((np.diff(clips.frames) != steps[:, None]).any(axis=1))}
-        assert f" {100 * len(jumping) / len(lengths):.1f} % with {spec.frames} frames at step {step} (" in said
+        assert f" {100 * len(jumping) / len(lengths):.1f} % with {spec.frames} frames at step {step} (" in text
 
 
-def test_short_videos_of_the_set_here():
+def test_short_videos_of_the_committed_manifest():
     specs = temporal_probe("small", "ucf101-14-split1", frames="8,16,32")
-    said = curves.short_videos_line(specs, ROOT / "data_manifests" / "ucf101-14-split1.csv")
-    with_8, with_16, with_32 = re.findall(r"([\d.]+) % with \d+ frames at step 1 \(a span of (\d+)\)", said)
-    assert "of 499:" in said and (with_8, with_16, with_32) == (("6.2", "57"), ("29.5", "121"), ("78.0", "249"))
+    text = curves.short_videos_line(specs, ROOT / "data_manifests" / "ucf101-14-split1.csv")
+    with_8, with_16, with_32 = re.findall(r"([\d.]+) % with \d+ frames at step 1 \(a span of (\d+)\)", text)
+    assert "of 499:" in text and (with_8, with_16, with_32) == (("6.2", "57"), ("29.5", "121"), ("78.0", "249"))
 
 
 @pytest.mark.parametrize("text", [None, "", "video,split\nv,test\n", "split,frames\ntest,\n", "split,frames\ntest\n"])
-def test_lengths_that_a_manifest_does_not_tell(tmp_path, text):
+def test_manifest_without_lengths_is_named(tmp_path, text):
     path = tmp_path / "set.csv"
     if text is not None:
         path.write_text(text)
-    said = curves.short_videos_line(temporal_probe("small", "set"), path)
-    assert ("does not give the lengths" in said) if text != "" else ("of 0:" in said)
+    line = curves.short_videos_line(temporal_probe("small", "set"), path)
+    assert ("does not give the lengths" in line) if text != "" else ("of 0:" in line)
 
 
-def cells(shown, row):
+def cells(html, row):
     """The texts of a table's row."""
-    return re.findall(r"<td[^>]*>(.*?)</td>", shown.to_html().split("<tr>")[row])
+    return re.findall(r"<td[^>]*>(.*?)</td>", html.to_html().split("<tr>")[row])
 
 
-def test_what_was_not_run_has_its_rows(tmp_path, quick):
+def test_networks_that_were_not_run_have_rows(tmp_path, quick):
     specs = optimization_curves("demo", seeds=(0, 1), variants=("R3D", "MC3", "R(2+1)D"))
     make([spec for spec in specs if not (spec.depth == 10 and spec.variant == "R3D")][:6], tmp_path)
     errors = curves.error_table([find_run(tmp_path, spec) for spec in specs])
@@ -231,22 +233,24 @@ def test_what_was_not_run_has_its_rows(tmp_path, quick):
 
     specs = temporal_probe("small", "set", seeds=(0, 1))
     made = make(specs[:3], tmp_path, classes=4)
-    found = [find_run(tmp_path, spec) for spec in specs]
-    rows = [cells(curves.probe_table(found), row) for row in range(-3, 0)]
+    results = [find_run(tmp_path, spec) for spec in specs]
+    rows = [cells(curves.probe_table(results), row) for row in range(-3, 0)]
     assert [row[0] for row in rows] == ["f-R2D", "R3D", "R(2+1)D"]
     assert [row[-1] for row in rows] == ["2", "1 of 2", "not run"]
     assert rows[2] == ["R(2+1)D", "speed", "8", "1", "8 to 57", *"–––––", "not run"] and rows[0][-2] == "24"
-    assert len(curves.probe_figure(found).axes[0].containers) == len(curves.probe_figure(made).axes[0].containers) == 2
+    assert (
+        len(curves.probe_figure(results).axes[0].containers) == len(curves.probe_figure(made).axes[0].containers) == 2
+    )
 
     specs = clip_count("demo", variants=("R3D", "R(2+1)D"))
     runs = make(specs[:2], tmp_path / "counts")
     noisy(runs[1], 13, 0)
-    found = [find_run(tmp_path / "counts", spec) for spec in specs]
-    assert cells(curves.clip_count_table(found), -1) == ["R(2+1)D", "8", "13", *"–––––", "not run"]
-    assert len(curves.clip_count_curve(found).axes[0].containers) == 1
+    results = [find_run(tmp_path / "counts", spec) for spec in specs]
+    assert cells(curves.clip_count_table(results), -1) == ["R(2+1)D", "8", "13", *"–––––", "not run"]
+    assert len(curves.clip_count_curve(results).axes[0].containers) == 1
 
 
-def test_demonstrations_share_the_runs_of_variant_comparison():
+def test_demonstrations_share_runs():
     shared = variant_comparison("demo")
     assert all(spec in shared for spec in optimization_curves("demo")[:2])
     assert [spec.depth for spec in optimization_curves("demo")] == [10, 10, 18, 18]
@@ -255,13 +259,13 @@ def test_demonstrations_share_the_runs_of_variant_comparison():
     assert clip_count("paper")[1].frames == 32 and clip_count("small", eval_clips="21")[1].eval_clips == 21
 
 
-def test_demonstration_of_the_probe_fits_into_its_videos():
+def test_demonstration_of_the_probe_fits_its_videos():
     from r21d_core.data.synthetic import FRAMES
 
     assert all((spec.frames - 1) * 8 * spec.frame_stride < FRAMES for spec in temporal_probe("demo"))
 
 
-def test_command_line_leaves_variants_and_task_to_the_experiment():
+def test_experiment_sets_default_variants_and_task():
     options = build_parser().parse_args(["train", "temporal_probe"])
     assert options.task is None and options.variants is None
     assert {spec.task for spec in EXPERIMENTS["temporal_probe"]()} == {"speed"}
@@ -280,6 +284,6 @@ def test_command_line_leaves_variants_and_task_to_the_experiment():
     ],
 )
 @pytest.mark.parametrize("experiment", ["optimization_curves", "clip_count", "temporal_probe"])
-def test_without_runs_a_line_says_so(draw, experiment, tmp_path):
+def test_without_runs_a_note_says_so(draw, experiment, tmp_path):
     missing = [find_run(tmp_path, spec) for spec in EXPERIMENTS[experiment]("small", "set")]
     assert "o run is finished" in draw(missing).data

@@ -1,6 +1,5 @@
 """Clip length: the runs it takes, its table and its figures."""
 
-
 import pytest
 
 from r21d_analysis.artifacts import lengths, tables
@@ -14,15 +13,15 @@ from tests.r21d_analysis.artifacts.test_tables_and_figures import make
 @pytest.fixture
 def runs(tmp_path):
     """Two seeds of Table 3's runs; finetuned networks trained for a tenth of the time."""
-    found = make(clip_length("small", "set", seeds=(0, 1)), tmp_path)
-    for run in found:
+    runs = make(clip_length("small", "set", seeds=(0, 1)), tmp_path)
+    for run in runs:
         seconds = {0: 0, 18: 3600, 5: 360}[run.spec.epochs]
         write_summary(run, run.summary | {"seconds": seconds})
-    return found
+    return runs
 
 
 @pytest.mark.parametrize("profile", CLIP_LENGTHS)
-def test_runs_of_the_experiment(profile):
+def test_experiment_has_its_runs(profile):
     specs = clip_length(profile, "set", seeds=(0, 1))
     lengths_of, (short, long) = CLIP_LENGTHS[profile]
     assert {spec.frames for spec in specs if not spec.init_from} == set(lengths_of) >= {short, long}
@@ -35,18 +34,18 @@ def test_runs_of_the_experiment(profile):
     assert sorted(spec.epochs > 0 for spec in later) == [False, False, True, True]
 
 
-def test_demo_shares_the_run_of_the_variant_comparison():
+def test_demo_shares_the_run_of_variant_comparison():
     assert set(variant_comparison("demo", variants=("R(2+1)D",))) < set(clip_length("demo"))
 
 
-def test_missing_runs_are_told_apart(tmp_path):
+def test_missing_runs_have_distinct_labels(tmp_path):
     line = tables.missing_line([find_run(tmp_path, spec) for spec in clip_length()], "r21d train clip_length")
     assert "12 frames, 3 clips), R(2+1)D-10 (seed 0, 12 frames, 3 clips, tested), R(2+1)D-10" in line
     assert "12 frames, 3 clips, finetuned)\n" in line
 
 
-def test_hours_hold_those_of_the_run_it_started_from(runs, tmp_path):
-    hours = {lengths.training(one.spec): lengths.hours(one) for one in group_by_seed(runs)}
+def test_hours_include_those_of_the_parent(runs, tmp_path):
+    hours = {lengths.training(group.spec): lengths.hours(group) for group in group_by_seed(runs)}
     assert hours == pytest.approx({"from scratch": 1, "tested longer": 1, "finetuned": 1.1})
     later = [run for run in runs if run.spec.init_from]
     for run in runs:
@@ -55,29 +54,29 @@ def test_hours_hold_those_of_the_run_it_started_from(runs, tmp_path):
     assert all(hour != hour for hour in map(lengths.hours, group_by_seed(later))), "unknown without the start's record"
 
 
-def test_table_has_the_papers_rows_beside_ours(runs):
+def test_length_table_has_the_papers_rows(runs):
     table = lengths.length_table(runs).set_index(("", "clip length"))
     assert table.index.tolist() == ["8", "16", "24", "32", "40", "48", "8 tested at 32", "8 finetuned at 32"]
-    theirs = table["paper, Kinetics-400"]
-    assert theirs["video@1"].tolist()[0] == 64.8 and theirs["hours, 64 GPUs"].dropna().tolist() == [
+    printed = table["paper, Kinetics-400"]
+    assert printed["video@1"].tolist()[0] == 64.8 and printed["hours, 64 GPUs"].dropna().tolist() == [
         11.8,
         59.8,
         11.8,
         20.5,
     ]
-    assert theirs["clip@1"].isna().tolist() == [False, True, True, False, True, True, False, False]
+    assert printed["clip@1"].isna().tolist() == [False, True, True, False, True, True, False, False]
     assert "8 finetuned at 32" in lengths.show_length_table(runs).to_html()
 
 
 @pytest.mark.parametrize("draw", [lengths.length_figure, lengths.hours_figure])
-def test_figures_have_every_network(runs, draw):
+def test_length_figures_have_every_network(runs, draw):
     axes = draw(runs).axes[0]
     assert len(axes.containers) == 8
-    named = " ".join(axes.get_legend_handles_labels()[1])
-    assert "tested longer" in named and "finetuned" in named and "clip@1" in named
+    labels = " ".join(axes.get_legend_handles_labels()[1])
+    assert "tested longer" in labels and "finetuned" in labels and "clip@1" in labels
 
 
-def test_lengths_that_were_not_run_have_their_rows(runs):
+def test_lengths_that_were_not_run_have_rows(runs):
     for run in runs:
         if run.spec.frames == 24 or (run.spec.frames, run.spec.seed) == (40, 1):
             (run.folder / "summary.json").unlink()
@@ -91,7 +90,7 @@ def test_lengths_that_were_not_run_have_their_rows(runs):
     assert len(lengths.length_figure(runs).axes[0].containers) == 7
 
 
-def test_without_runs_a_line_says_so(tmp_path):
+def test_without_runs_a_note_says_so(tmp_path):
     missing = [find_run(tmp_path, spec) for spec in clip_length("small", "set")]
     assert "No run is finished" in lengths.show_length_table(missing).data
     assert "no run is finished" in lengths.length_figure(missing).data

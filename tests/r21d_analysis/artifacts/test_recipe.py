@@ -1,4 +1,4 @@
-"""Recipes are told apart by what they set, compared on the same videos, and chosen by the mean of all networks."""
+"""Recipes: their trials, table and choice."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ def runs(tmp_path):
 
 
 @pytest.mark.parametrize("profile", RECIPES)
-def test_trials_are_recipes_on_the_cut_for_each_network(profile):
+def test_trials_are_recipes_on_the_validation_cut(profile):
     specs = recipe_trials(profile, "set", seeds=(0, 1))
     assert len(specs) == len(set(specs)) == 4 * len(RECIPE_TRIALS[profile])
     assert {(spec.data, spec.frames, spec.frame_stride, spec.task) for spec in specs} == {("set-val", 8, 1, "action")}
@@ -49,23 +49,23 @@ def test_trials_are_recipes_on_the_cut_for_each_network(profile):
         assert {(spec.variant, spec.seed) for spec in alike} >= {(variant, seed) for variant in TWO for seed in (0, 1)}
 
 
-def test_settings_are_of_all_trials_and_what_they_make_alike_is_one():
+def test_settings_apply_to_all_trials_and_merge_equal_ones():
     specs = recipe_trials("small", "set-val", epochs=1, warmup_epochs=0, lr_decay_epochs=1, lr=0.1)
     assert {spec.epochs for spec in specs} == {1} and len(specs) == len(set(specs)) == 2 * 3
 
 
-def test_small_trials_stay_what_they_are_whatever_recipe_is_chosen(monkeypatch):
+def test_small_trials_do_not_depend_on_the_recipe(monkeypatch):
     before = recipe_trials("small", "set")
     changed = {"epochs": 7, "warmup_epochs": 1, "lr_decay_epochs": 3, "lr": 1, "weight_decay": 1, "crop_area": 1}
     monkeypatch.setitem(RECIPES, "small", RECIPES["small"].replace(**changed))
     assert recipe_trials("small", "set") == before
 
 
-def test_demonstration_shares_runs_of_the_variant_comparison():
+def test_recipe_demonstration_shares_runs():
     assert set(recipe_trials("demo")[:2]) <= set(variant_comparison("demo"))
 
 
-def test_table_holds_what_the_records_say(runs):
+def test_recipe_table_matches_the_records(runs):
     table = recipe.recipe_table(runs)
     keys = ["epochs", "warmup_epochs", "lr_decay_epochs", "lr", "weight_decay", "crop_area"]
     assert sorted(table["recipe"].columns) == sorted([*keys, "training clips"])
@@ -76,11 +76,12 @@ def test_table_holds_what_the_records_say(runs):
         of = {variant: [run for run in runs[4 * row : 4 * row + 4] if run.spec.variant == variant] for variant in TWO}
         for variant, members in of.items():
             last = [[100 * run.history[-1][key] for run in members] for key in ("train_loss", "train_error")]
-            right = [
-                [100 * of_run(run.scores) for run in members] for of_run in (clip_at_1, lambda one: video_at(one, 1))
+            correct = [
+                [100 * of_run(run.scores) for run in members]
+                for of_run in (clip_at_1, lambda scores: video_at(scores, 1))
             ]
-            wanted = np.mean(last + right, axis=1) / [100, 1, 1, 1]
-            np.testing.assert_allclose(table.loc[row, variant], wanted)
+            expected = np.mean(last + correct, axis=1) / [100, 1, 1, 1]
+            np.testing.assert_allclose(table.loc[row, variant], expected)
         mean, low, high = table.loc[row, MEAN]
         assert mean == pytest.approx(table.loc[row, [(variant, "video@1") for variant in TWO]].mean())
         assert low < mean < high
@@ -90,36 +91,36 @@ def test_table_holds_what_the_records_say(runs):
     np.testing.assert_allclose(rest[DIFFERENCE, "video@1"], rest[MEAN, "video@1"] - table.loc[best, (MEAN, "video@1")])
 
 
-def test_differences_are_paired_over_videos(runs):
+def test_recipe_differences_are_paired_over_videos(runs):
     table = recipe.recipe_table(runs)
-    right = np.array(
+    correct = np.array(
         [np.mean([video_correct(run.scores) for run in runs[at : at + 4]], axis=0) for at in range(0, 20, 4)]
     )
-    best = right.mean(axis=1).argmax()
-    other = (best + 1) % 5
+    best = correct.mean(axis=1).argmax()
+    second = (best + 1) % 5
     in_order = np.argsort(runs[0].scores.videos)
-    wanted = inference.bootstrap_ci([(right[other] - right[best])[None, in_order]])
-    np.testing.assert_allclose(table.loc[other, DIFFERENCE].tolist()[1:], 100 * np.array(wanted))
+    expected = inference.bootstrap_ci([(correct[second] - correct[best])[None, in_order]])
+    np.testing.assert_allclose(table.loc[second, DIFFERENCE].tolist()[1:], 100 * np.array(expected))
 
 
-def test_shown_table_has_the_best_in_bold_and_escapes(runs):
-    shown = recipe.show_recipe_table(runs).to_html()
-    assert shown.count("font-weight: bold") == 1 and "crop_area" in shown and "0.005" in shown
-    assert NASTY not in shown and "&lt;script&gt;" in shown
+def test_styled_recipe_table_has_the_best_in_bold(runs):
+    html = recipe.show_recipe_table(runs).to_html()
+    assert html.count("font-weight: bold") == 1 and "crop_area" in html and "0.005" in html
+    assert NASTY not in html and "&lt;script&gt;" in html
 
 
-def test_choice_is_told_from_the_records(tmp_path):
+def test_chosen_line_follows_the_records(tmp_path):
     specs = recipe_trials("small", "set")
     runs = make(specs[2:4], tmp_path, share=1) + make(specs[4:6], tmp_path, share=0) + make(specs[6:7], tmp_path)
-    told = recipe.chosen_line([*runs, find_run(tmp_path, specs[7])]).data
-    assert told.startswith("The best mean of video@1 is 100.0 %, of **lr 0.02, weight_decay 0.001**.")
-    assert "Worse, with an interval below zero: lr 0.04, weight_decay 0.001." in told
-    assert "Not distinguishable" not in told
-    assert "Not finished: lr 0.02, weight_decay 0.005." in told
-    assert "The profile `small` uses it." in told
+    text = recipe.chosen_line([*runs, find_run(tmp_path, specs[7])]).data
+    assert text.startswith("The best mean of video@1 is 100.0 %, of **lr 0.02, weight_decay 0.001**.")
+    assert "Worse, with an interval below zero: lr 0.04, weight_decay 0.001." in text
+    assert "Not distinguishable" not in text
+    assert "Not finished: lr 0.02, weight_decay 0.005." in text
+    assert "The profile `small` uses it." in text
 
 
-def test_recipe_that_misses_a_network_has_no_mean(runs, tmp_path):
+def test_recipe_without_all_networks_has_no_mean(runs, tmp_path):
     some = runs[:6] + [find_run(tmp_path / "none", run.spec) for run in runs[6:]]
     table = recipe.recipe_table(some)
     assert table[MEAN, "video@1"].notna().tolist() == [True] + [False] * 4
@@ -128,7 +129,7 @@ def test_recipe_that_misses_a_network_has_no_mean(runs, tmp_path):
     assert "none can be chosen" in recipe.chosen_line(some[4:]).data
 
 
-def test_recipes_of_other_videos_are_not_compared(runs, tmp_path):
+def test_recipes_on_other_videos_are_not_compared(runs, tmp_path):
     scores = runs[-1].scores
     write_scores(runs[-1], replace(scores, videos=np.char.add(scores.videos, "x")))
     write_summary(runs[-1], runs[-1].summary)
@@ -136,7 +137,7 @@ def test_recipes_of_other_videos_are_not_compared(runs, tmp_path):
         recipe.recipe_table([*runs[:-2], runs[-1]])
 
 
-def test_without_runs_a_line_says_so(tmp_path):
+def test_without_runs_a_note_says_so(tmp_path):
     missing = [find_run(tmp_path, spec) for spec in recipe_trials("small", "set")]
     assert "No run is finished" in recipe.show_recipe_table(missing).data
     assert "none can be chosen" in recipe.chosen_line(missing).data

@@ -1,4 +1,4 @@
-"""Tables 4 to 6 against hand counts: both streams fused, splits averaged, pretraining paired, half of it missing."""
+"""Tables 4 to 6 against hand counts, complete and with runs missing."""
 
 import csv
 
@@ -33,8 +33,8 @@ def make(specs, folder, classes=CLASSES):
         count = VIDEOS[split]
         labels = np.arange(count) % len(classes)
         logits = random.normal(0, 1, (count, 3, len(classes))).astype(np.float32)
-        right = random.random(count) < (0.75 if spec.init_from else 0.55)
-        logits[np.arange(count), :, labels] += 3 * right[:, None]
+        correct = random.random(count) < (0.75 if spec.init_from else 0.55)
+        logits[np.arange(count), :, labels] += 3 * correct[:, None]
         protocol = {
             "clips": 3, "crop": "centre", "averaging": "mean of softmax", "frames": spec.frames, "frame_stride": 1,
             "task": "action", "modality": spec.modality, "data": spec.data, "split": "test", "frame_rate": "25 fps",
@@ -52,46 +52,46 @@ def make(specs, folder, classes=CLASSES):
 
 
 @pytest.fixture
-def four(tmp_path):
+def table_4_runs(tmp_path):
     return make(sports1m("small", "set", seeds=(0, 1)), tmp_path)
 
 
 @pytest.fixture
-def six(tmp_path):
+def table_6_runs(tmp_path):
     return make(transfer("small", "set-split1", source="large-split1", seeds=(0, 1)), tmp_path)
 
 
-def right_by_hand(*runs, k=1):
+def count_correct(*runs, k=1):
     """Which videos are right by the plain mean, over runs and clips, of softmax, (videos,)."""
     mean = sum(softmax(run.scores.logits.astype(float), axis=2).mean(axis=1) for run in runs)
     best = np.argsort(-mean, axis=1)[:, :k]
     return (best == runs[0].scores.labels[:, None]).any(axis=1)
 
 
-def pick(runs, **wanted):
-    return [run for run in runs if all(getattr(run.spec, key) == value for key, value in wanted.items())]
+def pick(runs, **settings):
+    return [run for run in runs if all(getattr(run.spec, key) == value for key, value in settings.items())]
 
 
-def test_table_4_by_hand(four):
-    table = streams.stream_table(four, 4)
+def test_table_4_matches_a_hand_count(table_4_runs):
+    table = streams.stream_table(table_4_runs, 4)
     assert table["", "network"].tolist() == ["R3D-18"] + 3 * ["R(2+1)D-18"]
     assert table["", "input"].tolist() == [RGB, RGB, FLOW, FUSED]
-    rgb, flow = (pick(four, variant="R(2+1)D", modality=modality) for modality in ("rgb", "flow"))
+    rgb, flow = (pick(table_4_runs, variant="R(2+1)D", modality=modality) for modality in ("rgb", "flow"))
     by_row = {1: [(run,) for run in rgb], 2: [(run,) for run in flow], 3: list(zip(rgb, flow, strict=True))}
     for row, seeds in by_row.items():
         ours = table.loc[row, "here"]
-        assert ours["video@1"] == pytest.approx(100 * np.mean([right_by_hand(*runs).mean() for runs in seeds]))
-        assert ours["video@5"] == pytest.approx(100 * np.mean([right_by_hand(*runs, k=5).mean() for runs in seeds]))
+        assert ours["video@1"] == pytest.approx(100 * np.mean([count_correct(*runs).mean() for runs in seeds]))
+        assert ours["video@5"] == pytest.approx(100 * np.mean([count_correct(*runs, k=5).mean() for runs in seeds]))
         clips = [sum(softmax(run.scores.logits.astype(float), axis=2) for run in runs) for runs in seeds]
-        right = [(one.argmax(axis=2) == rgb[0].scores.labels[:, None]).mean() for one in clips]
-        assert ours["clip@1"] == pytest.approx(100 * np.mean(right))
+        correct = [(network.argmax(axis=2) == rgb[0].scores.labels[:, None]).mean() for network in clips]
+        assert ours["clip@1"] == pytest.approx(100 * np.mean(correct))
         low, high = map(float, ours["95 % interval"].split(" to "))
         assert low < ours["video@1"] < high and ours["videos"] == "24 of 25" and ours["seeds"].startswith("2 (")
     assert table.loc[3, ("here", "video@1")] > table.loc[1, ("here", "video@1")]
 
 
-def test_the_paper_stands_beside_its_own_rows(four, six, tmp_path):
-    side = streams.stream_table(four, 4)["paper, Sports-1M"]
+def test_papers_numbers_are_beside_its_own_rows(table_4_runs, table_6_runs, tmp_path):
+    side = streams.stream_table(table_4_runs, 4)["paper, Sports-1M"]
     assert side["video@1"].fillna(0).tolist() == [0, 72.0, 65.5, 72.2] and side["frames"].tolist() == ["8"] * 4
     assert side["clip@1"].fillna(0).tolist() == [53.8, 56.1, 44.5, 0] and side["video@5"].fillna(0)[3] == 91.4
     long = make(sports1m("paper", "sports1m", frames=32), tmp_path / "long")
@@ -99,22 +99,22 @@ def test_the_paper_stands_beside_its_own_rows(four, six, tmp_path):
     five = make(kinetics("small", "set-split1", source="large-split1"), tmp_path / "five")
     side = streams.stream_table(five, 5)["paper, Kinetics-400"]
     assert side["video@1"].tolist() == [72.0, 67.5, 73.9, 74.3, 68.5, 75.4] and side["video@5"].tolist()[-1] == 91.9
-    table = streams.stream_table(six, 6)
+    table = streams.stream_table(table_6_runs, 6)
     means = table[table["", "split"] == "mean of 1, 2, 3"]
     assert means["paper, from Kinetics", "UCF101"].fillna(0).tolist() == [0, 0, 0, 96.8, 95.5, 97.3]
     assert means["paper, from Sports-1M", "HMDB51"].fillna(0).tolist() == [0, 0, 0, 66.6, 70.1, 72.7]
     assert table.drop(means.index)["paper, from Kinetics"].isna().all(axis=None), "its numbers are averages"
 
 
-def test_table_6_by_hand(six):
-    table = streams.stream_table(six, 6)
+def test_table_6_matches_a_hand_count(table_6_runs):
+    table = streams.stream_table(table_6_runs, 6)
     assert len(table) == 2 * 3 * 4 and "large" not in set(table["", "network"])
     for start, how in ((False, "from scratch"), (True, "pretrained on large")):
         each = []
         for split in "123":
-            runs = [run for run in pick(six, data=f"set-split{split}") if bool(run.spec.init_from) is start]
+            runs = [run for run in pick(table_6_runs, data=f"set-split{split}") if bool(run.spec.init_from) is start]
             rgb, flow = (pick(runs, modality=modality) for modality in ("rgb", "flow"))
-            each.append(100 * np.mean([right_by_hand(*pair).mean() for pair in zip(rgb, flow, strict=True)]))
+            each.append(100 * np.mean([count_correct(*pair).mean() for pair in zip(rgb, flow, strict=True)]))
         rows = table[(table["", "weights"] == how) & (table["", "input"] == FUSED)]
         assert rows["here", "video@1"].tolist() == pytest.approx([*each, np.mean(each)])
         assert rows["here", "videos"].tolist() == ["20 of 21", "26 of 27", "32 of 33", "78 of 81"]
@@ -122,36 +122,36 @@ def test_table_6_by_hand(six):
         assert rows["here", "seeds"].tolist()[-1] == "2"
 
 
-def test_a_source_that_was_evaluated_with_other_clips_is_paired_all_the_same(tmp_path):
+def test_source_evaluated_with_other_clips_is_paired(tmp_path):
     five = make(kinetics("paper", "kinetics-400"), tmp_path / "five")
     assert len(streams.pretraining_gain(five).data) == 3
-    six = [make(transfer("paper", "ucf101-split1", source=name, splits=1), tmp_path / name)
+    table_6_runs = [make(transfer("paper", "ucf101-split1", source=name, splits=1), tmp_path / name)
            for name in ("kinetics-400", "sports1m")]  # fmt: skip
-    ((pair,),) = kinetics_over_sports(networks.networks([*six[0], *six[1]])[0])
-    assert [one.source for one in pair] == ["kinetics-400", "sports1m"]
+    ((pair,),) = kinetics_over_sports(networks.networks([*table_6_runs[0], *table_6_runs[1]])[0])
+    assert [network.source for network in pair] == ["kinetics-400", "sports1m"]
 
 
-def test_pretraining_less_scratch_by_hand(six):
-    shown = streams.pretraining_gain(six).data
-    of_rgb = shown[shown["", "of"].str.endswith(RGB)]
+def test_pretraining_gain_matches_a_hand_count(table_6_runs):
+    table = streams.pretraining_gain(table_6_runs).data
+    of_rgb = table[table["", "of"].str.endswith(RGB)]
     assert of_rgb["", "comparison"].unique().tolist() == ["pretrained on large minus from scratch"]
     each, videos = [], []
     for split in "123":
-        runs = pick(six, data=f"set-split{split}", modality="rgb")
+        runs = pick(table_6_runs, data=f"set-split{split}", modality="rgb")
         two = [
-            np.mean([right_by_hand(run) for run in runs if bool(run.spec.init_from) is s], axis=0)
+            np.mean([count_correct(run) for run in runs if bool(run.spec.init_from) is s], axis=0)
             for s in (True, False)
         ]
         each.append(100 * (two[0] - two[1]).mean())
         videos.append(len(two[0]))
-    told = of_rgb["here", "video@1 (points)"].tolist()
-    assert told == [f"{value:+.1f}" for value in (*each, np.mean(each))] and sum(videos) == 78
+    cells = of_rgb["here", "video@1 (points)"].tolist()
+    assert cells == [f"{value:+.1f}" for value in (*each, np.mean(each))] and sum(videos) == 78
     assert of_rgb["here", "videos"].tolist() == ["20", "26", "32", "78"]
 
 
-def test_both_streams_share_the_seeds_they_are_made_of(four):
+def test_fused_and_single_stream_share_seeds(table_4_runs):
     """A seed drawn is drawn for both, so that a bad seed of RGB is not taken for a gain by flow."""
-    rows = {(one.spec.variant, one.stream): one for one in networks.networks(four)[0]}
+    rows = {(network.spec.variant, network.stream): network for network in networks.networks(table_4_runs)[0]}
     fused, rgb = rows["R(2+1)D", FUSED], rows["R(2+1)D", RGB]
     outcomes = [inference.correct_by_seed(row.splits[""].scores).values for row in (fused, rgb)]
     per_seed = 100 * (outcomes[0] - outcomes[1])
@@ -159,66 +159,69 @@ def test_both_streams_share_the_seeds_they_are_made_of(four):
     assert estimate[:3] == pytest.approx((per_seed.mean(), *inference.bootstrap_ci([per_seed])))
 
 
-def test_only_seeds_with_both_streams_are_fused(four):
-    flow = pick(four, modality="flow")
+def test_only_seeds_with_both_streams_are_fused(table_4_runs):
+    flow = pick(table_4_runs, modality="flow")
     (flow[1].folder / "summary.json").unlink()
-    fused = networks.networks(four)[0][-1]
+    fused = networks.networks(table_4_runs)[0][-1]
     assert fused.stream == FUSED and [run.spec.seed for run in fused.splits[""].runs] == [0]
-    rgb = pick(four, variant="R(2+1)D", modality="rgb")
-    assert fused.video_at(1) == pytest.approx(100 * right_by_hand(rgb[0], flow[0]).mean())
-    assert networks.difference(fused, networks.networks(four)[0][1]).videos == 24
-    assert streams.stream_table(four, 4)["here", "seeds"].tolist()[-1] == "1"
-    assert networks.networks(four)[1] == ["R(2+1)D, from scratch: no finished run on flow with seed 1"]
+    rgb = pick(table_4_runs, variant="R(2+1)D", modality="rgb")
+    assert fused.video_at(1) == pytest.approx(100 * count_correct(rgb[0], flow[0]).mean())
+    assert networks.difference(fused, networks.networks(table_4_runs)[0][1]).videos == 24
+    assert streams.stream_table(table_4_runs, 4)["here", "seeds"].tolist()[-1] == "1"
+    assert networks.networks(table_4_runs)[1] == ["R(2+1)D, from scratch: no finished run on flow with seed 1"]
     (flow[0].folder / "summary.json").unlink()
-    (pick(four, variant="R(2+1)D", modality="rgb")[1].folder / "summary.json").unlink()
-    assert len(networks.networks(four)[0]) == 2
+    (pick(table_4_runs, variant="R(2+1)D", modality="rgb")[1].folder / "summary.json").unlink()
+    assert len(networks.networks(table_4_runs)[0]) == 2
 
 
-def test_without_flow_a_line_says_what_is_not_fused(six, four):
-    for run in pick(six, modality="flow"):
+def test_caption_names_what_is_not_fused(table_6_runs, table_4_runs):
+    for run in pick(table_6_runs, modality="flow"):
         (run.folder / "summary.json").unlink()
-    table = streams.stream_table(six, 6)
+    table = streams.stream_table(table_6_runs, 6)
     assert set(table["", "input"]) == {RGB} and len(table) == 8
-    caption = streams.show_stream_table(six, 6).caption
+    caption = streams.show_stream_table(table_6_runs, 6).caption
     assert "not fused: R(2+1)D, from scratch, split 1: no finished run on flow" in caption
-    assert "needs two streams" in streams.stream_gain(six).data and len(streams.pretraining_gain(six).data) == 4
-    assert "needs a network on RGB and on flow" in stream_figures.class_figure(six).data
-    assert isinstance(stream_figures.split_figure(six), Figure)
-    line = tables.missing_line(six, "r21d train transfer")
+    assert (
+        "needs two streams" in streams.stream_gain(table_6_runs).data
+        and len(streams.pretraining_gain(table_6_runs).data) == 4
+    )
+    assert "needs a network on RGB and on flow" in stream_figures.class_figure(table_6_runs).data
+    assert isinstance(stream_figures.split_figure(table_6_runs), Figure)
+    line = tables.missing_line(table_6_runs, "r21d train transfer")
     assert "18 of 36 runs are finished" in line and "flow, set-split2, finetuned)" in line
-    assert "not fused" not in streams.show_stream_table(four, 4).caption, "nobody asked for R3D on flow"
+    assert "not fused" not in streams.show_stream_table(table_4_runs, 4).caption, "nobody asked for R3D on flow"
 
 
-def test_a_split_missing_in_one_stream_is_left_out_of_the_mean(six):
-    for run in pick(six, modality="flow", data="set-split2"):
+def test_split_missing_in_one_stream_is_not_averaged(table_6_runs):
+    for run in pick(table_6_runs, modality="flow", data="set-split2"):
         (run.folder / "summary.json").unlink()
-    table = streams.stream_table(six, 6)
+    table = streams.stream_table(table_6_runs, 6)
     assert {"mean of 1, 2, 3", "mean of 1, 3"} < set(table["", "split"])
-    gained = streams.stream_gain(six).data
+    gained = streams.stream_gain(table_6_runs).data
     assert set(gained["", "split"]) == {"mean of 1, 3"} and set(gained["here", "videos"]) == {"52"}
 
 
-def test_runs_that_cannot_be_fused_are_told_and_break_nothing(four):
-    run = pick(four, modality="flow")[0]
+def test_runs_that_cannot_be_fused_are_named(table_4_runs):
+    run = pick(table_4_runs, modality="flow")[0]
     scores = run.scores
     videos = np.array([f"w{name}" for name in scores.videos])
-    for run in pick(four, modality="flow"):
+    for run in pick(table_4_runs, modality="flow"):
         write_scores(run, Scores(scores.logits, scores.labels, videos, CLASSES, scores.protocol))
         write_summary(run, run.summary)
-    assert "the evaluated videos of the runs differ" in streams.show_stream_table(four, 4).caption
-    gained = streams.stream_gain(four)
+    assert "the evaluated videos of the runs differ" in streams.show_stream_table(table_4_runs, 4).caption
+    gained = streams.stream_gain(table_4_runs)
     assert "two runs were evaluated on different videos" in gained.caption and len(gained.data) == 1
-    rgb = networks.networks(pick(four, variant="R(2+1)D", modality="rgb"))[0][0].splits[""]
+    rgb = networks.networks(pick(table_4_runs, variant="R(2+1)D", modality="rgb"))[0][0].splits[""]
     with pytest.raises(R21DError, match="no seed has both"):
         networks.fuse_streams(rgb, networks.SeedGroup(rgb.spec, (), ()))
 
 
-def test_with_nothing_finished_or_only_what_was_trained_first(six, tmp_path):
-    none = [find_run(tmp_path / "none", run.spec) for run in six]
-    for run in six:
+def test_tables_and_figures_without_target_runs_say_so(table_6_runs, tmp_path):
+    none = [find_run(tmp_path / "none", run.spec) for run in table_6_runs]
+    for run in table_6_runs:
         if run.spec.data.startswith("set"):
             (run.folder / "summary.json").unlink()
-    for runs in (none, six):
+    for runs in (none, table_6_runs):
         assert "No run is finished" in streams.show_stream_table(runs, 6).data
         assert "Nothing to draw" in stream_figures.split_figure(runs).data
         assert "Nothing to draw" in stream_figures.stream_figure(runs, table=5).data
@@ -227,69 +230,69 @@ def test_with_nothing_finished_or_only_what_was_trained_first(six, tmp_path):
         assert "No finetuned run" in provenance.init_table(runs).data
 
 
-def test_names_from_outside_are_escaped(tmp_path):
+def test_stream_tables_escape_names(tmp_path):
     names = (NASTY, "$x", *CLASSES[2:])
     runs = make(transfer("small", f"{NASTY}-split1", source=f"{NASTY}$b-split1"), tmp_path, names)
     write_json(runs[2], "environment.json", {"init_from": NASTY})
     write_summary(runs[2], runs[2].summary)
     gained = streams.stream_gain(runs), streams.pretraining_gain(runs)
-    shown = [
+    table = [
         streams.show_stream_table(runs, 6),
         *gained,
         provenance.init_table(runs),
         provenance.leak_table(runs, tmp_path),
     ]
-    for one in shown:
-        assert "<script>" not in one.to_html() and "&lt;script&gt;" in one.to_html()
+    for network in table:
+        assert "<script>" not in network.to_html() and "&lt;script&gt;" in network.to_html()
     for figure in (stream_figures.class_figure(runs), stream_figures.stream_figure(runs, table=5)):
         figure.canvas.draw()  # a $ begins no formula
 
 
-def test_class_accuracy_by_hand(six):
-    rows = {(one.training, one.stream): one for one in networks.networks(six)[0]}
+def test_class_accuracy_matches_a_hand_count(table_6_runs):
+    rows = {(network.training, network.stream): network for network in networks.networks(table_6_runs)[0]}
     table = stream_figures.class_accuracy(rows["from scratch", RGB], rows["from scratch", FLOW])
     for number, name in enumerate(CLASSES):
         for stream, modality in ((RGB, "rgb"), (FLOW, "flow")):
-            right = []
-            for run in pick(six, modality=modality, init_from=""):
+            correct = []
+            for run in pick(table_6_runs, modality=modality, init_from=""):
                 if run.spec.data.startswith("set"):
-                    right += right_by_hand(run)[run.scores.labels == number].tolist()
-            assert table.loc[name, stream] == pytest.approx(100 * np.mean(right))
-            assert table.loc[name, "videos"] == len(right) / 2
+                    correct += count_correct(run)[run.scores.labels == number].tolist()
+            assert table.loc[name, stream] == pytest.approx(100 * np.mean(correct))
+            assert table.loc[name, "videos"] == len(correct) / 2
     assert table["difference"].is_monotonic_decreasing
 
 
-def test_figures_draw_what_the_tables_say(six, four):
-    figure = stream_figures.stream_figure(four, table=4)
+def test_stream_figures_match_the_tables(table_6_runs, table_4_runs):
+    figure = stream_figures.stream_figure(table_4_runs, table=4)
     drawn = [float(bar[0].get_xdata()[0]) for bar in figure.axes[1].containers]
-    assert drawn == pytest.approx(streams.stream_table(four, 4)["here", "video@1"].tolist())
-    theirs = [line.get_xdata()[0] for line in figure.axes[0].lines]
-    assert np.nan_to_num(theirs).tolist() == [0, 72.0, 65.5, 72.2]
-    table, figure = streams.stream_table(six, 6), stream_figures.split_figure(six)
+    assert drawn == pytest.approx(streams.stream_table(table_4_runs, 4)["here", "video@1"].tolist())
+    printed = [line.get_xdata()[0] for line in figure.axes[0].lines]
+    assert np.nan_to_num(printed).tolist() == [0, 72.0, 65.5, 72.2]
+    table, figure = streams.stream_table(table_6_runs, 6), stream_figures.split_figure(table_6_runs)
     for axes, stream in zip(figure.axes, (RGB, FLOW, FUSED), strict=True):
         drawn = [float(bar[0].get_ydata()[0]) for bar in axes.containers]
         assert drawn == pytest.approx(table[table["", "input"] == stream]["here", "video@1"].tolist())
         assert [text.get_text() for text in axes.get_xticklabels()] == ["split 1", "split 2", "split 3", "mean"]
 
 
-def test_picture_of_flow():
+def test_flow_figure_has_colors_by_direction():
     flow = np.zeros((8, 20, 30, 2))
     flow[:, :, 15:] = (0, 2)
     figure = flow_figure.flow_figure(np.zeros((8, 20, 30, 3), np.uint8), flow)
     figure.canvas.draw()
     assert len([axes for axes in figure.axes if axes.images]) == 2 * 6 + 1
     assert "2 pixels" in figure.axes[-1].get_title()
-    shown = figure.axes[7].images[0].get_array()  # the lower left panel
-    assert np.allclose(shown[:, :15], 1), "what does not move is white"
-    assert np.allclose(shown[:, 15:], flow_figure.flow_to_rgb(np.array([[[0, 5.0]]]), 1))
-    right, left = (flow_figure.flow_to_rgb(np.array([[[x, 0.0]]]), 1)[0, 0] for x in (1, -1))
-    assert np.allclose(right, (1, 0, 0)) and np.allclose(left, (0, 1, 1))
+    table = figure.axes[7].images[0].get_array()  # the lower left panel
+    assert np.allclose(table[:, :15], 1), "what does not move is white"
+    assert np.allclose(table[:, 15:], flow_figure.flow_to_rgb(np.array([[[0, 5.0]]]), 1))
+    correct, left = (flow_figure.flow_to_rgb(np.array([[[x, 0.0]]]), 1)[0, 0] for x in (1, -1))
+    assert np.allclose(correct, (1, 0, 0)) and np.allclose(left, (0, 1, 1))
     still = flow_figure.flow_figure(np.zeros((2, 20, 30, 3), np.uint8), np.zeros((2, 20, 30, 2)))
     still.canvas.draw()
 
 
-def test_leak_table_counts_the_groups_in_both(six, tmp_path):
-    later = [run for run in six if run.spec.init_from]
+def test_leak_table_counts_the_groups_in_both(table_6_runs, tmp_path):
+    later = [run for run in table_6_runs if run.spec.init_from]
     for split in "123":
         with (tmp_path / f"set-split{split}.csv").open("w", newline="") as file:
             rows = csv.writer(file)
@@ -301,11 +304,11 @@ def test_leak_table_counts_the_groups_in_both(six, tmp_path):
         write_summary(run, run.summary)
     (later[-1].folder / "trained_on.txt").unlink()
     (tmp_path / "set-split2.csv").unlink()
-    table = provenance.leak_table(six, tmp_path).data
+    table = provenance.leak_table(table_6_runs, tmp_path).data
     assert len(table) == len(later) == 12
-    told = table["groups in both"].tolist()
-    assert told[0] == "2" and told[1] == "0" and told[-1] == "no record of what it was trained on"
-    assert all(said.startswith("no groups of the test videos in set-split2.csv") for said in told[4:8])
+    cells = table["groups in both"].tolist()
+    assert cells[0] == "2" and cells[1] == "0" and cells[-1] == "no record of what it was trained on"
+    assert all(text.startswith("no groups of the test videos in set-split2.csv") for text in cells[4:8])
     assert table["groups tested"][0].startswith("10: g0, g1, g2, g3, …") and table["groups trained on"][1] == "2: h, k"
     assert set(table["pretrained on"]) == {"large-split1", "large-split2", "large-split3"}
-    assert "126 tensors" in provenance.init_table(six).data["weights"][0]
+    assert "126 tensors" in provenance.init_table(table_6_runs).data["weights"][0]

@@ -1,4 +1,4 @@
-"""Tables and figures say what the records hold, escape what comes from outside, and never draw nothing."""
+"""Tables and figures match the records and escape names."""
 
 import json
 import subprocess
@@ -51,7 +51,7 @@ def runs(tmp_path):
     return make(variant_comparison("small", "set", variants=("f-R2D", "R3D", "R(2+1)D"), seeds=(0, 1)), tmp_path)
 
 
-def test_paper_prints_table_2():
+def test_paper_has_table_2():
     assert paper(2, "R(2+1)D", "video@1 16f") == 68.0 and paper(2, "MC5", "parameters (M)") == 16.9
     rows = [[paper(2, v, f"{m} {f}") for m in ("clip@1", "video@1") for f in ("8f", "16f")] for v in TABLE_2]
     assert np.shape(rows) == (12, 4)
@@ -61,40 +61,40 @@ def test_paper_prints_table_2():
     assert np.round(column[-1, 1] - column[:2, 1], 1).tolist() == [9.8, 6.5]
 
 
-def test_variant_table_holds_what_the_records_say(runs):
+def test_variant_table_matches_the_records(runs):
     table = tables.variant_table(runs)
     assert table.index.tolist() == ["f-R2D", "R3D", "R(2+1)D"]
-    one = group_by_seed(runs)[1]
-    assert len(one.runs) == 2
-    assert table.loc["R3D", ("here", "video@1")] == pytest.approx(one.video_at(1))
+    group = group_by_seed(runs)[1]
+    assert len(group.runs) == 2
+    assert table.loc["R3D", ("here", "video@1")] == pytest.approx(group.video_at(1))
     assert table.loc["R3D", ("paper, Kinetics-400", "video@1, 16 frames")] == 64.2
     assert table.loc["R3D", ("here", "videos")] == 24
 
 
-def test_text_from_outside_is_escaped(runs):
-    shown = tables.show_variant_table(runs).to_html()
-    assert "&lt;script&gt;" in shown and NASTY not in shown
-    assert "paper, Kinetics-400" in shown and f"{group_by_seed(runs)[0].video_at(1):.1f}" in shown
+def test_tables_escape_names(runs):
+    html = tables.show_variant_table(runs).to_html()
+    assert "&lt;script&gt;" in html and NASTY not in html
+    assert "paper, Kinetics-400" in html and f"{group_by_seed(runs)[0].video_at(1):.1f}" in html
     assert NASTY not in tables.deviations_from_paper([run.spec.replace(data=NASTY) for run in runs]).data
 
 
-def test_protocol_says_how_and_calls_a_demonstration_one(runs, tmp_path):
+def test_protocol_line_names_a_demonstration(runs, tmp_path):
     line = tables.protocol_line(runs)
-    for said in ("24 of 25 videos", "3 clips of 16 frames at step 2", "mean of softmax", "25 fps", "TestGPU", "small"):
-        assert said in line
+    for part in ("24 of 25 videos", "3 clips of 16 frames at step 2", "mean of softmax", "25 fps", "TestGPU", "small"):
+        assert part in line
     demo = make(variant_comparison("demo", variants=("R3D",)), tmp_path / "demo")
     assert "DEMONSTRATION" in tables.protocol_line(demo) and "DEMONSTRATION" not in line
     both = tables.protocol_line(runs + demo)
     assert "profile small" in both and "DEMONSTRATION" in both
 
 
-def test_comparison_is_against_the_one_named(runs):
-    shown = tables.comparison_table(runs, "R3D").to_html()
-    assert "minus R3D" in shown and "R(2+1)D" in shown
+def test_comparison_is_with_the_named_variant(runs):
+    html = tables.comparison_table(runs, "R3D").to_html()
+    assert "minus R3D" in html and "R(2+1)D" in html
     assert "needs MC2" in tables.comparison_table(runs, "MC2").data
 
 
-def test_families_have_their_own_chance(tmp_path):
+def test_families_have_their_chance(tmp_path):
     families = {"few": ["a", "b"], "many": ["c", "d", "e", "f"]}
     runs = make(variant_comparison("demo", variants=("R3D", "R(2+1)D")), tmp_path, families)
     table = tables.family_table(runs)
@@ -105,7 +105,7 @@ def test_families_have_their_own_chance(tmp_path):
     assert "demonstration" in figure.get_suptitle()
 
 
-def test_without_families_a_line_says_whose_they_are(runs):
+def test_data_without_families_has_a_note(runs):
     assert "no families, as those of the built-in videos do" in figures.family_bars(runs).data
 
 
@@ -115,27 +115,27 @@ def test_accuracy_against_cost_draws_every_network(runs, x):
     ours = figure.axes[-1]
     drawn = sorted((round(float(bar[0].get_xdata()[0]), 3), float(bar[0].get_ydata()[0])) for bar in ours.containers)
     of = {
-        "gmac": lambda one: one.mean("macs") / 1e9,
-        "clips_per_second": lambda one: one.mean("inference_clips_per_second"),
+        "gmac": lambda group: group.mean("macs") / 1e9,
+        "clips_per_second": lambda group: group.mean("inference_clips_per_second"),
     }
-    assert drawn == sorted((round(of[x](one), 3), one.video_at(1)) for one in group_by_seed(runs))
+    assert drawn == sorted((round(of[x](group), 3), group.video_at(1)) for group in group_by_seed(runs))
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
 
 
-def test_curves_have_a_panel_each(runs):
+def test_training_curves_have_a_panel_for_each_network(runs):
     figure = figures.training_curves(runs)
     assert [axes.get_title() for axes in figure.axes if axes.axison] == ["f-R2D", "R3D", "R(2+1)D"]
     np.testing.assert_allclose(figure.axes[1].lines[1].get_ydata(), [100, 50, 100 / 3])
 
 
 @pytest.mark.parametrize("draw", [figures.accuracy_against_cost, figures.family_bars, figures.training_curves])
-def test_without_runs_a_line_says_so(draw, tmp_path):
+def test_without_runs_a_note_says_so(draw, tmp_path):
     missing = [find_run(tmp_path, spec) for spec in variant_comparison("small", "set")]
     assert "no run is finished" in draw(missing).data
     assert "No run is finished" in tables.show_variant_table(missing).data
 
 
-def test_half_of_the_runs_is_shown_and_the_rest_named(runs, tmp_path):
+def test_missing_line_names_unfinished_runs(runs, tmp_path):
     more = runs + [find_run(tmp_path, spec) for spec in variant_comparison("small", "set", variants=("MC3",))]
     assert tables.missing_line(more, "r21d train …").startswith(
         "6 of 7 runs are finished; missing: MC3-18 (seed 0, 16 frames, 10 clips)"
@@ -145,7 +145,7 @@ def test_half_of_the_runs_is_shown_and_the_rest_named(runs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("runs", "told"),
+    ("runs", "option"),
     [
         ("../runs", ""),
         ("../results/my runs", " --runs 'results/my runs'"),
@@ -153,18 +153,18 @@ def test_half_of_the_runs_is_shown_and_the_rest_named(runs, tmp_path):
         ("/elsewhere", " --runs /elsewhere"),
     ],
 )
-def test_command_makes_missing_runs_where_they_were_looked_for(runs, told):
+def test_missing_line_keeps_the_folder(runs, option):
     line = tables.missing_line([find_run(runs, spec) for spec in variant_comparison()], "r21d train …")
-    assert line.endswith(f"to make them: r21d train …{told}")
+    assert line.endswith(f"to make them: r21d train …{option}")
 
 
-def test_command_makes_missing_runs_with_their_settings():
+def test_missing_line_keeps_the_settings():
     runs, settings = [find_run("../runs", spec) for spec in variant_comparison()], {"frames": 8, "start": "my weights"}
     line = tables.missing_line(runs, "r21d train …", settings)
     assert line.endswith("to make them: r21d train … --set frames=8 --set 'start=my weights'")
 
 
-def test_network_that_was_not_run_has_a_row_in_its_place(tmp_path):
+def test_network_that_was_not_run_has_a_row(tmp_path):
     specs = variant_comparison("small", "set", variants=("f-R2D", "MC3", "R(2+1)D"), seeds=(0, 1, 2))
     made = make([spec for spec in specs if spec.variant != "MC3"][:5], tmp_path)
     runs = [find_run(tmp_path, spec) for spec in specs]
@@ -177,25 +177,25 @@ def test_network_that_was_not_run_has_a_row_in_its_place(tmp_path):
     assert row["here", "parameters (M)"] == pytest.approx(11_695_440 / 1e6 - (400 - 6) * 513 / 1e6)
     assert row["here", "GMAC/clip"] == pytest.approx(43.343, abs=1e-3)
     assert row["here"].drop(["parameters (M)", "GMAC/clip", "seeds"]).isna().all()
-    shown = tables.show_variant_table(runs).to_html()
-    assert "not run" in shown and "–</td>" in shown and ">24</td>" in shown and "nan" not in shown.lower()
-    shown = tables.comparison_table(runs).to_html()
-    assert shown.index(">f-R2D<") < shown.index(">MC3<") and shown.count("–</td>") == 6 and "not run" in shown
+    html = tables.show_variant_table(runs).to_html()
+    assert "not run" in html and "–</td>" in html and ">24</td>" in html and "nan" not in html.lower()
+    html = tables.comparison_table(runs).to_html()
+    assert html.index(">f-R2D<") < html.index(">MC3<") and html.count("–</td>") == 6 and "not run" in html
     assert "needs MC3" in tables.comparison_table(runs, "MC3").data
     done = tables.variant_table(made).loc[["f-R2D", "R(2+1)D"], "here"].drop(columns="seeds")
     assert table.loc[["f-R2D", "R(2+1)D"], "here"].drop(columns="seeds").equals(done), "the others are as they were"
 
 
-def test_differences_name_every_setting_that_is_not_the_papers():
+def test_deviations_name_every_other_setting():
     assert (
         "every setting is the paper's"
         in tables.deviations_from_paper(variant_comparison("paper", "kinetics-400", precision="fp32")).data
     )
-    shown = tables.deviations_from_paper(variant_comparison("small", "kinetics-400")).data
-    assert "<td>crop_area</td>" in shown and "<td>data</td>" not in shown
+    html = tables.deviations_from_paper(variant_comparison("small", "kinetics-400")).data
+    assert "<td>crop_area</td>" in html and "<td>data</td>" not in html
 
 
-def test_results_need_no_torch():
+def test_analysis_does_not_import_torch():
     code = "import sys, r21d_analysis.artifacts.figures; print([m for m in ('torch', 'av') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []

@@ -1,4 +1,4 @@
-"""The ledger answers as the records do: made to satisfy each claim, to break it, and to leave it open."""
+"""Verdicts on runs made to support each claim, to refute it, and to leave it inconclusive."""
 
 import re
 import shlex
@@ -54,7 +54,7 @@ def kind(variant):
     return variant if variant in PAPERS else variant.rstrip("2345")
 
 
-def right_clips(world, spec, clips, random):
+def correct_clips(world, spec, clips, random):
     """Which clips are right, (VIDEOS, clips)."""
     if world == "open":
         return random.random((VIDEOS, clips)) < 0.5
@@ -85,7 +85,7 @@ def make(world, specs, folder):
         random = np.random.default_rng(number)
         run, clips = find_run(folder, spec), 101 if spec.eval_clips > 100 else 3
         labels = np.arange(VIDEOS) % CLASSES
-        right, sure = right_clips(world, spec, clips, random), (9, 9)
+        right, sure = correct_clips(world, spec, clips, random), (9, 9)
         if world == "open":
             sure = random.uniform(8, 10, (2, VIDEOS, clips))  # or ties of two streams would go to the earlier class
         elif name := start_of(spec):
@@ -134,29 +134,29 @@ def everything():
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("worlds")
-    found = {world: make(world, everything(), folder / world) for world in ("paper", "other", "open")}
-    return {world: group_by_seed(runs) for world, runs in found.items()}
+    runs_by_world = {world: make(world, everything(), folder / world) for world in ("paper", "other", "open")}
+    return {world: group_by_seed(runs) for world, runs in runs_by_world.items()}
 
 
 @pytest.mark.parametrize("name", [name for name in OF_RUNS if name != "ranking"])
 @pytest.mark.parametrize(("world", "answer"), [("paper", SUPPORTED), ("other", REFUTED), ("open", INCONCLUSIVE)])
-def test_claim_answers_as_its_records_do(worlds, name, world, answer):
+def test_claim_follows_its_records(worlds, name, world, answer):
     verdict = evaluate_claim(BY_ID[name], worlds[world])
     assert verdict.answer == answer, verdict
     assert verdict.low <= verdict.effect <= verdict.high and verdict.n
     assert re.search("profile (small, set|paper, (sports1m|ucf101))", verdict.why) and "missing" not in verdict.why
 
 
-def test_ranking_answers_as_its_records_do(worlds, tmp_path):
+def test_ranking_follows_its_records(worlds, tmp_path):
     assert evaluate_claim(BY_ID["ranking"], worlds["paper"]).answer == SUPPORTED
     assert evaluate_claim(BY_ID["ranking"], worlds["open"]).answer == REFUTED  # a random order
-    networks = [one for one in worlds["paper"] if one.spec.variant != "MC4" or one.spec.frames != 16]
+    networks = [first for first in worlds["paper"] if first.spec.variant != "MC4" or first.spec.frames != 16]
     verdict = evaluate_claim(BY_ID["ranking"], networks)
     assert verdict.answer == INCONCLUSIVE and "missing: MC4 (16 frames)" in verdict.why
 
 
 @pytest.mark.parametrize("name", OF_RUNS)
-def test_without_runs_a_claim_names_the_commands_and_they_make_what_it_takes(name, tmp_path):
+def test_missing_runs_can_be_made_by_the_commands(name, tmp_path):
     verdict = evaluate_claim(BY_ID[name], [])
     assert verdict.answer == INCONCLUSIVE and np.isnan(verdict.effect)
     specs = []
@@ -172,7 +172,7 @@ def test_without_runs_a_claim_names_the_commands_and_they_make_what_it_takes(nam
     assert evaluate_claim(BY_ID[name], group_by_seed(runs)).answer == SUPPORTED
 
 
-def test_runs_on_a_validation_cut_bear_no_witness(tmp_path):
+def test_runs_on_a_validation_cut_do_not_count(tmp_path):
     specs = [BASE.replace(variant=variant, frames=8) for variant in ("R3D", "R(2+1)D")]
     claim = BY_ID["r21d-over-r3d-8"]
     assert evaluate_claim(claim, group_by_seed(make("paper", specs, tmp_path / "set"))).answer == SUPPORTED
@@ -181,14 +181,14 @@ def test_runs_on_a_validation_cut_bear_no_witness(tmp_path):
     assert verdict.answer == INCONCLUSIVE and "missing: R(2+1)D, R3D" in verdict.why
 
 
-def test_claims_without_runs_say_why():
+def test_claims_that_no_run_can_answer_say_why():
     rows = [claim for claim in CLAIMS if claim.kind == NOT_YET]
     verdicts = [evaluate_claim(claim, []) for claim in rows]
     assert rows and all(verdict.answer == INCONCLUSIVE and "cannot be made" in verdict.why for verdict in verdicts)
 
 
 @pytest.mark.parametrize(
-    ("name", "answer", "effect", "said"),
+    ("name", "answer", "effect", "part"),
     [
         ("mc-gain-3-4", REFUTED, 2.1, "2.1–2.6 over f-R2D with 8 frames"),
         ("r3d-three-times", REFUTED, 1.98, "MC2 2.93"),
@@ -221,18 +221,18 @@ def test_claims_without_runs_say_why():
         ("table-6-pretraining", SUPPORTED, 2.2, "+7.9"),
     ],
 )
-def test_arithmetic(name, answer, effect, said):
+def test_arithmetic_claim_has_its_verdict(name, answer, effect, part):
     verdict = evaluate_claim(BY_ID[name], [])
-    assert verdict.answer == answer and said in verdict.why
+    assert verdict.answer == answer and part in verdict.why
     assert verdict.effect == pytest.approx(effect, rel=0.02, nan_ok=True)
 
 
-def test_no_arithmetic_goes_untested():
-    tested = {row[0] for row in test_arithmetic.pytestmark[0].args[1]}
+def test_every_arithmetic_claim_is_tested():
+    tested = {row[0] for row in test_arithmetic_claim_has_its_verdict.pytestmark[0].args[1]}
     assert tested == {claim.id for claim in CLAIMS if claim.kind == ARITHMETIC}
 
 
-def test_rows_are_told_apart_and_in_the_papers_order():
+def test_ids_are_unique_and_in_the_papers_order():
     assert len(BY_ID) == len(CLAIMS) >= 30
     sections = [claim.section for claim in CLAIMS]
     assert sections == sorted(sections)
@@ -241,14 +241,14 @@ def test_rows_are_told_apart_and_in_the_papers_order():
 @pytest.mark.parametrize(
     "change", [{"data": "another"}, {"profile": "demo"}, {"weight_decay": 0.5}, {"frame_stride": 4}]
 )
-def test_runs_that_differ_in_more_than_the_question_are_not_compared(change, tmp_path):
-    one, other = BASE.replace(variant="R3D"), BASE.replace(variant="R(2+1)D", **change)
-    runs = make("paper", [spec.replace(seed=seed) for spec in (one, other) for seed in (0, 1)], tmp_path)
+def test_runs_with_other_settings_are_not_compared(change, tmp_path):
+    first, second = BASE.replace(variant="R3D"), BASE.replace(variant="R(2+1)D", **change)
+    runs = make("paper", [spec.replace(seed=seed) for spec in (first, second) for seed in (0, 1)], tmp_path)
     verdict = evaluate_claim(BY_ID["r21d-over-r3d-16"], group_by_seed(runs))
     assert verdict.answer == INCONCLUSIVE and "missing" in verdict.why and np.isnan(verdict.effect)
 
 
-def test_a_complete_small_setting_goes_before_a_demonstration_which_is_called_one(tmp_path):
+def test_complete_setting_precedes_demonstration(tmp_path):
     demo = [get_recipe("demo").replace(data="set", variant=variant) for variant in ("R3D", "R(2+1)D")]
     runs = make("other", demo, tmp_path / "demo")
     table = ledger(runs)
@@ -260,7 +260,7 @@ def test_a_complete_small_setting_goes_before_a_demonstration_which_is_called_on
     assert row["answer"] == SUPPORTED and not row["demonstration"] and "other settings in the records: 1" in row["why"]
 
 
-def test_training_error_takes_two_seeds_and_a_copy_is_none(tmp_path):
+def test_training_error_needs_two_seeds_and_a_copy_is_none(tmp_path):
     specs = [BASE.replace(variant=variant) for variant in ("R3D", "R(2+1)D")]
     runs = make("paper", specs, tmp_path / "one") + make("paper", specs, tmp_path / "copy")
     row = ledger(runs).loc["train-error-18"]
@@ -272,7 +272,7 @@ def test_training_error_takes_two_seeds_and_a_copy_is_none(tmp_path):
     )
 
 
-def test_other_videos_or_another_device_leave_a_claim_open(tmp_path):
+def test_other_videos_or_devices_are_inconclusive(tmp_path):
     runs = make(
         "paper", [BASE.replace(variant=variant, seed=s) for variant in ("R3D", "R(2+1)D") for s in (0, 1)], tmp_path
     )
@@ -296,20 +296,20 @@ def test_other_videos_or_another_device_leave_a_claim_open(tmp_path):
         (0.5, 2, ABOUT, INCONCLUSIVE), (np.nan, np.nan, ABOVE, INCONCLUSIVE),
     ],
 )  # fmt: skip
-def test_an_interval_has_to_lie_wholly_on_a_side(low, high, region, answer):
+def test_interval_decides_only_when_wholly_on_one_side(low, high, region, answer):
     assert decide(low, high, region) == answer
 
 
-def test_ledger_shows_without_runs_and_escapes(tmp_path):
+def test_ledger_is_escaped_and_needs_no_runs(tmp_path):
     nasty = "<script>x</script>"
     runs = make("paper", [BASE.replace(variant=v, data=nasty) for v in ("R3D", "R(2+1)D")], tmp_path)
-    shown = show_ledger(runs).to_html()
-    assert nasty not in shown and "&lt;script&gt;" in shown
-    for told in ("✓ supported", "✗ refuted", "? inconclusive"):
-        assert told in show_ledger([]).to_html()
+    html = show_ledger(runs).to_html()
+    assert nasty not in html and "&lt;script&gt;" in html
+    for label in ("✓ supported", "✗ refuted", "? inconclusive"):
+        assert label in show_ledger([]).to_html()
 
 
-def test_load_runs_finds_what_has_a_spec(tmp_path):
+def test_load_runs_returns_folders_with_a_spec(tmp_path):
     runs = make("paper", [BASE.replace(variant=variant) for variant in ("R3D", "MC3")], tmp_path)
     (runs[0].folder / "summary.json").unlink()
     (tmp_path / "notes").mkdir()
