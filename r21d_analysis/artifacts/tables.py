@@ -28,6 +28,7 @@ from r21d_core.models.cost import Cost
 from r21d_core.runs.metrics import family_correct
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper
+from r21d_core.study.recipes import get_recipe
 from r21d_core.study.spec import Spec, run_labels
 
 PAPER = "paper, Kinetics-400"
@@ -182,7 +183,7 @@ def missing_line(runs: Sequence[Run], command: str, settings: Mapping[str, objec
 
 def deviations_from_paper(specs: Sequence[Spec]) -> HTML:
     """Every setting of `specs` that differs from the paper's, for a notebook; variant and seed aside."""
-    defaults, rows = Spec(), []
+    defaults, rows = get_recipe("paper").replace(precision=Spec().precision), []  # ours trains in bf16
     for field in fields(Spec):
         values = sorted({getattr(spec, field.name) for spec in specs}, key=str)
         default = getattr(defaults, field.name)
