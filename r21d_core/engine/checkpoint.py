@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-import pickle
+import math
+import zipfile
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
 from r21d_core.engine.distributed import all_gather_object, on_rank_zero
-from r21d_core.engine.state import TrainState
-from r21d_core.runs.run import Run
+from r21d_core.engine.state import PROGRESS, TrainState
+from r21d_core.runs.run import Run, check_history
 from r21d_core.study.spec import Spec
 
 
@@ -44,7 +46,10 @@ def resume(run: Run, manifest: Manifest, state: TrainState) -> bool:
     if saved is None:
         return False
     check_fingerprint(run, saved["fingerprint"], manifest)
-    state.load_state_dict(saved)
+    try:
+        state.load_state_dict(saved)
+    except Exception as error:  # torch raises many kinds for tensors that do not fit
+        raise R21DError(f"{run.folder}/checkpoint.pt: does not fit ({error}); delete it to restart the run") from error
     return True
 
 
@@ -52,16 +57,39 @@ def load_checkpoint(run: Run) -> dict:
     """Return the run's checkpoint, tensors on the host; raises R21DError if it is damaged or of another spec."""
     path = run.folder / "checkpoint.pt"
     try:
+        with zipfile.ZipFile(path) as file:
+            if member := file.testzip():  # torch.load does not compare the CRC-32
+                raise ValueError(f"{member} is damaged")
         saved = torch.load(path, map_location="cpu", weights_only=True)
         spec = Spec().replace(**saved["spec"])  # fields added later take their defaults
+        _check_progress(path, spec, saved)
     except FileNotFoundError:
         raise R21DError(f"{path}: no such checkpoint; train the run first") from None
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # zipfile, pickle and torch raise many kinds for damaged files
         raise R21DError(f"{path}: not a complete checkpoint ({error}); delete it to restart the run") from error
     if spec != run.spec:
         differ = [key for key, value in asdict(run.spec).items() if getattr(spec, key) != value]
         raise R21DError(f"{path}: a checkpoint of another spec ({', '.join(differ)} differ); move it away")
     return saved
+
+
+def _check_progress(path: Path, spec: Spec, saved: dict) -> None:
+    """Raise ValueError or R21DError unless the saved progress is one that `save_checkpoint` can have written."""
+    state, texts = saved["state"], (saved["fingerprint"], saved["state"]["init_from"])
+    counts = [state[name] for name in ("epoch", "step", "n_clips")]
+    sums = [state[name] for name in ("loss", "n_wrong", "seconds")]
+    if sorted(state) != sorted(PROGRESS) or not all(type(text) is str for text in texts):
+        raise ValueError(f"expected the texts fingerprint and init_from, and {', '.join(PROGRESS)}")
+    if not all(type(count) is int and count >= 0 for count in counts) or not all(
+        type(value) in (int, float) and math.isfinite(value) for value in sums
+    ):
+        raise ValueError("expected whole numbers for epoch, step and n_clips, and finite numbers for the sums")
+    if len(check_history(path, state["history"])) != state["epoch"] or state["epoch"] > spec.epochs:
+        raise ValueError(f"has {len(state['history'])} epochs of history, but says that {state['epoch']} are finished")
+    if not all(type(text) is str for pair in state["substituted"].items() for text in pair):
+        raise ValueError("expected names of videos and reasons as substituted")
+    if not all(value.isfinite().all() for value in saved["model"].values()):
+        raise ValueError("has weights that are not finite")
 
 
 def check_fingerprint(run: Run, fingerprint: str, manifest: Manifest) -> None:

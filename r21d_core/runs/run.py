@@ -8,7 +8,7 @@ checkpoint.pt     the state to resume from (not in committed records)
 scores.npz        the logits of every evaluated clip
 summary.json      written last: the run is complete; with the checksums of the other records
 
-A pack (`r21d_core.runs.pack`) is a ZIP file of such folders; everything here reads it like a folder of runs.
+A pack (`r21d_analysis.pack`) is a ZIP file of such folders; everything here reads it like a folder of runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-import math
 import os
 import sys
 import zipfile
@@ -113,15 +112,10 @@ class Run:
         if isinstance(self.folder, zipfile.Path):
             raise R21DError(f"{self.folder}: a pack is read only; write to a folder of runs")
         content = content.encode() if isinstance(content, str) else content
-        if (locked := _LOCKED.get(self.folder)) and _inode(self.folder / ".lock") != locked.inode:
-            print(f"{self.folder}: was deleted or moved during the run; it is written anew", file=sys.stderr)
-            locked.lock.release()
-            locked.inode = _acquire(locked.lock, self)
-            for earlier, its_content in locked.records.items():
-                write_atomically(self.folder / earlier, its_content)
+        _restore(self)
         write_atomically(self.folder / name, content)
-        if locked and name in CHECKED:
-            locked.records[name] = content
+        if self.folder in _LOCKED and name in CHECKED:
+            _LOCKED[self.folder].records[name] = content
 
 
 def open_runs(runs: Path | str | zipfile.Path) -> Path | zipfile.Path:
@@ -202,6 +196,7 @@ def write_scores(run: Run, scores: Scores) -> None:
 
 def write_summary(run: Run, summary: dict) -> None:
     """Write the summary with the checksums of the run's records, which completes the run."""
+    _restore(run)
     run.write(SUMMARY, seal_summary(summary, _checked_records(run)))
 
 
@@ -213,14 +208,16 @@ def seal_summary(summary: dict, records: dict[str, bytes]) -> str:
     return json.dumps(summary, indent=1) + "\n"
 
 
-def check_history(path, history: list[dict]) -> list[dict]:
-    """`history`; raises R21DError unless its epochs count from 1 and all values are finite numbers."""
-    for number, line in enumerate(history, 1):
-        if not isinstance(line, dict) or line.get("epoch") != number:
+def check_history(path: Path | zipfile.Path, history: list[dict]) -> list[dict]:
+    """Return `history`; raises R21DError unless its epochs count from 1 and all its values are finite numbers."""
+    if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
+        raise R21DError(f"{path}: expected an object per epoch as history; delete the file and run again")
+    for number, row in enumerate(history, 1):
+        if row.get("epoch") != number:
             raise R21DError(f"{path}: epoch {number} is missing or out of order; delete the file and run again")
-        for key, value in line.items():
-            if type(value) not in (int, float) or not (math.isfinite(value) or key == "test_loss"):
-                raise R21DError(f"{path}: {key} of epoch {number} is {value!r}, expected a finite number")
+        for key, value in row.items():
+            if type(value) not in (int, float) or not (abs(value) < 1e300 or key == "test_loss"):
+                raise R21DError(f"{path}: {key} of epoch {number} is {value!r:.50}, expected a finite number")
     return history
 
 
@@ -238,6 +235,17 @@ _LOCKED: dict[Path, _Locked] = {}
 
 def _checked_records(run: Run) -> dict[str, bytes]:
     return {name: (run.folder / name).read_bytes() for name in CHECKED if (run.folder / name).exists()}
+
+
+def _restore(run: Run) -> None:
+    """Write a folder that this process has locked anew, with all its records, if it was deleted or moved."""
+    locked = _LOCKED.get(run.folder)
+    if locked and _inode(run.folder / ".lock") != locked.inode:
+        print(f"{run.folder}: deleted or moved during the run; its records are written anew", file=sys.stderr)
+        locked.lock.release()
+        locked.inode = _acquire(locked.lock, run)
+        for name, content in locked.records.items():
+            write_atomically(run.folder / name, content)
 
 
 def _acquire(handle: FileLock, run: Run) -> int | None:
@@ -266,7 +274,7 @@ def read_spec(path: Path | zipfile.Path) -> Spec:
     """The Spec in the file `path`; raises R21DError naming it if it is damaged."""
     try:
         return Spec.from_json(path.read_text(encoding="utf-8"))
-    except (ValueError, TypeError, OSError, *_ZIP_ERRORS) as error:
+    except (ValueError, TypeError, OverflowError, OSError, *_ZIP_ERRORS) as error:
         raise R21DError(f"{path}: half written or damaged ({error}); delete {path.parent} to run it anew") from error
     except R21DError as error:
         raise R21DError(f"{path}: {error}; move {path.parent} away") from None

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 
 from r21d_core import R21DError
-from r21d_core.runs.files import write_atomically
-from r21d_core.runs.run import Run, find_run, lock, write_history, write_scores, write_summary
+from r21d_core.runs.files import remove_temporary, write_atomically
+from r21d_core.runs.run import Run, RunLockedError, find_run, lock, write_history, write_scores, write_summary
 from r21d_core.runs.scores import Scores, load_scores
 from r21d_core.study.spec import Spec
 
@@ -127,9 +128,8 @@ def test_folder_of_another_spec_is_refused(tmp_path):
 
 def test_two_processes_cannot_hold_one_run(tmp_path):
     run = find_run(tmp_path, Spec())
-    context = multiprocessing.get_context("spawn")
-    with lock(run), context.Pool(1) as pool:
-        said = pool.apply(_try_to_lock, (run,))
+    with lock(run):
+        said = _lock_elsewhere(run)
     assert f"process {os.getpid()} is on this run" in said
     assert _try_to_lock(run) == "held"
 
@@ -140,6 +140,79 @@ def _try_to_lock(run):
             return "held"
     except R21DError as error:
         return str(error)
+
+
+def begin(run):
+    run.write("spec.json", run.spec.to_json())
+    run.write("trained_on.txt", "g\n")
+    write_history(run, [{"epoch": 1}])
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_folder_deleted_or_moved_during_a_run_is_written_anew(tmp_path, capsys, moved):
+    run = find_run(tmp_path, Spec())
+    with lock(run):
+        begin(run)
+        run.folder.rename(tmp_path / "moved") if moved else shutil.rmtree(run.folder)
+        run.write("checkpoint.pt", b"state")
+        assert f"{run.folder}: deleted or moved" in capsys.readouterr().err
+        assert run.trained_on == {"g"} and len(run.history) == 1 and run.has_checkpoint
+        assert find_run(tmp_path, Spec()) == run
+        assert "is on this run" in _lock_elsewhere(run)
+        shutil.rmtree(run.folder)
+        write_summary(run, {})
+        assert run.is_complete and run.trained_on == {"g"} and not capsys.readouterr().out
+    assert (tmp_path / "moved" / "spec.json").exists() == moved
+
+
+def test_records_written_before_a_restart_are_kept_too(tmp_path):
+    run = find_run(tmp_path, Spec())
+    begin(run)
+    with lock(run):
+        shutil.rmtree(run.folder)
+        run.write("checkpoint.pt", b"state")
+    assert run.trained_on == {"g"} and len(run.history) == 1
+
+
+def test_moved_folder_that_another_process_began_anew_is_an_error(tmp_path):
+    run = find_run(tmp_path, Spec())
+    with lock(run):
+        begin(run)
+        run.folder.rename(tmp_path / "moved")
+        held = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=-1, stdout=-1)
+        try:
+            assert held.stdout.readline() == b"held\n"
+            with pytest.raises(RunLockedError, match=f"process {held.pid} is on this run"):
+                run.write("checkpoint.pt", b"state")
+        finally:
+            held.communicate(b"")
+
+
+HOLD = """import sys; from r21d_core.runs.run import find_run, lock; from r21d_core.study.spec import Spec
+with lock(find_run(sys.argv[1], Spec())):
+    print("held", flush=True)
+    sys.stdin.read()"""
+
+
+def _lock_elsewhere(run):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_try_to_lock, (run,))
+
+
+def test_temporary_files_of_killed_writers_are_removed(tmp_path):
+    run = find_run(tmp_path, Spec())
+    code = (
+        "import os, sys; from pathlib import Path; from r21d_core.runs.files import remove_temporary, write_atomically;"
+        "os.fsync = lambda _: os.kill(os.getpid(), 9); write_atomically(Path(sys.argv[1]), b'half')"
+    )
+    path = run.folder / "checkpoint.pt"
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
+    (run.folder / ".notes").write_text("mine")
+    assert len(list(run.folder.iterdir())) == 2
+    remove_temporary(run.folder, seconds=3600)
+    assert len(list(run.folder.iterdir())) == 2, "a file written to within the hour may have a living writer"
+    with lock(run):
+        assert {path.name for path in run.folder.iterdir()} == {".notes", ".lock"}
 
 
 def test_lock_of_a_killed_process_is_free(tmp_path):

@@ -14,7 +14,7 @@ def add_parser(subparsers) -> None:
 
 def run(options) -> None:
     """Pack the runs and print their number and the file's size."""
-    from r21d_core.runs.pack import pack_runs
+    from r21d_analysis.pack import pack_runs
 
     runs = pack_runs(options.runs, options.out)
     print(f"{options.out}: {len(runs)} runs, {options.out.stat().st_size / 1e6:.1f} MB; scores are quantized")
