@@ -30,6 +30,7 @@ from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper
 from r21d_core.study.recipes import get_recipe
 from r21d_core.study.spec import Spec, run_labels
+from r21d_core.study.variants import VARIANTS
 
 PAPER = "paper, Kinetics-400"
 SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "inference_clips_per_second"}
@@ -40,15 +41,16 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
 
     Accuracies in per cent, speeds in clips per second. The paper trained 18 layers on 8 or 16 frames of Kinetics; a run
     with another clip length stands beside the paper's numbers for 8. A network without a finished run has its
-    arithmetic cost, and NaN elsewhere.
+    arithmetic cost, and NaN elsewhere; a network that the paper lacks, such as 33p22, has NaN under "paper".
     """
     groups, rows = group_all(runs), []
     for spec, group in groups:
         frames = spec.frames if spec.frames in (8, 16) else 8
-        row = {(PAPER, "parameters (M)"): paper(2, spec.variant, "parameters (M)")}
-        row |= {
-            (PAPER, f"{metric}, {frames} frames"): paper(2, spec.variant, f"{metric} {frames}f")
-            for metric in ("clip@1", "video@1")
+        printed = {"parameters (M)": "parameters (M)"}
+        printed |= {f"{metric}, {frames} frames": f"{metric} {frames}f" for metric in ("clip@1", "video@1")}
+        row = {
+            (PAPER, name): paper(2, spec.variant, column) if spec.variant in VARIANTS else np.nan
+            for name, column in printed.items()
         }
         here = _measured_columns(group) if group else _cost_columns(cost_like(spec, groups))
         rows.append(row | {("here", name): value for name, value in here.items()})

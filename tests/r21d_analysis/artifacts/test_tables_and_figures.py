@@ -186,6 +186,16 @@ def test_network_that_was_not_run_has_a_row(tmp_path):
     assert table.loc[["f-R2D", "R(2+1)D"], "here"].drop(columns="seeds").equals(done), "the others are as they were"
 
 
+def test_network_outside_table_2_is_shown_without_paper_values(tmp_path):
+    runs = make(variant_comparison("small", "set", variants=("33p22", "R3D"), seeds=(0,)), tmp_path)
+    table = tables.variant_table(runs)
+    assert table.loc["33p22", "paper, Kinetics-400"].isna().all()
+    assert table.loc["33p22", "here"].equals(table.loc["33p22", "here"].dropna())
+    assert "33p22" in tables.show_variant_table(runs).to_html()
+    for draw in (figures.accuracy_against_cost, figures.training_curves):
+        assert isinstance(draw(runs), Figure)
+
+
 def test_deviations_name_every_other_setting():
     assert (
         "every setting is the paper's"
