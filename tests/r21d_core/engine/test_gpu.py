@@ -104,7 +104,7 @@ def test_the_fast_form_passes_its_check(variant, precision, capsys):
 
 @pytest.mark.parametrize("add", [False, True])
 @pytest.mark.parametrize(("kernel", "stride"), [((3, 3, 3), (2, 2, 2)), ((1, 3, 3), (1, 2, 2)), ((3, 1, 1), (2, 1, 1))])
-def test_a_convolution_that_adds_and_rectifies(kernel, stride, add):
+def test_convolution_with_residual_and_relu(kernel, stride, add):
     from r21d_core.models import fused_bn
 
     generator = torch.Generator("cuda").manual_seed(0)
@@ -176,7 +176,7 @@ def test_fast_form_trains_and_its_folded_weights_follow(exact):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("variant", ["R(2+1)D", "R3D", "MC3", "R2D"])
-def test_replayed_training_is_that_of_kernels_started_one_by_one(variant, precision, capsys):
+def test_replayed_training_is_that_without_graphs(variant, precision, capsys):
     """Loss by loss, and statistic by statistic, also with a batch between that is not replayed."""
     spec, curves, ends = SPEC.replace(variant=variant, precision=precision), [], []
     generator = torch.Generator("cuda").manual_seed(0)
@@ -205,7 +205,7 @@ def test_replayed_training_is_that_of_kernels_started_one_by_one(variant, precis
         torch.testing.assert_close(one, other, rtol=0.02, atol=0.02)
 
 
-def test_the_check_sees_a_kernel_that_is_wrong():
+def test_check_numerics_finds_a_wrong_kernel():
     from types import SimpleNamespace
 
     from r21d_core.models import fused_bn
@@ -242,9 +242,7 @@ def test_a_run_on_two_gpus_is_that_of_one(tiny_manifest, tmp_path, precision):
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
-def test_killed_workers_on_two_gpus_begin_again_and_the_run_is_the_one_never_stopped(
-    tiny_manifest, tmp_path, capfd, monkeypatch
-):
+def test_killed_workers_on_two_gpus_resume_bit_exactly(tiny_manifest, tmp_path, capfd, monkeypatch):
     """To the last bit, as test_distributed has it on the CPU, with NCCL and a process for each GPU."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # so that cuBLAS is deterministic too; workers inherit it
     spec = SPEC.replace(epochs=3, grad_accum_steps=2)

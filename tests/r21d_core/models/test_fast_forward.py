@@ -167,7 +167,7 @@ def test_batch_norm_of_one_value_a_channel(kernels):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(("height", "across", "width"), [(16, 16, 4), (17, 19, 5)])
-def test_form_is_the_network(variant, height, across, width, stem):
+def test_fast_form_computes_what_the_model_does(variant, height, across, width, stem):
     plain, x = network(variant, width=width), clips(height=height, width=across)
     ours = copy.deepcopy(plain)
     form = FastVideoResNet(ours, torch.float64, PLAIN)
@@ -184,14 +184,14 @@ def test_form_is_the_network(variant, height, across, width, stem):
 
 
 @pytest.mark.parametrize("options", [{"midplanes_per_block": True}, {"stem_midplanes": 7}, {"in_channels": 2}])
-def test_options_of_the_network(options, stem):
+def test_fast_form_has_all_options(options, stem):
     plain, x = network("R(2+1)D", **options), clips(channels=options.get("in_channels", 3))
     form = FastVideoResNet(copy.deepcopy(plain), torch.float64, PLAIN)
     close(step(form, x), step(plain, x))
 
 
 @pytest.mark.parametrize("variant", ["R(2+1)D", "MC3"])
-def test_training_goes_the_same_way(variant):
+def test_training_follows_the_same_curve(variant):
     plain, x = network(variant), clips(4)
     ours = copy.deepcopy(plain)
     form = FastVideoResNet(ours, torch.float64, PLAIN)
@@ -207,7 +207,7 @@ def test_training_goes_the_same_way(variant):
     assert (curves[0][0] - curves[0][-1]).abs().max() > 1e-3
 
 
-def test_form_with_its_kernels(kernels, stem, monkeypatch):
+def test_fast_form_with_triton_kernels(kernels, stem, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # the kernels are held to more digits than it has
     if DEVICE == "cpu":  # where cuDNN is not
         kernels = SimpleNamespace(batch_norm=kernels.batch_norm, conv_bias_relu=conv_bias_relu)
@@ -307,7 +307,7 @@ def unbiased(x, weight, bias, stride, padding, residual=None):
         (broken(conv_bias_relu=unbiased), "evaluation"),
     ],
 )
-def test_the_check_tells_right_from_wrong(kernels, wrong):
+def test_check_numerics_names_the_wrong_result(kernels, wrong):
     checked = network("R3D").float()
     before = copy.deepcopy(checked.state_dict())
     told = check_numerics(checked, torch.float16, kernels, 5)

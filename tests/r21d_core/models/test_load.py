@@ -63,7 +63,7 @@ def saved(content, folder, name="weights.pth", **options):
     return folder / name
 
 
-def test_authors_34_layers_compute_what_their_architecture_computes():
+def test_authors_34_layers_compute_the_same():
     """Built from torchvision's class with what the authors do otherwise: M_i for each convolution, and eps 1e-3."""
 
     class OfEachConv(Conv2Plus1D):
@@ -90,7 +90,7 @@ def test_authors_34_layers_compute_what_their_architecture_computes():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("theirs", [False, True])
-def test_the_twelve_are_recognised_and_compute_the_same(variant, theirs, tmp_path):
+def test_the_twelve_are_identified_and_compute_the_same(variant, theirs, tmp_path):
     network = small(variant, frames=5)
     state = as_theirs(network) if theirs else network.state_dict()
     weights = read_weights(saved(state, tmp_path))
@@ -164,7 +164,7 @@ def test_a_checkpoint_says_what_shapes_cannot(tmp_path):
 )
 @pytest.mark.parametrize("theirs", [False, True])
 @pytest.mark.parametrize("zipped", [False, True])  # PyTorch wrote no zip files before 1.6
-def test_what_training_scripts_wrap_weights_in(wrap, theirs, zipped, tmp_path):
+def test_wrapped_weights_are_read(wrap, theirs, zipped, tmp_path):
     network = small()
     state = as_theirs(network) if theirs else network.state_dict()
     path = saved(wrap(state), tmp_path, _use_new_zipfile_serialization=zipped)
@@ -197,7 +197,7 @@ def test_what_training_scripts_wrap_weights_in(wrap, theirs, zipped, tmp_path):
         (lambda state: state.clear(), "contains no state dict, only dict"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_named(harm, says, tmp_path):
+def test_misfitting_key_is_named(harm, says, tmp_path):
     state = as_theirs(small("MC3"))
     harm(state)
     path = saved(state, tmp_path)
@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_named(harm, says, tmp_path):
     assert str(raised.value).startswith(f"{path}: {says}")
 
 
-def test_networks_with_bottlenecks_are_none_of_these(tmp_path):
+def test_bottleneck_networks_are_refused(tmp_path):
     """As the authors' R(2+1)D-152, which is published in PyTorch too."""
     state = {"stem.0.weight": torch.zeros(1)}
     for group, blocks in enumerate((3, 8, 36, 3), start=1):
@@ -243,7 +243,7 @@ def torch_bytes(content):
         ("r2plus1d", lambda: caffe2(0), "a Caffe2 pickle"),
     ],
 )
-def test_files_that_are_no_weights(name, content, says, tmp_path):
+def test_other_files_are_refused(name, content, says, tmp_path):
     (tmp_path / name).write_bytes(content())
     with pytest.raises(R21DError, match=says) as raised:
         read_weights(tmp_path / name)
@@ -272,7 +272,7 @@ def weights_of(network):
     return identify_architecture(network.state_dict(), HERE)
 
 
-def test_all_is_loaded_where_all_fits():
+def test_all_fitting_weights_are_loaded():
     source, target = small(), small()
     told = load_weights_into(target, weights_of(source))
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
@@ -317,7 +317,7 @@ def test_other_classes_and_channels_keep_their_own_values(variant, options, left
         ({"eps": 1e-5}, "eps is 0.001 for these weights, and 1e-05"),
     ],
 )
-def test_a_network_of_another_form_is_refused_and_stays_as_it_was(options, says, tmp_path):
+def test_another_architecture_is_refused_and_changes_nothing(options, says, tmp_path):
     spec = asdict(Spec(depth=10, width=4))
     weights = read_weights(saved({"spec": spec, "model": small().state_dict()}, tmp_path))
     target = small(**{"variant": "R(2+1)D", "depth": 10, "width": 4} | options)
