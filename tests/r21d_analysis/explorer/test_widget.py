@@ -434,16 +434,8 @@ def test_folder_is_classified_and_errors_listed(own, tiny_manifest, tmp_path):
 def test_uploads_stay_in_their_folder(own, tiny_manifest, tmp_path):
     good = next(Path(tiny_manifest.parent, "videos", "dark").glob("*.mp4")).read_bytes()
     names = ["../../../evil.mp4", "..\\also.mp4", "..", "same.mp4", "same.mp4"]
-    own.upload.value = tuple(
-        {
-            "name": name,
-            "type": "video/mp4",
-            "size": len(good),
-            "content": memoryview(good),
-            "last_modified": datetime.now(),
-        }  # fmt: skip
-        for name in names
-    )
+    file = {"type": "video/mp4", "size": len(good), "content": memoryview(good), "last_modified": datetime.now()}
+    own.upload.value = tuple({"name": name, **file} for name in names)
     paths = own.input_paths()
     root = Path(own._uploads.name).resolve()
     assert all(root in path.resolve().parents and path.read_bytes() == good for path in paths) and len(set(paths)) == 5
