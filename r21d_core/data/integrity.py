@@ -37,8 +37,8 @@ def check_file(path: Path | str) -> None:
             head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     except FileNotFoundError:
         raise R21DError(f"{path}: no such file") from None
-    except OSError as error:
-        raise R21DError(f"{path}: could not be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise R21DError(f"{path}: could not be read ({getattr(error, 'strerror', error)})") from None
     if head.startswith(PLAYLISTS):
         raise R21DError(f"{path}: is a playlist, expected a video; name the videos that it lists")
 
