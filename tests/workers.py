@@ -1,11 +1,12 @@
-"""What the processes do that test_distributed starts; they import no more than they need, as each has to anew."""
+"""Code for the processes that test_distributed starts; it imports little, as each process imports it again."""
 
+import itertools
 import os
 import signal
 import time
-from contextlib import contextmanager
 from datetime import timedelta
 
+import pytest
 import torch
 
 from r21d_core import R21DError
@@ -25,38 +26,39 @@ from r21d_core.engine.distributed import (
 )
 from r21d_core.study.spec import Spec
 
-# Steps of 8, 8 and 2 clips: of the last, in parts of one clip, the second of two processes has none.
+# Batches of 8, 8 and 2 clips; of the last one, in micro-batches of one clip, rank one has none.
 SPEC = Spec(
     variant="MC3", depth=10, width=2, frames=4, data="tiny", profile="demo", frame_height=18, frame_width=24, crop=16,
-    epochs=3, clips_per_epoch=18, batch_size=8, grad_accum_steps=4, lr=0.05, warmup_epochs=1, lr_decay_epochs=1, eval_clips=2,
+    epochs=3, clips_per_epoch=18, batch_size=8, grad_accum_steps=4, lr=0.05, warmup_epochs=1, lr_decay_epochs=1,
+    eval_clips=2,
 )  # fmt: skip
 
 
 def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
-    """What each of two processes does: settle some things or die where `deaths` says so, and train.
+    """Check the collectives, or die at the (rank, flush) that `deaths` gives for each restart, and train.
 
-    With the device "auto" each has a GPU of its own, and computes the same to the last bit each time.
+    With the device "auto" each process has its own GPU and computes deterministically.
     """
     if device == "auto":
         torch.use_deterministic_algorithms(True)
-        engine.pick_device = torch.device  # or cuDNN would look for fast kernels, and find others after each start
+        engine.pick_device = torch.device  # without cuDNN's benchmark, which may select other kernels after a restart
     elif not deaths:
-        settle()
+        check_collectives()
     restart = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
     who, when = deaths[restart] if restart < len(deaths) else (None, None)
-    looks = iter(range(100))
-    look = engine._flush_metrics
+    flushes = itertools.count()
+    flush = engine._flush_metrics
 
     def dying(*args):
-        if rank() == who and next(looks) == when:
+        if rank() == who and next(flushes) == when:
             os.kill(os.getpid(), signal.SIGKILL)
-        return look(*args)
+        return flush(*args)
 
     engine._flush_metrics = dying
     engine.train(spec, load_manifest(manifest), runs, device=device, save_seconds=0)
 
 
-def settle():
+def check_collectives():
     with process_group("auto" if not torch.cuda.is_available() else "cpu") as device:
         assert device == "cpu" and world_size() == 2
         assert on_rank_zero(lambda: f"from {rank()}") == "from 0"
@@ -69,22 +71,16 @@ def settle():
         with refused("on the way to 2"):
             for item in lockstep(items()):
                 assert item < 2
-        statistics_are_those_of_one()
-        gradients_of_the_fast_form_are_summed()
+        check_merged_running_stats()
+        check_gradients_of_the_fast_form()
     before, distributed.COLLECTIVE_TIMEOUT = distributed.COLLECTIVE_TIMEOUT, timedelta(seconds=5)
     with process_group("cpu"), refused("trouble after more than that"):
         on_rank_zero(lambda: time.sleep(8) or fail("trouble after more than that"))
     distributed.COLLECTIVE_TIMEOUT = before
 
 
-@contextmanager
 def refused(text):
-    try:
-        yield
-    except R21DError as error:
-        assert str(error) == text
-    else:
-        raise AssertionError(f"not refused: {text}")
+    return pytest.raises(R21DError, match=f"^{text}$")
 
 
 def fail(text):
@@ -96,8 +92,8 @@ def items():
     yield 2 if rank() else fail("on the way to 2")
 
 
-def statistics_are_those_of_one():
-    """Four parts in order through batch norm here, and two by each of two there; then a part for the first alone."""
+def check_merged_running_stats():
+    """Four micro-batches in order, against two by each process; then one that rank zero alone has."""
     values = [torch.randn(3, 5, 2, 2, 2, generator=torch.Generator().manual_seed(number)) for number in range(4)]
     one, ours = torch.nn.BatchNorm3d(5), torch.nn.BatchNorm3d(5)
     for clips, parts in ((12, values), (1, values[:1])):
@@ -111,13 +107,13 @@ def statistics_are_those_of_one():
             torch.testing.assert_close(ours.state_dict()[name], value)
 
 
-def gradients_of_the_fast_form_are_summed():
-    """Its own autograd functions under DDP, beside the plain network that sees both processes' clips in turn."""
+def check_gradients_of_the_fast_form():
+    """FastVideoResNet under DDP, against the model that sees both processes' clips in turn."""
     from r21d_core.models.fast_forward import FastVideoResNet
     from r21d_core.models.network import VideoResNet
     from tests.r21d_core.models.test_fast_forward import PLAIN
 
-    torch.manual_seed(rank())  # the first one's weights are to be everyone's
+    torch.manual_seed(rank())  # DDP broadcasts rank zero's weights
     network = VideoResNet("R(2+1)D", 10, 4, num_classes=3).double()
     model = wrap_ddp(FastVideoResNet(network, torch.float64, PLAIN), torch.device("cpu"))
     clips = torch.randn(2, 2, 3, 4, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(5))

@@ -1,4 +1,4 @@
-"""One video and its five classes are what the evaluation of a run would have said of it."""
+"""Classifying one video gives what the evaluation of a run gives for it."""
 
 import numpy as np
 import pytest
@@ -42,23 +42,25 @@ def file(tmp_path):
 
 
 @pytest.mark.parametrize("task", ["action", "speed"])
-def test_a_run_says_of_a_video_what_its_evaluation_said(task, tiny_manifest, tmp_path):
+def test_prediction_equals_the_evaluation_of_the_run(task, tiny_manifest, tmp_path):
     spec, manifest = TINY.replace(task=task), load_manifest(tiny_manifest)
     run = train(spec, manifest, tmp_path, device="cpu", cache="host")
     scores, labels = run.scores, 1 if task == "action" else 4
     for number, video in enumerate(manifest.split("test")):
-        # under speed a video is an item for each rate, the first being that at which it plays
+        # for speed each video has one item per rate, the first of which is its own
         expected = softmax(scores.logits[number * labels].astype(np.float64), axis=-1).mean(0)
         for weights in (run, run.folder, run.folder / "checkpoint.pt"):
-            answer = classify(video.path, weights, clips=5, device="cpu")
-        assert [name for name, _ in answer.top] == [scores.classes[index] for index in np.argsort(-expected)]
-        np.testing.assert_allclose([share for _, share in answer.top], -np.sort(-expected), rtol=1e-4)
-        assert "classes of the run" in answer.protocol and f"from {video.frames} at 25 frames" in answer.protocol
+            prediction = classify(video.path, weights, clips=5, device="cpu")
+        assert [name for name, _ in prediction.top] == [scores.classes[index] for index in np.argsort(-expected)]
+        np.testing.assert_allclose([share for _, share in prediction.top], -np.sort(-expected), rtol=1e-4)
+        assert (
+            "classes of the run" in prediction.protocol and f"from {video.frames} at 25 frames" in prediction.protocol
+        )
 
 
-def test_top_five_by_hand(noise, file):
-    """Everything anew in numpy and one forward pass, from the definition of the protocol."""
-    answer = classify(noise, file, clips=3, frames=8, device="cpu")
+def test_top_five_equal_a_numpy_implementation(noise, file):
+    """Compare with numpy and one forward pass, written from the definition of the protocol."""
+    prediction = classify(noise, file, clips=3, frames=8, device="cpu")
     pixels = read_all(noise, (128, 171))
     cropped = pixels[:, 8:120, 29:141]
     scaled = (cropped / 255 - [0.43216, 0.394666, 0.37645]) / [0.22803, 0.22145, 0.216989]
@@ -70,13 +72,13 @@ def test_top_five_by_hand(noise, file):
     with torch.no_grad():
         expected = network(torch.from_numpy(clips).float()).softmax(1).mean(0)
     best = expected.argsort(descending=True)[:5]
-    assert [name for name, _ in answer.top] == [kinetics400()[index] for index in best]
-    np.testing.assert_allclose([share for _, share in answer.top], expected[best], rtol=1e-4)
-    assert np.array_equal(answer.frames, cropped[[4, 10, 17]])
-    assert "R3D-10 (torchvision); 3 clips of 8 frames, stride 1, from 21 at 25 frames a second" in answer.protocol
+    assert [name for name, _ in prediction.top] == [kinetics400()[index] for index in best]
+    np.testing.assert_allclose([share for _, share in prediction.top], expected[best], rtol=1e-4)
+    assert np.array_equal(prediction.frames, cropped[[4, 10, 17]])
+    assert "R3D-10 (torchvision); 3 clips of 8 frames, stride 1, from 21 at 25 frames a second" in prediction.protocol
 
 
-def test_published_weights_bring_their_clip_length_and_rate(noise, file, monkeypatch):
+def test_published_weights_set_clip_length_and_stride(noise, file, monkeypatch):
     sha = module.read_weights(file).sha256[:8]
     row = Published("r3d", f"http://nowhere.example/r3d-{sha}.pth", "torchvision", "R3D", 10, 12, 400, "", "", 15)
     assert "3 clips of 16 frames, stride 1," in classify(noise, file, clips=3, device="cpu").protocol
@@ -88,18 +90,18 @@ def test_published_weights_bring_their_clip_length_and_rate(noise, file, monkeyp
     )
 
 
-def test_outputs_nobody_named_are_numbers(noise, tmp_path):
+def test_unnamed_outputs_are_numbered(noise, tmp_path):
     torch.save(small("R3D", num_classes=7).state_dict(), tmp_path / "r3d.pth")
-    answer = classify(noise, tmp_path / "r3d.pth", clips=1, frames=4, device="cpu")
-    assert len(answer.top) == 5 and all(name.startswith("output ") for name, _ in answer.top)
-    assert "do not name their classes" in answer.protocol
+    prediction = classify(noise, tmp_path / "r3d.pth", clips=1, frames=4, device="cpu")
+    assert len(prediction.top) == 5 and all(name.startswith("output ") for name, _ in prediction.top)
+    assert "do not name their classes" in prediction.protocol
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [({"clips": 0}, "clips = 0, expected 1 or more"), ({"frames": 0}, "frames = 0"), ({"device": "abacus"}, "abacus")],
 )
-def test_impossible_wishes(options, says, noise, file):
+def test_impossible_options_are_refused(options, says, noise, file):
     with pytest.raises(R21DError, match=says):
         classify(noise, file, **options)
 
@@ -110,7 +112,7 @@ def test_weights_for_flow_are_refused(noise, tmp_path):
         classify(noise, tmp_path / "flow.pth")
 
 
-def test_command_line(noise, file, tmp_path, capsys):
+def test_command_prints_the_top_five(noise, file, tmp_path, capsys):
     command = ["classify", str(noise), "--weights", str(file), "--clips", "2", "--frames", "4", "--device", "cpu"]
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -129,7 +131,7 @@ def test_command_line(noise, file, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("clips", [1, 10, 100])
-def test_figure(clips):
+def test_figure_shows_frames_and_probabilities(clips):
     frames = np.random.default_rng(0).integers(0, 256, (clips, 20, 20, 3), np.uint8)
     names, shares = ["cost in $ and $", "<b>bold</b>", "c", "d", "e"], [0.5, 0.2, 0.1, 0.1, 0.05]
     figure = top_five_figure(frames, names, shares)

@@ -1,4 +1,4 @@
-"""Several processes make the run that one makes, also when some of them die on the way; on the CPU, by gloo."""
+"""Several processes (gloo, on the CPU) make the run of one process, also when some of them die."""
 
 import re
 import signal
@@ -35,7 +35,7 @@ from tests.workers import SPEC, in_two
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
-    """For the processes that are started, as conftest has it for this one."""
+    """Limit started processes to one thread; conftest does so for this one."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -44,25 +44,25 @@ def alone(tiny_manifest, tmp_path_factory):
     return train(SPEC, load_manifest(tiny_manifest), tmp_path_factory.mktemp("alone"), device="cpu")
 
 
-def told(run):
+def deterministic_history(run):
     return [[value for key, value in line.items() if key != "seconds"] for line in run.history]
 
 
 def assert_close(run, other):
-    """The same but for the order in which numbers are added."""
-    np.testing.assert_allclose(told(run), told(other), rtol=1e-4)
-    mine, theirs = (load_checkpoint(one)["model"] for one in (run, other))
+    """Assert equal runs up to the order of summation."""
+    np.testing.assert_allclose(deterministic_history(run), deterministic_history(other), rtol=1e-4)
+    mine, theirs = (load_checkpoint(side)["model"] for side in (run, other))
     for name, value in mine.items():
         torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-5, msg=lambda text, name=name: name + text)
     np.testing.assert_allclose(run.scores.logits, other.scores.logits, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(run.scores.videos, other.scores.videos)
 
 
-# A step's batch.
+# Shards of a batch.
 
 
 @given(clips=st.integers(1, 300), each=st.integers(1, 6), size=st.integers(1, 8))
-def test_every_clip_of_a_batch_is_in_one_part_of_one_process(clips, each, size):
+def test_each_clip_is_in_one_micro_batch_of_one_shard(clips, each, size):
     shares = [shard_batch(clips, each * size, number, size) for number in range(size)]
     rows, parts = torch.arange(clips), []
     for share in shares:
@@ -90,7 +90,7 @@ def test_every_clip_of_a_batch_is_in_one_part_of_one_process(clips, each, size):
         (Spec(batch_size=30, grad_accum_steps=3), 2, "--set batch_size=60 --set grad_accum_steps=6 --set lr=0.02"),
     ],
 )
-def test_a_batch_that_cannot_be_shared_is_refused_with_what_to_set(spec, processes, settings):
+def test_indivisible_batch_is_refused_with_settings_to_use(spec, processes, settings):
     with pytest.raises(R21DError) as error:
         check_divisible(spec, processes)
     assert f"`{settings}`" in str(error.value)
@@ -100,7 +100,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_what_to_set(spec, process
     check_divisible(spec.replace(init_from="x", epochs=0), processes)
 
 
-def test_what_cannot_be_shared_or_is_not_there_is_said_before_anything_starts(tiny_manifest, tmp_path):
+def test_impossible_gpus_are_refused_before_training(tiny_manifest, tmp_path):
     with pytest.raises(R21DError, match="3 processes cannot share a batch of 4 × 2 clips evenly"):
         run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu", gpus=3)
     with pytest.raises(R21DError, match="3 processes cannot share"):
@@ -115,28 +115,28 @@ def test_what_cannot_be_shared_or_is_not_there_is_said_before_anything_starts(ti
     assert not list(tmp_path.iterdir())
 
 
-def test_torchrun_that_restarts_is_told_of_the_variable_that_it_takes(tiny_manifest, tmp_path, monkeypatch):
+def test_torchrun_restarts_need_the_store_variable(tiny_manifest, tmp_path, monkeypatch):
     for name, value in (("WORLD_SIZE", "2"), ("TORCHELASTIC_MAX_RESTARTS", "3")):
         monkeypatch.setenv(name, value)
     with pytest.raises(R21DError, match="export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
         run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu")
 
 
-def test_a_plan_for_two_takes_half_the_time_of_one(tiny_manifest, tmp_path, monkeypatch):
+def test_plan_for_two_processes_halves_the_time(tiny_manifest, tmp_path, monkeypatch):
     timed = []
     monkeypatch.setattr("r21d_core.engine.runner.training_throughput", lambda *which: timed.append(which[-1]) or 1.0)
     spec = SPEC.replace(epochs=400)
     texts = [plan([spec], {"tiny": load_manifest(tiny_manifest)}, tmp_path, "cpu", gpus) for gpus in (1, 2)]
     assert "about 2.0 h on x86" in texts[0] and "about 1.0 h on 2 × x86" in texts[1]
-    assert timed == [1, 2], "what one of two takes of a step"
+    assert timed == [1, 2], "the micro-batches of one process"
 
 
-# An evaluation.
+# Evaluation.
 
 
 @pytest.mark.parametrize("processes", [2, 3, 7])
-def test_scores_of_several_processes_are_those_of_one(tiny_manifest, monkeypatch, processes):
-    """Four batches of a video each, of which every process adds its own to zeros."""
+def test_logits_of_several_processes_equal_those_of_one(tiny_manifest, monkeypatch, processes):
+    """Each process fills its own rows of the zeros; the sum has all rows once."""
     manifest = load_manifest(tiny_manifest)
     videos, spec = manifest.split("test"), SPEC.replace(batch_size=2, grad_accum_steps=1)
     network = build_model(spec, 2, torch.device("cpu"))
@@ -149,16 +149,14 @@ def test_scores_of_several_processes_are_those_of_one(tiny_manifest, monkeypatch
         monkeypatch.setattr(predicting, "rank", lambda number=number: number)
         parts.append(predicting.predict(network, source, clips, spec))
     assert torch.equal(torch.stack(parts).sum(0), whole)
-    assert all(((part != 0).any(1) == (part == whole).all(1)).all() for part in parts), "nothing twice"
+    assert all(((part != 0).any(1) == (part == whole).all(1)).all() for part in parts), "no row twice"
 
 
 # Whole runs.
 
 
-def test_two_processes_from_a_notebook_make_the_runs_of_one_and_its_errors_arrive(
-    alone, tiny_manifest, tmp_path, monkeypatch
-):
-    """In the cell: what is printed and drawn by them, and the error of the one run that fails."""
+def test_two_processes_of_a_notebook_equal_one(alone, tiny_manifest, tmp_path, monkeypatch):
+    """The cell shows their output and progress, and raises the error of the run that fails."""
     monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with it a kernel does not pass on what other processes print
     manifest, good = load_manifest(tiny_manifest), [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=5)]
     bad = SPEC.replace(lr=1e30, warmup_epochs=0)
@@ -173,7 +171,7 @@ def test_two_processes_from_a_notebook_make_the_runs_of_one_and_its_errors_arriv
     with pytest.raises(CellExecutionError) as error:
         NotebookClient(notebook, timeout=300).execute()
     assert error.value.ename == "R21DError" and "1 of 3 runs failed:\nMC3, seed 0" in error.value.evalue
-    # Each of the two names its own clips of the batch whose loss is no number.
+    # Each process names its own clips of the batch with the infinite loss.
     assert len(re.findall(r"v_g\d\d", error.value.evalue.split("checkpoint")[0])) in (2, 8)
     said = "".join(output.text for output in notebook.cells[0].outputs if output.output_type == "stream")
     assert said.count("3 runs: 0 done, 0 begun, 3 new") == 1 and "on 2 × " in said
@@ -185,14 +183,14 @@ def test_two_processes_from_a_notebook_make_the_runs_of_one_and_its_errors_arriv
         assert_close(run, find_run(alone.folder.parent, spec))
 
 
-def test_killed_workers_begin_again_and_the_run_is_the_one_never_stopped(alone, tiny_manifest, tmp_path, capfd):
-    """First the second of two is killed, then the first, which holds the run's lock; then neither."""
+def test_killed_workers_resume_to_the_uninterrupted_run(alone, tiny_manifest, tmp_path, capfd):
+    """Kill rank one, then rank zero, which holds the lock of the run."""
     for name, deaths in (("never", []), ("killed", [(1, 1), (0, 4)])):
         spawn_workers(partial(in_two, tiny_manifest, tmp_path / name, deaths), 2, "cpu")
         restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", capfd.readouterr().out)
         assert restarts == ["1", "2"][: len(deaths)]
     never, killed = (find_run(tmp_path / name, SPEC) for name in ("never", "killed"))
-    assert told(killed) == told(never)
+    assert deterministic_history(killed) == deterministic_history(never)
     for name, value in load_checkpoint(never)["model"].items():
         assert torch.equal(load_checkpoint(killed)["model"][name], value), name
     np.testing.assert_array_equal(killed.scores.logits, never.scores.logits)
@@ -207,7 +205,7 @@ def test_killed_workers_begin_again_and_the_run_is_the_one_never_stopped(alone, 
     ],
     ids=["SIGTERM to torchrun", "Ctrl-C with --gpus"],
 )
-def test_asked_to_stop_they_leave_a_checkpoint(tiny_manifest, tmp_path, launcher, gpus, sent, code):
+def test_stopped_processes_leave_a_checkpoint(tiny_manifest, tmp_path, launcher, gpus, sent, code):
     settings = {key: getattr(SPEC, key) for key in ("depth", "width", "frames", "frame_height", "frame_width", "crop")}
     settings |= {"clips_per_epoch": 18, "batch_size": 8, "grad_accum_steps": 4, "eval_clips": 2, "epochs": 100_000}
     command = [sys.executable, "-m", *launcher, "r21d_core", "train", "variant_comparison", "--device", "cpu", *gpus]
@@ -229,7 +227,7 @@ def test_asked_to_stop_they_leave_a_checkpoint(tiny_manifest, tmp_path, launcher
     assert run.spec.variant == "MC3" and not run.is_complete and at["epoch"] >= 1 and at["history"] == run.history
 
 
-def test_runs_are_numbered_and_chosen(tiny_manifest, tmp_path, capsys):
+def test_runs_are_listed_and_selected_by_index(tiny_manifest, tmp_path, capsys):
     command = ["train", "clip_length", "--manifest", str(tiny_manifest), "--runs", str(tmp_path)]
     assert main([*command, "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()

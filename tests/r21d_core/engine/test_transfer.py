@@ -35,7 +35,7 @@ def two(tiny_manifest, tmp_path):
     return tmp_path / "tiny.csv", tmp_path / "other.csv"
 
 
-def test_all_but_the_classifier_goes_along(two, tmp_path, capsys):
+def test_other_classes_keep_all_but_the_classifier(two, tmp_path, capsys):
     later = SPEC.finetune_spec(data="other", epochs=0)
     first, second = run_experiment([SPEC, later], two[0], tmp_path / "runs", device="cpu")
     one, other = (load_checkpoint(run)["model"] for run in (first, second))
@@ -44,7 +44,7 @@ def test_all_but_the_classifier_goes_along(two, tmp_path, capsys):
     assert "fc initialized for 2 other classes" in capsys.readouterr().out
 
 
-def test_where_the_classes_are_the_same_the_classifier_goes_along_too(two, tmp_path):
+def test_same_classes_keep_the_classifier(two, tmp_path):
     first, second = run_experiment(
         [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=3)], two[0], tmp_path / "runs", device="cpu"
     )
@@ -52,7 +52,7 @@ def test_where_the_classes_are_the_same_the_classifier_goes_along_too(two, tmp_p
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_run_knows_all_that_its_weights_were_trained_on(two, tmp_path):
+def test_run_records_all_groups_it_was_trained_on(two, tmp_path):
     later = SPEC.finetune_spec(data="other", epochs=0)
     first, second = run_experiment([SPEC, later], two[0], tmp_path / "runs", device="cpu")
     groups = {video.group for video in load_manifest(two[0]).split("train")}
@@ -62,7 +62,7 @@ def test_a_run_knows_all_that_its_weights_were_trained_on(two, tmp_path):
         train(later.finetune_spec(epochs=0, eval_clips=3), load_manifest(two[1]), tmp_path / "runs", device="cpu")
 
 
-def test_what_was_trained_on_earlier_must_not_be_tested(two, tmp_path):
+def test_testing_on_the_parents_training_data_is_refused(two, tmp_path):
     tiny, other = map(load_manifest, two)
     first = train(SPEC, tiny, tmp_path / "runs", device="cpu")
     turned = [replace(video, split={"train": "test", "test": "train"}[video.split]) for video in other.videos]
@@ -72,7 +72,7 @@ def test_what_was_trained_on_earlier_must_not_be_tested(two, tmp_path):
     assert first.is_complete
 
 
-def test_the_guard_looks_through_the_run_between(two, tmp_path):
+def test_leak_through_an_intermediate_run_is_refused(two, tmp_path):
     tiny, other = map(load_manifest, two)
     third = replace(other.card, name="third", classes=("sun", "moon"))
     half = [video for video in other.videos if video.split == "train"]
@@ -86,7 +86,7 @@ def test_the_guard_looks_through_the_run_between(two, tmp_path):
               tmp_path / "runs", device="cpu")  # fmt: skip
 
 
-def test_weights_of_a_file(two, tmp_path, capsys):
+def test_weights_file_initializes_the_model(two, tmp_path, capsys):
     """Such as torchvision's: classifier and all where the numbers of classes agree, and the record says which file."""
     given = VideoResNet("R(2+1)D", 10, 4, num_classes=2, midplanes_per_block=True, eps=1e-5)
     file = tmp_path / "given.pth"
@@ -106,7 +106,7 @@ def first(two, tmp_path):
 
 
 @pytest.mark.parametrize("named", ["", "checkpoint.pt"])
-def test_a_run_folder_given_as_a_file_is_guarded_as_a_run(first, two, tmp_path, named):
+def test_run_folder_as_weights_file_is_checked_as_a_run(first, two, tmp_path, named):
     """By the groups it was trained on, which the next run knows of too, and by the names of its classes."""
     tiny, other = map(load_manifest, two)
     spec = SPEC.replace(data="other", init_from=str(first.folder / named), epochs=0)
@@ -123,7 +123,7 @@ def test_a_run_folder_given_as_a_file_is_guarded_as_a_run(first, two, tmp_path, 
             train(start.replace(data="turned"), turned, tmp_path / "runs", device="cpu")
 
 
-def test_a_run_folder_of_the_same_classes_gives_its_classifier(first, two, tmp_path):
+def test_run_folder_of_same_classes_keeps_the_classifier(first, two, tmp_path):
     later = train(
         SPEC.replace(init_from=str(first.folder), epochs=0), load_manifest(two[0]), tmp_path / "runs", device="cpu"
     )
@@ -131,13 +131,13 @@ def test_a_run_folder_of_the_same_classes_gives_its_classifier(first, two, tmp_p
 
 
 @pytest.mark.parametrize(("lost", "says"), [("trained_on.txt", "are unknown"), ("summary.json", "not finished")])
-def test_half_a_run_folder_is_no_start(first, two, tmp_path, lost, says):
+def test_incomplete_run_folder_is_refused(first, two, tmp_path, lost, says):
     (first.folder / lost).unlink()
     with pytest.raises(R21DError, match=says):
         train(SPEC.replace(init_from=str(first.folder)), load_manifest(two[0]), tmp_path / "runs", device="cpu")
 
 
-def test_a_checkpoint_of_torchvisions_form_is_read_back(two, tmp_path):
+def test_checkpoint_with_torchvision_midplanes_is_read(two, tmp_path):
     run = train(
         SPEC.replace(midplanes_per_block=True, eps=1e-5), load_manifest(two[0]), tmp_path / "runs", device="cpu"
     )
@@ -146,12 +146,12 @@ def test_a_checkpoint_of_torchvisions_form_is_read_back(two, tmp_path):
     assert run.summary["parameters"] == sum(p.numel() for p in model_from_weights(weights).parameters())
 
 
-def test_a_data_set_that_is_not_beside_the_other_is_named(two, tmp_path):
+def test_missing_second_data_set_is_named(two, tmp_path):
     with pytest.raises(R21DError, match=r"gone\.csv: no such file"):
         run_experiment([SPEC, SPEC.finetune_spec(data="gone")], two[0], tmp_path / "runs", device="cpu")
 
 
-def test_experiments_share_runs_and_train_starts_first():
+def test_experiments_share_runs_and_order_parents_first():
     four, five, six = (make("demo", "builtin") for make in (sports1m, kinetics, transfer))
     assert set(five) <= set(six) and len(five) == 6 and len(six) == 18 and len(four) == 3
     for spec in five + six:
@@ -160,14 +160,14 @@ def test_experiments_share_runs_and_train_starts_first():
         assert start is None or (start.data[-1], start.modality) == (spec.data[-1], spec.modality)
 
 
-def test_the_demonstration_is_short_and_splits_are_chosen():
+def test_demo_is_short_and_splits_are_selectable():
     clips = {spec: spec.epochs * spec.clips_per_epoch for spec in transfer("demo")}
     assert sum(clips.values()) <= 21_600, "eighteen runs in the time of four and a half of Table 2's"
     assert {spec.data[-1] for spec in transfer("demo", splits="1, 3")} == {"1", "3"}
     assert {spec for spec in sports1m("demo") if spec.modality == "rgb"} <= set(variant_comparison("demo"))
 
 
-def test_splits_of_prepared_videos_are_named_as_they_were_prepared():
+def test_splits_of_prepared_videos_keep_their_names():
     specs = transfer("small", "ucf101-7b-split1-128x172", source="ucf101-7a-split1-128x172")
     names = [f"ucf101-7{half}-split{split}-128x172" for half in "ab" for split in (1, 2, 3)]
     assert sorted({spec.data for spec in specs}) == names and len(specs) == 18
@@ -175,7 +175,7 @@ def test_splits_of_prepared_videos_are_named_as_they_were_prepared():
 
 
 @pytest.mark.parametrize("settings", [{}, {"eval_clips": 20}, {"eval_clips": 10}])
-def test_the_papers_sources_are_the_runs_of_other_tables(settings):
+def test_paper_sources_are_runs_of_other_tables(settings):
     """Sports-1M is evaluated with 100 clips in Table 4, Kinetics densely in Table 5, UCF101 and HMDB51 with ten."""
     four, five = sports1m("paper", "sports1m", **settings), kinetics("paper", "kinetics-400", **settings)
     six = [
@@ -192,7 +192,7 @@ def test_the_papers_sources_are_the_runs_of_other_tables(settings):
     assert len({spec.replace(eval_clips=1) for spec in trained}) == len(trained), "nothing is trained twice"
 
 
-def test_weights_of_others_are_finetuned_by_the_papers_recipes():
+def test_given_weights_are_finetuned_by_paper_recipes():
     """Two networks a stream and split, from scratch and from the file, and none to pretrain."""
     file = "r2plus1d_34_32_ig65m"
     specs = transfer("paper", "ucf101-split1", init_from=file)
@@ -209,7 +209,7 @@ def test_weights_of_others_are_finetuned_by_the_papers_recipes():
             make("paper", "ucf101-split1", source="sports1m", init_from=file)
 
 
-def test_a_file_of_weights_makes_its_rows_of_a_table(two, tmp_path):
+def test_weights_file_appears_in_the_table(two, tmp_path):
     file = tmp_path / "given.pth"
     torch.save(VideoResNet("R(2+1)D", 10, 4, num_classes=9, frames=4).state_dict(), file)
     settings = {
@@ -220,7 +220,7 @@ def test_a_file_of_weights_makes_its_rows_of_a_table(two, tmp_path):
     assert shown["", "weights"].tolist() == 3 * ["from scratch"] + 3 * [f"pretrained on {file}"]
 
 
-def test_the_papers_recipes():
+def test_paper_recipes():
     specs = transfer("paper", "ucf101-split1", splits="2")
     later = specs[-1]
     assert {spec.data for spec in specs} == {"ucf101-split2", "kinetics-400"}

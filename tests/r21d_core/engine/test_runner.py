@@ -1,0 +1,93 @@
+"""Planning and training an experiment's runs."""
+
+import time
+from dataclasses import replace
+from threading import Event, Thread
+
+import pytest
+
+from r21d_core import R21DError
+from r21d_core.data.manifest import load_manifest, write_manifest
+from r21d_core.engine import runner
+from r21d_core.engine.runner import find_runs, plan, run_experiment
+from r21d_core.engine.train import train
+from r21d_core.runs.run import find_run, lock
+from r21d_core.study.experiments import variant_comparison
+from tests.r21d_core.engine.test_train import SPEC
+
+
+def test_locked_runs_are_waited_for(tiny_manifest, tmp_path, monkeypatch):
+    """A locked run is postponed, and so are runs that start from it."""
+    monkeypatch.setattr(runner, "LOCKED_SECONDS", 0.01)
+    specs = [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=3), SPEC.replace(seed=1)]
+    run, last = (find_run(tmp_path, spec) for spec in (specs[0], specs[2]))
+    locked, order = Event(), []
+
+    def hold_lock():
+        with lock(run):
+            locked.set()
+            while not last.is_complete:
+                time.sleep(0.01)
+
+    def record(spec, *arguments, **options):
+        run = train(spec, *arguments, **options)
+        order.append(spec)
+        return run
+
+    monkeypatch.setattr(runner, "train", record)
+    thread = Thread(target=hold_lock)
+    thread.start()
+    locked.wait()
+    runs = runner.run_experiment(specs, tiny_manifest, tmp_path, device="cpu")
+    thread.join()
+    assert all(run.is_complete for run in runs) and order == [specs[2], specs[0], specs[1]]
+
+
+def test_unchecked_manifest_is_refused_before_training(tiny_manifest, tmp_path):
+    manifest = load_manifest(tiny_manifest)
+    bare = [replace(video, frames=None, file=video.path.resolve()) for video in manifest.videos]
+    write_manifest(tmp_path / "tiny.csv", replace(manifest.card, root=str(bare[0].path.parents[1])), bare)
+    with pytest.raises(R21DError, match="run `r21d check`"):
+        run_experiment([SPEC], tmp_path / "tiny.csv", tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_only_the_demo_profile_uses_builtin_videos(tmp_path):
+    with pytest.raises(
+        R21DError, match=r"profile small: needs a data set of yours.* in a notebook the parameter `manifest`"
+    ):
+        run_experiment(variant_comparison("small"), None, tmp_path)
+
+
+def test_runs_are_planned_trained_and_found(tiny_manifest, tmp_path, capsys):
+    specs = [SPEC.replace(variant=variant, epochs=1) for variant in ("f-R2D", "R(2+1)D")]
+    text = plan(specs, {SPEC.data: load_manifest(tiny_manifest)}, tmp_path, "cpu")
+    assert "2 runs: 0 done, 0 begun, 2 new" in text and "f-R2D-10 (seed 0" in text and "in all about" in text
+    assert not list(tmp_path.iterdir()), "planning writes nothing"
+    runs = run_experiment(specs, tiny_manifest, tmp_path, device="cpu")
+    assert all(run.is_complete for run in runs)
+    capsys.readouterr()
+    assert (
+        run_experiment(specs, None, tmp_path)
+        == run_experiment(specs, tiny_manifest, tmp_path)
+        == find_runs(specs, tmp_path)
+    )
+    assert capsys.readouterr().out == "", "complete runs need no data and print nothing"
+
+
+def test_failing_run_does_not_stop_the_others(tiny_manifest, tmp_path):
+    specs = [SPEC.replace(epochs=1, lr=1e30, warmup_epochs=0), SPEC.replace(epochs=1)]
+    with pytest.raises(R21DError, match=r"1 of 2 runs failed:\nR3D, seed 0"):
+        run_experiment(specs, tiny_manifest, tmp_path, device="cpu")
+    assert find_run(tmp_path, specs[1]).is_complete
+
+
+def test_impossible_network_is_refused_before_training(tiny_manifest, tmp_path):
+    with pytest.raises(R21DError, match=r"R\(2\+1\)D"):
+        run_experiment([SPEC, SPEC.replace(variant="R2+1D")], tiny_manifest, tmp_path, device="cpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_plan_over_max_hours_is_not_trained(tiny_manifest, tmp_path, capsys):
+    runs = run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu", max_hours=0)
+    assert not runs[0].is_complete and "nothing is trained" in capsys.readouterr().out and not list(tmp_path.iterdir())
