@@ -192,10 +192,8 @@ def input_frames(spec: Mapping) -> dict[str, int]:
 
     With one frame, only the center taps of a temporal filter meet anything but padding and are trained.
     """
-    rows = conv_rows(
-        spec["variant"], spec["depth"], spec["width"], frames=spec["frames"], in_channels=3, stem_midplanes=None,
-        midplanes_per_block=spec["midplanes_per_block"],
-    )  # fmt: skip
+    variant, depth, width, per_block = (spec[name] for name in ("variant", "depth", "width", "midplanes_per_block"))
+    rows = conv_rows(variant, depth, width, spec["frames"], in_channels=3, stem_midplanes=None, per_block=per_block)
     frames, result = spec["frames"], {}
     for row in rows:
         if "shortcut" not in row.name:
