@@ -54,7 +54,7 @@ def without_frames(record: InsightRecord) -> InsightRecord:
     return InsightRecord(record.metadata | {"frames": "left out"}, record.arrays | grey)
 
 
-def load_record(path: Path) -> InsightRecord:
+def load_record(path: Path | zipfile.Path) -> InsightRecord:
     """Return the record in the .npz file `path`; raises R21DError if it is missing or damaged."""
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:

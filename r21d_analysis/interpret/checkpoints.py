@@ -26,7 +26,7 @@ from r21d_core.study.spec import Spec
 
 def checkpoint_sha256(run: Run) -> str:
     """Return the SHA-256 of the run's checkpoint in hex; "" without a checkpoint or for an unfinished run."""
-    path = run.folder / "checkpoint.pt"
+    path = Path(str(run.folder), "checkpoint.pt")  # packed runs have none
     if not (run.is_complete and path.exists()):
         return ""
     with path.open("rb") as file:
@@ -35,7 +35,7 @@ def checkpoint_sha256(run: Run) -> str:
 
 def open_network(run: Run, device: torch.device) -> VideoResNet:
     """Return the trained network of `run` in eval mode, in fp32; R21DError without a checkpoint of its own Spec."""
-    weights = read_weights(run.folder / "checkpoint.pt")
+    weights = read_weights(Path(str(run.folder), "checkpoint.pt"))
     if weights.spec != run.spec:
         raise R21DError(f"{weights.path}: a checkpoint of another spec; move it away")
     network = model_from_weights(weights).eval().requires_grad_(False)

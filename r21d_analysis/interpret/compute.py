@@ -115,5 +115,5 @@ def _compute(
         "device": device_name(target), "seconds": round(time.perf_counter() - start, 1),
     }  # fmt: skip
     record = InsightRecord(metadata, record.arrays)
-    save_record(run.folder / name, record)
+    save_record(Path(str(run.folder), name), record)
     return record
