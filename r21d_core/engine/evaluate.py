@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -31,9 +33,10 @@ def predict(
     batches = list(batches_by_video(clips, spec.batch_size))
     begins = np.cumsum([0, *map(len, batches)])
     own = slice(rank(), None, world_size())
-    disable = {} if title else {"disable": True}  # disable=False would overrule TQDM_DISABLE
+    disable: dict[str, Any] = {} if title else {"disable": True}  # disable=False would overrule TQDM_DISABLE
     bar = tqdm(total=sum(map(len, batches[own])), desc=title, unit="clip", leave=False, **disable)
-    logits = torch.zeros(len(clips), model.num_classes, device=source.device)
+    num_classes: Any = model.num_classes
+    logits = torch.zeros(len(clips), num_classes, device=source.device)
     with raise_on_all_ranks():
         for begin, (_, frames) in zip(begins[:-1][own], source.iter_batches(batches[own]), strict=True):
             for number, part in enumerate(frames.split(spec.batch_size)):

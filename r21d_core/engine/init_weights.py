@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import nn
-
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
 from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.models.convert import Weights
 from r21d_core.models.load import load_weights_into, read_weights
+from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import resolve_weights
 from r21d_core.runs.run import TRAINED_ON, Run, find_run
 
 UNCHECKED = "the training data of these weights are unknown, so they are not compared with the test split"
 
 
-def init_from(run: Run, model: nn.Module, manifest: Manifest, classes: tuple[str, ...]) -> str:
+def init_from(run: Run, model: VideoResNet, manifest: Manifest, classes: tuple[str, ...]) -> str:
     """Load the weights named by the run's `init_from` into `model`; return a report of what was loaded, or "".
 
     The classifier keeps its values if the class names differ. The groups of videos that the weights were trained on
@@ -58,7 +57,7 @@ def init_from(run: Run, model: nn.Module, manifest: Manifest, classes: tuple[str
     return report + (f", fc initialized for {len(classes)} other classes" if skip else "")
 
 
-def _load_file(model: nn.Module, weights: Weights) -> str:
+def _load_file(model: VideoResNet, weights: Weights) -> str:
     return f"{load_weights_into(model, weights)}; SHA-256 {weights.sha256}"
 
 

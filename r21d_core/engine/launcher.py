@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -49,7 +50,8 @@ def spawn_workers(work: Callable[[], object], processes: int, device: str) -> No
             errors = elastic_launch(config, _worker)(work)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
-            message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
+            message: Any = failure.message
+            message = message["message"] if isinstance(message, dict) else message
             raise R21DError(
                 f"worker {rank} of {processes} failed again after {RESTARTS} restarts, the last time with: {message}; "
                 "the checkpoints are kept, and the same command resumes from them"

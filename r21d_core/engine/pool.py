@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 
 import torch
@@ -75,7 +76,7 @@ class WorkerPool:
         self.slots = slots
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOAD)
-        multiprocessing.forkserver.ensure_running()  # it imports while this process prepares the data
+        forkserver.ensure_running()  # it imports while this process prepares the data
 
     def __enter__(self) -> WorkerPool:
         reader, self._writer = self._context.Pipe(duplex=False)
