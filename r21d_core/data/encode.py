@@ -99,7 +99,7 @@ def target_names(manifest: Manifest) -> list[str]:
 
 
 def _shorten(name: str) -> str:
-    """`name`, or its beginning and a digest where it is too long for a file that is first written under another name."""
+    """`name`, or its beginning and a digest where it is too long for the temporary file that is written first."""
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name
     start = name.encode()[: MAX_NAME_BYTES - 21].decode(errors="ignore")
