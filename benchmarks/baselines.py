@@ -35,7 +35,7 @@ class Baseline:
     """A network and how it is run: its precision, the layout of its clips, and what makes a callable of it."""
 
     what: str
-    network: Callable[[Spec, torch.device], nn.Module]
+    network: Callable[[Spec, torch.device], Any]
     precision: str
     channels_last: bool = True
     call: Callable[[Any, Spec, torch.device], Any] = _as_it_is

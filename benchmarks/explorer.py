@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
@@ -43,8 +44,9 @@ def _write_runs(folder: str, videos: int, classes: int, clips: int) -> None:
             "profile": "small"}  # fmt: skip
     for spec in variant_comparison("small", "made up", variants=("f-R2D", "R(2+1)D"), eval_clips=clips):
         run = find_run(folder, spec)
-        run.folder.mkdir()
-        (run.folder / "spec.json").write_text(spec.to_json())
+        made = Path(str(run.folder))
+        made.mkdir()
+        (made / "spec.json").write_text(spec.to_json())
         logits = random.standard_normal((videos, clips, classes), np.float32)
         logits += random.standard_normal((videos, 1, classes), np.float32)  # clips of a video are alike
         logits[np.arange(videos), :, labels] += 3
