@@ -241,9 +241,7 @@ def transfer(
 def _name_datasets(data: str, source: str, init_from: str, default_source: str) -> tuple[str, str]:
     """The names of the target and source data sets; those of the built-in videos belong together."""
     if source and init_from:
-        raise R21DError(
-            f"source = {source!r} and init_from = {init_from!r}: name a set to train on or weights, not both"
-        )
+        raise R21DError(f"source = {source!r} and init_from = {init_from!r}: name a data set or weights, not both")
     if data.startswith("builtin"):
         return (TARGET if data == "builtin" else data), source or SOURCE
     return data, source or default_source
