@@ -17,9 +17,10 @@ import numpy as np
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
 from r21d_core.data.parallel import count_workers, parallel_map
-from r21d_core.runs.files import write_atomically
+from r21d_core.runs.files import remove_temporary, write_atomically
 
 MAX_NAME_BYTES = 200  # file systems take 255, and a temporary file's name is longer
+STALE_SECONDS = 60  # after which a temporary file is a killed process's
 COST_SAMPLE = 8  # videos from which the cost is estimated, and the seconds that this may take
 
 
@@ -114,6 +115,8 @@ def encode_videos(
     `folder` is where the files go, `workers` and `description` are those of `parallel_map`. Raises R21DError if a
     process dies, if a file cannot be written, and if the disk has too little space.
     """
+    for target_folder in {job.target.parent for job in jobs}:
+        remove_temporary(target_folder, STALE_SECONDS)
     encoded = _print_cost(jobs, folder, max(count_workers(workers, len(jobs)), 1))
     on_death = "the files done are kept, and the same command continues from there"
     return list(parallel_map(encode_video, jobs, workers, description, on_death, progress)), encoded

@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -14,6 +16,7 @@ from tqdm.auto import tqdm
 
 from r21d_core import R21DError
 
+WORKER_TIMEOUT = 600  # seconds for a video or a batch; a worker that was stopped or hangs must not hang the run
 MIN_ITEMS = 16  # fewer are processed faster than worker processes start
 
 
@@ -34,7 +37,7 @@ def parallel_map(
 ) -> Iterator:  # fmt: skip
     """Yield `function(item)` for each item, in order, computed by `workers` processes (0: this one; None: one a CPU).
 
-    `description` labels the progress bar. Raises R21DError, with the text `on_death`, if a worker dies.
+    `description` labels the progress bar. Raises R21DError as `map_in_processes`.
     """
     workers = count_workers(workers, len(items))
     if not workers:
@@ -43,23 +46,58 @@ def parallel_map(
             bar.set_postfix_str(item.video)  # names the video, should its decoder crash this process
             yield function(item)
         return
-    # Workers ignore Ctrl-C, which the terminal sends them too; otherwise each would print a traceback.
-    executor = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("forkserver"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    )
+    results = map_in_processes(function, items, workers, on_death)
+    yield from _progress_bar(results, len(items), f"{description}, {workers} processes", progress)
+
+
+def map_in_processes(function: Callable[[Any], Any], items: Iterable, workers: int, on_death: str) -> Iterator:
+    """Yield `function(item)` for each item, in order, a few items ahead, computed by new processes.
+
+    Raises R21DError, with the text `on_death`, if a worker dies or if no result comes within WORKER_TIMEOUT.
+    """
+    executor = ProcessPoolExecutor(workers, mp_context=worker_context(), initializer=initialize_worker)
+    pending: deque[Future] = deque()
     try:
-        results = executor.map(function, items)
-        yield from _progress_bar(results, len(items), f"{description}, {workers} processes", progress)
+        for item in items:
+            pending.append(executor.submit(function, item))
+            if len(pending) > 4 * workers:
+                yield pending.popleft().result(WORKER_TIMEOUT)
+        while pending:
+            yield pending.popleft().result(WORKER_TIMEOUT)
     except BrokenProcessPool:
         raise R21DError(
             f"a worker process died, out of memory or in a decoder that crashed; {on_death}. "
             "Run with --workers 0: the progress bar names the video, and one process needs less memory"
         ) from None
+    except TimeoutError:
+        for process in list(executor._processes.values()):
+            process.kill()  # a stopped process heeds no other signal
+        raise R21DError(
+            f"no result for {WORKER_TIMEOUT} seconds, as a worker process was stopped or hangs in a decoder; "
+            f"{on_death}. Run with --workers 0: it has no time limit, and the progress bar names the video"
+        ) from None
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def worker_context(preload: str = __name__):
+    """A context whose processes fork from a server that has imported the module `preload`, which takes seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([preload])  # read by the server when the first process starts
+    return context
+
+
+def initialize_worker(*_) -> None:
+    """Let this process ignore Ctrl-C, which the terminal sends to workers too, and end when the main process ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent) -> None:
+    # Neither PR_SET_PDEATHSIG nor getppid serves, as a worker's parent is the fork server, which workers keep alive.
+    parent.join()
+    os._exit(1)
 
 
 def count_workers(workers: int | None, items: int) -> int:

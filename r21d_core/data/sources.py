@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import deque
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +16,12 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from r21d_core import R21DError
+from r21d_core.data import parallel
 from r21d_core.data.decode import read_all, read_frames
 from r21d_core.data.manifest import Video
-from r21d_core.data.parallel import available_cpus, local_world_size
+from r21d_core.data.parallel import available_cpus, initialize_worker, local_world_size, worker_context
 from r21d_core.data.sampling import Clips, frame_counts
 
-WORKER_TIMEOUT = 300  # seconds for a batch; a decoder that hangs must not hang the run
 FEW_PIXELS = 2e8  # fewer are decoded faster than worker processes start
 
 
@@ -65,16 +63,34 @@ class StreamingSource:
             batch_size=None,
             collate_fn=_identity,
             num_workers=self.workers,
-            multiprocessing_context=_forkserver() if self.workers else None,
-            timeout=WORKER_TIMEOUT if self.workers else 0,
+            multiprocessing_context=worker_context(__name__) if self.workers else None,
+            worker_init_fn=initialize_worker,
+            timeout=parallel.WORKER_TIMEOUT if self.workers else 0,
             pin_memory=self.device.type == "cuda",
         )
-        for rows, frames, bad in loader:
+        iterator = iter(loader)
+        while (item := self._next(iterator)) is not None:
+            rows, frames, bad = item
             for video, reason in bad:
-                if self.on_bad is None:
+                if self.on_bad is None or rows is None:
                     raise R21DError(f"{reason}\nrun `r21d check` on the manifest, which sets such videos aside")
                 self.on_bad(video, reason)
             yield Clips(*rows), frames.to(self.device, non_blocking=True)
+
+    def _next(self, iterator):
+        """The next batch, or None at the end; raises R21DError if a worker has died or gives none in time."""
+        try:
+            return next(iterator, None)
+        except RuntimeError as error:
+            if not self.workers or not re.search("DataLoader (worker|timed out)", str(error)):
+                raise
+            for worker in iterator._workers:
+                worker.kill()  # a stopped process heeds no other signal
+            if "timed out" in str(error):
+                what = f"gave no batch for {parallel.WORKER_TIMEOUT} seconds, as it was stopped or hangs in a decoder"
+            else:
+                what = "died, out of memory or in a decoder that crashed"
+            raise R21DError(f"a decoding worker {what}; the same command continues the run") from None
 
 
 def _identity(batch):
@@ -104,7 +120,8 @@ class _ClipDataset(Dataset):
         if bad:  # indexing copies the batch
             good = rows_used[rows_used >= 0]
             if not len(good):
-                raise R21DError("no video of a whole batch could be decoded:\n" + "\n".join(why for _, why in bad))
+                reasons = "\n".join(reason for _, reason in bad)
+                return None, None, [(bad[0][0], f"no video of a whole batch could be decoded:\n{reasons}")]
             rows_used[rows_used < 0] = np.resize(good, (rows_used < 0).sum())
             clips, frames = clips[rows_used], frames[rows_used]
         return (clips.video, clips.frames, clips.label, clips.draws), torch.from_numpy(frames), bad
@@ -173,23 +190,10 @@ def _decode_all(paths: list[Path], size: tuple[int, int], in_process: bool) -> I
     if in_process:
         yield from (torch.from_numpy(np.ascontiguousarray(read_all(path, size))) for path in paths)
         return
-    with ProcessPoolExecutor(available_cpus(), mp_context=_forkserver()) as executor:
-        pending = deque()
-        for path in paths:
-            pending.append(executor.submit(_read_shared, path, size))
-            if len(pending) > 4 * available_cpus():
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+    read = partial(_read_shared, size=size)
+    yield from parallel.map_in_processes(read, paths, available_cpus(), "the same command begins anew")
 
 
 def _read_shared(path: Path, size: tuple[int, int]) -> Tensor:
     """The frames in shared memory: sending them through a pipe would take longer than decoding."""
     return torch.from_numpy(np.ascontiguousarray(read_all(path, size))).share_memory_()
-
-
-def _forkserver():
-    """A context whose processes fork from a server that has imported torch, which takes seconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # read by the server when the first process starts
-    return context

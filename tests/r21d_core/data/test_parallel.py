@@ -1,0 +1,97 @@
+"""Worker processes end with the main process, and one that dies or stops is reported in one line."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+
+from r21d_core import R21DError
+from r21d_core.data import parallel
+from r21d_core.data.manifest import load_manifest
+from r21d_core.data.parallel import map_in_processes
+from r21d_core.data.sampling import sample_epoch
+from r21d_core.data.sources import StreamingSource
+from r21d_core.study.spec import Spec
+
+SPEC = Spec(frames=4, frame_height=18, frame_width=24, crop=16, clips_per_epoch=400)
+
+
+def sleep(_):
+    time.sleep(60)
+
+
+def source_and_batches(path):
+    manifest = load_manifest(path)
+    clips = sample_epoch(SPEC, 0, manifest.split("train"), manifest.card.classes)
+    return StreamingSource(manifest.split("train"), (18, 24), torch.device("cpu"), 2), [
+        clips[begin : begin + 2] for begin in range(0, 400, 2)
+    ]
+
+
+def stream_forever(path):
+    source, batches = source_and_batches(path)
+    while True:
+        for _ in source.iter_batches(batches):
+            pass
+
+
+def living(processes):
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def children_after_kill(command, workers=2):
+    """Start a process, kill it once it has workers, and return those of its processes that live 5 seconds later."""
+    process = subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while len(children := psutil.Process(process.pid).children(recursive=True)) < workers + 2:  # two are servers
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 5
+    while living(children) and time.monotonic() < end:
+        time.sleep(0.05)
+    return living(children)
+
+
+@pytest.mark.parametrize("call", ["list(map_in_processes(sleep, range(9), 2, ''))", "stream_forever({!r})"])
+def test_workers_end_with_a_killed_main_process(call, tiny_manifest):
+    imports = "from tests.r21d_core.data.test_parallel import map_in_processes, sleep, stream_forever"
+    assert not children_after_kill(f"{imports}; {call.format(str(tiny_manifest))}")
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(signal.SIGKILL, "a worker process died"), (signal.SIGSTOP, "no result for 10 seconds")],
+)
+def test_dead_or_stopped_worker_is_one_line(number, message, monkeypatch):
+    if number == signal.SIGSTOP:
+        monkeypatch.setattr(parallel, "WORKER_TIMEOUT", 10)
+    signals = [signal.SIGCHLD, signal.SIGCHLD, number, *[signal.SIGCHLD] * 6]  # which a process ignores
+    with pytest.raises(R21DError, match=f"^{message}.*; nothing was written.* Run with --workers 0") as error:
+        list(map_in_processes(signal.raise_signal, signals, 2, "nothing was written"))
+    assert "\n" not in str(error.value)
+    assert list(map_in_processes(str, range(9), 2, "")) == list("012345678"), "later calls work"
+
+
+@pytest.mark.parametrize(
+    ("number", "message"), [(signal.SIGKILL, "died"), (signal.SIGSTOP, "gave no batch for 10 seconds")]
+)
+def test_dead_or_stopped_worker_of_a_stream_is_one_line(tiny_manifest, monkeypatch, number, message):
+    source, batches = source_and_batches(tiny_manifest)
+    assert len(list(source.iter_batches(batches[:1]))) == 1  # the first processes take long to import
+    monkeypatch.setattr(parallel, "WORKER_TIMEOUT", 10)
+    before = psutil.Process().children(recursive=True)
+    iterator = source.iter_batches(batches)
+    next(iterator)
+    workers = [process for process in psutil.Process().children(recursive=True) if process not in before][-2:]
+    for process in workers:
+        process.send_signal(number)
+    with pytest.raises(R21DError, match=f"^a decoding worker {message}.*; the same command continues the run$"):
+        list(iterator)
+    assert sum(1 for _ in source.iter_batches(batches[:3])) == 3, "later runs work"
