@@ -194,3 +194,9 @@ def test_notebooks_share_few_lines_of_code():
 
 def test_suite_has_notebooks():
     assert NOTEBOOKS
+
+
+def test_test_names_are_shorter_than_60_characters():
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        long = [name for name in re.findall(r"^ *def (test_\w+)", file.read_text(), re.M) if len(name) >= 60]
+        assert not long, f"{file.relative_to(ROOT)}: {long[0]} has {len(long[0])} characters, expected at most 59"

@@ -249,7 +249,7 @@ def test_every_form_of_a_variant_trains_and_classifies(monkeypatch):
     assert len(compiled) == 2
 
 
-def test_forms_on_a_gpu_and_of_variants_that_torchvision_has_not():
+def test_baselines_leave_out_what_torchvision_lacks():
     gpu = torch.device("cuda")
     assert [form.precision for form in baselines(FULL, gpu)] == ["fp16", *["bf16"] * 4]
     assert [form.channels_last for form in baselines(FULL, gpu)] == [False, *[True] * 4]

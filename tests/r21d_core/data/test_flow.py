@@ -57,14 +57,14 @@ def tiny(tiny_manifest, tmp_path):
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_fields_are_the_motion_from_each_frame_to_the_one_a_step_later(tmp_path, step):
+def test_fields_are_the_motion_over_one_frame_stride(tmp_path, step):
     file = write_video(tmp_path / "a.mp4", moving(9, (1.5, -0.5)))
     found = np.stack(list(compute_fields(file, Farneback(48, 64, step))))
     assert found.shape == (9 - step, 48, 64, 2) and found.dtype == np.float32
     np.testing.assert_allclose(np.median(found[:, 12:-12, 12:-12], (0, 1, 2)), [1.5 * step, -0.5 * step], atol=0.1)
 
 
-def test_fields_are_what_opencv_gives_of_the_frames_that_the_reader_gives(tmp_path):
+def test_fields_are_opencvs_of_the_decoded_frames(tmp_path):
     file = write_video(tmp_path / "a.mp4", moving(5, (1, 2)))
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in read_all(file, (24, 32))]
     by_hand = [
@@ -133,7 +133,7 @@ def test_flow_is_computed_once_and_goes_on(tiny, monkeypatch):
     assert len(made) == 25, "another step is another flow"
 
 
-def test_a_video_that_does_not_decode_is_named_and_the_others_are_kept(tiny, tmp_path):
+def test_undecodable_video_is_named_and_others_are_kept(tiny, tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"nothing")
     videos = (*tiny.videos[:3], replace(tiny.videos[3], file=broken, video="dark/broken.mp4"))

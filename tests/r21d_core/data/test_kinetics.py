@@ -142,7 +142,7 @@ def test_annotations_of_a_part_or_of_nothing_are_told(tmp_path):
         from_kinetics(root)
 
 
-def test_our_own_manifest_beside_the_videos_is_not_taken_for_annotations(lists, tmp_path):
+def test_own_manifest_is_not_taken_for_annotations(lists, tmp_path):
     root = touch(tmp_path / "videos", *names(0), *names(1000))
     before = from_kinetics(root)
     write(lists / "kinetics-400.csv", "video,label,split,group", "a.mp4,a,train,a")

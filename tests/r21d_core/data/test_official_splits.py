@@ -50,7 +50,7 @@ def test_video_that_is_there_twice_is_told(tmp_path):
         match_listing(touch(tmp_path / "set", "a/1.mp4", "b/1.mkv", "2.mp4"), ABOUT, ROWS)
 
 
-def test_class_with_nothing_to_train_on_is_told_and_so_is_nothing_at_all(tmp_path):
+def test_class_without_training_videos_is_an_error(tmp_path):
     said = r"no training video of 1 of the 2 classes \(b\); download them, .* --subset, which takes one or a file"
     with pytest.raises(R21DError, match=said):
         match_listing(touch(tmp_path / "set", "1.mp4", "3.mp4"), ABOUT, ROWS)

@@ -50,7 +50,7 @@ def test_every_video_comes_equally_often_to_within_one(spec, lengths):
 
 
 @given(SPECS, LENGTHS)
-def test_training_clip_is_consecutive_in_its_step_and_repeats_only_a_short_video(spec, lengths):
+def test_training_clip_wraps_around_only_in_a_short_video(spec, lengths):
     clips = sample_epoch(spec, 3, videos(*lengths), CLASSES)
     for video, frames, label in zip(clips.video, clips.frames, clips.label, strict=True):
         check_clip(spec, lengths[video], frames, label)

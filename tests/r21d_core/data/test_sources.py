@@ -64,7 +64,7 @@ def test_a_video_is_decoded_once_for_all_its_clips(manifest, monkeypatch):
     assert opened == [video.path for video in videos], "forty clips each, opened once"
 
 
-def test_five_minutes_of_video_are_evaluated_with_a_hundred_clips_in_a_stream(tmp_path, monkeypatch):
+def test_five_minutes_stream_with_a_hundred_clips(tmp_path, monkeypatch):
     """As Sports-1M's are: checked, then each decoded once, and only the clips asked for are kept of it."""
     grey = np.arange(9000) % 256  # flat frames, so that 300 seconds are soon written
     videos = []

@@ -84,7 +84,7 @@ def test_manifest_says_what_check_would_find_and_keeps_the_rest(path):
     assert path.with_name("other.csv").read_bytes() == before
 
 
-def test_bad_videos_are_set_aside_with_the_reason_and_cost_the_others_nothing(path):
+def test_bad_videos_are_quarantined_with_the_reason(path):
     made = prepare(path, options=SMALL, progress=False)
     assert set(made.bad) == {"a/bad.avi", "b/cut.mp4"}
     assert "damaged or not a video" in made.bad["a/bad.avi"] and "cut off" in made.bad["b/cut.mp4"]

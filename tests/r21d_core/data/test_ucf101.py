@@ -102,7 +102,7 @@ def test_lists_are_found_and_go_before_the_rule(tmp_path, few, place):
     assert {video.group for video in listing.videos if video.split == "test"} == {"A_g04", "B_g04"}
 
 
-def test_videos_that_are_gone_or_not_listed_are_told_and_the_others_kept(tmp_path, few):
+def test_missing_and_unlisted_videos_are_reported(tmp_path, few):
     names = ucf("A", "B", groups=9)
     lists = write_lists(tmp_path / "lists", names, "_g01_")
     root = touch(tmp_path / "videos", *(name for name in names if "B_g09" not in name), "A/holiday.avi", "A/list.txt")

@@ -172,7 +172,7 @@ def test_what_decodes_again_comes_back(path):
     assert files(path).keys() == before.keys()
 
 
-def test_row_that_was_mended_by_hand_goes_before_the_one_set_aside(path):
+def test_corrected_row_takes_precedence_over_quarantine(path):
     broken = path.parent / "videos" / "a" / "1.mp4"
     sound = broken.read_bytes()
     write_garbage(broken)

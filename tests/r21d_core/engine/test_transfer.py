@@ -205,7 +205,7 @@ def test_given_weights_are_finetuned_by_paper_recipes():
     rgb, later, *_ = kinetics("paper", "kinetics-400", init_from=file)
     assert (later.init_file, later.epochs, later.lr, later.clips_per_epoch) == (file, 15, 0.001, rgb.clips_per_epoch)
     for make in (kinetics, transfer):
-        with pytest.raises(R21DError, match="name a set to train on or weights, not both"):
+        with pytest.raises(R21DError, match="name a data set or weights, not both"):
             make("paper", "ucf101-split1", source="sports1m", init_from=file)
 
 

@@ -174,7 +174,7 @@ def test_records_written_before_a_restart_are_kept_too(tmp_path):
     assert run.trained_on == {"g"} and len(run.history) == 1
 
 
-def test_moved_folder_that_another_process_began_anew_is_an_error(tmp_path):
+def test_moved_folder_that_was_recreated_is_an_error(tmp_path):
     run = find_run(tmp_path, Spec())
     with lock(run):
         begin(run)
