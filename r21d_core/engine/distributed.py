@@ -261,11 +261,11 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
     # `merge_bn_running_stats` keeps the buffers equal. PyTorch 2.14 renamed the option that broadcasts them.
     known = signature(DistributedDataParallel.__init__).parameters
     broadcast = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {"gradient_as_bucket_view": True, broadcast: False}
     # The weights of 1×1×1 convolutions have both layouts at once, and their gradients may have the other one.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     devices = [device] if device.type == "cuda" else None
-    options: dict[str, Any] = {broadcast: False}
-    return DistributedDataParallel(model, devices, gradient_as_bucket_view=True, **options)
+    return DistributedDataParallel(model, devices, **options)
 
 
 def maybe_no_sync(model: nn.Module, last: bool):
@@ -283,17 +283,16 @@ def merge_bn_running_stats(model: nn.Module, shard: BatchShard) -> Iterator[None
     if shard.is_whole:
         yield
         return
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]
-    values: list[Tensor] = [value for norm in norms for value in (norm.running_mean, norm.running_var)]  # pyright: ignore
+    norms: list[Any] = [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]
+    values = [value for norm in norms for value in (norm.running_mean, norm.running_var)]
     before = torch.cat(values)
     yield
     change = torch.zeros_like(before)
     if not shard.is_empty:
-        keep = 1 - (norms[0].momentum or 0)
+        keep = 1 - norms[0].momentum
         change.add_(torch.cat(values), alpha=keep**shard.after)
         if shard.before:
             change.sub_(before, alpha=keep ** (len(shard.micro_batches) + shard.after))
     torch._foreach_copy_(values, list(all_reduce_sum_(change).split([len(value) for value in values])))
     n_remote = shard.before + shard.after - shard.is_empty
-    counters: list[Any] = [norm.num_batches_tracked for norm in norms]
-    torch._foreach_add_(counters, n_remote)
+    torch._foreach_add_([norm.num_batches_tracked for norm in norms], n_remote)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from r21d_core.data.manifest import DatasetCard, Video
@@ -15,14 +15,17 @@ from r21d_core.data.sources import InMemorySource, StreamingSource
 from r21d_core.data.transforms import center_crop
 from r21d_core.engine.device import autocast
 from r21d_core.engine.distributed import all_reduce_sum_, raise_on_all_ranks, rank, world_size
+from r21d_core.models.fast_forward import FastVideoResNet
+from r21d_core.models.network import VideoResNet
 from r21d_core.runs.scores import Scores
 from r21d_core.study.spec import Spec
 
+Model = VideoResNet | FastVideoResNet
+Source = InMemorySource | StreamingSource
+
 
 @torch.inference_mode()
-def predict(
-    model: nn.Module, source: InMemorySource | StreamingSource, clips: Clips, spec: Spec, title: str | None = None
-) -> Tensor:
+def predict(model: Model, source: Source, clips: Clips, spec: Spec, title: str | None = None) -> Tensor:
     """Return the logits (N, classes) of `clips`, float32 on the host; each video is decoded once for all its clips.
 
     Several processes take batches of whole videos in turn, and all return all logits. With a `title` there is a
@@ -49,13 +52,7 @@ def predict(
     return all_reduce_sum_(logits).cpu()
 
 
-def evaluate(
-    model: nn.Module,
-    source: InMemorySource | StreamingSource,
-    videos: tuple[Video, ...],
-    card: DatasetCard,
-    spec: Spec,
-) -> Scores:
+def evaluate(model: Model, source: Source, videos: tuple[Video, ...], card: DatasetCard, spec: Spec) -> Scores:
     """Return the Scores of `model` on the test split `videos`: `spec.eval_clips` center-cropped clips per video."""
     clips = evaluation_clips(spec, spec.eval_clips, videos, card.classes)
     logits = predict(model, source, clips, spec, title=f"{spec.variant}: evaluating")

@@ -50,7 +50,7 @@ def spawn_workers(work: Callable[[], object], processes: int, device: str) -> No
             errors = elastic_launch(config, _worker)(work)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
-            message: Any = failure.message
+            message: Any = failure.message  # a dict where the worker raised, although it is typed as str
             message = message["message"] if isinstance(message, dict) else message
             raise R21DError(
                 f"worker {rank} of {processes} failed again after {RESTARTS} restarts, the last time with: {message}; "

@@ -12,6 +12,7 @@ from r21d_core.engine.build import build_optimizer
 from r21d_core.engine.cuda_graphs import capture_cuda_graph
 from r21d_core.engine.device import autocast
 from r21d_core.engine.distributed import BatchShard, maybe_no_sync, merge_bn_running_stats
+from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
 
@@ -22,7 +23,7 @@ class TrainState:
 
     spec: Spec
     model: VideoResNet  # owns the weights
-    fast_model: nn.Module  # runs `model`, for evaluation
+    fast_model: VideoResNet | FastVideoResNet  # runs `model`, for evaluation
     train_model: nn.Module  # runs `model` in a step: `fast_model`, with CUDA graphs and DDP where they apply
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -61,7 +62,7 @@ class TrainState:
 PROGRESS = ("epoch", "step", "loss", "n_wrong", "n_clips", "seconds", "history", "substituted", "init_from")
 
 
-def create_state(spec: Spec, model: VideoResNet, fast_model: nn.Module) -> TrainState:
+def create_state(spec: Spec, model: VideoResNet, fast_model: VideoResNet | FastVideoResNet) -> TrainState:
     """Return the state before the first step of `model`, which `fast_model` runs."""
     # The scaler is enabled on a CPU too, where powers of two change nothing, so that its checkpoints resume on a GPU.
     scaler = torch.amp.GradScaler(model.fc.weight.device.type, enabled=spec.precision == "fp16")

@@ -23,7 +23,7 @@ from r21d_core import R21DError
 from r21d_core.data.flow import input_manifest
 from r21d_core.data.manifest import Manifest, Video, check_no_leaks
 from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch, task_classes
-from r21d_core.data.sources import InMemorySource, StreamingSource, open_clips
+from r21d_core.data.sources import open_clips
 from r21d_core.data.transforms import augment
 from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.checkpoint import abort, check_fingerprint, resume, save_checkpoint
@@ -42,7 +42,7 @@ from r21d_core.engine.distributed import (
     world_size,
     wrap_ddp,
 )
-from r21d_core.engine.evaluate import evaluate, predict
+from r21d_core.engine.evaluate import Source, evaluate, predict
 from r21d_core.engine.init_weights import init_from
 from r21d_core.engine.signals import exit_on_signal, graceful_shutdown
 from r21d_core.engine.state import TrainState, capture_step, create_state, train_step
@@ -52,8 +52,6 @@ from r21d_core.runs.run import Run, find_run, lock, write_history, write_json, w
 from r21d_core.study.spec import Spec
 
 LOG_EVERY = 20  # steps between reads of the loss, each of which makes the host wait for a GPU
-
-Source = InMemorySource | StreamingSource
 
 
 def train(
