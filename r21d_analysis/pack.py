@@ -40,13 +40,13 @@ def pack_runs(folder: Path | str, out: Path | str) -> list[Run]:
         for run in runs:
             files = {path.name: run.read(path.name) for path in run.folder.iterdir() if path.name in PACKED}
             summary = run.summary
-            if levels[run] is not None:
+            if (run_levels := levels[run]) is not None:
                 accuracies = {
                     "clip@1": clip_at_1(scores[run]),
                     **{f"video@{k}": video_at(scores[run], k) for k in (1, 5)},
                 }
                 summary |= {"accuracies_before_quantization": accuracies}
-                files["scores.npz"] = _encode(scores[run], levels[run])
+                files["scores.npz"] = _encode(scores[run], run_levels)
             files[SUMMARY] = seal_summary(summary, files).encode()
             for name, content in sorted(files.items()):
                 pack.writestr(_entry(f"{run.folder.name}/{name}"), content)
@@ -89,8 +89,8 @@ def _choose_levels(scores: dict[Run, Scores]) -> dict[Run, np.ndarray | None]:
         }
         for rgb, flow in pairs:
             every = [np.arange(exact[rgb].shape[1])]
-            both = [(of[rgb] + of[flow]) / 2 for of in (exact, decoded)]
-            fused = ~same_decisions(*both, scores[rgb], every)
+            before, after = ((of[rgb] + of[flow]) / 2 for of in (exact, decoded))
+            fused = ~same_decisions(before, after, scores[rgb], every)
             changed[rgb], changed[flow] = changed[rgb] | fused, changed[flow] | fused
         for run, of in levels.items():
             if of is not None:
@@ -110,7 +110,7 @@ def clip_subsets(stored: int) -> list[np.ndarray]:
 
 def same_decisions(before: np.ndarray, after: np.ndarray, scores: Scores, subsets: Iterable) -> np.ndarray:
     """Whether every decision on an item is the same, (items,) bool, of probabilities (items, clips, classes)."""
-    same = _same_argmax(before, after).all(axis=1)
+    same = np.asarray(_same_argmax(before, after).all(axis=1))
     labels = scores.labels[:, None]
     for chosen in subsets:
         old, new = before[:, chosen].mean(axis=1), after[:, chosen].mean(axis=1)

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -47,14 +48,16 @@ class Run:
     """A Spec and the folder of its records, which may lie in a pack."""
 
     spec: Spec
-    folder: Path | zipfile.Path
+    folder: Path  # or a zipfile.Path in a pack, which is read alike
 
     @property
     def is_complete(self) -> bool:
+        """Whether the run has its summary, which is written last."""
         return (self.folder / SUMMARY).exists()
 
     @property
     def has_checkpoint(self) -> bool:
+        """Whether the run has a checkpoint to resume from, to finetune or to evaluate."""
         return (self.folder / "checkpoint.pt").exists()
 
     @property
@@ -90,6 +93,7 @@ class Run:
 
     @property
     def scores(self) -> Scores:
+        """The logits of all evaluated clips; raises R21DError if they are missing or damaged."""
         path = self.folder / "scores.npz"
         return decode_scores(path, self.read(path.name))
 
@@ -102,9 +106,9 @@ class Run:
             raise R21DError(f"{path}: missing; the run is not complete, train it first") from None
         except (OSError, ValueError, *_ZIP_ERRORS) as error:
             raise R21DError(f"{path}: cannot be read ({error}); restore it or train the run again") from error
-        if name in CHECKED and self.is_complete:
-            if self.summary["sha256"].get(name) != hashlib.sha256(content).hexdigest():
-                raise R21DError(f"{path}: damaged, as its checksum is not the summary's; restore it or train it again")
+        is_checked = name in CHECKED and self.is_complete
+        if is_checked and self.summary["sha256"].get(name) != hashlib.sha256(content).hexdigest():
+            raise R21DError(f"{path}: damaged, as its checksum is not the summary's; restore it or train it again")
         return content
 
     def write(self, name: str, content: bytes | str) -> None:
@@ -134,7 +138,7 @@ def find_run(runs: Path | str | zipfile.Path, spec: Spec) -> Run:
 
     Raises R21DError where its folder holds another spec or a spec that cannot be read.
     """
-    folder = open_runs(runs) / spec.folder
+    folder: Any = open_runs(runs) / spec.folder
     path = folder / "spec.json"
     if path.exists():
         if read_spec(path) != spec:
@@ -152,9 +156,9 @@ def load_runs(folder: Path | str | zipfile.Path) -> list[Run]:
     return [Run(read_spec(path), path.parent) for path in spec_files(folder)]
 
 
-def spec_files(folder: Path | str | zipfile.Path) -> list[Path | zipfile.Path]:
+def spec_files(folder: Path | str | zipfile.Path) -> list[Path]:
     """The spec.json of each run directly in `folder`, a folder or a pack, by name."""
-    root = open_runs(folder)
+    root: Any = open_runs(folder)
     inside = sorted(root.iterdir(), key=lambda path: path.name) if root.is_dir() else []
     return [path / "spec.json" for path in inside if (path / "spec.json").exists()]
 

@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Scores:
 def encode_scores(scores: Scores, quantized: dict[str, np.ndarray] | None = None) -> bytes:
     """The .npz file of `scores`, with the arrays `quantized` instead of logits and not compressed if they are given."""
     buffer = io.BytesIO()
-    logits = {"logits": scores.logits.astype(np.float32)} if quantized is None else quantized
+    logits: dict[str, Any] = {"logits": scores.logits.astype(np.float32)} if quantized is None else quantized
     (np.savez_compressed if quantized is None else np.savez)(
         buffer,
         **logits,

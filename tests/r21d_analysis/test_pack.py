@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from r21d_analysis.pack import clip_subsets, pack_runs
 from r21d_core import R21DError
 from r21d_core.cli import main
 from r21d_core.runs.metrics import clip_at_1, video_at, video_correct, video_probabilities
-from r21d_analysis.pack import clip_subsets, pack_runs
 from r21d_core.runs.quantize import dequantize, quantize
 from r21d_core.runs.run import find_run, load_runs, lock, write_history, write_json, write_scores, write_summary
 from r21d_core.runs.scores import Scores
