@@ -18,7 +18,7 @@ from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.sampling import frame_counts, task_classes
 from r21d_core.data.synthetic import make_builtin
 from r21d_core.engine.checkpoint import check_fingerprint
-from r21d_core.engine.device import device_name, pick_device
+from r21d_core.engine.device import device_name, limit_cpu_threads, pick_device
 from r21d_core.engine.distributed import check_divisible, is_torchrun, on_rank_zero, process_group, world_size
 from r21d_core.engine.launcher import spawn_workers
 from r21d_core.engine.pool import InProcess, WorkerPool, count_parallel_runs
@@ -119,7 +119,7 @@ def _train_all(
             except recoverable as error:
                 failures.append(f"{spec.variant}, seed {spec.seed}: {error}")
             bar.update()
-        if pool.slots > 1:
+        if pool.slots > 1 and active:
             epochs = (f"{s.variant} {len(find_run(runs, s).history)}/{s.epochs}" for s in active.values())
             bar.set_description("runs (epochs: " + ", ".join(epochs) + ")")
         if locked and not ready:
@@ -226,12 +226,13 @@ def _plan(
         f"{_duration(hours[spec]):>10}"
         for spec in todo
     ]
-    where = f"{gpus} × {device_name(target)}" if gpus > 1 else device_name(target)
+    with limit_cpu_threads(max(todo, key=lambda spec: costs[spec].macs * spec.batch_size), target):
+        where = f"{gpus} × {device_name(target)}" if gpus > 1 else device_name(target)
     if target.type == "cuda":
         where += f", {(torch.cuda.max_memory_allocated(target) - allocated) / 2**30:.1f} GiB beside the videos"
     slots = count_parallel_runs(todo, target) if gpus == 1 else 1
     if slots > 1:
-        where += f", {slots} runs at a time with one thread each"
+        where += f", {slots} runs at a time"
     total = max(sum(hours.values()) / slots, max(hours.values()))
     lines.append(f"in all about {_duration(total)} on {where}, if nothing else runs there; records in {runs}")
     return "\n".join(lines), total

@@ -64,7 +64,7 @@ def test_small_networks_on_a_cpu_are_trained_one_a_core(monkeypatch):
 def test_runs_of_workers_equal_those_of_one_process(two_cores, tiny_manifest, tmp_path, capsys):
     """With a finetuned run, which waits for its parent, and one that fails."""
     specs = [SPEC, SPEC.replace(lr=1e30), SPEC.finetune_spec(epochs=1), SPEC.replace(variant="MC3")]
-    assert "2 runs at a time with one thread each" in plan(specs, {"tiny": load_manifest(tiny_manifest)}, tmp_path)
+    assert "CPU, 1 thread, 2 runs at a time" in plan(specs, {"tiny": load_manifest(tiny_manifest)}, tmp_path)
     with pytest.raises(R21DError, match=r"^1 of 4 runs failed:\nR3D, seed 0: .* the loss of step"):
         run_experiment(specs, tiny_manifest, tmp_path / "pool", device="cpu")
     assert "starts from" in capsys.readouterr().out
