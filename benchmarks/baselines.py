@@ -1,4 +1,4 @@
-"""The forms in which people run a variant: torchvision's network under the flags its users have, and ours."""
+"""The implementations that are compared: torchvision's network under the flags its users have, and ours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TORCHVISION_MODELS = {"R3D": video.r3d_18, "MC3": video.mc3_18, "R(2+1)D": video
 Step = Callable[[Tensor, Tensor], object]  # of clips (N, 3, T, H, W) and labels (N,)
 
 
-def _as_it_is(network, spec, device):
+def _identity(network, spec, device):
     return network
 
 
@@ -32,65 +32,66 @@ def _compiled(network, spec, device):
 
 @dataclass(frozen=True)
 class Baseline:
-    """A network and how it is run: its precision, the layout of its clips, and what makes a callable of it."""
+    """An implementation of a network: how to build and wrap it, its precision and the memory layout of its clips."""
 
-    what: str
-    network: Callable[[Spec, torch.device], Any]
+    name: str
+    build: Callable[[Spec, torch.device], Any]
     precision: str
     channels_last: bool = True
-    call: Callable[[Any, Spec, torch.device], Any] = _as_it_is
+    wrap: Callable[[Any, Spec, torch.device], Any] = _identity
 
 
-def baselines(spec: Spec, device: torch.device, compile_peers: bool = True) -> list[Baseline]:
-    """The forms of a variant, the reference first: torchvision's where it has the network, then ours.
+def baselines(spec: Spec, device: torch.device, compiled: bool = True) -> list[Baseline]:
+    """Return the implementations of a variant, the reference first: torchvision's if it has the network, then ours.
 
-    Torchvision's recipe is automatic mixed precision in fp16 with a scaler, in the default layout; its R(2+1)D has
-    somewhat fewer planes than the paper's. Flags alone make the other two of its forms. On a CPU all are fp32.
+    Torchvision's recipe is automatic mixed precision in fp16 with a gradient scaler, in the default memory layout. Its
+    R(2+1)D has fewer mid planes than the paper's. The other two use its network with other flags. On a CPU all are
+    fp32.
     """
     gpu = device.type != "cpu"
     mixed = "bf16" if gpu else "fp32"
     ours = [
         Baseline("ours, module by module", _ours, mixed),
-        Baseline("ours, as the engine runs it", _ours, mixed, call=optimize),
+        Baseline("ours, as the engine runs it", _ours, mixed, wrap=optimize),
     ]
     if spec.variant not in TORCHVISION_MODELS or (spec.depth, spec.width) != (18, 64):
         return ours
-    peers = [
-        Baseline("torchvision, its recipe", _peer, "fp16" if gpu else "fp32", channels_last=False),
-        Baseline("torchvision, channels last", _peer_last, mixed),
-        Baseline("torchvision, compiled", _peer_last, mixed, call=_compiled),
+    torchvision = [
+        Baseline("torchvision, its recipe", _torchvision, "fp16" if gpu else "fp32", channels_last=False),
+        Baseline("torchvision, channels last", _torchvision_channels_last, mixed),
+        Baseline("torchvision, compiled", _torchvision_channels_last, mixed, wrap=_compiled),
     ]
-    return peers[: 3 if compile_peers else 2] + ours
+    return torchvision[: 3 if compiled else 2] + ours
 
 
 def _ours(spec: Spec, device: torch.device) -> nn.Module:
     return build_model(spec, CLASSES, device)
 
 
-def _peer(spec: Spec, device: torch.device) -> nn.Module:
+def _torchvision(spec: Spec, device: torch.device) -> nn.Module:
     torch.manual_seed(spec.seed)
     return TORCHVISION_MODELS[spec.variant](weights=None, num_classes=CLASSES).to(device)
 
 
-def _peer_last(spec: Spec, device: torch.device) -> nn.Module:
-    return _peer(spec, device).to(memory_format=torch.channels_last_3d)
+def _torchvision_channels_last(spec: Spec, device: torch.device) -> nn.Module:
+    return _torchvision(spec, device).to(memory_format=torch.channels_last_3d)
 
 
-def training_step(form: Baseline, spec: Spec, device: torch.device) -> tuple[nn.Module, Step]:
+def training_step(baseline: Baseline, spec: Spec, device: torch.device) -> tuple[nn.Module, Step]:
     """Return the baseline's network, and its training step: forward, loss, backward, optimizer."""
-    spec = spec.replace(precision=form.precision, lr=1e-3, grad_accum_steps=1)
-    network = form.network(spec, device)
-    state = create_state(spec, network, form.call(network, spec, device).train())
+    spec = spec.replace(precision=baseline.precision, lr=1e-3, grad_accum_steps=1)
+    network = baseline.build(spec, device)
+    state = create_state(spec, network, baseline.wrap(network, spec, device).train())
     state.train_model = capture_step(state, 1)
     shard = shard_batch(spec.batch_size, 1, rank=0, world_size=1)
     return network, lambda clips, target: train_step(state, clips, target, shard)
 
 
-def inference_step(form: Baseline, spec: Spec, device: torch.device) -> tuple[nn.Module, Step]:
-    """The form's network, and a step that classifies clips and does not look at labels."""
-    spec = spec.replace(precision=form.precision)
-    network = form.network(spec, device)
-    model = form.call(network, spec, device).eval()
+def inference_step(baseline: Baseline, spec: Spec, device: torch.device) -> tuple[nn.Module, Step]:
+    """Return the baseline's network, and its step of classifying clips; the labels are not used."""
+    spec = spec.replace(precision=baseline.precision)
+    network = baseline.build(spec, device)
+    model = baseline.wrap(network, spec, device).eval()
 
     def step(clips, _):
         with torch.inference_mode(), autocast(spec, device):

@@ -35,11 +35,11 @@ def add_options(parser) -> None:
 
 
 def run(options) -> None:
-    """Measure, or redraw the tables."""
+    """Run the benchmarks, or redraw the tables of the README."""
     if "tables" in options.benches:
-        from benchmarks.tables import redraw
+        from benchmarks.tables import redraw_readme
 
-        print(f"written: {redraw(Path(__file__).parent)}")
+        print(f"written: {redraw_readme(Path(__file__).parent)}")
         return
     from benchmarks.run import benchmark
 
@@ -52,7 +52,7 @@ def run(options) -> None:
         frames=options.frames,
         batch_size=options.batch_size,
         seconds=options.seconds,
-        compile_peers=not options.no_compile_peers,
+        compiled=not options.no_compile_peers,
         manifest=options.manifest,
         out=options.out,
     )

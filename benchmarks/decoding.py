@@ -1,4 +1,4 @@
-"""How fast clips come from files: this reader beside others, where its time goes, and the loader with its workers."""
+"""Decoding throughput of this reader and others, the time of its stages, and throughput of the loader's workers."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def bench_decode(
     repeats: int = 5,
     seed: int = 0,
 ) -> list[dict]:
-    """Clips a second that one thread reads at random starts, uint8 RGB of `size`: ours, torchcodec's and decord's.
+    """Return a row per reader (ours, torchcodec, decord) and clip length: clips per second of one thread.
 
-    A row for each reader and clip length. All read the same clips, in turns, `repeats` times after one that does not
-    count; `clips_per_second` and `milliseconds` are medians, `spread` is (most − least) / median. `cpu_milliseconds` is
-    what a clip takes of all cores, since some readers start threads whatever they are told. A reader that is not
-    installed, or fails on these files, has a row without numbers whose `state` says so.
+    Each clip begins at a random frame and is read as uint8 RGB of `size`. All readers read the same clips, in turns,
+    `repeats` times after a warm-up. `clips_per_second` and `milliseconds` are medians, `spread` is
+    (max − min) / median. `cpu_milliseconds` is the time of a clip on all cores, as some readers start threads on their
+    own. A reader that is not installed or fails has a row without numbers, with the reason as `state`.
     """
     rows = []
     for length in frames:
-        asked = _clips(manifest.videos, length, size, clips, seed)
+        requests = _clips(manifest.videos, length, size, clips, seed)
         readers: dict[str, Callable[[Path, np.ndarray], object]] = {
             "ours": lambda path, numbers: read_frames(path, numbers, size)
         }
@@ -49,22 +49,22 @@ def bench_decode(
         for what, make in (("torchcodec", _torchcodec), ("decord", _decord)):
             try:
                 readers[what] = make(size)
-                readers[what](*asked[0])
+                readers[what](*requests[0])
                 states[what] = f"measured, {importlib.metadata.version(what)}"
             except ImportError:
                 states[what] = "not installed"
                 readers.pop(what, None)
-            except Exception as error:  # whatever others' code raises is for the row to say
+            except Exception as error:  # other libraries raise anything; the row reports it
                 states[what] = f"fails: {' '.join(str(error).split())[:200]}"
                 readers.pop(what, None)
-        rounds = _in_turns(readers, asked, repeats)
+        rounds = _time_readers(readers, requests, repeats)
         for what, state in states.items():
             seconds, cores = zip(*rounds[what], strict=True) if what in rounds else ((), ())
             rows.append(
                 {"bench": "decode", "what": what, "frames": length, "height": size[0], "width": size[1]}
-                | {"clips": len(asked), "repeats": repeats, "state": state}
-                | _summary([len(asked) / one for one in seconds])
-                | {"cpu_milliseconds": statistics.median(cores) / len(asked) * 1e3 if cores else None}
+                | {"clips": len(requests), "repeats": repeats, "state": state}
+                | _summarize([len(requests) / one for one in seconds])
+                | {"cpu_milliseconds": statistics.median(cores) / len(requests) * 1e3 if cores else None}
             )
     return rows
 
@@ -78,25 +78,24 @@ def bench_decode_time(
     repeats: int = 5,
     seed: int = 0,
 ) -> list[dict]:
-    """Where the time of our reading in `bench_decode` goes: shares that sum to 1, a row for each clip length.
+    """Return a row per clip length with the fractions of the time of our reader's stages.
 
-    The same clips are opened only, opened and decoded, and read, in turns, `repeats` times after one that does not
-    count. A share is of the medians, what a stage takes being what it adds to the one before. Opening is finding and
-    fetching the packets around the clip too.
+    The same clips are opened, opened and decoded, and read, in turns, `repeats` times after a warm-up. A stage's time
+    is the difference of the medians with and without it. Opening includes finding and reading the clip's packets.
     """
     rows = []
     for length in frames:
-        asked = _clips(manifest.videos, length, size, clips, seed)
+        requests = _clips(manifest.videos, length, size, clips, seed)
         stages = {
             "opening, demuxing": _open,
             "decoding": _open_and_decode,
             "scaling, to RGB": lambda path, numbers: read_frames(path, numbers, size),
         }
-        rounds = _in_turns(stages, asked, repeats)
+        rounds = _time_readers(stages, requests, repeats)
         reached = [0.0, *(statistics.median(seconds for seconds, _ in each) for each in rounds.values())]
         rows.append(
             {"bench": "decode time", "what": "ours", "frames": length, "height": size[0], "width": size[1]}
-            | {"clips": len(asked), "repeats": repeats}
+            | {"clips": len(requests), "repeats": repeats}
             | {
                 stage: (end - begin) / reached[-1]
                 for stage, (begin, end) in zip(stages, pairwise(reached), strict=True)
@@ -117,11 +116,10 @@ def bench_loader(
     device: str = "cpu",
     seed: int = 0,
 ) -> list[dict]:
-    """Clips a second that `Stream` brings to the device with so many workers, as training would read them.
+    """Return a row per number of workers and clip length: clips per second that `StreamingSource` loads to the device.
 
-    A row for each number of workers and clip length. `seconds_to_first` is from the start of the workers to the first
-    batch. Then come as many batches as they hold ready, which do not count, and `repeats` times `batches`, of which
-    the rows are the median and `spread`, (most − least) / median.
+    `seconds_to_first` is the time from the start of the workers to the first batch. The batches that are ready by then
+    are skipped. Then `batches` batches are timed `repeats` times: the median, and `spread`, (max − min) / median.
     """
     target, videos = torch.device(device), manifest.videos
     rows = []
@@ -129,39 +127,36 @@ def bench_loader(
         for length in frames:
             ready = 2 * number + 1
             spec = _spec(length, size, (ready + repeats * batches) * batch, seed)
-            asked = sample_epoch(spec, 0, videos, tuple(dict.fromkeys(video.label for video in videos)))
-            parts = (asked[begin : begin + batch] for begin in range(0, len(asked), batch))
+            requests = sample_epoch(spec, 0, videos, tuple(dict.fromkeys(video.label for video in videos)))
+            parts = (requests[begin : begin + batch] for begin in range(0, len(requests), batch))
             began = time.perf_counter()
             source = StreamingSource(videos, size, target, number).iter_batches(parts)
             next(source)
             first = time.perf_counter() - began
-            _pass(islice(source, ready - 1), target)
-            rates = [batches * batch / _pass(islice(source, batches), target) for _ in range(repeats)]
+            _drain(islice(source, ready - 1), target)
+            rates = [batches * batch / _drain(islice(source, batches), target) for _ in range(repeats)]
             source.close()
             rows.append(
                 {"bench": "loader", "what": f"ours, {number} workers", "frames": length, "workers": number}
                 | {"height": size[0], "width": size[1], "batch": batch, "clips": batches * batch, "repeats": repeats}
                 | {"state": f"measured, {device}", "seconds_to_first": first}
-                | _summary(rates)
+                | _summarize(rates)
             )
     return rows
 
 
-def _in_turns(
-    readers: dict[str, Callable[[Path, np.ndarray], object]], asked: list[tuple[Path, np.ndarray]], repeats: int
+def _time_readers(
+    readers: dict[str, Callable[[Path, np.ndarray], object]], requests: list[tuple[Path, np.ndarray]], repeats: int
 ) -> dict[str, list[tuple[float, float]]]:
-    """What each reader takes for all that is asked, `repeats` times after one that does not count.
-
-    In seconds: those that pass, and those of all cores.
-    """
-    taken = {what: [] for what in readers}
+    """Return each reader's seconds of wall time and of all cores for all clips, `repeats` times after a warm-up."""
+    times = {what: [] for what in readers}
     for _ in range(repeats + 1):
         for what, reader in readers.items():
             began, busy = time.perf_counter(), time.process_time()
-            for path, numbers in asked:
+            for path, numbers in requests:
                 reader(path, numbers)
-            taken[what].append((time.perf_counter() - began, time.process_time() - busy))
-    return {what: rounds[1:] for what, rounds in taken.items()}
+            times[what].append((time.perf_counter() - began, time.process_time() - busy))
+    return {what: rounds[1:] for what, rounds in times.items()}
 
 
 def _open(path: Path, numbers: np.ndarray) -> None:
@@ -175,8 +170,8 @@ def _open_and_decode(path: Path, numbers: np.ndarray) -> None:
             pass
 
 
-def _pass(source, device: torch.device) -> float:
-    """Seconds until all of `source` is on the device."""
+def _drain(source, device: torch.device) -> float:
+    """Return the seconds until all of `source` is on the device."""
     began = time.perf_counter()
     for _ in source:
         pass
@@ -185,11 +180,11 @@ def _pass(source, device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def _summary(rates: list[float]) -> dict:
+def _summarize(rates: list[float]) -> dict:
     if not rates:
         return {"clips_per_second": None, "milliseconds": None, "spread": None}
-    middle = statistics.median(rates)
-    return {"clips_per_second": middle, "milliseconds": 1e3 / middle, "spread": (max(rates) - min(rates)) / middle}
+    median = statistics.median(rates)
+    return {"clips_per_second": median, "milliseconds": 1e3 / median, "spread": (max(rates) - min(rates)) / median}
 
 
 def _spec(frames: int, size: tuple[int, int], clips: int, seed: int) -> Spec:
@@ -206,10 +201,10 @@ def _spec(frames: int, size: tuple[int, int], clips: int, seed: int) -> Spec:
 def _clips(
     videos: tuple[Video, ...], frames: int, size: tuple[int, int], clips: int, seed: int
 ) -> list[tuple[Path, np.ndarray]]:
-    """Files and frame numbers (frames,) of as many training clips."""
+    """Return the path and frame numbers (T,) of each of `clips` training clips."""
     spec = _spec(frames, size, clips, seed)
-    asked: Clips = sample_epoch(spec, 0, videos, tuple(dict.fromkeys(video.label for video in videos)))
-    return [(videos[video].path, numbers) for video, numbers in zip(asked.video, asked.frames, strict=True)]
+    requests: Clips = sample_epoch(spec, 0, videos, tuple(dict.fromkeys(video.label for video in videos)))
+    return [(videos[video].path, numbers) for video, numbers in zip(requests.video, requests.frames, strict=True)]
 
 
 def _torchcodec(size: tuple[int, int]) -> Callable[[Path, np.ndarray], object]:

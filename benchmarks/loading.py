@@ -1,4 +1,4 @@
-"""What data cost a network: training on sampled clips against clips that are there, and evaluating on few or many."""
+"""The cost of reading clips: training on sampled clips against one batch, and evaluation by clips per video."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.baselines import baselines, training_step
-from benchmarks.steps import rates, row_of, synthetic_batch, time_interleaved, warm_up
+from benchmarks.steps import make_row, rates, synthetic_batch, time_interleaved, warm_up
 from r21d_core.data.manifest import Manifest, Video
 from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch
 from r21d_core.data.sources import InMemorySource, StreamingSource, open_clips
@@ -21,7 +21,7 @@ from r21d_core.engine.evaluate import predict
 from r21d_core.engine.throughput import inference_throughput
 from r21d_core.study.spec import Spec
 
-LENGTH = 100  # frames of a made-up video
+LENGTH = 100  # frames of a synthetic video
 CROPS = {
     "sampled, the paper's crop": {"crop_area": 0.0, "brightness": 0.0},
     "sampled, resized crops and brightness": {"crop_area": 0.35, "brightness": 0.4},
@@ -29,71 +29,72 @@ CROPS = {
 
 
 def bench_memory(spec: Spec, device: torch.device, *, seconds: float = 5.0) -> list[dict]:
-    """Rows of training on one batch over and over, and on clips sampled from frames in the device's memory.
+    """Return rows of training on the same batch each step, and on clips sampled from frames in device memory.
 
-    The frames are made up; sampling, cropping and the step are those of a run. Rates as in `bench_train`.
+    The frames are random; sampling, cropping and the step are those of a run. Throughput is as in `bench_train`.
     """
     number = 4 if device.type == "cpu" else 200
     shape = (number * LENGTH, spec.frame_height, spec.frame_width, 3)
     frames = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
     memory = InMemorySource(frames, LENGTH * np.arange(number), device)
-    names = [f"{one}.mp4" for one in range(number)]
+    names = [f"{n}.mp4" for n in range(number)]
     videos = tuple(Video(name, Path(), "made up", "train", name, LENGTH) for name in names)
-    form, again, fed = _trainer(spec, device)
-    works = {"one batch over and over": again}
+    baseline, step_on_batch, step_on_reader = _make_trainer(spec, device)
+    steps = {"one batch over and over": step_on_batch}
     for what, crop in CROPS.items():
-        works[what] = fed(spec.replace(**crop), memory.iter_batches(_batches(spec, videos, ("made up",))))
-    for work in works.values():
-        warm_up(work, device, seconds)
-    calls = time_interleaved(works, device, seconds, f"memory {spec.variant}")
-    return [row_of("memory", spec, form.precision, what) | rates(spec, calls[what]) for what in works]
+        steps[what] = step_on_reader(spec.replace(**crop), memory.iter_batches(_batches(spec, videos, ("made up",))))
+    for step in steps.values():
+        warm_up(step, device, seconds)
+    calls = time_interleaved(steps, device, seconds, f"memory {spec.variant}")
+    return [make_row("memory", spec, baseline.precision, what) | rates(spec, calls[what]) for what in steps]
 
 
 def bench_stream(
     spec: Spec, manifest: Manifest, device: torch.device, *, workers: int | None = None, seconds: float = 5.0
 ) -> list[dict]:
-    """Rows of training on one batch over and over, and on clips that `workers` decode. Rates as in `bench_train`.
+    """Return rows of training on the same batch each step, and on clips that `workers` decode.
 
-    The stream has its rounds in one go, once what its workers had decoded ahead is used up: a pause would let them
-    get ahead again.
+    The stream is timed in consecutive rounds, after the batches that were decoded ahead are used up: during a pause
+    the workers would decode ahead again. Throughput is as in `bench_train`.
     """
     videos = manifest.split("train")
     source = open_clips(videos, (spec.frame_height, spec.frame_width), device, "stream", workers)
     assert isinstance(source, StreamingSource)
-    form, again, fed = _trainer(spec, device)
+    baseline, step_on_batch, step_on_reader = _make_trainer(spec, device)
     reader = source.iter_batches(_batches(spec, videos, manifest.card.classes))
-    work = fed(spec, reader)
+    step = step_on_reader(spec, reader)
     for _ in range(2 * source.workers + 2):
-        work()
+        step()
     what, before = f"streamed by {source.workers} workers", "one batch over and over"
-    calls = time_interleaved({what: work}, device, seconds, f"stream {spec.variant}")
-    reader.close()  # ends the workers, which would take the machine from what comes
-    warm_up(again, device, seconds)
-    calls = time_interleaved({before: again}, device, seconds, f"stream {spec.variant}") | calls
+    calls = time_interleaved({what: step}, device, seconds, f"stream {spec.variant}")
+    reader.close()  # stops the workers, which would slow the next measurement
+    warm_up(step_on_batch, device, seconds)
+    calls = time_interleaved({before: step_on_batch}, device, seconds, f"stream {spec.variant}") | calls
     data = {"data": manifest.card.name}
-    return [row_of("stream", spec, form.precision, what) | data | rates(spec, calls[what]) for what in calls]
+    return [make_row("stream", spec, baseline.precision, what) | data | rates(spec, calls[what]) for what in calls]
 
 
-def _trainer(spec: Spec, device: torch.device):
-    """The form that the engine runs, a call that trains it on one batch over and over, and what makes such a call of
-    a reader of batches and the Spec they are cropped by.
+def _make_trainer(spec: Spec, device: torch.device):
+    """Return the engine's implementation, its training step on one batch, and a factory of steps on read batches.
+
+    The factory takes the Spec to crop by and the iterator of batches.
     """
-    form = baselines(spec, device)[-1]
-    _, step = training_step(form, spec, device)
+    baseline = baselines(spec, device)[-1]
+    _, step = training_step(baseline, spec, device)
     clips, target = synthetic_batch(spec, device)
 
-    def fed(spec: Spec, reader: Iterator[tuple[Clips, torch.Tensor]]) -> Callable[[], None]:
-        def work():
+    def step_on_reader(spec: Spec, reader: Iterator[tuple[Clips, torch.Tensor]]) -> Callable[[], None]:
+        def read_and_step():
             clips, frames = next(reader)
             step(augment(frames, clips, spec), torch.from_numpy(clips.label).to(device, non_blocking=True))
 
-        return work
+        return read_and_step
 
-    return form, lambda: step(clips, target), fed
+    return baseline, lambda: step(clips, target), step_on_reader
 
 
 def _batches(spec: Spec, videos: tuple[Video, ...], classes: tuple[str, ...]) -> Iterator[Clips]:
-    """Training batches without end, all of the same size."""
+    """Yield training batches of one size without end."""
     spec = spec.replace(clips_per_epoch=max(spec.clips_per_epoch, spec.batch_size))
     for epoch in count():
         clips = sample_epoch(spec, epoch, videos, classes)
@@ -104,14 +105,14 @@ def _batches(spec: Spec, videos: tuple[Video, ...], classes: tuple[str, ...]) ->
 def bench_evaluate(
     spec: Spec, manifest: Manifest, device: torch.device, *, workers: int | None = None, seconds: float = 5.0
 ) -> list[dict]:
-    """Rows of the seconds that 10 and 100 clips a video take, from files, on so many test videos as time allows.
+    """Return rows of the seconds that 10 and 100 clips per video take, from files, on as many test videos as fit.
 
-    Each video is decoded once for all its clips. The first row is of one clip of one video, which is what it takes to
-    start the decoding processes; the others have that in them.
+    Each video is decoded once for all its clips. The first row, of one clip of one video, is the time to start the
+    decoding processes, which the other rows include.
     """
-    form = baselines(spec, device)[-1]
-    spec = spec.replace(precision=form.precision)
-    network = form.call(form.network(spec, device), spec, device).eval()
+    baseline = baselines(spec, device)[-1]
+    spec = spec.replace(precision=baseline.precision)
+    network = baseline.wrap(baseline.build(spec, device), spec, device).eval()
     clips, _ = synthetic_batch(spec, device)
     with torch.inference_mode(), autocast(spec, device):
         warm_up(lambda: network(clips), device, seconds)
@@ -120,11 +121,11 @@ def bench_evaluate(
     videos = videos[: max(1, int(rate * seconds / 100))]
     source = open_clips(videos, (spec.frame_height, spec.frame_width), device, "stream", workers)
     rows = []
-    for what, each in (("1 clip of 1 video", 1), ("10 clips a video", 10), ("100 clips a video", 100)):
-        asked = evaluation_clips(spec, each, videos[:1] if each == 1 else videos, manifest.card.classes)
+    for what, n_clips in (("1 clip of 1 video", 1), ("10 clips a video", 10), ("100 clips a video", 100)):
+        clips = evaluation_clips(spec, n_clips, videos[:1] if n_clips == 1 else videos, manifest.card.classes)
         began = time.perf_counter()
-        predict(network, source, asked, spec, title=f"{spec.variant}, {what}")
+        predict(network, source, clips, spec, title=f"{spec.variant}, {what}")
         taken = time.perf_counter() - began
-        row = row_of("evaluate", spec, form.precision, what) | {"data": manifest.card.name, "videos": len(videos)}
-        rows.append(row | {"seconds": taken, "clips_per_second": len(asked) / taken, "reference": each == 10})
+        row = make_row("evaluate", spec, baseline.precision, what) | {"data": manifest.card.name, "videos": len(videos)}
+        rows.append(row | {"seconds": taken, "clips_per_second": len(clips) / taken, "reference": n_clips == 10})
     return rows

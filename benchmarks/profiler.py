@@ -1,4 +1,4 @@
-"""Where the time of a step goes, by the names of the kernels that a GPU runs or the operators that a CPU does."""
+"""The time of a step by kind of kernel (GPU) or operator (CPU), told by their names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes its own doings between the tables
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # keeps the profiler's log out of the output
 
-# The first kind with a word that is in the name, in small letters, has it. Compilers name what they fuse after all
-# that is in it, and cuDNN says `relu` in the names of plain convolutions, so the order matters.
+# The first kind that has a word in the lower-case name. The order matters: names of fused kernels list all their
+# operations, and cuDNN has `relu` in the names of plain convolutions.
 KINDS = (
     ("optimiser", ("multi_tensor", "foreach", "sgd", "optimizer")),
     ("BN and ReLU", ("triton", "cpp_fused", "bn_", "batch_norm", "batchnorm")),
@@ -28,34 +28,34 @@ KINDS = (
 
 
 def synchronize(device: torch.device) -> None:
-    """Return when the device has done all it was asked to."""
+    """Wait until all work on the device is done."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def time_breakdown(step: Callable[[], object], device: torch.device, steps: int = 3) -> list[tuple[str, float]]:
-    """The kinds of work in a few calls of `step` and their shares, which sum to 1, the largest first.
+    """Return kinds of kernels and their fractions of the time of a few calls of `step`, the largest first.
 
-    On a GPU the share of the time in which kernels run, and nothing where the profiler may not see them; on a CPU of
-    the operators' own time.
+    On a GPU these are fractions of kernel time, and the list is empty if the profiler has no access; on a CPU, of the
+    operators' self time.
     """
     gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
-    with profile(activities=activities, acc_events=True) as seen:
+    with profile(activities=activities, acc_events=True) as profiler:
         for _ in range(steps if gpu else 1):
             step()
         synchronize(device)
     times: Counter[str] = Counter()
-    for event in seen.key_averages():
+    for event in profiler.key_averages():
         if not gpu:
-            times[kind_of(event.key)] += event.self_cpu_time_total
+            times[kernel_kind(event.key)] += event.self_cpu_time_total
         elif event.device_type == DeviceType.CUDA and not event.is_user_annotation:  # a span around kernels
-            times[kind_of(event.key)] += event.self_device_time_total
+            times[kernel_kind(event.key)] += event.self_device_time_total
     total = sum(times.values())
     return [(kind, time / total) for kind, time in times.most_common() if time]
 
 
-def kind_of(name: str) -> str:
-    """The kind of a kernel or operator of this name: one of KINDS, or "other"."""
+def kernel_kind(name: str) -> str:
+    """Return the kind of a kernel or operator by its name: one of KINDS, or "other"."""
     name = name.lower()
     return next((kind for kind, words in KINDS if any(word in name for word in words)), "other")

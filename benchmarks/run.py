@@ -1,4 +1,4 @@
-"""What `r21d bench` does: measures what it was asked to, prints each table when it is done, and keeps a record."""
+"""Run benchmarks, print each table when it is measured, and write the record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.baselines import CLASSES
 from benchmarks.loading import bench_evaluate, bench_memory, bench_stream
 from benchmarks.steps import bench_infer, bench_train, machine
-from benchmarks.tables import tables, text_of
+from benchmarks.tables import format_record, tables
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.parallel import available_cpus
@@ -35,16 +35,15 @@ def benchmark(
     frames: int = 16,
     batch_size: int | None = None,
     seconds: float = 5.0,
-    compile_peers: bool = True,
+    compiled: bool = True,
     manifest: Path | None = None,
     out: Path | None = None,
 ) -> dict:
-    """The record of `benches`: `machine`, `date`, `command` and `rows`; kept as JSON at `out` from the first rows on.
+    """Return the record of `benches`: `machine`, `date`, `command` and `rows`; also written to `out` after each table.
 
-    `benches` are some of BENCHES in `results/benchmark.py`.
-    `seconds` are those of measuring one form of one network. A batch is 32 clips, to classify 64, and 2 on a CPU.
-    Those FROM_FILES take the videos of `manifest`, or the built-in ones. Raises R21DError before anything is
-    measured, if it could not be.
+    `benches` are names in `benchmarks.tables.BENCHES`. Each implementation of a network is measured for `seconds`. A
+    batch has 32 clips in training and 64 in inference, on a CPU 2. The benchmarks FROM_FILES read the videos of
+    `manifest`, by default the built-in ones. Raises R21DError for impossible settings before anything is measured.
     """
     target = pick_device(device)
     if out and (out.suffix != ".json" or out.is_dir()):
@@ -58,15 +57,15 @@ def benchmark(
     specs = [base.replace(variant=variant) for variant in variants]
     for spec in specs:
         spec_cost(spec, CLASSES)
-    data = _videos(manifest) if FROM_FILES & set(benches) else None
+    data = _load_videos(manifest) if FROM_FILES & set(benches) else None
     record = {
         "machine": machine(target, min(seconds, 2.0)),
         "date": date.today().isoformat(),
         "command": command,
         "rows": [],
     }
-    print(text_of(record), end="\n\n", flush=True)
-    for rows in _measured(benches, specs, batch_size, target, seconds, compile_peers, data):
+    print(format_record(record), end="\n\n", flush=True)
+    for rows in _run_benches(benches, specs, batch_size, target, seconds, compiled, data):
         record["rows"] += rows
         print(tables(record["machine"], rows), end="\n\n", flush=True)
         if out:
@@ -74,21 +73,21 @@ def benchmark(
     return record
 
 
-def _videos(path: Path | None) -> Manifest:
+def _load_videos(path: Path | None) -> Manifest:
     manifest = load_manifest(path or make_builtin(BUILTIN_ROOT))
-    frame_counts(manifest.videos)  # refuses one that is not checked
+    frame_counts(manifest.videos)  # raises for a manifest that was not checked
     return manifest
 
 
-def _measured(benches, specs, batch_size, device, seconds, compile_peers, data) -> Iterator[list[dict]]:
-    """The rows of each part when it is measured."""
+def _run_benches(benches, specs, batch_size, device, seconds, compiled, data) -> Iterator[list[dict]]:
+    """Yield the rows of each table."""
     sizes = (batch_size, batch_size) if batch_size else (2, 2) if device.type == "cpu" else (32, 64)
     training, classifying = ([spec.replace(batch_size=size) for spec in specs] for size in sizes)
     for bench in benches:
         if bench == "train":
-            yield from (bench_train(spec, device, seconds=seconds, compile_peers=compile_peers) for spec in training)
+            yield from (bench_train(spec, device, seconds=seconds, compiled=compiled) for spec in training)
         elif bench == "infer":
-            yield from (bench_infer(spec, device, seconds=seconds, compile_peers=compile_peers) for spec in classifying)
+            yield from (bench_infer(spec, device, seconds=seconds, compiled=compiled) for spec in classifying)
         elif bench == "memory":
             yield from (bench_memory(spec, device, seconds=seconds) for spec in training)
         elif bench == "evaluate":

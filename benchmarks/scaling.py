@@ -1,4 +1,4 @@
-"""How much faster several GPUs of this host train than one."""
+"""Training throughput of several GPUs of this host against one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.baselines import CLASSES
-from benchmarks.steps import ROUNDS, rates, row_of, synthetic_batch, time_interleaved, warm_up
+from benchmarks.steps import ROUNDS, make_row, rates, synthetic_batch, time_interleaved, warm_up
 from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.device import pick_device
 from r21d_core.engine.distributed import (
@@ -28,23 +28,23 @@ from r21d_core.study.spec import Spec
 
 
 def bench_scaling(spec: Spec, device: torch.device, *, seconds: float = 5.0) -> list[dict]:
-    """Rows of the training steps of one process and of one for each GPU, `spec.batch_size` clips a process.
+    """Return rows of training in one process, and in one process per GPU with `spec.batch_size` clips each.
 
-    Started and joined as `--gpus` does it, each on one batch over and over, so that nothing is read. On a CPU two
-    processes share it, which is no gain. Rates as in `bench_train`, of all processes together.
+    The processes are started as `--gpus` starts them and train on the same batch each step. On a CPU two processes
+    share the cores. Throughput is as in `bench_train`, of all processes together.
     """
     gpu = device.type == "cuda"
-    most = torch.cuda.device_count() if gpu else 2
-    if most < 2:
-        alone = row_of("scaling", spec, spec.precision, "several GPUs")
-        return [alone | {"failed": "it takes two GPUs, and here is one"}]
+    n_devices = torch.cuda.device_count() if gpu else 2
+    if n_devices < 2:
+        row = make_row("scaling", spec, spec.precision, "several GPUs")
+        return [row | {"failed": "needs two GPUs, found one"}]
     rows = []
-    for processes in (1, most):
+    for processes in (1, n_devices):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rates.json"
             spawn_workers(partial(_measure, spec, seconds, path, device.type), processes, device.type)
             what = f"{processes} {'GPU' if gpu else 'process'}" + ("s" if gpu else "es") * (processes > 1)
-            row = row_of("scaling", spec, spec.precision, what)
+            row = make_row("scaling", spec, spec.precision, what)
             rows.append(row | rates(spec.replace(batch_size=spec.batch_size * processes), json.loads(path.read_text())))
     return rows
 

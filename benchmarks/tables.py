@@ -1,8 +1,8 @@
-"""Tables of what `r21d bench` measured, drawn from its records alone.
+"""Tables of the records of `r21d bench`.
 
-A record is a dict: `machine`, `date`, `command`, and `rows`, each a flat dict with `bench` (what was measured), `what`
-(the form) and what came out. Rows of one bench at the same setting are compared with the first of them, or with the
-one that says `reference`.
+A record is a dict with `machine`, `date`, `command` and `rows`. A row is a flat dict with `bench`, `what` (the
+implementation) and the measured values. Rows of a bench in the same setting are compared with the one that has
+`reference`, or else with the first.
 """
 
 from __future__ import annotations
@@ -58,22 +58,22 @@ BLOCK = re.compile(r"(<!-- (\S+\.json) -->\n).*?(<!-- end -->)", re.S)
 
 
 def tables(machine: dict, rows: Sequence[dict]) -> str:
-    """The rows as text, a table for each bench and setting, a line a row, columns aligned.
+    """Return the rows as text: a table with aligned columns for each bench and setting.
 
-    `ratio` is of clips a second to the reference's; `of matrix` and `of bandwidth` are the shares of what the
-    machine was measured to do.
+    `ratio` divides clips per second by the reference's. `of matrix` and `of bandwidth` are fractions of the machine's
+    measured peak rates.
     """
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
         groups.setdefault((row["bench"], *(row.get(key) for key in SETTING)), []).append(row)
-    return "\n\n".join(_table(compared(machine, group)) for group in groups.values())
+    return "\n\n".join(_table(add_ratios(machine, group)) for group in groups.values())
 
 
-def compared(machine: dict, group: Sequence[dict]) -> list[dict]:
-    """The rows of one setting with what follows from the others and the machine: `ratio` and the two shares."""
+def add_ratios(machine: dict, group: Sequence[dict]) -> list[dict]:
+    """Return the rows of one setting with `ratio` and the fractions of the machine's peak rates."""
     measured = [row for row in group if row.get("clips_per_second")]
     reference = next((row for row in measured if row.get("reference")), measured[0] if measured else None)
-    found = []
+    rows = []
     for row in group:
         row = dict(row)
         if reference and row.get("clips_per_second"):
@@ -82,8 +82,8 @@ def compared(machine: dict, group: Sequence[dict]) -> list[dict]:
             row["of_matrix_rate"] = row["tflops"] / machine["matrix_tflops"][row["precision"]]
         if row.get("tb_per_s"):
             row["of_bandwidth"] = row["tb_per_s"] / machine["copy_tb_per_s"]
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def _table(group: Sequence[dict]) -> str:
@@ -105,37 +105,38 @@ def _table(group: Sequence[dict]) -> str:
 
 def _cell(key: str, row: dict) -> str:
     if key == "rounds":
-        return f"{_digits(row['slowest'])}–{_digits(row['fastest'])}" if "slowest" in row else ""
+        return f"{_format_number(row['slowest'])}–{_format_number(row['fastest'])}" if "slowest" in row else ""
     value = row.get(key)
     if value is None:
         return ""
     if isinstance(value, float) and (key.startswith("of_") or row["bench"].endswith(" time")):
         return f"{value:.1%}"
-    return _digits(value) if isinstance(value, float) else str(value)
+    return _format_number(value) if isinstance(value, float) else str(value)
 
 
-def _digits(value: float) -> str:
-    """Three digits that say something, and all before the point."""
+def _format_number(value: float) -> str:
+    """Return three significant digits, and all before the decimal point."""
     if not value or not math.isfinite(value):
         return str(value)
     return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
-def text_of(record: dict) -> str:
-    """All of a record: the machine, what it was measured to do at most, the command, and the tables."""
+def format_record(record: dict) -> str:
+    """Return a record as text: the machine, its peak rates, the command and the tables."""
     machine, packages = record["machine"], record["machine"]["packages"]
     cuda = f", CUDA {machine['cuda']}" if machine["cuda"] else ""
-    products = ", ".join(f"{name} products {_digits(rate)} TFLOP/s" for name, rate in machine["matrix_tflops"].items())
+    rates = machine["matrix_tflops"].items()
+    products = ", ".join(f"{name} products {_format_number(rate)} TFLOP/s" for name, rate in rates)
     head = [
         f"{machine['device']}, {machine['cores']} cores, PyTorch {packages['torch']}{cuda}, {record['date']}",
-        f"measured at most: {products}, copies {_digits(machine['copy_tb_per_s'])} TB/s read and written",
+        f"measured at most: {products}, copies {_format_number(machine['copy_tb_per_s'])} TB/s read and written",
         record["command"],
     ]
     return "\n\n".join(filter(None, ["\n".join(head), tables(machine, record["rows"])]))
 
 
 def load(path: Path) -> dict:
-    """The record at `path`; raises R21DError if it is none."""
+    """Return the record at `path`; raises R21DError if it is not one."""
     try:
         record = json.loads(path.read_text())
         missing = {"machine", "date", "command", "rows"} - set(record)
@@ -146,24 +147,24 @@ def load(path: Path) -> dict:
     return record
 
 
-def drawn(text: str, folder: Path) -> str:
-    """`text` with what stands between <!-- NAME.json --> and <!-- end --> drawn anew from that record in `folder`.
+def draw_tables(text: str, folder: Path) -> str:
+    """Return `text` with each block from <!-- NAME.json --> to <!-- end --> drawn again from that record in `folder`.
 
-    Raises R21DError if a record of `folder` has no such place or a place no record.
+    Raises R21DError if a record has no block or a block has no record.
     """
     places, records = {name for _, name, _ in BLOCK.findall(text)}, {path.name for path in folder.glob("*.json")}
     if places != records:
-        one = min(places ^ records)
-        lines = f"the two lines <!-- {one} --> and <!-- end -->"
-        wanted = f"no record {folder / one} for its place" if one in places else f"no place for it; add {lines}"
-        raise R21DError(f"{folder / 'README.md'}: {one}: {wanted}")
-    return BLOCK.sub(lambda found: f"{found[1]}```text\n{text_of(load(folder / found[2]))}\n```\n{found[3]}", text)
+        name = min(places ^ records)
+        lines = f"the two lines <!-- {name} --> and <!-- end -->"
+        problem = f"no record {folder / name}" if name in places else f"no place for it; add {lines}"
+        raise R21DError(f"README.md: {name}: {problem}")
+    return BLOCK.sub(lambda m: f"{m[1]}```text\n{format_record(load(folder / m[2]))}\n```\n{m[3]}", text)
 
 
-def redraw(folder: Path) -> Path:
-    """The README.md of `folder`, its tables drawn anew from the records beside it."""
+def redraw_readme(folder: Path) -> Path:
+    """Draw the tables of the README.md in `folder` again from the files in `folder`/records; return its path."""
     path = folder / "README.md"
     if not path.exists():
         raise R21DError(f"{path}: no such file; run this where benchmarks/ is")
-    write_atomically(path, drawn(path.read_text(), folder))
+    write_atomically(path, draw_tables(path.read_text(), folder / "records"))
     return path

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from filelock import FileLock, Timeout
 
@@ -45,10 +45,10 @@ class RunLockedError(R21DError):
 
 @dataclass(frozen=True)
 class Run:
-    """A Spec and the folder of its records, which may lie in a pack."""
+    """A Spec and the folder of its records; in a pack that is a zipfile.Path, which is read like a Path."""
 
     spec: Spec
-    folder: Path  # or a zipfile.Path in a pack, which is read alike
+    folder: Path
 
     @property
     def is_complete(self) -> bool:
@@ -122,10 +122,12 @@ class Run:
             _LOCKED[self.folder].records[name] = content
 
 
-def open_runs(runs: Path | str | zipfile.Path) -> Path | zipfile.Path:
+def open_runs(runs: Path | str) -> Path:
     """The folder `runs`, or the content of the pack `runs`; raises R21DError for another file."""
-    if isinstance(runs, zipfile.Path) or not Path(runs).is_file():
-        return runs if isinstance(runs, zipfile.Path) else Path(runs)
+    if isinstance(runs, zipfile.Path):
+        return runs
+    if not Path(runs).is_file():
+        return Path(runs)
     stat = Path(runs).stat()
     try:
         return _open_pack(str(runs), stat.st_mtime_ns, stat.st_size)
@@ -133,7 +135,7 @@ def open_runs(runs: Path | str | zipfile.Path) -> Path | zipfile.Path:
         raise R21DError(f"{runs}: is a file and no pack ({error}), expected a folder of runs or a pack") from None
 
 
-def find_run(runs: Path | str | zipfile.Path, spec: Spec) -> Run:
+def find_run(runs: Path | str, spec: Spec) -> Run:
     """The run of `spec` in the folder or pack `runs`, whether or not it has begun; nothing is written.
 
     Raises R21DError where its folder holds another spec or a spec that cannot be read.
@@ -148,7 +150,7 @@ def find_run(runs: Path | str | zipfile.Path, spec: Spec) -> Run:
     return Run(spec, path.parent)
 
 
-def load_runs(folder: Path | str | zipfile.Path) -> list[Run]:
+def load_runs(folder: Path | str) -> list[Run]:
     """All runs directly in `folder`, a folder or a pack, complete or not, by name; none where it does not exist.
 
     Folders without a spec.json are skipped; raises R21DError for a spec.json that cannot be read.
@@ -156,7 +158,7 @@ def load_runs(folder: Path | str | zipfile.Path) -> list[Run]:
     return [Run(read_spec(path), path.parent) for path in spec_files(folder)]
 
 
-def spec_files(folder: Path | str | zipfile.Path) -> list[Path]:
+def spec_files(folder: Path | str) -> list[Path]:
     """The spec.json of each run directly in `folder`, a folder or a pack, by name."""
     root: Any = open_runs(folder)
     inside = sorted(root.iterdir(), key=lambda path: path.name) if root.is_dir() else []
@@ -212,7 +214,7 @@ def seal_summary(summary: dict, records: dict[str, bytes]) -> str:
     return json.dumps(summary, indent=1) + "\n"
 
 
-def check_history(path: Path | zipfile.Path, history: list[dict]) -> list[dict]:
+def check_history(path: Path, history: list[dict]) -> list[dict]:
     """Return `history`; raises R21DError unless its epochs count from 1 and all its values are finite numbers."""
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
         raise R21DError(f"{path}: expected an object per epoch as history; delete the file and run again")
@@ -270,11 +272,11 @@ def _inode(path: Path) -> int | None:
 
 
 @lru_cache(maxsize=8)
-def _open_pack(path: str, modified: int, size: int) -> zipfile.Path:
-    return zipfile.Path(zipfile.ZipFile(path))
+def _open_pack(path: str, modified: int, size: int) -> Path:
+    return cast(Path, zipfile.Path(zipfile.ZipFile(path)))
 
 
-def read_spec(path: Path | zipfile.Path) -> Spec:
+def read_spec(path: Path) -> Spec:
     """The Spec in the file `path`; raises R21DError naming it if it is damaged."""
     try:
         return Spec.from_json(path.read_text(encoding="utf-8"))

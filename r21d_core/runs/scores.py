@@ -46,7 +46,7 @@ def encode_scores(scores: Scores, quantized: dict[str, np.ndarray] | None = None
     return buffer.getvalue()
 
 
-def decode_scores(path, content: bytes) -> Scores:
+def decode_scores(path: Path, content: bytes) -> Scores:
     """The Scores in the .npz file `content` of `path`; raises R21DError naming it if it is not such a file."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:

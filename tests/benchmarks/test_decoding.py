@@ -1,4 +1,4 @@
-"""The timings are of the clips that were asked for, in rows that a table can take."""
+"""The timings are of the clips that were requests for, in rows that a table can take."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What is measured runs in every form, and the tables say no more than the rows do. Nothing is timed here."""
+"""The benchmarks run with every implementation, and the tables show the records' rows; speeds are not checked."""
 
 import ast
 import json
@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import baselines as all_forms
+from benchmarks import baselines as baselines_module
 from benchmarks.baselines import CLASSES, Baseline, baselines, inference_step, training_step
 from benchmarks.loading import bench_evaluate, bench_memory, bench_stream
-from benchmarks.profiler import kind_of, time_breakdown
+from benchmarks.profiler import kernel_kind, time_breakdown
 from benchmarks.scaling import bench_scaling
-from benchmarks.steps import bench_infer, bench_train, machine, synthetic_batch, time_interleaved, work_of
-from benchmarks.tables import compared, drawn, load, redraw, tables, text_of
+from benchmarks.steps import bench_infer, bench_train, count_work, machine, synthetic_batch, time_interleaved
+from benchmarks.tables import add_ratios, draw_tables, format_record, load, redraw_readme, tables
 from r21d_core import R21DError
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
@@ -45,27 +45,27 @@ RECORD = {"machine": MACHINE, "date": "2026-01-02", "command": "r21d bench train
 # --- The tables
 
 
-def test_ratios_and_shares_of_the_machine():
-    theirs, ours, compiled = compared(MACHINE, ROWS[:3])
+def test_rows_have_ratios_and_fractions_of_peak_rates():
+    theirs, ours, compiled = add_ratios(MACHINE, ROWS[:3])
     assert (theirs["ratio"], ours["ratio"]) == (1.0, 2.5)
     assert (theirs["of_matrix_rate"], ours["of_matrix_rate"]) == (0.1, 0.25)  # each of its own precision
     assert (theirs["of_bandwidth"], ours["of_bandwidth"]) == (0.1, 0.25)
-    assert compiled == ROWS[2], "nothing follows from what did not run"
+    assert compiled == ROWS[2], "a failed row stays as it is"
 
 
-def test_a_row_may_say_that_it_is_the_reference():
+def test_reference_row_is_the_one_marked():
     rows = [{"bench": "evaluate", "what": what, "clips_per_second": rate} for what, rate in (("1", 5.0), ("10", 20.0))]
-    assert [row["ratio"] for row in compared(MACHINE, rows)] == [1.0, 4.0]
+    assert [row["ratio"] for row in add_ratios(MACHINE, rows)] == [1.0, 4.0]
     rows[1]["reference"] = True
-    assert [row["ratio"] for row in compared(MACHINE, rows)] == [0.25, 1.0]
+    assert [row["ratio"] for row in add_ratios(MACHINE, rows)] == [0.25, 1.0]
 
 
-def test_no_reference_where_nothing_ran():
-    assert compared(MACHINE, [ROWS[2]]) == [ROWS[2]]
+def test_failed_rows_have_no_ratio():
+    assert add_ratios(MACHINE, [ROWS[2]]) == [ROWS[2]]
     assert "compiled did not run: no compiler" in tables(MACHINE, [ROWS[2]])
 
 
-def test_a_table_for_each_setting_with_aligned_columns():
+def test_each_setting_has_a_table_with_aligned_columns():
     wide, narrow = (ROWS[1] | {"frames": frames} for frames in (16, 8))
     text = tables(MACHINE, [*ROWS, narrow, wide])
     assert [block.split("\n")[0] for block in text.split("\n\n")] == [
@@ -85,30 +85,33 @@ def test_a_table_for_each_setting_with_aligned_columns():
     assert "slowest" not in text and "25.0%  75.0%" in re.sub(" {2,}", "  ", text)
 
 
-def test_columns_that_only_some_bench_has_are_shown():
+def test_columns_of_one_bench_are_shown():
     text = tables(MACHINE, [{"bench": "decode", "what": "ours", "frames": 8, "clips_per_second": 91.25, "workers": 4}])
     assert re.findall(r"\S+", text) == [
         "Decoding:", "8", "frames", "clips/s", "ratio", "workers", "ours", "91.2", "1.00", "4",
     ]  # fmt: skip
 
 
-def test_record_says_machine_and_command():
-    head = text_of(RECORD).split("\n")[:3]
+def test_record_text_has_machine_and_command():
+    head = format_record(RECORD).split("\n")[:3]
     assert head == [
         "A GPU, 16 cores, PyTorch 2.11.0, CUDA 13.0, 2026-01-02",
         "measured at most: bf16 products 800 TFLOP/s, fp16 products 640 TFLOP/s, copies 4.00 TB/s read and written",
         "r21d bench train",
     ]
-    assert tables(MACHINE, ROWS) in text_of(RECORD)
+    assert tables(MACHINE, ROWS) in format_record(RECORD)
 
 
-def test_readme_is_drawn_from_records_and_again_the_same(tmp_path):
-    (tmp_path / "gpu.json").write_text(json.dumps(RECORD))
+def test_readme_redrawn_twice_is_the_same(tmp_path):
+    (tmp_path / "records").mkdir()
+    with pytest.raises(R21DError, match="README.md: no such file"):
+        redraw_readme(tmp_path)
+    (tmp_path / "records" / "gpu.json").write_text(json.dumps(RECORD))
     (tmp_path / "README.md").write_text("# Title\n<!-- gpu.json -->\nold\n<!-- end -->\nafter\n")
-    text = redraw(tmp_path).read_text()
+    text = redraw_readme(tmp_path).read_text()
     assert text.startswith("# Title\n<!-- gpu.json -->\n```text\nA GPU") and text.endswith("```\n<!-- end -->\nafter\n")
-    assert text_of(RECORD) in text and "old" not in text
-    assert drawn(text, tmp_path) == text
+    assert format_record(RECORD) in text and "old" not in text
+    assert draw_tables(text, tmp_path / "records") == text
 
 
 @pytest.mark.parametrize(
@@ -118,28 +121,28 @@ def test_readme_is_drawn_from_records_and_again_the_same(tmp_path):
         ("<!-- a.json -->\n<!-- end --><!-- b.json -->\n<!-- end -->", "b.json: no record"),
     ],
 )
-def test_record_without_a_place_and_place_without_a_record(places, says, tmp_path):
+def test_record_or_block_without_the_other_is_an_error(places, says, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(RECORD))
     with pytest.raises(R21DError, match=says):
-        drawn(places, tmp_path)
+        draw_tables(places, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("content", "says"), [("{", "not a record"), ('{"rows": []}', "command, date, machine missing")]
 )
-def test_what_is_no_record_is_named(content, says, tmp_path):
+def test_damaged_record_is_named(content, says, tmp_path):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(R21DError, match=f"a.json: .*{says}"):
         load(tmp_path / "a.json")
 
 
-def test_committed_tables_are_those_of_the_committed_records():
+def test_committed_tables_match_the_records():
     text = (ROOT / "benchmarks" / "README.md").read_text()
-    assert drawn(text, ROOT / "benchmarks") == text, "r21d bench tables"
+    assert draw_tables(text, ROOT / "benchmarks" / "records") == text, "r21d bench tables"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.json")), ids=lambda path: path.name)
-def test_committed_record_has_what_tables_need(path):
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "records").glob("*.json")), ids=lambda path: path.name)
+def test_committed_record_is_complete(path):
     record = load(path)
     assert {"device", "cores", "packages", "commit", "matrix_tflops", "copy_tb_per_s"} <= set(record["machine"])
     for row in record["rows"]:
@@ -149,7 +152,7 @@ def test_committed_record_has_what_tables_need(path):
     shares = [row for row in record["rows"] if row["bench"].endswith(" time")]
     for row in shares:
         assert sum(value for value in row.values() if isinstance(value, float)) == pytest.approx(1)
-    for row in compared(record["machine"], record["rows"]):
+    for row in add_ratios(record["machine"], record["rows"]):
         assert 0 < row.get("of_matrix_rate", 0.5) < 1 and 0 < row.get("of_bandwidth", 0.5) < 1
 
 
@@ -194,18 +197,18 @@ def test_committed_record_has_what_tables_need(path):
         ("aten::_foreach_add_", "optimiser"),
     ],
 )
-def test_kind_of_a_kernel(name, kind):
-    assert kind_of(name) == kind
+def test_kernel_kind_follows_the_name(name, kind):
+    assert kernel_kind(name) == kind
 
 
-def test_kernels_of_this_suite_are_batch_norm():
+def test_own_kernels_count_as_batch_norm():
     tree = ast.parse((ROOT / "r21d_core" / "models" / "bn_kernels.py").read_text())
     names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
     assert len(names) == 6
-    assert {kind_of(name) for name in names} == {"BN and ReLU"}
+    assert {kernel_kind(name) for name in names} == {"BN and ReLU"}
 
 
-def test_shares_of_a_step_sum_to_one_and_convolutions_are_seen():
+def test_time_breakdown_sums_to_one():
     _, step = training_step(baselines(TINY, CPU)[-1], TINY, CPU)
     clips, target = synthetic_batch(TINY, CPU)
     shares = dict(time_breakdown(lambda: step(clips, target), CPU))
@@ -217,26 +220,26 @@ def test_shares_of_a_step_sum_to_one_and_convolutions_are_seen():
 
 
 @pytest.mark.parametrize("variant", ["R2D", "R3D", "MC3", "R(2+1)D"])
-def test_work_is_that_of_the_arithmetic(variant):
+def test_count_work_agrees_with_spec_cost(variant):
     spec = TINY.replace(variant=variant, frames=4, crop=18)  # odd sizes on the way
-    macs, elements = work_of(build_model(spec, CLASSES, CPU), (3, 4, 18, 18))
+    macs, elements = count_work(build_model(spec, CLASSES, CPU), (3, 4, 18, 18))
     cost = spec_cost(spec, CLASSES)
     assert macs == cost.macs
     written = sum(conv.out_channels * conv.size[0] * conv.size[1] * conv.size[2] for conv in cost.convs) + CLASSES
     assert written < elements < 10 * written
 
 
-def test_work_of_torchvision_is_what_it_publishes():
-    macs, _ = work_of(all_forms.TORCHVISION_MODELS["R(2+1)D"](), (3, 16, 112, 112))
-    assert round(macs / 1e9, 3) == all_forms.video.R2Plus1D_18_Weights.KINETICS400_V1.meta["_ops"]
+def test_count_work_agrees_with_torchvision():
+    macs, _ = count_work(baselines_module.TORCHVISION_MODELS["R(2+1)D"](), (3, 16, 112, 112))
+    assert round(macs / 1e9, 3) == baselines_module.video.R2Plus1D_18_Weights.KINETICS400_V1.meta["_ops"]
 
 
-def test_every_form_of_a_variant_trains_and_classifies(monkeypatch):
+def test_every_baseline_trains_and_classifies(monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
     for bench, run in (("train", bench_train), ("infer", bench_infer)):
         rows = run(FULL, CPU, seconds=0)
-        names = [form.what for form in baselines(FULL, CPU)]
+        names = [baseline.name for baseline in baselines(FULL, CPU)]
         assert [(row["bench"], row["what"]) for row in rows] == [
             (kind, name) for kind in (bench, f"{bench} time") for name in names
         ]
@@ -249,38 +252,38 @@ def test_every_form_of_a_variant_trains_and_classifies(monkeypatch):
     assert len(compiled) == 2
 
 
-def test_baselines_leave_out_what_torchvision_lacks():
+def test_baselines_depend_on_device_and_variant():
     gpu = torch.device("cuda")
-    assert [form.precision for form in baselines(FULL, gpu)] == ["fp16", *["bf16"] * 4]
-    assert [form.channels_last for form in baselines(FULL, gpu)] == [False, *[True] * 4]
-    assert len(baselines(FULL, gpu, compile_peers=False)) == 4
+    assert [baseline.precision for baseline in baselines(FULL, gpu)] == ["fp16", *["bf16"] * 4]
+    assert [baseline.channels_last for baseline in baselines(FULL, gpu)] == [False, *[True] * 4]
+    assert len(baselines(FULL, gpu, compiled=False)) == 4
     for spec in (FULL.replace(variant="MC4"), FULL.replace(width=32), FULL.replace(depth=34)):
-        assert [form.what.split(",")[0] for form in baselines(spec, gpu)] == ["ours", "ours"]
+        assert [baseline.name.split(",")[0] for baseline in baselines(spec, gpu)] == ["ours", "ours"]
 
 
-def test_a_step_trains_and_classifying_does_not():
-    form = baselines(TINY, CPU)[-1]
+def test_only_the_training_step_changes_weights():
+    baseline = baselines(TINY, CPU)[-1]
     clips, target = synthetic_batch(TINY, CPU)
-    network, step = training_step(form, TINY, CPU)
+    network, step = training_step(baseline, TINY, CPU)
     before = [parameter.detach().clone() for parameter in network.parameters()]
     step(clips, target)
     assert all((now != then).any() for now, then in zip(network.parameters(), before, strict=True))
     assert all(parameter.grad is None for parameter in network.parameters())
-    network, step = inference_step(form, TINY, CPU)
+    network, step = inference_step(baseline, TINY, CPU)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     step(clips, target)
     assert not network.training
     assert all((value == before[name]).all() for name, value in network.state_dict().items())
 
 
-def test_layouts_are_as_the_form_says():
-    for form in baselines(FULL, CPU, compile_peers=False)[:2]:
-        network, _ = inference_step(form, FULL, CPU)
+def test_weights_have_the_layout_of_the_baseline():
+    for baseline in baselines(FULL, CPU, compiled=False)[:2]:
+        network, _ = inference_step(baseline, FULL, CPU)
         weight = network.stem[0].weight
-        assert weight.is_contiguous(memory_format=torch.channels_last_3d) == form.channels_last
+        assert weight.is_contiguous(memory_format=torch.channels_last_3d) == baseline.channels_last
 
 
-def test_form_that_does_not_run_says_why_and_the_others_do(monkeypatch):
+def test_failing_baseline_has_the_reason_in_its_row(monkeypatch):
     def broken(spec, device):
         raise torch.OutOfMemoryError("no room\nand a long story")
 
@@ -288,39 +291,39 @@ def test_form_that_does_not_run_says_why_and_the_others_do(monkeypatch):
     monkeypatch.setattr("benchmarks.steps.baselines", lambda *_: found)
     rows = bench_infer(TINY, CPU, seconds=0)
     assert rows[0]["failed"] == "no room" and "clips_per_second" not in rows[0]
-    assert [row["what"] for row in rows if row["bench"] == "infer time"] == [form.what for form in found[1:]]
+    assert [row["what"] for row in rows if row["bench"] == "infer time"] == [baseline.name for baseline in found[1:]]
 
 
-def test_works_take_turns():
+def test_steps_are_timed_in_turns():
     calls = []
     time_interleaved({name: lambda name=name: calls.append(name) for name in "ab"}, CPU, 0)
-    assert "".join(calls) == "ab" * 6, "once to see how long it takes, then in five rounds"
+    assert "".join(calls) == "ab" * 6, "one timing call, then five rounds"
 
 
-def test_machine_is_measured():
+def test_machine_rates_are_measured():
     record = machine(CPU, seconds=0)
     assert record["matrix_tflops"]["fp32"] > 0 and record["copy_tb_per_s"] > 0 and record["packages"]["torch"]
 
 
-def test_training_from_memory():
+def test_bench_memory_has_a_row_per_source():
     rows = bench_memory(TINY, CPU, seconds=0)
     assert [row["what"].split(",")[0] for row in rows] == ["one batch over and over", "sampled", "sampled"]
     assert all(row["clips_per_second"] > 0 for row in rows)
 
 
-def test_training_from_files(tiny_manifest):
+def test_bench_stream_has_a_row_per_source(tiny_manifest):
     manifest = load_manifest(tiny_manifest)
     rows = bench_stream(TINY, manifest, CPU, workers=0, seconds=0)
     assert [row["what"] for row in rows] == ["one batch over and over", "streamed by 0 workers"]
     assert {row["data"] for row in rows} == {"tiny"}
 
 
-def test_evaluating_from_files(tiny_manifest):
+def test_bench_evaluate_has_a_row_per_clip_count(tiny_manifest):
     rows = bench_evaluate(TINY, load_manifest(tiny_manifest), CPU, workers=0, seconds=0)
     assert [(row["what"], row["videos"]) for row in rows] == [
         ("1 clip of 1 video", 1), ("10 clips a video", 1), ("100 clips a video", 1),
     ]  # fmt: skip
-    assert compared(MACHINE, rows)[1]["ratio"] == 1
+    assert add_ratios(MACHINE, rows)[1]["ratio"] == 1
     assert rows[2]["clips_per_second"] == pytest.approx(100 / rows[2]["seconds"])
 
 
@@ -328,7 +331,7 @@ def test_evaluating_from_files(tiny_manifest):
 
 
 @pytest.mark.slow
-def test_scaling_is_measured_over_processes():
+def test_scaling_compares_one_and_two_processes():
     spec = Spec(depth=10, width=4, frames=2, crop=16, batch_size=2, variant="R3D")
     one, two = bench_scaling(spec, torch.device("cpu"), seconds=0.1)
     assert (one["what"], two["what"]) == ("1 process", "2 processes")
@@ -336,13 +339,13 @@ def test_scaling_is_measured_over_processes():
         assert 0 < row["slowest"] <= row["clips_per_second"] <= row["fastest"]
 
 
-def test_scaling_takes_two_gpus(monkeypatch):
+def test_scaling_needs_two_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     (row,) = bench_scaling(Spec(), torch.device("cuda"))
-    assert row["failed"] == "it takes two GPUs, and here is one"
+    assert row["failed"] == "needs two GPUs, found one"
 
 
-def test_command_prints_tables_and_keeps_the_record(tmp_path, capsys):
+def test_command_prints_tables_and_writes_the_record(tmp_path, capsys):
     out = tmp_path / "kept" / "here.json"
     command = ["bench", "infer", "--device", "cpu", "--variants", "f-R2D", "--depth", "10", "--frames", "1"]
     assert main([*command, "--batch-size", "1", "--seconds", "0", "--out", str(out)]) == 0
@@ -364,10 +367,9 @@ def test_command_prints_tables_and_keeps_the_record(tmp_path, capsys):
         (["infer", "--batch-size", "0"], "batch_size = 0, expected 1 or more"),
         (["evaluate", "--manifest", "gone.csv"], "gone.csv: no such file"),
         (["train", "--out", "table.txt"], "table.txt: expected the name of a file that ends in .json"),
-        (["tables"], "benchmarks/README.md: no such file"),
     ],
 )
-def test_what_was_wrong_in_a_line(arguments, says, capsys, tmp_path, monkeypatch):
+def test_command_error_is_one_line(arguments, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("benchmarks.run.machine", lambda *_: pytest.fail("measured before it was refused"))
     assert main(["bench", *arguments, *([] if "--device" in arguments else ["--device", "cpu"])]) == 1
@@ -376,7 +378,7 @@ def test_what_was_wrong_in_a_line(arguments, says, capsys, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("arguments", [[], ["speed"], ["train", "--frames", "many"]])
-def test_what_argparse_refuses(arguments, capsys):
+def test_command_usage_errors(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["bench", *arguments])
     assert "usage: r21d bench" in capsys.readouterr().err
@@ -384,11 +386,11 @@ def test_what_argparse_refuses(arguments, capsys):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_on_a_gpu():
+def test_benchmarks_run_on_a_gpu():
     gpu = torch.device("cuda")
     assert set(machine(gpu, seconds=0)["matrix_tflops"]) == {"bf16", "fp16"}
     for bench in (bench_train, bench_infer):
-        rows = bench(FULL.replace(precision="bf16"), gpu, seconds=0, compile_peers=False)
+        rows = bench(FULL.replace(precision="bf16"), gpu, seconds=0, compiled=False)
         assert [row["precision"] for row in rows] == ["fp16", "bf16", "bf16", "bf16"] * 2
         assert all(row["clips_per_second"] > 0 and row["peak_gib"] > 0 for row in rows[:4])
         assert all(len(row) > 8 for row in rows[4:]), "several kinds of kernels"

@@ -97,12 +97,12 @@ def told(one, beside):
 )
 def test_readme_says_of_the_twelve_what_the_records_say(first, settings):
     *others, last = group_by_seed(find_runs(variant_comparison("small", DATA, seeds=SEEDS, **settings), SMALL))
-    compared = [compare(one.scores, last.scores) for one in others]
-    p = holm([estimate.p for estimate in compared])
+    add_ratios = [compare(one.scores, last.scores) for one in others]
+    p = holm([estimate.p for estimate in add_ratios])
     rows = readme_table(first)
     assert [row[first] for row in rows] == list(TABLE_2)
     assert {len(one.runs) for one in (*others, last)} == {len(SEEDS)}
-    for row, one, beside in zip(rows, [*others, last], [*zip(compared, p, strict=True), None], strict=True):
+    for row, one, beside in zip(rows, [*others, last], [*zip(add_ratios, p, strict=True), None], strict=True):
         wanted = told(one, beside)
         assert {key: wanted[key] for key in row if key != first} == {key: row[key] for key in row if key != first}
 
@@ -165,7 +165,7 @@ def test_readme_says_what_the_benchmarks_say():
     told = {name: [cell for cell in cells if cell] for name, *cells in line.findall((ROOT / "README.md").read_text())}
     rate = {}
     for file in ("h100-r21d.json", "h100-r3d-mc3.json"):
-        for row in json.loads((ROOT / "benchmarks" / file).read_text())["rows"]:
+        for row in json.loads((ROOT / "benchmarks" / "records" / file).read_text())["rows"]:
             rate[row["variant"], row["bench"], row["what"]] = row.get("clips_per_second")
     wanted = {}
     for (variant, bench, what), clips in rate.items():
