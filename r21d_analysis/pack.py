@@ -40,13 +40,13 @@ def pack_runs(folder: Path | str, out: Path | str) -> list[Run]:
         for run in runs:
             files = {path.name: run.read(path.name) for path in run.folder.iterdir() if path.name in PACKED}
             summary = run.summary
-            if (run_levels := levels[run]) is not None:
+            if (level := levels[run]) is not None:
                 accuracies = {
                     "clip@1": clip_at_1(scores[run]),
                     **{f"video@{k}": video_at(scores[run], k) for k in (1, 5)},
                 }
                 summary |= {"accuracies_before_quantization": accuracies}
-                files["scores.npz"] = _encode(scores[run], run_levels)
+                files["scores.npz"] = _encode(scores[run], level)
             files[SUMMARY] = seal_summary(summary, files).encode()
             for name, content in sorted(files.items()):
                 pack.writestr(_entry(f"{run.folder.name}/{name}"), content)
@@ -63,7 +63,7 @@ def _encode(scores: Scores, levels: np.ndarray) -> bytes:
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """An entry without the time of packing, so that equal runs make equal packs."""
+    """Return an entry without the time of packing, so that equal runs make equal packs."""
     entry = zipfile.ZipInfo(name)
     entry.compress_type = zipfile.ZIP_LZMA
     entry.external_attr = 0o644 << 16
@@ -71,7 +71,7 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 def _choose_levels(scores: dict[Run, Scores]) -> dict[Run, np.ndarray | None]:
-    """The coarsest level of each item of each run that keeps all decisions; None for scores that are quantized."""
+    """Return the coarsest level of each item of each run that keeps all decisions; None for quantized scores."""
     levels = {run: None if "quantization" in s.protocol else np.zeros(len(s.labels), int) for run, s in scores.items()}
     exact = {run: softmax(s.logits, axis=2) for run, s in scores.items()}
     pairs = [
@@ -82,7 +82,7 @@ def _choose_levels(scores: dict[Run, Scores]) -> dict[Run, np.ndarray | None]:
         and np.array_equal(scores[rgb].videos, scores[flow].videos)
     ]
     for _ in STEPS:
-        decoded = {run: _decoded(s, levels[run]) for run, s in scores.items()}
+        decoded = {run: _probabilities(s, levels[run]) for run, s in scores.items()}
         changed = {
             run: ~same_decisions(exact[run], decoded[run], s, clip_subsets(s.logits.shape[1]))
             for run, s in scores.items()
@@ -98,37 +98,37 @@ def _choose_levels(scores: dict[Run, Scores]) -> dict[Run, np.ndarray | None]:
     return levels
 
 
-def _decoded(scores: Scores, levels: np.ndarray | None) -> np.ndarray:
+def _probabilities(scores: Scores, levels: np.ndarray | None) -> np.ndarray:
     logits = scores.logits if levels is None else dequantize(quantize(scores.logits, levels))
     return softmax(logits.astype(float), axis=2)
 
 
 def clip_subsets(stored: int) -> list[np.ndarray]:
-    """Indices of 2 to `stored` clips spread evenly over the stored ones, and of the one in the middle."""
+    """Return the indices of 2 to `stored` clips spread evenly over the stored ones, and of the one in the middle."""
     return [np.array([stored // 2]), *(np.linspace(0, stored - 1, n).round().astype(int) for n in range(2, stored + 1))]
 
 
 def same_decisions(before: np.ndarray, after: np.ndarray, scores: Scores, subsets: Iterable) -> np.ndarray:
-    """Whether every decision on an item is the same, (items,) bool, of probabilities (items, clips, classes)."""
-    same = np.asarray(_same_argmax(before, after).all(axis=1))
+    """Return whether every decision on an item is the same, (items,) bool, of probabilities (items, clips, classes)."""
+    same = np.logical_and.reduce(_same_argmax(before, after), axis=1)
     labels = scores.labels[:, None]
     for chosen in subsets:
         old, new = before[:, chosen].mean(axis=1), after[:, chosen].mean(axis=1)
-        same &= _same_argmax(old, new)
+        same = np.logical_and(same, _same_argmax(old, new))
         rank = (np.argsort(-old, axis=1, kind="stable") == labels).argmax(axis=1)
         label = np.take_along_axis(new, labels, axis=1)
         above, not_below = (new > label + MARGIN).sum(axis=1), (new > label - MARGIN).sum(axis=1) - 1
         for k in (1, 5):
-            same &= np.where(rank < k, not_below < k, above >= k)
+            same = np.logical_and(same, np.where(rank < k, not_below < k, above >= k))
     for names in scores.protocol.get("families", {}).values():
         members = [scores.classes.index(name) for name in names if name in scores.classes]
         if members:
-            same &= _same_argmax(before.mean(axis=1)[:, members], after.mean(axis=1)[:, members])
+            same = np.logical_and(same, _same_argmax(before.mean(axis=1)[:, members], after.mean(axis=1)[:, members]))
     return same
 
 
 def _same_argmax(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Whether the largest value along the last axis is in the same place, by more than the margin."""
+    """Return whether the largest value along the last axis is in the same place, by more than the margin."""
     place = before.argmax(axis=-1)[..., None]
     best = np.take_along_axis(after, place, axis=-1)[..., 0]
     others = after.copy()

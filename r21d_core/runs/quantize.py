@@ -16,7 +16,7 @@ STEPS = (500, 65535)  # probabilities are multiples of 1/step; the last level ke
 
 
 def quantize(logits: np.ndarray, levels: np.ndarray) -> dict[str, np.ndarray]:
-    """Arrays that `dequantize` takes; `levels` (items,) is 0 or 1 for one of the STEPS, 2 for the logits."""
+    """Return the arrays that `dequantize` takes; `levels` (items,) is 0 or 1 for one of the STEPS, 2 for the logits."""
     arrays = {"levels": levels.astype(np.uint8), "logits": logits[levels == len(STEPS)].astype(np.float32)}
     for level, step in enumerate(STEPS):
         exact = softmax(logits[levels == level].astype(float), axis=2) * step
@@ -29,7 +29,7 @@ def quantize(logits: np.ndarray, levels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def dequantize(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """Logits (items, clips, classes) float32 from the arrays of `quantize`: logarithms of the probabilities."""
+    """Return logits (items, clips, classes) float32 from the arrays of `quantize`: logarithms of the probabilities."""
     levels, kept = arrays["levels"], arrays["logits"]
     logits = np.empty((len(levels), *kept.shape[1:]), np.float32)
     logits[levels == len(STEPS)] = kept

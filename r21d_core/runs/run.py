@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import lzma
 import os
 import sys
 import zipfile
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,7 +33,6 @@ from r21d_core.study.spec import Spec
 
 TRAINED_ON = "trained_on.txt"
 SUMMARY = "summary.json"
-_ZIP_ERRORS = (zipfile.BadZipFile, lzma.LZMAError, zlib.error, NotImplementedError, RuntimeError, EOFError)
 CHECKED = ("spec.json", "environment.json", TRAINED_ON, "history.jsonl", "scores.npz")  # by the summary's checksums
 
 
@@ -52,12 +49,12 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run has its summary, which is written last."""
+        """Whether the summary, which is written last, is there."""
         return (self.folder / SUMMARY).exists()
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether the run has a checkpoint to resume from, to finetune or to evaluate."""
+        """Whether there is a state to resume from or weights to use."""
         return (self.folder / "checkpoint.pt").exists()
 
     @property
@@ -93,7 +90,7 @@ class Run:
 
     @property
     def scores(self) -> Scores:
-        """The logits of all evaluated clips; raises R21DError if they are missing or damaged."""
+        """The logits of every evaluated clip; from a pack, quantized."""
         path = self.folder / "scores.npz"
         return decode_scores(path, self.read(path.name))
 
@@ -104,10 +101,10 @@ class Run:
             content = path.read_bytes()
         except (KeyError, FileNotFoundError):
             raise R21DError(f"{path}: missing; the run is not complete, train it first") from None
-        except (OSError, ValueError, *_ZIP_ERRORS) as error:
+        except Exception as error:  # zipfile raises many kinds for damaged files
             raise R21DError(f"{path}: cannot be read ({error}); restore it or train the run again") from error
-        is_checked = name in CHECKED and self.is_complete
-        if is_checked and self.summary["sha256"].get(name) != hashlib.sha256(content).hexdigest():
+        checksums = self.summary["sha256"] if name in CHECKED and self.is_complete else None
+        if checksums and checksums.get(name) != hashlib.sha256(content).hexdigest():
             raise R21DError(f"{path}: damaged, as its checksum is not the summary's; restore it or train it again")
         return content
 
@@ -125,13 +122,13 @@ class Run:
 def open_runs(runs: Path | str) -> Path:
     """The folder `runs`, or the content of the pack `runs`; raises R21DError for another file."""
     if isinstance(runs, zipfile.Path):
-        return runs
+        return cast(Path, runs)
     if not Path(runs).is_file():
         return Path(runs)
     stat = Path(runs).stat()
     try:
         return _open_pack(str(runs), stat.st_mtime_ns, stat.st_size)
-    except (OSError, *_ZIP_ERRORS) as error:
+    except Exception as error:  # zipfile raises many kinds for damaged files
         raise R21DError(f"{runs}: is a file and no pack ({error}), expected a folder of runs or a pack") from None
 
 
@@ -140,7 +137,7 @@ def find_run(runs: Path | str, spec: Spec) -> Run:
 
     Raises R21DError where its folder holds another spec or a spec that cannot be read.
     """
-    folder: Any = open_runs(runs) / spec.folder
+    folder = open_runs(runs) / spec.folder
     path = folder / "spec.json"
     if path.exists():
         if read_spec(path) != spec:
@@ -160,7 +157,7 @@ def load_runs(folder: Path | str) -> list[Run]:
 
 def spec_files(folder: Path | str) -> list[Path]:
     """The spec.json of each run directly in `folder`, a folder or a pack, by name."""
-    root: Any = open_runs(folder)
+    root = open_runs(folder)
     inside = sorted(root.iterdir(), key=lambda path: path.name) if root.is_dir() else []
     return [path / "spec.json" for path in inside if (path / "spec.json").exists()]
 
@@ -280,10 +277,10 @@ def read_spec(path: Path) -> Spec:
     """The Spec in the file `path`; raises R21DError naming it if it is damaged."""
     try:
         return Spec.from_json(path.read_text(encoding="utf-8"))
-    except (ValueError, TypeError, OverflowError, OSError, *_ZIP_ERRORS) as error:
-        raise R21DError(f"{path}: half written or damaged ({error}); delete {path.parent} to run it anew") from error
     except R21DError as error:
         raise R21DError(f"{path}: {error}; move {path.parent} away") from None
+    except Exception as error:  # of zipfile, JSON and the values in it
+        raise R21DError(f"{path}: half written or damaged ({error}); delete {path.parent} to run it anew") from error
 
 
 def _checksum_of_summary(summary: dict) -> str:

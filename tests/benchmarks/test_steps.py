@@ -104,7 +104,7 @@ def test_record_text_has_machine_and_command():
 
 def test_readme_redrawn_twice_is_the_same(tmp_path):
     (tmp_path / "records").mkdir()
-    with pytest.raises(R21DError, match="README.md: no such file"):
+    with pytest.raises(R21DError, match=r"README\.md: no such file"):
         redraw_readme(tmp_path)
     (tmp_path / "records" / "gpu.json").write_text(json.dumps(RECORD))
     (tmp_path / "README.md").write_text("# Title\n<!-- gpu.json -->\nold\n<!-- end -->\nafter\n")
