@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -79,18 +79,31 @@ class StreamingSource:
 
     def _next(self, iterator):
         """The next batch, or None at the end; raises R21DError if a worker has died or gives none in time."""
+        if not self.workers:
+            return next(iterator, None)
+        # The loader's own time-out does not hold while it takes the frames from a worker that has been stopped.
+        late = threading.Event()
+        watchdog = threading.Timer(parallel.WORKER_TIMEOUT, lambda: (late.set(), _kill_workers(iterator)))
+        watchdog.daemon = True
+        watchdog.start()
         try:
             return next(iterator, None)
-        except RuntimeError as error:
-            if not self.workers or not re.search("DataLoader (worker|timed out)", str(error)):
-                raise
-            for worker in iterator._workers:
-                worker.kill()  # a stopped process heeds no other signal
-            if "timed out" in str(error):
+        except (RuntimeError, OSError, EOFError) as error:
+            is_late = late.is_set() or "timed out" in str(error)
+            if str(error).startswith("Caught ") or (isinstance(error, RuntimeError) and "DataLoader" not in str(error)):
+                raise  # an error of the code in a worker or here
+            _kill_workers(iterator)
+            what = "died, out of memory or in a decoder that crashed"
+            if is_late:
                 what = f"gave no batch for {parallel.WORKER_TIMEOUT} seconds, as it was stopped or hangs in a decoder"
-            else:
-                what = "died, out of memory or in a decoder that crashed"
             raise R21DError(f"a decoding worker {what}; the same command continues the run") from None
+        finally:
+            watchdog.cancel()
+
+
+def _kill_workers(iterator) -> None:
+    for worker in iterator._workers:
+        worker.kill()  # a stopped process heeds no other signal
 
 
 def _identity(batch):
