@@ -15,11 +15,7 @@ PROPERTIES = r"_[a-z]_(?:cm|nm)_np\d+_(?:fr|ba|ri|le)_(?:bad|med|goo)_\d+"
 
 
 def from_hmdb51(
-    directory: Path | str,
-    *,
-    split: int = 1,
-    annotations: Path | str | None = None,
-    subset: Path | str | None = None,
+    directory: Path | str, *, split: int = 1, annotations: Path | str | None = None, subset: Path | str | None = None
 ) -> Listing:
     """The Listing of HMDB51 by official split 1, 2 or 3; clips in neither train nor test are left out.
 

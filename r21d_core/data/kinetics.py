@@ -18,10 +18,7 @@ EDITIONS = (400, 600, 700)
 
 
 def from_kinetics(
-    directory: Path | str,
-    *,
-    annotations: Path | str | None = None,
-    subset: Path | str | None = None,
+    directory: Path | str, *, annotations: Path | str | None = None, subset: Path | str | None = None
 ) -> Listing:
     """The Listing of Kinetics; the number of classes in the annotations says which. Its validation set is `test`.
 

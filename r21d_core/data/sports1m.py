@@ -14,10 +14,7 @@ LINE = re.compile(r"\S*[?&]v=([\w-]{11})\S*\s+(\d+(?:,\d+)*)")
 
 
 def from_sports1m(
-    directory: Path | str,
-    *,
-    annotations: Path | str | None = None,
-    subset: Path | str | None = None,
+    directory: Path | str, *, annotations: Path | str | None = None, subset: Path | str | None = None
 ) -> Listing:
     """The Listing of Sports-1M, whose videos are named ID.mp4 by their YouTube ID, which is also the group.
 

@@ -238,14 +238,8 @@ def _polygon(u, v, points: int, notch: float):
 # Contour and paint of each shape, functions of u and v, the position relative to the figure's center in radii. A
 # contour is the distance in radii, negative inside; a paint is the weight of the lighter color.
 MARKED = {
-    "disc": (
-        lambda u, v: np.hypot(u, v) - 0.95,
-        lambda u, v: _sharpen(np.sin(8 * u), 2.5),
-    ),
-    "star": (
-        lambda u, v: _polygon(u, v, 5, 0.5),
-        lambda u, v: _sharpen(0.42 - np.hypot(u, v), 6),
-    ),
+    "disc": (lambda u, v: np.hypot(u, v) - 0.95, lambda u, v: _sharpen(np.sin(8 * u), 2.5)),
+    "star": (lambda u, v: _polygon(u, v, 5, 0.5), lambda u, v: _sharpen(0.42 - np.hypot(u, v), 6)),
     "square": (
         lambda u, v: np.maximum(np.abs(u), np.abs(v)) - 0.85,
         lambda u, v: _sharpen(np.sin(np.pi * u / 0.85) * np.sin(np.pi * v / 0.85), 6),

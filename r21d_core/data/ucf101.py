@@ -15,11 +15,7 @@ TEST_GROUPS = 7  # of each class: groups 1–7, 8–14 or 15–21 of 25
 
 
 def from_ucf101(
-    directory: Path | str,
-    *,
-    split: int = 1,
-    annotations: Path | str | None = None,
-    subset: Path | str | None = None,
+    directory: Path | str, *, split: int = 1, annotations: Path | str | None = None, subset: Path | str | None = None
 ) -> Listing:
     """The Listing of UCF101 by official split 1, 2 or 3; a group is a class and a group number, as in `_g01_`.
 

@@ -22,13 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from r21d_core import R21DError
-from r21d_core.data.integrity import (
-    check_duration,
-    check_file,
-    check_not_truncated,
-    describe_error,
-    find_video_stream,
-)
+from r21d_core.data.integrity import check_duration, check_file, check_not_truncated, describe_error, find_video_stream
 
 # Formats of streams whose clock may jump where recordings were joined, and the seconds between two frames that tell it.
 CLOCK_FORMATS, MAX_CLOCK_GAP = ("mpegts", "mpeg"), 10

@@ -43,7 +43,8 @@ def folder(tmp_path_factory):
         for label in "ab":
             for number in range(4):
                 write_video(
-                    root / split / label / f"sound{number}.mp4", blocks(20, seed=ord(label) + number * 7 + 100 * len(split))
+                    root / split / label / f"sound{number}.mp4",
+                    blocks(20, seed=ord(label) + number * 7 + 100 * len(split)),
                 )
     contents = set()
     for number in range(FILES):

@@ -66,8 +66,7 @@ def test_workers_end_with_a_killed_main_process(call, tiny_manifest):
 
 
 @pytest.mark.parametrize(
-    ("number", "message"),
-    [(signal.SIGKILL, "a worker process died"), (signal.SIGSTOP, "no result for 10 seconds")],
+    ("number", "message"), [(signal.SIGKILL, "a worker process died"), (signal.SIGSTOP, "no result for 10 seconds")]
 )
 def test_dead_or_stopped_worker_is_one_line(number, message, monkeypatch):
     if number == signal.SIGSTOP:

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from r21d_core import R21DError
 from r21d_core.cli import main
+from r21d_core.data.dataset_cards import FOLDER
 from r21d_core.data.manifest import DatasetCard, Manifest, Video, check_no_leaks, load_manifest, write_manifest
 from r21d_core.data.val_split import make_val_split
 from r21d_core.engine.runner import load_manifests
 from r21d_core.study.experiments import recipe_trials
-
-COMMITTED = Path(__file__).parents[1] / "data_manifests"
 
 
 def manifest_of(groups, others=()):
@@ -111,7 +110,9 @@ def test_command_writes_the_cut_beside_its_set_and_says_so(tmp_path, capsys):
 
 
 def test_committed_cut_is_what_the_command_makes():
-    for path in COMMITTED.glob("*-val.csv"):
+    paths = list(FOLDER.glob("*-val.csv"))
+    assert paths
+    for path in paths:
         made = make_val_split(load_manifest(path.with_name(path.name.replace("-val", ""))))
         assert load_manifest(path) == made
         assert {len({v.group for v in made.split("test") if v.label == label}) for label in made.card.classes} == {4}
