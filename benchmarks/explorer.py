@@ -50,7 +50,9 @@ def _write_runs(folder: str, videos: int, classes: int, clips: int) -> None:
         logits = random.standard_normal((videos, clips, classes), np.float32)
         logits += random.standard_normal((videos, 1, classes), np.float32)  # clips of a video are alike
         logits[np.arange(videos), :, labels] += 3
-        scores = Scores(logits, labels, np.array([f"video {n:05d}.mp4" for n in range(videos)]), names, protocol)
+        files = np.array([f"video {n:05d}.mp4" for n in range(videos)])
+        groups = np.array([f"recording {n // 5:04d}" for n in range(videos)])
+        scores = Scores(logits, labels, files, groups, names, protocol)
         write_scores(run, scores)
         write_summary(run, {"device": "none"})
 

@@ -19,8 +19,8 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.figures import draw_against_chance
 from r21d_analysis.artifacts.tables import protocol_line
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all, group_by_seed
+from r21d_analysis.statistics.bootstrap import correct_by_seed, estimate_difference, format_interval
 from r21d_analysis.statistics.clips import exact_counts, with_clips
-from r21d_analysis.statistics.inference import correct_by_seed, estimate_difference, format_interval
 from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, VARIANT_STYLE, figure_of_runs, note, panel_grid, style_table
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec

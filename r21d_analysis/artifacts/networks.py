@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed
+from r21d_analysis.statistics.bootstrap import Estimate, compare_splits, correct_by_seed, estimate_mean
 from r21d_analysis.statistics.fusion import fuse
-from r21d_analysis.statistics.inference import Estimate, compare_splits, correct_by_seed, estimate_mean
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import SPLIT

@@ -13,7 +13,7 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.tables import protocol_line
 from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed
-from r21d_analysis.statistics.inference import (
+from r21d_analysis.statistics.bootstrap import (
     Estimate,
     Outcomes,
     check_same_items,

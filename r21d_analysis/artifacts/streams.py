@@ -21,7 +21,7 @@ from r21d_analysis.artifacts.networks import (
     pretrained_pairs,
 )
 from r21d_analysis.artifacts.tables import format_p, protocol_line
-from r21d_analysis.statistics.inference import format_interval, holm
+from r21d_analysis.statistics.bootstrap import format_interval, holm
 from r21d_analysis.style import NO_RUNS, note, style_table
 from r21d_core import R21DError
 from r21d_core.runs.run import Run

@@ -14,7 +14,7 @@ from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, cost_like, group_all, group_by_seed
-from r21d_analysis.statistics.inference import (
+from r21d_analysis.statistics.bootstrap import (
     Outcomes,
     compare,
     estimate_mean,

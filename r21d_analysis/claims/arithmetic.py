@@ -8,7 +8,7 @@ import numpy as np
 
 from r21d_analysis.claims.select import LENGTHS, MC, RMC, TWO_D
 from r21d_analysis.claims.verdict import REFUTED, SUPPORTED, Verdict
-from r21d_analysis.statistics.inference import spearman
+from r21d_analysis.statistics.bootstrap import spearman
 from r21d_core.models.cost import Cost, cost
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.paper import paper, paper_table

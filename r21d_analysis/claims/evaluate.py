@@ -36,8 +36,7 @@ from r21d_analysis.claims.verdict import (
     decide_bonferroni,
 )
 from r21d_analysis.statistics.aggregate import SeedGroup
-from r21d_analysis.statistics.clips import clips_correct
-from r21d_analysis.statistics.inference import (
+from r21d_analysis.statistics.bootstrap import (
     Estimate,
     Outcomes,
     check_same_items,
@@ -46,6 +45,7 @@ from r21d_analysis.statistics.inference import (
     estimate_difference,
     estimate_sum_of_means,
 )
+from r21d_analysis.statistics.clips import clips_correct
 from r21d_core import R21DError
 from r21d_core.runs.metrics import video_correct
 from r21d_core.runs.run import Run

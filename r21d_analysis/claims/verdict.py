@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from r21d_analysis.statistics.inference import Estimate, Z
+from r21d_analysis.statistics.bootstrap import Estimate, Z
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
 

@@ -16,8 +16,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from r21d_analysis.artifacts.catalog import iter_runs, parse_folders
-from r21d_analysis.statistics.clips import clips_correct, exact_counts, with_clips
-from r21d_analysis.statistics.inference import (
+from r21d_analysis.statistics.bootstrap import (
     bonett_price_ci,
     bootstrap_ci_one_seed,
     check_same_items,
@@ -25,6 +24,7 @@ from r21d_analysis.statistics.inference import (
     mcnemar_p,
     wilson_ci,
 )
+from r21d_analysis.statistics.clips import clips_correct, exact_counts, with_clips
 from r21d_core.runs.metrics import video_probabilities
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores

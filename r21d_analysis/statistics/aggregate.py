@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from r21d_analysis.statistics.inference import Estimate, correct_by_seed, estimate_mean
+from r21d_analysis.statistics.bootstrap import Estimate, correct_by_seed, estimate_mean
 from r21d_core.models.cost import Cost, spec_cost
 from r21d_core.runs.metrics import clip_at_1, video_at
 from r21d_core.runs.run import Run

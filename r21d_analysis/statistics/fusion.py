@@ -26,7 +26,7 @@ def fuse(a: Scores, b: Scores, weights: tuple[float, float] = (1, 1)) -> Scores:
     logits = np.logaddexp(*(log_softmax(s.logits, axis=2) + term for s, term in zip((a, b), terms, strict=True)))
     streams = [scores.protocol.get("modality", "rgb") for scores in (a, b)]
     fusion = {"modality": " + ".join(streams), "weights": [float(weight) for weight in weights]}
-    return Scores(logits, a.labels, a.videos, a.classes, a.protocol | fusion)
+    return Scores(logits, a.labels, a.videos, a.groups, a.classes, a.protocol | fusion)
 
 
 def _check_fusible(a: Scores, b: Scores) -> None:

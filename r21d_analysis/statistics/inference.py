@@ -1,12 +1,25 @@
-"""Turns per-video outcomes of seeds into estimates with 95 % intervals and p-values; no other module does.
+"""Estimates with 95 % intervals and p-values whose independent unit is the recording.
 
-`Outcomes` is the common input. A cluster of each video, such as its recording, would be one more field of it.
+Videos cut from one recording succeed or fail together, and each run has the luck of its seed. The model of the outcome
+of network n, trained with seed s, on video v of recording g is
+
+    y = mean(n) + recording(g) + network × recording(n, g) + network × video(n, v)
+        + seed(n, s) + seed × recording(n, s, g) + seed × video(n, s, v).
+
+A contrast is a signed sum of network means over the same videos, each network averaged over its seeds first. Its
+variance has two parts. The first is the cluster-robust variance over recordings (CR1, Liang and Zeger, 1986): it holds
+every term that varies with the recording, the interactions with the seed included. The second is the variance of
+seed(n, s), which moves all recordings alike and which no resampling of recordings shows. `seed_variance` estimates it
+by analysis of variance, pooled over all networks of a table, as a single network has too few seeds to tell. The
+interval and the p-value come from one t-distribution with Satterthwaite's degrees of freedom.
+
+Everything is in the unit of the values; `correct_by_seed` makes it per cent, so that differences are in points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -15,27 +28,45 @@ from r21d_core import R21DError
 from r21d_core.runs.metrics import video_correct
 from r21d_core.runs.scores import Scores
 
-RESAMPLES = 9_999
 CONFIDENCE = 0.95
-TAILS = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-Z = float(stats.norm.ppf(TAILS[1]))
+UPPER = (1 + CONFIDENCE) / 2
 
 
-class Outcomes(NamedTuple):
-    """How often each seed of a network is right on each video, or a difference or mean of such values."""
+@dataclass(frozen=True)
+class Outcomes:
+    """What the runs of one network, a seed each, did on one test set."""
 
-    values: np.ndarray  # (seeds, videos), fractions
-    videos: np.ndarray  # (videos,) names, sorted
+    values: np.ndarray  # (seeds, items) 100 where right and 0 where wrong, or differences or shares of such
+    groups: np.ndarray  # (items,) the recording of each item
+
+    def __sub__(self, other: Outcomes) -> Outcomes:
+        """The differences run by run, where both are of the same weights in the same order of seeds."""
+        return Outcomes(self.values - other.values, self.groups)
 
 
-class Estimate(NamedTuple):
-    """A mean or a difference of means in per cent, with its 95 % interval; NaN where it is not defined."""
+@dataclass(frozen=True)
+class SeedVariance:
+    """The variance of a run's mean that its seed explains beyond recordings, and how well it is known."""
+
+    value: float = 0.0  # the estimate, 0 or more
+    mean_square: float = 0.0  # the variance of a run's mean between seeds, interactions included
+    df: int = 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean or contrast with its 95 % interval and two-sided p-value; NaN where it is not defined."""
 
     value: float
     low: float
     high: float
-    videos: int = 0  # a video tested in several splits counts in each
-    p: float = np.nan  # two-sided
+    p: float = np.nan  # of no difference from 0
+    recordings: int = 0
+    items: int = 0  # an item tested in several splits counts in each; runs, for a number that only runs have
+    seeds: int = 0  # of the network with the fewest
+    recording_variance: float = np.nan
+    seed_part: float = 0.0  # of the variance
+    df: float = np.nan
 
     @property
     def error_bar(self) -> list[list[float]]:
@@ -43,197 +74,14 @@ class Estimate(NamedTuple):
         return [[self.value - self.low], [self.high - self.value]]
 
 
-def format_interval(low: float, high: float, spec: str = ".1f") -> str:
-    """The text of an interval such as `1.2 to 3.4`, or a dash for NaN."""
-    return "–" if np.isnan(low) else f"{low:{spec}} to {high:{spec}}"
-
-
-def mean_per_video(values: np.ndarray, videos: np.ndarray) -> np.ndarray:
-    """The mean of `values` (items,) over the items of each video, in the order of the videos' names.
-
-    The items of one video, such as a clip at four playback rates, are not independent.
-    """
-    _, index = np.unique(videos, return_inverse=True)
-    return np.bincount(index, values) / np.bincount(index)
-
-
 def correct_by_seed(seeds: Sequence[Scores], correct: Callable[[Scores], np.ndarray] = video_correct) -> Outcomes:
-    """The Outcomes of one network's seeds; `correct` gives a value for each item, (items,).
+    """The Outcomes in per cent of one network's seeds; `correct` gives a share for each item, (items,).
 
     Raises R21DError if the seeds were not evaluated on the same items.
     """
     for scores in seeds[1:]:
         check_same_items(seeds[0], scores)
-    values = np.array([mean_per_video(correct(scores), scores.videos) for scores in seeds])
-    return Outcomes(values, np.unique(seeds[0].videos))
-
-
-def estimate_mean(splits: Sequence[Outcomes]) -> Estimate:
-    """The mean over splits of one network's mean, by a bootstrap over videos and seeds."""
-    values = [split.values for split in splits]
-    low, high = bootstrap_ci(values)
-    return _percent(float(np.mean([split.mean() for split in values])), low, high, splits)
-
-
-def estimate_difference(
-    splits: Sequence[Outcomes], baselines: Sequence[Outcomes], *, same_seeds: bool = False, test: bool = False
-) -> Estimate:
-    """The mean over splits of `splits` minus `baselines` on the same videos, by a paired bootstrap.
-
-    `same_seeds`: both sides are made of the same trained networks, seed by seed, so one draw of seeds serves both.
-    `test` adds p, two-sided over videos: McNemar's exact test where a video is right or wrong, else random swaps of
-    the two networks' outcomes on a video. p averages over seeds, so it speaks of these networks alone.
-    """
-    values, less = ([split.values for split in side] for side in (splits, baselines))
-    low, high = (
-        bootstrap_ci([a - b for a, b in zip(values, less, strict=True)]) if same_seeds else bootstrap_ci(values, less)
-    )
-    differences = [a.mean(axis=0) - b.mean(axis=0) for a, b in zip(values, less, strict=True)]
-    p = np.nan
-    if test:
-        # Weights make splits count alike; a video that several splits test is swapped in all of them together.
-        count = sum(map(len, differences))
-        weighted = np.concatenate([count / (len(splits) * len(split)) * split for split in differences])
-        _, index = np.unique(np.concatenate([split.videos for split in splits]), return_inverse=True)
-        p = _permutation_p(np.bincount(index, weighted))
-    return _percent(float(np.mean([split.mean() for split in differences])), low, high, splits, p)
-
-
-def compare_splits(
-    splits: Sequence[tuple[Sequence[Scores], Sequence[Scores]]], *, same_seeds: bool = False
-) -> Estimate:
-    """`estimate_difference` in video@1 with p, of the scores of two networks' seeds in each split.
-
-    Raises R21DError if the two networks were not evaluated on the same items.
-    """
-    for network, baseline in splits:
-        check_same_items(network[0], baseline[0])
-    sides = ([correct_by_seed(seeds) for seeds in side] for side in zip(*splits, strict=True))
-    return estimate_difference(*sides, same_seeds=same_seeds, test=True)
-
-
-def compare(network: Sequence[Scores], baseline: Sequence[Scores]) -> Estimate:
-    """`compare_splits` for a single split."""
-    return compare_splits([(network, baseline)])
-
-
-def estimate_correlation(networks: Sequence[Outcomes], others: Sequence[Outcomes], resamples: int = 999) -> Estimate:
-    """Spearman's rank correlation of two rows of networks' accuracies, by a bootstrap over the videos; not in per cent.
-
-    All Outcomes are of the same videos; seeds are averaged.
-    """
-    rows = [np.array([network.values.mean(axis=0) for network in row]) for row in (networks, others)]
-    count = rows[0].shape[1]
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=resamples)
-    low, high = np.nanquantile([spearman(*(row @ weights for row in rows)) for weights in drawn], TAILS)
-    return Estimate(spearman(*(row.mean(axis=1) for row in rows)), float(low), float(high), count)
-
-
-def estimate_sum_of_means(samples: Sequence[tuple[float, np.ndarray]]) -> Estimate:
-    """Welch's interval of the weighted sum of the means of `samples`, (weight, values of the seeds); in their unit.
-
-    It is for numbers of a run that its videos do not have, such as its training error. `videos` counts runs.
-    """
-    count = sum(len(values) for _, values in samples)
-    value = float(sum(weight * values.mean() for weight, values in samples))
-    if min(len(values) for _, values in samples) < 2 or np.isnan(value):
-        return Estimate(value, np.nan, np.nan, count)
-    variances = np.array([weight**2 * values.var(ddof=1) / len(values) for weight, values in samples])
-    if not variances.sum():
-        return Estimate(value, value, value, count)
-    freedom = variances.sum() ** 2 / (variances**2 / [len(values) - 1 for _, values in samples]).sum()
-    half = float(stats.t.ppf(TAILS[1], freedom) * np.sqrt(variances.sum()))
-    return Estimate(value, value - half, value + half, count)
-
-
-def bootstrap_ci(values: Sequence[np.ndarray], less: Sequence[np.ndarray] | None = None) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean over splits of `values`, minus that of `less` on the same videos.
-
-    Each split is (seeds, videos). Videos and seeds are drawn within each split; a video drawn is drawn for all seeds
-    and for both networks. The interval of one seed ignores the variance over seeds; two or three understate it. A
-    video that several splits test is drawn in each by itself, which makes the interval a little narrow.
-    """
-    random = np.random.default_rng(0)
-    if min(split.shape[1] for split in values) < 2:
-        return np.nan, np.nan
-    means = np.zeros(RESAMPLES)
-    for split, baseline in zip(values, less or [None] * len(values), strict=True):
-        count = split.shape[1]
-        for draw in range(RESAMPLES):
-            weights = np.bincount(random.integers(count, size=count), minlength=count).astype(float)
-            means[draw] += _resample_mean(split, weights, random)
-            means[draw] -= 0 if baseline is None else _resample_mean(baseline, weights, random)
-    low, high = np.quantile(means / len(values), TAILS)
-    return float(low), float(high)
-
-
-def bootstrap_ci_one_seed(values: np.ndarray) -> tuple[float, float]:
-    """`bootstrap_ci` of one seed's `values` (videos,), in milliseconds for tens of thousands of videos.
-
-    The values are few different ones, and how often each is drawn is multinomial.
-    """
-    if len(values) < 2:
-        return np.nan, np.nan
-    levels, counts = np.unique(values, return_counts=True)
-    drawn = np.random.default_rng(0).multinomial(len(values), counts / len(values), size=RESAMPLES)
-    low, high = np.quantile(drawn @ levels / len(values), TAILS)
-    return float(low), float(high)
-
-
-def wilson_ci(correct: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95 % interval of the fraction correct / n, which is sound for few videos, where a bootstrap is not."""
-    from statsmodels.stats.proportion import proportion_confint  # slow to import
-
-    low, high = proportion_confint(correct, n, 1 - CONFIDENCE, method="wilson")
-    return np.asarray(low), np.asarray(high)
-
-
-def bonett_price_ci(better: np.ndarray, worse: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bonett and Price's 95 % interval (2012) of the paired difference (better - worse) / n, sound for few videos."""
-    up, down = (better + 1) / (n + 2), (worse + 1) / (n + 2)
-    half = Z * np.sqrt((up + down - (up - down) ** 2) / (n + 2))
-    return np.maximum(up - down - half, -1), np.minimum(up - down + half, 1)
-
-
-def mcnemar_p(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
-    """The two-sided p of McNemar's exact test, from the counts of videos that one network alone has right."""
-    return np.minimum(1, 2 * stats.binom.cdf(np.minimum(better, worse), better + worse, 0.5))
-
-
-def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """`p` values corrected for their number by Holm's method."""
-    # Not by statsmodels, which collects the garbage of the whole process each time: too slow for a widget.
-    p, corrected = np.asarray(p, float), np.empty(len(p))
-    order = np.argsort(p)
-    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return corrected
-
-
-def required_sample_size(network: Sequence[Scores], baseline: Sequence[Scores], power: float = 0.8) -> float:
-    """How many test videos would show the observed difference at 5 % with `power`; inf for no difference.
-
-    By the power of the paired t-test on the seeds' means; the variance over seeds is left out.
-    """
-    from statsmodels.stats.power import TTestPower  # slow to import
-
-    values, less = (correct_by_seed(seeds).values.mean(axis=0) for seeds in (network, baseline))
-    difference = values - less
-    if not difference.mean():
-        return np.inf
-    if not difference.std():
-        return 2.0
-    effect = abs(difference.mean()) / difference.std(ddof=1)
-    asymptotic = ((Z + stats.norm.ppf(power)) / effect) ** 2
-    if asymptotic > 10_000:  # where t is normal, and statsmodels' search does not always converge
-        return float(np.ceil(asymptotic))
-    return float(np.ceil(TTestPower().solve_power(effect, alpha=1 - CONFIDENCE, power=power)))
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """The rank correlation of two rows of numbers; NaN where either is constant."""
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return np.nan
-    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
+    return Outcomes(100 * np.array([correct(scores) for scores in seeds], float), seeds[0].groups)
 
 
 def check_same_items(a: Scores, b: Scores) -> None:
@@ -246,29 +94,151 @@ def check_same_items(a: Scores, b: Scores) -> None:
         )
 
 
-def _percent(mean: float, low: float, high: float, splits: Sequence[Outcomes], p: float = np.nan) -> Estimate:
-    return Estimate(100 * mean, 100 * low, 100 * high, sum(len(split.videos) for split in splits), p)
+def seed_variance(networks: Iterable[Outcomes]) -> SeedVariance:
+    """Pool the variance of seed(n, s) over networks; a network with one seed says nothing of it.
+
+    For each network the variance of a run's mean between seeds, less what the interactions of seed and recording
+    contribute to it (their cluster-robust variance), is an unbiased estimate. A negative pooled estimate is 0.
+    """
+    squares = interactions = df = 0.0
+    for network in networks:
+        seeds, items = network.values.shape
+        if seeds < 2:
+            continue
+        _, recording = np.unique(network.groups, return_inverse=True)
+        count = recording.max() + 1
+        means = network.values.mean(axis=1)
+        residual = network.values - network.values.mean(axis=0) - (means - means.mean())[:, None]
+        totals = np.stack([np.bincount(recording, row, minlength=count) for row in residual])
+        squares += ((means - means.mean()) ** 2).sum()
+        if count > 1:
+            interactions += (totals**2).sum() / items**2 * count / (count - 1)
+        df += seeds - 1
+    if not df:
+        return SeedVariance()
+    return SeedVariance(float(max(0.0, (squares - interactions) / df)), float(squares / df), int(df))
 
 
-def _resample_mean(values: np.ndarray, weights: np.ndarray, random: np.random.Generator) -> float:
-    """The mean of `values` (seeds, videos) over as many seeds, drawn at random, and over videos with `weights`."""
-    seeds = random.integers(len(values), size=len(values))
-    return (values @ weights)[seeds].sum() / values.size
+def estimate_contrast(
+    strata: Sequence[tuple[Sequence[tuple[float, np.ndarray]], np.ndarray]], seeds: SeedVariance | None = None
+) -> Estimate:
+    """Estimate a contrast, averaged over `strata` that count alike, such as the splits of a data set.
+
+    A stratum is a pair: its arms, each a sign and values (seeds, items), and the recording of each item (items,). A
+    recording that stands in several strata is one cluster. Without `seeds` the variance of seeds is estimated from the
+    arms. The interval is NaN where there are fewer than two recordings.
+    """
+    if seeds is None:
+        seeds = seed_variance(Outcomes(values, groups) for arms, groups in strata for _, values in arms)
+    names, recording = np.unique(np.concatenate([groups for _, groups in strata]), return_inverse=True)
+    totals, value, share, begin = np.zeros(len(names)), 0.0, 0.0, 0
+    for arms, groups in strata:
+        difference = sum(sign * values.mean(axis=0) for sign, values in arms)
+        mean, items = difference.mean(), len(groups)
+        value += mean / len(strata)
+        weights = (difference - mean) / (items * len(strata))
+        totals += np.bincount(recording[begin : begin + items], weights, minlength=len(names))
+        share += sum(sign**2 / len(values) for sign, values in arms) / len(strata) ** 2
+        begin += items
+    df = len(names) - len(strata)
+    clustered = (totals**2).sum() * len(names) / df if df > 0 else np.nan
+    seed_part = share * seeds.value
+    variance = clustered + seed_part
+    if seed_part > 0 and variance > 0:
+        df = variance**2 / (clustered**2 / df + (share * seeds.mean_square) ** 2 / seeds.df)
+    error = np.sqrt(variance)
+    half = error * stats.t.ppf(UPPER, df) if df > 0 else np.nan
+    p = 2 * stats.t.sf(abs(value) / error, df) if error > 0 else (1.0 if value == 0 and error == 0 else np.nan)
+    fewest = min(len(values) for arms, _ in strata for _, values in arms)
+    return Estimate(
+        float(value), float(value - half), float(value + half), float(p), len(names), begin, fewest,
+        float(clustered), float(seed_part), float(df),
+    )  # fmt: skip
 
 
-def _permutation_p(difference: np.ndarray) -> float:
-    better, worse = (difference > 0).sum(), (difference < 0).sum()
-    if better + worse == 0:
-        return 1.0
-    if np.isin(difference, (-1, 0, 1)).all():
-        return float(mcnemar_p(better, worse))
-    swapped = stats.permutation_test(
-        (difference, np.zeros_like(difference)),
-        lambda a, b, axis: np.mean(a - b, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=1000,
-        rng=0,
-    )
-    return float(swapped.pvalue)
+def estimate_mean(splits: Sequence[Outcomes], seeds: SeedVariance | None = None) -> Estimate:
+    """`estimate_contrast` of one network's mean, averaged over its splits."""
+    return estimate_contrast([([(1, split.values)], split.groups) for split in splits], seeds)
+
+
+def estimate_difference(
+    splits: Sequence[Outcomes], baselines: Sequence[Outcomes], seeds: SeedVariance | None = None
+) -> Estimate:
+    """`estimate_contrast` of a network less another on the same items, split by split.
+
+    Of outcomes of the same weights, such as with fewer clips, take `estimate_mean` of their differences instead.
+    """
+    pairs = zip(splits, baselines, strict=True)
+    return estimate_contrast([([(1, a.values), (-1, b.values)], a.groups) for a, b in pairs], seeds)
+
+
+def estimate_correlation(
+    networks: Sequence[Outcomes], others: Sequence[Outcomes], seeds: SeedVariance, resamples: int = 999
+) -> Estimate:
+    """Spearman's rank correlation of two rows of networks' accuracies on the same items; without p.
+
+    The interval is a bootstrap over recordings. Each accuracy is drawn with a normal effect of its seeds besides.
+    """
+    random, groups = np.random.default_rng(0), networks[0].groups
+    names, recording = np.unique(groups, return_inverse=True)
+    count, sizes, drawn = len(names), np.bincount(recording), []
+    totals = [np.array([np.bincount(recording, n.values.mean(axis=0)) for n in row]) for row in (networks, others)]
+    errors = [np.sqrt([seeds.value / len(n.values) for n in row]) for row in (networks, others)]
+    for weights in random.multinomial(count, np.full(count, 1 / count), size=resamples):
+        rows = [total @ weights / (sizes @ weights) for total in totals]
+        drawn.append(spearman(*(row + random.normal(0, error) for row, error in zip(rows, errors, strict=True))))
+    low, high = np.nanquantile(drawn, [1 - UPPER, UPPER]) if not np.isnan(drawn).all() else (np.nan, np.nan)
+    value = spearman(*(total.sum(axis=1) for total in totals))
+    fewest = min(len(network.values) for network in (*networks, *others))
+    return Estimate(value, float(low), float(high), recordings=count, items=len(groups), seeds=fewest)
+
+
+def estimate_sum_of_means(samples: Sequence[tuple[float, np.ndarray]]) -> Estimate:
+    """Welch's interval of the weighted sum of the means of `samples`, (weight, values of the seeds); in their unit.
+
+    It is for numbers of a run that its videos do not have, such as its training error. `items` counts runs.
+    """
+    count, fewest = sum(len(values) for _, values in samples), min(len(values) for _, values in samples)
+    value = float(sum(weight * values.mean() for weight, values in samples))
+    if fewest < 2 or np.isnan(value):
+        return Estimate(value, np.nan, np.nan, items=count, seeds=fewest)
+    variances = np.array([weight**2 * values.var(ddof=1) / len(values) for weight, values in samples])
+    if not variances.sum():
+        return Estimate(value, value, value, items=count, seeds=fewest)
+    df = variances.sum() ** 2 / (variances**2 / [len(values) - 1 for _, values in samples]).sum()
+    half = float(stats.t.ppf(UPPER, df) * np.sqrt(variances.sum()))
+    return Estimate(value, value - half, value + half, items=count, seeds=fewest)
+
+
+def detectable_difference(estimate: Estimate, power: float = 0.8) -> float:
+    """The smallest true difference that a test like this one, at 5 %, finds with `power`."""
+    t = stats.t.ppf(UPPER, estimate.df) + stats.t.ppf(power, estimate.df)
+    return float(t * np.sqrt(estimate.recording_variance + estimate.seed_part))
+
+
+def required_recordings(estimate: Estimate, power: float = 0.8) -> float:
+    """How many recordings show a difference as large as the estimate, with as many seeds; inf where none do."""
+    t = stats.t.ppf(UPPER, estimate.df) + stats.t.ppf(power, estimate.df)
+    room = (estimate.value / t) ** 2 - estimate.seed_part
+    return float(np.ceil(estimate.recording_variance * estimate.recordings / room)) if room > 0 else np.inf
+
+
+def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Correct the p-values of one family of tests by Holm's method; NaN is no test and stays NaN."""
+    p = np.asarray(p, float)
+    corrected = np.full(len(p), np.nan)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN comes last
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
+    return corrected
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """The rank correlation of two rows of numbers; NaN where either is constant."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return np.nan
+    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
+
+
+def format_interval(low: float, high: float, spec: str = ".1f") -> str:
+    """The text of an interval such as `1.2 to 3.4`, or a dash for NaN."""
+    return "–" if np.isnan(low) else f"{low:{spec}} to {high:{spec}}"

@@ -57,10 +57,12 @@ def evaluate(model: Model, source: Source, videos: tuple[Video, ...], card: Data
     clips = evaluation_clips(spec, spec.eval_clips, videos, card.classes)
     logits = predict(model, source, clips, spec, title=f"{spec.variant}: evaluating")
     names = task_classes(spec, card.classes)
+    evaluated = [videos[row] for row in clips.video[:: spec.eval_clips]]
     return Scores(
         logits=logits.view(-1, spec.eval_clips, len(names)).numpy(),
         labels=clips.label[:: spec.eval_clips],
-        videos=np.array([videos[row].video for row in clips.video[:: spec.eval_clips]]),
+        videos=np.array([video.video for video in evaluated]),
+        groups=np.array([video.group for video in evaluated]),
         classes=names,
         protocol={
             "clips": spec.eval_clips,

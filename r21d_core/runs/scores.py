@@ -27,6 +27,7 @@ class Scores:
     logits: np.ndarray  # (items, clips, classes) float32
     labels: np.ndarray  # (items,) int64
     videos: np.ndarray  # (items,) str, as in the manifest
+    groups: np.ndarray  # (items,) str, the recording that the item was cut from, as in the manifest
     classes: tuple[str, ...]
     protocol: dict
 
@@ -40,6 +41,7 @@ def encode_scores(scores: Scores, quantized: dict[str, np.ndarray] | None = None
         **logits,
         labels=scores.labels.astype(np.int64),
         videos=np.asarray(scores.videos, dtype=str),
+        groups=np.asarray(scores.groups, dtype=str),
         classes=np.asarray(scores.classes, dtype=str),
         protocol=np.asarray(json.dumps(scores.protocol)),
     )
@@ -51,10 +53,13 @@ def decode_scores(path: Path, content: bytes) -> Scores:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = dict(file)
+        if "groups" not in arrays:
+            raise R21DError("it has no groups, the recording of each item")
         scores = Scores(
             logits=dequantize(arrays) if "levels" in arrays else arrays["logits"],
             labels=arrays["labels"],
             videos=arrays["videos"],
+            groups=arrays["groups"],
             classes=tuple(str(name) for name in arrays["classes"]),
             protocol=json.loads(str(arrays["protocol"])),
         )
@@ -68,10 +73,12 @@ def decode_scores(path: Path, content: bytes) -> Scores:
 
 def _check(scores: Scores) -> None:
     items, _, classes = scores.logits.shape
-    if (scores.labels.shape, scores.videos.shape, len(scores.classes)) != ((items,), (items,), classes):
-        raise R21DError(f"logits of shape {scores.logits.shape} do not fit its labels, videos and classes")
-    if scores.logits.dtype != np.float32 or scores.labels.dtype != np.int64 or scores.videos.dtype.kind != "U":
-        raise R21DError("expected logits of float32, labels of int64 and names of videos")
+    shapes = {array.shape for array in (scores.labels, scores.videos, scores.groups)}
+    if (shapes, len(scores.classes)) != ({(items,)}, classes):
+        raise R21DError(f"logits of shape {scores.logits.shape} do not fit its labels, videos, groups and classes")
+    types = scores.logits.dtype, scores.labels.dtype, scores.videos.dtype.kind, scores.groups.dtype.kind
+    if types != (np.float32, np.int64, "U", "U"):
+        raise R21DError("expected logits of float32, labels of int64 and names of videos and groups")
     if not np.isfinite(scores.logits).all() or not ((scores.labels >= 0) & (scores.labels < classes)).all():
         raise R21DError("logits are not finite or labels are none of the classes")
     if not isinstance(scores.protocol, dict):

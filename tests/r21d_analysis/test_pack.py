@@ -36,7 +36,7 @@ def runs(tmp_path):
         run.write("checkpoint.pt", b"large")
         write_json(run, "environment.json", {"device": "TestGPU"})
         write_history(run, [{"epoch": 1, "train_error": 0.5}])
-        write_scores(run, Scores(logits.astype(np.float32), labels, videos, CLASSES, protocol))
+        write_scores(run, Scores(logits.astype(np.float32), labels, videos, videos, CLASSES, protocol))
         write_summary(run, {"seconds": 3})
     find_run(tmp_path / "runs", Spec(seed=7)).write("spec.json", Spec(seed=7).to_json())
     return load_runs(tmp_path / "runs")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r21d_analysis.artifacts import curves
-from r21d_analysis.statistics import inference
+from r21d_analysis.statistics import bootstrap as inference
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_core import R21DError
 from r21d_core.cli import build_parser
@@ -50,7 +50,7 @@ def test_fewer_clips_are_those_of_an_evaluation(stored, task):
     all_starts = starts(spec, stored)
     labels = np.zeros(len(all_starts), int)
     # The stored "logits" are the starts, so that what is chosen can be read off.
-    scores = Scores(all_starts[:, :, None].astype(np.float32), labels, labels, ("a",), {"clips": stored})
+    scores = Scores(all_starts[:, :, None].astype(np.float32), labels, labels, labels, ("a",), {"clips": stored})
     for count in exact_counts(stored):
         fewer = with_clips(scores, count)
         np.testing.assert_array_equal(fewer.logits[:, :, 0], starts(spec, count))
@@ -73,7 +73,7 @@ def test_exact_counts_of_the_profiles():
 def test_count_that_is_not_stored_raises(count):
     labels = np.zeros(2, int)
     with pytest.raises(R21DError, match="expected one of 2, 4, 10"):
-        with_clips(Scores(np.zeros((2, 10, 2), np.float32), labels, labels, ("a", "b"), {}), count)
+        with_clips(Scores(np.zeros((2, 10, 2), np.float32), labels, labels, labels, ("a", "b"), {}), count)
 
 
 def noisy(run, clips: int, seed: int) -> None:

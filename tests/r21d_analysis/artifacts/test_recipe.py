@@ -7,7 +7,7 @@ import pytest
 
 from r21d_analysis.artifacts import recipe
 from r21d_analysis.artifacts.recipe import DIFFERENCE, MEAN
-from r21d_analysis.statistics import inference
+from r21d_analysis.statistics import bootstrap as inference
 from r21d_core import R21DError
 from r21d_core.runs.metrics import clip_at_1, video_at, video_correct
 from r21d_core.runs.run import find_run, write_history, write_scores, write_summary

@@ -10,7 +10,7 @@ from scipy.special import softmax
 from r21d_analysis.artifacts import flow_figure, networks, provenance, stream_figures, streams, tables
 from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB
 from r21d_analysis.claims.evaluate import kinetics_over_sports
-from r21d_analysis.statistics import inference
+from r21d_analysis.statistics import bootstrap as inference
 from r21d_core import R21DError
 from r21d_core.runs.run import find_run, write_json, write_scores, write_summary
 from r21d_core.runs.scores import Scores
@@ -44,7 +44,7 @@ def make(specs, folder, classes=CLASSES):
         run.folder.mkdir(parents=True)
         (run.folder / "spec.json").write_text(spec.to_json())
         videos = np.array([f"v{split}-{n:02d}" for n in range(count)])
-        write_scores(run, Scores(logits, labels, videos, classes, protocol))
+        write_scores(run, Scores(logits, labels, videos, videos, classes, protocol))
         if spec.init_from:
             write_json(run, "environment.json", {"init_from": f"{run.folder.name} starts from another: 126 tensors"})
         write_summary(run, {"device": "TestGPU"})
@@ -206,7 +206,7 @@ def test_runs_that_cannot_be_fused_are_named(table_4_runs):
     scores = run.scores
     videos = np.array([f"w{name}" for name in scores.videos])
     for run in pick(table_4_runs, modality="flow"):
-        write_scores(run, Scores(scores.logits, scores.labels, videos, CLASSES, scores.protocol))
+        write_scores(run, Scores(scores.logits, scores.labels, videos, videos, CLASSES, scores.protocol))
         write_summary(run, run.summary)
     assert "the evaluated videos of the runs differ" in streams.show_stream_table(table_4_runs, 4).caption
     gained = streams.stream_gain(table_4_runs)

@@ -36,7 +36,7 @@ def make(specs, runs, families=None, share=0.6, classes=6):
         run.folder.mkdir(parents=True)
         (run.folder / "spec.json").write_text(spec.to_json())
         videos = np.array([f"v{n}" for n in range(24)])
-        write_scores(run, Scores(logits, labels, videos, names, protocol))
+        write_scores(run, Scores(logits, labels, videos, videos, names, protocol))
         write_history(run, [{"epoch": e, "train_error": 0.9 / e, "test_error": 1 / e} for e in (1, 2, 3)])
         summary = {
             "device": "TestGPU", "parameters": 33_000_000 + number, "macs": 4e10 + 1e9 * number,

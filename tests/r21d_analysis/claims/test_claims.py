@@ -10,7 +10,7 @@ from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS, NOT_YET, RUNS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import ledger, show_ledger
 from r21d_analysis.claims.verdict import ABOUT, ABOVE, INCONCLUSIVE, REFUTED, SUPPORTED, decide
-from r21d_analysis.statistics import inference
+from r21d_analysis.statistics import bootstrap as inference
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core import R21DError
 from r21d_core.cli import build_parser
@@ -97,7 +97,7 @@ def make(world, specs, folder):
         run.folder.mkdir(parents=True)
         (run.folder / "spec.json").write_text(spec.to_json())
         protocol = {"data": spec.data, "modality": spec.modality}
-        write_scores(run, Scores(logits, labels, videos, tuple("abcde"), protocol))
+        write_scores(run, Scores(logits, labels, videos, videos, tuple("abcde"), protocol))
         error = TRAIN_ERROR.get(world, {}).get(spec.variant, (30, 30))[spec.depth == 34]
         jitter, speed = 0.1 * spec.seed, 100.0
         if world == "open":
@@ -279,7 +279,7 @@ def test_other_videos_or_devices_are_inconclusive(tmp_path):
     scores = runs[0].scores
     videos = np.array([f"w{name}" for name in scores.videos])
     for run in runs[:2]:
-        write_scores(run, Scores(scores.logits, scores.labels, videos, scores.classes, {}))
+        write_scores(run, Scores(scores.logits, scores.labels, videos, videos, scores.classes, {}))
         write_summary(run, run.summary)
     write_summary(runs[0], runs[0].summary | {"device": "other GPU"})
     table = ledger(runs)

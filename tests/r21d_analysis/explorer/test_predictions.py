@@ -12,8 +12,8 @@ from scipy.special import softmax
 from r21d_analysis.explorer import predictions
 from r21d_analysis.explorer.figures import class_figure, confusion_figure, matrix_box, time_figure
 from r21d_analysis.interpret.html import figure_pdf, figure_png
+from r21d_analysis.statistics.bootstrap import bootstrap_ci, bootstrap_ci_one_seed, mean_per_video
 from r21d_analysis.statistics.clips import exact_counts, with_clips
-from r21d_analysis.statistics.inference import bootstrap_ci, bootstrap_ci_one_seed, mean_per_video
 from r21d_core import R21DError
 from r21d_core.runs import metrics
 from r21d_core.runs.scores import Scores
@@ -29,7 +29,7 @@ def scores(seed=0, items=60, clips=7, classes=6, videos=None, low=0, high=4):
     logits = random.integers(low, high, (items, clips, classes)).astype(np.float32)
     labels = random.integers(0, classes, items)
     names = np.array([f"v{number:03d}" for number in range(items)]) if videos is None else videos
-    return Scores(logits, labels, names, ODD[:classes], {"clips": clips, "task": "action", "families": {}})
+    return Scores(logits, labels, names, names, ODD[:classes], {"clips": clips, "task": "action", "families": {}})
 
 
 def score(scores: Scores, monkeypatch, at_once=100):

@@ -41,7 +41,7 @@ def write_run(spec, folder, seed=0, clips=5, classes=ODD, videos=VIDEOS, labels=
                 "task": spec.task, "profile": spec.profile}  # fmt: skip
     run.folder.mkdir(parents=True)
     (run.folder / "spec.json").write_text(spec.to_json())
-    write_scores(run, Scores(logits, labels, np.array(videos), classes, protocol))
+    write_scores(run, Scores(logits, labels, np.array(videos), np.array(videos), classes, protocol))
     write_summary(run, {"device": "here"})
     return run
 

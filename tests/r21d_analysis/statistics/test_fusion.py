@@ -23,8 +23,8 @@ def scores(seed: int, modality: str = "rgb") -> Scores:
     random = np.random.default_rng(seed)
     logits = random.normal(0, 3, (12, 3, 4)).astype(np.float32)
     labels = np.arange(12) % 4
-    return Scores(logits, labels, np.array([f"v{n:02d}" for n in range(12)]), tuple("abcd"),
-                  PROTOCOL | {"modality": modality})  # fmt: skip
+    videos = np.array([f"v{n:02d}" for n in range(12)])
+    return Scores(logits, labels, videos, videos, tuple("abcd"), PROTOCOL | {"modality": modality})
 
 
 @given(st.integers(0, 1000), st.floats(0.01, 100), st.floats(0, 100))

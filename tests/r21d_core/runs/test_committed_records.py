@@ -10,7 +10,7 @@ import pytest
 from r21d_analysis.artifacts.lengths import hours
 from r21d_analysis.artifacts.networks import STREAMS, networks
 from r21d_analysis.statistics.aggregate import group_by_seed
-from r21d_analysis.statistics.inference import compare, holm
+from r21d_analysis.statistics.bootstrap import compare, holm
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine.runner import find_runs
 from r21d_core.runs.metrics import clip_at_1, video_at

@@ -40,7 +40,7 @@ def run(tmp_path_factory):
     write_history(run, HISTORY)
     logits = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
     names = np.array(["a", "b", "c", "d"])
-    write_scores(run, Scores(logits, np.array([0, 1, 0, 1]), names, ("x", "y"), {"clips": 3}))
+    write_scores(run, Scores(logits, np.array([0, 1, 0, 1]), names, names, ("x", "y"), {"clips": 3}))
     state = new_state()
     state.epoch, state.history = 2, HISTORY
     save_checkpoint(run, MANIFEST, state)

@@ -23,6 +23,7 @@ def make(seed, items=12, clips=3, classes=6, families=None):
         logits=random.normal(0, 3, (items, clips, classes)).astype(np.float32),
         labels=random.integers(0, classes, items),
         videos=np.array([f"v{number:02d}" for number in range(items)]),
+        groups=np.array([f"g{number // 2}" for number in range(items)]),
         classes=tuple("abcdefghij"[:classes]),
         protocol={"families": families or {}},
     )
@@ -67,7 +68,7 @@ def test_against_loops(seed, items, clips, classes):
 def test_video_is_right_by_mean_of_softmax_not_of_logits():
     """One loud clip must not outvote two that are sure: the logits' mean says class 1, the softmax's says class 0."""
     logits = np.array([[[4, 0], [4, 0], [0, 60]]], np.float32)
-    scores = Scores(logits, np.array([0]), np.array(["v"]), ("a", "b"), {})
+    scores = Scores(logits, np.array([0]), np.array(["v"]), np.array(["g"]), ("a", "b"), {})
     assert logits.mean(1).argmax() == 1 and video_correct(scores).tolist() == [True]
 
 
@@ -77,7 +78,7 @@ def test_family_is_a_choice_among_its_own_classes():
     logits[1, 0] = [3, 2, 9, 0]
     logits[2, 0] = [9, 9, 1, 2]  # of c and d, d
     scores = Scores(
-        logits, np.array([1, 1, 3]), np.array(["u", "v", "w"]), tuple("abcd"),
+        logits, np.array([1, 1, 3]), np.array(["u", "v", "w"]), np.array(["g", "g", "h"]), tuple("abcd"),
         {"families": {"one": ["a", "b"], "two": ["c", "d"]}},
     )  # fmt: skip
     found = family_correct(scores)

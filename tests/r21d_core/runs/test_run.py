@@ -1,5 +1,6 @@
 """Records are written whole or not at all, and a folder never passes for what it is not."""
 
+import io
 import json
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from r21d_core import R21DError
 from r21d_core.runs.files import remove_temporary, write_atomically
 from r21d_core.runs.run import Run, RunLockedError, find_run, lock, write_history, write_scores, write_summary
-from r21d_core.runs.scores import Scores, load_scores
+from r21d_core.runs.scores import Scores, encode_scores, load_scores
 from r21d_core.study.spec import Spec
 
 
@@ -25,6 +27,7 @@ def scores():
         logits=generator.normal(size=(4, 3, 2)).astype(np.float32),
         labels=np.array([0, 1, 0, 1]),
         videos=np.array(["a/1.mp4", "a/2.mp4", "b, “ü”/3.mp4", "b/4.mp4"]),
+        groups=np.array(["a", "a", "ü", "b"]),
         classes=("a", 'b, "quoted"'),
         protocol={"clips": 3, "families": {}},
     )
@@ -34,7 +37,7 @@ def test_scores_come_back_as_they_were(tmp_path, scores):
     run = Run(Spec(), tmp_path)
     write_scores(run, scores)
     back = run.scores
-    for name in ("logits", "labels", "videos"):
+    for name in ("logits", "labels", "videos", "groups"):
         np.testing.assert_array_equal(getattr(back, name), getattr(scores, name))
     assert (back.classes, back.protocol) == (scores.classes, scores.protocol)
 
@@ -46,11 +49,19 @@ def test_damaged_scores_are_named(tmp_path, content):
         load_scores(tmp_path / "scores.npz")
 
 
-def test_scores_that_do_not_fit_their_labels_are_refused(tmp_path, scores):
+@pytest.mark.parametrize("array", ["labels", "videos", "groups"])
+def test_scores_that_do_not_fit_their_labels_are_refused(tmp_path, scores, array):
     run = Run(Spec(), tmp_path)
-    write_scores(run, Scores(scores.logits, scores.labels[:2], scores.videos, scores.classes, {}))
+    write_scores(run, replace(scores, **{array: getattr(scores, array)[:2]}))
     with pytest.raises(R21DError, match=r"scores.npz: .* do not fit"):
         _ = run.scores
+
+
+def test_scores_without_recordings_are_refused(tmp_path, scores):
+    with np.load(io.BytesIO(encode_scores(scores))) as file:
+        np.savez(tmp_path / "scores.npz", **{name: file[name] for name in file if name != "groups"})
+    with pytest.raises(R21DError, match=r"scores.npz: it has no groups, .*; delete it and run the experiment again"):
+        load_scores(tmp_path / "scores.npz")
 
 
 def test_scores_unpickle_nothing(tmp_path):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from r21d_analysis.statistics import inference
-from r21d_analysis.statistics.inference import (
+from r21d_analysis.statistics import bootstrap as inference
+from r21d_analysis.statistics.bootstrap import (
     Outcomes,
     bootstrap_ci,
     compare,
@@ -31,7 +31,7 @@ def scores(correct, videos=None):
     correct = np.asarray(correct, bool)
     logits = np.stack([correct, ~correct], axis=1)[:, None, :].astype(np.float32)
     names = np.array([f"v{n:03d}" for n in range(len(correct))]) if videos is None else np.array(videos)
-    return Scores(logits, np.zeros(len(correct), int), names, ("a", "b"), {"data": "set"})
+    return Scores(logits, np.zeros(len(correct), int), names, names, ("a", "b"), {"data": "set"})
 
 
 def outcomes(values):
