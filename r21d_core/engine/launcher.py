@@ -26,26 +26,18 @@ RESTARTS = 3
 def spawn_workers(work: Callable[[], object], processes: int, device: str) -> None:
     """Call `work` in `processes` processes, which `distributed.process_group` joins; return when all are done.
 
-    Their output appears where this process prints. When one dies all restart, at most RESTARTS times. Raises R21DError:
-    a worker's, or one that says how a worker died; SIGTERM and Ctrl-C are passed on. `work` is pickled, and a script
-    must call this under `if __name__ == "__main__":`.
+    When one dies all restart, at most RESTARTS times. Raises R21DError: a worker's, or one that says how a worker died;
+    SIGTERM and Ctrl-C are passed on. `work` is pickled, so call this under `if __name__ == "__main__":`.
     """
     n_gpus = torch.cuda.device_count()
     if device != "cpu" and processes > n_gpus:
         raise R21DError(f"{processes} GPUs: there are {n_gpus} here; with device cpu the processes share its CPU")
-    with tempfile.TemporaryDirectory(prefix="r21d-") as logs, _restored_environment(), _silenced_logs():
+    with tempfile.TemporaryDirectory(prefix="r21d-") as logs, _restored_process():
         config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=processes,
-            run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            local_addr="localhost",
-            max_restarts=RESTARTS,
-            start_method="spawn",
+            min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0", local_addr="localhost", max_restarts=RESTARTS, start_method="spawn",
             logs_specs=DefaultLogsSpecs(logs),
-        )
+        )  # fmt: skip
         try:
             errors = elastic_launch(config, _worker)(work)
         except ChildFailedError as error:
@@ -71,32 +63,18 @@ def _worker(work: Callable[[], object]) -> str | None:
 
 
 @contextmanager
-def _restored_environment() -> Iterator[None]:
-    """Restore the signal handlers and environment variables that the launcher changes."""
-    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
-    handlers = {name: signal.getsignal(getattr(signal, name)) for name in names}
-    variables = dict(os.environ)
+def _restored_process() -> Iterator[None]:
+    """Silence the launcher's tracebacks of dead workers; restore the signal handlers and variables it changes."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    variables, disabled = dict(os.environ), logging.root.manager.disable
     os.environ[RDZV_STORE_ENV] = "1"
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
+        logging.disable(disabled)
         os.environ.clear()
         os.environ.update(variables)
-        for name, handler in handlers.items():
-            signal.signal(getattr(signal, name), handler)
-
-
-@contextmanager
-def _silenced_logs() -> Iterator[None]:
-    """Silence the launcher's tracebacks of dead workers; the R21DError says it in a line."""
-    logs = [logging.getLogger(name) for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn")]
-    propagate, handler = [log.propagate for log in logs], logging.NullHandler()
-    for log in logs:
-        log.propagate = False
-        log.addHandler(handler)
-    try:
-        yield
-    finally:
-        for log, value in zip(logs, propagate, strict=True):
-            log.propagate = value
-            log.removeHandler(handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,7 +1,6 @@
-"""Where runs are trained: in this process, or several at once in worker processes with one CPU thread each.
+"""Train runs in this process, or one a core in worker processes with one CPU thread each.
 
-Threads that share a small network wait for each other at every layer. On a busy machine that makes them many times
-slower than one thread, so small networks on a CPU are trained one a core instead.
+Threads that share a small network wait for each other at every layer, and are many times slower on a busy machine.
 """
 
 from __future__ import annotations
@@ -12,15 +11,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing import forkserver
-from multiprocessing.connection import Connection
 
 import torch
 
-from r21d_core import R21DError
 from r21d_core.data.parallel import available_cpus
 from r21d_core.engine.device import is_small
 from r21d_core.engine.distributed import world_size
@@ -41,18 +38,12 @@ def count_parallel_runs(specs: Sequence[Spec], device: torch.device) -> int:
     return min(available_cpus(), len(specs)) if macs > MIN_MACS else 1
 
 
-class InProcess:
+class InProcess(Executor):
     """Runs each call at once, in this process."""
 
     slots = 1
 
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, *_) -> None:
-        pass
-
-    def submit(self, function: Callable, *args, **options) -> Future:
+    def submit(self, function: Callable, /, *args, **options) -> Future:
         """Return the completed future of the call."""
         future: Future = Future()
         try:
@@ -67,9 +58,10 @@ class InProcess:
 
 
 class WorkerPool:
-    """Runs calls in worker processes with one CPU thread each, and prints what they print once they are done.
+    """Runs calls in worker processes with one CPU thread each, and returns what they print.
 
-    SIGTERM and Ctrl-C, or the end of this process, stop the workers as SIGTERM stops a run: with a checkpoint.
+    SIGTERM and Ctrl-C, or the end of this process, stop the workers as SIGTERM stops a run: with a checkpoint. So does
+    the death of a worker: the futures of all calls raise BrokenProcessPool. Later calls get new workers.
     """
 
     def __init__(self, slots: int) -> None:
@@ -77,53 +69,51 @@ class WorkerPool:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOAD)
         forkserver.ensure_running()  # it imports while this process prepares the data
+        self._executor = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self.slots, self._context, _init_worker, (self.slots,))
 
     def __enter__(self) -> WorkerPool:
-        reader, self._writer = self._context.Pipe(duplex=False)
-        self._executor = ProcessPoolExecutor(self.slots, self._context, _init_worker, (reader, self.slots))
-        self._stack = ExitStack()
-        self._signals = self._stack.enter_context(graceful_shutdown())
-        self._stack.callback(reader.close)
+        self._shutdown = graceful_shutdown()
+        self._signals = self._shutdown.__enter__()
         return self
 
     def __exit__(self, kind: type | None, *_) -> None:
         if kind:
-            self._writer.close()  # stops the workers
+            for process in list(self._executor._processes.values()):
+                process.terminate()
         self._executor.shutdown(cancel_futures=True)
-        self._writer.close()
-        self._stack.close()
+        self._shutdown.__exit__(None, None, None)
 
     def submit(self, function: Callable, *args, **options) -> Future:
         """Return the future of the call, whose result is what it printed."""
-        return self._executor.submit(_call_quietly, function, args, options)
+        try:
+            return self._executor.submit(_call_quietly, function, args, options)
+        except BrokenProcessPool:
+            self._executor.shutdown()  # waits for the checkpoints of the workers that are left
+            self._executor = self._start()
+            return self._executor.submit(_call_quietly, function, args, options)
 
     def wait(self, futures: Collection[Future]) -> set[Future]:
-        """Return the futures that are done, after POLL_SECONDS at most.
-
-        Raises KeyboardInterrupt or SystemExit after a signal, and R21DError if a worker has died.
-        """
+        """Return the futures that are done, after POLL_SECONDS at most; exits after a signal as `exit_on_signal`."""
         done = wait(futures, POLL_SECONDS, FIRST_COMPLETED).done
         if self._signals:
             exit_on_signal(self._signals[0])
-        if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
-            raise R21DError(
-                "a worker process died, perhaps for lack of memory; the others have saved their checkpoints, and the "
-                "same command resumes from them"
-            )
         return done
 
 
-def _init_worker(parent: Connection, slots: int) -> None:
+def _init_worker(slots: int) -> None:
     torch.set_num_threads(1)
     os.environ["LOCAL_WORLD_SIZE"] = str(slots)  # the workers share the host's cores and memory
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to the workers too; the parent stops them
-    threading.Thread(target=_stop_with_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
 
 
-def _stop_with_parent(parent: Connection) -> None:
-    with suppress(EOFError):
-        parent.recv()  # blocks until the parent closes its end or dies
-    os.kill(os.getpid(), signal.SIGTERM)
+def _stop_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _call_quietly(function: Callable, args: tuple, options: dict) -> str:

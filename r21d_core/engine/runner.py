@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -116,6 +117,11 @@ def _train_all(
             except RunLockedError:
                 locked.append(spec)
                 continue
+            except BrokenProcessPool:
+                failures.append(
+                    f"{spec.variant}, seed {spec.seed}: its worker process died, perhaps for lack of memory, or was "
+                    "stopped with a checkpoint as another one died; the same command resumes"
+                )
             except recoverable as error:
                 failures.append(f"{spec.variant}, seed {spec.seed}: {error}")
             bar.update()

@@ -52,18 +52,10 @@ def _random_clips(spec: Spec, n: int, device: torch.device) -> torch.Tensor:
 def _median_seconds(call: Callable[[], object], device: torch.device) -> float:
     """Return the median of ten calls, or of those begun within two seconds, after one that selects the kernels."""
     seconds: list[float] = []
-    call()
-    began = time.perf_counter()
-    while len(seconds) < 10 and (not seconds or time.perf_counter() - began < 2):
-        synchronize(device)
+    while len(seconds) < 11 and sum(seconds[1:]) < 2:
         start = time.perf_counter()
         call()
-        synchronize(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until a GPU has finished its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return statistics.median(seconds[1:])

@@ -202,8 +202,9 @@ def test_killed_workers_resume_to_the_uninterrupted_run(alone, tiny_manifest, tm
     [
         (["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"], [], signal.SIGTERM, None),
         ([], ["--gpus", "2"], signal.SIGINT, 130),
+        pytest.param([], ["--gpus", "2"], signal.SIGKILL, -9, marks=pytest.mark.slow),
     ],
-    ids=["SIGTERM to torchrun", "Ctrl-C with --gpus"],
+    ids=["SIGTERM to torchrun", "Ctrl-C with --gpus", "kill -9 with --gpus"],
 )
 def test_stopped_processes_leave_a_checkpoint(tiny_manifest, tmp_path, launcher, gpus, sent, code):
     settings = {key: getattr(SPEC, key) for key in ("depth", "width", "frames", "frame_height", "frame_width", "crop")}
@@ -217,7 +218,7 @@ def test_stopped_processes_leave_a_checkpoint(tiny_manifest, tmp_path, launcher,
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.1)
     process.send_signal(sent)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)  # until the last worker has closed its end of the pipes
     assert out.count("1 runs: 0 done, 0 begun, 1 new") == 1 and "on 2 × " in out
     assert process.returncode == code if code else process.returncode
     assert launcher or "Traceback" not in err
