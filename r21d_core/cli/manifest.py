@@ -69,22 +69,15 @@ def run(options) -> None:
 
 
 def _write_official(options) -> None:
-    from r21d_core.data.hmdb51 import from_hmdb51
-    from r21d_core.data.kinetics import from_kinetics
-    from r21d_core.data.miracl import from_miracl
-    from r21d_core.data.sports1m import from_sports1m
-    from r21d_core.data.ucf101 import from_ucf101
+    from r21d_core.data import official_readers
 
-    readers = {
-        "ucf101": from_ucf101, "hmdb51": from_hmdb51, "kinetics": from_kinetics, "sports1m": from_sports1m,
-        "miracl": from_miracl,
-    }  # fmt: skip
+    read = getattr(official_readers, f"from_{options.layout}")
     splits = [{"split": split} for split in options.split] if "split" in options else [{}]
     if options.out and len(splits) > 1:
         raise R21DError(f"--out {options.out}: one file for {len(splits)} splits; leave --out away to write one each")
     annotations = {"annotations": options.annotations} if "annotations" in options else {}
     for split in splits:
-        listing = readers[options.layout](options.directory, subset=options.subset, **split, **annotations)
+        listing = read(options.directory, subset=options.subset, **split, **annotations)
         print(listing)
         _write_new(options.out, listing)
 

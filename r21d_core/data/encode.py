@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import posixpath
 import shutil
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -40,6 +43,29 @@ class EncodeJob:
     source: Path
     target: Path
     encoder: Encoder
+
+
+def encode_h264(
+    frames: Iterable[tuple[int, int, np.ndarray]], size: tuple[int, int], options: dict[str, str], comment: str = "",
+    codec: str = "libx264", pix_fmt: str = "yuv420p", rate: Fraction | int = 25, time_base: Fraction | None = None,
+) -> bytes:  # fmt: skip
+    """An MP4 file of (pts, duration, RGB pixels) in units of `time_base`, by default 1 / rate; size = (height, width).
+
+    Without B-frames, CABAC and deblocking (`tune` fastdecode) a clip decodes in half the time, for a tenth more bytes.
+    """
+    file, time_base = io.BytesIO(), time_base or Fraction(1) / rate
+    with av.open(file, "w", format="mp4") as container:
+        if comment:
+            container.metadata["comment"] = comment
+        stream = container.add_stream(codec, rate=rate, options=options | {"x264-params": "log-level=error"})
+        (stream.height, stream.width), stream.pix_fmt = size, pix_fmt
+        stream.codec_context.time_base, stream.codec_context.thread_count = time_base, 1
+        for pts, duration, pixels in frames:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels))
+            frame.pts, frame.duration, frame.time_base = pts, duration, time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
 
 
 def encode_video(job: EncodeJob) -> tuple[dict, bool] | str:

@@ -6,7 +6,6 @@ right, y down. The stored video holds x in red and y in green.
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,12 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from r21d_core import R21DError
 from r21d_core.data.decode import iter_timed_frames, read_all, read_frames
-from r21d_core.data.encode import EncodeJob, encode_videos, target_names
+from r21d_core.data.encode import EncodeJob, encode_h264, encode_videos, target_names
 from r21d_core.data.manifest import Manifest
 from r21d_core.data.sampling import evaluation_clips, frame_counts
 from r21d_core.data.verify import format_list
@@ -58,22 +56,12 @@ class Farneback:
 
     def encode(self, source: Path, provenance_tag: str) -> bytes:
         """The fields of the video at `source` as an MP4 file that holds `provenance_tag`."""
-        file = io.BytesIO()
         options = {"preset": "veryfast", "tune": "fastdecode", "bf": "0", "g": "12", "crf": str(self.crf)}
-        options["x264-params"] = "log-level=error"
-        with av.open(file, "w", format="mp4") as container:
-            container.metadata["comment"] = provenance_tag
-            stream = container.add_stream("libx264rgb", rate=25, options=options)
-            stream.height, stream.width, stream.pix_fmt = self.height, self.width, "rgb24"
-            stream.codec_context.thread_count = 1
-            pixels = np.full((self.height, self.width, 3), 128, np.uint8)
-            for number, field in enumerate(compute_fields(source, self)):
-                pixels[..., :2] = quantize_flow(field)
-                frame = av.VideoFrame.from_ndarray(pixels)
-                frame.pts = number
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-        return file.getvalue()
+        frames = (
+            (number, 1, np.pad(quantize_flow(field), ((0, 0), (0, 0), (0, 1)), constant_values=128))
+            for number, field in enumerate(compute_fields(source, self))
+        )
+        return encode_h264(frames, (self.height, self.width), options, provenance_tag, "libx264rgb", "rgb24")
 
 
 def compute_fields(source: Path, farneback: Farneback) -> Iterator[np.ndarray]:

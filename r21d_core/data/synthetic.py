@@ -17,13 +17,12 @@ import os
 import shutil
 import tempfile
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 from tqdm.auto import tqdm
 
+from r21d_core.data.encode import encode_h264
 from r21d_core.data.manifest import DatasetCard, Video, write_manifest
 
 VERSION = 2  # of the rendered videos; each version has its own folder
@@ -55,7 +54,7 @@ MARKS = ((0.8, 1.0), (0.25, 0.45)), ((0.05, 0.4), (0.9, 1.0))
 PAINTS = ((0.4, 0.8), (0.75, 0.85)), ((0.1, 0.5), (0.9, 1.0))
 # Intra frames at a constant quantizer: a video and its reversal hold identical frames, so that compression artifacts do
 # not reveal the order.
-ENCODER_OPTIONS = {"preset": "fast", "qp": "26", "g": "1", "tune": "psnr", "x264-params": "log-level=error"}
+ENCODER_OPTIONS = {"preset": "fast", "qp": "26", "g": "1", "tune": "psnr"}
 
 
 def make_builtin(root: Path | str) -> Path:
@@ -119,15 +118,8 @@ def _write_halves(folder: Path, whole: DatasetCard, videos: list[Video]) -> None
 
 
 def _write_video(video: Video) -> None:
-    with av.open(video.path, "w") as container:
-        stream = container.add_stream("libx264", rate=FRAME_RATE, options=ENCODER_OPTIONS)
-        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
-        stream.codec_context.thread_count = 1
-        for number, pixels in enumerate(render(video.label, int(video.path.stem[1:]))):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels))
-            frame.pts, frame.time_base = number, Fraction(1, FRAME_RATE)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    frames = ((number, 1, pixels) for number, pixels in enumerate(render(video.label, int(video.path.stem[1:]))))
+    video.path.write_bytes(encode_h264(frames, (HEIGHT, WIDTH), ENCODER_OPTIONS, rate=FRAME_RATE))
 
 
 def render(label: str, scene: int, seed: int = 0) -> np.ndarray:

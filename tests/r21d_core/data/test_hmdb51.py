@@ -7,7 +7,7 @@ import pytest
 
 from r21d_core import R21DError
 from r21d_core.data.dataset_cards import FOLDER
-from r21d_core.data.hmdb51 import from_hmdb51
+from r21d_core.data.official_readers import from_hmdb51
 from tests.listings import checked, official, sides, touch, write
 
 LEAKS = {  # titles on both sides, clips to test of these; the same of titles without the number at their end

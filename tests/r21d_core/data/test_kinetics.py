@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from r21d_core import R21DError
-from r21d_core.data.kinetics import from_kinetics
+from r21d_core.data.official_readers import from_kinetics
 from tests.listings import checked, official, sides, touch, write
 
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc"

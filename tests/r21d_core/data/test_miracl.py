@@ -4,7 +4,7 @@ import pytest
 
 from r21d_core import R21DError
 from r21d_core.data.dataset_cards import load_published_dataset
-from r21d_core.data.miracl import FOLDS, from_miracl
+from r21d_core.data.official_readers import MIRACL_FOLDS, from_miracl
 from r21d_core.study.recipes import get_recipe
 from tests.listings import touch
 
@@ -14,14 +14,15 @@ def root(tmp_path):
     """One repetition of every class by every speaker."""
     dataset = load_published_dataset("miracl-vc1")
     labels = [*dataset.subsets["words"], *dataset.subsets["phrases"]]
-    speakers = sum(FOLDS, ())
+    speakers = sum(MIRACL_FOLDS, ())
     return touch(tmp_path, *(f"{label}/{name}_{label.split('_')[0]}_c01.mp4" for label in labels for name in speakers))
 
 
 def test_folds_test_every_speaker_once(root):
     listings = [from_miracl(root, split=fold) for fold in range(1, 6)]
     tested = [{video.group for video in listing.videos if video.split == "test"} for listing in listings]
-    assert sorted(name for names in tested for name in names) == sorted(sum(FOLDS, ())) and len(sum(FOLDS, ())) == 15
+    speakers = sorted(sum(MIRACL_FOLDS, ()))
+    assert sorted(name for names in tested for name in names) == speakers and len(speakers) == 15
     for listing, names in zip(listings, tested, strict=True):
         assert not names & {video.group for video in listing.videos if video.split == "train"}
         assert len(listing.videos) == 300 and listing.card.name == f"miracl-vc1-split{listings.index(listing) + 1}"

@@ -3,7 +3,7 @@
 import pytest
 
 from r21d_core import R21DError
-from r21d_core.data.sports1m import from_sports1m
+from r21d_core.data.official_readers import from_sports1m
 from tests.listings import checked, official, touch, write
 
 URL = "https://www.youtube.com/watch?v="

@@ -9,7 +9,7 @@ import pytest
 from r21d_core import R21DError
 from r21d_core.data.dataset_cards import load_published_dataset
 from r21d_core.data.manifest import load_manifest, write_manifest
-from r21d_core.data.ucf101 import from_ucf101
+from r21d_core.data.official_readers import from_ucf101
 from tests.listings import DATA, checked, official, sides, touch, ucf, write
 
 COMMITTED = Path(__file__).parents[3] / "data_manifests" / "ucf101-14-split1.csv"
