@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from r21d_analysis.artifacts import figures
 from r21d_analysis.artifacts.catalog import ARTIFACTS
-from r21d_core import R21DError
+from r21d_core import R21DError, package_folder
 from r21d_core.runs.files import make_folder, write_atomically
 from r21d_core.runs.run import find_run, load_runs
 from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
@@ -39,7 +39,8 @@ class Report(NamedTuple):
     parameters: dict
 
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]  # of a checkout; the wheel holds no results/
+NOTEBOOKS = package_folder("r21d_analysis", "notebooks")
 RECORDS = ("results/demo.zip", "results/small.zip", "results/recipe.zip", "results/diagnostic.zip")
 # Parameters of the committed reports. Nothing is trained.
 DEMO = {"runs": "../results/demo.zip", "train": False}
@@ -139,13 +140,16 @@ summary { cursor: pointer; font-size: 1.2rem; font-weight: 600; padding: .5rem 0
 """
 
 
-def make_report(out: Path | str, root: Path = ROOT) -> Path:
-    """Execute REPORTS on the records under `root` into the folder `out`; return the page `index.html`.
+def make_report(out: Path | str) -> Path:
+    """Execute REPORTS on the committed records into the folder `out`; return the page `index.html`. Nothing is trained.
 
-    Nothing is trained. The notebooks name missing runs.
+    Raises R21DError outside a checkout, which alone holds the records.
     """
-    index = _execute_notebooks(REPORTS, Path(out), root, [root / folder for folder in RECORDS])
-    runs = [find_run(root / "results" / "demo.zip", spec) for spec in variant_comparison("demo")]
+    records = [ROOT / pack for pack in RECORDS]
+    if missing := [pack for pack in records if not pack.is_file()]:
+        raise R21DError(f"{missing[0]}: the records come with a checkout; name a folder of runs with --runs")
+    index = _execute_notebooks(REPORTS, Path(out), records)
+    runs = [find_run(records[0], spec) for spec in variant_comparison("demo")]
     if isinstance(figure := figures.family_bars(runs), Figure):  # a line of text without the runs
         figure.savefig(index.parent / "what-each-network-sees.png", dpi=110)  # for the README
     return index
@@ -157,7 +161,6 @@ def run_suite(
     profile: str = "demo",
     manifest: Path | str | None = None,
     seeds: str = "0",
-    root: Path = ROOT,
 ) -> Path:
     """Execute every notebook on the folder `runs` into the folder `out`; return the page `index.html`.
 
@@ -165,7 +168,7 @@ def run_suite(
     `manifest` the data are the built-in videos. An experiment with a data set that is not beside `manifest` is skipped,
     with a message. If notebooks fail, the others are executed, and then R21DError names the failed ones.
     """
-    folder, file = (os.path.relpath(path, root / "notebooks") if path else "" for path in (runs, manifest))
+    folder, file = (os.path.relpath(path, NOTEBOOKS) if path else "" for path in (runs, manifest))
     inspected = {"profile": profile, "runs": folder, "seeds": seeds, "manifest": file}
     trained = inspected | {"train": True, "max_hours": math.inf}
     explorer = {"runs": folder} | ({"manifests": os.path.dirname(file) or "."} if manifest else {})
@@ -182,16 +185,16 @@ def run_suite(
                 print(f"{name} is skipped: there is no {', '.join(missing)} beside {manifest}")
                 continue
         reports.append(Report(artifact.title, f"{name}-{profile}", trained))
-    return _execute_notebooks(reports, Path(out), root, [Path(runs)])
+    return _execute_notebooks(reports, Path(out), [Path(runs)])
 
 
-def _execute_notebooks(reports: Sequence[Report], out: Path, root: Path, records: Sequence[Path]) -> Path:
+def _execute_notebooks(reports: Sequence[Report], out: Path, records: Sequence[Path]) -> Path:
     """Execute `reports` into the folder `out` and write the page of all; return its path."""
     make_folder(out)
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that only open_study knows
     sections, failures = [], []
     for title, name, parameters in tqdm(reports, "notebooks", leave=False):
-        source, file = root / "notebooks" / f"{name.partition('-')[0]}.ipynb", out / f"{name}.ipynb"
+        source, file = NOTEBOOKS / f"{name.partition('-')[0]}.ipynb", out / f"{name}.ipynb"
         try:
             executed = papermill.execute_notebook(source, file, parameters, cwd=source.parent, progress_bar=False)
         except PapermillExecutionError as error:

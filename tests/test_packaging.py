@@ -122,7 +122,10 @@ def test_wheel_works_outside_the_checkout(wheel, tmp_path):
     assert run(r21d, "manifest", "--help").returncode == 0
     assert run(r21d, "notebooks", "--out", "mine").returncode == 0
     assert {file.name for file in (tmp_path / "mine").iterdir()} == {file.name for file in NOTEBOOKS}
-    assert "come with a checkout" in run(r21d, "bench", "train").stderr
+    for command in ("bench", "train"), ("report",):
+        assert "come with a checkout" in run(r21d, *command).stderr
+    code = "from r21d_analysis.report import NOTEBOOKS; print((NOTEBOOKS / 'claims.ipynb').is_file(), NOTEBOOKS)"
+    assert run("-c", code).stdout.split() == ["True", f"{wheel}/r21d_analysis/notebooks"]
     assert {file.name for file in (wheel / "r21d_core" / "data_manifests").iterdir()} == {
         file.name for file in (ROOT / "data_manifests").iterdir() if file.suffix != ".md"
     }

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from r21d_analysis.artifacts.networks import FLOW, RGB, STREAMS, Network, networks, on_shared_splits
 from r21d_analysis.artifacts.streams import paper_cells
 from r21d_analysis.statistics.aggregate import SeedGroup
+from r21d_analysis.statistics.metrics import per_class
 from r21d_analysis.style import ERROR_BAR, GRAY, PALETTE, figure_of_runs, note
-from r21d_core.runs.metrics import per_class
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -22,15 +23,20 @@ ANALYSIS_COMMANDS = {name: f"r21d_analysis.cli.{name}" for name in ("insight", "
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 1 with the error on standard error, or 130 when interrupted."""
+    """Run one command and return its exit status: 0, 1 with the error on standard error, or 128 + a signal."""
     modules = load_commands()
     options = build_parser(modules).parse_args(arguments)
     try:
-        return modules[options.command].run(options) or 0
+        status = modules[options.command].run(options) or 0
+        sys.stdout.flush()
+        return status
     except R21DError as error:
         if os.environ.get("RANK", "0") == "0":  # under torchrun every process raises the same error
             print(f"r21d: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader of the output, such as `head`, has ended; nor can the exit flush the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print("r21d: interrupted; run the same command again to resume", file=sys.stderr)
         return 130

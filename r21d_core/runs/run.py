@@ -212,12 +212,14 @@ def seal_summary(summary: dict, records: dict[str, bytes]) -> str:
 
 
 def check_history(path: Path, history: list[dict]) -> list[dict]:
-    """Return `history`; raises R21DError unless its epochs count from 1 and all its values are finite numbers."""
+    """Return `history`; raises R21DError unless epochs count from 1, have the same keys, and values are finite."""
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
         raise R21DError(f"{path}: expected an object per epoch as history; delete the file and run again")
     for number, row in enumerate(history, 1):
         if row.get("epoch") != number:
             raise R21DError(f"{path}: epoch {number} is missing or out of order; delete the file and run again")
+        if differ := row.keys() ^ history[0].keys():
+            raise R21DError(f"{path}: {min(differ)} is not in every epoch; delete the file and run again")
         for key, value in row.items():
             if type(value) not in (int, float) or not (abs(value) < 1e300 or key == "test_loss"):
                 raise R21DError(f"{path}: {key} of epoch {number} is {value!r:.50}, expected a finite number")

@@ -14,6 +14,7 @@ from r21d_analysis.explorer.figures import class_figure, confusion_figure, matri
 from r21d_analysis.interpret.html import figure_pdf, figure_png
 from r21d_analysis.statistics.bootstrap import bootstrap_ci, bootstrap_ci_one_seed, mean_per_video
 from r21d_analysis.statistics.clips import exact_counts, with_clips
+from r21d_analysis.statistics.metrics import confusion, per_class
 from r21d_core import R21DError
 from r21d_core.runs import metrics
 from r21d_core.runs.scores import Scores
@@ -55,9 +56,9 @@ def test_every_clip_count_matches_the_metrics(seed, clips, at_once):
         assert shown["video@1"] == pytest.approx(100 * metrics.video_at(fewer, 1))
         assert shown["video@5"] == pytest.approx(100 * metrics.video_at(fewer, 5))
         table = predictions.class_table(found, None, count)
-        np.testing.assert_allclose(table["A"] / 100, metrics.per_class(fewer)["video@1"])
+        np.testing.assert_allclose(table["A"] / 100, per_class(fewer)["video@1"])
         members, counts = predictions.confusion_matrix(found, count)
-        assert (counts == metrics.confusion(fewer)).all() and (members == np.arange(6)).all()
+        assert (counts == confusion(fewer)).all() and (members == np.arange(6)).all()
 
 
 def test_class_differences_match_scipy(monkeypatch):
@@ -161,7 +162,7 @@ def test_large_matrix_has_frequent_confusions(monkeypatch):
     logits = random.normal(size=(400, 7, 30)).astype(np.float32)
     one = score(replace(many, logits=logits, labels=random.integers(0, 30, 400)), monkeypatch, 10**6)
     members, counts = predictions.confusion_matrix(one, 7)
-    whole = metrics.confusion(one.scores)
+    whole = confusion(one.scores)
     assert len(members) == 20 and counts.shape == (20, 21) and (np.diff(members) > 0).all()
     assert (counts[:, :20] == whole[np.ix_(members, members)]).all()
     assert (counts.sum(axis=1) == whole[members].sum(axis=1)).all()

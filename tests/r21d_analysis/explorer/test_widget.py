@@ -19,6 +19,7 @@ from r21d_analysis.explorer.comparison import spreadsheet_safe
 from r21d_analysis.explorer.widget import Explorer
 from r21d_analysis.interpret.html import is_interactive, text_html
 from r21d_analysis.statistics.clips import with_clips
+from r21d_analysis.statistics.metrics import confusion, per_class
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs import metrics
 from r21d_core.runs.run import find_run, write_scores, write_summary
@@ -122,7 +123,7 @@ def test_classes_are_sorted_and_paged(folder):
 
 def test_cell_and_pair_list_their_videos(shown):
     scored = shown.comparison.a
-    whole = metrics.confusion(scored.scores)
+    whole = confusion(scored.scores)
     shown.tabs.selected_index = 1
     assert len(shown.cells.options) == 36
     for row, column in ((0, 1), (2, 2), (3, 5)):
@@ -151,7 +152,7 @@ def test_side_b_shows_the_matrix_of_b(shown):
     before = shown.matrix.value
     shown.side.value = "B"
     assert shown.matrix.value != before
-    counts = metrics.confusion(shown.b.value.scores)
+    counts = confusion(shown.b.value.scores)
     assert [int(label.rsplit(" ", 1)[1]) for label, _ in shown.cells.options] == counts.reshape(-1).tolist()
 
 
@@ -268,10 +269,10 @@ def test_saved_files_hold_the_shown_numbers(shown, tmp_path):
         table = pd.read_csv(paths[0])
         assert set(table["run A"]) == {shown.a.value.spec.folder} and set(table["clips"]) == {5}
         if name == "classes":
-            expected = metrics.per_class(shown.a.value.scores).set_index("class")["video@1"].rename({"=1+1": "'=1+1"})
+            expected = per_class(shown.a.value.scores).set_index("class")["video@1"].rename({"=1+1": "'=1+1"})
             assert (100 * expected).to_dict() == pytest.approx(table.set_index("class")["A"].to_dict())
         elif name == "confusion":
-            assert table["items"].tolist() == metrics.confusion(shown.a.value.scores).reshape(-1).tolist()
+            assert table["items"].tolist() == confusion(shown.a.value.scores).reshape(-1).tolist()
         else:
             c = shown.comparison
             assert len(table) == len(predictions.select_items(c.a, c.b, 5, show="A and B disagree"))
@@ -344,7 +345,7 @@ def test_static_display_has_figures_and_captions(shown, displayed):
     assert list(shown.static_views()) == ["By class", "Confusion matrix of A", "A video over time"]
     captions = [text_of(displayed[displayed.index(one) + 1], "data").strip() for one in pictures]
     assert "of 6 intervals exclude zero" in captions[0] and "After Holm's correction" in captions[0]
-    wrong = metrics.confusion(shown.a.value.scores)
+    wrong = confusion(shown.a.value.scores)
     np.fill_diagonal(wrong, 0)
     assert f"{wrong.sum()} of 40 items are wrong, most often {wrong.max()} × " in captions[1]
     scored, row = shown.comparison.a, shown.videos.value

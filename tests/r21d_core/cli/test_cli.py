@@ -1,4 +1,6 @@
 import argparse
+import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -12,12 +14,24 @@ from r21d_core.cli import bench, main
 ROOT = Path(__file__).parents[3]
 
 
-def test_help_and_variants_import_neither_torch_nor_pandas():
-    code = (
-        "import sys; from r21d_core.cli import build_parser, main; build_parser().format_help();"
-        "main(['variants', '--json']); sys.exit(bool({'torch', 'av', 'pandas'} & sys.modules.keys()))"
-    )
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("from r21d_core import cli; cli.build_parser().format_help(); cli.main(['variants', '--json'])",
+         {"torch", "av", "pandas"}),
+        ("import r21d_core.engine.train, r21d_core.runs.metrics", {"pandas", "matplotlib"}),
+    ],
+)  # fmt: skip
+def test_commands_and_core_import_what_they_need(code, heavy):
+    code = f"import sys; {code}; sys.exit(' '.join({heavy} & sys.modules.keys()) or 0)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_output_to_an_ended_reader_is_quiet():
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run([sys.executable, "-m", "r21d_core", "variants"], stdout=writer, stderr=subprocess.PIPE)
+    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 def test_package_runs_as_a_module():

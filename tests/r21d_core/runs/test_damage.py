@@ -175,4 +175,6 @@ def test_odd_values_in_a_checkpoint_are_noticed(run, data):
     found = read_damaged(run, path, content, read_checkpoint)
     if found is not None:
         epoch, step, history, _ = found
-        assert (epoch, history) == (2, HISTORY) and type(step) is int and step >= 0
+        assert epoch == len(history) == 2 and type(step) is int and step >= 0
+        assert all(row.keys() == HISTORY[0].keys() for row in history), "another finite number is not damage"
+        assert all(math.isfinite(value) for row in history for value in row.values())

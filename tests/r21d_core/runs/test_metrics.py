@@ -5,15 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r21d_core.runs.metrics import (
-    clip_at_1,
-    confusion,
-    family_correct,
-    per_class,
-    video_at,
-    video_correct,
-    video_probabilities,
-)
+from r21d_analysis.statistics.metrics import confusion, per_class
+from r21d_core.runs.metrics import clip_at_1, family_correct, video_at, video_correct, video_probabilities
 from r21d_core.runs.scores import Scores
 
 
