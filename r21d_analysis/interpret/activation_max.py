@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from r21d_analysis.interpret.checkpoints import EvalClips
@@ -27,7 +27,7 @@ def max_responses(network: VideoResNet, test: EvalClips) -> dict[str, tuple[np.n
     """Return, by stage, the largest response of each channel to each test clip and its position in the clip.
 
     Responses (items, channels) are after the stage's last ReLU. Positions (items, channels, 3) are fractions of the
-    clip's duration, height and width.
+    clip's duration, height and width, at the centers of the map's cells.
     """
     parts: dict[str, list] = {name: [] for name in STAGES}
     with capture_activations(network, STAGES) as activations:
@@ -36,11 +36,10 @@ def max_responses(network: VideoResNet, test: EvalClips) -> dict[str, tuple[np.n
             for name in STAGES:
                 value, index = activations[name].relu().flatten(2).max(2)
                 shape = activations[name].shape[2:]
-                parts[name].append((value.cpu().numpy(), _relative_position(index.cpu().numpy(), shape)))
-    return {
-        name: (np.concatenate([value for value, _ in part]), np.concatenate([position for _, position in part]))
-        for name, part in parts.items()
-    }
+                position = (torch.stack(torch.unravel_index(index.cpu(), shape), -1) + 0.5) / torch.tensor(shape)
+                parts[name].append((value.cpu(), position))
+    values, positions = ({n: torch.cat([p[i] for p in part]).numpy() for n, part in parts.items()} for i in (0, 1))
+    return {name: (values[name], positions[name]) for name in STAGES}
 
 
 def eta_squared(values: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -90,24 +89,20 @@ def receptive_field_box(network: VideoResNet, channels: Sequence[Channel], clips
 @torch.inference_mode()
 def peak_responses(network: VideoResNet, channels: Sequence[Channel], clips: Tensor) -> np.ndarray:
     """Return the largest response of channel i to clip i, (n,), as in `max_responses`."""
-    with capture_activations(network, {name for name, _ in channels}) as activations:
-        network(clips)
-        peaks = [activations[name][row, channel].max().relu() for row, (name, channel) in enumerate(channels)]
-    return torch.stack(peaks).cpu().numpy()
+    return torch.stack([values.max().relu() for values in _channel_maps(network, channels, clips)]).cpu().numpy()
 
 
 def make_strip(frames: Tensor) -> np.ndarray:
     """Return uint8 clips (n, T, H, W, 3) with at most STRIP_FRAMES frames of at most STRIP_SIZE pixels."""
     t, height = frames.shape[1:3]
-    chosen = np.linspace(0, t - 1, min(t, STRIP_FRAMES)).round().astype(int)
-    return resize_frames(frames[:, chosen], min(height, STRIP_SIZE)).cpu().numpy()
+    index = np.linspace(0, t - 1, min(t, STRIP_FRAMES)).round().astype(int)
+    return resize_frames(frames[:, index], min(height, STRIP_SIZE)).cpu().numpy()
 
 
 def resize_frames(frames: Tensor, size: int) -> Tensor:
     """Return uint8 frames (n, T, H, W, 3) averaged to `size` × `size`."""
-    n, t, *_ = frames.shape
-    flat = frames.permute(0, 1, 4, 2, 3).flatten(0, 1).float()
-    return F.adaptive_avg_pool2d(flat, size).round().byte().view(n, t, 3, size, size).permute(0, 1, 3, 4, 2)
+    resized = F.adaptive_avg_pool2d(frames.permute(0, 1, 4, 2, 3).flatten(0, 1).float(), size).round().byte()
+    return resized.unflatten(0, frames.shape[:2]).permute(0, 1, 3, 4, 2)
 
 
 def as_frames(clips: Tensor) -> Tensor:
@@ -122,33 +117,24 @@ def _as_input(pixels: Tensor) -> Tensor:
 
 
 def _center_activation(network: VideoResNet, channels: Sequence[Channel], clips: Tensor) -> Tensor:
+    maps = _channel_maps(network, channels, clips)
+    return torch.stack([values[tuple(size // 2 for size in values.shape)] for values in maps])
+
+
+def _channel_maps(network: VideoResNet, channels: Sequence[Channel], clips: Tensor) -> list[Tensor]:
+    """Return the map (t, h, w) of channel i in clip i, before the ReLU."""
     with capture_activations(network, {name for name, _ in channels}) as activations:
         network(clips)
-    maps = [activations[name][row, channel] for row, (name, channel) in enumerate(channels)]
-    return torch.stack([values[tuple(size // 2 for size in values.shape)] for values in maps])
+    return [activations[name][row, channel] for row, (name, channel) in enumerate(channels)]
 
 
 @contextmanager
 def capture_activations(network: VideoResNet, stages: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     """Collect the input of the last ReLU of each of `stages` by name; `network` comes from `for_attribution`."""
     activations: dict[str, Tensor] = {}
-
-    def register(name: str):
-        def hook(_: nn.Module, inputs: tuple[Tensor]) -> None:
-            activations[name] = inputs[0]
-
-        last_relu = network.relu if name == "conv1" else getattr(network, name)[-1].relu2
-        return last_relu.register_forward_pre_hook(hook)
-
-    handles = [register(name) for name in stages]
-    try:
+    with ExitStack() as stack:
+        for stage in stages:
+            last_relu = network.relu if stage == "conv1" else getattr(network, stage)[-1].relu2
+            hook = last_relu.register_forward_pre_hook(lambda _, inputs, s=stage: activations.update({s: inputs[0]}))
+            stack.enter_context(hook)
         yield activations
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _relative_position(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return flat indices into a map of `shape` as fractions of its extent, at the centers of its cells."""
-    axes = zip(np.unravel_index(index, shape), shape, strict=True)
-    return np.stack([(position + 0.5) / size for position, size in axes], -1)

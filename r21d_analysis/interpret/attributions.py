@@ -12,28 +12,21 @@ import math
 import warnings
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
 
+import numpy as np
 import torch
 from captum.attr import DeepLift, GuidedBackprop, IntegratedGradients, LayerAttribution, LayerGradCam, Occlusion
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from r21d_analysis.interpret.filters import STAGES
+from r21d_analysis.statistics.inference import spearman
 from r21d_core.models.network import VideoResNet
 
 STEPS = 32  # of integrated gradients
 BATCH = 16  # clips in a forward pass
 MAX_VOXELS = 4 * 8 * 112 * 112  # T·H·W of all clips in a pass, so that their gradients fit a laptop
-METHODS = (
-    "integrated gradients",
-    "DeepLift",
-    "guided backprop",
-    "Grad-CAM",
-    "occlusion in space",
-    "occlusion in time",
-    "occlusion in space-time",
-)
+METHODS = ("integrated gradients", "DeepLift", "guided backprop", "Grad-CAM",
+           "occlusion in space", "occlusion in time", "occlusion in space-time")  # fmt: skip
 COMPLETE = METHODS[:2]  # maps add up to the logit minus that of the baseline
 SANITY_CORR_MAX = 0.5  # with a higher rank correlation with the map of shuffled weights, a map is worthless
 
@@ -53,50 +46,34 @@ def attribute(network: VideoResNet, clips: Tensor, label: Tensor, method: str, s
     Grad-CAM is the positive part at conv5_x, interpolated trilinearly. Occlusion windows are a quarter of the clip's
     height, width and duration; their stride is half a window, in space-time a whole one.
     """
-    clips = clips.contiguous()
+    clips, channels = clips.contiguous(), clips.shape[1]
+    per_pass = min(BATCH, max(1, MAX_VOXELS // math.prod(clips.shape[2:])))
     with warnings.catch_warnings():  # Captum warns of its hooks, which it removes
         warnings.simplefilter("ignore", UserWarning)
         if method == "Grad-CAM":
             maps = LayerGradCam(network, network.conv5_x).attribute(clips, label, relu_attributions=True)
             assert isinstance(maps, Tensor)  # a tuple only for several inputs
             return LayerAttribution.interpolate(maps, clips.shape[2:], "trilinear")[:, 0].detach()
-        maps = _attribute_input(network, clips, label, method, steps)
-    # Occlusion gives each channel the effect of all channels together.
-    return (maps.mean(1) if method.startswith("occlusion") else maps.sum(1)).detach().float()
+        if method.startswith("occlusion"):
+            windows, strides = _occlusion_windows(clips.shape, method)
+            shapes, n = ((channels, *windows), (channels, *strides)), max(1, per_pass // len(clips))
+            with torch.no_grad():
+                maps = Occlusion(network).attribute(clips, *shapes, target=label, perturbations_per_eval=n)
+            return maps.mean(1).float()  # each channel has the effect of all channels together
+        if method == "integrated gradients":
+            size = max(per_pass, len(clips))
+            maps = IntegratedGradients(network).attribute(clips, target=label, n_steps=steps, internal_batch_size=size)
+        else:
+            algorithm = {"DeepLift": DeepLift, "guided backprop": GuidedBackprop}[method]
+            maps = algorithm(network).attribute(clips, target=label)
+    return maps.sum(1).detach().float()
 
 
-def _attribute_input(network: VideoResNet, clips: Tensor, label: Tensor, method: str, steps: int) -> Tensor:
-    if method == "integrated gradients":
-        return IntegratedGradients(network).attribute(
-            clips, target=label, n_steps=steps, internal_batch_size=max(_clips_per_pass(clips), len(clips))
-        )
-    if method == "DeepLift":
-        return DeepLift(network).attribute(clips, target=label)
-    if method == "guided backprop":
-        return GuidedBackprop(network).attribute(clips, label)
-    window = _window(clips.shape, method)
-    with torch.no_grad():
-        return Occlusion(network).attribute(
-            clips,
-            (clips.shape[1], *window),
-            (clips.shape[1], *_strides(window, method)),
-            target=label,
-            perturbations_per_eval=max(1, _clips_per_pass(clips) // len(clips)),
-        )
-
-
-def _clips_per_pass(clips: Tensor) -> int:
-    return min(BATCH, max(1, MAX_VOXELS // math.prod(clips.shape[2:])))
-
-
-def _window(shape: tuple[int, ...], method: str) -> tuple[int, int, int]:
-    t, h, w = shape[2:]
-    time = t if method == "occlusion in space" else max(1, t // 4)
-    return (time, h, w) if method == "occlusion in time" else (time, max(1, h // 4), max(1, w // 4))
-
-
-def _strides(window: tuple[int, int, int], method: str) -> tuple[int, ...]:
-    return window if method == "occlusion in space-time" else tuple(max(1, side // 2) for side in window)
+def _occlusion_windows(shape: tuple[int, ...], method: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the window (t, h, w) of an occlusion method for clips of `shape`, and its strides."""
+    quarter = [max(1, side // 4) for side in shape[2:]]
+    window = {"space": (shape[2], *quarter[1:]), "time": (quarter[0], *shape[3:])}.get(method.split()[-1], (*quarter,))
+    return window, window if method == "occlusion in space-time" else tuple(max(1, side // 2) for side in window)
 
 
 def completeness_gap(network: VideoResNet, clips: Tensor, label: Tensor, method: str, steps: int = STEPS) -> Tensor:
@@ -118,23 +95,20 @@ def effective_resolution(network: VideoResNet, clips: Tensor, method: str) -> in
             return math.prod(network.forward_features(clips[:1]).shape[2:])
     if not method.startswith("occlusion"):
         return math.prod(clips.shape[2:])
-    sides, windows = clips.shape[2:], _window(clips.shape, method)
-    strides = _strides(windows, method)
-    axes = zip(sides, windows, strides, strict=True)
+    axes = zip(clips.shape[2:], *_occlusion_windows(clips.shape, method), strict=True)
     return math.prod(-(-(side - window) // stride) + 1 for side, window, stride in axes)
 
 
 def shuffle_weights(network: VideoResNet, stages: Sequence[str]) -> VideoResNet:
     """Return a copy of `network` with the values of each parameter of `stages` in another order, always the same."""
-    copied = copy.deepcopy(network)
-    generator = torch.Generator().manual_seed(0)
+    network, generator = copy.deepcopy(network), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name in stages:
-            modules = [copied.conv1, copied.bn1] if name == "conv1" else [getattr(copied, name)]
+            modules = [network.conv1, network.bn1] if name == "conv1" else [getattr(network, name)]
             for tensor in chain.from_iterable(module.parameters() for module in modules):
                 order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
                 tensor.copy_(tensor.flatten()[order].view_as(tensor))
-    return copied
+    return network
 
 
 def sanity_correlations(network: VideoResNet, clips: Tensor, label: Tensor, methods: Sequence[str] = METHODS) -> Tensor:
@@ -143,21 +117,14 @@ def sanity_correlations(network: VideoResNet, clips: Tensor, label: Tensor, meth
     Spearman's correlation, averaged over clips. Shuffled are fc; fc and conv5_x; and so on to all stages (Adebayo et
     al., "Sanity Checks for Saliency Maps", 2018). NaN where a map is constant.
     """
-    stages = ("fc", *reversed(STAGES))
-    steps = STEPS // 4  # enough for ranks
-    before = [attribute(network, clips, label, method, steps).abs() for method in methods]
-    rows = []
-    for last in range(len(stages)):
-        shuffled = shuffle_weights(network, stages[: last + 1])
-        after = [attribute(shuffled, clips, label, method, steps).abs() for method in methods]
-        rows.append([_rank_correlation(*pair) for pair in zip(before, after, strict=True)])
-    return torch.tensor(rows).T
 
+    def absolute_maps(network: VideoResNet) -> np.ndarray:
+        maps = [attribute(network, clips, label, method, STEPS // 4) for method in methods]  # enough steps for ranks
+        return torch.stack(maps).abs().flatten(2).cpu().numpy()  # (methods, N, T·H·W)
 
-def _rank_correlation(maps: Tensor, shuffled: Tensor) -> float:
-    """Return Spearman's correlation of maps (N, T, H, W), averaged over clips."""
-    pairs = [(a.flatten().cpu().numpy(), b.flatten().cpu().numpy()) for a, b in zip(maps, shuffled, strict=True)]
-    if any(values.min() == values.max() for pair in pairs for values in pair):
-        return float("nan")
-    correlations: list[Any] = [spearmanr(a, b) for a, b in pairs]
-    return sum(float(correlation.statistic) for correlation in correlations) / len(pairs)
+    stages, before = ("fc", *reversed(STAGES)), absolute_maps(network)
+    after = [absolute_maps(shuffle_weights(network, stages[: last + 1])) for last in range(len(stages))]
+    return torch.tensor([
+        [np.mean([spearman(*pair) for pair in zip(*maps, strict=True)]) for maps in zip(before, shuffled, strict=True)]
+        for shuffled in after
+    ], dtype=torch.float32).T  # fmt: skip

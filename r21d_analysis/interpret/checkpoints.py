@@ -57,7 +57,7 @@ class EvalClips:
         self, rows: np.ndarray | None = None, batch_size: int = 16
     ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         """Yield batches of the items `rows`: rows (n,), uint8 frames (n, T, crop, crop, 3) and the network's input."""
-        rows = np.arange(len(self.clips)) if rows is None else np.asarray(rows)
+        rows = np.arange(len(self.clips)) if rows is None else rows
         start = 0
         for _, frames in self.source.iter_batches(batches_by_video(self.clips[rows], batch_size)):
             for part in frames.split(batch_size):
@@ -94,8 +94,7 @@ def read_clip(path: Path, spec: Spec, frames: np.ndarray | None = None) -> Tenso
         video = Video(path.name, path.parent, "", "test", path.name, probe(path).frames)
         frames = evaluation_clips(spec.replace(task="action"), 1, (video,), ("",)).frames[0]
     assert frames is not None
-    clip = read_frames(path, frames.tolist(), (spec.frame_height, spec.frame_width))
-    return torch.from_numpy(np.ascontiguousarray(clip))[None]
+    return torch.from_numpy(read_frames(path, frames.tolist(), (spec.frame_height, spec.frame_width)).copy())[None]
 
 
 def crop_frames(frames: Tensor, spec: Spec) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from r21d_analysis.interpret.artifact import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
 from r21d_analysis.interpret.attributions import STEPS
-from r21d_analysis.interpret.checkpoints import EvalClips, checkpoint_sha256, open_test_clips
+from r21d_analysis.interpret.checkpoints import checkpoint_sha256, open_test_clips
 from r21d_analysis.interpret.inspect_run import analyze_attributions, analyze_filters
 from r21d_core import R21DError
 from r21d_core.engine.checkpoint import check_fingerprint
@@ -20,14 +20,13 @@ from r21d_core.engine.runner import BUILTIN_ROOT, load_manifests
 from r21d_core.runs.run import Run
 
 PER_CLASS = 5  # test clips of a class for the measurement of evidence
-Analyze = Callable[[Run, EvalClips, torch.device], InsightRecord]
 
 
 def load_or_compute_filters(
     runs: Sequence[Run], manifest: Path | str | None = None, *, device: str = "auto", builtin: Path | str = BUILTIN_ROOT
 ) -> list[InsightRecord]:
     """Return the filter record of each run that has one or a checkpoint; print a line for each other run."""
-    return _load_or_compute(runs, FILTERS, {}, manifest, device, builtin, analyze_filters)
+    return _load_or_compute(runs, FILTERS, analyze_filters, {}, manifest, device, builtin)
 
 
 def load_or_compute_attributions(
@@ -45,59 +44,41 @@ def load_or_compute_attributions(
     `steps` are those of integrated gradients. A record with other settings is computed again if the run has its
     checkpoint, and returned as it is otherwise.
     """
-
-    def analyze(run: Run, test: EvalClips, device: torch.device) -> InsightRecord:
-        return analyze_attributions(run, test, videos, per_class, steps, device)
-
     settings = {"videos": list(videos), "per_class": per_class, "steps": steps}
-    return _load_or_compute(runs, ATTRIBUTIONS, settings, manifest, device, builtin, analyze)
+    return _load_or_compute(runs, ATTRIBUTIONS, analyze_attributions, settings, manifest, device, builtin)
 
 
 def _load_or_compute(
-    runs: Sequence[Run],
-    name: str,
-    settings: dict,
-    manifest: Path | str | None,
-    device: str,
-    builtin: Path | str,
-    analyze: Analyze,
+    runs: Sequence[Run], name: str, analyze: Callable[..., InsightRecord], settings: dict, *source
 ) -> list[InsightRecord]:
     records = []
     for run in runs:
+        path, weights = run.folder / name, checkpoint_sha256(run)
         try:
-            record = _load(run, name, settings)
-            records.append(record or _compute(run, name, settings, manifest, device, builtin, analyze))
+            if not path.exists() and not weights:
+                raise R21DError(
+                    f"{run.folder}: has no {name} and no checkpoint of a finished run; where its checkpoint is, "
+                    f"`r21d insight {run.folder.name}` in the folder of runs writes it"
+                )
+            expected, record = settings | {"weights": weights}, load_record(path) if path.exists() else None
+            if not record or (weights and any(record.metadata[key] != value for key, value in expected.items())):
+                record = _compute(run, analyze, settings, *source)
+                record.metadata.update(expected)
+                save_record(Path(str(run.folder), name), record)
+            records.append(record)
         except R21DError as error:
             print(f"{run.spec.variant}-{run.spec.depth}, seed {run.spec.seed}, is left out of {name}: {error}")
     return records
 
 
-def _load(run: Run, name: str, settings: dict) -> InsightRecord | None:
-    """Return the record; None if a checkpoint is there and the record is missing or of other weights or settings."""
-    path, weights = run.folder / name, checkpoint_sha256(run)
-    if not path.exists():
-        if not weights:
-            raise R21DError(
-                f"{run.folder}: has no {name} and no checkpoint of a finished run; where its checkpoint is, "
-                f"`r21d insight {run.folder.name}` in the folder of runs writes it"
-            )
-        return None
-    record = load_record(path)
-    expected = settings | {"weights": weights}
-    is_current = all(record.metadata[key] == value for key, value in expected.items())
-    return record if is_current or not weights else None
-
-
 def _compute(
     run: Run,
-    name: str,
+    analyze: Callable[..., InsightRecord],
     settings: dict,
     manifest: Path | str | None,
     device: str,
     builtin: Path | str,
-    analyze: Analyze,
 ) -> InsightRecord:
-    """Return the record, and save it in the run folder."""
     target, start = pick_device(device), time.perf_counter()
     default = Path(builtin) / f"{run.spec.data}.csv"  # where `r21d manifest` writes it
     data = load_manifests([run.spec], manifest or (default if default.exists() else None), builtin)[run.spec.data]
@@ -107,13 +88,8 @@ def _compute(
         torch.set_num_threads(1)
     try:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False):  # batches have many sizes
-            record = analyze(run, open_test_clips(run.spec, data, target), target)
+            record = analyze(run, open_test_clips(run.spec, data, target), target, **settings)
     finally:
         torch.set_num_threads(threads)
-    metadata = {
-        **record.metadata, **settings, "weights": checkpoint_sha256(run), "spec": json.loads(run.spec.to_json()),
-        "device": device_name(target), "seconds": round(time.perf_counter() - start, 1),
-    }  # fmt: skip
-    record = InsightRecord(metadata, record.arrays)
-    save_record(Path(str(run.folder), name), record)
-    return record
+    measured = {"device": device_name(target), "seconds": round(time.perf_counter() - start, 1)}
+    return InsightRecord(record.metadata | {"spec": json.loads(run.spec.to_json())} | measured, record.arrays)

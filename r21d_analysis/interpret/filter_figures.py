@@ -17,11 +17,16 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.interpret.artifact import InsightRecord
 from r21d_analysis.interpret.filters import FREQUENCIES, ORDERS, STAGES, filter_order
-from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, VARIANT_STYLE, note, style_table
+from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, VARIANT_STYLE, close_figure, note, style_table
 
 ORDER_COLORS = dict(zip(ORDERS, (PALETTE[7], PALETTE[0], PALETTE[1]), strict=True))
 NO_RECORDS = note("nothing to draw: no run has a record or a checkpoint")
 NO_TEMPORAL = note("nothing to draw: none of these networks has a filter along time")
+SEPARABILITY_TITLES = {  # of the figure and of the table
+    "kernel_separability": ("one kernel: one input channel", "one kernel"),
+    "filter_separability": ("one filter: all input channels", "one filter"),
+    "low_rank_energy": ("a layer in a pair of M_i planes", "in a pair"),
+}
 
 
 def figure_of_records(draw: Callable[..., Figure | None]) -> Callable[..., Figure | Markdown]:
@@ -37,8 +42,7 @@ def figure_of_records(draw: Callable[..., Figure | None]) -> Callable[..., Figur
                 return NO_TEMPORAL
             if any(record.metadata["spec"]["profile"] == "demo" for record in records):
                 figure.suptitle("demonstration: tiny networks", x=0.01, ha="left", color=GRAY, size=9)
-        plt.close(figure)
-        return figure
+        return close_figure(figure)
 
     return wrapper
 
@@ -46,6 +50,19 @@ def figure_of_records(draw: Callable[..., Figure | None]) -> Callable[..., Figur
 def variant_style(record: InsightRecord) -> dict:
     """Return color and marker of the network's variant."""
     return VARIANT_STYLE[record.metadata["spec"]["variant"]]
+
+
+def row_of_panels(count: int, width: float, height: float, sharey: bool = True) -> tuple[Figure, np.ndarray]:
+    """Return a figure of `width` × `height` inches and its `count` panels side by side."""
+    options = {"figsize": (width, height), "sharey": sharey, "squeeze": False, "layout": "constrained"}
+    figure, panels = plt.subplots(1, count, **options)
+    return figure, panels[0]
+
+
+def legend_outside(figure: Figure, axes: Axes, columns: int = 0) -> None:
+    """Draw the legend of `axes` below the figure in `columns`, or at its right."""
+    place = {"loc": "outside lower center", "ncols": columns} if columns else {"loc": "outside right upper"}
+    figure.legend(*axes.get_legend_handles_labels(), **place, frameon=False, fontsize=None if columns else 8)
 
 
 @figure_of_records
@@ -66,24 +83,22 @@ def stem_figure(records: Sequence[InsightRecord]) -> Figure:
         if curves.shape[1] == 1:
             continue
         order = filter_order(curves)
-        for column, (name, color) in enumerate(ORDER_COLORS.items(), start=1):
-            axes = figure.add_subplot(grid[row, column])
-            members = curves[order == column - 1]
+        for index, (name, color) in enumerate(ORDER_COLORS.items()):
+            axes = figure.add_subplot(grid[row, index + 1])
+            members = curves[order == index]
             axes.plot(np.arange(1, curves.shape[1] + 1), members.T, color=color, alpha=0.5, lw=1)
             axes.set_title(f"{name}: {len(members)} of {len(curves)}", size=10)
             axes.set(ylim=(-1.05, 1.05), xlim=(0.8, curves.shape[1] + 0.2), xlabel="frame")
+            axes.set_ylabel("" if index else "weight")
+            axes.tick_params(labelleft=not index)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            if column == 1:
-                axes.set_ylabel("weight")
-            else:
-                axes.tick_params(labelleft=False)
     return figure
 
 
 @figure_of_records
 def spectrum_figure(records: Sequence[InsightRecord]) -> Figure:
     """Plot power by frequency: conv1 in space, and each stage along time, averaged over its layers. Noise is 1."""
-    figure, (space, *times) = plt.subplots(1, 6, figsize=(11, 2.7), layout="constrained")
+    figure, (space, *times) = row_of_panels(6, 11, 2.7, sharey=False)
     cycles = np.linspace(0, 0.5, FREQUENCIES)
     for record in records:
         style = {"color": variant_style(record)["color"], "lw": 1.8, "label": record.label}
@@ -100,33 +115,31 @@ def spectrum_figure(records: Sequence[InsightRecord]) -> Figure:
         axes.set(xlabel="cycles/pixel" if axes is space else "cycles/frame", xticks=(0, 0.25, 0.5))
         axes.set_ylim(0, None if axes is space else top)
     space.set_ylabel("power (noise: 1)")
-    _legend_below(figure, space, 4)
+    legend_outside(figure, space, 4)
     return figure
 
 
 @figure_of_records
 def orders_figure(records: Sequence[InsightRecord]) -> Figure | None:
     """Plot the fractions of temporal filters by order, a bar a layer; dashed: untrained weights."""
-    records = [record for record in records if record["n_filters"].any()]
-    if not records:
+    if not (records := _with_temporal(records)):
         return None
     n_layers = max(len(record["layer"]) for record in records)
-    size = (max(4.4, 0.22 * n_layers + 2.4) * len(records), 3)
-    figure, panels = plt.subplots(1, len(records), figsize=size, sharey=True, squeeze=False, layout="constrained")
-    for axes, record in zip(panels[0], records, strict=True):
+    figure, panels = row_of_panels(len(records), max(4.4, 0.22 * n_layers + 2.4) * len(records), 3)
+    for axes, record in zip(panels, records, strict=True):
         percent = 100 * order_fractions(record)
-        bottom = np.zeros(len(percent))
+        bottoms = percent.cumsum(axis=1) - percent
         for column, (name, color) in enumerate(ORDER_COLORS.items()):
-            axes.bar(np.arange(len(percent)), percent[:, column], 0.86, bottom, color=color, label=name, lw=0)
-            bottom += percent[:, column]
+            x = np.arange(len(percent))
+            axes.bar(x, percent[:, column], 0.86, bottoms[:, column], color=color, label=name, lw=0)
         for y in (100 / 3, 200 / 3):
             axes.axhline(y, color="black", ls="--", lw=0.8)
         _mark_stages(axes, record)
         axes.set_title(record.label, size=10)
         axes.set_ylim(0, 100)
         axes.grid(False)
-    panels[0, 0].set_ylabel("temporal filters (%)")
-    _legend_below(figure, panels[0, 0], 3)
+    panels[0].set_ylabel("temporal filters (%)")
+    legend_outside(figure, panels[0], 3)
     return figure
 
 
@@ -136,7 +149,7 @@ def orders_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     The last column is the relative change of the temporal weights from the initial ones, where it was recorded.
     """
     rows = []
-    for record in records:
+    for record in _with_temporal(records):
         for stage in STAGES:
             mask = in_stage(record, stage) & (record["n_filters"] > 0)
             if not mask.any():
@@ -161,51 +174,34 @@ def separability_figure(records: Sequence[InsightRecord]) -> Figure | None:
     Lines: means; bands: first to last decile; dashed: untrained weights of the same shape. Right: the largest fraction
     of a full layer that a (2+1)D pair with M_i planes represents.
     """
-    records = [record for record in records if record["n_filters"].any()]
-    if not records:
+    if not (records := _with_temporal(records)):
         return None
-    figure, panels = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
-    titles = {
-        "kernel_separability": "one kernel: one input channel",
-        "filter_separability": "one filter: all input channels",
-        "low_rank_energy": "a layer in a pair of M_i planes",
-    }
-    longest = max(records, key=lambda record: len(record["layer"]))
-    for axes, (name, title) in zip(panels, titles.items(), strict=True):
+    figure, panels = row_of_panels(3, 11, 3.4, sharey=False)
+    for axes, (name, (title, _)) in zip(panels, SEPARABILITY_TITLES.items(), strict=True):
         for record in records:
             color, x = variant_style(record)["color"], np.arange(len(record["layer"]))
-            random = record[f"random_{name}"]
-            if name == "low_rank_energy":
-                is_full = record["midplanes"] == 0
-                axes.plot(x, 100 * np.where(is_full, record[name], np.nan), color=color, marker="o", ms=3)
-                random = np.where(is_full, random, np.nan)
-            else:
-                mean, low, high = 100 * record[name].T
-                axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
-                axes.plot(x, mean, color=color, marker="o", ms=3, label=record.label)
-            axes.plot(x, 100 * random, color=color, ls="--", lw=1)
+            mean, untrained = _separability(record, name)
+            axes.plot(x, mean, color=color, marker="o", ms=3, label=record.label)
+            axes.plot(x, untrained, color=color, ls="--", lw=1)
+            if record[name].ndim == 2:
+                axes.fill_between(x, *100 * record[name][:, 1:].T, color=color, alpha=0.15, lw=0)
         axes.plot([], color=GRAY, ls="--", lw=1, label="untrained")
-        _mark_stages(axes, longest)
+        _mark_stages(axes, max(records, key=lambda record: len(record["layer"])))
         axes.set_title(title, size=10)
         axes.set_ylim(None, 101)
     panels[0].set_ylabel("energy (%)")
-    _legend_below(figure, panels[0], 4)
+    legend_outside(figure, panels[0], 4)
     return figure
 
 
 def separability_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     """Return the values of `separability_figure` in percent, a row a layer."""
-    columns, records = {}, [record for record in records if record["n_filters"].any()]
-    titles = {"kernel_separability": "one kernel", "filter_separability": "one filter", "low_rank_energy": "in a pair"}
+    columns, records = {}, _with_temporal(records)
     for record in records:
-        for name, title in titles.items():
-            is_pair = name == "low_rank_energy"
-            mask = record["midplanes"] == 0 if is_pair else np.isfinite(record[name][:, 0])
-            mean = record[name] if is_pair else record[name][:, 0]
-            for column, values in ((title, mean), (f"{title}, untrained", record[f"random_{name}"])):
-                percent = pd.Series(np.where(mask, 100 * values, np.nan), record["layer"])
-                if percent.notna().any():
-                    columns[record.label, column] = percent
+        for name, (_, title) in SEPARABILITY_TITLES.items():
+            for column, values in zip((title, f"{title}, untrained"), _separability(record, name), strict=True):
+                if np.isfinite(values).any():
+                    columns[record.label, column] = pd.Series(values, record["layer"])
     if not columns:
         return NO_RECORDS
     table = pd.DataFrame(columns).reindex(max((record["layer"] for record in records), key=len))
@@ -219,31 +215,30 @@ def activations_figure(records: Sequence[InsightRecord]) -> Figure:
     A ring marks the position of the largest response, in the nearest frame shown. `records` has one record.
     """
     (record,) = records
-    strips, places = record["strips"], record["places"].astype(np.float32)
-    n_filters, n_clips, n_frames, size = strips.shape[:4]
-    figsize = (2.5 * (n_clips + 1), 0.62 * n_filters + 0.5)
-    figure, panels = plt.subplots(n_filters, n_clips + 1, figsize=figsize, dpi=80, squeeze=False, layout="constrained")
-    for row in range(n_filters):
-        for column, axes in enumerate(panels[row]):
-            is_optimized = column == n_clips
-            frames = record["optimized"][row] if is_optimized else strips[row, column]
-            axes.imshow(np.hstack(frames), interpolation="nearest")
-            axes.set(xticks=[], yticks=[])
-            axes.grid(False)
-            axes.spines[:].set_visible(False)
-            response = record["optimized_responses"][row] if is_optimized else record["responses"][row, column]
-            name = "optimized" if is_optimized else record["labels"][row, column]
-            axes.set_title(f"{name}: {response:,.{0 if response >= 100 else 1}f}", size=7, pad=2)
-            for frame in range(1, n_frames):
-                axes.axvline(frame * size - 0.5, color="white", lw=1)
-            if not is_optimized:
-                time, y, x = places[row, column]
-                frame = min(max(round(float(time) * n_frames - 0.5), 0), n_frames - 1)
-                for width, color in ((2, "black"), (1, "white")):
-                    center = ((frame + x) * size, y * size)
-                    axes.add_patch(Circle(center, 0.12 * size, fill=False, ec=color, lw=width))
-        label = f"{record['stage'][row]}\nfilter {record['channel'][row]}"
-        panels[row, 0].set_ylabel(label, size=7, rotation=0, ha="right", va="center")
+    strips = np.concatenate([record["strips"], record["optimized"][:, None]], axis=1)
+    responses = np.column_stack([record["responses"], record["optimized_responses"]])
+    n_filters, n_columns, n_frames, size = strips.shape[:4]
+    figure, panels = plt.subplots(
+        n_filters, n_columns, figsize=(2.5 * n_columns, 0.62 * n_filters + 0.5), dpi=80, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for (row, column), axes in np.ndenumerate(panels):
+        axes.imshow(np.hstack(strips[row, column]), interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        is_optimized, response = column == n_columns - 1, responses[row, column]
+        name = "optimized" if is_optimized else record["labels"][row, column]
+        axes.set_title(f"{name}: {response:,.{0 if response >= 100 else 1}f}", size=7, pad=2)
+        for frame in range(1, n_frames):
+            axes.axvline(frame * size - 0.5, color="white", lw=1)
+        if not is_optimized:
+            time, y, x = record["places"][row, column].astype(np.float32)
+            frame = np.clip(round(float(time) * n_frames - 0.5), 0, n_frames - 1)
+            for width, color in ((2, "black"), (1, "white")):
+                axes.add_patch(Circle(((frame + x) * size, y * size), 0.12 * size, fill=False, ec=color, lw=width))
+    for axes, stage, channel in zip(panels[:, 0], record["stage"], record["channel"], strict=True):
+        axes.set_ylabel(f"{stage}\nfilter {channel}", size=7, rotation=0, ha="right", va="center")
     return figure
 
 
@@ -257,8 +252,15 @@ def order_fractions(record: InsightRecord) -> np.ndarray:
     return record["counts"] / np.maximum(record["n_filters"], 1)[:, None]
 
 
-def _legend_below(figure: Figure, axes: Axes, n_columns: int) -> None:
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", frameon=False, ncols=n_columns)
+def _with_temporal(records: Sequence[InsightRecord]) -> list[InsightRecord]:
+    return [record for record in records if record["n_filters"].any()]
+
+
+def _separability(record: InsightRecord, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of a separability by layer in percent, and that of untrained weights; NaN where it has none."""
+    mean, untrained = record[name].reshape(len(record["layer"]), -1)[:, 0], record[f"random_{name}"]
+    is_pair = (name == "low_rank_energy") & (record["midplanes"] > 0)  # which a pair represents entirely
+    return 100 * np.where(is_pair, np.nan, mean), 100 * np.where(is_pair, np.nan, untrained)
 
 
 def _mark_stages(axes: Axes, record: InsightRecord) -> None:
@@ -279,6 +281,7 @@ def _mosaic(images: np.ndarray) -> np.ndarray:
     scaled = np.repeat(scaled[:, :1], 3, axis=1) if channels != 3 else scaled
     columns = min(n, max(8, int(np.ceil(np.sqrt(2 * n)))))
     rows = -(-n // columns)
-    canvas = np.ones((rows, columns, h + 1, w + 1, 3), np.float32)
-    canvas.reshape(rows * columns, h + 1, w + 1, 3)[:n, :h, :w] = scaled.transpose(0, 2, 3, 1)
-    return canvas.swapaxes(1, 2).reshape(rows * (h + 1), columns * (w + 1), 3)[:-1, :-1]
+    canvas = np.ones((rows * columns, h + 1, w + 1, 3), np.float32)
+    canvas[:n, :h, :w] = scaled.transpose(0, 2, 3, 1)
+    canvas = canvas.reshape(rows, columns, h + 1, w + 1, 3).swapaxes(1, 2)
+    return canvas.reshape(rows * (h + 1), columns * (w + 1), 3)[:-1, :-1]

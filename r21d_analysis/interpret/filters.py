@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.fft import dct
@@ -19,7 +19,7 @@ from r21d_core.models.architecture import conv_rows
 STAGES = ("conv1", "conv2_x", "conv3_x", "conv4_x", "conv5_x")
 ORDERS = ("average", "difference", "higher")
 FREQUENCIES = 17  # from 0 to half a cycle a frame or pixel
-RANDOM = ("random_kernel_separability", "random_filter_separability", "random_low_rank_energy")
+SEPARABILITY = ("kernel_separability", "filter_separability", "low_rank_energy")
 
 
 class Layer(NamedTuple):
@@ -71,6 +71,10 @@ def filter_order(filters: np.ndarray) -> np.ndarray:
     return np.minimum(_dct_energy(filters).argmax(axis=1), 2)
 
 
+def _dct_energy(filters: np.ndarray) -> np.ndarray:
+    return np.square(np.asarray(dct(filters.astype(np.float64), norm="ortho", axis=-1)))
+
+
 def temporal_spectrum(filters: np.ndarray) -> np.ndarray:
     """Return the power of temporal filters (n, t) at FREQUENCIES from 0 to 1/2 cycle a frame; that of noise is 1."""
     power = np.abs(np.fft.rfft(filters, 2 * (FREQUENCIES - 1), axis=-1)) ** 2
@@ -88,9 +92,9 @@ def spatial_spectrum(weight: np.ndarray) -> np.ndarray:
 
 
 def rank_one_energy(matrices: np.ndarray) -> np.ndarray:
-    """Return the fraction of energy in the first singular value of matrices (n, t, k): 1 if time and space separate.
+    """Return the fraction of energy in the first singular value of matrices (n, t, k), without those all zero.
 
-    Matrices that are all zero are omitted.
+    It is 1 if time and space separate.
     """
     squares = np.matmul(matrices, matrices.swapaxes(1, 2), dtype=np.float64)
     energy = np.trace(squares, axis1=1, axis2=2)
@@ -126,9 +130,8 @@ def separate_filters(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     out, inputs, t, h, w = kernel.shape
     curves, values, images = np.linalg.svd(kernel.swapaxes(1, 2).reshape(out, t, -1), full_matrices=False)
-    curve, image = curves[:, :, 0], values[:, :1] * images[:, 0]
-    sign = np.sign(np.take_along_axis(curve, np.abs(curve).argmax(axis=1)[:, None], axis=1))
-    return (image * sign).reshape(out, inputs, h, w), curve * sign
+    sign = _peak_sign(curves[:, :, 0])
+    return (values[:, :1] * images[:, 0] * sign).reshape(out, inputs, h, w), curves[:, :, 0] * sign
 
 
 def strongest_taps(temporal: np.ndarray) -> np.ndarray:
@@ -137,54 +140,72 @@ def strongest_taps(temporal: np.ndarray) -> np.ndarray:
     Filters have norm 1 and their largest value is positive.
     """
     filters = temporal[..., 0, 0]
-    chosen = filters[np.arange(len(filters)), np.square(filters).sum(axis=2).argmax(axis=1)]
-    sign = np.sign(np.take_along_axis(chosen, np.abs(chosen).argmax(axis=1)[:, None], axis=1))
-    return chosen * sign / np.linalg.norm(chosen, axis=1, keepdims=True)
+    strongest = filters[np.arange(len(filters)), np.square(filters).sum(axis=2).argmax(axis=1)]
+    return strongest * _peak_sign(strongest) / np.linalg.norm(strongest, axis=1, keepdims=True)
+
+
+def _peak_sign(curves: np.ndarray) -> np.ndarray:
+    """Return the sign of the largest value of each of the curves (n, t), (n, 1)."""
+    return np.sign(np.take_along_axis(curves, np.abs(curves).argmax(axis=1)[:, None], axis=1))
 
 
 def filter_statistics(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> dict[str, np.ndarray]:
     """Return the statistics above of a network's state dict, a row a layer, and the filters of its first layer.
 
-    `random_…` is the value of normally distributed weights of the same shape, as a pair where the layer is one.
+    Separabilities are (mean, first decile, last decile). `random_…` is the value of normally distributed weights of the
+    same shape, as a pair where the layer is one.
     """
-    rows: dict[str, list] = {}
+    rows: list[dict] = []
     for layer in layers(state, eps):
-        t = layer.temporal.shape[2]
-        row = {"layer": layer.name, "length": t, "midplanes": layer.midplanes or 0, "n_filters": 0}
-        row |= dict.fromkeys(("counts", "energy"), np.zeros(3)) | {"spectrum": np.full(FREQUENCIES, np.nan)}
-        row |= dict.fromkeys(("kernel_separability", "filter_separability"), np.full(3, np.nan))
-        row |= dict.fromkeys(("low_rank_energy", *RANDOM), np.nan)
-        if t > 1:
+        kernel, pair = layer.kernel, bool(layer.midplanes)
+        row = {"layer": layer.name, "length": layer.temporal.shape[2], "midplanes": layer.midplanes or 0}
+        row |= {"n_filters": 0, "counts": np.zeros(3), "energy": np.zeros(3), "spectrum": np.full(FREQUENCIES, np.nan)}
+        row |= dict.fromkeys(SEPARABILITY[:2], np.full(3, np.nan))
+        row |= dict.fromkeys((SEPARABILITY[2], *(f"random_{name}" for name in SEPARABILITY)), np.nan)
+        if row["length"] > 1:
+            out, inputs, t, h, w = kernel.shape  # as many planes as give a pair the weights of the kernel, Section 3.5
+            planes = layer.midplanes or t * h * w * inputs * out // (h * w * inputs + t * out)
             taps = temporal_taps(layer.temporal)
             row |= {"n_filters": len(taps), "spectrum": temporal_spectrum(taps)}
             row["counts"], row["energy"] = order_statistics(taps)
-            row["kernel_separability"] = _mean_and_deciles(kernel_separability(layer.kernel))
-            row["filter_separability"] = _mean_and_deciles(filter_separability(layer.kernel))
-            planes = layer.midplanes or _midplanes(layer)
-            row["low_rank_energy"] = 1.0 if layer.midplanes else low_rank_energy(layer.kernel, planes)
-            row |= zip(RANDOM, _random_statistics(layer.kernel.shape, planes, bool(layer.midplanes)), strict=True)
-        for key, value in row.items():
-            rows.setdefault(key, []).append(value)
+            for name, values in _separability(kernel, planes, pair).items():
+                is_scalar = name == "low_rank_energy"
+                row[name] = values if is_scalar else np.array([values.mean(), *np.quantile(values, (0.1, 0.9))])
+            row |= _random_separability(kernel.shape, planes, pair)
+        rows.append(row)
     first = next(layers(state, eps))
     images, curves = separate_filters(first.kernel)
     if first.midplanes:
         images, curves = first.spatial[:, :, 0], strongest_taps(first.temporal)
-    return {key: np.array(values) for key, values in rows.items()} | {
+    return {key: np.array([row[key] for row in rows]) for key in rows[0]} | {
         "pictures": images.astype(np.float16),
         "curves": curves.astype(np.float16),
         "spatial_spectrum": spatial_spectrum(first.spatial),
     }
 
 
+def _separability(kernel: np.ndarray, planes: int, pair: bool) -> dict:
+    energy = 1.0 if pair else low_rank_energy(kernel, planes)
+    return dict(zip(SEPARABILITY, (kernel_separability(kernel), filter_separability(kernel), energy), strict=True))
+
+
+@lru_cache
+def _random_separability(shape: tuple[int, ...], planes: int, pair: bool) -> dict[str, float]:
+    """Return the mean SEPARABILITY of normal weights, as a full kernel or composed of a pair."""
+    rng, (out, inputs, t, h, w) = np.random.default_rng(0), shape
+    kernel = rng.standard_normal(shape, np.float32)
+    if pair:
+        temporal = rng.standard_normal((out * t, planes), np.float32)
+        spatial = rng.standard_normal((planes, inputs * h * w), np.float32)
+        kernel = (temporal @ spatial).reshape(out, t, inputs, h, w).swapaxes(1, 2)
+    return {f"random_{name}": np.mean(values) for name, values in _separability(kernel, planes, pair).items()}
+
+
 def temporal_change(state: Mapping[str, np.ndarray], initial: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return ‖W − W₀‖ / ‖W₀‖ of each layer's temporal weights against the initial ones, (layers,)."""
-    pairs = zip(_temporal_weights(state), _temporal_weights(initial), strict=True)
+    keys = [f"{layer.name}.{'3.' * bool(layer.midplanes)}weight" for layer in layers(state)]
+    pairs = [(state[key].astype(np.float64), initial[key].astype(np.float64)) for key in keys]
     return np.array([np.linalg.norm(weight - start) / np.linalg.norm(start) for weight, start in pairs])
-
-
-def _temporal_weights(state: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    names = [layer.name for layer in layers(state)]
-    return [np.asarray(state.get(f"{name}.3.weight", state.get(f"{name}.weight")), np.float64) for name in names]
 
 
 def input_frames(spec: Mapping) -> dict[str, int]:
@@ -200,32 +221,3 @@ def input_frames(spec: Mapping) -> dict[str, int]:
             result.setdefault(row.name.removesuffix(".0").removesuffix(".3"), frames)
             frames = (frames + 2 * row.padding[0] - row.kernel[0]) // row.stride[0] + 1
     return result
-
-
-def _dct_energy(filters: np.ndarray) -> np.ndarray:
-    coefficients: Any = dct(filters.astype(np.float64), norm="ortho", axis=-1)
-    return coefficients**2
-
-
-def _midplanes(layer: Layer) -> int:
-    """Return M_i of Section 3.5 for a pair with as many weights as the full convolution."""
-    out, inputs, t, h, w = layer.kernel.shape
-    return t * h * w * inputs * out // (h * w * inputs + t * out)
-
-
-def _mean_and_deciles(values: np.ndarray) -> np.ndarray:
-    """Return the mean, the first and the last decile."""
-    return np.array([values.mean(), *np.quantile(values, (0.1, 0.9))])
-
-
-@lru_cache
-def _random_statistics(shape: tuple[int, ...], planes: int, pair: bool) -> tuple[float, float, float]:
-    """Return the values of RANDOM for normal weights, as a full kernel or composed of a pair."""
-    rng, (out, inputs, t, h, w) = np.random.default_rng(0), shape
-    kernel = rng.standard_normal(shape, np.float32)
-    if pair:
-        temporal = rng.standard_normal((out * t, planes), np.float32)
-        spatial = rng.standard_normal((planes, inputs * h * w), np.float32)
-        kernel = (temporal @ spatial).reshape(out, t, inputs, h, w).swapaxes(1, 2)
-    energy = 1.0 if pair else low_rank_energy(kernel, planes)
-    return kernel_separability(kernel).mean(), filter_separability(kernel).mean(), energy

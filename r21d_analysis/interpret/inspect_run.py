@@ -13,9 +13,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from r21d_analysis.interpret import activation_max, attributions
 from r21d_analysis.interpret.artifact import InsightRecord
-from r21d_analysis.interpret.attributions import COMPLETE, METHODS, for_attribution
+from r21d_analysis.interpret.attributions import COMPLETE, METHODS, completeness_gap, for_attribution
 from r21d_analysis.interpret.checkpoints import EvalClips, crop_frames, open_network, read_clip
-from r21d_analysis.interpret.filters import STAGES, filter_statistics, temporal_change
+from r21d_analysis.interpret.filters import filter_statistics, temporal_change
 from r21d_analysis.interpret.perturbation import measure_evidence
 from r21d_core import R21DError
 from r21d_core.data.decode import probe
@@ -44,34 +44,34 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device) -> InsightR
         raise R21DError(f"{run.folder}: its input is {run.spec.modality}; filters are shown of networks on RGB frames")
     network = for_attribution(open_network(run, device))
     state = _state_arrays(network)
-    responses = activation_max.max_responses(network, test)
-    channels, rows = [], []
-    for stage in STAGES:
-        values = responses[stage][0]
+    channels, rows, responses, places = [], [], [], []
+    for stage, (values, positions) in activation_max.max_responses(network, test).items():
         separation = activation_max.eta_squared(values, test.clips.label)
-        for channel in np.argsort(-separation, kind="stable")[:N_CHANNELS]:
-            channels.append((stage, int(channel)))
+        for channel in np.argsort(-separation, kind="stable")[:N_CHANNELS].tolist():
+            channels.append((stage, channel))
             rows.append(np.argsort(-values[:, channel], kind="stable")[:N_CLIPS])
+            responses.append(values[rows[-1], channel])
+            places.append(positions[rows[-1], channel])
     rows = np.array(rows)
-    best, places = (
-        np.array([responses[stage][part][row, channel] for (stage, channel), row in zip(channels, rows, strict=True)])
-        for part in (0, 1)
-    )
     frames = torch.cat([frames.cpu() for _, frames, _ in test.iter_batches(rows.ravel())])
-    optimized = activation_max.maximize_activation(network, channels, best[:, 0], frames.shape[1:4])
+    scale = np.array(responses)[:, 0]
+    optimized = activation_max.maximize_activation(network, channels, scale, frames.shape[1:4])
+    size, crops = min(frames.shape[3], activation_max.STRIP_SIZE), []
     boxes = activation_max.receptive_field_box(network, channels, optimized)
+    for clip, (y, x) in zip(activation_max.as_frames(optimized), boxes, strict=True):  # enlarged to a whole strip
+        crops.append(activation_max.resize_frames(clip[None, :, y, x], size))
     strips = activation_max.make_strip(frames)
     arrays = (
         filter_statistics(state, run.spec.eps)
         | {
             "stage": np.array([stage for stage, _ in channels]),
             "channel": np.array([channel for _, channel in channels]),
-            "responses": best.astype(np.float32),  # (filters, N_CLIPS)
-            "places": places.astype(np.float16),  # (filters, N_CLIPS, 3)
+            "responses": np.array(responses, np.float32),  # (filters, N_CLIPS)
+            "places": np.array(places, np.float16),  # (filters, N_CLIPS, 3)
             "labels": np.array(test.classes)[test.clips.label[rows]],
             "videos": test.names(rows),
             "strips": strips.reshape(*rows.shape, *strips.shape[1:]),
-            "optimized": _cropped_strips(activation_max.as_frames(optimized), boxes),
+            "optimized": activation_max.make_strip(torch.cat(crops)),
             "optimized_responses": activation_max.peak_responses(network, channels, optimized).astype(np.float32),
         }
     )
@@ -86,18 +86,8 @@ def _state_arrays(network: VideoResNet) -> dict[str, np.ndarray]:
     return {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
 
 
-def _cropped_strips(frames: Tensor, boxes: Sequence[tuple[slice, slice]]) -> np.ndarray:
-    """Return the strips of clips (n, T, H, W, 3), each cropped to its box and enlarged to the size of a whole one."""
-    size = min(frames.shape[2], activation_max.STRIP_SIZE)
-    crops = [
-        activation_max.resize_frames(clip[None, :, rows, columns], size)
-        for clip, (rows, columns) in zip(frames, boxes, strict=True)
-    ]
-    return activation_max.make_strip(torch.cat(crops))
-
-
 def analyze_attributions(
-    run: Run, test: EvalClips, videos: Sequence[str], per_class: int, steps: int, device: torch.device
+    run: Run, test: EvalClips, device: torch.device, videos: Sequence[str], per_class: int, steps: int
 ) -> InsightRecord:
     """Return maps of all METHODS for `videos`, their checks, and the evidence in `per_class` test clips of a class.
 
@@ -106,35 +96,30 @@ def analyze_attributions(
     """
     network = for_attribution(open_network(run, device))
     names = list(videos or default_videos(test))
-    frames, targets = zip(*(_load_video(test, name) for name in names), strict=True)
-    clips = torch.cat([center_crop(video.to(device), run.spec) for video in frames])
+    frames, labels = zip(*(_load_video(test, name) for name in names), strict=True)
+    frames = torch.cat([video.cpu() for video in frames])
+    clips, cropped = center_crop(frames.to(device), run.spec), crop_frames(frames, run.spec)
     predicted = network(clips).argmax(1).tolist()
-    targets = [pred if target is None else target for target, pred in zip(targets, predicted, strict=True)]
+    targets = [pred if label is None else label for label, pred in zip(labels, predicted, strict=True)]
     label = torch.tensor(targets, device=device)
-    cropped = torch.cat([crop_frames(video, run.spec).cpu() for video in frames])
     gap_steps = sorted({*GAP_STEPS, steps})
-    gradients, deeplift = COMPLETE
-    gaps = [attributions.completeness_gap(network, clips, label, gradients, count).cpu() for count in gap_steps]
-    deeplift_gap = attributions.completeness_gap(network, clips, label, deeplift).cpu()
+    gaps = [completeness_gap(network, clips, label, COMPLETE[0], count).cpu() for count in gap_steps]
+    deeplift = completeness_gap(network, clips, label, COMPLETE[1]).cpu().expand(len(gaps), -1)
     evidence = measure_evidence(network, test, test.first_per_class(per_class), f"{run.spec.variant}: evidence")
     correlation = attributions.sanity_correlations(network, clips[:SANITY_CLIPS], label[:SANITY_CLIPS])
     arrays = _compute_maps(network, clips, cropped, label, test.classes, METHODS, steps) | {
         "videos": np.array(names),
         "gap_steps": np.array(gap_steps),
-        "gaps": np.array(
-            [torch.stack(gaps), deeplift_gap.expand(len(gaps), -1)], np.float32
-        ),  # (COMPLETE, steps, videos)
+        "gaps": torch.stack([torch.stack(gaps), deeplift]).float().numpy(),  # (COMPLETE, steps, videos)
         "correlation": correlation.numpy(),
         "resolution": np.array([attributions.effective_resolution(network, clips, method) for method in METHODS]),
         "classes": np.array(test.classes),
-        **{f"evidence_{name}": values for name, values in evidence.items()},
     }
-    metadata = {
-        "steps": steps,
-        "sanity_corr_max": attributions.SANITY_CORR_MAX,
-        "sanity_clips": min(SANITY_CLIPS, len(names)),
-    }
-    return InsightRecord(metadata, arrays)
+    arrays |= {f"evidence_{name}": values for name, values in evidence.items()}
+    n_clips = min(SANITY_CLIPS, len(names))
+    return InsightRecord(
+        {"steps": steps, "sanity_corr_max": attributions.SANITY_CORR_MAX, "sanity_clips": n_clips}, arrays
+    )
 
 
 def analyze_video(
@@ -169,32 +154,26 @@ def analyze_video(
 
 
 def _compute_maps(
-    network: VideoResNet,
-    clips: Tensor,
-    frames: Tensor,
-    label: Tensor,
-    classes: Sequence[str],
-    methods: Sequence[str],
+    network: VideoResNet, clips: Tensor, frames: Tensor, label: Tensor, classes: Sequence[str], methods: Sequence[str],
     steps: int,
-) -> dict[str, np.ndarray]:
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Return the arrays of overlays for `clips` and their uint8 `frames` (n, T, crop, crop, 3)."""
     names, targets = np.array(classes), label.cpu().numpy()
     with torch.no_grad():
         probabilities = network(clips).softmax(1).cpu().numpy()
-    chosen = np.linspace(0, clips.shape[2] - 1, min(clips.shape[2], MAX_FRAMES)).round().astype(int)
-    size = min(clips.shape[3], MAX_SIZE)
-    maps = []
+    index = np.linspace(0, clips.shape[2] - 1, min(clips.shape[2], MAX_FRAMES)).round().astype(int)
+    size, maps = min(clips.shape[3], MAX_SIZE), []
     for method in methods:
         pairs = zip(clips.split(1), label.split(1), strict=True)
-        full = torch.cat([attributions.attribute(network, clip, target, method, steps) for clip, target in pairs])
-        small = adaptive_avg_pool2d(full[:, chosen], size)
+        full = torch.cat([attributions.attribute(network, *pair, method, steps) for pair in pairs])
+        small = adaptive_avg_pool2d(full[:, index], size)
         maps.append(small / small.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12))
     return {
         "methods": np.array(methods),
         "target": names[targets],
         "pred": names[probabilities.argmax(1)],
         "probability": probabilities[np.arange(len(targets)), targets].astype(np.float32),  # of the target
-        "frames": activation_max.resize_frames(frames[:, chosen], size).numpy(),  # (videos, T, S, S, 3)
+        "frames": activation_max.resize_frames(frames[:, index], size).numpy(),  # (videos, T, S, S, 3)
         "maps": torch.stack(maps, 1).cpu().numpy().astype(np.float16),  # (videos, methods, T, S, S), maximum 1
     }
 

@@ -7,7 +7,7 @@ cannot separate the two.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import torch
@@ -54,11 +54,9 @@ def occlude_tiles(clips: Tensor) -> list[Tensor]:
     """Return clips with each tile of a TILES × TILES grid set to the mean color in all frames, row by row."""
     occluded = []
     rows, columns = (np.linspace(0, size, TILES + 1).astype(int) for size in clips.shape[3:])
-    for top, bottom in pairwise(rows):
-        for left, right in pairwise(columns):
-            tile = clips.clone()
-            tile[..., top:bottom, left:right] = 0
-            occluded.append(tile)
+    for (top, bottom), (left, right) in product(pairwise(rows), pairwise(columns)):
+        occluded.append(clips.clone())
+        occluded[-1][..., top:bottom, left:right] = 0
     return occluded
 
 
@@ -75,17 +73,13 @@ def measure_evidence(network: nn.Module, test: EvalClips, rows: np.ndarray, titl
         label = torch.from_numpy(test.clips.label[batch]).to(clips.device)
         baseline = logit_margin(network(torch.zeros_like(clips[:1])).expand(len(clips), -1), label)
         logits = network(clips)
-        values = {
-            "label": label,
-            "correct": logits.argmax(1) == label,
-            "original": logit_margin(logits, label) - baseline,
-        }
+        values = {"label": label, "correct": logits.argmax(1) == label}
+        values["original"] = logit_margin(logits, label) - baseline
         for name, draws in temporal_perturbations(clips).items():
             logits = [network(draw) for draw in draws]
             values[name] = torch.stack([logit_margin(draw, label) - baseline for draw in logits]).mean(0)
             values[f"correct_{name}"] = torch.stack([draw.argmax(1) == label for draw in logits]).float().mean(0)
-        margins = [logit_margin(network(tile), label) - baseline for tile in occlude_tiles(clips)]
-        values["occluded"] = torch.stack(margins, 1)
+        values["occluded"] = torch.stack([logit_margin(network(x), label) - baseline for x in occlude_tiles(clips)], 1)
         for name, tensor in values.items():
             parts.setdefault(name, []).append(tensor.cpu().numpy())
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}

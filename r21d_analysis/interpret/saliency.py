@@ -29,11 +29,9 @@ def saliency_html(
     """
     from r21d_analysis.interpret.inspect_run import analyze_video  # imports torch
 
-    records = [
-        analyze_video(video, weights, class_name, clip, weights_folder=weights_folder) for weights, clip in networks
-    ]
+    options = {"weights_folder": weights_folder}
+    records = [analyze_video(video, weights, class_name, clip, **options) for weights, clip in networks]
     figure = overlay_figure(records, str(video), frames=4 if len(records) == 1 else 3)
     assert isinstance(figure, Figure)
-    return figure_html(figure, f"Saliency maps for {class_name} in {video.name}") + text_html(
-        f"{video.name}, maps for {class_name}. {CAPTION}"
-    )
+    caption = text_html(f"{video.name}, maps for {class_name}. {CAPTION}")
+    return figure_html(figure, f"Saliency maps for {class_name} in {video.name}") + caption

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from r21d_core.data.manifest import Manifest, Video, load_manifest
+from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.study.spec import Spec
 
@@ -42,25 +42,18 @@ class VideoLocator:
 
     def __init__(self, folders: Sequence[Path]):
         self.folders = folders
-        self._manifests: dict[str, tuple[Manifest, dict[str, Video]] | None] = {}
+        self._manifests: dict[str, Manifest | None] = {}
 
     def locate(self, spec: Spec, name: str, label: int, count: int) -> SourceClips | None:
         """Return the `count` clips on which a run with `spec` evaluated the video; None if no manifest lists it."""
-        entry = self._manifest(spec.data)
-        video = entry[1].get(name) if entry else None
-        if not entry or not video or not video.frames:
+        if spec.data not in self._manifests:
+            globs = [folder.glob(f"{depth}{spec.data}.csv") for folder in self.folders for depth in ("", "*/")]
+            paths = [path for glob in globs for path in sorted(glob)]
+            self._manifests[spec.data] = load_manifest(paths[-1]) if paths else None
+        manifest = self._manifests[spec.data]
+        video = next((v for v in manifest.videos if v.video == name), None) if manifest else None
+        if not manifest or not video or not video.frames:
             return None
-        clips = evaluation_clips(spec, count, (video,), entry[0].card.classes)
+        clips = evaluation_clips(spec, count, (video,), manifest.card.classes)
         first = label * count if spec.task != "action" else 0
         return SourceClips(video.path, clips.frames[first : first + count], video.fps)
-
-    def _manifest(self, data: str) -> tuple[Manifest, dict[str, Video]] | None:
-        """Return the manifest named `data` and its videos by name; None if there is none."""
-        if data not in self._manifests:
-            self._manifests[data] = None
-            paths = [path for folder in self.folders for glob in (f"{data}.csv", f"*/{data}.csv")
-                     for path in sorted(folder.glob(glob))]  # fmt: skip
-            if paths:
-                manifest = load_manifest(paths[-1])
-                self._manifests[data] = manifest, {video.video: video for video in manifest.videos}
-        return self._manifests[data]

@@ -137,7 +137,7 @@ def test_optimized_clips_activate_their_filter(monkeypatch):
 def test_record_is_reused_until_weights_or_settings_change(runs, tiny_manifest, monkeypatch):
     analyzed = []
 
-    def analyze(run, test, videos, per_class, steps, device):
+    def analyze(run, test, device, videos, per_class, steps):
         analyzed.append(run.spec.variant)
         return InsightRecord({}, {"a": np.ones(1)})
 
