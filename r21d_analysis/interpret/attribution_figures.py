@@ -9,14 +9,21 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from IPython.display import HTML, Markdown
-from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.animation import ArtistAnimation, PillowWriter
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.interpret.artifact import InsightRecord
 from r21d_analysis.interpret.bootstrap import PERTURBATIONS, TILES, fraction_lost
-from r21d_analysis.interpret.filter_figures import NO_RECORDS, figure_of_records, variant_style
+from r21d_analysis.interpret.filter_figures import (
+    NO_RECORDS,
+    figure_of_records,
+    legend_outside,
+    row_of_panels,
+    variant_style,
+)
 from r21d_analysis.interpret.html import image_html
 from r21d_analysis.style import GRAY, PALETTE, style_table
 
@@ -32,36 +39,27 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
     rows = find_video(records, video)
     if not rows:
         return NO_RECORDS
-    methods = method_names(rows[0][0])
+    record, index = rows[0]
+    titles, panels_frames = ["clip", *record["methods"]], []
     with plt.rc_context({"text.parse_math": False}):
-        figure, panels = plt.subplots(
-            len(rows), len(methods) + 1, figsize=(1.25 * (len(methods) + 1), 1.3 * len(rows) + 0.35),
-            squeeze=False, layout="constrained",
-        )  # fmt: skip
-        images = []
-        for row, (record, index) in enumerate(rows):
-            panels[row, 0].set_ylabel(record.label.replace(", ", "\n"), size=7)
-            for axes, frames, title in zip(panels[row], _overlays(record, index), ["clip", *methods], strict=True):
+        size = (1.25 * len(titles), 1.3 * len(rows) + 0.35)
+        figure, panels = plt.subplots(len(rows), len(titles), figsize=size, squeeze=False, layout="constrained")
+        for axes, title in zip(panels[0], titles, strict=True):
+            axes.set_title(title.replace(" ", "\n", 1), size=7)
+        for row, (network, number) in zip(panels, rows, strict=True):
+            row[0].set_ylabel(network.label.replace(", ", "\n"), size=7)
+            for axes, frames in zip(row, _overlays(network, number), strict=True):
                 axes.set(xticks=[], yticks=[])
-                if row == 0:
-                    axes.set_title(title.replace(" ", "\n", 1), size=7)
-                images.append((axes.imshow(frames[0]), frames))
-
-    def update(frame: int) -> list:
-        for image, frames in images:
-            image.set_data(frames[frame])
-        return [image for image, _ in images]
-
+                panels_frames.append([axes.imshow(frame) for frame in frames])
     figure.canvas.draw()
     figure.set_layout_engine("none")  # lay out once, not for each frame
-    animation = FuncAnimation(figure, update, frames=len(images[0][1]), init_func=lambda: [], blit=False)
+    animation = ArtistAnimation(figure, list(zip(*panels_frames, strict=True)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "overlays.webp"  # a quarter of a GIF's size, with all colors
         animation.save(path, PillowWriter(fps=4), dpi=80)
         data = path.read_bytes()
     plt.close(figure)
-    record, index = rows[0]
-    alt = f"{video}: maps of {', '.join(record.label for record, _ in rows)} for {record['target'][index]}"
+    alt = f"{video}: maps of {', '.join(network.label for network, _ in rows)} for {record['target'][index]}"
     return HTML(image_html(data, "webp", alt))
 
 
@@ -69,22 +67,21 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
 def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4) -> Figure | None:
     """Show `frames` frames of the clip and of each map, a row a method, networks side by side."""
     columns = find_video(records, video)
-    methods = method_names(columns[0][0])
-    size = (0.85 * frames * len(columns) + 1.5, 0.85 * (len(methods) + 1) + 0.7)
+    titles = ["clip", *columns[0][0]["methods"]]
+    size = (0.85 * frames * len(columns) + 1.5, 0.85 * len(titles) + 0.7)
     figure = plt.figure(figsize=size, dpi=80, layout="constrained")
     widths = [0.85 * frames + 1.5, *[0.85 * frames] * (len(columns) - 1)]  # the first has the names of the methods
     subfigures = figure.subfigures(1, len(columns), squeeze=False, width_ratios=widths)[0]
-    for column, (subfigure, (record, index)) in enumerate(zip(subfigures, columns, strict=True)):
-        panels = subfigure.subplots(len(methods) + 1, frames, squeeze=False)
+    for subfigure, (record, index) in zip(subfigures, columns, strict=True):
+        panels = subfigure.subplots(len(titles), frames, squeeze=False)
         pred, target, percent = record["pred"][index], record["target"][index], 100 * record["probability"][index]
         text = f"predicts {pred}, {percent:.0f} %" if pred == target else f"predicts {pred}; {target}: {percent:.0f} %"
         subfigure.suptitle(f"{record.label}\n{text}", size=8)
-        for row, title, overlay in zip(panels, ["clip", *methods], _overlays(record, index), strict=True):
-            if column == 0:
+        for row, title, overlay in zip(panels, titles, _overlays(record, index), strict=True):
+            if subfigure is subfigures[0]:
                 row[0].set_ylabel(title, size=8, rotation=0, ha="right", va="center")
-            chosen = np.linspace(0, len(overlay) - 1, frames).round().astype(int)
-            for axes, image in zip(row, overlay[chosen], strict=True):
-                axes.imshow(image)
+            for axes, frame in zip(row, np.linspace(0, len(overlay) - 1, frames).round().astype(int), strict=True):
+                axes.imshow(overlay[frame])
                 axes.set(xticks=[], yticks=[])
     return figure
 
@@ -92,17 +89,16 @@ def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4
 @figure_of_records
 def completeness_figure(records: Sequence[InsightRecord]) -> Figure:
     """Plot the mean completeness gap over videos by the number of integration steps."""
-    figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
+    figure, (axes,) = row_of_panels(1, 8, 3.2)
     for record in records:
         for gaps, name, line in zip(record["gaps"], ("integrated gradients", "DeepLift"), "-:", strict=True):
-            mean = np.maximum(100 * gaps.mean(axis=1), 1e-5)
-            label = f"{record.label}, {name}"
-            axes.plot(record["gap_steps"], mean, line, **variant_style(record), ms=5, label=label)
+            style = variant_style(record) | {"ms": 5, "label": f"{record.label}, {name}"}
+            axes.plot(record["gap_steps"], np.maximum(100 * gaps.mean(axis=1), 1e-5), line, **style)
     axes.set(xscale="log", yscale="log", xlabel="steps of integrated gradients", ylabel="completeness gap (%)")
-    steps = sorted({step for record in records for step in record["gap_steps"].tolist()})
-    axes.set_xticks(steps, [str(step) for step in steps])
+    steps = np.unique(np.concatenate([record["gap_steps"] for record in records]))
+    axes.set_xticks(steps, steps.astype(str))
     axes.minorticks_off()
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    legend_outside(figure, axes)
     return figure
 
 
@@ -112,10 +108,9 @@ def sanity_figure(records: Sequence[InsightRecord]) -> Figure:
 
     Pale: maps with fewer than MIN_POSITIONS positions, which are not tested.
     """
-    size = (3.9 * len(records) + 1.8, 3.2)
-    figure, panels = plt.subplots(1, len(records), figsize=size, sharey=True, squeeze=False, layout="constrained")
-    for axes, record in zip(panels[0], records, strict=True):
-        for index, (method, correlation) in enumerate(zip(method_names(record), record["correlation"], strict=True)):
+    figure, panels = row_of_panels(len(records), 3.9 * len(records) + 1.8, 3.2)
+    for axes, record in zip(panels, records, strict=True):
+        for index, (method, correlation) in enumerate(zip(record["methods"], record["correlation"], strict=True)):
             color, untested = PALETTE[(0, 1, 2, 3, 4, 5, 9)[index]], bool(record["resolution"][index] < MIN_POSITIONS)
             style = {"color": color, "alpha": 0.3 if untested else 1, "marker": "o", "ms": 3}
             axes.plot([1, *correlation], LINES[index % 4], **style, label=f"{method}{', not tested' * untested}")
@@ -125,9 +120,9 @@ def sanity_figure(records: Sequence[InsightRecord]) -> Figure:
         axes.set_xticks(range(7), stages, rotation=45, size=8)
         axes.set(ylim=(-1, 1.03))
         axes.set_title(record.label, size=10)
-    panels[0, 0].set_ylabel("rank correlation")
+    panels[0].set_ylabel("rank correlation")
     figure.supxlabel("weights shuffled", size=10)
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    legend_outside(figure, panels[0])
     return figure
 
 
@@ -137,27 +132,25 @@ def evidence_figure(records: Sequence[InsightRecord]) -> Figure:
 
     Bars are 95 % intervals over clips. A network without evidence for a class has no point there.
     """
-    rows = ["all", *map(str, records[0]["classes"])]
-    titles = [*PERTURBATIONS, "most important\nninth occluded"]
-    size = (10.5, 0.28 * len(rows) + 1.5)
-    figure, panels = plt.subplots(1, len(titles), figsize=size, sharey=True, squeeze=False, layout="constrained")
-    height = 0.7 / len(records)
-    for axes, title, perturbation in zip(panels[0], titles, (*PERTURBATIONS, "occluded"), strict=True):
-        for index, record in enumerate(records):
-            style = {**variant_style(record), "ms": 5, "lw": 1, "mec": "white", "ls": "none"}
-            for row in range(len(rows)):
-                lost, low, high = 100 * np.array(evidence_lost(record, perturbation, row - 1 if row else None))
-                y = row + (index - (len(records) - 1) / 2) * height
-                label = {"label": record.label} if row == 0 else {}
-                axes.errorbar(lost, y, xerr=np.maximum([[lost - low], [high - lost]], 0), **style, **label)
+    rows = ["all", *records[0]["classes"]]
+    titles = {name: name for name in PERTURBATIONS} | {"occluded": "most important\nninth occluded"}
+    figure, panels = row_of_panels(len(titles), 10.5, 0.28 * len(rows) + 1.5)
+    shifts = 0.7 * (np.arange(len(records)) - (len(records) - 1) / 2) / len(records)
+    for axes, (perturbation, title) in zip(panels, titles.items(), strict=True):
+        for record, shift in zip(records, shifts, strict=True):
+            style = variant_style(record) | {"ms": 5, "lw": 1, "mec": "white", "ls": "none", "label": record.label}
+            labels = (None, *range(len(rows) - 1))
+            lost, low, high = 100 * np.transpose([evidence_lost(record, perturbation, label) for label in labels])
+            errors = np.maximum([lost - low, high - lost], 0)
+            axes.errorbar(lost, np.arange(len(rows)) + shift, xerr=errors, **style)
         axes.axvline(0, color=GRAY, lw=1)
         axes.axvline(100, color=GRAY, lw=1, ls=":")
         axes.set(xlim=(-60, 210), xlabel="evidence lost (%)")
         axes.set_title(title, size=10)
         axes.axhline(0.5, color=GRAY, lw=0.5)
-    panels[0, 0].set_yticks(range(len(rows)), rows)
-    panels[0, 0].set_ylim(len(rows) - 0.5, -0.5)
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", frameon=False, ncols=4)
+    panels[0].set_yticks(range(len(rows)), rows)
+    panels[0].set_ylim(len(rows) - 0.5, -0.5)
+    legend_outside(figure, panels[0], 4)
     return figure
 
 
@@ -171,22 +164,19 @@ def evidence_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
         return NO_RECORDS
     values, rows = [], []
     for record in records:
-        lost = [100 * np.array(evidence_lost(record, name)) for name in PERTURBATIONS]
-        grid = tiles_lost(record) if np.isfinite(lost[0][0]) else np.full(TILES**2, np.nan)
-        frozen = 100 * np.mean(record.arrays.get("evidence_correct_frozen", np.nan))
-        accuracy = 100 * record["evidence_correct"].mean()
-        values.append([accuracy, frozen, *(ends[0] for ends in lost), grid[len(grid) // 2], grid.sum()])
-        intervals = ["", "", *(f" ({low:.0f} to {high:.0f})" for _, low, high in lost), "", ""]
-        cells = [
-            _percent(value) + text * bool(np.isfinite(value)) for value, text in zip(values[-1], intervals, strict=True)
-        ]
+        lost = 100 * np.array([evidence_lost(record, name) for name in PERTURBATIONS])
+        tiles = tiles_lost(record) if np.isfinite(lost[0, 0]) else np.full(TILES**2, np.nan)
+        correct = [record["evidence_correct"], record.arrays.get("evidence_correct_frozen", np.nan)]
+        values.append([*(100 * np.mean(x) for x in correct), *lost[:, 0], tiles[TILES**2 // 2], tiles.sum()])
+        ends = [None, None, *lost[:, 1:], None, None]
+        cells = [_percent(value, interval) for value, interval in zip(values[-1], ends, strict=True)]
         rows.append([record.label, len(record["evidence_original"]), *cells])
-    networks = [record.label.replace(f", seed {record.metadata['spec']['seed']}", "") for record in records]
+    networks = np.array([r.label.replace(f", seed {r.metadata['spec']['seed']}", "") for r in records])
     for network in dict.fromkeys(networks):
-        seeds = np.array([row for row, name in zip(values, networks, strict=True) if name == network])
+        seeds = np.array(values)[networks == network]
         if len(seeds) > 1:
-            ends = zip(seeds.mean(axis=0), seeds.min(axis=0), seeds.max(axis=0), strict=True)
-            cells = [f"{_percent(mean)} ({_percent(low)} to {_percent(high)})" for mean, low, high in ends]
+            ends = np.transpose([seeds.min(axis=0), seeds.max(axis=0)])
+            cells = [_percent(mean, interval) for mean, interval in zip(seeds.mean(axis=0), ends, strict=True)]
             rows.append([f"{network}, mean of {len(seeds)} seeds (range)", "", *cells])
     lost = [f"lost: {name} (%)" for name in (*PERTURBATIONS, "middle tile", "tiles")]
     return style_table(pd.DataFrame(rows, columns=["network", "clips", "accuracy (%)", "accuracy, frozen (%)", *lost]))
@@ -195,19 +185,14 @@ def evidence_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
 @figure_of_records
 def occlusion_figure(records: Sequence[InsightRecord]) -> Figure:
     """Plot the fraction of evidence lost when a ninth of the image is occluded in all frames, over all clips."""
-    size = (2.3 * len(records) + 0.6, 2.5)
-    figure, panels = plt.subplots(1, len(records), figsize=size, squeeze=False, layout="constrained")
-    grids = [tiles_lost(record) for record in records]
-    limit = max(np.abs(grid).max() for grid in grids)
-    for axes, record, grid in zip(panels[0], records, grids, strict=True):
-        image = axes.imshow(grid.reshape(TILES, TILES), cmap="PuOr_r", vmin=-limit, vmax=limit)
-        for tile, value in enumerate(grid):
-            color = "white" if abs(value) > 0.6 * limit else "black"
-            axes.text(tile % TILES, tile // TILES, f"{value:.0f}", ha="center", va="center", color=color)
-        axes.set(xticks=[], yticks=[])
-        axes.grid(False)
+    figure, panels = row_of_panels(len(records), 2.3 * len(records) + 0.6, 2.5)
+    grids = [tiles_lost(record).reshape(TILES, TILES) for record in records]
+    limit = np.abs(grids).max()
+    style = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit, "annot": True, "fmt": ".0f", "square": True}
+    for axes, record, grid in zip(panels, records, grids, strict=True):
+        sns.heatmap(grid, ax=axes, cbar=False, xticklabels=False, yticklabels=False, **style)
         axes.set_title(record.label, size=10)
-    figure.colorbar(image, ax=panels[0], label="evidence lost (%)", shrink=0.8)
+    figure.colorbar(panels[0].collections[0], ax=panels, label="evidence lost (%)", shrink=0.8)
     return figure
 
 
@@ -226,18 +211,15 @@ def tiles_lost(record: InsightRecord) -> np.ndarray:
     return 100 * (1 - record["evidence_occluded"].mean(axis=0) / record["evidence_original"].mean())
 
 
-def method_names(record: InsightRecord) -> list[str]:
-    """Return the methods of the record's maps, in order."""
-    return [str(name) for name in record["methods"]]
-
-
 def find_video(records: Sequence[InsightRecord], video: str) -> list[tuple[InsightRecord, int]]:
     """Return the records with maps of the video, and its index in each."""
     return [(record, list(record["videos"]).index(video)) for record in records if video in record["videos"]]
 
 
-def _percent(value: float) -> str:
-    return f"{value:.0f}" if np.isfinite(value) else "–"
+def _percent(value: float, interval: np.ndarray | None) -> str:
+    if np.isnan(value):
+        return "–"
+    return f"{value:.0f}" if interval is None else f"{value:.0f} ({interval[0]:.0f} to {interval[1]:.0f})"
 
 
 def _overlays(record: InsightRecord, index: int) -> list[np.ndarray]:

@@ -127,11 +127,8 @@ def orders_figure(records: Sequence[InsightRecord]) -> Figure | None:
     n_layers = max(len(record["layer"]) for record in records)
     figure, panels = row_of_panels(len(records), max(4.4, 0.22 * n_layers + 2.4) * len(records), 3)
     for axes, record in zip(panels, records, strict=True):
-        percent = 100 * order_fractions(record)
-        bottoms = percent.cumsum(axis=1) - percent
-        for column, (name, color) in enumerate(ORDER_COLORS.items()):
-            x = np.arange(len(percent))
-            axes.bar(x, percent[:, column], 0.86, bottoms[:, column], color=color, label=name, lw=0)
+        percent = pd.DataFrame(100 * order_fractions(record), columns=list(ORDERS))
+        percent.plot.bar(ax=axes, stacked=True, width=0.86, color=ORDER_COLORS, lw=0, legend=False, rot=0)
         for y in (100 / 3, 200 / 3):
             axes.axhline(y, color="black", ls="--", lw=0.8)
         _mark_stages(axes, record)
