@@ -6,11 +6,13 @@ import os
 import random
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import DatasetCard, Video
-from r21d_core.data.official_splits import EXTENSIONS, Listing, examples, open_folder, split_counts
+from r21d_core.data.official_splits import EXTENSIONS, Listing, examples, open_folder, raise_unlistable, split_counts
 
 GROUP = re.compile(r"_g(\d\d)_")
 SPLIT_NAMES = {
@@ -23,33 +25,28 @@ SPLIT_NAMES = {
 def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int = 0) -> Listing:
     """The Listing of DIR/CLASS/VIDEO or DIR/SPLIT/CLASS/VIDEO; a class's videos may lie in folders below it.
 
-    SPLIT is train, val or test, or another usual name of these in any case, such as `valid`. A validation split without
-    a test split becomes the test split. Without split folders about `test_fraction` of each class goes to test. Videos
-    of one recording, as `_g01_` in their names tells, stay together, and every class keeps a training video.
+    SPLIT is a usual name of train, val or test; val without test becomes test. Without split folders about
+    `test_fraction` of each class goes to test. Videos of one recording, as `_g01_` in their names tells, stay together,
+    and every class keeps a training video. The notes count the files that are skipped, and name empty class folders.
 
-    The notes count the files that are skipped, and name class folders without videos. Raises R21DError for a folder
-    that is missing, has no class folders with videos, has both layouts, or has splits without train, and for a
-    `test_fraction` outside 0 to 1.
+    Raises R21DError for a folder that is missing, has no class folders with videos, has both layouts, or has splits
+    without train, and for a `test_fraction` outside 0 to 1.
     """
     root = open_folder(directory)
     if not 0 <= test_fraction < 1:
         raise R21DError(f"test_fraction is {test_fraction}, expected a share of the videos from 0 to below 1")
     skipped: list[Path] = []
     notes: list[str] = []
-    folders = [path for path in _list(root) if path.is_dir()]
-    loose = [path for path in _list(root) if not path.is_dir()]
+    folders, loose = _list(root)
     split_folders = {path: SPLIT_NAMES[path.name.lower()] for path in folders if _is_split(path)}
     if len(split_folders) < len(folders) and split_folders and any(_videos(path, []) for path in folders):
         other = next(path.name for path in folders if path not in split_folders)
-        raise R21DError(
-            f"{root}: holds classes both directly (such as {other!r}) and in "
-            f"{next(iter(split_folders)).name!r}; keep one of the two layouts"
-        )
+        both = f"holds classes both directly (such as {other!r}) and in {next(iter(split_folders)).name!r}"
+        raise R21DError(f"{root}: {both}; keep one of the two layouts")
     videos = []
     if split_folders:
-        splits = _resolve(root, split_folders, notes)
-        for folder, split in splits.items():
-            loose += [path for path in _list(folder) if not path.is_dir()]
+        for folder, split in _resolve(root, split_folders, notes).items():
+            loose += _list(folder)[1]
             for label, paths in _classes(folder, skipped, notes).items():
                 videos += [_video(root, path, label, split) for path in paths]
     else:
@@ -76,7 +73,7 @@ def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int
 
 def _is_split(folder: Path) -> bool:
     """Whether a folder is a split: it has its name, and class folders with videos."""
-    return folder.name.lower() in SPLIT_NAMES and any(_videos(path, []) for path in _list(folder) if path.is_dir())
+    return folder.name.lower() in SPLIT_NAMES and any(_videos(path, []) for path in _list(folder)[0])
 
 
 def _resolve(root: Path, folders: dict[Path, str], notes: list[str]) -> dict[Path, str]:
@@ -96,7 +93,7 @@ def _resolve(root: Path, folders: dict[Path, str], notes: list[str]) -> dict[Pat
 
 def _classes(root: Path, skipped: list[Path], notes: list[str]) -> dict[str, list[Path]]:
     """The videos in each folder of `root` that holds any; other files go to `skipped`, empty folders to `notes`."""
-    videos = {path.name: _videos(path, skipped) for path in _list(root) if path.is_dir()}
+    videos = {path.name: _videos(path, skipped) for path in _list(root)[0]}
     if empty := [name for name, paths in videos.items() if not paths]:
         notes.append(f"class folders without a video in {root.name}: {len(empty):,}{examples(empty)}")
     return {name: paths for name, paths in videos.items() if paths}
@@ -104,25 +101,23 @@ def _classes(root: Path, skipped: list[Path], notes: list[str]) -> dict[str, lis
 
 def _videos(folder: Path, skipped: list[Path]) -> list[Path]:
     """The videos at any depth below a class folder, sorted; other files go to `skipped`."""
-    videos = []
-    for path in _list(folder):
-        if path.is_dir():
-            videos += _videos(path, skipped)
-        else:
-            (videos if _is_video(path) else skipped).append(path)
-    return videos
+    folders, files = _list(folder)
+    skipped += [path for path in files if not _is_video(path)]
+    videos = [path for path in files if _is_video(path)]
+    return sorted(chain(videos, *(_videos(path, skipped) for path in folders)))
 
 
 def _is_video(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
 
 
-def _list(folder: Path) -> list[Path]:
-    """The entries of a folder, sorted, without hidden ones such as the `._name.mp4` of macOS."""
+def _list(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The folders and the files in a folder, sorted, without hidden ones such as the `._name.mp4` of macOS."""
     try:
-        return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
+        paths = [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
     except OSError as error:
-        raise R21DError(f"{folder}: could not be listed ({error.strerror}); change its permissions") from error
+        raise_unlistable(error)
+    return [path for path in paths if path.is_dir()], [path for path in paths if not path.is_dir()]
 
 
 def _names(root: Path, paths: list[Path]) -> str:
@@ -132,24 +127,20 @@ def _names(root: Path, paths: list[Path]) -> str:
 def _split_class(root: Path, label: str, paths: list[Path], test_fraction: float, seed: int) -> list[Video]:
     """The videos of a class; groups go to test as long as that brings the test share closer to `test_fraction`."""
     groups = defaultdict(list)
-    for path in paths:
-        groups[_group(root, path, label)].append(path)
+    for video in (_video(root, path, label, "train") for path in paths):
+        groups[video.group].append(video)
     names = sorted(groups)
     random.Random(f"{seed} {label}").shuffle(names)  # the split of a class does not depend on other classes
-    target, count, test_groups = test_fraction * len(paths), 0, set()
+    target, count = test_fraction * len(paths), 0
     for name in names[1:]:  # the first stays in train
         if abs(count + len(groups[name]) - target) <= abs(count - target):
-            test_groups.add(name)
             count += len(groups[name])
-    split_of = {path: "test" if name in test_groups else "train" for name in names for path in groups[name]}
-    return [_video(root, path, label, split_of[path]) for path in paths]
+            groups[name] = [replace(video, split="test") for video in groups[name]]
+    return sorted(chain(*groups.values()), key=lambda video: video.video)
 
 
 def _video(root: Path, path: Path, label: str, split: str) -> Video:
-    return Video(path.relative_to(root).as_posix(), root, label, split, _group(root, path, label))
-
-
-def _group(root: Path, path: Path, label: str) -> str:
-    """The recording that a video is from: of its name, or else its own path."""
-    match = GROUP.search(path.stem)
-    return f"{label}_g{match[1]}" if match else path.relative_to(root).with_suffix("").as_posix()
+    """The row of a file. Its group is the recording that its name tells, or else its own path."""
+    match, name = GROUP.search(path.stem), path.relative_to(root)
+    group = f"{label}_g{match[1]}" if match else name.with_suffix("").as_posix()
+    return Video(name.as_posix(), root, label, split, group)

@@ -10,9 +10,10 @@ import os
 import posixpath
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from sys import intern
@@ -60,7 +61,7 @@ class Video:
 
     @property
     def path(self) -> Path:
-        """The file. A Path is made at each call, as a million of them would take 500 MB."""
+        """The file; made at each call, as a million Paths would take 500 MB."""
         return self.file or self.root / self.video
 
 
@@ -92,7 +93,7 @@ class Manifest:
     def fingerprint(self) -> str:
         """SHA-256, in hex, of all that affects results: the classes and the rows, not their location."""
         digest = hashlib.sha256(f"[{json.dumps(self.card.classes)}, [".encode())
-        for number, row in enumerate(self.videos):
+        for number, row in enumerate(self.videos):  # row by row, as a million take 300 MB
             cells = json.dumps([row.video, row.label, row.split, row.group, row.frames])
             digest.update(f"{', ' * (number > 0)}{cells}".encode())
         digest.update(b"]]")
@@ -105,17 +106,15 @@ def load_manifest(path: Path | str) -> Manifest:
     Raises R21DError, with file and line, for a missing file, card, column or cell, a video listed twice, a label
     that is not in the card, an unknown split, and a class that has videos in another split but none in train.
     """
-    path = Path(path)
-    card = None
-    videos, lines = [], array("q")
-    for line, cells in read_rows(path, REQUIRED):
-        if card is None:
-            card = _load_card(path.with_suffix(".json"))
-            root = _root(path, card)
+    path, videos, lines = Path(path), [], array("q")
+    rows = read_rows(path, REQUIRED)
+    first = next(rows, None)  # a missing manifest is reported before a missing card
+    card = _load_card(path.with_suffix(".json"))
+    root = _root(path, card)
+    for line, cells in chain([first] if first else [], rows):
         videos.append(_video(cells, root, f"{path}, line", line))
         lines.append(line)
-    card = card or _load_card(path.with_suffix(".json"))
-    _check_rows(path, card, videos, lambda index: f"{path}, line {lines[index]}")
+    check_rows(path, card, videos, lines)
     videos.sort(key=_by_name)
     return Manifest(path, card, tuple(videos))
 
@@ -131,17 +130,17 @@ def write_manifest(path: Path | str, card: DatasetCard, videos: Iterable[Video])
     """
     path = Path(path)
     videos = sorted(videos, key=_by_name)
-    validate_rows(path, card, videos)
+    check_rows(path, card, videos)
     indexed = INDEXED if any(getattr(video, name) is not None for video in videos for name in INDEXED) else ()
     write_atomically(path.with_suffix(".json"), json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n")
     write_rows(path, REQUIRED + indexed, (row_cells(video) for video in videos))
 
 
 def write_new_manifest(path: Path, card: DatasetCard, videos: Iterable[Video]) -> None:
-    """Write a manifest under a name that is free, as `write_manifest`; the card takes the name of the file.
+    """Write a manifest as `write_manifest`; the card takes the name of the file.
 
-    Raises R21DError if the name is taken by another manifest, such as one that has been checked or edited since, or by
-    the quarantine file of one. The same rows may be written again.
+    Raises R21DError if another manifest has the name, such as one that has been checked or edited since, or if its
+    quarantine file exists. The same rows may be written again.
     """
     card, videos = replace(card, name=path.stem), list(videos)
     advice = "delete it, or write the new manifest elsewhere by --out"
@@ -160,17 +159,8 @@ def write_new_manifest(path: Path, card: DatasetCard, videos: Iterable[Video]) -
     write_manifest(path, card, videos)
 
 
-def validate_rows(path: Path, card: DatasetCard, videos: Sequence[Video]) -> None:
-    """Raise R21DError if `load_manifest` would refuse these rows."""
-    _check_rows(path, card, videos, lambda index: f"{path}, {videos[index].video!r}")
-
-
 def check_no_leaks(manifest: Manifest) -> None:
-    """Raise R21DError, naming two rows, if a video or a group lies in two splits.
-
-    Groups are compared by name, whatever the label: groups that are numbered within each class, as in UCF101, must
-    have the class in their name.
-    """
+    """Raise R21DError, naming two rows, if a video or a group lies in two splits, whatever the label."""
     for key in ("video", "group"):
         first: dict[str, Video] = {}  # of the splits other than train, which are the smaller ones
         value_of = attrgetter(key)
@@ -190,7 +180,7 @@ def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict
 
     Raises R21DError, with the line, for a missing column or cell of `required` and for an unknown column.
     """
-    columns, line = None, 0
+    columns = None
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte-order mark
             reader = csv.reader(file, strict=True)
@@ -199,7 +189,7 @@ def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict
                 if not any(map(str.strip, cells)):
                     continue
                 if columns is None:
-                    columns = _columns(path, cells, required)
+                    columns = _columns(path, [cell.strip() for cell in cells], required)
                     continue
                 if len(cells) != len(columns):
                     raise R21DError(f"{path}, line {line}: {len(cells)} cells, expected {len(columns)}")
@@ -237,8 +227,7 @@ def write_rows(path: Path, columns: tuple[str, ...], rows: Iterable[dict]) -> No
     write_atomically(path, text.getvalue())
 
 
-def _columns(path: Path, cells: list[str], required: tuple[str, ...]) -> list[str]:
-    columns = [cell.strip() for cell in cells]
+def _columns(path: Path, columns: list[str], required: tuple[str, ...]) -> list[str]:
     if missing := [name for name in required if name not in columns]:
         raise R21DError(f"{path}, line 1: no column {missing[0]!r}; expected {', '.join(required)}")
     known = {*required, *INDEXED}
@@ -289,8 +278,12 @@ def _number(name: str, text: str) -> int | float | None:
     return (float if name == "fps" else int)(text) if text else None
 
 
-def _check_rows(path: Path, card: DatasetCard, videos: Sequence[Video], location: Callable[[int], str]) -> None:
-    """Raise R21DError for what a manifest must not hold; `location` names the row of an index in messages."""
+def check_rows(path: Path, card: DatasetCard, videos: Sequence[Video], lines: Sequence[int] = ()) -> None:
+    """Raise R21DError if `load_manifest` would refuse these rows, which messages name by their `lines` or videos."""
+
+    def location(index: int) -> str:
+        return f"{path}, line {lines[index]}" if lines else f"{path}, {videos[index].video!r}"
+
     card_path = path.with_suffix(".json")
     classes = set(card.classes)
     if len(classes) != len(card.classes):
@@ -322,9 +315,8 @@ def _check_rows(path: Path, card: DatasetCard, videos: Sequence[Video], location
         names.add(name)
     for index, video in enumerate(videos):  # a set without training videos is for networks trained elsewhere
         if trained and video.label not in trained:
-            raise R21DError(
-                f"{location(index)}: class {video.label!r} is in {video.split}, and no video of it in train"
-            )
+            what = f"class {video.label!r} is in {video.split}, and no video of it in train"
+            raise R21DError(f"{location(index)}: {what}")
 
 
 def _normalize(name: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from r21d_core import R21DError
 from r21d_core.data.dataset_cards import PublishedDataset
@@ -76,23 +76,28 @@ def match_listing(
     subset_name, classes = dataset.choose(subset, labels) if subset else ("", labels)
     listed, notes = _drop_leaks([row for row in rows if row.split and row.label in set(classes)])
     paths, extra = _find_videos(root, {row.name for row in rows}, name_of, notes)
-    videos = [
-        Video(paths[row.name], root, row.label, row.split or "", row.group) for row in listed if row.name in paths
-    ]
+    on_disk = [row for row in listed if row.name in paths]
+    videos = tuple(Video(paths[row.name], root, row.label, row.split or "", row.group) for row in on_disk)
     if not videos:
         what = f"none of the {len(listed):,} videos listed{examples([row.name for row in listed])}"
         raise R21DError(f"{root}: holds {what}; expected the folder of {dataset.name} with these file names")
-    _check_training_classes(root, dataset, classes, videos)
+    trained = {video.label for video in videos if video.split == "train"}
+    if trained and (absent := [label for label in classes if label not in trained]):  # outputs of no use otherwise
+        what = f"no training video of {len(absent)} of the {len(classes)} classes{examples(absent)}"
+        raise R21DError(f"{root}: {what}; download them, or choose classes {dataset.choice}")
     name = "-".join(word for word in (dataset.name, subset_name, suffix) if word)
     counts = split_counts(listed)
     expected = counts | {split: count for split, count in dataset.expected.get(name, {}).items() if split in counts}
     if expected != counts:
-        notes.append(f"the lists name {_format(counts)}, where {_format(expected)} are published: are they complete?")
+        named, published = (
+            ", ".join(f"{n:,} {split}" for split, n in numbers.items()) for numbers in (counts, expected)
+        )
+        notes.append(f"the lists name {named}, where {published} are published: are they complete?")
     missing = tuple(f"{row.label}/{row.name}" for row in listed if row.name not in paths)
     card = DatasetCard(
         name, classes, dataset.source, dataset.licence, expected, str(root), frame_rate=dataset.frame_rate
     )
-    return Listing(card, tuple(videos), missing, tuple(extra), tuple(notes))
+    return Listing(card, videos, missing, tuple(extra), tuple(notes))
 
 
 def open_folder(directory: Path | str) -> Path:
@@ -105,7 +110,7 @@ def open_folder(directory: Path | str) -> Path:
 
 def videos_below(root: Path) -> Iterator[str]:
     """Yield the videos at any depth below `root`, relative to it; hidden ones are skipped, links are followed."""
-    for folder, folders, files in os.walk(root, onerror=_raise_unlistable, followlinks=True):
+    for folder, folders, files in os.walk(root, onerror=raise_unlistable, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         parent = Path(folder).relative_to(root)
         for file in sorted(files):
@@ -154,26 +159,22 @@ def _find_videos(
     root: Path, names: set[str], name_of: Callable[[str], str], notes: list[str]
 ) -> tuple[dict[str, str], list[str]]:
     """The path below `root` of each of the names, and the videos with other names; replacements go to `notes`."""
-    paths: dict[str, list[str]] = {}
-    extra = []
+    paths, extra = defaultdict(list), []
     for path in videos_below(root):
         name = name_of(PurePosixPath(path).stem)
-        if name in names:
-            paths.setdefault(name, []).append(path)
-        else:
-            extra.append(path)
+        (paths[name] if name in names else extra).append(path)
     twice = {name: copies for name, copies in paths.items() if len(copies) > 1}
     # As Kinetics' replacement_for_corrupted_k400: where a copy lies in such a folder, the one that decodes is taken.
     replaced = [name for name, copies in twice.items() if any(map(_is_replacement, copies))]
     for name in replaced:
-        paths[name] = [_first_that_decodes(root, sorted(twice.pop(name), key=_is_replacement))]
+        copies = sorted(twice.pop(name), key=_is_replacement)
+        paths[name] = [next((path for path in copies if _decodes(root / path)), copies[0])]
     if twice:
         copies = [f"{root / first}: is there as {', '.join(others)} too" for first, *others in twice.values()]
         raise R21DError("\n".join([*copies, "keep one of each"]))
     if replaced:
-        notes.append(
-            f"with a replacement, of which the first that decodes is taken: {len(replaced):,}{examples(replaced)}"
-        )
+        note = "with a replacement, of which the first that decodes is taken"
+        notes.append(f"{note}: {len(replaced):,}{examples(replaced)}")
     return {name: copies[0] for name, copies in paths.items()}, extra
 
 
@@ -181,37 +182,20 @@ def _is_replacement(path: str) -> bool:
     return any(part.startswith("replacement") for part in PurePosixPath(path).parts)
 
 
-def _first_that_decodes(root: Path, copies: list[str]) -> str:
-    for path in copies:
-        try:
-            probe(root / path)
-        except R21DError:
-            continue
-        return path
-    return copies[0]
+def _decodes(path: Path) -> bool:
+    try:
+        return probe(path).frames > 0
+    except R21DError:
+        return False
 
 
-def _raise_unlistable(error: OSError) -> None:
+def raise_unlistable(error: OSError) -> NoReturn:
+    """Raise R21DError for a folder that cannot be listed."""
     raise R21DError(f"{error.filename}: could not be listed ({error.strerror}); change its permissions") from error
-
-
-def _check_training_classes(
-    root: Path, dataset: PublishedDataset, classes: tuple[str, ...], videos: list[Video]
-) -> None:
-    """Raise R21DError if a class has no training video while others have: the network would have an output for it."""
-    trained = {video.label for video in videos if video.split == "train"}
-    if trained and (absent := [label for label in classes if label not in trained]):
-        what = f"no training video of {len(absent)} of the {len(classes)} classes{examples(absent)}"
-        raise R21DError(f"{root}: {what}; download them, or choose classes {dataset.choice}")
 
 
 def examples(names: Iterable[str]) -> str:
     """Some of the names in parentheses, for a message."""
     names = list(names)
-    if len(names) > MAX_NAMES:
-        return f" (such as {', '.join(names[:MAX_NAMES])})"
-    return f" ({', '.join(names)})" if names else ""
-
-
-def _format(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    such_as = "such as " if len(names) > MAX_NAMES else ""
+    return f" ({such_as}{', '.join(names[:MAX_NAMES])})" if names else ""

@@ -17,10 +17,10 @@ from r21d_core.data.manifest import (
     Manifest,
     Video,
     check_no_leaks,
+    check_rows,
     load_manifest,
     read_rows,
     row_cells,
-    validate_rows,
     write_manifest,
     write_rows,
 )
@@ -55,9 +55,8 @@ class VerifyReport:
         lines += format_list(f"set aside in {self.quarantine}", [f"{name}: {why}" for name, why in self.bad.items()])
         lines += format_list("decode again and are back", self.returned)
         lines += format_list("kept, but odd", [f"{name}: {', '.join(notes)}" for name, notes in self.notes.items()])
-        lines += format_list(
-            "kept, but the same content in one split", [" = ".join(_shorten(names)) for names in self.duplicates]
-        )
+        copies = [" = ".join(_shorten(names)) for names in self.duplicates]
+        lines += format_list("kept, but the same content in one split", copies)
         return "\n".join(lines)
 
 
@@ -90,10 +89,14 @@ def verify_videos(manifest_path: Path | str, *, workers: int | None = None, prog
             notes[video.video] = video_notes
     verified = replace(manifest, videos=tuple(kept))
     check_class_coverage(manifest, verified, bad)
-    validate_rows(path, manifest.card, kept)
+    check_rows(path, manifest.card, kept)
     check_no_leaks(verified)
     duplicates = [videos for videos in by_digest.values() if len(videos) > 1]
-    _check_no_duplicates_across_splits(path, duplicates)
+    if across := [videos for videos in duplicates if len({video.split for video in videos}) > 1]:
+        message = f"{path}: the same content in two splits, so the accuracy would be too high; "
+        message += f"keep one split's rows of each ({len(across)}):"
+        sets = [" = ".join(_shorten([f"{video.video} in {video.split}" for video in videos])) for videos in across]
+        raise R21DError("\n".join([message, *(f"  {names}" for names in sets)]))
 
     write_quarantine(quarantine, earlier | bad)  # first, so that a crash before the last write loses no row
     write_manifest(path, manifest.card, kept)
@@ -156,26 +159,10 @@ def check_class_coverage(manifest: Manifest, verified: Manifest, bad: dict[str, 
         raise R21DError("\n".join(format_list(f"{manifest.path}: none of its videos decodes", reasons)))
     before, now = ({video.label for video in m.videos if video.split == "train"} for m in (manifest, verified))
     if lost := sorted(before - now):
-        reasons = [
-            f"{video.video}: {reason}"
-            for video, reason in bad.values()
-            if (video.label, video.split) == (lost[0], "train")
-        ]
-        message = (
-            f"{manifest.path}: no training video of class {lost[0]!r} decodes; nothing was changed. "
-            "Fetch these again, or take the class out of the manifest and its card"
-        )
-        raise R21DError("\n".join(format_list(message, reasons)))
-
-
-def _check_no_duplicates_across_splits(path: Path, duplicates: list[list[Video]]) -> None:
-    across = [videos for videos in duplicates if len({video.split for video in videos}) > 1]
-    if across:
-        message = (
-            f"{path}: the same content in two splits, so the accuracy would be too high; keep one split's rows of each"
-        )
-        sets = [" = ".join(_shorten([f"{video.video} in {video.split}" for video in videos])) for videos in across]
-        raise R21DError("\n".join([f"{message} ({len(sets)}):", *(f"  {names}" for names in sets)]))
+        rows = [row for row in bad.values() if (row[0].label, row[0].split) == (lost[0], "train")]
+        message = f"{manifest.path}: no training video of class {lost[0]!r} decodes; nothing was changed. "
+        message += "Fetch these again, or take the class out of the manifest and its card"
+        raise R21DError("\n".join(format_list(message, [f"{video.video}: {reason}" for video, reason in rows])))
 
 
 def _shorten(names: Sequence[str]) -> list[str]:
