@@ -44,86 +44,57 @@ NOTEBOOKS = package_folder("r21d_analysis", "notebooks")
 RECORDS = ("results/demo.zip", "results/small.zip", "results/recipe.zip", "results/diagnostic.zip")
 # Parameters of the committed reports. Nothing is trained.
 DEMO = {"runs": "../results/demo.zip", "train": False}
-SMALL = {
-    "profile": "small",
-    "manifest": "../data_manifests/ucf101-14-split1.csv",
-    "variants": "f-R2D, R3D, MC3, R(2+1)D",
-    "seeds": "0, 1",
-    "runs": "../results/small.zip",
-    "train": False,
-}
+SMALL: dict = {"profile": "small", "manifest": "../data_manifests/ucf101-14-split1.csv", "seeds": "0, 1",
+               "variants": "f-R2D, R3D, MC3, R(2+1)D", "runs": "../results/small.zip", "train": False}  # fmt: skip
+ONE, TWO = {"variants": "R(2+1)D"}, {"variants": "R3D, R(2+1)D"}
 RECIPE = SMALL | {"variants": "f-R2D, R(2+1)D", "seeds": "0", "runs": "../results/recipe.zip"}
-PRETRAINED = SMALL | {
-    "manifest": "../data_manifests/ucf101-7b-split1.csv",
-    "source": "ucf101-7a-split1",
-    "variants": "R(2+1)D",
-    "seeds": "0",
-}
+PRETRAINED = SMALL | ONE | {"seeds": "0", "source": "ucf101-7a-split1"}
+PRETRAINED["manifest"] = "../data_manifests/ucf101-7b-split1.csv"
 TABLE_2 = SMALL | {"variants": "all", "seeds": "0, 1, 2"}
-EIGHT_FRAMES = TABLE_2 | {"settings": {"frames": 8, "frame_stride": 1}}
-RATE = EIGHT_FRAMES | {"task": "speed"}
-LONG = SMALL | {"settings": LONG_SCHEDULE}  # four networks, trained before the recipe was chosen
-LONG_RATE = LONG | {"task": "speed"}
-DIAGNOSTIC = TABLE_2 | {
-    "manifest": "",
-    "seeds": "0",
-    "runs": "../results/diagnostic.zip",
-    "settings": {"frames": 8, "frame_stride": 1, "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400},
-}
-INSIGHT = {key: EIGHT_FRAMES[key] for key in ("profile", "manifest", "runs", "settings")}
-LENGTHS = EIGHT_FRAMES | {"variants": "R3D, R(2+1)D", "settings": {"frames": "4,8,16"}}
-START = {"runs": "../results/demo.zip", "records": "../results/small.zip", "notebooks": "../notebooks"}
-
-
-REPORTS = (
-    Report("Start here", "start_here", START),
-    Report("Table 1, Figures 1 and 2", "architectures", {}),
-    Report("Table 2 and Figure 4, demonstration", "variant_comparison-demo", DEMO),
-    Report(
-        "Table 2 and Figure 4, full-size networks on the built-in videos", "variant_comparison-diagnostic", DIAGNOSTIC
-    ),
-    Report("The recipe for real videos, chosen on a validation split", "recipe-small", RECIPE),
-    Report("Table 2 and Figure 4, real videos, 8 frames", "variant_comparison-small-8f", EIGHT_FRAMES),
-    Report(
-        "Table 2 and Figure 4, real videos, 8 frames at stride 2",
-        "variant_comparison-small-8f-step2",
-        TABLE_2 | {"settings": {"frames": 8, "frame_stride": 2}},
-    ),
-    Report(
-        "Table 2 and Figure 4, real videos, 16 frames",
-        "variant_comparison-small-16f",
-        TABLE_2 | {"settings": {"frames": 16, "frame_stride": 1}},
-    ),
-    Report(
-        "Table 2 and Figure 4, real videos, 16 frames at stride 2",
-        "variant_comparison-small-16f-step2",
-        TABLE_2 | {"settings": {"frames": 16, "frame_stride": 2}},
-    ),
-    Report("Table 2 and Figure 4, real videos, playback rate", "variant_comparison-small-rate", RATE),
-    Report("Table 2 and Figure 4, four networks trained longer", "variant_comparison-small-action", LONG),
-    Report(
-        "Table 2 and Figure 4, four networks trained longer, playback rate", "variant_comparison-small-speed", LONG_RATE
-    ),
-    Report("Figure 3, demonstration", "optimization_curves-demo", DEMO),
-    Report("Figure 3, real videos", "optimization_curves-small", EIGHT_FRAMES | {"variants": "R3D, R(2+1)D"}),
-    Report("Figure 5a and Table 3, demonstration", "clip_length-demo", DEMO),
-    Report("Figure 5a and Table 3, real videos", "clip_length-small", TABLE_2 | {"variants": "R(2+1)D"}),
-    Report("Figure 5b, demonstration", "clip_count-demo", DEMO),
-    Report("Figure 5b, real videos", "clip_count-small", EIGHT_FRAMES | {"variants": "R(2+1)D"}),
-    Report("Table 4, demonstration", "sports1m-demo", DEMO),
-    Report("Table 5, demonstration", "kinetics-demo", DEMO),
-    Report("Table 6, demonstration", "transfer-demo", DEMO),
-    Report("Table 4, real videos", "sports1m-small", SMALL | {"variants": "R3D, R(2+1)D"}),
-    Report("Table 5, real videos", "kinetics-small", PRETRAINED),
-    Report("Table 6, real videos", "transfer-small", PRETRAINED),
-    Report("Does recognition require motion? Demonstration", "temporal_probe-demo", DEMO),
-    Report("Does recognition require motion? Real videos", "temporal_probe-small", LONG),
-    Report("Does recognition require motion? Real videos by clip length", "temporal_probe-small-lengths", LENGTHS),
-    Report("Learned filters, real videos", "filters-small", INSIGHT),
-    Report("Attribution maps, real videos", "attributions-small", INSIGHT),
-    Report("Classes, confusions and videos, real videos", "explorer", {"runs": "../results/small.zip"}),
-    Report("Every claim of the paper", "claims", {"runs": "../results/small.zip, ../results/demo.zip"}),
+FRAMES_8, FRAMES_8_STRIDE_2, FRAMES_16, FRAMES_16_STRIDE_2 = (
+    TABLE_2 | {"settings": {"frames": frames, "frame_stride": stride}} for frames in (8, 16) for stride in (1, 2)
 )
+LONG = SMALL | {"settings": LONG_SCHEDULE}  # four networks, trained before the recipe was chosen
+DIAGNOSTIC = TABLE_2 | {"manifest": "", "seeds": "0", "runs": "../results/diagnostic.zip"}
+DIAGNOSTIC["settings"] = FRAMES_8["settings"] | {"crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400}
+INSIGHT = {key: FRAMES_8[key] for key in ("profile", "manifest", "runs", "settings")}
+START = {"runs": "../results/demo.zip", "records": "../results/small.zip", "notebooks": "../notebooks"}
+VARIANTS = "Table 2 and Figure 4"
+REPORTS = tuple(Report(*row) for row in (
+    ("Start here", "start_here", START),
+    ("Table 1, Figures 1 and 2", "architectures", {}),
+    (f"{VARIANTS}, demonstration", "variant_comparison-demo", DEMO),
+    (f"{VARIANTS}, full-size networks on the built-in videos", "variant_comparison-diagnostic", DIAGNOSTIC),
+    ("The recipe for real videos, chosen on a validation split", "recipe-small", RECIPE),
+    (f"{VARIANTS}, real videos, 8 frames", "variant_comparison-small-8f", FRAMES_8),
+    (f"{VARIANTS}, real videos, 8 frames at stride 2", "variant_comparison-small-8f-step2", FRAMES_8_STRIDE_2),
+    (f"{VARIANTS}, real videos, 16 frames", "variant_comparison-small-16f", FRAMES_16),
+    (f"{VARIANTS}, real videos, 16 frames at stride 2", "variant_comparison-small-16f-step2", FRAMES_16_STRIDE_2),
+    (f"{VARIANTS}, real videos, playback rate", "variant_comparison-small-rate", FRAMES_8 | {"task": "speed"}),
+    (f"{VARIANTS}, four networks trained longer", "variant_comparison-small-action", LONG),
+    (f"{VARIANTS}, four networks trained longer, playback rate", "variant_comparison-small-speed",
+     LONG | {"task": "speed"}),
+    ("Figure 3, demonstration", "optimization_curves-demo", DEMO),
+    ("Figure 3, real videos", "optimization_curves-small", FRAMES_8 | TWO),
+    ("Figure 5a and Table 3, demonstration", "clip_length-demo", DEMO),
+    ("Figure 5a and Table 3, real videos", "clip_length-small", TABLE_2 | ONE),
+    ("Figure 5b, demonstration", "clip_count-demo", DEMO),
+    ("Figure 5b, real videos", "clip_count-small", FRAMES_8 | ONE),
+    ("Table 4, demonstration", "sports1m-demo", DEMO),
+    ("Table 5, demonstration", "kinetics-demo", DEMO),
+    ("Table 6, demonstration", "transfer-demo", DEMO),
+    ("Table 4, real videos", "sports1m-small", SMALL | TWO),
+    ("Table 5, real videos", "kinetics-small", PRETRAINED),
+    ("Table 6, real videos", "transfer-small", PRETRAINED),
+    ("Does recognition require motion? Demonstration", "temporal_probe-demo", DEMO),
+    ("Does recognition require motion? Real videos", "temporal_probe-small", LONG),
+    ("Does recognition require motion? Real videos by clip length", "temporal_probe-small-lengths",
+     TABLE_2 | TWO | {"settings": {"frames": "4,8,16"}}),
+    ("Learned filters, real videos", "filters-small", INSIGHT),
+    ("Attribution maps, real videos", "attributions-small", INSIGHT),
+    ("Classes, confusions and videos, real videos", "explorer", {"runs": "../results/small.zip"}),
+    ("Every claim of the paper", "claims", {"runs": "../results/small.zip, ../results/demo.zip"}),
+))  # fmt: skip
 PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # the output of a cell that shows a widget
 STYLE = """

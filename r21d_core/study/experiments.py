@@ -12,20 +12,8 @@ from inspect import signature
 from itertools import product
 
 from r21d_core import R21DError
-from r21d_core.study.recipes import (
-    CLIP_LENGTHS,
-    CURVE_DEPTHS,
-    EVALUATION,
-    FINETUNE,
-    LONG_SCHEDULE,
-    PRETRAINING,
-    RECIPE_TRIALS,
-    STORED_CLIPS,
-    TRANSFER,
-    TRANSFER_TO,
-    VAL_SUFFIX,
-    get_recipe,
-)
+from r21d_core.study import recipes
+from r21d_core.study.recipes import EVALUATION, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import VARIANTS
 
@@ -44,8 +32,7 @@ class IgnoredOverrideError(R21DError):
 def reject_ignored_overrides(experiment: Callable[..., list[Spec]]) -> Callable[..., list[Spec]]:
     """Decorate an experiment to raise IgnoredOverrideError for a setting without effect.
 
-    A setting must hold in at least one run and in all runs that are trained from scratch; finetuned runs have a recipe
-    of their own.
+    A setting must hold in at least one run and in all runs trained from scratch; finetuned runs have their own recipe.
     """
     parameters = signature(experiment).parameters
 
@@ -74,14 +61,9 @@ def as_list(values: Sequence[int] | Sequence[str] | int | str) -> list:
 
 @reject_ignored_overrides
 def variant_comparison(
-    profile: str = "demo",
-    data: str = "builtin",
-    *,
-    task: str = "action",
-    variants: Sequence[str] = TABLE_2,
-    seeds: Sequence[int] = (0,),
-    **settings,
-) -> list[Spec]:
+    profile: str = "demo", data: str = "builtin", *, task: str = "action", variants: Sequence[str] = TABLE_2,
+    seeds: Sequence[int] = (0,), **settings,
+) -> list[Spec]:  # fmt: skip
     """Table 2 and Figure 4: every variant with the same recipe, for each seed.
 
     r21d train variant_comparison --profile small --manifest data/ucf101-14-split1.csv --task speed
@@ -92,63 +74,43 @@ def variant_comparison(
 
 @reject_ignored_overrides
 def clip_length(
-    profile: str = "demo",
-    data: str = "builtin",
-    *,
-    task: str = "action",
-    variants: Sequence[str] = ("R(2+1)D",),
-    seeds: Sequence[int] = (0,),
-    **settings,
-) -> list[Spec]:
+    profile: str = "demo", data: str = "builtin", *, task: str = "action", variants: Sequence[str] = ("R(2+1)D",),
+    seeds: Sequence[int] = (0,), **settings,
+) -> list[Spec]:  # fmt: skip
     """Figure 5a, a run for each clip length, and Table 3, the short network tested and finetuned on long clips.
 
     r21d train clip_length --profile small --manifest data/ucf101-14-split1.csv
     """
-    lengths, (short, long) = CLIP_LENGTHS[profile]
+    lengths, (short, long) = recipes.CLIP_LENGTHS[profile]
     base = get_recipe(profile, task, data).replace(data=data, **{"frame_stride": 1, **settings})
     specs = []
     for variant, seed in product(variants, seeds):
-        spec = base.replace(variant=variant, seed=seed)
-        short_spec = spec.replace(frames=short)
+        spec = base.replace(variant=variant, seed=seed, frames=short)
         specs += [spec.replace(frames=frames) for frames in lengths]
-        specs += [short_spec.finetune_spec(frames=long, epochs=0)]
-        specs += [short_spec.finetune_spec(frames=long, **FINETUNE[profile])]
+        specs += [spec.finetune_spec(frames=long, **c) for c in ({"epochs": 0}, recipes.FINETUNE[profile])]
     return specs
 
 
 @reject_ignored_overrides
 def optimization_curves(
-    profile: str = "demo",
-    data: str = "builtin",
-    *,
-    task: str = "action",
-    variants: Sequence[str] = ("R3D", "R(2+1)D"),
-    seeds: Sequence[int] = (0,),
-    depth: Sequence[int] | int | str = (),
+    profile: str = "demo", data: str = "builtin", *, task: str = "action",
+    variants: Sequence[str] = ("R3D", "R(2+1)D"), seeds: Sequence[int] = (0,), depth: Sequence[int] | int | str = (),
     **settings,
-) -> list[Spec]:
+) -> list[Spec]:  # fmt: skip
     """Figure 3: two variants at two depths with the recipe of `variant_comparison`; `depth` is one or several.
 
     r21d train optimization_curves --profile small --manifest data/ucf101-14-split1.csv
     """
     base = get_recipe(profile, task, data).replace(data=data, **settings)
-    return [
-        base.replace(variant=variant, depth=layers, seed=seed)
-        for layers, variant, seed in product(as_list(depth or CURVE_DEPTHS[profile]), variants, seeds)
-    ]
+    grid = product(as_list(depth or recipes.CURVE_DEPTHS[profile]), variants, seeds)
+    return [base.replace(variant=variant, depth=layers, seed=seed) for layers, variant, seed in grid]
 
 
 @reject_ignored_overrides
 def clip_count(
-    profile: str = "demo",
-    data: str = "builtin",
-    *,
-    task: str = "action",
-    variants: Sequence[str] = ("R(2+1)D",),
-    seeds: Sequence[int] = (0,),
-    eval_clips: int | str = 0,
-    **settings,
-) -> list[Spec]:
+    profile: str = "demo", data: str = "builtin", *, task: str = "action", variants: Sequence[str] = ("R(2+1)D",),
+    seeds: Sequence[int] = (0,), eval_clips: int | str = 0, **settings,
+) -> list[Spec]:  # fmt: skip
     """Figure 5b: each variant of `variant_comparison`, evaluated again with `eval_clips` clips per video.
 
     These scores contain those of smaller counts: see STORED_CLIPS. The paper's network takes 32 frames.
@@ -157,22 +119,17 @@ def clip_count(
     """
     if profile == "paper":
         settings = {"frames": 32} | settings
-    eval_clips = eval_clips or STORED_CLIPS[profile]
     trained = variant_comparison(profile, data, task=task, variants=variants, seeds=seeds, **settings)
-    return [run for spec in trained for run in (spec, spec.finetune_spec(epochs=0, eval_clips=eval_clips))]
+    changes = {"epochs": 0, "eval_clips": eval_clips or recipes.STORED_CLIPS[profile]}
+    return [run for spec in trained for run in (spec, spec.finetune_spec(**changes))]
 
 
 @reject_ignored_overrides
 def sports1m(
-    profile: str = "demo",
-    data: str = "builtin",
-    *,
-    task: str = "action",
-    variants: Sequence[str] = ("R3D", "R(2+1)D"),
-    seeds: Sequence[int] = (0,),
-    frames: Sequence[int] | int | str = (),
+    profile: str = "demo", data: str = "builtin", *, task: str = "action",
+    variants: Sequence[str] = ("R3D", "R(2+1)D"), seeds: Sequence[int] = (0,), frames: Sequence[int] | int | str = (),
     **settings,
-) -> list[Spec]:
+) -> list[Spec]:  # fmt: skip
     """Table 4: from scratch on RGB and, for the last variant, on flow; the scores of both streams are fused later.
 
     r21d train sports1m --profile small --manifest data/ucf101-14-split1.csv
@@ -189,16 +146,9 @@ def sports1m(
 
 @reject_ignored_overrides
 def kinetics(
-    profile: str = "demo",
-    data: str = TARGET,
-    *,
-    source: str = "",
-    init_from: str = "",
-    task: str = "action",
-    variants: Sequence[str] = ("R(2+1)D",),
-    seeds: Sequence[int] = (0,),
-    **settings,
-) -> list[Spec]:
+    profile: str = "demo", data: str = TARGET, *, source: str = "", init_from: str = "", task: str = "action",
+    variants: Sequence[str] = ("R(2+1)D",), seeds: Sequence[int] = (0,), **settings,
+) -> list[Spec]:  # fmt: skip
     """Table 5: on RGB and on flow, `data` from scratch and finetuned from a run on `source`.
 
     `init_from` names weights to finetune instead: a file, a published name or a run folder.
@@ -207,30 +157,23 @@ def kinetics(
     """
     data, source = _name_datasets(data, source, init_from, default_source="sports1m")
     base = _get_deep_recipe(profile, task, data).replace(
-        **PRETRAINING[profile] | EVALUATION.get((profile, "kinetics"), {}) | settings
+        **recipes.PRETRAINING[profile] | EVALUATION.get((profile, "kinetics"), {}) | settings
     )
     return _pretrain_and_finetune(base, data, source, init_from, variants, seeds, settings)
 
 
 @reject_ignored_overrides
 def transfer(
-    profile: str = "demo",
-    data: str = TARGET,
-    *,
-    source: str = "",
-    init_from: str = "",
-    task: str = "action",
-    variants: Sequence[str] = ("R(2+1)D",),
-    seeds: Sequence[int] = (0,),
-    splits: Sequence[int] | int | str = (1, 2, 3),
+    profile: str = "demo", data: str = TARGET, *, source: str = "", init_from: str = "", task: str = "action",
+    variants: Sequence[str] = ("R(2+1)D",), seeds: Sequence[int] = (0,), splits: Sequence[int] | int | str = (1, 2, 3),
     **settings,
-) -> list[Spec]:
+) -> list[Spec]:  # fmt: skip
     """Table 6: as Table 5, on every split of `data`; if the name of `source` has a split, it changes too.
 
     r21d train transfer --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1
     """
     data, source = _name_datasets(data, source, init_from, default_source="kinetics-400")
-    base = _get_deep_recipe(profile, task, data).replace(**PRETRAINING[profile] | settings)
+    base = _get_deep_recipe(profile, task, data).replace(**recipes.PRETRAINING[profile] | settings)
     specs = []
     for split in as_list(splits):
         target, origin = (SPLIT.sub(f"-split{split}", name) for name in (data, source))
@@ -249,7 +192,9 @@ def _name_datasets(data: str, source: str, init_from: str, default_source: str) 
 
 def _get_deep_recipe(profile: str, task: str, data: str) -> Spec:
     """The recipe of Section 4.4: 34 layers in the paper's profile, a long schedule in the small one."""
-    return get_recipe(profile, task, data).replace(**{"paper": {"depth": 34}, "small": LONG_SCHEDULE}.get(profile, {}))
+    return get_recipe(profile, task, data).replace(
+        **{"paper": {"depth": 34}, "small": recipes.LONG_SCHEDULE}.get(profile, {})
+    )
 
 
 def _pretrain_and_finetune(
@@ -257,10 +202,9 @@ def _pretrain_and_finetune(
 ) -> list[Spec]:
     """For each variant, stream and seed the runs on `data` from scratch, on `source`, and finetuned from that.
 
-    The run on `source` is evaluated as in the experiment of that data set, so that both share it. With `init_from`,
-    which is finetuned instead, there is no run on `source`.
+    The run on `source` is evaluated as in that data set's experiment, to share it; `init_from` replaces it.
     """
-    finetune = TRANSFER[base.profile] | TRANSFER_TO.get((base.profile, data.split("-")[0]), {})
+    finetune = recipes.TRANSFER[base.profile] | recipes.TRANSFER_TO.get((base.profile, data.split("-")[0]), {})
     evaluation = {"eval_clips": base.eval_clips} | EVALUATION.get((base.profile, source.split("-")[0]), {}) | settings
     specs = []
     for variant, modality, seed in product(variants, STREAMS, seeds):
@@ -276,16 +220,10 @@ def _pretrain_and_finetune(
 
 @reject_ignored_overrides
 def temporal_probe(
-    profile: str = "demo",
-    data: str = "builtin",
-    *,
-    task: str = "speed",
-    variants: Sequence[str] = ("f-R2D", "R3D", "R(2+1)D"),
-    seeds: Sequence[int] = (0,),
-    frames: Sequence[int] | int | str = (),
-    frame_stride: Sequence[int] | int | str = (),
-    **settings,
-) -> list[Spec]:
+    profile: str = "demo", data: str = "builtin", *, task: str = "speed",
+    variants: Sequence[str] = ("f-R2D", "R3D", "R(2+1)D"), seeds: Sequence[int] = (0,),
+    frames: Sequence[int] | int | str = (), frame_stride: Sequence[int] | int | str = (), **settings,
+) -> list[Spec]:  # fmt: skip
     """Predict the playback rate (`speed`) or direction (`arrow`) of clips of any videos, which takes motion.
 
     `frames` and `frame_stride` are one or several values, such as "8,16"; default those of the recipe. The demo takes
@@ -306,14 +244,9 @@ def temporal_probe(
 
 @reject_ignored_overrides
 def recipe_trials(
-    profile: str = "demo",
-    data: str = "builtin",
-    *,
-    task: str = "action",
-    variants: Sequence[str] = ("f-R2D", "R(2+1)D"),
-    seeds: Sequence[int] = (0,),
-    **settings,
-) -> list[Spec]:
+    profile: str = "demo", data: str = "builtin", *, task: str = "action",
+    variants: Sequence[str] = ("f-R2D", "R(2+1)D"), seeds: Sequence[int] = (0,), **settings,
+) -> list[Spec]:  # fmt: skip
     """Each recipe of RECIPE_TRIALS on the validation split of `data`, with 8 consecutive frames, for each variant.
 
     The built-in videos have no validation split: no recipe is chosen on them.
@@ -323,17 +256,12 @@ def recipe_trials(
     if not data.startswith("builtin") and not data.endswith(VAL_SUFFIX):
         data += VAL_SUFFIX
     base = get_recipe(profile, task, data).replace(data=data, frames=8, frame_stride=1)
-    trials = [
-        base.replace(variant=variant, seed=seed, **trial | settings)
-        for trial, variant, seed in product(RECIPE_TRIALS[profile], variants, seeds)
-    ]
+    grid = product(recipes.RECIPE_TRIALS[profile], variants, seeds)
+    trials = [base.replace(variant=variant, seed=seed, **trial | settings) for trial, variant, seed in grid]
     return list(dict.fromkeys(trials))
 
 
-EXPERIMENTS = {
-    experiment.__name__: experiment
-    for experiment in (
-        clip_count, clip_length, kinetics, optimization_curves, recipe_trials, sports1m, temporal_probe, transfer,
-        variant_comparison,
-    )
-}  # fmt: skip
+EXPERIMENTS = {experiment.__name__: experiment for experiment in (
+    clip_count, clip_length, kinetics, optimization_curves, recipe_trials, sports1m, temporal_probe, transfer,
+    variant_comparison,
+)}  # fmt: skip

@@ -23,14 +23,13 @@ RECIPES = {
     ),
 }  # fmt: skip
 # What a task changes in a profile. Clips at several playback rates regularize, so the plain crop suffices.
-TASK_OVERRIDES = {
-    ("small", "speed"): {"frames": 8, "frame_stride": 1, "crop_area": 0.0, "brightness": 0.0, "weight_decay": 1e-4}
-}
+_FRAMES_8 = {"frames": 8, "frame_stride": 1}
+TASK_OVERRIDES = {("small", "speed"): _FRAMES_8 | {"crop_area": 0.0, "brightness": 0.0, "weight_decay": 1e-4}}
 # What a data set changes in a profile. Mirrored lips are no lips, and MIRACL-VC1's videos have 4 to 27 frames.
+_LIPS = {"flip": False}
 DATA_OVERRIDES = {
-    ("paper", "miracl-vc1"): {"flip": False},
-    ("small", "miracl-vc1"): {"flip": False, "frames": 8, "frame_stride": 1, "clips_per_epoch": 2400},
-}
+    ("paper", "miracl-vc1"): _LIPS, ("small", "miracl-vc1"): _LIPS | _FRAMES_8 | {"clips_per_epoch": 2400},
+}  # fmt: skip
 # The schedule of "small" before its recipe was chosen; Tables 4 to 6 use it.
 LONG_SCHEDULE = {"epochs": 30, "warmup_epochs": 3, "lr_decay_epochs": 12}
 
@@ -41,22 +40,13 @@ _EPOCHS_30 = LONG_SCHEDULE | {"lr": 0.02, "weight_decay": 1e-3, "crop_area": 0.3
 _EPOCHS_18 = _EPOCHS_30 | {"epochs": 18, "warmup_epochs": 2, "lr_decay_epochs": 7}
 RECIPE_TRIALS: dict[str, tuple[dict, ...]] = {
     "paper": ({},),
-    "small": (
-        _EPOCHS_30,
-        _EPOCHS_18,
-        _EPOCHS_18 | {"lr": 0.04},
-        _EPOCHS_18 | {"weight_decay": 5e-3},
-        _EPOCHS_18 | {"crop_area": 0.2},
-    ),
+    "small": (_EPOCHS_30, *(_EPOCHS_18 | c for c in ({}, {"lr": 0.04}, {"weight_decay": 5e-3}, {"crop_area": 0.2}))),
     "demo": ({}, {"epochs": 4, "lr_decay_epochs": 2}),
 }
 
 # Figure 5a's clip lengths; Table 3's two: train on the first, test and finetune on the second.
-CLIP_LENGTHS = {
-    "paper": ((8, 16, 24, 32, 40, 48), (8, 32)),
-    "small": ((8, 16, 24, 32, 40, 48), (8, 32)),
-    "demo": ((4, 8, 12), (4, 12)),
-}
+_LENGTHS = (8, 16, 24, 32, 40, 48), (8, 32)
+CLIP_LENGTHS = {"paper": _LENGTHS, "small": _LENGTHS, "demo": ((4, 8, 12), (4, 12))}
 # Finetuning on longer clips, which the paper does not specify. "paper" is its recipe for finetuning on Kinetics from
 # Sports-1M (Section 4.4); the others take a quarter of the epochs at a tenth of the learning rate.
 FINETUNE = {
@@ -115,8 +105,6 @@ def get_recipe(profile: str, task: str = "action", data: str = "") -> Spec:
     """The Spec with the recipe of a profile, task and data set; raises R21DError for an unknown profile."""
     if profile not in RECIPES:
         raise R21DError(f"profile {profile!r}: expected one of {', '.join(RECIPES)}")
-    overrides = dict(TASK_OVERRIDES.get((profile, task), {}))
-    for (name, dataset), changes in DATA_OVERRIDES.items():
-        if name == profile and data.startswith(dataset):
-            overrides |= changes
-    return RECIPES[profile].replace(task=task, **overrides)
+    of_task = TASK_OVERRIDES.get((profile, task), {})
+    of_data = next((c for (name, d), c in DATA_OVERRIDES.items() if name == profile and data.startswith(d)), {})
+    return RECIPES[profile].replace(task=task, **of_task | of_data)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -20,22 +22,18 @@ CHOICES = {
     "precision": ("fp32", "bf16", "fp16"),
     "fc_init": ("normal", "xavier"),
 }
-POSITIVE = (
-    "depth", "width", "frames", "frame_stride", "frame_height", "frame_width", "crop", "clips_per_epoch", "batch_size",
-    "grad_accum_steps", "eval_clips",
+RANGES = (  # fields, least, most
+    (("depth", "width", "frames", "frame_stride", "frame_height", "frame_width", "crop", "clips_per_epoch",
+      "batch_size", "grad_accum_steps", "eval_clips"), 1, math.inf, "1 or more"),
+    (("seed", "eps", "epochs", "lr", "warmup_epochs", "lr_decay_epochs", "lr_decay", "momentum", "weight_decay"),
+     0, sys.float_info.max, "a finite number, 0 or more"),
+    (("crop_area", "brightness"), 0, 1, "a fraction from 0 to 1"),
 )  # fmt: skip
-NON_NEGATIVE = (
-    "seed", "eps", "epochs", "lr", "warmup_epochs", "lr_decay_epochs", "lr_decay", "momentum", "weight_decay",
-)  # fmt: skip
-FRACTIONS = ("crop_area", "brightness")
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One run; the defaults are those of Section 4.1 of the paper: Kinetics, 8 frames, 45 epochs of 1M clips.
-
-    Equal Specs have the same run folder. Impossible values raise R21DError.
-    """
+    """One run; the defaults are Section 4.1's: Kinetics, 8 frames, 45 epochs of 1M clips. Bad values raise R21DError."""
 
     variant: str = "R(2+1)D"
     depth: int = 18
@@ -47,9 +45,8 @@ class Spec:
     data: str = "kinetics-400"  # name of the manifest, which includes the split
     profile: str = "paper"
     seed: int = 0
-    # Initial weights: those of another run with the same seed, given as JSON of the fields in which it differs from
-    # this one, such as {"frames": 8}; or those of a file or a published name; random if empty. With epochs=0 the
-    # initial weights are evaluated.
+    # Initial weights: of another run with the same seed, given as JSON of the fields in which it differs from this one,
+    # such as {"frames": 8}; of a file or a published name; random if empty. With epochs=0 they are evaluated.
     init_from: str = ""
     midplanes_per_block: bool = False  # M_i computed once per block, as torchvision's weights need
     fc_init: str = "normal"  # weights of the classifier: std 0.01; "xavier": uniform, std 1/√fan_in, as in Caffe2
@@ -85,20 +82,16 @@ class Spec:
         object.__setattr__(self, "variant", variant_name(self.variant))  # as do "ppppp" and "R(2+1)D"
         for key, allowed in CHOICES.items():
             self._expect(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
-        for key in POSITIVE:
-            self._expect(key, getattr(self, key) >= 1, "1 or more")
-        for key in NON_NEGATIVE:
-            self._expect(key, 0 <= getattr(self, key) < float("inf"), "a finite number, 0 or more")
-        for key in FRACTIONS:
-            self._expect(key, 0 <= getattr(self, key) <= 1, "a fraction from 0 to 1")
-        side = min(self.frame_height, self.frame_width)
+        for keys, low, high, expected in RANGES:
+            for key in keys:
+                self._expect(key, low <= getattr(self, key) <= high, expected)
+        side, batch = min(self.frame_height, self.frame_width), self.batch_size
         self._expect("crop", self.crop <= side, f"{side} or less, the frame's shorter side")
         has_weights = self.epochs > 0 or self.init_from != ""
         self._expect("epochs", has_weights, "1 or more, or init_from to name weights to evaluate")
         self._expect("modality", self.modality == "rgb" or self.task == "action", "rgb for the tasks speed and arrow")
         self._expect("nesterov", self.momentum > 0 or not self.nesterov, "false where momentum = 0.0")
-        is_divisor = self.batch_size % self.grad_accum_steps == 0
-        self._expect("grad_accum_steps", is_divisor, f"a divisor of batch_size = {self.batch_size}")
+        self._expect("grad_accum_steps", batch % self.grad_accum_steps == 0, f"a divisor of batch_size = {batch}")
         _ = self.parent_spec  # raises R21DError for an impossible init_from
 
     def _expect(self, key: str, is_valid: bool, expected: str) -> None:
@@ -107,10 +100,7 @@ class Spec:
 
     @property
     def hash(self) -> str:
-        """Ten hex digits of the SHA-256 of the fields that differ from their defaults.
-
-        A new field with a default therefore changes no existing hash.
-        """
+        """Ten hex digits of the SHA-256 of the fields that differ from their defaults: a new field changes none."""
         changed = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
         return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -138,8 +128,7 @@ class Spec:
     def finetune_spec(self, **changes) -> Spec:
         """The Spec of a run that starts from this run's weights, with `changes`."""
         parent = {key: getattr(self, key, None) for key in changes}
-        if self.init_from:
-            parent["init_from"] = self.init_from
+        parent |= {"init_from": self.init_from} if self.init_from else {}
         spec = self.replace(**changes | {"init_from": json.dumps(parent)})
         parent = {key: value for key, value in sorted(parent.items()) if value != getattr(spec, key)}
         return spec.replace(init_from=json.dumps(parent))

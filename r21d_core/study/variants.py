@@ -9,19 +9,10 @@ from r21d_core import R21DError
 
 # c: 2-D over the whole clip, which collapses time; 2: 1×3×3; 3: 3×3×3; p: (2+1)D, a 1×3×3 and a 3×1×1.
 VARIANTS = {
-    "R2D": "c2222",
-    "f-R2D": "22222",
-    "R3D": "33333",
-    "MC2": "32222",
-    "MC3": "33222",
-    "MC4": "33322",
-    "MC5": "33332",
-    "rMC2": "23333",
-    "rMC3": "22333",
-    "rMC4": "22233",
-    "rMC5": "22223",
-    "R(2+1)D": "ppppp",
-}
+    "R2D": "c2222", "f-R2D": "22222", "R3D": "33333",
+    "MC2": "32222", "MC3": "33222", "MC4": "33322", "MC5": "33332",
+    "rMC2": "23333", "rMC3": "22333", "rMC4": "22233", "rMC5": "22223", "R(2+1)D": "ppppp",
+}  # fmt: skip
 DEPTHS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # basic blocks of conv2_x … conv5_x
 
 
