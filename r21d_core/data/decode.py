@@ -47,8 +47,7 @@ def read_frames(path: Path | str, indices: Iterable[int], size: Size | None) -> 
     """Frames `indices` of a video, in that order: uint8 RGB (len(indices), height, width, 3).
 
     Frames are numbered from 0 in display order, oriented for display, and scaled to `size` by FFmpeg's bilinear filter;
-    None is the size that the file states. One call for all clips of a video is fastest, as it decodes each frame at
-    most once. Of H.264 in MP4, MOV and MKV only the groups of pictures that hold the frames are decoded.
+    None is the size that the file states. One call decodes each frame at most once.
 
     Raises R21DError, naming the file and the reason, if it cannot be decoded, has no video, or has too few frames.
     """
@@ -92,8 +91,6 @@ def iter_timed_frames(path: Path | str, size: Size) -> Iterator[tuple[Fraction, 
 def probe(path: Path | str) -> Probe:
     """Decode all of a file and describe it; raises R21DError as `read_all`."""
     with open_video(path) as video:
-        stream = video.stream
-        height, width = stream.codec_context.height, stream.codec_context.width
         sizes, damaged, frames, jumps, previous = set(), 0, 0, [], None
         for frame in _decode(video, None):
             if frame.pts is not None:
@@ -104,8 +101,6 @@ def probe(path: Path | str) -> Probe:
             sizes.add((frame.height, frame.width))
             damaged += frame.is_corrupt
             frames += 1
-        if video.is_transposed:
-            height, width = width, height
         # Fewer frames than packets are no damage, as some packets are not displayed; fewer than index entries are.
         of_expected = f" of {video.expected_frames}" if video.expected_frames > frames else ""
         notes = {
@@ -114,7 +109,8 @@ def probe(path: Path | str) -> Probe:
             f"its clock jumps at frame {', '.join(map(str, jumps[:3]))}": jumps,
             f"damaged: {frames}{of_expected} frames decode, {damaged} of them in part": damaged or video.lacks_packets,
         }
-        fps = float(stream.average_rate) if stream.average_rate else None
+        fps = float(video.stream.average_rate) if video.stream.average_rate else None
+        height, width = video.size
         if not height or not width:
             raise R21DError(f"{path}: states a size of {width}×{height}; it is damaged or not a video")
         return Probe(frames, fps, width, height, tuple(note for note, holds in notes.items() if holds))
@@ -125,9 +121,7 @@ def _read(path: Path | str, size: Size | None, wanted: Sequence[int] | None) -> 
     with open_video(path) as video:
         frames, reformatter, index = _decode(video, wanted), VideoReformatter(), 0
         first = next(frames)
-        if size is None:
-            height, width = video.stream.codec_context.height, video.stream.codec_context.width
-            size = (width, height) if video.is_transposed else (height, width)
+        size = size or video.size
         pixels = np.empty((len(wanted) if wanted else max(video.expected_frames, 16), *size, 3), np.uint8)
         for index, frame in enumerate(chain([first], frames)):
             if index == len(pixels):  # more frames than the header states
@@ -136,15 +130,12 @@ def _read(path: Path | str, size: Size | None, wanted: Sequence[int] | None) -> 
         return pixels[: index + 1]
 
 
-def _to_rgb(
-    frame: VideoFrame, size: Size, orientation: Orientation | None, reformatter: VideoReformatter
-) -> np.ndarray:
-    """The frame as displayed in RGB, (*size, 3)."""
+def _to_rgb(frame: VideoFrame, size: Size, orientation: Orientation | None, reformatter: VideoReformatter):
+    """The frame as displayed in RGB, an array (*size, 3)."""
     height, width = size[::-1] if orientation and orientation.transpose else size
     # swscale scales faster into planes, and with full chroma at every width; unscaled, packed RGB is faster.
     format = "rgb24" if (frame.height, frame.width) == (height, width) else "gbrp"
-    scaled = reformatter.reformat(frame, width, height, format, interpolation="BILINEAR", threads=1)
-    pixels = scaled.to_ndarray()
+    pixels = reformatter.reformat(frame, width, height, format, interpolation="BILINEAR", threads=1).to_ndarray()
     return orientation.apply(pixels) if orientation else pixels
 
 
@@ -220,9 +211,8 @@ def _decode_packet(
         raise R21DError(f"{video.path}: {which} does not decode, as the file is damaged; fetch it again") from error
     for frame_number, frame in enumerate(frames, number):
         if video.is_grouped and (not pending or frame.pts != heappop(pending)):
-            raise R21DError(
-                f"{video.path}: frame {frame_number} is out of turn, as the file is damaged; encode it anew"
-            )
+            which = f"frame {frame_number} is out of turn"
+            raise R21DError(f"{video.path}: {which}, as the file is damaged; encode it anew")
         if not video.has_decoded:  # a frame that has shown its side data stays in memory until a garbage collection
             video.has_decoded, video.orientation = True, Orientation.from_frame(frame)
         yield frame

@@ -71,8 +71,7 @@ def encode_h264(
 def encode_video(job: EncodeJob) -> tuple[dict, bool] | str:
     """The manifest columns of the file at `job.target` and whether it was encoded now; a str is the error.
 
-    A file with the same provenance tag (encoder, size and modification time of the source) is left as it is. Raises
-    R21DError if the file cannot be written.
+    A file with the same provenance tag (encoder, size and modification time of the source) is left as it is.
     """
     try:
         stat = job.source.stat()
@@ -113,24 +112,17 @@ def target_names(manifest: Manifest) -> list[str]:
     names = [PurePosixPath(posixpath.normpath(video.video)) for video in manifest.videos]
     for video, name in zip(manifest.videos, names, strict=True):
         if name.is_absolute() or name.parts[:1] == ("..",):
-            raise R21DError(
-                f"{manifest.path}: {video.video!r} lies outside the card's root, so its encoded file would too; "
-                "set the card's root to a folder that holds all videos"
-            )
+            what = f"{video.video!r} lies outside the card's root, so its encoded file would too"
+            raise R21DError(f"{manifest.path}: {what}; set the card's root to a folder that holds all videos")
     stems = Counter(name.with_suffix("") for name in names)
     targets = []
     for name in names:
         target = f"{name.name}.mp4" if stems[name.with_suffix("")] > 1 else f"{name.stem}.mp4"
-        targets.append(str(name.with_name(_shorten(target))))
+        if len(target.encode()) > MAX_NAME_BYTES:
+            start = target.encode()[: MAX_NAME_BYTES - 21].decode(errors="ignore")
+            target = f"{start}-{hashlib.sha256(target.encode()).hexdigest()[:16]}.mp4"
+        targets.append(str(name.with_name(target)))
     return targets
-
-
-def _shorten(name: str) -> str:
-    """`name`, or its beginning and a digest where it is too long for the temporary file that is written first."""
-    if len(name.encode()) <= MAX_NAME_BYTES:
-        return name
-    start = name.encode()[: MAX_NAME_BYTES - 21].decode(errors="ignore")
-    return f"{start}-{hashlib.sha256(name.encode()).hexdigest()[:16]}.mp4"
 
 
 def encode_videos(
@@ -138,8 +130,7 @@ def encode_videos(
 ) -> tuple[list[tuple[dict, bool] | str], int]:
     """The results of `encode_video` for all jobs, and how many files were encoded before that to estimate the cost.
 
-    `folder` is where the files go, `workers` and `description` are those of `parallel_map`. Raises R21DError if a
-    process dies, if a file cannot be written, and if the disk has too little space.
+    Raises R21DError if a process dies, if a file cannot be written, and if the disk of `folder` has too little space.
     """
     for target_folder in {job.target.parent for job in jobs}:
         remove_temporary(target_folder, STALE_SECONDS)
@@ -149,10 +140,7 @@ def encode_videos(
 
 
 def _print_cost(jobs: list[EncodeJob], folder: Path, processes: int) -> int:
-    """Print the estimated cost of the jobs, from a sample that is encoded here; return how many files that made.
-
-    Raises R21DError if the disk has too little space.
-    """
+    """Print the estimated cost of the jobs, from a sample that is encoded here; return how many files that made."""
     sizes = [job.source.stat().st_size if job.source.is_file() else 0 for job in jobs]
     start, seconds, bytes_read, bytes_written, encoded = time.perf_counter(), 0.0, 0, 0, 0
     for index in np.linspace(0, len(jobs) - 1, min(COST_SAMPLE, len(jobs))).astype(int):
@@ -175,8 +163,6 @@ def _print_cost(jobs: list[EncodeJob], folder: Path, processes: int) -> int:
     )
     folder.mkdir(parents=True, exist_ok=True)
     if need > (free := shutil.disk_usage(folder).free):
-        raise R21DError(
-            f"{folder}: has {free / 1e6:,.0f} MB free and needs about {need / 1e6:,.0f}; free some space, or move the "
-            "manifest, and with it this folder, elsewhere"
-        )
+        what = f"has {free / 1e6:,.0f} MB free and needs about {need / 1e6:,.0f}"
+        raise R21DError(f"{folder}: {what}; free some space, or move the manifest, and with it this folder, elsewhere")
     return encoded

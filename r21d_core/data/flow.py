@@ -108,9 +108,8 @@ def dequantize_flow(stored):
 def input_manifest(manifest: Manifest, spec: Spec) -> Manifest:
     """The manifest of a network's input: `manifest` itself, or, for flow, one with the files of fields for its videos.
 
-    Flow is computed on first use, by one process a core, into the folder flow-HxW-stepS beside the manifest. An
-    interrupted computation continues at the next call. Each video's flow is computed once, for all manifests of the
-    folder. The cost is printed first. Raises R21DError, naming them, for videos that do not decode.
+    Flow is computed once, into the folder flow-HxW-stepS beside the manifest, for all manifests of the folder. Raises
+    R21DError, naming them, for videos that do not decode.
     """
     if spec.modality == "rgb":
         return manifest
@@ -121,18 +120,14 @@ def compute_flow(manifest: Manifest, farneback: Farneback, *, workers: int | Non
     """`manifest` with the files of fields for its videos; missing ones are computed. See `input_manifest`."""
     frame_counts(manifest.videos)  # raises R21DError if the manifest has not been checked
     folder = manifest.path.parent / farneback.folder / manifest.root.name
-    jobs = tuple(
-        EncodeJob(video.video, video.path, folder / target, farneback)
-        for video, target in zip(manifest.videos, target_names(manifest), strict=True)
-    )
+    pairs = zip(manifest.videos, target_names(manifest), strict=True)
+    jobs = tuple(EncodeJob(video.video, video.path, folder / target, farneback) for video, target in pairs)
     videos = []
     for video, job, columns in zip(manifest.videos, jobs, _encode_fields(jobs, workers), strict=True):
         expected = max((video.frames or 0) - farneback.frame_stride, 1)
         if columns["frames"] != expected:
-            raise R21DError(
-                f"{job.target}: {columns['frames']} fields, expected {expected} from the {video.frames} frames in "
-                f"{manifest.path}; run `r21d check` on the manifest"
-            )
+            what = f"{columns['frames']} fields, expected {expected} from the {video.frames} frames in {manifest.path}"
+            raise R21DError(f"{job.target}: {what}; run `r21d check` on the manifest")
         sizes = {key: columns[key] for key in ("frames", "width", "height")}
         videos.append(replace(video, file=job.target, **sizes))
     return replace(manifest, videos=tuple(videos))

@@ -58,24 +58,20 @@ def find_video_stream(path: Path | str, container: InputContainer) -> VideoStrea
 
 def check_not_truncated(path: Path | str, container: InputContainer, stream: VideoStream) -> None:
     """Raise R21DError if the header states more bytes than the file has; MPEG and live recordings state none."""
-    if _is_truncated(path, container, stream):
-        raise R21DError(f"{path}: cut off, as it holds less than its header says; fetch it again")
-
-
-def _is_truncated(path: Path | str, container: InputContainer, stream: VideoStream) -> bool:
-    if "mp4" in container.format.name:
-        return any(entry.pos + entry.size > container.size for entry in stream.index_entries)
     with open(path, "rb") as file:
         head = file.read(4096)
-    if container.format.name == "avi":  # most writers leave the first 8 bytes out
-        return container.size < int.from_bytes(head[4:8], "little") < 2**32 - 1
+    end = 0
     before, _, size = head.partition(SEGMENT_ID)
-    if "matroska" not in container.format.name or not size or not size[0]:
-        return False
-    length = 9 - size[0].bit_length()
-    unknown = 2 ** (7 * length) - 1
-    stated = int.from_bytes(size[:length]) & unknown
-    return stated != unknown and len(before) + len(SEGMENT_ID) + length + stated > container.size
+    if "mp4" in container.format.name:
+        end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+    elif container.format.name == "avi":  # most writers leave the first 8 bytes out
+        end = int.from_bytes(head[4:8], "little") % (2**32 - 1)
+    elif "matroska" in container.format.name and size and size[0]:
+        length = 9 - size[0].bit_length()
+        unknown = 2 ** (7 * length) - 1
+        end = len(before) + len(SEGMENT_ID) + length + (int.from_bytes(size[:length]) & unknown) % unknown
+    if end > container.size:
+        raise R21DError(f"{path}: cut off, as it holds less than its header says; fetch it again")
 
 
 def check_duration(path: Path | str, stream: VideoStream, spans: Iterable[tuple[int, int]]) -> None:

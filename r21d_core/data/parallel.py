@@ -35,10 +35,7 @@ def parallel_map(
     function: Callable[[Any], Any], items: list, workers: int | None, description: str, on_death: str,
     progress: bool = True,
 ) -> Iterator:  # fmt: skip
-    """Yield `function(item)` for each item, in order, computed by `workers` processes (0: this one; None: one a CPU).
-
-    `description` labels the progress bar. Raises R21DError as `map_in_processes`.
-    """
+    """As `map_in_processes`, with a progress bar; `workers` 0 is this process, None is one process a CPU."""
     workers = count_workers(workers, len(items))
     if not workers:
         bar = _progress_bar(items, len(items), description, progress)
@@ -65,17 +62,15 @@ def map_in_processes(function: Callable[[Any], Any], items: Iterable, workers: i
         while pending:
             yield pending.popleft().result(WORKER_TIMEOUT)
     except BrokenProcessPool:
-        raise R21DError(
-            f"a worker process died, out of memory or in a decoder that crashed; {on_death}. "
-            "Run with --workers 0: the progress bar names the video, and one process needs less memory"
-        ) from None
+        advice = "Run with --workers 0: the progress bar names the video, and one process needs less memory"
+        what = "a worker process died, out of memory or in a decoder that crashed"
+        raise R21DError(f"{what}; {on_death}. {advice}") from None
     except TimeoutError:
         for process in list(executor._processes.values()):
             process.kill()  # a stopped process heeds no other signal
-        raise R21DError(
-            f"no result for {WORKER_TIMEOUT} seconds, as a worker process was stopped or hangs in a decoder; "
-            f"{on_death}. Run with --workers 0: it has no time limit, and the progress bar names the video"
-        ) from None
+        advice = "Run with --workers 0: it has no time limit, and the progress bar names the video"
+        what = f"no result for {WORKER_TIMEOUT} seconds, as a worker process was stopped or hangs in a decoder"
+        raise R21DError(f"{what}; {on_death}. {advice}") from None
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -91,13 +86,8 @@ def initialize_worker(*_) -> None:
     """Let this process ignore Ctrl-C, which the terminal sends to workers too, and end when the main process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if (parent := multiprocessing.parent_process()) is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent) -> None:
-    # Neither PR_SET_PDEATHSIG nor getppid serves, as a worker's parent is the fork server, which workers keep alive.
-    parent.join()
-    os._exit(1)
+        # Neither PR_SET_PDEATHSIG nor getppid serves: a worker's parent is the fork server, which workers keep alive.
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def count_workers(workers: int | None, items: int) -> int:

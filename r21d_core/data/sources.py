@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -52,16 +52,12 @@ class StreamingSource:
     on_bad: Callable[[str, str], None] | None = None  # called with video and reason; None: a bad video is an error
 
     def iter_batches(self, batches: Iterable[Clips]) -> Generator[tuple[Clips, Tensor], None, None]:
-        """Yield each batch of clips with its frames, uint8 (N, T, H, W, 3) on the device.
-
-        Clips of a video that does not decode are replaced by others of the batch if `on_bad` is given; otherwise
-        R21DError names the video.
-        """
+        """As of InMemorySource. Clips of a bad video are replaced by others of the batch, or R21DError names it."""
         loader = DataLoader(
             _ClipDataset(self.videos, self.size),
             sampler=batches,
             batch_size=None,
-            collate_fn=_identity,
+            collate_fn=tuple,  # the batch as it is
             num_workers=self.workers,
             multiprocessing_context=worker_context(__name__) if self.workers else None,
             worker_init_fn=initialize_worker,
@@ -106,10 +102,6 @@ def _kill_workers(iterator) -> None:
         worker.kill()  # a stopped process heeds no other signal
 
 
-def _identity(batch):
-    return batch
-
-
 class _ClipDataset(Dataset):
     """Decodes a batch of clips; each video is opened once."""
 
@@ -117,16 +109,14 @@ class _ClipDataset(Dataset):
         self.videos, self.size = videos, size
 
     def __getitem__(self, clips: Clips):
-        shape = (*clips.frames.shape, *self.size, 3)
-        frames = np.empty(shape, np.uint8)
-        rows_used = np.arange(len(clips))
-        bad = []
+        frames = np.empty((*clips.frames.shape, *self.size, 3), np.uint8)
+        rows_used, bad = np.arange(len(clips)), []
         for index in np.unique(clips.video):
             rows = np.flatnonzero(clips.video == index)
             video = self.videos[index]
             try:
                 pixels = read_frames(video.path, clips.frames[rows].reshape(-1), self.size)
-                frames[rows] = pixels.reshape(len(rows), *shape[1:])
+                frames[rows] = pixels.reshape(len(rows), *frames.shape[1:])
             except R21DError as error:
                 bad.append((video.video, str(error)))
                 rows_used[rows] = -1
@@ -153,8 +143,7 @@ def open_clips(
     """A source of clips of `videos`, with frames scaled to `size` = (height, width).
 
     `cache` is "device" or "host" (decoded once and held there as uint8), "stream" (decoded by `workers` as needed) or
-    "auto": the first of these with enough free memory. The source holds all videos of `pool`, which contains
-    `videos`, such as a whole manifest; later calls with the same pool share the frames, whatever its splits.
+    "auto": the first of these with enough free memory. Calls with one `pool`, which contains `videos`, share frames.
     """
     pool = pool or videos
     files = tuple((video.path, count) for video, count in zip(pool, frame_counts(pool), strict=True))
@@ -174,16 +163,21 @@ def _load_frames(
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     if cache == "auto":
         need = int(counts.sum()) * size[0] * size[1] * 3
-        if device.type == "cuda" and need < _free_gpu_bytes(device):
-            cache = "device"
-        else:
-            cache = "host" if need * local_world_size() < 0.5 * psutil.virtual_memory().available else "stream"
+        cache = "host" if need * local_world_size() < 0.5 * psutil.virtual_memory().available else "stream"
+        if device.type == "cuda":  # half of its memory is left to the network
+            free, total = torch.cuda.mem_get_info(device)
+            free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            cache = "device" if need < free - 0.5 * total else cache
     if cache == "stream":
         return None
     frames = torch.empty((counts.sum(), *size, 3), dtype=torch.uint8, device=device if cache == "device" else "cpu")
     paths = [path for path, _ in files]
-    in_process = counts.sum() * size[0] * size[1] < FEW_PIXELS
-    decoded = tqdm(_decode_all(paths, size, in_process), "decoding", len(files), unit="video", leave=False)
+    is_large = counts.sum() * size[0] * size[1] >= FEW_PIXELS
+    read = partial(_read_tensor, size=size, share=is_large)
+    decoded = map(read, paths)
+    if is_large:
+        decoded = parallel.map_in_processes(read, paths, available_cpus(), "the same command begins anew")
+    decoded = tqdm(decoded, "decoding", len(files), unit="video", leave=False)
     for path, begin, count, pixels in zip(paths, first, counts, decoded, strict=True):
         if len(pixels) != count:
             raise R21DError(f"{path}: {len(pixels)} frames, {count} in the manifest; run `r21d check` on the manifest")
@@ -191,22 +185,7 @@ def _load_frames(
     return InMemorySource(frames, first, device)
 
 
-def _free_gpu_bytes(device: torch.device) -> float:
-    """The bytes that frames may take on a GPU, which leave half of its memory to the network."""
-    free, total = torch.cuda.mem_get_info(device)
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return free + unused - 0.5 * total
-
-
-def _decode_all(paths: list[Path], size: tuple[int, int], in_process: bool) -> Iterator[Tensor]:
-    """Yield the frames of each video, in order, decoded by one process a CPU, a few videos ahead."""
-    if in_process:
-        yield from (torch.from_numpy(np.ascontiguousarray(read_all(path, size))) for path in paths)
-        return
-    read = partial(_read_shared, size=size)
-    yield from parallel.map_in_processes(read, paths, available_cpus(), "the same command begins anew")
-
-
-def _read_shared(path: Path, size: tuple[int, int]) -> Tensor:
-    """The frames in shared memory: sending them through a pipe would take longer than decoding."""
-    return torch.from_numpy(np.ascontiguousarray(read_all(path, size))).share_memory_()
+def _read_tensor(path: Path, size: tuple[int, int], share: bool) -> Tensor:
+    """The frames, in shared memory if `share`: sending them through a pipe would take longer than decoding."""
+    frames = torch.from_numpy(np.ascontiguousarray(read_all(path, size)))
+    return frames.share_memory_() if share else frames

@@ -5,8 +5,7 @@
 - `rise or fall` and `approach or recede`: the order of the frames decides. Every video of one class is a reversed video
   of the other, so a network that ignores the order is right in exactly half of them.
 
-A scene is a background, a palette and a figure. Every class has one video in every scene, so a scene is
-uninformative about the class. A scene lies in one split.
+A scene is a background, a palette and a figure. Every class has one video in every scene, which lies in one split.
 """
 
 from __future__ import annotations
@@ -58,10 +57,7 @@ ENCODER_OPTIONS = {"preset": "fast", "qp": "26", "g": "1", "tune": "psnr"}
 
 
 def make_builtin(root: Path | str) -> Path:
-    """The path of the built-in videos' manifest under the folder `root`; they are rendered first if missing (seconds).
-
-    The folder appears complete or not at all, also when two processes render at once.
-    """
+    """The path of the built-in videos' manifest below `root`, complete or not at all; they are rendered if missing."""
     folder = Path(root) / f"builtin-{VERSION}"
     manifest = folder / "builtin.csv"
     if manifest.exists():
@@ -80,9 +76,8 @@ def make_builtin(root: Path | str) -> Path:
         for video in tqdm(videos, "rendering the built-in videos", unit="video", leave=False):
             _write_video(video)
         counts = {split: count * len(CLASSES) for split, count in SCENES.items()}
-        card = DatasetCard(
-            "builtin", CLASSES, "rendered by r21d_core/data/synthetic.py", "as the code's", counts, "videos", FAMILIES
-        )
+        source = "rendered by r21d_core/data/synthetic.py"
+        card = DatasetCard("builtin", CLASSES, source, "as the code's", counts, "videos", FAMILIES)
         _write_halves(draft, card, videos)
         write_manifest(draft / "builtin.csv", card, videos)
         try:
@@ -105,16 +100,12 @@ def _write_halves(folder: Path, whole: DatasetCard, videos: list[Video]) -> None
         for split in (1, 2, 3):
             first = scenes - split * test_scenes
             held_out = {f"scene {(first + number) % scenes:02d}" for number in range(test_scenes)}
-            rows = [
-                replace(video, split="test" if video.group in held_out else "train")
-                for video in videos
-                if video.label in classes
-            ]
-            counts = {name: sum(row.split == name for row in rows) for name in SCENES}
-            card = replace(
-                whole, name=f"builtin-{half}-split{split}", classes=classes, families=families, expected=counts
-            )
-            write_manifest(folder / f"{card.name}.csv", card, rows)
+            chosen = [video for video in videos if video.label in classes]
+            rows = [replace(video, split="test" if video.group in held_out else "train") for video in chosen]
+            counts = {part: count * len(classes) for part, count in SCENES.items()}
+            name = f"builtin-{half}-split{split}"
+            card = replace(whole, name=name, classes=classes, families=families, expected=counts)
+            write_manifest(folder / f"{name}.csv", card, rows)
 
 
 def _write_video(video: Video) -> None:
@@ -134,7 +125,7 @@ def render(label: str, scene: int, seed: int = 0) -> np.ndarray:
     motion = label if label in MOTIONS else MOTIONS[(scene + number) % len(MOTIONS)]
     path = _path(REVERSED.get(motion, motion), np.random.default_rng([seed, scene, number]))
     look = np.random.default_rng([seed, scene])
-    hue, turn, plain = look.random(), look.uniform(0, 2 * np.pi), PLAIN[look.integers(len(PLAIN))]
+    hue, turn, plain = look.random(), look.uniform(0, 2 * np.pi), [*PLAIN_SHAPES][look.integers(len(PLAIN_SHAPES))]
     pattern, ground = _pattern(look), _palette(hue, GROUNDS, look)
     paint, paints = _clouds(look), _palette(hue + look.uniform(0.3, 0.7), MARKS if label in MARKED else PAINTS, look)
     contour, paint = MARKED.get(label, (PLAIN_SHAPES[plain], paint))
@@ -212,9 +203,7 @@ def _sharpen(wave, slope: float):
 
 
 def _clouds(random: np.random.Generator):
-    waves = [
-        (np.cos(angle), np.sin(angle), phase) for angle, phase in random.uniform(0, 2 * np.pi, (3, 2)).astype("f4")
-    ]
+    waves = [(np.cos(a), np.sin(a), phase) for a, phase in random.uniform(0, 2 * np.pi, (3, 2)).astype("f4")]
     return lambda u, v: np.clip(0.6 + 0.2 * sum(np.sin(5 * (u * a + v * b) + phase) for a, b, phase in waves), 0, 1)
 
 
@@ -247,4 +236,3 @@ PLAIN_SHAPES = {
     "clover": lambda u, v: 0.85 * (np.hypot(u, v) - 0.78 - 0.22 * np.cos(3 * np.arctan2(v, u))),
     "crescent": lambda u, v: np.maximum(np.hypot(u, v) - 1, 0.62 - np.hypot(u - 0.62, v)),
 }
-PLAIN = tuple(PLAIN_SHAPES)

@@ -77,35 +77,26 @@ class PrepareReport:
     bad: dict[str, str]  # videos as named in the source manifest, and the reasons
 
     def __str__(self) -> str:
-        before, after = self.bytes_before / 1e6, self.bytes_after / 1e6
+        bad = [f"{name}: {reason}" for name, reason in self.bad.items()]
         lines = [
             f"{self.path}: {self.videos} videos ({self.options}), {self.encoded} made now",
-            f"{before:,.1f} MB before, {after:,.1f} MB now; a clip of {CLIP_FRAMES} frames at a random start, "
-            f"at {self.options.height}×{self.options.width}: {self.milliseconds_before:.1f} ms before, "
-            f"{self.milliseconds_after:.1f} ms now on one core",
-            *format_list(
-                f"set aside in {self.path.with_suffix('.quarantine.csv')}",
-                [f"{name}: {reason}" for name, reason in self.bad.items()],
-            ),
+            f"{self.bytes_before / 1e6:,.1f} MB before, {self.bytes_after / 1e6:,.1f} MB now; a clip of {CLIP_FRAMES} "
+            f"frames at a random start, at {self.options.height}×{self.options.width}: "
+            f"{self.milliseconds_before:.1f} ms before, {self.milliseconds_after:.1f} ms now on one core",
+            *format_list(f"set aside in {self.path.with_suffix('.quarantine.csv')}", bad),
         ]
         return "\n".join(lines)
 
 
 def prepare(
-    manifest_path: Path | str,
-    out: Path | str | None = None,
-    options: EncodeOptions | None = None,
-    *,
-    workers: int | None = None,
-    progress: bool = True,
-) -> PrepareReport:
+    manifest_path: Path | str, out: Path | str | None = None, options: EncodeOptions | None = None, *,
+    workers: int | None = None, progress: bool = True,
+) -> PrepareReport:  # fmt: skip
     """Transcode every video of a manifest and write the manifest NAME-128x172[-15fps].csv of the new files.
 
     The manifest goes to the folder `out`, by default that of the source manifest, the videos to a folder of the same
-    name beside it. Rows keep label, split and group. Files are written atomically, and those that are up to date are
-    kept, so that the same call continues after an interruption. Frames are those of `read_all`; with `options.fps`,
-    frame k is the one shown k/fps seconds after the first. The cost is printed first. Videos that do not decode go to
-    NAME-….quarantine.csv. `workers` as in `verify_videos`.
+    name beside it. Files that are up to date are kept. Frames are those of `read_all`; with `options.fps`, frame k is
+    the one shown k/fps seconds after the first. Videos that do not decode go to NAME-….quarantine.csv.
 
     Raises R21DError, before anything is encoded, if the manifest leaks, if it names videos outside its root, and if the
     disk has too little space; later if no video, or no training video of a class, decodes.
@@ -116,10 +107,8 @@ def prepare(
     name = f"{manifest.card.name}-{options.suffix}"
     path = (Path(out) if out else manifest.path.parent) / f"{name}.csv"
     targets = target_names(manifest)
-    jobs = [
-        EncodeJob(video.video, video.path, path.with_suffix("") / target, options)
-        for video, target in zip(manifest.videos, targets, strict=True)
-    ]
+    pairs = zip(manifest.videos, targets, strict=True)
+    jobs = [EncodeJob(video.video, video.path, path.with_suffix("") / target, options) for video, target in pairs]
     results, encoded = encode_videos(jobs, path.parent, workers, "preparing", progress)
 
     kept, bad = {}, {}
@@ -140,18 +129,9 @@ def prepare(
     )
     write_manifest(path, card, kept.values())
     write_quarantine(path.with_suffix(".quarantine.csv"), bad)
-    before, after = _clip_milliseconds(kept, options)
-    return PrepareReport(
-        path,
-        options,
-        len(kept),
-        encoded,
-        sum(video.path.stat().st_size for video in kept),
-        sum(video.path.stat().st_size for video in kept.values()),
-        before,
-        after,
-        {name: reason for name, (_, reason) in bad.items()},
-    )
+    sizes = (sum(video.path.stat().st_size for video in videos) for videos in (kept, kept.values()))
+    reasons = {name: reason for name, (_, reason) in bad.items()}
+    return PrepareReport(path, options, len(kept), encoded, *sizes, *_clip_milliseconds(kept, options), reasons)
 
 
 def _resample(

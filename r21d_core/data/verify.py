@@ -23,7 +23,7 @@ from r21d_core.data.manifest import (
     row_cells,
     write_manifest,
     write_rows,
-)
+)  # fmt: skip
 from r21d_core.data.parallel import parallel_map
 from r21d_core.study.spec import Spec
 
@@ -102,17 +102,12 @@ def verify_videos(manifest_path: Path | str, *, workers: int | None = None, prog
     write_manifest(path, manifest.card, kept)
     write_quarantine(quarantine, bad)
     counts = Counter(video.split for video in kept)
-    return VerifyReport(
-        path,
-        quarantine,
-        {split: counts[split] for split in SPLITS if counts[split]},
-        manifest.card.expected,
-        sum(video.frames for video in kept),
-        {name: reason for name, (_, reason) in bad.items()},
-        tuple(video.video for video in kept if video.video not in listed),
-        notes,
-        tuple(tuple(video.video for video in videos) for videos in duplicates),
-    )
+    counts = {split: counts[split] for split in SPLITS if counts[split]}
+    reasons = {name: reason for name, (_, reason) in bad.items()}
+    returned = tuple(video.video for video in kept if video.video not in listed)
+    copies = tuple(tuple(video.video for video in videos) for videos in duplicates)
+    frames = sum(video.frames for video in kept)
+    return VerifyReport(path, quarantine, counts, manifest.card.expected, frames, reasons, returned, notes, copies)
 
 
 def _verify_video(video: Video) -> tuple[Probe | None, str]:
@@ -129,11 +124,9 @@ def _verify_video(video: Video) -> tuple[Probe | None, str]:
 
 def _notes(probed: Probe) -> tuple[str, ...]:
     """The peculiarities of a video that is kept, among them a length below the paper's clip."""
-    if probed.frames >= Spec.frames:
-        return probed.notes
     count = f"{probed.frames} frame{'s' * (probed.frames > 1)}"
     short = f"{count}, fewer than the paper's clip of {Spec.frames}, which then begins anew at its first frame"
-    return (*probed.notes, short)
+    return (*probed.notes, *[short] * (probed.frames < Spec.frames))
 
 
 def _read_quarantine(path: Path, manifest: Manifest) -> Iterator[tuple[Video, str]]:

@@ -61,9 +61,8 @@ class Orientation:
 class VideoFile:
     """An open file with a video stream.
 
-    A section begins at a key frame: `starts` are the numbers of the sections' first packets, `firsts` those of their
-    first frames. With `is_grouped` those that begin with an IDR picture are groups of pictures, which no other section
-    refers to.
+    A section begins at a key frame: `starts` are the numbers of the sections' first packets, `firsts` of their first
+    frames. With `is_grouped` those with an IDR picture are groups of pictures, to which no other section refers.
     """
 
     def __init__(self, path: Path | str, container: InputContainer, stream: VideoStream):
@@ -119,9 +118,10 @@ class VideoFile:
             self.starts, self.firsts, self.is_grouped = starts, firsts, True
 
     @property
-    def is_transposed(self) -> bool:
-        """Whether frames are displayed with height and width exchanged."""
-        return self.orientation is not None and self.orientation.transpose
+    def size(self) -> tuple[int, int]:
+        """Height and width as displayed, once a frame has been decoded."""
+        height, width = self.stream.codec_context.height, self.stream.codec_context.width
+        return (width, height) if self.orientation and self.orientation.transpose else (height, width)
 
     @property
     def expected_frames(self) -> int:
