@@ -27,8 +27,7 @@ SAME_INPUT = ("task", "data", "profile", "variant", "depth", "frames", "frame_st
 def pack_runs(folder: Path | str, out: Path | str) -> list[Run]:
     """Write the finished runs of `folder`, without their checkpoints, to the ZIP file `out` and return them from there.
 
-    Scores are quantized as `r21d_core.runs.quantize` says; all other files stay as they are, but the summary, which
-    holds the checksums. Raises R21DError where a record is damaged and where `folder` has no finished run.
+    Scores are quantized (`r21d_core.runs.quantize`). Raises R21DError for a damaged record and without a finished run.
     """
     runs = [run for run in load_runs(folder) if run.is_complete]
     if not runs:
@@ -41,10 +40,8 @@ def pack_runs(folder: Path | str, out: Path | str) -> list[Run]:
             files = {path.name: run.read(path.name) for path in run.folder.iterdir() if path.name in PACKED}
             summary = run.summary
             if (level := levels[run]) is not None:
-                accuracies = {
-                    "clip@1": clip_at_1(scores[run]),
-                    **{f"video@{k}": video_at(scores[run], k) for k in (1, 5)},
-                }
+                accuracies = {"clip@1": clip_at_1(scores[run])}
+                accuracies |= {f"video@{k}": video_at(scores[run], k) for k in (1, 5)}
                 summary |= {"accuracies_before_quantization": accuracies}
                 files["scores.npz"] = _encode(scores[run], level)
             files[SUMMARY] = seal_summary(summary, files).encode()
@@ -82,11 +79,10 @@ def _choose_levels(scores: dict[Run, Scores]) -> dict[Run, np.ndarray | None]:
         and np.array_equal(scores[rgb].videos, scores[flow].videos)
     ]
     for _ in STEPS:
-        decoded = {run: _probabilities(s, levels[run]) for run, s in scores.items()}
-        changed = {
-            run: ~same_decisions(exact[run], decoded[run], s, clip_subsets(s.logits.shape[1]))
-            for run, s in scores.items()
-        }
+        decoded, changed = {}, {}
+        for run, s in scores.items():
+            decoded[run] = _probabilities(s, levels[run])
+            changed[run] = ~same_decisions(exact[run], decoded[run], s, clip_subsets(s.logits.shape[1]))
         for rgb, flow in pairs:
             every = [np.arange(exact[rgb].shape[1])]
             before, after = ((of[rgb] + of[flow]) / 2 for of in (exact, decoded))

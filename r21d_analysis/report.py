@@ -56,7 +56,7 @@ FRAMES_8, FRAMES_8_STRIDE_2, FRAMES_16, FRAMES_16_STRIDE_2 = (
 )
 LONG = SMALL | {"settings": LONG_SCHEDULE}  # four networks, trained before the recipe was chosen
 DIAGNOSTIC = TABLE_2 | {"manifest": "", "seeds": "0", "runs": "../results/diagnostic.zip"}
-DIAGNOSTIC["settings"] = FRAMES_8["settings"] | {"crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400}
+DIAGNOSTIC["settings"] = {"frames": 8, "frame_stride": 1, "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400}
 INSIGHT = {key: FRAMES_8[key] for key in ("profile", "manifest", "runs", "settings")}
 START = {"runs": "../results/demo.zip", "records": "../results/small.zip", "notebooks": "../notebooks"}
 VARIANTS = "Table 2 and Figure 4"
@@ -127,17 +127,13 @@ def make_report(out: Path | str) -> Path:
 
 
 def run_suite(
-    out: Path | str,
-    runs: Path | str = "runs",
-    profile: str = "demo",
-    manifest: Path | str | None = None,
-    seeds: str = "0",
+    out: Path | str, runs: Path | str, profile: str = "demo", manifest: Path | str | None = None, seeds: str = "0"
 ) -> Path:
     """Execute every notebook on the folder `runs` into the folder `out`; return the page `index.html`.
 
-    A notebook with an experiment first trains its missing runs. After an interruption, the same call continues. Without
-    `manifest` the data are the built-in videos. An experiment with a data set that is not beside `manifest` is skipped,
-    with a message. If notebooks fail, the others are executed, and then R21DError names the failed ones.
+    A notebook with an experiment first trains its missing runs; the same call continues after an interruption. Without
+    `manifest` the data are the built-in videos. An experiment whose data set is not beside `manifest` is skipped with a
+    message. If notebooks fail, the others are executed, and then R21DError names the failed ones.
     """
     folder, file = (os.path.relpath(path, NOTEBOOKS) if path else "" for path in (runs, manifest))
     inspected = {"profile": profile, "runs": folder, "seeds": seeds, "manifest": file}
@@ -213,12 +209,9 @@ def _png_to_webp(png: re.Match) -> str:
 def describe_environments(folders: Sequence[Path]) -> list[str]:
     """Return a line for each folder, device, set of versions and commit, with the number of complete runs."""
     counts = Counter()
-    for folder in folders:
-        for run in load_runs(folder):
-            if run.is_complete:
-                e = run.environment
-                versions = ", ".join(f"{name} {version}" for name, version in e["packages"].items())
-                commit = f"commit {e['commit'] or 'not recorded'}"
-                line = f"{e['device']}, Python {e['python']}, {versions}, {commit}"
-                counts[f"{os.path.relpath(folder, ROOT)}: {line}"] += 1
+    for folder, run in ((f, run) for f in folders for run in load_runs(f) if run.is_complete):
+        e = run.environment
+        versions = ", ".join(f"{name} {version}" for name, version in e["packages"].items())
+        line = f"{e['device']}, Python {e['python']}, {versions}, commit {e['commit'] or 'not recorded'}"
+        counts[f"{os.path.relpath(folder, ROOT)}: {line}"] += 1
     return [f"{line}: {count} runs" for line, count in counts.items()]

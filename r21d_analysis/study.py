@@ -55,48 +55,34 @@ class Study:
 def open_study(
     experiment: str,
     *,
-    profile: str = "demo",
-    manifest: Path | str | None = None,
-    source: str = "",
-    splits: Sequence[int] | int | str = "",
-    task: str = "",
-    variants: Sequence[str] | str = "",
+    profile: str = "demo",  # "demo" (built-in videos, CPU, minutes), "small" (real videos, one GPU) or "paper"
+    manifest: Path | str | None = None,  # CSV file of `r21d manifest` and `r21d check`; empty: the built-in videos
+    source: str = "",  # data set for pretraining in `kinetics` and `transfer`
+    splits: Sequence[int] | int | str = "",  # official splits in `transfer`; empty: all three
+    task: str = "",  # "action", "speed" (playback rate) or "arrow" (direction)
+    variants: Sequence[str] | str = "",  # names of networks, or "all" for the twelve of Table 2
     seeds: Sequence[int] | int | str = 0,
-    settings: Mapping[str, object] | str = "",
-    runs: Path | str = "../runs",
-    train: bool | str = False,
-    device: str = "auto",
-    cache: str = "auto",
-    gpus: int | str = 1,
-    max_hours: float | str = 12.0,
-    builtin: Path | str = "../data",
+    settings: Mapping[str, object] | str = "",  # Spec fields: a dict, JSON or YAML text, or "lr=0.02, epochs=3"
+    runs: Path | str = "../runs",  # folder of the runs
+    train: bool | str = False,  # train the missing runs; otherwise read the runs that exist
+    device: str = "auto",  # "auto", "cpu" or "cuda"
+    cache: str = "auto",  # where decoded frames are held: "auto", "device", "host" or "stream"
+    gpus: int | str = 1,  # GPUs of this host that share each run
+    max_hours: float | str = 12.0,  # train nothing if the estimate exceeds this
+    builtin: Path | str = "../data",  # folder of the built-in videos
 ) -> Study:
     """Return the study of `experiment`, a name in EXPERIMENTS, and print which of its runs are missing.
 
     Paths are relative to the working directory, which is `notebooks/` for a notebook. Lists may be lists, a single
-    value or text such as "0, 1, 2". Raises R21DError for a value that cannot be read.
-
-    - profile: "demo" (built-in videos, CPU, minutes), "small" (a real data set, one GPU) or "paper" (as published).
-    - manifest: the CSV file of `r21d manifest` and `r21d check`; empty for the built-in videos.
-    - source: the data set for pretraining in `kinetics` and `transfer`; empty for the experiment's default.
-    - splits: the official splits in `transfer`; empty for all three.
-    - task: "action", "speed" (playback rate) or "arrow" (direction); empty for the experiment's default.
-    - variants: names of networks, "all" for the twelve of Table 2, or empty for the experiment's default.
-    - seeds: such as "0, 1, 2".
-    - settings: further fields of a Spec as a dict, as JSON or YAML text, or as "lr=0.02, epochs=3".
-    - runs: the folder of the runs.
-    - train: train the missing runs; otherwise read the runs that exist.
-    - device: "auto", "cpu" or "cuda".
-    - cache: where decoded frames are held: "auto", "device", "host" or "stream".
-    - gpus: the number of this host's GPUs that share each run.
-    - max_hours: train nothing if the estimate exceeds this.
-    - builtin: the folder of the built-in videos.
+    value or text such as "0, 1, 2"; empty text stands for the experiment's default. Raises R21DError for a value that
+    cannot be read.
     """
     if experiment not in EXPERIMENTS:
         raise R21DError(f"experiment {experiment!r}: expected one of {', '.join(EXPERIMENTS)}")
     limits = {"gpus": _to_number("gpus", gpus, int), "max_hours": _to_number("max_hours", max_hours, float)}
     fields = read_settings(settings)
-    options = {"source": source, "splits": splits, "task": task, "variants": _read_variants(variants)}
+    variants = list(TABLE_2) if variants == "all" else as_list(variants) if variants else []
+    options = {"source": source, "splits": splits, "task": task, "variants": variants}
     options = {name: value for name, value in options.items() if value not in ("", None, [], ())}
     data = Path(manifest).stem if manifest else "builtin"
     specs = EXPERIMENTS[experiment](profile, data, seeds=as_list(seeds), **options, **fields)
@@ -109,8 +95,9 @@ def open_study(
         Path(builtin), device,
     )  # fmt: skip
     command = ["r21d", "train", experiment, "--profile", profile]
-    if manifest:
-        command += ["--manifest", _from_project_root(manifest)]
+    if manifest:  # as seen from the folder above the working directory, where the command runs
+        path = manifest if Path(manifest).is_absolute() else os.path.relpath(manifest, "..")
+        command += ["--manifest", str(path)]
     for name, value in ({"seeds": as_list(seeds)} | options | fields).items():
         has_option = name in ("task", "variants", "seeds")
         command += [f"--{name}", _to_text(value)] if has_option else ["--set", f"{name}={_to_text(value)}"]
@@ -119,10 +106,7 @@ def open_study(
 
 
 def read_parameters(namespace: Mapping[str, Any]) -> dict[str, object]:
-    """Return the parameters of `open_study` that are variables in `namespace`, a notebook's `globals()`.
-
-    Raises R21DError for a variable that papermill set and that is no parameter of the notebook or of `open_study`.
-    """
+    """Return the parameters of `open_study` that are variables in `namespace`, after `check_parameters`."""
     names = list(inspect.signature(open_study).parameters)[1:]
     check_parameters(namespace, names)
     return {name: namespace[name] for name in names if name in namespace}
@@ -131,8 +115,8 @@ def read_parameters(namespace: Mapping[str, Any]) -> dict[str, object]:
 def check_parameters(namespace: Mapping[str, Any], known: Collection[str] = ()) -> None:
     """Raise R21DError if papermill set a variable that is neither in `known` nor assigned by an earlier cell.
 
-    `namespace` is a notebook's `globals()`, where IPython keeps the executed cells as `In`. Papermill adds a cell
-    with the given parameters behind the notebook's own cell of parameters, and only warns about other names.
+    `namespace` is a notebook's `globals()`, where IPython keeps the executed cells as `In`. Papermill only warns about
+    unknown names; it sets the given ones in a cell behind the notebook's own cell of parameters.
     """
     declared = set(known)
     for cell in namespace.get("In", ()):
@@ -172,10 +156,6 @@ def _assigned_names(cell: str) -> set[str]:
     return {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
 
 
-def _read_variants(variants: Sequence[str] | str) -> list[str]:
-    return list(TABLE_2) if variants == "all" else as_list(variants) if variants else []
-
-
 def _to_bool(name: str, value: bool | str) -> bool:
     if str(value).lower() not in ("true", "false"):
         raise R21DError(f"parameter {name} = {value!r}: expected True or False")
@@ -193,8 +173,3 @@ def _to_number(name: str, value: float | str, kind: type):
 
 def _to_text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _from_project_root(manifest: Path | str) -> str:
-    """Return the path as seen from the folder above the working directory, where the command runs."""
-    return str(manifest) if Path(manifest).is_absolute() else os.path.relpath(manifest, "..")

@@ -39,11 +39,8 @@ VARIANT_STYLE = defaultdict(  # networks outside Table 2, such as 33p22, take a 
     },
 )
 RC_PARAMS: dict[Any, Any] = {
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+    "axes.grid": True, "grid.color": "#e4e4e4", "axes.spines.top": False, "axes.spines.right": False,
+}  # fmt: skip
 ERROR_BAR = {"ms": 7, "lw": 1, "capsize": 2, "mec": "white"}
 CAPTION_LEFT: CSSDict = {"selector": "caption", "props": "text-align: left; font-style: italic"}
 NO_RUNS = "no run is finished"
@@ -71,9 +68,7 @@ def style_table(
             styles[column] = f"{{:,.{form}f}}" if isinstance(form, int) else form
         elif not isinstance(form, int):
             styles[column] = form
-    papers: list[Hashable] = [
-        column for column in table.columns if isinstance(column, tuple) and column[0].startswith("paper")
-    ]
+    papers: list[Hashable] = [c for c in table.columns if isinstance(c, tuple) and c[0].startswith("paper")]
     style = table.style.format(styles, na_rep=na_rep, escape="html").format_index(escape="html")
     style = style.format_index(escape="html", axis="columns").map(lambda _: f"color: {GRAY}", subset=papers)
     style = style.set_table_styles([CAPTION_LEFT])
@@ -90,7 +85,7 @@ def align_left(style: Styler) -> Styler:
 
 
 def figure_of_runs(draw: Callable[..., Figure | str | None]) -> Callable[..., Figure | Markdown]:
-    """Make `draw`, a function of SeedGroups and options, one of runs: it returns a closed Figure, or a note.
+    """Make `draw`, a function of SeedGroups and options, one of runs that returns a closed Figure, or a note.
 
     `draw` may return the reason why there is nothing to draw.
     """
@@ -113,10 +108,8 @@ def panel_grid(count: int, width: float, height: float, most: int = 4) -> tuple[
     """A Figure with `count` panels, at most `most` in a row, of `width` × `height` inches, which share their axes."""
     columns = min(most, count)
     rows = -(-count // columns)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(width * columns, height * rows), sharex=True, sharey=True, squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
+    options = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"}
+    figure, grid = plt.subplots(rows, columns, figsize=(width * columns, height * rows), **options)
     for axes in grid.flat[count:]:
         axes.set_axis_off()
     return figure, list(grid.flat[:count])

@@ -4,16 +4,12 @@ from pathlib import Path
 
 
 def add_parser(subparsers) -> None:
-    """Add the command and its options."""
-    parser = subparsers.add_parser(
-        "pack", help="put a folder's finished runs into one small file, read like the folder"
-    )
+    parser = subparsers.add_parser("pack", help="put a folder's finished runs into one small file, read like it")
     parser.add_argument("runs", type=Path, help="folder of runs")
     parser.add_argument("--out", type=Path, required=True, help="the ZIP file to write, such as results/small.zip")
 
 
 def run(options) -> None:
-    """Pack the runs and print their number and the file's size."""
     from r21d_analysis.pack import pack_runs
 
     runs = pack_runs(options.runs, options.out)

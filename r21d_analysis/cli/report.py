@@ -10,11 +10,8 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser("report", help="execute the notebooks on the records in results/, all on one page")
     add = parser.add_argument
     add("--out", type=Path, help="folder of notebooks and page; default reports, with --runs RUNS/reports")
-    add(
-        "--runs",
-        type=Path,
-        help="report the runs in this folder; missing ones are trained first, which `r21d train all --dry-run` costs",
-    )
+    trains = "missing ones are trained first, which `r21d train all --dry-run` costs"
+    add("--runs", type=Path, help=f"report the runs in this folder; {trains}")
     add("--profile", choices=RECIPES, default="demo", help="with --runs: their profile; default demo")
     add("--manifest", type=Path, help="with --runs: checked CSV file; default the built-in videos")
     add("--seeds", **SEEDS)
@@ -24,8 +21,7 @@ def run(options) -> None:
     from r21d_analysis.report import make_report, run_suite
 
     if options.runs:
-        seeds = ",".join(map(str, options.seeds))
-        out = options.out or options.runs / "reports"
+        out, seeds = options.out or options.runs / "reports", ",".join(map(str, options.seeds))
         page = run_suite(out, options.runs, options.profile, options.manifest, seeds)
     else:
         page = make_report(options.out or "reports")

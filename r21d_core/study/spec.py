@@ -33,7 +33,7 @@ RANGES = (  # fields, least, most
 
 @dataclass(frozen=True)
 class Spec:
-    """One run; the defaults are Section 4.1's: Kinetics, 8 frames, 45 epochs of 1M clips. Bad values raise R21DError."""
+    """One run; the defaults are Section 4.1's: Kinetics, 8 frames, 45 epochs of 1M clips. Raises R21DError."""
 
     variant: str = "R(2+1)D"
     depth: int = 18
