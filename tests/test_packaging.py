@@ -48,7 +48,7 @@ WITHOUT_TORCH = (
     "r21d_analysis/claims",
 )
 # Modules that draw insight records on a machine without torch.
-FIGURES_OF_INSIGHT = ("artifact", "filters", "bootstrap", "filter_figures", "attribution_figures", "captions", "html")
+FIGURES_OF_INSIGHT = ("artifact", "filters", "filter_figures", "attribution_figures", "captions", "html")
 
 
 def pins() -> dict[str, str]:

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.interpret.artifact import InsightRecord
-from r21d_analysis.interpret.bootstrap import PERTURBATIONS, TILES, fraction_lost
 from r21d_analysis.interpret.filter_figures import (
     NO_RECORDS,
     figure_of_records,
@@ -25,8 +24,11 @@ from r21d_analysis.interpret.filter_figures import (
     variant_style,
 )
 from r21d_analysis.interpret.html import image_html
+from r21d_analysis.statistics.inference import Outcomes, estimate_mean
 from r21d_analysis.style import GRAY, PALETTE, style_table
 
+PERTURBATIONS = ("frozen", "shuffled", "reversed")
+TILES = 3  # tiles along each side of the image; each is occluded in all frames
 LINES = ("-", "--", ":", "-.")
 MIN_POSITIONS = 25  # of a map: with fewer, ranks agree by chance, up to 0.5 in one of a hundred pairs of 25
 
@@ -130,7 +132,8 @@ def sanity_figure(records: Sequence[InsightRecord]) -> Figure:
 def evidence_figure(records: Sequence[InsightRecord]) -> Figure:
     """Plot the fraction of evidence lost in frozen, shuffled, reversed and occluded clips, for all classes and each.
 
-    Bars are 95 % intervals over clips. A network without evidence for a class has no point there.
+    Bars are 95 % intervals over recordings; one recording has none. A network without evidence for a class has no
+    point there.
     """
     rows = ["all", *records[0]["classes"]]
     titles = {name: name for name in PERTURBATIONS} | {"occluded": "most important\nninth occluded"}
@@ -157,8 +160,9 @@ def evidence_figure(records: Sequence[InsightRecord]) -> Figure:
 def evidence_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     """Return accuracy and evidence lost in percent, a row a network; networks with several seeds have a mean row.
 
-    Accuracy is that of the record's clips, whole and frozen ("–" where it was not recorded). Intervals are over clips;
-    the mean row has the range over seeds. "Tiles" is the sum over the nine tiles of the evidence that each one removes.
+    Accuracy is that of the record's clips, whole and frozen ("–" where it was not recorded). Intervals are over
+    recordings; the mean row has the range over seeds. "Tiles" is the sum over the nine tiles of the evidence that each
+    one removes.
     """
     if not records:
         return NO_RECORDS
@@ -203,7 +207,22 @@ def evidence_lost(record: InsightRecord, perturbation: str, label: int | None = 
     if perturbation == "occluded":
         # The same tile for all clips and classes: the best tile of each would be a choice by chance.
         perturbed = perturbed[:, record["evidence_occluded"].mean(axis=0).argmin()]
-    return fraction_lost(original, perturbed)
+    return fraction_lost(original, perturbed, record["evidence_groups"][mask])
+
+
+def fraction_lost(original: np.ndarray, perturbed: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
+    """Return 1 − mean(perturbed) / mean(original) and its 95 % interval, of the ratio's linear approximation.
+
+    Arguments are the evidence by clip and the clips' recordings, (n,). Above 1 the perturbed clips support other
+    classes. All three are NaN if the mean of `original` or its interval reaches zero; the interval is NaN for one
+    recording.
+    """
+    mean = original.mean()
+    if mean <= 0 or estimate_mean([Outcomes(original[None], groups)]).low <= 0:
+        return np.nan, np.nan, np.nan
+    lost = 1 - perturbed.mean() / mean
+    estimate = estimate_mean([Outcomes((lost + ((1 - lost) * original - perturbed) / mean)[None], groups)])
+    return lost, estimate.low, estimate.high
 
 
 def tiles_lost(record: InsightRecord) -> np.ndarray:
@@ -219,7 +238,8 @@ def find_video(records: Sequence[InsightRecord], video: str) -> list[tuple[Insig
 def _percent(value: float, interval: np.ndarray | None) -> str:
     if np.isnan(value):
         return "–"
-    return f"{value:.0f}" if interval is None else f"{value:.0f} ({interval[0]:.0f} to {interval[1]:.0f})"
+    ends = "" if interval is None or np.isnan(interval[0]) else f" ({interval[0]:.0f} to {interval[1]:.0f})"
+    return f"{value:.0f}{ends}"
 
 
 def _overlays(record: InsightRecord, index: int) -> list[np.ndarray]:

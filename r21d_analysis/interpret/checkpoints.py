@@ -68,10 +68,10 @@ class EvalClips:
         """Return the names of the videos of the items `rows` in the manifest, in the shape of `rows`."""
         return np.array([video.video for video in self.videos])[self.clips.video[rows]]
 
-    def first_per_class(self, per_class: int) -> np.ndarray:
-        """Return the rows of the first `per_class` items of each class."""
-        label = self.clips.label
-        return np.sort(np.concatenate([np.flatnonzero(label == index)[:per_class] for index in np.unique(label)]))
+
+def first_per_class(label: np.ndarray, per_class: int) -> np.ndarray:
+    """Return the rows of the first `per_class` items of each class, for the labels of all items (items,)."""
+    return np.sort(np.concatenate([np.flatnonzero(label == index)[:per_class] for index in np.unique(label)]))
 
 
 def open_test_clips(spec: Spec, manifest: Manifest, device: torch.device) -> EvalClips:

@@ -11,7 +11,7 @@ import torch
 
 from r21d_analysis.interpret.artifact import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
 from r21d_analysis.interpret.attributions import STEPS
-from r21d_analysis.interpret.checkpoints import checkpoint_sha256, open_test_clips
+from r21d_analysis.interpret.checkpoints import checkpoint_sha256, first_per_class, open_test_clips
 from r21d_analysis.interpret.inspect_run import analyze_attributions, analyze_filters
 from r21d_core import R21DError
 from r21d_core.engine.checkpoint import check_fingerprint
@@ -65,6 +65,9 @@ def _load_or_compute(
                 record = _compute(run, analyze, settings, *source)
                 record.metadata.update(expected)
                 save_record(Path(str(run.folder), name), record)
+            if "evidence_label" in record.arrays:  # of the first items of each class, as in the scores
+                rows = first_per_class(run.scores.labels, record.metadata["per_class"])
+                record.arrays["evidence_groups"] = run.scores.groups[rows]
             records.append(record)
         except R21DError as error:
             print(f"{run.spec.variant}-{run.spec.depth}, seed {run.spec.seed}, is left out of {name}: {error}")

@@ -14,7 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from r21d_analysis.interpret import activation_max, attributions
 from r21d_analysis.interpret.artifact import InsightRecord
 from r21d_analysis.interpret.attributions import COMPLETE, METHODS, completeness_gap, for_attribution
-from r21d_analysis.interpret.checkpoints import EvalClips, crop_frames, open_network, read_clip
+from r21d_analysis.interpret.checkpoints import EvalClips, crop_frames, first_per_class, open_network, read_clip
 from r21d_analysis.interpret.filters import filter_statistics, temporal_change
 from r21d_analysis.interpret.perturbation import measure_evidence
 from r21d_core import R21DError
@@ -105,7 +105,7 @@ def analyze_attributions(
     gap_steps = sorted({*GAP_STEPS, steps})
     gaps = [completeness_gap(network, clips, label, COMPLETE[0], count).cpu() for count in gap_steps]
     deeplift = completeness_gap(network, clips, label, COMPLETE[1]).cpu().expand(len(gaps), -1)
-    evidence = measure_evidence(network, test, test.first_per_class(per_class), f"{run.spec.variant}: evidence")
+    evidence = measure_evidence(network, test, first_per_class(test.clips.label, per_class))
     correlation = attributions.sanity_correlations(network, clips[:SANITY_CLIPS], label[:SANITY_CLIPS])
     arrays = _compute_maps(network, clips, cropped, label, test.classes, METHODS, steps) | {
         "videos": np.array(names),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from r21d_analysis.interpret.bootstrap import TILES
+from r21d_analysis.interpret.attribution_figures import TILES
 from r21d_analysis.interpret.checkpoints import EvalClips
 
 DRAWS = 3  # frozen frames and random orders; evidence and accuracy are means over them
@@ -61,7 +61,7 @@ def occlude_tiles(clips: Tensor) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def measure_evidence(network: nn.Module, test: EvalClips, rows: np.ndarray, title: str = "") -> dict[str, np.ndarray]:
+def measure_evidence(network: nn.Module, test: EvalClips, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Return the evidence for the label of each of the items `rows` of the test set, and whether it is predicted.
 
     `original` (n,) is the evidence in the clip, each of PERTURBATIONS (n,) in the perturbed clip, `occluded`
@@ -69,7 +69,7 @@ def measure_evidence(network: nn.Module, test: EvalClips, rows: np.ndarray, titl
     `correct_frozen`, … (n,) the fraction of draws in which it is.
     """
     parts: dict[str, list[np.ndarray]] = {}
-    for batch, _, clips in tqdm(test.iter_batches(rows), title or "measuring evidence", unit="batch", leave=False):
+    for batch, _, clips in tqdm(test.iter_batches(rows), "measuring evidence", unit="batch", leave=False):
         label = torch.from_numpy(test.clips.label[batch]).to(clips.device)
         baseline = logit_margin(network(torch.zeros_like(clips[:1])).expand(len(clips), -1), label)
         logits = network(clips)

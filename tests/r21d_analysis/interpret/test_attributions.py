@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from r21d_analysis.interpret import attributions, perturbation
+from r21d_analysis.interpret.attribution_figures import PERTURBATIONS, TILES, fraction_lost
 from r21d_analysis.interpret.attributions import (
     METHODS,
     attribute,
@@ -14,19 +16,11 @@ from r21d_analysis.interpret.attributions import (
     sanity_correlations,
     shuffle_weights,
 )
-from r21d_analysis.interpret.bootstrap import PERTURBATIONS, TILES, fraction_lost
 from r21d_analysis.interpret.filters import STAGES
 from r21d_core.study.variants import VARIANTS
 from tests.r21d_core.models.test_network import small
 
 FRAMES, SIZE = 4, 16
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
 
 
 def network_of(variant="R(2+1)D"):
@@ -77,11 +71,9 @@ def test_occlusion_matches_definition(method):
     with torch.no_grad():
         whole = network(x)[0, 2]
         starts = range(0, SIZE - 4 + 1, 2)
-        places = (
-            [(slice(t, t + 1), slice(None), slice(None)) for t in range(FRAMES)]
-            if method == "occlusion in time"
-            else [(slice(None), slice(y, y + 4), slice(z, z + 4)) for y in starts for z in starts]
-        )
+        places = [(slice(None), slice(y, y + 4), slice(z, z + 4)) for y in starts for z in starts]
+        if method == "occlusion in time":
+            places = [(slice(t, t + 1), slice(None), slice(None)) for t in range(FRAMES)]
         for place in places:
             hidden = x.clone()
             hidden[(0, slice(None), *place)] = 0
@@ -141,9 +133,9 @@ def test_sanity_check_detects_maps_of_the_video(monkeypatch):
     def fake(network, clips, label, method, steps=0):
         if method == "the video":
             return clips.sum(1)
-        return (
-            clips.sum(1) * 0 + 1 if method == "nothing" else attribute(network, clips, label, "integrated gradients", 4)
-        )
+        if method == "nothing":
+            return torch.ones_like(clips[:, 0])
+        return attribute(network, clips, label, "integrated gradients", 4)
 
     monkeypatch.setattr(attributions, "attribute", fake)
     found = sanity_correlations(network, x, LABEL, ("the video", "nothing", "the network"))
@@ -159,18 +151,15 @@ def test_logit_margin():
 
 def test_temporal_perturbations():
     x = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(1, 3, 8, 2, 2)
-    found = {
-        name: [draw[0, 0, :, 0, 0].tolist() for draw in draws]
-        for name, draws in perturbation.temporal_perturbations(x).items()
-    }
+    clips = perturbation.temporal_perturbations(x)
+    found = {name: [draw[0, 0, :, 0, 0].tolist() for draw in draws] for name, draws in clips.items()}
     assert set(found) == set(PERTURBATIONS)
     assert found["frozen"] == [[2.0] * 8, [4.0] * 8, [6.0] * 8]
     assert found["reversed"] == [[7, 6, 5, 4, 3, 2, 1, 0]]
     assert all(sorted(order) == list(range(8)) for order in found["shuffled"])
     still = torch.ones(1, 3, 8, 2, 2)
-    assert all(
-        torch.equal(draw, still) for draws in perturbation.temporal_perturbations(still).values() for draw in draws
-    )
+    for draws in perturbation.temporal_perturbations(still).values():
+        assert all(torch.equal(draw, still) for draw in draws)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 16])
@@ -186,12 +175,14 @@ def test_tiles_cover_every_position_once():
     assert len(perturbation.occlude_tiles(ones)) == TILES**2 and torch.equal(hidden, ones)
 
 
-def test_fraction_lost():
-    whole = np.full(10, 2.0)
-    share, low, high = fraction_lost(whole, np.full(10, 0.5))
-    assert (share, low, high) == pytest.approx((0.75, 0.75, 0.75))
-    assert fraction_lost(whole, whole)[0] == 0 and fraction_lost(whole, -whole)[0] == 2
-    share, low, high = fraction_lost(whole, np.arange(10) / 5)
-    assert low < share < high and share == pytest.approx(1 - 0.9 / 2)
-    assert np.isnan(fraction_lost(np.array([1.0, -1, 1, -1, 0]), np.zeros(5))).all(), "no evidence to lose"
-    assert np.isnan(fraction_lost(whole[:3], whole[:3])).all(), "too few"
+def test_fraction_lost_by_recordings():
+    whole, groups = np.full(10, 2.0), np.repeat(list("abcde"), 2)
+    assert fraction_lost(whole, np.full(10, 0.5), groups) == pytest.approx((0.75, 0.75, 0.75))
+    assert fraction_lost(whole, whole, groups)[0] == 0 and fraction_lost(whole, -whole, groups)[0] == 2
+    lost, low, high = fraction_lost(whole, np.arange(10) / 5, groups)
+    means = 1 - np.arange(10).reshape(5, 2).mean(axis=1) / 10  # of each recording, whose evidence is constant
+    half = stats.t.ppf(0.975, 4) * means.std(ddof=1) / np.sqrt(5)
+    assert (lost, low, high) == pytest.approx((0.55, 0.55 - half, 0.55 + half))
+    assert np.isnan(fraction_lost(np.array([1.0, -1, 1, -1, 0]), np.zeros(5), groups[::2])).all(), "no evidence to lose"
+    lost, low, high = fraction_lost(whole[:3], whole[:3], groups[[0, 0, 0]])
+    assert lost == 0 and np.isnan([low, high]).all(), "one recording"

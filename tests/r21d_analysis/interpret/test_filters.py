@@ -15,21 +15,12 @@ from r21d_core.study.variants import VARIANTS
 from tests.r21d_core.models.test_network import small
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
 def state_of(network):
     return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
 
 
 def test_filter_orders():
-    found = np.array(
-        [[1, 1, 1], [1, 2, 1], [-3, -3, -2], [1, 0, -1], [-2, 0, 2], [1, 1, -1], [1, -2, 1], [0, 1, 0]], float
-    )
+    found = np.array([[1, 1, 1], [1, 2, 1], [-3, -3, -2], [1, 0, -1], [-2, 0, 2], [1, 1, -1], [1, -2, 1], [0, 1, 0.0]])
     # (1, 1, −1) has energy 1/3, 2 and 2/3; (0, 1, 0) has 1/3, 0 and 2/3; (1, 2, 1) has 16/3, 0 and 2/3
     assert filters.filter_order(found).tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
     assert filters.order_statistics(found)[0].tolist() == [3, 3, 2]
@@ -60,9 +51,7 @@ def test_spectra():
 
 
 def test_rank_one_energy():
-    outer = np.multiply.outer([1, 2, -1.0], np.arange(1, 10.0))
-    diagonal = np.zeros((3, 9))
-    diagonal[[0, 1, 2], [0, 1, 2]] = 3, 2, 1
+    outer, diagonal = np.multiply.outer([1, 2, -1.0], np.arange(1, 10.0)), np.diag([3.0, 2, 1, *[0] * 6])[:3]
     np.testing.assert_allclose(filters.rank_one_energy(np.stack([outer, diagonal, np.zeros((3, 9))])), [1, 9 / 14])
 
 
@@ -122,20 +111,13 @@ def test_statistics_of_every_variant(variant):
     has = found["length"] > 1
     assert (found["n_filters"] > 0).tolist() == has.tolist()
     assert (found["counts"].sum(axis=1) == found["n_filters"]).all()
-    for name in (
-        "spectrum",
-        "kernel_separability",
-        "filter_separability",
-        "low_rank_energy",
-        "random_kernel_separability",
-    ):
+    for name in ("spectrum", *filters.SEPARABILITY, *(f"random_{name}" for name in filters.SEPARABILITY)):
         assert np.isfinite(found[name][has]).all() and np.isnan(found[name][~has]).all()
     if variant == "R3D":
         assert found["n_filters"][1] == 4 * 4 * 9
         np.testing.assert_allclose(found["energy"], 1 / 3, atol=0.08)  # as no weights were trained
     if variant == "R(2+1)D":
-        assert found["midplanes"].tolist()[1:3] == [midplanes(4, 4)] * 2 and found["n_filters"][1] == 4 * midplanes(
-            4, 4
-        )
+        planes = midplanes(4, 4)
+        assert found["midplanes"].tolist()[1:3] == [planes] * 2 and found["n_filters"][1] == 4 * planes
         assert found["pictures"].shape == (2, 3, 7, 7) and found["curves"].shape == (4, 3)
         np.testing.assert_allclose(np.linalg.norm(found["curves"].astype(float), axis=1), 1, atol=1e-3)

@@ -71,6 +71,12 @@ def test_loaded_network_reproduces_the_scores(runs, tiny_manifest):
     assert torch.equal(checkpoints.crop_frames(checkpoints.read_clip(path, spec), spec)[0], shown[1])
 
 
+def test_evidence_has_the_recordings_of_its_clips(trained, tiny_manifest):
+    videos = load_manifest(tiny_manifest).split("test")
+    for record in trained[2]:
+        assert record["evidence_groups"].tolist() == [video.group for video in videos]
+
+
 def test_records_are_small(trained):
     for record in (*trained[1], *trained[2]):
         assert record.metadata["spec"]["data"] == "tiny" and len(record.metadata["weights"]) == 64
@@ -154,9 +160,7 @@ def test_record_is_reused_until_weights_or_settings_change(runs, tiny_manifest, 
     assert analyzed == ["f-R2D", "R3D"]
     for run in runs:
         (run.folder / "checkpoint.pt").unlink()
-    found = compute.load_or_compute_attributions(
-        runs, None, **again | {"per_class": 7}
-    )  # neither data nor weights are there
+    found = compute.load_or_compute_attributions(runs, None, **again | {"per_class": 7})  # without data and weights
     assert len(found) == 3 and len(analyzed) == 2 and found[2].metadata["per_class"] == 2
 
 
@@ -201,10 +205,8 @@ def test_flow_network_has_maps_but_no_filters(tiny_manifest, tmp_path, capsys):
     assert (record["frames"][..., 2] == 128).mean() > 0.9, "a field has two channels"
     video = str(record["videos"][0])
     assert isinstance(attribution_figures.overlay_figure([record], video), Figure)
-    assert (
-        "R3D-10, seed 0, flow" in captions.sanity_caption([record]).data
-        and "flow fields" in captions.records_caption([record]).data
-    )
+    assert "R3D-10, seed 0, flow" in captions.sanity_caption([record]).data
+    assert "flow fields" in captions.records_caption([record]).data
     assert compute.load_or_compute_filters([run], path, **OPTIONS) == []
     assert "is left out of " in capsys.readouterr().out
     own = str(manifest.videos[0].path)
