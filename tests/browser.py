@@ -11,14 +11,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from websocket import WebSocketTimeoutException, create_connection
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
@@ -74,12 +72,7 @@ class Page:
 
     def wait(self, expression: str) -> None:
         """Wait until the expression is true or its element exists."""
-        end = time.monotonic() + TIMEOUT
-        while time.monotonic() < end:
-            if self.js(f"!!({expression})"):
-                return
-            time.sleep(0.1)
-        raise AssertionError(f"never true: {expression}")
+        _wait_until(lambda: self.js(f"!!({expression})"), lambda: f"never true: {expression}")
 
     def press(self, key: str, code: int, **more) -> None:
         """Press and release a key."""
@@ -116,49 +109,45 @@ def jupyterlab(folder: Path, scratch: Path):
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps(content))
     token = os.urandom(16).hex()
-    environment = {
-        name: str(scratch / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-    }
-    environment |= {
-        "JUPYTERLAB_SETTINGS_DIR": str(scratch / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(scratch / "spaces"),
-    }
+    folders = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "spaces"}
+    folders |= {name: name.lower() for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    environment = {name: str(scratch / folder) for name, folder in folders.items()}
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}",
         "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=", "--ServerApp.ip=127.0.0.1",
     ]  # fmt: skip
-    log = (scratch / "jupyterlab.log").open("w")
-    with log, subprocess.Popen(command, env=os.environ | environment, stdout=log, stderr=log) as server:
-        try:
-            address = f"http://127.0.0.1:{port}"
-            _wait_for(f"{address}/api/status?token={token}", server, scratch / "jupyterlab.log")
-            yield f"{address}/lab", token
-        finally:
-            server.terminate()
+    address = f"http://127.0.0.1:{port}"
+    with _running(command, scratch / "jupyterlab.log", env=os.environ | environment) as wait:
+        wait(lambda: _read(f"{address}/api/status?token={token}"))
+        yield f"{address}/lab", token
 
 
 @contextmanager
 def chromium(scratch: Path):
     """Start a headless Chromium with an empty profile; yield its Page."""
-    profile = scratch / "profile"
-    log = (scratch / "chromium.log").open("w")
-    with (
-        log,
-        subprocess.Popen(
-            [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"], stdout=log, stderr=log
-        ) as process,
-    ):
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={scratch / 'profile'}", "about:blank"]
+    port = scratch / "profile" / "DevToolsActivePort"
+    with _running(command, scratch / "chromium.log") as wait:
+        wait(lambda: "\n" in port.read_text())
+        pages = json.loads(_read(f"http://127.0.0.1:{port.read_text().split()[0]}/json"))
+        page = Page(next(p["webSocketDebuggerUrl"] for p in pages if p["type"] == "page"))
+        yield page
+        page.socket.close()
+
+
+@contextmanager
+def _running(command: list, log: Path, **options):
+    """Run a process that writes to `log`; yield a function that waits for a condition while the process lives."""
+    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output, **options) as process:
+
+        def is_met(condition):
+            assert process.poll() is None, log.read_text()
+            with suppress(OSError):
+                return condition()
+
         try:
-            port = profile / "DevToolsActivePort"
-            end = time.monotonic() + TIMEOUT
-            while not (port.exists() and port.read_text().count("\n")):
-                assert process.poll() is None and time.monotonic() < end, (scratch / "chromium.log").read_text()
-                time.sleep(0.1)
-            pages = json.loads(_read(f"http://127.0.0.1:{port.read_text().split()[0]}/json"))
-            page = Page(next(p["webSocketDebuggerUrl"] for p in pages if p["type"] == "page"))
-            yield page
-            page.socket.close()
+            yield lambda condition: _wait_until(lambda: is_met(condition), log.read_text)
         finally:
             process.terminate()
 
@@ -168,12 +157,8 @@ def _read(url: str) -> bytes:
         return answer.read()
 
 
-def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
+def _wait_until(condition, explain) -> None:
     end = time.monotonic() + TIMEOUT
-    while True:
-        try:
-            _read(url)
-            return
-        except OSError:
-            assert server.poll() is None and time.monotonic() < end, log.read_text()
-            time.sleep(0.2)
+    while not condition():
+        assert time.monotonic() < end, explain()
+        time.sleep(0.1)

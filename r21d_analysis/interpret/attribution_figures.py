@@ -120,8 +120,7 @@ def sanity_figure(records: Sequence[InsightRecord]) -> Figure:
         axes.axhspan(record.metadata["sanity_corr_max"], 1.03, color="black", alpha=0.06, lw=0)
         stages = ("none", "fc", "+conv5_x", "+conv4_x", "+conv3_x", "+conv2_x", "+conv1")
         axes.set_xticks(range(7), stages, rotation=45, size=8)
-        axes.set(ylim=(-1, 1.03))
-        axes.set_title(record.label, size=10)
+        axes.set(title=record.label, ylim=(-1, 1.03))
     panels[0].set_ylabel("rank correlation")
     figure.supxlabel("weights shuffled", size=10)
     legend_outside(figure, panels[0])
@@ -148,11 +147,9 @@ def evidence_figure(records: Sequence[InsightRecord]) -> Figure:
             axes.errorbar(lost, np.arange(len(rows)) + shift, xerr=errors, **style)
         axes.axvline(0, color=GRAY, lw=1)
         axes.axvline(100, color=GRAY, lw=1, ls=":")
-        axes.set(xlim=(-60, 210), xlabel="evidence lost (%)")
-        axes.set_title(title, size=10)
+        axes.set(title=title, xlim=(-60, 210), xlabel="evidence lost (%)")
         axes.axhline(0.5, color=GRAY, lw=0.5)
-    panels[0].set_yticks(range(len(rows)), rows)
-    panels[0].set_ylim(len(rows) - 0.5, -0.5)
+    panels[0].set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
     legend_outside(figure, panels[0], 4)
     return figure
 
@@ -195,7 +192,7 @@ def occlusion_figure(records: Sequence[InsightRecord]) -> Figure:
     style = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit, "annot": True, "fmt": ".0f", "square": True}
     for axes, record, grid in zip(panels, records, grids, strict=True):
         sns.heatmap(grid, ax=axes, cbar=False, xticklabels=False, yticklabels=False, **style)
-        axes.set_title(record.label, size=10)
+        axes.set_title(record.label)
     figure.colorbar(panels[0].collections[0], ax=panels, label="evidence lost (%)", shrink=0.8)
     return figure
 

@@ -36,7 +36,7 @@ def figure_of_records(draw: Callable[..., Figure | None]) -> Callable[..., Figur
     def wrapper(records: Sequence[InsightRecord], *args, **kwargs):
         if not records:
             return NO_RECORDS
-        with plt.rc_context({**RC_PARAMS, "text.parse_math": False}):
+        with plt.rc_context({**RC_PARAMS, "axes.titlesize": 10, "text.parse_math": False}):
             figure = draw(records, *args, **kwargs)
             if figure is None:
                 return NO_TEMPORAL
@@ -78,7 +78,7 @@ def stem_figure(records: Sequence[InsightRecord]) -> Figure:
         axes = figure.add_subplot(grid[row, 0])
         axes.imshow(_mosaic(record["pictures"].astype(np.float32)), interpolation="nearest")
         axes.set_axis_off()
-        axes.set_title(f"{record.label}: {len(record['pictures'])} spatial filters", size=10, loc="left")
+        axes.set_title(f"{record.label}: {len(record['pictures'])} spatial filters", loc="left")
         curves = record["curves"].astype(np.float32)
         if curves.shape[1] == 1:
             continue
@@ -87,9 +87,8 @@ def stem_figure(records: Sequence[InsightRecord]) -> Figure:
             axes = figure.add_subplot(grid[row, index + 1])
             members = curves[order == index]
             axes.plot(np.arange(1, curves.shape[1] + 1), members.T, color=color, alpha=0.5, lw=1)
-            axes.set_title(f"{name}: {len(members)} of {len(curves)}", size=10)
-            axes.set(ylim=(-1.05, 1.05), xlim=(0.8, curves.shape[1] + 0.2), xlabel="frame")
-            axes.set_ylabel("" if index else "weight")
+            axes.set(title=f"{name}: {len(members)} of {len(curves)}", xlabel="frame", ylabel="" if index else "weight")
+            axes.set(ylim=(-1.05, 1.05), xlim=(0.8, curves.shape[1] + 0.2))
             axes.tick_params(labelleft=not index)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
@@ -111,9 +110,8 @@ def spectrum_figure(records: Sequence[InsightRecord]) -> Figure:
     titles = ("conv1, in space", *(f"{name}, in time" for name in STAGES))
     for axes, title in zip((space, *times), titles, strict=True):
         axes.axhline(1, color=GRAY, ls="--", lw=1)
-        axes.set_title(title, size=10)
-        axes.set(xlabel="cycles/pixel" if axes is space else "cycles/frame", xticks=(0, 0.25, 0.5))
-        axes.set_ylim(0, None if axes is space else top)
+        unit, limit = ("pixel", None) if axes is space else ("frame", top)
+        axes.set(title=title, xlabel=f"cycles/{unit}", xticks=(0, 0.25, 0.5), ylim=(0, limit))
     space.set_ylabel("power (noise: 1)")
     legend_outside(figure, space, 4)
     return figure
@@ -132,8 +130,7 @@ def orders_figure(records: Sequence[InsightRecord]) -> Figure | None:
         for y in (100 / 3, 200 / 3):
             axes.axhline(y, color="black", ls="--", lw=0.8)
         _mark_stages(axes, record)
-        axes.set_title(record.label, size=10)
-        axes.set_ylim(0, 100)
+        axes.set(title=record.label, ylim=(0, 100))
         axes.grid(False)
     panels[0].set_ylabel("temporal filters (%)")
     legend_outside(figure, panels[0], 3)
@@ -184,8 +181,7 @@ def separability_figure(records: Sequence[InsightRecord]) -> Figure | None:
                 axes.fill_between(x, *100 * record[name][:, 1:].T, color=color, alpha=0.15, lw=0)
         axes.plot([], color=GRAY, ls="--", lw=1, label="untrained")
         _mark_stages(axes, max(records, key=lambda record: len(record["layer"])))
-        axes.set_title(title, size=10)
-        axes.set_ylim(None, 101)
+        axes.set(title=title, ylim=(None, 101))
     panels[0].set_ylabel("energy (%)")
     legend_outside(figure, panels[0], 4)
     return figure
@@ -215,10 +211,8 @@ def activations_figure(records: Sequence[InsightRecord]) -> Figure:
     strips = np.concatenate([record["strips"], record["optimized"][:, None]], axis=1)
     responses = np.column_stack([record["responses"], record["optimized_responses"]])
     n_filters, n_columns, n_frames, size = strips.shape[:4]
-    figure, panels = plt.subplots(
-        n_filters, n_columns, figsize=(2.5 * n_columns, 0.62 * n_filters + 0.5), dpi=80, squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
+    options = {"figsize": (2.5 * n_columns, 0.62 * n_filters + 0.5), "dpi": 80, "layout": "constrained"}
+    figure, panels = plt.subplots(n_filters, n_columns, squeeze=False, **options)
     for (row, column), axes in np.ndenumerate(panels):
         axes.imshow(np.hstack(strips[row, column]), interpolation="nearest")
         axes.set(xticks=[], yticks=[])

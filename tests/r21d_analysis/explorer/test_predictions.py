@@ -39,6 +39,12 @@ def score(scores: Scores, monkeypatch, at_once=100):
     return predictions.score_run(type("Run", (), {"scores": scores})())
 
 
+@pytest.fixture
+def pair(monkeypatch):
+    """Two scored runs on the same items."""
+    return [score(replace(scores(seed), labels=scores(0).labels), monkeypatch) for seed in (0, 1)]
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), clips=st.sampled_from([1, 2, 3, 5, 7, 10]), at_once=st.sampled_from([1, 97, 10**6]))
 def test_every_clip_count_matches_the_metrics(seed, clips, at_once):
@@ -61,8 +67,8 @@ def test_every_clip_count_matches_the_metrics(seed, clips, at_once):
         assert (counts == confusion(fewer)).all() and (members == np.arange(6)).all()
 
 
-def test_class_differences_match_scipy(monkeypatch):
-    one, other = (score(replace(scores(seed), labels=scores(0).labels), monkeypatch) for seed in (0, 1))
+def test_class_differences_match_scipy(pair):
+    one, other = pair
     table = predictions.class_table(one, other, 7)
     right = [metrics.video_correct(found.scores) for found in (one, other)]
     for number, row in table.iterrows():
@@ -125,8 +131,8 @@ def test_items_of_a_video_are_one_unit(monkeypatch):
     assert (shown["low"], shown["high"]) == pytest.approx((100 * low, 100 * high))
 
 
-def test_item_filters_match_brute_force(monkeypatch):
-    one, other = (score(replace(scores(seed), labels=scores(0).labels), monkeypatch) for seed in (0, 1))
+def test_item_filters_match_brute_force(pair):
+    one, other = pair
     a, b = one.predictions[4], other.predictions[4]
     says = {
         "all": lambda i: True,
@@ -150,9 +156,8 @@ def test_item_filters_match_brute_force(monkeypatch):
                 i for i in range(60) if keep(i) and one.scores.labels[i] == 2 and predicted.pred[i] in (1, 3)
             }
     table = predictions.item_table(one, other, 4, np.array([5, 3]))
-    assert table["video"].tolist() == ["v005", "v003"] and table["A rank of class"].tolist() == [
-        *a.label_rank[[5, 3]] + 1
-    ]
+    assert table["video"].tolist() == ["v005", "v003"]
+    assert table["A rank of class"].tolist() == (a.label_rank[[5, 3]] + 1).tolist()
 
 
 def test_large_matrix_has_frequent_confusions(monkeypatch):
@@ -208,15 +213,12 @@ def test_finished_runs_are_unique_and_labeled(tmp_path):
     names = predictions.short_run_labels([runs[0], other, again])
     assert len(set(names)) == 3 and all(name.startswith(runs[0].spec.variant) for name in names)
     flow = replace(runs[0], spec=runs[0].spec.replace(modality="flow"))
-    assert predictions.short_run_labels([runs[0], flow]) == [
-        names[0].split(", seed")[0] + ", seed 0" + end for end in ("", ", flow")
-    ]
-    assert predictions._sort_key(flow.spec) > predictions._sort_key(runs[0].spec.replace(variant="f-R2D")), (
-        "frames come first"
-    )
-    assert "demonstration" in predictions.data_label(runs[-1].spec) and "demonstration" not in predictions.data_label(
-        runs[0].spec
-    )
+    label = names[0].split(", seed")[0] + ", seed 0"
+    assert predictions.short_run_labels([runs[0], flow]) == [label, f"{label}, flow"]
+    rgb_key = predictions._sort_key(runs[0].spec.replace(variant="f-R2D"))
+    assert predictions._sort_key(flow.spec) > rgb_key, "frames come first"
+    is_demo = ["demonstration" in predictions.data_label(run.spec) for run in (runs[0], runs[-1])]
+    assert is_demo == [False, True]
 
 
 # --- Figures
@@ -229,8 +231,8 @@ def texts(figure):
     return found
 
 
-def test_figures_show_names_literally(monkeypatch):
-    one, other = (score(replace(scores(seed), labels=scores(0).labels), monkeypatch) for seed in (0, 1))
+def test_figures_show_names_literally(pair):
+    one, other = pair
     figure = class_figure(predictions.class_table(one, other, 7), ["$a$", "b"], "demonstration")
     assert {"cost in $ and $", "demonstration"} <= {text.rsplit("  ", 1)[0] for text in texts(figure)}
     assert "● A: $a$" in texts(figure)

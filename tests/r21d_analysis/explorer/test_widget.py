@@ -138,17 +138,13 @@ def test_cell_and_pair_list_their_videos(shown):
             assert scored.scores.labels[item] == row and scored.predictions[5].pred[item] == column
     shown.tabs.selected_index = 1
     label, pair = shown.pairs.options[0]
-    assert label == f"{whole[pair]} × {ODD[pair[0]]} → {ODD[pair[1]]}" and whole[pair] == max(
-        whole[~np.eye(6, dtype=bool)]
-    )
+    assert label == f"{whole[pair]} × {ODD[pair[0]]} → {ODD[pair[1]]}"
+    assert whole[pair] == whole[~np.eye(6, dtype=bool)].max()
     shown.pairs.value = pair
     assert shown.tabs.selected_index == 1, "selecting a pair does not open its videos yet"
     shown._run(shown.select_pair)
     assert shown.tabs.selected_index == 2 and len(shown.videos.options) == whole[pair]
-
-
-def test_side_b_shows_the_matrix_of_b(shown):
-    shown.tabs.selected_index = 1
+    shown.tabs.selected_index = 1  # and the matrix of B
     before = shown.matrix.value
     shown.side.value = "B"
     assert shown.matrix.value != before
@@ -173,21 +169,19 @@ def test_other_classes_column_lists_its_videos(folder):
 def test_filters_select_items_and_draw_a_video(shown):
     shown.tabs.selected_index = 2
     assert shown.items.value == "A and B disagree"
+    sides = shown.comparison.a, shown.comparison.b
     for show in predictions.ITEM_FILTERS:
         shown.items.value = show
-        assert len(shown.videos.options) == len(
-            predictions.select_items(shown.comparison.a, shown.comparison.b, 5, show=show)
-        ), show
+        assert len(shown.videos.options) == len(predictions.select_items(*sides, 5, show=show)), show
     shown.items.value = "all"
     item = shown.videos.options[7][1]
     before = shown.video.value
     shown.videos.value = item
     assert shown.video.value != before and html.escape(VIDEOS[item]) in shown.video.value
     left, right = shown.views["Videos"].figure.axes
-    for axes, scored in ((left, shown.comparison.a), (right, shown.comparison.b)):
+    for axes, scored in ((left, sides[0]), (right, sides[1])):
         _, _, each = predictions.clip_probabilities(scored, item, 5)
-        lines = [one.get_ydata() for one in axes.lines]
-        np.testing.assert_allclose(np.transpose(lines), 100 * each, rtol=1e-6)
+        np.testing.assert_allclose(np.transpose([line.get_ydata() for line in axes.lines]), 100 * each, rtol=1e-6)
     shown.clips.value = 2
     assert shown.videos.value == item, "the video stays selected while the slider moves"
     shown.true.value, shown.items.value = 1, "A correct"
@@ -367,9 +361,8 @@ def tiny(tiny_manifest, tmp_path):
     manifest = load_manifest(tiny_manifest)
     videos = manifest.split("test")
     labels = np.array([manifest.label_index(video) for video in videos])
-    for number, spec in enumerate(
-        variant_comparison("small", "tiny", variants=("R3D", "R(2+1)D"), eval_clips=5, frames=4, frame_stride=1)
-    ):
+    options = {"variants": ("R3D", "R(2+1)D"), "eval_clips": 5, "frames": 4, "frame_stride": 1}
+    for number, spec in enumerate(variant_comparison("small", "tiny", **options)):
         write_run(spec, tmp_path / "runs", number, classes=manifest.card.classes,
                   videos=[video.video for video in videos], labels=labels)  # fmt: skip
     return Explorer(str(tmp_path / "runs"), str(tiny_manifest.parent)), videos
@@ -414,11 +407,8 @@ def test_folder_is_classified_and_errors_listed(own, tiny_manifest, tmp_path):
     own.path.value = str(root)
     own.classify()
     assert len(own.results) == 2 and len(own.videos.options) == 2
-    assert (
-        "broken.mp4" in text_of(own.errors)
-        and own.errors.value.count("<p") == 1
-        and "<b>" not in own.probabilities.value
-    )
+    assert "broken.mp4" in text_of(own.errors) and own.errors.value.count("<p") == 1
+    assert "<b>" not in own.probabilities.value
     assert own.progress.value == 3 and own.progress.layout.visibility == "hidden"
     table, figure = own.export
     assert len(table) == 10 and table["rank"].tolist() == [1, 2, 3, 4, 5] * 2
@@ -446,16 +436,10 @@ def test_uploads_stay_in_their_folder(own, tiny_manifest, tmp_path):
     assert [path.name for path in paths] == ["evil.mp4", "also.mp4", "video", "same.mp4", "same.mp4"]
 
 
-@pytest.mark.parametrize(
-    ("path", "weights", "says"),
-    [
-        ("", "w.pth", "no video: enter the path"),
-        ("gone.mp4", "", "weights: none given"),
-        ("empty", "w.pth", "no videos in this folder"),
-        ("gone.mp4", "w.pth", "gone.mp4"),
-        ("a\0b", "w.pth", ""),
-    ],
-)
+@pytest.mark.parametrize(("path", "weights", "says"), [
+    ("", "w.pth", "no video: enter the path"), ("gone.mp4", "", "weights: none given"),
+    ("empty", "w.pth", "no videos in this folder"), ("gone.mp4", "w.pth", "gone.mp4"), ("a\0b", "w.pth", ""),
+])  # fmt: skip
 def test_invalid_input_is_reported(own, tmp_path, path, weights, says, monkeypatch):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -257,9 +257,8 @@ def test_figures_tables_and_captions(trained):
         assert "R3D-10, seed 0" in text.data
     text = captions.records_caption(maps).data
     assert "DEMONSTRATION" in text and maps[0].metadata["weights"][:12] in text
-    bars = [bar.get_height() for bar in figures[2].axes[0].patches]
+    bars, counts = [bar.get_height() for bar in figures[2].axes[0].patches], filters[1]["counts"][0]
     np.testing.assert_allclose(np.reshape(bars, (3, -1)).sum(axis=0), 100)
-    counts = filters[1]["counts"][0]
     assert bars[0] == pytest.approx(100 * counts[0] / counts.sum())
     for table in (filter_figures.orders_table(filters), filter_figures.separability_table(filters)):
         assert "conv2_x" in table.to_html()
@@ -295,9 +294,8 @@ def test_taps_that_saw_one_frame_keep_their_initial_direction(trained, tiny_mani
         assert (ratio.std() / ratio.mean().abs() < 1e-4) == (layer in untrained), layer
     change = torch.linalg.norm(state[f"{layer}.weight"] - initial[f"{layer}.weight"])
     assert record["temporal_change"][-1] == pytest.approx(float(change / initial[f"{layer}.weight"].norm()), rel=1e-4)
-    assert f"not counted, as one input frame trains only the center tap: {', '.join(untrained)}" in (
-        captions.orders_caption([record]).data
-    )
+    caption = captions.orders_caption([record]).data
+    assert f"not counted, as one input frame trains only the center tap: {', '.join(untrained)}" in caption
 
 
 def test_overlays_are_animated(trained):
@@ -344,13 +342,11 @@ def test_hostile_text_is_escaped(trained, text):
 
 
 def test_without_records_a_line_says_so():
-    for name in (*FILTER_FIGURES, "activations"):
-        assert "Nothing to draw" in getattr(filter_figures, f"{name}_figure")([]).data
-    for name in ATTRIBUTION_FIGURES:
-        assert "Nothing to draw" in getattr(attribution_figures, f"{name}_figure")([]).data
-    assert "Nothing to draw" in attribution_figures.evidence_table([]).data
-    assert "Nothing to draw" in attribution_figures.play_overlays([], "").data
-    assert "Nothing to draw" in attribution_figures.overlay_figure([], "").data
+    empty = [getattr(filter_figures, f"{name}_figure")([]) for name in (*FILTER_FIGURES, "activations")]
+    empty += [getattr(attribution_figures, f"{name}_figure")([]) for name in ATTRIBUTION_FIGURES]
+    empty += [attribution_figures.play_overlays([], ""), attribution_figures.overlay_figure([], "")]
+    for line in (*empty, attribution_figures.evidence_table([])):
+        assert "Nothing to draw" in line.data
     assert "<li>" not in captions.records_caption([]).data
 
 
@@ -367,10 +363,8 @@ def test_record_round_trip(tmp_path):
 @pytest.mark.filterwarnings("default")  # of the notebook machinery's own making
 @pytest.mark.parametrize("name", ["filters", "attributions"])
 def test_notebook_without_runs_says_what_to_do(name, tmp_path):
-    executed = papermill.execute_notebook(
-        ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb", {"runs": str(tmp_path)}, cwd=ROOT / "notebooks",
-        progress_bar=False,
-    )  # fmt: skip
+    paths, options = (ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb"), {"cwd": ROOT / "notebooks"}
+    executed = papermill.execute_notebook(*paths, {"runs": str(tmp_path)}, progress_bar=False, **options)
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     text = "".join(output.get("text", "") for output in outputs)
     assert "to make them: r21d train variant_comparison" in text

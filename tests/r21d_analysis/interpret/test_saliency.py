@@ -1,7 +1,6 @@
 """The explorer computes saliency maps of the clips that were scored, or reports why it cannot."""
 
 import html
-import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from r21d_core.data.transforms import center_crop
 from r21d_core.engine.train import train
 from r21d_core.runs.run import find_run, write_scores, write_summary
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
+from tests.r21d_analysis.explorer.test_widget import text_of
 from tests.r21d_core.engine.test_classify import TINY
 from tests.r21d_core.models.test_load import small
 
@@ -59,12 +59,7 @@ def click(box, name):
     if isinstance(box, widgets.Button) and box.description == name:
         box.click()
     for member in getattr(box, "children", ()):
-        if not isinstance(member, widgets.Button) or member.description == name:
-            click(member, name)
-
-
-def text_of(widget):
-    return html.unescape(re.sub(r"<[^>]*>", " ", widget.value))
+        click(member, name)
 
 
 def explorer_on(folder, tiny_manifest, data="tiny, action (demonstration)"):
