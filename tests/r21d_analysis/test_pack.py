@@ -72,9 +72,9 @@ def test_packed_scores_keep_every_decision(runs, tmp_path):
             np.testing.assert_array_equal(*(video_probabilities(scores).argmax(axis=1) for scores in few))
             for k in (1, 5):
                 np.testing.assert_array_equal(*(video_correct(scores, k) for scores in few))
-        np.testing.assert_allclose(softmax(after.logits, axis=2), softmax(before.logits, axis=2), atol=0.002)
+        np.testing.assert_allclose(softmax(after.logits, axis=2), softmax(before.logits, axis=2), atol=0.01)
         steps = after.protocol["quantization"]["items by step of the probabilities"]
-        assert sum(steps.values()) == 200 and steps["logits"] > 0 and steps["1/500"] > 100
+        assert sum(steps.values()) == 200 and steps["logits"] > 0 and steps["1/100"] > 50
     for seed in (0, 1):
         both = [[scores for spec, scores in found.items() if spec.seed == seed] for found in (originals, {
             run.spec: run.scores for run in load_runs(tmp_path / "study.zip")})]  # fmt: skip
@@ -83,14 +83,14 @@ def test_packed_scores_keep_every_decision(runs, tmp_path):
         np.testing.assert_array_equal(*(of.mean(axis=1).argmax(axis=1) for of in fused))
 
 
-@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("level", [0, 1, 2, 3])
 def test_quantized_probabilities_are_close(level):
     logits = np.random.default_rng(0).normal(0, 4, (30, 3, 7)).astype(np.float32)
     logits[0] = [[1000, 0, 0, 0, 0, 0, -1000]] * 3
     back = dequantize(quantize(logits, np.full(30, level)))
     assert np.isfinite(back).all() and back.dtype == np.float32
     error = np.abs(softmax(back, axis=2) - softmax(logits, axis=2)).max()
-    assert error < (1 / 500, 1 / 65535, 1e-12)[level] * 1.1
+    assert error < (1 / 100, 1 / 500, 1 / 65535, 1e-12)[level] * 1.1
 
 
 def test_packing_twice_changes_nothing(runs, tmp_path):

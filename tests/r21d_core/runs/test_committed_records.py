@@ -35,19 +35,21 @@ def test_record_is_whole_and_in_its_own_folder(pack, run):
     accuracies = {"clip@1": clip_at_1(scores), "video@1": video_at(scores, 1), "video@5": video_at(scores, 5)}
     assert run.summary["accuracies_before_quantization"] == accuracies
     diagnostic = spec.data == "builtin" and spec.profile == "small"
-    assert pack.stem == ("diagnostic" if diagnostic else "recipe" if spec.data.endswith(VAL_SUFFIX) else spec.profile)
+    study = "miracl" if spec.data.startswith("miracl") else "recipe" if spec.data.endswith(VAL_SUFFIX) else spec.profile
+    assert pack.stem == ("diagnostic" if diagnostic else study)
     assert {path.name for path in run.folder.iterdir()} - {"trained_on.txt", "filters.npz", "attributions.npz"} == {
         "spec.json", "environment.json", "history.jsonl", "scores.npz", "summary.json",
     }  # fmt: skip
 
 
 def test_packs_are_small():
-    assert len(RUNS) == 318 and sum(pack.stat().st_size for pack in PACKS) < 15e6
+    assert len(RUNS) == 378 and sum(pack.stat().st_size for pack in PACKS) < 15e6
 
 
-def test_small_records_are_of_the_manifests_beside_them():
+@pytest.mark.parametrize("pack", [SMALL, SMALL.with_stem("miracl")], ids=lambda pack: pack.stem)
+def test_records_are_of_the_manifests_beside_them(pack):
     opened = cache(load_manifest)
-    for run in load_runs(SMALL):
+    for run in load_runs(pack):
         manifest = opened(ROOT / "data_manifests" / f"{run.spec.data}.csv")
         assert {side: len(manifest.split(side)) for side in manifest.card.expected} == manifest.card.expected
         assert run.environment["fingerprint"] == manifest.fingerprint
