@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
 from r21d_analysis.claims.select import LENGTHS, MC, RMC, TWO_D
 from r21d_analysis.claims.verdict import REFUTED, SUPPORTED, Verdict
-from r21d_analysis.statistics.bootstrap import spearman
+from r21d_analysis.statistics.inference import spearman
 from r21d_core.models.cost import Cost, cost
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.paper import paper, paper_table
@@ -120,7 +121,7 @@ def rmc2_reason() -> Verdict:
 def same_cost() -> Verdict:
     """R(2+1)D's multiply-adds beside R3D's."""
     a, b = _cost("R(2+1)D").macs, _cost("R3D").macs
-    why = f"{a / 1e9:.3f} against {b / 1e9:.3f} GMAC with 8 frames; for the measured time see r21d-same-time"
+    why = f"{a / 1e9:.3f} against {b / 1e9:.3f} GMAC with 8 frames"
     return _verdict(abs(a / b - 1) < 0.05, why, a / b, "times")
 
 
@@ -216,3 +217,55 @@ def kinetics_pretrains_better() -> Verdict:
     ]
     why = f"Table 6: {min(gaps):+.1f} to {max(gaps):+.1f} in six comparisons"
     return _verdict(min(gaps) > 0, why, min(gaps), "points, smallest")
+
+
+def mc1_is_fr2d() -> Verdict:
+    """The letters of MC1, by the rule of MC2 to MC5, beside those of f-R2D."""
+    letters = [("3" * (group - 1)).ljust(5, "2") for group in range(1, 6)]
+    supported = letters == [VARIANTS["f-R2D"], *(VARIANTS[variant] for variant in MC)]
+    return _verdict(supported, f"MC1 by the rule of MC2 to MC5 is {letters[0]}, f-R2D {VARIANTS['f-R2D']}")
+
+
+def _is_lowest(values: dict[str, dict[str, float]], unit: str, form: str) -> Verdict:
+    """Whether R2D has the lowest of the values of each column; the effect is the smallest lead of another network."""
+    leads = {}
+    for column, by_variant in values.items():
+        nearest = min((v for v in by_variant if v != "R2D"), key=lambda v: by_variant[v])
+        leads[column] = round(by_variant[nearest] - by_variant["R2D"], 1), nearest
+    listed = (f"{c} R2D {values[c]['R2D']:{form}}, {v} {values[c][v]:{form}}" for c, (_, v) in leads.items())
+    smallest = min(lead for lead, _ in leads.values())
+    return _verdict(smallest > 0, f"Table 2, R2D and the lowest of the others: {'; '.join(listed)}", smallest, unit)
+
+
+def poorest() -> Verdict:
+    """R2D's accuracies in Table 2 beside the others'."""
+    columns = [f"{metric} {frames}f" for metric in ("clip@1", "video@1") for frames in (8, 16)]
+    return _is_lowest({c: {v: paper(2, v, c) for v in TABLE_2} for c in columns}, "points, smallest", ".1f")
+
+
+def longer_clips() -> Verdict:
+    """R2D's gains from 8 to 16 frames in Table 2 beside the others'."""
+    gains = {
+        metric: {v: round(paper(2, v, f"{metric} 16f") - paper(2, v, f"{metric} 8f"), 1) for v in TABLE_2}
+        for metric in ("clip@1", "video@1")
+    }
+    return _is_lowest(gains, "points, smallest", "+.1f")
+
+
+def rmc3_stride() -> Verdict:
+    """The temporal stride of rMC3's conv3_1."""
+    stride = next(conv.stride[0] for conv in _cost("rMC3").convs if conv.name == "conv3_x.0.conv1")
+    why = f"rMC3 is {VARIANTS['rMC3']}; its later layers are 3-D, not “2D convolutional layers” as the reason has it"
+    return _verdict(stride == 2, why, stride, "stride")
+
+
+def best_trade_off() -> Verdict:
+    """The points per hour beyond the 8-frame model's, of finetuning and of training with 32 frames, by Table 3."""
+    rates = {}
+    for row, metric in product(("8 finetuned at 32", "32"), ("clip@1", "video@1")):
+        points, hours = (paper(3, row, column) - paper(3, "8", column) for column in (metric, "hours"))
+        rates[row, metric] = points / hours
+    listed = ", ".join(f"{row} {metric} {rate:.2f}" for (row, metric), rate in rates.items())
+    ratios = [rates["8 finetuned at 32", metric] / rates["32", metric] for metric in ("clip@1", "video@1")]
+    why = f"points per hour: {listed}; the paper defines no measure, and no row has both less time and more accuracy"
+    return _verdict(min(ratios) > 1, why, min(ratios), "times, smallest")

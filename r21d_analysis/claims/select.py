@@ -1,11 +1,11 @@
-"""Selects the runs that a claim compares: networks alike in all other settings; names what is missing."""
+"""Selects the runs that a claim compares, alike in all other settings; names what is missing."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_core.study.recipes import VAL_SUFFIX, get_recipe
@@ -17,7 +17,6 @@ THREE_D = R3D + MC + RMC
 FAMILIES = {TWO_D: "2-D", MC: "MC", RMC: "rMC", THREE_D: "R3D, MC and rMC"}
 LENGTHS = (8, 16, 24, 32, 40, 48)
 SPORTS = "sports1m"
-PROFILES = ("demo", "small", "paper")  # the nearest to the paper's last
 # What a run does: trains from scratch, tests or finetunes another's weights on longer clips, or tests more clips.
 SCRATCH, TESTED, FINETUNED, MORE_CLIPS = "from scratch", "tested", "finetuned", "more clips"
 
@@ -68,29 +67,26 @@ class Selection:
     setting: Spec
     groups: dict[tuple[Arm, str], SeedGroup]
     missing: list[tuple[Arm, str]]
-    other_settings: int = 0  # that hold some of these networks too
-
-    @property
-    def protocol(self) -> str:
-        """The protocol of the networks, as of `describe_protocol`."""
-        return describe_protocol(list(self.groups.values()), self.other_settings)
+    trained: list[SeedGroup]  # all networks of the setting, of other variants too
 
     def of(self, arm: Arm) -> list[SeedGroup]:
         """The finished networks of `arm`."""
         return [self.groups[arm, variant] for variant in arm.variants if (arm, variant) in self.groups]
 
 
-def select(groups: Sequence[SeedGroup], arms: Sequence[Arm], task: str = "action", data: str = "") -> Selection:
-    """The best setting for a claim: a complete one first, then the profile nearest the paper's, then the fullest.
+def rank_settings(
+    groups: Sequence[SeedGroup], arms: Sequence[Arm], task: str = "action", data: str = ""
+) -> list[Selection]:
+    """The settings that hold networks of a claim, as of `setting_rank`; one without networks if there is none.
 
     Networks are alike if their Specs, or those of the runs they start from, differ in nothing but seed, variant and
     the fields that the arms fix; all are on RGB and, where `data` is given, on the set whose name begins so. Runs on
-    a validation cut, on which a recipe is chosen, do not count.
+    a validation split, on which a recipe is chosen, do not count.
     """
     free = {"variant"} | {key for arm in arms for key in arm.settings}
     defaults = {key: getattr(Spec(), key) for key in free}
     settings: dict[Spec, list[SeedGroup]] = {}
-    for group in groups:
+    for group in sorted(groups, key=lambda group: (-len(group.runs), group.spec.to_json())):
         base = group.spec.parent_spec or group.spec
         usable = base.task == task and base.modality == "rgb" and base.data.startswith(data)
         usable = usable and not base.data.endswith(VAL_SUFFIX)
@@ -103,22 +99,35 @@ def select(groups: Sequence[SeedGroup], arms: Sequence[Arm], task: str = "action
         present = {key: group for key, group in matches.items() if group is not None}
         missing = [key for key in wanted if key not in present]
         if present and (setting.profile != "demo" or all(_fits_demo(arm) for arm, _ in missing)):
-            selections.append(Selection(setting, present, missing))
+            selections.append(Selection(setting, present, missing, [g for g in members if g.spec.epochs]))
     if selections:
-        return replace(max(selections, key=_rank), other_settings=len(selections) - 1)
+        return sorted(selections, key=lambda s: (len(s.missing) > 0, *setting_rank(s.setting, [*s.groups.values()])))
     usual = get_recipe("paper", task).replace(data=data, eval_clips=100)
     usual = usual if data else get_recipe("small", task).replace(data="NAME")
-    return Selection(usual.replace(**defaults), {}, wanted)
+    return [Selection(usual.replace(**defaults), {}, wanted, [])]
+
+
+def setting_rank(setting: Spec, groups: Sequence[SeedGroup]) -> tuple:
+    """The sort key that puts the setting nearest the paper's first.
+
+    A demonstration comes last. Then count, in this order: consecutive frames, full width, 18 layers, the data
+    (Kinetics or Sports-1M, other real videos, built-in ones), and how many further fields differ from the profile
+    `paper`. Frames are as the claim says, or any. Ties go to the most seeds, then to the first name.
+    """
+    paper = get_recipe("paper", setting.task)
+    first = ("frame_stride", "width", "depth")
+    differing = [f.name for f in fields(Spec) if getattr(setting, f.name) != getattr(paper, f.name)]
+    data = 0 if setting.data.startswith(("kinetics", SPORTS)) else 2 if setting.data.startswith("builtin") else 1
+    further = len(set(differing) - {*first, "variant", "frames", "seed", "data", "profile", "init_from"})
+    return (
+        setting.profile == "demo", *(key in differing for key in first), data, further,
+        -min(len(group.runs) for group in groups), setting.data, setting.frames, setting.to_json(),
+    )  # fmt: skip
 
 
 def _fits_demo(arm: Arm) -> bool:
     """Whether a demonstration can hold such a run: its videos have 20 frames, its `clip_length` no 32."""
     return arm.training == SCRATCH and (arm.frames or 8) <= 16
-
-
-def _rank(selection: Selection) -> tuple:
-    runs = sum(len(group.runs) for group in selection.groups.values())
-    return not selection.missing, PROFILES.index(selection.setting.profile), -len(selection.missing), runs
 
 
 def _training(spec: Spec) -> str:
@@ -159,21 +168,21 @@ def _commands(selection: Selection) -> str:
     )
 
 
-def describe_protocol(groups: Sequence[SeedGroup], other_settings: int) -> str:
-    """How networks were trained, on how many seeds, and how many other settings the records hold."""
-    spec, seeds = groups[0].spec, sorted({len(group.runs) for group in groups})
+def describe_protocol(groups: Sequence[SeedGroup]) -> dict[str, str]:
+    """How networks were trained, and on how many seeds: a text for each key."""
 
-    def values(key: str) -> str:
-        return ", ".join(str(value) for value in sorted({getattr(group.spec, key) for group in groups}))
+    def values(key: str, text: str) -> str:
+        return text.format(", ".join(map(str, sorted({getattr(spec, key) for spec in specs}))))
 
-    demo = "demonstration with tiny networks, not comparable with the paper; " if spec.profile == "demo" else ""
-    single = " (one seed: no variance over seeds)" if seeds[0] == 1 else ""
-    others = f"; other settings in the records: {other_settings}" if other_settings else ""
-    return (
-        f"{demo}profile {spec.profile}, {spec.data}, {spec.task}; {values('frames')} frames at step "
-        f"{values('frame_stride')}, {values('depth')} layers from width {spec.width}; "
-        f"seeds {', '.join(map(str, seeds))}{single}{others}"
-    )
+    specs, seeds = [group.spec for group in groups], [len(group.runs) for group in groups]
+    epochs = sorted({spec.epochs or (spec.parent_spec or spec).epochs for spec in specs})
+    return {
+        "profile": values("profile", "profile {}"), "data": specs[0].data, "task": values("task", "{}"),
+        "frames": values("frames", "{} frames"), "frame_stride": values("frame_stride", "stride {}"),
+        "depth": values("depth", "{} layers"), "width": values("width", "width {}"),
+        "epochs": f"{', '.join(map(str, epochs))} epochs",
+        "seeds": "1 seed" if max(seeds) == 1 else f"{'–'.join(map(str, sorted({min(seeds), max(seeds)})))} seeds",
+    }  # fmt: skip
 
 
 def describe_missing(selection: Selection) -> str:

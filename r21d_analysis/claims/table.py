@@ -9,17 +9,16 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.claims.claims import CLAIMS
+from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS, RUNS
 from r21d_analysis.claims.evaluate import evaluate_claim
-from r21d_analysis.claims.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
+from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.style import align_left, style_table
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
 
-MARKS = {SUPPORTED: "✓", REFUTED: "✗", INCONCLUSIVE: "?"}
-WEIGHTS = {SUPPORTED: "bold", REFUTED: "bold", INCONCLUSIVE: "normal"}
+MARKS = {SUPPORTED: "✓", DIRECTION: "↗", REFUTED: "✗", INCONCLUSIVE: "?"}
 
 
 def ledger(runs: Sequence[Run]) -> pd.DataFrame:
@@ -39,16 +38,27 @@ def ledger(runs: Sequence[Run]) -> pd.DataFrame:
         except R21DError as error:
             verdict = Verdict(INCONCLUSIVE, why=str(error))
         row = {"section": claim.section, "claim": claim.sentence, "comparison": claim.comparison, "by": claim.kind}
-        rows.append(row | asdict(verdict) | {"demonstration": verdict.why.startswith("demonstration")})
+        rows.append(row | asdict(verdict) | {"demonstration": verdict.protocol.get("profile") == "profile demo"})
     return pd.DataFrame(rows, index=pd.Index([claim.id for claim in CLAIMS], name="id"))
+
+
+def count_answers(table: pd.DataFrame) -> str:
+    """How many claims of a `ledger` have each answer, by arithmetic and by runs apart."""
+    parts = []
+    for kind in (ARITHMETIC, RUNS):
+        answers = table["answer"][(table["by"] == ARITHMETIC) == (kind == ARITHMETIC)]
+        counts = [f"{(answers == answer).sum()} {answer}" for answer in MARKS if (answers == answer).any()]
+        parts.append(f"{kind}: {', '.join(counts)}")
+    return "; ".join(parts)
 
 
 def show_ledger(runs: Sequence[Run]) -> Styler:
     """`ledger` for a notebook; each answer has a mark and, once decided, is bold, so it does not depend on color."""
     table = ledger(runs)
-    counts = table["answer"].value_counts()
-    totals = ", ".join(f"{counts.get(answer, 0)} {mark} {answer}" for answer, mark in MARKS.items())
-    demo = table["demonstration"].map({True: " (demonstration)", False: ""})
+    usual = _usual_protocol(table)
+    stated = f" Where a row does not say otherwise: {', '.join(usual.values())}." if usual else ""
+    one_seed = table["protocol"].map(lambda protocol: ": one seed" if protocol.get("seeds", "")[:1] == "1" else "")
+    demo = one_seed + table["demonstration"].map({True: " (demonstration)", False: ""})
     columns = {
         "section": table["section"],
         "the paper says": table["claim"],
@@ -57,11 +67,24 @@ def show_ledger(runs: Sequence[Run]) -> Styler:
         "n": [str(n) if n else "–" for n in table["n"]],
         "comparison": table["comparison"],
         "by": table["by"],
+        "setting": [_describe_setting(protocol, usual) for protocol in table["protocol"]],
         "why": table["why"],
+        "other settings": table["other_settings"],
     }
-    style = align_left(style_table(pd.DataFrame(columns), f"{len(table)} claims: {totals}. Intervals are 95 %."))
-    weights = [f"font-weight: {WEIGHTS[answer]}; white-space: nowrap" for answer in table["answer"]]
-    return style.apply(lambda _: weights, subset=["answer"])
+    caption = f"{len(table)} claims. {count_answers(table).capitalize()}. Intervals are 95 %.{stated}"
+    style = align_left(style_table(pd.DataFrame(columns), caption))
+    weights = ["normal" if answer == INCONCLUSIVE else "bold" for answer in table["answer"]]
+    return style.apply(lambda _: [f"font-weight: {w}; white-space: nowrap" for w in weights], subset=["answer"])
+
+
+def _usual_protocol(table: pd.DataFrame) -> dict[str, str]:
+    """The commonest text of each key of the rows' protocols, without the frames, which most comparisons name."""
+    protocols = pd.DataFrame([protocol for protocol in table["protocol"] if protocol])
+    return protocols.drop(columns="frames").mode().iloc[0].to_dict() if len(protocols) else {}
+
+
+def _describe_setting(protocol: dict[str, str], usual: dict[str, str]) -> str:
+    return ", ".join(text for key, text in protocol.items() if text != usual.get(key))
 
 
 def _format_effect(row) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats
 
-from r21d_analysis.statistics.bootstrap import Estimate, Z
+from r21d_analysis.statistics.inference import UPPER, Estimate
 
-SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
+SUPPORTED, DIRECTION, REFUTED, INCONCLUSIVE = "supported", "direction only", "refuted", "inconclusive"
 
 Region = tuple[float, float]  # the open interval of effects that a claim states
 ABOVE: Region = (0, np.inf)
@@ -19,15 +19,20 @@ NOT_BELOW: Region = (-1, np.inf)
 
 @dataclass(frozen=True)
 class Verdict:
-    """SUPPORTED, REFUTED or INCONCLUSIVE; the effect in `unit` with its 95 % interval, and the reason."""
+    """The answer; the effect in `unit` with its 95 % interval; what was compared, and the reason.
+
+    DIRECTION: the effect has the stated sign, but the stated size lies outside the interval.
+    """
 
     answer: str
     effect: float = np.nan
     low: float = np.nan
     high: float = np.nan
-    n: int = 0  # videos, or runs where the effect is a number of a run
+    n: int = 0  # recordings, or runs where the effect is a number of a run
     why: str = ""
     unit: str = "points"
+    protocol: dict[str, str] = field(default_factory=dict)  # of the networks, as of `describe_protocol`
+    other_settings: str = ""  # what other complete settings in the records answer
 
 
 def decide(low: float, high: float, region: Region) -> str:
@@ -38,10 +43,21 @@ def decide(low: float, high: float, region: Region) -> str:
 
 
 def decide_bonferroni(estimate: Estimate, region: Region, comparisons: int) -> str:
-    """`decide` for one of several comparisons that must all hold; to refute one, its interval is widened."""
-    value, low, high = estimate[:3]
-    if decide(low, high, region) == SUPPORTED:
-        return SUPPORTED
-    factor = float(stats.norm.ppf(1 - 0.025 / comparisons)) / Z
-    wide = value - factor * (value - low), value + factor * (high - value)
-    return REFUTED if decide(*wide, region) == REFUTED else INCONCLUSIVE
+    """`decide` for one of several comparisons that must all hold; to refute one, its interval is widened.
+
+    INCONCLUSIVE for one seed, whose interval does not show the variance over seeds.
+    """
+    if estimate.seeds < 2:
+        return INCONCLUSIVE
+    answer = decide(estimate.low, estimate.high, region)
+    if answer != REFUTED or comparisons == 1:
+        return answer
+    factor = stats.t.ppf(1 - (1 - UPPER) / comparisons, estimate.df) / stats.t.ppf(UPPER, estimate.df)
+    half = factor * (estimate.high - estimate.value)
+    return REFUTED if decide(estimate.value - half, estimate.value + half, region) == REFUTED else INCONCLUSIVE
+
+
+def decide_size(answer: str, low: float, high: float, size: tuple[float, float] | None) -> str:
+    """DIRECTION instead of SUPPORTED where the sizes that the paper states, lowest and highest, miss the interval."""
+    misses = size is not None and (high < size[0] or low > size[1])
+    return DIRECTION if answer == SUPPORTED and misses else answer
