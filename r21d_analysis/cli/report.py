@@ -19,10 +19,12 @@ def add_parser(subparsers) -> None:
 
 def run(options) -> None:
     from r21d_analysis.report import make_report, run_suite
+    from r21d_analysis.results_page import write_results
 
     if options.runs:
         out, seeds = options.out or options.runs / "reports", ",".join(map(str, options.seeds))
         page = run_suite(out, options.runs, options.profile, options.manifest, seeds)
     else:
         page = make_report(options.out or "reports")
+        print(f"results: {write_results()}")
     print(f"report: {page}")

@@ -1,0 +1,163 @@
+"""Write docs/results.md: the results of the committed records, by the notebooks' own tables, as Markdown."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Markdown
+from pandas.io.formats.style import Styler
+
+from r21d_analysis.artifacts.curves import clip_count_table, error_table
+from r21d_analysis.artifacts.lengths import show_length_table
+from r21d_analysis.artifacts.networks import on_target
+from r21d_analysis.artifacts.recipe import DIFFERENCE, chosen_line, recipe_table, show_recipe_table
+from r21d_analysis.artifacts.streams import pretraining_gain, show_stream_table, stream_gain
+from r21d_analysis.artifacts.tables import comparison_table, family_table, protocol_line, show_variant_table
+from r21d_analysis.statistics.inference import format_interval
+from r21d_core import R21DError
+from r21d_core.data.manifest import load_manifest
+from r21d_core.engine.runner import find_runs
+from r21d_core.runs.files import write_atomically
+from r21d_core.runs.run import Run
+from r21d_core.study.experiments import EXPERIMENTS, TABLE_2
+from r21d_core.study.paper import paper_table
+from r21d_core.study.recipes import LONG_SCHEDULE, PAPER_DEVIATIONS, VAL_SUFFIX
+
+ROOT = Path(__file__).parent.parent
+DATA, FOUR, BEST = "ucf101-14-split1", ("f-R2D", "R3D", "MC3", "R(2+1)D"), "R(2+1)D"
+PLAIN = {"frames": 8, "frame_stride": 1}
+BUILTIN = {"data": "builtin", "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400, **PLAIN}
+HALVES = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1", "seeds": 1}
+INTERVAL = "95 % interval"
+OMITTED = ("parameters (M)", "GMAC/clip", "video@5", "inference clips/s", "training loss", "videos needed")
+INTRODUCTION = """# Results
+`r21d report` writes this page from the records in [results/](../results), and a test compares the two. Accuracies are
+in per cent, differences in points. Columns that begin with "paper" have the paper's numbers, which are of other videos:
+Kinetics-400, Sports-1M, UCF101 and HMDB51. The videos here are of 14 classes of UCF101 or of half of these classes, and
+come from few recordings. {recordings}. A row with one seed has no information on the variation over seeds. The
+paper's own recipe has not been run. [reports/](../reports) has the figures; [protocol.md](protocol.md) is the plan of
+the confirmatory study."""
+
+
+def write_results(root: Path = ROOT) -> Path:
+    """Write docs/results.md below `root`; return its path."""
+    write_atomically(path := root / "docs" / "results.md", build_results(root))
+    return path
+
+
+def build_results(root: Path = ROOT) -> str:
+    """The text of docs/results.md from `root`/results; raises R21DError if a run of its tables is missing there."""
+
+    def runs_of(experiment: str, pack: str = "small", seeds: int = 3, data: str = DATA, **options) -> list[Run]:
+        specs = EXPERIMENTS[experiment]("small", data, seeds=range(seeds), **options)
+        runs = find_runs(specs, root / "results" / f"{pack}.zip")
+        if missing := [run.folder.name for run in runs if not run.is_complete]:
+            raise R21DError(f"results/{pack}.zip: expected finished runs {', '.join(missing)}; train and pack them")
+        return runs
+
+    texts = []
+    for name in (DATA, *(f"ucf101-7b-split{split}" for split in (1, 2, 3))):
+        videos = load_manifest(root / "data_manifests" / f"{name}.csv").split("test")
+        texts.append(f"`{name}` tests {len(videos)} videos of {len({(v.label, v.group) for v in videos})} recordings")
+    return "\n\n".join([INTRODUCTION.format(recordings=", ".join(texts)), *_sections(runs_of)]) + "\n"
+
+
+def _sections(runs_of: Callable[..., list[Run]]) -> Iterator[str]:
+    for frames, stride in ((8, 1), (16, 1), (8, 2), (16, 2)):
+        runs = runs_of("variant_comparison", frames=frames, frame_stride=stride)
+        gap = paper_table(2)[BEST][f"video@1 {frames}f"] - paper_table(2)["R3D"][f"video@1 {frames}f"]
+        yield _compare(
+            f"Table 2, {frames} frames at stride {stride}", f"In the paper R(2+1)D is {gap:.1f} points above R3D.", runs
+        )
+    rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original."
+    yield _compare("Playback rate", rate, runs_of("variant_comparison", task="speed"))
+    long = {"seeds": 2, "variants": FOUR, **LONG_SCHEDULE}
+    runs = runs_of("variant_comparison", **long)
+    fact = _compare_schedules(runs, runs_of("variant_comparison", variants=FOUR, frames=16, frame_stride=2))
+    yield _compare("Table 2, longer training", fact, runs)
+    yield _compare("Playback rate, longer training", rate, runs_of("variant_comparison", task="speed", **long))
+
+    table = _texts(show_length_table(runs := runs_of("clip_length")))
+    here = table.set_index("clip length")["video@1"].astype(float)
+    printed = {name: row["video@1"] for name, row in paper_table(3).items()}
+    falls = [column["8"] - column["8 tested at 32"] for column in (here, printed)]
+    fact = "Trained on 8 frames and tested on 32, R(2+1)D loses {:.1f} points of video@1; in the paper {:.1f}."
+    yield _section("Clip length (Figure 5a, Table 3)", fact.format(*falls), runs, table)
+    table = _texts(clip_count_table(runs := runs_of("clip_count", **PLAIN)))
+    first, *_, last = (f"{row[3]} % with {row[2]}" for row in table.to_numpy())
+    yield _section("Clip count (Figure 5b)", f"video@1 of R(2+1)D by clips per video: {first}, {last}.", runs, table)
+    table = _texts(error_table(runs := runs_of("optimization_curves", **PLAIN)))
+    fact = ", ".join(f"{row[3]} points with {row[0]}" for row in table[table["network"] == BEST].to_numpy())
+    yield _section("Depth (Figure 3)", f"Training error of R(2+1)D less that of R3D, last epoch: {fact}.", runs, table)
+
+    runs, rows = runs_of("sports1m", seeds=2), paper_table(4)
+    gain = _texts(stream_gain(runs))
+    flow = gain.set_index("comparison").loc["Flow minus RGB"]
+    printed = rows[f"{BEST}-Flow-8frame"]["video@1"] - rows[f"{BEST}-RGB-8frame"]["video@1"]
+    fact = f"Flow less RGB, R(2+1)D: {flow['video@1 (points)']} points ({flow[INTERVAL]}); on Sports-1M {printed:+.1f}."
+    yield _section("Table 4", fact, runs, _texts(show_stream_table(runs, 4)), gain)
+    for number, experiment in ((5, "kinetics"), (6, "transfer")):
+        runs = runs_of(experiment, **HALVES)
+        tables = _texts(show_stream_table(runs, number)), _texts(pretraining_gain(runs))
+        yield _section(
+            f"Table {number}", "Pretraining is on the seven other classes. Every row has one seed.", runs, *tables
+        )
+    runs = runs_of("recipe_trials", "recipe", seeds=1, data=DATA + VAL_SUFFIX, variants=("f-R2D", BEST))
+    yield _section("Recipe", f"{chosen_line(runs).data} Every row has one seed.", runs, _texts(show_recipe_table(runs)))
+
+    runs = runs_of("variant_comparison", "diagnostic", seeds=1, **BUILTIN)
+    table = family_table(runs)
+    table["text"] = [f"{r.accuracy:.1f} ({format_interval(r.low, r.high)})" for r in table.itertuples()]  # pyright: ignore
+    cells = table.pivot(index="network", columns="family", values="text").loc[list(TABLE_2), table["family"].unique()]
+    chance = ", ".join(f"{r.chance:.0f} % for {r.family}" for r in table.drop_duplicates("family").itertuples())
+    fact = f"Full size, built-in videos, one seed; f-R2D ignores the order of frames. Chance: {chance}."
+    yield _section("Diagnostic", fact, runs, cells.reset_index())
+    yield "## How the profile `paper` differs from the paper\n" + "".join(f"\n- {line}" for line in PAPER_DEVIATIONS)
+
+
+def _compare(title: str, fact: str, runs: Sequence[Run]) -> str:
+    """The section of Table 2 for `runs`: accuracies, differences to R(2+1)D, and which intervals exclude zero."""
+    table, differences = _texts(show_variant_table(runs)), _texts(comparison_table(runs))
+    if runs[0].spec.task != "action":
+        table = table.filter(regex="^(?!paper)")
+    ends = differences[INTERVAL].str.extract(r"(\S+) to (\S+)").astype(float)
+    clear = differences[(ends[0] > 0) | (ends[1] < 0)]
+    names = ", ".join(f"{name} ({interval})" for name, interval in zip(clear["network"], clear[INTERVAL], strict=True))
+    fact += f" Differences to R(2+1)D with an interval that excludes zero: {names or 'none'}."
+    return _section(title, fact, runs, table, differences.drop(columns=["video@1 (%)", "videos", "seeds"]))
+
+
+def _compare_schedules(long: Sequence[Run], short: Sequence[Run]) -> str:
+    """What the long schedule changes, by `recipe_table`, on the mean of four networks and for R(2+1)D."""
+    texts = []
+    for variants, name in ((FOUR, "on the mean of four networks"), ((BEST,), "for R(2+1)D")):
+        table = recipe_table([run for run in (*long, *short) if run.spec.variant in variants])
+        value, low, high = table[DIFFERENCE].dropna().to_numpy()[0, :3]  # of the schedule with the lower mean
+        texts.append(f"{-value:+.1f} ({format_interval(-high, -low, '+.1f')}) points {name}")
+    epochs = long[0].spec.epochs, short[0].spec.epochs
+    return "{} epochs, two seeds, less {} epochs, three seeds: {}.".format(*epochs, ", ".join(texts))
+
+
+def _section(title: str, fact: str, runs: Sequence[Run], *tables: pd.DataFrame) -> str:
+    texts = [f"## {title}", fact]
+    for table in tables:
+        rows = map(str, table), ["---"] * table.shape[1], *table.to_numpy()
+        texts.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    return "\n\n".join([*texts, f"*{html.escape(protocol_line(on_target(runs)), quote=False)}*"])
+
+
+def _texts(table: Styler | Markdown) -> pd.DataFrame:
+    """The texts that `table` displays, without OMITTED columns, the paper's columns last."""
+    assert isinstance(table, Styler), "Markdown stands for missing runs, which are an error before"
+    lines = [line.split("|") for line in table.to_string(delimiter="|", sparse_columns=False).strip("\n").splitlines()]
+    levels, name = table.columns.nlevels, table.index.name  # pyright: ignore[reportAttributeAccessIssue]
+    heads = [": ".join(filter(None, head)) for head in zip(*lines[:levels], strict=True)]
+    heads = [re.sub("^(here|recipe): ", "", head) for head in heads]
+    heads[0] = str(name or heads[0])  # the name of the index has a line of its own
+    frame = pd.DataFrame(lines[levels + bool(name) :], columns=heads)
+    shown = [head for head in heads if head.rpartition(": ")[2] not in OMITTED]
+    return frame[sorted(shown, key=lambda head: head.startswith("paper"))]
