@@ -89,8 +89,8 @@ def params_r3d_over_mc() -> Verdict:
     """R3D's parameters over those of the mixed networks."""
     ratios = {variant: _cost("R3D").parameters / _cost(variant).parameters for variant in MC}
     listed = ", ".join(f"{variant} {ratio:.2f}" for variant, ratio in ratios.items())
-    supported = all(round(ratio) == 3 for ratio in ratios.values())
-    return _verdict(supported, f"R3D's parameters over each: {listed}", ratios["MC5"], "times")
+    why = f"R3D's parameters over each: {listed}"
+    return _verdict(all(round(ratio) == 3 for ratio in ratios.values()), why, ratios["MC5"], "times")
 
 
 def macs_fr2d_over_r2d() -> Verdict:
@@ -105,10 +105,8 @@ def cheaper(variant: str, others: Sequence[str]) -> Verdict:
     gmacs = {frames: {v: _cost(v, frames).macs / 1e9 for v in (variant, *others)} for frames in (8, 16)}
     supported = all(m[variant] < min(m[other] for other in others) for m in gmacs.values())
     nearest = min(others, key=lambda other: gmacs[8][other])
-    why = "; ".join(
-        f"{m[variant]:.3f} GMAC against {m[nearest]:.3f} of {nearest}, {n} frames" for n, m in gmacs.items()
-    )
-    return _verdict(supported, why, gmacs[8][nearest] / gmacs[8][variant], "times")
+    texts = (f"{m[variant]:.3f} GMAC against {m[nearest]:.3f} of {nearest}, {n} frames" for n, m in gmacs.items())
+    return _verdict(supported, "; ".join(texts), gmacs[8][nearest] / gmacs[8][variant], "times")
 
 
 def rmc2_reason() -> Verdict:
@@ -141,12 +139,8 @@ def macs_32f_over_8f() -> Verdict:
 def order_of_rows() -> Verdict:
     """The rank correlation of Table 2's clip@1 with 8 and with 16 frames."""
     short, long = (np.array([paper(2, variant, f"clip@1 {frames}f") for variant in TABLE_2]) for frames in (8, 16))
-    swapped = [
-        f"{TABLE_2[i]} and {TABLE_2[j]}"
-        for i in range(12)
-        for j in range(i)
-        if (short[i] - short[j]) * (long[i] - long[j]) < 0
-    ]
+    pairs = [(i, j) for i in range(12) for j in range(i) if (short[i] - short[j]) * (long[i] - long[j]) < 0]
+    swapped = [f"{TABLE_2[i]} and {TABLE_2[j]}" for i, j in pairs]
     effect = spearman(short, long)
     why = f"clip@1, Spearman; of 66 pairs {len(swapped)} change places: {', '.join(swapped)}"
     return _verdict(effect > 0.8, why, effect, "correlation")
@@ -164,11 +158,10 @@ def mc_gain() -> Verdict:
 def differences(table: int, *stated: tuple[str, str, str, float]) -> Verdict:
     """Whether a table gives the differences that the text states, each (row, baseline row, column, points)."""
     printed = [round(paper(table, row, column) - paper(table, base, column), 1) for row, base, column, _ in stated]
-    listed = "; ".join(
-        f"{row} minus {base}, {column}: {gap:+.1f}, stated {claimed:+.1f}"
-        for (row, base, column, claimed), gap in zip(stated, printed, strict=True)
-    )
-    return _verdict(printed == [row[3] for row in stated], f"Table {table}: {listed}", printed[0], "points")
+    rows = zip(stated, printed, strict=True)
+    texts = (f"{a} minus {b}, {column}: {gap:+.1f}, stated {claimed:+.1f}" for (a, b, column, claimed), gap in rows)
+    why = f"Table {table}: {'; '.join(texts)}"
+    return _verdict(printed == [row[3] for row in stated], why, printed[0], "points")
 
 
 def hours_saved() -> Verdict:
@@ -212,8 +205,7 @@ def kinetics_pretrains_better() -> Verdict:
     """R(2+1)D in Table 6, pretrained on Kinetics minus on Sports-1M."""
     gaps = [
         paper(6, f"R(2+1)D-{stream} (Kinetics)", column) - paper(6, f"R(2+1)D-{stream} (Sports1M)", column)
-        for stream in ("RGB", "Flow", "TwoStream")
-        for column in ("UCF101", "HMDB51")
+        for stream, column in product(("RGB", "Flow", "TwoStream"), ("UCF101", "HMDB51"))
     ]
     why = f"Table 6: {min(gaps):+.1f} to {max(gaps):+.1f} in six comparisons"
     return _verdict(min(gaps) > 0, why, min(gaps), "points, smallest")
@@ -226,30 +218,20 @@ def mc1_is_fr2d() -> Verdict:
     return _verdict(supported, f"MC1 by the rule of MC2 to MC5 is {letters[0]}, f-R2D {VARIANTS['f-R2D']}")
 
 
-def _is_lowest(values: dict[str, dict[str, float]], unit: str, form: str) -> Verdict:
-    """Whether R2D has the lowest of the values of each column; the effect is the smallest lead of another network."""
-    leads = {}
-    for column, by_variant in values.items():
-        nearest = min((v for v in by_variant if v != "R2D"), key=lambda v: by_variant[v])
-        leads[column] = round(by_variant[nearest] - by_variant["R2D"], 1), nearest
-    listed = (f"{c} R2D {values[c]['R2D']:{form}}, {v} {values[c][v]:{form}}" for c, (_, v) in leads.items())
-    smallest = min(lead for lead, _ in leads.values())
-    return _verdict(smallest > 0, f"Table 2, R2D and the lowest of the others: {'; '.join(listed)}", smallest, unit)
+def r2d_lowest(*columns: tuple[str, str]) -> Verdict:
+    """Whether R2D is the lowest of Table 2 in each column, or in the difference of one minus another.
 
-
-def poorest() -> Verdict:
-    """R2D's accuracies in Table 2 beside the others'."""
-    columns = [f"{metric} {frames}f" for metric in ("clip@1", "video@1") for frames in (8, 16)]
-    return _is_lowest({c: {v: paper(2, v, c) for v in TABLE_2} for c in columns}, "points, smallest", ".1f")
-
-
-def longer_clips() -> Verdict:
-    """R2D's gains from 8 to 16 frames in Table 2 beside the others'."""
-    gains = {
-        metric: {v: round(paper(2, v, f"{metric} 16f") - paper(2, v, f"{metric} 8f"), 1) for v in TABLE_2}
-        for metric in ("clip@1", "video@1")
-    }
-    return _is_lowest(gains, "points, smallest", "+.1f")
+    The effect is the smallest lead of another network.
+    """
+    leads, texts = [], []
+    for column, less in columns:
+        values = {v: round(paper(2, v, column) - (paper(2, v, less) if less else 0), 1) for v in TABLE_2}
+        nearest = min((v for v in TABLE_2 if v != "R2D"), key=values.__getitem__)
+        leads.append(round(values[nearest] - values["R2D"], 1))
+        name = f"{column} minus {less}" if less else column
+        texts.append(f"{name} R2D {values['R2D']}, {nearest} {values[nearest]}")
+    why = f"Table 2, R2D and the lowest of the others: {'; '.join(texts)}"
+    return _verdict(min(leads) > 0, why, min(leads), "points, smallest")
 
 
 def rmc3_stride() -> Verdict:

@@ -27,20 +27,10 @@ from r21d_analysis.claims.select import (
     setting_rank,
 )
 from r21d_analysis.claims.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict, decide_bonferroni, decide_size
+from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.statistics.clips import clips_correct
-from r21d_analysis.statistics.inference import (
-    Estimate,
-    SeedVariance,
-    check_same_items,
-    correct_by_seed,
-    estimate_contrast,
-    estimate_correlation,
-    estimate_difference,
-    estimate_mean,
-    estimate_sum_of_means,
-    seed_variance,
-)
+from r21d_analysis.statistics.inference import Estimate, SeedVariance, correct_by_seed
 from r21d_core import R21DError
 from r21d_core.runs.metrics import video_correct
 from r21d_core.study.experiments import TABLE_2
@@ -97,7 +87,7 @@ def _evaluate_contrasts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdi
     Settings that lack networks are left out, except the first.
     """
     arms = list(dict.fromkeys(arm for plus, minus in claim.contrasts for arm in plus + minus))
-    first, *others = rank_settings(groups, arms, claim.task, claim.data)
+    first, *others = rank_settings(groups, arms, claim.data)
     return [_evaluate_setting(claim, selection) for selection in [first, *(s for s in others if not s.missing)]]
 
 
@@ -107,7 +97,9 @@ def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
     if reason := _incomparable(members):
         return Verdict(INCONCLUSIVE, why=reason, protocol=protocol)
     outcomes = BY_ITEM.get(claim.metric)
-    seeds = seed_variance(correct_by_seed(g.scores, outcomes) for g in selection.trained) if outcomes else None
+    seeds = (
+        inference.seed_variance(correct_by_seed(g.scores, outcomes) for g in selection.trained) if outcomes else None
+    )
     for contrast in claim.contrasts:
         plus, minus = ([selection.of(arm) for arm in side] for side in contrast)
         if all(plus) and all(minus):
@@ -137,14 +129,14 @@ def _estimate_contrast(
     if metric == TRAIN_ERROR:
         last = [(weight, [run.history[-1:] for run in group.runs]) for weight, group in arms]
         errors = [(weight, [rows[0]["train_error"] if rows else np.nan for rows in runs]) for weight, runs in last]
-        return estimate_sum_of_means([(weight, 100 * np.array(values)) for weight, values in errors])
+        return inference.estimate_sum_of_means([(weight, 100 * np.array(values)) for weight, values in errors])
     if len(arms) == 2 and _share_weights(arms[0][1], arms[1][1]):
         a, b = (dict(zip((run.spec.seed for run in group.runs), group.scores, strict=True)) for _, group in arms)
         shared = sorted(a.keys() & b.keys())
         a, b = (correct_by_seed([by_seed[seed] for seed in shared], BY_ITEM[metric]) for by_seed in (a, b))
-        return estimate_mean([a - b])
+        return inference.estimate_mean([a - b])
     outcomes = [(weight, correct_by_seed(group.scores, BY_ITEM[metric])) for weight, group in arms]
-    return estimate_contrast([([(weight, o.values) for weight, o in outcomes], outcomes[0][1].groups)], seeds)
+    return inference.estimate_contrast([([(weight, o.values) for weight, o in outcomes], outcomes[0][1].groups)], seeds)
 
 
 def _share_weights(a: SeedGroup, b: SeedGroup) -> bool:
@@ -158,7 +150,7 @@ def _incomparable(groups: Sequence[SeedGroup]) -> str:
     """Why networks with alike Specs may not be compared; "" if they may."""
     try:
         for scores in (scores for group in groups for scores in group.scores):
-            check_same_items(groups[0].scores[0], scores)
+            inference.check_same_items(groups[0].scores[0], scores)
     except R21DError as error:
         return str(error)
     return ""
@@ -192,7 +184,7 @@ def _evaluate_ranking(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict
             verdict = Verdict(INCONCLUSIVE, why=reason)
         else:
             short, long = ([correct_by_seed(g.scores, clips_correct) for g in selection.of(arm)] for arm in arms)
-            correlation = estimate_correlation(short, long, seed_variance([*short, *long]))
+            correlation = inference.estimate_correlation(short, long, inference.seed_variance([*short, *long]))
             verdict = _decide_all(claim, [(correlation, claim.comparison)])[0]
             if verdict.answer == REFUTED:
                 noise = "a low correlation refutes nothing: sampling noise alone disorders close accuracies"
@@ -211,7 +203,7 @@ def _evaluate_clip_counts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Ver
         stored = group.scores[0].logits.shape[1]
         spread = np.linspace(0, stored - 1, FEW).round().astype(int)
         fewer = correct_by_seed([replace(scores, logits=scores.logits[:, spread]) for scores in group.scores])
-        verdict, _ = _decide_all(claim, [(estimate_mean([correct_by_seed(group.scores) - fewer]), "")])
+        verdict, _ = _decide_all(claim, [(inference.estimate_mean([correct_by_seed(group.scores) - fewer]), "")])
         why = "; ".join(filter(None, [f"{FEW} clips spread over {stored} stored", verdict.why]))
         verdicts.append(replace(verdict, why=why, protocol=describe_protocol([group])))
     return verdicts or [Verdict(INCONCLUSIVE, why=describe_missing(settings[0]))]
@@ -233,7 +225,7 @@ def _evaluate_rows(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
     for pairs in sorted(settings, key=lambda pairs: setting_rank(pairs[0][0].spec, members(pairs))):
         spec = pairs[0][0].spec
         alike = [row for row in rows if row.stream != FUSED and row.spec.replace(variant=spec.variant) == spec]
-        seeds = seed_variance(correct_by_seed(group.scores) for row in alike for group in row.splits.values())
+        seeds = inference.seed_variance(correct_by_seed(group.scores) for row in alike for group in row.splits.values())
         verdict, name = _decide_all(claim, [(_row_difference(a, b, seeds), _describe_pair(a, b)) for a, b in pairs])
         why = "; ".join(filter(None, [verdict.why, "" if len(pairs) > 1 else name]))
         verdicts.append(replace(verdict, why=why, protocol=describe_protocol(members(pairs))))
@@ -245,10 +237,10 @@ def _row_difference(a: Network, b: Network, seeds: SeedVariance) -> Estimate:
     a, b = on_shared_splits(a, b)
     sides = [[correct_by_seed(row.splits[name].scores) for name in a.splits] for row in (a, b)]
     for name in a.splits:
-        check_same_items(a.splits[name].scores[0], b.splits[name].scores[0])
+        inference.check_same_items(a.splits[name].scores[0], b.splits[name].scores[0])
     if FUSED in (a.stream, b.stream):
-        return estimate_mean([x - y for x, y in zip(*sides, strict=True)])
-    return estimate_difference(*sides, seeds)
+        return inference.estimate_mean([x - y for x, y in zip(*sides, strict=True)])
+    return inference.estimate_difference(*sides, seeds)
 
 
 def _describe_pair(a: Network, b: Network) -> str:

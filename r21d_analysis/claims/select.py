@@ -74,22 +74,20 @@ class Selection:
         return [self.groups[arm, variant] for variant in arm.variants if (arm, variant) in self.groups]
 
 
-def rank_settings(
-    groups: Sequence[SeedGroup], arms: Sequence[Arm], task: str = "action", data: str = ""
-) -> list[Selection]:
+def rank_settings(groups: Sequence[SeedGroup], arms: Sequence[Arm], data: str = "") -> list[Selection]:
     """The settings that hold networks of a claim, as of `setting_rank`; one without networks if there is none.
 
     Networks are alike if their Specs, or those of the runs they start from, differ in nothing but seed, variant and
-    the fields that the arms fix; all are on RGB and, where `data` is given, on the set whose name begins so. Runs on
-    a validation split, on which a recipe is chosen, do not count.
+    the fields that the arms fix; all recognize actions on RGB and, where `data` is given, on the set whose name
+    begins so. Runs on a validation split, on which a recipe is chosen, do not count.
     """
     free = {"variant"} | {key for arm in arms for key in arm.settings}
     defaults = {key: getattr(Spec(), key) for key in free}
     settings: dict[Spec, list[SeedGroup]] = {}
     for group in sorted(groups, key=lambda group: (-len(group.runs), group.spec.to_json())):
         base = group.spec.parent_spec or group.spec
-        usable = base.task == task and base.modality == "rgb" and base.data.startswith(data)
-        usable = usable and not base.data.endswith(VAL_SUFFIX)
+        usable = (base.task, base.modality) == ("action", "rgb")
+        usable = usable and base.data.startswith(data) and not base.data.endswith(VAL_SUFFIX)
         if usable and ("depth" in free or base.depth <= 18):  # 34 layers count only for a claim about depth
             settings.setdefault(base.replace(seed=0, **defaults), []).append(group)
     wanted = list(dict.fromkeys((arm, variant) for arm in arms for variant in arm.variants))
@@ -102,8 +100,8 @@ def rank_settings(
             selections.append(Selection(setting, present, missing, [g for g in members if g.spec.epochs]))
     if selections:
         return sorted(selections, key=lambda s: (len(s.missing) > 0, *setting_rank(s.setting, [*s.groups.values()])))
-    usual = get_recipe("paper", task).replace(data=data, eval_clips=100)
-    usual = usual if data else get_recipe("small", task).replace(data="NAME")
+    usual = get_recipe("paper").replace(data=data, eval_clips=100)
+    usual = usual if data else get_recipe("small").replace(data="NAME")
     return [Selection(usual.replace(**defaults), {}, wanted, [])]
 
 
@@ -157,8 +155,7 @@ def _commands(selection: Selection) -> str:
         names = [f.name for f in fields(Spec) if f.name not in implied]
         changes = [f" --set {key}={getattr(spec, key)}" for key in names if getattr(spec, key) != getattr(usual, key)]
         manifest = "" if spec.data == "builtin" else f" --manifest {shlex.quote(f'data/{spec.data}.csv')}"
-        task = "" if spec.task == "action" else f" --task {spec.task}"
-        head = f"r21d train {experiment} --profile {spec.profile}{manifest}{task}"
+        head = f"r21d train {experiment} --profile {spec.profile}{manifest}"
         variants = lines.setdefault((head, "".join(changes)), [])
         if variant not in variants:
             variants.append(variant)
@@ -172,7 +169,7 @@ def describe_protocol(groups: Sequence[SeedGroup]) -> dict[str, str]:
     """How networks were trained, and on how many seeds: a text for each key."""
 
     def values(key: str, text: str) -> str:
-        return text.format(", ".join(map(str, sorted({getattr(spec, key) for spec in specs}))))
+        return text.format("/".join(map(str, sorted({getattr(spec, key) for spec in specs}))))
 
     specs, seeds = [group.spec for group in groups], [len(group.runs) for group in groups]
     epochs = sorted({spec.epochs or (spec.parent_spec or spec).epochs for spec in specs})
@@ -180,7 +177,7 @@ def describe_protocol(groups: Sequence[SeedGroup]) -> dict[str, str]:
         "profile": values("profile", "profile {}"), "data": specs[0].data, "task": values("task", "{}"),
         "frames": values("frames", "{} frames"), "frame_stride": values("frame_stride", "stride {}"),
         "depth": values("depth", "{} layers"), "width": values("width", "width {}"),
-        "epochs": f"{', '.join(map(str, epochs))} epochs",
+        "epochs": f"{'/'.join(map(str, epochs))} epochs",
         "seeds": "1 seed" if max(seeds) == 1 else f"{'–'.join(map(str, sorted({min(seeds), max(seeds)})))} seeds",
     }  # fmt: skip
 

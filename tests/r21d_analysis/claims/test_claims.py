@@ -208,7 +208,12 @@ def test_claims_that_no_run_can_answer_say_why():
         ("relu-doubled", SUPPORTED, 2, "34 ReLUs against 17"),
         ("mc1-is-fr2d", SUPPORTED, np.nan, "is 22222, f-R2D 22222"),
         ("r2d-poorest", REFUTED, -0.1, "video@1 8f R2D 59.5, f-R2D 59.4"),
-        ("r2d-longer-clips", SUPPORTED, 1.7, "clip@1 R2D +0.3, f-R2D +2.2; video@1 R2D -0.6, f-R2D +1.1"),
+        (
+            "r2d-longer-clips",
+            SUPPORTED,
+            1.7,
+            "clip@1 8f R2D 0.3, f-R2D 2.2; video@1 16f minus video@1 8f R2D -0.6, f-R2D 1.1",
+        ),
         ("rmc3-stride", SUPPORTED, 2, "rMC3 is 22333"),
         ("best-trade-off", SUPPORTED, 3.84, "finetuned at 32 clip@1 0.80"),
         ("final-shapes", SUPPORTED, np.nan, "MC4 4, 8"),
