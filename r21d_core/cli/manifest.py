@@ -22,28 +22,22 @@ def add_parser(subparsers) -> None:
 
     folder = layouts.add_parser("folder", help="a folder with a folder per class, or with train/ and test/ of such")
     folder.add_argument("directory", type=Path, help="the folder")
-    folder.add_argument(
-        "--test-fraction", type=float, default=0.25, help="without test/: share to test on; default 0.25"
-    )
-    folder.add_argument("--seed", type=int, default=0, help="seed of that random split; default 0")
-    folder.add_argument("--out", **OUT)
+    add = folder.add_argument
+    add("--test-fraction", type=float, default=0.25, help="without test/: share to test on; default 0.25")
+    add("--seed", type=int, default=0, help="seed of that random split; default 0")
+    add("--out", **OUT)
 
     for layout, (dataset, files, splits) in OFFICIAL.items():
-        official = layouts.add_parser(
-            layout, help=f"{dataset} with its official splits" if files else f"{dataset} in folds"
-        )
-        official.add_argument("directory", type=Path, help="folder of the videos")
+        kind = "with its official splits" if files else "in folds"
+        add = layouts.add_parser(layout, help=f"{dataset} {kind}").add_argument
+        add("directory", type=Path, help="folder of the videos")
         if splits:
             several = ",".join(map(str, range(1, splits + 1)))
-            official.add_argument(
-                "--split", type=parse_ints, default=[1], help=f"one or several of {several}; default 1"
-            )
+            add("--split", type=parse_ints, default=[1], help=f"one or several of {several}; default 1")
         if files:
-            official.add_argument(
-                "--annotations", type=Path, help=f"folder of {files}; default in or beside the videos"
-            )
-        official.add_argument("--subset", help="classes to use: a name of the dataset card, or a file, one per line")
-        official.add_argument("--out", **OUT)
+            add("--annotations", type=Path, help=f"folder of {files}; default in or beside the videos")
+        add("--subset", help="classes to use: a name of the dataset card, or a file, one per line")
+        add("--out", **OUT)
 
     validation = layouts.add_parser("validation", help="split off part of a manifest's training videos to validate on")
     validation.add_argument("manifest", type=Path, help="NAME.csv; writes NAME-val.csv beside it")

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 
 from r21d_core import R21DError
@@ -73,29 +72,23 @@ def collect_specs(options) -> list[Spec]:
     for key, option in FIELD_OPTIONS.items():
         if key in settings:
             raise R21DError(f"--set {key}: use the option --{option} instead")
-    for key in ("task", "variants"):
-        if getattr(options, key):
-            settings[key] = getattr(options, key)
+    settings |= {key: value for key in ("task", "variants") if (value := getattr(options, key))}
     data = options.manifest.stem if options.manifest else "builtin"
     if options.experiment != "all":
         return EXPERIMENTS[options.experiment](options.profile, data, seeds=options.seeds, **settings)
-    by_experiment: dict[str, list[Spec]] = {}
+    selected: list[Spec] = []
     for name, experiment in EXPERIMENTS.items():
         try:
             specs = experiment(options.profile, data, seeds=options.seeds, **settings)
         except IgnoredOverrideError as error:
             print(f"skipped: {error}")
             continue
-        if missing := options.manifest and _missing_manifests(specs, options.manifest):
+        files = dict.fromkeys(f"{spec.data}.csv" for spec in specs if options.manifest)
+        if missing := [file for file in files if not options.manifest.with_name(file).exists()]:
             print(f"skipped: {name} needs {', '.join(missing)} beside {options.manifest}")
         else:
-            by_experiment[name] = specs
-    return list(dict.fromkeys(chain.from_iterable(by_experiment.values())))
-
-
-def _missing_manifests(specs: Sequence[Spec], manifest: Path) -> list[str]:
-    files = dict.fromkeys(manifest.with_name(f"{spec.data}.csv") for spec in specs)
-    return [file.name for file in files if not file.exists()]
+            selected += specs
+    return list(dict.fromkeys(selected))
 
 
 def _print_list(specs: Sequence[Spec], indices: Sequence[int], folder: Path) -> None:
@@ -104,10 +97,8 @@ def _print_list(specs: Sequence[Spec], indices: Sequence[int], folder: Path) -> 
     for index in indices:
         run = find_run(folder, spec := specs[index])
         state = "done" if run.is_complete else "begun" if run.has_checkpoint else "new"
-        init = ""
+        init = f", from {spec.init_from}" if spec.init_from else ""
         if spec.parent_spec in specs:
             init = f", after {specs.index(spec.parent_spec)}"
-        elif spec.init_from:
-            init = f", from {spec.init_from}"
         name = f"{spec.variant}-{spec.depth}, {spec.frames} frames, {spec.modality}, {spec.data}, seed {spec.seed}"
         print(f"{index:>4}  {state:<5}  {name}{init}  {run.folder}")

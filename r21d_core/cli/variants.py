@@ -21,8 +21,6 @@ def run(options) -> None:
     if options.json:
         print(json.dumps(rows, indent=1))
         return
-    print(
-        f"{options.depth} layers of width {options.width}, clips of {options.channels}×{options.frames}×112×112, "
-        f"{options.classes} classes"
-    )
+    clips = f"clips of {options.channels}×{options.frames}×112×112"
+    print(f"{options.depth} layers of width {options.width}, {clips}, {options.classes} classes")
     print(format_variants(rows))

@@ -22,14 +22,14 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name[:40]}.", suffix=TEMPORARY, delete=False
-        ) as file:
+        prefix = f".{path.name[:40]}."
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix, suffix=TEMPORARY, delete=False) as file:
             temporary = file.name
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # temporary files are private; records are to be shared
+        os.umask(mask := os.umask(0))  # the only way to read it
+        os.chmod(temporary, 0o666 & ~mask)  # temporary files are private; records are to be shared
         os.replace(temporary, path)
     except OSError as error:
         raise R21DError(
@@ -50,16 +50,9 @@ def remove_temporary(folder: Path, seconds: float = 0.0) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder `path`, and those it lies in, where it is not there; raises R21DError if that cannot be."""
+    """Make the folder `path` and those it lies in; raises R21DError if that cannot be."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise R21DError(
-            f"{path}: no folder can be made here ({error.strerror}); name another, or mend the permissions"
-        ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        reason = f"no folder can be made here ({error.strerror})"
+        raise R21DError(f"{path}: {reason}; name another, or mend the permissions") from error

@@ -30,10 +30,9 @@ def video_at(scores: Scores, k: int) -> float:
 
 
 def family_correct(scores: Scores) -> dict[str, np.ndarray]:
-    """For each family of classes, whether the label of its items is the most probable of the family's own classes.
+    """For each family of classes, whether its items' label is the most probable of the family's own classes.
 
-    Chance is 1 / (classes of the family). A network that ignores the order of frames scores exactly 1/2 on a family of
-    two classes that are each other's time reversal.
+    A network that ignores the order of frames is right on exactly 1/2 of two classes that are each other's reversal.
     """
     index = {name: number for number, name in enumerate(scores.classes)}
     probabilities, correct = video_probabilities(scores), {}

@@ -61,14 +61,14 @@ class Run:
     def history(self) -> list[dict]:
         """One dict per finished epoch; empty before the first."""
         path = self.folder / "history.jsonl"
-        lines = _decode(path, self.read(path.name)).splitlines() if path.exists() else []
+        lines = self.read(path.name).splitlines() if path.exists() else []
         return check_history(path, [_parse(path, line) for line in lines])
 
     @property
     def summary(self) -> dict:
         """Device, speed, cost and checksums of a complete run; raises R21DError before that."""
         path = self.folder / SUMMARY
-        summary = _parse(path, _decode(path, self.read(SUMMARY)))
+        summary = _parse(path, self.read(SUMMARY))
         checksums = summary.get("sha256")
         if not isinstance(checksums, dict) or checksums.get(SUMMARY) != _checksum_of_summary(summary):
             raise R21DError(f"{path}: damaged, as it does not have its own checksum; delete it and train the run again")
@@ -78,7 +78,7 @@ class Run:
     def environment(self) -> dict:
         """Versions, device, commit and data of the run."""
         path = self.folder / "environment.json"
-        return _parse(path, _decode(path, self.read(path.name)))
+        return _parse(path, self.read(path.name))
 
     @property
     def trained_on(self) -> set[str]:
@@ -86,7 +86,10 @@ class Run:
         path = self.folder / TRAINED_ON
         if not path.exists():
             raise R21DError(f"{path}: missing, so the videos the weights were trained on are unknown; train it again")
-        return set(_decode(path, self.read(TRAINED_ON)).splitlines())
+        try:
+            return set(self.read(TRAINED_ON).decode().splitlines())
+        except UnicodeDecodeError as error:
+            raise R21DError(f"{path}: half written or damaged ({error}); delete it and train the run again") from error
 
     @property
     def scores(self) -> Scores:
@@ -133,10 +136,7 @@ def open_runs(runs: Path | str) -> Path:
 
 
 def find_run(runs: Path | str, spec: Spec) -> Run:
-    """The run of `spec` in the folder or pack `runs`, whether or not it has begun; nothing is written.
-
-    Raises R21DError where its folder holds another spec or a spec that cannot be read.
-    """
+    """The run of `spec` in the folder or pack `runs`, begun or not; R21DError for a folder of another or no spec."""
     folder = open_runs(runs) / spec.folder
     path = folder / "spec.json"
     if path.exists():
@@ -148,15 +148,12 @@ def find_run(runs: Path | str, spec: Spec) -> Run:
 
 
 def load_runs(folder: Path | str) -> list[Run]:
-    """All runs directly in `folder`, a folder or a pack, complete or not, by name; none where it does not exist.
-
-    Folders without a spec.json are skipped; raises R21DError for a spec.json that cannot be read.
-    """
+    """All runs directly in the folder or pack `folder`, by name; raises R21DError for a spec that cannot be read."""
     return [Run(read_spec(path), path.parent) for path in spec_files(folder)]
 
 
 def spec_files(folder: Path | str) -> list[Path]:
-    """The spec.json of each run directly in `folder`, a folder or a pack, by name."""
+    """The spec.json of each run directly in `folder`, a folder or a pack, by name; none where it does not exist."""
     root = open_runs(folder)
     inside = sorted(root.iterdir(), key=lambda path: path.name) if root.is_dir() else []
     return [path / "spec.json" for path in inside if (path / "spec.json").exists()]
@@ -188,7 +185,7 @@ def write_json(run: Run, name: str, content: dict) -> None:
 
 
 def write_history(run: Run, history: list[dict]) -> None:
-    """Write the whole history anew, so that after a crash it is the checkpoint's."""
+    """Write the whole history, so that after a crash it is the checkpoint's."""
     run.write("history.jsonl", "".join(json.dumps(line) + "\n" for line in history))
 
 
@@ -291,17 +288,10 @@ def _checksum_of_summary(summary: dict) -> str:
     return hashlib.sha256(json.dumps([rest, files], sort_keys=True).encode()).hexdigest()
 
 
-def _decode(path, content: bytes) -> str:
+def _parse(path: Path, text: bytes | str) -> dict:
     try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise R21DError(f"{path}: half written or damaged ({error}); delete it and run the experiment again") from error
-
-
-def _parse(path, text: str) -> dict:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = json.loads(text.decode() if isinstance(text, bytes) else text)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise R21DError(f"{path}: half written or damaged ({error}); delete it and run the experiment again") from error
     if not isinstance(content, dict):
         raise R21DError(f"{path}: expected JSON objects, found {type(content).__name__}; delete it and run again")
