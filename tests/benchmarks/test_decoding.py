@@ -98,9 +98,5 @@ def test_command_measures_decoding_and_the_loader(tiny_manifest, monkeypatch, ca
     command = ["bench", "decode", "loader", "--device", "cpu", "--seconds", "0", "--manifest", str(tiny_manifest)]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert (
-        "Decoding: 4 frames" in said
-        and "our decoding goes: 4 frames" in said
-        and "Loading: 4 frames, batch 2" in said
-        and "None" not in said
-    )
+    assert "Decoding: 4 frames" in said and "our decoding goes: 4 frames" in said
+    assert "Loading: 4 frames, batch 2" in said and "None" not in said

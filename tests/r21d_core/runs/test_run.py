@@ -1,7 +1,6 @@
 """Records are written whole or not at all, and a folder never passes for what it is not."""
 
 import io
-import json
 import multiprocessing
 import os
 import resource
@@ -42,11 +41,13 @@ def test_scores_come_back_as_they_were(tmp_path, scores):
     assert (back.classes, back.protocol) == (scores.classes, scores.protocol)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half", b"no scores at all"])
-def test_damaged_scores_are_named(tmp_path, content):
-    (tmp_path / "scores.npz").write_bytes(content)
-    with pytest.raises(R21DError, match=r"scores\.npz: not a scores file"):
-        load_scores(tmp_path / "scores.npz")
+def test_damaged_or_pickled_scores_are_refused(tmp_path):
+    pickled = io.BytesIO()
+    np.savez(pickled, logits=np.array([{"a": 1}], dtype=object))
+    for content in (b"", b"PK\x03\x04 half", b"no scores at all", pickled.getvalue()):
+        (tmp_path / "scores.npz").write_bytes(content)
+        with pytest.raises(R21DError, match=r"scores\.npz: not a scores file"):
+            load_scores(tmp_path / "scores.npz")
 
 
 @pytest.mark.parametrize("array", ["labels", "videos", "groups"])
@@ -62,12 +63,6 @@ def test_scores_without_recordings_are_refused(tmp_path, scores):
         np.savez(tmp_path / "scores.npz", **{name: file[name] for name in file if name != "groups"})
     with pytest.raises(R21DError, match=r"scores.npz: it has no groups, .*; delete it and run the experiment again"):
         load_scores(tmp_path / "scores.npz")
-
-
-def test_scores_unpickle_nothing(tmp_path):
-    np.savez(tmp_path / "s.npz", logits=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(R21DError, match="not a scores file"):
-        load_scores(tmp_path / "s.npz")
 
 
 def test_full_disk_leaves_what_was_there(tmp_path):
@@ -102,38 +97,21 @@ def test_new_run_is_neither_begun_nor_done(tmp_path):
         _ = run.summary
 
 
-def test_history_and_summary_come_back(tmp_path):
-    run = Run(Spec(), tmp_path / Spec().folder)
-    write_history(run, [{"epoch": 1}, {"epoch": 2}])
-    write_summary(run, {"seconds": 3})
-    assert [line["epoch"] for line in run.history] == [1, 2]
-    assert run.is_complete and run.summary["seconds"] == 3
-
-
-def test_half_written_run_folder_is_named(tmp_path):
+def test_half_written_or_foreign_run_folder_is_named(tmp_path):
     folder = tmp_path / Spec().folder
     folder.mkdir()
     (folder / "spec.json").write_text('{"variant": "R3')
     with pytest.raises(R21DError, match=r"spec\.json: half written or damaged"):
         find_run(tmp_path, Spec())
+    (folder / "spec.json").write_text(Spec(seed=7).to_json())
+    with pytest.raises(R21DError, match="another spec"):
+        find_run(tmp_path, Spec())
+    (folder / "history.jsonl").write_text('{"epoch": 1}\n{"epo')
+    with pytest.raises(R21DError, match=r"history\.jsonl: half written"):
+        _ = Run(Spec(), folder).history
     (folder / "spec.json").unlink()
     (folder / "checkpoint.pt").write_bytes(b"")
     with pytest.raises(R21DError, match=r"spec\.json: missing"):
-        find_run(tmp_path, Spec())
-
-
-def test_half_written_history_is_named(tmp_path):
-    run = Run(Spec(), tmp_path)
-    (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"epo')
-    with pytest.raises(R21DError, match=r"history\.jsonl: half written"):
-        _ = run.history
-
-
-def test_folder_of_another_spec_is_refused(tmp_path):
-    folder = tmp_path / Spec().folder
-    folder.mkdir()
-    (folder / "spec.json").write_text(Spec(seed=7).to_json())
-    with pytest.raises(R21DError, match="another spec"):
         find_run(tmp_path, Spec())
 
 
@@ -174,12 +152,7 @@ def test_folder_deleted_or_moved_during_a_run_is_written_anew(tmp_path, capsys, 
         write_summary(run, {})
         assert run.is_complete and run.trained_on == {"g"} and not capsys.readouterr().out
     assert (tmp_path / "moved" / "spec.json").exists() == moved
-
-
-def test_records_written_before_a_restart_are_kept_too(tmp_path):
-    run = find_run(tmp_path, Spec())
-    begin(run)
-    with lock(run):
+    with lock(run):  # records written before a restart are kept too
         shutil.rmtree(run.folder)
         run.write("checkpoint.pt", b"state")
     assert run.trained_on == {"g"} and len(run.history) == 1
@@ -236,7 +209,3 @@ def test_lock_of_a_killed_process_is_free(tmp_path):
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
     with lock(run):
         pass
-
-
-def test_spec_in_a_run_folder_is_plain_json(tmp_path):
-    assert json.loads(Spec().to_json())["variant"] == "R(2+1)D"
