@@ -75,12 +75,7 @@ def _load_or_compute(
 
 
 def _compute(
-    run: Run,
-    analyze: Callable[..., InsightRecord],
-    settings: dict,
-    manifest: Path | str | None,
-    device: str,
-    builtin: Path | str,
+    run: Run, analyze: Callable, settings: dict, manifest: Path | str | None, device: str, builtin: Path | str
 ) -> InsightRecord:
     target, start = pick_device(device), time.perf_counter()
     default = Path(builtin) / f"{run.spec.data}.csv"  # where `r21d manifest` writes it

@@ -61,7 +61,7 @@ def row_of_panels(count: int, width: float, height: float, sharey: bool = True) 
 
 def legend_outside(figure: Figure, axes: Axes, columns: int = 0) -> None:
     """Draw the legend of `axes` below the figure in `columns`, or at its right."""
-    place = {"loc": "outside lower center", "ncols": columns} if columns else {"loc": "outside right upper"}
+    place: dict = {"loc": "outside lower center", "ncols": columns} if columns else {"loc": "outside right upper"}
     figure.legend(*axes.get_legend_handles_labels(), **place, frameon=False, fontsize=None if columns else 8)
 
 
@@ -126,7 +126,7 @@ def orders_figure(records: Sequence[InsightRecord]) -> Figure | None:
     figure, panels = row_of_panels(len(records), max(4.4, 0.22 * n_layers + 2.4) * len(records), 3)
     for axes, record in zip(panels, records, strict=True):
         percent = pd.DataFrame(100 * order_fractions(record), columns=list(ORDERS))
-        percent.plot.bar(ax=axes, stacked=True, width=0.86, color=ORDER_COLORS, lw=0, legend=False, rot=0)
+        percent.plot.bar(ax=axes, stacked=True, width=0.86, color=[*ORDER_COLORS.values()], lw=0, legend=False, rot=0)
         for y in (100 / 3, 200 / 3):
             axes.axhline(y, color="black", ls="--", lw=0.8)
         _mark_stages(axes, record)
@@ -214,7 +214,7 @@ def activations_figure(records: Sequence[InsightRecord]) -> Figure:
     options = {"figsize": (2.5 * n_columns, 0.62 * n_filters + 0.5), "dpi": 80, "layout": "constrained"}
     figure, panels = plt.subplots(n_filters, n_columns, squeeze=False, **options)
     for (row, column), axes in np.ndenumerate(panels):
-        axes.imshow(np.hstack(strips[row, column]), interpolation="nearest")
+        axes.imshow(np.hstack([*strips[row, column]]), interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.grid(False)
         axes.spines[:].set_visible(False)
@@ -272,7 +272,6 @@ def _mosaic(images: np.ndarray) -> np.ndarray:
     scaled = np.repeat(scaled[:, :1], 3, axis=1) if channels != 3 else scaled
     columns = min(n, max(8, int(np.ceil(np.sqrt(2 * n)))))
     rows = -(-n // columns)
-    canvas = np.ones((rows * columns, h + 1, w + 1, 3), np.float32)
-    canvas[:n, :h, :w] = scaled.transpose(0, 2, 3, 1)
-    canvas = canvas.reshape(rows, columns, h + 1, w + 1, 3).swapaxes(1, 2)
-    return canvas.reshape(rows * (h + 1), columns * (w + 1), 3)[:-1, :-1]
+    margins = ((0, rows * columns - n), (0, 1), (0, 1), (0, 0))
+    canvas = np.pad(scaled.transpose(0, 2, 3, 1), margins, constant_values=1).reshape(rows, columns, h + 1, w + 1, 3)
+    return canvas.swapaxes(1, 2).reshape(rows * (h + 1), -1, 3)[:-1, :-1]

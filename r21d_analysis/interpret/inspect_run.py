@@ -117,30 +117,23 @@ def analyze_attributions(
     }
     arrays |= {f"evidence_{name}": values for name, values in evidence.items()}
     n_clips = min(SANITY_CLIPS, len(names))
-    return InsightRecord(
-        {"steps": steps, "sanity_corr_max": attributions.SANITY_CORR_MAX, "sanity_clips": n_clips}, arrays
-    )
+    limits = {"sanity_corr_max": attributions.SANITY_CORR_MAX, "sanity_clips": n_clips}
+    return InsightRecord({"steps": steps} | limits, arrays)
 
 
 def analyze_video(
-    video: Path | str,
-    weights: Run | Path | str,
-    class_name: str,
-    clip: np.ndarray | None = None,
-    *,
-    weights_folder: Path | str = "weights",
-    device: str = "auto",
+    video: Path | str, weights: Run | Path | str, class_name: str, clip: np.ndarray | None, weights_folder: Path | str
 ) -> InsightRecord:
     """Return maps of the QUICK methods for one class in one clip of the file `video`.
 
-    `weights` and `weights_folder` are those of `classify`; `clip` are the clip's frame numbers (T,), by default the
+    `weights` and `weights_folder` are those of `classify`; `clip` are the clip's frame numbers (T,), None is the
     center clip. Raises R21DError for unreadable weights or videos, and for a class that the network does not have.
     """
     loaded = weights_for_frames(weights, weights_folder)
     classes, _ = class_names(loaded)
     if class_name not in classes:
         raise R21DError(f"{loaded.path}: has no class {class_name}, but {', '.join(classes[:5])} …")
-    spec, target = spec_for_video(loaded, probe(video).fps), pick_device(device)
+    spec, target = spec_for_video(loaded, probe(video).fps), pick_device("auto")
     frames = read_clip(Path(video), spec, clip)
     network = for_attribution(model_from_weights(loaded)).requires_grad_(False)
     network.to(target).to(memory_format=torch.channels_last_3d)

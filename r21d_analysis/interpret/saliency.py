@@ -29,8 +29,7 @@ def saliency_html(
     """
     from r21d_analysis.interpret.inspect_run import analyze_video  # imports torch
 
-    options = {"weights_folder": weights_folder}
-    records = [analyze_video(video, weights, class_name, clip, **options) for weights, clip in networks]
+    records = [analyze_video(video, weights, class_name, clip, weights_folder) for weights, clip in networks]
     figure = overlay_figure(records, str(video), frames=4 if len(records) == 1 else 3)
     assert isinstance(figure, Figure)
     caption = text_html(f"{video.name}, maps for {class_name}. {CAPTION}")

@@ -103,21 +103,28 @@ def test_clip_slider_updates_every_number(shown):
         assert len(seen) == 4, f"{name} does not change"
 
 
-def test_classes_are_sorted_and_paged(folder):
-    many = tuple(f"class {number:02d}" for number in range(30))
+@pytest.fixture
+def many(folder):
+    """An explorer of two runs with 30 classes."""
+    classes = tuple(f"class {number:02d}" for number in range(30))
     for number, spec in enumerate(variant_comparison("small", "many", variants=("R3D", "MC3"), eval_clips=5)):
-        write_run(spec, folder, number, classes=many, videos=[f"{n}" for n in range(90)])
-    shown = Explorer(str(folder))
-    shown.data.value = "many, action"
+        write_run(spec, folder, number, classes=classes, videos=[f"{n}" for n in range(240)])
+    explorer = Explorer(str(folder))
+    explorer.data.value = "many, action"
+    return explorer
+
+
+def test_classes_are_sorted_and_paged(many):
+    shown, classes = many, many.comparison.classes
     assert (shown.a.value.spec.variant, shown.first.max) == ("MC3", 11) and shown.first.layout.display is None
     shown.order.value = "class name"
     before = shown.class_bars.value
     table, figure = shown.views["Classes"][:2]
-    assert table["class"].tolist() == list(many) and "class 00  3" in texts(figure)
+    assert table["class"].tolist() == list(classes) and "class 00  8" in texts(figure)
     shown.first.value = 11
     assert shown.class_bars.value != before
     names = [text.split("  ")[0] for text in texts(shown.views["Classes"].figure) if text.startswith("class ")]
-    assert names == list(many[10:])
+    assert names == list(classes[10:])
     assert "of 30 intervals exclude zero; 1.5 are expected by chance" in text_of(shown.class_bars)
 
 
@@ -152,12 +159,8 @@ def test_cell_and_pair_list_their_videos(shown):
     assert [int(label.rsplit(" ", 1)[1]) for label, _ in shown.cells.options] == counts.reshape(-1).tolist()
 
 
-def test_other_classes_column_lists_its_videos(folder):
-    many = tuple(f"c{number:02d}" for number in range(24))
-    write_run(variant_comparison("small", "many", variants=("R3D",), eval_clips=5)[0], folder, classes=many,
-              videos=[f"{n}" for n in range(240)])  # fmt: skip
-    shown = Explorer(str(folder))
-    shown.data.value = "many, action"
+def test_other_classes_column_lists_its_videos(many):
+    shown = many
     shown.tabs.selected_index = 1
     cells = {label: value for label, value in shown.cells.options if "predicted as all others" in label}
     assert len(cells) == 20

@@ -184,7 +184,7 @@ def test_own_video_with_hostile_names(folder, tiny_manifest, tmp_path, records):
 def test_foreign_weights_are_labeled_by_file_name(tiny_manifest, tmp_path):
     torch.save(small("R3D", num_classes=7).state_dict(), tmp_path / "theirs.pth")
     video = load_manifest(tiny_manifest).split("test")[0].path
-    one = analyze_video(video, tmp_path / "theirs.pth", "output 3", device="cpu")
+    one = analyze_video(video, tmp_path / "theirs.pth", "output 3", None, tmp_path)
     assert one.metadata["name"] == "theirs" and one.metadata["spec"]["variant"] == "R3D" and one["maps"].any()
     with pytest.raises(R21DError, match=r"theirs\.pth: has no class clap"):
-        analyze_video(video, tmp_path / "theirs.pth", "clap", device="cpu")
+        analyze_video(video, tmp_path / "theirs.pth", "clap", None, tmp_path)
