@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from r21d_core import R21DError
+from r21d_core.engine import numerics
 from r21d_core.engine.build import build_model, build_optimizer, optimize
 from r21d_core.engine.numerics import check_numerics
 from r21d_core.models import fast_forward
@@ -307,7 +308,8 @@ def unbiased(x, weight, bias, stride, padding, residual=None):
         (broken(conv_bias_relu=unbiased), "evaluation"),
     ],
 )
-def test_check_numerics_names_the_wrong_result(kernels, wrong):
+def test_check_numerics_names_the_wrong_result(kernels, wrong, monkeypatch):
+    monkeypatch.setattr(numerics, "WIDTH", 4)  # as many clips as for a wide network
     checked = network("R3D").float()
     before = copy.deepcopy(checked.state_dict())
     told = check_numerics(checked, torch.float16, kernels, 5)
