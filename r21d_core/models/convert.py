@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,7 @@ from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import DEPTHS, stage_spec, variant_name
 
-# The beginnings of the keys of a layout.
-NATIVE_KEYS = r"(conv1|bn1|conv[2-5]_x|fc)\."
-TORCHVISION_KEYS = r"(stem|layer[1-4]|fc)\."
+NATIVE_KEYS, TORCHVISION_KEYS = r"(conv1|bn1|conv[2-5]_x|fc)\.", r"(stem|layer[1-4]|fc)\."  # beginnings of keys
 
 
 @dataclass(frozen=True)
@@ -46,14 +45,10 @@ class Weights:
     spec: Spec | None = None  # of a checkpoint
 
 
-def identify_architecture(
-    state: Mapping[str, Tensor], path: Path, sha256: str = "", spec: Spec | None = None
-) -> Weights:
+def identify_architecture(state: Mapping[str, Tensor], path: Path, sha256="", spec: Spec | None = None) -> Weights:
     """Return the Weights of a state dict of any layout; `path` is for messages. Raises as `read_weights`.
 
-    The shapes of R2D for 3 frames are those of MC2, and for one frame those of f-R2D. They are identified as the
-    latter, unless a checkpoint's Spec has the variant. Batch norm has eps 1e-5 in torchvision's networks and 1e-3 in
-    the authors'.
+    R2D for 3 frames has the shapes of MC2, and for one those of f-R2D: without a Spec it is identified as these.
     """
     is_torchvision = any(key.startswith("stem.") for key in state)
     for key in state:
@@ -63,30 +58,25 @@ def identify_architecture(
     architecture = read_architecture(state, to_key, path)
     if spec and stage_spec(spec.variant, spec.depth)[0][0] == "c":
         architecture |= {"variant": variant_name(spec.variant), "frames": spec.frames}
-    layout, eps = "state dict", None
-    if spec:
-        layout, eps = "checkpoint", spec.eps
-    elif is_torchvision and architecture["variant"] == "R(2+1)D" and not architecture["midplanes_per_block"]:
-        layout, eps = "authors", 1e-3
-    elif is_torchvision:
-        layout, eps = "torchvision", 1e-5
+    layout, eps = ("checkpoint", spec.eps) if spec else ("state dict", None)
+    if is_torchvision and not spec:
+        is_authors = architecture["variant"] == "R(2+1)D" and not architecture["midplanes_per_block"]
+        layout, eps = ("authors", 1e-3) if is_authors else ("torchvision", 1e-5)
     renamed = _rename_keys(state, to_key, architecture, path)
     return Weights(**architecture, eps=eps, layout=layout, state=renamed, path=path, sha256=sha256, spec=spec)
 
 
 def _torchvision_key(state: Mapping[str, Tensor]) -> Callable[[str], str]:
     """Return the function from a native key to torchvision's, whose stem is a flat Sequential, longer in R(2+1)D."""
-    bn1 = "stem.4." if "stem.3.weight" in state else "stem.1."
-
-    def to_key(name: str) -> str:
-        name = re.sub(r"^conv([2-5])_x\.", lambda group: f"layer{int(group[1]) - 1}.", name)
-        name = re.sub(r"^(layer\d\.\d+)\.conv([12])\.", r"\1.conv\2.0.", name)
-        name = re.sub(r"^(layer\d\.\d+)\.bn([12])\.", r"\1.conv\2.1.", name)
-        name = name.replace(".shortcut.", ".downsample.")
-        name = re.sub(r"^conv1\.weight", "stem.0.weight", name)
-        return re.sub(r"^bn1\.", bn1, re.sub(r"^conv1\.", "stem.", name))
-
-    return to_key
+    patterns = [(rf"^conv{stage}_x\.", f"layer{stage - 1}.") for stage in range(2, 6)]
+    patterns += [
+        (r"\.conv([12])\.", r".conv\1.0."),
+        (r"\.bn([12])\.", r".conv\1.1."),
+        (r"\.shortcut\.", ".downsample."),
+    ]
+    patterns += [(r"^conv1\.weight", "stem.0.weight"), (r"^conv1\.", "stem.")]
+    patterns += [(r"^bn1\.", "stem.4." if "stem.3.weight" in state else "stem.1.")]
+    return lambda name: reduce(lambda key, pattern: re.sub(*pattern, key), patterns, name)
 
 
 def read_architecture(state: Mapping[str, Tensor], to_key: Callable[[str], str], path: Path) -> dict[str, Any]:
@@ -111,10 +101,8 @@ def read_architecture(state: Mapping[str, Tensor], to_key: Callable[[str], str],
             raise R21DError(f"{path}: {to_key(f'{name}.weight')} spans {time} frames, expected 1 or 3")
         return {1: "2", 3: "3"}.get(time, "c")
 
-    blocks = []
-    for stage in range(2, 6):
-        keys = {key.split(".")[1] for key in state if key.startswith(to_key(f"conv{stage}_x."))}
-        blocks.append(len(keys))
+    stages = [to_key(f"conv{stage}_x.") for stage in range(2, 6)]
+    blocks = [len({key.split(".")[1] for key in state if key.startswith(stage)}) for stage in stages]
     depths = {count: depth for depth, count in DEPTHS.items()}
     if tuple(blocks) not in depths:
         raise R21DError(f"{path}: has {blocks} blocks in its four stages, expected one of {[*map(list, depths)]}")
@@ -154,9 +142,7 @@ def _rename_keys(
     for key, name in names.items():
         if key in state:
             renamed[name] = state[key]
-        elif name.endswith(
-            "num_batches_tracked"
-        ):  # PyTorch wrote none before 0.4.1; batch norm with momentum needs none
+        elif name.endswith("num_batches_tracked"):  # not written before PyTorch 0.4.1, and not needed with momentum
             renamed[name] = torch.tensor(0)
         else:
             raise R21DError(f"{path}: no key {key}, which {network} has")

@@ -1,9 +1,8 @@
 """The same network in a faster form: an `nn.Module` around a `VideoResNet`, which owns the parameters.
 
-Activations are channels-last and in 16 bits throughout. The channels of convolutions are padded to multiples of 8, as
-cuDNN is slow for 230 and 45 channels, and convolutions of one frame or one pixel run as 2-D ones. Batch norm, ReLU and
-the residual sum are the Triton kernels of `fused_bn`. For inference batch norm is folded into the convolutions, and
-cuDNN adds the residual and applies the ReLU. On a CPU only the folding remains, in 32 bits.
+Activations are channels-last and in 16 bits. The channels of convolutions are padded to multiples of 8, as cuDNN is
+slow for 230 and 45, and convolutions of one frame or one pixel run as 2-D ones. Batch norm, ReLU and residual sum are
+the Triton kernels of `fused_bn`. For inference batch norm is folded into the convolutions; a CPU does only that.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from r21d_core.models.network import Block, VideoResNet
 
+T = TypeVar("T", bound=nn.Module)
 CHANNELS_LAST = torch.channels_last_3d
 # Runs a convolution, its batch norm and, with `relu`, the sum with `residual` and the ReLU: (conv, norm, x, relu,
 # residual). It returns its output twice, once for each of its two uses.
@@ -28,11 +28,9 @@ Layer = Callable[..., tuple[Tensor, Tensor]]
 class FastVideoResNet(nn.Module):
     """Compute the logits (N, num_classes), float32, that `model` computes under autocast to `dtype`.
 
-    In training, gradients go to the parameters of `model`, and its running statistics are updated. Evaluation without
-    gradients uses folded weights. They are folded again after a change of mode and after in-place changes that
-    PyTorch counts, such as by `load_state_dict`; fused optimizers are not counted, so call `train()` and `eval()` on
-    this module. Evaluation with gradients runs `model` itself. `kernels` is the module `fused_bn` or an equivalent;
-    without it training runs `model` too.
+    Evaluation without gradients uses folded weights. They are folded again after a change of mode and after in-place
+    changes that PyTorch counts; fused optimizers are not counted, so call `train()` and `eval()` on this module.
+    Evaluation with gradients runs `model` itself, and so does training without `kernels`, the module `fused_bn`.
     """
 
     def __init__(self, model: VideoResNet, dtype: torch.dtype, kernels: ModuleType | None):
@@ -53,22 +51,19 @@ class FastVideoResNet(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """Return the logits (N, num_classes) of clips (N, in_channels, T, H, W)."""
-        model = self.model
-        wrong_length = model.frames not in (None, clips.shape[2])
         has_fast_form = self.kernels is not None if self.training else not torch.is_grad_enabled()
-        if wrong_length or not has_fast_form:
-            return model(clips)
+        if not has_fast_form or self.model.frames not in (None, clips.shape[2]):
+            return self.model(clips)
         with torch.autocast(clips.device.type, enabled=False):
             if not self.training:
                 self._fold()
             features = self._forward_features(clips, self._train_layer if self.training else self._folded_layer)
-            wide = torch.promote_types(self.dtype, torch.float32)
-            return F.linear(features.mean((2, 3, 4), dtype=wide), model.fc.weight, model.fc.bias)
+            return self.model.fc(features.mean((2, 3, 4), dtype=torch.promote_types(self.dtype, torch.float32)))
 
     def _forward_features(self, clips: Tensor, layer: Layer) -> Tensor:
         model = self.model
         x, skip = run_conv(layer, model.conv1, model.bn1, clips)
-        for block in _blocks(model):
+        for block in _modules(model, Block):
             y, _ = run_conv(layer, block.conv1, block.bn1, x)
             if isinstance(block.shortcut, nn.Sequential):
                 skip, _ = layer(*block.shortcut, skip, relu=False)
@@ -81,13 +76,11 @@ class FastVideoResNet(nn.Module):
     def _folded_layer(self, conv, norm, x, relu=True, residual=None):
         weight, bias = self._folded[conv]
         prepared = prepare_input(conv, x, self.dtype)
-        if relu:
-            residual = None if residual is None else to_conv_shape(conv, residual)
-            run = self.kernels.conv_bias_relu if self.kernels else conv_bias_relu
-            y = from_conv_shape(conv, run(prepared, weight, bias, *stride_padding(conv), residual), x.shape)
-        else:
-            y = convolve(conv, prepared, weight, x.shape)
-        return y, y
+        if not relu:
+            return (convolve(conv, prepared, weight, x.shape),) * 2
+        residual = None if residual is None else to_conv_shape(conv, residual)
+        run = self.kernels.conv_bias_relu if self.kernels else conv_bias_relu
+        return (from_conv_shape(conv, run(prepared, weight, bias, *stride_padding(conv), residual), x.shape),) * 2
 
     def _fold(self) -> None:
         """Fold batch norm into weights and biases; a shortcut's bias goes to the convolution that it is added to."""
@@ -102,7 +95,7 @@ class FastVideoResNet(nn.Module):
             weights[conv] = pack_weight(conv, conv.weight * scale.view(-1, 1, 1, 1, 1), self.dtype)
             bias = F.pad(norm.bias - mean * scale, (0, _padded(conv) - len(scale)))
             biases[conv] = bias.repeat(COLUMNS) if is_space_to_depth(conv) else bias
-        for block in _blocks(self.model):
+        for block in _modules(self.model, Block):
             if isinstance(block.shortcut, nn.Sequential):
                 last = block.conv2[-1] if isinstance(block.conv2, nn.Sequential) else block.conv2
                 biases[last] += biases[block.shortcut[0]]
@@ -112,13 +105,11 @@ class FastVideoResNet(nn.Module):
 
 def conv_bn_pairs(model: VideoResNet) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
     """Return every convolution with the batch norm behind it, which the model declares right after it."""
-    convs = (module for module in model.modules() if isinstance(module, nn.Conv3d))
-    norms = (module for module in model.modules() if isinstance(module, nn.BatchNorm3d))
-    return list(zip(convs, norms, strict=True))
+    return list(zip(_modules(model, nn.Conv3d), _modules(model, nn.BatchNorm3d), strict=True))
 
 
-def _blocks(model: VideoResNet) -> list[Block]:
-    return [module for module in model.modules() if isinstance(module, Block)]
+def _modules(model: VideoResNet, kind: type[T]) -> list[T]:
+    return [module for module in model.modules() if isinstance(module, kind)]
 
 
 def run_conv(layer: Layer, conv: nn.Module, norm: nn.BatchNorm3d, x: Tensor, **options) -> tuple[Tensor, Tensor]:
@@ -154,14 +145,11 @@ class _Convolution(torch.autograd.Function):
         conv = ctx.conv
         stride, padding = stride_padding(conv)
         dy = dy.contiguous(memory_format=CHANNELS_LAST)
-        dy = to_conv_shape(conv, pack_columns(dy) if is_space_to_depth(conv) else dy)
-        dilation, output_padding, mask = [1] * len(stride), [0] * len(stride), [ctx.needs_input_grad[0], True, False]
         dx, dw, _ = torch.ops.aten.convolution_backward(
-            dy, x, packed, None, stride, padding, dilation, False, output_padding, 1, mask
-        )
-        if dx is not None:
-            dx = from_conv_shape(conv, dx, ctx.shape)
-        return dx, unpack_weight(conv, dw, weight), None, None
+            to_conv_shape(conv, pack_columns(dy) if is_space_to_depth(conv) else dy), x, packed, None, stride, padding,
+            [1] * len(stride), False, [0] * len(stride), 1, [ctx.needs_input_grad[0], True, False],
+        )  # fmt: skip
+        return None if dx is None else from_conv_shape(conv, dx, ctx.shape), unpack_weight(conv, dw, weight), None, None
 
 
 # A spatial convolution runs as a 2-D one on frames, a temporal one as a 2-D one over (T, H·W), others as they are. A
@@ -228,8 +216,8 @@ def prepare_input(conv: nn.Conv3d, x: Tensor, dtype: torch.dtype) -> Tensor:
 def space_to_depth(clips: Tensor, dtype: torch.dtype) -> Tensor:
     """Return (N, C, T, H, W) as (N, 16·C', T, ⌈H/2⌉ + 3, ⌈W/8⌉ + 1), zero-padded, C' being C up to a multiple of 4.
 
-    A position holds 2 rows of 8 pixels. A 7×7 kernel of stride 2 becomes one of 4×2 positions and stride 1, whose 8×16
-    pixels begin 4 rows and columns before the clip and hold the 7×7 windows of COLUMNS output pixels, 2 columns apart.
+    A position holds 2 rows of 8 pixels. A 7×7 kernel of stride 2 becomes one of 4×2 positions and stride 1. Its 8×16
+    pixels begin 4 rows and columns before the clip and hold the windows of COLUMNS output pixels, 2 columns apart.
     """
     n, c, t, h, w = clips.shape
     if h % 2 or w % 4:
@@ -260,16 +248,14 @@ def pack_weight(conv: nn.Conv3d, weight: Tensor, dtype: torch.dtype) -> Tensor:
     A stem on `space_to_depth` has each output channel COLUMNS times. Another stem's input channels are not padded.
     """
     out_channels, in_channels, time = weight.shape[:3]
-    padded_out = _padded(conv)
-    padded_in = in_channels if is_stem(conv) else -(-in_channels // 8) * 8
+    padded_out, padded_in = _padded(conv), in_channels if is_stem(conv) else -(-in_channels // 8) * 8
     if is_space_to_depth(conv):
         kernels = torch.stack([F.pad(weight, (1 + 2 * k, 8 - 2 * k, 1, 0)) for k in range(COLUMNS)])
         packed = weight.new_zeros(COLUMNS * padded_out, time, 4, 2, 2, 2, 4, -(-in_channels // 4) * 4, dtype=dtype)
         _pixels(packed, weight)[:] = kernels.unflatten(5, (2, 2, 4)).unflatten(4, (4, 2))
         packed = packed.flatten(4).permute(0, 4, 1, 2, 3)
     elif out_channels < padded_out or in_channels < padded_in:
-        packed = weight.new_zeros(padded_out, time, *weight.shape[3:], padded_in, dtype=dtype)
-        packed = packed.permute(0, 4, 1, 2, 3)
+        packed = weight.new_zeros(padded_out, time, *weight.shape[3:], padded_in, dtype=dtype).permute(0, 4, 1, 2, 3)
         packed[:out_channels, :in_channels] = weight
     else:
         packed = weight.detach().to(dtype, memory_format=CHANNELS_LAST)
@@ -284,9 +270,8 @@ def unpack_weight(conv: nn.Conv3d, packed: Tensor, weight: Tensor) -> Tensor:
     if is_space_to_depth(conv):
         pixels = packed.permute(0, 2, 3, 4, 1).unflatten(4, (2, 2, 4, -1))
         kernels = _pixels(pixels, weight).to(weight.dtype).flatten(6).flatten(4, 5)  # (COLUMNS, out, C, T, 8, 16)
-        return unpacked.copy_(
-            reduce(torch.add, (kernel[..., 1:, 1 + 2 * k : 8 + 2 * k] for k, kernel in enumerate(kernels)))
-        )
+        windows = (kernel[..., 1:, 1 + 2 * k : 8 + 2 * k] for k, kernel in enumerate(kernels))
+        return unpacked.copy_(reduce(torch.add, windows))
     return unpacked.copy_(packed[: weight.shape[0], : weight.shape[1]])
 
 

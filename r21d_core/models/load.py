@@ -25,7 +25,7 @@ FIELDS = ("variant", "depth", "width", "frames", "stem_midplanes", "midplanes_pe
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What `load_weights_into` did, as text by `str`; `skipped` has the reason for each tensor that kept its values."""
+    """What `load_weights_into` did, as text by `str`; `skipped` maps each tensor that kept its values to the reason."""
 
     path: Path
     layout: str
@@ -34,22 +34,24 @@ class LoadReport:
     skipped: dict[str, str]
 
     def __str__(self) -> str:
+        skipped = ", ".join(f"{name} ({reason})" for name, reason in self.skipped.items())
         text = f"{self.path} ({self.layout}): {self.parameters:,} parameters in {len(self.loaded)} tensors loaded"
-        if not self.skipped:
-            return f"{text}, none skipped"
-        return f"{text}; skipped: " + ", ".join(f"{name} ({reason})" for name, reason in self.skipped.items())
+        return f"{text}; skipped: {skipped}" if skipped else f"{text}, none skipped"
 
 
 def read_weights(path: Path | str) -> Weights:
     """Return the Weights in the file at `path`; no code in it is executed.
 
-    Known layouts are a run folder's checkpoint, a state dict of `VideoResNet`, torchvision's `r3d_18`, `mc3_18` and
-    `r2plus1d_18`, and the authors' R(2+1)D in PyTorch (IG-65M and Kinetics), bare or wrapped as training scripts do.
-    Raises R21DError that names the file if it is missing, damaged or not weights, and the key if one is unknown,
-    missing or of another shape.
+    Known layouts are a run folder's checkpoint, a state dict of `VideoResNet`, torchvision's three networks, and the
+    authors' R(2+1)D in PyTorch, bare or wrapped as training scripts do. Raises R21DError that names the file if it is
+    missing, damaged or not weights, and the key if one is unknown, missing or of another shape.
     """
     path = Path(path)
-    sha256 = _sha256(path)
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise R21DError(f"{path}: {error.strerror or error}; expected a file of weights") from error
     for row in PUBLISHED:
         if path.name == row.file and not sha256.startswith(row.sha256):
             raise R21DError(
@@ -79,8 +81,8 @@ def model_from_weights(weights: Weights) -> VideoResNet:
 def load_weights_into(network: VideoResNet, weights: Weights) -> LoadReport:
     """Load the weights into `network` and return the report.
 
-    fc keeps its values if the number of classes differs, and conv1's first convolution if that of the input channels
-    does. Raises R21DError that names the field of Spec if the architectures differ, and then changes nothing.
+    Other numbers of classes leave fc as it is, other input channels conv1's first convolution. Raises R21DError that
+    names the field of Spec, and changes nothing, if the architectures differ.
     """
     own = network.state_dict()
     here = read_architecture(own, str, Path("the network")) | {"variant": network.variant, "frames": network.frames}
@@ -103,18 +105,9 @@ def load_weights_into(network: VideoResNet, weights: Weights) -> LoadReport:
     return LoadReport(weights.path, weights.layout, tuple(fits), parameters, skipped)
 
 
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise R21DError(f"{path}: {error.strerror or error}; expected a file of weights") from error
-
-
 def _load(path: Path):
     try:
-        # Training scripts, such as torchvision's, save their options beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]):  # options that training scripts save too
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle may raise anything
         reason = "not a complete file of PyTorch weights; download or save it again"

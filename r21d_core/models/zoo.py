@@ -76,26 +76,23 @@ def published(name: str) -> Published:
 def resolve_weights(name: Path | str, folder: Path | str = "weights") -> Path:
     """Return the path of a file of weights, given by path, run folder, published name or published file name.
 
-    Published weights are looked up in `folder`, then in ../`folder`, for notebooks. Nothing is downloaded. Raises
-    R21DError that names the missing file, its URL and the path to put it at.
+    Published weights are looked up in `folder`, then, for notebooks, in ../`folder`; nothing is downloaded. Raises
+    R21DError with the missing file, its URL and the path to put it at.
     """
     path = Path(name)
     if path.is_dir():
         path /= "checkpoint.pt"
         if not path.exists():
-            raise R21DError(
-                f"{path}: no such file; name a run folder that still has its checkpoint, or a file of weights"
-            )
+            expected = "name a run folder that still has its checkpoint, or a file of weights"
+            raise R21DError(f"{path}: no such file; {expected}")
     if path.exists():
         return path
     row = published(str(path))
     candidates = [path] if path.parent != Path() else [Path(folder) / row.file, Path("..") / folder / row.file]
-    file = next(filter(Path.exists, candidates), candidates[0])
-    if not file.exists():
-        raise R21DError(
-            f"{file}: no such file; run `r21d weights {row.name} --download`, or {_manual_download(row, file)}"
-        )
-    return file
+    if existing := [file for file in candidates if file.exists()]:
+        return existing[0]
+    manual = _manual_download(row, candidates[0])
+    raise R21DError(f"{candidates[0]}: no such file; run `r21d weights {row.name} --download`, or {manual}")
 
 
 def download(name: str, folder: Path | str = "weights") -> Path:

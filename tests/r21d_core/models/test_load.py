@@ -122,15 +122,9 @@ def test_architecture_is_read_from_shapes(
     letters = stage_spec(variant, depth)[0]
     with torch.device("meta"):
         network = VideoResNet(
-            variant,
-            depth,
-            width,
-            num_classes=num_classes,
-            frames=frames,
-            in_channels=in_channels,
-            stem_midplanes=stem,
+            variant, depth, width, num_classes=num_classes, frames=frames, in_channels=in_channels, stem_midplanes=stem,
             midplanes_per_block=per_block,
-        )
+        )  # fmt: skip
     state = as_theirs(network) if torchvision else network.state_dict()
     weights = identify_architecture(state, HERE)
     assert (weights.variant, weights.depth, weights.width) == (variant_name(variant), depth, width)
@@ -250,11 +244,10 @@ def test_other_files_are_refused(name, content, says, tmp_path):
     assert str(raised.value).startswith(str(tmp_path / name))
 
 
-def test_files_that_are_not_there(tmp_path):
-    with pytest.raises(R21DError, match=r"gone\.pth: No such file"):
-        read_weights(tmp_path / "gone.pth")
-    with pytest.raises(R21DError, match="Is a directory"):
-        read_weights(tmp_path)
+@pytest.mark.parametrize(("name", "says"), [("gone.pth", r"gone\.pth: No such file"), ("", "Is a directory")])
+def test_missing_files_are_named(name, says, tmp_path):
+    with pytest.raises(R21DError, match=says):
+        read_weights(tmp_path / name)
 
 
 def test_a_published_file_with_other_content_is_damaged(tmp_path, monkeypatch):
@@ -262,9 +255,8 @@ def test_a_published_file_with_other_content_is_damaged(tmp_path, monkeypatch):
     row = Published("tiny", "https://nowhere.example/tiny-00000000.pth", "", "", 0, 0, 0, "", "")
     assert read_weights(path).sha256
     monkeypatch.setattr(load, "PUBLISHED", (row,))
-    with pytest.raises(
-        R21DError, match=r"damaged, as its SHA-256 begins with .* download it again from https://nowhere"
-    ):
+    message = r"damaged, as its SHA-256 begins with .* download it again from https://nowhere"
+    with pytest.raises(R21DError, match=message):
         read_weights(path)
 
 
@@ -332,7 +324,7 @@ def test_r2d_of_another_length_is_refused():
         load_weights_into(small("R2D", frames=16), weights_of(small("R2D", frames=8)))
 
 
-def test_a_state_dict_that_does_not_say_its_eps_fits_any():
+def test_state_dict_without_eps_fits_any():
     target = small(eps=1e-5)
     assert not load_weights_into(target, weights_of(small())).skipped and target.bn1.eps == 1e-5
 

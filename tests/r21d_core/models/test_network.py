@@ -128,9 +128,8 @@ def test_unknown_variant_names_the_closest(name, meant):
 
 @pytest.mark.parametrize("name", ["xylophone", "3333", "333333", "3c333", "33x22", "33P22", ""])
 def test_variant_unlike_any_names_what_is_expected(name):
-    with pytest.raises(
-        R21DError, match=rf"^variant '{name}': .*expected one of R2D, .*, or five letters such as 33p22 "
-    ):
+    message = rf"^variant '{name}': .*expected one of R2D, .*, or five letters such as 33p22 "
+    with pytest.raises(R21DError, match=message):
         VideoResNet(name)
 
 
@@ -175,15 +174,6 @@ def test_weights_start_as_kaiming_says(variant):
             error = 5 / (2 * module.weight.numel()) ** 0.5
             assert module.weight.std().item() == pytest.approx(expected, rel=error), name
     assert network.fc.weight.std().item() == pytest.approx(0.01, rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("variant", "frames", "parameters"),
-    [("R3D", 8, 33_371_472), ("R(2+1)D", 8, 33_370_839), ("R2D", 8, 11_447_568), ("R2D", 16, 11_522_832)],
-)
-def test_parameters_of_eighteen_layers(variant, frames, parameters):
-    with torch.device("meta"):
-        assert sum(p.numel() for p in VideoResNet(variant, frames=frames).parameters()) == parameters
 
 
 def test_shortcuts_are_plain_and_only_where_the_size_changes():

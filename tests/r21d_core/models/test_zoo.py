@@ -1,4 +1,4 @@
-"""Published weights are found here or told where they are, and a download keeps only what was zoo."""
+"""Published weights are found or their place is named, and a download keeps only a file of the right content."""
 
 import hashlib
 import threading
@@ -88,11 +88,8 @@ def test_a_run_folder_means_its_checkpoint(tmp_path):
     ("name", "hint"), [("r2plus1d_81", "did you mean r2plus1d_18?"), ("runs/nope", "expected one of r3d_18")]
 )
 def test_a_name_that_nobody_published(name, hint):
-    with pytest.raises(
-        R21DError, match=f"^{name}: neither an existing file or run folder nor published weights; "
-    ) as raised:
+    with pytest.raises(R21DError, match=f"^{name}: neither an existing file or run folder nor published .*; {hint}"):
         resolve_weights(name)
-    assert hint in str(raised.value)
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -141,10 +138,8 @@ def test_download_that_fails_leaves_nothing_and_says_what_to_do(server, harm, sa
 
 
 def test_download_offline(tmp_path, monkeypatch):
-    row = Published(
-        "tiny", "http://127.0.0.1:1/tiny-00000000.pth", "torchvision", "R3D", 18, 16, 400, "nothing", "none"
-    )
-    monkeypatch.setattr(zoo, "PUBLISHED", (row,))
+    url = "http://127.0.0.1:1/tiny-00000000.pth"
+    monkeypatch.setattr(zoo, "PUBLISHED", (Published("tiny", url, "torchvision", "R3D", 18, 16, 400, "", ""),))
     with pytest.raises(R21DError, match=r"refused.*; download http://127\.0\.0\.1:1/tiny-00000000\.pth yourself"):
         download("tiny", tmp_path)
 
