@@ -195,14 +195,13 @@ def test_fast_form_has_all_options(options, stem):
 def test_training_follows_the_same_curve(variant):
     plain, x = network(variant), clips(4)
     ours = copy.deepcopy(plain)
-    form = FastVideoResNet(ours, torch.float64, PLAIN)
     curves = []
-    for forward, trained in ((form, ours), (plain, plain)):
-        optimiser, curve = torch.optim.SGD(trained.parameters(), 0.02, 0.9, weight_decay=1e-3, fused=True), []
+    for forward in (FastVideoResNet(ours, torch.float64, PLAIN), plain):
+        optimizer, curve = torch.optim.SGD(forward.parameters(), 0.02, 0.9, weight_decay=1e-3, fused=True), []
         for _ in range(4):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             curve.append(step(forward, x))
-            optimiser.step()
+            optimizer.step()
         curves.append(torch.stack(curve))
     close(curves[0], curves[1], within=1e-8)
     assert (curves[0][0] - curves[0][-1]).abs().max() > 1e-3

@@ -9,25 +9,13 @@ from r21d_core.engine.build import build_model
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import VARIANTS
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
+from tests.networks import randomize_batch_norms
 
 
 def small(variant, frames=8, **options):
     """An evaluating float64 network of ten layers whose batch norms all do something."""
     network = VideoResNet(variant, 10, 4, num_classes=6, frames=frames, **options).double().eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.3)
-            nn.init.normal_(module.running_mean, 0, 0.3)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return network.requires_grad_(False)
+    return randomize_batch_norms(network).requires_grad_(False)
 
 
 def clip(frames=8, channels=3):
@@ -61,17 +49,11 @@ def test_evaluation_takes_each_clip_alone(variant):
     torch.testing.assert_close(torch.cat([network(clips[:1]), network(clips[1:])]), together)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize(("channels", "frames"), [(1, 1), (2, 5), (3, 8)])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_channels(variant, channels):
-    logits = small(variant, in_channels=channels)(clip(channels=channels))
+def test_channels_and_lengths(variant, channels, frames):
+    logits = small(variant, frames, in_channels=channels)(clip(frames, channels))
     assert logits.shape == (2, 6) and logits.isfinite().all()
-
-
-@pytest.mark.parametrize("frames", [1, 5, 8])
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_lengths(variant, frames):
-    assert small(variant, frames=frames)(clip(frames)).shape == (2, 6)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -146,22 +128,18 @@ def test_unknown_depth():
         VideoResNet("R3D", 50)
 
 
+@pytest.mark.parametrize("eps", [1e-3, 1e-5])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_batch_norms_and_biases(variant):
-    network = VideoResNet(variant, 10, 4)
+def test_batch_norms_and_biases(variant, eps):
+    network = VideoResNet(variant, 10, 4) if eps == 1e-3 else VideoResNet(variant, 10, 4, eps=eps)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
     convs = [module for module in network.modules() if isinstance(module, nn.Conv3d)]
     assert len(norms) == len(convs)
     for norm in norms:
-        assert norm.eps == 1e-3 and norm.momentum == 0.1
+        assert norm.eps == eps and norm.momentum == 0.1
         assert (norm.weight == 1).all() and (norm.bias == 0).all()
     assert all(conv.bias is None for conv in convs)
     assert (network.fc.bias == 0).all()
-
-
-def test_eps_is_an_option():
-    norms = [m for m in VideoResNet(depth=10, width=4, eps=1e-5).modules() if isinstance(m, nn.BatchNorm3d)]
-    assert {norm.eps for norm in norms} == {1e-5}
 
 
 @pytest.mark.parametrize("variant", ["R2D", "MC3", "R(2+1)D"])

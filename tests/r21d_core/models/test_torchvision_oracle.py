@@ -10,6 +10,7 @@ from torchvision.models import video
 from r21d_core.models.convert import identify_architecture
 from r21d_core.models.cost import cost
 from r21d_core.models.network import VideoResNet
+from tests.networks import randomize_batch_norms
 
 SAME = {"r3d_18": "R3D", "mc3_18": "MC3", "r2plus1d_18": "R(2+1)D"}
 WEIGHTS = {
@@ -34,12 +35,7 @@ def pair(request):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         oracle = theirs(request.param, 5).double()
-        for module in oracle.modules():
-            if isinstance(module, nn.BatchNorm3d):
-                nn.init.uniform_(module.weight, 0.5, 1.5)
-                nn.init.normal_(module.bias, 0, 0.3)
-                nn.init.normal_(module.running_mean, 0, 0.3)
-                nn.init.uniform_(module.running_var, 0.5, 1.5)
+        randomize_batch_norms(oracle)
         nn.init.normal_(oracle.fc.bias)
         clips = torch.randn(2, 3, 5, 16, 24, dtype=torch.float64)  # T goes 5, 3, 2, 1: each stride counts
     with torch.device("meta"):
