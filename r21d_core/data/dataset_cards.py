@@ -31,9 +31,7 @@ class PublishedDataset:
 
     def choose(self, subset: Path | str, labels: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
         """The name of a subset and those of `labels` that it holds, in their order.
-
         `subset` is a name from the card, or a text file with a class a line, whose stem becomes the name.
-
         Raises R21DError if it is neither, names a class that is not in `labels`, or reuses a name of the card.
         """
         file = Path(subset).expanduser()
@@ -59,7 +57,6 @@ def load_published_dataset(name: str) -> PublishedDataset:
 
 def read_text(file: Path, what: str = "a text file") -> str:
     """The text of a UTF-8 file, with line feeds for all line ends and without a byte-order mark.
-
     Raises R21DError, naming the file and `what` was expected, if it cannot be read.
     """
     try:

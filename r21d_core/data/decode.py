@@ -67,7 +67,6 @@ def read_all(path: Path | str, size: Size | None) -> np.ndarray:
 
 def iter_timed_frames(path: Path | str, size: Size) -> Iterator[tuple[Fraction, np.ndarray | None]]:
     """Yield (seconds, pixels) of every frame of `read_all`, and (end of the last frame, None) at the end.
-
     The seconds start anywhere and always rise: a frame without a time stamp, with one that does not rise, or behind a
     jump of an MPEG stream's clock comes at the average rate after the previous one. Raises R21DError as `read_all`.
     """
@@ -201,7 +200,6 @@ def _decode_packet(
     video: VideoFile, decoder: VideoCodecContext, packet: Packet | None, number: int, pending: list
 ) -> Iterator[VideoFrame]:
     """Yield the frames that a packet (None: the end) makes the decoder output; `number` is that of the first.
-
     In a group of pictures, frame n must be the one with the n-th time stamp, or n would be a guess.
     """
     try:

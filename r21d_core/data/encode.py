@@ -50,7 +50,6 @@ def encode_h264(
     codec: str = "libx264", pix_fmt: str = "yuv420p", rate: Fraction | int = 25, time_base: Fraction | None = None,
 ) -> bytes:  # fmt: skip
     """An MP4 file of (pts, duration, RGB pixels) in units of `time_base`, by default 1 / rate; size = (height, width).
-
     Without B-frames, CABAC and deblocking (`tune` fastdecode) a clip decodes in half the time, for a tenth more bytes.
     """
     file, time_base = io.BytesIO(), time_base or Fraction(1) / rate
@@ -70,7 +69,6 @@ def encode_h264(
 
 def encode_video(job: EncodeJob) -> tuple[dict, bool] | str:
     """The manifest columns of the file at `job.target` and whether it was encoded now; a str is the error.
-
     A file with the same provenance tag (encoder, size and modification time of the source) is left as it is.
     """
     try:
@@ -106,7 +104,6 @@ def _read_encoded(path: Path, provenance_tag: str) -> dict | None:
 
 def target_names(manifest: Manifest) -> list[str]:
     """The name of each video's encoded file: its own with the extension .mp4, appended where two names would collide.
-
     Raises R21DError for a name that leads out of the root.
     """
     names = [PurePosixPath(posixpath.normpath(video.video)) for video in manifest.videos]
@@ -129,7 +126,6 @@ def encode_videos(
     jobs: list[EncodeJob], folder: Path, workers: int | None, description: str, progress: bool = True
 ) -> tuple[list[tuple[dict, bool] | str], int]:
     """The results of `encode_video` for all jobs, and how many files were encoded before that to estimate the cost.
-
     Raises R21DError if a process dies, if a file cannot be written, and if the disk of `folder` has too little space.
     """
     for target_folder in {job.target.parent for job in jobs}:

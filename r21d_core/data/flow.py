@@ -31,7 +31,6 @@ LOSS_SAMPLE = 12  # videos on which `measure_loss` measures
 @dataclass(frozen=True)
 class Farneback:
     """An `Encoder` of flow fields between frames of height × width that lie `frame_stride` apart.
-
     A file stores the signed square root of each component in 8 bits, so that small displacements, the most frequent,
     have the finest steps. H.264 codes it in RGB at the constant quality `crf`.
     """
@@ -66,7 +65,6 @@ class Farneback:
 
 def compute_fields(source: Path, farneback: Farneback) -> Iterator[np.ndarray]:
     """Yield each flow field of a video, float32 (height, width, 2).
-
     A video of N frames has N − frame_stride fields; one of frame_stride frames or fewer has one, from its first to its
     last frame.
     """
@@ -107,7 +105,6 @@ def dequantize_flow(stored):
 
 def input_manifest(manifest: Manifest, spec: Spec) -> Manifest:
     """The manifest of a network's input: `manifest` itself, or, for flow, one with the files of fields for its videos.
-
     Flow is computed once, into the folder flow-HxW-stepS beside the manifest, for all manifests of the folder. Raises
     R21DError, naming them, for videos that do not decode.
     """

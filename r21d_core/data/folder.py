@@ -16,10 +16,9 @@ from r21d_core.data.official_splits import EXTENSIONS, Listing, examples, open_f
 
 GROUP = re.compile(r"_g(\d\d)_")
 SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 
 
 def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int = 0) -> Listing:
@@ -35,6 +34,10 @@ def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int
     root = open_folder(directory)
     if not 0 <= test_fraction < 1:
         raise R21DError(f"test_fraction is {test_fraction}, expected a share of the videos from 0 to below 1")
+
+    def name_of(path: Path) -> str:
+        return path.relative_to(root).as_posix()
+
     skipped: list[Path] = []
     notes: list[str] = []
     folders, loose = _list(root)
@@ -55,16 +58,14 @@ def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int
     if not videos:
         flat = sum(_is_video(path) for path in loose)
         found = f"{flat:,} videos lie in no class folder" if flat else "no videos"
-        raise R21DError(
-            f"{root}: {found}; expected {root.name}/CLASS/VIDEO or {root.name}/train/CLASS/VIDEO, "
-            f"with one of the extensions {' '.join(EXTENSIONS)}"
-        )
+        expected = f"{root.name}/CLASS/VIDEO or {root.name}/train/CLASS/VIDEO"
+        raise R21DError(f"{root}: {found}; expected {expected}, with one of the extensions {' '.join(EXTENSIONS)}")
     if unplaced := [path for path in loose if _is_video(path)]:
-        notes.append(f"skipped, as they lie in no class folder: {len(unplaced):,}{_names(root, unplaced)}")
+        notes.append(f"skipped, as they lie in no class folder: {len(unplaced):,}{examples(map(name_of, unplaced))}")
     if skipped:
         kinds = Counter(path.suffix.lower() or "no extension" for path in skipped)
         counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-        notes.append(f"skipped, as their extensions are no video's: {counts}{_names(root, skipped)}")
+        notes.append(f"skipped, as their extensions are no video's: {counts}{examples(map(name_of, skipped))}")
     name = re.sub(r"[^\w-]+", "-", root.name.lower()).strip("-") or "videos"
     classes = tuple(sorted({video.label for video in videos}))
     card = DatasetCard(name, classes, expected=split_counts(videos), root=str(root))
@@ -118,10 +119,6 @@ def _list(folder: Path) -> tuple[list[Path], list[Path]]:
     except OSError as error:
         raise_unlistable(error)
     return [path for path in paths if path.is_dir()], [path for path in paths if not path.is_dir()]
-
-
-def _names(root: Path, paths: list[Path]) -> str:
-    return examples(path.relative_to(root).as_posix() for path in paths)
 
 
 def _split_class(root: Path, label: str, paths: list[Path], test_fraction: float, seed: int) -> list[Video]:

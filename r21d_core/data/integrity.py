@@ -75,10 +75,7 @@ def check_not_truncated(path: Path | str, container: InputContainer, stream: Vid
 
 
 def check_duration(path: Path | str, stream: VideoStream, spans: Iterable[tuple[int, int]]) -> None:
-    """Raise R21DError if an MKV holds fewer seconds than it states, as FFmpeg may find nothing behind damage.
-
-    `spans` are the (pts, duration) of its packets, in units of the stream's time base.
-    """
+    """Raise R21DError if an MKV holds fewer seconds than it states; `spans` are its packets' (pts, duration)."""
     match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""), re.ASCII)
     if not match:  # some writers use other words
         return

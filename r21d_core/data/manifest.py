@@ -102,7 +102,6 @@ class Manifest:
 
 def load_manifest(path: Path | str) -> Manifest:
     """Load the Manifest from a CSV file and the JSON card beside it.
-
     Raises R21DError, with file and line, for a missing file, card, column or cell, a video listed twice, a label
     that is not in the card, an unknown split, and a class that has videos in another split but none in train.
     """
@@ -124,12 +123,8 @@ def _root(path: Path, card: DatasetCard) -> Path:
 
 
 def write_manifest(path: Path | str, card: DatasetCard, videos: Iterable[Video]) -> None:
-    """Write `videos`, sorted by name, to the CSV file `path`, and `card` beside it.
-
-    Raises R21DError, and writes nothing, if `load_manifest` would refuse them.
-    """
-    path = Path(path)
-    videos = sorted(videos, key=_by_name)
+    """Write `videos`, by name, to the CSV file `path`, and `card` beside it; raises R21DError as `load_manifest`."""
+    path, videos = Path(path), sorted(videos, key=_by_name)
     check_rows(path, card, videos)
     indexed = INDEXED if any(getattr(video, name) is not None for video in videos for name in INDEXED) else ()
     write_atomically(path.with_suffix(".json"), json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n")
@@ -138,13 +133,11 @@ def write_manifest(path: Path | str, card: DatasetCard, videos: Iterable[Video])
 
 def write_new_manifest(path: Path, card: DatasetCard, videos: Iterable[Video]) -> None:
     """Write a manifest as `write_manifest`; the card takes the name of the file.
-
     Raises R21DError if another manifest has the name, such as one that has been checked or edited since, or if its
     quarantine file exists. The same rows may be written again.
     """
     card, videos = replace(card, name=path.stem), list(videos)
-    advice = "delete it, or write the new manifest elsewhere by --out"
-    quarantine = path.with_suffix(".quarantine.csv")
+    advice, quarantine = "delete it, or write the new manifest elsewhere by --out", path.with_suffix(".quarantine.csv")
     if path.exists():
         try:
             manifest = load_manifest(path)
@@ -169,15 +162,13 @@ def check_no_leaks(manifest: Manifest) -> None:
             match = first.get(value) if video.split == "train" else first.setdefault(value, video)
             if match and match.split != video.split:
                 a, b = sorted((match, video), key=_by_name)
-                raise R21DError(
-                    f"{manifest.path}: {key} {value!r} is in {a.split} ({a.video}) and in {b.split} ({b.video}), "
-                    "so the accuracy would be too high; put all of it in one split"
-                )
+                where = f"{key} {value!r} is in {a.split} ({a.video}) and in {b.split} ({b.video})"
+                what = "so the accuracy would be too high; put all of it in one split"
+                raise R21DError(f"{manifest.path}: {where}, {what}")
 
 
 def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the line number and the cells of each row of a CSV file, without blank lines.
-
     Raises R21DError, with the line, for a missing column or cell of `required` and for an unknown column.
     """
     columns = None

@@ -37,7 +37,6 @@ def from_ucf101(
     directory: Path | str, *, split: int = 1, annotations: Path | str | None = None, subset: Path | str | None = None
 ) -> Listing:
     """UCF101 by official split 1, 2 or 3; a group is a class and a group number, as in `_g01_`.
-
     Without lists, trainlist01.txt and so on, the groups on disk are split by their numbers, as the lists do.
     """
     if split not in (1, 2, 3):
@@ -77,7 +76,6 @@ def from_hmdb51(
     directory: Path | str, *, split: int = 1, annotations: Path | str | None = None, subset: Path | str | None = None
 ) -> Listing:
     """HMDB51 by official split 1, 2 or 3; clips in neither train nor test are left out. There are 153 lists.
-
     A group is the clips of one class whose names start with the same title, as in `TITLE_hit_…`. The lists keep such
     groups in one split. They do not keep films in one split: data_manifests/README.md has the counts.
     """
@@ -103,7 +101,6 @@ def from_kinetics(
     directory: Path | str, *, annotations: Path | str | None = None, subset: Path | str | None = None
 ) -> Listing:
     """Kinetics; the number of classes says whether it is 400, 600 or 700. Its validation set is the split `test`.
-
     `annotations` may be a CSV file too. The test set is left out. Videos are named ID_000017_000027.mp4 or ID.mp4 by
     their YouTube ID, in folders of any name. A group is the clips of one ID.
     """
@@ -147,7 +144,6 @@ def from_sports1m(
     directory: Path | str, *, annotations: Path | str | None = None, subset: Path | str | None = None
 ) -> Listing:
     """Sports-1M, whose videos are named ID.mp4 by their YouTube ID, which is also the group.
-
     The lists are the two partitions, with labels.txt beside or above them, whose order is that of the classes. A video
     with several labels gets the first, as the paper does not say; the notes count these videos.
     """
@@ -179,7 +175,6 @@ def from_sports1m(
 
 def from_miracl(directory: Path | str, *, split: int = 1, subset: Path | str | None = None) -> Listing:
     """MIRACL-VC1, words and phrases spoken by 15 people, by fold 1 to 5; a group is a speaker.
-
     A video is CLASS/SPEAKER_word01_c01.mp4, the frames of one repetition in their order. The folder is its class, such
     as word01_begin, and the subsets `words` and `phrases` are ten classes each.
     """

@@ -51,19 +51,13 @@ class Listing:
 
 
 def match_listing(
-    root: Path,
-    dataset: PublishedDataset,
-    rows: Iterable[Row],
-    *,
-    labels: tuple[str, ...] | None = None,
-    subset: Path | str | None = None,
-    suffix: str = "",
-    name_of: Callable[[str], str] = str,
-) -> Listing:
+    root: Path, dataset: PublishedDataset, rows: Iterable[Row], *, labels: tuple[str, ...] | None = None,
+    subset: Path | str | None = None, suffix: str = "", name_of: Callable[[str], str] = str,
+) -> Listing:  # fmt: skip
     """The Listing of the videos at any depth below `root` that `rows` name, whatever their extensions.
 
-    `labels` are the classes in the order of the network's outputs, by default alphabetical. `name_of` maps a file name
-    without extension to the name in the lists. A training video whose group is also in test is left out.
+    `labels` are the classes in the order of the outputs, by default alphabetical; `name_of` maps a file name without
+    extension to the name in the lists. A training video whose group is also in test is left out.
 
     Raises R21DError if no listed video is on disk, if one is there twice, if a class has no training video while others
     have, and if the lists name a part of the classes and `subset` is not given.
@@ -120,7 +114,6 @@ def videos_below(root: Path) -> Iterator[str]:
 
 def find_lists(root: Path, annotations: Path | str | None, pattern: str, *subfolders: str) -> Path | None:
     """The folder of the official lists: `annotations`, else the first that holds a file like `pattern`, or None.
-
     Searched are `root`, its parent, and the `subfolders` of both. Raises R21DError if `annotations` holds no such file.
     """
     if annotations is not None:

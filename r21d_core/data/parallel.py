@@ -49,7 +49,6 @@ def parallel_map(
 
 def map_in_processes(function: Callable[[Any], Any], items: Iterable, workers: int, on_death: str) -> Iterator:
     """Yield `function(item)` for each item, in order, a few items ahead, computed by new processes.
-
     Raises R21DError, with the text `on_death`, if a worker dies or if no result comes within WORKER_TIMEOUT.
     """
     executor = ProcessPoolExecutor(workers, mp_context=worker_context(), initializer=initialize_worker)

@@ -44,7 +44,6 @@ def clip_span(spec: Spec, label: np.ndarray) -> np.ndarray:
 
 def sample_epoch(spec: Spec, epoch: int, videos: tuple[Video, ...], classes: tuple[str, ...]) -> Clips:
     """The training clips of one epoch, in order; row i depends on (seed, epoch, i) alone.
-
     Temporal jittering (Section 4.1): every video is drawn equally often, to within one. Its clip starts at a frame
     drawn uniformly from those at which the clip fits. A video shorter than the clip starts at frame 0 and is repeated
     until the clip is full, here and in evaluation. The tasks `speed` and `arrow` draw the label too.
@@ -65,7 +64,6 @@ def sample_epoch(spec: Spec, epoch: int, videos: tuple[Video, ...], classes: tup
 
 def evaluation_clips(spec: Spec, count: int, videos: tuple[Video, ...], classes: tuple[str, ...]) -> Clips:
     """`count` evenly spaced clips of each test item; rows [i·count, (i+1)·count) are item i.
-
     Clip i of n starts at floor(i·(N−span)/(n−1)) in a video of N frames; a single clip lies in the middle. An item is a
     video, or, for `speed` and `arrow`, a video under one label, with all labels of a video in succession.
     """

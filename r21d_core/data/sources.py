@@ -131,17 +131,11 @@ class _ClipDataset(Dataset):
 
 
 def open_clips(
-    videos: tuple[Video, ...],
-    size: tuple[int, int],
-    device: torch.device,
-    cache: str = "auto",
-    workers: int | None = None,
-    on_bad: Callable[[str, str], None] | None = None,
-    *,
+    videos: tuple[Video, ...], size: tuple[int, int], device: torch.device, cache: str = "auto",
+    workers: int | None = None, on_bad: Callable[[str, str], None] | None = None, *,
     pool: tuple[Video, ...] | None = None,
-) -> InMemorySource | StreamingSource:
+) -> InMemorySource | StreamingSource:  # fmt: skip
     """A source of clips of `videos`, with frames scaled to `size` = (height, width).
-
     `cache` is "device" or "host" (decoded once and held there as uint8), "stream" (decoded by `workers` as needed) or
     "auto": the first of these with enough free memory. Calls with one `pool`, which contains `videos`, share frames.
     """

@@ -115,7 +115,6 @@ def _write_video(video: Video) -> None:
 
 def render(label: str, scene: int, seed: int = 0) -> np.ndarray:
     """The frames of class `label` in a scene, uint8 RGB (FRAMES, HEIGHT, WIDTH, 3); deterministic.
-
     A horizontal flip keeps the class, as training flips clips.
     """
     if label in REVERSED:
@@ -143,7 +142,6 @@ def render(label: str, scene: int, seed: int = 0) -> np.ndarray:
 
 def _path(motion: str, random: np.random.Generator) -> np.ndarray:
     """The figure's center x, y and radius in frame heights, (FRAMES, 3).
-
     A component that does not move has a value of a random moment of a sweep, so that position and size in a
     single frame have the same distribution under all motions.
     """

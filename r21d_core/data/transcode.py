@@ -25,7 +25,6 @@ TIMING_SAMPLE = 32  # videos whose clips are timed
 @dataclass(frozen=True)
 class EncodeOptions:
     """An `Encoder` to H.264 in MP4, 4:2:0, with a key frame every `gop` frames or sooner, at constant quality `crf`.
-
     `fps` None keeps every frame at its own time.
     """
 

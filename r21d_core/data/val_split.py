@@ -15,12 +15,7 @@ HOLDOUT_EVERY = 4  # every fourth of a class's training groups, in the order of 
 
 def make_val_split(manifest: Manifest) -> Manifest:
     """The Manifest NAME-val beside `manifest`, not written: its training videos, some groups of them as test split.
-
-    A group is in one split, with its videos of every class. The test videos of `manifest` are left out. Frame counts
-    and sizes are kept.
-
-    Raises R21DError if there are no training videos, if a class has too few groups for two splits, and for a group that
-    `manifest` has in two splits.
+    Raises R21DError without training videos, for a class with too few groups, and for a group in two splits.
     """
     check_no_leaks(manifest)
     groups = defaultdict(set)
@@ -29,12 +24,10 @@ def make_val_split(manifest: Manifest) -> Manifest:
     held_out = {group for names in groups.values() for group in sorted(names)[HOLDOUT_EVERY - 1 :: HOLDOUT_EVERY]}
     for label, names in groups.items():
         if names <= held_out or not names & held_out:
-            raise R21DError(
-                f"{manifest.path}: class {label!r} has {len(names)} groups in train, expected {HOLDOUT_EVERY} or more, "
-                "some of them in no other class, so that both new splits hold the class; leave the class out"
-            )
-    videos = tuple(
-        replace(video, split="test" if video.group in held_out else "train") for video in manifest.split("train")
-    )
+            expected = f"{HOLDOUT_EVERY} or more, some in no other class, so that both new splits hold the class"
+            what = f"class {label!r} has {len(names)} groups in train, expected {expected}"
+            raise R21DError(f"{manifest.path}: {what}; leave the class out")
+    train = manifest.split("train")
+    videos = tuple(replace(video, split="test" if video.group in held_out else "train") for video in train)
     card = replace(manifest.card, name=f"{manifest.card.name}{VAL_SUFFIX}", expected=split_counts(videos))
     return Manifest(manifest.path.with_name(f"{card.name}.csv"), card, videos)

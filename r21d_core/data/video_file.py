@@ -60,7 +60,6 @@ class Orientation:
 
 class VideoFile:
     """An open file with a video stream.
-
     A section begins at a key frame: `starts` are the numbers of the sections' first packets, `firsts` of their first
     frames. With `is_grouped` those with an IDR picture are groups of pictures, to which no other section refers.
     """
@@ -152,7 +151,6 @@ class VideoFile:
 
     def read_packets(self, section: int) -> tuple[Iterator[Packet], int]:
         """The packets from the first one of a section, or of an earlier group of pictures, and its frame number.
-
         Sections are asked for in ascending order.
         """
         if self.is_matroska:
