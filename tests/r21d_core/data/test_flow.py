@@ -23,7 +23,7 @@ from r21d_core.data.flow import (
     input_manifest,
     measure_loss,
     quantize_flow,
-)
+)  # fmt: skip
 from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.data.sampling import Clips, sample_epoch
 from r21d_core.data.sources import open_clips
@@ -149,10 +149,8 @@ def test_a_manifest_that_was_not_checked_is_refused(tiny):
 
 
 def stored(pixels):
-    """Fields as a video gives them back, with a third colour that means nothing."""
-    return torch.cat(
-        [torch.from_numpy(quantize_flow(pixels)), torch.full((*pixels.shape[:-1], 1), 77, dtype=torch.uint8)], -1
-    )
+    """Fields as a video gives them back, with a third color that means nothing."""
+    return torch.nn.functional.pad(torch.from_numpy(quantize_flow(pixels)), (0, 1), value=77)
 
 
 def test_network_sees_pixels_in_units_of_the_authors_deviation():
@@ -208,9 +206,8 @@ def test_an_example_has_frames_and_their_flow(tiny):
 
 
 def test_command_computes_flow_and_tells_its_loss(tiny, capsys):
-    assert (
-        main(["flow", str(tiny.path), "--height", "24", "--width", "32", "--frame-stride", "2", "--workers", "0"]) == 0
-    )
+    size = ["--height", "24", "--width", "32", "--frame-stride", "2"]
+    assert main(["flow", str(tiny.path), *size, "--workers", "0"]) == 0
     told = capsys.readouterr().out
     assert "12 of 12 videos" in told or "still to be made" in told
     assert "flow-24x32-step2" in told and "loss on 12 videos" in told and "kB a frame" in told
