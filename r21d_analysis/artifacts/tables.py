@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import shlex
 from collections.abc import Hashable, Mapping, Sequence
@@ -28,7 +29,7 @@ from r21d_core.models.cost import Cost
 from r21d_core.runs.metrics import family_correct
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper
-from r21d_core.study.recipes import get_recipe
+from r21d_core.study.recipes import PAPER_DEVIATIONS, get_recipe
 from r21d_core.study.spec import Spec, run_labels
 from r21d_core.study.variants import VARIANTS
 
@@ -184,17 +185,19 @@ def missing_line(runs: Sequence[Run], command: str, settings: Mapping[str, objec
 
 
 def deviations_from_paper(specs: Sequence[Spec]) -> HTML:
-    """Every setting of `specs` that differs from the paper's, for a notebook; variant and seed aside."""
-    defaults, rows = get_recipe("paper").replace(precision=Spec().precision), []  # ours trains in bf16
+    """Settings of `specs` that differ from the profile `paper`, and how that differs from the paper; for a notebook."""
+    defaults, rows = get_recipe("paper").replace(precision=Spec().precision), []  # the paper trained in fp32
     for field in fields(Spec):
         values = sorted({getattr(spec, field.name) for spec in specs}, key=str)
         default = getattr(defaults, field.name)
         if field.name not in ("variant", "seed", "profile", "init_from") and values != [default]:
             rows.append((field.name, default, ", ".join(map(str, values))))
-    if not rows:
-        return HTML("<p>None: every setting is the paper's.</p>")
     table = pd.DataFrame(rows, columns=["setting", "paper", "here"])
-    return HTML(table.to_html(index=False, escape=True, border=0))
+    text = table.to_html(index=False, escape=True, border=0) if rows else "<p>None: every setting is the paper's.</p>"
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in PAPER_DEVIATIONS)
+    return HTML(
+        f"{text}<p>Beyond the settings, the profile <code>paper</code> differs from the paper:</p><ul>{items}</ul>"
+    )
 
 
 def format_p(p: float) -> str:

@@ -202,6 +202,7 @@ def test_deviations_name_every_other_setting():
         in tables.deviations_from_paper(variant_comparison("paper", "kinetics-400", precision="fp32")).data
     )
     html = tables.deviations_from_paper(variant_comparison("small", "kinetics-400")).data
+    assert "<li>Convolutions compute in bf16" in html
     assert "<td>crop_area</td>" in html and "<td>data</td>" not in html
 
 
