@@ -93,7 +93,7 @@ def _evaluate_contrasts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdi
 
 def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
     members, why = list(selection.groups.values()), [describe_missing(selection)] if selection.missing else []
-    protocol, estimates, contrasts = describe_protocol(members) if members else {}, [], {}
+    protocol, estimates, contrasts = describe_protocol(members), [], {}
     if reason := _incomparable(members):
         return Verdict(INCONCLUSIVE, why=reason, protocol=protocol)
     outcomes = BY_ITEM.get(claim.metric)
@@ -189,8 +189,7 @@ def _evaluate_ranking(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict
             if verdict.answer == REFUTED:
                 noise = "a low correlation refutes nothing: sampling noise alone disorders close accuracies"
                 verdict = replace(verdict, answer=INCONCLUSIVE, why=noise)
-        protocol = describe_protocol(members) if members else {}
-        verdicts.append(replace(verdict, unit="correlation", protocol=protocol))
+        verdicts.append(replace(verdict, unit="correlation", protocol=describe_protocol(members)))
     return verdicts
 
 
@@ -240,7 +239,7 @@ def _row_difference(a: Network, b: Network, seeds: SeedVariance) -> Estimate:
         inference.check_same_items(a.splits[name].scores[0], b.splits[name].scores[0])
     if FUSED in (a.stream, b.stream):
         return inference.estimate_mean([x - y for x, y in zip(*sides, strict=True)])
-    return inference.estimate_difference(*sides, seeds)
+    return inference.estimate_difference(sides[0], sides[1], seeds)
 
 
 def _describe_pair(a: Network, b: Network) -> str:

@@ -166,7 +166,9 @@ def _commands(selection: Selection) -> str:
 
 
 def describe_protocol(groups: Sequence[SeedGroup]) -> dict[str, str]:
-    """How networks were trained, and on how many seeds: a text for each key."""
+    """How networks were trained, and on how many seeds: a text for each key; empty for no networks."""
+    if not groups:
+        return {}
 
     def values(key: str, text: str) -> str:
         return text.format("/".join(map(str, sorted({getattr(spec, key) for spec in specs}))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from statistics import mode
 
 import numpy as np
 import pandas as pd
@@ -57,12 +58,12 @@ def show_ledger(runs: Sequence[Run]) -> Styler:
     table = ledger(runs)
     usual = _usual_protocol(table)
     stated = f" Where a row does not say otherwise: {', '.join(usual.values())}." if usual else ""
-    one_seed = table["protocol"].map(lambda protocol: ": one seed" if protocol.get("seeds", "")[:1] == "1" else "")
-    demo = one_seed + table["demonstration"].map({True: " (demonstration)", False: ""})
+    one_seed = [": one seed" if p.get("seeds", "").startswith("1") else "" for p in table["protocol"]]
+    demo = table["demonstration"].map({True: " (demonstration)", False: ""})
     columns = {
         "section": table["section"],
         "the paper says": table["claim"],
-        "answer": table["answer"].map(MARKS) + " " + table["answer"] + demo,
+        "answer": table["answer"].map(MARKS) + " " + table["answer"] + one_seed + demo,
         "effect": [_format_effect(row) for row in table.itertuples()],
         "n": [str(n) if n else "–" for n in table["n"]],
         "comparison": table["comparison"],
@@ -79,8 +80,9 @@ def show_ledger(runs: Sequence[Run]) -> Styler:
 
 def _usual_protocol(table: pd.DataFrame) -> dict[str, str]:
     """The commonest text of each key of the rows' protocols, without the frames, which most comparisons name."""
-    protocols = pd.DataFrame([protocol for protocol in table["protocol"] if protocol])
-    return protocols.drop(columns="frames").mode().iloc[0].to_dict() if len(protocols) else {}
+    protocols = [protocol for protocol in table["protocol"] if protocol]
+    keys = [key for key in (protocols or [{}])[0] if key != "frames"]
+    return {key: mode(protocol[key] for protocol in protocols) for key in keys}
 
 
 def _describe_setting(protocol: dict[str, str], usual: dict[str, str]) -> str:

@@ -53,7 +53,7 @@ def decide_bonferroni(estimate: Estimate, region: Region, comparisons: int) -> s
     if answer != REFUTED or comparisons == 1:
         return answer
     factor = stats.t.ppf(1 - (1 - UPPER) / comparisons, estimate.df) / stats.t.ppf(UPPER, estimate.df)
-    half = factor * (estimate.high - estimate.value)
+    half = float(factor) * (estimate.high - estimate.value)
     return REFUTED if decide(estimate.value - half, estimate.value + half, region) == REFUTED else INCONCLUSIVE
 
 
