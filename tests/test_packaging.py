@@ -41,12 +41,8 @@ MAY_IMPORT = {
     | {f"r21d_analysis/{name}" for name in ("statistics", "style", "artifacts", "interpret")},
 }
 WITHOUT_TORCH = (
-    "r21d_core/study",
-    "r21d_core/runs",
-    "r21d_analysis/statistics",
-    "r21d_analysis/artifacts",
-    "r21d_analysis/claims",
-)
+    "r21d_core/study", "r21d_core/runs", "r21d_analysis/statistics", "r21d_analysis/artifacts", "r21d_analysis/claims",
+)  # fmt: skip
 # Modules that draw insight records on a machine without torch.
 FIGURES_OF_INSIGHT = ("artifact", "filters", "filter_figures", "attribution_figures", "captions", "html")
 
@@ -64,15 +60,12 @@ def test_every_dependency_is_pinned_within_its_bound():
         assert requirement.specifier.contains(version), f"{requirement} against the pin {version}"
 
 
-def test_conda_installs_the_same_versions_on_a_supported_python():
+def test_make_and_conda_install_the_same_versions():
+    assert "--constraint constraints.txt --editable '.[dev]'" in (ROOT / "Makefile").read_text()
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     python, _, by_pip = environment["dependencies"]
     assert SpecifierSet(PROJECT["requires-python"]).contains(python.removeprefix("python="))
     assert by_pip["pip"] == ["--constraint constraints.txt", "--editable .[dev]"]
-
-
-def test_makefile_installs_under_the_constraints():
-    assert "--constraint constraints.txt --editable '.[dev]'" in (ROOT / "Makefile").read_text()
 
 
 def test_wheel_lists_every_package():
@@ -169,34 +162,27 @@ def imported(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_are_short_and_hold_no_output(path):
+def test_notebooks_are_short_and_check_their_parameters(path):
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert len(code) <= 12
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    reads = r"\b(read|check)_parameters\(globals\(\)\)"  # rejects unknown parameters
+    assert re.search(reads, code[1].source), "expected in the cell after the parameters"
     for cell in code:
         assert not cell.outputs and cell.execution_count is None
         assert len(cell.source.splitlines()) <= 12, cell.source
         assert not re.search(r"^\s*(def|class) ", cell.source, re.M), cell.source
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_reject_unknown_parameters(path):
-    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    assert re.search(r"\b(read|check)_parameters\(globals\(\)\)", code[1]), "expected in the cell after the parameters"
-
-
 def test_notebooks_share_few_lines_of_code():
+    assert NOTEBOOKS
     notebooks = [nbformat.read(path, as_version=4).cells for path in NOTEBOOKS]
     code = [[c.source.splitlines() for c in cells if c.cell_type == "code"] for cells in notebooks]
     lines = [[line.strip() for cell in cells for line in cell if line.strip()] for cells in code]
     counts = Counter(line for own in lines for line in set(own))
     shared = [line for own in lines for line in own if counts[line] >= 3]
     assert len(shared) < 0.2 * sum(map(len, lines)), Counter(shared).most_common(5)
-
-
-def test_suite_has_notebooks():
-    assert NOTEBOOKS
 
 
 def test_test_names_are_shorter_than_60_characters():

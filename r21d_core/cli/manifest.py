@@ -48,8 +48,7 @@ def run(options) -> None:
         from r21d_core.data.folder import from_folder
 
         listing = from_folder(options.directory, test_fraction=options.test_fraction, seed=options.seed)
-        for note in listing.notes:
-            print(note)
+        print("".join(f"{line}\n" for line in listing.notes), end="")
         _write_new(options.out, listing)
     elif options.layout == "validation":
         from r21d_core.data.manifest import load_manifest, write_manifest
@@ -88,8 +87,5 @@ def _print_counts(path: Path, listing) -> None:
     from r21d_core.data.official_splits import split_counts
 
     counts = ", ".join(f"{count:,} {split}" for split, count in split_counts(listing.videos).items())
-    is_checked = all(video.frames for video in listing.videos)
-    print(
-        f"{path}: {len(listing.videos):,} videos of {len(listing.card.classes)} classes ({counts})"
-        f"{'' if is_checked else f'; next: r21d check {path}'}"
-    )
+    hint = "" if all(video.frames for video in listing.videos) else f"; next: r21d check {path}"
+    print(f"{path}: {len(listing.videos):,} videos of {len(listing.card.classes)} classes ({counts}){hint}")

@@ -23,7 +23,5 @@ def run(options) -> None:
 
     encoding = EncodeOptions(options.height, options.width, options.fps, options.gop, options.crf)
     prepared = prepare(options.manifest, options.out, encoding, workers=options.workers)
-    print(
-        f"{prepared}\nnext: r21d train … --manifest {prepared.path}; "
-        f"--set frame_width={encoding.width} skips rescaling the frames"
-    )
+    rescaling = f"--set frame_width={encoding.width} skips rescaling the frames"
+    print(f"{prepared}\nnext: r21d train … --manifest {prepared.path}; {rescaling}")

@@ -1,7 +1,7 @@
 """Quantized scores: the probabilities of a pack, a tenth of the size of the logits that a run writes.
 
-A clip's probabilities (the softmax of its logits) are rounded to multiples of 1/100. An item whose decisions that would
-change keeps multiples of 1/500 or 1/65535, and where these are too coarse as well its logits. The decisions are the most
+A clip's probabilities (the softmax of its logits) are rounded to multiples of 1/100. An item whose decisions that
+would change keeps multiples of 1/500 or 1/65535, or where these are too coarse its logits. The decisions are the most
 probable class of each clip; and of the mean over clips, for every number of clips spread evenly, the most probable
 class, whether the label is it or among the first five, and the most probable class of each family. With a second
 stream they are those of both streams' mean too. No decision hangs on a difference below 1e-6.
@@ -16,7 +16,7 @@ STEPS = (100, 500, 65535)  # probabilities are multiples of 1/step; the last lev
 
 
 def quantize(logits: np.ndarray, levels: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the arrays that `dequantize` takes; `levels` (items,) is the index of one of the STEPS, or 3 for the logits."""
+    """Return the arrays that `dequantize` takes; `levels` (items,) indexes STEPS; 3 keeps the logits."""
     arrays = {"levels": levels.astype(np.uint8), "logits": logits[levels == len(STEPS)].astype(np.float32)}
     for level, step in enumerate(STEPS):
         exact = softmax(logits[levels == level].astype(float), axis=2) * step

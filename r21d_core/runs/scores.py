@@ -18,10 +18,9 @@ from r21d_core.runs.quantize import dequantize
 class Scores:
     """The logits of a network on every clip of a test set.
 
-    An item is a test video, or for the tasks `speed` and `arrow` a video under one of its labels, so that a
-    video may stand in several items. `protocol` holds clips, crop, clip length, frame stride, task, data, split, the
-    numbers of videos listed and evaluated, the families of classes where the data has some, and in a pack how the
-    logits are quantized.
+    An item is a test video, or for the tasks `speed` and `arrow` a video under one of its labels. `protocol` holds
+    clips, crop, clip length, frame stride, task, data, split, the numbers of videos listed and evaluated, the
+    families of classes where the data has some, and in a pack how the logits are quantized.
     """
 
     logits: np.ndarray  # (items, clips, classes) float32
