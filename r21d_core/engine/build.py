@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from r21d_core.engine.device import DTYPES
 from r21d_core.engine.numerics import check_numerics
@@ -19,39 +19,19 @@ def build_model(spec: Spec, num_classes: int, device: torch.device) -> VideoResN
     """Return the model of `spec` with its seed's initial weights, in the memory layout that is fastest on `device`."""
     torch.manual_seed(spec.seed)
     model = VideoResNet(
-        spec.variant,
-        spec.depth,
-        spec.width,
-        num_classes=num_classes,
-        frames=spec.frames,
-        in_channels=CHANNELS[spec.modality],
-        midplanes_per_block=spec.midplanes_per_block,
-        eps=spec.eps,
-    )
+        spec.variant, spec.depth, spec.width, num_classes=num_classes, frames=spec.frames,
+        in_channels=CHANNELS[spec.modality], midplanes_per_block=spec.midplanes_per_block, eps=spec.eps,
+    )  # fmt: skip
     if spec.fc_init == "xavier":  # Caffe2's XavierFill
         bound = math.sqrt(3 / model.fc.in_features)
         nn.init.uniform_(model.fc.weight, -bound, bound)
     model.to(device).to(memory_format=torch.channels_last_3d)
-    if device.type == "cpu":
-        _use_default_layout_in_conv5_x(model)
+    if device.type == "cpu" and any(m.kernel_size[0] > 1 for m in model.conv5_x.modules() if isinstance(m, nn.Conv3d)):
+        # Most memory traffic of a conv5_x that convolves over time is weights, and PyTorch's CPU convolutions copy
+        # channels-last gradients of weights slowly: a tenth of a training step of R3D with few clips.
+        model.conv5_x.to(memory_format=torch.contiguous_format)
+        model.conv5_x.register_forward_pre_hook(lambda _, inputs: inputs[0].contiguous())
     return model
-
-
-def _use_default_layout_in_conv5_x(model: VideoResNet) -> None:
-    """Use the default layout in conv5_x if it convolves over time.
-
-    There most memory traffic is weights, and PyTorch's CPU convolutions copy channels-last gradients of weights slowly:
-    a tenth of a training step of R3D with few clips. Weights without time are a third as large, and the earlier stages
-    are faster in channels last.
-    """
-    stage = model.conv5_x
-    if any(module.kernel_size[0] > 1 for module in stage.modules() if isinstance(module, nn.Conv3d)):
-        stage.to(memory_format=torch.contiguous_format)
-        stage.register_forward_pre_hook(_to_default_layout)
-
-
-def _to_default_layout(_: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-    return inputs[0].contiguous()
 
 
 def optimize(model: VideoResNet, spec: Spec, device: torch.device) -> VideoResNet | FastVideoResNet:
@@ -81,9 +61,9 @@ def build_optimizer(model: nn.Module, spec: Spec) -> torch.optim.SGD:
     fused = True if isinstance(model, FastVideoResNet) and model.kernels else None
     groups = [{"params": list(model.parameters())}]
     if not spec.decay_biases:
-        biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
-        others = [parameter for name, parameter in model.named_parameters() if not name.endswith("bias")]
-        groups = [{"params": others}, {"params": biases, "weight_decay": 0.0}]
+        is_bias = {parameter: name.endswith("bias") for name, parameter in model.named_parameters()}
+        weights, biases = ([p for p in is_bias if is_bias[p] == kind] for kind in (False, True))
+        groups = [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
     return torch.optim.SGD(
         groups, spec.lr, spec.momentum, weight_decay=spec.weight_decay, nesterov=spec.nesterov, fused=fused
     )

@@ -22,15 +22,15 @@ def save_checkpoint(run: Run, manifest: Manifest, state: TrainState) -> None:
     """Write `checkpoint.pt`, on rank zero; raises R21DError on all ranks if a weight is not finite."""
     for substituted in all_gather_object(state.substituted):
         state.substituted.update(substituted)
-    on_rank_zero(lambda: _write(run, manifest, state))
 
+    def write() -> None:
+        if not all(value.isfinite().all() for value in state.model.state_dict().values()):
+            abort(run, state, f"weights are not finite after step {state.step}")
+        buffer = io.BytesIO()
+        torch.save({"spec": asdict(run.spec), "fingerprint": manifest.fingerprint, **state.state_dict()}, buffer)
+        run.write("checkpoint.pt", buffer.getvalue())
 
-def _write(run: Run, manifest: Manifest, state: TrainState) -> None:
-    if not all(value.isfinite().all() for value in state.model.state_dict().values()):
-        abort(run, state, f"weights are not finite after step {state.step}")
-    buffer = io.BytesIO()
-    torch.save({"spec": asdict(run.spec), "fingerprint": manifest.fingerprint, **state.state_dict()}, buffer)
-    run.write("checkpoint.pt", buffer.getvalue())
+    on_rank_zero(write)
 
 
 def abort(run: Run, state: TrainState, reason: str) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from r21d_core import R21DError
@@ -52,25 +51,26 @@ def classify(
     """Return the Prediction for the file `video` with `weights`: a run, its folder, a file, or a published name.
 
     The protocol is that of a run's evaluation: `clips` clips that begin at floor(i·(N−span)/(clips−1)), center crop,
-    mean of softmax, in fp32. Clip length, frame stride and frame size are the run's. For published weights the clip
-    length is that of their training, and the stride approximates the frame rate of their training where it is known.
-    `frames` and `frame_stride` override both. Raises R21DError if the video or the weights cannot be read.
+    mean of softmax, in fp32. Clip length and frame stride are those of `spec_for_video`; `frames` and `frame_stride`
+    override them. Raises R21DError if the video or the weights cannot be read.
     """
     loaded = weights_for_frames(weights, folder)
     names, names_source = class_names(loaded)
     info = probe(video)
-    spec = spec_for_video(loaded, info.fps).replace(eval_clips=clips)
-    spec = spec.replace(
-        frames=spec.frames if frames is None else frames,
-        frame_stride=spec.frame_stride if frame_stride is None else frame_stride,
-    )
+    given = {"frames": frames, "frame_stride": frame_stride}
+    overrides = {name: value for name, value in given.items() if value is not None}
+    spec = spec_for_video(loaded, info.fps).replace(eval_clips=clips, **overrides)
     path = Path(video)
-    rows = evaluation_clips(
-        spec, clips, (Video(path.name, path.parent, names[0], "test", path.name, info.frames),), names
-    )
+    videos = (Video(path.name, path.parent, names[0], "test", path.name, info.frames),)
+    rows = evaluation_clips(spec, clips, videos, names)
     pixels = read_frames(path, rows.frames.reshape(-1), (spec.frame_height, spec.frame_width))
     pixels = torch.from_numpy(pixels).view(clips, spec.frames, *pixels.shape[1:])
-    probs = _predict(model_from_weights(loaded), pixels, spec, device)
+    target = pick_device(device)
+    model = model_from_weights(loaded).eval().to(target)
+    bar = tqdm(pixels, desc=f"{model.variant}: classifying", unit="clip", leave=False)
+    with torch.inference_mode():
+        logits = torch.cat([model(center_crop(clip[None].to(target), spec)) for clip in bar])
+    probs = logits.float().softmax(1).cpu()
     mean = probs.mean(0)
     best = mean.argsort(descending=True)[:top].tolist()
     rate = f"{info.fps:.4g} frames a second" if info.fps else "an unknown rate"
@@ -82,12 +82,12 @@ def classify(
     top_left = (spec.frame_height - spec.crop) // 2, (spec.frame_width - spec.crop) // 2
     height, width = (slice(begin, begin + spec.crop) for begin in top_left)
     return Prediction(
-        top=[(names[index], mean[index].item()) for index in best],
-        frames=pixels[:, spec.frames // 2, height, width].numpy().copy(),
-        protocol=protocol,
-        clip_probs=probs[:, best].numpy(),
-        center_frames=rows.frames[:, spec.frames // 2],
-        fps=info.fps,
+        [(names[index], mean[index].item()) for index in best],
+        pixels[:, spec.frames // 2, height, width].numpy().copy(),
+        protocol,
+        probs[:, best].numpy(),
+        rows.frames[:, spec.frames // 2],
+        info.fps,
     )
 
 
@@ -118,12 +118,3 @@ def class_names(weights: Weights) -> tuple[tuple[str, ...], str]:
     if weights.spec is None and weights.num_classes == 400:
         return kinetics400(), "Kinetics-400 classes in alphabetical order, as there are 400 outputs"
     return tuple(f"output {number}" for number in range(weights.num_classes)), "the weights do not name their classes"
-
-
-@torch.inference_mode()
-def _predict(model: nn.Module, pixels: Tensor, spec: Spec, device: str) -> Tensor:
-    """Return the softmax (clips, classes) of `pixels` (clips, T, H, W, 3) uint8, one clip at a time."""
-    target = pick_device(device)
-    model = model.eval().to(target)
-    bar = tqdm(pixels, desc=f"{model.variant}: classifying", unit="clip", leave=False)
-    return torch.cat([model(center_crop(clip[None].to(target), spec)).float().softmax(1) for clip in bar]).cpu()

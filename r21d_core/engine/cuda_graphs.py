@@ -46,8 +46,8 @@ class _Forward(nn.Module):
 def capture_cuda_graph(model: nn.Module, spec: Spec, n_clips: int) -> nn.Module:
     """Return a `CudaGraphModel` of what `optimize` returned, for training passes over `n_clips` clips.
 
-    Returns `model` itself if it is not a GPU's fast form, or if the capture fails or replays something else, for which
-    a line is printed. Weights, gradients, running statistics and mode stay as they are.
+    Returns `model` if it is not a GPU's fast form, or, with a line printed, if the capture fails or replays something
+    else. The state of `model` does not change.
     """
     if not isinstance(model, FastVideoResNet) or not model.kernels:
         return model
@@ -61,27 +61,21 @@ def capture_cuda_graph(model: nn.Module, spec: Spec, n_clips: int) -> nn.Module:
     model.train()
     # The capture leaves autograd nodes of another stream; waiting for that stream costs nothing here.
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-    graphed = None
+    graphed, failure = model, ""
     try:
         graphed = CudaGraphModel(model, sample)
-        failure = _compare(graphed, model, clips)
+        replayed, expected = training_pass(graphed, clips), training_pass(model, clips)
+        for name in expected:
+            error = relative_error(replayed[name], expected[name])
+            if not (failure or error <= MAX_ERROR):
+                failure = f"the error of its {name} is {error:.2g}"
     except RuntimeError as error:  # anything that forbids a capture, such as too little memory
         failure = f"it raised {type(error).__name__} ({(str(error) or '?').strip().splitlines()[0][:200]})"
     for name, value in model.named_buffers():
         value.copy_(buffers[name])
     model.train(training)
     model.zero_grad()  # a pass that failed may leave gradients
-    if failure or graphed is None:
+    if failure:
         print(f"{spec.variant}: runs without CUDA graphs, which fail their check here: {failure}")
         return model
     return graphed.train(training)
-
-
-def _compare(graphed: CudaGraphModel, model: FastVideoResNet, clips: Tensor) -> str:
-    """Return which result of a replay differs by more than rounding, as text; "" if none does."""
-    replayed, expected = training_pass(graphed, clips), training_pass(model, clips)
-    for name in expected:
-        error = relative_error(replayed[name], expected[name])
-        if not error <= MAX_ERROR:
-            return f"the error of its {name} is {error:.2g}"
-    return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,9 +16,8 @@ from r21d_core.models.cost import spec_cost
 from r21d_core.study.spec import Spec
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-# Multiply-adds of a forward pass over one batch, below which a CPU computes with one thread, as threads wait for each
-# other at every layer. With five times as many processes as cores, steps of 0.2 to 0.9e9 took 3 to 14 times as long
-# with two threads as with one. The demonstration's have 0.05 to 0.5e9.
+# Multiply-adds of a forward pass over one batch, below which a CPU computes with one thread. With five times as many
+# processes as cores, steps of 0.2 to 0.9e9 took 3 to 14 times as long with two threads; the demo's have 0.05 to 0.5e9.
 SMALL_MACS = 2e9
 
 
@@ -31,8 +30,7 @@ def pick_device(name: str = "auto") -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        if "device type at start" in reason:  # the message lists all of PyTorch's backends
-            reason = "no such kind"
+        reason = "no such kind" if "device type at start" in reason else reason  # instead of a list of all backends
         raise R21DError(f"device {name!r}: not usable here ({reason}); try auto, cpu or cuda") from error
     torch.backends.cudnn.benchmark = True  # a run's batches all have the same shape
     return device
@@ -55,12 +53,11 @@ def limit_cpu_threads(spec: Spec, device: torch.device) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def autocast(spec: Spec, device: torch.device) -> AbstractContextManager:
+def autocast(spec: Spec, device: torch.device) -> torch.autocast:
     """Return the context of the spec's mixed precision on a GPU; a CPU computes in fp32."""
     # PyTorch 2.14's bf16 convolutions on CPUs with AMX put inf and NaN into the weights' gradients.
-    if spec.precision == "fp32" or device.type == "cpu":
-        return nullcontext()
-    return torch.autocast(device.type, DTYPES[spec.precision])
+    enabled = spec.precision != "fp32" and device.type != "cpu"
+    return torch.autocast(device.type, DTYPES.get(spec.precision), enabled=enabled)
 
 
 def device_name(device: torch.device) -> str:

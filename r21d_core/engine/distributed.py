@@ -1,11 +1,8 @@
-"""Several processes that share a run, as torchrun starts them.
+"""Several processes that share a run, as torchrun starts them; with one process the functions here do nothing.
 
-All processes execute the same code with the same Spec. Each takes its shard of every batch and of an evaluation; rank
-zero alone writes to the run folder and prints. With one process the functions here do nothing.
-
-The result is that of one process up to rounding: the Spec sets the micro-batches, batch norm sees one micro-batch at a
-time, gradients and losses are summed over all processes, and the running statistics are merged as if one process had
-seen the micro-batches in order (the paper's are those of one GPU). A run may resume with another number of processes.
+Each takes its shard of every batch and of an evaluation; rank zero alone writes and prints. The result is that of one
+process up to rounding: batch norm sees one micro-batch at a time, gradients and losses are summed, and the running
+statistics are merged as if one process had seen the micro-batches in order (the paper's are those of one GPU).
 """
 
 from __future__ import annotations
@@ -34,8 +31,7 @@ from r21d_core.study.spec import Spec
 
 # For a process that decodes while others wait; a death is noticed at once. `on_rank_zero` has no timeout.
 COLLECTIVE_TIMEOUT = timedelta(hours=2)
-# With it every restart of the workers has a store of its own. Without it restarted workers find the addresses of the
-# dead ones in the store and wait for them: https://github.com/pytorch/pytorch/issues/135712
+# Without it restarted workers find the dead ones' addresses in the store: https://github.com/pytorch/pytorch/issues/135712
 RDZV_STORE_ENV = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
 
@@ -56,10 +52,7 @@ def is_torchrun() -> bool:
 
 @contextmanager
 def process_group(device: str) -> Iterator[str]:
-    """Join the launched processes in this context, and yield this process's device.
-
-    Only rank zero prints in it. Raises R21DError if this host has fewer GPUs than processes.
-    """
+    """Join the launched processes in this context, where only rank zero prints, and yield this process's device."""
     if not is_torchrun() or dist.is_initialized():
         yield device
         return
@@ -75,9 +68,8 @@ def process_group(device: str) -> Iterator[str]:
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(available_cpus())
-    with ExitStack() as stack:
+    with open(os.devnull, "w") as devnull, ExitStack() as stack:
         if rank:
-            devnull = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(redirect_stdout(devnull))
             stack.enter_context(redirect_stderr(devnull))
         elif (restart := os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) != "0" and not group:
@@ -114,15 +106,11 @@ def _local_device(device: str) -> str:
     return f"cuda:{local}"
 
 
-# Collectives.
-
-
 def all_reduce_max(*values: int) -> list[int]:
     """Return the maximum of each value over all processes."""
-    if world_size() == 1:
-        return list(values)
     numbers = torch.tensor(values, dtype=torch.int64)
-    dist.all_reduce(numbers, dist.ReduceOp.MAX)
+    if world_size() > 1:
+        dist.all_reduce(numbers, dist.ReduceOp.MAX)
     return numbers.tolist()
 
 
@@ -168,32 +156,23 @@ def lockstep(items: Iterable) -> Iterator:
 
 def on_rank_zero(work: Callable[[], Any]) -> Any:
     """Call `work` on rank zero; return its value, or raise its R21DError, on all ranks."""
-    value = [None]
-    with raise_on_all_ranks(), _wait_for_rank_zero():
-        if rank() == 0:
-            value = [work()]
+    value, key = [None], f"first {next(_waits)}"
+    with raise_on_all_ranks():
+        try:
+            if rank() == 0:
+                value = [work()]
+        finally:
+            if world_size() > 1 and rank() == 0:
+                _rendezvous()[0].set(key, "")
+        # Unlike a collective this has no timeout; `check` raises if rank zero has died.
+        while world_size() > 1 and rank() and not _rendezvous()[0].check([key]):
+            time.sleep(0.05)
     if world_size() > 1:
         dist.broadcast_object_list(value)
     return value[0]
 
 
-@contextmanager
-def _wait_for_rank_zero() -> Iterator[None]:
-    """Make the other ranks wait for rank zero without the timeout of a collective."""
-    key = f"first {next(_waits)}"
-    try:
-        yield
-    finally:
-        if world_size() > 1 and rank() == 0:
-            _rendezvous()[0].set(key, "")
-    while world_size() > 1 and rank() and not _rendezvous()[0].check([key]):  # raises if rank zero has died
-        time.sleep(0.05)
-
-
 _waits = count()  # equal on all ranks
-
-
-# A process's shard of a batch, and its part in a step.
 
 
 class BatchShard(NamedTuple):
@@ -219,17 +198,16 @@ class BatchShard(NamedTuple):
 
 def shard_batch(batch_size: int, grad_accum_steps: int, rank: int, world_size: int) -> BatchShard:
     """Return the shard of process `rank` of a batch that is split into `grad_accum_steps` micro-batches."""
-    length = math.ceil(batch_size / grad_accum_steps)
-    micro_batches = [slice(begin, min(begin + length, batch_size)) for begin in range(0, batch_size, length)]
-    share = grad_accum_steps // world_size
-    before = min(rank * share, len(micro_batches))
-    own = micro_batches[before : before + share]
-    after = len(micro_batches) - before - len(own)
-    loss_scale = world_size if own else 0
-    own = own or micro_batches[:1]
-    first = own[0].start
-    shifted = [slice(rows.start - first, rows.stop - first) for rows in own]
-    return BatchShard(slice(first, own[-1].stop), shifted, before, after, loss_scale, batch_size)
+    length, share = math.ceil(batch_size / grad_accum_steps), grad_accum_steps // world_size
+    begins = range(0, batch_size, length)
+    before = min(rank * share, len(begins))
+    own = begins[before : before + share]
+    after, loss_scale = len(begins) - before - len(own), world_size if own else 0
+    own = own or begins[:1]
+    rows = slice(own[0], min(own[-1] + length, batch_size))
+    n_rows = rows.stop - rows.start
+    micro_batches = [slice(begin, min(begin + length, n_rows)) for begin in range(0, n_rows, length)]
+    return BatchShard(rows, micro_batches, before, after, loss_scale, batch_size)
 
 
 def check_divisible(spec: Spec, processes: int) -> None:
@@ -259,13 +237,12 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
     for value in model.buffers():
         dist.broadcast(value, 0)
     # `merge_bn_running_stats` keeps the buffers equal. PyTorch 2.14 renamed the option that broadcasts them.
-    known = signature(DistributedDataParallel.__init__).parameters
-    broadcast = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    options: dict[str, Any] = {"gradient_as_bucket_view": True, broadcast: False}
+    options = signature(DistributedDataParallel).parameters
+    broadcast: Any = {name: False for name in ("forward_sync_buffers", "broadcast_buffers") if name in options}
     # The weights of 1×1×1 convolutions have both layouts at once, and their gradients may have the other one.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(model, devices, **options)
+    return DistributedDataParallel(model, devices, gradient_as_bucket_view=True, **broadcast)
 
 
 def maybe_no_sync(model: nn.Module, last: bool):
@@ -277,8 +254,7 @@ def maybe_no_sync(model: nn.Module, last: bool):
 def merge_bn_running_stats(model: nn.Module, shard: BatchShard) -> Iterator[None]:
     """Merge the running statistics after this context as if one process had seen all micro-batches in order.
 
-    Each micro-batch changes them to (1 − m)·before + m·own, so this process's contribution is known, and so is the
-    factor by which later micro-batches reduce it.
+    A micro-batch changes them to (1 − m)·before + m·own, so later ones scale this process's contribution by (1 − m)^n.
     """
     if shard.is_whole:
         yield

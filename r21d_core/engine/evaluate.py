@@ -28,8 +28,7 @@ Source = InMemorySource | StreamingSource
 def predict(model: Model, source: Source, clips: Clips, spec: Spec, title: str | None = None) -> Tensor:
     """Return the logits (N, classes) of `clips`, float32 on the host; each video is decoded once for all its clips.
 
-    Several processes take batches of whole videos in turn, and all return all logits. With a `title` there is a
-    progress bar. The model returns to the mode it was in.
+    Several processes take batches of whole videos in turn, and all return all logits. A `title` shows a progress bar.
     """
     training = model.training
     model.eval()

@@ -7,7 +7,6 @@ from dataclasses import replace
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
 from r21d_core.engine.checkpoint import load_checkpoint
-from r21d_core.models.convert import Weights
 from r21d_core.models.load import load_weights_into, read_weights
 from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import resolve_weights
@@ -20,10 +19,14 @@ def init_from(run: Run, model: VideoResNet, manifest: Manifest, classes: tuple[s
     """Load the weights named by the run's `init_from` into `model`; return a report of what was loaded, or "".
 
     The classifier keeps its values if the class names differ. The groups of videos that the weights were trained on
-    are recorded in the run folder first. Raises R21DError if the parent run is not complete, if its network differs,
-    or if it was trained on a group of the test split; a file that is a run's checkpoint counts as that run. Of other
-    files the training data are unknown, and their classes are compared by number.
+    are recorded in the run folder. Raises R21DError if the parent run is not complete, has another network or was
+    trained on a group of the test split. A run's checkpoint counts as that run; of other files the training data are
+    unknown, and their classes are compared by number.
     """
+
+    def write_groups(groups: set[str]) -> None:
+        run.write(TRAINED_ON, "".join(f"{group}\n" for group in sorted(groups)))
+
     groups = {video.group for video in manifest.split("train")} if run.spec.epochs else set()
     weights = read_weights(resolve_weights(run.spec.init_file)) if run.spec.init_file else None
     if weights and weights.spec:
@@ -31,8 +34,8 @@ def init_from(run: Run, model: VideoResNet, manifest: Manifest, classes: tuple[s
     elif run.spec.parent_spec:
         parent = find_run(run.folder.parent, run.spec.parent_spec)
     else:
-        _write_groups(run, groups)
-        return f"{_load_file(model, weights)}; {UNCHECKED}" if weights else ""
+        write_groups(groups)
+        return f"{load_weights_into(model, weights)}; SHA-256 {weights.sha256}; {UNCHECKED}" if weights else ""
     if not parent.is_complete:
         raise R21DError(
             f"{run.folder}: starts from {parent.folder}, which is not finished or not a complete run folder; "
@@ -44,22 +47,14 @@ def init_from(run: Run, model: VideoResNet, manifest: Manifest, classes: tuple[s
             f"{run.folder}: starts from {parent.folder}, which was trained on {len(leaked)} groups of the test split, "
             f"such as {min(leaked)!r}, so the result would be too good; start from a run on the same split"
         )
-    _write_groups(run, groups | parent_groups)
+    write_groups(groups | parent_groups)
     skip = {"fc.weight", "fc.bias"} if parent.scores.classes != classes else set()
     if weights:
         state_dict = {name: value for name, value in weights.state.items() if name not in skip}
-        return _load_file(model, replace(weights, state=state_dict))
+        return f"{load_weights_into(model, replace(weights, state=state_dict))}; SHA-256 {weights.sha256}"
     saved, own = load_checkpoint(parent)["model"], model.state_dict()
     if misfit := [name for name in own.keys() - skip if name not in saved or saved[name].shape != own[name].shape]:
         raise R21DError(f"{run.folder}: the weights {min(misfit)} of {parent.folder} do not fit; the networks differ")
     model.load_state_dict(own | {name: value for name, value in saved.items() if name not in skip})
     report = f"{run.folder.name} starts from {parent.folder.name}: {len(own) - len(skip)} tensors"
     return report + (f", fc initialized for {len(classes)} other classes" if skip else "")
-
-
-def _load_file(model: VideoResNet, weights: Weights) -> str:
-    return f"{load_weights_into(model, weights)}; SHA-256 {weights.sha256}"
-
-
-def _write_groups(run: Run, groups: set[str]) -> None:
-    run.write(TRAINED_ON, "".join(f"{group}\n" for group in sorted(groups)))

@@ -51,7 +51,7 @@ def _results(
     module = FastVideoResNet(model, dtype, kernels) if dtype and kernels else model
     results = training_pass(module, clips, dtype, LOSS_SCALE * len(clips))
     module.eval()
-    with torch.no_grad(), autocast(clips.device, dtype):
+    with torch.no_grad(), torch.autocast(clips.device.type, dtype, enabled=dtype is not None):
         evaluation = module(clips)
     statistics = [value for name, value in model.named_buffers() if "running" in name]
     return results | {"running statistics": statistics, "evaluation": [evaluation]}
@@ -61,18 +61,13 @@ def training_pass(
     module: nn.Module, clips: Tensor, dtype: torch.dtype | None = None, loss_scale: float = 1.0
 ) -> dict[str, list[Tensor]]:
     """Return the logits of a pass under autocast to `dtype` and all gradients, which the parameters then lose."""
-    with autocast(clips.device, dtype):
+    with torch.autocast(clips.device.type, dtype, enabled=dtype is not None):
         logits = module(clips)
     target = torch.arange(len(clips), device=clips.device) % logits.shape[1]
     (F.cross_entropy(logits.float(), target) * loss_scale).backward()
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in module.parameters()]
     module.zero_grad()
     return {"logits": [logits.detach()], "gradients": gradients}
-
-
-def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    """Return the context of autocast to `dtype`, or of none."""
-    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def relative_error(values: list[Tensor], expected: list[Tensor]) -> float:

@@ -35,6 +35,10 @@ from r21d_core.study.spec import Spec, run_labels
 BUILTIN_ROOT = Path("data")
 PLAN_SECONDS = 5.0  # for measuring networks before the plan is printed
 LOCKED_SECONDS = 1.0  # between attempts at runs that another process has locked
+WORKER_DEATH = (
+    "its worker process died, perhaps for lack of memory, or was stopped with a checkpoint as another one died; "
+    "the same command resumes"
+)
 
 
 def run_experiment(
@@ -51,17 +55,14 @@ def run_experiment(
 ) -> list[Run]:
     """Return the runs of `specs` in the folder `runs`, after printing a plan and training those not complete.
 
-    `manifest` and `builtin` are those of `load_manifests`, which is called only if a run is missing or a manifest is
-    given. A run that fails does not stop the others; at the end R21DError lists the failures. Runs locked by another
-    process are waited for, so the same call in several processes divides the runs. If the plan takes more than
-    `max_hours`, nothing is trained. `gpus` > 1 starts that many processes on this host, which share each run (see
-    `distributed`); under torchrun all processes call this function. On a CPU, runs of small networks are trained one a
-    core in worker processes (see `pool`), so a script must call this under `if __name__ == "__main__":`.
+    `manifest` and `builtin` are those of `load_manifests`. A run that fails does not stop the others; at the end
+    R21DError lists the failures. Runs locked by another process are waited for, so the same call in several processes
+    divides the runs. If the plan takes more than `max_hours`, nothing is trained. `gpus` > 1 starts that many processes
+    on this host, which share each run; under torchrun all processes call this function. On a CPU, runs of small
+    networks are trained one a core in worker processes, so call this under `if __name__ == "__main__":`.
     """
-    work = partial(
-        _run_all, specs, manifest, runs,
-        device=device, cache=cache, workers=workers, builtin=builtin, max_hours=max_hours,
-    )  # fmt: skip
+    options = {"device": device, "cache": cache, "workers": workers}
+    work = partial(_run_all, specs, manifest, runs, builtin, max_hours, options)
     if gpus == 1 or is_torchrun():
         work()
     elif (todo := _incomplete(specs, runs)) or manifest:
@@ -71,8 +72,8 @@ def run_experiment(
     return find_runs(specs, runs)
 
 
-def _run_all(specs, manifest, runs, *, device, cache, workers, builtin, max_hours) -> None:
-    with process_group(device) as device:
+def _run_all(specs, manifest, runs, builtin, max_hours: float, options: dict) -> None:
+    with process_group(options["device"]) as device:
         todo = on_rank_zero(lambda: _incomplete(specs, runs))
         if not (todo or manifest):
             return
@@ -89,17 +90,17 @@ def _run_all(specs, manifest, runs, *, device, cache, workers, builtin, max_hour
             return
         on_rank_zero(lambda: make_folder(Path(runs)))  # reports a missing permission once rather than for each run
         with pool:
-            failures = _train_all(todo, data, runs, pool, device=device, cache=cache, workers=workers)
+            failures = _train_all(todo, data, runs, pool, **options | {"device": device})
         if failures:
             raise R21DError(f"{len(failures)} of {len(todo)} runs failed:\n" + "\n".join(failures))
 
 
 def _train_all(
-    specs: list[Spec], data: dict[str, Manifest], runs: Path | str, pool: InProcess | WorkerPool, **options
+    specs: list[Spec], data: dict[str, Manifest], runs, pool: InProcess | WorkerPool, **options
 ) -> list[str]:
     """Train the runs, `pool.slots` at once and parents first; return a message for each that failed."""
     # With several processes the others wait for one that is out of memory, so that one must exit.
-    recoverable = R21DError if world_size() > 1 else (R21DError, torch.OutOfMemoryError)
+    recoverable = (R21DError,) if world_size() > 1 else (R21DError, torch.OutOfMemoryError)
     waiting, locked, failures = list(specs), [], []
     active: dict[Future, Spec] = {}
     bar = tqdm(total=len(specs), desc="runs", unit="run", leave=False)
@@ -117,13 +118,9 @@ def _train_all(
             except RunLockedError:
                 locked.append(spec)
                 continue
-            except BrokenProcessPool:
-                failures.append(
-                    f"{spec.variant}, seed {spec.seed}: its worker process died, perhaps for lack of memory, or was "
-                    "stopped with a checkpoint as another one died; the same command resumes"
-                )
-            except recoverable as error:
-                failures.append(f"{spec.variant}, seed {spec.seed}: {error}")
+            except (*recoverable, BrokenProcessPool) as error:
+                reason = WORKER_DEATH if isinstance(error, BrokenProcessPool) else error
+                failures.append(f"{spec.variant}, seed {spec.seed}: {reason}")
             bar.update()
         if pool.slots > 1 and active:
             epochs = (f"{s.variant} {len(find_run(runs, s).history)}/{s.epochs}" for s in active.values())
@@ -153,8 +150,7 @@ def load_manifests(
     """Return the manifests of the data sets that `specs` name, by name.
 
     `manifest` is the file of one of them, or of the data set from which the validation split was taken; the others are
-    in the same folder. Without it the built-in videos are used, made in the folder `builtin` on first use. Raises
-    R21DError if a manifest is missing, was not checked, has another name in its card, or is needed and not given.
+    in the same folder. Without it the built-in videos are used, made in the folder `builtin` on first use.
     """
     hint = "name its checked manifest (--manifest, in a notebook the parameter `manifest`)"
     if not manifest and (profiles := {spec.profile for spec in specs} - {"demo"}):
@@ -184,26 +180,24 @@ def plan(
 ) -> str:
     """Return what `run_experiment` would do with the manifests `data`, as text: runs, parameters, MACs and time.
 
-    The time is that of training steps measured now for a moment, and after PLAN_SECONDS in proportion to the MACs.
-    Data loading, evaluation and communication are not included. Raises R21DError for an impossible network, a batch
-    that `gpus` cannot share, or a missing file of initial weights.
+    The time is that of training steps measured now for a moment, and after PLAN_SECONDS in proportion to the MACs;
+    without data loading, evaluation and communication.
     """
     return _plan(specs, data, runs, device, gpus)[0]
 
 
-def _plan(
-    specs: Sequence[Spec], data: dict[str, Manifest], runs: Path | str, device: str, gpus: int
-) -> tuple[str, float]:
+def _plan(specs: Sequence[Spec], data: dict[str, Manifest], runs, device: str, gpus: int) -> tuple[str, float]:
     """Return the plan as text, and its hours."""
     found = find_runs(specs, runs)
     todo = [run.spec for run in found if not run.is_complete]
     n_begun = sum(run.has_checkpoint and not run.is_complete for run in found)
     num_classes = {spec: len(task_classes(spec, data[spec.data].card.classes)) for spec in specs}
     costs = {spec: spec_cost(spec, num_classes[spec]) for spec in specs}
-    lines = [
-        *(_split_sizes(manifest) for manifest in data.values()),
-        f"{len(found)} runs: {len(found) - len(todo)} done, {n_begun} begun, {len(todo) - n_begun} new",
-    ]
+    lines = []
+    for manifest in data.values():
+        counts = Counter(video.split for video in manifest.videos)
+        lines.append(f"{manifest.card.name}: {', '.join(f'{n} {split}' for split, n in counts.items())} videos")
+    lines.append(f"{len(found)} runs: {len(found) - len(todo)} done, {n_begun} begun, {len(todo) - n_begun} new")
     if not todo:
         return "\n".join(lines), 0.0
     for spec in todo:
@@ -242,11 +236,6 @@ def _plan(
     total = max(sum(hours.values()) / slots, max(hours.values()))
     lines.append(f"in all about {_duration(total)} on {where}, if nothing else runs there; records in {runs}")
     return "\n".join(lines), total
-
-
-def _split_sizes(manifest: Manifest) -> str:
-    counts = Counter(video.split for video in manifest.videos)
-    return f"{manifest.card.name}: {', '.join(f'{count} {split}' for split, count in counts.items())} videos"
 
 
 def _duration(hours: float) -> str:

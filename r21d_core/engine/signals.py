@@ -13,10 +13,9 @@ from r21d_core.engine.distributed import world_size
 
 @contextmanager
 def graceful_shutdown() -> Iterator[list[int]]:
-    """Collect the numbers of SIGINT and SIGTERM in a list, for the loop in this context to poll.
+    """Collect the numbers of SIGINT and SIGTERM in a list, for the loop in this context to poll; main thread only.
 
-    A second Ctrl-C interrupts at once, except with several processes: both the terminal and the launcher send them the
-    first one. Outside the main thread no signals can be handled and the list stays empty.
+    A second Ctrl-C interrupts at once, except with several processes, as terminal and launcher both send the first one.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():

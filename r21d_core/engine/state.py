@@ -43,22 +43,18 @@ class TrainState:
 
     def state_dict(self) -> dict:
         """Return all that a checkpoint needs to resume the run exactly."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "state": {name: getattr(self, name) for name in PROGRESS},
-        }
+        parts = {name: getattr(self, name).state_dict() for name in PARTS}
+        return parts | {"state": {name: getattr(self, name) for name in PROGRESS}}
 
     def load_state_dict(self, saved: dict) -> None:
         """Restore what `state_dict` returned."""
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
+        for name in PARTS:
+            getattr(self, name).load_state_dict(saved[name])
         for name in PROGRESS:
             setattr(self, name, saved["state"][name])
 
 
+PARTS = ("model", "optimizer", "scaler")
 PROGRESS = ("epoch", "step", "loss", "n_wrong", "n_clips", "seconds", "history", "substituted", "init_from")
 
 

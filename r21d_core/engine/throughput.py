@@ -33,15 +33,14 @@ def inference_throughput(model: nn.Module, spec: Spec, device: torch.device) -> 
 def training_throughput(spec: Spec, num_classes: int, device: torch.device, processes: int = 1) -> float:
     """Return how many clips a second each of `processes` trains on, without data loading and communication."""
     n_micro_batches = max(spec.grad_accum_steps // processes, 1)
-    size = spec.batch_size // spec.grad_accum_steps
+    n_clips = n_micro_batches * (spec.batch_size // spec.grad_accum_steps)
     with limit_cpu_threads(spec, device):
         model = build_model(spec, num_classes, device)
         state = create_state(spec.replace(lr=1e-6), model, optimize(model, spec, device))
         state.train_model = capture_step(state, processes)
-        shard = shard_batch(n_micro_batches * size, n_micro_batches, 0, 1)
-        clips = _random_clips(spec, shard.batch_size, device)
-        target = torch.arange(shard.batch_size, device=device) % num_classes
-        return shard.batch_size / _median_seconds(lambda: train_step(state, clips, target, shard), device)
+        shard = shard_batch(n_clips, n_micro_batches, 0, 1)
+        clips, target = _random_clips(spec, n_clips, device), torch.arange(n_clips, device=device) % num_classes
+        return n_clips / _median_seconds(lambda: train_step(state, clips, target, shard), device)
 
 
 def _random_clips(spec: Spec, n: int, device: torch.device) -> torch.Tensor:

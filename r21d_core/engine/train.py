@@ -25,23 +25,10 @@ from r21d_core.data.manifest import Manifest, Video, check_no_leaks
 from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch, task_classes
 from r21d_core.data.sources import open_clips
 from r21d_core.data.transforms import augment
+from r21d_core.engine import distributed as dist
 from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.checkpoint import abort, check_fingerprint, resume, save_checkpoint
 from r21d_core.engine.device import device_name, environment_info, limit_cpu_threads, pick_device
-from r21d_core.engine.distributed import (
-    all_gather_object,
-    all_reduce_max,
-    all_reduce_sum_,
-    check_divisible,
-    lockstep,
-    on_rank_zero,
-    process_group,
-    raise_on_all_ranks,
-    rank,
-    shard_batch,
-    world_size,
-    wrap_ddp,
-)
 from r21d_core.engine.evaluate import Source, evaluate, predict
 from r21d_core.engine.init_weights import init_from
 from r21d_core.engine.signals import exit_on_signal, graceful_shutdown
@@ -66,21 +53,20 @@ def train(
 ) -> Run:
     """Return the finished run of `spec` in the folder `runs`, after training what is missing of it.
 
-    Where torchrun started several processes, all of them call this with the same arguments and share the run. After
-    SIGTERM or Ctrl-C it finishes the step, saves and exits; after SIGKILL it resumes from a checkpoint that is at most
-    `save_seconds` old. `cache` and `workers` are those of `open_clips`. Raises R21DError for a manifest that is not
-    `spec.data` or leaks, a run that another process has locked, a checkpoint of another spec or other data, a batch
-    that the processes cannot share, and a loss that is not finite.
+    Processes of torchrun call this with the same arguments and share the run. After SIGTERM or Ctrl-C it finishes the
+    step, saves and exits; checkpoints are at most `save_seconds` old. `cache` and `workers` are those of `open_clips`.
+    Raises R21DError for a manifest that is not `spec.data` or leaks, a locked run, a checkpoint of another spec or
+    other data, a batch that the processes cannot share, and a loss that is not finite.
     """
-    with process_group(device) as device, ExitStack() as stack:
-        run = on_rank_zero(lambda: find_run(runs, spec))
+    with dist.process_group(device) as device, ExitStack() as stack:
+        run = dist.on_rank_zero(lambda: find_run(runs, spec))
         check_data_name(spec, manifest)
-        if on_rank_zero(lambda: run.is_complete):
-            on_rank_zero(lambda: check_fingerprint(run, run.environment["fingerprint"], manifest))
+        if dist.on_rank_zero(lambda: run.is_complete):
+            dist.on_rank_zero(lambda: check_fingerprint(run, run.environment["fingerprint"], manifest))
             return run
         check_no_leaks(manifest)
-        check_divisible(spec, world_size())
-        on_rank_zero(lambda: stack.enter_context(lock(run)))
+        dist.check_divisible(spec, dist.world_size())
+        dist.on_rank_zero(lambda: stack.enter_context(lock(run)))
         target = pick_device(device)
         stack.enter_context(limit_cpu_threads(spec, target))
         return _train(run, manifest, target, cache, workers, save_seconds)
@@ -93,14 +79,14 @@ def _train(
     model = build_model(spec, len(task_classes(spec, classes)), device)
     state = create_state(spec, model, optimize(model, spec, device))
     if not resume(run, manifest, state):
-        state.init_from = on_rank_zero(lambda: init_from(run, model, manifest, task_classes(spec, classes)))
+        state.init_from = dist.on_rank_zero(lambda: init_from(run, model, manifest, task_classes(spec, classes)))
         if state.init_from:
             tqdm.write(state.init_from)
-    state.train_model = wrap_ddp(capture_step(state, world_size()), device)
-    on_rank_zero(lambda: _write_environment(run, manifest, device, state))
+    state.train_model = dist.wrap_ddp(capture_step(state, dist.world_size()), device)
+    dist.on_rank_zero(lambda: _write_environment(run, manifest, device, state))
 
-    on_rank_zero(lambda: input_manifest(manifest, spec))  # computes missing optical flow once
-    with raise_on_all_ranks():
+    dist.on_rank_zero(lambda: input_manifest(manifest, spec))  # computes missing optical flow once
+    with dist.raise_on_all_ranks():
         inputs = input_manifest(manifest, spec)
         train_videos, test_videos = inputs.split("train"), inputs.split("test")
         size, pool = (spec.frame_height, spec.frame_width), inputs.videos
@@ -114,20 +100,19 @@ def _train(
     saved = logged = time.perf_counter()
 
     with graceful_shutdown() as signals, tqdm(total=spec.epochs * steps, initial=done, unit="step", leave=False) as bar:
-        for clips, frames in lockstep(train_source.iter_batches(_batches(spec, train_videos, classes, state))):
+        for clips, frames in dist.lockstep(train_source.iter_batches(_batches(spec, train_videos, classes, state))):
             # `clips` and `frames` are this process's shard of the batch.
             batch_size = min(spec.batch_size, spec.clips_per_epoch - state.step * spec.batch_size)
-            shard = shard_batch(batch_size, spec.grad_accum_steps, rank(), world_size())
+            shard = dist.shard_batch(batch_size, spec.grad_accum_steps, dist.rank(), dist.world_size())
             lr = lr_at_step(spec, state.epoch * steps + state.step, steps)
             for group in state.optimizer.param_groups:
                 group["lr"] = lr
             target = torch.from_numpy(clips.label).to(device, non_blocking=True)
-            sums = train_step(state, augment(frames, clips, spec), target, shard)
-            pending.append((clips, batch_size, sums))
+            pending.append((clips, batch_size, train_step(state, augment(frames, clips, spec), target, shard)))
             state.step += 1
             bar.update()
 
-            stop, save = all_reduce_max(signals[0] if signals else 0, time.perf_counter() - saved > save_seconds)
+            stop, save = dist.all_reduce_max(signals[0] if signals else 0, time.perf_counter() - saved > save_seconds)
             if state.step % LOG_EVERY == 0 or state.step == steps or stop or save:
                 n_clips = _flush_metrics(run, state, pending, train_videos)
                 elapsed = time.perf_counter() - logged
@@ -166,27 +151,27 @@ def _batches(spec: Spec, videos: tuple[Video, ...], classes: tuple[str, ...], st
         clips = sample_epoch(spec, epoch, videos, classes)
         for begin in range(first * spec.batch_size, spec.clips_per_epoch, spec.batch_size):
             batch = clips[begin : begin + spec.batch_size]
-            yield batch[shard_batch(len(batch), spec.grad_accum_steps, rank(), world_size()).rows]
+            yield batch[dist.shard_batch(len(batch), spec.grad_accum_steps, dist.rank(), dist.world_size()).rows]
         first = 0
 
 
 def _flush_metrics(
     run: Run, state: TrainState, pending: list[tuple[Clips, int, Tensor]], videos: tuple[Video, ...]
 ) -> int:
-    """Add the pending steps to the epoch's sums and return their number of clips.
+    """Add the pending steps to the epoch's sums, one by one, and return their number of clips.
 
-    A pending step is this process's clips, the batch size, and the sums from `train_step`. The steps are added one by
-    one, so the result does not depend on when they are flushed. Raises R21DError if a loss is not finite.
+    A pending step is this process's clips, the batch size, and the sums of `train_step`. Raises R21DError if a loss is
+    not finite.
     """
     first = state.step - len(pending) + 1
-    sums = all_reduce_sum_(torch.stack([sums for _, _, sums in pending])).tolist()
+    sums = dist.all_reduce_sum_(torch.stack([sums for _, _, sums in pending])).tolist()
     for step, ((clips, batch_size, _), (loss, n_wrong)) in enumerate(zip(pending, sums, strict=True), first):
         if not math.isfinite(loss):
-            names = ", ".join(chain.from_iterable(all_gather_object([videos[row].video for row in clips.video])))
+            names = ", ".join(chain.from_iterable(dist.all_gather_object([videos[row].video for row in clips.video])))
             abort(run, state, f"the loss of step {step} is {loss}; the videos of that batch: {names}")
-        state.loss, state.n_wrong, state.n_clips = (
-            state.loss + loss, state.n_wrong + n_wrong, state.n_clips + batch_size,
-        )  # fmt: skip
+        state.loss += loss
+        state.n_wrong += n_wrong
+        state.n_clips += batch_size
     n_clips = sum(batch_size for _, batch_size, _ in pending)
     pending.clear()
     return n_clips
@@ -196,18 +181,16 @@ def _validate(run: Run, state: TrainState, source: Source, clips: Clips, lr: flo
     """Test on one center clip per video, append the epoch to the history, and begin the next epoch."""
     logits = predict(state.fast_model, source, clips, run.spec)
     target = torch.from_numpy(clips.label)
-    state.history.append(
-        {
-            "epoch": state.epoch + 1,
-            "lr": lr,
-            "train_loss": state.loss / state.n_clips,
-            "train_error": state.n_wrong / state.n_clips,
-            "test_loss": F.cross_entropy(logits, target).item(),
-            "test_error": (logits.argmax(1) != target).float().mean().item(),
-            "seconds": round(state.seconds, 3),
-        }
-    )
-    on_rank_zero(lambda: write_history(run, state.history))
+    state.history.append({
+        "epoch": state.epoch + 1,
+        "lr": lr,
+        "train_loss": state.loss / state.n_clips,
+        "train_error": state.n_wrong / state.n_clips,
+        "test_loss": F.cross_entropy(logits, target).item(),
+        "test_error": (logits.argmax(1) != target).float().mean().item(),
+        "seconds": round(state.seconds, 3),
+    })  # fmt: skip
+    dist.on_rank_zero(lambda: write_history(run, state.history))
     state.start_epoch(state.epoch + 1)
 
 
@@ -216,20 +199,19 @@ def _finish(run: Run, manifest: Manifest, device: torch.device, state: TrainStat
     spec = run.spec
     scores = evaluate(state.fast_model, source, videos, manifest.card, spec)
     cost = spec_cost(spec, len(scores.classes))
+    throughput = sum(dist.all_gather_object(inference_throughput(state.fast_model, spec, device)))
     summary = {
         "device": _device_names(device),
         "seconds": round(sum(row["seconds"] for row in state.history), 3),
         "train_clips": spec.epochs * spec.clips_per_epoch,
         "train_clips_per_second": round(statistics.median(throughputs), 2) if throughputs else None,
-        "inference_clips_per_second": round(
-            sum(all_gather_object(inference_throughput(state.fast_model, spec, device))), 2
-        ),
+        "inference_clips_per_second": round(throughput, 2),
         "parameters": cost.parameters,
         "macs": cost.macs,
         "substituted": state.substituted,
     }
-    on_rank_zero(lambda: write_scores(run, scores))
-    on_rank_zero(lambda: write_summary(run, summary))
+    dist.on_rank_zero(lambda: write_scores(run, scores))
+    dist.on_rank_zero(lambda: write_summary(run, summary))
 
 
 def _write_environment(run: Run, manifest: Manifest, device: torch.device, state: TrainState) -> None:
@@ -240,7 +222,7 @@ def _write_environment(run: Run, manifest: Manifest, device: torch.device, state
 
 
 def _device_names(device: torch.device) -> str:
-    return f"{world_size()} × {device_name(device)}" if world_size() > 1 else device_name(device)
+    return f"{dist.world_size()} × {device_name(device)}" if dist.world_size() > 1 else device_name(device)
 
 
 def check_data_name(spec: Spec, manifest: Manifest) -> None:

@@ -34,11 +34,7 @@ def test_two_steps_of_sgd_match_the_formula(nesterov, decay_biases):
 
 
 def test_xavier_classifier_has_the_spread_of_caffe2():
-    spec = Spec(depth=10, fc_init="xavier")
-    weight, other = (
-        build_model(spec, 400, CPU).fc.weight,
-        build_model(spec.replace(fc_init="normal"), 400, CPU).fc.weight,
-    )
+    weight, other = (build_model(Spec(depth=10, fc_init=kind), 400, CPU).fc.weight for kind in ("xavier", "normal"))
     assert weight.std().item() == pytest.approx(0.044, abs=0.0005) and weight.abs().max() <= math.sqrt(3 / 512)
     assert other.std().item() == pytest.approx(0.01, abs=0.0005)
 

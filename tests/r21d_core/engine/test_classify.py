@@ -10,26 +10,18 @@ from r21d_analysis.artifacts.topk_figure import top_five_figure
 from r21d_core import R21DError
 from r21d_core.cli import main
 from r21d_core.data.decode import read_all
-from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import classify as module
 from r21d_core.engine.classify import classify
-from r21d_core.engine.train import train
 from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import Published, kinetics400
-from r21d_core.study.spec import Spec
 from tests.bad_videos import write_video
+from tests.r21d_core.engine.test_train import SPEC
 from tests.r21d_core.models.test_load import as_theirs, small
-
-TINY = Spec(
-    depth=10, width=2, frames=4, data="tiny", profile="demo", frame_height=18, frame_width=24, crop=16, epochs=1,
-    clips_per_epoch=8, batch_size=4, eval_clips=5,
-)  # fmt: skip
 
 
 @pytest.fixture
 def noise(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (21, 48, 64, 3), np.uint8)
-    return write_video(tmp_path / "noise.mp4", pixels)
+    return write_video(tmp_path / "noise.mp4", np.random.default_rng(0).integers(0, 256, (21, 48, 64, 3), np.uint8))
 
 
 @pytest.fixture
@@ -42,20 +34,18 @@ def file(tmp_path):
 
 
 @pytest.mark.parametrize("task", ["action", "speed"])
-def test_prediction_equals_the_evaluation_of_the_run(task, tiny_manifest, tmp_path):
-    spec, manifest = TINY.replace(task=task), load_manifest(tiny_manifest)
-    run = train(spec, manifest, tmp_path, device="cpu", cache="host")
+def test_prediction_equals_the_evaluation_of_the_run(task, tiny, fit):
+    run = fit(SPEC.replace(task=task, epochs=1, eval_clips=5), cache="host")
     scores, labels = run.scores, 1 if task == "action" else 4
-    for number, video in enumerate(manifest.split("test")):
+    for number, video in enumerate(tiny.split("test")):
         # for speed each video has one item per rate, the first of which is its own
         expected = softmax(scores.logits[number * labels].astype(np.float64), axis=-1).mean(0)
         for weights in (run, run.folder, run.folder / "checkpoint.pt"):
             prediction = classify(video.path, weights, clips=5, device="cpu")
         assert [name for name, _ in prediction.top] == [scores.classes[index] for index in np.argsort(-expected)]
         np.testing.assert_allclose([share for _, share in prediction.top], -np.sort(-expected), rtol=1e-4)
-        assert (
-            "classes of the run" in prediction.protocol and f"from {video.frames} at 25 frames" in prediction.protocol
-        )
+        assert "classes of the run" in prediction.protocol
+        assert f"from {video.frames} at 25 frames" in prediction.protocol
 
 
 def test_top_five_equal_a_numpy_implementation(noise, file):
@@ -83,11 +73,8 @@ def test_published_weights_set_clip_length_and_stride(noise, file, monkeypatch):
     row = Published("r3d", f"http://nowhere.example/r3d-{sha}.pth", "torchvision", "R3D", 10, 12, 400, "", "", 15)
     assert "3 clips of 16 frames, stride 1," in classify(noise, file, clips=3, device="cpu").protocol
     monkeypatch.setattr(module, "PUBLISHED", (row,))
-    assert "3 clips of 12 frames, stride 2," in classify(noise, file, clips=3, device="cpu").protocol
-    assert (
-        "3 clips of 4 frames, stride 3,"
-        in classify(noise, file, clips=3, frames=4, frame_stride=3, device="cpu").protocol
-    )
+    for options, expected in ({}, "12 frames, stride 2,"), ({"frames": 4, "frame_stride": 3}, "4 frames, stride 3,"):
+        assert f"3 clips of {expected}" in classify(noise, file, clips=3, device="cpu", **options).protocol
 
 
 def test_unnamed_outputs_are_numbered(noise, tmp_path):

@@ -60,8 +60,7 @@ def test_only_training_passes_of_the_shape_are_replayed(fast, monkeypatch, capsy
     graphed(clips(2))
     with torch.no_grad():
         graphed(clips(3))
-    fast.eval()
-    with torch.no_grad():
+        fast.eval()
         graphed(clips(3))
     assert not shapes
     fast.train()

@@ -18,7 +18,6 @@ from nbclient.exceptions import CellExecutionError
 
 from r21d_core import R21DError
 from r21d_core.cli import main
-from r21d_core.data.manifest import load_manifest
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.data.sources import open_clips
 from r21d_core.engine import evaluate as predicting
@@ -30,6 +29,7 @@ from r21d_core.engine.runner import plan, run_experiment
 from r21d_core.engine.train import train
 from r21d_core.runs.run import find_run
 from r21d_core.study.spec import Spec
+from tests.r21d_core.engine.test_train import CPU, assert_same_run, deterministic_history, weights
 from tests.workers import SPEC, in_two
 
 
@@ -40,20 +40,15 @@ def one_thread(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_manifest, tmp_path_factory):
-    return train(SPEC, load_manifest(tiny_manifest), tmp_path_factory.mktemp("alone"), device="cpu")
-
-
-def deterministic_history(run):
-    return [[value for key, value in line.items() if key != "seconds"] for line in run.history]
+def alone(tiny, tmp_path_factory):
+    return train(SPEC, tiny, tmp_path_factory.mktemp("alone"), device="cpu")
 
 
 def assert_close(run, other):
     """Assert equal runs up to the order of summation."""
-    np.testing.assert_allclose(deterministic_history(run), deterministic_history(other), rtol=1e-4)
-    mine, theirs = (load_checkpoint(side)["model"] for side in (run, other))
-    for name, value in mine.items():
-        torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-5, msg=lambda text, name=name: name + text)
+    histories = [[list(line.values()) for line in deterministic_history(side.history)] for side in (run, other)]
+    np.testing.assert_allclose(*histories, rtol=1e-4)
+    torch.testing.assert_close(weights(run), weights(other), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(run.scores.logits, other.scores.logits, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(run.scores.videos, other.scores.videos)
 
@@ -82,14 +77,10 @@ def test_each_clip_is_in_one_micro_batch_of_one_shard(clips, each, size):
     ("spec", "processes", "settings"),
     [
         (Spec(), 8, "--set batch_size=256 --set grad_accum_steps=8 --set lr=0.08"),
-        (
-            Spec(batch_size=64, grad_accum_steps=2, lr=0.02),
-            4,
-            "--set batch_size=128 --set grad_accum_steps=4 --set lr=0.04",
-        ),
+        (Spec(batch_size=64, grad_accum_steps=2), 4, "--set batch_size=128 --set grad_accum_steps=4 --set lr=0.02"),
         (Spec(batch_size=30, grad_accum_steps=3), 2, "--set batch_size=60 --set grad_accum_steps=6 --set lr=0.02"),
     ],
-)
+)  # fmt: skip
 def test_indivisible_batch_is_refused_with_settings_to_use(spec, processes, settings):
     with pytest.raises(R21DError) as error:
         check_divisible(spec, processes)
@@ -100,16 +91,14 @@ def test_indivisible_batch_is_refused_with_settings_to_use(spec, processes, sett
     check_divisible(spec.replace(init_from="x", epochs=0), processes)
 
 
-def test_impossible_gpus_are_refused_before_training(tiny_manifest, tmp_path):
+def test_impossible_gpus_are_refused_before_training(tiny, tiny_manifest, tmp_path):
     with pytest.raises(R21DError, match="3 processes cannot share a batch of 4 × 2 clips evenly"):
         run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu", gpus=3)
     with pytest.raises(R21DError, match="3 processes cannot share"):
-        plan([SPEC], {"tiny": load_manifest(tiny_manifest)}, tmp_path, "cpu", gpus=3)
+        plan([SPEC], {"tiny": tiny}, tmp_path, "cpu", gpus=3)
     many = torch.cuda.device_count() + 1
     with pytest.raises(R21DError, match=f"{many} GPUs: there are {many - 1} here; with device cpu"):
-        run_experiment(
-            [SPEC.replace(batch_size=8 * many, grad_accum_steps=many)], tiny_manifest, tmp_path, gpus=many
-        ) if many > 1 else spawn_workers(print, many, "auto")
+        spawn_workers(print, many, "auto")
     with pytest.raises(R21DError, match="0 GPUs: expected 1 or more"):
         run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu", gpus=0)
     assert not list(tmp_path.iterdir())
@@ -122,11 +111,10 @@ def test_torchrun_restarts_need_the_store_variable(tiny_manifest, tmp_path, monk
         run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu")
 
 
-def test_plan_for_two_processes_halves_the_time(tiny_manifest, tmp_path, monkeypatch):
+def test_plan_for_two_processes_halves_the_time(tiny, tmp_path, monkeypatch):
     timed = []
     monkeypatch.setattr("r21d_core.engine.runner.training_throughput", lambda *which: timed.append(which[-1]) or 1.0)
-    spec = SPEC.replace(epochs=400)
-    texts = [plan([spec], {"tiny": load_manifest(tiny_manifest)}, tmp_path, "cpu", gpus) for gpus in (1, 2)]
+    texts = [plan([SPEC.replace(epochs=400)], {"tiny": tiny}, tmp_path, "cpu", gpus) for gpus in (1, 2)]
     assert "about 2.0 h on x86" in texts[0] and "about 1.0 h on 2 × x86" in texts[1]
     assert timed == [1, 2], "the micro-batches of one process"
 
@@ -135,13 +123,11 @@ def test_plan_for_two_processes_halves_the_time(tiny_manifest, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("processes", [2, 3, 7])
-def test_logits_of_several_processes_equal_those_of_one(tiny_manifest, monkeypatch, processes):
+def test_logits_of_several_processes_equal_those_of_one(tiny, monkeypatch, processes):
     """Each process fills its own rows of the zeros; the sum has all rows once."""
-    manifest = load_manifest(tiny_manifest)
-    videos, spec = manifest.split("test"), SPEC.replace(batch_size=2, grad_accum_steps=1)
-    network = build_model(spec, 2, torch.device("cpu"))
-    source = open_clips(videos, (18, 24), torch.device("cpu"))
-    clips = evaluation_clips(spec, 3, videos, manifest.card.classes)
+    videos, spec = tiny.split("test"), SPEC.replace(batch_size=2, grad_accum_steps=1)
+    network, source = build_model(spec, 2, CPU), open_clips(videos, (18, 24), CPU)
+    clips = evaluation_clips(spec, 3, videos, tiny.card.classes)
     whole = predicting.predict(network, source, clips, spec)
     monkeypatch.setattr(predicting, "world_size", lambda: processes)
     parts = []
@@ -155,10 +141,19 @@ def test_logits_of_several_processes_equal_those_of_one(tiny_manifest, monkeypat
 # Whole runs.
 
 
-def test_two_processes_of_a_notebook_equal_one(alone, tiny_manifest, tmp_path, monkeypatch):
+def train_and_kill(manifest, runs, capfd, deaths, device="cpu", spec=SPEC):
+    """Return the run of two workers that die at `deaths` (see `in_two`), and one whose workers do not."""
+    for name, planned in (("never", []), ("killed", deaths)):
+        spawn_workers(partial(in_two, manifest, runs / name, planned, device, spec), 2, device)
+        restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", capfd.readouterr().out)
+        assert restarts == ["1", "2"][: len(planned)]
+    return find_run(runs / "killed", spec), find_run(runs / "never", spec)
+
+
+def test_two_processes_of_a_notebook_equal_one(alone, fit, tiny_manifest, tmp_path, monkeypatch):
     """The cell shows their output and progress, and raises the error of the run that fails."""
     monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with it a kernel does not pass on what other processes print
-    manifest, good = load_manifest(tiny_manifest), [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=5)]
+    good = [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=5)]
     bad = SPEC.replace(lr=1e30, warmup_epochs=0)
     cell = (
         "import os; del os.environ['TQDM_DISABLE']\n"
@@ -176,7 +171,7 @@ def test_two_processes_of_a_notebook_equal_one(alone, tiny_manifest, tmp_path, m
     said = "".join(output.text for output in notebook.cells[0].outputs if output.output_type == "stream")
     assert said.count("3 runs: 0 done, 0 begun, 3 new") == 1 and "on 2 × " in said
     assert "MC3: epoch 3 of 3" in said and "evaluating" in said and "Traceback" not in said
-    train(good[1], manifest, alone.folder.parent, device="cpu")
+    fit(good[1], runs=alone.folder.parent)
     for spec in good:
         run = find_run(tmp_path, spec)
         assert run.is_complete and run.environment["device"].startswith("2 × ")
@@ -185,15 +180,8 @@ def test_two_processes_of_a_notebook_equal_one(alone, tiny_manifest, tmp_path, m
 
 def test_killed_workers_resume_to_the_uninterrupted_run(alone, tiny_manifest, tmp_path, capfd):
     """Kill rank one, then rank zero, which holds the lock of the run."""
-    for name, deaths in (("never", []), ("killed", [(1, 1), (0, 4)])):
-        spawn_workers(partial(in_two, tiny_manifest, tmp_path / name, deaths), 2, "cpu")
-        restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", capfd.readouterr().out)
-        assert restarts == ["1", "2"][: len(deaths)]
-    never, killed = (find_run(tmp_path / name, SPEC) for name in ("never", "killed"))
-    assert deterministic_history(killed) == deterministic_history(never)
-    for name, value in load_checkpoint(never)["model"].items():
-        assert torch.equal(load_checkpoint(killed)["model"][name], value), name
-    np.testing.assert_array_equal(killed.scores.logits, never.scores.logits)
+    killed, never = train_and_kill(tiny_manifest, tmp_path, capfd, [(1, 1), (0, 4)])
+    assert_same_run(killed, never)
     assert_close(killed, alone)
 
 

@@ -1,36 +1,32 @@
 """What only a GPU can show; skipped where there is none."""
 
 import re
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.steps import bench_train
-from r21d_core.data.manifest import load_manifest
 from r21d_core.data.sampling import sample_epoch
 from r21d_core.data.sources import open_clips
 from r21d_core.data.transforms import augment
 from r21d_core.engine.build import build_model, build_optimizer, optimize
-from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.cuda_graphs import CudaGraphModel, capture_cuda_graph
 from r21d_core.engine.device import DTYPES
-from r21d_core.engine.launcher import spawn_workers
 from r21d_core.engine.numerics import check_numerics
 from r21d_core.engine.runner import plan, run_experiment
-from r21d_core.engine.train import train
 from r21d_core.models.fast_forward import FastVideoResNet, from_conv_shape, pack_weight, stride_padding, to_conv_shape
 from r21d_core.models.network import VideoResNet
-from r21d_core.runs.run import find_run
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.spec import Spec
-from tests.workers import in_two
+from tests.r21d_core.engine.test_distributed import train_and_kill
+from tests.r21d_core.engine.test_train import assert_same_run
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
+GPU = torch.device("cuda")
 SPEC = Spec(
     depth=10, width=8, frames=4, data="tiny", profile="demo", frame_height=18, frame_width=24, crop=16,
     epochs=2, clips_per_epoch=16, batch_size=8, eval_clips=2,
@@ -38,21 +34,17 @@ SPEC = Spec(
 
 
 @pytest.fixture
-def exact():
+def exact(monkeypatch):
     """Without TF32, which alone would explain any difference."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32 = before
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.mark.parametrize("variant", TABLE_2)
 def test_gpu_gives_the_logits_and_gradients_of_the_cpu(variant, exact):
     results = []
     for device in ("cpu", "cuda"):
-        network = optimize(
-            build_model(SPEC.replace(variant=variant), 5, torch.device(device)), SPEC, torch.device(device)
-        )
+        target = torch.device(device)
+        network = optimize(build_model(SPEC.replace(variant=variant), 5, target), SPEC, target)
         clips = torch.randn(4, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0)).to(device)
         logits = network(clips)
         logits.square().sum().backward()
@@ -62,10 +54,9 @@ def test_gpu_gives_the_logits_and_gradients_of_the_cpu(variant, exact):
 
 
 @pytest.mark.parametrize("crop_area", [0.0, 0.35])
-def test_clips_on_the_device_are_those_of_the_host(tiny_manifest, crop_area):
-    manifest, spec = load_manifest(tiny_manifest), SPEC.replace(crop_area=crop_area, brightness=0.4)
-    videos = manifest.split("train")
-    clips = sample_epoch(spec, 0, videos, manifest.card.classes)
+def test_clips_on_the_device_are_those_of_the_host(tiny, crop_area):
+    spec, videos = SPEC.replace(crop_area=crop_area, brightness=0.4), tiny.split("train")
+    clips = sample_epoch(spec, 0, videos, tiny.card.classes)
     pictures = []
     for device, where in (("cpu", "host"), ("cuda", "device"), ("cuda", "stream")):
         source = open_clips(videos, (18, 24), torch.device(device), where, 0)
@@ -77,18 +68,16 @@ def test_clips_on_the_device_are_those_of_the_host(tiny_manifest, crop_area):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_a_run_on_the_gpu(tiny_manifest, tmp_path, precision):
-    spec = SPEC.replace(precision=precision)
-    run = train(spec, load_manifest(tiny_manifest), tmp_path, device="cuda")
+def test_a_run_on_the_gpu(fit, precision):
+    run = fit(SPEC.replace(precision=precision), device="cuda")
     assert run.is_complete and np.isfinite(run.scores.logits).all()
     assert torch.cuda.get_device_name() in run.summary["device"]
 
 
-def test_a_plan_tells_the_memory(tiny_manifest, tmp_path):
-    data = {SPEC.data: load_manifest(tiny_manifest)}
+def test_a_plan_tells_the_memory(tiny, tmp_path):
     for gib in (0, 1, 0):  # held by others while it is told, and before
         held = torch.empty(gib * 2**30, dtype=torch.uint8, device="cuda")
-        text = plan([SPEC], data, tmp_path, "cuda")
+        text = plan([SPEC], {SPEC.data: tiny}, tmp_path, "cuda")
         del held
         assert float(re.search(r"([\d.]+) GiB beside the videos", text)[1]) < 0.9
 
@@ -97,8 +86,8 @@ def test_a_plan_tells_the_memory(tiny_manifest, tmp_path):
 @pytest.mark.parametrize("variant", TABLE_2)
 def test_the_fast_form_passes_its_check(variant, precision, capsys):
     spec = Spec(variant=variant, precision=precision)
-    model = build_model(spec, 400, torch.device("cuda"))
-    assert isinstance(optimize(model, spec, torch.device("cuda")), FastVideoResNet), capsys.readouterr().out
+    model = build_model(spec, 400, GPU)
+    assert isinstance(optimize(model, spec, GPU), FastVideoResNet), capsys.readouterr().out
     assert list(model.state_dict()) == list(VideoResNet(variant).state_dict())
 
 
@@ -129,7 +118,7 @@ def test_the_fast_form_at_full_size(variant, exact):
     """Beside float32, where autocast is too: no further away than twice that, in training and evaluation."""
     from r21d_core.models import fused_bn
 
-    network = build_model(Spec(variant=variant, frames=16), 400, torch.device("cuda"))
+    network = build_model(Spec(variant=variant, frames=16), 400, GPU)
     clips = torch.randn(4, 3, 16, 112, 112, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
 
     form, errors = FastVideoResNet(network, torch.bfloat16, fused_bn), []
@@ -146,7 +135,7 @@ def test_the_fast_form_at_full_size(variant, exact):
 
 def test_fast_form_trains_and_its_folded_weights_follow(exact):
     """Beside the model in fp32, where autocast to bf16 is up to 0.05 away, of losses from 1.6 down to 0."""
-    device, spec = torch.device("cuda"), SPEC.replace(precision="bf16", lr=0.01)
+    device, spec = GPU, SPEC.replace(precision="bf16", lr=0.01)
     model, plain = build_model(spec, 5, device), build_model(spec, 5, device)
     fast, curves = optimize(model, spec, device), []
     clips = torch.randn(8, 3, 4, 16, 16, device=device, generator=torch.Generator(device).manual_seed(0))
@@ -182,8 +171,8 @@ def test_replayed_training_is_that_without_graphs(variant, precision, capsys):
     generator = torch.Generator("cuda").manual_seed(0)
     batches = [torch.randn(n, 3, 4, 16, 16, device="cuda", generator=generator) for n in (8, 8, 5, 8, 8)]
     for replayed in (True, False):
-        model = build_model(spec, 5, torch.device("cuda"))
-        fast = optimize(model, spec, torch.device("cuda")).train()
+        model = build_model(spec, 5, GPU)
+        fast = optimize(model, spec, GPU).train()
         optimizer, module, curve = build_optimizer(fast, spec), fast, []
         if replayed:
             module = capture_cuda_graph(fast, spec, 8)
@@ -223,8 +212,7 @@ def test_a_benchmark_counts_no_memory_of_an_earlier_one(capsys):
     """Of graphs, whose memory stays with PyTorch until something has it let go, as cuDNN's search for kernels does."""
     spec = SPEC.replace(width=64, frames=8, frame_height=64, frame_width=86, crop=64)
     first, second = (
-        [row["peak_gib"] for row in bench_train(spec, torch.device("cuda"), seconds=0.1) if row["bench"] == "train"]
-        for _ in range(2)
+        [row["peak_gib"] for row in bench_train(spec, GPU, seconds=0.1) if row["bench"] == "train"] for _ in range(2)
     )
     assert len(first) == 2 and second == pytest.approx(first, rel=0.05), capsys.readouterr().out
 
@@ -246,14 +234,7 @@ def test_killed_workers_on_two_gpus_resume_bit_exactly(tiny_manifest, tmp_path, 
     """To the last bit, as test_distributed has it on the CPU, with NCCL and a process for each GPU."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # so that cuBLAS is deterministic too; workers inherit it
     spec = SPEC.replace(epochs=3, grad_accum_steps=2)
-    for name, deaths in (("never", []), ("killed", [(1, 1), (0, 3)])):
-        spawn_workers(partial(in_two, tiny_manifest, tmp_path / name, deaths, "auto", spec), 2, "auto")
-        restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", capfd.readouterr().out)
-        assert restarts == ["1", "2"][: len(deaths)]
-    never, killed = (find_run(tmp_path / name, spec) for name in ("never", "killed"))
+    killed, never = train_and_kill(tiny_manifest, tmp_path, capfd, [(1, 1), (0, 3)], "auto", spec)
     assert never.is_complete and killed.is_complete and killed.summary["device"].startswith("2 × ")
-    histories = [[line | {"seconds": None} for line in run.history] for run in (killed, never)]
-    assert histories[0] == histories[1] and len(histories[0]) == 3
-    for name, value in load_checkpoint(never)["model"].items():
-        assert torch.equal(load_checkpoint(killed)["model"][name], value), name
-    np.testing.assert_array_equal(killed.scores.logits, never.scores.logits)
+    assert_same_run(killed, never)
+    assert len(killed.history) == 3

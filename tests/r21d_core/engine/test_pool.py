@@ -7,28 +7,22 @@ import sys
 import time
 from threading import Thread
 
-import numpy as np
 import psutil
 import pytest
 import torch
 
 from r21d_core import R21DError
-from r21d_core.data.manifest import load_manifest
 from r21d_core.data.parallel import available_cpus
 from r21d_core.engine import pool
 from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.pool import count_parallel_runs
 from r21d_core.engine.runner import find_runs, plan, run_experiment
-from r21d_core.engine.train import train
 from r21d_core.runs.run import load_runs
 from r21d_core.study.experiments import variant_comparison
-from r21d_core.study.spec import Spec
+from tests.r21d_core.engine.test_train import CPU, assert_same_run
+from tests.r21d_core.engine.test_train import SPEC as TRAIN_SPEC
 
-CPU = torch.device("cpu")
-SPEC = Spec(
-    variant="R3D", depth=10, width=2, frames=4, data="tiny", profile="demo", frame_height=18, frame_width=24, crop=16,
-    epochs=2, clips_per_epoch=16, batch_size=8, lr=0.05, warmup_epochs=0, eval_clips=2,
-)  # fmt: skip
+SPEC = TRAIN_SPEC.replace(epochs=2, clips_per_epoch=16, batch_size=8, warmup_epochs=0, lr_decay_epochs=0)
 LONG = [SPEC.replace(variant=variant, epochs=100_000) for variant in ("R3D", "MC3")]
 
 
@@ -61,10 +55,10 @@ def test_small_networks_on_a_cpu_are_trained_one_a_core(monkeypatch):
     assert count_parallel_runs([SPEC, LONG[0].replace(epochs=1)], CPU) == 1, "done before workers have started"
 
 
-def test_runs_of_workers_equal_those_of_one_process(two_cores, tiny_manifest, tmp_path, capsys):
+def test_runs_of_workers_equal_those_of_one_process(two_cores, fit, tiny, tiny_manifest, tmp_path, capsys):
     """With a finetuned run, which waits for its parent, and one that fails."""
     specs = [SPEC, SPEC.replace(lr=1e30), SPEC.finetune_spec(epochs=1), SPEC.replace(variant="MC3")]
-    assert "CPU, 1 thread, 2 runs at a time" in plan(specs, {"tiny": load_manifest(tiny_manifest)}, tmp_path)
+    assert "CPU, 1 thread, 2 runs at a time" in plan(specs, {"tiny": tiny}, tmp_path)
     with pytest.raises(R21DError, match=r"^1 of 4 runs failed:\nR3D, seed 0: .* the loss of step"):
         run_experiment(specs, tiny_manifest, tmp_path / "pool", device="cpu")
     assert "starts from" in capsys.readouterr().out
@@ -72,11 +66,8 @@ def test_runs_of_workers_equal_those_of_one_process(two_cores, tiny_manifest, tm
         if spec.lr == 1e30:
             assert not run.is_complete
             continue
-        expected = train(spec, load_manifest(tiny_manifest), tmp_path / "alone", device="cpu")
         assert run.environment["device"].endswith("CPU, 1 thread")
-        np.testing.assert_array_equal(run.scores.logits, expected.scores.logits)
-        for name, value in load_checkpoint(run)["model"].items():
-            assert torch.equal(value, load_checkpoint(expected)["model"][name]), name
+        assert_same_run(run, fit(spec, runs=tmp_path / "alone"))
 
 
 def test_dead_worker_is_reported_and_later_runs_go_on(two_cores, tiny_manifest, tmp_path):

@@ -7,7 +7,7 @@ from threading import Event, Thread
 import pytest
 
 from r21d_core import R21DError
-from r21d_core.data.manifest import load_manifest, write_manifest
+from r21d_core.data.manifest import write_manifest
 from r21d_core.engine import runner
 from r21d_core.engine.runner import find_runs, plan, run_experiment
 from r21d_core.engine.train import train
@@ -29,12 +29,9 @@ def test_locked_runs_are_waited_for(tiny_manifest, tmp_path, monkeypatch):
             while not last.is_complete:
                 time.sleep(0.01)
 
-    def record(spec, *arguments, **options):
-        run = train(spec, *arguments, **options)
-        order.append(spec)
-        return run
-
-    monkeypatch.setattr(runner, "train", record)
+    monkeypatch.setattr(
+        runner, "train", lambda spec, *args, **options: (train(spec, *args, **options), order.append(spec))
+    )
     thread = Thread(target=hold_lock)
     thread.start()
     locked.wait()
@@ -43,35 +40,30 @@ def test_locked_runs_are_waited_for(tiny_manifest, tmp_path, monkeypatch):
     assert all(run.is_complete for run in runs) and order == [specs[2], specs[0], specs[1]]
 
 
-def test_unchecked_manifest_is_refused_before_training(tiny_manifest, tmp_path):
-    manifest = load_manifest(tiny_manifest)
-    bare = [replace(video, frames=None, file=video.path.resolve()) for video in manifest.videos]
-    write_manifest(tmp_path / "tiny.csv", replace(manifest.card, root=str(bare[0].path.parents[1])), bare)
+def test_unchecked_manifest_is_refused_before_training(tiny, tmp_path):
+    bare = [replace(video, frames=None, file=video.path.resolve()) for video in tiny.videos]
+    write_manifest(tmp_path / "tiny.csv", replace(tiny.card, root=str(bare[0].path.parents[1])), bare)
     with pytest.raises(R21DError, match="run `r21d check`"):
         run_experiment([SPEC], tmp_path / "tiny.csv", tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
 def test_only_the_demo_profile_uses_builtin_videos(tmp_path):
-    with pytest.raises(
-        R21DError, match=r"profile small: needs a data set of yours.* in a notebook the parameter `manifest`"
-    ):
+    match = r"profile small: needs a data set of yours.* in a notebook the parameter `manifest`"
+    with pytest.raises(R21DError, match=match):
         run_experiment(variant_comparison("small"), None, tmp_path)
 
 
-def test_runs_are_planned_trained_and_found(tiny_manifest, tmp_path, capsys):
+def test_runs_are_planned_trained_and_found(tiny, tiny_manifest, tmp_path, capsys):
     specs = [SPEC.replace(variant=variant, epochs=1) for variant in ("f-R2D", "R(2+1)D")]
-    text = plan(specs, {SPEC.data: load_manifest(tiny_manifest)}, tmp_path, "cpu")
+    text = plan(specs, {SPEC.data: tiny}, tmp_path, "cpu")
     assert "2 runs: 0 done, 0 begun, 2 new" in text and "f-R2D-10 (seed 0" in text and "in all about" in text
     assert not list(tmp_path.iterdir()), "planning writes nothing"
     runs = run_experiment(specs, tiny_manifest, tmp_path, device="cpu")
     assert all(run.is_complete for run in runs)
     capsys.readouterr()
-    assert (
-        run_experiment(specs, None, tmp_path)
-        == run_experiment(specs, tiny_manifest, tmp_path)
-        == find_runs(specs, tmp_path)
-    )
+    for manifest in (None, tiny_manifest):
+        assert run_experiment(specs, manifest, tmp_path) == find_runs(specs, tmp_path)
     assert capsys.readouterr().out == "", "complete runs need no data and print nothing"
 
 

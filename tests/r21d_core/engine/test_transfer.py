@@ -35,68 +35,65 @@ def two(tiny_manifest, tmp_path):
     return tmp_path / "tiny.csv", tmp_path / "other.csv"
 
 
-def test_other_classes_keep_all_but_the_classifier(two, tmp_path, capsys):
+@pytest.fixture
+def fit(two, tmp_path):
+    """A function that trains a spec on the first set, or on the one at a path."""
+    return lambda spec, path=two[0]: train(spec, load_manifest(path), tmp_path / "runs", device="cpu")
+
+
+def write_swapped(manifest, path):
+    """Write the manifest to `path` with training and test split swapped, under the name of the file."""
+    videos = [replace(video, split={"train": "test", "test": "train"}[video.split]) for video in manifest.videos]
+    write_manifest(path, replace(manifest.card, name=path.stem), videos)
+    return path
+
+
+@pytest.mark.parametrize(("changes", "fc"), [({"data": "other"}, {"fc.weight", "fc.bias"}), ({"eval_clips": 3}, set())])
+def test_only_equal_classes_keep_the_classifier(two, tmp_path, capsys, changes, fc):
+    specs = [SPEC, SPEC.finetune_spec(epochs=0, **changes)]
+    one, other = (load_checkpoint(run)["model"] for run in run_experiment(specs, two[0], tmp_path, device="cpu"))
+    assert one.keys() == other.keys() and {name for name in one if not torch.equal(one[name], other[name])} == fc
+    assert ("fc initialized for 2 other classes" in capsys.readouterr().out) == bool(fc)
+
+
+def test_run_records_all_groups_it_was_trained_on(fit, two):
     later = SPEC.finetune_spec(data="other", epochs=0)
-    first, second = run_experiment([SPEC, later], two[0], tmp_path / "runs", device="cpu")
-    one, other = (load_checkpoint(run)["model"] for run in (first, second))
-    same = {name for name in one if torch.equal(one[name], other[name])}
-    assert one.keys() - same == {"fc.weight", "fc.bias"}
-    assert "fc initialized for 2 other classes" in capsys.readouterr().out
-
-
-def test_same_classes_keep_the_classifier(two, tmp_path):
-    first, second = run_experiment(
-        [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=3)], two[0], tmp_path / "runs", device="cpu"
-    )
-    one, other = (load_checkpoint(run)["model"] for run in (first, second))
-    assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def test_run_records_all_groups_it_was_trained_on(two, tmp_path):
-    later = SPEC.finetune_spec(data="other", epochs=0)
-    first, second = run_experiment([SPEC, later], two[0], tmp_path / "runs", device="cpu")
+    first, second = fit(SPEC), fit(later, two[1])
     groups = {video.group for video in load_manifest(two[0]).split("train")}
     assert first.trained_on == second.trained_on == groups
     (second.folder / "trained_on.txt").unlink()
     with pytest.raises(R21DError, match="the videos the weights were trained on are unknown"):
-        train(later.finetune_spec(epochs=0, eval_clips=3), load_manifest(two[1]), tmp_path / "runs", device="cpu")
+        fit(later.finetune_spec(epochs=0, eval_clips=3), two[1])
 
 
-def test_testing_on_the_parents_training_data_is_refused(two, tmp_path):
-    tiny, other = map(load_manifest, two)
-    first = train(SPEC, tiny, tmp_path / "runs", device="cpu")
-    turned = [replace(video, split={"train": "test", "test": "train"}[video.split]) for video in other.videos]
-    write_manifest(two[1], other.card, turned)
+def test_testing_on_the_parents_training_data_is_refused(fit, two):
+    assert fit(SPEC).is_complete
     with pytest.raises(R21DError, match=r"was trained on \d+ groups of the test split, such as"):
-        train(SPEC.finetune_spec(data="other"), load_manifest(two[1]), tmp_path / "runs", device="cpu")
-    assert first.is_complete
+        fit(SPEC.finetune_spec(data="other"), write_swapped(load_manifest(two[1]), two[1]))
 
 
-def test_leak_through_an_intermediate_run_is_refused(two, tmp_path):
-    tiny, other = map(load_manifest, two)
-    third = replace(other.card, name="third", classes=("sun", "moon"))
-    half = [video for video in other.videos if video.split == "train"]
-    rest = [replace(video, split="train") for video in other.videos if video.split == "test"]
-    write_manifest(two[1].with_name("third.csv"), third, [*rest, *(replace(video, split="test") for video in half)])
-    train(SPEC, tiny, tmp_path / "runs", device="cpu")
+def test_leak_through_an_intermediate_run_is_refused(fit, two):
+    fit(SPEC)
     between = SPEC.finetune_spec(data="other", epochs=0)
-    train(between, other, tmp_path / "runs", device="cpu")
+    fit(between, two[1])
     with pytest.raises(R21DError, match="the result would be too good"):
-        train(between.finetune_spec(data="third", epochs=1), load_manifest(two[1].with_name("third.csv")),
-              tmp_path / "runs", device="cpu")  # fmt: skip
+        fit(
+            between.finetune_spec(data="third", epochs=1),
+            write_swapped(load_manifest(two[1]), two[1].with_name("third.csv")),
+        )
 
 
-def test_weights_file_initializes_the_model(two, tmp_path, capsys):
+def test_weights_file_initializes_the_model(fit, tmp_path, capsys):
     """Such as torchvision's: classifier and all where the numbers of classes agree, and the record says which file."""
     given = VideoResNet("R(2+1)D", 10, 4, num_classes=2, midplanes_per_block=True, eps=1e-5)
     file = tmp_path / "given.pth"
     torch.save(given.state_dict(), file)
     spec = SPEC.replace(init_from=str(file), midplanes_per_block=True, eps=1e-5, epochs=0)
-    run = train(spec, load_manifest(two[0]), tmp_path / "runs", device="cpu")
+    run = fit(spec)
     assert all(torch.equal(value, given.state_dict()[name]) for name, value in load_checkpoint(run)["model"].items())
     assert "none skipped; SHA-256" in run.environment["init_from"] and str(file) in capsys.readouterr().out
     with pytest.raises(R21DError, match=r"midplanes_per_block is True for these weights, and False in the network"):
-        train(spec.replace(midplanes_per_block=False), load_manifest(two[0]), tmp_path / "runs", device="cpu")
+        fit(spec.replace(midplanes_per_block=False))
 
 
 @pytest.fixture
@@ -106,41 +103,34 @@ def first(two, tmp_path):
 
 
 @pytest.mark.parametrize("named", ["", "checkpoint.pt"])
-def test_run_folder_as_weights_file_is_checked_as_a_run(first, two, tmp_path, named):
+def test_run_folder_as_weights_file_is_checked_as_a_run(first, fit, two, named):
     """By the groups it was trained on, which the next run knows of too, and by the names of its classes."""
-    tiny, other = map(load_manifest, two)
     spec = SPEC.replace(data="other", init_from=str(first.folder / named), epochs=0)
-    later = train(spec, other, tmp_path / "runs", device="cpu")
+    later = fit(spec, two[1])
     assert later.trained_on == first.trained_on and "not compared" not in later.environment["init_from"]
     mine, theirs = (load_checkpoint(run)["model"] for run in (first, later))
     assert {name for name in mine if not torch.equal(mine[name], theirs[name])} == {"fc.weight", "fc.bias"}
     assert "fc.weight (2 classes in the file, 2 others in the network)" in later.environment["init_from"]
-    turned = [replace(video, split={"train": "test", "test": "train"}[video.split]) for video in tiny.videos]
-    write_manifest(two[0].with_name("turned.csv"), replace(tiny.card, name="turned"), turned)
-    turned = load_manifest(two[0].with_name("turned.csv"))
-    for start in (spec, spec.finetune_spec(data="turned")):
+    swapped = write_swapped(load_manifest(two[0]), two[0].with_name("swapped.csv"))
+    for start in (spec, spec.finetune_spec(data="swapped")):
         with pytest.raises(R21DError, match=r"was trained on \d+ groups of the test split, such as"):
-            train(start.replace(data="turned"), turned, tmp_path / "runs", device="cpu")
+            fit(start.replace(data="swapped"), swapped)
 
 
-def test_run_folder_of_same_classes_keeps_the_classifier(first, two, tmp_path):
-    later = train(
-        SPEC.replace(init_from=str(first.folder), epochs=0), load_manifest(two[0]), tmp_path / "runs", device="cpu"
-    )
+def test_run_folder_of_same_classes_keeps_the_classifier(first, fit):
+    later = fit(SPEC.replace(init_from=str(first.folder), epochs=0))
     np.testing.assert_allclose(later.scores.logits, first.scores.logits, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("lost", "says"), [("trained_on.txt", "are unknown"), ("summary.json", "not finished")])
-def test_incomplete_run_folder_is_refused(first, two, tmp_path, lost, says):
+def test_incomplete_run_folder_is_refused(first, fit, lost, says):
     (first.folder / lost).unlink()
     with pytest.raises(R21DError, match=says):
-        train(SPEC.replace(init_from=str(first.folder)), load_manifest(two[0]), tmp_path / "runs", device="cpu")
+        fit(SPEC.replace(init_from=str(first.folder)))
 
 
-def test_checkpoint_with_torchvision_midplanes_is_read(two, tmp_path):
-    run = train(
-        SPEC.replace(midplanes_per_block=True, eps=1e-5), load_manifest(two[0]), tmp_path / "runs", device="cpu"
-    )
+def test_checkpoint_with_torchvision_midplanes_is_read(fit):
+    run = fit(SPEC.replace(midplanes_per_block=True, eps=1e-5))
     weights = read_weights(run.folder / "checkpoint.pt")
     assert (weights.eps, weights.midplanes_per_block) == (1e-5, True) and model_from_weights(weights).bn1.eps == 1e-5
     assert run.summary["parameters"] == sum(p.numel() for p in model_from_weights(weights).parameters())
@@ -178,11 +168,9 @@ def test_splits_of_prepared_videos_keep_their_names():
 def test_paper_sources_are_runs_of_other_tables(settings):
     """Sports-1M is evaluated with 100 clips in Table 4, Kinetics densely in Table 5, UCF101 and HMDB51 with ten."""
     four, five = sports1m("paper", "sports1m", **settings), kinetics("paper", "kinetics-400", **settings)
-    six = [
-        spec
-        for data, source in (("ucf101-split1", ""), ("hmdb51-split1", "sports1m"))
-        for spec in transfer("paper", data, source=source, **settings)
-    ]
+    six = transfer("paper", "ucf101-split1", **settings) + transfer(
+        "paper", "hmdb51-split1", source="sports1m", **settings
+    )
     trained = {spec for spec in four + five + six if not spec.init_from}
     assert {spec.parent_spec for spec in five if spec.init_from} <= set(four)
     assert {spec.parent_spec for spec in six if spec.init_from} <= {*four, *five}
@@ -199,9 +187,9 @@ def test_given_weights_are_finetuned_by_paper_recipes():
     assert len(specs) == 12 and {spec.data for spec in specs} == {f"ucf101-split{split}" for split in (1, 2, 3)}
     own = [spec for spec in transfer("paper", "ucf101-split1") if spec.data != "kinetics-400"]
     assert {spec for spec in specs if not spec.init_from} == {spec for spec in own if not spec.init_from}
-    assert {spec.replace(init_from="") for spec in specs if spec.init_from == file} == {
-        spec.replace(init_from="") for spec in own if spec.init_from
-    }
+    given, pretrained = ([spec for spec in all_specs if spec.init_from] for all_specs in (specs, own))
+    assert {spec.init_from for spec in given} == {file}
+    assert {spec.replace(init_from="") for spec in given} == {spec.replace(init_from="") for spec in pretrained}
     rgb, later, *_ = kinetics("paper", "kinetics-400", init_from=file)
     assert (later.init_file, later.epochs, later.lr, later.clips_per_epoch) == (file, 15, 0.001, rgb.clips_per_epoch)
     for make in (kinetics, transfer):
@@ -212,9 +200,8 @@ def test_given_weights_are_finetuned_by_paper_recipes():
 def test_weights_file_appears_in_the_table(two, tmp_path):
     file = tmp_path / "given.pth"
     torch.save(VideoResNet("R(2+1)D", 10, 4, num_classes=9, frames=4).state_dict(), file)
-    settings = {
-        key: getattr(SPEC, key) for key in ("width", "frames", "frame_height", "frame_width", "crop", "batch_size")
-    }
+    names = ("width", "frames", "frame_height", "frame_width", "crop", "batch_size")
+    settings = {name: getattr(SPEC, name) for name in names}
     specs = kinetics("demo", "tiny", init_from=str(file), **settings, clips_per_epoch=8)
     shown = stream_table(run_experiment(specs, two[0], tmp_path / "runs", device="cpu"), 5)
     assert shown["", "weights"].tolist() == 3 * ["from scratch"] + 3 * [f"pretrained on {file}"]
