@@ -75,15 +75,12 @@ def load_checkpoint(run: Run) -> dict:
 
 def _check_progress(path: Path, spec: Spec, saved: dict) -> None:
     """Raise ValueError or R21DError unless the saved progress is one that `save_checkpoint` can have written."""
-    state, texts = saved["state"], (saved["fingerprint"], saved["state"]["init_from"])
-    counts = [state[name] for name in ("epoch", "step", "n_clips")]
-    sums = [state[name] for name in ("loss", "n_wrong", "seconds")]
-    if sorted(state) != sorted(PROGRESS) or not all(type(text) is str for text in texts):
-        raise ValueError(f"expected the texts fingerprint and init_from, and {', '.join(PROGRESS)}")
-    if not all(type(count) is int and count >= 0 for count in counts) or not all(
-        type(value) in (int, float) and math.isfinite(value) for value in sums
-    ):
-        raise ValueError("expected whole numbers for epoch, step and n_clips, and finite numbers for the sums")
+    state = saved["state"]
+    if {name: type(value) for name, value in state.items()} != PROGRESS or type(saved["fingerprint"]) is not str:
+        kinds = ", ".join(f"{name} ({kind.__name__})" for name, kind in PROGRESS.items())
+        raise ValueError(f"expected the text fingerprint, and {kinds}")
+    if not all(0 <= state[name] < math.inf for name, kind in PROGRESS.items() if kind in (int, float)):
+        raise ValueError("expected finite numbers from 0 on for epoch, step, n_clips and the sums")
     if len(check_history(path, state["history"])) != state["epoch"] or state["epoch"] > spec.epochs:
         raise ValueError(f"has {len(state['history'])} epochs of history, but says that {state['epoch']} are finished")
     if not all(type(text) is str for pair in state["substituted"].items() for text in pair):

@@ -12,7 +12,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
 from functools import cache
 from inspect import signature
@@ -190,11 +190,6 @@ class BatchShard(NamedTuple):
         """Whether a short batch has no micro-batch for it; it then repeats the first one with a loss scale of zero."""
         return not self.loss_scale
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether no other process has a shard of the batch."""
-        return self.loss_scale == 1
-
 
 def shard_batch(batch_size: int, grad_accum_steps: int, rank: int, world_size: int) -> BatchShard:
     """Return the shard of process `rank` of a batch that is split into `grad_accum_steps` micro-batches."""
@@ -245,18 +240,13 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(model, devices, gradient_as_bucket_view=True, **broadcast)
 
 
-def maybe_no_sync(model: nn.Module, last: bool):
-    """Return a context in which DDP sums gradients only in the last backward pass of a step."""
-    return model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
-
-
 @contextmanager
 def merge_bn_running_stats(model: nn.Module, shard: BatchShard) -> Iterator[None]:
     """Merge the running statistics after this context as if one process had seen all micro-batches in order.
 
     A micro-batch changes them to (1 − m)·before + m·own, so later ones scale this process's contribution by (1 − m)^n.
     """
-    if shard.is_whole:
+    if shard.loss_scale == 1:  # of one process
         yield
         return
     norms: list[Any] = [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from multiprocessing import forkserver
 
 import torch
@@ -66,13 +67,11 @@ class WorkerPool:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOAD)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOAD)
         forkserver.ensure_running()  # it imports while this process prepares the data
+        self._start = partial(ProcessPoolExecutor, slots, context, _init_worker, (slots,))
         self._executor = self._start()
-
-    def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.slots, self._context, _init_worker, (self.slots,))
 
     def __enter__(self) -> WorkerPool:
         self._shutdown = graceful_shutdown()
@@ -93,7 +92,7 @@ class WorkerPool:
         except BrokenProcessPool:
             self._executor.shutdown()  # waits for the checkpoints of the workers that are left
             self._executor = self._start()
-            return self._executor.submit(_call_quietly, function, args, options)
+            return self.submit(function, *args, **options)
 
     def wait(self, futures: Collection[Future]) -> set[Future]:
         """Return the futures that are done, after POLL_SECONDS at most; exits after a signal as `exit_on_signal`."""

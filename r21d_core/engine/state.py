@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from r21d_core.engine.build import build_optimizer
 from r21d_core.engine.cuda_graphs import capture_cuda_graph
 from r21d_core.engine.device import autocast
-from r21d_core.engine.distributed import BatchShard, maybe_no_sync, merge_bn_running_stats
+from r21d_core.engine.distributed import BatchShard, merge_bn_running_stats
 from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
@@ -55,7 +57,10 @@ class TrainState:
 
 
 PARTS = ("model", "optimizer", "scaler")
-PROGRESS = ("epoch", "step", "loss", "n_wrong", "n_clips", "seconds", "history", "substituted", "init_from")
+PROGRESS = {
+    "epoch": int, "step": int, "loss": float, "n_wrong": float, "n_clips": int, "seconds": float, "history": list,
+    "substituted": dict, "init_from": str,
+}  # fmt: skip
 
 
 def create_state(spec: Spec, model: VideoResNet, fast_model: VideoResNet | FastVideoResNet) -> TrainState:
@@ -80,12 +85,13 @@ def train_step(state: TrainState, clips: Tensor, target: Tensor, shard: BatchSha
 
     `clips` (N, C, T, H, W) and `target` (N,) are the rows `shard.rows` of the batch, on the device.
     """
-    sums = torch.zeros(2, device=clips.device)
+    sums, model = torch.zeros(2, device=clips.device), state.train_model
     with merge_bn_running_stats(state.model, shard):
-        for number, rows in enumerate(shard.micro_batches, 1):
-            with maybe_no_sync(state.train_model, last=number == len(shard.micro_batches)):
+        for rows in shard.micro_batches:
+            is_last = rows is shard.micro_batches[-1]  # DDP sums gradients only in its backward pass
+            with model.no_sync() if isinstance(model, DistributedDataParallel) and not is_last else nullcontext():
                 with autocast(state.spec, clips.device):
-                    logits = state.train_model(clips[rows])
+                    logits = model(clips[rows])
                 losses = F.cross_entropy(logits.float(), target[rows], reduction="none")
                 state.scaler.scale(losses.sum() * shard.loss_scale / shard.batch_size).backward()
             if not shard.is_empty:

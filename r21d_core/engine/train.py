@@ -72,9 +72,7 @@ def train(
         return _train(run, manifest, target, cache, workers, save_seconds)
 
 
-def _train(
-    run: Run, manifest: Manifest, device: torch.device, cache: str, workers: int | None, save_seconds: float
-) -> Run:
+def _train(run: Run, manifest: Manifest, device: torch.device, cache: str, workers, save_seconds: float) -> Run:
     spec, classes = run.spec, manifest.card.classes
     model = build_model(spec, len(task_classes(spec, classes)), device)
     state = create_state(spec, model, optimize(model, spec, device))
@@ -84,7 +82,6 @@ def _train(
             tqdm.write(state.init_from)
     state.train_model = dist.wrap_ddp(capture_step(state, dist.world_size()), device)
     dist.on_rank_zero(lambda: _write_environment(run, manifest, device, state))
-
     dist.on_rank_zero(lambda: input_manifest(manifest, spec))  # computes missing optical flow once
     with dist.raise_on_all_ranks():
         inputs = input_manifest(manifest, spec)

@@ -29,8 +29,7 @@ def test_two_steps_of_sgd_match_the_formula(nesterov, decay_biases):
             velocity[name] = 0.9 * velocity[name] + gradient
             expected[name] = expected[name] - 0.1 * (gradient + 0.9 * velocity[name] if nesterov else velocity[name])
         optimizer.step()
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.detach(), expected[name])
+    torch.testing.assert_close({name: p.detach() for name, p in model.named_parameters()}, expected)
 
 
 def test_xavier_classifier_has_the_spread_of_caffe2():
