@@ -11,19 +11,8 @@ import torch
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest
-from r21d_core.engine import distributed
+from r21d_core.engine import distributed as dist
 from r21d_core.engine import train as engine
-from r21d_core.engine.distributed import (
-    lockstep,
-    merge_bn_running_stats,
-    on_rank_zero,
-    process_group,
-    raise_on_all_ranks,
-    rank,
-    shard_batch,
-    world_size,
-    wrap_ddp,
-)
 from r21d_core.study.spec import Spec
 
 # Batches of 8, 8 and 2 clips; of the last one, in micro-batches of one clip, rank one has none.
@@ -50,7 +39,7 @@ def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
     flush = engine._flush_metrics
 
     def dying(*args):
-        if rank() == who and next(flushes) == when:
+        if dist.rank() == who and next(flushes) == when:
             os.kill(os.getpid(), signal.SIGKILL)
         return flush(*args)
 
@@ -59,24 +48,24 @@ def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
 
 
 def check_collectives():
-    with process_group("auto" if not torch.cuda.is_available() else "cpu") as device:
-        assert device == "cpu" and world_size() == 2
-        assert on_rank_zero(lambda: f"from {rank()}") == "from 0"
+    with dist.process_group("auto" if not torch.cuda.is_available() else "cpu") as device:
+        assert device == "cpu" and dist.world_size() == 2
+        assert dist.on_rank_zero(lambda: f"from {dist.rank()}") == "from 0"
         for who in (0, 1):
-            with refused(f"trouble of {who}"), raise_on_all_ranks():
-                if rank() == who:
+            with refused(f"trouble of {who}"), dist.raise_on_all_ranks():
+                if dist.rank() == who:
                     raise R21DError(f"trouble of {who}")
         with refused("trouble of the first"):
-            on_rank_zero(lambda: fail("trouble of the first"))
+            dist.on_rank_zero(lambda: fail("trouble of the first"))
         with refused("on the way to 2"):
-            for item in lockstep(items()):
+            for item in dist.lockstep(items()):
                 assert item < 2
         check_merged_running_stats()
         check_gradients_of_the_fast_form()
-    before, distributed.COLLECTIVE_TIMEOUT = distributed.COLLECTIVE_TIMEOUT, timedelta(seconds=5)
-    with process_group("cpu"), refused("trouble after more than that"):
-        on_rank_zero(lambda: time.sleep(8) or fail("trouble after more than that"))
-    distributed.COLLECTIVE_TIMEOUT = before
+    before, dist.COLLECTIVE_TIMEOUT = dist.COLLECTIVE_TIMEOUT, timedelta(seconds=5)
+    with dist.process_group("cpu"), refused("trouble after more than that"):
+        dist.on_rank_zero(lambda: time.sleep(8) or fail("trouble after more than that"))
+    dist.COLLECTIVE_TIMEOUT = before
 
 
 def refused(text):
@@ -89,7 +78,7 @@ def fail(text):
 
 def items():
     yield 1
-    yield 2 if rank() else fail("on the way to 2")
+    yield 2 if dist.rank() else fail("on the way to 2")
 
 
 def check_merged_running_stats():
@@ -97,10 +86,10 @@ def check_merged_running_stats():
     values = [torch.randn(3, 5, 2, 2, 2, generator=torch.Generator().manual_seed(number)) for number in range(4)]
     one, ours = torch.nn.BatchNorm3d(5), torch.nn.BatchNorm3d(5)
     for clips, parts in ((12, values), (1, values[:1])):
-        share = shard_batch(clips, 4, rank(), world_size())
+        share = dist.shard_batch(clips, 4, dist.rank(), dist.world_size())
         for part in parts:
             one(part)
-        with merge_bn_running_stats(ours, share):
+        with dist.merge_bn_running_stats(ours, share):
             for number in range(len(share.micro_batches)):
                 ours(parts[0 if share.is_empty else share.before + number])
         torch.testing.assert_close(ours.state_dict(), one.state_dict())
@@ -112,11 +101,11 @@ def check_gradients_of_the_fast_form():
     from r21d_core.models.network import VideoResNet
     from tests.r21d_core.models.test_fast_forward import PLAIN
 
-    torch.manual_seed(rank())  # DDP broadcasts rank zero's weights
+    torch.manual_seed(dist.rank())  # DDP broadcasts rank zero's weights
     network = VideoResNet("R(2+1)D", 10, 4, num_classes=3).double()
-    model = wrap_ddp(FastVideoResNet(network, torch.float64, PLAIN), torch.device("cpu"))
+    model = dist.wrap_ddp(FastVideoResNet(network, torch.float64, PLAIN), torch.device("cpu"))
     clips = torch.randn(2, 2, 3, 4, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-    model(clips[rank()]).square().sum().backward()
+    model(clips[dist.rank()]).square().sum().backward()
     torch.manual_seed(0)
     plain = VideoResNet("R(2+1)D", 10, 4, num_classes=3).double()
     for part in clips:

@@ -70,10 +70,8 @@ def device_name(device: torch.device) -> str:
 
 def environment_info(device: torch.device) -> dict:
     """Return versions, device and commit, for the run folder's environment.json."""
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).parent, capture_output=True, text=True,
-    )  # fmt: skip
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
     return {
         "r21d": __version__,
         "commit": git.stdout.strip() or None,

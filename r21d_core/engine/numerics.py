@@ -40,9 +40,7 @@ def check_numerics(model: VideoResNet, dtype: torch.dtype, kernels: ModuleType, 
     return None
 
 
-def _results(
-    model: VideoResNet, clips: Tensor, dtype: torch.dtype | None, kernels: ModuleType | None
-) -> dict[str, list[Tensor]]:
+def _results(model: VideoResNet, clips: Tensor, dtype: torch.dtype | None, kernels: ModuleType | None) -> dict:
     """Return the results of a training pass and an evaluation of a copy of `model`, in its fast form with `kernels`."""
     model = copy.deepcopy(model).train()
     for name, parameter in model.named_parameters():
@@ -57,9 +55,7 @@ def _results(
     return results | {"running statistics": statistics, "evaluation": [evaluation]}
 
 
-def training_pass(
-    module: nn.Module, clips: Tensor, dtype: torch.dtype | None = None, loss_scale: float = 1.0
-) -> dict[str, list[Tensor]]:
+def training_pass(module: nn.Module, clips: Tensor, dtype: torch.dtype | None = None, loss_scale=1.0) -> dict:
     """Return the logits of a pass under autocast to `dtype` and all gradients, which the parameters then lose."""
     with torch.autocast(clips.device.type, dtype, enabled=dtype is not None):
         logits = module(clips)
@@ -72,8 +68,6 @@ def training_pass(
 
 def relative_error(values: list[Tensor], expected: list[Tensor]) -> float:
     """Return the 75th percentile of the tensors' relative errors; those of a few may depend on the sign of one ReLU."""
-    errors = [
-        (value.double() - exact.double()).norm() / exact.double().norm().clamp_min(1e-30)
-        for value, exact in zip(values, expected, strict=True)
-    ]
+    pairs = [(value.double(), exact.double()) for value, exact in zip(values, expected, strict=True)]
+    errors = [(value - exact).norm() / exact.norm().clamp_min(1e-30) for value, exact in pairs]
     return torch.stack(errors).quantile(0.75).item()

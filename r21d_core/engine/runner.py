@@ -80,7 +80,9 @@ def _run_all(specs, manifest, runs, builtin, max_hours: float, options: dict) ->
         slots = count_parallel_runs(todo, pick_device(device))
         pool = WorkerPool(slots) if slots > 1 else InProcess()
         data = on_rank_zero(lambda: load_manifests(specs, manifest, builtin))
-        on_rank_zero(lambda: _check_fingerprints(find_runs(specs, runs), data))
+        complete = on_rank_zero(lambda: [run for run in find_runs(specs, runs) if run.is_complete])
+        for run in complete:
+            on_rank_zero(lambda run=run: check_fingerprint(run, run.environment["fingerprint"], data[run.spec.data]))
         if not todo:
             return
         text, hours = on_rank_zero(lambda: _plan(specs, data, runs, device, world_size()))
@@ -95,9 +97,7 @@ def _run_all(specs, manifest, runs, builtin, max_hours: float, options: dict) ->
             raise R21DError(f"{len(failures)} of {len(todo)} runs failed:\n" + "\n".join(failures))
 
 
-def _train_all(
-    specs: list[Spec], data: dict[str, Manifest], runs, pool: InProcess | WorkerPool, **options
-) -> list[str]:
+def _train_all(specs: list[Spec], data: dict, runs: Path | str, pool: InProcess | WorkerPool, **options) -> list[str]:
     """Train the runs, `pool.slots` at once and parents first; return a message for each that failed."""
     # With several processes the others wait for one that is out of memory, so that one must exit.
     recoverable = (R21DError,) if world_size() > 1 else (R21DError, torch.OutOfMemoryError)
@@ -136,12 +136,6 @@ def _train_all(
 
 def _incomplete(specs: Sequence[Spec], runs: Path | str) -> list[Spec]:
     return [run.spec for run in find_runs(list(dict.fromkeys(specs)), runs) if not run.is_complete]
-
-
-def _check_fingerprints(runs: list[Run], data: dict[str, Manifest]) -> None:
-    for run in runs:
-        if run.is_complete:
-            check_fingerprint(run, run.environment["fingerprint"], data[run.spec.data])
 
 
 def load_manifests(

@@ -1,7 +1,6 @@
 """Train and evaluate one run, from its Spec to its scores.
 
-Everything random is a function of (seed, epoch, clip), so there is no random state to save, and a run that is stopped
-and resumed equals the run that was never stopped. `distributed` says how several processes share each step.
+Everything random is a function of (seed, epoch, clip), so a resumed run equals the one that was never stopped.
 """
 
 from __future__ import annotations
@@ -152,9 +151,7 @@ def _batches(spec: Spec, videos: tuple[Video, ...], classes: tuple[str, ...], st
         first = 0
 
 
-def _flush_metrics(
-    run: Run, state: TrainState, pending: list[tuple[Clips, int, Tensor]], videos: tuple[Video, ...]
-) -> int:
+def _flush_metrics(run: Run, state: TrainState, pending: list, videos: tuple[Video, ...]) -> int:
     """Add the pending steps to the epoch's sums, one by one, and return their number of clips.
 
     A pending step is this process's clips, the batch size, and the sums of `train_step`. Raises R21DError if a loss is

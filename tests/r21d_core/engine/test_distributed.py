@@ -2,9 +2,6 @@
 
 import re
 import signal
-import subprocess
-import sys
-import time
 from functools import partial
 
 import nbformat
@@ -27,9 +24,16 @@ from r21d_core.engine.distributed import check_divisible, shard_batch
 from r21d_core.engine.launcher import spawn_workers
 from r21d_core.engine.runner import plan, run_experiment
 from r21d_core.engine.train import train
-from r21d_core.runs.run import find_run
+from r21d_core.runs.run import find_run, load_runs
 from r21d_core.study.spec import Spec
-from tests.r21d_core.engine.test_train import CPU, assert_same_run, deterministic_history, weights
+from tests.r21d_core.engine.test_train import (
+    CPU,
+    assert_same_run,
+    deterministic_history,
+    start_training,
+    wait_until,
+    weights,
+)  # fmt: skip
 from tests.workers import SPEC, in_two
 
 
@@ -195,23 +199,15 @@ def test_killed_workers_resume_to_the_uninterrupted_run(alone, tiny_manifest, tm
     ids=["SIGTERM to torchrun", "Ctrl-C with --gpus", "kill -9 with --gpus"],
 )
 def test_stopped_processes_leave_a_checkpoint(tiny_manifest, tmp_path, launcher, gpus, sent, code):
-    settings = {key: getattr(SPEC, key) for key in ("depth", "width", "frames", "frame_height", "frame_width", "crop")}
-    settings |= {"clips_per_epoch": 18, "batch_size": 8, "grad_accum_steps": 4, "eval_clips": 2, "epochs": 100_000}
-    command = [sys.executable, "-m", *launcher, "r21d_core", "train", "variant_comparison", "--device", "cpu", *gpus]
-    command += ["--manifest", str(tiny_manifest), "--runs", str(tmp_path), "--variants", "R3D,MC3", "--index", "1"]
-    command += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not any(path.read_text() for path in tmp_path.glob("*/history.jsonl")):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.1)
+    words = ("--index", "1", *gpus)
+    process = start_training(tiny_manifest, tmp_path, SPEC.replace(epochs=100_000), *words, launcher=launcher)
+    wait_until(lambda: process.poll() is not None or any(p.read_text() for p in tmp_path.glob("*/history.jsonl")))
     process.send_signal(sent)
     out, err = process.communicate(timeout=60)  # until the last worker has closed its end of the pipes
     assert out.count("1 runs: 0 done, 0 begun, 1 new") == 1 and "on 2 × " in out
     assert process.returncode == code if code else process.returncode
     assert launcher or "Traceback" not in err
-    (folder,) = tmp_path.iterdir()
-    run = find_run(tmp_path, Spec.from_json((folder / "spec.json").read_text()))
+    (run,) = load_runs(tmp_path)
     at = load_checkpoint(run)["state"]
     assert run.spec.variant == "MC3" and not run.is_complete and at["epoch"] >= 1 and at["history"] == run.history
 

@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from threading import Thread
 
 import psutil
@@ -19,7 +16,7 @@ from r21d_core.engine.pool import count_parallel_runs
 from r21d_core.engine.runner import find_runs, plan, run_experiment
 from r21d_core.runs.run import load_runs
 from r21d_core.study.experiments import variant_comparison
-from tests.r21d_core.engine.test_train import CPU, assert_same_run
+from tests.r21d_core.engine.test_train import CPU, assert_same_run, start_training, wait_until
 from tests.r21d_core.engine.test_train import SPEC as TRAIN_SPEC
 
 SPEC = TRAIN_SPEC.replace(epochs=2, clips_per_epoch=16, batch_size=8, warmup_epochs=0, lr_decay_epochs=0)
@@ -36,13 +33,6 @@ def two_cores(monkeypatch):
 def workers(process: psutil.Process) -> list[psutil.Process]:
     """The children of the process's fork server."""
     return [child for child in process.children(recursive=True) if child.ppid() != process.pid]
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 180
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_small_networks_on_a_cpu_are_trained_one_a_core(monkeypatch):
@@ -89,12 +79,7 @@ def test_dead_worker_is_reported_and_later_runs_go_on(two_cores, tiny_manifest, 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_stopped_workers_leave_checkpoints(tiny_manifest, tmp_path, number):
     """SIGINT reaches all processes, as from a terminal; the others only the parent."""
-    settings = {key: getattr(LONG[0], key) for key in ("width", "frames", "frame_height", "frame_width", "crop")}
-    settings |= {"clips_per_epoch": 16, "batch_size": 8, "eval_clips": 2, "epochs": 100_000}
-    command = [sys.executable, "-m", "r21d_core", "train", "variant_comparison", "--variants", "R3D,MC3", "--device"]
-    command += ["cpu", "--manifest", str(tiny_manifest), "--runs", str(tmp_path)]
-    command += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    parent = start_training(tiny_manifest, tmp_path, LONG[0])
     wait_until(lambda: [bool(run.history) for run in load_runs(tmp_path)] == [True, True])
     processes = workers(psutil.Process(parent.pid))
     assert len(processes) == 2

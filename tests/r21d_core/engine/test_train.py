@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -45,6 +46,24 @@ def assert_same_run(run, expected):
     assert deterministic_history(run.history) == deterministic_history(expected.history)
     torch.testing.assert_close(weights(run), weights(expected), rtol=0, atol=0)
     np.testing.assert_array_equal(run.scores.logits, expected.scores.logits)
+
+
+def start_training(manifest, runs, spec, *words, launcher=()):
+    """Start `r21d train` of R3D and MC3 with the sizes of `spec` in a session of its own."""
+    sizes = (
+        "depth width frames frame_height frame_width crop clips_per_epoch batch_size grad_accum_steps eval_clips epochs"
+    )
+    command = [sys.executable, "-m", *launcher, "r21d_core", "train", "variant_comparison", "--variants", "R3D,MC3"]
+    command += ["--device", "cpu", "--manifest", str(manifest), "--runs", str(runs), *words]
+    command += [word for name in sizes.split() for word in ("--set", f"{name}={getattr(spec, name)}")]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 180
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
