@@ -2,9 +2,11 @@
 
 import itertools
 import os
+import re
 import signal
 import time
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import distributed as dist
 from r21d_core.engine import train as engine
+from r21d_core.engine.launcher import spawn_workers
+from r21d_core.runs.run import find_run
 from r21d_core.study.spec import Spec
 
 # Batches of 8, 8 and 2 clips; of the last one, in micro-batches of one clip, rank one has none.
@@ -45,6 +49,15 @@ def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
 
     engine._flush_metrics = dying
     engine.train(spec, load_manifest(manifest), runs, device=device, save_seconds=0)
+
+
+def train_and_kill(manifest, runs, capfd, deaths, device="cpu", spec=SPEC):
+    """Return the run of two workers that die at `deaths` (see `in_two`), and one whose workers do not."""
+    for name, planned in (("never", []), ("killed", deaths)):
+        spawn_workers(partial(in_two, manifest, runs / name, planned, device, spec), 2, device)
+        restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", capfd.readouterr().out)
+        assert restarts == ["1", "2"][: len(planned)]
+    return find_run(runs / "killed", spec), find_run(runs / "never", spec)
 
 
 def check_collectives():

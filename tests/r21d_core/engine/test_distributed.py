@@ -2,7 +2,6 @@
 
 import re
 import signal
-from functools import partial
 
 import nbformat
 import numpy as np
@@ -34,7 +33,7 @@ from tests.r21d_core.engine.test_train import (
     wait_until,
     weights,
 )  # fmt: skip
-from tests.workers import SPEC, in_two
+from tests.workers import SPEC, train_and_kill
 
 
 @pytest.fixture(autouse=True)
@@ -143,15 +142,6 @@ def test_logits_of_several_processes_equal_those_of_one(tiny, monkeypatch, proce
 
 
 # Whole runs.
-
-
-def train_and_kill(manifest, runs, capfd, deaths, device="cpu", spec=SPEC):
-    """Return the run of two workers that die at `deaths` (see `in_two`), and one whose workers do not."""
-    for name, planned in (("never", []), ("killed", deaths)):
-        spawn_workers(partial(in_two, manifest, runs / name, planned, device, spec), 2, device)
-        restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", capfd.readouterr().out)
-        assert restarts == ["1", "2"][: len(planned)]
-    return find_run(runs / "killed", spec), find_run(runs / "never", spec)
 
 
 def test_two_processes_of_a_notebook_equal_one(alone, fit, tiny_manifest, tmp_path, monkeypatch):

@@ -19,8 +19,8 @@ from r21d_core.models.fast_forward import FastVideoResNet, from_conv_shape, pack
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.spec import Spec
-from tests.r21d_core.engine.test_distributed import train_and_kill
 from tests.r21d_core.engine.test_train import assert_same_run
+from tests.workers import train_and_kill
 
 pytestmark = [
     pytest.mark.gpu,
@@ -104,8 +104,7 @@ def test_convolution_with_residual_and_relu(kernel, stride, add):
         weight, bias = pack_weight(conv, conv.weight, torch.bfloat16), conv.bias.bfloat16()
         y = torch.nn.functional.conv3d(x.double(), conv.weight.bfloat16().double(), bias.double(), stride, conv.padding)
         residual = torch.randn(y.shape, device="cuda", generator=generator).bfloat16() if add else None
-        given = residual.contiguous(memory_format=torch.channels_last_3d) if add else None
-        given = to_conv_shape(conv, given) if add else None
+        given = to_conv_shape(conv, residual.contiguous(memory_format=torch.channels_last_3d)) if add else None
         ours = from_conv_shape(
             conv, fused_bn.conv_bias_relu(to_conv_shape(conv, x), weight, bias, *stride_padding(conv), given), x.shape
         )

@@ -168,9 +168,8 @@ def test_splits_of_prepared_videos_keep_their_names():
 def test_paper_sources_are_runs_of_other_tables(settings):
     """Sports-1M is evaluated with 100 clips in Table 4, Kinetics densely in Table 5, UCF101 and HMDB51 with ten."""
     four, five = sports1m("paper", "sports1m", **settings), kinetics("paper", "kinetics-400", **settings)
-    six = transfer("paper", "ucf101-split1", **settings) + transfer(
-        "paper", "hmdb51-split1", source="sports1m", **settings
-    )
+    six = transfer("paper", "ucf101-split1", **settings)
+    six += transfer("paper", "hmdb51-split1", source="sports1m", **settings)
     trained = {spec for spec in four + five + six if not spec.init_from}
     assert {spec.parent_spec for spec in five if spec.init_from} <= set(four)
     assert {spec.parent_spec for spec in six if spec.init_from} <= {*four, *five}
