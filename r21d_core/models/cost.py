@@ -37,17 +37,9 @@ class Cost:
 
 
 def cost(
-    variant: str,
-    depth: int = 18,
-    width: int = 64,
-    frames: int = 8,
-    num_classes: int = 400,
-    in_channels: int = 3,
-    *,
-    size: int = 112,
-    stem_midplanes: int | None = None,
-    midplanes_per_block: bool = False,
-) -> Cost:
+    variant: str, depth: int = 18, width: int = 64, frames: int = 8, num_classes: int = 400, in_channels: int = 3, *,
+    size: int = 112, stem_midplanes: int | None = None, midplanes_per_block: bool = False,
+) -> Cost:  # fmt: skip
     """Return the Cost of a network on clips (in_channels, frames, size, size); arguments as for `VideoResNet`."""
     rows = conv_rows(variant, depth, width, frames, in_channels, stem_midplanes, midplanes_per_block)
     convs = tuple(_with_sizes(rows, (frames, size, size)))
@@ -94,7 +86,6 @@ def format_variants(rows: list[dict]) -> str:
     lines = [f"{'network':<9}{'parameters':>13}{'conv+fc weights':>17}{'GMAC/clip':>11}   conv5_x"]
     for row in rows:
         shape = "×".join(map(str, row["final_shape"]))
-        lines.append(
-            f"{row['name']:<9}{row['parameters']:>13,}{row['conv_fc_weights']:>17,}{row['macs'] / 1e9:>11.3f}   {shape}"
-        )
+        counts = f"{row['parameters']:>13,}{row['conv_fc_weights']:>17,}{row['macs'] / 1e9:>11.3f}"
+        lines.append(f"{row['name']:<9}{counts}   {shape}")
     return "\n".join(lines)

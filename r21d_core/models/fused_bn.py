@@ -1,9 +1,8 @@
 """Batch norm, ReLU and the residual sum in few passes over memory, in Triton, for channels-last activations on a GPU.
 
-About half of a training step of these networks is such passes, whose time is that of the bytes they move. Without a
-residual they move 3 times the activation forward (the statistics read it, the normalization reads and writes it) and 5
-times backward (the sums read two tensors, the gradient reads two and writes one). Statistics, sums and arithmetic are
-fp32 for every dtype of the activation.
+About half of a training step is such passes, whose time is that of the bytes they move. Without a residual they move 3
+times the activation forward (the statistics read it, the normalization reads and writes it) and 5 times backward (the
+sums read two tensors, the gradient reads two and writes one). Statistics, sums and arithmetic are fp32.
 
 In `channels_last_3d` an activation (N, C, T, H, W) is N·T·H·W rows of C channels. Triton's tiles need powers of two,
 which C rarely is. So the fewest rows that BLOCK divides evenly are laid side by side and split into columns of BLOCK
@@ -79,15 +78,13 @@ class _BatchNorm(torch.autograd.Function):
             shifts, sums, squares, weight, bias, norm.running_mean, norm.running_var, norm.num_batches_tracked, table,
             tiles.rows, tiles.parts, tiles.channels, len(weight), norm.momentum, norm.eps, 512, 8, num_warps=8,
         )  # fmt: skip
-        residual = None if residual is None else to_channels_last(residual)
-        out = torch.empty_like(x)
-        has_residual = residual is not None
+        out, has_residual = torch.empty_like(x), residual is not None
         kernels.bn_apply[tiles.grid](
-            x, residual if has_residual else x, out, table, tiles.elements, tiles.span, tiles.channels, relu,
-            has_residual, ROWS, BLOCK, num_warps=WARPS,
+            x, to_channels_last(residual) if has_residual else x, out, table, tiles.elements, tiles.span,
+            tiles.channels, relu, has_residual, ROWS, BLOCK, num_warps=WARPS,
         )  # fmt: skip
         ctx.relu, ctx.tiles, ctx.channels, ctx.has_residual = relu, tiles, len(weight), has_residual
-        ctx.save_for_backward(x, table, out if residual is not None and relu else None)
+        ctx.save_for_backward(x, table, out if has_residual and relu else None)
         ctx.set_materialize_grads(False)
         return out, out.detach()
 
@@ -123,9 +120,7 @@ class _BatchNorm(torch.autograd.Function):
         return dx, d_weight, d_bias, g if ctx.has_residual else None, None, None
 
 
-def batch_norm(
-    x: Tensor, norm: nn.BatchNorm3d, relu: bool = True, residual: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def batch_norm(x: Tensor, norm: nn.BatchNorm3d, relu=True, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return relu(norm(x) + residual) in training mode, twice, so that backward adds the gradients of its two uses.
 
     `x` (N, C, T, H, W) may have more channels than `norm`; these must be 0 and stay 0. The running statistics of

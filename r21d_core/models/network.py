@@ -15,25 +15,15 @@ class VideoResNet(nn.Module):
     """Compute logits (N, num_classes) of clips (N, in_channels, T, H, W).
 
     `variant` is a name of Table 2, or five letters such as "33p22". conv1 and conv2_x have `width` filters, each later
-    stage twice as many. The stem of R(2+1)D has 45 planes at width 64, as in the authors' code; the formula of
-    Section 3.5 gives 83 (`stem_midplanes=83`). Blocks compute M_i for each convolution; `midplanes_per_block` computes
-    it once a block, as torchvision does, and only torchvision's weights need it. A network whose conv1 spans the
-    clip (R2D) takes clips of `frames` frames and raises R21DError for others.
+    stage twice as many. The stem of R(2+1)D has 45 planes at width 64, as in the authors' code; Section 3.5 gives 83
+    (`stem_midplanes=83`). `midplanes_per_block` computes M_i once a block, as torchvision does, instead of for each
+    convolution. A network whose conv1 spans the clip (R2D) raises R21DError for other lengths than `frames`.
     """
 
     def __init__(
-        self,
-        variant: str = "R(2+1)D",
-        depth: int = 18,
-        width: int = 64,
-        *,
-        num_classes: int = 400,
-        frames: int = 8,
-        in_channels: int = 3,
-        stem_midplanes: int | None = None,
-        midplanes_per_block: bool = False,
-        eps: float = 1e-3,
-    ):
+        self, variant: str = "R(2+1)D", depth: int = 18, width: int = 64, *, num_classes: int = 400, frames: int = 8,
+        in_channels: int = 3, stem_midplanes: int | None = None, midplanes_per_block: bool = False, eps: float = 1e-3,
+    ):  # fmt: skip
         super().__init__()
         letters, blocks = stage_spec(variant, depth)
         rows = conv_rows(variant, depth, width, frames, in_channels, stem_midplanes, midplanes_per_block)
