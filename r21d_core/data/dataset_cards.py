@@ -56,9 +56,7 @@ def load_published_dataset(name: str) -> PublishedDataset:
 
 
 def read_text(file: Path, what: str = "a text file") -> str:
-    """The text of a UTF-8 file, with line feeds for all line ends and without a byte-order mark.
-    Raises R21DError, naming the file and `what` was expected, if it cannot be read.
-    """
+    """The text of a UTF-8 file without its byte-order mark; raises R21DError, naming the file and `what` it is."""
     try:
         return file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

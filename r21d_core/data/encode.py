@@ -123,7 +123,7 @@ def target_names(manifest: Manifest) -> list[str]:
 
 
 def encode_videos(
-    jobs: list[EncodeJob], folder: Path, workers: int | None, description: str, progress: bool = True
+    jobs: list[EncodeJob], folder: Path, workers: int | None, description: str
 ) -> tuple[list[tuple[dict, bool] | str], int]:
     """The results of `encode_video` for all jobs, and how many files were encoded before that to estimate the cost.
     Raises R21DError if a process dies, if a file cannot be written, and if the disk of `folder` has too little space.
@@ -132,7 +132,7 @@ def encode_videos(
         remove_temporary(target_folder, STALE_SECONDS)
     encoded = _print_cost(jobs, folder, max(count_workers(workers, len(jobs)), 1))
     on_death = "the files done are kept, and the same command continues from there"
-    return list(parallel_map(encode_video, jobs, workers, description, on_death, progress)), encoded
+    return list(parallel_map(encode_video, jobs, workers, description, on_death)), encoded
 
 
 def _print_cost(jobs: list[EncodeJob], folder: Path, processes: int) -> int:

@@ -39,9 +39,7 @@ def from_ucf101(
     """UCF101 by official split 1, 2 or 3; a group is a class and a group number, as in `_g01_`.
     Without lists, trainlist01.txt and so on, the groups on disk are split by their numbers, as the lists do.
     """
-    if split not in (1, 2, 3):
-        raise R21DError(f"split is {split}; UCF101 has the splits 1, 2 and 3")
-    root, dataset = open_folder(directory), load_published_dataset("ucf101")
+    root, dataset = _open(directory, split, 3, "UCF101 has the splits 1, 2 and 3"), load_published_dataset("ucf101")
     folder = find_lists(root, annotations, f"trainlist0{split}.txt", "ucfTrainTestlist", "splits")
     if folder is None:
         listing = match_listing(root, dataset, _ucf101_groups(root, split), subset=subset, suffix=f"split{split}")
@@ -79,9 +77,7 @@ def from_hmdb51(
     A group is the clips of one class whose names start with the same title, as in `TITLE_hit_…`. The lists keep such
     groups in one split. They do not keep films in one split: data_manifests/README.md has the counts.
     """
-    if split not in (1, 2, 3):
-        raise R21DError(f"split is {split}; HMDB51 has the splits 1, 2 and 3")
-    root, pattern = open_folder(directory), f"*_test_split{split}.txt"
+    root, pattern = _open(directory, split, 3, "HMDB51 has the splits 1, 2 and 3"), f"*_test_split{split}.txt"
     subfolders = ("testTrainMulti_7030_splits", "test_train_splits", "splits")
     rows = []
     for file in sorted(_need_lists(root, annotations, pattern, pattern, *subfolders).glob(pattern)):
@@ -178,9 +174,7 @@ def from_miracl(directory: Path | str, *, split: int = 1, subset: Path | str | N
     A video is CLASS/SPEAKER_word01_c01.mp4, the frames of one repetition in their order. The folder is its class, such
     as word01_begin, and the subsets `words` and `phrases` are ten classes each.
     """
-    if split not in range(1, len(MIRACL_FOLDS) + 1):
-        raise R21DError(f"split is {split}; MIRACL-VC1 has the folds 1 to {len(MIRACL_FOLDS)}")
-    root, rows = open_folder(directory), []
+    root, rows = _open(directory, split, len(MIRACL_FOLDS), f"MIRACL-VC1 has the folds 1 to {len(MIRACL_FOLDS)}"), []
     for path in map(PurePosixPath, videos_below(root)):
         if match := MIRACL_NAME.fullmatch(path.stem):
             part = "test" if match[1] in MIRACL_FOLDS[split - 1] else "train"
@@ -188,6 +182,12 @@ def from_miracl(directory: Path | str, *, split: int = 1, subset: Path | str | N
     if not rows:
         raise R21DError(f"{root}: no video of MIRACL-VC1; expected {root.name}/word01_begin/F01_word01_c01.mp4 etc.")
     return match_listing(root, load_published_dataset("miracl-vc1"), rows, subset=subset, suffix=f"split{split}")
+
+
+def _open(directory: Path | str, split: int, splits: int, message: str) -> Path:
+    if split not in range(1, splits + 1):
+        raise R21DError(f"split is {split}; {message}")
+    return open_folder(directory)
 
 
 def _need_lists(root: Path, annotations: Path | str | None, pattern: str, example: str, *subfolders: str) -> Path:

@@ -32,19 +32,17 @@ def local_world_size() -> int:
 
 
 def parallel_map(
-    function: Callable[[Any], Any], items: list, workers: int | None, description: str, on_death: str,
-    progress: bool = True,
-) -> Iterator:  # fmt: skip
+    function: Callable[[Any], Any], items: list, workers: int | None, description: str, on_death: str
+) -> Iterator:
     """As `map_in_processes`, with a progress bar; `workers` 0 is this process, None is one process a CPU."""
     workers = count_workers(workers, len(items))
     if not workers:
-        bar = _progress_bar(items, len(items), description, progress)
-        for item in bar:
+        for item in (bar := tqdm(items, description, unit="video")):
             bar.set_postfix_str(item.video)  # names the video, should its decoder crash this process
             yield function(item)
         return
     results = map_in_processes(function, items, workers, on_death)
-    yield from _progress_bar(results, len(items), f"{description}, {workers} processes", progress)
+    yield from tqdm(results, f"{description}, {workers} processes", len(items), unit="video")
 
 
 def map_in_processes(function: Callable[[Any], Any], items: Iterable, workers: int, on_death: str) -> Iterator:
@@ -96,8 +94,3 @@ def count_workers(workers: int | None, items: int) -> int:
     if workers < 0:
         raise R21DError(f"workers is {workers}, expected the number of decoding processes, or 0 for this one alone")
     return workers
-
-
-def _progress_bar(items: Iterable, total: int, description: str, progress: bool) -> tqdm:
-    disable: dict[str, Any] = {} if progress else {"disable": True}  # disable=False would override TQDM_DISABLE
-    return tqdm(items, total=total, desc=description, unit="video", **disable)

@@ -89,7 +89,7 @@ class PrepareReport:
 
 def prepare(
     manifest_path: Path | str, out: Path | str | None = None, options: EncodeOptions | None = None, *,
-    workers: int | None = None, progress: bool = True,
+    workers: int | None = None,
 ) -> PrepareReport:  # fmt: skip
     """Transcode every video of a manifest and write the manifest NAME-128x172[-15fps].csv of the new files.
 
@@ -108,7 +108,7 @@ def prepare(
     targets = target_names(manifest)
     pairs = zip(manifest.videos, targets, strict=True)
     jobs = [EncodeJob(video.video, video.path, path.with_suffix("") / target, options) for video, target in pairs]
-    results, encoded = encode_videos(jobs, path.parent, workers, "preparing", progress)
+    results, encoded = encode_videos(jobs, path.parent, workers, "preparing")
 
     kept, bad = {}, {}
     for video, target, result in zip(manifest.videos, targets, results, strict=True):

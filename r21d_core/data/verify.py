@@ -60,7 +60,7 @@ class VerifyReport:
         return "\n".join(lines)
 
 
-def verify_videos(manifest_path: Path | str, *, workers: int | None = None, progress: bool = True) -> VerifyReport:
+def verify_videos(manifest_path: Path | str, *, workers: int | None = None) -> VerifyReport:
     """Decode every video of a manifest and fill in frames, fps, width and height.
 
     Videos that do not decode go to NAME.quarantine.csv beside it; a later call takes those that decode back.
@@ -76,7 +76,7 @@ def verify_videos(manifest_path: Path | str, *, workers: int | None = None, prog
     earlier = {video.video: (video, reason) for video, reason in _read_quarantine(quarantine, manifest)}
     videos = sorted([*listed.values(), *(earlier[name][0] for name in earlier.keys() - listed)], key=lambda v: v.video)
 
-    results = parallel_map(_verify_video, videos, workers, "checking", "nothing was written", progress)
+    results = parallel_map(_verify_video, videos, workers, "checking", "nothing was written")
     kept, bad, notes, by_digest = [], {}, {}, {}
     for video, (probed, digest_or_reason) in zip(videos, results, strict=True):
         if probed is None:

@@ -74,7 +74,7 @@ def test_five_minutes_stream_with_a_hundred_clips(tmp_path, monkeypatch):
         write_video(tmp_path / name, frames, rate=30, preset="ultrafast")
         videos.append(Video(name, tmp_path, label, side, f"g{number}"))
     write_manifest(tmp_path / "long.csv", DatasetCard("long", ("a", "b")), videos)
-    verify_videos(tmp_path / "long.csv", workers=1, progress=False)
+    verify_videos(tmp_path / "long.csv", workers=1)
     manifest = load_manifest(tmp_path / "long.csv")
     assert [(video.frames, video.fps) for video in manifest.split("test")] == 2 * [(9000, 30.0)]
     opened = counted(monkeypatch)

@@ -65,7 +65,7 @@ def path(tmp_path):
 
 
 def test_manifest_says_what_check_would_find_and_keeps_the_rest(path):
-    made = prepare(path, options=SMALL, progress=False)
+    made = prepare(path, options=SMALL)
     first, new = load_manifest(path), load_manifest(made.path)
     assert made.path == path.with_name("set-48x64.csv") and made.videos == made.encoded == 6
     kept = [video for video in first.videos if video.video not in ("a/bad.avi", "b/cut.mp4")]
@@ -80,19 +80,19 @@ def test_manifest_says_what_check_would_find_and_keeps_the_rest(path):
     before = made.path.read_bytes()
     shutil.copy(made.path, path.with_name("other.csv"))
     shutil.copy(made.path.with_suffix(".json"), path.with_name("other.json"))
-    verify_videos(path.with_name("other.csv"), progress=False)
+    verify_videos(path.with_name("other.csv"))
     assert path.with_name("other.csv").read_bytes() == before
 
 
 def test_bad_videos_are_quarantined_with_the_reason(path):
-    made = prepare(path, options=SMALL, progress=False)
+    made = prepare(path, options=SMALL)
     assert set(made.bad) == {"a/bad.avi", "b/cut.mp4"}
     assert "damaged or not a video" in made.bad["a/bad.avi"] and "cut off" in made.bad["b/cut.mp4"]
     lines = (path.parent / "set-48x64.quarantine.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == ["a/bad.avi", "b/cut.mp4"]
     assert "a/bad.avi" in str(made)
     write_video(path.parent / "videos" / "a" / "bad.avi", numbered(9), "mpeg4")  # fetched again
-    again = prepare(path, options=SMALL, progress=False)
+    again = prepare(path, options=SMALL)
     assert (again.encoded, again.videos, set(again.bad)) == (1, 7, {"b/cut.mp4"})
 
 
@@ -109,15 +109,15 @@ def test_stopped_in_the_middle_it_goes_on(path, monkeypatch, workers):
 
         monkeypatch.setattr(EncodeOptions, "encode", stops)
         with pytest.raises(KeyboardInterrupt):
-            prepare(path, options=SMALL, workers=0, progress=False)
+            prepare(path, options=SMALL, workers=0)
         monkeypatch.undo()
         left = sorted((path.parent / "set-48x64").rglob("*.*"))
         assert len(left) == 2 and not path.with_name("set-48x64.csv").exists(), "the third was stopped"
         assert [probe(file).frames for file in left] == [20, 22]
-    made = prepare(path, options=SMALL, workers=workers, progress=False)
+    made = prepare(path, options=SMALL, workers=workers)
     assert made.encoded == (6 if workers else 4)
     times = {file: file.stat().st_mtime_ns for file in (path.parent / "set-48x64").rglob("*.mp4")}
-    assert prepare(path, options=SMALL, workers=workers, progress=False).encoded == 0
+    assert prepare(path, options=SMALL, workers=workers).encoded == 0
     assert {file: file.stat().st_mtime_ns for file in times} == times
 
 
@@ -208,7 +208,7 @@ def test_two_of_one_stem_do_not_meet(tmp_path):
     write_manifest(
         tmp_path / "set.csv", DatasetCard("set", ("a",)), [Video(name, None, "a", "train", name) for name in names]
     )
-    made = prepare(tmp_path / "set.csv", tmp_path / "out", SMALL, progress=False)
+    made = prepare(tmp_path / "set.csv", tmp_path / "out", SMALL)
     assert made.path.parent == tmp_path / "out"
     assert [video.video for video in load_manifest(made.path).videos] == ["a/1.avi.mp4", "a/1.mp4.mp4", "a/2.v1.mp4"]
 
@@ -224,7 +224,7 @@ def test_two_of_one_stem_do_not_meet(tmp_path):
 def test_what_cannot_be_is_refused(path, spoil, said):
     spoil(path)
     with pytest.raises(R21DError, match=said):
-        prepare(path, options=SMALL, progress=False)
+        prepare(path, options=SMALL)
     assert not path.with_name("set-48x64.csv").exists()
 
 
@@ -232,7 +232,7 @@ def test_disk_too_small_is_told_beforehand(path, monkeypatch):
     monkeypatch.setattr(module, "COST_SAMPLE", 2)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=9))
     with pytest.raises(R21DError, match="MB free and needs about"):
-        prepare(path, options=SMALL, progress=False)
+        prepare(path, options=SMALL)
 
 
 @pytest.mark.parametrize("wrong", [{"width": 171}, {"height": 0}, {"gop": 0}, {"crf": 60}, {"fps": Fraction(0)}])
@@ -256,6 +256,6 @@ def test_long_name_does_not_stop_the_others(tmp_path):
         write_video(tmp_path / name, numbered(9))
     rows = [Video(name, tmp_path, "a", "train", name) for name in names]
     write_manifest(tmp_path / "set.csv", DatasetCard("set", ("a",)), rows)
-    new = load_manifest(prepare(tmp_path / "set.csv", options=SMALL, progress=False).path)
+    new = load_manifest(prepare(tmp_path / "set.csv", options=SMALL).path)
     assert len({video.video for video in new.videos}) == 3 and all(video.path.is_file() for video in new.videos)
-    assert prepare(tmp_path / "set.csv", options=SMALL, progress=False).encoded == 0
+    assert prepare(tmp_path / "set.csv", options=SMALL).encoded == 0

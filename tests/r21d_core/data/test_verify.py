@@ -75,7 +75,7 @@ def set_aside(path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_sound_videos_are_counted(path, workers):
-    report = verify_videos(str(path), workers=workers, progress=False)
+    report = verify_videos(str(path), workers=workers)
     videos = load_manifest(path).videos
     assert [video.video for video in videos] == SOUND
     assert [(video.frames, video.fps, video.width, video.height) for video in videos] == [
