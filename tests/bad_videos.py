@@ -131,3 +131,14 @@ def mutate(content: bytes, seed: int) -> bytes:
     else:
         data = data[:begin] + data[end:] + data[begin:end]
     return bytes(data)
+
+
+# Files that are set aside: how to write one at a path, and the reason that is told.
+BAD_FILES = {
+    "missing.mp4": (lambda path: path, "no such file"),
+    "zero.mp4": (lambda path: path.touch(), "is empty"),
+    "garbage.avi": (write_garbage, "damaged or not a video"),
+    "cut.mp4": (lambda path: cut_off(write_video(path, blocks(60))), "cut off.*moov"),
+    "text.srt": (write_subtitles, "no video, only subtitle"),
+    "sound.mp4": (write_sound, "no video, only audio"),
+}

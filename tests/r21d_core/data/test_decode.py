@@ -14,18 +14,7 @@ from hypothesis import strategies as st
 from r21d_core import R21DError
 from r21d_core.data.decode import iter_timed_frames, probe, read_all, read_frames
 from r21d_core.data.video_file import VideoFile
-from tests.bad_videos import (
-    blocks,
-    cut_off,
-    mirror,
-    mutate,
-    noise_within,
-    write_changing_size,
-    write_garbage,
-    write_sound,
-    write_subtitles,
-    write_video,
-)
+from tests.bad_videos import BAD_FILES, blocks, cut_off, mirror, mutate, noise_within, write_changing_size, write_video
 
 FRAMES = 30
 # The encoder left alone would see a cut in every frame, and use neither B-frames nor long groups.
@@ -112,10 +101,6 @@ def test_frame_that_is_not_there_is_an_error(sound_files, name, number, said):
     assert name in str(error.value)
 
 
-def cut(path):
-    return cut_off(write_video(path, blocks(60)))
-
-
 def write_playlist(path):
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nv.ts\n#EXT-X-ENDLIST\n")
 
@@ -131,14 +116,9 @@ BAD = {
     "list.m3u8": (write_playlist, "is a playlist"),
     "concat.mp4": (lambda path: path.write_text("ffconcat version 1.0\nfile v.mp4\n"), "is a playlist"),
     "unknown.mp4": (write_unknown_codec, "codec is unknown"),
-    "missing.mp4": (lambda path: path, "no such file"),
     "folder.mp4": (lambda path: path.mkdir(), "is a folder"),
-    "zero.mp4": (lambda path: path.write_bytes(b""), "is empty"),
-    "garbage.avi": (write_garbage, "damaged or not a video"),
-    "cut.mp4": (cut, "cut off.*moov"),
-    "text.srt": (write_subtitles, "no video, only subtitle"),
-    "text.mp4": (write_subtitles, "no video, only subtitle|not a video"),
-    "sound.mp4": (write_sound, "no video, only audio"),
+    "text.mp4": (BAD_FILES["text.srt"][0], "no video, only subtitle|not a video"),
+    **BAD_FILES,
 }
 
 

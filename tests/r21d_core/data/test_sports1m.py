@@ -72,12 +72,8 @@ def test_lines_that_sports1m_would_not_have_are_told(lists, tmp_path, line):
         from_sports1m(videos(tmp_path, *TRAIN))
 
 
-def test_lists_that_are_not_there_are_told(lists, tmp_path):
+def test_missing_labels_are_an_error(lists, tmp_path):
     root = videos(tmp_path, *TRAIN)
     (lists.parent / "labels.txt").unlink()
     with pytest.raises(R21DError, match=r"original: no labels\.txt in or above it"):
         from_sports1m(root)
-    with pytest.raises(
-        R21DError, match=r"no train_partition\.txt in or beside it; name the folder of the official .* by --annotations"
-    ):
-        from_sports1m(touch(tmp_path / "else" / "videos", "a.mp4"))
