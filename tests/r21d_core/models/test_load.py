@@ -95,15 +95,10 @@ def test_the_twelve_are_identified_and_compute_the_same(variant, theirs, tmp_pat
 @settings(deadline=None, max_examples=40)  # the first example imports, and 34 layers take a while
 @given(
     variant=st.sampled_from(sorted(VARIANTS)) | st.from_regex(r"[c23p][23p]{4}", fullmatch=True),
-    depth=st.sampled_from(sorted(DEPTHS)),
-    width=st.integers(1, 9),
-    frames=st.integers(4, 9),
-    num_classes=st.integers(1, 9),
-    in_channels=st.integers(1, 4),
-    stem=st.none() | st.integers(1, 99),
-    per_block=st.booleans(),
-    torchvision=st.booleans(),
-)
+    depth=st.sampled_from(sorted(DEPTHS)), width=st.integers(1, 9), frames=st.integers(4, 9),
+    num_classes=st.integers(1, 9), in_channels=st.integers(1, 4), stem=st.none() | st.integers(1, 99),
+    per_block=st.booleans(), torchvision=st.booleans(),
+)  # fmt: skip
 def test_architecture_is_read_from_shapes(
     variant, depth, width, frames, num_classes, in_channels, stem, per_block, torchvision
 ):
