@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -56,7 +56,7 @@ def encode_h264(
     with av.open(file, "w", format="mp4") as container:
         if comment:
             container.metadata["comment"] = comment
-        stream = container.add_stream(codec, rate=rate, options=options | {"x264-params": "log-level=error"})
+        stream: Any = container.add_stream(codec, rate=rate, options=options | {"x264-params": "log-level=error"})
         (stream.height, stream.width), stream.pix_fmt = size, pix_fmt
         stream.codec_context.time_base, stream.codec_context.thread_count = time_base, 1
         for pts, duration, pixels in frames:

@@ -128,9 +128,10 @@ def prepare(
     )
     write_manifest(path, card, kept.values())
     write_quarantine(path.with_suffix(".quarantine.csv"), bad)
-    sizes = (sum(video.path.stat().st_size for video in videos) for videos in (kept, kept.values()))
+    size, new_size = (sum(video.path.stat().st_size for video in videos) for videos in (kept, kept.values()))
     reasons = {name: reason for name, (_, reason) in bad.items()}
-    return PrepareReport(path, options, len(kept), encoded, *sizes, *_clip_milliseconds(kept, options), reasons)
+    before, after = _clip_milliseconds(kept, options)
+    return PrepareReport(path, options, len(kept), encoded, size, new_size, before, after, reasons)
 
 
 def _resample(
