@@ -123,7 +123,8 @@ def test_sizes_and_multiply_adds_are_those_of_a_real_pass(variant):
 @given(
     variant=st.sampled_from(list(VARIANTS)) | st.from_regex(r"[c23p][23p]{4}", fullmatch=True),
     depth=st.sampled_from(list(DEPTHS)), width=st.integers(1, 16), frames=st.integers(1, 20),
-    channels=st.integers(1, 3), size=st.integers(16, 40), stem_midplanes=st.none() | st.integers(1, 99), per_block=st.booleans(),
+    channels=st.integers(1, 3), size=st.integers(16, 40),
+    stem_midplanes=st.none() | st.integers(1, 99), per_block=st.booleans(),
 )  # fmt: skip
 def test_any_network_on_any_clip(variant, depth, width, frames, channels, size, stem_midplanes, per_block):
     options = {"stem_midplanes": stem_midplanes, "midplanes_per_block": per_block}
