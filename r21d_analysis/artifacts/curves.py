@@ -19,8 +19,8 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.figures import draw_against_chance
 from r21d_analysis.artifacts.tables import protocol_line
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all, group_by_seed
-from r21d_analysis.statistics.bootstrap import correct_by_seed, estimate_difference, format_interval
 from r21d_analysis.statistics.clips import exact_counts, with_clips
+from r21d_analysis.statistics.inference import estimate_mean, format_interval, seed_variance
 from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, VARIANT_STYLE, figure_of_runs, note, panel_grid, style_table
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
@@ -119,27 +119,30 @@ def clip_counts(runs: Sequence[Run]) -> pd.DataFrame:
     A row for each network and count of `exact_counts`, the largest last: video@1 with its 95 % interval in per cent,
     and `difference` to all clips, with its paired interval, in points. Networks without a finished run come last.
     """
-    rows = []
+    rows, pairs = [], []
     for group in _most_clips(group_by_seed(runs)):
-        whole = correct_by_seed(group.scores)
         for count in exact_counts(group.spec.eval_clips):
             fewer = replace(group, scores=tuple(with_clips(scores, count) for scores in group.scores))
-            less = estimate_difference([correct_by_seed(fewer.scores)], [whole], same_seeds=True)
-            rows.append(
-                {
-                    "network": group.spec.variant,
-                    "frames": group.spec.frames,
-                    "clips": count,
-                    "video@1": fewer.video_at(1),
-                    "low": fewer.accuracy.low,
-                    "high": fewer.accuracy.high,
-                    "difference": less.value,
-                    "difference low": less.low,
-                    "difference high": less.high,
-                    "videos": less.videos,
-                    "seeds": group.seeds,
-                }
-            )
+            pairs.append((group, count, fewer, fewer.outcomes - group.outcomes))  # the same weights, seed by seed
+    counts = {count for _, count, *_ in pairs}
+    pooled = {count: seed_variance(loss for _, of, _, loss in pairs if of == count) for count in counts}
+    for group, count, fewer, loss in pairs:
+        less = estimate_mean([loss], pooled[count])
+        rows.append(
+            {
+                "network": group.spec.variant,
+                "frames": group.spec.frames,
+                "clips": count,
+                "video@1": fewer.video_at(1),
+                "low": fewer.accuracy.low,
+                "high": fewer.accuracy.high,
+                "difference": less.value,
+                "difference low": less.low,
+                "difference high": less.high,
+                "videos": group.videos,
+                "seeds": group.seeds,
+            }
+        )
     missing = _most_clips([SeedGroup(spec, (), ()) for spec, group in group_all(runs) if not group])
     specs = [group.spec for group in missing]
     rows += [{"network": s.variant, "frames": s.frames, "clips": s.eval_clips, "seeds": NOT_RUN} for s in specs]
@@ -219,7 +222,7 @@ def probe_results(runs: Sequence[Run]) -> pd.DataFrame:
         if group:
             estimate, chance = group.accuracy, 100 / len(group.scores[0].classes)
             row |= {"accuracy": group.video_at(1), "low": estimate.low, "high": estimate.high}
-            row |= {"chance": chance, "videos": estimate.videos}
+            row |= {"chance": chance, "videos": group.videos}
         rows.append(row | {"seeds": group.seeds if group else NOT_RUN})
     return pd.DataFrame(rows)
 

@@ -13,7 +13,7 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.tables import PAPER, protocol_line
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, cost_like, group_all
-from r21d_analysis.statistics.bootstrap import format_interval
+from r21d_analysis.statistics.inference import format_interval
 from r21d_analysis.style import GRAY, NO_RUNS, VARIANT_STYLE, figure_of_runs, note, style_table
 from r21d_core.runs.run import Run, find_run
 from r21d_core.study.paper import paper_table

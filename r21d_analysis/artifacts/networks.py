@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed
-from r21d_analysis.statistics.bootstrap import Estimate, compare_splits, correct_by_seed, estimate_mean
+from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, accuracy_over_splits, group_by_seed
 from r21d_analysis.statistics.fusion import fuse
+from r21d_analysis.statistics.inference import Estimate, Outcomes, SeedVariance, check_same_items, estimate_mean
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import SPLIT
@@ -52,8 +53,8 @@ class Network:
 
     @cached_property
     def accuracy(self) -> Estimate:
-        """video@1 with its 95 % interval, over the videos and seeds of each split."""
-        return estimate_mean([correct_by_seed(group.scores) for group in self.splits.values()])
+        """video@1 with its 95 % interval, by recording and seed."""
+        return accuracy_over_splits(list(self.splits.values()))
 
     @property
     def rows(self) -> list[Network]:
@@ -81,14 +82,14 @@ def networks(runs: Sequence[Run], *, sources: bool = False) -> tuple[list[Networ
     for group in group_by_seed(runs):
         stream = FLOW if group.spec.modality == "flow" else RGB
         by_spec[network_spec(group.spec)][stream][split_of(group.spec)] = group
-    problems = []
+    problems, fused = [], defaultdict(list)
     for spec, streams in by_spec.items():
         for split in sorted({split for other, split, _ in requested if other == spec}):
             rgb, flow = (streams[stream].get(split) for stream in (RGB, FLOW))
             name = f"{spec.variant}, {Network(spec, FUSED, {}).training}" + (f", split {split}" if split else "")
             if rgb and flow:
                 try:
-                    streams[FUSED][split] = fuse_streams(rgb, flow)
+                    streams[FUSED][split] = fuse_streams(rgb, flow, fused[rgb.spec.data, spec.task])
                 except R21DError as error:
                     problems.append(f"{name}: {error}")
                     continue
@@ -114,14 +115,19 @@ def _missing_seeds(rgb: SeedGroup | None, flow: SeedGroup | None) -> str:
     return ", ".join(parts)
 
 
-def fuse_streams(rgb: SeedGroup, flow: SeedGroup) -> SeedGroup:
-    """Both streams of one network fused, seed by seed; raises R21DError where they share no seed."""
+def fuse_streams(rgb: SeedGroup, flow: SeedGroup, peers: list[SeedGroup] | None = None) -> SeedGroup:
+    """Both streams of one network fused, seed by seed, and appended to its `peers`.
+
+    Raises R21DError where they share no seed.
+    """
     by_seed = {run.spec.seed: scores for run, scores in zip(flow.runs, flow.scores, strict=True)}
     shared = _select_seeds(rgb, set(by_seed))
     if not shared.runs:
         raise R21DError("no seed has both streams")
     fused = [fuse(scores, by_seed[run.spec.seed]) for run, scores in zip(shared.runs, shared.scores, strict=True)]
-    return SeedGroup(rgb.spec, shared.runs, tuple(fused))
+    peers = [] if peers is None else peers
+    peers.append(SeedGroup(rgb.spec, shared.runs, tuple(fused), peers=peers))
+    return peers[-1]
 
 
 def network_spec(spec: Spec) -> Spec:
@@ -158,7 +164,7 @@ def on_shared_splits(a: Network, b: Network) -> tuple[Network, Network]:
     """Both on the splits that both have; on the seeds that both have too if one is the fusion of the other."""
     names = [name for name in a.splits if name in b.splits]
     splits = [{name: network.splits[name] for name in names} for network in (a, b)]
-    if _same_weights(a, b):
+    if same_weights(a, b):
         for name in names:
             seeds = set.intersection(*({run.spec.seed for run in side[name].runs} for side in splits))
             for side in splits:
@@ -166,18 +172,31 @@ def on_shared_splits(a: Network, b: Network) -> tuple[Network, Network]:
     return replace(a, splits=splits[0]), replace(b, splits=splits[1])
 
 
-def difference(network: Network, baseline: Network) -> Estimate:
-    """`compare_splits` of two Networks on the splits that both have; raises R21DError if their videos differ."""
-    a, b = on_shared_splits(network, baseline)
-    splits = [(a.splits[name].scores, b.splits[name].scores) for name in a.splits]
-    return compare_splits(splits, same_seeds=_same_weights(network, baseline))
+def difference(network: Network, baseline: Network, seeds: SeedVariance | None = None) -> Estimate:
+    """video@1 of two Networks, in points, on the splits that both have; raises R21DError if their videos differ.
+
+    A fused Network and one of its streams have the same weights, so they are compared seed by seed; `seeds` is the
+    variance of such differences, by default their own.
+    """
+    if same_weights(network, baseline):
+        return estimate_mean(stream_differences(network, baseline), seeds)
+    return accuracy_difference(*(list(side.splits.values()) for side in on_shared_splits(network, baseline)))
 
 
-def _same_weights(a: Network, b: Network) -> bool:
+def stream_differences(network: Network, baseline: Network) -> list[Outcomes]:
+    """Two Networks of the same weights, less each other seed by seed, in each split that both have."""
+    sides = [list(side.splits.values()) for side in on_shared_splits(network, baseline)]
+    for a, b in zip(*sides, strict=True):
+        check_same_items(a.scores[0], b.scores[0])
+    return [a.outcomes - b.outcomes for a, b in zip(*sides, strict=True)]
+
+
+def same_weights(a: Network, b: Network) -> bool:
+    """Whether one is the fusion of the other."""
     return a.spec == b.spec and FUSED in (a.stream, b.stream)
 
 
 def _select_seeds(group: SeedGroup, seeds: set[int]) -> SeedGroup:
     pairs = [pair for pair in zip(group.runs, group.scores, strict=True) if pair[0].spec.seed in seeds]
     pairs.sort(key=lambda pair: pair[0].spec.seed)
-    return SeedGroup(group.spec, tuple(run for run, _ in pairs), tuple(scores for _, scores in pairs))
+    return replace(group, runs=tuple(run for run, _ in pairs), scores=tuple(scores for _, scores in pairs), peers=[])

@@ -11,16 +11,9 @@ import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.tables import protocol_line
-from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed
-from r21d_analysis.statistics.bootstrap import (
-    Estimate,
-    Outcomes,
-    check_same_items,
-    correct_by_seed,
-    estimate_difference,
-    estimate_mean,
-)
+from r21d_analysis.artifacts.tables import INTERVALS, protocol_line
+from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, pooled_seed_variance
+from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items, estimate_contrast
 from r21d_analysis.style import NO_RUNS, note, style_table
 from r21d_core.runs.run import Run
 from r21d_core.study.recipes import get_recipe
@@ -35,8 +28,8 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
 
     For each variant loss and error of the last training epoch, clip@1 and video@1, means over seeds; then the mean of
     video@1 over the variants, and its difference to the best recipe on the same videos. Accuracies in per cent,
-    differences in points; 95 % intervals by a bootstrap over the videos alone. NaN where no run is finished, and in the
-    means where a variant is missing.
+    differences in points; 95 % intervals by recording and seed. NaN where no run is finished, and in the means where a
+    variant is missing.
 
     Raises R21DError if recipes were not evaluated on the same videos.
     """
@@ -44,8 +37,9 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
     if not any(trials.values()):
         return pd.DataFrame()
     variants = list(dict.fromkeys(run.spec.variant for run in runs))
-    means = {spec: _mean_outcomes(groups) for spec, groups in trials.items() if len(groups) == len(variants)}
-    best = max(means, key=lambda spec: means[spec].values.mean(), default=None)
+    seeds = pooled_seed_variance([group for groups in trials.values() for group in groups.values()])
+    means = {spec: _estimate([(1, g)], seeds) for spec, g in trials.items() if len(g) == len(variants)}
+    best = max(means, key=lambda spec: means[spec].value, default=None)
     rows = []
     for spec, groups in trials.items():
         row = {("recipe", key): _format_field(spec, key) for key in _differing_fields(list(trials))}
@@ -53,12 +47,10 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
         for variant in variants:
             values = _columns_of(groups[variant]) if variant in groups else dict.fromkeys(COLUMNS, np.nan)
             row |= {(variant, name): value for name, value in values.items()}
-        mean = difference = None
-        if spec in means:
-            mean = estimate_mean([means[spec]])
-            if best and spec != best:
-                difference = estimate_difference([means[spec]], [means[best]], same_seeds=True)
-        row |= _estimate_columns(MEAN, mean) | _estimate_columns(DIFFERENCE, difference)
+        difference = None
+        if spec in means and best and spec != best:
+            difference = _estimate([(1, groups), (-1, trials[best])], seeds)
+        row |= _estimate_columns(MEAN, means.get(spec)) | _estimate_columns(DIFFERENCE, difference)
         requested = [run.is_complete for run in runs if _recipe_of(run.spec) == spec]
         rows.append(row | {("", "runs"): f"{sum(requested)} of {len(requested)}"})
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
@@ -69,7 +61,9 @@ def show_recipe_table(runs: Sequence[Run]) -> Styler | Markdown:
     table = recipe_table(runs)
     if table.empty:
         return note(NO_RUNS)
-    style = style_table(table, protocol_line(runs), {"training loss": 3})
+    seeds = ", ".join(sorted({group.seeds for group in group_by_seed(runs)}))
+    caption = f"{protocol_line(runs)}; {INTERVALS}; seeds of each network: {seeds}"
+    style = style_table(table, caption, {"training loss": 3})
     return style.highlight_max([(MEAN, "video@1")], props="font-weight: bold")
 
 
@@ -104,15 +98,14 @@ def _columns_of(group: SeedGroup) -> dict[str, float]:
 
 
 def _estimate_columns(side: str, estimate: Estimate | None) -> dict[tuple[str, str], float]:
-    values = estimate[:3] if estimate else [np.nan] * 3
+    values = (estimate.value, estimate.low, estimate.high) if estimate else [np.nan] * 3
     return {(side, name): value for name, value in zip(("video@1", "95 % from", "to"), values, strict=True)}
 
 
-def _mean_outcomes(groups: dict[str, SeedGroup]) -> Outcomes:
-    """The mean over networks of the mean over seeds on each video, as if of one seed."""
-    outcomes = [correct_by_seed(group.scores) for group in groups.values()]
-    values = np.mean([network.values.mean(axis=0) for network in outcomes], axis=0)
-    return Outcomes(values[None], outcomes[0].videos)
+def _estimate(sides: Sequence[tuple[int, dict[str, SeedGroup]]], seeds: SeedVariance) -> Estimate:
+    """The signed sum of the means over networks of each recipe's video@1."""
+    arms = [(sign / len(side), group.outcomes.values) for sign, side in sides for group in side.values()]
+    return estimate_contrast([(arms, next(iter(sides[0][1].values())).outcomes.groups)], seeds)
 
 
 def _trials(runs: Sequence[Run]) -> dict[Spec, dict[str, SeedGroup]]:

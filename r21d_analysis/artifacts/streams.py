@@ -19,9 +19,11 @@ from r21d_analysis.artifacts.networks import (
     on_shared_splits,
     on_target,
     pretrained_pairs,
+    same_weights,
+    stream_differences,
 )
-from r21d_analysis.artifacts.tables import format_p, protocol_line
-from r21d_analysis.statistics.bootstrap import format_interval, holm
+from r21d_analysis.artifacts.tables import INTERVALS, comparison_caption, format_p, protocol_line
+from r21d_analysis.statistics.inference import family_p, format_interval, seed_variance
 from r21d_analysis.style import NO_RUNS, note, style_table
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
@@ -66,7 +68,7 @@ def show_stream_table(runs: Sequence[Run], table: int) -> Styler | Markdown:
         return note(f"{NO_RUNS} on this data")
     constant = [("", name) for name in ("frames", "weights", "split") if frame["", name].nunique() == 1]
     empty = [column for column in frame.columns if column[0] == "here" and frame[column].isna().all()]
-    return style_table(frame.drop(columns=constant + empty), _caption(runs, _unfused(runs)))
+    return style_table(frame.drop(columns=constant + empty), _caption(runs, [INTERVALS, *_unfused(runs)]))
 
 
 def stream_gain(runs: Sequence[Run]) -> Styler | Markdown:
@@ -97,18 +99,17 @@ def pretraining_gain(runs: Sequence[Run]) -> Styler | Markdown:
 
 def _differences(runs: Sequence[Run], pairs: Sequence[tuple[Network, Network]], needed: str) -> Styler | Markdown:
     estimates, problems = [], []
+    alike = [pair for pair in pairs if same_weights(*pair)]
     for a, b in pairs:
         try:
-            estimates.append((a, b, on_shared_splits(a, b)[0].split, difference(a, b)))
+            pooled = seed_variance(split for pair in alike for split in stream_differences(*pair))
+            estimates.append((a, b, on_shared_splits(a, b)[0].split, difference(a, b, pooled)))
         except R21DError as error:
             problems.append(f"{a.spec.variant}, {a.training}, {a.stream}: {error}")
     if not estimates:
         return note("; ".join([needed, *problems]))
     several = len({a.spec.frames for a, *_ in estimates}) > 1
-    splits, p = [split for _, _, split, _ in estimates], np.array([estimate.p for *_, estimate in estimates])
-    for split in set(splits):  # the comparisons on one split, or on all together, are one family
-        members = [name == split for name in splits]
-        p[members] = holm(p[members])
+    p = family_p([estimate for *_, estimate in estimates])
     rows = [
         {
             ("", "of"): ", ".join(_aspects(a, b, several, shared=True)),
@@ -116,13 +117,14 @@ def _differences(runs: Sequence[Run], pairs: Sequence[tuple[Network, Network]], 
             ("", "split"): split,
             ("here", "video@1 (points)"): f"{estimate.value:+.1f}",
             ("here", "95 % interval"): format_interval(estimate.low, estimate.high, "+.1f"),
-            ("here", "p over videos, Holm"): format_p(corrected),
-            ("here", "videos"): str(estimate.videos),
+            ("here", "p, Holm"): format_p(corrected),
+            ("here", "videos"): str(estimate.items),
         }
         for (a, b, split, estimate), corrected in zip(estimates, p, strict=True)
     ]
     table = pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
-    return style_table(table if any(splits) else table.drop(columns=[("", "split")]), _caption(runs, problems))
+    table = table if table["", "split"].any() else table.drop(columns=[("", "split")])
+    return style_table(table, _caption(runs, [comparison_caption([e for *_, e in estimates]), *problems]))
 
 
 def _aspects(a: Network, b: Network, several: bool, shared: bool = False) -> list[str]:
@@ -168,7 +170,9 @@ def _format_videos(network: Network) -> str:
 def _format_seeds(network: Network) -> str:
     """The number of seeds and, of one split with several, the range of their video@1."""
     counts = sorted({len(group.scores) for group in network.splits.values()})
-    if len(network.splits) > 1 or counts == [1]:
+    if counts == [1]:
+        return "1 seed"
+    if len(network.splits) > 1:
         return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     (group,) = network.splits.values()
     return f"{counts[0]} ({format_interval(*group.seed_range)})"

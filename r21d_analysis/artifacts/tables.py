@@ -14,15 +14,23 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, cost_like, group_all, group_by_seed
-from r21d_analysis.statistics.bootstrap import (
+from r21d_analysis.statistics.aggregate import (
+    NOT_RUN,
+    SeedGroup,
+    accuracy_difference,
+    cost_like,
+    group_all,
+    group_by_seed,
+)
+from r21d_analysis.statistics.inference import (
+    Estimate,
     Outcomes,
-    compare,
-    estimate_mean,
+    detectable_difference,
+    estimate_accuracy,
+    family_p,
     format_interval,
-    holm,
-    mean_per_video,
-    required_sample_size,
+    required_recordings,
+    seed_variance,
 )
 from r21d_analysis.style import NO_RUNS, note, style_table
 from r21d_core.models.cost import Cost
@@ -34,6 +42,7 @@ from r21d_core.study.spec import Spec, run_labels
 from r21d_core.study.variants import VARIANTS
 
 PAPER = "paper, Kinetics-400"
+INTERVALS = "95 % intervals by recording, with the seeds' variance pooled over the networks shown"
 SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "inference_clips_per_second"}
 
 
@@ -74,7 +83,7 @@ def _measured_columns(group: SeedGroup) -> dict[str, float | str]:
         "video@1": group.video_at(1),
         "95 % interval": format_interval(group.accuracy.low, group.accuracy.high),
         "video@5": group.video_at(5) if len(group.scores[0].classes) > 5 else np.nan,
-        "videos": group.accuracy.videos,
+        "videos": group.videos,
         "seeds": _format_seeds(group),
     } | {name: group.mean(key) for name, key in SPEEDS.items()}
 
@@ -87,7 +96,8 @@ def show_variant_table(runs: Sequence[Run]) -> Styler | Markdown:
     table = table.dropna(axis="columns", how="all")
     accuracies: list[Hashable] = [column for column in table.columns if column[0] == "here" and "@" in column[1]]
     formats = {"parameters (M)": 3, "GMAC/clip": 3} | dict.fromkeys(SPEEDS, 0)
-    return style_table(table, protocol_line(runs), formats).highlight_max(accuracies, props="font-weight: bold")
+    caption = f"{protocol_line(runs)}; {INTERVALS}"
+    return style_table(table, caption, formats).highlight_max(accuracies, props="font-weight: bold")
 
 
 def protocol_line(runs: Sequence[Run]) -> str:
@@ -124,29 +134,49 @@ def protocol_line(runs: Sequence[Run]) -> str:
 
 
 def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | Markdown:
-    """Each network minus the variant `against` on the same videos, for a notebook; Holm corrects p over all rows."""
+    """Each network minus the variant `against` on the same videos, for a notebook; all rows are one family of tests.
+
+    `recordings needed` would show the difference, were it true, with 80 % power and as many seeds.
+    """
     baseline = next((group for group in group_by_seed(runs) if group.spec.variant == against), None)
     rows = [(s, group) for s, group in group_all(runs) if baseline and s != baseline.spec.replace(seed=0)]
     done = [group for _, group in rows if group]
     if not baseline or not done:
         return note(f"a comparison needs {against} and another network, both finished")
-    estimates = [compare(group.scores, baseline.scores) for group in done]
-    difference, p = f"minus {against} (points)", "p over videos, Holm"
+    estimates = [accuracy_difference([group], [baseline]) for group in done]
+    difference, p, needed = f"minus {against} (points)", "p, Holm", "recordings needed"
     table = pd.DataFrame(
         {
             "video@1 (%)": [group.video_at(1) for group in done],
             difference: [estimate.value for estimate in estimates],
             "95 % interval": [format_interval(e.low, e.high, "+.1f") for e in estimates],
-            p: holm([estimate.p for estimate in estimates]),
-            "videos": [estimate.videos for estimate in estimates],
-            "videos needed": [required_sample_size(group.scores, baseline.scores) for group in done],
+            p: family_p(estimates),
+            "videos": [group.videos for group in done],
+            needed: [required_recordings(estimate) for estimate in estimates],
             "seeds": [_format_seeds(group) for group in done],
         },
         index=[place for place, (_, group) in enumerate(rows) if group],
     ).reindex(range(len(rows)))
     table = table.fillna({"95 % interval": "–", "seeds": NOT_RUN}).astype({"videos": "Int64"})
     table.index = pd.Index([spec.variant for spec, _ in rows], name="network")
-    return style_table(table, formats={difference: "{:+.1f}", p: format_p, "videos needed": 0})
+    caption = f"{comparison_caption(estimates)}, each network less {against}"
+    return style_table(table, caption, {difference: "{:+.1f}", p: format_p, needed: _format_needed})
+
+
+def comparison_caption(estimates: Sequence[Estimate]) -> str:
+    """What the intervals and p-values of a table of differences are, its family of tests and what it can detect."""
+    tests = sum(estimate.seeds > 1 for estimate in estimates)
+    corrected = f"{tests} test{'s' * (tests > 1)}, one family, Holm" if tests else "1 seed, hence no test"
+    recordings, seeds = (sorted({getattr(e, name) for e in estimates}) for name in ("recordings", "seeds"))
+    points = np.nanmedian([detectable_difference(e) for e in estimates]) if max(recordings) > 1 else np.nan
+    return (
+        f"intervals and p by recording and seed; with {' to '.join(map(str, recordings[:: len(recordings) - 1 or 1]))} "
+        f"recordings and {seeds[0]} seed{'s' * (seeds[0] > 1)}, {points:.1f} points at 80 % power; {corrected}"
+    )
+
+
+def _format_needed(recordings: float) -> str:
+    return f"{recordings:,.0f}" if np.isfinite(recordings) else "more seeds"
 
 
 def family_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -154,15 +184,19 @@ def family_table(runs: Sequence[Run]) -> pd.DataFrame:
 
     Accuracy is among the family's own classes, as in `family_correct`. Empty where the data has no families.
     """
-    rows = []
-    for group in group_by_seed(runs):
+    rows, groups = [], group_by_seed(runs)
+    outcomes: dict[str, list[Outcomes]] = {}
+    for group in groups:
         first, correct = group.scores[0], [family_correct(scores) for scores in group.scores]
         for family, names in first.protocol["families"].items():
-            videos = first.videos[np.isin(first.labels, [first.classes.index(name) for name in names])]
-            values = np.array([mean_per_video(seed[family], videos) for seed in correct])
-            estimate = estimate_mean([Outcomes(values, np.unique(videos))])
-            chance = 100 / len(names)
-            rows.append((group.spec.variant, family, *estimate[:3], chance, estimate.videos))
+            members = np.isin(first.labels, [first.classes.index(name) for name in names])
+            values = 100 * np.array([seed[family] for seed in correct])
+            outcomes.setdefault(family, []).append(Outcomes(values, first.groups[members]))
+            chance, videos = 100 / len(names), len(np.unique(first.videos[members]))
+            rows.append((group.spec.variant, family, outcomes[family][-1], chance, videos))
+    pooled = {family: seed_variance(networks) for family, networks in outcomes.items()}
+    estimates = [estimate_accuracy([values], pooled[family]) for _, family, values, *_ in rows]
+    rows = [(*row[:2], e.value, e.low, e.high, *row[3:]) for row, e in zip(rows, estimates, strict=True)]
     return pd.DataFrame(rows, columns=["network", "family", "accuracy", "low", "high", "chance", "videos"])
 
 
@@ -201,8 +235,8 @@ def deviations_from_paper(specs: Sequence[Spec]) -> HTML:
 
 
 def format_p(p: float) -> str:
-    """A p-value with three digits, or `< 0.001`."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    """A p-value with three digits, `< 0.001`, or a dash for no test."""
+    return "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _format_seeds(group: SeedGroup) -> str:

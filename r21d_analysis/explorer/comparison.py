@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from r21d_analysis.explorer import figures, predictions
 from r21d_analysis.explorer.predictions import ScoredRun
 from r21d_analysis.interpret.source_videos import SourceClips
+from r21d_analysis.statistics.inference import format_interval
 
 PAGE_SIZE = 20  # classes
 MAX_LISTED = 200  # videos or pairs in a list; a saved table has all
@@ -74,11 +75,11 @@ class Comparison:
         for side, scored, name in self.sides():
             accuracy = predictions.compute_accuracies(scored, self.count)
             top5 = "–" if np.isnan(accuracy["video@5"]) else f"{accuracy['video@5']:.1f}"
-            interval = f"{accuracy['low']:.1f} to {accuracy['high']:.1f}"
+            interval = format_interval(accuracy["low"], accuracy["high"])
             rows.append((f"{side}: {name}", f"{accuracy['clip@1']:.1f}", f"{accuracy['video@1']:.1f}", interval, top5))
         if self.b:
             difference = predictions.compute_difference(self.a, self.b, self.count)
-            interval = f"{difference['low']:+.1f} to {difference['high']:+.1f}"
+            interval = format_interval(difference["low"], difference["high"], "+.1f")
             rows.append(("A − B (points)", "", f"{difference['difference']:+.1f}", interval, ""))
         columns = ["run", "clip@1 (%)", "video@1 (%)", "95 % interval", "video@5 (%)"]
         table = pd.DataFrame(rows, columns=columns).to_html(index=False, border=0, justify="left", col_space="8em")
@@ -86,13 +87,13 @@ class Comparison:
 
     def caption(self) -> str:
         """Return the data and protocol of the numbers, and what their intervals include."""
-        protocol, n_videos = self.a.scores.protocol, self.a.video_index.max() + 1
+        protocol, n_videos = self.a.scores.protocol, len(np.unique(self.a.scores.videos))
         demo = "DEMONSTRATION, tiny networks. " if protocol.get("profile") == "demo" else ""
         return (
             f"{demo}{protocol.get('data')} {protocol.get('split')}, {protocol.get('task')}: {n_videos:,} videos, "
             f"{len(self.classes)} classes; {self.count} of {self.a.scores.logits.shape[1]} clips per video, "
-            f"{protocol.get('crop')}, {protocol.get('averaging')}. Intervals are bootstraps over videos; they do not "
-            "include the variance over seeds."
+            f"{protocol.get('crop')}, {protocol.get('averaging')}. Each run is 1 seed: intervals are by recording, of "
+            f"which there are {self.a.recordings.max() + 1:,}, and do not include the variance over seeds; no p."
         )
 
     def class_view(self, order: str, first: int) -> View:
@@ -103,13 +104,12 @@ class Comparison:
         best, worst = table.iloc[int(table["A"].argmax())], table.iloc[int(table["A"].argmin())]
         caption = f"A: best class {best['class']} ({best['A']:.0f} %), worst {worst['class']} ({worst['A']:.0f} %)."
         if self.b:
-            excludes_zero, significant = (table["low"] > 0) | (table["high"] < 0), table["p"] < 0.05
+            excludes_zero, intervals = (table["low"] > 0) | (table["high"] < 0), table["low"].count()
             gain, loss = (table.loc[table["difference"].agg(extreme)] for extreme in ("idxmax", "idxmin"))
             caption += (
                 f" A − B: largest for {gain['class']} ({gain['difference']:+.0f} points), smallest for {loss['class']} "
-                f"({loss['difference']:+.0f}). {excludes_zero.sum()} of {len(table)} intervals exclude zero; "
-                f"{0.05 * len(table):.2g} are expected by chance. After Holm's correction {significant.sum()} classes "
-                "differ (p < 0.05)."
+                f"({loss['difference']:+.0f}). {excludes_zero.sum()} of {intervals} intervals exclude zero; "
+                f"{0.05 * intervals:.2g} are expected by chance."
             )
         alt = f"video@1 of {len(page)} classes with intervals, {' and '.join(names)}; the saved table has the numbers"
         caption += " The number beside a class is the number of its items."

@@ -16,15 +16,14 @@ import pandas as pd
 from scipy.special import softmax
 
 from r21d_analysis.artifacts.catalog import iter_runs, parse_folders
-from r21d_analysis.statistics.bootstrap import (
-    bonett_price_ci,
-    bootstrap_ci_one_seed,
-    check_same_items,
-    holm,
-    mcnemar_p,
-    wilson_ci,
-)
 from r21d_analysis.statistics.clips import clips_correct, exact_counts, with_clips
+from r21d_analysis.statistics.inference import (
+    Outcomes,
+    check_same_items,
+    estimate_accuracy,
+    estimate_by_class,
+    estimate_mean,
+)
 from r21d_core.runs.metrics import video_probabilities
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
@@ -72,7 +71,7 @@ class ScoredRun:
 
     run: Run
     scores: Scores
-    video_index: np.ndarray  # (items,) index of the item's video
+    recordings: np.ndarray  # (items,) number of the item's recording
     predictions: dict[int, ItemPredictions]
 
 
@@ -135,7 +134,7 @@ def score_run(run: Run) -> ScoredRun:
         for count, predictions in parts.items():
             predictions.append(_predict_items(with_clips(part, count)))
     by_count = {n: ItemPredictions(*map(np.concatenate, zip(*part, strict=True))) for n, part in parts.items()}
-    return ScoredRun(run, scores, np.unique(scores.videos, return_inverse=True)[1], by_count)
+    return ScoredRun(run, scores, np.unique(scores.groups, return_inverse=True)[1], by_count)
 
 
 def _predict_items(scores: Scores) -> ItemPredictions:
@@ -158,49 +157,42 @@ def common_clip_counts(a: ScoredRun, b: ScoredRun | None) -> list[int]:
 def compute_accuracies(scored: ScoredRun, count: int) -> dict[str, float]:
     """Return clip@1, video@1 with its interval `low` to `high`, and video@5 (NaN for five classes or fewer)."""
     predictions = scored.predictions[count]
-    low, high = bootstrap_ci_one_seed(_mean_by_video(scored, predictions.label_rank == 0))
+    estimate = estimate_accuracy([_outcomes(scored, count)])
     top5 = 100 * float((predictions.label_rank < 5).mean()) if len(scored.scores.classes) > 5 else np.nan
     return {
         "clip@1": 100 * float(predictions.clip_accuracy.mean()),
-        "video@1": 100 * float((predictions.label_rank == 0).mean()),
-        "low": 100 * low,
-        "high": 100 * high,
+        "video@1": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
         "video@5": top5,
     }
 
 
 def compute_difference(a: ScoredRun, b: ScoredRun, count: int) -> dict[str, float]:
     """Return video@1 of A minus that of B on the same videos, in points, with its paired interval."""
-    a_values, b_values = (_mean_by_video(run, run.predictions[count].label_rank == 0) for run in (a, b))
-    low, high = bootstrap_ci_one_seed(a_values - b_values)
-    return {"difference": 100 * float((a_values - b_values).mean()), "low": 100 * low, "high": 100 * high}
+    estimate = estimate_mean([_outcomes(a, count) - _outcomes(b, count)])
+    return {"difference": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
 def class_table(a: ScoredRun, b: ScoredRun | None, count: int) -> pd.DataFrame:
-    """Return video@1 of each class in class order: `A` with Wilson's `A low`, `A high`, and `n` items.
+    """Return video@1 of each class in class order: `A`, its interval `A low` to `A high`, and `n` items.
 
-    With B, also the same of `B`, and `difference`, A − B in points, `low`, `high`, and `p`: McNemar's exact test
-    after Holm's correction for the number of classes. Classes without items have NaN.
+    With B, also the same of `B`, and `difference`, A − B in points, `low` and `high`. Classes without items have NaN,
+    as has an interval that `estimate_by_class` does not give.
     """
     labels, classes = a.scores.labels, a.scores.classes
-
-    def count_by_class(items: np.ndarray) -> np.ndarray:
-        return np.bincount(labels, items, minlength=len(classes))
-
     n = np.bincount(labels, minlength=len(classes))
-    n_or_nan = np.where(n, n, np.nan)
     table = pd.DataFrame({"class": classes, "n": n})
-    correct = {side: run.predictions[count].label_rank == 0 for side, run in (("A", a), ("B", b)) if run}
-    for side, items in correct.items():
-        table[side] = 100 * count_by_class(items) / n_or_nan
-        interval = wilson_ci(count_by_class(items), n_or_nan)
-        table[f"{side} low"], table[f"{side} high"] = (100 * bound for bound in interval)
+    columns = {("A", "A low", "A high"): _outcomes(a, count)}
     if b:
-        a_only, b_only = count_by_class(correct["A"] & ~correct["B"]), count_by_class(correct["B"] & ~correct["A"])
-        table["difference"] = 100 * (a_only - b_only) / n_or_nan
-        table["low"], table["high"] = (100 * bound for bound in bonett_price_ci(a_only, b_only, n_or_nan))
-        table["p"] = np.nan
-        table.loc[n > 0, "p"] = holm(mcnemar_p(a_only, b_only)[n > 0])
+        columns[("B", "B low", "B high")] = _outcomes(b, count)
+        columns[("difference", "low", "high")] = _outcomes(a, count) - _outcomes(b, count)
+    for (mean, low, high), outcomes in columns.items():
+        values = outcomes.values[0]
+        table[mean] = np.bincount(labels, values, minlength=len(classes)) / np.where(n, n, np.nan)
+        table[low], table[high] = estimate_by_class(values, labels, a.recordings, len(classes))
+    for side in ("A", "B") if b else ("A",):
+        table[[f"{side} low", f"{side} high"]] = table[[f"{side} low", f"{side} high"]].clip(0, 100)
     return table
 
 
@@ -292,6 +284,5 @@ def clip_probabilities(
     return best, mean[best], probabilities[:, best]
 
 
-def _mean_by_video(scored: ScoredRun, correct: np.ndarray) -> np.ndarray:
-    """Return `inference.mean_per_video` of `correct` (items,), with the videos indexed already."""
-    return np.bincount(scored.video_index, correct) / np.bincount(scored.video_index)
+def _outcomes(scored: ScoredRun, count: int) -> Outcomes:
+    return Outcomes(100.0 * (scored.predictions[count].label_rank == 0)[None], scored.recordings)

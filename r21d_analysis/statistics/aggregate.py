@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
-from r21d_analysis.statistics.bootstrap import Estimate, correct_by_seed, estimate_mean
+from r21d_analysis.statistics.inference import (
+    Estimate,
+    Outcomes,
+    SeedVariance,
+    check_same_items,
+    correct_by_seed,
+    estimate_accuracy,
+    estimate_difference,
+    seed_variance,
+)
 from r21d_core.models.cost import Cost, spec_cost
 from r21d_core.runs.metrics import clip_at_1, video_at
 from r21d_core.runs.run import Run
@@ -26,6 +36,8 @@ class SeedGroup:
     runs: tuple[Run, ...]
     scores: tuple[Scores, ...]
     requested: int = 0  # the runs that were asked for, finished or not; 0 where that is not known
+    # The groups on the same data, task and modality that are shown together, itself included; empty if alone.
+    peers: list[SeedGroup] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def clip_at_1(self) -> float:
@@ -37,15 +49,28 @@ class SeedGroup:
         return 100 * float(np.mean([video_at(scores, k) for scores in self.scores]))
 
     @cached_property
+    def outcomes(self) -> Outcomes:
+        """Whether each seed is right on each item."""
+        return correct_by_seed(self.scores)
+
+    @cached_property
     def accuracy(self) -> Estimate:
-        """video@1 with its 95 % interval."""
-        return estimate_mean([correct_by_seed(self.scores)])
+        """video@1 with its 95 % interval; NaN for f-R2D's playback rate, a quarter whatever the network learns."""
+        estimate = accuracy_over_splits([self])
+        by_construction = (self.spec.variant, self.spec.task) == ("f-R2D", "speed")
+        return replace(estimate, low=np.nan, high=np.nan, p=np.nan) if by_construction else estimate
+
+    @property
+    def videos(self) -> int:
+        """The number of test videos."""
+        return len(np.unique(self.scores[0].videos))
 
     @property
     def seeds(self) -> str:
-        """How many seeds are finished, such as "2", or "2 of 3" where more were requested."""
+        """How many seeds are finished, such as "1 seed", "2", or "2 of 3" where more were requested."""
         count = len(self.runs)
-        return f"{count} of {self.requested}" if self.requested > count else str(count)
+        text = "1 seed" if count == 1 else str(count)
+        return f"{text} of {self.requested}" if self.requested > count else text
 
     @property
     def seed_range(self) -> tuple[float, float]:
@@ -57,6 +82,25 @@ class SeedGroup:
         """The mean over the runs of a number in their summaries; NaN where a run has none."""
         values = [run.summary[key] for run in self.runs]
         return float(np.mean([np.nan if value is None else value for value in values]))
+
+
+def pooled_seed_variance(groups: Sequence[SeedGroup]) -> SeedVariance:
+    """The variance of the seed, pooled over `groups` and all that are shown together with them."""
+    members = {id(peer): peer for group in groups for peer in [group, *group.peers]}
+    return seed_variance(member.outcomes for member in members.values())
+
+
+def accuracy_over_splits(splits: Sequence[SeedGroup]) -> Estimate:
+    """video@1 in per cent of one network, the mean over `splits` of a data set."""
+    return estimate_accuracy([group.outcomes for group in splits], pooled_seed_variance(splits))
+
+
+def accuracy_difference(splits: Sequence[SeedGroup], baselines: Sequence[SeedGroup]) -> Estimate:
+    """video@1 of one network less that of another, in points; raises R21DError if their items differ."""
+    for group, baseline in zip(splits, baselines, strict=True):
+        check_same_items(group.scores[0], baseline.scores[0])
+    outcomes = ([group.outcomes for group in side] for side in (splits, baselines))
+    return estimate_difference(*outcomes, pooled_seed_variance([*splits, *baselines]))
 
 
 def group_by_seed(runs: Sequence[Run]) -> list[SeedGroup]:
@@ -72,11 +116,14 @@ def group_all(runs: Sequence[Run]) -> list[tuple[Spec, SeedGroup | None]]:
     members: dict[Spec, list[Run]] = {}
     for run in runs:
         members.setdefault(run.spec.replace(seed=0), []).append(run)
-    groups = []
+    groups, pools = [], defaultdict(list)
     for spec, requested in members.items():
-        done = tuple(run for run in requested if run.is_complete)
-        scores = tuple(run.scores for run in done)
-        groups.append((spec, SeedGroup(done[0].spec, done, scores, len(requested)) if done else None))
+        done, group = tuple(run for run in requested if run.is_complete), None
+        if done:
+            peers = pools[spec.data, spec.task, spec.modality, spec.profile]
+            group = SeedGroup(done[0].spec, done, tuple(run.scores for run in done), len(requested), peers)
+            peers.append(group)
+        groups.append((spec, group))
     return groups if any(group for _, group in groups) else []
 
 

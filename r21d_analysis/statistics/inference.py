@@ -19,7 +19,7 @@ Everything is in the unit of the values; `correct_by_seed` makes it per cent, so
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -145,7 +145,7 @@ def estimate_contrast(
     seed_part = share * seeds.value
     variance = clustered + seed_part
     if seed_part > 0 and variance > 0:
-        df = variance**2 / (clustered**2 / df + (share * seeds.mean_square) ** 2 / seeds.df)
+        df = max(1.0, variance**2 / (clustered**2 / df + (share * seeds.mean_square) ** 2 / seeds.df))
     error = np.sqrt(variance)
     half = error * stats.t.ppf(UPPER, df) if df > 0 else np.nan
     p = 2 * stats.t.sf(abs(value) / error, df) if error > 0 else (1.0 if value == 0 and error == 0 else np.nan)
@@ -161,6 +161,17 @@ def estimate_mean(splits: Sequence[Outcomes], seeds: SeedVariance | None = None)
     return estimate_contrast([([(1, split.values)], split.groups) for split in splits], seeds)
 
 
+def estimate_accuracy(splits: Sequence[Outcomes], seeds: SeedVariance | None = None) -> Estimate:
+    """`estimate_mean` of per cent: the interval ends at 0 and 100, and is NaN where no recording differs from another.
+
+    That all are right, or half in each by construction, shows no variance to estimate.
+    """
+    estimate = estimate_mean(splits, seeds)
+    if estimate.low == estimate.high:
+        return replace(estimate, low=np.nan, high=np.nan, p=np.nan)
+    return replace(estimate, low=np.maximum(estimate.low, 0.0), high=np.minimum(estimate.high, 100.0))
+
+
 def estimate_difference(
     splits: Sequence[Outcomes], baselines: Sequence[Outcomes], seeds: SeedVariance | None = None
 ) -> Estimate:
@@ -170,6 +181,25 @@ def estimate_difference(
     """
     pairs = zip(splits, baselines, strict=True)
     return estimate_contrast([([(1, a.values), (-1, b.values)], a.groups) for a, b in pairs], seeds)
+
+
+def estimate_by_class(
+    values: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The interval of `estimate_mean` of one run's `values` (items,) in each class, (classes,) low and high.
+
+    `groups` (items,) are whole numbers. NaN where a class has fewer than two recordings or where all its items have
+    one value, of which no variance can be estimated.
+    """
+    items = np.bincount(labels, minlength=classes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.bincount(labels, values, minlength=classes) / items
+        pairs, pair = np.unique(labels * (groups.max() + 1) + groups, return_inverse=True)
+        totals, owner = np.bincount(pair, values - mean[labels]), pairs // (groups.max() + 1)
+        count = np.bincount(owner, minlength=classes)
+        variance = np.bincount(owner, totals**2, minlength=classes) / items**2 * count / (count - 1)
+        half = np.sqrt(np.where(variance > 1e-12, variance, np.nan)) * stats.t.ppf(UPPER, count - 1)
+    return mean - half, mean + half
 
 
 def estimate_correlation(
@@ -230,6 +260,11 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN comes last
     corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
     return corrected
+
+
+def family_p(estimates: Sequence[Estimate]) -> np.ndarray:
+    """The p-values of one family of tests by Holm's method; NaN where a network has one seed."""
+    return holm([estimate.p if estimate.seeds > 1 else np.nan for estimate in estimates])
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:

@@ -84,7 +84,7 @@ def test_lengths_that_were_not_run_have_rows(runs):
     assert table.index.tolist()[:3] == ["8", "16", "24"] and table.loc["24", ("here", "seeds")] == "not run"
     assert table.loc["24", "here"][["hours", "clip@1", "video@1", "95 % interval"]].isna().all()
     assert table.loc["24", ("here", "GMAC/clip")] == pytest.approx(62.24, abs=0.01)
-    assert table.loc["40", ("here", "seeds")] == "1 of 2" and table.loc["8", ("here", "seeds")] == "2"
+    assert table.loc["40", ("here", "seeds")] == "1 seed of 2" and table.loc["8", ("here", "seeds")] == "2"
     shown = lengths.show_length_table(runs).to_html()
     assert "not run" in shown and "nan" not in shown.lower()
     assert len(lengths.length_figure(runs).axes[0].containers) == 7

@@ -10,7 +10,7 @@ from scipy.special import softmax
 from r21d_analysis.artifacts import flow_figure, networks, provenance, stream_figures, streams, tables
 from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB
 from r21d_analysis.claims.evaluate import kinetics_over_sports
-from r21d_analysis.statistics import bootstrap as inference
+from r21d_analysis.statistics.inference import estimate_mean
 from r21d_core import R21DError
 from r21d_core.runs.run import find_run, write_json, write_scores, write_summary
 from r21d_core.runs.scores import Scores
@@ -19,11 +19,6 @@ from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
 
 VIDEOS = {"1": 20, "2": 26, "3": 32, "": 24}  # tested in each split, unequal on purpose
 CLASSES = tuple("abcdefg")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(inference, "RESAMPLES", 199)
 
 
 def make(specs, folder, classes=CLASSES):
@@ -150,13 +145,12 @@ def test_pretraining_gain_matches_a_hand_count(table_6_runs):
 
 
 def test_fused_and_single_stream_share_seeds(table_4_runs):
-    """A seed drawn is drawn for both, so that a bad seed of RGB is not taken for a gain by flow."""
+    """The luck of a seed is in both, so that a bad seed of RGB is not taken for a gain by flow."""
     rows = {(network.spec.variant, network.stream): network for network in networks.networks(table_4_runs)[0]}
     fused, rgb = rows["R(2+1)D", FUSED], rows["R(2+1)D", RGB]
-    outcomes = [inference.correct_by_seed(row.splits[""].scores).values for row in (fused, rgb)]
-    per_seed = 100 * (outcomes[0] - outcomes[1])
-    estimate = networks.difference(fused, rgb)
-    assert estimate[:3] == pytest.approx((per_seed.mean(), *inference.bootstrap_ci([per_seed])))
+    outcomes = [row.splits[""].outcomes for row in (fused, rgb)]
+    assert networks.difference(fused, rgb) == estimate_mean([outcomes[0] - outcomes[1]])
+    assert networks.difference(fused, rgb).value == pytest.approx(fused.video_at(1) - rgb.video_at(1))
 
 
 def test_only_seeds_with_both_streams_are_fused(table_4_runs):
@@ -166,8 +160,8 @@ def test_only_seeds_with_both_streams_are_fused(table_4_runs):
     assert fused.stream == FUSED and [run.spec.seed for run in fused.splits[""].runs] == [0]
     rgb = pick(table_4_runs, variant="R(2+1)D", modality="rgb")
     assert fused.video_at(1) == pytest.approx(100 * count_correct(rgb[0], flow[0]).mean())
-    assert networks.difference(fused, networks.networks(table_4_runs)[0][1]).videos == 24
-    assert streams.stream_table(table_4_runs, 4)["here", "seeds"].tolist()[-1] == "1"
+    assert networks.difference(fused, networks.networks(table_4_runs)[0][1]).items == 24
+    assert streams.stream_table(table_4_runs, 4)["here", "seeds"].tolist()[-1] == "1 seed"
     assert networks.networks(table_4_runs)[1] == ["R(2+1)D, from scratch: no finished run on flow with seed 1"]
     (flow[0].folder / "summary.json").unlink()
     (pick(table_4_runs, variant="R(2+1)D", modality="rgb")[1].folder / "summary.json").unlink()

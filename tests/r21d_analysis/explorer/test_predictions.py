@@ -12,7 +12,6 @@ from scipy.special import softmax
 from r21d_analysis.explorer import predictions
 from r21d_analysis.explorer.figures import class_figure, confusion_figure, matrix_box, time_figure
 from r21d_analysis.interpret.html import figure_pdf, figure_png
-from r21d_analysis.statistics.bootstrap import bootstrap_ci, bootstrap_ci_one_seed, mean_per_video
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_analysis.statistics.metrics import confusion, per_class
 from r21d_core import R21DError
@@ -73,12 +72,14 @@ def test_class_differences_match_scipy(pair):
     right = [metrics.video_correct(found.scores) for found in (one, other)]
     for number, row in table.iterrows():
         here = one.scores.labels == number
-        assert row["difference"] == pytest.approx(100 * (right[0][here].mean() - right[1][here].mean()))
-        assert row["low"] < row["difference"] < row["high"]
-        better = int((right[0] & ~right[1])[here].sum())
-        differ = int((right[0] != right[1])[here].sum())
-        alone = stats.binomtest(better, differ).pvalue if differ else 1.0
-        assert alone - 1e-12 <= row["p"] <= min(1, 6 * alone) + 1e-12
+        for column, low, high, values in (
+            ("difference", "low", "high", 100.0 * right[0] - 100.0 * right[1]),
+            ("A", "A low", "A high", 100.0 * right[0]),
+        ):
+            interval = stats.ttest_1samp(values[here], 0).confidence_interval()  # a video, a recording
+            ends = np.clip(interval, 0, 100) if column == "A" else interval
+            ends = ends if np.ptp(values[here]) else (np.nan, np.nan)
+            assert (row[low], row[column], row[high]) == pytest.approx((ends[0], values[here].mean(), ends[1]), nan_ok=True)
     less = predictions.compute_difference(one, other, 7)
     assert less["difference"] == pytest.approx(100 * (right[0].mean() - right[1].mean()))
     for order, (column, ascending) in predictions.CLASS_ORDERS.items():
@@ -90,45 +91,20 @@ def test_classes_without_items_are_nan(monkeypatch):
     one = scores()
     one = score(replace(one, labels=np.minimum(one.labels, 3)), monkeypatch)
     table = predictions.class_table(one, one, 7)
-    assert table["A"].isna().tolist() == [False] * 4 + [True] * 2 == table["p"].isna().tolist()
+    assert table["A"].isna().tolist() == [False] * 4 + [True] * 2 == table["A low"].isna().tolist()
     assert len(predictions.sort_classes(table, "class name")) == 4
 
 
-def test_class_intervals_are_scipys_wilson(monkeypatch):
-    scored = score(scores(), monkeypatch)
-    table = predictions.class_table(scored, None, 7)
-    for label, row in table.iterrows():
-        correct = int(metrics.video_correct(scored.scores)[scored.scores.labels == label].sum())
-        expected = stats.binomtest(correct, int(row["n"])).proportion_ci(method="wilson")
-        assert (row["A low"], row["A high"]) == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-9)
-
-
-@pytest.mark.parametrize(("up", "down"), [(0.1, 0.1), (0.3, 0.05), (0.02, 0.02), (0.5, 0.4), (0.6, 0.0)])
-@pytest.mark.parametrize("n", [10, 40])
-def test_bonett_price_interval_covers_95_percent(up, down, n):
-    """Sum the probabilities of all outcomes of n videos whose interval covers the true difference."""
-    better, worse = np.indices((n + 1, n + 1)).reshape(2, -1)
-    possible = better + worse <= n
-    better, worse = better[possible], worse[possible]
-    chance = stats.multinomial.pmf(np.column_stack([better, worse, n - better - worse]), n, [up, down, 1 - up - down])
-    low, high = predictions.bonett_price_ci(better, worse, np.full(len(better), n))
-    assert chance[(low <= up - down) & (up - down <= high)].sum() > 0.935
-
-
-def test_video_interval_is_the_bootstrap():
-    random = np.random.default_rng(0)
-    values = random.choice([0, 0.25, 0.5, 1], 300)
-    np.testing.assert_allclose(bootstrap_ci_one_seed(values), bootstrap_ci([values[None]]), atol=0.004)
-    assert np.isnan(bootstrap_ci_one_seed(np.ones(1))).all()
-
-
-def test_items_of_a_video_are_one_unit(monkeypatch):
-    videos = np.array([f"v{number // 4}" for number in range(60)])
-    one = scores(videos=videos)
-    right = metrics.video_correct(one)
-    low, high = bootstrap_ci_one_seed(mean_per_video(right, videos))
-    shown = predictions.compute_accuracies(score(one, monkeypatch), 7)
-    assert (shown["low"], shown["high"]) == pytest.approx((100 * low, 100 * high))
+def test_items_of_a_recording_are_one_unit(monkeypatch):
+    groups = np.array([f"g{number // 4}" for number in range(60)])
+    one, other = (score(replace(scores(seed), labels=scores(0).labels, groups=groups), monkeypatch) for seed in (0, 1))
+    a, b = (100.0 * metrics.video_correct(run.scores) for run in (one, other))
+    interval = stats.ttest_1samp(a.reshape(15, 4).mean(axis=1), 0).confidence_interval()
+    shown = predictions.compute_accuracies(one, 7)
+    assert (shown["low"], shown["high"]) == pytest.approx((interval.low, interval.high))
+    interval = stats.ttest_1samp((a - b).reshape(15, 4).mean(axis=1), 0).confidence_interval()
+    shown = predictions.compute_difference(one, other, 7)
+    assert (shown["low"], shown["high"]) == pytest.approx((interval.low, interval.high))
 
 
 def test_item_filters_match_brute_force(pair):

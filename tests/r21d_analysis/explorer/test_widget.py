@@ -341,7 +341,7 @@ def test_static_display_has_figures_and_captions(shown, displayed):
     assert "R(2+1)D-18, seed 0" in displayed[0].data
     assert list(shown.static_views()) == ["By class", "Confusion matrix of A", "A video over time"]
     captions = [text_of(displayed[displayed.index(one) + 1], "data").strip() for one in pictures]
-    assert "of 6 intervals exclude zero" in captions[0] and "After Holm's correction" in captions[0]
+    assert "of 6 intervals exclude zero" in captions[0] and "Holm" not in captions[0]
     wrong = confusion(shown.a.value.scores)
     np.fill_diagonal(wrong, 0)
     assert f"{wrong.sum()} of 40 items are wrong, most often {wrong.max()} × " in captions[1]

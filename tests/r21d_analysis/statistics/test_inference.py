@@ -1,0 +1,222 @@
+"""Estimates against statsmodels and SciPy, and how often intervals and tests are right in simulations."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from r21d_analysis.statistics.inference import (
+    Outcomes,
+    SeedVariance,
+    correct_by_seed,
+    detectable_difference,
+    estimate_accuracy,
+    estimate_by_class,
+    estimate_contrast,
+    estimate_correlation,
+    estimate_difference,
+    estimate_mean,
+    estimate_sum_of_means,
+    family_p,
+    format_interval,
+    holm,
+    required_recordings,
+    seed_variance,
+    spearman,
+)
+from r21d_core import R21DError
+from r21d_core.runs.run import load_runs
+from r21d_core.runs.scores import Scores
+
+ROOT = Path(__file__).parents[3]
+# The variance components that were fitted to the committed records, in points².
+NETWORK_RECORDING, NETWORK_VIDEO, SEED_RECORDING, SEED_VIDEO = 77, 59, 292, 319
+GROUPS = np.repeat(np.arange(98), np.tile([4, 5, 5, 5, 5, 6, 6], 14))
+
+
+def simulate(random, networks, seeds, seed=0.0):
+    """Networks that are equal on average, (networks, seeds, 504), with a variance `seed` of the runs' means."""
+
+    def effect(variance, *shape):
+        return random.normal(0, np.sqrt(variance), shape)
+
+    items = len(GROUPS)
+    fixed = effect(NETWORK_RECORDING, networks, 1, 98)[..., GROUPS] + effect(NETWORK_VIDEO, networks, 1, items)
+    runs = effect(SEED_RECORDING, networks, seeds, 98)[..., GROUPS] + effect(SEED_VIDEO, networks, seeds, items)
+    return fixed + runs + effect(seed, networks, seeds, 1)
+
+
+def scores(correct, videos=None):
+    """Scores of one clip per item that are correct where `correct` says so; two items are of one recording."""
+    correct = np.asarray(correct, bool)
+    logits = np.stack([correct, ~correct], axis=1)[:, None, :].astype(np.float32)
+    names = np.array([f"v{n:03d}" for n in range(len(correct))]) if videos is None else np.array(videos)
+    groups = np.array([f"g{n // 2}" for n in range(len(correct))])
+    return Scores(logits, np.zeros(len(correct), int), names, groups, ("a", "b"), {"data": "set"})
+
+
+@pytest.mark.parametrize("seed", [0.0, 4.0])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_intervals_cover_and_tests_reject_at_their_rate(seeds, seed):
+    random, covered, p = np.random.default_rng(0), [], []
+    for _ in range(1000):
+        values = simulate(random, 4, seeds, seed)
+        pooled = seed_variance(Outcomes(network, GROUPS) for network in values)
+        estimate = estimate_contrast([([(1, values[0]), (-1, values[1])], GROUPS)], pooled)
+        covered.append(estimate.low <= 0 <= estimate.high)
+        p.append(estimate.p)
+    assert 0.93 <= np.mean(covered) <= 0.97 and 0.03 <= np.mean(np.array(p) < 0.05) <= 0.07
+    assert ((np.array(p) >= 0.05) == covered).all(), "interval and p are of one model"
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+def test_recording_part_is_statsmodels_cluster_robust(sides):
+    random = np.random.default_rng(1)
+    groups, values = random.integers(0, 20, 100), random.random((sides, 1, 100))
+    arms = list(zip((1, -1), values, strict=False))
+    estimate = estimate_contrast([(arms, groups)])
+    outcome = values[0, 0] - values[1, 0] if sides == 2 else values[0, 0]
+    fit = sm.OLS(outcome, np.ones(100)).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    expected = fit.params[0], *fit.conf_int()[0], fit.pvalues[0]
+    np.testing.assert_allclose((estimate.value, estimate.low, estimate.high, estimate.p), expected)
+    assert (estimate.recordings, estimate.items, estimate.seeds, estimate.df) == (20, 100, 1, 19)
+
+
+def test_seed_variance_is_estimated_without_bias():
+    random = np.random.default_rng(0)
+    found = [seed_variance(Outcomes(v, GROUPS) for v in simulate(random, 12, 3, 9.0)) for _ in range(60)]
+    assert np.mean([pooled.value for pooled in found]) == pytest.approx(9, abs=1.2) and found[0].df == 24
+    assert seed_variance([Outcomes(np.ones((1, 9)), np.arange(9))]) == SeedVariance()
+
+
+def test_seed_variance_widens_the_interval():
+    values, pooled = np.eye(20)[None] * 100, SeedVariance(9.0, 12.0, 24)
+    alone, widened = (estimate_mean([Outcomes(values[0, :1], np.arange(20))], seeds) for seeds in (None, pooled))
+    assert widened.seed_part == 9 and widened.high - widened.low > alone.high - alone.low
+    assert widened.recording_variance == alone.recording_variance
+
+
+def test_splits_count_alike_whatever_their_size():
+    groups = [np.array([f"{split}{n // 2}" for n in range(count)]) for split, count in (("a", 10), ("b", 30))]
+    ones, zeros = ([Outcomes(np.full((1, len(g)), value), g) for g in groups] for value in (100.0, 0.0))
+    assert estimate_difference(ones, [zeros[0], ones[1]]).value == 50
+    twice = [Outcomes(np.random.default_rng(0).random((1, 30)), groups[1])] * 2
+    once, both = estimate_mean(twice[:1]), estimate_mean(twice)
+    assert both.recordings == once.recordings == 15 and both.items == 60, "a recording in two splits is one cluster"
+    assert both.high - both.low == pytest.approx(once.high - once.low, rel=0.1)
+
+
+def test_same_weights_are_compared_seed_by_seed():
+    values = np.stack([np.full(50, 100.0), np.zeros(50)])
+    a = Outcomes(values, np.arange(50))
+    paired = estimate_mean([a - a])
+    assert (paired.value, paired.low, paired.high, paired.p) == (0, 0, 0, 1)
+    apart = estimate_difference([a], [a])
+    assert apart.value == 0 and apart.low < -100 < 100 < apart.high
+
+
+@given(
+    recordings=st.integers(1, 5), seeds=st.integers(1, 3), share=st.sampled_from([0, 0.5, 1]), draw=st.integers(0, 99)
+)
+def test_edge_cases_have_sound_estimates(recordings, seeds, share, draw):
+    values = 100.0 * (np.random.default_rng(draw).random((seeds, 12)) < share)
+    outcomes = Outcomes(values, np.arange(12) % recordings)
+    estimate = estimate_accuracy([outcomes])
+    assert estimate.value == pytest.approx(values.mean()) and estimate.seeds == seeds
+    if recordings == 1 or share in (0, 1):
+        assert np.isnan([estimate.low, estimate.high]).all() and format_interval(estimate.low, estimate.high) == "–"
+    elif not np.isnan(estimate.low):
+        assert 0 <= estimate.low <= estimate.value <= estimate.high <= 100
+    difference = estimate_difference([outcomes], [outcomes])
+    assert difference.value == 0 and (difference.p == 1 or np.isnan(difference.p))
+    assert np.isnan(family_p([difference, estimate])).all() == (
+        seeds == 1 or (np.isnan([difference.p, estimate.p]).all())
+    )
+
+
+def test_class_intervals_are_those_of_the_mean():
+    random = np.random.default_rng(0)
+    labels, groups = random.integers(0, 5, 200), random.integers(0, 30, 200)
+    values = 100.0 * (random.random(200) < 0.6)
+    values[labels == 3] = 100
+    low, high = estimate_by_class(values, labels, groups, 7)
+    for label in range(3):
+        rows = labels == label
+        estimate = estimate_mean([Outcomes(values[None, rows], groups[rows])])
+        np.testing.assert_allclose((low[label], high[label]), (estimate.low, estimate.high))
+    assert np.isnan(low[[3, 5, 6]]).all() and np.isnan(high[[3, 5, 6]]).all()
+
+
+def test_power_is_reached_with_the_required_recordings():
+    """Recordings as many as required find a true difference in about 80 % of the cases."""
+    random, groups = np.random.default_rng(0), np.arange(30)
+    pilot = estimate_mean([Outcomes(random.normal(0, 10, (1, 30)), groups)])
+    assert detectable_difference(pilot) == pytest.approx(2.8 * np.sqrt(pilot.recording_variance), rel=0.04)
+    needed = int(required_recordings(replace(pilot, value=5.0)))
+    spread = np.sqrt(pilot.recording_variance * 30)
+    drawn = random.normal(5, spread, (2000, needed))
+    found = np.mean(stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05)
+    assert found == pytest.approx(0.8, abs=0.05)
+    assert required_recordings(replace(pilot, value=5.0, seed_part=9.0)) == np.inf, "it takes more seeds"
+
+
+def test_holm_is_statsmodels():
+    p = np.random.default_rng(0).random(20) ** 3
+    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1])
+    np.testing.assert_allclose(holm([np.nan, 0.01, np.nan, 0.04]), [np.nan, 0.02, np.nan, 0.04])
+    assert len(holm([])) == 0
+
+
+def test_correlation_is_spearmans_with_the_luck_of_seeds():
+    random = np.random.default_rng(0)
+    networks = [
+        Outcomes(100.0 * (random.random((3, 200)) < share), np.arange(200) // 4) for share in np.arange(1, 9) / 9
+    ]
+    same = estimate_correlation(networks, networks, SeedVariance())
+    assert (same.value, same.low, same.high, same.recordings) == (1, 1, 1, 50) and np.isnan(same.p)
+    noisy = estimate_correlation(networks, networks[::-1], SeedVariance(900.0, 900.0, 9))
+    assert noisy.value == pytest.approx(stats.spearmanr(np.arange(8), -np.arange(8)).statistic) and noisy.high > -0.8
+    assert np.isnan(spearman(np.ones(3), np.arange(3)))
+
+
+def test_sum_of_means_is_welchs():
+    a, b = np.array([3.0, 4.0, 6.0]), np.array([1.0, 1.5])
+    estimate = estimate_sum_of_means([(1, a), (-1, b)])
+    expected = stats.ttest_ind(a, b, equal_var=False)
+    assert estimate.value == pytest.approx(a.mean() - b.mean()) and estimate.items == 5
+    assert (estimate.low, estimate.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert np.isnan(estimate_sum_of_means([(1, a), (-1, b[:1])]).low)
+    constant = estimate_sum_of_means([(1, np.ones(2)), (-1, np.zeros(2))])
+    assert (constant.low, constant.high) == (1, 1)
+
+
+def test_outcomes_are_of_equal_items():
+    outcomes = correct_by_seed([scores([1, 0, 1, 1]), scores([1, 1, 0, 1])])
+    assert outcomes.values.tolist() == [[100, 0, 100, 100], [100, 100, 0, 100]]
+    assert outcomes.groups.tolist() == ["g0", "g0", "g1", "g1"]
+    for others in (scores([1, 0, 1]), scores([1, 0], ["x", "y"])):
+        with pytest.raises(R21DError, match="different videos"):
+            correct_by_seed([scores([1, 0]), others])
+
+
+def test_committed_records_name_the_recordings_of_the_manifests():
+    table = {}
+    for path in (ROOT / "data_manifests").glob("*.csv"):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table[path.stem] = {row["video"]: row["group"] for row in csv.DictReader(file)}
+    for pack in (ROOT / "results").glob("*.zip"):
+        seen = {}
+        for run in load_runs(pack):
+            seen.setdefault((run.spec.data, run.spec.task), run.scores)
+        for (data, _), record in seen.items():
+            wanted = [table[data][v] if data in table else f"scene {Path(v).stem[1:]}" for v in record.videos]
+            assert record.groups.tolist() == wanted
+            if data == "ucf101-14-split1":
+                assert (len(set(record.groups)), len(set(record.videos))) == (98, 499)
