@@ -22,8 +22,8 @@ TWO = ("f-R2D", "R(2+1)D")
 def make(specs, folder, share=0.6):
     runs = make_runs(specs, folder, share=share)
     for number, run in enumerate(runs):
-        history = run.history
-        history[-1] |= {"train_loss": 0.1 + number, "train_error": 0.01 * number}
+        history = [line | {"train_loss": 0.1 + number} for line in run.history]
+        history[-1]["train_error"] = 0.01 * number
         write_history(run, history)
         write_summary(run, run.summary)
     return runs
