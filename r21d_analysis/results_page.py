@@ -33,7 +33,7 @@ PLAIN = {"frames": 8, "frame_stride": 1}
 BUILTIN = {"data": "builtin", "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400, **PLAIN}
 HALVES = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1", "seeds": 1}
 INTERVAL = "95 % interval"
-OMITTED = ("parameters (M)", "GMAC/clip", "video@5", "inference clips/s", "training loss", "videos needed")
+OMITTED = ("parameters (M)", "GMAC/clip", "video@5", "inference clips/s", "training loss")
 INTRODUCTION = """# Results
 `r21d report` writes this page from the records in [results/](../results), and a test compares the two. Accuracies are
 in per cent, differences in points. Columns that begin with "paper" have the paper's numbers, which are of other videos:
@@ -121,13 +121,14 @@ def _sections(runs_of: Callable[..., list[Run]]) -> Iterator[str]:
 
 def _compare(title: str, fact: str, runs: Sequence[Run]) -> str:
     """The section of Table 2 for `runs`: accuracies, differences to R(2+1)D, and which intervals exclude zero."""
-    table, differences = _texts(show_variant_table(runs)), _texts(comparison_table(runs))
+    comparison = comparison_table(runs)
+    table, differences = _texts(show_variant_table(runs)), _texts(comparison)
     if runs[0].spec.task != "action":
         table = table.filter(regex="^(?!paper)")
     ends = differences[INTERVAL].str.extract(r"(\S+) to (\S+)").astype(float)
     clear = differences[(ends[0] > 0) | (ends[1] < 0)]
     names = ", ".join(f"{name} ({interval})" for name, interval in zip(clear["network"], clear[INTERVAL], strict=True))
-    fact += f" Differences to R(2+1)D with an interval that excludes zero: {names or 'none'}."
+    fact += f" Differences to R(2+1)D with an interval that excludes zero: {names or 'none'}. {comparison.caption}."  # pyright: ignore
     return _section(title, fact, runs, table, differences.drop(columns=["video@1 (%)", "videos", "seeds"]))
 
 

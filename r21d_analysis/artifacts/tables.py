@@ -170,7 +170,7 @@ def comparison_caption(estimates: Sequence[Estimate]) -> str:
     recordings, seeds = (sorted({getattr(e, name) for e in estimates}) for name in ("recordings", "seeds"))
     points = np.nanmedian([detectable_difference(e) for e in estimates]) if max(recordings) > 1 else np.nan
     return (
-        f"intervals and p by recording and seed; with {' to '.join(map(str, recordings[:: len(recordings) - 1 or 1]))} "
+        f"Intervals and p by recording and seed; with {' to '.join(map(str, recordings[:: len(recordings) - 1 or 1]))} "
         f"recordings and {seeds[0]} seed{'s' * (seeds[0] > 1)}, {points:.1f} points at 80 % power; {corrected}"
     )
 

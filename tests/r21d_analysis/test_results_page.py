@@ -6,6 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
+from scipy import stats
+from scipy.special import softmax
+from statsmodels.stats.multitest import multipletests
 
 from r21d_analysis.results_page import build_results
 from r21d_core import R21DError
@@ -17,9 +21,9 @@ TEXT = (ROOT / "docs" / "results.md").read_text()
 README = (ROOT / "README.md").read_text()
 
 
-def read_table(title, first="network"):
-    """The rows of the first table below `title`, dicts by header."""
-    lines = TEXT.split(f"\n## {title}\n")[1].split(f"| {first} |")[1].split("\n\n")[0].splitlines()
+def read_table(title, first="network", position=0):
+    """The rows of a table below `title`, dicts by header."""
+    lines = TEXT.split(f"\n## {title}\n")[1].split(f"| {first} |")[1 + position].split("\n\n")[0].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [dict(zip([first, *cells[0]], row, strict=True)) for row in cells[2:]]
 
@@ -63,6 +67,42 @@ def test_variant_tables_are_means_of_softmax_over_clips(title, task, frames, str
         seeds = accuracies[row["network"]]
         assert row["video@1"] == f"{np.mean(seeds):.1f}" and len(seeds) == 3
         assert row["seeds"] == f"3 ({min(seeds):.1f} to {max(seeds):.1f})"
+
+
+def test_playback_rate_differences_are_an_independent_computation():
+    """The differences to R(2+1)D from the logits alone: OLS clustered by recording, and an ANOVA of the seeds."""
+    records = {variant: [] for variant in TABLE_2}
+    for run in load_runs(ROOT / "results" / "small.zip"):
+        s = run.spec
+        if (s.task, s.frames, s.frame_stride, s.epochs, s.depth, s.modality) == ("speed", 8, 1, 18, 18, "rgb"):
+            records[s.variant].append(run.scores)
+    groups, right = records["R2D"][0].groups, {}
+    for variant, seeds in records.items():
+        best = [softmax(scores.logits, axis=2).mean(axis=1).argmax(axis=1) for scores in seeds]
+        right[variant] = 100.0 * (np.array(best) == seeds[0].labels)  # (3, 1996)
+
+    def fit(outcome):
+        return sm.OLS(outcome, np.ones(len(outcome))).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+
+    squares = [values.mean(axis=1).var(ddof=1) for values in right.values()]
+    noise = [  # what seed × recording and seed × video contribute to the variance of a run's mean
+        sum(fit(seed).cov_params()[0, 0] for seed in values - values.mean(axis=0)) / 2 for values in right.values()
+    ]
+    seed, mean_square, df = max(0, np.mean(squares) - np.mean(noise)), np.mean(squares), 2 * len(TABLE_2)
+    rows = read_table("Playback rate", position=1)
+    wanted, p = [], []
+    for row in rows:
+        result = fit((right[row["network"]] - right["R(2+1)D"]).mean(axis=0))
+        recording, value = result.cov_params()[0, 0], result.params[0]
+        variance = recording + 2 / 3 * seed
+        freedom = variance**2 / (recording**2 / 97 + (2 / 3 * mean_square) ** 2 / df)
+        low, high = stats.t.interval(0.95, freedom, value, np.sqrt(variance))
+        wanted.append((f"{value:+.1f}", f"{low:+.1f} to {high:+.1f}"))
+        p.append(2 * stats.t.sf(abs(value) / np.sqrt(variance), freedom))
+    assert [(row["minus R(2+1)D (points)"], row["95 % interval"]) for row in rows] == wanted
+    assert [row["p, Holm"] for row in rows] == [
+        "< 0.001" if value < 0.001 else f"{value:.3f}" for value in multipletests(p, method="holm")[1]
+    ]
 
 
 def test_readme_answers_are_numbers_of_the_page():
