@@ -138,8 +138,9 @@ def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | 
 
     `recordings needed` would show the difference, were it true, with 80 % power and as many seeds.
     """
-    baseline = next((group for group in group_by_seed(runs) if group.spec.variant == against), None)
-    rows = [(s, group) for s, group in group_all(runs) if baseline and s != baseline.spec.replace(seed=0)]
+    groups = group_all(runs)
+    baseline = next((group for _, group in groups if group and group.spec.variant == against), None)
+    rows = [(s, group) for s, group in groups if baseline and group is not baseline]
     done = [group for _, group in rows if group]
     if not baseline or not done:
         return note(f"a comparison needs {against} and another network, both finished")

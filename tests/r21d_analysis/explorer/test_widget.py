@@ -125,7 +125,7 @@ def test_classes_are_sorted_and_paged(many):
     assert shown.class_bars.value != before
     names = [text.split("  ")[0] for text in texts(shown.views["Classes"].figure) if text.startswith("class ")]
     assert names == list(classes[10:])
-    assert "of 25 intervals exclude zero; 1.2 are expected by chance" in text_of(shown.class_bars)
+    assert "of 28 intervals exclude zero; 1.4 are expected by chance" in text_of(shown.class_bars)
 
 
 def test_cell_and_pair_list_their_videos(shown):
