@@ -13,7 +13,6 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.curves import clip_count_table, error_table
 from r21d_analysis.artifacts.lengths import show_length_table
-from r21d_analysis.artifacts.networks import on_target
 from r21d_analysis.artifacts.recipe import DIFFERENCE, chosen_line, recipe_table, show_recipe_table
 from r21d_analysis.artifacts.streams import pretraining_gain, show_stream_table, stream_gain
 from r21d_analysis.artifacts.tables import comparison_table, family_table, protocol_line, show_variant_table
@@ -81,33 +80,31 @@ def _sections(runs_of: Callable[..., list[Run]]) -> Iterator[str]:
     yield _compare("Table 2, longer training", fact, runs)
     yield _compare("Playback rate, longer training", rate, runs_of("variant_comparison", task="speed", **long))
 
-    table = _texts(show_length_table(runs := runs_of("clip_length")))
+    table = _texts(show_length_table(runs_of("clip_length")))
     here = table.set_index("clip length")["video@1"].astype(float)
     printed = {name: row["video@1"] for name, row in paper_table(3).items()}
     falls = [column["8"] - column["8 tested at 32"] for column in (here, printed)]
     fact = "Trained on 8 frames and tested on 32, R(2+1)D loses {:.1f} points of video@1; in the paper {:.1f}."
-    yield _section("Clip length (Figure 5a, Table 3)", fact.format(*falls), runs, table)
-    table = _texts(clip_count_table(runs := runs_of("clip_count", **PLAIN)))
+    yield _section("Clip length (Figure 5a, Table 3)", fact.format(*falls), table)
+    table = _texts(clip_count_table(runs_of("clip_count", **PLAIN)))
     first, *_, last = (f"{row[3]} % with {row[2]}" for row in table.to_numpy())
-    yield _section("Clip count (Figure 5b)", f"video@1 of R(2+1)D by clips per video: {first}, {last}.", runs, table)
-    table = _texts(error_table(runs := runs_of("optimization_curves", **PLAIN)))
+    yield _section("Clip count (Figure 5b)", f"video@1 of R(2+1)D by clips per video: {first}, {last}.", table)
+    table = _texts(error_table(runs_of("optimization_curves", **PLAIN)))
     fact = ", ".join(f"{row[3]} points with {row[0]}" for row in table[table["network"] == BEST].to_numpy())
-    yield _section("Depth (Figure 3)", f"Training error of R(2+1)D less that of R3D, last epoch: {fact}.", runs, table)
+    yield _section("Depth (Figure 3)", f"Training error of R(2+1)D less that of R3D, last epoch: {fact}.", table)
 
     runs, rows = runs_of("sports1m", seeds=2), paper_table(4)
     gain = _texts(stream_gain(runs))
     flow = gain.set_index("comparison").loc["Flow minus RGB"]
     printed = rows[f"{BEST}-Flow-8frame"]["video@1"] - rows[f"{BEST}-RGB-8frame"]["video@1"]
     fact = f"Flow less RGB, R(2+1)D: {flow['video@1 (points)']} points ({flow[INTERVAL]}); on Sports-1M {printed:+.1f}."
-    yield _section("Table 4", fact, runs, _texts(show_stream_table(runs, 4)), gain)
+    yield _section("Table 4", fact, _texts(show_stream_table(runs, 4)), gain)
     for number, experiment in ((5, "kinetics"), (6, "transfer")):
         runs = runs_of(experiment, **HALVES)
         tables = _texts(show_stream_table(runs, number)), _texts(pretraining_gain(runs))
-        yield _section(
-            f"Table {number}", "Pretraining is on the seven other classes. Every row has one seed.", runs, *tables
-        )
+        yield _section(f"Table {number}", "Pretraining is on the seven other classes. Every row has one seed.", *tables)
     runs = runs_of("recipe_trials", "recipe", seeds=1, data=DATA + VAL_SUFFIX, variants=("f-R2D", BEST))
-    yield _section("Recipe", f"{chosen_line(runs).data} Every row has one seed.", runs, _texts(show_recipe_table(runs)))
+    yield _section("Recipe", f"{chosen_line(runs).data} Every row has one seed.", _texts(show_recipe_table(runs)))
 
     runs = runs_of("variant_comparison", "diagnostic", seeds=1, **BUILTIN)
     table = family_table(runs)
@@ -115,21 +112,21 @@ def _sections(runs_of: Callable[..., list[Run]]) -> Iterator[str]:
     cells = table.pivot(index="network", columns="family", values="text").loc[list(TABLE_2), table["family"].unique()]
     chance = ", ".join(f"{r.chance:.0f} % for {r.family}" for r in table.drop_duplicates("family").itertuples())
     fact = f"Full size, built-in videos, one seed; f-R2D ignores the order of frames. Chance: {chance}."
-    yield _section("Diagnostic", fact, runs, cells.reset_index())
+    cells.attrs["caption"] = html.escape(protocol_line(runs))
+    yield _section("Diagnostic", fact, cells.reset_index())
     yield "## How the profile `paper` differs from the paper\n" + "".join(f"\n- {line}" for line in PAPER_DEVIATIONS)
 
 
 def _compare(title: str, fact: str, runs: Sequence[Run]) -> str:
-    """The section of Table 2 for `runs`: accuracies, differences to R(2+1)D, and which intervals exclude zero."""
-    comparison = comparison_table(runs)
-    table, differences = _texts(show_variant_table(runs)), _texts(comparison)
+    """The section of Table 2 for `runs`: accuracies, differences to R(2+1)D, and which are significant."""
+    table, differences = _texts(show_variant_table(runs)), _texts(comparison_table(runs))
     if runs[0].spec.task != "action":
         table = table.filter(regex="^(?!paper)")
-    ends = differences[INTERVAL].str.extract(r"(\S+) to (\S+)").astype(float)
-    clear = differences[(ends[0] > 0) | (ends[1] < 0)]
+    p = differences.filter(regex="^p").iloc[:, 0].str.extract(r"([\d.]+)$")[0].astype(float)  # also of "< 0.001"
+    clear = differences[p < 0.05]
     names = ", ".join(f"{name} ({interval})" for name, interval in zip(clear["network"], clear[INTERVAL], strict=True))
-    fact += f" Differences to R(2+1)D with an interval that excludes zero: {names or 'none'}. {comparison.caption}."  # pyright: ignore
-    return _section(title, fact, runs, table, differences.drop(columns=["video@1 (%)", "videos", "seeds"]))
+    fact += f" Differences to R(2+1)D with p < 0.05 after Holm's correction: {names or 'none'}."
+    return _section(title, fact, table, differences.drop(columns=["video@1 (%)", "videos", "seeds"]))
 
 
 def _compare_schedules(long: Sequence[Run], short: Sequence[Run]) -> str:
@@ -143,12 +140,14 @@ def _compare_schedules(long: Sequence[Run], short: Sequence[Run]) -> str:
     return "{} epochs, two seeds, less {} epochs, three seeds: {}.".format(*epochs, ", ".join(texts))
 
 
-def _section(title: str, fact: str, runs: Sequence[Run], *tables: pd.DataFrame) -> str:
+def _section(title: str, fact: str, *tables: pd.DataFrame) -> str:
+    """A section of the page; each table stands above its caption."""
     texts = [f"## {title}", fact]
     for table in tables:
         rows = map(str, table), ["---"] * table.shape[1], *table.to_numpy()
         texts.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
-    return "\n\n".join([*texts, f"*{html.escape(protocol_line(on_target(runs)), quote=False)}*"])
+        texts += [f"*{table.attrs['caption']}*"] if table.attrs["caption"] else []
+    return "\n\n".join(texts)
 
 
 def _texts(table: Styler | Markdown) -> pd.DataFrame:
@@ -161,4 +160,6 @@ def _texts(table: Styler | Markdown) -> pd.DataFrame:
     heads[0] = str(name or heads[0])  # the name of the index has a line of its own
     frame = pd.DataFrame(lines[levels + bool(name) :], columns=heads)
     shown = [head for head in heads if head.rpartition(": ")[2] not in OMITTED]
-    return frame[sorted(shown, key=lambda head: head.startswith("paper"))]
+    frame = frame[sorted(shown, key=lambda head: head.startswith("paper"))]
+    frame.attrs["caption"] = table.caption  # pyright: ignore[reportAttributeAccessIssue]
+    return frame
