@@ -1,6 +1,13 @@
-"""Networks in which every batch norm does something."""
+"""A tiny run's spec, and networks in which every batch norm does something."""
 
 from torch import nn
+
+from r21d_core.study.spec import Spec
+
+TINY = Spec(
+    depth=10, width=2, frames=4, data="tiny", profile="demo", frame_height=18, frame_width=24, crop=16, epochs=1,
+    clips_per_epoch=8, batch_size=4, eval_clips=5,
+)  # fmt: skip
 
 
 def randomize_batch_norms(network, min_var=0.5):

@@ -99,8 +99,8 @@ def accuracy_difference(splits: Sequence[SeedGroup], baselines: Sequence[SeedGro
     """video@1 of one network less that of another, in points; raises R21DError if their items differ."""
     for group, baseline in zip(splits, baselines, strict=True):
         check_same_items(group.scores[0], baseline.scores[0])
-    outcomes = ([group.outcomes for group in side] for side in (splits, baselines))
-    return estimate_difference(*outcomes, pooled_seed_variance([*splits, *baselines]))
+    outcomes, others = ([group.outcomes for group in side] for side in (splits, baselines))
+    return estimate_difference(outcomes, others, pooled_seed_variance([*splits, *baselines]))
 
 
 def group_by_seed(runs: Sequence[Run]) -> list[SeedGroup]:

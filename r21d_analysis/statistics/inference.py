@@ -133,7 +133,7 @@ def estimate_contrast(
     names, recording = np.unique(np.concatenate([groups for _, groups in strata]), return_inverse=True)
     totals, value, share, begin = np.zeros(len(names)), 0.0, 0.0, 0
     for arms, groups in strata:
-        difference = sum(sign * values.mean(axis=0) for sign, values in arms)
+        difference = np.sum([sign * values.mean(axis=0) for sign, values in arms], axis=0)
         mean, items = difference.mean(), len(groups)
         value += mean / len(strata)
         weights = (difference - mean) / (items * len(strata))

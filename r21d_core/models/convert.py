@@ -103,7 +103,7 @@ def read_architecture(state: Mapping[str, Tensor], to_key: Callable[[str], str],
 
     stages = [to_key(f"conv{stage}_x.") for stage in range(2, 6)]
     blocks = [len({key.split(".")[1] for key in state if key.startswith(stage)}) for stage in stages]
-    depths = {count: depth for depth, count in DEPTHS.items()}
+    depths: dict[tuple[int, ...], int] = {count: depth for depth, count in DEPTHS.items()}
     if tuple(blocks) not in depths:
         raise R21DError(f"{path}: has {blocks} blocks in its four stages, expected one of {[*map(list, depths)]}")
     letters = "".join(kind(name) for name in ("conv1", *(f"conv{stage}_x.0.conv1" for stage in range(2, 6))))

@@ -70,10 +70,10 @@ class FastVideoResNet(nn.Module):
             x, skip = run_conv(layer, block.conv2, block.bn2, y, residual=skip)
         return x
 
-    def _train_layer(self, conv, norm, x, relu=True, residual=None):
+    def _train_layer(self, conv, norm, x, relu=True, residual=None) -> tuple[Tensor, Tensor]:
         return self.kernels.batch_norm(_Convolution.apply(x, conv.weight, conv, self.dtype), norm, relu, residual)
 
-    def _folded_layer(self, conv, norm, x, relu=True, residual=None):
+    def _folded_layer(self, conv, norm, x, relu=True, residual=None) -> tuple[Tensor, Tensor]:
         weight, bias = self._folded[conv]
         prepared = prepare_input(conv, x, self.dtype)
         if not relu:

@@ -28,8 +28,8 @@ from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.engine.build import build_model
 from r21d_core.engine.train import train
 from r21d_core.runs.run import find_run
+from tests.networks import TINY
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
-from tests.r21d_core.engine.test_classify import TINY
 from tests.r21d_core.models.test_network import small
 
 ROOT = Path(__file__).parents[3]
