@@ -77,10 +77,12 @@ class FastVideoResNet(nn.Module):
         weight, bias = self._folded[conv]
         prepared = prepare_input(conv, x, self.dtype)
         if not relu:
-            return (convolve(conv, prepared, weight, x.shape),) * 2
+            y = convolve(conv, prepared, weight, x.shape)
+            return y, y
         residual = None if residual is None else to_conv_shape(conv, residual)
         run = self.kernels.conv_bias_relu if self.kernels else conv_bias_relu
-        return (from_conv_shape(conv, run(prepared, weight, bias, *stride_padding(conv), residual), x.shape),) * 2
+        y = from_conv_shape(conv, run(prepared, weight, bias, *stride_padding(conv), residual), x.shape)
+        return y, y
 
     def _fold(self) -> None:
         """Fold batch norm into weights and biases; a shortcut's bias goes to the convolution that it is added to."""
