@@ -12,16 +12,17 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.curves import clip_count_table, error_table
+from r21d_analysis.artifacts.folds import fold_table
 from r21d_analysis.artifacts.lengths import show_length_table
 from r21d_analysis.artifacts.recipe import DIFFERENCE, chosen_line, recipe_table, show_recipe_table
 from r21d_analysis.artifacts.streams import pretraining_gain, show_stream_table, stream_gain
-from r21d_analysis.artifacts.tables import comparison_table, family_table, protocol_line, show_variant_table
+from r21d_analysis.artifacts.tables import comparison_table, family_table, format_p, protocol_line, show_variant_table
 from r21d_analysis.statistics.inference import format_interval
 from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine.runner import find_runs
 from r21d_core.runs.files import write_atomically
-from r21d_core.runs.run import Run
+from r21d_core.runs.run import Run, load_runs
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2
 from r21d_core.study.paper import paper_table
 from r21d_core.study.recipes import LONG_SCHEDULE, PAPER_DEVIATIONS, VAL_SUFFIX
@@ -31,7 +32,7 @@ DATA, FOUR, BEST = "ucf101-14-split1", ("f-R2D", "R3D", "MC3", "R(2+1)D"), "R(2+
 PLAIN = {"frames": 8, "frame_stride": 1}
 BUILTIN = {"data": "builtin", "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400, **PLAIN}
 HALVES = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1", "seeds": 1}
-INTERVAL = "95 % interval"
+INTERVAL, P = "95 % interval", "p, Holm"
 OMITTED = ("parameters (M)", "GMAC/clip", "video@5", "inference clips/s", "training loss")
 INTRODUCTION = """# Results
 `r21d report` writes this page from the records in [results/](../results), and a test compares the two. Accuracies are
@@ -62,7 +63,9 @@ def build_results(root: Path = ROOT) -> str:
     for name in (DATA, *(f"ucf101-7b-split{split}" for split in (1, 2, 3))):
         videos = load_manifest(root / "data_manifests" / f"{name}.csv").split("test")
         texts.append(f"`{name}` tests {len(videos)} videos of {len({(v.label, v.group) for v in videos})} recordings")
-    return "\n\n".join([INTRODUCTION.format(recordings=", ".join(texts)), *_sections(runs_of)]) + "\n"
+    sections = list(_sections(runs_of))
+    sections.insert(4, _speech(load_runs(root / "results" / "miracl.zip")))  # after Table 2's settings
+    return "\n\n".join([INTRODUCTION.format(recordings=", ".join(texts)), *sections]) + "\n"
 
 
 def _sections(runs_of: Callable[..., list[Run]]) -> Iterator[str]:
@@ -115,6 +118,33 @@ def _sections(runs_of: Callable[..., list[Run]]) -> Iterator[str]:
     cells.attrs["caption"] = html.escape(protocol_line(runs))
     yield _section("Diagnostic", fact, cells.reset_index())
     yield "## How the profile `paper` differs from the paper\n" + "".join(f"\n- {line}" for line in PAPER_DEVIATIONS)
+
+
+def _speech(runs: Sequence[Run]) -> str:
+    """The section of MIRACL-VC1, in which only motion tells the words apart."""
+    table = fold_table(runs)
+    best, gap = table.iloc[0], table.set_index("network").loc["R3D"]
+    fact = (
+        "Words and phrases spoken by 15 people, seen as grey lips: every class has every speaker, so only motion tells "
+        f"them apart. {best['network']} is best, {best['minus R(2+1)D']:+.1f} points above R(2+1)D "
+        f"({format_interval(best['gap low'], best['gap high'], '+.1f')}); R3D less R(2+1)D is "
+        f"{gap['minus R(2+1)D']:+.1f} ({format_interval(gap['gap low'], gap['gap high'], '+.1f')}). Chance is 5 %."
+    )
+    columns = ["network", "clip@1", "video@1", INTERVAL, "training error", "minus R(2+1)D (points)", "its interval", P]
+    rows = [
+        [r.network, f"{r['clip@1']:.1f}", f"{r['video@1']:.1f}", format_interval(r.low, r.high),
+         f"{r['training error']:.1f}", *(
+            [f"{r['minus R(2+1)D']:+.1f}", format_interval(r["gap low"], r["gap high"], "+.1f"), format_p(r[P])]
+            if r.network != BEST else ["", "", ""])]
+        for _, r in table.iterrows()
+    ]  # fmt: skip
+    shown = pd.DataFrame(rows, columns=columns)
+    shown.attrs["caption"] = (
+        f"{html.escape(protocol_line(runs[:1]))}. Means over {best['folds']} folds with {best['seeds']} seed each; "
+        f"intervals and p by speaker, {best['groups']} speakers, which one seed a fold leaves without the seed's own "
+        f"variance; {len(table) - 1} tests, one family, Holm"
+    )
+    return _section("Speech, MIRACL-VC1, 8 frames", fact, shown)
 
 
 def _compare(title: str, fact: str, runs: Sequence[Run]) -> str:
