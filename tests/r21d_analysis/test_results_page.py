@@ -69,7 +69,7 @@ def test_variant_tables_are_means_of_softmax_over_clips(title, task, frames, str
         assert row["seeds"] == f"3 ({min(seeds):.1f} to {max(seeds):.1f})"
 
 
-def test_playback_rate_differences_are_an_independent_computation():
+def test_playback_rate_differences_match_statsmodels():
     """The differences to R(2+1)D from the logits alone: OLS clustered by recording, and an ANOVA of the seeds."""
     records = {variant: [] for variant in TABLE_2}
     for run in load_runs(ROOT / "results" / "small.zip"):
@@ -142,9 +142,8 @@ def test_speech_folds_match_a_plain_computation():
             best = (p / p.sum(axis=2, keepdims=True)).mean(axis=1).argmax(axis=1)
             outcomes[run.spec.variant].append((run.spec.data, best == scores.labels, scores.groups))
     gaps, totals = [], {}
-    for (fold, a, speakers), (other, b, _) in zip(
-        *(sorted(rows, key=lambda row: row[0]) for rows in outcomes.values())
-    ):
+    pairs = (sorted(rows, key=lambda row: row[0]) for rows in outcomes.values())
+    for (fold, a, speakers), (other, b, _) in zip(*pairs, strict=True):
         assert fold == other
         difference = 100 * (a.astype(float) - b)
         gaps.append(difference.mean())
