@@ -29,7 +29,7 @@ demo: .venv/made
 test: .venv/made
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 	$(BIN)/pytest -n auto --dist loadfile
 	$(BIN)/r21d train all
 	$(BIN)/pytest -n auto --dist loadfile --nbval-lax notebooks
