@@ -21,7 +21,7 @@ class Clips:
     video: np.ndarray  # (n,) row of the video in its split of the manifest
     frames: np.ndarray  # (n, T) frame numbers
     label: np.ndarray  # (n,)
-    draws: np.ndarray  # (n, 6) float32, uniform in [0, 1), from which `augment` takes crop, flip and brightness
+    draws: np.ndarray  # (n, 8) float32, uniform in [0, 1), from which `augment` takes crop, flip and colors
 
     def __getitem__(self, rows) -> Clips:
         return Clips(*(getattr(self, field.name)[rows] for field in fields(self)))
@@ -39,7 +39,7 @@ def task_classes(spec: Spec, classes: tuple[str, ...]) -> tuple[str, ...]:
 
 def clip_span(spec: Spec, label: np.ndarray) -> np.ndarray:
     """The number of frames from a clip's first frame to its last, both included, for each label, (n,)."""
-    return (spec.frames - 1) * _frame_stride(spec, label) + 1
+    return _span(spec, _frame_stride(spec, label))
 
 
 def sample_epoch(spec: Spec, epoch: int, videos: tuple[Video, ...], classes: tuple[str, ...]) -> Clips:
@@ -48,18 +48,23 @@ def sample_epoch(spec: Spec, epoch: int, videos: tuple[Video, ...], classes: tup
     drawn uniformly from those at which the clip fits. A video shorter than the clip starts at frame 0 and is repeated
     until the clip is full, here and in evaluation. The tasks `speed` and `arrow` draw the label too.
     """
-    order, generator = (np.random.default_rng([spec.seed, epoch, stream]) for stream in range(2))
+    order, generator, later = (np.random.default_rng([spec.seed, epoch, stream]) for stream in range(3))
     rounds = -(-spec.clips_per_epoch // len(videos))
     video = np.concatenate([order.permutation(len(videos)) for _ in range(rounds)])[: spec.clips_per_epoch]
     draws = generator.random((spec.clips_per_epoch, 8), np.float32)
+    more_draws = later.random((spec.clips_per_epoch, 3), np.float32)
     length = frame_counts(videos)[video]
     if spec.task == "action":
         label = _labels(videos, classes)[video]
     else:
         label = (draws[:, 0] * len(task_classes(spec, classes))).astype(int)
-    room = np.maximum(length - clip_span(spec, label), 0)
+    stride = _frame_stride(spec, label)
+    if spec.frame_stride_max:
+        stride += (more_draws[:, 0] * (spec.frame_stride_max - spec.frame_stride + 1)).astype(int)
+    room = np.maximum(length - _span(spec, stride), 0)
     start = (draws[:, 1] * (room + 1)).astype(int)
-    return Clips(video, _frame_numbers(spec, start, label, length), label, draws[:, 2:])
+    frames = _frame_numbers(spec, start, stride, label, length)
+    return Clips(video, frames, label, np.hstack([draws[:, 2:], more_draws[:, 1:]]))
 
 
 def evaluation_clips(spec: Spec, count: int, videos: tuple[Video, ...], classes: tuple[str, ...]) -> Clips:
@@ -76,8 +81,8 @@ def evaluation_clips(spec: Spec, count: int, videos: tuple[Video, ...], classes:
     room = np.maximum(length - clip_span(spec, label), 0)
     start = np.arange(count) * room[:, None] // (count - 1) if count > 1 else room[:, None] // 2
     video, label, length = (np.repeat(column, count) for column in (video, label, length))
-    frames = _frame_numbers(spec, start.reshape(-1), label, length)
-    return Clips(video, frames, label, np.zeros((len(video), 6), np.float32))
+    frames = _frame_numbers(spec, start.reshape(-1), _frame_stride(spec, label), label, length)
+    return Clips(video, frames, label, np.zeros((len(video), 8), np.float32))
 
 
 def batches_by_video(clips: Clips, min_size: int) -> Iterator[Clips]:
@@ -107,8 +112,14 @@ def _frame_stride(spec: Spec, label: np.ndarray) -> np.ndarray:
     return spec.frame_stride * speed
 
 
-def _frame_numbers(spec: Spec, start: np.ndarray, label: np.ndarray, length: np.ndarray) -> np.ndarray:
+def _span(spec: Spec, stride: np.ndarray) -> np.ndarray:
+    return (spec.frames - 1) * stride + 1
+
+
+def _frame_numbers(
+    spec: Spec, start: np.ndarray, stride: np.ndarray, label: np.ndarray, length: np.ndarray
+) -> np.ndarray:
     order = np.arange(spec.frames)
     if spec.task == "arrow":
         order = np.where(label[:, None] == 1, order[::-1], order)
-    return (start[:, None] + order * _frame_stride(spec, label)[:, None]) % length[:, None]
+    return (start[:, None] + order * stride[:, None]) % length[:, None]

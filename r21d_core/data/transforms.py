@@ -18,23 +18,24 @@ MEAN = (0.43216, 0.394666, 0.37645)
 STD = (0.22803, 0.22145, 0.216989)
 _SCALE = tuple(1 / (255 * std) for std in STD)
 _SHIFT = tuple(mean / std for mean, std in zip(MEAN, STD, strict=True))
+_LUMA = (0.2989, 0.587, 0.114)  # torchvision's gray
 # Of flow in pixels, x and y, from the authors' code.
 FLOW_MEAN = (0.0046635, 0.0046261)
 FLOW_STD = (0.972347, 0.755146)
 
 
 def augment(frames: Tensor, clips: Clips, spec: Spec) -> Tensor:
-    """Training input (N, 3, T, crop, crop), float: a random crop, flip and brightness for each clip.
+    """Training input (N, 3, T, crop, crop), float: a random crop, flip, brightness and color for each clip.
 
     `frames` is uint8 (N, T, H, W, 3) on the device; `clips.draws` holds the random numbers. The paper crops a window of
     crop × crop pixels from the scaled frame. With `spec.crop_area` the window is that of a random resized crop: it has
     that share to all of the frame's area and an aspect ratio of 3:4 to 4:3, and is resized to crop × crop.
 
-    Flow gives (N, 2, T, crop, crop): a flip negates x, a resize scales the displacements, and brightness is ignored.
+    Flow gives (N, 2, T, crop, crop): a flip negates x, a resize scales the displacements, and the colors stay.
     """
     device, (height, width) = frames.device, frames.shape[2:4]
     # Per-clip parameters are computed on the host, because a GPU launch costs more than the arithmetic.
-    y, x, area, aspect, flip, light = torch.from_numpy(clips.draws).unbind(1)
+    y, x, area, aspect, flip, light = torch.from_numpy(clips.draws[:, :6]).unbind(1)
     flipped = (flip < 0.5) & spec.flip
     flow = spec.modality == "flow"
     displacement_scale = torch.stack([torch.where(flipped, -1.0, 1.0), torch.ones_like(x)], 1)
@@ -54,11 +55,23 @@ def augment(frames: Tensor, clips: Clips, spec: Spec) -> Tensor:
         cropped = dequantize_flow(cropped) if flow else cropped
     if flow:
         return _normalize_flow(cropped * _to(device, displacement_scale)[:, None, None, None])
-    if not spec.brightness:
-        return _normalize(cropped)
-    gain = 1 + (2 * light - 1) * spec.brightness
-    white, gain = _to(device, torch.stack([255 / gain, gain])).view(2, -1, 1, 1, 1, 1)
-    return _normalize(torch.minimum(cropped, white), gain)  # the brightened values are clamped at 255
+    gain: Tensor | float = 1.0
+    if spec.brightness:
+        gain = 1 + (2 * light - 1) * spec.brightness
+        white, gain = _to(device, torch.stack([255 / gain, gain])).view(2, -1, 1, 1, 1, 1)
+        cropped = torch.minimum(cropped, white)  # the brightened values are clamped at 255
+    if spec.color:
+        cropped = _jitter_color(cropped * gain, 1 + (2 * torch.from_numpy(clips.draws[:, 6:]) - 1) * spec.color)
+        gain = 1.0
+    return _normalize(cropped, gain)
+
+
+def _jitter_color(pixels: Tensor, factors: Tensor) -> Tensor:
+    """Scale contrast and saturation of (N, T, H, W, 3), 0 to 255, by factors (N, 2), with one mean gray per clip."""
+    contrast, saturation = _to(pixels.device, factors).view(-1, 2, 1, 1, 1, 1).unbind(1)
+    gray_mean = (pixels @ _constant(pixels.device, _LUMA)).mean((1, 2, 3))[:, None, None, None, None]
+    pixels = torch.lerp(gray_mean, pixels, contrast).clamp_(0, 255)
+    return torch.lerp((pixels @ _constant(pixels.device, _LUMA))[..., None], pixels, saturation).clamp_(0, 255)
 
 
 def center_crop(frames: Tensor, spec: Spec) -> Tensor:

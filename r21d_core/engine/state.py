@@ -92,7 +92,9 @@ def train_step(state: TrainState, clips: Tensor, target: Tensor, shard: BatchSha
             with model.no_sync() if isinstance(model, DistributedDataParallel) and not is_last else nullcontext():
                 with autocast(state.spec, clips.device):
                     logits = model(clips[rows])
-                losses = F.cross_entropy(logits.float(), target[rows], reduction="none")
+                losses = F.cross_entropy(
+                    logits.float(), target[rows], reduction="none", label_smoothing=state.spec.label_smoothing
+                )
                 state.scaler.scale(losses.sum() * shard.loss_scale / shard.batch_size).backward()
             if not shard.is_empty:
                 sums += torch.stack([losses.detach().sum(), (logits.argmax(1) != target[rows]).sum()])

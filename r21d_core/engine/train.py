@@ -132,10 +132,15 @@ def _train(run: Run, manifest: Manifest, device: torch.device, cache: str, worke
 
 
 def lr_at_step(spec: Spec, step: int, steps: int) -> float:
-    """Return the learning rate after `step` steps, `steps` an epoch: linear warm-up, then step decay (Section 4.1)."""
+    """Return the learning rate after `step` steps, `steps` an epoch: linear warm-up, then `lr_schedule`.
+
+    The step decay is that of Section 4.1.
+    """
     warmup = spec.warmup_epochs * steps
     if step < warmup:
         return spec.lr * (step + 1) / warmup
+    if spec.lr_schedule == "cosine":
+        return spec.lr * (1 + math.cos(math.pi * (step - warmup) / (spec.epochs * steps - warmup))) / 2
     decays = math.floor((step - warmup) / (spec.lr_decay_epochs * steps)) if spec.lr_decay_epochs else 0
     return spec.lr * spec.lr_decay**decays
 

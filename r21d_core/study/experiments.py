@@ -245,20 +245,24 @@ def temporal_probe(
 @reject_ignored_overrides
 def recipe_trials(
     profile: str = "demo", data: str = "builtin", *, task: str = "action",
-    variants: Sequence[str] = ("f-R2D", "R(2+1)D"), seeds: Sequence[int] = (0,), **settings,
+    variants: Sequence[str] = ("f-R2D", "R(2+1)D"), seeds: Sequence[int] = (0,), trials: str = "", **settings,
 ) -> list[Spec]:  # fmt: skip
     """Each recipe of RECIPE_TRIALS on the validation split of `data`, with 8 consecutive frames, for each variant.
 
-    The built-in videos have no validation split: no recipe is chosen on them.
+    `trials` is a key of RECIPE_TRIALS, by default the profile. The built-in videos have no validation split: no recipe
+    is chosen on them.
 
     r21d train recipe_trials --profile small --manifest data/ucf101-14-split1-val.csv
     """
+    trials = trials or profile
+    if trials not in recipes.RECIPE_TRIALS:
+        raise R21DError(f"trials {trials!r}: expected one of {', '.join(recipes.RECIPE_TRIALS)}")
     if not data.startswith("builtin") and not data.endswith(VAL_SUFFIX):
         data += VAL_SUFFIX
     base = get_recipe(profile, task, data).replace(data=data, frames=8, frame_stride=1)
-    grid = product(recipes.RECIPE_TRIALS[profile], variants, seeds)
-    trials = [base.replace(variant=variant, seed=seed, **trial | settings) for trial, variant, seed in grid]
-    return list(dict.fromkeys(trials))
+    grid = product(recipes.RECIPE_TRIALS[trials], variants, seeds)
+    specs = [base.replace(variant=variant, seed=seed, **trial | settings) for trial, variant, seed in grid]
+    return list(dict.fromkeys(specs))
 
 
 EXPERIMENTS = {experiment.__name__: experiment for experiment in (

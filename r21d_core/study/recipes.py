@@ -35,13 +35,22 @@ LONG_SCHEDULE = {"epochs": 30, "warmup_epochs": 3, "lr_decay_epochs": 12}
 
 # Suffix of the name of a validation split, which is part of a data set's training videos (r21d manifest validation).
 VAL_SUFFIX = "-val"
-# The candidate recipes of each profile, given in full so that a later change of RECIPES does not change them.
+# The candidate recipes of each profile, given in full so that a later change of RECIPES does not change them, and
+# "schedules": two strengths of augmentation, each for four lengths of training (docs/protocol.md).
 _EPOCHS_30 = LONG_SCHEDULE | {"lr": 0.02, "weight_decay": 1e-3, "crop_area": 0.35}
 _EPOCHS_18 = _EPOCHS_30 | {"epochs": 18, "warmup_epochs": 2, "lr_decay_epochs": 7}
+_COSINE = {"lr": 0.02, "lr_schedule": "cosine", "nesterov": True, "weight_decay": 1e-3}
+_MILD = _COSINE | {"crop_area": 0.35, "brightness": 0.4}
+_STRONG = _COSINE | {"crop_area": 0.2, "brightness": 0.4, "color": 0.4, "label_smoothing": 0.1, "frame_stride_max": 2}
 RECIPE_TRIALS: dict[str, tuple[dict, ...]] = {
     "paper": ({},),
     "small": (_EPOCHS_30, *(_EPOCHS_18 | c for c in ({}, {"lr": 0.04}, {"weight_decay": 5e-3}, {"crop_area": 0.2}))),
     "demo": ({}, {"epochs": 4, "lr_decay_epochs": 2}),
+    "schedules": tuple(
+        augmentation | {"epochs": epochs, "warmup_epochs": epochs // 10}
+        for augmentation in (_MILD, _STRONG)
+        for epochs in (30, 60, 120, 200)
+    ),
 }
 
 # Figure 5a's clip lengths; Table 3's two: train on the first, test and finetune on the second.

@@ -21,13 +21,15 @@ CHOICES = {
     "profile": ("paper", "small", "demo"),
     "precision": ("fp32", "bf16", "fp16"),
     "fc_init": ("normal", "xavier"),
+    "lr_schedule": ("step", "cosine"),
 }
 RANGES = (  # fields, least, most
     (("depth", "width", "frames", "frame_stride", "frame_height", "frame_width", "crop", "clips_per_epoch",
       "batch_size", "grad_accum_steps", "eval_clips"), 1, math.inf, "1 or more"),
     (("seed", "eps", "epochs", "lr", "warmup_epochs", "lr_decay_epochs", "lr_decay", "momentum", "weight_decay"),
      0, sys.float_info.max, "a finite number, 0 or more"),
-    (("crop_area", "brightness"), 0, 1, "a fraction from 0 to 1"),
+    (("frame_stride_max",), 0, math.inf, "0 or more"),
+    (("crop_area", "brightness", "color", "label_smoothing"), 0, 1, "a fraction from 0 to 1"),
 )  # fmt: skip
 
 
@@ -40,6 +42,7 @@ class Spec:
     width: int = 64  # filters of conv1 and conv2_x; each later stage doubles them
     frames: int = 8  # L, the clip length
     frame_stride: int = 1  # distance of a clip's frames in the video; 1 is the paper's "consecutive"
+    frame_stride_max: int = 0  # training clips draw a stride from frame_stride to this; 0: all have frame_stride
     task: str = "action"  # "speed": predict the playback rate 1, 2, 4 or 8; "arrow": predict forward or reversed
     modality: str = "rgb"  # or "flow", Farneback's optical flow, for the task "action" only (Section 4.4)
     data: str = "kinetics-400"  # name of the manifest, which includes the split
@@ -59,6 +62,7 @@ class Spec:
     crop_area: float = 0.0  # smallest fraction of the frame that a resized crop covers; 0: fixed size, as in the paper
     flip: bool = True
     brightness: float = 0.0  # a clip is multiplied by a factor between 1 - brightness and 1 + brightness
+    color: float = 0.0  # a clip's contrast and saturation are multiplied by factors between 1 - color and 1 + color
     # Optimization.
     epochs: int = 45
     clips_per_epoch: int = 1_000_000
@@ -66,11 +70,13 @@ class Spec:
     grad_accum_steps: int = 1  # micro-batches per step; batch norm uses the statistics of one micro-batch
     lr: float = 0.01
     warmup_epochs: float = 10.0
-    lr_decay_epochs: float = 10.0  # after the warm-up, lr is multiplied by lr_decay every so many epochs
+    lr_schedule: str = "step"  # after the warm-up; "cosine" falls to 0 at the end of training
+    lr_decay_epochs: float = 10.0  # "step": after the warm-up, lr is multiplied by lr_decay every so many epochs
     lr_decay: float = 0.1
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
+    label_smoothing: float = 0.0  # as in torch.nn.functional.cross_entropy, in training only
     decay_biases: bool = True  # False: weight decay on weights and on batch norm's scale, not on biases
     # Evaluation: mean softmax over center crops of clips that start at floor(i·(N−L)/(eval_clips−1)).
     eval_clips: int = 10
@@ -90,6 +96,10 @@ class Spec:
         has_weights = self.epochs > 0 or self.init_from != ""
         self._expect("epochs", has_weights, "1 or more, or init_from to name weights to evaluate")
         self._expect("modality", self.modality == "rgb" or self.task == "action", "rgb for the tasks speed and arrow")
+        draws_stride = self.frame_stride_max > 0
+        at_least = self.frame_stride_max >= self.frame_stride and self.task == "action"
+        expected = f"0, or {self.frame_stride} or more (frame_stride) for the task action"
+        self._expect("frame_stride_max", at_least or not draws_stride, expected)
         self._expect("nesterov", self.momentum > 0 or not self.nesterov, "false where momentum = 0.0")
         self._expect("grad_accum_steps", batch % self.grad_accum_steps == 0, f"a divisor of batch_size = {batch}")
         _ = self.parent_spec  # raises R21DError for an impossible init_from

@@ -44,6 +44,14 @@ def test_trials_are_recipes_on_the_validation_cut(profile):
         assert {(spec.variant, spec.seed) for spec in alike} >= {(variant, seed) for variant in TWO for seed in (0, 1)}
 
 
+def test_schedules_differ_in_length_and_augmentation():
+    specs = recipe_trials("small", "set", variants=("R3D",), trials="schedules")
+    assert [spec.epochs for spec in specs] == [30, 60, 120, 200] * 2
+    assert len({spec.replace(epochs=30, warmup_epochs=3) for spec in specs}) == 2
+    with pytest.raises(R21DError, match="trials 'shedules': expected one of paper, small, demo, schedules"):
+        recipe_trials("small", "set", trials="shedules")
+
+
 def test_settings_apply_to_all_trials_and_merge_equal_ones():
     specs = recipe_trials("small", "set-val", epochs=1, warmup_epochs=0, lr_decay_epochs=1, lr=0.1)
     assert {spec.epochs for spec in specs} == {1} and len(specs) == len(set(specs)) == 2 * 3

@@ -138,3 +138,13 @@ def test_batches_of_whole_videos_lose_and_split_nothing(spec, lengths, min_size)
 def test_unchecked_manifest_is_named():
     with pytest.raises(R21DError, match=r"0\.mp4.*r21d check"):
         frame_counts(videos(None))
+
+
+def test_strides_are_drawn_between_the_least_and_the_most():
+    spec = Spec(frames=4, frame_stride=2, frame_stride_max=4, clips_per_epoch=600)
+    clips, one_stride = (sample_epoch(s, 0, videos(40, 9), CLASSES) for s in (spec, spec.replace(frame_stride_max=0)))
+    strides = (clips.frames[:, 1] - clips.frames[:, 0]) % np.array([40, 9])[clips.video]
+    assert set(strides) == {2, 3, 4} and np.bincount(strides)[2:].min() > 150
+    assert (clips.frames[clips.video == 0][:, -1] < 40).all() and clips.frames[clips.video == 0][:, -1].max() == 39
+    np.testing.assert_array_equal(clips.video, one_stride.video)
+    np.testing.assert_array_equal(clips.draws, one_stride.draws)

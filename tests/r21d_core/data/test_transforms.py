@@ -97,3 +97,21 @@ def test_centre_is_the_middle_in_the_layout_of_convolutions(frames):
     got = center_crop(frames, SPEC)
     torch.testing.assert_close(got[1], by_hand(frames[1, :, 2:18, 6:22]))
     assert got.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_color_matches_torchvision_on_single_frames(frames):
+    spec, draws = SPEC.replace(color=0.6, flip=False), np.random.default_rng(3).random((5, 8), np.float32)
+    got = augment(frames[:, :1], clips(draws), spec)
+    for i, (y, x, *_, contrast, saturation) in enumerate(draws):
+        top, left = int(y * 5), int(x * 13)
+        window = frames[i, 0, top : top + 16, left : left + 16].permute(2, 0, 1) / 255
+        window = tv.adjust_contrast(window, float(1 + (2 * contrast - 1) * 0.6))
+        window = tv.adjust_saturation(window, float(1 + (2 * saturation - 1) * 0.6))
+        torch.testing.assert_close(got[i], by_hand(255 * window.permute(1, 2, 0)[None]), rtol=0, atol=2e-4)
+
+
+def test_color_changes_a_clip_as_a_whole(frames):
+    still = frames[:, :1].repeat(1, 3, 1, 1, 1)
+    still[:, 1] //= 2  # a darker frame: with a gray of its own it would keep its mean
+    got = augment(still, clips([[0, 0, 0, 0, 1, 0, 0.0, 0.5]] * 5), SPEC.replace(color=1.0))
+    assert (got - got[:, :, :1, :1, :1]).abs().max() < 1e-5, "no contrast is one gray for all frames of the clip"

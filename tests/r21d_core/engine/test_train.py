@@ -141,9 +141,10 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(uninterrupted, fit,
     assert_same_run(uninterrupted, fit(SPEC))
 
 
-def test_accumulated_gradients_equal_the_batch(fit, tiny):
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_accumulated_gradients_equal_the_batch(fit, tiny, smoothing):
     """Compare with three micro-batches and one SGD step written out here."""
-    spec = SPEC.replace(epochs=1, clips_per_epoch=6, batch_size=6, grad_accum_steps=3)
+    spec = SPEC.replace(epochs=1, clips_per_epoch=6, batch_size=6, grad_accum_steps=3, label_smoothing=smoothing)
     whole = fit(spec)
     network = build_model(spec, 2, CPU)
     optimizer = torch.optim.SGD(network.parameters(), lr_at_step(spec, 0, 1), 0.9, weight_decay=spec.weight_decay)
@@ -152,8 +153,9 @@ def test_accumulated_gradients_equal_the_batch(fit, tiny):
     ((_, frames),) = open_clips(videos, (18, 24), CPU).iter_batches([clips])
     for rows in (slice(0, 2), slice(2, 4), slice(4, 6)):
         logits = network(augment(frames[rows], clips[rows], spec))
-        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(clips.label[rows]), reduction="sum")
-        (loss / 6).backward()
+        off, on = smoothing / 2, 1 - smoothing / 2  # two classes
+        target = torch.nn.functional.one_hot(torch.from_numpy(clips.label[rows]), 2) * (on - off) + off
+        (-(target * logits.log_softmax(1)).sum() / 6).backward()
     optimizer.step()
     torch.testing.assert_close(weights(whole), network.state_dict(), rtol=1e-5, atol=1e-6)
 
@@ -164,6 +166,18 @@ def test_lr_warms_up_then_decays_in_steps():
     assert rates[0] == pytest.approx(0.01 / 1000) and rates[5] == pytest.approx(0.005, rel=0.01)
     assert rates[10:20] == [0.01] * 10
     assert rates[20:] == pytest.approx([1e-3] * 10 + [1e-4] * 10 + [1e-5] * 5)
+
+
+def test_cosine_schedule_is_that_of_torch():
+    spec, parameter = Spec(lr_schedule="cosine", lr=0.3, epochs=6, warmup_epochs=1), torch.nn.Parameter(torch.zeros(1))
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([parameter], spec.lr), 5 * 7)
+    rates = []
+    for _ in range(5 * 7):
+        rates += scheduler.get_last_lr()
+        scheduler.optimizer.step()
+        scheduler.step()
+    assert [lr_at_step(spec, step, 7) for step in range(7, 42)] == pytest.approx(rates)
+    assert lr_at_step(spec, 6, 7) == spec.lr
 
 
 def test_nan_loss_names_epoch_videos_and_checkpoint(fit, tiny, tmp_path, monkeypatch):
