@@ -46,7 +46,7 @@ def test_trials_are_recipes_on_the_validation_cut(profile):
 
 def test_schedules_differ_in_length_and_augmentation():
     specs = recipe_trials("small", "set", variants=("R3D",), trials="schedules")
-    assert [spec.epochs for spec in specs] == [30, 60, 120, 200] * 2
+    assert [spec.epochs for spec in specs] == [30, 90, 200] * 2
     assert len({spec.replace(epochs=30, warmup_epochs=3) for spec in specs}) == 2
     with pytest.raises(R21DError, match="trials 'shedules': expected one of paper, small, demo, schedules"):
         recipe_trials("small", "set", trials="shedules")
