@@ -1,6 +1,13 @@
 """Train and evaluate the spatiotemporal networks of the R(2+1)D study (Tran et al., CVPR 2018)."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from r21d_core.engine.classify import Predictor
+    from r21d_core.runs.run import Run
 
 __version__ = "0.1.0"
 
@@ -13,3 +20,13 @@ def package_folder(package: str, name: str) -> Path:
     """The data folder `name` of `package`: inside it in a wheel, beside it in a checkout or editable install."""
     root = Path(__file__).parents[1]
     return root / package / name if (root / package / name).is_dir() else root / name
+
+
+def load(weights: Run | Path | str, *, device: str = "auto", folder: Path | str = "weights") -> Predictor:
+    """Return the Predictor of `weights`: a run, its folder, a file, or a published name, looked up in `folder`.
+
+    Its `predict(video)` returns the most probable classes and `features(video)` an array (8·width,).
+    """
+    from r21d_core.engine.classify import Predictor  # imports torch
+
+    return Predictor(weights, device=device, folder=folder)

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from r21d_analysis.explorer.figures import frames_figure, sample_frames, time_figure
 from r21d_analysis.interpret.html import figure_html, text_html
 from r21d_analysis.interpret.saliency import saliency_html
-from r21d_core import R21DError
-from r21d_core.data.official_splits import videos_below
+from r21d_core import R21DError, load
+from r21d_core.data.official_splits import list_videos
 from r21d_core.runs.run import Run
 
 if TYPE_CHECKING:
@@ -74,19 +74,21 @@ class ClassifyWidget:
         except (R21DError, OSError) as error:
             self.errors.value = text_html(str(error), "alert")
             return
-        from r21d_core.engine.classify import classify  # imports torch
-
         self.progress.value, self.progress.max = 0, len(paths)
         self.progress.layout.visibility = "visible"
-        for number, path in enumerate(paths, 1):
-            with self.output:  # which would print an exception that leaves it
-                try:
-                    prediction = classify(path, self.used_weights, clips=self.clips.value, folder=self.weights_folder)
-                    self.results.append((path, prediction))
-                except R21DError as error:
-                    errors.append(text_html(str(error), "alert"))
-                    self.errors.value = "".join(errors)
-            self.progress.value = number
+        with self.output:  # which would print an exception that leaves it
+            try:
+                predictor = load(self.used_weights, folder=self.weights_folder)
+                predictions = predictor.iter_predictions(paths, clips=self.clips.value)
+                for number, (path, prediction) in enumerate(zip(paths, predictions, strict=True), 1):
+                    if isinstance(prediction, R21DError):
+                        errors.append(text_html(str(prediction), "alert"))
+                        self.errors.value = "".join(errors)
+                    else:
+                        self.results.append((path, prediction))
+                    self.progress.value = number
+            except R21DError as error:
+                self.errors.value = text_html(str(error), "alert")
         self.output.clear_output()
         self.progress.layout.visibility = "hidden"
         self.videos.options = [
@@ -105,10 +107,7 @@ class ClassifyWidget:
             raise R21DError(f"weights: none given; enter {WEIGHTS_HINT}")
         paths = []
         if text := self.path.value.strip():
-            path = Path(text).expanduser()
-            paths = [path / name for name in videos_below(path)] if path.is_dir() else [path]
-            if not paths:
-                raise R21DError(f"{path}: no videos in this folder")
+            paths = list_videos([Path(text).expanduser()])
         if self._uploads:
             self._uploads.cleanup()
         if self.upload.value:

@@ -179,8 +179,3 @@ class Comparison:
     def _with_runs(self, table: pd.DataFrame) -> pd.DataFrame:
         folders = {f"run {side}": scored.run.spec.folder for side, scored, _ in self.sides()}
         return table.assign(**folders, clips=self.count)
-
-
-def spreadsheet_safe(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with an apostrophe before text that a spreadsheet would execute as a formula."""
-    return table.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r")) else cell)

@@ -17,14 +17,14 @@ from IPython.display import HTML, Image, Javascript, display
 
 from r21d_analysis.artifacts.catalog import parse_folders
 from r21d_analysis.explorer import figures, predictions
-from r21d_analysis.explorer.comparison import MAX_LISTED, PAGE_SIZE, Comparison, View, spreadsheet_safe
+from r21d_analysis.explorer.comparison import MAX_LISTED, PAGE_SIZE, Comparison, View
 from r21d_analysis.explorer.layout import CELL_STYLE, TABS, ExplorerLayout
 from r21d_analysis.interpret.html import figure_html, figure_pdf, figure_png, is_interactive, text_html
 from r21d_analysis.interpret.saliency import saliency_html
 from r21d_analysis.interpret.source_videos import SourceClips, VideoLocator
 from r21d_core import R21DError
 from r21d_core.data.decode import read_frames
-from r21d_core.runs.files import write_atomically
+from r21d_core.runs.files import spreadsheet_safe, write_atomically
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import as_list
 
@@ -279,7 +279,7 @@ class Explorer(ExplorerLayout):
         if kind == "pdf" and tab in TABS[2:]:
             parts.append(self._video_stem(is_own))
         path = self.exports / f"{'-'.join(parts)}.{kind}"
-        content = spreadsheet_safe(table).to_csv(index=False) if kind == "csv" else figure_pdf(figure)
+        content = table.map(spreadsheet_safe).to_csv(index=False) if kind == "csv" else figure_pdf(figure)
         write_atomically(path, content)
         self.report(f"saved {path}")
         return path

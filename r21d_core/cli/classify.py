@@ -1,29 +1,80 @@
-"""`r21d classify`: the most probable classes of a video file."""
+"""`r21d classify`: the most probable classes of video files and folders."""
 
+import json
+import time
 from pathlib import Path
 
-from r21d_core.cli.options import CACHE_DIR, DEVICE
+from r21d_core import R21DError, load
+from r21d_core.cli.options import CACHE_DIR, DEVICE, WORKERS
+
+SAVE_SECONDS = 30.0  # between writes of the predictions so far
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("classify", help="print the five most probable classes of a video file")
+    parser = subparsers.add_parser("classify", help="print or write the five most probable classes of videos")
     add = parser.add_argument
-    add("video", type=Path, help="video file")
+    add("paths", nargs="+", type=Path, metavar="PATH", help="video file, or folder: its videos at any depth")
     add("--weights", required=True, metavar="NAME_OR_PATH", help="published weights, a file of weights or a run folder")
+    add("--out", type=Path, help="CSV or JSON file to write; default: print")
     add("--clips", type=int, default=10, help="clips whose probabilities are averaged; default 10")
     add("--frames", type=int, help="clip length; default as in the training of the weights")
     add("--frame-stride", type=int, help="distance of a clip's frames; default near the training's frame rate")
+    add("--workers", **WORKERS)
     add("--device", **DEVICE)
     add("--cache-dir", **CACHE_DIR)
 
 
 def run(options) -> None:
-    from r21d_core.engine.classify import classify
+    from r21d_core.data.official_splits import list_videos
 
-    prediction = classify(
-        options.video, options.weights, clips=options.clips, frames=options.frames, frame_stride=options.frame_stride,
-        device=options.device, folder=options.cache_dir,
-    )  # fmt: skip
-    for name, probability in prediction.top:
-        print(f"{probability:6.1%}  {name}")
-    print(prediction.protocol)
+    if options.out and options.out.suffix not in (".csv", ".json"):
+        raise R21DError(f"--out {options.out}: expected a name that ends in .csv or .json")
+    videos = list_videos(options.paths)
+    predictor = load(options.weights, device=options.device, folder=options.cache_dir)
+    predictions = predictor.iter_predictions(
+        videos, clips=options.clips, frames=options.frames, frame_stride=options.frame_stride, workers=options.workers
+    )
+    rows: list[dict] = []
+    errors, saved = [], -SAVE_SECONDS  # so that a file that cannot be written is an error at the first video
+    try:
+        for video, prediction in zip(videos, predictions, strict=True):
+            if isinstance(prediction, R21DError):
+                errors.append(str(prediction))
+                rows.append({"video": str(video), "error": str(prediction)})
+            else:
+                rows.append({"video": str(video), **_cells(prediction.top), "protocol": prediction.protocol})
+                if not options.out:
+                    _print(prediction, str(video) if len(videos) > 1 else "")
+            if options.out and time.monotonic() - saved > SAVE_SECONDS:
+                _write(options.out, rows)
+                saved = time.monotonic()
+    finally:  # whatever ends the loop, what is finished is kept
+        if options.out and rows:
+            _write(options.out, rows)
+            print(f"{options.out}: {len(rows) - len(errors)} of {len(videos)} videos")
+    if errors:
+        count = f"{len(errors)} of {len(videos)} videos could not be classified:\n" if len(videos) > 1 else ""
+        raise R21DError(count + "\n".join(errors))
+
+
+def _cells(top: list[tuple[str, float]]) -> dict[str, str | float]:
+    """The classes and probabilities as `class_1`, `probability_1`, `class_2` and so on."""
+    ranks = enumerate(top, 1)
+    return {f"{key}_{n}": value for n, pair in ranks for key, value in zip(("class", "probability"), pair, strict=True)}
+
+
+def _print(prediction, title: str) -> None:
+    lines = [f"{probability:6.1%}  {name}" for name, probability in prediction.top]
+    print(*([title] if title else []), *lines, prediction.protocol, sep="\n")
+
+
+def _write(path: Path, rows: list[dict]) -> None:
+    from r21d_core.data.manifest import write_rows
+    from r21d_core.runs.files import spreadsheet_safe, write_atomically
+
+    if path.suffix == ".json":
+        write_atomically(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    else:
+        columns = max((tuple(row) for row in rows), key=len)  # of a video that was classified
+        columns += ("error",) if "error" not in columns else ()
+        write_rows(path, columns, ({key: spreadsheet_safe(cell) for key, cell in row.items()} for row in rows))

@@ -112,6 +112,20 @@ def videos_below(root: Path) -> Iterator[str]:
                 yield (parent / file).as_posix()
 
 
+def list_videos(paths: Iterable[Path]) -> list[Path]:
+    """The files among `paths`, and the videos at any depth below the folders among them; each once.
+
+    Raises R21DError for a folder without videos.
+    """
+    videos: dict[Path, None] = {}
+    for path in paths:
+        below = [path / name for name in videos_below(path)] if path.is_dir() else [path]
+        if not below:
+            raise R21DError(f"{path}: no videos in this folder; expected one of the extensions {' '.join(EXTENSIONS)}")
+        videos |= dict.fromkeys(below)
+    return list(videos)
+
+
 def find_lists(root: Path, annotations: Path | str | None, pattern: str, *subfolders: str) -> Path | None:
     """The folder of the official lists: `annotations`, else the first that holds a file like `pattern`, or None.
     Searched are `root`, its parent, and the `subfolders` of both. Raises R21DError if `annotations` holds no such file.

@@ -1,19 +1,26 @@
-"""Classify one video file with the weights of a run, a file, or published weights."""
+"""Classify videos and compute their features with the weights of a run, a file, or published weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from r21d_core import R21DError
-from r21d_core.data.decode import probe, read_frames
+from r21d_core.data.decode import Probe, probe, read_frames
 from r21d_core.data.manifest import Video
+from r21d_core.data.parallel import count_workers, map_in_processes
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.data.transforms import center_crop
+from r21d_core.engine.build import optimize
 from r21d_core.engine.device import pick_device
 from r21d_core.models.convert import Weights
 from r21d_core.models.load import model_from_weights, read_weights
@@ -33,62 +40,134 @@ class Prediction:
     frames: np.ndarray = field(repr=False)  # (clips, H, W, 3) uint8: each clip's center frame, cropped for the network
     protocol: str
     clip_probs: np.ndarray = field(repr=False)  # (clips, top): each clip's probabilities of the classes in `top`
+    features: np.ndarray = field(repr=False)  # (8·width,): conv5_x's output, averaged over space, time and clips
     center_frames: np.ndarray = field(repr=False)  # (clips,): the number of each clip's center frame
     fps: float | None = None
 
 
-def classify(
-    video: Path | str,
-    weights: Run | Path | str,
-    *,
-    clips: int = 10,
-    frames: int | None = None,
-    frame_stride: int | None = None,
-    top: int = 5,
-    device: str = "auto",
-    folder: Path | str = "weights",
-) -> Prediction:
-    """Return the Prediction for the file `video` with `weights`: a run, its folder, a file, or a published name.
+@dataclass(frozen=True)
+class _DecodedClips:
+    """The clips of a video, as `spec` takes them from the file that `info` describes."""
 
-    The protocol is that of a run's evaluation: `clips` clips that begin at floor(i·(N−span)/(clips−1)), center crop,
-    mean of softmax, in fp32. Clip length and frame stride are those of `spec_for_video`; `frames` and `frame_stride`
-    override them. Raises R21DError if the video or the weights cannot be read.
+    info: Probe
+    spec: Spec
+    indices: np.ndarray  # (clips, T) frame numbers
+    pixels: np.ndarray  # (clips, T, H, W, 3) uint8
+
+
+class Predictor:
+    """A network with its class names, for any number of videos.
+
+    `weights` is a run, its folder, a file, or a published name, which is looked up in `folder`. Raises R21DError if the
+    weights cannot be read or take optical flow.
     """
-    loaded = weights_for_frames(weights, folder)
-    names, names_source = class_names(loaded)
-    info = probe(video)
-    given = {"frames": frames, "frame_stride": frame_stride}
-    overrides = {name: value for name, value in given.items() if value is not None}
-    spec = spec_for_video(loaded, info.fps).replace(eval_clips=clips, **overrides)
-    path = Path(video)
-    videos = (Video(path.name, path.parent, names[0], "test", path.name, info.frames),)
-    rows = evaluation_clips(spec, clips, videos, names)
-    pixels = read_frames(path, rows.frames.reshape(-1), (spec.frame_height, spec.frame_width))
-    pixels = torch.from_numpy(pixels).view(clips, spec.frames, *pixels.shape[1:])
-    target = pick_device(device)
-    model = model_from_weights(loaded).eval().to(target)
-    bar = tqdm(pixels, desc=f"{model.variant}: classifying", unit="clip", leave=False)
-    with torch.inference_mode():
-        logits = torch.cat([model(center_crop(clip[None].to(target), spec)) for clip in bar])
-    probs = logits.float().softmax(1).cpu()
-    mean = probs.mean(0)
-    best = mean.argsort(descending=True)[:top].tolist()
-    rate = f"{info.fps:.4g} frames a second" if info.fps else "an unknown rate"
-    protocol = (
-        f"{loaded.variant}-{loaded.depth} ({loaded.layout}); {clips} clips of {spec.frames} frames, stride "
-        f"{spec.frame_stride}, from {info.frames} at {rate}; center crop {spec.crop}×{spec.crop} of "
-        f"{spec.frame_height}×{spec.frame_width}; mean of softmax; {names_source}"
-    )
-    top_left = (spec.frame_height - spec.crop) // 2, (spec.frame_width - spec.crop) // 2
-    height, width = (slice(begin, begin + spec.crop) for begin in top_left)
-    return Prediction(
-        [(names[index], mean[index].item()) for index in best],
-        pixels[:, spec.frames // 2, height, width].numpy().copy(),
-        protocol,
-        probs[:, best].numpy(),
-        rows.frames[:, spec.frames // 2],
-        info.fps,
-    )
+
+    def __init__(self, weights: Run | Path | str, *, device: str = "auto", folder: Path | str = "weights"):
+        self.weights = weights_for_frames(weights, folder)
+        self.classes, self._names_source = class_names(self.weights)
+        self.device = pick_device(device)
+        self.model = model_from_weights(self.weights).eval().to(self.device)
+        self._fast_model = optimize(self.model, Spec(), self.device)
+        self._pooled: list[Tensor] = []  # inputs of the classifier, as `_fast_model` computes them
+        self.model.fc.register_forward_pre_hook(lambda _, inputs: self._pooled.append(inputs[0]))
+
+    @overload
+    def predict(self, videos: Path | str, **options) -> Prediction: ...
+    @overload
+    def predict(self, videos: Sequence[Path | str], **options) -> list[Prediction]: ...
+    def predict(self, videos, **options):
+        """Return the Prediction of a video file, or a list of those of several; `options` of `iter_predictions`.
+
+        Raises R21DError for the first video that cannot be read.
+        """
+        predictions = []
+        for prediction in self.iter_predictions([videos] if isinstance(videos, Path | str) else videos, **options):
+            if isinstance(prediction, R21DError):
+                raise prediction
+            predictions.append(prediction)
+        return predictions[0] if isinstance(videos, Path | str) else predictions
+
+    def features(self, videos: Path | str | Sequence[Path | str], **options) -> np.ndarray:
+        """Return the features of a video file, (8·width,), or of several, (n, 8·width); otherwise as `predict`."""
+        if isinstance(videos, Path | str):
+            return self.predict(videos, **options).features
+        return np.stack([prediction.features for prediction in self.predict(videos, **options)])
+
+    @torch.inference_mode()
+    def iter_predictions(
+        self, videos: Sequence[Path | str], *, clips: int = 10, frames: int | None = None,
+        frame_stride: int | None = None, top: int = 5, workers: int | None = None,
+    ) -> Iterator[Prediction | R21DError]:  # fmt: skip
+        """Yield for each video, in order, its Prediction, or the R21DError that says why it cannot be read.
+
+        The protocol is that of a run's evaluation: `clips` clips that begin at floor(i·(N−span)/(clips−1)), center
+        crop, mean of softmax, in fp32. Clip length and frame stride are those of `spec_for_video`; `frames` and
+        `frame_stride` override them. `workers` processes decode: None is one a CPU where there are many videos.
+        """
+        given = {"eval_clips": clips, "frames": frames, "frame_stride": frame_stride}
+        overrides = {name: value for name, value in given.items() if value is not None}
+        spec = spec_for_video(self.weights, None).replace(**overrides)  # raises for an impossible option
+        decode = partial(_decode, weights=replace(self.weights, state={}), overrides=overrides)
+        n_workers = count_workers(workers, len(videos))
+        decoded = iter(map(decode, videos))
+        if n_workers:
+            decoded = map_in_processes(decode, videos, n_workers, "what is finished is kept")
+        batch_size = 4 if self.device.type == "cpu" else 32  # a GPU takes the clips of several videos at once
+        with tqdm(total=len(videos) * clips, desc=self.model.variant, unit="clip", leave=False) as bar:
+            while group := list(islice(decoded, max(1, batch_size // clips))):
+                yield from self._predict_group(group, spec, top, batch_size, bar)
+
+    def _predict_group(
+        self, group: list, spec: Spec, top: int, batch_size: int, bar: tqdm
+    ) -> Iterator[Prediction | R21DError]:
+        """Yield the Predictions of videos whose clips are computed together; an error stays as it is."""
+        pixels = [torch.from_numpy(item.pixels) for item in group if isinstance(item, _DecodedClips)]
+        logits: list[Tensor] = []
+        self._pooled.clear()
+        for batch in torch.cat(pixels).split(batch_size) if pixels else ():
+            logits.append(self._fast_model(center_crop(batch.to(self.device), spec)))
+            bar.update(len(batch))
+        outputs = [torch.cat(parts).float().cpu().chunk(len(pixels)) for parts in (logits, self._pooled) if parts]
+        of_videos = zip(*outputs, strict=True)
+        for item in group:
+            yield self._prediction(item, next(of_videos), top) if isinstance(item, _DecodedClips) else item
+
+    def _prediction(self, decoded: _DecodedClips, outputs: tuple[Tensor, ...], top: int) -> Prediction:
+        (logits, features), spec, fps, weights = outputs, decoded.spec, decoded.info.fps, self.weights
+        probs = logits.softmax(1)
+        mean = probs.mean(0)
+        best = mean.argsort(descending=True)[:top].tolist()
+        rate = f"{fps:.4g} frames a second" if fps else "an unknown rate"
+        protocol = (
+            f"{weights.variant}-{weights.depth} ({weights.layout}); {spec.eval_clips} clips of {spec.frames} frames, "
+            f"stride {spec.frame_stride}, from {decoded.info.frames} at {rate}; center crop {spec.crop}×{spec.crop} of "
+            f"{spec.frame_height}×{spec.frame_width}; mean of softmax; {self._names_source}"
+        )
+        top_left = (spec.frame_height - spec.crop) // 2, (spec.frame_width - spec.crop) // 2
+        height, width = (slice(begin, begin + spec.crop) for begin in top_left)
+        return Prediction(
+            [(self.classes[index], mean[index].item()) for index in best],
+            decoded.pixels[:, spec.frames // 2, height, width].copy(),
+            protocol,
+            probs[:, best].numpy(),
+            features.mean(0).numpy(),
+            decoded.indices[:, spec.frames // 2],
+            fps,
+        )
+
+
+def _decode(path: Path | str, weights: Weights, overrides: dict) -> _DecodedClips | R21DError:
+    """Return the clips of a video file for `weights`, or the error that it raises."""
+    path = Path(path)
+    try:
+        info = probe(path)
+        spec = spec_for_video(weights, info.fps).replace(**overrides)
+        videos = (Video(path.name, path.parent, "", "test", path.name, info.frames),)
+        indices = evaluation_clips(spec, spec.eval_clips, videos, ("",)).frames
+        pixels = read_frames(path, indices.reshape(-1), (spec.frame_height, spec.frame_width))
+    except R21DError as error:
+        return error
+    return _DecodedClips(info, spec, indices, pixels.reshape(*indices.shape, *pixels.shape[1:]))
 
 
 def weights_for_frames(weights: Run | Path | str, folder: Path | str = "weights") -> Weights:

@@ -41,6 +41,11 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             os.unlink(temporary)
 
 
+def spreadsheet_safe(cell: object) -> object:
+    """Return the cell of a table, with an apostrophe before text that a spreadsheet would execute as a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r")) else cell
+
+
 def remove_temporary(folder: Path, seconds: float = 0.0) -> None:
     """Remove what killed writers left in `folder`: temporary files that were not written to for so many seconds."""
     for path in folder.glob(f".*{TEMPORARY}"):

@@ -15,7 +15,6 @@ from benchmarks import explorer
 from r21d_analysis.explorer import predictions
 from r21d_analysis.explorer import widget as module
 from r21d_analysis.explorer.classify_widget import ClassifyWidget
-from r21d_analysis.explorer.comparison import spreadsheet_safe
 from r21d_analysis.explorer.widget import Explorer
 from r21d_analysis.interpret.html import is_interactive, text_html
 from r21d_analysis.statistics.clips import with_clips
@@ -281,13 +280,6 @@ def test_saved_files_hold_the_shown_numbers(shown, tmp_path):
     shown.tabs.selected_index = 0
     shown._run(lambda: shown.save("pdf"))
     assert "could not be written" in text_of(shown.status)
-
-
-def test_saved_text_is_no_spreadsheet_formula():
-    table = pd.DataFrame({"class": ["=1+1", "+1", "-1", "@x", "\tx", "a=b", ""], "n": [-1.5] * 7})
-    safe = spreadsheet_safe(table)
-    assert safe["class"].tolist() == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", "a=b", ""]
-    assert safe["n"].tolist() == [-1.5] * 7
 
 
 def test_each_video_has_its_own_figure_file(shown, tmp_path):

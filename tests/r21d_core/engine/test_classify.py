@@ -1,5 +1,10 @@
 """Classifying one video gives what the evaluation of a run gives for it."""
 
+import csv
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +12,14 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from r21d_analysis.artifacts.topk_figure import top_five_figure
-from r21d_core import R21DError
+from r21d_core import R21DError, load
 from r21d_core.cli import main
 from r21d_core.data.decode import read_all
+from r21d_core.data.transforms import center_crop
 from r21d_core.engine import classify as module
-from r21d_core.engine.classify import classify
 from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import Published, kinetics400
+from r21d_core.study.spec import Spec
 from tests.bad_videos import write_video
 from tests.r21d_core.engine.test_train import SPEC
 from tests.r21d_core.models.test_load import as_theirs, small
@@ -41,7 +47,7 @@ def test_prediction_equals_the_evaluation_of_the_run(task, tiny, fit):
         # for speed each video has one item per rate, the first of which is its own
         expected = softmax(scores.logits[number * labels].astype(np.float64), axis=-1).mean(0)
         for weights in (run, run.folder, run.folder / "checkpoint.pt"):
-            prediction = classify(video.path, weights, clips=5, device="cpu")
+            prediction = load(weights, device="cpu").predict(video.path, clips=5)
         assert [name for name, _ in prediction.top] == [scores.classes[index] for index in np.argsort(-expected)]
         np.testing.assert_allclose([share for _, share in prediction.top], -np.sort(-expected), rtol=1e-4)
         assert "classes of the run" in prediction.protocol
@@ -50,7 +56,7 @@ def test_prediction_equals_the_evaluation_of_the_run(task, tiny, fit):
 
 def test_top_five_equal_a_numpy_implementation(noise, file):
     """Compare with numpy and one forward pass, written from the definition of the protocol."""
-    prediction = classify(noise, file, clips=3, frames=8, device="cpu")
+    prediction = load(file, device="cpu").predict(noise, clips=3, frames=8)
     pixels = read_all(noise, (128, 171))
     cropped = pixels[:, 8:120, 29:141]
     scaled = (cropped / 255 - [0.43216, 0.394666, 0.37645]) / [0.22803, 0.22145, 0.216989]
@@ -71,32 +77,77 @@ def test_top_five_equal_a_numpy_implementation(noise, file):
 def test_published_weights_set_clip_length_and_stride(noise, file, monkeypatch):
     sha = module.read_weights(file).sha256[:8]
     row = Published("r3d", f"http://nowhere.example/r3d-{sha}.pth", "torchvision", "R3D", 10, 12, 400, "", "", 15)
-    assert "3 clips of 16 frames, stride 1," in classify(noise, file, clips=3, device="cpu").protocol
+    assert "3 clips of 16 frames, stride 1," in load(file, device="cpu").predict(noise, clips=3).protocol
     monkeypatch.setattr(module, "PUBLISHED", (row,))
     for options, expected in ({}, "12 frames, stride 2,"), ({"frames": 4, "frame_stride": 3}, "4 frames, stride 3,"):
-        assert f"3 clips of {expected}" in classify(noise, file, clips=3, device="cpu", **options).protocol
+        assert f"3 clips of {expected}" in load(file, device="cpu").predict(noise, clips=3, **options).protocol
+
+
+def test_features_are_the_mean_of_pooled_conv5_x(noise, file):
+    predictor = load(file, device="cpu")
+    pixels = torch.from_numpy(read_all(noise, (128, 171)))
+    clips = torch.stack([pixels[start : start + 8] for start in (0, 6, 13)])
+    with torch.inference_mode():
+        expected = predictor.model.forward_features(center_crop(clips, Spec())).mean((0, 2, 3, 4))
+    features = predictor.features(noise, clips=3, frames=8)
+    assert features.shape == (8 * 4,)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-6)
+    assert predictor.features([noise, noise], clips=3, frames=8).shape == (2, 8 * 4)
+
+
+@pytest.mark.parametrize(("clips", "workers"), [(1, 0), (3, 0), (5, 2)])
+def test_several_videos_equal_each_alone(clips, workers, tiny, file, tmp_path):
+    """Clips of several videos share a batch; a broken video changes nothing for the others."""
+    predictor = load(file, device="cpu")
+    videos = [video.path for video in tiny.videos[:5]]
+    (tmp_path / "broken.mp4").write_bytes(videos[0].read_bytes()[:300])
+    paths = [*videos[:2], tmp_path / "broken.mp4", *videos[2:]]
+    several = list(predictor.iter_predictions(paths, clips=clips, frames=2, workers=workers))
+    assert isinstance(several[2], R21DError) and "broken.mp4: " in str(several.pop(2))
+    for video, prediction in zip(videos, several, strict=True):
+        alone = predictor.predict(video, clips=clips, frames=2)
+        assert (alone.protocol, [name for name, _ in alone.top]) == (
+            prediction.protocol,
+            [n for n, _ in prediction.top],
+        )
+        np.testing.assert_allclose(prediction.clip_probs, alone.clip_probs, rtol=1e-5)
+        np.testing.assert_allclose(prediction.features, alone.features, rtol=1e-4, atol=1e-6)
+        assert np.array_equal(prediction.frames, alone.frames)
+    with pytest.raises(R21DError, match=r"broken\.mp4"):
+        predictor.predict(paths, clips=1, frames=2)
+
+
+def test_load_is_imported_without_torch():
+    code = "import sys, r21d_core; assert r21d_core.load; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_unnamed_outputs_are_numbered(noise, tmp_path):
     torch.save(small("R3D", num_classes=7).state_dict(), tmp_path / "r3d.pth")
-    prediction = classify(noise, tmp_path / "r3d.pth", clips=1, frames=4, device="cpu")
+    prediction = load(tmp_path / "r3d.pth", device="cpu").predict(noise, clips=1, frames=4)
     assert len(prediction.top) == 5 and all(name.startswith("output ") for name, _ in prediction.top)
     assert "do not name their classes" in prediction.protocol
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"clips": 0}, "clips = 0, expected 1 or more"), ({"frames": 0}, "frames = 0"), ({"device": "abacus"}, "abacus")],
+    [
+        ({"clips": 0}, "clips = 0, expected 1 or more"),
+        ({"frames": 0}, "frames = 0"),
+        ({"workers": -1}, "workers is -1"),
+    ],
 )
 def test_impossible_options_are_refused(options, says, noise, file):
     with pytest.raises(R21DError, match=says):
-        classify(noise, file, **options)
+        load(file, device="cpu").predict(noise, **options)
+    with pytest.raises(R21DError, match="abacus"):
+        load(file, device="abacus")
 
 
 def test_weights_for_flow_are_refused(noise, tmp_path):
     torch.save(small("R3D", in_channels=2).state_dict(), tmp_path / "flow.pth")
     with pytest.raises(R21DError, match=r"flow\.pth: takes 2 channels"):
-        classify(noise, tmp_path / "flow.pth")
+        load(tmp_path / "flow.pth")
 
 
 def test_command_prints_the_top_five(noise, file, tmp_path, capsys):
@@ -115,6 +166,77 @@ def test_command_prints_the_top_five(noise, file, tmp_path, capsys):
         assert said.startswith("r21d: ") and video in said and len(said.splitlines()) == 1
     assert main(["classify", str(noise), "--weights", "r3d_18", "--cache-dir", str(tmp_path)]) == 1
     assert f"{tmp_path / 'r3d_18-b3b3357e.pth'}: no such file" in capsys.readouterr().err
+
+
+@pytest.fixture
+def folder(tmp_path, noise):
+    """A folder with three videos, one of them broken, and files that are none."""
+    (tmp_path / "mine" / "deep").mkdir(parents=True)
+    (tmp_path / "mine" / "-1+1.mp4").write_bytes(noise.read_bytes())
+    (tmp_path / "mine" / "deep" / "b.mp4").write_bytes(noise.read_bytes())
+    (tmp_path / "mine" / "broken.mp4").write_bytes(noise.read_bytes()[:500])
+    (tmp_path / "mine" / "list.m3u8").write_text("#EXTM3U\nb.mp4\n")
+    (tmp_path / "mine" / ".hidden.mp4").write_bytes(noise.read_bytes())
+    return tmp_path / "mine"
+
+
+@pytest.fixture
+def seven(tmp_path):
+    """Weights for seven classes that no file names."""
+    torch.save(small("R3D", num_classes=7).state_dict(), tmp_path / "seven.pth")
+    return ["--weights", str(tmp_path / "seven.pth"), "--clips", "1", "--frames", "4", "--device", "cpu"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_folder_becomes_a_table_with_its_errors(kind, folder, seven, noise, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(["classify", ".", str(noise), "b.gone.mp4", "--out", f"out.{kind}", *seven]) == 1
+    printed = capsys.readouterr()
+    assert f"out.{kind}: 3 of 5 videos" in printed.out
+    assert printed.err.startswith("r21d: 2 of 5 videos could not be classified:\nbroken.mp4: ")
+    assert "list.m3u8" not in printed.err and "b.gone.mp4: no such file" in printed.err
+    text = (folder / f"out.{kind}").read_text()
+    rows = json.loads(text) if kind == "json" else list(csv.DictReader(text.splitlines()))
+    first = "-1+1.mp4" if kind == "json" else "'-1+1.mp4"
+    assert [row["video"] for row in rows] == [first, "broken.mp4", "deep/b.mp4", str(noise), "b.gone.mp4"]
+    assert [bool(row.get("error")) for row in rows] == [False, True, False, False, True]
+    shares = [float(rows[0][f"probability_{rank}"]) for rank in range(1, 6)]
+    assert shares == sorted(shares, reverse=True) and rows[0]["class_1"] == rows[2]["class_1"]
+    assert "1 clips of 4 frames" in rows[0]["protocol"]
+
+
+def test_playlist_is_no_video(folder, seven, capsys):
+    assert main(["classify", str(folder / "list.m3u8"), *seven]) == 1
+    assert "is a playlist" in capsys.readouterr().err
+
+
+def test_finished_predictions_survive_an_interruption(folder, seven, monkeypatch, capsys):
+    probe = module.probe
+    monkeypatch.setattr(module, "probe", lambda path: _interrupt() if path.name == "b.mp4" else probe(path))
+    assert main(["classify", str(folder), "--out", str(folder / "out.csv"), *seven, "--clips", "4"]) == 130
+    rows = list(csv.DictReader((folder / "out.csv").read_text().splitlines()))
+    assert [bool(row["error"]) for row in rows] == [False, True]
+    assert "out.csv: 1 of 3 videos" in capsys.readouterr().out
+
+
+def _interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["empty"], "empty: no videos in this folder"),
+        (["noise.mp4", "--out", "table.xlsx"], "--out table.xlsx: expected a name that ends in .csv or .json"),
+        (["noise.mp4", "--out", "noise.mp4/out.csv"], "could not be written"),
+    ],
+)
+def test_unusable_paths_are_one_line(arguments, says, noise, seven, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert main(["classify", *arguments, *seven]) == 1
+    said = capsys.readouterr().err
+    assert says in said and said.startswith("r21d: ") and len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize("clips", [1, 10, 100])

@@ -15,6 +15,7 @@ from r21d_core.data.manifest import DatasetCard, Manifest
 from r21d_core.engine.build import build_model
 from r21d_core.engine.checkpoint import load_checkpoint, resume, save_checkpoint
 from r21d_core.engine.state import create_state
+from r21d_core.runs.files import spreadsheet_safe
 from r21d_core.runs.run import find_run, load_runs, write_history, write_json, write_scores, write_summary
 from r21d_core.runs.scores import Scores
 from r21d_core.study.spec import Spec
@@ -178,3 +179,8 @@ def test_odd_values_in_a_checkpoint_are_noticed(run, data):
         assert epoch == len(history) == 2 and type(step) is int and step >= 0
         assert all(row.keys() == HISTORY[0].keys() for row in history), "another finite number is not damage"
         assert all(math.isfinite(value) for row in history for value in row.values())
+
+
+def test_text_is_no_spreadsheet_formula():
+    texts = ["=1+1", "+1", "-1", "@x", "\tx", "a=b", "", -1.5]
+    assert [*map(spreadsheet_safe, texts)] == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", "a=b", "", -1.5]
