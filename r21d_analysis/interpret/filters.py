@@ -217,7 +217,7 @@ def input_frames(spec: Mapping) -> dict[str, int]:
     rows = conv_rows(variant, depth, width, spec["frames"], in_channels=3, stem_midplanes=None, per_block=per_block)
     frames, result = spec["frames"], {}
     for row in rows:
-        if "shortcut" not in row.name:
+        if not row.is_branch:
             result.setdefault(row.name.removesuffix(".0").removesuffix(".3"), frames)
             frames = (frames + 2 * row.padding[0] - row.kernel[0]) // row.stride[0] + 1
     return result

@@ -1,4 +1,4 @@
-"""`r21d variants`: the size and cost of the twelve networks of Table 2."""
+"""`r21d variants`: the size and cost of the networks of Table 2 and of the ablations."""
 
 import json
 

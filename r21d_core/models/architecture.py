@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
+from math import isqrt, prod
+from typing import NamedTuple
 
 from r21d_core.study.variants import stage_spec
 
@@ -13,7 +14,7 @@ Triple = tuple[int, int, int]  # time, height, width
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution without bias, followed by batch norm; `name` is the module's path in the network."""
+    """A convolution without bias; `name` is the module's path in the network."""
 
     name: str
     in_channels: int
@@ -21,6 +22,8 @@ class Conv:
     kernel: Triple
     stride: Triple
     padding: Triple
+    has_norm: bool = True  # followed by batch norm
+    is_branch: bool = False  # its output is added to another's, of the same size: a shortcut, or P3D's parallel form
 
     @property
     def weights(self) -> int:
@@ -28,41 +31,97 @@ class Conv:
         return self.in_channels * self.out_channels * prod(self.kernel)
 
 
+class Pair(NamedTuple):
+    """How a letter composes a convolution of two in series, the first with M filters."""
+
+    first: str  # a key of KERNELS
+    second: str
+    between: int = 2  # modules between the two: 2 are batch norm and ReLU, 1 is batch norm
+    planes: float = 1  # filters of the first, times M
+
+
+KERNELS = {"spatial": (1, 3, 3), "temporal": (3, 1, 1), "full": (3, 3, 3), "point": (1, 1, 1)}
+PAIRS = {
+    "p": Pair("spatial", "temporal"),
+    "n": Pair("spatial", "temporal", between=1),
+    "l": Pair("spatial", "temporal", between=0),
+    "h": Pair("spatial", "temporal", planes=0.5),
+    "d": Pair("spatial", "temporal", planes=2),
+    "t": Pair("temporal", "spatial"),
+    "r": Pair("full", "point"),
+}
+
+
 def conv_rows(
     variant: str, depth: int, width: int, frames: int, in_channels: int, stem_midplanes: int | None, per_block: bool
 ) -> Iterator[Conv]:
     """Yield the convolutions of a network in the order of its modules; arguments as for `VideoResNet`."""
     letters, blocks = stage_spec(variant, depth)
-    mid_channels = stem_midplanes or max(45 * width // 64, 1)
-    yield from _conv("conv1", letters[0], in_channels, mid_channels, width, (1, 2, 2), size=7, time=frames)
+    if letters[0] == "p":
+        mid_channels = stem_midplanes or max(45 * width // 64, 1)
+        yield Conv("conv1.0", in_channels, mid_channels, (1, 7, 7), (1, 2, 2), (0, 3, 3))
+        yield Conv("conv1.3", mid_channels, width, (3, 1, 1), (1, 1, 1), (1, 0, 0))
+    else:
+        time = {"c": frames, "2": 1, "3": 3}[letters[0]]
+        yield Conv("conv1", in_channels, width, (time, 7, 7), (1, 2, 2), (int(letters[0] == "3"), 3, 3))
     in_channels = width
     for stage, (kind, count) in enumerate(zip(letters[1:], blocks, strict=True), start=2):
         out_channels = width * 2 ** (stage - 2)
         for block in range(count):
             name = f"conv{stage}_x.{block}"
             stride = (1, 1, 1) if stage == 2 or block else (1, 2, 2) if kind == "2" else (2, 2, 2)
-            first = midplanes(in_channels, out_channels)
-            second = first if per_block else midplanes(out_channels, out_channels)
-            yield from _conv(f"{name}.conv1", kind, in_channels, first, out_channels, stride)
-            yield from _conv(f"{name}.conv2", kind, out_channels, second, out_channels, (1, 1, 1))
+            mid_of = in_channels if per_block and kind == "p" else out_channels
+            yield from composition(f"{name}.conv1", kind, in_channels, out_channels, stride)
+            yield from composition(f"{name}.conv2", kind, out_channels, out_channels, mid_of=mid_of)
             if stride != (1, 1, 1):
-                yield Conv(f"{name}.shortcut.0", in_channels, out_channels, (1, 1, 1), stride, (0, 0, 0))
+                yield Conv(
+                    f"{name}.shortcut.0", in_channels, out_channels, (1, 1, 1), stride, (0, 0, 0), is_branch=True
+                )
             in_channels = out_channels
 
 
-def _conv(
-    name: str, kind: str, in_channels: int, mid_channels: int, out_channels: int, stride: Triple, size=3, time=3
+def composition(
+    name: str, kind: str, in_channels: int, out_channels: int, stride: Triple = (1, 1, 1), mid_of: int = 0
 ) -> Iterator[Conv]:
-    """Yield the convolution of a letter; for `p` the spatial one, to `mid_channels`, and the temporal one."""
-    half = size // 2
-    if kind == "p":
-        yield Conv(f"{name}.0", in_channels, mid_channels, (1, size, size), (1, *stride[1:]), (0, half, half))
-        yield Conv(f"{name}.3", mid_channels, out_channels, (3, 1, 1), (stride[0], 1, 1), (1, 0, 0))
+    """Yield the convolutions that a letter stands for in a residual block.
+
+    A spatial convolution takes the spatial stride, a temporal one the temporal stride. `mid_of`, if any, are the input
+    channels that M is computed of.
+    """
+    mid_channels = midplanes(mid_of or in_channels, out_channels, kind)
+    temporal, spatial = (stride[0], 1, 1), (1, *stride[1:])
+    strides = {"spatial": spatial, "temporal": temporal, "full": stride, "point": (1, 1, 1)}
+
+    def row(name: str, kernel: str, channels: tuple[int, int], stride: Triple, **flags) -> Conv:
+        sizes = KERNELS[kernel]
+        return Conv(name, *channels, sizes, stride, (sizes[0] // 2, sizes[1] // 2, sizes[2] // 2), **flags)
+
+    if kind in PAIRS:
+        first, second, between, _ = PAIRS[kind]
+        yield row(f"{name}.0", first, (in_channels, mid_channels), strides[first], has_norm=between > 0)
+        yield row(f"{name}.{between + 1}", second, (mid_channels, out_channels), strides[second])
+    elif kind in "bs":
+        is_branch = kind == "b"
+        yield row(f"{name}.spatial", "spatial", (in_channels, mid_channels), stride if is_branch else spatial)
+        channels = (in_channels if is_branch else mid_channels), mid_channels
+        yield row(f"{name}.temporal", "temporal", channels, stride if is_branch else temporal, is_branch=is_branch)
+        yield row(f"{name}.project", "point", (mid_channels, out_channels), (1, 1, 1))
     else:
-        kernel, padding = {"c": (time, 0), "2": (1, 0), "3": (3, 1)}[kind]
-        yield Conv(name, in_channels, out_channels, (kernel, size, size), stride, (padding, half, half))
+        kernel = {"2": "spatial", "3": "full"}[kind]
+        yield row(name, kernel, (in_channels, out_channels), stride)
 
 
-def midplanes(in_channels: int, out_channels: int) -> int:
-    """Return M_i of Section 3.5 for t = d = 3: a (2+1)D pair then has at most as many weights as a 3×3×3."""
-    return 27 * in_channels * out_channels // (9 * in_channels + 3 * out_channels)
+def midplanes(in_channels: int, out_channels: int, kind: str = "p") -> int:
+    """Return M_i of Section 3.5 for t = d = 3: the letter's convolutions then have at most as many weights as a 3×3×3.
+
+    P3D's are a spatial, a temporal and a projecting 1×1×1 convolution. The letters h and d halve and double M_i.
+    """
+    weights = 27 * in_channels * out_channels
+    if kind == "b":
+        return max(weights // (9 * in_channels + 3 * in_channels + out_channels), 1)
+    if kind == "s":  # the largest M with 9·i·M + 3·M² + M·o ≤ weights
+        linear = 9 * in_channels + out_channels
+        return max((isqrt(linear**2 + 12 * weights) - linear) // 6, 1)
+    first, second, _, planes = PAIRS.get(kind, PAIRS["p"])
+    most = weights // (prod(KERNELS[first]) * in_channels + prod(KERNELS[second]) * out_channels)
+    return max(int(planes * most), 1)

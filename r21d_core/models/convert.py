@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from r21d_core import R21DError
-from r21d_core.models.architecture import midplanes
+from r21d_core.models.architecture import PAIRS, composition, midplanes
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import DEPTHS, stage_spec, variant_name
@@ -93,9 +93,20 @@ def read_architecture(state: Mapping[str, Tensor], to_key: Callable[[str], str],
             raise R21DError(f"{path}: {key} has shape {tuple(state[key].shape)}, expected {dimensions} dimensions")
         return tuple(state[key].shape)
 
-    def kind(name: str) -> str:
+    def fits(letter: str, name: str, in_channels: int, out_channels: int) -> bool:
+        return all(
+            (weight := state.get(to_key(f"{row.name}.weight"))) is not None
+            and weight.shape == (row.out_channels, row.in_channels, *row.kernel)
+            for row in composition(name, letter, in_channels, out_channels)
+        )
+
+    def kind(name: str, stage: int = 0) -> str:
+        if stage:
+            channels = width * 2 ** max(stage - 3, 0), width * 2 ** (stage - 2)
+            if found := [letter for letter in (*PAIRS, "b", "s") if fits(letter, name, *channels)]:
+                return found[0]
         if to_key(f"{name}.3.weight") in state:
-            return "p"
+            return "p"  # of other shapes, which `_rename_keys` tells
         time = shape(f"{name}.weight")[2]
         if time not in (1, 3) and name != "conv1":
             raise R21DError(f"{path}: {to_key(f'{name}.weight')} spans {time} frames, expected 1 or 3")
@@ -106,9 +117,10 @@ def read_architecture(state: Mapping[str, Tensor], to_key: Callable[[str], str],
     depths: dict[tuple[int, ...], int] = {count: depth for depth, count in DEPTHS.items()}
     if tuple(blocks) not in depths:
         raise R21DError(f"{path}: has {blocks} blocks in its four stages, expected one of {[*map(list, depths)]}")
-    letters = "".join(kind(name) for name in ("conv1", *(f"conv{stage}_x.0.conv1" for stage in range(2, 6))))
-    stem = shape("conv1.0.weight" if letters[0] == "p" else "conv1.weight")
-    width = shape("conv1.3.weight")[0] if letters[0] == "p" else stem[0]
+    first = kind("conv1")
+    stem = shape("conv1.0.weight" if first == "p" else "conv1.weight")
+    width = shape("conv1.3.weight")[0] if first == "p" else stem[0]
+    letters = first + "".join(kind(f"conv{stage}_x.0.conv1", stage) for stage in range(2, 6))
     # M_i of the second convolution tells once a block from once a convolution where a stage doubles its channels.
     per_block = False
     if "p" in letters[2:]:

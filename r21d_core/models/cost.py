@@ -8,12 +8,12 @@ from math import prod
 
 from r21d_core.models.architecture import Conv, Triple, conv_rows
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import VARIANTS
+from r21d_core.study.variants import NETWORKS
 
 CHANNELS = {"rgb": 3, "flow": 2}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ConvCost(Conv):
     """A convolution with the size of its output for one clip."""
 
@@ -47,7 +47,7 @@ def cost(
     weights = sum(conv.weights for conv in convs) + (last.out_channels + 1) * num_classes
     return Cost(
         convs=convs,
-        parameters=weights + 2 * sum(conv.out_channels for conv in convs),
+        parameters=weights + 2 * sum(conv.out_channels for conv in convs if conv.has_norm),
         conv_fc_weights=weights,
         macs=sum(conv.macs for conv in convs) + last.out_channels * num_classes,
         final_shape=(last.out_channels, *last.size),
@@ -63,9 +63,9 @@ def spec_cost(spec: Spec, num_classes: int) -> Cost:
 
 
 def _with_sizes(rows: Iterable[Conv], size: Triple) -> Iterator[ConvCost]:
-    """Yield the rows with their output sizes; a shortcut comes after its block, and leaves the block's size."""
+    """Yield the rows with their output sizes; a branch has the size of the row before it, that it is added to."""
     for row in rows:
-        if "shortcut" not in row.name:
+        if not row.is_branch:
             t, h, w = (
                 (n + 2 * padding - kernel) // stride + 1
                 for n, padding, kernel, stride in zip(size, row.padding, row.kernel, row.stride, strict=True)
@@ -75,17 +75,17 @@ def _with_sizes(rows: Iterable[Conv], size: Triple) -> Iterator[ConvCost]:
 
 
 def variants_table(depth=18, width=64, frames=8, num_classes=400, in_channels=3) -> list[dict]:
-    """Return a dict for each of the twelve networks, in Table 2's order, as `r21d variants --json` prints them."""
-    costs = {name: cost(name, depth, width, frames, num_classes, in_channels) for name in VARIANTS}
+    """Return a dict for each of NETWORKS, in its order, as `r21d variants --json` prints them."""
+    costs = {name: cost(name, depth, width, frames, num_classes, in_channels) for name in NETWORKS}
     columns = ("parameters", "conv_fc_weights", "macs", "final_shape")
     return [{"name": name} | {column: getattr(c, column) for column in columns} for name, c in costs.items()]
 
 
 def format_variants(rows: list[dict]) -> str:
     """Return the rows of `variants_table` as a text table."""
-    lines = [f"{'network':<9}{'parameters':>13}{'conv+fc weights':>17}{'GMAC/clip':>11}   conv5_x"]
+    lines = [f"{'network':<19}{'parameters':>13}{'conv+fc weights':>17}{'GMAC/clip':>11}   conv5_x"]
     for row in rows:
         shape = "×".join(map(str, row["final_shape"]))
         counts = f"{row['parameters']:>13,}{row['conv_fc_weights']:>17,}{row['macs'] / 1e9:>11.3f}"
-        lines.append(f"{row['name']:<9}{counts}   {shape}")
+        lines.append(f"{row['name']:<19}{counts}   {shape}")
     return "\n".join(lines)

@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from r21d_core.models.network import Block, VideoResNet
+from r21d_core.models.network import P3D, Block, VideoResNet
 
 T = TypeVar("T", bound=nn.Module)
 CHANNELS_LAST = torch.channels_last_3d
-# Runs a convolution, its batch norm and, with `relu`, the sum with `residual` and the ReLU: (conv, norm, x, relu,
-# residual). It returns its output twice, once for each of its two uses.
+# Runs a convolution, its batch norm if any and, with `relu`, the sum with `residual` and the ReLU: (conv, norm, x,
+# relu, residual). It returns its output twice, once for each of its two uses.
 Layer = Callable[..., tuple[Tensor, Tensor]]
 
 
@@ -38,7 +38,7 @@ class FastVideoResNet(nn.Module):
         self.model, self.dtype = model, dtype
         self.kernels: Any = kernels
         self.num_classes = model.num_classes
-        self._folded: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        self._folded: dict[nn.Module, tuple[Tensor, Tensor | None]] = {}
         self._versions: list[int] = []
         self.train(model.training)
 
@@ -71,14 +71,16 @@ class FastVideoResNet(nn.Module):
         return x
 
     def _train_layer(self, conv, norm, x, relu=True, residual=None) -> tuple[Tensor, Tensor]:
-        return self.kernels.batch_norm(_Convolution.apply(x, conv.weight, conv, self.dtype), norm, relu, residual)
+        y = _Convolution.apply(x, conv.weight, conv, self.dtype)
+        return self.kernels.batch_norm(y, norm, relu, residual) if norm else (y, y)
 
     def _folded_layer(self, conv, norm, x, relu=True, residual=None) -> tuple[Tensor, Tensor]:
         weight, bias = self._folded[conv]
         prepared = prepare_input(conv, x, self.dtype)
         if not relu:
-            y = convolve(conv, prepared, weight, x.shape)
+            y = convolve(conv, prepared, weight, x.shape, bias)
             return y, y
+        assert bias is not None  # a ReLU follows batch norm only
         residual = None if residual is None else to_conv_shape(conv, residual)
         run = self.kernels.conv_bias_relu if self.kernels else conv_bias_relu
         y = from_conv_shape(conv, run(prepared, weight, bias, *stride_padding(conv), residual), x.shape)
@@ -92,6 +94,9 @@ class FastVideoResNet(nn.Module):
         weights: dict[nn.Module, Tensor] = {}
         biases: dict[nn.Module, Tensor] = {}
         for conv, norm in conv_bn_pairs(self.model):
+            if norm is None:
+                weights[conv] = pack_weight(conv, conv.weight, self.dtype)
+                continue
             mean, var = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
             scale = norm.weight * (var + norm.eps).rsqrt()
             weights[conv] = pack_weight(conv, conv.weight * scale.view(-1, 1, 1, 1, 1), self.dtype)
@@ -99,26 +104,36 @@ class FastVideoResNet(nn.Module):
             biases[conv] = bias.repeat(COLUMNS) if is_space_to_depth(conv) else bias
         for block in _modules(self.model, Block):
             if isinstance(block.shortcut, nn.Sequential):
-                last = block.conv2[-1] if isinstance(block.conv2, nn.Sequential) else block.conv2
-                biases[last] += biases[block.shortcut[0]]
-        self._folded = {conv: (weights[conv], biases[conv].to(self.dtype)) for conv in weights}
+                biases[_modules(block.conv2, nn.Conv3d)[-1]] += biases.pop(block.shortcut[0])
+        packed = {conv: bias.to(self.dtype) for conv, bias in biases.items()}
+        self._folded = {conv: (weight, packed.get(conv)) for conv, weight in weights.items()}
         self._versions = versions
 
 
-def conv_bn_pairs(model: VideoResNet) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
-    """Return every convolution with the batch norm behind it, which the model declares right after it."""
-    return list(zip(_modules(model, nn.Conv3d), _modules(model, nn.BatchNorm3d), strict=True))
+def conv_bn_pairs(model: VideoResNet) -> list[tuple[nn.Conv3d, nn.BatchNorm3d | None]]:
+    """Return every convolution with its batch norm, which the model declares before the next one, or None."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv3d | nn.BatchNorm3d)]
+    following = (*layers[1:], None)
+    return [
+        (conv, norm if isinstance(norm, nn.BatchNorm3d) else None)
+        for conv, norm in zip(layers, following, strict=True)
+        if isinstance(conv, nn.Conv3d)
+    ]
 
 
-def _modules(model: VideoResNet, kind: type[T]) -> list[T]:
+def _modules(model: nn.Module, kind: type[T]) -> list[T]:
     return [module for module in model.modules() if isinstance(module, kind)]
 
 
 def run_conv(layer: Layer, conv: nn.Module, norm: nn.BatchNorm3d, x: Tensor, **options) -> tuple[Tensor, Tensor]:
-    """Run a convolution and its batch norm, or a (2+1)D pair: spatial, batch norm, ReLU, temporal, batch norm."""
+    """Run a convolution of any form that `make_conv` returns, and its batch norm."""
     if isinstance(conv, nn.Sequential):
-        spatial, spatial_norm, _, conv = conv
-        x, _ = layer(spatial, spatial_norm, x)
+        first, *between, conv = conv
+        x, _ = layer(first, between[0] if between else None, x, relu=len(between) == 2)
+    elif isinstance(conv, P3D):
+        spatial, skip = layer(conv.spatial, conv.spatial_norm, x)
+        temporal, _ = layer(conv.temporal, conv.temporal_norm, x if conv.is_parallel else spatial)
+        x, conv = conv.add(skip, temporal), conv.project
     return layer(conv, norm, x, **options)
 
 
@@ -162,11 +177,11 @@ SPACE_TO_DEPTH_DEVICES = ("cuda",)  # on a CPU the stem's added multiplications 
 
 
 def conv_kind(conv: nn.Conv3d) -> str:
-    """Return `spatial` for 1×d×d, `temporal` for 3×1×1, else `full`."""
-    time, height, _ = conv.kernel_size
-    if time == 1 and height > 1:
+    """Return `spatial` for 1×d×d, `temporal` for 3×1×1, else, or with a stride along the other axes, `full`."""
+    (time, height, _), (frames, *pixels) = conv.kernel_size, conv.stride
+    if time == 1 and height > 1 and frames == 1:
         return "spatial"
-    return "temporal" if height == 1 and time > 1 else "full"
+    return "temporal" if height == 1 and time > 1 and pixels == [1, 1] else "full"
 
 
 def is_stem(conv: nn.Conv3d) -> bool:
@@ -203,11 +218,13 @@ def from_conv_shape(conv: nn.Conv3d, y: Tensor, shape: torch.Size) -> Tensor:
     return unpack_columns(y, (shape[4] + 1) // 2) if is_space_to_depth(conv) else y
 
 
-def convolve(conv: nn.Conv3d, prepared: Tensor, packed: Tensor, shape: torch.Size) -> Tensor:
+def convolve(
+    conv: nn.Conv3d, prepared: Tensor, packed: Tensor, shape: torch.Size, bias: Tensor | None = None
+) -> Tensor:
     """Return (N, out, T', H', W') from the outputs of `prepare_input`, of an input of `shape`, and `pack_weight`."""
     stride, padding = stride_padding(conv)
     run = F.conv3d if packed.dim() == 5 else F.conv2d
-    return from_conv_shape(conv, run(prepared, packed, None, stride, padding), shape)
+    return from_conv_shape(conv, run(prepared, packed, bias, stride, padding), shape)
 
 
 def prepare_input(conv: nn.Conv3d, x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -14,7 +14,7 @@ from r21d_core.study.variants import stage_spec, variant_name
 class VideoResNet(nn.Module):
     """Compute logits (N, num_classes) of clips (N, in_channels, T, H, W).
 
-    `variant` is a name of Table 2, or five letters such as "33p22". conv1 and conv2_x have `width` filters, each later
+    `variant` is a name of NETWORKS, or five letters such as "33p22". conv1 and conv2_x have `width` filters, each later
     stage twice as many. The stem of R(2+1)D has 45 planes at width 64, as in the authors' code; Section 3.5 gives 83
     (`stem_midplanes=83`). `midplanes_per_block` computes M_i once a block, as torchvision does, instead of for each
     convolution. A network whose conv1 spans the clip (R2D) raises R21DError for other lengths than `frames`.
@@ -80,13 +80,44 @@ class Block(nn.Module):
         return self.relu2(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
+class P3D(nn.Module):
+    """The sum of a spatial and a temporal convolution, both with batch norm and ReLU, projected by a 1×1×1 one.
+
+    The temporal one takes the input (P3D's parallel form) or the output of the spatial one (its skip form).
+    """
+
+    def __init__(self, spatial: Conv, temporal: Conv, project: Conv):
+        super().__init__()
+        self.is_parallel = temporal.is_branch
+        self.spatial, self.spatial_norm = _conv3d(spatial), nn.BatchNorm3d(spatial.out_channels)
+        self.spatial_relu = nn.ReLU(inplace=True)
+        self.temporal, self.temporal_norm = _conv3d(temporal), nn.BatchNorm3d(temporal.out_channels)
+        self.temporal_relu = nn.ReLU(inplace=True)
+        self.project = _conv3d(project)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, out_channels, T', H', W') of (N, in_channels, T, H, W)."""
+        spatial = self.spatial_relu(self.spatial_norm(self.spatial(x)))
+        temporal = self.temporal_relu(self.temporal_norm(self.temporal(x if self.is_parallel else spatial)))
+        return self.project(self.add(spatial, temporal))
+
+    def add(self, spatial: Tensor, temporal: Tensor) -> Tensor:
+        """Return the sum, at the frames that a temporal convolution with a stride leaves."""
+        return temporal + (spatial if self.is_parallel else spatial[:, :, :: self.temporal.stride[0]])
+
+
 def make_conv(convs: Mapping[str, Conv], name: str) -> tuple[nn.Module, nn.BatchNorm3d]:
-    """Return the convolution at a path, for (2+1)D the pair with batch norm and ReLU between, and its batch norm."""
-    if name in convs:
-        return _conv3d(convs[name]), nn.BatchNorm3d(convs[name].out_channels)
-    spatial, temporal = convs[f"{name}.0"], convs[f"{name}.3"]
-    between = nn.BatchNorm3d(spatial.out_channels), nn.ReLU(inplace=True)
-    return nn.Sequential(_conv3d(spatial), *between, _conv3d(temporal)), nn.BatchNorm3d(temporal.out_channels)
+    """Return the convolution at a path, a Conv3d, a Sequential of two, or a P3D, and its batch norm."""
+    rows = [row for path, row in convs.items() if path == name or path.startswith(f"{name}.")]
+    norm = nn.BatchNorm3d(rows[-1].out_channels)
+    if len(rows) == 1:
+        return _conv3d(rows[0]), norm
+    if len(rows) == 3:
+        return P3D(*rows), norm
+    first, second = rows
+    between = nn.BatchNorm3d(first.out_channels), nn.ReLU(inplace=True)
+    n_between = int(second.name.rpartition(".")[2]) - 1
+    return nn.Sequential(_conv3d(first), *between[:n_between], _conv3d(second)), norm
 
 
 def _conv3d(row: Conv) -> nn.Conv3d:

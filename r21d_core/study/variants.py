@@ -1,4 +1,4 @@
-"""The networks by name: Table 2's twelve, and any other five letters, one letter for each of conv1 … conv5_x."""
+"""The networks by name: Table 2's twelve, eight ablations, and any other letters, one for each of conv1 … conv5_x."""
 
 from __future__ import annotations
 
@@ -13,24 +13,33 @@ VARIANTS = {
     "MC2": "32222", "MC3": "33222", "MC4": "33322", "MC5": "33332",
     "rMC2": "23333", "rMC3": "22333", "rMC4": "22233", "rMC5": "22223", "R(2+1)D": "ppppp",
 }  # fmt: skip
+# R(2+1)D with one thing changed in its residual blocks; conv1 stays R(2+1)D's. Between the spatial and the temporal
+# convolution n has no ReLU, l neither batch norm nor ReLU, h half of the planes M and d twice M; t has the temporal
+# convolution first; b and s are P3D's parallel and skip forms (Qiu et al., ICCV 2017); r is a 3×3×3 and a 1×1×1, with
+# batch norm and ReLU between. All but h and d have as many weights as a 3×3×3.
+ABLATIONS = {
+    "R(2+1)D-noReLU": "pnnnn", "R(2+1)D-noBN-noReLU": "pllll", "R(2+1)D-0.5M": "phhhh", "R(2+1)D-2M": "pdddd",
+    "R(1+2)D": "ptttt", "P3D-B": "pbbbb", "P3D-C": "pssss", "R3D+ReLU": "prrrr",
+}  # fmt: skip
+NETWORKS = VARIANTS | ABLATIONS
 DEPTHS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # basic blocks of conv2_x … conv5_x
 
 
 def variant_name(variant: str) -> str:
-    """Return Table 2's name of a network given by name or letters, or the letters of one that is not in the table.
+    """Return the name of a network given by name or letters, or the letters of one without a name.
 
     Raises R21DError for anything else, with the closest name.
     """
-    if variant in VARIANTS:
+    if variant in NETWORKS:
         return variant
-    if re.fullmatch(r"[c23p][23p]{4}", variant):
-        return next((name for name, letters in VARIANTS.items() if letters == variant), variant)
-    names = {name.lower(): name for name in VARIANTS}
+    if re.fullmatch(r"[c23p][23pnlhdtbsr]{4}", variant):
+        return next((name for name, letters in NETWORKS.items() if letters == variant), variant)
+    names = {name.lower(): name for name in NETWORKS}
     close = get_close_matches(variant.lower(), names, 1, cutoff=0.3)
     hint = f"did you mean {names[close[0]]}? " if close else ""
     raise R21DError(
-        f"variant {variant!r}: {hint}expected one of {', '.join(VARIANTS)}, or five letters such as 33p22 for "
-        "conv1 … conv5_x: 2, 3 or p, and c for conv1 only"
+        f"variant {variant!r}: {hint}expected one of {', '.join(NETWORKS)}, or five letters such as 33p22 for "
+        "conv1 … conv5_x: 2, 3 or p, c for conv1 only, and n, l, h, d, t, b, s or r for the other four"
     )
 
 
@@ -39,4 +48,4 @@ def stage_spec(variant: str, depth: int) -> tuple[str, tuple[int, ...]]:
     name = variant_name(variant)
     if depth not in DEPTHS:
         raise R21DError(f"depth {depth!r}: expected one of {', '.join(map(str, DEPTHS))}")
-    return VARIANTS.get(name, name), DEPTHS[depth]
+    return NETWORKS.get(name, name), DEPTHS[depth]

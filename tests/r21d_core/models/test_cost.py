@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from r21d_core.models.architecture import midplanes
 from r21d_core.models.cost import cost, format_variants, variants_table
 from r21d_core.models.network import VideoResNet
-from r21d_core.study.variants import DEPTHS, VARIANTS
+from r21d_core.study.variants import ABLATIONS, DEPTHS, NETWORKS, VARIANTS
 
 # 18 layers, 400 classes, 112×112: parameters, weights of convolutions and fc in millions, the paper's figure for them,
 # GMAC at L = 8 and 16, final T at L = 8 and 16. The paper's 16.9 of MC5 is 16.847, which rounds to 16.8.
@@ -70,6 +70,36 @@ def test_planes_between_a_spatial_and_a_temporal_convolution():
     assert [midplanes(*pair) for pair in pairs] == [144, 230, 288, 460, 576, 921, 1152]
 
 
+# In a residual block of stage conv2_x, 64 → 64: each convolution's channels and taps, and the values of batch norm.
+BLOCKS = {
+    "R(2+1)D-noReLU": (144 * 64 * 9 + 64 * 144 * 3, 144 + 64),
+    "R(2+1)D-noBN-noReLU": (144 * 64 * 9 + 64 * 144 * 3, 64),
+    "R(2+1)D-0.5M": (72 * 64 * 9 + 64 * 72 * 3, 72 + 64),
+    "R(2+1)D-2M": (288 * 64 * 9 + 64 * 288 * 3, 288 + 64),
+    "R(1+2)D": (144 * 64 * 3 + 64 * 144 * 9, 144 + 64),
+    "P3D-B": (132 * 64 * 9 + 132 * 64 * 3 + 64 * 132, 132 + 132 + 64),
+    "P3D-C": (112 * 64 * 9 + 112 * 112 * 3 + 64 * 112, 112 + 112 + 64),
+    "R3D+ReLU": (61 * 64 * 27 + 64 * 61, 61 + 64),
+}
+
+
+@pytest.mark.parametrize("variant", ABLATIONS)
+def test_blocks_of_the_ablations_by_hand(variant):
+    weights, norm = BLOCKS[variant]
+    with torch.device("meta"):
+        block = VideoResNet(variant).conv2_x[0]
+    assert sum(p.numel() for p in block.parameters()) == 2 * (weights + 2 * norm)
+
+
+def test_ablations_match_the_weights_of_r2plus1d():
+    """All but those with half and twice M, to 1.1 %: what is rounded off M, and R3D's with 1×1×1 convolutions."""
+    expected = cost("R(2+1)D").conv_fc_weights
+    for name in ABLATIONS:
+        ratio = cost(name).conv_fc_weights / expected
+        known = {"R(2+1)D-0.5M": 0.507, "R(2+1)D-2M": 1.987}
+        assert ratio == pytest.approx(known.get(name, 1), abs=0.011), name
+
+
 def test_stem_of_83_planes():
     """38 planes more, each with 1×7×7 weights from 3 channels, 3×1×1 weights to 64 filters and a batch norm of two."""
     plain, wide = cost("R(2+1)D"), cost("R(2+1)D", stem_midplanes=83)
@@ -88,7 +118,7 @@ def test_stem_planes_follow_the_width():
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", NETWORKS)
 def test_counts_are_those_of_the_network(variant, depth):
     convs, parameters = built(variant, depth)
     c = cost(variant, depth)
@@ -107,7 +137,7 @@ def test_depth_counts_convolutions_and_fc():
         assert len([c for c in cost("R(2+1)D", depth).convs if "shortcut" not in c.name]) == 2 * (depth - 1)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", NETWORKS)
 def test_sizes_and_multiply_adds_are_those_of_a_real_pass(variant):
     network = VideoResNet(variant, 10, 8, num_classes=5, frames=9).eval()
     c = cost(variant, 10, 8, 9, 5, size=40)
@@ -121,7 +151,7 @@ def test_sizes_and_multiply_adds_are_those_of_a_real_pass(variant):
 
 @settings(max_examples=50, deadline=None)
 @given(
-    variant=st.sampled_from(list(VARIANTS)) | st.from_regex(r"[c23p][23p]{4}", fullmatch=True),
+    variant=st.sampled_from(list(VARIANTS)) | st.from_regex(r"[c23p][23pnlhdtbsr]{4}", fullmatch=True),
     depth=st.sampled_from(list(DEPTHS)), width=st.integers(1, 16), frames=st.integers(1, 20),
     channels=st.integers(1, 3), size=st.integers(16, 40),
     stem_midplanes=st.none() | st.integers(1, 99), per_block=st.booleans(),
@@ -165,14 +195,14 @@ def test_output_sizes_of_table_1(variant, depth, frames):
 
 def test_rows_for_people_and_programs():
     rows = variants_table()
-    assert [row["name"] for row in rows] == list(VARIANTS) == list(TABLE)
+    assert [row["name"] for row in rows] == [*VARIANTS, *ABLATIONS] and list(VARIANTS) == list(TABLE)
+    lines, rows = format_variants(rows).splitlines(), rows[:12]
     assert [row["parameters"] for row in rows] == [row[0] for row in TABLE.values()]
     assert rows[-1]["final_shape"] == (512, 1, 7, 7)
     assert rows[-1]["macs"] == cost("R(2+1)D").macs
     assert rows[-1]["conv_fc_weights"] == cost("R(2+1)D").conv_fc_weights
-    lines = format_variants(rows).splitlines()
-    assert len(lines) == 13
-    assert lines[-1].split() == ["R(2+1)D", "33,370,839", f"{rows[-1]['conv_fc_weights']:,}", "20.748", "512×1×7×7"]
+    assert len(lines) == 1 + 12 + 8
+    assert lines[12].split() == ["R(2+1)D", "33,370,839", f"{rows[-1]['conv_fc_weights']:,}", "20.748", "512×1×7×7"]
 
 
 def built(variant, depth=18, **options):

@@ -8,7 +8,7 @@ from r21d_core import R21DError
 from r21d_core.engine.build import build_model
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import VARIANTS
+from r21d_core.study.variants import NETWORKS, VARIANTS
 from tests.networks import randomize_batch_norms
 
 
@@ -28,7 +28,7 @@ def change(network, one, other):
     return ((network(other) - before).abs().max() / before.abs().max()).item()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", NETWORKS)
 def test_every_parameter_learns(variant):
     network = VideoResNet(variant, 10, 4, num_classes=6).train()
     logits = network(clip().float())
@@ -41,7 +41,7 @@ def test_every_parameter_learns(variant):
             assert buffer == 1, name
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", NETWORKS)
 def test_evaluation_takes_each_clip_alone(variant):
     network, clips = small(variant), clip()
     together = network(clips)
@@ -50,7 +50,7 @@ def test_evaluation_takes_each_clip_alone(variant):
 
 
 @pytest.mark.parametrize(("channels", "frames"), [(1, 1), (2, 5), (3, 8)])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", NETWORKS)
 def test_channels_and_lengths(variant, channels, frames):
     logits = small(variant, frames, in_channels=channels)(clip(frames, channels))
     assert logits.shape == (2, 6) and logits.isfinite().all()
@@ -115,7 +115,7 @@ def test_variant_unlike_any_names_what_is_expected(name):
         VideoResNet(name)
 
 
-@pytest.mark.parametrize(("name", "letters"), VARIANTS.items())
+@pytest.mark.parametrize(("name", "letters"), NETWORKS.items())
 def test_letters_of_a_named_network_build_it(name, letters):
     with torch.device("meta"):
         network, named = (VideoResNet(variant, 10, 4) for variant in (letters, name))
