@@ -11,9 +11,8 @@ import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.curves import clip_count_table, error_table
+from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
 from r21d_analysis.artifacts.folds import fold_table
-from r21d_analysis.artifacts.lengths import show_length_table
 from r21d_analysis.artifacts.recipe import DIFFERENCE, chosen_line, recipe_table, show_recipe_table
 from r21d_analysis.artifacts.streams import pretraining_gain, show_stream_table, stream_gain
 from r21d_analysis.artifacts.tables import comparison_table, family_table, format_p, protocol_line, show_variant_table

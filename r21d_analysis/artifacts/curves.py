@@ -1,8 +1,7 @@
-"""Error by epoch, accuracy by number of clips, and the temporal probe: Figures 3 and 5b, and one of our own."""
+"""Error by epoch, accuracy by clip length and by number of clips, the temporal probe: Figures 3, 5a, 5b, Table 3."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,36 +15,40 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.figures import draw_against_chance
-from r21d_analysis.artifacts.tables import protocol_line
-from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all, group_by_seed
+from r21d_analysis.artifacts.figures import draw_against_chance, draw_estimates
+from r21d_analysis.artifacts.tables import INTERVAL, PAPER, measure, show_table
+from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_analysis.statistics.inference import estimate_mean, format_interval, seed_variance
-from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, VARIANT_STYLE, figure_of_runs, note, panel_grid, style_table
-from r21d_core.runs.run import Run
+from r21d_analysis.style import GRAY, VARIANT_STYLE, figure_of_runs, panel_grid
+from r21d_core.runs.run import Run, find_run
+from r21d_core.study.paper import paper_table
 from r21d_core.study.spec import Spec
 
+TRAINING = SCRATCH, TESTED, FINETUNED = "from scratch", "tested longer", "finetuned"
+MARKERS: dict[str, str] = dict(zip(TRAINING, "oX*", strict=True))
+LENGTH_NAMES = {SCRATCH: "{1}", TESTED: "{0} tested at {1}", FINETUNED: "{0} finetuned at {1}"}  # as in Table 3
 QUESTIONS = {"speed": "playback rate", "arrow": "direction", "action": "class"}
-Member = tuple[Spec, SeedGroup | None]
 
 
 # --- Figure 3 -------------------------------------------------------------------------------------------------------
 
 
 @figure_of_runs
-def error_curves(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | None:
-    """Figure 3: error in per cent by epoch, a panel for each depth: thin on the epoch's training clips, thick on the
-    center clips of the test videos; lines are means over seeds, bands span all seeds.
+def error_curves(groups: list[SeedGroup], runs: Sequence[Run], *, by: str = "recipe") -> Figure | None:
+    """Figure 3: error in per cent by epoch, a panel for each recipe or (`by="network"`) network: thin on the epoch's
+    training clips, thick on the center clips of the test videos; lines are means over seeds, bands span all seeds.
     """
-    panels = _by_recipe([(group.spec, group) for group in groups])
-    if not panels:
+    trained = [group for group in groups if group.spec.epochs]
+    recipes = _recipe_names([group.spec for group in trained])
+    panels = pd.Series(trained).groupby([g.spec if by == "network" else _recipe(g.spec) for g in trained], sort=False)
+    if not trained:
         return None
-    figure, grid = plt.subplots(
-        1, len(panels), figsize=(4.4 * len(panels) + 1.6, 3.8), sharey=True, squeeze=False, layout="constrained"
-    )
-    for axes, members in zip(grid[0], panels, strict=True):
-        for spec, group in members:
-            look = VARIANT_STYLE[spec.variant]
+    size = (4.4, 3.8) if by == "recipe" else (2.7, 2.3)
+    figure, grid = panel_grid(len(panels), *size)
+    for axes, (_, members) in zip(grid, panels, strict=True):
+        for group in members:
+            look = VARIANT_STYLE[group.spec.variant]
             for key, width in (("train_error", 1), ("test_error", 2.6)):
                 errors = _errors(group, key)
                 epochs = np.arange(1, errors.shape[1] + 1)
@@ -54,10 +57,13 @@ def error_curves(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | None:
                 if len(errors) > 1:
                     band = errors.min(axis=0), errors.max(axis=0)
                     axes.fill_between(epochs, *band, color=look["color"], alpha=0.18, lw=0)
-        axes.set(title=_recipe_name(members[0][0], panels), xlabel="epoch", ylim=(-3, 103))
+        spec = members.iloc[0].spec
+        axes.set_title(recipes[_recipe(spec)] if by == "recipe" else spec.variant, size=10)
+        axes.set_ylim(-3, 103)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    grid[0, 0].set_ylabel("error (%)")
-    names = dict.fromkeys(spec.variant for members in panels for spec, _ in members)
+    figure.supxlabel("epoch", size=10)
+    figure.supylabel("error (%)", size=10)
+    names = dict.fromkeys(group.spec.variant for group in trained)
     handles = [Line2D([], [], **VARIANT_STYLE[name], lw=2, mec="white", label=name) for name in names]
     handles += [Line2D([], [], color=GRAY, lw=lw, label=label) for lw, label in ((1, "training"), (2.6, "test"))]
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
@@ -67,35 +73,32 @@ def error_curves(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | None:
 def error_table(runs: Sequence[Run]) -> Styler | Markdown:
     """The errors of Figure 3 after the last epoch, in per cent, a row for each network, for a notebook.
 
-    Differences are to the first network of the same depth, in points; negative where this network has the lower error.
+    Differences are to the first network of the same recipe, in points; negative where this network has the lower error.
     """
-    rows, panels = [], _by_recipe(group_all(runs))
-    for members in panels:
-        base, first = members[0]
-        for spec, group in members:
-            row = {"recipe": _recipe_name(spec, panels), "network": spec.variant}
-            for name, key in (("training", "train_error"), ("test", "test_error")):
-                values, less = (_errors(member, key)[:, -1:] for member in (group, first))
-                row[f"{name} error (%)"] = _format_seeds(values)
-                difference = f"{values.mean() - less.mean():+.1f}" if group and first else "–"
-                row[f"{name} error minus {base.variant}'s (points)"] = "" if spec == base else difference
-            rows.append(row | {"seeds": group.seeds if group else NOT_RUN})
-    return style_table(pd.DataFrame(rows), protocol_line(runs)) if rows else note(NO_RUNS)
+    trained = [(spec, group) for spec, group in group_all(runs) if spec.epochs]
+    recipes, firsts, rows = _recipe_names([spec for spec, _ in trained]), {}, []
+    for spec, group in trained:
+        base, first = firsts.setdefault(_recipe(spec), (spec, group))
+        row = {"recipe": recipes[_recipe(spec)], "network": spec.variant}
+        for name, key in (("training", "train_error"), ("test", "test_error")):
+            values, less = (_errors(member, key)[:, -1:] for member in (group, first))
+            spread = f" ({format_interval(values.min(), values.max())})" if len(values) > 1 else ""
+            row[f"{name} error (%)"] = f"{values.mean():.1f}{spread}" if group else "–"
+            difference = f"{values.mean() - less.mean():+.1f}" if group and first else "–"
+            row[f"{name} error minus {base.variant}'s (points)"] = "" if spec == base else difference
+        rows.append(row | {"seeds": group.seeds if group else NOT_RUN})
+    return show_table(pd.DataFrame(rows), runs)
 
 
-def _by_recipe(members: Sequence[Member]) -> list[list[Member]]:
-    """The trained networks, grouped by all settings but the variant."""
-    panels: dict[Spec, list[Member]] = {}
-    for spec, group in members:
-        if spec.epochs:
-            panels.setdefault(spec.replace(variant="R3D", seed=0), []).append((spec, group))
-    return list(panels.values())
+def _recipe(spec: Spec) -> Spec:
+    """All settings but the variant and the seed."""
+    return spec.replace(variant="R3D", seed=0)
 
 
-def _recipe_name(spec: Spec, panels: list[list[Member]]) -> str:
-    """The depth, and the clip length where panels differ in it."""
-    several = len({members[0][0].frames for members in panels}) > 1
-    return f"{spec.depth} layers" + f", {spec.frames} frames" * several
+def _recipe_names(specs: Sequence[Spec]) -> dict[Spec, str]:
+    """The depth of each recipe, and the clip length where recipes differ in it."""
+    several = len({spec.frames for spec in specs}) > 1
+    return {_recipe(spec): f"{spec.depth} layers" + f", {spec.frames} frames" * several for spec in specs}
 
 
 def _errors(group: SeedGroup | None, key: str) -> np.ndarray:
@@ -105,9 +108,78 @@ def _errors(group: SeedGroup | None, key: str) -> np.ndarray:
     return 100 * np.array([[line[key] for line in run.history] for run in group.runs])
 
 
-def _format_seeds(values: np.ndarray) -> str:
-    spread = f" ({format_interval(values.min(), values.max())})" if len(values) > 1 else ""
-    return f"{values.mean():.1f}{spread}" if len(values) else "–"
+# --- Figure 5a and Table 3 ------------------------------------------------------------------------------------------
+
+
+def training(spec: Spec) -> str:
+    """Whether a network is trained from scratch, or is another's tested on longer clips or finetuned on them."""
+    return SCRATCH if not spec.init_from else FINETUNED if spec.epochs else TESTED
+
+
+def hours(group: SeedGroup | None) -> float:
+    """Hours of training per run, those of the run it starts from included; NaN where that is not finished."""
+    if group is None:
+        return np.nan
+    seconds = group.mean("seconds")
+    parents = [find_run(run.folder.parent, run.spec.parent_spec) for run in group.runs if run.spec.parent_spec]
+    if parents:
+        seconds += np.mean([parent.summary["seconds"] if parent.is_complete else np.nan for parent in parents])
+    return float(seconds) / 3600
+
+
+def measure_lengths(runs: Sequence[Run]) -> pd.DataFrame:
+    """`measure` with the `training`, the `hours` on the runs' device, and the `clip length` as in Table 3."""
+    table = measure(runs)
+    if len(table):
+        table["training"], table["hours"] = table["spec"].map(training), table["group"].map(hours)
+        table["short"] = [spec.parent_spec.frames if spec.parent_spec else 0 for spec in table["spec"]]
+        columns = zip(table["training"], table["short"], table["frames"], strict=True)
+        table["clip length"] = [LENGTH_NAMES[kind].format(*frames) for kind, *frames in columns]
+    return table
+
+
+def length_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """Table 3 and the points of Figure 5a: a row for each network; accuracies in per cent, hours on the runs' device.
+
+    The paper's columns are filled for 8 and 32 frames, the lengths of its Table 3, whose hours are those of 64 GPUs.
+    """
+    table = measure_lengths(runs)
+    if table.empty:
+        return table
+    printed = [paper_table(3).get(name, {}) for name in table["clip length"]]
+    columns = {"hours, 64 GPUs": "hours", "clip@1": "clip@1", "video@1": "video@1"}
+    paper = {name: [row.get(column, np.nan) for row in printed] for name, column in columns.items()}
+    here = table[["hours", "clip@1", "video@1", INTERVAL, "GMAC/clip", "seeds"]]
+    return pd.concat({"": table[["network", "clip length"]], PAPER: pd.DataFrame(paper), "here": here}, axis=1)
+
+
+def show_length_table(runs: Sequence[Run]) -> Styler | Markdown:
+    """`length_table` for a notebook, with its protocol as the caption."""
+    table = length_table(runs)
+    minutes = len(table) and table["here", "hours"].max() < 1
+    return show_table(table, runs, {"hours": 4 if minutes else 1, "GMAC/clip": 3})
+
+
+@figure_of_runs
+def length_figure(groups: list[SeedGroup], runs: Sequence[Run], *, x: str = "frames") -> Figure:
+    """Figure 5a: clip@1 (dashed) and video@1 (solid, 95 % intervals) against clip length; the short network tested and
+    finetuned on the longer clips as single points. With `x="hours"` against hours of training.
+    """
+    table = measure_lengths(runs).dropna(subset="video@1")
+    figure, axes = plt.subplots(figsize=(6.8, 4.4), layout="constrained")
+    for variant, rows in table.groupby("network", sort=False):
+        color, scratch = VARIANT_STYLE[str(variant)]["color"], rows[rows["training"] == SCRATCH].sort_values(x)
+        axes.plot(scratch[x], scratch["clip@1"], "o--", color=color, mfc="white", label=f"{variant}, clip@1")
+        axes.plot(scratch[x], scratch["video@1"], "-", color=color, label=f"{variant}, video@1")
+    for (_, kind, short), rows in table.groupby(["network", "training", "short"], sort=False):
+        later = {"color": GRAY, "ms": 10, "label": f"{short} frames, {kind}: video@1"}
+        look = {"ms": 6, "label": None} if kind == SCRATCH else later
+        draw_estimates(axes, rows, x, **look, marker=MARKERS[kind], ls="none")
+    device = groups[0].runs[0].summary["device"]
+    label = {"frames": "clip length (frames)", "hours": f"training on {device} (hours per run)"}[x]
+    axes.set(xlabel=label, ylabel="accuracy (%)")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
 
 
 # --- Figure 5b ------------------------------------------------------------------------------------------------------
@@ -117,44 +189,44 @@ def clip_counts(runs: Sequence[Run]) -> pd.DataFrame:
     """video@1 of each network by number of clips, from the scores of its run with the most clips.
 
     A row for each network and count of `exact_counts`, the largest last: video@1 with its 95 % interval in per cent,
-    and `difference` to all clips, with its paired interval, in points. Networks without a finished run come last.
+    and the difference to all clips, with its paired interval, in points. Networks without a finished run come last.
     """
-    rows, pairs = [], []
-    for group in _most_clips(group_by_seed(runs)):
+    most, rows, pairs = _most_clips(runs), [], []
+    if most.empty:
+        return most
+    for group in most["group"].dropna():
         for count in exact_counts(group.spec.eval_clips):
             fewer = replace(group, scores=tuple(with_clips(scores, count) for scores in group.scores))
             pairs.append((group, count, fewer, fewer.outcomes - group.outcomes))  # the same weights, seed by seed
-    counts = {count for _, count, *_ in pairs}
-    pooled = {count: seed_variance(loss for _, of, _, loss in pairs if of == count) for count in counts}
     for group, count, fewer, loss in pairs:
-        less = estimate_mean([loss], pooled[count])
+        less = estimate_mean([loss], seed_variance(other for _, clips, _, other in pairs if clips == count))
         rows.append(
             {
                 "network": group.spec.variant,
                 "frames": group.spec.frames,
                 "clips": count,
                 "video@1": fewer.video_at(1),
-                "low": fewer.accuracy.low,
-                "high": fewer.accuracy.high,
-                "difference": less.value,
-                "difference low": less.low,
-                "difference high": less.high,
+                INTERVAL: format_interval(fewer.accuracy.low, fewer.accuracy.high),
+                "minus all clips (points)": less.value,
+                "its 95 % interval": format_interval(less.low, less.high, "+.1f"),
                 "videos": group.videos,
                 "seeds": group.seeds,
+                "low": fewer.accuracy.low,
+                "high": fewer.accuracy.high,
             }
         )
-    missing = _most_clips([SeedGroup(spec, (), ()) for spec, group in group_all(runs) if not group])
-    specs = [group.spec for group in missing]
-    rows += [{"network": s.variant, "frames": s.frames, "clips": s.eval_clips, "seeds": NOT_RUN} for s in specs]
-    return pd.DataFrame(rows)
+    missing = most.loc[most["group"].isna(), ["network", "frames", "clips", "seeds"]]
+    return pd.concat([pd.DataFrame(rows), missing], ignore_index=True).astype({"videos": "Int64"})
 
 
-def _most_clips(groups: Sequence[SeedGroup]) -> list[SeedGroup]:
-    """Of each variant and clip length the group that was evaluated with the most clips."""
-    most = {}
-    for group in sorted(groups, key=lambda group: group.spec.eval_clips):
-        most[group.spec.variant, group.spec.frames] = group
-    return [group for group in groups if group in most.values()]
+def _most_clips(runs: Sequence[Run]) -> pd.DataFrame:
+    """`measure` for the most clips of each network and clip length, finished and not."""
+    table = measure(runs)
+    if len(table):
+        table["clips"] = [spec.eval_clips for spec in table["spec"]]
+        alike = [table["network"], table["frames"], table["group"].isna()]
+        table = table.loc[table.groupby(alike, sort=False)["clips"].idxmax()]
+    return table
 
 
 @figure_of_runs
@@ -162,12 +234,11 @@ def clip_count_curve(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure:
     """Figure 5b: video@1 against the number of clips it is averaged over, with 95 % intervals."""
     table = clip_counts(runs).dropna(subset="video@1")
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-    lines = list(table.groupby(["network", "frames"], sort=False))
+    lines = table.groupby(["network", "frames"], sort=False)
     for place, ((variant, frames), rows) in enumerate(lines):
         shift = 1.03 ** (place - (len(lines) - 1) / 2)  # keeps bars apart
-        spread = [rows["video@1"] - rows["low"], rows["high"] - rows["video@1"]]
-        look = VARIANT_STYLE[variant] | ERROR_BAR | {"lw": 1.6, "elinewidth": 1}
-        axes.errorbar(rows["clips"] * shift, rows["video@1"], spread, **look, label=f"{variant}, {frames} frames")
+        rows = rows.assign(clips=rows["clips"] * shift)
+        draw_estimates(axes, rows, "clips", lw=1.6, elinewidth=1, label=f"{variant}, {frames} frames")
     axes.set(xscale="log", xlabel="clips per video", ylabel="video@1 (%)")
     ticks: list[int] = []
     for count in sorted(set(table["clips"])):
@@ -182,49 +253,26 @@ def clip_count_curve(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure:
 
 def clip_count_table(runs: Sequence[Run]) -> Styler | Markdown:
     """`clip_counts` for a notebook, with its protocol as the caption."""
-    counts = clip_counts(runs)
-    if counts.empty:
-        return note(NO_RUNS)
-    table = pd.DataFrame(
-        {
-            "network": counts["network"],
-            "frames": counts["frames"],
-            "clips": counts["clips"],
-            "video@1 (%)": counts["video@1"],
-            "95 % interval": map(format_interval, counts["low"], counts["high"]),
-            "minus all clips (points)": counts["difference"],
-            "its 95 % interval": [
-                format_interval(*ends, "+.1f")
-                for ends in zip(counts["difference low"], counts["difference high"], strict=True)
-            ],
-            "videos": counts["videos"].astype("Int64"),
-            "seeds": counts["seeds"],
-        }
-    )
-    used = [run for group in _most_clips(group_by_seed(runs)) for run in group.runs]
-    return style_table(table, protocol_line(used), {"minus all clips (points)": "{:+.2f}"})
+    table, most = clip_counts(runs), _most_clips(runs)
+    table = table.drop(columns=["low", "high"], errors="ignore").rename(columns={"video@1": "video@1 (%)"})
+    used = [run for group in most.get("group", pd.Series()).dropna() for run in group.runs]
+    return show_table(table, used, {"minus all clips (points)": "{:+.2f}"})
 
 
 # --- the temporal probe ---------------------------------------------------------------------------------------------
 
 
 def probe_results(runs: Sequence[Run]) -> pd.DataFrame:
-    """Accuracy of each network on its task in per cent: a row for each network, task, clip length and frame step.
+    """`measure` with the task, the frame step and the span of each network's clips.
 
     `span` is the number of the video's frames from the first to the last of a clip, at 1 and at 8 times the rate for
-    `speed`. NaN for a network without a finished run.
+    `speed`.
     """
-    rows = []
-    for spec, group in group_all(runs):
-        span = " to ".join(map(str, _clip_spans(spec)))
-        row = {"network": spec.variant, "task": spec.task, "frames": spec.frames, "step": spec.frame_stride}
-        row |= {"span": span} | dict.fromkeys(("accuracy", "low", "high", "chance", "videos"), np.nan)
-        if group:
-            estimate, chance = group.accuracy, 100 / len(group.scores[0].classes)
-            row |= {"accuracy": group.video_at(1), "low": estimate.low, "high": estimate.high}
-            row |= {"chance": chance, "videos": group.videos}
-        rows.append(row | {"seeds": group.seeds if group else NOT_RUN})
-    return pd.DataFrame(rows)
+    table = measure(runs)
+    if len(table):
+        table["task"], table["step"] = zip(*((spec.task, spec.frame_stride) for spec in table["spec"]), strict=True)
+        table["span"] = [" to ".join(map(str, _clip_spans(spec))) for spec in table["spec"]]
+    return table
 
 
 def _clip_spans(spec: Spec) -> list[int]:
@@ -237,13 +285,13 @@ def short_videos_line(specs: Sequence[Spec], manifest: Path | str) -> str:
     each clip length and step of `specs`.
     """
     try:
-        with Path(manifest).open(encoding="utf-8-sig", newline="") as file:
-            frames = np.array([int(row["frames"]) for row in csv.DictReader(file) if row["split"] == "test"])
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        videos = pd.read_csv(manifest, usecols=["split", "frames"], dtype={"frames": "Int64"}, encoding="utf-8-sig")
+        frames = videos.loc[videos["split"] == "test", "frames"].astype(int)
+    except (OSError, ValueError) as error:
         return f"{manifest} does not give the lengths of the test videos ({type(error).__name__})."
     parts = []
     for length, step, span in dict.fromkeys((spec.frames, spec.frame_stride, _clip_spans(spec)[-1]) for spec in specs):
-        percent = 100 * np.count_nonzero(frames < span) / max(len(frames), 1)
+        percent = 100 * (frames < span).sum() / max(len(frames), 1)
         parts.append(f"{percent:.1f} % with {length} frames at step {step} (a span of {span})")
     return (
         f"Test videos shorter than the longest clip, of {len(frames):,}: {', '.join(parts)}. There the clip wraps "
@@ -256,27 +304,20 @@ def probe_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure:
     """Accuracy on the playback rate or the direction, a panel for each clip length and step; the dashed line is
     chance, bars are 95 % intervals.
     """
-    table = probe_results(runs).dropna(subset="accuracy")
-    names = list(dict.fromkeys(table["network"]))
-    settings = list(table.groupby(["task", "frames", "step", "span", "chance"], sort=False))
-    figure, panels = panel_grid(len(settings), 3.2, 0.32 * len(names) + 1.3)
-    for axes, ((task, frames, step, span, _), rows) in zip(panels, settings, strict=True):
-        draw_against_chance(axes, rows, names)
-        axes.set_title(f"{QUESTIONS[str(task)]}: {frames} frames at step {step}\n(a span of {span} frames)", size=10)
-        axes.tick_params(labelbottom=True)
-    figure.supxlabel("accuracy (%)", size=10)
-    return figure
+    table = probe_results(runs).dropna(subset="video@1")
+    table["title"] = [
+        f"{QUESTIONS[str(row.task)]}: {row.frames} frames at step {row.step}\n(a span of {row.span} frames)"
+        for row in table.itertuples()
+    ]
+    return draw_against_chance(table)
 
 
 def probe_table(runs: Sequence[Run]) -> Styler | Markdown:
     """`probe_results` for a notebook, with their protocol as the caption."""
-    results = probe_results(runs)
-    if results.empty:
-        return note(NO_RUNS)
-    table = results[["network", "task", "frames", "step", "span"]].copy()
-    table["accuracy (%)"] = results["accuracy"]
-    table["95 % interval"] = list(map(format_interval, results["low"], results["high"]))
-    table["chance (%)"] = results["chance"]
-    table["above chance (points)"] = results["accuracy"] - results["chance"]
-    table["videos"], table["seeds"] = results["videos"].astype("Int64"), results["seeds"]
-    return style_table(table, protocol_line(runs), {"above chance (points)": "{:+.1f}", "chance (%)": 0})
+    table = probe_results(runs)
+    if len(table):
+        table["above chance (points)"] = table["video@1"] - table["chance"]
+        columns = ["network", "task", "frames", "step", "span", "video@1", INTERVAL, "chance", "above chance (points)"]
+        names = {"video@1": "accuracy (%)", "chance": "chance (%)"}
+        table = table[[*columns, "videos", "seeds"]].rename(columns=names)
+    return show_table(table, runs, {"above chance (points)": "{:+.1f}", "chance (%)": 0})

@@ -1,17 +1,17 @@
-"""Figure 4, accuracy within families of classes, and training curves."""
+"""Figure 4, accuracy within families of classes, and how all figures draw accuracies with their intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
-from r21d_analysis.artifacts.tables import family_table
+from r21d_analysis.artifacts.tables import family_table, measure
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, figure_of_runs, panel_grid
 from r21d_core.models.cost import cost
@@ -20,30 +20,55 @@ from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.paper import paper
 
 
+def draw_estimates(axes: Axes, rows: pd.DataFrame, x: str, y: str = "video@1", **look: Any) -> None:
+    """Draw the points of `rows`, of one network, with the interval from `low` to `high` along the axis of video@1."""
+    bars = [rows["video@1"] - rows["low"], rows["high"] - rows["video@1"]]
+    style = VARIANT_STYLE[rows["network"].iloc[0]] | ERROR_BAR | look
+    axes.errorbar(rows[x], rows[y], **{"yerr" if y == "video@1" else "xerr": bars}, **style)
+
+
+def draw_against_chance(table: pd.DataFrame) -> Figure:
+    """The accuracy of each network with its interval, a panel for each `title` of `table`; dashed is chance."""
+    names = list(dict.fromkeys(table["network"]))
+    panels = table.assign(place=table["network"].map(names.index)).groupby("title", sort=False)
+    figure, grid = panel_grid(len(panels), 3.2, 0.32 * len(names) + 1.3)
+    for axes, (title, rows) in zip(grid, panels, strict=True):
+        for place in range(len(rows)):
+            draw_estimates(axes, rows.iloc[[place]], "video@1", "place")
+        axes.axvline(rows["chance"].iloc[0], color=GRAY, ls="--", lw=1)
+        axes.set_title(title, size=10)
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlim=(-4, 104), ylim=(len(names) - 0.5, -0.5))
+        axes.tick_params(labelbottom=True)
+    figure.supxlabel("accuracy (%)", size=10)
+    return figure
+
+
 @figure_of_runs
 def accuracy_against_cost(groups: list[SeedGroup], runs: Sequence[Run], *, x: str = "gmac") -> Figure:
     """Figure 4: video@1 against multiply-adds per clip (`x="gmac"`), the paper's panel beside ours, or against the
     measured inference speed (`x="clips_per_second"`), which the paper does not give. Bars are 95 % intervals.
     """
-    by_cost = x == "gmac"
+    by_cost, protocol = x == "gmac", groups[0].scores[0].protocol
     size = (10, 4.6) if by_cost else (6.4, 4.6)
     figure, axes = plt.subplots(1, 2 if by_cost else 1, figsize=size, squeeze=False, layout="constrained")
     if by_cost:
-        _paper_panel(axes[0, 0], 16 if groups[0].spec.frames == 16 else 8)
-    ours = axes[0, -1]
-    giga = max(group.mean("macs") for group in groups) >= 1e8
-    for group in groups:
-        place = group.mean("macs") / (1e9 if giga else 1e6) if by_cost else group.mean("inference_clips_per_second")
-        look = VARIANT_STYLE[group.spec.variant] | ERROR_BAR | {"ms": 8, "ls": "none", "label": group.spec.variant}
-        ours.errorbar(place, group.video_at(1), group.accuracy.error_bar, **look)
-    protocol = groups[0].scores[0].protocol
+        frames = 16 if groups[0].spec.frames == 16 else 8
+        for variant in TABLE_2:
+            macs, accuracy = cost(variant, frames=frames).macs / 1e9, paper(2, variant, f"video@1 {frames}f")
+            axes[0, 0].plot(macs, accuracy, **VARIANT_STYLE[variant], ms=8, mec="white", ls="none", label=variant)
+        title = f"paper: Kinetics, {frames} frames"
+        axes[0, 0].set(title=title, xlabel="multiply-adds (GMAC/clip)", ylabel="video@1 (%)")
+    table, ours = measure(runs).dropna(subset="video@1"), axes[0, -1]
+    giga = table["GMAC/clip"].max() >= 0.1
+    table["MMAC/clip"] = 1000 * table["GMAC/clip"]
+    column = ("GMAC/clip" if giga else "MMAC/clip") if by_cost else "inference clips/s"
+    for place, network in enumerate(table["network"]):
+        draw_estimates(ours, table.iloc[[place]], column, ms=8, ls="none", label=network)
     title = f"here: {protocol['data']}, {protocol['task']}, {protocol['frames']} frames"
-    ours.set(title=title, ylabel="video@1 (%)")
-    if by_cost:
-        ours.set_xlabel(f"multiply-adds ({'G' if giga else 'M'}MAC/clip)")
-    else:
-        ours.set_xscale("log")
-        ours.set_xlabel(f"inference on {groups[0].runs[0].summary['device']} (clips/s)")
+    ours.set(title=title, ylabel="video@1 (%)", xlabel=f"multiply-adds ({column})")
+    if not by_cost:
+        ours.set(xscale="log", xlabel=f"inference on {groups[0].runs[0].summary['device']} (clips/s)")
         ours.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ours.xaxis.set_major_formatter("{x:,.0f}")
         ours.xaxis.set_minor_locator(NullLocator())
@@ -52,57 +77,10 @@ def accuracy_against_cost(groups: list[SeedGroup], runs: Sequence[Run], *, x: st
     return figure
 
 
-def _paper_panel(axes: Axes, frames: int) -> None:
-    for variant in TABLE_2:
-        macs, accuracy = cost(variant, frames=frames).macs / 1e9, paper(2, variant, f"video@1 {frames}f")
-        axes.plot(macs, accuracy, **VARIANT_STYLE[variant], ms=8, mec="white", ls="none", label=variant)
-    axes.set(title=f"paper: Kinetics, {frames} frames", xlabel="multiply-adds (GMAC/clip)", ylabel="video@1 (%)")
-
-
 @figure_of_runs
 def family_bars(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
     """Accuracy within each family of classes, a panel for each family; the dashed line is chance."""
-    table = family_table(runs)
+    table = family_table(runs).rename(columns={"accuracy": "video@1"})
     if table.empty:
         return "these classes come in no families, as those of the built-in videos do"
-    names, families = list(dict.fromkeys(table["network"])), list(table.groupby("family", sort=False))
-    figure, panels = plt.subplots(
-        1, len(families), figsize=(2.6 * len(families) + 1, 0.3 * len(groups) + 1.2),
-        sharey=True, squeeze=False, layout="constrained",
-    )  # fmt: skip
-    for axes, (family, rows) in zip(panels[0], families, strict=True):
-        draw_against_chance(axes, rows, names)
-        axes.set_title(f"{family}\n({rows['videos'].iloc[0]} videos)", size=10)
-        axes.set_xlabel("accuracy (%)")
-    return figure
-
-
-def draw_against_chance(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
-    """Draw the accuracy of each network with its interval, a line for each of `names`, and chance as a dashed line."""
-    for row in rows.to_dict("records"):
-        spread = [[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]]
-        look = VARIANT_STYLE[row["network"]] | ERROR_BAR
-        axes.errorbar(row["accuracy"], names.index(row["network"]), xerr=spread, **look)
-    axes.axvline(rows["chance"].iloc[0], color=GRAY, ls="--", lw=1)
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlim=(-4, 104), ylim=(len(names) - 0.5, -0.5))
-
-
-@figure_of_runs
-def training_curves(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure:
-    """Error in per cent by epoch, a panel for each network: thin on the training clips, thick on the center clips of
-    the test videos, as in Figure 3; the mean over seeds.
-    """
-    figure, panels = panel_grid(len(groups), 2.7, 2.3)
-    for axes, group in zip(panels, groups, strict=True):
-        color = VARIANT_STYLE[group.spec.variant]["color"]
-        for key, width in (("train_error", 1), ("test_error", 2.4)):
-            error = 100 * np.mean([[line[key] for line in run.history] for run in group.runs], axis=0)
-            axes.plot(range(1, len(error) + 1), error, color=color, lw=width, label=key.split("_")[0])
-        axes.set_title(group.spec.variant, size=10)
-        axes.set_ylim(-3, 103)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    panels[0].legend(frameon=False)
-    figure.supxlabel("epoch", size=10)
-    figure.supylabel("error (%)", size=10)
-    return figure
+    return draw_against_chance(table.assign(title=table["family"] + "\n(" + table["videos"].astype(str) + " videos)"))

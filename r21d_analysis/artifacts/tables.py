@@ -8,20 +8,14 @@ import shlex
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.statistics.aggregate import (
-    NOT_RUN,
-    SeedGroup,
-    accuracy_difference,
-    cost_like,
-    group_all,
-    group_by_seed,
-)
+from r21d_analysis.statistics.aggregate import NOT_RUN, accuracy_difference, group_all, group_by_seed
 from r21d_analysis.statistics.inference import (
     Estimate,
     Outcomes,
@@ -33,17 +27,55 @@ from r21d_analysis.statistics.inference import (
     seed_variance,
 )
 from r21d_analysis.style import NO_RUNS, note, style_table
-from r21d_core.models.cost import Cost
+from r21d_core.models.cost import spec_cost
 from r21d_core.runs.metrics import family_correct
 from r21d_core.runs.run import Run
-from r21d_core.study.paper import paper
+from r21d_core.study.paper import paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS, get_recipe
 from r21d_core.study.spec import Spec, run_labels
-from r21d_core.study.variants import VARIANTS
 
-PAPER = "paper, Kinetics-400"
+PAPER, INTERVAL, NEEDED = "paper, Kinetics-400", "95 % interval", "recordings needed"
 INTERVALS = "95 % intervals by recording, with the seeds' variance pooled over the networks shown"
 SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "inference_clips_per_second"}
+
+
+def measure(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row for each Spec of `runs` with its SeedGroup: accuracies in per cent with 95 % intervals, cost and speed.
+
+    A network without a finished run has its arithmetic cost, and NaN elsewhere. Empty where no run at all is finished.
+    """
+    groups, rows = group_all(runs), []
+    for spec, group in groups:
+        row = {"spec": spec, "group": group, "network": spec.variant, "frames": spec.frames, "seeds": NOT_RUN}
+        if group:
+            accuracy, n_classes = group.accuracy, len(group.scores[0].classes)
+            row |= {name: group.mean(key) for name, key in SPEEDS.items()}
+            row |= {
+                "parameters (M)": group.mean("parameters") / 1e6,
+                "GMAC/clip": group.mean("macs") / 1e9,
+                "clip@1": group.clip_at_1,
+                "video@1": group.video_at(1),
+                "low": accuracy.low,
+                "high": accuracy.high,
+                INTERVAL: format_interval(accuracy.low, accuracy.high),
+                "video@5": group.video_at(5) if n_classes > 5 else np.nan,
+                "chance": 100 / n_classes,
+                "videos": group.videos,
+                "seeds": group.seeds,
+                "range": f" ({format_interval(*group.seed_range)})" if len(group.runs) > 1 else "",
+            }
+        else:
+            cost = spec_cost(spec, next(len(group.scores[0].classes) for _, group in groups if group))
+            row |= {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9, "range": ""}
+        rows.append(row)
+    return pd.DataFrame(rows).astype({"videos": "Int64"}) if rows else pd.DataFrame()
+
+
+def show_table(
+    table: pd.DataFrame, runs: Sequence[Run], formats: Mapping[Any, Any] | None = None, *remarks: str
+) -> Styler | Markdown:
+    """`table` for a notebook with the protocol of `runs` and `remarks` as its caption; a note if it is empty."""
+    return style_table(table, "; ".join([protocol_line(runs), *remarks]), formats) if len(table) else note(NO_RUNS)
 
 
 def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -53,51 +85,26 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
     with another clip length stands beside the paper's numbers for 8. A network without a finished run has its
     arithmetic cost, and NaN elsewhere; a network that the paper lacks, such as 33p22, has NaN under "paper".
     """
-    groups, rows = group_all(runs), []
-    for spec, group in groups:
-        frames = spec.frames if spec.frames in (8, 16) else 8
-        printed = {"parameters (M)": "parameters (M)"}
-        printed |= {f"{metric}, {frames} frames": f"{metric} {frames}f" for metric in ("clip@1", "video@1")}
-        row = {
-            (PAPER, name): paper(2, spec.variant, column) if spec.variant in VARIANTS else np.nan
-            for name, column in printed.items()
-        }
-        here = _measured_columns(group) if group else _cost_columns(cost_like(spec, groups))
-        rows.append(row | {("here", name): value for name, value in here.items()})
-    if not rows:
-        return pd.DataFrame()
-    variants = pd.Index([spec.variant for spec, _ in groups], name="network")
-    columns = pd.MultiIndex.from_tuples(max(rows, key=len))
-    return pd.DataFrame(rows, variants).reindex(columns=columns).astype({("here", "videos"): "Int64"})
-
-
-def _cost_columns(cost: Cost) -> dict[str, float | str]:
-    return {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9, "seeds": NOT_RUN}
-
-
-def _measured_columns(group: SeedGroup) -> dict[str, float | str]:
-    return {
-        "parameters (M)": group.mean("parameters") / 1e6,
-        "GMAC/clip": group.mean("macs") / 1e9,
-        "clip@1": group.clip_at_1,
-        "video@1": group.video_at(1),
-        "95 % interval": format_interval(group.accuracy.low, group.accuracy.high),
-        "video@5": group.video_at(5) if len(group.scores[0].classes) > 5 else np.nan,
-        "videos": group.videos,
-        "seeds": _format_seeds(group),
-    } | {name: group.mean(key) for name, key in SPEEDS.items()}
+    table, printed = measure(runs), []
+    if table.empty:
+        return table
+    for spec in table["spec"]:
+        frames, row = spec.frames if spec.frames in (8, 16) else 8, paper_table(2).get(spec.variant, {})
+        columns = {f"{name}, {frames} frames": f"{name} {frames}f" for name in ("clip@1", "video@1")}
+        columns = {"parameters (M)": "parameters (M)"} | columns
+        printed.append({name: row.get(column, np.nan) for name, column in columns.items()})
+    table = table.assign(seeds=table["seeds"] + table["range"]).set_index("network")
+    here = ["parameters (M)", "GMAC/clip", "clip@1", "video@1", INTERVAL, "video@5", "videos", "seeds", *SPEEDS]
+    return pd.concat({PAPER: pd.DataFrame(printed, table.index), "here": table[here]}, axis=1)
 
 
 def show_variant_table(runs: Sequence[Run]) -> Styler | Markdown:
     """`variant_table` for a notebook, with its protocol as the caption and the best accuracies in bold."""
-    table = variant_table(runs)
-    if table.empty:
-        return note(NO_RUNS)
-    table = table.dropna(axis="columns", how="all")
-    accuracies: list[Hashable] = [column for column in table.columns if column[0] == "here" and "@" in column[1]]
+    table = variant_table(runs).dropna(axis="columns", how="all")
     formats = {"parameters (M)": 3, "GMAC/clip": 3} | dict.fromkeys(SPEEDS, 0)
-    caption = f"{protocol_line(runs)}; {INTERVALS}"
-    return style_table(table, caption, formats).highlight_max(accuracies, props="font-weight: bold")
+    shown = show_table(table, runs, formats, INTERVALS)
+    best: list[Hashable] = [column for column in table.columns if column[0] == "here" and "@" in column[1]]
+    return shown if isinstance(shown, Markdown) else shown.highlight_max(best, props="font-weight: bold")
 
 
 def protocol_line(runs: Sequence[Run]) -> str:
@@ -105,32 +112,27 @@ def protocol_line(runs: Sequence[Run]) -> str:
 
     Where runs differ in one of these, all of its values are named.
     """
-    parts: dict[str, list[str]] = {}
+    lines = []
     for group in group_by_seed(runs):
-        spec, protocol = group.spec, group.scores[0].protocol
+        spec, p = group.spec, group.scores[0].protocol
         rates = {"speed": ", each at 1, 2, 4 and 8 times its rate", "arrow": ", each in both directions"}
-        demo = protocol["profile"] == "demo"
+        demo = "DEMONSTRATION with tiny networks, not comparable with the paper"
+        videos = f"{p['videos_evaluated']} of {p['videos_listed']} videos{rates.get(p['task'], '')}"
         training = f"{'finetuned' if spec.init_from else 'trained from scratch'} on"
-        values = {
-            "profile": "DEMONSTRATION with tiny networks, not comparable with the paper"
-            if demo
-            else f"profile {protocol['profile']}",
-            "data": f"{protocol['data']} {protocol['split']}, {protocol['videos_evaluated']} of "
-            f"{protocol['videos_listed']} videos{rates.get(protocol['task'], '')}",
-            "network": f"{spec.depth} layers from width {spec.width}",
-            "training": f"{training} {spec.epochs * spec.clips_per_epoch:,} clips"
-            if spec.epochs
-            else "evaluated only, with the weights of another run",
-            "clips": f"{protocol['clips']} clips of {protocol['frames']} frames at step {protocol['frame_stride']}, "
-            f"{protocol['crop']}",
-            "averaging": protocol["averaging"],
-            "frame rate": protocol["frame_rate"],
-            "device": f"on {', '.join(sorted({run.summary['device'] for run in group.runs}))}",
-        }
-        for key, value in values.items():
-            if value not in parts.setdefault(key, []):
-                parts[key].append(value)
-    return "; ".join(" / ".join(values) for values in parts.values())
+        clips = f"{training} {spec.epochs * spec.clips_per_epoch:,} clips"
+        lines.append(
+            (
+                demo if p["profile"] == "demo" else f"profile {p['profile']}",
+                f"{p['data']} {p['split']}, {videos}",
+                f"{spec.depth} layers from width {spec.width}",
+                clips if spec.epochs else "evaluated only, with the weights of another run",
+                f"{p['clips']} clips of {p['frames']} frames at step {p['frame_stride']}, {p['crop']}",
+                p["averaging"],
+                p["frame_rate"],
+                f"on {', '.join(sorted({run.summary['device'] for run in group.runs}))}",
+            )
+        )
+    return "; ".join(" / ".join(dict.fromkeys(values)) for values in zip(*lines, strict=True))
 
 
 def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | Markdown:
@@ -138,30 +140,22 @@ def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | 
 
     `recordings needed` would show the difference, were it true, with 80 % power and as many seeds.
     """
-    groups = group_all(runs)
-    baseline = next((group for _, group in groups if group and group.spec.variant == against), None)
-    rows = [(s, group) for s, group in groups if baseline and group is not baseline]
-    done = [group for _, group in rows if group]
-    if not baseline or not done:
+    table, difference, p = measure(runs), f"minus {against} (points)", "p, Holm"
+    done = [group for group in table.get("group", ()) if group]
+    baseline = next((group for group in done if group.spec.variant == against), None)
+    if not baseline or len(done) == 1:
         return note(f"a comparison needs {against} and another network, both finished")
-    estimates = [accuracy_difference([group], [baseline]) for group in done]
-    difference, p, needed = f"minus {against} (points)", "p, Holm", "recordings needed"
-    table = pd.DataFrame(
-        {
-            "video@1 (%)": [group.video_at(1) for group in done],
-            difference: [estimate.value for estimate in estimates],
-            "95 % interval": [format_interval(e.low, e.high, "+.1f") for e in estimates],
-            p: family_p(estimates),
-            "videos": [group.videos for group in done],
-            needed: [required_recordings(estimate) for estimate in estimates],
-            "seeds": [_format_seeds(group) for group in done],
-        },
-        index=[place for place, (_, group) in enumerate(rows) if group],
-    ).reindex(range(len(rows)))
-    table = table.fillna({"95 % interval": "–", "seeds": NOT_RUN}).astype({"videos": "Int64"})
-    table.index = pd.Index([spec.variant for spec, _ in rows], name="network")
-    caption = f"{comparison_caption(estimates)}, each network less {against}"
-    return style_table(table, caption, {difference: "{:+.1f}", p: format_p, needed: _format_needed})
+    table = table[[group is not baseline for group in table["group"]]]
+    estimates = {row: accuracy_difference([group], [baseline]) for row, group in table["group"].items() if group}
+    values = zip(estimates.values(), family_p(list(estimates.values())), strict=True)
+    rows = [(e.value, format_interval(e.low, e.high, "+.1f"), holm, required_recordings(e)) for e, holm in values]
+    differences = pd.DataFrame(rows, pd.Index(estimates), [difference, INTERVAL, p, NEEDED])
+    table = table.drop(columns=INTERVAL).join(differences).set_index("network")
+    table = table.assign(seeds=table["seeds"] + table["range"]).fillna({INTERVAL: "–"})
+    table = table[["video@1", difference, INTERVAL, p, "videos", NEEDED, "seeds"]]
+    caption = f"{comparison_caption(list(estimates.values()))}, each network less {against}"
+    formats = {difference: "{:+.1f}", p: format_p, NEEDED: _format_needed}
+    return style_table(table.rename(columns={"video@1": "video@1 (%)"}), caption, formats)
 
 
 def comparison_caption(estimates: Sequence[Estimate]) -> str:
@@ -238,8 +232,3 @@ def deviations_from_paper(specs: Sequence[Spec]) -> HTML:
 def format_p(p: float) -> str:
     """A p-value with three digits, `< 0.001`, or a dash for no test."""
     return "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _format_seeds(group: SeedGroup) -> str:
-    """The number of seeds and, of several, the range of their video@1, such as `3 (61.2 to 63.0)`."""
-    return group.seeds if len(group.runs) == 1 else f"{group.seeds} ({format_interval(*group.seed_range)})"

@@ -19,7 +19,6 @@ from r21d_analysis.statistics.inference import (
     estimate_difference,
     seed_variance,
 )
-from r21d_core.models.cost import Cost, spec_cost
 from r21d_core.runs.metrics import clip_at_1, video_at
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
@@ -125,8 +124,3 @@ def group_all(runs: Sequence[Run]) -> list[tuple[Spec, SeedGroup | None]]:
             peers.append(group)
         groups.append((spec, group))
     return groups if any(group for _, group in groups) else []
-
-
-def cost_like(spec: Spec, groups: Sequence[tuple[Spec, SeedGroup | None]]) -> Cost:
-    """The Cost of a network that was not run, with the number of classes of those in `groups` that were."""
-    return spec_cost(spec, next(len(group.scores[0].classes) for _, group in groups if group))

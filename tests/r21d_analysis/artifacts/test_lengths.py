@@ -2,7 +2,7 @@
 
 import pytest
 
-from r21d_analysis.artifacts import lengths, tables
+from r21d_analysis.artifacts import curves, tables
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core.runs.run import find_run, write_summary
 from r21d_core.study.experiments import clip_length, variant_comparison
@@ -45,17 +45,17 @@ def test_missing_runs_have_distinct_labels(tmp_path):
 
 
 def test_hours_include_those_of_the_parent(runs, tmp_path):
-    hours = {lengths.training(group.spec): lengths.hours(group) for group in group_by_seed(runs)}
+    hours = {curves.training(group.spec): curves.hours(group) for group in group_by_seed(runs)}
     assert hours == pytest.approx({"from scratch": 1, "tested longer": 1, "finetuned": 1.1})
     later = [run for run in runs if run.spec.init_from]
     for run in runs:
         if not run.spec.init_from and run.spec.frames == 8:
             (run.folder / "summary.json").unlink()
-    assert all(hour != hour for hour in map(lengths.hours, group_by_seed(later))), "unknown without the start's record"
+    assert all(hour != hour for hour in map(curves.hours, group_by_seed(later))), "unknown without the start's record"
 
 
 def test_length_table_has_the_papers_rows(runs):
-    table = lengths.length_table(runs).set_index(("", "clip length"))
+    table = curves.length_table(runs).set_index(("", "clip length"))
     assert table.index.tolist() == ["8", "16", "24", "32", "40", "48", "8 tested at 32", "8 finetuned at 32"]
     printed = table["paper, Kinetics-400"]
     assert printed["video@1"].tolist()[0] == 64.8 and printed["hours, 64 GPUs"].dropna().tolist() == [
@@ -65,13 +65,13 @@ def test_length_table_has_the_papers_rows(runs):
         20.5,
     ]
     assert printed["clip@1"].isna().tolist() == [False, True, True, False, True, True, False, False]
-    assert "8 finetuned at 32" in lengths.show_length_table(runs).to_html()
+    assert "8 finetuned at 32" in curves.show_length_table(runs).to_html()
 
 
-@pytest.mark.parametrize("draw", [lengths.length_figure, lengths.hours_figure])
-def test_length_figures_have_every_network(runs, draw):
-    axes = draw(runs).axes[0]
-    assert len(axes.containers) == 8
+@pytest.mark.parametrize("x", ["frames", "hours"])
+def test_length_figures_have_every_network(runs, x):
+    axes = curves.length_figure(runs, x=x).axes[0]
+    assert sum(len(points[0].get_xdata()) for points in axes.containers) == 8
     labels = " ".join(axes.get_legend_handles_labels()[1])
     assert "tested longer" in labels and "finetuned" in labels and "clip@1" in labels
 
@@ -80,17 +80,12 @@ def test_lengths_that_were_not_run_have_rows(runs):
     for run in runs:
         if run.spec.frames == 24 or (run.spec.frames, run.spec.seed) == (40, 1):
             (run.folder / "summary.json").unlink()
-    table = lengths.length_table(runs).set_index(("", "clip length"))
+    table = curves.length_table(runs).set_index(("", "clip length"))
     assert table.index.tolist()[:3] == ["8", "16", "24"] and table.loc["24", ("here", "seeds")] == "not run"
     assert table.loc["24", "here"][["hours", "clip@1", "video@1", "95 % interval"]].isna().all()
     assert table.loc["24", ("here", "GMAC/clip")] == pytest.approx(62.24, abs=0.01)
     assert table.loc["40", ("here", "seeds")] == "1 seed of 2" and table.loc["8", ("here", "seeds")] == "2"
-    shown = lengths.show_length_table(runs).to_html()
+    shown = curves.show_length_table(runs).to_html()
     assert "not run" in shown and "nan" not in shown.lower()
-    assert len(lengths.length_figure(runs).axes[0].containers) == 7
-
-
-def test_without_runs_a_note_says_so(tmp_path):
-    missing = [find_run(tmp_path, spec) for spec in clip_length("small", "set")]
-    assert "No run is finished" in lengths.show_length_table(missing).data
-    assert "no run is finished" in lengths.length_figure(missing).data
+    axes = curves.length_figure(runs).axes[0]
+    assert sum(len(points[0].get_xdata()) for points in axes.containers) == 7

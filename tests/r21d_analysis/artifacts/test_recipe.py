@@ -139,9 +139,3 @@ def test_recipes_on_other_videos_are_not_compared(runs, tmp_path):
     write_summary(runs[-1], runs[-1].summary)
     with pytest.raises(R21DError, match="different videos"):
         recipe.recipe_table([*runs[:-2], runs[-1]])
-
-
-def test_without_runs_a_note_says_so(tmp_path):
-    missing = [find_run(tmp_path, spec) for spec in recipe_trials("small", "set")]
-    assert "No run is finished" in recipe.show_recipe_table(missing).data
-    assert "none can be chosen" in recipe.chosen_line(missing).data

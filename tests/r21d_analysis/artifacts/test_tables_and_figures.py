@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from r21d_analysis.artifacts import figures, tables
+from r21d_analysis.artifacts import curves, figures, tables
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core.runs.run import find_run, write_history, write_scores, write_summary
 from r21d_core.runs.scores import Scores
@@ -125,16 +125,9 @@ def test_accuracy_against_cost_draws_every_network(runs, x):
 
 
 def test_training_curves_have_a_panel_for_each_network(runs):
-    figure = figures.training_curves(runs)
+    figure = curves.error_curves(runs, by="network")
     assert [axes.get_title() for axes in figure.axes if axes.axison] == ["f-R2D", "R3D", "R(2+1)D"]
     np.testing.assert_allclose(figure.axes[1].lines[1].get_ydata(), [100, 50, 100 / 3])
-
-
-@pytest.mark.parametrize("draw", [figures.accuracy_against_cost, figures.family_bars, figures.training_curves])
-def test_without_runs_a_note_says_so(draw, tmp_path):
-    missing = [find_run(tmp_path, spec) for spec in variant_comparison("small", "set")]
-    assert "no run is finished" in draw(missing).data
-    assert "No run is finished" in tables.show_variant_table(missing).data
 
 
 def test_missing_line_names_unfinished_runs(runs, tmp_path):
@@ -143,7 +136,7 @@ def test_missing_line_names_unfinished_runs(runs, tmp_path):
         "6 of 7 runs are finished; missing: MC3-18 (seed 0, 16 frames, 10 clips)"
     )
     assert tables.missing_line(runs, "r21d train …") == "6 of 6 runs are finished."
-    assert isinstance(figures.training_curves(more), Figure)
+    assert isinstance(curves.error_curves(more, by="network"), Figure)
 
 
 @pytest.mark.parametrize(
@@ -194,8 +187,8 @@ def test_network_outside_table_2_is_shown_without_paper_values(tmp_path):
     assert table.loc["33p22", "paper, Kinetics-400"].isna().all()
     assert table.loc["33p22", "here"].equals(table.loc["33p22", "here"].dropna())
     assert "33p22" in tables.show_variant_table(runs).to_html()
-    for draw in (figures.accuracy_against_cost, figures.training_curves):
-        assert isinstance(draw(runs), Figure)
+    assert isinstance(figures.accuracy_against_cost(runs), Figure)
+    assert isinstance(curves.error_curves(runs), Figure)
 
 
 def test_deviations_name_every_other_setting():

@@ -1,0 +1,40 @@
+"""Without a finished run every table and figure is a note that says so."""
+
+from functools import partial
+
+import pytest
+
+from r21d_analysis.artifacts import curves, figures, provenance, recipe, stream_figures, streams, tables
+from r21d_core.runs.run import find_run
+from r21d_core.study.experiments import transfer
+
+
+@pytest.mark.parametrize(
+    ("show", "text"),
+    [
+        (tables.show_variant_table, "No run is finished"),
+        (tables.comparison_table, "needs R(2+1)D and another network"),
+        (figures.accuracy_against_cost, "no run is finished"),
+        (figures.family_bars, "no run is finished"),
+        (curves.error_curves, "no run is finished"),
+        (curves.error_table, "No run is finished"),
+        (curves.show_length_table, "No run is finished"),
+        (curves.length_figure, "no run is finished"),
+        (curves.clip_count_curve, "no run is finished"),
+        (curves.clip_count_table, "No run is finished"),
+        (curves.probe_figure, "no run is finished"),
+        (curves.probe_table, "No run is finished"),
+        (recipe.show_recipe_table, "No run is finished"),
+        (recipe.chosen_line, "none can be chosen"),
+        (partial(streams.show_stream_table, table=6), "No run is finished"),
+        (partial(stream_figures.stream_figure, table=5), "Nothing to draw"),
+        (stream_figures.split_figure, "Nothing to draw"),
+        (stream_figures.class_figure, "needs a network on RGB and on flow"),
+        (streams.stream_gain, "needs two streams"),
+        (streams.pretraining_gain, "needs a network pretrained and from scratch"),
+        (provenance.init_table, "No finetuned run"),
+        (partial(provenance.leak_table, folder="."), "No finetuned run"),
+    ],
+)
+def test_without_runs_a_note_says_so(show, text, tmp_path):
+    assert text in show([find_run(tmp_path, spec) for spec in transfer("small", "set-split1")]).data
