@@ -54,8 +54,12 @@ def pins() -> dict[str, str]:
 
 
 def test_every_dependency_is_pinned_within_its_bound():
-    requirements = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
-    for requirement in requirements:
+    extras = PROJECT["optional-dependencies"]
+    assert f"{PROJECT['name']}[export,tensorboard]" in extras["dev"]
+    lines = [*PROJECT["dependencies"], *extras["dev"], *extras["export"], *extras["tensorboard"]]
+    for requirement in map(Requirement, lines):
+        if requirement.name == PROJECT["name"]:
+            continue
         version = pins()[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), f"{requirement} against the pin {version}"
 

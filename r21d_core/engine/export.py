@@ -1,0 +1,104 @@
+"""Export a network for other software: to ONNX, or to a .pt2 file for `torch.export.load`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from r21d_core import R21DError, __version__
+from r21d_core.data.transforms import FLOW_MEAN, FLOW_STD, MEAN, STD
+from r21d_core.engine.classify import class_names, spec_for_video
+from r21d_core.models.convert import Weights
+from r21d_core.models.load import model_from_weights, read_weights
+from r21d_core.models.zoo import resolve_weights
+from r21d_core.runs.files import write_atomically
+
+FORMATS = ("onnx", "pt2")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+TOLERANCE = 1e-4  # of a difference of logits, relative to the largest logit or, if that is smaller, to 1
+METADATA = "metadata.json"  # the extra file of a .pt2
+CHECKED_BATCHES = (1, 3)  # beside the batch of 2 that is traced
+
+
+def export(weights: Path | str, format: str, out: Path | str | None = None, folder: Path | str = "weights") -> str:
+    """Write the network of a run folder, a file, or a published name to `out`; return a line that describes the file.
+
+    The default of `out` is exports/NAME.FORMAT. The file computes logits (N, classes) of clips (N, C, T, H, W) for any
+    N, and carries the values of `metadata`: in ONNX as its metadata, each as JSON, in a .pt2 as the extra file
+    metadata.json. Raises R21DError, and writes nothing, if its logits differ from the network's by more than TOLERANCE.
+    """
+    if format not in FORMATS:
+        raise R21DError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
+    if format == "onnx" and (missing := [name for name in ONNX_PACKAGES if not find_spec(name)]):
+        raise R21DError(
+            f"ONNX needs {' and '.join(missing)}, not installed here: pip install {' '.join(ONNX_PACKAGES)}"
+        )
+    if out and Path(out).suffix != f".{format}":
+        raise R21DError(f"{out}: expected a name that ends in .{format}")
+    loaded = read_weights(resolve_weights(weights, folder))
+    path = Path(out or Path("exports") / f"{loaded.path.parent.name if loaded.spec else loaded.path.stem}.{format}")
+    model, values = model_from_weights(loaded).eval(), metadata(loaded)
+    shape = loaded.in_channels, values["frames"], values["crop"], values["crop"]
+    program = torch.export.export(model, (torch.zeros(2, *shape),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    with tempfile.TemporaryDirectory() as temporary:
+        draft = Path(temporary) / path.name
+        run = (_save_onnx if format == "onnx" else _save_pt2)(program, draft, values)
+        generator = torch.Generator().manual_seed(0)
+        clips = [torch.randn(count, *shape, generator=generator) for count in CHECKED_BATCHES]
+        with torch.inference_mode():
+            expected = torch.cat([model(batch) for batch in clips])
+            difference = (torch.cat([run(batch) for batch in clips]) - expected).abs().max().item()
+        largest = expected.abs().max().item()
+        described = f"largest difference from the network's logits {difference:.1e}, where the largest is {largest:.2g}"
+        if not difference <= TOLERANCE * max(1.0, largest):  # NaN too
+            raise R21DError(f"{path}: not written, as it computes something else: {described}")
+        write_atomically(path, draft.read_bytes())
+    size = f"{path.stat().st_size / 1e6:.1f} MB"
+    return f"{path}: {values['network']}, clips (N, {', '.join(map(str, shape))}), {size}; {described}"
+
+
+def metadata(weights: Weights) -> dict:
+    """Return what a user of the exported file needs to know: classes, clip length, size, mean, std and origin."""
+    spec, (names, _) = spec_for_video(weights, None), class_names(weights)
+    mean, std = (MEAN, STD) if weights.in_channels == 3 else (FLOW_MEAN, FLOW_STD)
+    kind = "RGB from 0 to 1" if weights.in_channels == 3 else "optical flow in pixels, x and y"
+    return {
+        "network": f"{weights.variant}-{weights.depth}",
+        "classes": list(names),
+        "input": f"clips (N, C, T, H, W): {kind}, minus mean, divided by std",
+        "frames": spec.frames,
+        "frame_stride": spec.frame_stride,
+        "frame_height": spec.frame_height,
+        "frame_width": spec.frame_width,
+        "crop": spec.crop,
+        "mean": list(mean),
+        "std": list(std),
+        "weights_sha256": weights.sha256,
+        "r21d": __version__,
+    }
+
+
+def _save_onnx(program: torch.export.ExportedProgram, path: Path, values: dict) -> Callable[[Tensor], Tensor]:
+    """Save a program as one ONNX file; return the function that ONNX Runtime reads from it."""
+    import onnxruntime
+
+    exported = torch.onnx.export(
+        program, input_names=["clips"], output_names=["logits"], dynamo=True, verbose=False
+    )  # fmt: skip
+    assert exported is not None
+    exported.model.metadata_props.update({key: json.dumps(value) for key, value in values.items()})
+    exported.save(path, external_data=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda clips: torch.from_numpy(session.run(["logits"], {"clips": clips.numpy()})[0])
+
+
+def _save_pt2(program: torch.export.ExportedProgram, path: Path, values: dict) -> Callable[[Tensor], Tensor]:
+    """Save a program as a .pt2 file; return the function that PyTorch reads from it."""
+    torch.export.save(program, path, extra_files={METADATA: json.dumps(values)})
+    return torch.export.load(path).module()

@@ -1,0 +1,99 @@
+"""An exported file computes the network's logits for any batch, and tells how to feed it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from r21d_core import R21DError, load
+from r21d_core.cli import main
+from r21d_core.data.transforms import FLOW_MEAN, MEAN, STD
+from r21d_core.engine import export as module
+from r21d_core.engine.export import export
+from tests.r21d_core.engine.test_train import SPEC
+from tests.r21d_core.models.test_load import small
+
+# What a program without this package does with a .pt2 file.
+FRESH = """
+import sys, torch
+files = {"metadata.json": ""}
+network = torch.export.load(sys.argv[1], extra_files=files).module()
+clips, logits = torch.load(sys.argv[2])
+torch.testing.assert_close(network(clips), logits, rtol=1e-4, atol=1e-5)
+assert not any(name.startswith("r21d") for name in sys.modules)
+print(files["metadata.json"])
+"""
+
+
+@pytest.fixture
+def run(fit):
+    return fit(SPEC.replace(epochs=1), cache="host")
+
+
+def clips_and_logits(run, count):
+    spec = run.spec
+    clips = torch.randn(count, 3, spec.frames, spec.crop, spec.crop, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        return clips, load(run, device="cpu").model(clips)
+
+
+def test_onnx_runtime_computes_the_logits(run, tmp_path, capsys, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(run.folder), "--format", "onnx"]) == 0
+    path = tmp_path / "exports" / f"{run.folder.name}.onnx"
+    assert f"exports/{path.name}: {run.spec.variant}-" in (said := capsys.readouterr().out)
+    assert float(said.split("logits ")[1].split(",")[0]) < 1e-4
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    for count in (1, 5):
+        clips, logits = clips_and_logits(run, count)
+        (result,) = session.run(None, {"clips": clips.numpy()})
+        torch.testing.assert_close(torch.from_numpy(result), logits, rtol=1e-4, atol=1e-5)
+    values = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
+    assert values["classes"] == list(run.scores.classes) and values["mean"] == list(MEAN) and values["std"] == list(STD)
+    assert [values[key] for key in ("frames", "frame_stride", "crop")] == [run.spec.frames, 1, run.spec.crop]
+
+
+def test_pt2_file_loads_in_a_fresh_process(run, tmp_path):
+    export(run.folder, "pt2", tmp_path / "net.pt2")
+    torch.save(clips_and_logits(run, 5), tmp_path / "clips.pt")
+    command = [sys.executable, "-c", FRESH, str(tmp_path / "net.pt2"), str(tmp_path / "clips.pt")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["classes"] == list(run.scores.classes)
+
+
+def test_different_logits_are_refused(tmp_path, monkeypatch):
+    torch.save(small("R3D", num_classes=3).state_dict(), tmp_path / "r3d.pth")
+    other, save = small("R3D", num_classes=3).eval(), module._save_pt2
+    monkeypatch.setattr(module, "_save_pt2", lambda *arguments: save(*arguments) and other)
+    with pytest.raises(R21DError, match=r"net\.pt2: not written, as it computes something else: largest difference"):
+        export(tmp_path / "r3d.pth", "pt2", tmp_path / "net.pt2")
+    assert not (tmp_path / "net.pt2").exists()
+
+
+def test_weights_for_flow_state_their_normalization(tmp_path):
+    torch.save(small("R3D", in_channels=2).state_dict(), tmp_path / "flow.pth")
+    values = module.metadata(module.read_weights(tmp_path / "flow.pth"))
+    assert values["mean"] == list(FLOW_MEAN) and "optical flow" in values["input"]
+    assert values["classes"][0] == "output 0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["gone", "--format", "pt2"], "gone: neither an existing file"),
+        (["gone", "--format", "pt2", "--out", "net.onnx"], "net.onnx: expected a name that ends in .pt2"),
+        (
+            ["gone", "--format", "onnx"],
+            "ONNX needs onnxscript, not installed here: pip install onnx onnxscript onnxrun",
+        ),
+    ],
+)
+def test_impossible_exports_are_one_line(arguments, says, capsys, monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: name != "onnxscript")
+    assert main(["export", *arguments]) == 1
+    said = capsys.readouterr().err
+    assert says in said and len(said.splitlines()) == 1
