@@ -17,7 +17,7 @@ from r21d_core.data.parallel import available_cpus
 from r21d_core.data.sampling import frame_counts
 from r21d_core.data.synthetic import make_builtin
 from r21d_core.engine.device import pick_device
-from r21d_core.engine.runner import BUILTIN_ROOT
+from r21d_core.engine.plan import BUILTIN_ROOT
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.files import write_atomically
 from r21d_core.study.spec import Spec

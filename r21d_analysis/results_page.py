@@ -19,9 +19,8 @@ from r21d_analysis.artifacts.tables import comparison_table, family_table, forma
 from r21d_analysis.statistics.inference import format_interval
 from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest
-from r21d_core.engine.runner import find_runs
 from r21d_core.runs.files import write_atomically
-from r21d_core.runs.run import Run, load_runs
+from r21d_core.runs.run import Run, find_runs, load_runs
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2
 from r21d_core.study.paper import paper_table
 from r21d_core.study.recipes import LONG_SCHEDULE, PAPER_DEVIATIONS, VAL_SUFFIX

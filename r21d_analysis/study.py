@@ -46,10 +46,9 @@ class Study:
 
     def plan(self) -> str:
         """Return the missing runs with their estimated cost on the device, as text; nothing is trained."""
-        from r21d_core.engine.runner import load_manifests, plan
+        from r21d_core.engine.plan import plan
 
-        data = load_manifests(self.specs, self.manifest, self.builtin)
-        return plan(self.specs, data, self.folder, self.device)
+        return plan(self.specs, self.manifest, self.folder, self.device, builtin=self.builtin)
 
 
 def open_study(

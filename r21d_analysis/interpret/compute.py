@@ -16,7 +16,7 @@ from r21d_analysis.interpret.inspect_run import analyze_attributions, analyze_fi
 from r21d_core import R21DError
 from r21d_core.engine.checkpoint import check_fingerprint
 from r21d_core.engine.device import device_name, pick_device
-from r21d_core.engine.runner import BUILTIN_ROOT, load_manifests
+from r21d_core.engine.plan import BUILTIN_ROOT, load_manifests
 from r21d_core.runs.run import Run
 
 PER_CLASS = 5  # test clips of a class for the measurement of evidence

@@ -45,12 +45,15 @@ def run(options) -> None:
         return
     specs = [specs[index] for index in indices]
 
-    from r21d_core.engine.runner import load_manifests, plan, run_experiment
+    if options.dry_run:
+        from r21d_core.engine.plan import plan
+
+        print(plan(specs, options.manifest, options.runs, options.device, options.gpus))
+        return
+
+    from r21d_core.engine.runner import run_experiment
     from r21d_core.runs.metrics import video_at
 
-    if options.dry_run:
-        print(plan(specs, load_manifests(specs, options.manifest), options.runs, options.device, options.gpus))
-        return
     runs = run_experiment(
         specs, options.manifest, options.runs,
         device=options.device, cache=options.cache, workers=options.workers, gpus=options.gpus,

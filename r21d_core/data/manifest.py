@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from sys import intern
+from typing import Any
 
 from r21d_core import R21DError
 from r21d_core.runs.files import write_atomically
@@ -44,7 +45,7 @@ class DatasetCard:
     frame_rate: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not to be changed; `frozen` would make it four times as slow to build
 class Video:
     """One row. `group` is the recording that the video was cut from; a group must lie in one split."""
 
@@ -111,7 +112,7 @@ def load_manifest(path: Path | str) -> Manifest:
     card = _load_card(path.with_suffix(".json"))
     root = _root(path, card)
     for line, cells in chain([first] if first else [], rows):
-        videos.append(_video(cells, root, f"{path}, line", line))
+        videos.append(_video(cells, root, path, line))
         lines.append(line)
     check_rows(path, card, videos, lines)
     videos.sort(key=_by_name)
@@ -167,27 +168,30 @@ def check_no_leaks(manifest: Manifest) -> None:
                 raise R21DError(f"{manifest.path}: {where}, {what}")
 
 
-def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Yield the line number and the cells of each row of a CSV file, without blank lines.
+    The cells are those of `required` and INDEXED, in that order; one of INDEXED may have no column and then is empty.
     Raises R21DError, with the line, for a missing column or cell of `required` and for an unknown column.
     """
-    columns = None
+    width = 0
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte-order mark
             reader = csv.reader(file, strict=True)
             for cells in reader:
-                line = reader.line_num
                 if not any(map(str.strip, cells)):
                     continue
-                if columns is None:
+                if not width:
                     columns = _columns(path, [cell.strip() for cell in cells], required)
+                    width = len(columns)
+                    pick = itemgetter(*(columns.index(n) if n in columns else width for n in required + INDEXED))
                     continue
-                if len(cells) != len(columns):
-                    raise R21DError(f"{path}, line {line}: {len(cells)} cells, expected {len(columns)}")
-                row = dict(zip(columns, cells, strict=True))
-                if empty := [name for name in required if not row[name].strip()]:
-                    raise R21DError(f"{path}, line {line}: column {empty[0]!r} is empty")
-                yield line, row
+                if len(cells) != width:
+                    raise R21DError(f"{path}, line {reader.line_num}: {len(cells)} cells, expected {width}")
+                row = pick([*cells, ""])
+                if not all(map(str.strip, row[: len(required)])):
+                    empty = next(name for name, cell in zip(required, row, strict=False) if not cell.strip())
+                    raise R21DError(f"{path}, line {reader.line_num}: column {empty!r} is empty")
+                yield reader.line_num, row
     except FileNotFoundError:
         command = "` writes one from a folder of videos"
         if path.stem.endswith(VAL_SUFFIX):
@@ -200,7 +204,7 @@ def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict
         raise R21DError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
     except (OSError, UnicodeDecodeError) as error:
         raise R21DError(f"{path}: expected a CSV file in UTF-8 ({error})") from None
-    if columns is None:
+    if not width:
         raise R21DError(f"{path}: the file is empty; expected columns {', '.join(required)}")
 
 
@@ -250,23 +254,24 @@ def _load_card(path: Path) -> DatasetCard:
     return DatasetCard(**values | {"classes": tuple(values["classes"]), "families": families})
 
 
-def _video(cells: dict[str, str], root: Path, location: str, line: int) -> Video:
-    numbers = []
-    for name in INDEXED:
-        try:
-            number = _number(name, cells.get(name, ""))
-        except ValueError:
-            raise R21DError(f"{location} {line}: {name} is {cells[name]!r}, expected a number") from None
-        if number is not None and not 0 < number < float("inf"):
-            raise R21DError(f"{location} {line}: {name} is {cells[name]!r}, expected more than 0")
-        numbers.append(number)
-    name, group = cells["video"], cells["group"]
-    return Video(name, root, intern(cells["label"]), intern(cells["split"]), name if group == name else group, *numbers)
+def _video(cells: tuple[str, ...], root: Path, path: Path, line: int) -> Video:
+    name, label, split, group, *texts = cells
+    try:
+        numbers: list[Any] = [_number(column, text) for column, text in zip(INDEXED, texts, strict=True)]
+    except ValueError as error:
+        raise R21DError(f"{path}, line {line}: {error}") from None
+    return Video(name, root, intern(label), intern(split), name if group == name else group, *numbers)
 
 
 @lru_cache(maxsize=10_000)  # equal cells share one object
 def _number(name: str, text: str) -> int | float | None:
-    return (float if name == "fps" else int)(text) if text else None
+    try:
+        number = (float if name == "fps" else int)(text) if text else None
+    except ValueError:
+        raise ValueError(f"{name} is {text!r}, expected a number") from None
+    if number is not None and not 0 < number < float("inf"):
+        raise ValueError(f"{name} is {text!r}, expected more than 0")
+    return number
 
 
 def check_rows(path: Path, card: DatasetCard, videos: Sequence[Video], lines: Sequence[int] = ()) -> None:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from r21d_core import R21DError
 from r21d_core.data.decode import Probe, probe
@@ -132,9 +131,8 @@ def _notes(probed: Probe) -> tuple[str, ...]:
 def _read_quarantine(path: Path, manifest: Manifest) -> Iterator[tuple[Video, str]]:
     if path.exists():
         root = manifest.root
-        for _, cells in read_rows(path, COLUMNS):
-            required: dict[str, Any] = {name: cells[name] for name in REQUIRED}
-            yield Video(root=root, **required), cells["reason"]
+        for _, (video, label, split, group, reason, *_) in read_rows(path, COLUMNS):
+            yield Video(video, root, label, split, group), reason
 
 
 def write_quarantine(path: Path, bad: dict[str, tuple[Video, str]]) -> None:

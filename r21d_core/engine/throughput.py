@@ -4,19 +4,52 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
+from tqdm.auto import tqdm
 
 from r21d_core.engine.build import build_model, optimize
-from r21d_core.engine.device import autocast, limit_cpu_threads
+from r21d_core.engine.device import autocast, device_name, limit_cpu_threads, pick_device
 from r21d_core.engine.distributed import shard_batch
+from r21d_core.engine.pool import count_parallel_runs
 from r21d_core.engine.state import capture_step, create_state, train_step
-from r21d_core.models.cost import CHANNELS
+from r21d_core.models.cost import CHANNELS, spec_cost
 from r21d_core.study.spec import Spec
 
 EVALUATION_BATCH = 32
+PLAN_SECONDS = 5.0  # for measuring networks before a plan is printed
+
+
+def measure_runs(
+    specs: Sequence[Spec], num_classes: Mapping[Spec, int], device: str, gpus: int
+) -> tuple[dict[Spec, float], int, str]:
+    """Return each run's training clips a second and GPU, the number of runs trained at once, and the device in words.
+
+    The seeds of a network share a measurement. After PLAN_SECONDS clips a second are in proportion to the MACs.
+    """
+    target = pick_device(device)
+    if target.type == "cuda":
+        allocated = torch.cuda.memory_allocated(target)  # such as videos of earlier runs
+        torch.cuda.reset_peak_memory_stats(target)
+    macs = {spec: spec_cost(spec, num_classes[spec]).macs for spec in specs}
+    throughputs: dict[Spec, float] = {}
+    began = time.perf_counter()
+    for network, spec in tqdm({spec.replace(seed=0): spec for spec in specs}.items(), "measuring steps", leave=False):
+        if not throughputs or time.perf_counter() - began < PLAN_SECONDS:
+            throughputs[network] = training_throughput(network, num_classes[spec], target, gpus)
+            last = throughputs[network] * macs[spec]
+        else:
+            throughputs[network] = last / macs[spec]
+    with limit_cpu_threads(max(specs, key=lambda spec: macs[spec] * spec.batch_size), target):
+        where = f"{gpus} × {device_name(target)}" if gpus > 1 else device_name(target)
+    if target.type == "cuda":
+        where += f", {(torch.cuda.max_memory_allocated(target) - allocated) / 2**30:.1f} GiB beside the videos"
+    slots = count_parallel_runs(specs, target) if gpus == 1 else 1
+    if slots > 1:
+        where += f", {slots} runs at a time"
+    return {spec: throughputs[spec.replace(seed=0)] for spec in specs}, slots, where
 
 
 def inference_throughput(model: nn.Module, spec: Spec, device: torch.device) -> float:

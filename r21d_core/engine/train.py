@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from r21d_core import R21DError
 from r21d_core.data.flow import input_manifest
 from r21d_core.data.manifest import Manifest, Video, check_no_leaks
 from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch, task_classes
@@ -30,6 +29,7 @@ from r21d_core.engine.checkpoint import abort, check_fingerprint, resume, save_c
 from r21d_core.engine.device import device_name, environment_info, limit_cpu_threads, pick_device
 from r21d_core.engine.evaluate import Source, evaluate, predict
 from r21d_core.engine.init_weights import init_from
+from r21d_core.engine.plan import check_data_name
 from r21d_core.engine.signals import exit_on_signal, graceful_shutdown
 from r21d_core.engine.state import TrainState, capture_step, create_state, train_step
 from r21d_core.engine.throughput import inference_throughput
@@ -222,12 +222,3 @@ def _write_environment(run: Run, manifest: Manifest, device: torch.device, state
 
 def _device_names(device: torch.device) -> str:
     return f"{dist.world_size()} × {device_name(device)}" if dist.world_size() > 1 else device_name(device)
-
-
-def check_data_name(spec: Spec, manifest: Manifest) -> None:
-    """Raise R21DError if the manifest is not the data set that the Spec names."""
-    if manifest.card.name != spec.data:
-        raise R21DError(
-            f"{manifest.path}: its card has the name {manifest.card.name!r}, expected {spec.data!r}; runs are stored "
-            'under that name, so give the manifest file and its card\'s "name" the same one'
-        )

@@ -18,6 +18,7 @@ import json
 import os
 import sys
 import zipfile
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -145,6 +146,11 @@ def find_run(runs: Path | str, spec: Spec) -> Run:
     elif (folder / "checkpoint.pt").exists():
         raise R21DError(f"{path}: missing, so the spec of {folder} is unknown; move the folder away")
     return Run(spec, path.parent)
+
+
+def find_runs(specs: Sequence[Spec], runs: Path | str = "runs") -> list[Run]:
+    """The runs of `specs` in the folder `runs`, complete or not."""
+    return [find_run(runs, spec) for spec in specs]
 
 
 def load_runs(folder: Path | str) -> list[Run]:

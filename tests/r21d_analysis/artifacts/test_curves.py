@@ -15,9 +15,8 @@ from r21d_core import R21DError
 from r21d_core.cli import build_parser
 from r21d_core.data.manifest import REQUIRED, Video, row_cells, write_rows
 from r21d_core.data.sampling import evaluation_clips
-from r21d_core.engine.runner import find_runs
 from r21d_core.runs.metrics import video_at
-from r21d_core.runs.run import find_run, write_history, write_scores, write_summary
+from r21d_core.runs.run import find_run, find_runs, write_history, write_scores, write_summary
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import EXPERIMENTS, clip_count, optimization_curves, temporal_probe, variant_comparison
 from r21d_core.study.recipes import LONG_SCHEDULE, STORED_CLIPS

@@ -67,7 +67,7 @@ def test_damaged_files_are_kept_or_set_aside_and_read_alike(folder, tmp_path):
     assert main(["check", str(path), "--workers", "2"]) == 0
     manifest = load_manifest(path)
     quarantine = path.with_suffix(".quarantine.csv")
-    bad = {cells["video"] for _, cells in read_rows(quarantine, COLUMNS)} if quarantine.exists() else set()
+    bad = {cells[0] for _, cells in read_rows(quarantine, COLUMNS)} if quarantine.exists() else set()
     kept = {video.video for video in manifest.videos}
     assert kept | bad == listed and not kept & bad
     chance = random.Random(0)

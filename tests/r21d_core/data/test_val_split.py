@@ -13,7 +13,7 @@ from r21d_core.cli import main
 from r21d_core.data.dataset_cards import FOLDER
 from r21d_core.data.manifest import DatasetCard, Manifest, Video, check_no_leaks, load_manifest, write_manifest
 from r21d_core.data.val_split import make_val_split
-from r21d_core.engine.runner import load_manifests
+from r21d_core.engine.plan import load_manifests
 from r21d_core.study.experiments import recipe_trials
 
 

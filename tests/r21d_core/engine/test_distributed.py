@@ -17,11 +17,13 @@ from r21d_core.cli import main
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.data.sources import open_clips
 from r21d_core.engine import evaluate as predicting
+from r21d_core.engine import throughput
 from r21d_core.engine.build import build_model
 from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.distributed import check_divisible, shard_batch
 from r21d_core.engine.launcher import spawn_workers
-from r21d_core.engine.runner import plan, run_experiment
+from r21d_core.engine.plan import plan
+from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.train import train
 from r21d_core.runs.run import find_run, load_runs
 from r21d_core.study.spec import Spec
@@ -94,11 +96,11 @@ def test_indivisible_batch_is_refused_with_settings_to_use(spec, processes, sett
     check_divisible(spec.replace(init_from="x", epochs=0), processes)
 
 
-def test_impossible_gpus_are_refused_before_training(tiny, tiny_manifest, tmp_path):
+def test_impossible_gpus_are_refused_before_training(tiny_manifest, tmp_path):
     with pytest.raises(R21DError, match="3 processes cannot share a batch of 4 × 2 clips evenly"):
         run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu", gpus=3)
     with pytest.raises(R21DError, match="3 processes cannot share"):
-        plan([SPEC], {"tiny": tiny}, tmp_path, "cpu", gpus=3)
+        plan([SPEC], tiny_manifest, tmp_path, "cpu", gpus=3)
     many = torch.cuda.device_count() + 1
     with pytest.raises(R21DError, match=f"{many} GPUs: there are {many - 1} here; with device cpu"):
         spawn_workers(print, many, "auto")
@@ -114,10 +116,10 @@ def test_torchrun_restarts_need_the_store_variable(tiny_manifest, tmp_path, monk
         run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu")
 
 
-def test_plan_for_two_processes_halves_the_time(tiny, tmp_path, monkeypatch):
+def test_plan_for_two_processes_halves_the_time(tiny_manifest, tmp_path, monkeypatch):
     timed = []
-    monkeypatch.setattr("r21d_core.engine.runner.training_throughput", lambda *which: timed.append(which[-1]) or 1.0)
-    texts = [plan([SPEC.replace(epochs=400)], {"tiny": tiny}, tmp_path, "cpu", gpus) for gpus in (1, 2)]
+    monkeypatch.setattr(throughput, "training_throughput", lambda *which: timed.append(which[-1]) or 1.0)
+    texts = [plan([SPEC.replace(epochs=400)], tiny_manifest, tmp_path, "cpu", gpus) for gpus in (1, 2)]
     assert "about 2.0 h on x86" in texts[0] and "about 1.0 h on 2 × x86" in texts[1]
     assert timed == [1, 2], "the micro-batches of one process"
 

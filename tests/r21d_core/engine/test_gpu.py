@@ -14,7 +14,8 @@ from r21d_core.engine.build import build_model, build_optimizer, optimize
 from r21d_core.engine.cuda_graphs import CudaGraphModel, capture_cuda_graph
 from r21d_core.engine.device import DTYPES
 from r21d_core.engine.numerics import check_numerics
-from r21d_core.engine.runner import plan, run_experiment
+from r21d_core.engine.plan import plan
+from r21d_core.engine.runner import run_experiment
 from r21d_core.models.fast_forward import FastVideoResNet, from_conv_shape, pack_weight, stride_padding, to_conv_shape
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.experiments import TABLE_2
@@ -74,10 +75,10 @@ def test_a_run_on_the_gpu(fit, precision):
     assert torch.cuda.get_device_name() in run.summary["device"]
 
 
-def test_a_plan_tells_the_memory(tiny, tmp_path):
+def test_a_plan_tells_the_memory(tiny_manifest, tmp_path):
     for gib in (0, 1, 0):  # held by others while it is told, and before
         held = torch.empty(gib * 2**30, dtype=torch.uint8, device="cuda")
-        text = plan([SPEC], {SPEC.data: tiny}, tmp_path, "cuda")
+        text = plan([SPEC], tiny_manifest, tmp_path, "cuda")
         del held
         assert float(re.search(r"([\d.]+) GiB beside the videos", text)[1]) < 0.9
 

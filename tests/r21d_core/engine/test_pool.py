@@ -12,9 +12,10 @@ from r21d_core import R21DError
 from r21d_core.data.parallel import available_cpus
 from r21d_core.engine import pool
 from r21d_core.engine.checkpoint import load_checkpoint
+from r21d_core.engine.plan import plan
 from r21d_core.engine.pool import count_parallel_runs
-from r21d_core.engine.runner import find_runs, plan, run_experiment
-from r21d_core.runs.run import load_runs
+from r21d_core.engine.runner import run_experiment
+from r21d_core.runs.run import find_runs, load_runs
 from r21d_core.study.experiments import variant_comparison
 from tests.r21d_core.engine.test_train import CPU, assert_same_run, start_training, wait_until
 from tests.r21d_core.engine.test_train import SPEC as TRAIN_SPEC
@@ -45,10 +46,10 @@ def test_small_networks_on_a_cpu_are_trained_one_a_core(monkeypatch):
     assert count_parallel_runs([SPEC, LONG[0].replace(epochs=1)], CPU) == 1, "done before workers have started"
 
 
-def test_runs_of_workers_equal_those_of_one_process(two_cores, fit, tiny, tiny_manifest, tmp_path, capsys):
+def test_runs_of_workers_equal_those_of_one_process(two_cores, fit, tiny_manifest, tmp_path, capsys):
     """With a finetuned run, which waits for its parent, and one that fails."""
     specs = [SPEC, SPEC.replace(lr=1e30), SPEC.finetune_spec(epochs=1), SPEC.replace(variant="MC3")]
-    assert "CPU, 1 thread, 2 runs at a time" in plan(specs, {"tiny": tiny}, tmp_path)
+    assert "CPU, 1 thread, 2 runs at a time" in plan(specs, tiny_manifest, tmp_path)
     with pytest.raises(R21DError, match=r"^1 of 4 runs failed:\nR3D, seed 0: .* the loss of step"):
         run_experiment(specs, tiny_manifest, tmp_path / "pool", device="cpu")
     assert "starts from" in capsys.readouterr().out

@@ -1,17 +1,22 @@
 """Planning and training an experiment's runs."""
 
+import subprocess
+import sys
 import time
+import weakref
 from dataclasses import replace
 from threading import Event, Thread
 
 import pytest
 
 from r21d_core import R21DError
-from r21d_core.data.manifest import write_manifest
-from r21d_core.engine import runner
-from r21d_core.engine.runner import find_runs, plan, run_experiment
+from r21d_core.data.manifest import load_manifest, write_manifest
+from r21d_core.engine import plan as planning
+from r21d_core.engine import runner, throughput
+from r21d_core.engine.plan import plan
+from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.train import train
-from r21d_core.runs.run import find_run, lock
+from r21d_core.runs.run import find_run, find_runs, lock
 from r21d_core.study.experiments import variant_comparison
 from tests.r21d_core.engine.test_train import SPEC
 
@@ -54,9 +59,9 @@ def test_only_the_demo_profile_uses_builtin_videos(tmp_path):
         run_experiment(variant_comparison("small"), None, tmp_path)
 
 
-def test_runs_are_planned_trained_and_found(tiny, tiny_manifest, tmp_path, capsys):
+def test_runs_are_planned_trained_and_found(tiny_manifest, tmp_path, capsys):
     specs = [SPEC.replace(variant=variant, epochs=1) for variant in ("f-R2D", "R(2+1)D")]
-    text = plan(specs, {SPEC.data: tiny}, tmp_path, "cpu")
+    text = plan(specs, tiny_manifest, tmp_path, "cpu")
     assert "2 runs: 0 done, 0 begun, 2 new" in text and "f-R2D-10 (seed 0" in text and "in all about" in text
     assert not list(tmp_path.iterdir()), "planning writes nothing"
     runs = run_experiment(specs, tiny_manifest, tmp_path, device="cpu")
@@ -65,6 +70,44 @@ def test_runs_are_planned_trained_and_found(tiny, tiny_manifest, tmp_path, capsy
     for manifest in (None, tiny_manifest):
         assert run_experiment(specs, manifest, tmp_path) == find_runs(specs, tmp_path)
     assert capsys.readouterr().out == "", "complete runs need no data and print nothing"
+
+
+def test_rows_are_gone_before_steps_are_measured(tiny_manifest, tmp_path, monkeypatch):
+    """With torch, which the measurement imports, a million rows would take a gigabyte."""
+    loaded = []
+
+    def load_and_watch(path):
+        manifest = load_manifest(path)
+        loaded.append(weakref.ref(manifest))
+        return manifest
+
+    def measure(specs, *_):
+        assert [manifest() for manifest in loaded] == [None]
+        return dict.fromkeys(specs, 1.0), 1, "a device"
+
+    monkeypatch.setattr(planning, "load_manifest", load_and_watch)
+    monkeypatch.setattr(throughput, "measure_runs", measure)
+    assert "tiny: 8 train, 4 test videos" in plan([SPEC], tiny_manifest, tmp_path)
+
+
+def test_rows_take_little_memory_and_no_torch(tmp_path):
+    """A million rows are to be read in 500 MB."""
+    rows = "".join(
+        f"train/class {i % 40}/{i:011x}_{i:06d}_{i + 10:06d}.mp4,class {i % 40},train,{i:011x},300,29.97,340,256\n"
+        for i in range(100_000)
+    )
+    (tmp_path / "many.csv").write_text("video,label,split,group,frames,fps,width,height\n" + rows)
+    classes = ", ".join(f'"class {i}"' for i in range(40))
+    (tmp_path / "many.json").write_text(f'{{"name": "many", "classes": [{classes}]}}')
+    code = (
+        "import resource, sys\nfrom r21d_core.engine import plan\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak()\nmanifest = plan.load_manifest(sys.argv[1])\n"
+        "print((peak() - before) * 1024 / len(manifest.videos), {'torch', 'av', 'pandas'} & {*sys.modules})"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "many.csv")]
+    size, modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split(" ", 1)
+    assert float(size) < 420 and modules == "set()\n"
 
 
 def test_failing_run_does_not_stop_the_others(tiny_manifest, tmp_path):

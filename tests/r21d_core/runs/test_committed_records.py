@@ -9,9 +9,8 @@ import pytest
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import Outcomes, estimate_difference
 from r21d_core.data.manifest import load_manifest
-from r21d_core.engine.runner import find_runs
 from r21d_core.runs.metrics import clip_at_1, family_correct, video_at
-from r21d_core.runs.run import find_run, load_runs
+from r21d_core.runs.run import find_run, find_runs, load_runs
 from r21d_core.study.experiments import TABLE_2, variant_comparison
 from r21d_core.study.recipes import VAL_SUFFIX
 

@@ -1,0 +1,132 @@
+"""The data sets of an experiment, and what its runs will take.
+
+Imports torch only to measure training steps, after the rows of the manifests are gone: a million take 300 MB.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from r21d_core import R21DError
+from r21d_core.data.manifest import Manifest, load_manifest
+from r21d_core.data.sampling import frame_counts, task_classes
+from r21d_core.models.cost import spec_cost
+from r21d_core.models.zoo import resolve_weights
+from r21d_core.runs.run import find_run, find_runs
+from r21d_core.study.recipes import VAL_SUFFIX
+from r21d_core.study.spec import Spec, run_labels
+
+BUILTIN_ROOT = Path("data")
+
+
+class DataSize(NamedTuple):
+    """What a plan needs of a data set: its classes and the number of videos of each split."""
+
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+
+
+def data_size(manifest: Manifest) -> DataSize:
+    """Return the DataSize of a manifest."""
+    return DataSize(manifest.card.classes, Counter(video.split for video in manifest.videos))
+
+
+def load_manifests(
+    specs: Sequence[Spec], manifest: Path | str | None = None, builtin: Path | str = BUILTIN_ROOT
+) -> dict[str, Manifest]:
+    """Return the manifests of the data sets that `specs` name, by name.
+
+    `manifest` is the file of one of them, or of the data set from which the validation split was taken; the others are
+    in the same folder. Without it the built-in videos are used, made in the folder `builtin` on first use.
+    """
+    hint = "name its checked manifest (--manifest, in a notebook the parameter `manifest`)"
+    if not manifest and (profiles := {spec.profile for spec in specs} - {"demo"}):
+        raise R21DError(f"profile {min(profiles)}: needs a data set of yours; {hint}")
+    if not manifest and (names := [spec.data for spec in specs if not spec.data.startswith("builtin")]):
+        raise R21DError(f"data {names[0]}: not one of the built-in data sets; {hint}")
+    if manifest:
+        path = Path(manifest)
+    else:
+        from r21d_core.data.synthetic import make_builtin  # imports PyAV
+
+        path = make_builtin(Path(builtin))
+    names = list(dict.fromkeys(spec.data for spec in specs))
+    if len(names) == 1 and manifest and names[0] != f"{path.stem}{VAL_SUFFIX}":
+        data = {names[0]: load_manifest(path)}
+    else:
+        data = {name: load_manifest(path.with_name(f"{name}.csv")) for name in names}
+    for spec in specs:
+        check_data_name(spec, data[spec.data])
+    for loaded in data.values():
+        frame_counts(loaded.videos)
+    return data
+
+
+def check_data_name(spec: Spec, manifest: Manifest) -> None:
+    """Raise R21DError if the manifest is not the data set that the Spec names."""
+    if manifest.card.name != spec.data:
+        raise R21DError(
+            f"{manifest.path}: its card has the name {manifest.card.name!r}, expected {spec.data!r}; runs are stored "
+            'under that name, so give the manifest file and its card\'s "name" the same one'
+        )
+
+
+def plan(
+    specs: Sequence[Spec], manifest: Path | str | None = None, runs: Path | str = "runs", device: str = "auto",
+    gpus: int = 1, builtin: Path | str = BUILTIN_ROOT,
+) -> str:  # fmt: skip
+    """Return what `run_experiment` would do with the same arguments, as text: runs, parameters, MACs and time.
+
+    The time is that of training steps measured now for a moment, where these take long in proportion to the MACs;
+    without data loading, evaluation and communication.
+    """
+    sizes = {name: data_size(loaded) for name, loaded in load_manifests(specs, manifest, builtin).items()}
+    return make_plan(specs, sizes, runs, device, gpus)[0]
+
+
+def make_plan(
+    specs: Sequence[Spec], data: dict[str, DataSize], runs: Path | str, device: str, gpus: int
+) -> tuple[str, float]:
+    """Return the text of `plan`, and its hours."""
+    found = find_runs(specs, runs)
+    todo = [run.spec for run in found if not run.is_complete]
+    n_begun = sum(run.has_checkpoint and not run.is_complete for run in found)
+    num_classes = {spec: len(task_classes(spec, data[spec.data].classes)) for spec in specs}
+    costs = {spec: spec_cost(spec, num_classes[spec]) for spec in specs}
+    lines = [
+        f"{name}: {', '.join(f'{count} {split}' for split, count in size.counts.items())} videos"
+        for name, size in data.items()
+    ]
+    lines.append(f"{len(found)} runs: {len(found) - len(todo)} done, {n_begun} begun, {len(todo) - n_begun} new")
+    if not todo:
+        return "\n".join(lines), 0.0
+    from r21d_core.engine.distributed import check_divisible
+    from r21d_core.engine.throughput import measure_runs  # both import torch
+
+    for spec in todo:
+        check_divisible(spec, gpus)
+        if spec.init_file:
+            resolve_weights(spec.init_file)  # raises before anything is measured or trained
+    throughputs, slots, where = measure_runs(todo, num_classes, device, gpus)
+    clips = {spec: (spec.epochs - len(find_run(runs, spec).history)) * spec.clips_per_epoch for spec in todo}
+    hours = {spec: clips[spec] / throughputs[spec] / gpus / 3600 for spec in todo}
+    labels = dict(zip(specs, run_labels(specs), strict=True))
+    width = max(len(labels[spec]) for spec in todo)
+    lines.append(f"{'run':<{width}}{'parameters':>12}{'GMAC/clip':>11}{'clips left':>12}{'about':>10}")
+    lines += [
+        f"{labels[spec]:<{width}}{costs[spec].parameters:>12,}{costs[spec].macs / 1e9:>11.3f}{clips[spec]:>12,}"
+        f"{_duration(hours[spec]):>10}"
+        for spec in todo
+    ]
+    total = max(sum(hours.values()) / slots, max(hours.values()))
+    lines.append(f"in all about {_duration(total)} on {where}, if nothing else runs there; records in {runs}")
+    return "\n".join(lines), total
+
+
+def _duration(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:.1f} h"
+    return f"{hours * 60:.0f} min" if hours * 60 >= 2 else f"{hours * 3600:.0f} s"
