@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Sequence
 from dataclasses import fields
 
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.tables import INTERVALS, protocol_line
 from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, pooled_seed_variance
 from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items, estimate_contrast
-from r21d_analysis.style import NO_RUNS, note, style_table
+from r21d_analysis.style import NO_RUNS, VARIANT_STYLE, figure_of_runs, note, panel_grid, style_table
+from r21d_core.runs.metrics import video_at
 from r21d_core.runs.run import Run
 from r21d_core.study.recipes import get_recipe
 from r21d_core.study.spec import Spec
 
 COLUMNS: tuple[str, ...] = ("training loss", "training error", "clip@1", "video@1")
+SCHEDULE = {"epochs": 1, "warmup_epochs": 0, "lr_decay_epochs": 0}  # one value of the fields that set the length
 MEAN, DIFFERENCE = "mean of the networks", "minus the best recipe"
 
 
@@ -65,6 +70,37 @@ def show_recipe_table(runs: Sequence[Run]) -> Styler | Markdown:
     caption = f"{protocol_line(runs)}; {INTERVALS}; seeds of each network: {seeds}"
     style = style_table(table, caption, {"training loss": 3})
     return style.highlight_max([(MEAN, "video@1")], props="font-weight: bold")
+
+
+@figure_of_runs
+def accuracy_against_schedule(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
+    """Video@1 against the epochs of training, a line for each network and a panel for each set of other settings.
+
+    A point is one seed, a line their mean. A panel's title names the settings in which the recipes differ.
+    """
+    rows = pd.DataFrame([
+        {"network": group.spec.variant, "epochs": group.spec.epochs, "video@1": 100 * video_at(scores, 1),
+         "recipe": _recipe_of(group.spec).replace(**SCHEDULE)}
+        for group in groups for scores in group.scores
+    ])  # fmt: skip
+    if rows["epochs"].nunique() < 2:
+        return "these recipes have one number of epochs"
+    recipes = list(dict.fromkeys(rows["recipe"]))
+    figure, grid = panel_grid(len(recipes), 4.2, 3.6)
+    for axes, recipe in zip(grid, recipes, strict=True):
+        for network, values in rows[rows["recipe"] == recipe].groupby("network", sort=False):
+            means = values.groupby("epochs")["video@1"].mean()
+            style = VARIANT_STYLE[str(network)]
+            axes.plot(means.index, means, **style | {"marker": ""}, lw=1.2)
+            axes.plot(values["epochs"], values["video@1"], **style, ls="", ms=6, mec="white", label=network)
+        axes.set(xscale="log", xlabel="epochs", xticks=sorted(set(rows["epochs"])))
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        names = [f"{key} {_format_field(recipe, key)}" for key in _differing_fields(recipes)]
+        axes.set_title(textwrap.fill(", ".join(names), 44), size=9)
+    grid[0].set_ylabel("video@1 (%)")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    return figure
 
 
 def chosen_line(runs: Sequence[Run]) -> Markdown:

@@ -107,6 +107,22 @@ def test_recipe_differences_are_paired_over_recordings(runs):
     assert "seeds of each network: 1 seed" in recipe.show_recipe_table(runs).caption
 
 
+def test_schedule_figure_has_seeds_and_their_mean(runs):
+    figure = recipe.accuracy_against_schedule(runs)
+    panels = {axes.get_title().replace("\n", " "): axes for axes in figure.axes if axes.lines}
+    assert set(panels) == {
+        f"crop_area {area}, lr {lr}, weight_decay {decay}"
+        for lr, decay, area in (("0.02", "0.001", "0.35"), ("0.04", "0.001", "0.35"), ("0.02", "0.005", "0.35"),
+                                ("0.02", "0.001", "0.2"))
+    }  # fmt: skip
+    line, points = panels["crop_area 0.35, lr 0.02, weight_decay 0.001"].lines[:2]
+    assert line.get_xdata().tolist() == [18, 30]
+    first = [100 * video_at(run.scores, 1) for run in runs if run.spec.variant == TWO[0] and run.spec.epochs == 30]
+    assert line.get_ydata()[1] == pytest.approx(np.mean(first))
+    assert sorted(y for x, y in points.get_xydata() if x == 30) == pytest.approx(sorted(first))
+    assert "one number of epochs" in recipe.accuracy_against_schedule(runs[4:8]).data
+
+
 def test_styled_recipe_table_has_the_best_in_bold(runs):
     html = recipe.show_recipe_table(runs).to_html()
     assert html.count("font-weight: bold") == 1 and "crop_area" in html and "0.005" in html
