@@ -30,6 +30,7 @@ def add_parser(subparsers) -> None:
     add("--cache", choices=caches, default="auto", help="keep frames on the GPU or host, or stream them; default auto")
     add("--workers", **WORKERS)
     add("--gpus", type=int, default=1, help="GPUs of this host per run; default 1; several hosts: docs/clusters.md")
+    add("--log", choices=("tensorboard",), default="", help="write the history as TensorBoard's events too")
     add("--list", action="store_true", help="list the runs with their index and state, and exit")
     add("--index", type=parse_ints, metavar="I,J", help="take only the runs of these --list indices")
     add("--dry-run", action="store_true", help="print the runs and their estimated time, and exit")
@@ -57,6 +58,7 @@ def run(options) -> None:
     runs = run_experiment(
         specs, options.manifest, options.runs,
         device=options.device, cache=options.cache, workers=options.workers, gpus=options.gpus,
+        log=options.log,
     )  # fmt: skip
     if os.environ.get("RANK", "0") != "0":
         return

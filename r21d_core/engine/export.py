@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -101,4 +102,6 @@ def _save_onnx(program: torch.export.ExportedProgram, path: Path, values: dict) 
 def _save_pt2(program: torch.export.ExportedProgram, path: Path, values: dict) -> Callable[[Tensor], Tensor]:
     """Save a program as a .pt2 file; return the function that PyTorch reads from it."""
     torch.export.save(program, path, extra_files={METADATA: json.dumps(values)})
-    return torch.export.load(path).module()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given buffer is not writable")  # PyTorch 2.11's own reading of the file
+        return torch.export.load(path).module()

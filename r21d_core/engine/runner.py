@@ -18,6 +18,7 @@ from r21d_core.engine.checkpoint import check_fingerprint
 from r21d_core.engine.device import pick_device
 from r21d_core.engine.distributed import check_divisible, is_torchrun, on_rank_zero, process_group, world_size
 from r21d_core.engine.launcher import spawn_workers
+from r21d_core.engine.log import check_log
 from r21d_core.engine.plan import BUILTIN_ROOT, data_size, load_manifests, make_plan
 from r21d_core.engine.pool import InProcess, WorkerPool, count_parallel_runs
 from r21d_core.engine.train import train
@@ -43,6 +44,7 @@ def run_experiment(
     builtin: Path | str = BUILTIN_ROOT,
     max_hours: float = math.inf,
     gpus: int = 1,
+    log: str = "",
 ) -> list[Run]:
     """Return the runs of `specs` in the folder `runs`, after printing a plan and training those not complete.
 
@@ -50,9 +52,11 @@ def run_experiment(
     R21DError lists the failures. Runs locked by another process are waited for, so the same call in several processes
     divides the runs. If the plan takes more than `max_hours`, nothing is trained. `gpus` > 1 starts that many processes
     on this host, which share each run; under torchrun all processes call this function. On a CPU, runs of small
-    networks are trained one a core in worker processes, so call this under `if __name__ == "__main__":`.
+    networks are trained one a core in worker processes, so call this under `if __name__ == "__main__":`. `log` is that
+    of `train`.
     """
-    options = {"device": device, "cache": cache, "workers": workers}
+    check_log(log)
+    options = {"device": device, "cache": cache, "workers": workers, "log": log}
     work = partial(_run_all, specs, manifest, runs, builtin, max_hours, options)
     if gpus == 1 or is_torchrun():
         work()

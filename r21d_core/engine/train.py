@@ -29,6 +29,7 @@ from r21d_core.engine.checkpoint import abort, check_fingerprint, resume, save_c
 from r21d_core.engine.device import device_name, environment_info, limit_cpu_threads, pick_device
 from r21d_core.engine.evaluate import Source, evaluate, predict
 from r21d_core.engine.init_weights import init_from
+from r21d_core.engine.log import LogHistory, open_log
 from r21d_core.engine.plan import check_data_name
 from r21d_core.engine.signals import exit_on_signal, graceful_shutdown
 from r21d_core.engine.state import TrainState, capture_step, create_state, train_step
@@ -49,11 +50,13 @@ def train(
     cache: str = "auto",
     workers: int | None = None,
     save_seconds: float = 120.0,
+    log: str = "",
 ) -> Run:
     """Return the finished run of `spec` in the folder `runs`, after training what is missing of it.
 
     Processes of torchrun call this with the same arguments and share the run. After SIGTERM or Ctrl-C it finishes the
-    step, saves and exits; checkpoints are at most `save_seconds` old. `cache` and `workers` are those of `open_clips`.
+    step, saves and exits; checkpoints are at most `save_seconds` old. `cache` and `workers` are those of `open_clips`;
+    with `log="tensorboard"` the history is also written as event files into the run folder.
     Raises R21DError for a manifest that is not `spec.data` or leaks, a locked run, a checkpoint of another spec or
     other data, a batch that the processes cannot share, and a loss that is not finite.
     """
@@ -68,10 +71,14 @@ def train(
         dist.on_rank_zero(lambda: stack.enter_context(lock(run)))
         target = pick_device(device)
         stack.enter_context(limit_cpu_threads(spec, target))
-        return _train(run, manifest, target, cache, workers, save_seconds)
+        log_history = stack.enter_context(open_log(log, run.folder))
+        return _train(run, manifest, target, cache, workers, save_seconds, log_history)
 
 
-def _train(run: Run, manifest: Manifest, device: torch.device, cache: str, workers, save_seconds: float) -> Run:
+def _train(
+    run: Run, manifest: Manifest, device: torch.device, cache: str, workers, save_seconds: float,
+    log_history: LogHistory,
+) -> Run:  # fmt: skip
     spec, classes = run.spec, manifest.card.classes
     model = build_model(spec, len(task_classes(spec, classes)), device)
     state = create_state(spec, model, optimize(model, spec, device))
@@ -81,6 +88,7 @@ def _train(run: Run, manifest: Manifest, device: torch.device, cache: str, worke
             tqdm.write(state.init_from)
     state.train_model = dist.wrap_ddp(capture_step(state, dist.world_size()), device)
     dist.on_rank_zero(lambda: _write_environment(run, manifest, device, state))
+    dist.on_rank_zero(lambda: _write_history(run, state, log_history))
     dist.on_rank_zero(lambda: input_manifest(manifest, spec))  # computes missing optical flow once
     with dist.raise_on_all_ranks():
         inputs = input_manifest(manifest, spec)
@@ -118,7 +126,7 @@ def _train(run: Run, manifest: Manifest, device: torch.device, cache: str, worke
                 bar.set_description(f"{spec.variant}: epoch {state.epoch + 1} of {spec.epochs}, lr {lr:.2g}")
                 bar.set_postfix_str(f"loss {state.loss / state.n_clips:.3f}, error {state.n_wrong / state.n_clips:.1%}")
             if state.step == steps:
-                _validate(run, state, test_source, center_clips, lr)
+                _validate(run, state, test_source, center_clips, lr, log_history)
                 logged = time.perf_counter()
             if stop or save:
                 save_checkpoint(run, manifest, state)
@@ -176,7 +184,7 @@ def _flush_metrics(run: Run, state: TrainState, pending: list, videos: tuple[Vid
     return n_clips
 
 
-def _validate(run: Run, state: TrainState, source: Source, clips: Clips, lr: float) -> None:
+def _validate(run: Run, state: TrainState, source: Source, clips: Clips, lr: float, log_history: LogHistory) -> None:
     """Test on one center clip per video, append the epoch to the history, and begin the next epoch."""
     logits = predict(state.fast_model, source, clips, run.spec)
     target = torch.from_numpy(clips.label)
@@ -189,7 +197,7 @@ def _validate(run: Run, state: TrainState, source: Source, clips: Clips, lr: flo
         "test_error": (logits.argmax(1) != target).float().mean().item(),
         "seconds": round(state.seconds, 3),
     })  # fmt: skip
-    dist.on_rank_zero(lambda: write_history(run, state.history))
+    dist.on_rank_zero(lambda: _write_history(run, state, log_history))
     state.start_epoch(state.epoch + 1)
 
 
@@ -217,7 +225,12 @@ def _write_environment(run: Run, manifest: Manifest, device: torch.device, state
     run.write("spec.json", run.spec.to_json())
     data = {"data": run.spec.data, "fingerprint": manifest.fingerprint, "init_from": state.init_from}
     write_json(run, "environment.json", environment_info(device) | {"device": _device_names(device)} | data)
+
+
+def _write_history(run: Run, state: TrainState, log_history: LogHistory) -> None:
+    """Write the history and log what is new in it."""
     write_history(run, state.history)
+    log_history(state.history)
 
 
 def _device_names(device: torch.device) -> str:
