@@ -7,22 +7,23 @@ import inspect
 import os
 import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from r21d_analysis.artifacts.catalog import iter_runs
 from r21d_analysis.artifacts.tables import missing_line
 from r21d_core import R21DError
 from r21d_core.runs.run import Run, find_run
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, as_list
-from r21d_core.study.spec import Spec, parse_settings
+from r21d_core.study.spec import FIELD_OPTIONS, Spec, format_settings, parse_settings
 
-# Fields of a Spec that open_study takes as parameters of its own.
-OWN_PARAMETER = {"data": "manifest", "profile": "profile", "seed": "seeds", "task": "task", "variant": "variants"}
 INJECTED = "# Parameters\n"  # the first line of the cell that papermill adds to a notebook
 
 
@@ -83,12 +84,21 @@ def open_study(
     variants = list(TABLE_2) if variants == "all" else as_list(variants) if variants else []
     options = {"source": source, "splits": splits, "task": task, "variants": variants}
     options = {name: value for name, value in options.items() if value not in ("", None, [], ())}
-    data = Path(manifest).stem if manifest else "builtin"
-    specs = EXPERIMENTS[experiment](profile, data, seeds=as_list(seeds), **options, **fields)
+    build_specs = partial(EXPERIMENTS[experiment], data=Path(manifest).stem if manifest else "builtin")
+    specs = build_specs(profile, seeds=as_list(seeds), **options, **fields)
     if _to_bool("train", train):
         from r21d_core.engine.runner import run_experiment
 
         run_experiment(specs, manifest or None, runs, device=device, cache=cache, builtin=builtin, **limits)
+    elif not any(find_run(runs, spec).is_complete for spec in specs):
+        given = {name: value for name, value in options.items() if name in ("source", "splits")}
+        alternatives = find_alternatives(partial(build_specs, **given), runs, {spec.data for spec in specs})
+        print(describe_alternatives(alternatives, runs), end="")
+        usable = [text for *same, text in alternatives if text and same == [profile, specs[0].task]]
+        if len(usable) == 1 and not fields:
+            print(f'These settings are the only ones of this profile and task, so they are used: "{usable[0]}"')
+            fields = read_settings(usable[0])
+            specs = build_specs(profile, seeds=as_list(seeds), **options, **fields)
     study = Study(
         experiment, specs, [find_run(runs, spec) for spec in specs], Path(runs), Path(manifest) if manifest else None,
         Path(builtin), device,
@@ -102,6 +112,46 @@ def open_study(
         command += [f"--{name}", _to_text(value)] if has_option else ["--set", f"{name}={_to_text(value)}"]
     print(missing_line(study.runs, shlex.join(command)))
     return study
+
+
+def find_alternatives(
+    build_specs: Callable[..., list[Spec]], runs: Path | str, data: Collection[str]
+) -> dict[tuple[str, str, str], list[Run]]:
+    """Return the finished runs of the data sets `data` in the folder `runs`, by the parameters that open them.
+
+    These are the profile, the task, and `settings` as text; the ones with the most runs come first. `build_specs` is
+    an experiment of these data.
+    """
+    alternatives = defaultdict(list)
+    for run in iter_runs(Path(runs)):
+        if not isinstance(run, Run) or not run.is_complete or run.spec.data not in data or run.spec.parent_spec:
+            continue
+        spec = run.spec
+        parameters = {"profile": spec.profile, "task": spec.task, "variants": [spec.variant], "seeds": [spec.seed]}
+        try:
+            changes = min((spec.changes_from(default) for default in build_specs(**parameters)), key=len)
+            if not changes.keys() & FIELD_OPTIONS.keys() and spec in build_specs(**parameters, **changes):
+                alternatives[spec.profile, spec.task, format_settings(changes)].append(run)
+        except R21DError:  # a profile, task or setting that the experiment does not have
+            continue
+    return dict(sorted(alternatives.items(), key=lambda item: -len(item[1])))
+
+
+def describe_alternatives(
+    alternatives: Mapping[tuple[str, str, str], Sequence[Run]], folder: Path | str, most: int = 5
+) -> str:
+    """Return lines with the parameters and networks of at most `most` alternatives; empty text if there are none."""
+    if not alternatives:
+        return ""
+    lines = [f"No run with these parameters is finished. In {folder} the same data have finished runs with:"]
+    for (profile, task, settings), runs in list(alternatives.items())[:most]:
+        variants = ", ".join(dict.fromkeys(run.spec.variant for run in runs))
+        seeds = ", ".join(map(str, sorted({run.spec.seed for run in runs})))
+        parameters = f'profile = "{profile}", task = "{task}", seeds = "{seeds}", settings = "{settings}"'
+        lines.append(f"  {parameters}: {variants}")
+    if len(alternatives) > most:
+        lines.append(f"  and {len(alternatives) - most} more; `r21d runs` lists all runs of a folder")
+    return "\n".join(lines) + "\n"
 
 
 def read_parameters(namespace: Mapping[str, Any]) -> dict[str, object]:
@@ -141,8 +191,8 @@ def read_settings(settings: Mapping[str, object] | str | None) -> dict[str, obje
                 raise R21DError(wanted.format(settings)) from error
     if not isinstance(fields, Mapping) or not all(isinstance(key, str) for key in fields):
         raise R21DError(wanted.format(settings))
-    for key in fields.keys() & OWN_PARAMETER.keys():
-        raise R21DError(f"parameter settings: {key} has a parameter of its own, {OWN_PARAMETER[key]}")
+    for key in fields.keys() & FIELD_OPTIONS.keys():
+        raise R21DError(f"parameter settings: {key} has a parameter of its own, {FIELD_OPTIONS[key]}")
     return dict(fields)
 
 

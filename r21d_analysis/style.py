@@ -43,7 +43,7 @@ RC_PARAMS: dict[Any, Any] = {
 }  # fmt: skip
 ERROR_BAR = {"ms": 7, "lw": 1, "capsize": 2, "mec": "white"}
 CAPTION_LEFT: CSSDict = {"selector": "caption", "props": "text-align: left; font-style: italic"}
-NO_RUNS = "no run is finished"
+NO_RUNS = "no run is finished; the output of `open_study` above names those that exist"
 
 
 def note(text: str) -> Markdown:

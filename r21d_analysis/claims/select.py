@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_core.study.recipes import VAL_SUFFIX, get_recipe
@@ -114,9 +114,9 @@ def setting_rank(setting: Spec, groups: Sequence[SeedGroup]) -> tuple:
     """
     paper = get_recipe("paper", setting.task)
     first = ("frame_stride", "width", "depth")
-    differing = [f.name for f in fields(Spec) if getattr(setting, f.name) != getattr(paper, f.name)]
+    differing = setting.changes_from(paper)
     data = 0 if setting.data.startswith(("kinetics", SPORTS)) else 2 if setting.data.startswith("builtin") else 1
-    further = len(set(differing) - {*first, "variant", "frames", "seed", "data", "profile", "init_from"})
+    further = len(differing.keys() - {*first, "variant", "frames", "seed", "data", "profile", "init_from"})
     return (
         setting.profile == "demo", *(key in differing for key in first), data, further,
         -min(len(group.runs) for group in groups), setting.data, setting.frames, setting.to_json(),
@@ -151,9 +151,8 @@ def _commands(selection: Selection) -> str:
     lines: dict[tuple[str, str], list[str]] = {}
     for arm, variant in selection.missing:
         spec = selection.setting.replace(**arm.settings)
-        usual = get_recipe(spec.profile, spec.task)
-        names = [f.name for f in fields(Spec) if f.name not in implied]
-        changes = [f" --set {key}={getattr(spec, key)}" for key in names if getattr(spec, key) != getattr(usual, key)]
+        changed = spec.changes_from(get_recipe(spec.profile, spec.task))
+        changes = [f" --set {key}={value}" for key, value in changed.items() if key not in implied]
         manifest = "" if spec.data == "builtin" else f" --manifest {shlex.quote(f'data/{spec.data}.csv')}"
         head = f"r21d train {experiment} --profile {spec.profile}{manifest}"
         variants = lines.setdefault((head, "".join(changes)), [])

@@ -16,7 +16,9 @@ from types import ModuleType
 
 from r21d_core import R21DError
 
-COMMANDS = ("variants", "manifest", "check", "prepare", "flow", "train", "weights", "classify", "export", "bench")
+COMMANDS = (
+    "variants", "manifest", "check", "prepare", "flow", "train", "runs", "weights", "classify", "export", "bench",
+)  # fmt: skip
 # The commands of r21d_analysis, which the core does not import. Installed, they are entry points of the group
 # `r21d.commands`; the names here find them in a checkout that is not installed.
 ANALYSIS_COMMANDS = {name: f"r21d_analysis.cli.{name}" for name in ("insight", "pack", "report", "notebooks")}

@@ -1,6 +1,7 @@
 """Argument types and options that several commands share."""
 
 import argparse
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def parse_fraction(text: str) -> Fraction:
         return Fraction(text)
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"{text!r}, expected a number such as 15 or 30000/1001") from None
+
+
+def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> str:
+    """Rows of text below the names of their columns; the columns named in `right` are aligned to the right."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    signs = [">" if column in right else "<" for column in columns]
+    lines = [map("{:{}{}}".format, row, signs, widths) for row in (columns, *rows)]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 # Options that several commands have: keyword arguments of `add_argument`.

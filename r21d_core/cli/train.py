@@ -8,10 +8,7 @@ from r21d_core import R21DError
 from r21d_core.cli.options import DEVICE, SEEDS, WORKERS, parse_ints, parse_names
 from r21d_core.study.experiments import EXPERIMENTS, IgnoredOverrideError
 from r21d_core.study.recipes import RECIPES
-from r21d_core.study.spec import CHOICES, Spec, parse_settings
-
-# Spec fields that have an option and so are no --set key.
-FIELD_OPTIONS = {"data": "manifest", "profile": "profile", "seed": "seeds", "task": "task", "variant": "variants"}
+from r21d_core.study.spec import CHOICES, FIELD_OPTIONS, Spec, parse_settings
 
 
 def add_parser(subparsers) -> None:
@@ -62,7 +59,7 @@ def run(options) -> None:
     )  # fmt: skip
     if os.environ.get("RANK", "0") != "0":
         return
-    print(f"{len(runs)} runs done; records in {options.runs}:")
+    print(f"{len(runs)} runs are finished; records in {options.runs}:")
     for run in runs:
         name, accuracy = f"{run.spec.variant}-{run.spec.depth}", video_at(run.scores, 1)
         print(f"  {name:<11} seed {run.spec.seed}  video@1 {accuracy:6.1%}  {run.folder}")
@@ -101,9 +98,8 @@ def _print_list(specs: Sequence[Spec], indices: Sequence[int], folder: Path) -> 
 
     for index in indices:
         run = find_run(folder, spec := specs[index])
-        state = "done" if run.is_complete else "begun" if run.has_checkpoint else "new"
         init = f", from {spec.init_from}" if spec.init_from else ""
         if spec.parent_spec in specs:
             init = f", after {specs.index(spec.parent_spec)}"
         name = f"{spec.variant}-{spec.depth}, {spec.frames} frames, {spec.modality}, {spec.data}, seed {spec.seed}"
-        print(f"{index:>4}  {state:<5}  {name}{init}  {run.folder}")
+        print(f"{index:>4}  {run.state:<11}  {name}{init}  {run.folder}")

@@ -68,8 +68,8 @@ def load_checkpoint(run: Run) -> dict:
     except Exception as error:  # zipfile, pickle and torch raise many kinds for damaged files
         raise R21DError(f"{path}: not a complete checkpoint ({error}); delete it to restart the run") from error
     if spec != run.spec:
-        differ = [key for key, value in asdict(run.spec).items() if getattr(spec, key) != value]
-        raise R21DError(f"{path}: a checkpoint of another spec ({', '.join(differ)} differ); move it away")
+        differ = ", ".join(spec.changes_from(run.spec))
+        raise R21DError(f"{path}: a checkpoint of another spec ({differ} differ); move it away")
     return saved
 
 

@@ -15,7 +15,7 @@ from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.sampling import frame_counts, task_classes
 from r21d_core.models.cost import spec_cost
 from r21d_core.models.zoo import resolve_weights
-from r21d_core.runs.run import find_run, find_runs
+from r21d_core.runs.run import STATES, find_run, find_runs
 from r21d_core.study.recipes import VAL_SUFFIX
 from r21d_core.study.spec import Spec, run_labels
 
@@ -93,14 +93,14 @@ def make_plan(
     """Return the text of `plan`, and its hours."""
     found = find_runs(specs, runs)
     todo = [run.spec for run in found if not run.is_complete]
-    n_begun = sum(run.has_checkpoint and not run.is_complete for run in found)
+    states = Counter(run.state for run in found)
     num_classes = {spec: len(task_classes(spec, data[spec.data].classes)) for spec in specs}
     costs = {spec: spec_cost(spec, num_classes[spec]) for spec in specs}
     lines = [
         f"{name}: {', '.join(f'{count} {split}' for split, count in size.counts.items())} videos"
         for name, size in data.items()
     ]
-    lines.append(f"{len(found)} runs: {len(found) - len(todo)} done, {n_begun} begun, {len(todo) - n_begun} new")
+    lines.append(f"{len(found)} runs: {', '.join(f'{states[state]} {state}' for state in STATES if states[state])}")
     if not todo:
         return "\n".join(lines), 0.0
     from r21d_core.engine.distributed import check_divisible

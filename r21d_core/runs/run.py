@@ -13,6 +13,7 @@ A pack (`r21d_analysis.pack`) is a ZIP file of such folders; everything here rea
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -36,6 +37,8 @@ TRAINED_ON = "trained_on.txt"
 SUMMARY = "summary.json"
 CHECKED = ("spec.json", "environment.json", TRAINED_ON, "history.jsonl", "scores.npz")  # by the summary's checksums
 
+STATES = ("finished", "running", "interrupted", "new")
+
 
 class RunLockedError(R21DError):
     """Another process is training the run."""
@@ -57,6 +60,15 @@ class Run:
     def has_checkpoint(self) -> bool:
         """Whether there is a state to resume from or weights to use."""
         return (self.folder / "checkpoint.pt").exists()
+
+    @property
+    def state(self) -> str:
+        """One of STATES; a run is `running` while a process holds its lock, and `interrupted` with its spec alone."""
+        if self.is_complete:
+            return "finished"
+        if _is_locked(self.folder / ".lock"):
+            return "running"
+        return "interrupted" if (self.folder / "spec.json").exists() else "new"
 
     @property
     def history(self) -> list[dict]:
@@ -267,6 +279,17 @@ def _acquire(handle: FileLock, run: Run) -> int | None:
         raise RunLockedError(f"{run.folder}: {holder} is on this run; wait for it, or stop it and run again") from None
     path.write_text(f"process {os.getpid()}")
     return _inode(path)
+
+
+def _is_locked(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _inode(path: Path) -> int | None:

@@ -8,9 +8,10 @@ import json
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from typing import Any
 
 from r21d_core import R21DError
 from r21d_core.study.variants import variant_name
@@ -31,6 +32,9 @@ RANGES = (  # fields, least, most
     (("frame_stride_max",), 0, math.inf, "0 or more"),
     (("crop_area", "brightness", "color", "label_smoothing"), 0, 1, "a fraction from 0 to 1"),
 )  # fmt: skip
+
+# Fields that the command line and the notebooks set by an option or a parameter of another name or form.
+FIELD_OPTIONS = {"data": "manifest", "profile": "profile", "seed": "seeds", "task": "task", "variant": "variants"}
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,11 @@ class Spec:
         parent = {key: value for key, value in sorted(parent.items()) if value != getattr(spec, key)}
         return spec.replace(init_from=json.dumps(parent))
 
+    def changes_from(self, other: Spec) -> dict[str, Any]:
+        """The fields in which this Spec differs from `other`, with this Spec's values."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {key: value for key, value in values.items() if value != getattr(other, key)}
+
     def to_json(self) -> str:
         """All fields as indented JSON; the inverse of `from_json`."""
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
@@ -174,6 +183,11 @@ def run_labels(specs: Sequence[Spec]) -> list[str]:
         + ")"
         for spec in specs
     ]
+
+
+def format_settings(settings: Mapping[str, Any]) -> str:
+    """Fields of a Spec as text such as "lr=0.02, epochs=3", as a notebook's parameter `settings` takes them."""
+    return ", ".join(f"{key}={str(value).removesuffix('.0')}" for key, value in settings.items())
 
 
 def parse_settings(settings: list[str]) -> dict[str, str]:

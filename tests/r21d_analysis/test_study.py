@@ -5,11 +5,12 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from r21d_analysis.study import check_parameters, open_study, read_parameters, read_settings
+from r21d_analysis.study import check_parameters, find_alternatives, open_study, read_parameters, read_settings
 from r21d_core import R21DError
 from r21d_core.data import synthetic
 from r21d_core.engine import runner
-from r21d_core.study.experiments import TABLE_2, clip_length, kinetics, transfer, variant_comparison
+from r21d_core.runs.run import find_run, write_summary
+from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, clip_length, kinetics, transfer, variant_comparison
 
 
 @pytest.mark.parametrize("seeds", ["0, 1", "0,1", [0, 1], ("0", "1")])
@@ -143,3 +144,44 @@ def test_papermill_parameter_with_a_typo_is_an_error(tmp_path):
     assert "0 of 4 runs" in executed.cells[-1].outputs[0].text
     with pytest.raises(PapermillExecutionError, match=r"parameter 'sedes': this notebook .* did you mean seeds\?"):
         execute(sedes=[0, 1])
+
+
+def test_runs_with_other_settings_are_found(tmp_path, capsys):
+    specs = variant_comparison(variants=("R3D", "R(2+1)D"), seeds=(0, 1), epochs=3)
+    for spec in specs:
+        finish(find_run(tmp_path, spec))
+    study = open_study("variant_comparison", variants="R3D", runs=tmp_path)
+    assert study.specs == [specs[0]] and study.runs[0].is_complete, "the only settings are used"
+    text = capsys.readouterr().out
+    assert 'seeds = "0, 1", settings = "epochs=3": R(2+1)D, R3D' in text and "1 of 1 runs are finished" in text
+    finish(find_run(tmp_path, variant_comparison(variants=("R3D",), lr=0.3)[0]))
+    study = open_study("variant_comparison", variants="R3D", runs=tmp_path)
+    text = capsys.readouterr().out
+    assert study.specs == variant_comparison(variants=("R3D",)), "several settings: none is chosen"
+    assert 'settings = "epochs=3"' in text and 'settings = "lr=0.3"' in text
+
+
+@pytest.mark.parametrize(
+    ("experiment", "parameters"),
+    [("optimization_curves", {"depth": "18"}), ("temporal_probe", {"frames": "4"}), ("kinetics", {"lr": 0.3})],
+)
+def test_named_settings_open_the_runs(experiment, parameters, tmp_path):
+    for spec in EXPERIMENTS[experiment](**parameters):
+        finish(find_run(tmp_path, spec))
+    specs = EXPERIMENTS[experiment]()
+    (key,) = find_alternatives(EXPERIMENTS[experiment], tmp_path, {spec.data for spec in specs})
+    study = open_study(experiment, settings=key[2], runs=tmp_path)
+    assert key[:2] == ("demo", specs[0].task) and any(run.is_complete for run in study.runs)
+
+
+def test_runs_of_other_data_are_no_alternative(tmp_path, capsys):
+    finish(find_run(tmp_path, variant_comparison(data="other", variants=("R3D",), epochs=3)[0]))
+    open_study("variant_comparison", runs=tmp_path)
+    assert capsys.readouterr().out.startswith("0 of 12 runs are finished")
+
+
+def finish(run):
+    """Write the records that make `run` finished."""
+    run.folder.mkdir()
+    run.write("spec.json", run.spec.to_json())
+    write_summary(run, {})

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.parametrize(
     ("code", "heavy"),
     [
-        ("from r21d_core import cli; cli.build_parser().format_help(); cli.main(['variants', '--json'])",
+        ("from r21d_core.cli import *; build_parser().format_help(); main(['variants', '--json']); main(['runs'])",
          {"torch", "av", "pandas"}),
         ("import r21d_core.engine.train, r21d_core.runs.metrics", {"pandas", "matplotlib"}),
     ],

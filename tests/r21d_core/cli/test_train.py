@@ -23,10 +23,10 @@ def test_train_plans_trains_and_reports(tiny_manifest, tmp_path, capsys):
     command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "f-R2D,R3D",
                "--seeds", "0,1", "--runs", str(tmp_path), *TINY]  # fmt: skip
     assert main([*command, "--dry-run"]) == 0
-    assert "4 runs: 0 done, 0 begun, 4 new" in capsys.readouterr().out
+    assert "4 runs: 4 new" in capsys.readouterr().out
     assert main(command) == 0
     stdout = capsys.readouterr().out
-    assert "4 runs done" in stdout
+    assert "4 runs are finished" in stdout
     for spec in variant_comparison("demo", "tiny", variants=("f-R2D", "R3D"), seeds=(0, 1), **SETTINGS):
         assert find_run(tmp_path, spec).is_complete and spec.folder in stdout
     assert main(command) == 0
@@ -89,6 +89,6 @@ def test_all_plans_shared_runs_once(tiny_manifest, tmp_path, capsys):
     experiments = [experiment for name, experiment in EXPERIMENTS.items() if name not in missing]
     specs = [spec for experiment in experiments for spec in experiment("demo", "tiny", width=1, crop=16)]
     stdout = capsys.readouterr().out
-    assert f"{len(set(specs))} runs: 0 done" in stdout and len(set(specs)) < len(specs)
+    assert f"{len(set(specs))} runs: {len(set(specs))} new" in stdout and len(set(specs)) < len(specs)
     for name, file in missing.items():
         assert f"skipped: {name} needs {file} beside" in stdout

@@ -165,7 +165,7 @@ def test_two_processes_of_a_notebook_equal_one(alone, fit, tiny_manifest, tmp_pa
     # Each process names its own clips of the batch with the infinite loss.
     assert len(re.findall(r"v_g\d\d", error.value.evalue.split("checkpoint")[0])) in (2, 8)
     said = "".join(output.text for output in notebook.cells[0].outputs if output.output_type == "stream")
-    assert said.count("3 runs: 0 done, 0 begun, 3 new") == 1 and "on 2 × " in said
+    assert said.count("3 runs: 3 new") == 1 and "on 2 × " in said
     assert "MC3: epoch 3 of 3" in said and "evaluating" in said and "Traceback" not in said
     fit(good[1], runs=alone.folder.parent)
     for spec in good:
@@ -196,7 +196,7 @@ def test_stopped_processes_leave_a_checkpoint(tiny_manifest, tmp_path, launcher,
     wait_until(lambda: process.poll() is not None or any(p.read_text() for p in tmp_path.glob("*/history.jsonl")))
     process.send_signal(sent)
     out, err = process.communicate(timeout=60)  # until the last worker has closed its end of the pipes
-    assert out.count("1 runs: 0 done, 0 begun, 1 new") == 1 and "on 2 × " in out
+    assert out.count("1 runs: 1 new") == 1 and "on 2 × " in out
     assert process.returncode == code if code else process.returncode
     assert launcher or "Traceback" not in err
     (run,) = load_runs(tmp_path)
@@ -211,7 +211,7 @@ def test_runs_are_listed_and_selected_by_index(tiny_manifest, tmp_path, capsys):
     assert [int(line.split()[0]) for line in lines] == list(range(5))
     assert all(line.split()[1] == "new" for line in lines) and "after 0" in lines[3]
     assert main([*command, "--index", "0,2", "--dry-run", "--device", "cpu"]) == 0
-    assert "2 runs: 0 done" in capsys.readouterr().out
+    assert "2 runs: 2 new" in capsys.readouterr().out
     assert main([*command, "--index", "2,3,4", "--dry-run", "--device", "cpu"]) == 0
     rows = capsys.readouterr().out.splitlines()[3:6]
     assert [row[row.index("12 frames") : row.index(")  ")] for row in rows] == [

@@ -89,7 +89,18 @@ def test_records_can_be_read_by_others(tmp_path):
     assert (tmp_path / "deep" / "file").stat().st_mode & 0o777 == 0o644
 
 
-def test_new_run_is_neither_begun_nor_done(tmp_path):
+def test_state_follows_the_records_and_the_lock(tmp_path):
+    run = find_run(tmp_path, Spec())
+    with lock(run):
+        assert run.state == "running"
+    assert run.state == "new"
+    run.write("spec.json", Spec().to_json())
+    assert run.state == "interrupted"
+    write_summary(run, {})
+    assert run.state == "finished"
+
+
+def test_new_run_has_no_records(tmp_path):
     run = find_run(tmp_path, Spec())
     assert not run.has_checkpoint and not run.is_complete and run.history == []
     assert not run.folder.exists(), "looking writes nothing"

@@ -1,0 +1,67 @@
+"""`r21d runs`: every run of a folder or pack in one table."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from r21d_core.cli import main
+from r21d_core.runs.run import find_run, lock, write_history, write_scores, write_summary
+from r21d_core.runs.scores import Scores
+from r21d_core.study.experiments import clip_length
+
+PACK = Path(__file__).parents[3] / "results" / "demo.zip"
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A finished, an interrupted and a new run of `clip_length` with `epochs=3`; the last starts from the first."""
+    specs = clip_length(epochs=3)
+    finished, interrupted, child = (find_run(tmp_path, spec) for spec in (specs[0], specs[1], specs[-1]))
+    for run in (finished, interrupted, child):
+        run.folder.mkdir()
+        run.write("spec.json", run.spec.to_json())
+    write_history(interrupted, [{"epoch": 1, "train_loss": 1.0}])
+    logits = np.eye(2, dtype=np.float32)[[0, 0, 0, 1]][:, None]
+    names = np.array(list("abcd"))
+    write_scores(finished, Scores(logits, np.array([0, 1, 0, 1]), names, names, ("x", "y"), {}))
+    write_summary(finished, {})
+    return finished, interrupted, child
+
+
+def test_runs_are_listed_with_settings_and_result(runs, tmp_path, capsys):
+    finished, interrupted, child = runs
+    with lock(child):
+        assert main(["runs", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split("demo-r21d")[0].split()[5]: line for line in lines[1:-1]}
+    assert "75.0%" in rows["finished"] and rows["finished"].endswith("frames=4, epochs=3")
+    assert "interrupted 1/3" in rows["interrupted"] and str(interrupted.folder) in rows["interrupted"]
+    assert f"init_from={finished.folder.name}" in rows["running"] and "running 0/3" in rows["running"]
+
+
+def test_json_has_the_settings_as_set_takes_them(runs, tmp_path, capsys):
+    assert main(["runs", str(tmp_path), "--json"]) == 0
+    rows = {row["folder"]: row for row in json.loads(capsys.readouterr().out)}
+    row = rows[str(runs[0].folder)]
+    assert row["settings"] == {"frames": 4, "epochs": 3} and row["video@1"] == 0.75
+    assert clip_length(epochs=3)[0] == runs[0].spec.replace(**row["settings"])
+
+
+def test_pack_is_listed_by_data(capsys):
+    assert main(["runs", str(PACK), "--data", "builtin-target-split2"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:-1]
+    assert lines and all(line.startswith("builtin-target-split2  demo") and "finished" in line for line in lines)
+
+
+def test_damaged_run_does_not_hide_the_others(runs, tmp_path, capsys):
+    (runs[1].folder / "spec.json").write_text("{")
+    assert main(["runs", str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    assert f"{runs[1].folder / 'spec.json'}: half written" in output.err and "finished" in output.out
+
+
+def test_folder_without_runs_says_so(tmp_path, capsys):
+    assert main(["runs", str(tmp_path / "none"), "--data", "ucf101"]) == 0
+    assert capsys.readouterr().out == f"no runs of ucf101 in {tmp_path / 'none'}\n"
