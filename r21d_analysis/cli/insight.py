@@ -18,6 +18,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(options) -> int:
+    print("loading PyTorch and Captum …", flush=True)
     from r21d_analysis.interpret.compute import load_or_compute_attributions, load_or_compute_filters
     from r21d_core.runs.run import load_runs
 

@@ -62,6 +62,7 @@ def _load_or_compute(
                 )
             expected, record = settings | {"weights": weights}, load_record(path) if path.exists() else None
             if not record or (weights and any(record.metadata[key] != value for key, value in expected.items())):
+                print(f"{run.spec.variant}-{run.spec.depth}, seed {run.spec.seed}: computing {name} …", flush=True)
                 record = _compute(run, analyze, settings, *source)
                 record.metadata.update(expected)
                 save_record(Path(str(run.folder), name), record)

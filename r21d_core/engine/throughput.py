@@ -11,7 +11,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from r21d_core.engine.build import build_model, optimize
-from r21d_core.engine.device import autocast, device_name, limit_cpu_threads, pick_device
+from r21d_core.engine.device import autocast, device_name, is_small, limit_cpu_threads, pick_device
 from r21d_core.engine.distributed import shard_batch
 from r21d_core.engine.pool import count_parallel_runs
 from r21d_core.engine.state import capture_step, create_state, train_step
@@ -20,6 +20,10 @@ from r21d_core.study.spec import Spec
 
 EVALUATION_BATCH = 32
 PLAN_SECONDS = 5.0  # for measuring networks before a plan is printed
+SLOW_ON_CPU = (
+    "The device is a CPU, and networks of this size need a GPU. A few steps are timed now; training takes hours to "
+    "days. The profile `demo` is made for a CPU; `r21d train … --dry-run` prints the time without training."
+)
 
 
 def measure_runs(
@@ -33,12 +37,16 @@ def measure_runs(
     if target.type == "cuda":
         allocated = torch.cuda.memory_allocated(target)  # such as videos of earlier runs
         torch.cuda.reset_peak_memory_stats(target)
+    is_slow = target.type == "cpu" and not all(map(is_small, specs))
+    if is_slow:
+        print(SLOW_ON_CPU, flush=True)
     macs = {spec: spec_cost(spec, num_classes[spec]).macs for spec in specs}
     throughputs: dict[Spec, float] = {}
     began = time.perf_counter()
     for network, spec in tqdm({spec.replace(seed=0): spec for spec in specs}.items(), "measuring steps", leave=False):
         if not throughputs or time.perf_counter() - began < PLAN_SECONDS:
-            throughputs[network] = training_throughput(network, num_classes[spec], target, gpus)
+            timed = network.replace(batch_size=2, grad_accum_steps=1) if is_slow else network  # 32 clips take minutes
+            throughputs[network] = training_throughput(timed, num_classes[spec], target, gpus)
             last = throughputs[network] * macs[spec]
         else:
             throughputs[network] = last / macs[spec]

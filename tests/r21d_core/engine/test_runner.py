@@ -110,6 +110,21 @@ def test_rows_take_little_memory_and_no_torch(tmp_path):
     assert float(size) < 420 and modules == "set()\n"
 
 
+def test_large_network_on_a_cpu_is_announced(tiny_manifest, tmp_path, monkeypatch, capsys):
+    timed, said = [], []
+
+    def measure(spec, *_):
+        timed.append(spec)
+        said.append(capsys.readouterr().out)
+        return 1.0
+
+    monkeypatch.setattr(throughput, "training_throughput", measure)
+    plan([SPEC.replace(width=256)], tiny_manifest, tmp_path, "cpu")
+    plan([SPEC], tiny_manifest, tmp_path, "cpu")
+    assert "--dry-run" in said[0] and not said[1], "before anything is timed"
+    assert [spec.batch_size for spec in timed] == [2, SPEC.batch_size]
+
+
 def test_failing_run_does_not_stop_the_others(tiny_manifest, tmp_path):
     specs = [SPEC.replace(epochs=1, lr=1e30, warmup_epochs=0), SPEC.replace(epochs=1)]
     with pytest.raises(R21DError, match=r"1 of 2 runs failed:\nR3D, seed 0"):
