@@ -188,7 +188,7 @@ def _section(title: str, fact: str, *tables: pd.DataFrame) -> str:
 
 
 def _texts(table: Styler | Markdown) -> pd.DataFrame:
-    """The texts that `table` displays, without OMITTED columns, the paper's columns last."""
+    """The texts that `table` displays, without OMITTED columns."""
     assert isinstance(table, Styler), "Markdown stands for missing runs, which are an error before"
     lines = [line.split("|") for line in table.to_string(delimiter="|", sparse_columns=False).strip("\n").splitlines()]
     levels, name = table.columns.nlevels, table.index.name  # pyright: ignore[reportAttributeAccessIssue]
@@ -197,6 +197,6 @@ def _texts(table: Styler | Markdown) -> pd.DataFrame:
     heads[0] = str(name or heads[0])  # the name of the index has a line of its own
     frame = pd.DataFrame(lines[levels + bool(name) :], columns=heads)
     shown = [head for head in heads if head.rpartition(": ")[2] not in OMITTED]
-    frame = frame[sorted(shown, key=lambda head: head.startswith("paper"))]
+    frame = frame[shown]
     frame.attrs["caption"] = table.caption  # pyright: ignore[reportAttributeAccessIssue]
     return frame

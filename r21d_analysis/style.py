@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 from pandas.io.formats.style_render import CSSDict
@@ -23,7 +24,7 @@ from pandas.io.formats.style_render import CSSDict
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core.runs.run import Run
 
-GRAY = "#767676"
+GRAY = "#797979"  # of text and lines; its contrast is 4.3 on white and on JupyterLab's dark #111, and no gray has more
 PALETTE = sns.color_palette("colorblind")
 # A color for each kind of network, a marker for each network of that kind.
 KINDS = {"R2D": ("R2D", "f-R2D"), "R3D": ("R3D",), "MC": ("MC2", "MC3", "MC4", "MC5"),
@@ -38,12 +39,27 @@ VARIANT_STYLE = defaultdict(  # networks outside Table 2, such as 33p22, take a 
         for variant, marker in zip(members, "D^sv" if len(members) > 1 else "o", strict=False)
     },
 )
-RC_PARAMS: dict[Any, Any] = {
-    "axes.grid": True, "grid.color": "#e4e4e4", "axes.spines.top": False, "axes.spines.right": False,
-}  # fmt: skip
+RC_PARAMS: dict[Any, Any] = {  # transparent, for light and dark pages
+    "axes.grid": True, "grid.color": "#79797944", "axes.spines.top": False, "axes.spines.right": False,
+    "legend.framealpha": 0.0, "legend.edgecolor": "none",
+} | dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none") | dict.fromkeys(
+    ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color"), GRAY
+)  # fmt: skip
 ERROR_BAR = {"ms": 7, "lw": 1, "capsize": 2, "mec": "white"}
-CAPTION_LEFT: CSSDict = {"selector": "caption", "props": "text-align: left; font-style: italic"}
+TABLE_CSS: list[CSSDict] = [
+    {"selector": "caption", "props": "text-align: left; font-style: italic"},
+    {"selector": "th[colspan]", "props": "text-align: left"},  # the title of a group of columns
+    {"selector": "td", "props": "white-space: nowrap"},
+]
+PAPER = "opacity: 0.7"  # of the paper's numbers; text of any theme keeps a contrast above 4.5
 NO_RUNS = "no run is finished; the output of `open_study` above names those that exist"
+
+
+def render(template: str, **values: object) -> str:
+    """The file `template` of templates/ as HTML, with `values` escaped."""
+    environment = Environment(loader=PackageLoader("r21d_analysis"), autoescape=True, undefined=StrictUndefined,
+                              trim_blocks=True)  # fmt: skip
+    return environment.get_template(template).render(values)
 
 
 def note(text: str) -> Markdown:
@@ -55,12 +71,14 @@ def note(text: str) -> Markdown:
 def style_table(
     table: pd.DataFrame, caption: str = "", formats: Mapping[Any, Any] | None = None, na_rep: str = "–"
 ) -> Styler:
-    """A table for a notebook: floats with one decimal, NaN as `na_rep`, the paper's columns in gray.
+    """A table for a notebook: floats with one decimal, NaN as `na_rep`, the paper's columns last and paler.
 
     `formats` gives columns by name the number of decimals, a format or a function. A column may be a pair (side, name);
     a side that begins with "paper" holds the paper's numbers, whose format stays. An index without a name is hidden.
     """
     styles: dict = {}
+    papers: list[Hashable] = [c for c in table.columns if isinstance(c, tuple) and c[0].startswith("paper")]
+    table = table[[column for column in table.columns if column not in papers] + papers]
     for column in table.columns:
         side, name = column if isinstance(column, tuple) else ("", column)
         form = 1 if side.startswith("paper") else (formats or {}).get(name, 1)
@@ -68,10 +86,9 @@ def style_table(
             styles[column] = f"{{:,.{form}f}}" if isinstance(form, int) else form
         elif not isinstance(form, int):
             styles[column] = form
-    papers: list[Hashable] = [c for c in table.columns if isinstance(c, tuple) and c[0].startswith("paper")]
     style = table.style.format(styles, na_rep=na_rep, escape="html").format_index(escape="html")
-    style = style.format_index(escape="html", axis="columns").map(lambda _: f"color: {GRAY}", subset=papers)
-    style = style.set_table_styles([CAPTION_LEFT])
+    style = style.format_index(escape="html", axis="columns").map(lambda _: PAPER, subset=papers)
+    style = style.set_table_styles(TABLE_CSS)
     if caption:
         style = style.set_caption(html.escape(caption))
     return style if table.index.name else style.hide(axis="index")
@@ -79,9 +96,8 @@ def style_table(
 
 def align_left(style: Styler) -> Styler:
     """`style` with its cells and headers aligned to the left and top, for a table of text."""
-    style = style.set_properties(None, **{"text-align": "left", "vertical-align": "top"})
-    header: CSSDict = {"selector": "th", "props": "text-align: left"}
-    return style.set_table_styles([header], overwrite=False)
+    cells: CSSDict = {"selector": "td", "props": "text-align: left; vertical-align: top; white-space: normal"}
+    return style.set_table_styles([cells, {"selector": "th", "props": "text-align: left"}], overwrite=False)
 
 
 def figure_of_runs(draw: Callable[..., Figure | str | None]) -> Callable[..., Figure | Markdown]:

@@ -9,8 +9,9 @@ from math import prod
 
 import pandas as pd
 from pandas.io.formats.style import Styler
+from pandas.io.formats.style_render import CSSDict
 
-from r21d_analysis.style import GRAY, style_table
+from r21d_analysis.style import PAPER, style_table
 from r21d_core.models.cost import ConvCost, cost
 from r21d_core.study.paper import paper
 from r21d_core.study.variants import VARIANTS, stage_spec
@@ -169,15 +170,16 @@ def counts_table(depth: int = 18, width: int = 64, lengths: Sequence[int] = (8, 
 
 
 def show(table: pd.DataFrame) -> Styler:
-    """A table of this module for a notebook, with thousands separated; the paper's own numbers are gray."""
+    """A table of this module for a notebook, with thousands separated; the paper's own numbers are paler."""
     formats: dict[str, int | str] = {"paper (M)": 1}
     formats |= {name: "{:,}" for name in table.columns if pd.api.types.is_integer_dtype(table[name])}
     floats = [name for name in table.columns if pd.api.types.is_float_dtype(table[name])]
     style = style_table(table, formats=dict.fromkeys(floats, 3) | formats, na_rep="")
     papers: list[Hashable] = [name for name in table.columns if name == "paper (M)"]
     texts: list[Hashable] = [name for name in table.columns if name not in formats and name not in floats]
-    style = style.map(lambda _: f"color: {GRAY}", subset=papers)
-    return style.set_properties(texts, **{"text-align": "left", "white-space": "pre-line"})
+    style = style.map(lambda _: PAPER, subset=papers)
+    text: list[CSSDict] = [{"selector": "td", "props": "text-align: left; white-space: pre-line"}]
+    return style.set_table_styles(dict.fromkeys(texts, text), overwrite=False)
 
 
 def stages_of(variant: str, depth: int, width: int, frames: int) -> list[Stage]:

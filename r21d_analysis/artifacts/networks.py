@@ -69,17 +69,17 @@ class Network:
         return f"mean of {names}" if len(self.splits) > 1 else names
 
 
-def networks(runs: Sequence[Run], *, sources: bool = False) -> tuple[list[Network], list[str]]:
+def networks(runs: Sequence[Run], groups: Sequence[SeedGroup] | None = None) -> tuple[list[Network], list[str]]:
     """The finished runs as Networks, RGB, flow and fused in turn, and a line for each pair that cannot be fused.
 
-    Runs on a data set that others are only pretrained on are left out, unless `sources` is true.
+    Runs on a data set that others are only pretrained on are left out, unless all `groups` of `runs` are given.
     """
-    runs = runs if sources else on_target(runs)
+    runs = on_target(runs) if groups is None else runs
     requested = {(network_spec(run.spec), split_of(run.spec), run.spec.modality) for run in runs}
     by_spec: dict[Spec, dict[str, dict[str, SeedGroup]]] = {
         network_spec(run.spec): {stream: {} for stream in STREAMS} for run in runs
     }
-    for group in group_by_seed(runs):
+    for group in group_by_seed(runs) if groups is None else groups:
         stream = FLOW if group.spec.modality == "flow" else RGB
         by_spec[network_spec(group.spec)][stream][split_of(group.spec)] = group
     problems, fused = [], defaultdict(list)

@@ -22,7 +22,7 @@ from r21d_core.study.spec import Spec
 
 STREAM_STYLE = {
     stream: {"color": color, "marker": marker, "ls": "none"} | ERROR_BAR
-    for stream, color, marker in zip(STREAMS, (PALETTE[0], PALETTE[1], "black"), "osD", strict=True)
+    for stream, color, marker in zip(STREAMS, (PALETTE[0], PALETTE[1], PALETTE[2]), "osD", strict=True)
 }
 TRAINING_STYLE = {
     "from scratch": ERROR_BAR | {"ls": "none", "color": GRAY, "marker": "o"},

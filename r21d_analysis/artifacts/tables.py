@@ -94,7 +94,7 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
         columns = {"parameters (M)": "parameters (M)"} | columns
         printed.append({name: row.get(column, np.nan) for name, column in columns.items()})
     table = table.assign(seeds=table["seeds"] + table["range"]).set_index("network")
-    here = ["parameters (M)", "GMAC/clip", "clip@1", "video@1", INTERVAL, "video@5", "videos", "seeds", *SPEEDS]
+    here = ["clip@1", "video@1", INTERVAL, "video@5", "seeds", "videos", "parameters (M)", "GMAC/clip", *SPEEDS]
     return pd.concat({PAPER: pd.DataFrame(printed, table.index), "here": table[here]}, axis=1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 
@@ -29,15 +30,13 @@ from r21d_analysis.claims.select import (
 from r21d_analysis.claims.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict, decide_bonferroni, decide_size
 from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import SeedGroup
-from r21d_analysis.statistics.clips import clips_correct
-from r21d_analysis.statistics.inference import Estimate, SeedVariance, correct_by_seed
+from r21d_analysis.statistics.inference import Estimate, Outcomes, SeedVariance, correct_by_seed
 from r21d_core import R21DError
-from r21d_core.runs.metrics import video_correct
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.paper import paper
 from r21d_core.study.spec import Spec
 
-BY_ITEM = {"clip@1": clips_correct, "video@1": video_correct}
+OUTCOMES = {"clip@1": attrgetter("clip_outcomes"), "video@1": attrgetter("outcomes")}
 FEW, MANY = 20, 100  # clips per video of the claim about their number
 
 
@@ -96,10 +95,8 @@ def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
     protocol, estimates, contrasts = describe_protocol(members), [], {}
     if reason := _incomparable(members):
         return Verdict(INCONCLUSIVE, why=reason, protocol=protocol)
-    outcomes = BY_ITEM.get(claim.metric)
-    seeds = (
-        inference.seed_variance(correct_by_seed(g.scores, outcomes) for g in selection.trained) if outcomes else None
-    )
+    outcomes = OUTCOMES.get(claim.metric)
+    seeds = inference.seed_variance(map(outcomes, selection.trained)) if outcomes else None
     for contrast in claim.contrasts:
         plus, minus = ([selection.of(arm) for arm in side] for side in contrast)
         if all(plus) and all(minus):
@@ -131,12 +128,11 @@ def _estimate_contrast(
         errors = [(weight, [rows[0]["train_error"] if rows else np.nan for rows in runs]) for weight, runs in last]
         return inference.estimate_sum_of_means([(weight, 100 * np.array(values)) for weight, values in errors])
     if len(arms) == 2 and _share_weights(arms[0][1], arms[1][1]):
-        a, b = (dict(zip((run.spec.seed for run in group.runs), group.scores, strict=True)) for _, group in arms)
-        shared = sorted(a.keys() & b.keys())
-        a, b = (correct_by_seed([by_seed[seed] for seed in shared], BY_ITEM[metric]) for by_seed in (a, b))
-        return inference.estimate_mean([a - b])
-    outcomes = [(weight, correct_by_seed(group.scores, BY_ITEM[metric])) for weight, group in arms]
-    return inference.estimate_contrast([([(weight, o.values) for weight, o in outcomes], outcomes[0][1].groups)], seeds)
+        a, b = (dict(zip((run.spec.seed for run in g.runs), OUTCOMES[metric](g).values, strict=True)) for _, g in arms)
+        differences = np.array([a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())])
+        return inference.estimate_mean([Outcomes(differences, arms[0][1].scores[0].groups)])
+    values = [(weight, OUTCOMES[metric](group).values) for weight, group in arms]
+    return inference.estimate_contrast([(values, arms[0][1].scores[0].groups)], seeds)
 
 
 def _share_weights(a: SeedGroup, b: SeedGroup) -> bool:
@@ -183,7 +179,7 @@ def _evaluate_ranking(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict
         if reason:
             verdict = Verdict(INCONCLUSIVE, why=reason)
         else:
-            short, long = ([correct_by_seed(g.scores, clips_correct) for g in selection.of(arm)] for arm in arms)
+            short, long = ([group.clip_outcomes for group in selection.of(arm)] for arm in arms)
             correlation = inference.estimate_correlation(short, long, inference.seed_variance([*short, *long]))
             verdict = _decide_all(claim, [(correlation, claim.comparison)])[0]
             if verdict.answer == REFUTED:
@@ -202,7 +198,7 @@ def _evaluate_clip_counts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Ver
         stored = group.scores[0].logits.shape[1]
         spread = np.linspace(0, stored - 1, FEW).round().astype(int)
         fewer = correct_by_seed([replace(scores, logits=scores.logits[:, spread]) for scores in group.scores])
-        verdict, _ = _decide_all(claim, [(inference.estimate_mean([correct_by_seed(group.scores) - fewer]), "")])
+        verdict, _ = _decide_all(claim, [(inference.estimate_mean([group.outcomes - fewer]), "")])
         why = "; ".join(filter(None, [f"{FEW} clips spread over {stored} stored", verdict.why]))
         verdicts.append(replace(verdict, why=why, protocol=describe_protocol([group])))
     return verdicts or [Verdict(INCONCLUSIVE, why=describe_missing(settings[0]))]
@@ -215,7 +211,7 @@ Rows = tuple[Network, Network]  # the first is claimed to be above the second
 
 def _evaluate_rows(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
     """For each setting whether every pair of rows of Tables 4 to 6 differs in video@1 by more than zero."""
-    rows, verdicts = networks([run for group in groups for run in group.runs], sources=True)[0], []
+    rows, verdicts = networks([run for group in groups for run in group.runs], groups)[0], []
 
     def members(pairs: list[Rows]) -> list[SeedGroup]:
         return [group for pair in pairs for row in pair for group in row.splits.values()]
@@ -224,7 +220,7 @@ def _evaluate_rows(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
     for pairs in sorted(settings, key=lambda pairs: setting_rank(pairs[0][0].spec, members(pairs))):
         spec = pairs[0][0].spec
         alike = [row for row in rows if row.stream != FUSED and row.spec.replace(variant=spec.variant) == spec]
-        seeds = inference.seed_variance(correct_by_seed(group.scores) for row in alike for group in row.splits.values())
+        seeds = inference.seed_variance(group.outcomes for row in alike for group in row.splits.values())
         verdict, name = _decide_all(claim, [(_row_difference(a, b, seeds), _describe_pair(a, b)) for a, b in pairs])
         why = "; ".join(filter(None, [verdict.why, "" if len(pairs) > 1 else name]))
         verdicts.append(replace(verdict, why=why, protocol=describe_protocol(members(pairs))))
@@ -234,7 +230,7 @@ def _evaluate_rows(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
 def _row_difference(a: Network, b: Network, seeds: SeedVariance) -> Estimate:
     """The difference in video@1 on the splits that both have; a stream and its fusion are the same weights."""
     a, b = on_shared_splits(a, b)
-    sides = [[correct_by_seed(row.splits[name].scores) for name in a.splits] for row in (a, b)]
+    sides = [[row.splits[name].outcomes for name in a.splits] for row in (a, b)]
     for name in a.splits:
         inference.check_same_items(a.splits[name].scores[0], b.splits[name].scores[0])
     if FUSED in (a.stream, b.stream):

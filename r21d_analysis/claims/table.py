@@ -8,13 +8,14 @@ from statistics import mode
 
 import numpy as np
 import pandas as pd
-from pandas.io.formats.style import Styler
+from IPython.display import HTML
 
-from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS, RUNS
+from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
 from r21d_analysis.statistics.aggregate import group_by_seed
-from r21d_analysis.style import align_left, style_table
+from r21d_analysis.statistics.inference import format_interval
+from r21d_analysis.style import render
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
@@ -44,38 +45,36 @@ def ledger(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def count_answers(table: pd.DataFrame) -> str:
-    """How many claims of a `ledger` have each answer, by arithmetic and by runs apart."""
-    parts = []
-    for kind in (ARITHMETIC, RUNS):
-        answers = table["answer"][(table["by"] == ARITHMETIC) == (kind == ARITHMETIC)]
-        counts = [f"{(answers == answer).sum()} {answer}" for answer in MARKS if (answers == answer).any()]
-        parts.append(f"{kind}: {', '.join(counts)}")
-    return "; ".join(parts)
+    """How many claims of a `ledger` have each answer."""
+    return ", ".join(f"{n} {answer}" for answer in MARKS if (n := (table["answer"] == answer).sum()))
 
 
-def show_ledger(runs: Sequence[Run]) -> Styler:
-    """`ledger` for a notebook; each answer has a mark and, once decided, is bold, so it does not depend on color."""
+def show_ledger(runs: Sequence[Run]) -> HTML:
+    """`ledger` for a notebook: the claims by evidence and section, those about runs first, to filter by answer.
+
+    Each answer has a mark, so it does not depend on color. The usual protocol is stated once.
+    """
     table = ledger(runs)
     usual = _usual_protocol(table)
-    stated = f" Where a row does not say otherwise: {', '.join(usual.values())}." if usual else ""
-    one_seed = [": one seed" if p.get("seeds", "").startswith("1") else "" for p in table["protocol"]]
-    demo = table["demonstration"].map({True: " (demonstration)", False: ""})
-    columns = {
-        "section": table["section"],
-        "the paper says": table["claim"],
-        "answer": table["answer"].map(MARKS) + " " + table["answer"] + one_seed + demo,
-        "effect": [_format_effect(row) for row in table.itertuples()],
-        "n": [str(n) if n else "–" for n in table["n"]],
-        "comparison": table["comparison"],
-        "by": table["by"],
-        "setting": [_describe_setting(protocol, usual) for protocol in table["protocol"]],
-        "why": table["why"],
-        "other settings": table["other_settings"],
-    }
-    caption = f"{len(table)} claims. {count_answers(table).capitalize()}. Intervals are 95 %.{stated}"
-    style = align_left(style_table(pd.DataFrame(columns), caption))
-    weights = ["normal" if answer == INCONCLUSIVE else "bold" for answer in table["answer"]]
-    return style.apply(lambda _: [f"font-weight: {w}; white-space: nowrap" for w in weights], subset=["answer"])
+    table["setting"] = [", ".join(t for key, t in p.items() if t != usual.get(key)) for p in table["protocol"]]
+    table["difference"] = [format_effect(row) for row in table.itertuples()]
+    by_arithmetic, parts = table["by"] == ARITHMETIC, []
+    for title, rows in (
+        ("Evaluated from runs", table[~by_arithmetic]),
+        ("Evaluated by arithmetic", table[by_arithmetic]),
+    ):
+        parts.append((title, count_answers(rows), rows.to_dict("records")))
+    return HTML(render("claims.html", marks=MARKS, answers=list(table["answer"]), usual=[*usual.values()], parts=parts))
+
+
+def format_effect(row) -> str:
+    """The effect of a row of the `ledger` with its interval, such as `+4.7 points (-0.1 to +9.5)`; "" for none."""
+    if np.isnan(row.effect):
+        return ""
+    if np.isnan(row.low):
+        return f"{row.effect:.4g} {row.unit}"
+    spec = "+.1f" if row.unit == "points" else "+.2f"
+    return f"{row.effect:{spec}} {row.unit} ({format_interval(row.low, row.high, spec)})"
 
 
 def _usual_protocol(table: pd.DataFrame) -> dict[str, str]:
@@ -83,15 +82,3 @@ def _usual_protocol(table: pd.DataFrame) -> dict[str, str]:
     protocols = [protocol for protocol in table["protocol"] if protocol]
     keys = [key for key in (protocols or [{}])[0] if key != "frames"]
     return {key: mode(protocol[key] for protocol in protocols) for key in keys}
-
-
-def _describe_setting(protocol: dict[str, str], usual: dict[str, str]) -> str:
-    return ", ".join(text for key, text in protocol.items() if text != usual.get(key))
-
-
-def _format_effect(row) -> str:
-    if np.isnan(row.effect):
-        return "–"
-    if np.isnan(row.low):
-        return f"{row.effect:.4g} {row.unit}"
-    return f"{row.effect:+.2f} {row.unit} ({row.low:+.2f} to {row.high:+.2f})"

@@ -25,7 +25,7 @@ from r21d_analysis.interpret.filter_figures import (
 )
 from r21d_analysis.interpret.html import image_html
 from r21d_analysis.statistics.inference import Outcomes, estimate_mean
-from r21d_analysis.style import GRAY, PALETTE, style_table
+from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, style_table
 
 PERTURBATIONS = ("frozen", "shuffled", "reversed")
 TILES = 3  # tiles along each side of the image; each is occluded in all frames
@@ -43,7 +43,7 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
         return NO_RECORDS
     record, index = rows[0]
     titles, panels_frames = ["clip", *record["methods"]], []
-    with plt.rc_context({"text.parse_math": False}):
+    with plt.rc_context({**RC_PARAMS, "text.parse_math": False}):
         size = (1.25 * len(titles), 1.3 * len(rows) + 0.35)
         figure, panels = plt.subplots(len(rows), len(titles), figsize=size, squeeze=False, layout="constrained")
         for axes, title in zip(panels[0], titles, strict=True):
@@ -117,7 +117,7 @@ def sanity_figure(records: Sequence[InsightRecord]) -> Figure:
             style = {"color": color, "alpha": 0.3 if untested else 1, "marker": "o", "ms": 3}
             axes.plot([1, *correlation], LINES[index % 4], **style, label=f"{method}{', not tested' * untested}")
         axes.axhline(0, color=GRAY, lw=1)
-        axes.axhspan(record.metadata["sanity_corr_max"], 1.03, color="black", alpha=0.06, lw=0)
+        axes.axhspan(record.metadata["sanity_corr_max"], 1.03, color=GRAY, alpha=0.15, lw=0)
         stages = ("none", "fc", "+conv5_x", "+conv4_x", "+conv3_x", "+conv2_x", "+conv1")
         axes.set_xticks(range(7), stages, rotation=45, size=8)
         axes.set(title=record.label, ylim=(-1, 1.03))

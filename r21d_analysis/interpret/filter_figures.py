@@ -128,7 +128,7 @@ def orders_figure(records: Sequence[InsightRecord]) -> Figure | None:
         percent = pd.DataFrame(100 * order_fractions(record), columns=list(ORDERS))
         percent.plot.bar(ax=axes, stacked=True, width=0.86, color=[*ORDER_COLORS.values()], lw=0, legend=False, rot=0)
         for y in (100 / 3, 200 / 3):
-            axes.axhline(y, color="black", ls="--", lw=0.8)
+            axes.axhline(y, color=GRAY, ls="--", lw=0.8)
         _mark_stages(axes, record)
         axes.set(title=record.label, ylim=(0, 100))
         axes.grid(False)

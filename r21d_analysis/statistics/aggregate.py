@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from r21d_analysis.statistics.clips import clips_correct
 from r21d_analysis.statistics.inference import (
     Estimate,
     Outcomes,
@@ -51,6 +52,11 @@ class SeedGroup:
     def outcomes(self) -> Outcomes:
         """Whether each seed is right on each item."""
         return correct_by_seed(self.scores)
+
+    @cached_property
+    def clip_outcomes(self) -> Outcomes:
+        """The share of each item's clips that each seed has right."""
+        return correct_by_seed(self.scores, clips_correct)
 
     @cached_property
     def accuracy(self) -> Estimate:

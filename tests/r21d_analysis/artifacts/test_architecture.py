@@ -170,7 +170,7 @@ def test_styled_tables_are_complete():
     assert "conv5_x.2.conv2.3" in html and "63,697,175" in html and "38.089" in html
     assert "&lt;NA&gt;" not in html and "nan" not in html
     html = architecture.show(architecture.counts_table()).to_html()
-    assert "16.9" in html and "color: #767676" in html
+    assert "16.9" in html and "opacity: 0.7" in html
 
 
 def test_unknown_network_raises():

@@ -14,7 +14,16 @@ import pytest
 
 from r21d_core import R21DError
 from r21d_core.runs.files import remove_temporary, write_atomically
-from r21d_core.runs.run import Run, RunLockedError, find_run, lock, write_history, write_scores, write_summary
+from r21d_core.runs.run import (
+    Run,
+    RunLockedError,
+    find_run,
+    load_runs,
+    lock,
+    write_history,
+    write_scores,
+    write_summary,
+)
 from r21d_core.runs.scores import Scores, encode_scores, load_scores
 from r21d_core.study.spec import Spec
 
@@ -220,3 +229,17 @@ def test_lock_of_a_killed_process_is_free(tmp_path):
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
     with lock(run):
         pass
+
+
+def test_load_runs_returns_folders_with_a_spec(tmp_path):
+    runs = [find_run(tmp_path, Spec(variant=variant)) for variant in ("R3D", "MC3")]
+    for run in runs:
+        run.folder.mkdir()
+        (run.folder / "spec.json").write_text(run.spec.to_json())
+    write_summary(runs[0], {})
+    (tmp_path / "notes").mkdir()
+    assert load_runs(tmp_path) == sorted(runs, key=lambda run: run.folder.name) and load_runs(tmp_path / "none") == []
+    assert {run.spec.variant: run.is_complete for run in load_runs(tmp_path)} == {"R3D": True, "MC3": False}
+    (runs[0].folder / "spec.json").write_text('{"no": 1}')
+    with pytest.raises(R21DError, match=r"spec\.json.*no key 'no'"):
+        load_runs(tmp_path)

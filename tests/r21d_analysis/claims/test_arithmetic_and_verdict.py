@@ -1,0 +1,98 @@
+"""Verdicts of arithmetic, and of intervals."""
+
+import numpy as np
+import pytest
+
+from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
+from r21d_analysis.claims.evaluate import evaluate_claim
+from r21d_analysis.claims.verdict import (
+    ABOUT,
+    ABOVE,
+    DIRECTION,
+    INCONCLUSIVE,
+    REFUTED,
+    SUPPORTED,
+    decide,
+    decide_bonferroni,
+    decide_size,
+)
+from r21d_analysis.statistics.inference import Estimate
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "effect", "part"),
+    [
+        ("mc-gain-3-4", REFUTED, 2.1, "2.1–2.6 over f-R2D with 8 frames"),
+        ("r3d-three-times", REFUTED, 1.98, "MC2 2.93"),
+        ("single-channel", REFUTED, 64, "64 filters"),
+        ("parameters-matched", SUPPORTED, -0.0019, "33,370,839 against 33,371,472"),
+        ("relu-doubled", SUPPORTED, 2, "34 ReLUs against 17"),
+        ("mc1-is-fr2d", SUPPORTED, np.nan, "is 22222, f-R2D 22222"),
+        ("r2d-poorest", REFUTED, -0.1, "video@1 8f R2D 59.5, f-R2D 59.4"),
+        ("r2d-longer-clips", SUPPORTED, 1.7, "8f R2D 0.3, f-R2D 2.2; video@1 16f minus video@1 8f R2D -0.6, f-R2D 1.1"),
+        ("rmc3-stride", SUPPORTED, 2, "rMC3 is 22333"),
+        ("best-trade-off", SUPPORTED, 3.84, "finetuned at 32 clip@1 0.80"),
+        ("final-shapes", SUPPORTED, np.nan, "MC4 4, 8"),
+        ("table-2-parameters", REFUTED, 1, "MC5: 16.847 M, printed 16.9"),
+        ("ranking-table-2", SUPPORTED, 0.96, "2 change places"),
+        ("ranges-8", SUPPORTED, 1.3, "4.7–6.1"),
+        ("ranges-16", SUPPORTED, 1.8, "3.1–4.7"),
+        ("ranges-16-2d", REFUTED, 6.5, "the text says 6.3–9.8; Table 2 gives 6.5–9.8"),
+        ("figure-4-gain", SUPPORTED, 3.0, "3.8"),
+        ("r2d-seven-times", SUPPORTED, 7.14, "12.7 with 16"),
+        ("r2d-cheapest", SUPPORTED, 6.46, "1.932 GMAC"),
+        ("rmc3-cheaper", SUPPORTED, 1.106, "12.478 GMAC against 13.801"),
+        ("rmc2-costlier", SUPPORTED, 1.593, "19.876"),
+        ("rmc2-reason", REFUTED, np.nan, "describes rMC4"),
+        ("r21d-same-cost", SUPPORTED, 1.02, "20.748 against 20.348"),
+        ("lengths-same-parameters", SUPPORTED, 1, "33,370,839"),
+        ("table-3", SUPPORTED, -1.2, "-5.8"),
+        ("seven-point-three", REFUTED, 4.0, "Table 3's hours give 5.07"),
+        ("finetune-hours", SUPPORTED, 2.92, "20.5 hours against 59.8"),
+        ("sixty-seven", SUPPORTED, 67, "67"),
+        ("table-4", SUPPORTED, 10.9, "+2.3"),
+        ("table-4-best", SUPPORTED, 1.6, "73.3 against 71.7"),
+        ("table-5", SUPPORTED, 4.5, "-0.3"),
+        ("table-6-best", SUPPORTED, 3.1, "+9.3 on HMDB51"),
+        ("table-6-i3d", SUPPORTED, -1.2, "Flow HMDB51 -0.7"),
+        ("table-6-pretraining", SUPPORTED, 2.2, "+7.9"),
+    ],
+)
+def test_arithmetic_claim_has_its_verdict(name, answer, effect, part):
+    verdict = evaluate_claim(next(claim for claim in CLAIMS if claim.id == name), [])
+    assert verdict.answer == answer and part in verdict.why
+    assert verdict.effect == pytest.approx(effect, rel=0.02, nan_ok=True)
+
+
+def test_every_arithmetic_claim_is_tested():
+    tested = {row[0] for row in test_arithmetic_claim_has_its_verdict.pytestmark[0].args[1]}
+    assert tested == {claim.id for claim in CLAIMS if claim.kind == ARITHMETIC}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "region", "answer"),
+    [
+        (0.1, 2, ABOVE, SUPPORTED), (-2, -0.1, ABOVE, REFUTED), (-1, 2, ABOVE, INCONCLUSIVE),
+        (0, 0, ABOVE, INCONCLUSIVE), (-0.5, 0.9, ABOUT, SUPPORTED), (1.1, 2, ABOUT, REFUTED),
+        (0.5, 2, ABOUT, INCONCLUSIVE), (np.nan, np.nan, ABOVE, INCONCLUSIVE),
+    ],
+)  # fmt: skip
+def test_interval_decides_only_when_wholly_on_one_side(low, high, region, answer):
+    assert decide(low, high, region) == answer
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "size", "answer"),
+    [(1, 4, (3, 3), SUPPORTED), (1, 2, (1.5, 4), SUPPORTED), (4, 9, (3, 3), DIRECTION), (1, 2, (3, 4), DIRECTION),
+     (1, 2, None, SUPPORTED)],
+)  # fmt: skip
+def test_size_outside_the_interval_is_direction_only(low, high, size, answer):
+    assert decide_size(SUPPORTED, low, high, size) == answer
+    assert {decide_size(other, low, high, size) for other in (REFUTED, INCONCLUSIVE)} == {REFUTED, INCONCLUSIVE}
+
+
+def test_refuting_one_of_several_needs_a_wider_interval():
+    estimate = Estimate(-2.0, -3.8, -0.2, seeds=2, df=20)
+    assert [decide_bonferroni(estimate, ABOVE, n) for n in (1, 11)] == [REFUTED, INCONCLUSIVE]
+    assert decide_bonferroni(Estimate(-8.0, -9.8, -6.2, seeds=2, df=20), ABOVE, 11) == REFUTED
+    assert decide_bonferroni(Estimate(2.0, 0.2, 3.8, seeds=2, df=20), ABOVE, 11) == SUPPORTED
