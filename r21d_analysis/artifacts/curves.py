@@ -174,7 +174,7 @@ def length_figure(groups: list[SeedGroup], runs: Sequence[Run], *, x: str = "fra
     for (_, kind, short), rows in table.groupby(["network", "training", "short"], sort=False):
         later = {"color": GRAY, "ms": 10, "label": f"{short} frames, {kind}: video@1"}
         look = {"ms": 6, "label": None} if kind == SCRATCH else later
-        draw_estimates(axes, rows, x, **look, marker=MARKERS[kind], ls="none")
+        draw_estimates(axes, rows, x, **look, marker=MARKERS[str(kind)], ls="none")
     device = groups[0].runs[0].summary["device"]
     label = {"frames": "clip length (frames)", "hours": f"training on {device} (hours per run)"}[x]
     axes.set(xlabel=label, ylabel="accuracy (%)")

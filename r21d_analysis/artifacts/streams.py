@@ -1,18 +1,22 @@
-"""Tables 4, 5 and 6: two streams, pretraining and what each gains, from the scores of runs (Section 4.4)."""
+"""Tables 4, 5 and 6 and their figures: two streams, pretraining and what each gains, from the scores of runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
+from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.networks import (
     FLOW,
     FUSED,
     RGB,
+    STREAMS,
     Network,
     difference,
     networks,
@@ -22,12 +26,42 @@ from r21d_analysis.artifacts.networks import (
     same_weights,
     stream_differences,
 )
-from r21d_analysis.artifacts.tables import INTERVALS, comparison_caption, format_p, protocol_line
-from r21d_analysis.statistics.inference import family_p, format_interval, seed_variance
-from r21d_analysis.style import NO_RUNS, note, style_table
+from r21d_analysis.artifacts.tables import (
+    INTERVAL,
+    INTERVALS,
+    P,
+    comparison_caption,
+    difference_columns,
+    format_p,
+    show_table,
+)
+from r21d_analysis.statistics.aggregate import SeedGroup
+from r21d_analysis.statistics.inference import format_interval, seed_variance
+from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_runs, note
 from r21d_core import R21DError
+from r21d_core.runs.metrics import video_correct
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper_table
+from r21d_core.study.spec import Spec
+
+STREAM_STYLE = {
+    stream: ERROR_BAR | {"color": color, "marker": marker, "ls": "none", "label": stream}
+    for stream, color, marker in zip(STREAMS, PALETTE[:3], "osD", strict=True)
+}
+TRAINING_STYLE = {
+    label: ERROR_BAR | {"color": color, "marker": marker, "ls": "none", "label": label}
+    for label, color, marker in (("from scratch", GRAY, "o"), ("pretrained", PALETTE[3], "^"))
+}
+MAX_CLASSES = 24
+# The paper's columns in a table: above them, the name of its row, and here and in the paper the name of each column.
+PAPER_COLUMNS = {
+    4: [("paper, Sports-1M", "{0}-{1}-{2}frame", {name: name for name in ("clip@1", "video@1", "video@5")})],
+    5: [("paper, Kinetics-400", "{0}-{1} ({3})", {"video@1": "top1", "video@5": "top5"})],
+    6: [
+        ("paper, from Sports-1M", "{0}-{4} (Sports1M)", {name: name for name in ("UCF101", "HMDB51")}),
+        ("paper, from Kinetics", "{0}-{4} (Kinetics)", {name: name for name in ("UCF101", "HMDB51")}),
+    ],
+}
 
 
 def stream_table(runs: Sequence[Run], table: int) -> pd.DataFrame:
@@ -51,7 +85,7 @@ def stream_table(runs: Sequence[Run], table: int) -> pd.DataFrame:
             here = {
                 "clip@1": row.clip_at_1,
                 "video@1": row.video_at(1),
-                "95 % interval": format_interval(row.accuracy.low, row.accuracy.high),
+                INTERVAL: format_interval(row.accuracy.low, row.accuracy.high),
                 "video@5": row.video_at(5) if classes > 5 else np.nan,
                 "videos": _format_videos(row),
                 "seeds": _format_seeds(row),
@@ -68,7 +102,8 @@ def show_stream_table(runs: Sequence[Run], table: int) -> Styler | Markdown:
         return note(f"{NO_RUNS} on this data")
     constant = [("", name) for name in ("frames", "weights", "split") if frame["", name].nunique() == 1]
     empty = [column for column in frame.columns if column[0] == "here" and frame[column].isna().all()]
-    return style_table(frame.drop(columns=constant + empty), _caption(runs, [INTERVALS, *_unfused(runs)]))
+    unfused = [f"not fused: {line}" for line in networks(runs)[1]]
+    return show_table(frame.drop(columns=constant + empty), on_target(runs), None, INTERVALS, *unfused)
 
 
 def stream_gain(runs: Sequence[Run]) -> Styler | Markdown:
@@ -108,23 +143,19 @@ def _differences(runs: Sequence[Run], pairs: Sequence[tuple[Network, Network]], 
             problems.append(f"{a.spec.variant}, {a.training}, {a.stream}: {error}")
     if not estimates:
         return note("; ".join([needed, *problems]))
-    several = len({a.spec.frames for a, *_ in estimates}) > 1
-    p = family_p([estimate for *_, estimate in estimates])
-    rows = [
+    several, differences = len({a.spec.frames for a, *_ in estimates}) > 1, [estimate for *_, estimate in estimates]
+    labels = [
         {
-            ("", "of"): ", ".join(_aspects(a, b, several, shared=True)),
-            ("", "comparison"): " minus ".join(", ".join(_aspects(*pair, several)) for pair in ((a, b), (b, a))),
-            ("", "split"): split,
-            ("here", "video@1 (points)"): f"{estimate.value:+.1f}",
-            ("here", "95 % interval"): format_interval(estimate.low, estimate.high, "+.1f"),
-            ("here", "p, Holm"): format_p(corrected),
-            ("here", "videos"): str(estimate.items),
+            "of": ", ".join(_aspects(a, b, several, shared=True)),
+            "comparison": " minus ".join(", ".join(_aspects(*pair, several)) for pair in ((a, b), (b, a))),
+            "split": split,
         }
-        for (a, b, split, estimate), corrected in zip(estimates, p, strict=True)
+        for a, b, split, _ in estimates
     ]
-    table = pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
+    columns = difference_columns(differences).assign(videos=[str(estimate.items) for estimate in differences])
+    table = pd.concat({"": pd.DataFrame(labels), "here": columns}, axis=1)
     table = table if table["", "split"].any() else table.drop(columns=[("", "split")])
-    return style_table(table, _caption(runs, [comparison_caption([e for *_, e in estimates]), *problems]))
+    return show_table(table, on_target(runs), {P: format_p}, comparison_caption(differences), *problems)
 
 
 def _aspects(a: Network, b: Network, several: bool, shared: bool = False) -> list[str]:
@@ -133,32 +164,17 @@ def _aspects(a: Network, b: Network, several: bool, shared: bool = False) -> lis
     return [own for own, other in zip(*pair, strict=True) if (own == other) == shared]
 
 
-def _unfused(runs: Sequence[Run]) -> list[str]:
-    return [f"not fused: {line}" for line in networks(runs)[1]]
-
-
-def _caption(runs: Sequence[Run], problems: Sequence[str]) -> str:
-    return "; ".join([protocol_line(on_target(runs)), *problems])
-
-
 def paper_cells(table: int, network: Network, last: bool = True) -> dict[tuple[str, str], float | str]:
     """The paper's cells of a row of `table`; NaN where it printed none."""
-    rows, variant, stream, pretrained = paper_table(table), network.spec.variant, network.stream, bool(network.source)
-    if table == 4:
-        frames = network.spec.frames if network.spec.frames in (8, 32) else 8
-        cells = rows.get(f"{variant}-{stream}-{frames}frame", {})
-        side = "paper, Sports-1M"
-        row = {(side, "frames"): str(frames) if cells else "–"}
-        return row | {(side, name): cells.get(name, np.nan) for name in ("clip@1", "video@1", "video@5")}
-    if table == 5:
-        cells = rows.get(f"{variant}-{stream} ({'Sports-1M' if pretrained else 'none'})", {})
-        names = {"top1": "video@1", "top5": "video@5"}
-        return {("paper, Kinetics-400", name): cells.get(column, np.nan) for column, name in names.items()}
-    row = {}
-    for source, name in (("Sports1M", "Sports-1M"), ("Kinetics", "Kinetics")):
-        cells = rows.get(f"{variant}-{stream.replace('-', '')} ({source})", {}) if pretrained and last else {}
-        row |= {(f"paper, from {name}", data): cells.get(data, np.nan) for data in ("UCF101", "HMDB51")}
-    return row
+    spec, stream, pretrained = network.spec, network.stream, bool(network.source)
+    frames = spec.frames if spec.frames in (8, 32) else 8
+    keys = spec.variant, stream, frames, "Sports-1M" if pretrained else "none", stream.replace("-", "")
+    cells = {}
+    for side, name, columns in PAPER_COLUMNS[table]:
+        row = paper_table(table).get(name.format(*keys), {}) if table < 6 or (pretrained and last) else {}
+        cells |= {(side, "frames"): str(frames) if row else "–"} if table == 4 else {}
+        cells |= {(side, column): row.get(printed, np.nan) for column, printed in columns.items()}
+    return cells
 
 
 def _format_videos(network: Network) -> str:
@@ -176,3 +192,130 @@ def _format_seeds(network: Network) -> str:
         return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     (group,) = network.splits.values()
     return f"{counts[0]} ({format_interval(*group.seed_range)})"
+
+
+@figure_of_runs
+def stream_figure(groups: list[SeedGroup], runs: Sequence[Run], *, table: int) -> Figure | None:
+    """video@1 of RGB, flow and both, a line for each network: the paper's panel of `table` (4 or 5) beside ours, whose
+    bars are 95 % intervals.
+    """
+    rows = networks(runs)[0]
+    if not rows:
+        return None
+    specs, printed = list(dict.fromkeys(network.spec for network in rows)), {}
+    size = (9.5, 0.62 * len(specs) + 1.9)
+    figure, (papers, ours) = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
+    for network in rows:
+        place = specs.index(network.spec) + 0.2 * (STREAMS.index(network.stream) - 1)
+        look = STREAM_STYLE[network.stream]
+        ours.errorbar(network.video_at(1), place, xerr=network.accuracy.error_bar, **look)
+        value = next(cell for (_, name), cell in paper_cells(table, network).items() if name == "video@1")
+        papers.plot(value, place, color=GRAY, marker=look["marker"], ls="none", ms=7, mec="white")
+        printed.setdefault(network.spec, []).append(value)
+    for place, spec in enumerate(specs):
+        if np.isnan(printed[spec]).all():
+            papers.annotate("no video@1 printed", (0.03, place), xycoords=("axes fraction", "data"), color=GRAY, size=8)
+    papers.set(title=f"paper: {'Sports-1M' if table == 4 else 'Kinetics'}, 34 layers", xlabel="video@1 (%)")
+    ours.set(title=f"here: {specs[0].data}, {specs[0].depth} layers", xlabel="video@1 (%)")
+    papers.set_yticks(range(len(specs)), [_name(spec, specs) for spec in specs], parse_math=False)
+    papers.set_ylim(len(specs) - 0.5, -0.5)
+    for axes in (papers, ours):
+        axes.grid(axis="y", visible=False)
+        axes.title.set_parse_math(False)
+    _legend(figure)
+    return figure
+
+
+@figure_of_runs
+def split_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | None:
+    """video@1 from scratch and pretrained, for each split and the mean of those that both have; 95 % intervals."""
+    rows = networks(runs)[0]
+    if not rows:
+        return None
+    streams = [stream for stream in STREAMS if any(network.stream == stream for network in rows)]
+    variants = list(dict.fromkeys(network.spec.variant for network in rows))
+    names = sorted({name for network in rows for name in network.splits})
+    labels = [f"split {name}" if name.isdigit() else name for name in names] + ["mean"] * (len(names) > 1)
+    shape, size = (len(variants), len(streams)), (2.9 * len(streams) + 1.6, 3.1 * len(variants) + 0.3)
+    figure, panels = plt.subplots(*shape, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
+    for (row, column), axes in np.ndenumerate(panels):
+        variant, stream = variants[row], streams[column]
+        members = [network for network in rows if (network.spec.variant, network.stream) == (variant, stream)]
+        common = [name for name in names if all(name in network.splits for network in members)]
+        for network in members:
+            points = {names.index(name): [name] for name in network.splits}
+            points |= {len(names): common} if len(common) > 1 else {}
+            for place, splits in points.items():
+                point = replace(network, splits={name: network.splits[name] for name in splits})
+                shift, look = (0.09, "pretrained") if network.source else (-0.09, "from scratch")
+                axes.errorbar(place + shift, point.video_at(1), point.accuracy.error_bar, **TRAINING_STYLE[look])
+        if 1 < len(common) < len(names):
+            place = {"transform": axes.get_xaxis_transform(), "ha": "center", "size": 8, "color": GRAY}
+            axes.text(len(names), 0.02, f"of {', '.join(common)}", **place)
+        axes.set(title=stream if len(variants) == 1 else f"{variant}, {stream}", xlim=(-0.5, len(labels) - 0.5))
+        axes.set_xticks(range(len(labels)), labels)
+        axes.set_ylabel("" if column else "video@1 (%)")
+        axes.grid(axis="x", visible=False)
+        if len(names) > 1:
+            axes.axvline(len(names) - 0.5, color=GRAY, lw=0.8)
+    _legend(figure)
+    return figure
+
+
+def class_accuracy(a: Network, b: Network) -> pd.DataFrame:
+    """A row for each class: its video@1 in per cent by each Network, their difference in points, and its videos.
+
+    Over the seeds and all videos of the splits that both have; the classes with the largest gain of `b` come first.
+    """
+    table = pd.DataFrame()
+    for network in on_shared_splits(a, b):
+        seeds = [scores for group in network.splits.values() for scores in group.scores]
+        classes = np.concatenate([np.array(scores.classes)[scores.labels] for scores in seeds])
+        order = pd.Categorical(classes, list(dict.fromkeys(name for scores in seeds for name in scores.classes)))
+        correct = pd.Series(100.0 * np.concatenate([video_correct(scores) for scores in seeds]))
+        by_class = correct.groupby(pd.Series(order), observed=True)
+        table[network.stream] = by_class.mean()
+        table["videos"] = (by_class.size() * len(network.splits) / len(seeds)).round().astype(int)
+    table["difference"] = table[b.stream] - table[a.stream]
+    return table.sort_values("difference", ascending=False, kind="stable")
+
+
+@figure_of_runs
+def class_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
+    """video@1 of each class on RGB and on flow, a panel for each network, the classes with the largest gain by flow
+    first; of many classes those at both ends.
+    """
+    rows = networks(runs)[0]
+    flow = {network.spec: network for network in rows if network.stream == FLOW}
+    pairs = [(network, flow[network.spec]) for network in rows if network.stream == RGB and network.spec in flow]
+    pairs, half = [pair for pair in pairs if on_shared_splits(*pair)[0].splits], MAX_CLASSES // 2
+    if not pairs:
+        return "accuracy by class needs a network on RGB and on flow, both finished"
+    tables = [class_accuracy(*pair) for pair in pairs]
+    tables = [pd.concat([t.head(half), t.tail(half)]) if len(t) > MAX_CLASSES else t for t in tables]
+    size = (4.6 * len(pairs) + 0.8, 0.26 * max(map(len, tables)) + 1.5)
+    figure, panels = plt.subplots(1, len(pairs), figsize=size, squeeze=False, layout="constrained")
+    for axes, table, (rgb, _) in zip(panels[0], tables, pairs, strict=True):
+        places = np.arange(len(table))
+        axes.hlines(places, table[RGB], table[FLOW], color=GRAY, lw=1.2, zorder=1)
+        for stream, shift in ((RGB, -0.12), (FLOW, 0.12)):  # keeps equal ones apart
+            axes.errorbar(table[stream], places + shift, **STREAM_STYLE[stream])
+        labels = [f"{name} ({videos})" for name, videos in table["videos"].items()]
+        axes.set_yticks(places, labels, parse_math=False, size=8)
+        axes.set(xlim=(-4, 104), ylim=(len(table) - 0.5, -0.5), xlabel="video@1 of the class (%)")
+        axes.set_title(_name(rgb.spec, [rgb.spec for rgb, _ in pairs]), parse_math=False, size=10)
+    _legend(figure)
+    return figure
+
+
+def _name(spec: Spec, specs: Sequence[Spec]) -> str:
+    """The variant, with clip length and training where `specs` differ in them."""
+    frames = f", {spec.frames} frames" * (len({other.frames for other in specs}) > 1)
+    training = f", {'pretrained' if spec.init_from else 'from scratch'}" * any(other.init_from for other in specs)
+    return spec.variant + frames + training
+
+
+def _legend(figure: Figure) -> None:
+    """A legend with each label once."""
+    handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)

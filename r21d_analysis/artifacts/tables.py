@@ -34,7 +34,7 @@ from r21d_core.study.paper import paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS, get_recipe
 from r21d_core.study.spec import Spec, run_labels
 
-PAPER, INTERVAL, NEEDED = "paper, Kinetics-400", "95 % interval", "recordings needed"
+PAPER, INTERVAL, P, NEEDED = "paper, Kinetics-400", "95 % interval", "p, Holm", "recordings needed"
 INTERVALS = "95 % intervals by recording, with the seeds' variance pooled over the networks shown"
 SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "inference_clips_per_second"}
 
@@ -140,22 +140,29 @@ def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | 
 
     `recordings needed` would show the difference, were it true, with 80 % power and as many seeds.
     """
-    table, difference, p = measure(runs), f"minus {against} (points)", "p, Holm"
+    table = measure(runs)
     done = [group for group in table.get("group", ()) if group]
     baseline = next((group for group in done if group.spec.variant == against), None)
     if not baseline or len(done) == 1:
         return note(f"a comparison needs {against} and another network, both finished")
-    table = table[[group is not baseline for group in table["group"]]]
-    estimates = {row: accuracy_difference([group], [baseline]) for row, group in table["group"].items() if group}
-    values = zip(estimates.values(), family_p(list(estimates.values())), strict=True)
-    rows = [(e.value, format_interval(e.low, e.high, "+.1f"), holm, required_recordings(e)) for e, holm in values]
-    differences = pd.DataFrame(rows, pd.Index(estimates), [difference, INTERVAL, p, NEEDED])
-    table = table.drop(columns=INTERVAL).join(differences).set_index("network")
-    table = table.assign(seeds=table["seeds"] + table["range"]).fillna({INTERVAL: "–"})
-    table = table[["video@1", difference, INTERVAL, p, "videos", NEEDED, "seeds"]]
-    caption = f"{comparison_caption(list(estimates.values()))}, each network less {against}"
-    formats = {difference: "{:+.1f}", p: format_p, NEEDED: _format_needed}
-    return style_table(table.rename(columns={"video@1": "video@1 (%)"}), caption, formats)
+    table = table[[group is not baseline for group in table["group"]]].drop(columns=INTERVAL)
+    others = table["group"].dropna()
+    estimates = [accuracy_difference([group], [baseline]) for group in others]
+    columns = difference_columns(estimates, f"minus {against} (points)")
+    columns[NEEDED] = [f"{n:,.0f}" if np.isfinite(n) else "more seeds" for n in map(required_recordings, estimates)]
+    table = table.assign(seeds=table["seeds"] + table["range"]).join(columns.set_index(others.index))
+    table = table.rename(columns={"video@1": "video@1 (%)"}).set_index("network")
+    difference, *texts = columns.columns[:3]
+    table = table[["video@1 (%)", difference, *texts, "videos", NEEDED, "seeds"]]
+    return style_table(table, f"{comparison_caption(estimates)}, each network less {against}", {P: format_p})
+
+
+def difference_columns(estimates: Sequence[Estimate], name: str = "video@1 (points)") -> pd.DataFrame:
+    """The difference of each estimate in points, its interval, as texts, and its p-value in the family of all."""
+    values, intervals = zip(
+        *((f"{e.value:+.1f}", format_interval(e.low, e.high, "+.1f")) for e in estimates), strict=True
+    )
+    return pd.DataFrame({name: values, INTERVAL: intervals, P: family_p(estimates)})
 
 
 def comparison_caption(estimates: Sequence[Estimate]) -> str:
@@ -168,10 +175,6 @@ def comparison_caption(estimates: Sequence[Estimate]) -> str:
         f"Intervals and p by recording and seed; with {' to '.join(map(str, recordings[:: len(recordings) - 1 or 1]))} "
         f"recordings and {seeds[0]} seed{'s' * (seeds[0] > 1)}, {points:.1f} points at 80 % power; {corrected}"
     )
-
-
-def _format_needed(recordings: float) -> str:
-    return f"{recordings:,.0f}" if np.isfinite(recordings) else "more seeds"
 
 
 def family_table(runs: Sequence[Run]) -> pd.DataFrame:

@@ -1,13 +1,11 @@
 """Tables 4 to 6 against hand counts, complete and with runs missing."""
 
-import csv
-
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from r21d_analysis.artifacts import flow_figure, networks, provenance, stream_figures, streams, tables
+from r21d_analysis.artifacts import clip_figures, networks, provenance, streams, tables
 from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB
 from r21d_analysis.claims.evaluate import kinetics_over_sports
 from r21d_analysis.statistics.inference import estimate_mean
@@ -39,7 +37,8 @@ def make(specs, folder, classes=CLASSES):
         run.folder.mkdir(parents=True)
         (run.folder / "spec.json").write_text(spec.to_json())
         videos = np.array([f"v{split}-{n:02d}" for n in range(count)])
-        write_scores(run, Scores(logits, labels, videos, videos, classes, protocol))
+        groups = np.array([f"g{n // 2}" for n in range(count)])
+        write_scores(run, Scores(logits, labels, videos, groups, classes, protocol))
         if spec.init_from:
             write_json(run, "environment.json", {"init_from": f"{run.folder.name} starts from another: 126 tensors"})
         write_summary(run, {"device": "TestGPU"})
@@ -179,8 +178,8 @@ def test_caption_names_what_is_not_fused(table_6_runs, table_4_runs):
         "needs two streams" in streams.stream_gain(table_6_runs).data
         and len(streams.pretraining_gain(table_6_runs).data) == 4
     )
-    assert "needs a network on RGB and on flow" in stream_figures.class_figure(table_6_runs).data
-    assert isinstance(stream_figures.split_figure(table_6_runs), Figure)
+    assert "needs a network on RGB and on flow" in streams.class_figure(table_6_runs).data
+    assert isinstance(streams.split_figure(table_6_runs), Figure)
     line = tables.missing_line(table_6_runs, "r21d train transfer")
     assert "18 of 36 runs are finished" in line and "flow, set-split2, finetuned)" in line
     assert "not fused" not in streams.show_stream_table(table_4_runs, 4).caption, "nobody asked for R3D on flow"
@@ -217,10 +216,9 @@ def test_tables_and_figures_without_target_runs_say_so(table_6_runs, tmp_path):
             (run.folder / "summary.json").unlink()
     for runs in (none, table_6_runs):
         assert "No run is finished" in streams.show_stream_table(runs, 6).data
-        assert "Nothing to draw" in stream_figures.split_figure(runs).data
-        assert "Nothing to draw" in stream_figures.stream_figure(runs, table=5).data
-        assert "needs" in streams.pretraining_gain(runs).data and "needs" in stream_figures.class_figure(runs).data
-        assert "No finetuned run" in provenance.leak_table(runs, tmp_path).data
+        assert "Nothing to draw" in streams.split_figure(runs).data
+        assert "Nothing to draw" in streams.stream_figure(runs, table=5).data
+        assert "needs" in streams.pretraining_gain(runs).data and "Nothing to draw" in streams.class_figure(runs).data
         assert "No finetuned run" in provenance.init_table(runs).data
 
 
@@ -234,17 +232,16 @@ def test_stream_tables_escape_names(tmp_path):
         streams.show_stream_table(runs, 6),
         *gained,
         provenance.init_table(runs),
-        provenance.leak_table(runs, tmp_path),
     ]
     for network in table:
         assert "<script>" not in network.to_html() and "&lt;script&gt;" in network.to_html()
-    for figure in (stream_figures.class_figure(runs), stream_figures.stream_figure(runs, table=5)):
+    for figure in (streams.class_figure(runs), streams.stream_figure(runs, table=5)):
         figure.canvas.draw()  # a $ begins no formula
 
 
 def test_class_accuracy_matches_a_hand_count(table_6_runs):
     rows = {(network.training, network.stream): network for network in networks.networks(table_6_runs)[0]}
-    table = stream_figures.class_accuracy(rows["from scratch", RGB], rows["from scratch", FLOW])
+    table = streams.class_accuracy(rows["from scratch", RGB], rows["from scratch", FLOW])
     for number, name in enumerate(CLASSES):
         for stream, modality in ((RGB, "rgb"), (FLOW, "flow")):
             correct = []
@@ -257,12 +254,12 @@ def test_class_accuracy_matches_a_hand_count(table_6_runs):
 
 
 def test_stream_figures_match_the_tables(table_6_runs, table_4_runs):
-    figure = stream_figures.stream_figure(table_4_runs, table=4)
+    figure = streams.stream_figure(table_4_runs, table=4)
     drawn = [float(bar[0].get_xdata()[0]) for bar in figure.axes[1].containers]
     assert drawn == pytest.approx(streams.stream_table(table_4_runs, 4)["here", "video@1"].tolist())
     printed = [line.get_xdata()[0] for line in figure.axes[0].lines]
     assert np.nan_to_num(printed).tolist() == [0, 72.0, 65.5, 72.2]
-    table, figure = streams.stream_table(table_6_runs, 6), stream_figures.split_figure(table_6_runs)
+    table, figure = streams.stream_table(table_6_runs, 6), streams.split_figure(table_6_runs)
     for axes, stream in zip(figure.axes, (RGB, FLOW, FUSED), strict=True):
         drawn = [float(bar[0].get_ydata()[0]) for bar in axes.containers]
         assert drawn == pytest.approx(table[table["", "input"] == stream]["here", "video@1"].tolist())
@@ -272,37 +269,29 @@ def test_stream_figures_match_the_tables(table_6_runs, table_4_runs):
 def test_flow_figure_has_colors_by_direction():
     flow = np.zeros((8, 20, 30, 2))
     flow[:, :, 15:] = (0, 2)
-    figure = flow_figure.flow_figure(np.zeros((8, 20, 30, 3), np.uint8), flow)
+    figure = clip_figures.flow_figure(np.zeros((8, 20, 30, 3), np.uint8), flow)
     figure.canvas.draw()
     assert len([axes for axes in figure.axes if axes.images]) == 2 * 6 + 1
     assert "2 pixels" in figure.axes[-1].get_title()
     table = figure.axes[7].images[0].get_array()  # the lower left panel
     assert np.allclose(table[:, :15], 1), "what does not move is white"
-    assert np.allclose(table[:, 15:], flow_figure.flow_to_rgb(np.array([[[0, 5.0]]]), 1))
-    correct, left = (flow_figure.flow_to_rgb(np.array([[[x, 0.0]]]), 1)[0, 0] for x in (1, -1))
+    assert np.allclose(table[:, 15:], clip_figures.flow_to_rgb(np.array([[[0, 5.0]]]), 1))
+    correct, left = (clip_figures.flow_to_rgb(np.array([[[x, 0.0]]]), 1)[0, 0] for x in (1, -1))
     assert np.allclose(correct, (1, 0, 0)) and np.allclose(left, (0, 1, 1))
-    still = flow_figure.flow_figure(np.zeros((2, 20, 30, 3), np.uint8), np.zeros((2, 20, 30, 2)))
+    still = clip_figures.flow_figure(np.zeros((2, 20, 30, 3), np.uint8), np.zeros((2, 20, 30, 2)))
     still.canvas.draw()
 
 
-def test_leak_table_counts_the_groups_in_both(table_6_runs, tmp_path):
+def test_init_table_counts_the_groups_in_both(table_6_runs):
     later = [run for run in table_6_runs if run.spec.init_from]
-    for split in "123":
-        with (tmp_path / f"set-split{split}.csv").open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["video", "label", "split", "group"])
-            rows.writerows([f"v{split}-{n:02d}", "a", "test", f"g{n // 2}"] for n in range(VIDEOS[split]))
-            rows.writerow(["other", "a", "train", "h"])
     for run in later:
         run.write("trained_on.txt", "h\ng1\ng3\n" if run is later[0] else "h\nk\n")
         write_summary(run, run.summary)
     (later[-1].folder / "trained_on.txt").unlink()
-    (tmp_path / "set-split2.csv").unlink()
-    table = provenance.leak_table(table_6_runs, tmp_path).data
+    table = provenance.init_table(table_6_runs).data
     assert len(table) == len(later) == 12
     cells = table["groups in both"].tolist()
     assert cells[0] == "2" and cells[1] == "0" and cells[-1] == "no record of what it was trained on"
-    assert all(text.startswith("no groups of the test videos in set-split2.csv") for text in cells[4:8])
     assert table["groups tested"][0].startswith("10: g0, g1, g2, g3, …") and table["groups trained on"][1] == "2: h, k"
     assert set(table["pretrained on"]) == {"large-split1", "large-split2", "large-split3"}
-    assert "126 tensors" in provenance.init_table(table_6_runs).data["weights"][0]
+    assert "126 tensors" in table["weights"][0]

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from r21d_analysis.artifacts import curves, figures, provenance, recipe, stream_figures, streams, tables
+from r21d_analysis.artifacts import curves, figures, provenance, recipe, streams, tables
 from r21d_core.runs.run import find_run
 from r21d_core.study.experiments import transfer
 
@@ -27,13 +27,12 @@ from r21d_core.study.experiments import transfer
         (recipe.show_recipe_table, "No run is finished"),
         (recipe.chosen_line, "none can be chosen"),
         (partial(streams.show_stream_table, table=6), "No run is finished"),
-        (partial(stream_figures.stream_figure, table=5), "Nothing to draw"),
-        (stream_figures.split_figure, "Nothing to draw"),
-        (stream_figures.class_figure, "needs a network on RGB and on flow"),
+        (partial(streams.stream_figure, table=5), "Nothing to draw"),
+        (streams.split_figure, "Nothing to draw"),
+        (streams.class_figure, "no run is finished"),
         (streams.stream_gain, "needs two streams"),
         (streams.pretraining_gain, "needs a network pretrained and from scratch"),
         (provenance.init_table, "No finetuned run"),
-        (partial(provenance.leak_table, folder="."), "No finetuned run"),
     ],
 )
 def test_without_runs_a_note_says_so(show, text, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from r21d_analysis.artifacts.topk_figure import top_five_figure
+from r21d_analysis.artifacts.clip_figures import top_five_figure
 from r21d_core import R21DError, load
 from r21d_core.cli import main
 from r21d_core.data.decode import read_all

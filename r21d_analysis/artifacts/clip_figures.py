@@ -1,15 +1,17 @@
-"""Frames and the optical flow between them."""
+"""Frames of a clip with the optical flow between them, or with its most probable classes."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 
-from r21d_analysis.style import RC_PARAMS, close_figure
+from r21d_analysis.style import PALETTE, RC_PARAMS, close_figure
 
-MAX_FRAMES = 6
 ARROWS = 9  # in a row
 
 
@@ -20,7 +22,7 @@ def flow_figure(frames: np.ndarray, flow: np.ndarray) -> Figure:
     Arrows give the motion, enlarged. Hue gives its direction, as on the wheel, and saturation its speed, full at the
     99th percentile.
     """
-    numbers = np.linspace(0, len(frames) - 1, min(MAX_FRAMES, len(frames))).astype(int)
+    numbers = np.linspace(0, len(frames) - 1, min(6, len(frames))).astype(int)
     height, width = flow.shape[1:3]
     full = max(float(np.quantile(np.hypot(*np.moveaxis(flow, -1, 0)), 0.99)), 1e-6)
     size = (1.7 * (len(numbers) + 1), 2 * 1.7 * height / width + 0.7)
@@ -46,3 +48,25 @@ def flow_to_rgb(flow: np.ndarray, full: float) -> np.ndarray:
     x, y = np.moveaxis(flow, -1, 0)
     hue = (np.arctan2(y, x) / (2 * np.pi)) % 1
     return hsv_to_rgb(np.stack([hue, np.clip(np.hypot(x, y) / full, 0, 1), np.ones_like(hue)], axis=-1))
+
+
+def top_five_figure(frames: np.ndarray, names: Sequence[str], probabilities: Sequence[float]) -> Figure:
+    """At most ten of `frames`, (T, H, W, 3) uint8, in a strip above a bar for each class with its probability.
+
+    `names` and `probabilities` are those of the most probable classes, in descending order.
+    """
+    strip = frames[np.linspace(0, len(frames) - 1, min(10, len(frames))).astype(int)]
+    with plt.rc_context({**RC_PARAMS, "axes.grid.axis": "x", "axes.axisbelow": True}):
+        figure = plt.figure(figsize=(10, 1.6 + 0.32 * len(names)), layout="constrained")
+        halves: Any = figure.subfigures(2, height_ratios=(1, 0.4 + 0.32 * len(names)))
+        above, below = halves
+        for axes, frame in zip(above.subplots(1, len(strip), squeeze=False)[0], strip, strict=True):
+            axes.imshow(frame)
+            axes.set_axis_off()
+        axes = below.subplots()
+        bars = axes.barh(range(len(names)), [100 * value for value in probabilities], color=PALETTE[0], height=0.7)
+        axes.bar_label(bars, [f"{value:.1%}" for value in probabilities], padding=4)
+        axes.set_yticks(range(len(names)), names, parse_math=False)  # a class name may contain $
+        axes.tick_params(axis="y", length=0)
+        axes.set(xlim=(0, 108), ylim=(len(names) - 0.5, -0.5), xlabel="probability (%)", xticks=range(0, 101, 20))
+    return close_figure(figure)
