@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from r21d_core import R21DError
+from r21d_core.data import parallel
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import distributed as dist
 from r21d_core.engine import train as engine
@@ -28,7 +29,7 @@ SPEC = Spec(
 
 
 def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
-    """Check the collectives, or die at the (rank, flush) that `deaths` gives for each restart, and train.
+    """Check the collectives, or send oneself the signal of the (rank, flush, signal) of each restart, and train.
 
     With the device "auto" each process has its own GPU and computes deterministically.
     """
@@ -38,13 +39,13 @@ def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
     elif not deaths:
         check_collectives()
     restart = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
-    who, when = deaths[restart] if restart < len(deaths) else (None, None)
+    who, when, number = deaths[restart] if restart < len(deaths) else (None, None, 0)
     flushes = itertools.count()
     flush = engine._flush_metrics
 
     def dying(*args):
         if dist.rank() == who and next(flushes) == when:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         return flush(*args)
 
     engine._flush_metrics = dying
@@ -55,8 +56,11 @@ def train_and_kill(manifest, runs, capfd, deaths, device="cpu", spec=SPEC):
     """Return the run of two workers that die at `deaths` (see `in_two`), and one whose workers do not."""
     for name, planned in (("never", []), ("killed", deaths)):
         spawn_workers(partial(in_two, manifest, runs / name, planned, device, spec), 2, device)
-        restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", capfd.readouterr().out)
+        said = capfd.readouterr()
+        restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", said.out)
         assert restarts == ["1", "2"][: len(planned)]
+        stopped = re.findall("a worker process was stopped for .* seconds and is killed\n", said.err)
+        assert len(stopped) == sum(number == signal.SIGSTOP for *_, number in planned)
     return find_run(runs / "killed", spec), find_run(runs / "never", spec)
 
 
@@ -76,9 +80,16 @@ def check_collectives():
         check_merged_running_stats()
         check_gradients_of_the_fast_form()
     before, dist.COLLECTIVE_TIMEOUT = dist.COLLECTIVE_TIMEOUT, timedelta(seconds=5)
+    limit, parallel.WORKER_TIMEOUT, dist.BEAT_SECONDS = parallel.WORKER_TIMEOUT, 4, 2
     with dist.process_group("cpu"), refused("trouble after more than that"):
         dist.on_rank_zero(lambda: time.sleep(8) or fail("trouble after more than that"))
-    dist.COLLECTIVE_TIMEOUT = before
+    dist.BEAT_SECONDS = 99
+    with dist.process_group("cpu"):
+        if dist.rank():
+            with pytest.raises(SystemExit, match="rank 0 gave no sign of life for 4 seconds"):
+                dist._wait_for_rank_zero("which never comes")
+        dist.all_reduce_max(0)
+    dist.COLLECTIVE_TIMEOUT, parallel.WORKER_TIMEOUT, dist.BEAT_SECONDS = before, limit, 5
 
 
 def refused(text):

@@ -5,18 +5,23 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psutil
 from tqdm.auto import tqdm
 
 from r21d_core import R21DError
 
-WORKER_TIMEOUT = 600  # seconds for a video or a batch; a worker that was stopped or hangs must not hang the run
+# Seconds that a decoding worker may take for a video or a batch, and that a training worker may be stopped.
+WORKER_TIMEOUT = 600
 MIN_ITEMS = 16  # fewer are processed faster than worker processes start
 
 
@@ -85,6 +90,40 @@ def initialize_worker(*_) -> None:
     if (parent := multiprocessing.parent_process()) is not None:
         # Neither PR_SET_PDEATHSIG nor getppid serves: a worker's parent is the fork server, which workers keep alive.
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+@contextmanager
+def call_every(seconds: float, function: Callable[[], object]) -> Iterator[None]:
+    """Call `function` every so many seconds, in a thread, while in this context."""
+    ended = threading.Event()
+
+    def loop() -> None:
+        while not ended.wait(seconds):
+            function()
+
+    threading.Thread(target=loop, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def kill_stopped(pids: Iterable[int], since: dict[int, float]) -> None:
+    """Kill the processes that are stopped, as by SIGSTOP, if one of them has been so for WORKER_TIMEOUT seconds.
+
+    `since` holds the times from which they are, for the next call. Others may be computing for hours, and are let be.
+    """
+    now, stopped = time.monotonic(), []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+                stopped.append(pid)
+    for pid in since.keys() - stopped:
+        del since[pid]
+    if any(now - since.setdefault(pid, now) > WORKER_TIMEOUT for pid in stopped):
+        print(f"a worker process was stopped for {WORKER_TIMEOUT} seconds and is killed", file=sys.stderr, flush=True)
+        for pid in stopped:
+            os.kill(pid, signal.SIGKILL)
 
 
 def count_workers(workers: int | None, items: int) -> int:

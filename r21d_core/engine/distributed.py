@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import timedelta
 from functools import cache
 from inspect import signature
@@ -26,11 +27,14 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from r21d_core import R21DError
+from r21d_core.data import parallel
 from r21d_core.data.parallel import available_cpus
 from r21d_core.study.spec import Spec
 
-# For a process that decodes while others wait; a death is noticed at once. `on_rank_zero` has no timeout.
+# For a process that decodes while others wait; a death is noticed at once. `on_rank_zero` may take longer: rank zero
+# then gives a sign of life every BEAT_SECONDS, and without one for WORKER_TIMEOUT seconds the others exit.
 COLLECTIVE_TIMEOUT = timedelta(hours=2)
+BEAT_SECONDS, BEATS = 5, "beats"  # the latter is the key in the store
 # Without it restarted workers find the dead ones' addresses in the store: https://github.com/pytorch/pytorch/issues/135712
 RDZV_STORE_ENV = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
@@ -72,7 +76,9 @@ def process_group(device: str) -> Iterator[str]:
         if rank:
             stack.enter_context(redirect_stdout(devnull))
             stack.enter_context(redirect_stderr(devnull))
-        elif (restart := os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) != "0" and not group:
+        else:
+            stack.enter_context(parallel.call_every(BEAT_SECONDS, _beat))
+        if not rank and (restart := os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) != "0" and not group:
             limit = os.environ["TORCHELASTIC_MAX_RESTARTS"]
             print(f"a worker died; all resume at the last checkpoint (restart {restart} of {limit})", flush=True)
         try:
@@ -164,15 +170,30 @@ def on_rank_zero(work: Callable[[], Any]) -> Any:
         finally:
             if world_size() > 1 and rank() == 0:
                 _rendezvous()[0].set(key, "")
-        # Unlike a collective this has no timeout; `check` raises if rank zero has died.
-        while world_size() > 1 and rank() and not _rendezvous()[0].check([key]):
-            time.sleep(0.05)
+        if world_size() > 1 and rank():
+            _wait_for_rank_zero(key)
     if world_size() > 1:
         dist.broadcast_object_list(value)
     return value[0]
 
 
 _waits = count()  # equal on all ranks
+
+
+def _beat() -> None:
+    with suppress(dist.DistError):  # the store's process has ended
+        _rendezvous()[0].add(BEATS, 1)
+
+
+def _wait_for_rank_zero(key: str) -> None:
+    """Return when `key` is in the store, which raises if rank zero has died; exit if rank zero is stopped."""
+    store, beats, since = _rendezvous()[0], -1, time.monotonic()
+    while not store.check([key]):
+        if (beats_now := store.add(BEATS, 0)) != beats:
+            beats, since = beats_now, time.monotonic()
+        elif time.monotonic() - since > parallel.WORKER_TIMEOUT:
+            sys.exit(f"rank 0 gave no sign of life for {parallel.WORKER_TIMEOUT} seconds; the same command resumes")
+        time.sleep(0.05)
 
 
 class BatchShard(NamedTuple):

@@ -11,28 +11,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import torch
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from r21d_core import R21DError
+from r21d_core.data.parallel import call_every, kill_stopped
 from r21d_core.engine.distributed import RDZV_STORE_ENV
 from r21d_core.engine.signals import exit_on_signal
 
 RESTARTS = 3
+POLL_SECONDS = 0.5
 
 
 def spawn_workers(work: Callable[[], object], processes: int, device: str) -> None:
     """Call `work` in `processes` processes, which `distributed.process_group` joins; return when all are done.
 
-    When one dies all restart, at most RESTARTS times. Raises R21DError: a worker's, or one that says how a worker died;
-    SIGTERM and Ctrl-C are passed on. `work` is pickled, so call this under `if __name__ == "__main__":`.
+    When one dies all restart, at most RESTARTS times; one that is stopped for WORKER_TIMEOUT seconds is killed. Raises
+    R21DError: a worker's, or one that says how a worker died; SIGTERM and Ctrl-C are passed on. `work` is pickled, so
+    call this under `if __name__ == "__main__":`.
     """
     n_gpus = torch.cuda.device_count()
     if device != "cpu" and processes > n_gpus:
         raise R21DError(f"{processes} GPUs: there are {n_gpus} here; with device cpu the processes share its CPU")
-    with tempfile.TemporaryDirectory(prefix="r21d-") as logs, _restored_process():
+    since: dict[int, float] = {}
+    watch = call_every(POLL_SECONDS, lambda: kill_stopped(_children(), since))
+    with tempfile.TemporaryDirectory(prefix="r21d-") as logs, _restored_process(), watch:
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
             rdzv_endpoint="localhost:0", local_addr="localhost", max_restarts=RESTARTS, start_method="spawn",
@@ -60,6 +66,10 @@ def _worker(work: Callable[[], object]) -> str | None:
         work()
     except R21DError as error:
         return str(error)
+
+
+def _children() -> list[int]:
+    return [child.pid for child in psutil.Process().children()]
 
 
 @contextmanager

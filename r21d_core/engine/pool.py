@@ -13,13 +13,13 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from multiprocessing import forkserver
 
 import torch
 
-from r21d_core.data.parallel import available_cpus
+from r21d_core.data.parallel import available_cpus, kill_stopped
 from r21d_core.engine.device import is_small
 from r21d_core.engine.distributed import world_size
 from r21d_core.engine.signals import exit_on_signal, graceful_shutdown
@@ -62,7 +62,8 @@ class WorkerPool:
     """Runs calls in worker processes with one CPU thread each, and returns what they print.
 
     SIGTERM and Ctrl-C, or the end of this process, stop the workers as SIGTERM stops a run: with a checkpoint. So does
-    the death of a worker: the futures of all calls raise BrokenProcessPool. Later calls get new workers.
+    the death of a worker: the futures of all calls raise BrokenProcessPool. Later calls get new workers. A worker that
+    is stopped for WORKER_TIMEOUT seconds is killed.
     """
 
     def __init__(self, slots: int) -> None:
@@ -72,6 +73,7 @@ class WorkerPool:
         forkserver.ensure_running()  # it imports while this process prepares the data
         self._start = partial(ProcessPoolExecutor, slots, context, _init_worker, (slots,))
         self._executor = self._start()
+        self._stopped_since: dict[int, float] = {}
 
     def __enter__(self) -> WorkerPool:
         self._shutdown = graceful_shutdown()
@@ -82,6 +84,7 @@ class WorkerPool:
         if kind:
             for process in list(self._executor._processes.values()):
                 process.terminate()
+        self._continue_stopped()
         self._executor.shutdown(cancel_futures=True)
         self._shutdown.__exit__(None, None, None)
 
@@ -90,6 +93,7 @@ class WorkerPool:
         try:
             return self._executor.submit(_call_quietly, function, args, options)
         except BrokenProcessPool:
+            self._continue_stopped()
             self._executor.shutdown()  # waits for the checkpoints of the workers that are left
             self._executor = self._start()
             return self.submit(function, *args, **options)
@@ -97,9 +101,16 @@ class WorkerPool:
     def wait(self, futures: Collection[Future]) -> set[Future]:
         """Return the futures that are done, after POLL_SECONDS at most; exits after a signal as `exit_on_signal`."""
         done = wait(futures, POLL_SECONDS, FIRST_COMPLETED).done
+        kill_stopped(list(self._executor._processes or ()), self._stopped_since)
         if self._signals:
             exit_on_signal(self._signals[0])
         return done
+
+    def _continue_stopped(self) -> None:
+        """Let stopped workers receive their SIGTERM, or the shutdown would wait for them forever."""
+        for pid in list(self._executor._processes or ()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 def _init_worker(slots: int) -> None:

@@ -28,7 +28,7 @@ from r21d_core.study.spec import Spec
 
 LOCKED_SECONDS = 1.0  # between attempts at runs that another process has locked
 WORKER_DEATH = (
-    "its worker process died, perhaps for lack of memory, or was stopped with a checkpoint as another one died; "
+    "its worker process died, perhaps for lack of memory, or ended with a checkpoint as another one died; "
     "the same command resumes"
 )
 
@@ -97,7 +97,7 @@ def _train_all(specs: list[Spec], data: dict, runs: Path | str, pool: InProcess 
     """Train the runs, `pool.slots` at once and parents first; return a message for each that failed."""
     # With several processes the others wait for one that is out of memory, so that one must exit.
     recoverable = (R21DError,) if world_size() > 1 else (R21DError, torch.OutOfMemoryError)
-    waiting, locked, failures = list(specs), [], []
+    waiting, locked, failures, told = list(specs), [], [], set()
     active: dict[Future, Spec] = {}
     bar = tqdm(total=len(specs), desc="runs", unit="run", leave=False)
     while waiting or locked or active:
@@ -111,7 +111,10 @@ def _train_all(specs: list[Spec], data: dict, runs: Path | str, pool: InProcess 
             try:
                 if isinstance(output := future.result(), str) and output:
                     tqdm.write(output, end="")
-            except RunLockedError:
+            except RunLockedError as error:
+                if spec not in told:
+                    tqdm.write(str(error))
+                told.add(spec)
                 locked.append(spec)
                 continue
             except (*recoverable, BrokenProcessPool) as error:

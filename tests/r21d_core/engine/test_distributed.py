@@ -14,6 +14,7 @@ from nbclient.exceptions import CellExecutionError
 
 from r21d_core import R21DError
 from r21d_core.cli import main
+from r21d_core.data import parallel
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.data.sources import open_clips
 from r21d_core.engine import evaluate as predicting
@@ -174,9 +175,11 @@ def test_two_processes_of_a_notebook_equal_one(alone, fit, tiny_manifest, tmp_pa
         assert_close(run, find_run(alone.folder.parent, spec))
 
 
-def test_killed_workers_resume_to_the_uninterrupted_run(alone, tiny_manifest, tmp_path, capfd):
-    """Kill rank one, then rank zero, which holds the lock of the run."""
-    killed, never = train_and_kill(tiny_manifest, tmp_path, capfd, [(1, 1), (0, 4)])
+def test_killed_workers_resume_to_the_uninterrupted_run(alone, tiny_manifest, tmp_path, capfd, monkeypatch):
+    """Kill rank one, then stop rank zero, which holds the lock of the run."""
+    monkeypatch.setattr(parallel, "WORKER_TIMEOUT", 2)
+    deaths = [(1, 1, signal.SIGKILL), (0, 4, signal.SIGSTOP)]
+    killed, never = train_and_kill(tiny_manifest, tmp_path, capfd, deaths)
     assert_same_run(killed, never)
     assert_close(killed, alone)
 

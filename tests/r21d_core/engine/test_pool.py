@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from r21d_core import R21DError
+from r21d_core.data import parallel
 from r21d_core.data.parallel import available_cpus
 from r21d_core.engine import pool
 from r21d_core.engine.checkpoint import load_checkpoint
@@ -61,16 +62,24 @@ def test_runs_of_workers_equal_those_of_one_process(two_cores, fit, tiny_manifes
         assert_same_run(run, fit(spec, runs=tmp_path / "alone"))
 
 
-def test_dead_worker_is_reported_and_later_runs_go_on(two_cores, tiny_manifest, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_dead_or_stopped_worker_is_reported_and_runs_go_on(
+    two_cores, tiny_manifest, tmp_path, number, monkeypatch, capfd
+):
+    monkeypatch.setattr(parallel, "WORKER_TIMEOUT", 2)
+
     def kill():
         wait_until(lambda: all(run.history for run in find_runs(LONG, tmp_path)))
-        workers(psutil.Process())[0].kill()
+        workers(psutil.Process())[0].send_signal(number)
 
     thread = Thread(target=kill)
     thread.start()
     with pytest.raises(R21DError, match=r"^2 of 3 runs failed:(\n(R3D|MC3), seed 0: its worker .* died.* resumes){2}$"):
         run_experiment([*LONG, SPEC], tiny_manifest, tmp_path, device="cpu")
     thread.join()
+    assert ("worker process was stopped for 2 seconds and is killed" in capfd.readouterr().err) is (
+        number == signal.SIGSTOP
+    )
     assert sum(run.has_checkpoint for run in find_runs(LONG, tmp_path)) == 1, "the other one has saved"
     assert find_runs([SPEC], tmp_path)[0].is_complete
     wait_until(lambda: not workers(psutil.Process()))
@@ -84,6 +93,8 @@ def test_stopped_workers_leave_checkpoints(tiny_manifest, tmp_path, number):
     wait_until(lambda: [bool(run.history) for run in load_runs(tmp_path)] == [True, True])
     processes = workers(psutil.Process(parent.pid))
     assert len(processes) == 2
+    if number == signal.SIGTERM:
+        processes[0].send_signal(signal.SIGSTOP)  # it is continued, to stop with a checkpoint
     os.killpg(parent.pid, number) if number == signal.SIGINT else parent.send_signal(number)
     _, err = parent.communicate(timeout=60)
     assert parent.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]

@@ -1,5 +1,6 @@
 """Planning and training an experiment's runs."""
 
+import os
 import subprocess
 import sys
 import time
@@ -21,8 +22,8 @@ from r21d_core.study.experiments import variant_comparison
 from tests.r21d_core.engine.test_train import SPEC
 
 
-def test_locked_runs_are_waited_for(tiny_manifest, tmp_path, monkeypatch):
-    """A locked run is postponed, and so are runs that start from it."""
+def test_locked_runs_are_waited_for(tiny_manifest, tmp_path, monkeypatch, capsys):
+    """A locked run is postponed, and so are runs that start from it; its holder is named once."""
     monkeypatch.setattr(runner, "LOCKED_SECONDS", 0.01)
     specs = [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=3), SPEC.replace(seed=1)]
     run, last = (find_run(tmp_path, spec) for spec in (specs[0], specs[2]))
@@ -42,6 +43,7 @@ def test_locked_runs_are_waited_for(tiny_manifest, tmp_path, monkeypatch):
     locked.wait()
     runs = runner.run_experiment(specs, tiny_manifest, tmp_path, device="cpu")
     thread.join()
+    assert capsys.readouterr().out.count(f"process {os.getpid()} is on this run; wait for it, or stop it") == 1
     assert all(run.is_complete for run in runs) and order == [specs[2], specs[0], specs[1]]
 
 
