@@ -8,6 +8,7 @@ help:
 	@echo "make test    lint, type check, tests, and every notebook with its default parameters"
 	@echo "make lab     JupyterLab on notebooks/"
 	@echo "make browser the explorer in a real browser; as root on Debian it installs Chromium first"
+	@echo "make docs    the documentation site in build/site"
 	@echo "make report  draw the reports, and one page of all, from the records in results/"
 
 .venv/made: pyproject.toml constraints.txt
@@ -43,7 +44,11 @@ browser: .venv/made
 report: .venv/made
 	$(BIN)/r21d report
 
+docs: .venv/made
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "open build/site/index.html, or for the search: $(BIN)/mkdocs serve"
+
 lab: .venv/made
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
-.PHONY: help demo test browser lab report
+.PHONY: help demo test browser docs lab report

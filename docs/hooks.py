@@ -1,0 +1,42 @@
+"""Hooks of mkdocs.yml: the files of the repository that make the site, and a page with the help of every command."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from r21d_core.cli import build_parser
+
+# Pages, and what they link to.
+PATTERNS = (
+    "*.md", "LICENSE", "docs/*.md", "docs/*.png", "docs/api/*.md", "*/README.md",
+    "data_manifests/*", "notebooks/*.ipynb", "reports/*", "benchmarks/records/*", "r21d_core/study/spec.py",
+)  # fmt: skip
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Replace the files of docs/ by the files of PATTERNS, each at its path in the repository."""
+    root = Path(config.config_file_path).parent
+    for file in [file for file in files if file.src_dir == config.docs_dir]:
+        files.remove(file)
+    for path in sorted({path for pattern in PATTERNS for path in root.glob(pattern) if path.is_file()}):
+        name = path.relative_to(root).as_posix()
+        files.append(File.generated(config, name, abs_src_path=str(path)))
+    files.append(File.generated(config, "docs/commands.md", content=describe_commands()))
+    return files
+
+
+def describe_commands() -> str:
+    """The help of every command as a page."""
+    texts = (f"## {parser.prog}\n\n```\n{parser.format_help()}```\n" for parser in _parsers(build_parser()))
+    return "# Commands\n\n" + "\n".join(texts)
+
+
+def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                yield from _parsers(child)

@@ -1,0 +1,43 @@
+"""The documentation site is built without warnings, needs no other host, and explains the suite's words."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from r21d_analysis.claims import verdict
+from r21d_core.runs.run import STATES
+from r21d_core.study.spec import CHOICES
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_site_is_built_without_warnings(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0 and "WARNING" not in result.stderr, result.stderr
+    pages = [page for page in tmp_path.rglob("*.html") if "reports" not in page.parts]
+    assert len(pages) > 20 and "open_study" in (tmp_path / "docs/api/analysis.html").read_text()
+    for page in pages:
+        fetched = re.findall(
+            r'<(?:script|img|iframe)[^>]* src="(\w+:)?//|<link rel="(?:style|pre)[^>]*//', page.read_text()
+        )
+        assert not fetched, f"{page.name} needs another host"
+
+
+def test_api_pages_name_every_package():
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("r21d_*/*/__init__.py")}
+    pages = "".join(path.read_text() for path in (ROOT / "docs/api").glob("*.md"))
+    shown = set(re.findall(r"^::: (\S+)$", pages, re.M))
+    assert {folder.replace("/", ".") for folder in folders if not folder.endswith("/cli")} <= shown
+    nav = (ROOT / "mkdocs.yml").read_text()
+    assert all(f"docs/api/{path.name}" in nav for path in (ROOT / "docs/api").glob("*.md"))
+
+
+def test_glossary_has_the_words_of_the_suite():
+    text = (ROOT / "docs/glossary.md").read_text()
+    verdicts = (verdict.SUPPORTED, verdict.DIRECTION, verdict.REFUTED, verdict.INCONCLUSIVE)
+    words = [*CHOICES["profile"], *CHOICES["task"], *STATES, *verdicts, "Spec", "Midplanes", "Frame stride", "video@1"]
+    assert [word for word in words if not re.search(rf"[`*]{re.escape(word)}\b", " ".join(text.split()))] == []
