@@ -87,25 +87,27 @@ def iter_timed_frames(path: Path | str, size: Size) -> Iterator[tuple[Fraction, 
         yield now + duration, None
 
 
+def read_clock_note(path: Path | str) -> str:
+    """Where the clock of an MPEG stream jumps, in words, without decoding it; raises R21DError for no video file."""
+    with open_video(path) as video:
+        return video.clock_note
+
+
 def probe(path: Path | str) -> Probe:
     """Decode all of a file and describe it; raises R21DError as `read_all`."""
     with open_video(path) as video:
-        sizes, damaged, frames, jumps, previous = set(), 0, 0, [], None
+        sizes, damaged, frames = set(), 0, 0
         for frame in _decode(video, None):
-            if frame.pts is not None:
-                time = frame.pts * video.time_base
-                if previous is not None and video.clock_jumps(time - previous):
-                    jumps.append(frames)
-                previous = time
             sizes.add((frame.height, frame.width))
             damaged += frame.is_corrupt
             frames += 1
         # Fewer frames than packets are no damage, as some packets are not displayed; fewer than index entries are.
         of_expected = f" of {video.expected_frames}" if video.expected_frames > frames else ""
+        clock_note = video.clock_note
         notes = {
             "changing resolution": len(sizes) > 1,
             **({video.orientation.note: True} if video.orientation else {}),
-            f"its clock jumps at frame {', '.join(map(str, jumps[:3]))}": jumps,
+            clock_note: clock_note,
             f"damaged: {frames}{of_expected} frames decode, {damaged} of them in part": damaged or video.lacks_packets,
         }
         fps = float(video.stream.average_rate) if video.stream.average_rate else None

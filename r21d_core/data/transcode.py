@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from r21d_core import R21DError
-from r21d_core.data.decode import iter_timed_frames, read_frames
+from r21d_core.data.decode import iter_timed_frames, read_clock_note, read_frames
 from r21d_core.data.encode import EncodeJob, encode_h264, encode_videos, target_names
 from r21d_core.data.manifest import Video, check_no_leaks, load_manifest, write_manifest
 from r21d_core.data.verify import check_class_coverage, format_list, write_quarantine
@@ -58,7 +58,8 @@ class EncodeOptions:
         size, time_base = (self.height, self.width), None if self.fps else Fraction(1, TICKS)
         options = {"preset": "medium", "tune": "fastdecode", "bf": "0", "g": str(self.gop), "crf": str(self.crf)}
         frames = _resample(iter_timed_frames(source, size), self.fps)
-        return encode_h264(frames, size, options, provenance_tag, rate=self.fps or 25, time_base=time_base)
+        rate, note = self.fps or 25, read_clock_note(source)
+        return encode_h264(frames, size, options, provenance_tag, rate=rate, time_base=time_base, note=note)
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,17 @@ class PrepareReport:
     milliseconds_before: float
     milliseconds_after: float
     bad: dict[str, str]  # videos as named in the source manifest, and the reasons
+    notes: dict[str, str]  # peculiarities of videos that are kept
 
     def __str__(self) -> str:
-        bad = [f"{name}: {reason}" for name, reason in self.bad.items()]
+        bad, odd = ([f"{name}: {reason}" for name, reason in rows.items()] for rows in (self.bad, self.notes))
         lines = [
             f"{self.path}: {self.videos} videos ({self.options}), {self.encoded} made now",
             f"{self.bytes_before / 1e6:,.1f} MB before, {self.bytes_after / 1e6:,.1f} MB now; a clip of {CLIP_FRAMES} "
             f"frames at a random start, at {self.options.height}×{self.options.width}: "
             f"{self.milliseconds_before:.1f} ms before, {self.milliseconds_after:.1f} ms now on one core",
             *format_list(f"set aside in {self.path.with_suffix('.quarantine.csv')}", bad),
+            *format_list("kept, but odd", odd),
         ]
         return "\n".join(lines)
 
@@ -110,12 +113,13 @@ def prepare(
     jobs = [EncodeJob(video.video, video.path, path.with_suffix("") / target, options) for video, target in pairs]
     results, encoded = encode_videos(jobs, path.parent, workers, "preparing")
 
-    kept, bad = {}, {}
+    kept, bad, notes = {}, {}, {}
     for video, target, result in zip(manifest.videos, targets, results, strict=True):
         if isinstance(result, str):
             bad[video.video] = video, result
         else:
-            columns, is_new = result
+            columns, note, is_new = result
+            notes |= {video.video: f"{note}, where time goes on at the mean rate"} if note else {}
             kept[video] = replace(video, video=target, root=path.with_suffix(""), file=None, **columns)
             encoded += is_new
     check_class_coverage(manifest, replace(manifest, videos=tuple(kept)), bad)
@@ -131,7 +135,7 @@ def prepare(
     size, new_size = (sum(video.path.stat().st_size for video in videos) for videos in (kept, kept.values()))
     reasons = {name: reason for name, (_, reason) in bad.items()}
     before, after = _clip_milliseconds(kept, options)
-    return PrepareReport(path, options, len(kept), encoded, size, new_size, before, after, reasons)
+    return PrepareReport(path, options, len(kept), encoded, size, new_size, before, after, reasons, notes)
 
 
 def _resample(

@@ -149,6 +149,18 @@ class VideoFile:
         """Whether that time between two frames means that the clock has jumped, not that a picture stays."""
         return self.container.format.name in CLOCK_FORMATS and not -MAX_CLOCK_GAP < seconds < MAX_CLOCK_GAP
 
+    @property
+    def clock_note(self) -> str:
+        """Where the clock of an MPEG stream jumps, in words; empty if it does not."""
+        if self.container.format.name not in CLOCK_FORMATS:
+            return ""
+        with _open_container(self.path) as container:
+            packets = (packet for packet in container.demux(container.streams[self.stream.index]) if packet.size)
+            times = [(number, packet.pts) for number, packet in enumerate(packets) if packet.pts is not None]
+        steps = ((number, (time - before) * self.time_base) for (_, before), (number, time) in pairwise(times))
+        jumps = [str(number) for number, seconds in steps if self.clock_jumps(seconds)]
+        return f"its clock jumps at frame {', '.join(jumps[:3])}" if jumps else ""
+
     def read_packets(self, section: int) -> tuple[Iterator[Packet], int]:
         """The packets from the first one of a section, or of an earlier group of pictures, and its frame number.
         Sections are asked for in ascending order.

@@ -96,6 +96,17 @@ def test_bad_videos_are_quarantined_with_the_reason(path):
     assert (again.encoded, again.videos, set(again.bad)) == (1, 7, {"b/cut.mp4"})
 
 
+def test_clock_jumps_are_named_at_each_call(path):
+    """And the video has the frames that it shows, not those of the gap."""
+    times = [*range(20), *range(100_000, 100_020)]
+    write_video(path.parent / "videos" / "a" / "0.avi", numbered(40), times=times, format="mpegts", bf="0")
+    for _ in range(2):
+        made = prepare(path, options=replace(SMALL, fps=Fraction(25)))
+        assert made.notes == {"a/0.avi": "its clock jumps at frame 20, where time goes on at the mean rate"}
+        assert "kept, but odd (1):\n  a/0.avi: its clock jumps at frame 20" in str(made)
+    assert made.encoded == 0 and load_manifest(made.path).videos[0].frames == 40
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_stopped_in_the_middle_it_goes_on(path, monkeypatch, workers):
     coded = []
@@ -123,13 +134,13 @@ def test_stopped_in_the_middle_it_goes_on(path, monkeypatch, workers):
 
 def test_another_coding_or_source_is_done_anew(tmp_path):
     source, target = write_video(tmp_path / "a.mp4", blocks(9)), tmp_path / "out" / "a.mp4"
-    assert [code(source, target)[1] for _ in range(2)] == [True, False]
-    assert code(source, target, replace(SMALL, crf=30))[1]
+    assert [code(source, target)[-1] for _ in range(2)] == [True, False]
+    assert code(source, target, replace(SMALL, crf=30))[-1]
     write_video(source, blocks(12))
-    found, made = code(source, target, replace(SMALL, crf=30))
+    found, _, made = code(source, target, replace(SMALL, crf=30))
     assert made and found["frames"] == 12
     target.write_bytes(target.read_bytes()[:500])  # as no call of ours leaves it
-    assert code(source, target, replace(SMALL, crf=30))[1]
+    assert code(source, target, replace(SMALL, crf=30))[-1]
 
 
 @pytest.mark.parametrize(("height", "width", "rotation"), [(48, 64, 0), (240, 320, 0), (33, 47, 0), (60, 40, 90)])
@@ -175,7 +186,7 @@ def test_frames_are_picked_by_their_times(tmp_path_factory, gaps, fps):
     folder = tmp_path_factory.mktemp("rate")
     times = np.cumsum([0, *gaps]).tolist()
     source = write_video(folder / "a.mkv", numbered(len(times)), "ffv1", times=times, pix_fmt="yuv444p")
-    found, _ = code(source, folder / "b.mp4", replace(SMALL, fps=fps))
+    found, *_ = code(source, folder / "b.mp4", replace(SMALL, fps=fps))
     # Matroska rounds times to the millisecond: a frame due within one may be its neighbour.
     frames, expected = numbers(read_all(folder / "b.mp4", None)), shown(times, fps)
     assert abs(len(frames) - len(expected)) <= 1 and found["frames"] == len(frames)
