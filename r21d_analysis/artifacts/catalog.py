@@ -59,6 +59,9 @@ ARTIFACTS = (
         "a validation split, made by `r21d manifest validation`",
         tasks=("action",),
     ),
+    Artifact(
+        "your own videos", "your_videos", "", "a folder of videos; without one, an example", "r21d manifest folder DIR"
+    ),
     Artifact("learned filters", "filters", "", CHECKPOINTS, "r21d insight RUN"),
     Artifact("attribution maps", "attributions", "", CHECKPOINTS, "r21d insight RUN"),
     Artifact("classes, confusions and videos", "explorer", "", RECORDS, "none: it reads records"),

@@ -16,6 +16,8 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +38,7 @@ REVERSED = {"fall": "rise", "recede": "approach"}
 CLASSES = sum(FAMILIES.values(), ())
 MOTIONS = CLASSES[4:]
 SCENES = {"train": 40, "test": 20}
+EXAMPLE = ("disc", "star", "rise", "fall")  # classes of `make_example`
 # Two sets without a common class, for pretraining and fine-tuning. Their three splits test different scenes.
 HALVES = {"source": ("appearance", "rise or fall"), "target": ("motion", "approach or recede")}
 # 20 − 8 = 12 is a multiple of 1, 2, 3, 4, 6 and 12: for n = 1, 2, 3, 4, 5, 7 and 13, the n clips of 8 frames at
@@ -63,33 +66,47 @@ def make_builtin(root: Path | str) -> Path:
     manifest = folder / "builtin.csv"
     if manifest.exists():
         return manifest
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".builtin-"))
-    try:
+    with _complete_folder(folder) as draft:
         videos = [
             Video(f"{label}/s{scene:02d}.mp4", draft / "videos", label, split,
                   f"scene {scene:02d}", FRAMES, float(FRAME_RATE), WIDTH, HEIGHT)
             for label in CLASSES
             for scene, split in enumerate(np.repeat(list(SCENES), list(SCENES.values())).tolist())
         ]  # fmt: skip
-        for label in CLASSES:
-            (draft / "videos" / label).mkdir(parents=True)
-        for video in tqdm(videos, "rendering the built-in videos", unit="video", leave=False):
-            _write_video(video)
+        _write_videos(videos, "rendering the built-in videos")
         counts = {split: count * len(CLASSES) for split, count in SCENES.items()}
         source = "rendered by r21d_core/data/synthetic.py"
         card = DatasetCard("builtin", CLASSES, source, "as the code's", counts, "videos", FAMILIES)
         _write_halves(draft, card, videos)
         write_manifest(draft / "builtin.csv", card, videos)
+    return manifest
+
+
+def make_example(root: Path | str, classes: Sequence[str] = EXAMPLE, scenes: int = 16) -> Path:
+    """The path of a folder with a folder of videos for each class, as a person has it; rendered if missing."""
+    folder = Path(root) / f"example-{VERSION}"
+    if not folder.exists():
+        with _complete_folder(folder) as draft:
+            names = [(label, f"{label}/s{scene:02d}.mp4") for label in classes for scene in range(scenes)]
+            _write_videos([Video(name, draft, label, "train", name) for label, name in names], "rendering an example")
+    return folder
+
+
+@contextmanager
+def _complete_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes the name `folder` in the end, complete or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".builtin-"))
+    try:
+        yield draft
         try:
             os.chmod(draft, 0o755)  # temporary folders are private
             draft.rename(folder)
         except OSError:
-            if not manifest.exists():  # else another process was faster
+            if not folder.exists():  # else another process was faster
                 raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return manifest
 
 
 def _write_halves(folder: Path, whole: DatasetCard, videos: list[Video]) -> None:
@@ -109,9 +126,11 @@ def _write_halves(folder: Path, whole: DatasetCard, videos: list[Video]) -> None
             write_manifest(folder / f"{name}.csv", card, rows)
 
 
-def _write_video(video: Video) -> None:
-    frames = ((number, 1, pixels) for number, pixels in enumerate(render(video.label, int(video.path.stem[1:]))))
-    video.path.write_bytes(encode_h264(frames, (HEIGHT, WIDTH), ENCODER_OPTIONS, rate=FRAME_RATE))
+def _write_videos(videos: list[Video], title: str) -> None:
+    for video in tqdm(videos, title, unit="video", leave=False):
+        video.path.parent.mkdir(parents=True, exist_ok=True)
+        frames = ((number, 1, pixels) for number, pixels in enumerate(render(video.label, int(video.path.stem[1:]))))
+        video.path.write_bytes(encode_h264(frames, (HEIGHT, WIDTH), ENCODER_OPTIONS, rate=FRAME_RATE))
 
 
 def render(label: str, scene: int, seed: int = 0) -> np.ndarray:
