@@ -1,7 +1,15 @@
-"""Random weights that are the same in each test."""
+"""Random weights that are the same in each test, and trained networks with their insight records."""
 
 import pytest
 import torch
+
+from r21d_analysis.interpret import compute
+from r21d_core.data.manifest import load_manifest
+from r21d_core.engine.train import train
+from tests.networks import TINY
+
+VARIANTS = ("f-R2D", "R3D", "R(2+1)D")
+OPTIONS = {"device": "cpu"}
 
 
 @pytest.fixture(autouse=True)
@@ -9,3 +17,13 @@ def seed():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_manifest, tmp_path_factory):
+    """A folder with a finished run of each of VARIANTS, and their filter and attribution records."""
+    folder = tmp_path_factory.mktemp("runs")
+    runs = [train(TINY.replace(variant=name), load_manifest(tiny_manifest), folder, device="cpu") for name in VARIANTS]
+    filters = compute.load_or_compute_filters(runs, tiny_manifest, **OPTIONS)
+    maps = compute.load_or_compute_attributions(runs, tiny_manifest, per_class=2, **OPTIONS)
+    return folder, filters, maps

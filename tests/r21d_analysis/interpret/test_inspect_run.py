@@ -1,9 +1,5 @@
-"""Insight records: computed from checkpoints, stored small, read and drawn without a network."""
+"""Insight records: computed from checkpoints, stored small, and read without a network."""
 
-import base64
-import html
-import io
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +9,10 @@ import numpy as np
 import papermill
 import pytest
 import torch
-from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
-from PIL import Image
 
 from r21d_analysis.interpret import activation_max, attribution_figures, captions, checkpoints, compute, filter_figures
-from r21d_analysis.interpret.artifact import InsightRecord, load_record, save_record, without_frames
+from r21d_analysis.interpret.artifact import InsightRecord, load_record, save_record
 from r21d_analysis.interpret.attributions import for_attribution
 from r21d_analysis.interpret.filters import input_frames
 from r21d_analysis.interpret.inspect_run import default_videos
@@ -29,22 +23,10 @@ from r21d_core.engine.build import build_model
 from r21d_core.engine.train import train
 from r21d_core.runs.run import find_run
 from tests.networks import TINY
-from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
+from tests.r21d_analysis.interpret.conftest import OPTIONS, VARIANTS
 from tests.r21d_core.models.test_network import small
 
 ROOT = Path(__file__).parents[3]
-VARIANTS = ("f-R2D", "R3D", "R(2+1)D")
-OPTIONS = {"device": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_manifest, tmp_path_factory):
-    """A folder with a finished run of each of VARIANTS, and their filter and attribution records."""
-    folder = tmp_path_factory.mktemp("runs")
-    runs = [train(TINY.replace(variant=name), load_manifest(tiny_manifest), folder, device="cpu") for name in VARIANTS]
-    filters = compute.load_or_compute_filters(runs, tiny_manifest, **OPTIONS)
-    maps = compute.load_or_compute_attributions(runs, tiny_manifest, per_class=2, **OPTIONS)
-    return folder, filters, maps
 
 
 @pytest.fixture
@@ -82,16 +64,6 @@ def test_records_are_small(trained):
         assert record.metadata["spec"]["data"] == "tiny" and len(record.metadata["weights"]) == 64
     for path in trained[0].glob("*/*.npz"):
         assert path.stat().st_size < 2e6
-
-
-def test_record_without_frames_keeps_all_numbers(trained):
-    for record, name in ((trained[1][2], "strips"), (trained[2][2], "frames")):
-        grey = without_frames(record)
-        assert (grey[name] == 128).all() and grey[name].shape == record[name].shape
-        for array in set(record.arrays) - {name}:
-            np.testing.assert_array_equal(grey[array], record[array])
-        assert "frames left out" in captions.records_caption([grey]).data
-        assert "frames left out" not in captions.records_caption([record]).data
 
 
 def test_network_on_single_frames_ignores_their_order(trained):
@@ -238,47 +210,6 @@ def test_command_line_accepts_videos_and_files(runs, tiny_manifest, capsys, tmp_
     assert f"name some, such as {tmp_path / 'runs' / 'demo-'}" in capsys.readouterr().err
 
 
-FILTER_FIGURES = ("stem", "spectrum", "orders", "separability")
-ATTRIBUTION_FIGURES = ("completeness", "sanity", "evidence", "occlusion")
-
-
-def test_figures_tables_and_captions(trained):
-    _, filters, maps = trained
-    video = str(maps[0]["videos"][0])
-    figures = [getattr(filter_figures, f"{name}_figure")(filters) for name in FILTER_FIGURES]
-    figures += [filter_figures.activations_figure(filters[:1]), attribution_figures.overlay_figure(maps, video)]
-    figures += [getattr(attribution_figures, f"{name}_figure")(maps) for name in ATTRIBUTION_FIGURES]
-    for figure in figures:
-        assert isinstance(figure, Figure)
-        figure.canvas.draw()
-    texts = [getattr(captions, f"{name}_caption")(filters) for name in ("records", "orders", "activations")]
-    texts += [getattr(captions, f"{name}_caption")(maps) for name in ("records", "completeness", "sanity")]
-    for text in (*texts, captions.overlay_caption(maps, video)):
-        assert "R3D-10, seed 0" in text.data
-    text = captions.records_caption(maps).data
-    assert "DEMONSTRATION" in text and maps[0].metadata["weights"][:12] in text
-    bars, counts = [bar.get_height() for bar in figures[2].axes[0].patches], filters[1]["counts"][0]
-    np.testing.assert_allclose(np.reshape(bars, (3, -1)).sum(axis=0), 100)
-    assert bars[0] == pytest.approx(100 * counts[0] / counts.sum())
-    for table in (filter_figures.orders_table(filters), filter_figures.separability_table(filters)):
-        assert "conv2_x" in table.to_html()
-
-
-def test_evidence_table_averages_seeds(trained):
-    record = trained[2][1]
-    spec = {**record.metadata["spec"], "seed": 1}
-    arrays = {**record.arrays, "evidence_correct": np.ones(4, bool), "evidence_correct_frozen": np.full(4, 0.5)}
-    seed_1 = InsightRecord({**record.metadata, "spec": spec}, arrays)
-    arrays = {**record.arrays, "evidence_correct": np.zeros(4, bool), "evidence_correct_frozen": np.zeros(4)}
-    table = attribution_figures.evidence_table([InsightRecord(record.metadata, arrays), seed_1]).data
-    assert table["network"].tolist() == ["R3D-10, seed 0", "R3D-10, seed 1", "R3D-10, mean of 2 seeds (range)"]
-    assert table["accuracy (%)"].tolist() == ["0", "100", "50 (0 to 100)"]
-    assert table["accuracy, frozen (%)"].tolist() == ["0", "50", "25 (0 to 50)"]
-    del arrays["evidence_correct_frozen"]
-    table = attribution_figures.evidence_table([InsightRecord(record.metadata, arrays)]).data
-    assert table["accuracy, frozen (%)"].tolist() == ["–"], "older records do not have it"
-
-
 def test_taps_that_saw_one_frame_keep_their_initial_direction(trained, tiny_manifest):
     """Only weight decay changes them, by one factor."""
     run, record = find_run(trained[0], TINY.replace(variant="R3D")), trained[1][1]
@@ -296,58 +227,6 @@ def test_taps_that_saw_one_frame_keep_their_initial_direction(trained, tiny_mani
     assert record["temporal_change"][-1] == pytest.approx(float(change / initial[f"{layer}.weight"].norm()), rel=1e-4)
     caption = captions.orders_caption([record]).data
     assert f"not counted, as one input frame trains only the center tap: {', '.join(untrained)}" in caption
-
-
-def test_overlays_are_animated(trained):
-    maps = trained[2]
-    played = attribution_figures.play_overlays(maps, str(maps[0]["videos"][0]))
-    assert isinstance(played, HTML)
-    data = base64.b64decode(re.search(r'src="data:image/webp;base64,([^"]*)"', played.data)[1])
-    assert Image.open(io.BytesIO(data)).n_frames > 1
-    assert isinstance(attribution_figures.play_overlays(maps, "another"), Markdown)
-
-
-def test_sanity_caption_follows_the_correlations(trained):
-    record = trained[2][1]
-    methods = [str(name) for name in record["methods"]]
-    falling = np.linspace(0.9, 0.1, 6)
-    correlation, resolution = np.tile(falling, (len(methods), 1)), np.full(len(methods), 100)
-    correlation[methods.index("DeepLift")] = 0.7
-    correlation[methods.index("occlusion in time")] = 0.9
-    resolution[methods.index("occlusion in time")] = 4  # too few positions to be tested
-    arrays = {**record.arrays, "correlation": correlation, "resolution": resolution}
-    text = captions.sanity_caption([InsightRecord(record.metadata, arrays)]).data
-    assert "with all weights shuffled): DeepLift." in text and "not tested" in text.split("occlusion in time")[0]
-    arrays["correlation"] = np.tile(falling, (len(methods), 1))
-    assert "no method has" in captions.sanity_caption([InsightRecord(record.metadata, arrays)]).data
-
-
-@pytest.mark.parametrize("text", [NASTY, "**x**](javascript:1) `<b>`\n\n<i>$a_1$", "</li></ul><svg onload=1>"])
-def test_hostile_text_is_escaped(trained, text):
-    filters, record = trained[1][1], trained[2][1]
-    spoiled = {name: np.array([text, *record[name][1:]]) for name in ("videos", "target", "pred", "classes")}
-    metadata = {**record.metadata, "spec": {**record.metadata["spec"], "data": text, "task": text, "profile": text},
-                "name": text, "device": text, "weights": text}  # fmt: skip
-    maps = [InsightRecord(metadata, {**record.arrays, **spoiled})]
-    filters = [InsightRecord({**metadata, "test_clips": 4}, filters.arrays)]
-    outputs = [getattr(captions, f"{name}_caption")(maps).data for name in ("records", "completeness", "sanity")]
-    outputs += [getattr(captions, f"{name}_caption")(filters).data for name in ("orders", "activations")]
-    outputs += [captions.overlay_caption(maps, text).data, attribution_figures.play_overlays(maps, text).data]
-    tables = [filter_figures.orders_table(filters), filter_figures.separability_table(filters)]
-    outputs += [table.to_html() for table in (*tables, attribution_figures.evidence_table(maps))]
-    for output in outputs:
-        assert not re.search(r"<(script|b>`|i>|svg)", output) and text in html.unescape(output)
-    for figure in (attribution_figures.overlay_figure(maps, text), attribution_figures.evidence_figure(maps)):
-        figure.canvas.draw()
-
-
-def test_without_records_a_line_says_so():
-    empty = [getattr(filter_figures, f"{name}_figure")([]) for name in (*FILTER_FIGURES, "activations")]
-    empty += [getattr(attribution_figures, f"{name}_figure")([]) for name in ATTRIBUTION_FIGURES]
-    empty += [attribution_figures.play_overlays([], ""), attribution_figures.overlay_figure([], "")]
-    for line in (*empty, attribution_figures.evidence_table([])):
-        assert "Nothing to draw" in line.data
-    assert "<li>" not in captions.records_caption([]).data
 
 
 def test_record_round_trip(tmp_path):
