@@ -34,11 +34,6 @@ def test_output_to_an_ended_reader_is_quiet():
     assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, b"")
 
 
-def test_package_runs_as_a_module():
-    result = subprocess.run([sys.executable, "-m", "r21d_core", "check", "gone.csv"], capture_output=True, text=True)
-    assert result.returncode == 1 and "gone.csv: no such file" in result.stderr
-
-
 @pytest.mark.parametrize("command", cli.load_commands())
 def test_every_option_has_help(command):
     parsers = [cli.build_parser()._subparsers._group_actions[0].choices[command]]

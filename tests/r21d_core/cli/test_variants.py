@@ -16,11 +16,3 @@ def test_variants_prints_json(capsys):
         "final_shape": [512, 1, 7, 7],
     }
     assert round(rows["R(2+1)D"]["macs"] / 1e9, 3) == 20.748
-
-
-def test_variants_prints_a_table(capsys):
-    assert main(["variants", "--depth", "34", "--frames", "32"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + len(NETWORKS) and lines[0].startswith("34 layers")
-    line = next(line for line in lines if line.startswith("R(2+1)D "))
-    assert "63,697,175" in line and "152.356" in line

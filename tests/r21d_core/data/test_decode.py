@@ -197,12 +197,6 @@ def test_a_length_that_is_told_in_other_words_is_none(tmp_path, told):
         probe(path)
 
 
-def test_one_frame_is_a_video(tmp_path):
-    path = write_video(tmp_path / "one.mp4", blocks(1))
-    assert probe(path).frames == 1
-    np.testing.assert_array_equal(read_frames(path, [0, 0], None), read_all(path, None)[[0, 0]])
-
-
 def test_changing_resolution_is_read_in_one_size_and_noted(tmp_path):
     path = write_changing_size(tmp_path / "changing.ts")
     found, frames = probe(path), read_all(path, (24, 32))
@@ -315,7 +309,7 @@ def test_mirrored_video_is_displayed_as_ffmpeg_does(tmp_path, axis, dimension):
 @pytest.mark.parametrize("frames", [1, 6])
 def test_long_last_frame_counts_in_the_duration(tmp_path, name, codec, frames):
     path = write_video(tmp_path / name, blocks(frames), codec, rate=1)
-    assert probe(path).frames == frames
+    assert probe(path).frames == frames == len(read_all(path, (8, 8)))
     if name.endswith("mkv"):
         content = path.read_bytes()
         stated = f"00:00:{frames:02d}.000000000".encode()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from r21d_core import R21DError
-from r21d_core.data.manifest import DatasetCard, Video, check_no_leaks, load_manifest, write_manifest
+from r21d_core.data.manifest import DatasetCard, Video, load_manifest, write_manifest
 
 CARD = DatasetCard(
     "set", ("a", "b"), "made up", "none", {"train": 2, "test": 1}, "videos", {"letters": ("a", "b")}, "25"
@@ -67,13 +67,6 @@ def test_odd_labels_survive(tmp_path, label):
     assert manifest.card == card
     odd = next(each for each in manifest.videos if each.label == label)
     assert (odd.video, odd.group, odd.path.name) == (f"{label}/1.mp4", label, "1.mp4")
-
-
-@pytest.mark.parametrize("cell", ["a\rb", "a\udce9b"])
-def test_names_that_cannot_be_written_are_refused(tmp_path, cell):
-    with pytest.raises(R21DError, match="CSV cannot hold; rename it"):
-        write_manifest(tmp_path / "set.csv", DatasetCard("set", (cell,)), [video("1.mp4", cell)])
-    assert not list(tmp_path.iterdir())
 
 
 HEADER, *ROWS = LINES.splitlines(keepends=True)
@@ -169,20 +162,22 @@ def test_fault_in_card_is_told(path, fault):
 
 
 UNWRITABLE = {
-    "none": [],
-    "duplicate": [*VIDEOS, VIDEOS[0]],
-    "label": [*VIDEOS, video("c.mp4", "c")],
-    "split": [*VIDEOS, video("c.mp4", split="dev")],
-    "tested only": [VIDEOS[0], replace(VIDEOS[1], split="test")],
-    "no group": [*VIDEOS, video("c.mp4", group=" ")],
+    "lists no video": [],
+    "is there already": [*VIDEOS, VIDEOS[0]],
+    "label 'c'": [*VIDEOS, video("c.mp4", "c")],
+    "split 'dev'": [*VIDEOS, video("c.mp4", split="dev")],
+    "'b' is in test, and no video": [VIDEOS[0], replace(VIDEOS[1], split="test")],
+    "group is empty": [*VIDEOS, video("c.mp4", group=" ")],
+    r"video 'a\\rb' has a character that CSV cannot hold; rename it": [*VIDEOS, video("a\rb", group="c")],
+    r"group 'a\\udce9b' has a character that CSV cannot hold": [*VIDEOS, video("c", group="a\udce9b")],
 }
 
 
-@pytest.mark.parametrize("fault", UNWRITABLE)
-def test_what_could_not_be_loaded_is_not_written(path, fault):
+@pytest.mark.parametrize(("said", "videos"), UNWRITABLE.items(), ids=range(len(UNWRITABLE)))
+def test_what_could_not_be_loaded_is_not_written(path, said, videos):
     before = path.read_text(), path.with_suffix(".json").read_text()
-    with pytest.raises(R21DError, match=r"set\.csv"):
-        write_manifest(path, replace(CARD, name="new"), UNWRITABLE[fault])
+    with pytest.raises(R21DError, match=rf"set\.csv.*{said}"):
+        write_manifest(path, replace(CARD, name="new"), videos)
     assert (path.read_text(), path.with_suffix(".json").read_text()) == before
 
 
@@ -192,13 +187,6 @@ def test_set_to_be_tested_alone_needs_no_training_side(path):
     assert len(manifest.split("test")) == 3
     with pytest.raises(R21DError, match=r"set\.csv: no row has split 'train'"):
         manifest.split("train")
-
-
-def test_group_on_both_sides_is_refused(path):
-    check_no_leaks(load_manifest(path))
-    path.write_text(LINES.replace(",3\n", ",1\n"))
-    with pytest.raises(R21DError, match=r"set\.csv: group '1' is in train \(a/1.mp4\) and in test \(a/2.mp4\)"):
-        check_no_leaks(load_manifest(path))
 
 
 def test_card_may_say_no_more_than_name_and_classes(path):

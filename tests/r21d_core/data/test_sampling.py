@@ -107,12 +107,6 @@ def test_variants_of_one_seed_see_the_same_clips():
     np.testing.assert_array_equal(one.draws, other.draws)
 
 
-def test_first_and_last_evaluation_clip_touch_both_ends():
-    frames = evaluation_clips(Spec(frames=8), 10, videos(100), CLASSES).frames
-    assert frames[0, 0] == 0 and frames[-1, -1] == 99
-    assert frames[:, 0].tolist() == [i * 92 // 9 for i in range(10)]
-
-
 def test_speed_labels_are_drawn_evenly_and_step_as_they_say():
     clips = sample_epoch(Spec(task="speed", clips_per_epoch=4000), 0, videos(120, 120), CLASSES)
     assert np.bincount(clips.label).min() > 900

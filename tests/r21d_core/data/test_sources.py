@@ -8,14 +8,10 @@ import torch
 
 from r21d_core import R21DError
 from r21d_core.data.decode import read_all, read_frames
-from r21d_core.data.manifest import DatasetCard, Video, load_manifest, write_manifest
+from r21d_core.data.manifest import load_manifest
 from r21d_core.data.sampling import batches_by_video, evaluation_clips, sample_epoch
 from r21d_core.data.sources import InMemorySource, StreamingSource, open_clips
-from r21d_core.data.verify import verify_videos
-from r21d_core.engine.build import build_model
-from r21d_core.engine.evaluate import evaluate
 from r21d_core.study.spec import Spec
-from tests.bad_videos import write_video
 
 CPU = torch.device("cpu")
 SIZE = (18, 24)
@@ -64,31 +60,6 @@ def test_a_video_is_decoded_once_for_all_its_clips(manifest, monkeypatch):
     assert opened == [video.path for video in videos], "forty clips each, opened once"
 
 
-def test_five_minutes_stream_with_a_hundred_clips(tmp_path, monkeypatch):
-    """As Sports-1M's are: checked, then each decoded once, and only the clips asked for are kept of it."""
-    grey = np.arange(9000) % 256  # flat frames, so that 300 seconds are soon written
-    videos = []
-    for number, (label, side) in enumerate((("a", "train"), ("b", "train"), ("a", "test"), ("b", "test"))):
-        name, count = f"v{number}.mp4", 9000 if side == "test" else 8
-        frames = np.broadcast_to(grey[:count, None, None, None].astype(np.uint8), (count, 18, 24, 3))
-        write_video(tmp_path / name, frames, rate=30, preset="ultrafast")
-        videos.append(Video(name, tmp_path, label, side, f"g{number}"))
-    write_manifest(tmp_path / "long.csv", DatasetCard("long", ("a", "b")), videos)
-    verify_videos(tmp_path / "long.csv", workers=1)
-    manifest = load_manifest(tmp_path / "long.csv")
-    assert [(video.frames, video.fps) for video in manifest.split("test")] == 2 * [(9000, 30.0)]
-    opened = counted(monkeypatch)
-    spec = SPEC.replace(variant="R3D", depth=10, width=2, eval_clips=100, batch_size=32, data="long", profile="demo")
-    source = StreamingSource(manifest.split("test"), SIZE, CPU, 0)
-    scores = evaluate(build_model(spec, 2, CPU), source, manifest.split("test"), manifest.card, spec)
-    assert scores.logits.shape == (2, 100, 2) and np.isfinite(scores.logits).all()
-    assert opened == [video.path for video in manifest.split("test")]
-    clips = evaluation_clips(spec, 100, manifest.split("test"), manifest.card.classes)
-    assert clips.frames[99].tolist() == [8996, 8997, 8998, 8999]
-    ((_, frames),) = StreamingSource(manifest.split("test"), SIZE, CPU, 0).iter_batches([clips[:100]])
-    np.testing.assert_allclose(frames.float().mean((2, 3, 4)), clips.frames[:100] % 256, atol=4)
-
-
 def counted(monkeypatch):
     """The files that are opened from now on, in their order."""
     opened = []
@@ -135,11 +106,6 @@ def test_manifest_that_counts_other_frames_is_refused(manifest):
     videos = (replace(manifest.videos[0], frames=99), *manifest.videos[1:3])
     with pytest.raises(R21DError, match=r"15 frames, 99 in the manifest"):
         open_clips(videos, SIZE, CPU, "host")
-
-
-def test_what_is_held_stays_for_the_next_run(manifest):
-    one, other = (open_clips(manifest.split("train"), SIZE, CPU) for _ in range(2))
-    assert one.frames is other.frames
 
 
 def test_sides_and_splits_of_the_same_videos_share_what_is_held(manifest):

@@ -51,15 +51,6 @@ def test_official_labels_and_a_set_to_be_tested_alone(lists, tmp_path):
     assert listing.card.name == "sports1m" and listing.card.licence == "CC BY 3.0"
 
 
-@pytest.mark.parametrize("end", ["\r\n", "\r"])
-def test_any_line_end_and_mark(lists, tmp_path, end):
-    root = videos(tmp_path, *TRAIN, *TEST)
-    before = from_sports1m(root, subset=tmp_path / "three.txt")
-    for file in (*lists.iterdir(), lists.parent / "labels.txt"):
-        write(file, *file.read_text().splitlines(), end=end, mark="\ufeff")
-    assert from_sports1m(root, subset=tmp_path / "three.txt") == before
-
-
 def test_most_classes_without_a_video_to_train_on_are_told(lists, tmp_path):
     with pytest.raises(R21DError, match=r"no training video of 484 of the 487 classes \(such as sport 485, "):
         from_sports1m(videos(tmp_path, *TRAIN, *TEST))

@@ -1,7 +1,6 @@
 """A verify_videos keeps what decodes, sets the rest aside, and loses no row whatever happens."""
 
 import csv
-import os
 import re
 import shutil
 from dataclasses import replace
@@ -100,31 +99,22 @@ def test_all_that_is_bad_is_set_aside_with_a_reason(path):
 
 def test_what_is_odd_is_kept_and_named(path):
     write_changing_size(path.parent / "videos" / "changing.ts")
-    write_video(path.parent / "videos" / "turned.mp4", blocks(8, seed=40), rotation=90)
-    add(path, row("changing.ts"), row("turned.mp4"))
-    report = verify_videos(path)
-    assert report.notes == {"changing.ts": ("changing resolution",), "turned.mp4": ("rotated",)} and not report.bad
-    videos = {video.video: video for video in load_manifest(path).videos}
-    assert (videos["turned.mp4"].width, videos["turned.mp4"].height) == (48, 64)
-    assert "changing.ts: changing resolution" in str(report)
-    assert "against the 4 expected in train: 2 more" in str(report)
-
-
-def test_what_is_shorter_than_the_papers_clip_is_kept_and_named(path):
-    for count in (1, 3, 7, 8):
+    for count in (1, 7, 8):
         write_video(path.parent / "videos" / f"{count}.mp4", blocks(count, seed=50 + count))
     write_video(path.parent / "videos" / "turned.mp4", blocks(3, seed=40), rotation=90)
-    add(path, *(row(f"{name}.mp4") for name in (1, 3, 7, 8, "turned")))
+    add(path, *(row(name) for name in ("changing.ts", "turned.mp4", "1.mp4", "7.mp4", "8.mp4")))
     report = verify_videos(path)
     anew = ", fewer than the paper's clip of 8, which then begins anew at its first frame"
-    assert report.notes == {
-        "1.mp4": (f"1 frame{anew}",),
-        "3.mp4": (f"3 frames{anew}",),
-        "7.mp4": (f"7 frames{anew}",),
+    assert not report.bad and report.notes == {
+        "changing.ts": ("changing resolution",),
         "turned.mp4": ("rotated", f"3 frames{anew}"),
+        "1.mp4": (f"1 frame{anew}",),
+        "7.mp4": (f"7 frames{anew}",),
     }
+    videos = {video.video: video for video in load_manifest(path).videos}
+    assert (videos["turned.mp4"].width, videos["turned.mp4"].height) == (48, 64)
     assert "kept, but odd (4):" in str(report) and f"\n  turned.mp4: rotated, 3 frames{anew}" in str(report)
-    assert not report.bad and {video.video: video.frames for video in load_manifest(path).videos}["1.mp4"] == 1
+    assert "against the 4 expected in train: 5 more" in str(report)
 
 
 def test_second_check_changes_nothing(path):
@@ -159,31 +149,6 @@ def test_corrected_row_takes_precedence_over_quarantine(path):
     add(path, row("a/1.mp4", "b"))
     report = verify_videos(path)
     assert not report.returned and not report.bad and load_manifest(path).videos[0].label == "b"
-
-
-@pytest.mark.parametrize("label", ["with, comma", 'with "quotes"', "Übung 体操"])
-def test_odd_labels_survive_both_ways(path, label):
-    manifest = load_manifest(path)
-    odd = [row(f"{label}/1.mp4", label), row(f"{label}/2.mp4", label)]
-    (path.parent / "videos" / label).mkdir()
-    for number, each in enumerate(odd):
-        write_video(path.parent / "videos" / each.video, blocks(2, seed=60 + number))
-    write_manifest(path, replace(manifest.card, classes=("a", "b", label)), [*manifest.videos, *odd])
-    sound = (path.parent / "videos" / label / "1.mp4").rename(path.parent / "kept")
-    assert list(verify_videos(path).bad) == [f"{label}/1.mp4"]
-    sound.rename(path.parent / "videos" / label / "1.mp4")
-    assert verify_videos(path).returned == (f"{label}/1.mp4",)
-    assert sum(video.label == label for video in load_manifest(path).videos) == 2
-
-
-def test_windows_line_ends_are_read(path):
-    path.write_bytes(path.read_text().replace("\n", "\r\n").encode())
-    spoil(path, "a/1.mp4")
-    verify_videos(path)
-    quarantine = path.with_suffix(".quarantine.csv")
-    quarantine.write_bytes(quarantine.read_text().replace("\n", "\r\n").encode())
-    report = verify_videos(path)
-    assert list(report.bad) == ["a/1.mp4"] and b"\r" not in path.read_bytes() + quarantine.read_bytes()
 
 
 @pytest.fixture
@@ -263,17 +228,8 @@ def test_quarantine_file_that_is_broken_is_told(path, refused):
     assert "set.quarantine.csv, line 1: no column 'split'" in refused()
 
 
-def die(_):
-    os._exit(1)
-
-
 def interrupt(*_):
     raise KeyboardInterrupt
-
-
-def test_worker_that_dies_is_told(refused, monkeypatch):
-    monkeypatch.setattr(verify, "_verify_video", die)
-    assert "Run with --workers 0" in refused(workers=1)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.evaluate import predict
 from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.train import lr_at_step, train
-from r21d_core.runs.run import find_run, lock
+from r21d_core.runs.run import find_run
 from r21d_core.study.spec import Spec
 
 CPU = torch.device("cpu")
@@ -210,8 +209,6 @@ def test_full_disk_while_saving_loses_nothing(uninterrupted, fit, tiny_manifest,
     ("spec", "content", "match"),
     [
         (SPEC.replace(lr=0.1), None, r"another spec \(lr differ"),
-        (SPEC, b"", r"checkpoint\.pt: not a complete checkpoint"),
-        (SPEC, b"PK\x03\x04 half a checkpoint", r"checkpoint\.pt: not a complete checkpoint"),
         (SPEC, b"garbage", r"checkpoint\.pt: not a complete checkpoint"),
     ],
 )
@@ -223,11 +220,6 @@ def test_damaged_or_foreign_checkpoint_is_refused(uninterrupted, fit, tmp_path, 
     (run.folder / "checkpoint.pt").write_bytes(content)
     with pytest.raises(R21DError, match=match):
         fit(spec)
-
-
-def test_locked_run_is_refused(fit, tmp_path):
-    with lock(find_run(tmp_path, SPEC)), pytest.raises(R21DError, match=f"process {os.getpid()} is on this run"):
-        fit(SPEC)
 
 
 def test_manifest_of_other_data_is_refused(fit):

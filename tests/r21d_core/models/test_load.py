@@ -183,15 +183,6 @@ def test_misfitting_key_is_named(harm, says, tmp_path):
     assert str(raised.value).startswith(f"{path}: {says}")
 
 
-def test_bottleneck_networks_are_refused(tmp_path):
-    """As the authors' R(2+1)D-152, which is published in PyTorch too."""
-    state = {"stem.0.weight": torch.zeros(1)}
-    for group, blocks in enumerate((3, 8, 36, 3), start=1):
-        state |= {f"layer{group}.{block}.conv3.0.weight": torch.zeros(1) for block in range(blocks)}
-    with pytest.raises(R21DError, match=r"has \[3, 8, 36, 3\] blocks in its four stages"):
-        identify_architecture(state, HERE)
-
-
 class Evil:
     def __reduce__(self):
         return (pytest.fail, ("the pickle was executed",))

@@ -49,13 +49,6 @@ def test_evaluation_takes_each_clip_alone(variant):
     torch.testing.assert_close(torch.cat([network(clips[:1]), network(clips[1:])]), together)
 
 
-@pytest.mark.parametrize(("channels", "frames"), [(1, 1), (2, 5), (3, 8)])
-@pytest.mark.parametrize("variant", NETWORKS)
-def test_channels_and_lengths(variant, channels, frames):
-    logits = small(variant, frames, in_channels=channels)(clip(frames, channels))
-    assert logits.shape == (2, 6) and logits.isfinite().all()
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("order", [[3, 6, 0, 7, 1, 5, 2, 4], list(range(7, -1, -1))], ids=["shuffled", "reversed"])
 def test_only_f_r2d_is_blind_to_the_order_of_frames(variant, order):
@@ -121,11 +114,6 @@ def test_letters_of_a_named_network_build_it(name, letters):
         network, named = (VideoResNet(variant, 10, 4) for variant in (letters, name))
     assert network.variant == name and network.frames == named.frames
     assert [p.shape for p in network.parameters()] == [p.shape for p in named.parameters()]
-
-
-def test_unknown_depth():
-    with pytest.raises(R21DError, match=r"^depth 50: expected one of 10, 18, 34$"):
-        VideoResNet("R3D", 50)
 
 
 @pytest.mark.parametrize("eps", [1e-3, 1e-5])

@@ -203,32 +203,20 @@ def _lock_elsewhere(run):
         return pool.apply(_try_to_lock, (run,))
 
 
-def test_temporary_files_of_killed_writers_are_removed(tmp_path):
+def test_killed_writers_leave_neither_lock_nor_temporary_files(tmp_path):
     run = find_run(tmp_path, Spec())
     code = (
-        "import os, sys; from pathlib import Path; from r21d_core.runs.files import remove_temporary, write_atomically;"
-        "os.fsync = lambda _: os.kill(os.getpid(), 9); write_atomically(Path(sys.argv[1]), b'half')"
-    )
-    path = run.folder / "checkpoint.pt"
-    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
-    (run.folder / ".notes").write_text("mine")
-    assert len(list(run.folder.iterdir())) == 2
-    remove_temporary(run.folder, seconds=3600)
-    assert len(list(run.folder.iterdir())) == 2, "a file written to within the hour may have a living writer"
-    with lock(run):
-        assert {path.name for path in run.folder.iterdir()} == {".notes", ".lock"}
-
-
-def test_lock_of_a_killed_process_is_free(tmp_path):
-    run = find_run(tmp_path, Spec())
-    code = (
-        "import os, sys; from pathlib import Path; from r21d_core.runs.run import find_run, lock;"
-        "from r21d_core.study.spec import Spec; held = lock(find_run(Path(sys.argv[1]), Spec()));"
-        "held.__enter__(); os.kill(os.getpid(), 9)"
+        "import os, sys; from r21d_core.runs.run import find_run, lock; from r21d_core.study.spec import Spec;"
+        "run = find_run(sys.argv[1], Spec()); held = lock(run); held.__enter__();"
+        "os.fsync = lambda _: os.kill(os.getpid(), 9); run.write('checkpoint.pt', b'half')"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
+    (run.folder / ".notes").write_text("mine")
+    assert len(list(run.folder.iterdir())) == 3
+    remove_temporary(run.folder, seconds=3600)
+    assert len(list(run.folder.iterdir())) == 3, "a file written to within the hour may have a living writer"
     with lock(run):
-        pass
+        assert {path.name for path in run.folder.iterdir()} == {".notes", ".lock"}
 
 
 def test_load_runs_returns_folders_with_a_spec(tmp_path):

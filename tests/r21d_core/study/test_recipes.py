@@ -10,6 +10,7 @@ def test_paper_profile_is_section_4_1():
     assert (spec.epochs, spec.clips_per_epoch, spec.batch_size, spec.lr) == (45, 10**6, 32, 0.01)
     assert (spec.warmup_epochs, spec.lr_decay_epochs, spec.lr_decay) == (10, 10, 0.1)
     assert (spec.eval_clips, spec.frame_stride, spec.crop_area) == (10, 1, 0)
+    assert (spec.nesterov, spec.decay_biases, spec.fc_init) == (True, False, "xavier"), "as in the authors' code"
 
 
 def test_unknown_profile_lists_the_profiles():
