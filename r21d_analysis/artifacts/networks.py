@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from scipy.special import log_softmax
 
 from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, accuracy_over_splits, group_by_seed
-from r21d_analysis.statistics.fusion import fuse
 from r21d_analysis.statistics.inference import Estimate, Outcomes, SeedVariance, check_same_items, estimate_mean
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
+from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
 
+SAME_PROTOCOL = ("clips", "crop", "averaging", "frames", "frame_stride", "task", "data", "split", "profile")
 RGB, FLOW, FUSED = STREAMS = ("RGB", "Flow", "Two-Stream")  # as the paper's rows are named
 
 
@@ -75,27 +77,24 @@ def networks(runs: Sequence[Run], groups: Sequence[SeedGroup] | None = None) -> 
     Runs on a data set that others are only pretrained on are left out, unless all `groups` of `runs` are given.
     """
     runs = on_target(runs) if groups is None else runs
-    requested = {(network_spec(run.spec), split_of(run.spec), run.spec.modality) for run in runs}
-    by_spec: dict[Spec, dict[str, dict[str, SeedGroup]]] = {
-        network_spec(run.spec): {stream: {} for stream in STREAMS} for run in runs
-    }
-    for group in group_by_seed(runs) if groups is None else groups:
-        stream = FLOW if group.spec.modality == "flow" else RGB
-        by_spec[network_spec(group.spec)][stream][split_of(group.spec)] = group
-    problems, fused = [], defaultdict(list)
-    for spec, streams in by_spec.items():
-        for split in sorted({split for other, split, _ in requested if other == spec}):
-            rgb, flow = (streams[stream].get(split) for stream in (RGB, FLOW))
-            name = f"{spec.variant}, {Network(spec, FUSED, {}).training}" + (f", split {split}" if split else "")
-            if rgb and flow:
-                try:
-                    streams[FUSED][split] = fuse_streams(rgb, flow, fused[rgb.spec.data, spec.task])
-                except R21DError as error:
-                    problems.append(f"{name}: {error}")
-                    continue
-            missing = _missing_seeds(rgb, flow)
-            if missing and {(spec, split, modality) for modality in ("rgb", "flow")} <= requested:
-                problems.append(f"{name}: {missing}")
+    requested, by_spec = {run.spec.replace(seed=0): {} for run in runs}, {}
+    done = {group.spec.replace(seed=0): group for group in (group_by_seed(runs) if groups is None else groups)}
+    problems, peers = [], defaultdict(list)
+    for spec in dict.fromkeys(spec.replace(modality="rgb") for spec in requested):
+        row, split, on_flow = network_spec(spec), split_of(spec), spec.replace(modality="flow")
+        streams = by_spec.setdefault(row, {stream: {} for stream in STREAMS})
+        pair = {stream: done[key] for stream, key in ((RGB, spec), (FLOW, on_flow)) if key in done}
+        for stream, group in pair.items():
+            streams[stream][split] = group
+        problem = _describe_missing(pair.get(RGB), pair.get(FLOW)) if {spec, on_flow} <= requested.keys() else ""
+        if len(pair) == 2:
+            try:
+                streams[FUSED][split] = fuse_streams(pair[RGB], pair[FLOW], peers[spec.data, spec.task])
+            except R21DError as error:
+                problem = str(error)
+        if problem:
+            training = Network(row, FUSED, {}).training
+            problems.append(f"{spec.variant}, {training}{f', split {split}' if split else ''}: {problem}")
     return [
         Network(spec, stream, dict(sorted(splits.items())))
         for spec, streams in by_spec.items()
@@ -104,18 +103,19 @@ def networks(runs: Sequence[Run], groups: Sequence[SeedGroup] | None = None) -> 
     ], problems
 
 
-def _missing_seeds(rgb: SeedGroup | None, flow: SeedGroup | None) -> str:
+def _describe_missing(rgb: SeedGroup | None, flow: SeedGroup | None) -> str:
     """Which stream lacks finished runs that the other has; "" if none."""
-    seeds = [{run.spec.seed for run in group.runs} if group else set() for group in (rgb, flow)]
-    parts = []
-    for name, own, other in zip(("RGB", "flow"), seeds, seeds[::-1], strict=True):
-        if other - own:
-            with_seed = f" with seed {', '.join(map(str, sorted(other - own)))}" if own else ""
-            parts.append(f"no finished run on {name}{with_seed}")
-    return ", ".join(parts)
+    ours, theirs = ({run.spec.seed for run in group.runs} if group else set() for group in (rgb, flow))
+    sides = ("RGB", ours, theirs - ours), ("flow", theirs, ours - theirs)
+    texts = {
+        name: f" with seed {', '.join(map(str, sorted(lacking)))}" * bool(own)
+        for name, own, lacking in sides
+        if lacking
+    }
+    return ", ".join(f"no finished run on {name}{seeds}" for name, seeds in texts.items())
 
 
-def fuse_streams(rgb: SeedGroup, flow: SeedGroup, peers: list[SeedGroup] | None = None) -> SeedGroup:
+def fuse_streams(rgb: SeedGroup, flow: SeedGroup, peers: list[SeedGroup]) -> SeedGroup:
     """Both streams of one network fused, seed by seed, and appended to its `peers`.
 
     Raises R21DError where they share no seed.
@@ -125,9 +125,33 @@ def fuse_streams(rgb: SeedGroup, flow: SeedGroup, peers: list[SeedGroup] | None 
     if not shared.runs:
         raise R21DError("no seed has both streams")
     fused = [fuse(scores, by_seed[run.spec.seed]) for run, scores in zip(shared.runs, shared.scores, strict=True)]
-    peers = [] if peers is None else peers
     peers.append(SeedGroup(rgb.spec, shared.runs, tuple(fused), peers=peers))
     return peers[-1]
+
+
+def fuse(a: Scores, b: Scores) -> Scores:
+    """The Scores of the plain mean of both networks' softmax, clip by clip.
+
+    Its logits are the logarithms of these means, so every metric of one network applies to the fused pair. Raises
+    R21DError if items, labels, classes or protocols differ.
+    """
+    for key in SAME_PROTOCOL:
+        if a.protocol.get(key) != b.protocol.get(key):
+            raise R21DError(
+                f"fusion: {key} is {a.protocol.get(key)!r} in the first run and {b.protocol.get(key)!r} in the second; "
+                "fuse runs of one protocol"
+            )
+    pairs = ("classes", a.classes, b.classes), ("evaluated videos", a.videos.tolist(), b.videos.tolist())
+    for name, ours, theirs in pairs:
+        if ours != theirs:
+            odd = sorted(set(ours) ^ set(theirs)) or ["their order"]
+            raise R21DError(f"fusion: the {name} of the runs differ, first {odd[0]!r}; fuse runs of one manifest")
+    if (a.labels != b.labels).any():
+        video = a.videos[a.labels != b.labels][0]
+        raise R21DError(f"fusion: the label of {str(video)!r} differs between the runs; fuse runs of one manifest")
+    logits = np.logaddexp(log_softmax(a.logits, axis=2), log_softmax(b.logits, axis=2)) - np.log(2)
+    streams = [scores.protocol.get("modality", "rgb") for scores in (a, b)]
+    return replace(a, logits=logits, protocol=a.protocol | {"modality": " + ".join(streams)})
 
 
 def network_spec(spec: Spec) -> Spec:

@@ -206,7 +206,7 @@ def test_runs_that_cannot_be_fused_are_named(table_4_runs):
     assert "two runs were evaluated on different videos" in gained.caption and len(gained.data) == 1
     rgb = networks.networks(pick(table_4_runs, variant="R(2+1)D", modality="rgb"))[0][0].splits[""]
     with pytest.raises(R21DError, match="no seed has both"):
-        networks.fuse_streams(rgb, networks.SeedGroup(rgb.spec, (), ()))
+        networks.fuse_streams(rgb, networks.SeedGroup(rgb.spec, (), ()), [])
 
 
 def test_tables_and_figures_without_target_runs_say_so(table_6_runs, tmp_path):
