@@ -19,7 +19,7 @@ def add_parser(subparsers) -> None:
 
 def run(options) -> int:
     print("loading PyTorch and Captum …", flush=True)
-    from r21d_analysis.interpret.compute import load_or_compute_attributions, load_or_compute_filters
+    from r21d_analysis.interpret.inspect_run import ATTRIBUTIONS, FILTERS, load_or_compute
     from r21d_core.runs.run import load_runs
 
     runs = []
@@ -30,9 +30,9 @@ def run(options) -> int:
             hint = f"; it is a folder of runs: name some, such as {inside[0].folder}" if inside else ""
             raise R21DError(f"{folder}: no run, as it has no spec.json{hint}")
         runs += matches
-    records = load_or_compute_filters(runs, options.manifest, device=options.device)
+    records = load_or_compute(FILTERS, runs, options.manifest, device=options.device)
     settings = {"videos": options.videos, "per_class": options.per_class, "steps": options.steps}
-    records += load_or_compute_attributions(runs, options.manifest, device=options.device, **settings)
+    records += load_or_compute(ATTRIBUTIONS, runs, options.manifest, device=options.device, **settings)
     n_expected = 2 * len(runs)
     print(f"{len(records)} of {n_expected} records are there: filters.npz and attributions.npz in each run's folder")
     return int(len(records) < n_expected)

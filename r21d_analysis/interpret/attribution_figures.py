@@ -25,11 +25,12 @@ from r21d_analysis.interpret.filter_figures import (
 )
 from r21d_analysis.interpret.html import image_html
 from r21d_analysis.statistics.inference import Outcomes, estimate_mean
-from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, style_table
+from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, note, style_table
 
 PERTURBATIONS = ("frozen", "shuffled", "reversed")
 TILES = 3  # tiles along each side of the image; each is occluded in all frames
 LINES = ("-", "--", ":", "-.")
+SHUFFLED = ("fc", "+conv5_x", "+conv4_x", "+conv3_x", "+conv2_x", "+conv1")  # columns of `correlation`
 MIN_POSITIONS = 25  # of a map: with fewer, ranks agree by chance, up to 0.5 in one of a hundred pairs of 25
 
 
@@ -40,7 +41,7 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
     """
     rows = find_video(records, video)
     if not rows:
-        return NO_RECORDS
+        return note(NO_RECORDS)
     record, index = rows[0]
     titles, panels_frames = ["clip", *record["methods"]], []
     with plt.rc_context({**RC_PARAMS, "text.parse_math": False}):
@@ -49,7 +50,7 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
         for axes, title in zip(panels[0], titles, strict=True):
             axes.set_title(title.replace(" ", "\n", 1), size=7)
         for row, (network, number) in zip(panels, rows, strict=True):
-            row[0].set_ylabel(network.label.replace(", ", "\n"), size=7)
+            row[0].set_ylabel(f"{network.label}\n{_describe_prediction(network, number)}".replace(", ", "\n"), size=7)
             for axes, frames in zip(row, _overlays(network, number), strict=True):
                 axes.set(xticks=[], yticks=[])
                 panels_frames.append([axes.imshow(frame) for frame in frames])
@@ -76,9 +77,7 @@ def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4
     subfigures = figure.subfigures(1, len(columns), squeeze=False, width_ratios=widths)[0]
     for subfigure, (record, index) in zip(subfigures, columns, strict=True):
         panels = subfigure.subplots(len(titles), frames, squeeze=False)
-        pred, target, percent = record["pred"][index], record["target"][index], 100 * record["probability"][index]
-        text = f"predicts {pred}, {percent:.0f} %" if pred == target else f"predicts {pred}; {target}: {percent:.0f} %"
-        subfigure.suptitle(f"{record.label}\n{text}", size=8)
+        subfigure.suptitle(f"{record.label}\n{_describe_prediction(record, index)}", size=8)
         for row, title, overlay in zip(panels, titles, _overlays(record, index), strict=True):
             if subfigure is subfigures[0]:
                 row[0].set_ylabel(title, size=8, rotation=0, ha="right", va="center")
@@ -90,17 +89,19 @@ def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4
 
 @figure_of_records
 def completeness_figure(records: Sequence[InsightRecord]) -> Figure:
-    """Plot the mean completeness gap over videos by the number of integration steps."""
+    """Plot the mean completeness gap over videos by the number of integration steps; the legend has it for the maps."""
     figure, (axes,) = row_of_panels(1, 8, 3.2)
     for record in records:
-        for gaps, name, line in zip(record["gaps"], ("integrated gradients", "DeepLift"), "-:", strict=True):
-            style = variant_style(record) | {"ms": 5, "label": f"{record.label}, {name}"}
-            axes.plot(record["gap_steps"], np.maximum(100 * gaps.mean(axis=1), 1e-5), line, **style)
+        used = np.argmin(np.abs(record["gap_steps"] - record.metadata["steps"]))
+        names = f"integrated gradients, {record.metadata['steps']} steps", "DeepLift"
+        for gaps, name, line in zip(100 * record["gaps"].mean(axis=2), names, "-:", strict=True):
+            style = variant_style(record) | {"ms": 5, "label": f"{record.label}, {name}: {gaps[used]:.2g} %"}
+            axes.plot(record["gap_steps"], np.maximum(gaps, 1e-5), line, **style)
     axes.set(xscale="log", yscale="log", xlabel="steps of integrated gradients", ylabel="completeness gap (%)")
     steps = np.unique(np.concatenate([record["gap_steps"] for record in records]))
     axes.set_xticks(steps, steps.astype(str))
     axes.minorticks_off()
-    legend_outside(figure, axes)
+    legend_outside(figure, axes, 2)
     return figure
 
 
@@ -118,13 +119,29 @@ def sanity_figure(records: Sequence[InsightRecord]) -> Figure:
             axes.plot([1, *correlation], LINES[index % 4], **style, label=f"{method}{', not tested' * untested}")
         axes.axhline(0, color=GRAY, lw=1)
         axes.axhspan(record.metadata["sanity_corr_max"], 1.03, color=GRAY, alpha=0.15, lw=0)
-        stages = ("none", "fc", "+conv5_x", "+conv4_x", "+conv3_x", "+conv2_x", "+conv1")
-        axes.set_xticks(range(7), stages, rotation=45, size=8)
+        axes.set_xticks(range(7), ("none", *SHUFFLED), rotation=45, size=8)
         axes.set(title=record.label, ylim=(-1, 1.03))
     panels[0].set_ylabel("rank correlation")
     figure.supxlabel("weights shuffled", size=10)
     legend_outside(figure, panels[0])
     return figure
+
+
+def sanity_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
+    """Return the rank correlations of `sanity_figure`, and which methods fail, ignore the classifier or go untested."""
+    rows = []
+    for record in records:
+        limit = record.metadata["sanity_corr_max"]
+        verdicts = {
+            f"not tested: fewer than {MIN_POSITIONS} positions": record["resolution"] < MIN_POSITIONS,
+            "constant maps": np.isnan(record["correlation"][:, -1]),
+            f"worthless here: {limit:g} or more with all weights shuffled": record["correlation"][:, -1] >= limit,
+            "insensitive to fc and conv5_x, so not specific to the class": record["correlation"][:, 1] >= 0.8,
+        }
+        texts = np.select(list(verdicts.values()), list(verdicts), "passed")
+        rows += zip([record.label] * len(texts), record["methods"], *record["correlation"].T, texts, strict=True)
+    table = pd.DataFrame(rows, columns=["network", "method", *SHUFFLED, "sanity check"])
+    return style_table(table, formats=dict.fromkeys(SHUFFLED, 2)) if rows else note(NO_RECORDS)
 
 
 @figure_of_records
@@ -162,25 +179,24 @@ def evidence_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     one removes.
     """
     if not records:
-        return NO_RECORDS
+        return note(NO_RECORDS)
+    names = ["accuracy (%)", "accuracy, frozen (%)"]
+    names += [f"lost: {name} (%)" for name in (*PERTURBATIONS, "middle tile", "tiles")]
     values, rows = [], []
     for record in records:
         lost = 100 * np.array([evidence_lost(record, name) for name in PERTURBATIONS])
         tiles = tiles_lost(record) if np.isfinite(lost[0, 0]) else np.full(TILES**2, np.nan)
         correct = [record["evidence_correct"], record.arrays.get("evidence_correct_frozen", np.nan)]
         values.append([*(100 * np.mean(x) for x in correct), *lost[:, 0], tiles[TILES**2 // 2], tiles.sum()])
-        ends = [None, None, *lost[:, 1:], None, None]
-        cells = [_percent(value, interval) for value, interval in zip(values[-1], ends, strict=True)]
+        none = np.full((2, 2), np.nan)
+        cells = map(_percent, values[-1], *np.concatenate([none, lost[:, 1:], none]).T)
         rows.append([record.label, len(record["evidence_original"]), *cells])
-    networks = np.array([r.label.replace(f", seed {r.metadata['spec']['seed']}", "") for r in records])
-    for network in dict.fromkeys(networks):
-        seeds = np.array(values)[networks == network]
+    networks = [r.label.replace(f", seed {r.metadata['spec']['seed']}", "") for r in records]
+    for network, seeds in pd.DataFrame(values).groupby(networks, sort=False):
         if len(seeds) > 1:
-            ends = np.transpose([seeds.min(axis=0), seeds.max(axis=0)])
-            cells = [_percent(mean, interval) for mean, interval in zip(seeds.mean(axis=0), ends, strict=True)]
+            cells = map(_percent, seeds.mean(), seeds.min(), seeds.max())
             rows.append([f"{network}, mean of {len(seeds)} seeds (range)", "", *cells])
-    lost = [f"lost: {name} (%)" for name in (*PERTURBATIONS, "middle tile", "tiles")]
-    return style_table(pd.DataFrame(rows, columns=["network", "clips", "accuracy (%)", "accuracy, frozen (%)", *lost]))
+    return style_table(pd.DataFrame(rows, columns=["network", "clips", *names]))
 
 
 @figure_of_records
@@ -232,11 +248,15 @@ def find_video(records: Sequence[InsightRecord], video: str) -> list[tuple[Insig
     return [(record, list(record["videos"]).index(video)) for record in records if video in record["videos"]]
 
 
-def _percent(value: float, interval: np.ndarray | None) -> str:
-    if np.isnan(value):
-        return "–"
-    ends = "" if interval is None or np.isnan(interval[0]) else f" ({interval[0]:.0f} to {interval[1]:.0f})"
-    return f"{value:.0f}{ends}"
+def _percent(value: float, low: float, high: float) -> str:
+    ends = "" if np.isnan(low) else f" ({low:.0f} to {high:.0f})"
+    return "–" if np.isnan(value) else f"{value:.0f}{ends}"
+
+
+def _describe_prediction(record: InsightRecord, index: int) -> str:
+    """Return the prediction for a video and the probability of the class that the maps explain."""
+    pred, target, percent = record["pred"][index], record["target"][index], 100 * record["probability"][index]
+    return f"predicts {pred}, {percent:.0f} %" if pred == target else f"predicts {pred}; {target}: {percent:.0f} %"
 
 
 def _overlays(record: InsightRecord, index: int) -> list[np.ndarray]:

@@ -16,12 +16,13 @@ from matplotlib.ticker import MaxNLocator
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.interpret.artifact import InsightRecord
-from r21d_analysis.interpret.filters import FREQUENCIES, ORDERS, STAGES, filter_order
-from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, VARIANT_STYLE, close_figure, note, style_table
+from r21d_analysis.interpret.filters import FREQUENCIES, ORDERS, STAGES, filter_order, input_frames
+from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, VARIANT_STYLE, align_left, close_figure, note, style_table
 
 ORDER_COLORS = dict(zip(ORDERS, (PALETTE[7], PALETTE[0], PALETTE[1]), strict=True))
-NO_RECORDS = note("nothing to draw: no run has a record or a checkpoint")
-NO_TEMPORAL = note("nothing to draw: none of these networks has a filter along time")
+ENERGIES = [f"energy, {name}" for name in ORDERS]
+NO_RECORDS = "nothing to draw: no run has a record or a checkpoint"
+NO_TEMPORAL = "nothing to draw: none of these networks has a filter along time"
 SEPARABILITY_TITLES = {  # of the figure and of the table
     "kernel_separability": ("one kernel: one input channel", "one kernel"),
     "filter_separability": ("one filter: all input channels", "one filter"),
@@ -34,14 +35,13 @@ def figure_of_records(draw: Callable[..., Figure | None]) -> Callable[..., Figur
 
     @wraps(draw)
     def wrapper(records: Sequence[InsightRecord], *args, **kwargs):
-        if not records:
-            return NO_RECORDS
         with plt.rc_context({**RC_PARAMS, "axes.titlesize": 10, "text.parse_math": False}):
-            figure = draw(records, *args, **kwargs)
+            figure = draw(records, *args, **kwargs) if records else None
             if figure is None:
-                return NO_TEMPORAL
+                return note(NO_TEMPORAL if records else NO_RECORDS)
             if any(record.metadata["spec"]["profile"] == "demo" for record in records):
-                figure.suptitle("demonstration: tiny networks", x=0.01, ha="left", color=GRAY, size=9)
+                title = "\n".join(filter(None, ["demonstration: tiny networks", figure.get_suptitle()]))
+                figure.suptitle(title, x=0.01, ha="left", color=GRAY, size=9)
         return close_figure(figure)
 
     return wrapper
@@ -63,6 +63,47 @@ def legend_outside(figure: Figure, axes: Axes, columns: int = 0) -> None:
     """Draw the legend of `axes` below the figure in `columns`, or at its right."""
     place: dict = {"loc": "outside lower center", "ncols": columns} if columns else {"loc": "outside right upper"}
     figure.legend(*axes.get_legend_handles_labels(), **place, frameon=False, fontsize=None if columns else 8)
+
+
+def records_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
+    """Return the data, the protocol, the weights' hash and the device of each record."""
+    rows = []
+    for record in records:
+        spec, metadata, unit = record.metadata["spec"], record.metadata, "flow fields" if record.is_flow else "frames"
+        demo = "DEMONSTRATION, a tiny network" if spec["profile"] == "demo" else f"profile {spec['profile']}"
+        clips = f"{spec['frames']} {unit}, frame stride {spec['frame_stride']}, crop {spec['crop']}×{spec['crop']}"
+        clips += "; frames left out: grey images replace the videos' frames" * ("frames" in metadata)
+        device = f"{metadata['device']} in {metadata['seconds']:.0f} s"
+        rows.append((record.label, demo, spec["data"], spec["task"], clips, metadata["weights"][:12], device))
+    columns = ["network", "profile", "data", "task", "center clips", "weights", "computed on"]
+    return align_left(style_table(pd.DataFrame(rows, columns=columns))) if rows else note(NO_RECORDS)
+
+
+def layer_table(records: Sequence[InsightRecord]) -> pd.DataFrame:
+    """Return a row for each layer of the networks that have filters along time; empty without one.
+
+    Numbers of filters by order, and energies times the number; separabilities in percent with their first and last
+    decile, and of untrained weights; `near` is the layer's name where the orders are within 3 points of one third each,
+    as of untrained weights, and `single` where one input frame trains only the center tap.
+    """
+    parts = []
+    for record in (record for record in records if record["n_filters"].any()):
+        rows = pd.DataFrame({"network": record.label, "layer": record["layer"], "filters": record["n_filters"]})
+        rows["stage"], rows[list(ORDERS)] = _stages(record), record["counts"]
+        rows[ENERGIES] = record["energy"] * record["n_filters"][:, None]
+        is_pair = record["midplanes"] > 0  # which a pair represents entirely
+        for name in SEPARABILITY_TITLES:
+            values = 100 * record[name].reshape(len(rows), -1)
+            rows[[f"{name}{end}" for end in ("", " low", " high")[: values.shape[1]]]] = values
+            rows[f"{name} untrained"] = 100 * record[f"random_{name}"]
+        rows.loc[is_pair, ["low_rank_energy", "low_rank_energy untrained"]] = np.nan
+        rows["change"] = 100 * record.arrays.get("temporal_change", np.full(len(rows), np.nan))
+        temporal, frames = rows["filters"] > 0, rows["layer"].map(input_frames(record.metadata["spec"]))
+        off = (rows[list(ORDERS)].div(rows["filters"], axis=0) - 1 / 3).abs().max(axis=1)
+        rows["single"] = rows["layer"].where(temporal & (frames == 1), "")
+        rows["near"] = rows["layer"].where(temporal & (frames > 1) & (off < 0.03), "")
+        parts.append(rows)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 @figure_of_records
@@ -102,10 +143,10 @@ def spectrum_figure(records: Sequence[InsightRecord]) -> Figure:
     for record in records:
         style = {"color": variant_style(record)["color"], "lw": 1.8, "label": record.label}
         space.plot(cycles, record["spatial_spectrum"], **style)
+        means = pd.DataFrame(record["spectrum"]).groupby(_stages(record)).mean()
         for axes, stage in zip(times, STAGES, strict=True):
-            spectra = record["spectrum"][in_stage(record, stage)]
-            if np.isfinite(spectra).any():
-                axes.plot(cycles, np.nanmean(spectra, axis=0), **style)
+            if np.isfinite(power := means.loc[stage].to_numpy(float)).any():
+                axes.plot(cycles, power, **style)
     top = 1.05 * max(1, *(axes.get_ylim()[1] for axes in times))  # keeps the dashed line in view
     titles = ("conv1, in space", *(f"{name}, in time" for name in STAGES))
     for axes, title in zip((space, *times), titles, strict=True):
@@ -120,17 +161,19 @@ def spectrum_figure(records: Sequence[InsightRecord]) -> Figure:
 @figure_of_records
 def orders_figure(records: Sequence[InsightRecord]) -> Figure | None:
     """Plot the fractions of temporal filters by order, a bar a layer; dashed: untrained weights."""
-    if not (records := _with_temporal(records)):
+    if (table := layer_table(records)).empty:
         return None
-    n_layers = max(len(record["layer"]) for record in records)
-    figure, panels = row_of_panels(len(records), max(4.4, 0.22 * n_layers + 2.4) * len(records), 3)
-    for axes, record in zip(panels, records, strict=True):
-        percent = pd.DataFrame(100 * order_fractions(record), columns=list(ORDERS))
+    networks = table.groupby("network", sort=False)
+    figure, panels = row_of_panels(len(networks), max(4.4, 0.22 * networks.size().max() + 2.4) * len(networks), 3)
+    for axes, (network, rows) in zip(panels, networks, strict=True):
+        percent = 100 * rows[list(ORDERS)].div(rows["filters"].clip(lower=1), axis=0)
         percent.plot.bar(ax=axes, stacked=True, width=0.86, color=[*ORDER_COLORS.values()], lw=0, legend=False, rot=0)
         for y in (100 / 3, 200 / 3):
             axes.axhline(y, color=GRAY, ls="--", lw=0.8)
-        _mark_stages(axes, record)
-        axes.set(title=record.label, ylim=(0, 100))
+        _mark_stages(axes, rows)
+        counted = ((rows["filters"] > 0) & (rows["single"] == "")).sum()
+        near = f"{(rows['near'] != '').sum()} of {counted} trained layers are within 3 points of untrained"
+        axes.set(title=f"{network}\n{near}", ylim=(0, 100))
         axes.grid(False)
     panels[0].set_ylabel("temporal filters (%)")
     legend_outside(figure, panels[0], 3)
@@ -140,25 +183,20 @@ def orders_figure(records: Sequence[InsightRecord]) -> Figure | None:
 def orders_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     """Return, by network and stage, the number of temporal filters, their orders by number and by energy, in percent.
 
-    The last column is the relative change of the temporal weights from the initial ones, where it was recorded.
+    `change` is the relative change of the temporal weights from the initial ones, where it was recorded. The last
+    columns name the layers whose orders are as of untrained weights, and those that one input frame leaves untrained.
     """
-    rows = []
-    for record in _with_temporal(records):
-        for stage in STAGES:
-            mask = in_stage(record, stage) & (record["n_filters"] > 0)
-            if not mask.any():
-                continue
-            counts, number = record["counts"][mask].sum(axis=0), record["n_filters"][mask]
-            energy = np.average(record["energy"][mask], axis=0, weights=number)
-            row = {"network": record.label, "stage": stage, "temporal filters": int(number.sum())}
-            row |= {f"{name} (%)": 100 * count / number.sum() for name, count in zip(ORDERS, counts, strict=True)}
-            row |= {f"energy, {name} (%)": 100 * e for name, e in zip(ORDERS, energy, strict=True)}
-            if "temporal_change" in record.arrays:
-                row["change from initial weights (%)"] = 100 * record["temporal_change"][mask].mean()
-            rows.append(row)
-    if not rows:
-        return NO_TEMPORAL if records else NO_RECORDS
-    return style_table(pd.DataFrame(rows), formats={"temporal filters": "{:,}"})
+    if (table := layer_table(records)).empty:
+        return note(NO_TEMPORAL if records else NO_RECORDS)
+    stages = table[table["filters"] > 0].groupby(["network", "stage"], sort=False)
+    sums = stages[["filters", *ORDERS, *ENERGIES]].sum()
+    shown = 100 * sums.drop(columns="filters").div(sums["filters"], axis=0).add_suffix(" (%)")
+    shown.insert(0, "temporal filters", sums["filters"])
+    shown["change from initial weights (%)"] = stages["change"].mean()
+    names = stages[["near", "single"]].agg(lambda names: ", ".join(filter(None, names)))
+    shown[["within 3 points of untrained", "only center taps trained"]] = names
+    shown = shown.reset_index().dropna(axis="columns", how="all")
+    return style_table(shown, formats={"temporal filters": "{:,}"})
 
 
 @figure_of_records
@@ -168,19 +206,19 @@ def separability_figure(records: Sequence[InsightRecord]) -> Figure | None:
     Lines: means; bands: first to last decile; dashed: untrained weights of the same shape. Right: the largest fraction
     of a full layer that a (2+1)D pair with M_i planes represents.
     """
-    if not (records := _with_temporal(records)):
+    if (table := layer_table(records)).empty:
         return None
     figure, panels = row_of_panels(3, 11, 3.4, sharey=False)
+    colors = {record.label: variant_style(record)["color"] for record in records}
     for axes, (name, (title, _)) in zip(panels, SEPARABILITY_TITLES.items(), strict=True):
-        for record in records:
-            color, x = variant_style(record)["color"], np.arange(len(record["layer"]))
-            mean, untrained = _separability(record, name)
-            axes.plot(x, mean, color=color, marker="o", ms=3, label=record.label)
-            axes.plot(x, untrained, color=color, ls="--", lw=1)
-            if record[name].ndim == 2:
-                axes.fill_between(x, *100 * record[name][:, 1:].T, color=color, alpha=0.15, lw=0)
+        for network, rows in table.groupby("network", sort=False):
+            color, x = colors[str(network)], np.arange(len(rows))
+            axes.plot(x, rows[name], color=color, marker="o", ms=3, label=network)
+            axes.plot(x, rows[f"{name} untrained"], color=color, ls="--", lw=1)
+            if f"{name} low" in rows:
+                axes.fill_between(x, rows[f"{name} low"], rows[f"{name} high"], color=color, alpha=0.15, lw=0)
         axes.plot([], color=GRAY, ls="--", lw=1, label="untrained")
-        _mark_stages(axes, max(records, key=lambda record: len(record["layer"])))
+        _mark_stages(axes, max((rows for _, rows in table.groupby("network", sort=False)), key=len))
         axes.set(title=title, ylim=(None, 101))
     panels[0].set_ylabel("energy (%)")
     legend_outside(figure, panels[0], 4)
@@ -189,23 +227,22 @@ def separability_figure(records: Sequence[InsightRecord]) -> Figure | None:
 
 def separability_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     """Return the values of `separability_figure` in percent, a row a layer."""
-    columns, records = {}, _with_temporal(records)
-    for record in records:
-        for name, (_, title) in SEPARABILITY_TITLES.items():
-            for column, values in zip((title, f"{title}, untrained"), _separability(record, name), strict=True):
-                if np.isfinite(values).any():
-                    columns[record.label, column] = pd.Series(values, record["layer"])
-    if not columns:
-        return NO_RECORDS
-    table = pd.DataFrame(columns).reindex(max((record["layer"] for record in records), key=len))
-    return style_table(table.rename_axis("layer"))
+    if (table := layer_table(records)).empty:
+        return note(NO_TEMPORAL if records else NO_RECORDS)
+    titles = {f"{name}{end}": f"{title}{', untrained' * bool(end)}"
+              for name, (_, title) in SEPARABILITY_TITLES.items() for end in ("", " untrained")}  # fmt: skip
+    columns = {network: rows.set_index("layer")[list(titles)].rename(columns=titles).dropna(axis="columns", how="all")
+               for network, rows in table.groupby("network", sort=False)}  # fmt: skip
+    order = max((rows["layer"] for _, rows in table.groupby("network", sort=False)), key=len)
+    return style_table(pd.concat(columns, axis=1).reindex(order).rename_axis("layer"))
 
 
 @figure_of_records
 def activations_figure(records: Sequence[InsightRecord]) -> Figure:
     """Show the test clips with the largest response of each filter, and the clip optimized for it at the right.
 
-    A ring marks the position of the largest response, in the nearest frame shown. `records` has one record.
+    A ring marks the position of the largest response, in the nearest frame shown. The title has how far the optimized
+    clips exceed the responses to test clips. `records` has one record.
     """
     (record,) = records
     strips = np.concatenate([record["strips"], record["optimized"][:, None]], axis=1)
@@ -228,35 +265,22 @@ def activations_figure(records: Sequence[InsightRecord]) -> Figure:
             frame = np.clip(round(float(time) * n_frames - 0.5), 0, n_frames - 1)
             for width, color in ((2, "black"), (1, "white")):
                 axes.add_patch(Circle(((frame + x) * size, y * size), 0.12 * size, fill=False, ec=color, lw=width))
+    ratio = np.median(record["optimized_responses"] / np.maximum(record["responses"][:, 0], 1e-6))
+    best = f"the best of {record.metadata['test_clips']:,} test clips"
+    figure.suptitle(f"{record.label}: optimized clips reach {ratio:.1f} times the response to {best} (median)", size=9)
     for axes, stage, channel in zip(panels[:, 0], record["stage"], record["channel"], strict=True):
         axes.set_ylabel(f"{stage}\nfilter {channel}", size=7, rotation=0, ha="right", va="center")
     return figure
 
 
-def in_stage(record: InsightRecord, stage: str) -> np.ndarray:
-    """Return which layers are in `stage`, (layers,) bool."""
-    return np.array([layer.split(".")[0] == stage for layer in record["layer"]])
+def _stages(record: InsightRecord) -> np.ndarray:
+    """Return the stage of each layer, (layers,)."""
+    return np.array([layer.split(".")[0] for layer in record["layer"]])
 
 
-def order_fractions(record: InsightRecord) -> np.ndarray:
-    """Return the fraction of each layer's temporal filters of each of ORDERS, (layers, 3)."""
-    return record["counts"] / np.maximum(record["n_filters"], 1)[:, None]
-
-
-def _with_temporal(records: Sequence[InsightRecord]) -> list[InsightRecord]:
-    return [record for record in records if record["n_filters"].any()]
-
-
-def _separability(record: InsightRecord, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean of a separability by layer in percent, and that of untrained weights; NaN where it has none."""
-    mean, untrained = record[name].reshape(len(record["layer"]), -1)[:, 0], record[f"random_{name}"]
-    is_pair = (name == "low_rank_energy") & (record["midplanes"] > 0)  # which a pair represents entirely
-    return 100 * np.where(is_pair, np.nan, mean), 100 * np.where(is_pair, np.nan, untrained)
-
-
-def _mark_stages(axes: Axes, record: InsightRecord) -> None:
-    """Label the x axis with the stages and separate them by lines."""
-    layers = {stage: np.flatnonzero(in_stage(record, stage)) for stage in STAGES}
+def _mark_stages(axes: Axes, rows: pd.DataFrame) -> None:
+    """Label the x axis with the stages of the layers `rows` and separate them by lines."""
+    layers = {stage: np.flatnonzero(rows["stage"] == stage) for stage in STAGES}
     axes.set_xticks([index.mean() for index in layers.values()], [name.removesuffix("_x") for name in layers], size=8)
     axes.tick_params(axis="x", length=0)
     for index in list(layers.values())[1:]:

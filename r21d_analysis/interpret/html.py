@@ -6,10 +6,8 @@ import base64
 import html
 import io
 import warnings
-from collections.abc import Iterable
 
 from IPython import get_ipython
-from IPython.display import HTML
 from matplotlib.figure import Figure
 
 DPI = 100
@@ -47,12 +45,6 @@ def text_html(text: str, role: str = "status") -> str:
     """Return a paragraph as HTML; screen readers announce a `status` when it changes and an `alert` at once."""
     style = "margin: 0; overflow-wrap: anywhere; line-height: 1.4"
     return f'<p role="{role}" class="{NO_MATH}" style="{style}">{html.escape(text)}</p>'
-
-
-def caption_html(lines: Iterable[tuple[str, str]]) -> HTML:
-    """Return a list with a line for each (network, text), the network's name in bold."""
-    items = (f"<li><b>{html.escape(name)}</b>: {html.escape(text)}</li>" for name, text in lines)
-    return HTML(f'<ul class="{NO_MATH}">{"".join(items)}</ul>')
 
 
 def _save(figure: Figure, **options) -> bytes:

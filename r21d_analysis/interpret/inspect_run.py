@@ -1,8 +1,9 @@
-"""Analyze one trained network: compute the insight records that figures are drawn from."""
+"""Analyze trained networks: load or compute the insight records that figures are drawn from (`r21d insight`)."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,17 +13,27 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from r21d_analysis.interpret import activation_max, attributions
-from r21d_analysis.interpret.artifact import InsightRecord
-from r21d_analysis.interpret.attributions import COMPLETE, METHODS, completeness_gap, for_attribution
-from r21d_analysis.interpret.checkpoints import EvalClips, crop_frames, first_per_class, open_network, read_clip
+from r21d_analysis.interpret.artifact import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
+from r21d_analysis.interpret.attributions import COMPLETE, METHODS, STEPS, completeness_gap, for_attribution
+from r21d_analysis.interpret.checkpoints import (
+    EvalClips,
+    checkpoint_sha256,
+    crop_frames,
+    first_per_class,
+    open_network,
+    open_test_clips,
+    read_clip,
+)
 from r21d_analysis.interpret.filters import filter_statistics, temporal_change
 from r21d_analysis.interpret.perturbation import measure_evidence
 from r21d_core import R21DError
 from r21d_core.data.decode import probe
 from r21d_core.data.transforms import center_crop
 from r21d_core.engine.build import build_model
+from r21d_core.engine.checkpoint import check_fingerprint
 from r21d_core.engine.classify import class_names, spec_for_video, weights_for_frames
-from r21d_core.engine.device import pick_device
+from r21d_core.engine.device import device_name, pick_device
+from r21d_core.engine.runner import BUILTIN_ROOT, load_manifests
 from r21d_core.models.load import model_from_weights
 from r21d_core.models.network import VideoResNet
 from r21d_core.runs.run import Run
@@ -33,6 +44,61 @@ MAX_FRAMES, MAX_SIZE = 8, 56  # of a stored map
 GAP_STEPS = (4, 8, 16, 32)
 SANITY_CLIPS = 2  # clips whose maps are computed again with shuffled weights
 QUICK, QUICK_STEPS = ("Grad-CAM", "integrated gradients"), 8  # for interactive use
+# The settings of each record: videos with maps, test clips of a class for evidence, steps of integrated gradients.
+SETTINGS: dict[str, dict] = {FILTERS: {}, ATTRIBUTIONS: {"videos": [], "per_class": 5, "steps": STEPS}}
+
+
+def load_or_compute(
+    name: str, runs: Sequence[Run], manifest: Path | str | None = None, *, device: str = "auto",
+    builtin: Path | str = BUILTIN_ROOT, **settings: object,
+) -> list[InsightRecord]:  # fmt: skip
+    """Return the record `name`, FILTERS or ATTRIBUTIONS, of each run that has it or a checkpoint.
+
+    Prints a line for each other run. A record with other SETTINGS is computed again if the run has its checkpoint, and
+    returned as it is otherwise.
+    """
+    settings, records = SETTINGS[name] | settings, []
+    for run in runs:
+        path, weights = run.folder / name, checkpoint_sha256(run)
+        network = f"{run.spec.variant}-{run.spec.depth}, seed {run.spec.seed}"
+        try:
+            if not path.exists() and not weights:
+                raise R21DError(
+                    f"{run.folder}: has no {name} and no checkpoint of a finished run; where its checkpoint is, "
+                    f"`r21d insight {run.folder.name}` in the folder of runs writes it"
+                )
+            expected, record = settings | {"weights": weights}, load_record(path) if path.exists() else None
+            if not record or (weights and any(record.metadata[key] != value for key, value in expected.items())):
+                print(f"{network}: computing {name} …", flush=True)
+                record = _compute(name, run, settings, manifest, pick_device(device), Path(builtin))
+                record.metadata.update(expected)
+                save_record(Path(str(run.folder), name), record)
+            if "evidence_label" in record.arrays:  # of the first items of each class, as in the scores
+                rows = first_per_class(run.scores.labels, record.metadata["per_class"])
+                record.arrays["evidence_groups"] = run.scores.groups[rows]
+            records.append(record)
+        except R21DError as error:
+            print(f"{network}, is left out of {name}: {error}")
+    return records
+
+
+def _compute(
+    name: str, run: Run, settings: dict, manifest: Path | str | None, device: torch.device, builtin: Path
+) -> InsightRecord:
+    start, default = time.perf_counter(), builtin / f"{run.spec.data}.csv"  # where `r21d manifest` writes it
+    data = load_manifests([run.spec], manifest or (default if default.exists() else None), builtin)[run.spec.data]
+    check_fingerprint(run, run.environment["fingerprint"], data)
+    threads = torch.get_num_threads()
+    if run.spec.crop < 64:  # small convolutions gain nothing from a second thread, and lose much on a busy machine
+        torch.set_num_threads(1)
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False):  # batches have many sizes
+            analyze = analyze_filters if name == FILTERS else analyze_attributions
+            record = analyze(run, open_test_clips(run.spec, data, device), device, **settings)
+    finally:
+        torch.set_num_threads(threads)
+    measured = {"device": device_name(device), "seconds": round(time.perf_counter() - start, 1)}
+    return InsightRecord(record.metadata | {"spec": json.loads(run.spec.to_json())} | measured, record.arrays)
 
 
 def analyze_filters(run: Run, test: EvalClips, device: torch.device) -> InsightRecord:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from r21d_analysis.interpret import compute
+from r21d_analysis.interpret.artifact import ATTRIBUTIONS, FILTERS
+from r21d_analysis.interpret.inspect_run import load_or_compute
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine.train import train
 from tests.networks import TINY
@@ -24,6 +25,6 @@ def trained(tiny_manifest, tmp_path_factory):
     """A folder with a finished run of each of VARIANTS, and their filter and attribution records."""
     folder = tmp_path_factory.mktemp("runs")
     runs = [train(TINY.replace(variant=name), load_manifest(tiny_manifest), folder, device="cpu") for name in VARIANTS]
-    filters = compute.load_or_compute_filters(runs, tiny_manifest, **OPTIONS)
-    maps = compute.load_or_compute_attributions(runs, tiny_manifest, per_class=2, **OPTIONS)
+    filters = load_or_compute(FILTERS, runs, tiny_manifest, **OPTIONS)
+    maps = load_or_compute(ATTRIBUTIONS, runs, tiny_manifest, per_class=2, **OPTIONS)
     return folder, filters, maps

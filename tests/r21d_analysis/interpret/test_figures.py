@@ -11,7 +11,7 @@ from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 from PIL import Image
 
-from r21d_analysis.interpret import attribution_figures, captions, filter_figures
+from r21d_analysis.interpret import attribution_figures, filter_figures
 from r21d_analysis.interpret.artifact import InsightRecord, without_frames
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
 
@@ -22,8 +22,8 @@ def test_record_without_frames_keeps_all_numbers(trained):
         assert (grey[name] == 128).all() and grey[name].shape == record[name].shape
         for array in set(record.arrays) - {name}:
             np.testing.assert_array_equal(grey[array], record[array])
-        assert "frames left out" in captions.records_caption([grey]).data
-        assert "frames left out" not in captions.records_caption([record]).data
+        assert "frames left out" in filter_figures.records_table([grey]).to_html()
+        assert "frames left out" not in filter_figures.records_table([record]).to_html()
 
 
 FILTER_FIGURES = ("stem", "spectrum", "orders", "separability")
@@ -39,12 +39,13 @@ def test_figures_tables_and_captions(trained):
     for figure in figures:
         assert isinstance(figure, Figure)
         figure.canvas.draw()
-    texts = [getattr(captions, f"{name}_caption")(filters) for name in ("records", "orders", "activations")]
-    texts += [getattr(captions, f"{name}_caption")(maps) for name in ("records", "completeness", "sanity")]
-    for text in (*texts, captions.overlay_caption(maps, video)):
-        assert "R3D-10, seed 0" in text.data
-    text = captions.records_caption(maps).data
+    for table in (filter_figures.records_table(maps), attribution_figures.sanity_table(maps)):
+        assert "R3D-10, seed 0" in table.to_html()
+    text = filter_figures.records_table(maps).to_html()
     assert "DEMONSTRATION" in text and maps[0].metadata["weights"][:12] in text
+    assert "times the response to the best of 4 test clips" in figures[4].get_suptitle()
+    gaps = [label.get_text() for label in figures[6].legends[0].get_texts()]
+    assert f"R3D-10, seed 0, integrated gradients, 32 steps: {100 * maps[1]['gaps'][0, -1].mean():.2g} %" in gaps
     bars, counts = [bar.get_height() for bar in figures[2].axes[0].patches], filters[1]["counts"][0]
     np.testing.assert_allclose(np.reshape(bars, (3, -1)).sum(axis=0), 100)
     assert bars[0] == pytest.approx(100 * counts[0] / counts.sum())
@@ -76,7 +77,7 @@ def test_overlays_are_animated(trained):
     assert isinstance(attribution_figures.play_overlays(maps, "another"), Markdown)
 
 
-def test_sanity_caption_follows_the_correlations(trained):
+def test_sanity_table_follows_the_correlations(trained):
     record = trained[2][1]
     methods = [str(name) for name in record["methods"]]
     falling = np.linspace(0.9, 0.1, 6)
@@ -85,10 +86,10 @@ def test_sanity_caption_follows_the_correlations(trained):
     correlation[methods.index("occlusion in time")] = 0.9
     resolution[methods.index("occlusion in time")] = 4  # too few positions to be tested
     arrays = {**record.arrays, "correlation": correlation, "resolution": resolution}
-    text = captions.sanity_caption([InsightRecord(record.metadata, arrays)]).data
-    assert "with all weights shuffled): DeepLift." in text and "not tested" in text.split("occlusion in time")[0]
-    arrays["correlation"] = np.tile(falling, (len(methods), 1))
-    assert "no method has" in captions.sanity_caption([InsightRecord(record.metadata, arrays)]).data
+    table = attribution_figures.sanity_table([InsightRecord(record.metadata, arrays)]).data.set_index("method")
+    verdicts = table["sanity check"]
+    assert "worthless" in verdicts["DeepLift"] and "not tested" in verdicts["occlusion in time"]
+    assert set(verdicts.drop(["DeepLift", "occlusion in time"])) == {"passed"}
 
 
 @pytest.mark.parametrize("text", [NASTY, "**x**](javascript:1) `<b>`\n\n<i>$a_1$", "</li></ul><svg onload=1>"])
@@ -99,11 +100,10 @@ def test_hostile_text_is_escaped(trained, text):
                 "name": text, "device": text, "weights": text}  # fmt: skip
     maps = [InsightRecord(metadata, {**record.arrays, **spoiled})]
     filters = [InsightRecord({**metadata, "test_clips": 4}, filters.arrays)]
-    outputs = [getattr(captions, f"{name}_caption")(maps).data for name in ("records", "completeness", "sanity")]
-    outputs += [getattr(captions, f"{name}_caption")(filters).data for name in ("orders", "activations")]
-    outputs += [captions.overlay_caption(maps, text).data, attribution_figures.play_overlays(maps, text).data]
     tables = [filter_figures.orders_table(filters), filter_figures.separability_table(filters)]
-    outputs += [table.to_html() for table in (*tables, attribution_figures.evidence_table(maps))]
+    tables += [filter_figures.records_table(maps), attribution_figures.sanity_table(maps)]
+    outputs = [table.to_html() for table in (*tables, attribution_figures.evidence_table(maps))]
+    outputs += [attribution_figures.play_overlays(maps, text).data]
     for output in outputs:
         assert not re.search(r"<(script|b>`|i>|svg)", output) and text in html.unescape(output)
     for figure in (attribution_figures.overlay_figure(maps, text), attribution_figures.evidence_figure(maps)):
@@ -114,6 +114,6 @@ def test_without_records_a_line_says_so():
     empty = [getattr(filter_figures, f"{name}_figure")([]) for name in (*FILTER_FIGURES, "activations")]
     empty += [getattr(attribution_figures, f"{name}_figure")([]) for name in ATTRIBUTION_FIGURES]
     empty += [attribution_figures.play_overlays([], ""), attribution_figures.overlay_figure([], "")]
+    empty += [filter_figures.records_table([]), attribution_figures.sanity_table([])]
     for line in (*empty, attribution_figures.evidence_table([])):
         assert "Nothing to draw" in line.data
-    assert "<li>" not in captions.records_caption([]).data

@@ -11,11 +11,11 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from r21d_analysis.interpret import activation_max, attribution_figures, captions, checkpoints, compute, filter_figures
-from r21d_analysis.interpret.artifact import InsightRecord, load_record, save_record
+from r21d_analysis.interpret import activation_max, attribution_figures, checkpoints, filter_figures, inspect_run
+from r21d_analysis.interpret.artifact import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
 from r21d_analysis.interpret.attributions import for_attribution
 from r21d_analysis.interpret.filters import input_frames
-from r21d_analysis.interpret.inspect_run import default_videos
+from r21d_analysis.interpret.inspect_run import default_videos, load_or_compute
 from r21d_core import R21DError
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest, write_manifest
@@ -72,7 +72,6 @@ def test_network_on_single_frames_ignores_their_order(trained):
         np.testing.assert_allclose(record[f"evidence_{change}"], record["evidence_original"], atol=1e-4)
         np.testing.assert_array_equal(record[f"evidence_correct_{change}"], record["evidence_correct"])
     assert trained[1][0]["n_filters"].sum() == 0
-    assert "no filter along time" in captions.orders_caption(trained[1][:1]).data
     assert "along time" in filter_figures.orders_figure(trained[1][:1]).data
 
 
@@ -119,20 +118,20 @@ def test_record_is_reused_until_weights_or_settings_change(runs, tiny_manifest, 
         analyzed.append(run.spec.variant)
         return InsightRecord({}, {"a": np.ones(1)})
 
-    monkeypatch.setattr(compute, "analyze_attributions", analyze)
+    monkeypatch.setattr(inspect_run, "analyze_attributions", analyze)
     again = {"per_class": 2, **OPTIONS}
-    assert len(compute.load_or_compute_attributions(runs, tiny_manifest, **again)) == 3 and not analyzed
-    (found,) = compute.load_or_compute_attributions(runs[:1], tiny_manifest, **again | {"per_class": 1})
+    assert len(load_or_compute(ATTRIBUTIONS, runs, tiny_manifest, **again)) == 3 and not analyzed
+    (found,) = load_or_compute(ATTRIBUTIONS, runs[:1], tiny_manifest, **again | {"per_class": 1})
     assert analyzed == ["f-R2D"] and found.metadata["per_class"] == 1
     path = runs[1].folder / "checkpoint.pt"
     saved = torch.load(path, weights_only=True)
     saved["model"]["fc.bias"] += 1
     torch.save(saved, path)
-    compute.load_or_compute_attributions(runs[1:2], tiny_manifest, **again)
+    load_or_compute(ATTRIBUTIONS, runs[1:2], tiny_manifest, **again)
     assert analyzed == ["f-R2D", "R3D"]
     for run in runs:
         (run.folder / "checkpoint.pt").unlink()
-    found = compute.load_or_compute_attributions(runs, None, **again | {"per_class": 7})  # without data and weights
+    found = load_or_compute(ATTRIBUTIONS, runs, None, **again | {"per_class": 7})  # without data and weights
     assert len(found) == 3 and len(analyzed) == 2 and found[2].metadata["per_class"] == 2
 
 
@@ -141,11 +140,11 @@ def test_missing_or_damaged_runs_are_reported(runs, tiny_manifest, capsys):
         (runs[0].folder / name).unlink()
     (runs[1].folder / "filters.npz").write_bytes(b"PK")
     shutil.rmtree(runs[2].folder)
-    assert compute.load_or_compute_filters(runs, tiny_manifest, **OPTIONS) == []
+    assert load_or_compute(FILTERS, runs, tiny_manifest, **OPTIONS) == []
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and all("is left out of " in line for line in lines)
     assert f"r21d insight {runs[0].folder.name}" in lines[0] and "not an insight record" in lines[1]
-    assert compute.load_or_compute_attributions(runs[1:2], tiny_manifest, videos=["gone.mp4"], **OPTIONS) == []
+    assert load_or_compute(ATTRIBUTIONS, runs[1:2], tiny_manifest, videos=["gone.mp4"], **OPTIONS) == []
     assert "gone.mp4: neither a test video" in capsys.readouterr().out
 
 
@@ -172,17 +171,17 @@ def test_flow_network_has_maps_but_no_filters(tiny_manifest, tmp_path, capsys):
     write_manifest(tmp_path / "tiny.csv", replace(manifest.card, root=str(manifest.root)), manifest.videos)
     path = tmp_path / "tiny.csv"  # in a folder of its own, where its flow goes
     run = train(TINY.replace(variant="R3D", modality="flow"), load_manifest(path), tmp_path / "runs", device="cpu")
-    (record,) = compute.load_or_compute_attributions([run], path, per_class=2, **OPTIONS)
+    (record,) = load_or_compute(ATTRIBUTIONS, [run], path, per_class=2, **OPTIONS)
     assert np.isfinite(record["maps"].astype(float)).all() and record["frames"].shape[-1] == 3
     assert (record["frames"][..., 2] == 128).mean() > 0.9, "a field has two channels"
     video = str(record["videos"][0])
     assert isinstance(attribution_figures.overlay_figure([record], video), Figure)
-    assert "R3D-10, seed 0, flow" in captions.sanity_caption([record]).data
-    assert "flow fields" in captions.records_caption([record]).data
-    assert compute.load_or_compute_filters([run], path, **OPTIONS) == []
+    assert "R3D-10, seed 0, flow" in attribution_figures.sanity_table([record]).to_html()
+    assert "flow fields" in filter_figures.records_table([record]).to_html()
+    assert load_or_compute(FILTERS, [run], path, **OPTIONS) == []
     assert "is left out of " in capsys.readouterr().out
     own = str(manifest.videos[0].path)
-    assert compute.load_or_compute_attributions([run], path, videos=[own], **OPTIONS) == []
+    assert load_or_compute(ATTRIBUTIONS, [run], path, videos=[own], **OPTIONS) == []
     assert "a video file, but the network's input is flow" in capsys.readouterr().out
 
 
@@ -225,8 +224,8 @@ def test_taps_that_saw_one_frame_keep_their_initial_direction(trained, tiny_mani
         assert (ratio.std() / ratio.mean().abs() < 1e-4) == (layer in untrained), layer
     change = torch.linalg.norm(state[f"{layer}.weight"] - initial[f"{layer}.weight"])
     assert record["temporal_change"][-1] == pytest.approx(float(change / initial[f"{layer}.weight"].norm()), rel=1e-4)
-    caption = captions.orders_caption([record]).data
-    assert f"not counted, as one input frame trains only the center tap: {', '.join(untrained)}" in caption
+    names = filter_figures.orders_table([record]).data["only center taps trained"]
+    assert ", ".join(filter(None, names)) == ", ".join(untrained)
 
 
 def test_record_round_trip(tmp_path):
