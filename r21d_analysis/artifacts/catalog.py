@@ -53,6 +53,13 @@ ARTIFACTS = (
         tasks=("speed", "arrow"),
     ),
     Artifact(
+        "why (2+1)D? The paper's two reasons",
+        "why_2plus1d",
+        "why_2plus1d",
+        "any videos: R(2+1)D, R3D and eight networks between them",
+        tasks=("action", "speed"),
+    ),
+    Artifact(
         "the choice of the recipe for real videos",
         "recipe",
         "recipe_trials",

@@ -1,25 +1,65 @@
-"""Networks over the folds of a data set that are tested together, such as MIRACL-VC1's five folds by speaker."""
+"""Networks against R(2+1)D over the folds of a data set: test and training error, and what each network changes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.networks import RGB, difference, networks
-from r21d_analysis.statistics.inference import Estimate, holm
+from r21d_analysis.artifacts.networks import RGB, Network, difference, networks
+from r21d_analysis.artifacts.tables import INTERVAL, format_p, protocol_line
+from r21d_analysis.statistics.aggregate import SeedGroup
+from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, format_interval, holm
+from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, figure_of_runs, note, style_table
 from r21d_core import R21DError
+from r21d_core.models.architecture import PAIRS, midplanes
+from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import Run
+from r21d_core.study.spec import Spec
+from r21d_core.study.variants import stage_spec
 
 BASELINE = "R(2+1)D"
+GAP = f"minus {BASELINE} (points)"
+COMPOSITIONS = {  # of a letter in a residual block, with its M planes
+    "2": "1×3×3", "3": "3×3×3", "p": "1×3×3 to M, BN, ReLU, 3×1×1", "n": "1×3×3 to M, BN, 3×1×1",
+    "l": "1×3×3 to M, 3×1×1", "h": "1×3×3 to M/2, BN, ReLU, 3×1×1", "d": "1×3×3 to 2M, BN, ReLU, 3×1×1",
+    "t": "3×1×1 to M, BN, ReLU, 1×3×3", "r": "3×3×3 to M, BN, ReLU, 1×1×1",
+    "b": "(1×3×3 to M, BN, ReLU) + (3×1×1 to M, BN, ReLU), 1×1×1",
+    "s": "x = (1×3×3 to M, BN, ReLU); x + (3×1×1, BN, ReLU), 1×1×1",
+}  # fmt: skip
+
+
+def composition_table(specs: Sequence[Spec]) -> Styler:
+    """What a convolution of each network's residual blocks is composed of, its ReLUs, M in conv2_x, and its cost."""
+    rows = []
+    for spec in {spec.variant: spec for spec in specs}.values():
+        (stem, *letters), blocks = stage_spec(spec.variant, spec.depth)
+        inner = {"b": 2, "s": 2} | {kind: int(pair.between == 2) for kind, pair in PAIRS.items()}
+        relus = (
+            1 + inner.get(stem, 0) + sum(2 * n * (1 + inner.get(k, 0)) for k, n in zip(letters, blocks, strict=True))
+        )
+        planes = midplanes(spec.width, spec.width, letters[0]) if letters[0] not in "23" else np.nan
+        cost = spec_cost(spec, 1)
+        rows.append(
+            {"network": spec.variant, "a convolution is": "; ".join(COMPOSITIONS[k] for k in dict.fromkeys(letters)),
+             "ReLUs": relus, f"M of {spec.width} → {spec.width}": planes, "parameters (M)": cost.parameters / 1e6,
+             "GMAC/clip": cost.macs / 1e9}
+        )  # fmt: skip
+    digits = {f"M of {specs[0].width} → {specs[0].width}": 0, "parameters (M)": 3, "GMAC/clip": 3}
+    return style_table(pd.DataFrame(rows), "Without the classes' outputs; BN: batch norm", digits)
 
 
 def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each network, the best first: accuracies in per cent, means over folds, and the difference to R(2+1)D.
 
     Intervals and p are clustered by group, the speaker of MIRACL-VC1; the p-values of all networks are one family.
-    `training error` is that of the last epoch. Raises R21DError without R(2+1)D and for different test videos.
+    `training error` is that of the last epoch; the interval of its difference is Welch's over runs, fold by fold.
+    Raises R21DError without R(2+1)D and for different test videos.
     """
     rows = [network for network in networks(runs)[0] if network.stream == RGB]
     rows.sort(key=lambda network: -network.video_at(1))
@@ -32,13 +72,86 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     records = []
     for network in rows:
         name, accuracy = network.spec.variant, network.accuracy
-        errors = [run.history[-1]["train_error"] for group in network.splits.values() for run in group.runs]
+        trained, training = _training_difference([(1, network)]), _training_difference([(1, network), (-1, baseline)])
         gap = gaps.get(name)
         records.append(
             {"network": name, "clip@1": network.clip_at_1, "video@1": accuracy.value, "low": accuracy.low,
-             "high": accuracy.high, "training error": 100 * float(np.mean(errors)), "folds": len(network.splits),
+             "high": accuracy.high, "training error": trained.value, "folds": len(network.splits),
              "seeds": accuracy.seeds, "groups": accuracy.recordings}
             | {"minus R(2+1)D": gap.value if gap else np.nan, "gap low": gap.low if gap else np.nan,
                "gap high": gap.high if gap else np.nan, "p, Holm": p.get(name, np.nan)}
+            | {"training gap": training.value if gap else np.nan, "training low": training.low if gap else np.nan,
+               "training high": training.high if gap else np.nan}
         )  # fmt: skip
     return pd.DataFrame(records)
+
+
+def _training_difference(arms: Sequence[tuple[float, Network]]) -> Estimate:
+    """The signed sum of the networks' training errors of the last epoch, in per cent, averaged over their folds."""
+    samples = [
+        (sign / len(network.splits), _training_errors(group))
+        for sign, network in arms
+        for group in network.splits.values()
+    ]
+    return estimate_sum_of_means(samples)
+
+
+def _training_errors(group: SeedGroup) -> np.ndarray:
+    return 100 * np.array([run.history[-1]["train_error"] for run in group.runs])
+
+
+def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
+    """`fold_table` for a notebook, with its protocol as the caption; a note without R(2+1)D and another network."""
+    try:
+        table = fold_table(runs)
+    except R21DError as error:
+        return note(str(error))
+
+    def intervals(low: str, high: str, spec: str) -> list[str]:
+        return [format_interval(*pair, spec) for pair in zip(table[low], table[high], strict=True)]
+
+    shown = pd.DataFrame({
+        "network": table["network"], "clip@1": table["clip@1"], "video@1": table["video@1"],
+        INTERVAL: intervals("low", "high", ".1f"), GAP: table["minus R(2+1)D"],
+        "its interval": intervals("gap low", "gap high", "+.1f"), "p, Holm": table["p, Holm"],
+        "training error": table["training error"], f"training {GAP}": table["training gap"],
+        "interval": intervals("training low", "training high", "+.1f"), "seeds": table["seeds"],
+    })  # fmt: skip
+    folds, groups = table["folds"].max(), table["groups"].max()
+    done = [run for run in runs if run.is_complete]
+    caption = (
+        f"{protocol_line(done[:1])}. Means over {folds} folds; video@1's intervals and p by group, {groups} groups, "
+        f"and by seed where there are several; {len(table) - 1} tests, one family, Holm; training error of the last "
+        "epoch, with an interval over runs where there are several seeds"
+    )
+    return style_table(shown, caption, {GAP: "{:+.1f}", f"training {GAP}": "{:+.1f}", "p, Holm": format_p})
+
+
+@figure_of_runs
+def reasons_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
+    """Training and test error of each network less those of R(2+1)D, in points, with 95 % intervals.
+
+    A network left of zero in the first panel is easier to optimize, in the second more accurate.
+    """
+    try:
+        table = fold_table(runs)
+    except R21DError as error:
+        return str(error)
+    table = table[table["network"] != BASELINE].iloc[::-1].reset_index(drop=True)
+    if table.empty:
+        return f"no network is compared with {BASELINE}"
+    size = (9, 0.34 * len(table) + 1.4)
+    figure, panels = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
+    test = -table[["minus R(2+1)D", "gap high", "gap low"]].to_numpy()
+    training = table[["training gap", "training low", "training high"]].to_numpy()
+    titles = "training error, last epoch", "test error, video@1"
+    for axes, values, title in zip(panels, (training, test), titles, strict=True):
+        for place, (name, (value, low, high)) in enumerate(zip(table["network"], values, strict=True)):
+            bar = None if np.isnan(low) else [[value - low], [high - value]]
+            axes.errorbar(value, place, xerr=bar, **VARIANT_STYLE[name] | ERROR_BAR, ls="none")
+        axes.axvline(0, color=GRAY, lw=1)
+        axes.set_title(title, size=10)
+    panels[0].set_yticks(range(len(table)), table["network"])
+    panels[0].set_ylim(-0.6, len(table) - 0.4)
+    figure.supxlabel("points above (+) or below (−) R(2+1)D", size=10)
+    return figure

@@ -15,9 +15,10 @@ from r21d_core import R21DError
 from r21d_core.study import recipes
 from r21d_core.study.recipes import EVALUATION, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import VARIANTS
+from r21d_core.study.variants import ABLATIONS, VARIANTS
 
 TABLE_2 = tuple(VARIANTS)
+REASONS = ("R(2+1)D", "R3D", *ABLATIONS)
 STREAMS = ("rgb", "flow")
 # Two halves of the built-in videos, to pretrain on and to transfer to.
 SOURCE, TARGET = "builtin-source-split1", "builtin-target-split1"
@@ -243,6 +244,23 @@ def temporal_probe(
 
 
 @reject_ignored_overrides
+def why_2plus1d(
+    profile: str = "demo", data: str = "builtin", *, task: str = "action", variants: Sequence[str] = REASONS,
+    seeds: Sequence[int] = (0,), splits: Sequence[int] | int | str = (), **settings,
+) -> list[Spec]:  # fmt: skip
+    """R(2+1)D, R3D, and the networks between them that test the paper's two reasons for (2+1)D (Section 3.5).
+
+    `splits` are numbers of official splits or folds, such as "1,2,3,4,5"; default the one that `data` names.
+
+    r21d train why_2plus1d --profile small --manifest data/miracl-vc1-split1.csv --set splits=1,2,3,4,5
+    """
+    names = [SPLIT.sub(f"-split{split}", data) for split in as_list(splits)] if splits else [data]
+    grid = product(dict.fromkeys(names), variants, seeds)
+    base = get_recipe(profile, task, data).replace(data=data, **settings)
+    return [base.replace(data=name, variant=variant, seed=seed) for name, variant, seed in grid]
+
+
+@reject_ignored_overrides
 def recipe_trials(
     profile: str = "demo", data: str = "builtin", *, task: str = "action",
     variants: Sequence[str] = ("f-R2D", "R(2+1)D"), seeds: Sequence[int] = (0,), trials: str = "", **settings,
@@ -267,5 +285,5 @@ def recipe_trials(
 
 EXPERIMENTS = {experiment.__name__: experiment for experiment in (
     clip_count, clip_length, kinetics, optimization_curves, recipe_trials, sports1m, temporal_probe, transfer,
-    variant_comparison,
+    variant_comparison, why_2plus1d,
 )}  # fmt: skip

@@ -20,6 +20,12 @@ def test_settings_without_effect_are_rejected(experiment, key, value):
         EXPERIMENTS[experiment]("demo", **{key: value})
 
 
+def test_folds_are_runs_of_their_own():
+    specs = EXPERIMENTS["why_2plus1d"]("small", "miracl-vc1-split1", splits="1,5", seeds=(0, 1))
+    assert len(specs) == len({spec.folder for spec in specs}) == 2 * 10 * 2
+    assert {spec.data for spec in specs} == {"miracl-vc1-split1", "miracl-vc1-split5"}
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_settings_hold_in_all_runs_from_scratch(experiment):
     settings = {
@@ -39,6 +45,7 @@ def test_settings_hold_in_all_runs_from_scratch(experiment):
         ("transfer", {"splits": "1,2", "init_from": "x.pth"}, 8),
         ("kinetics", {"source": "builtin-source-split2"}, 6),
         ("sports1m", {"frames": "4,8"}, 6),
+        ("why_2plus1d", {"splits": "1,2,3", "variants": ("R3D",)}, 1),  # the built-in videos have no splits
     ],
 )
 def test_own_parameters_of_an_experiment_are_accepted(experiment, parameters, count):

@@ -1,0 +1,70 @@
+"""Networks against R(2+1)D over folds: training errors by hand, and what each network is composed of."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from scipy import stats
+from torch import nn
+
+from r21d_analysis.artifacts.folds import COMPOSITIONS, composition_table, fold_table, reasons_figure, show_fold_table
+from r21d_core.models.network import VideoResNet
+from r21d_core.runs.run import write_history, write_summary
+from r21d_core.study.experiments import REASONS, why_2plus1d
+from r21d_core.study.variants import NETWORKS
+from tests.r21d_analysis.artifacts.test_tables_and_figures import make
+
+# Training errors in per cent of seeds 0 and 1, in fold 1 and fold 2.
+ERRORS = {"R(2+1)D": ((20, 21), (22, 24)), "R3D": ((24, 26), (27, 27)), "P3D-B": ((18, 19), (20, 20))}
+
+
+@pytest.fixture
+def runs(tmp_path):
+    runs = make(why_2plus1d("small", "set-split1", variants=tuple(ERRORS), seeds=(0, 1), splits="1,2"), tmp_path)
+    for run in runs:
+        error = ERRORS[run.spec.variant][int(run.spec.data[-1]) - 1][run.spec.seed] / 100
+        summary = run.summary
+        write_history(run, [{"epoch": 1, "train_error": 1.0}, {"epoch": 2, "train_error": error}])
+        write_summary(run, summary)
+    return runs
+
+
+def test_training_error_is_that_of_the_last_epoch_fold_by_fold(runs):
+    """R3D less R(2+1)D: 4.5 points in fold 1, 4 in fold 2; Welch's interval of the four means by hand."""
+    row = fold_table(runs).set_index("network").loc["R3D"]
+    assert row["training error"] == pytest.approx(26) and row["training gap"] == pytest.approx(4.25)
+    variances = np.array([0.5, 2.0, 2.0, 0.0]) / 2 / 4  # of two seeds, of their mean, of half of it
+    df = variances.sum() ** 2 / (variances**2).sum()
+    half = stats.t.ppf(0.975, df) * np.sqrt(variances.sum())
+    assert [row["training low"], row["training high"]] == pytest.approx([4.25 - half, 4.25 + half])
+
+
+def test_table_and_figure_have_every_network(runs):
+    table = show_fold_table(runs)
+    assert set(table.data["network"]) == set(ERRORS) and set(table.data["seeds"]) == {2}
+    assert "Means over 2 folds" in table.caption and "2 tests, one family" in table.caption
+    figure = reasons_figure(runs)
+    assert isinstance(figure, Figure)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert sorted(names) == ["P3D-B", "R3D"]
+    for axes, sign, column in zip(figure.axes, (1, -1), ("training gap", "minus R(2+1)D"), strict=True):
+        points = [container[0].get_xydata()[0] for container in axes.containers]
+        values = {names[round(place)]: value for value, place in points}
+        expected = fold_table(runs).set_index("network")[column]
+        assert values == pytest.approx({name: sign * expected[name] for name in names})
+
+
+def test_without_r2plus1d_a_note_says_so(runs):
+    others = [run for run in runs if run.spec.variant != "R(2+1)D"]
+    for show in (show_fold_table, reasons_figure):
+        assert "R(2+1)D" in show(others).data
+    assert "no network is compared" in reasons_figure([run for run in runs if run not in others]).data
+
+
+def test_compositions_have_the_relus_of_the_networks():
+    table = composition_table(why_2plus1d("small", "a-split1")).data
+    assert list(table["network"]) == list(REASONS)
+    for name, relus in zip(table["network"], table["ReLUs"], strict=True):
+        with torch.device("meta"):
+            assert relus == sum(isinstance(module, nn.ReLU) for module in VideoResNet(name).modules()), name
+    assert {letter for letters in NETWORKS.values() for letter in letters[1:]} == set(COMPOSITIONS)
