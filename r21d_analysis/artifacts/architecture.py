@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import prod
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 from pandas.io.formats.style_render import CSSDict
@@ -88,28 +89,17 @@ def layer_table(
     channel; its multiply-adds are not counted, as usual.
     """
     c = cost(variant, depth, width, frames, classes, channels)
-    rows = [
-        (
-            k.name,
-            format_size(k.kernel),
-            format_size(k.stride),
-            k.in_channels,
-            k.out_channels,
-            format_size(k.size),
-            k.weights,
-            k.macs / 1e9,
-        )
-        for k in c.convs
-    ]
-    last = c.convs[-1].out_channels
-    rows += [
-        ("fc", "", "", last, classes, "", (last + 1) * classes, last * classes / 1e9),
-        ("batch norm", "", "", None, None, "", c.parameters - c.conv_fc_weights, None),
-        ("total", "", "", None, None, "", c.parameters, c.macs / 1e9),
-    ]
-    columns = ["layer", "kernel", "stride", "inputs", "outputs", "output T×H×W", "weights", "GMAC"]
-    table = pd.DataFrame(rows, columns=columns).set_index("layer")
-    return table.astype({"inputs": "Int64", "outputs": "Int64"})
+    rows = [vars(conv) | {"weights": conv.weights, "GMAC": conv.macs / 1e9} for conv in c.convs]
+    table = pd.DataFrame(rows).drop(columns="padding")
+    sizes, last = ["kernel", "stride", "size"], c.convs[-1].out_channels
+    table[sizes] = table[sizes].map(format_size)
+    names = {"name": "layer", "in_channels": "inputs", "out_channels": "outputs", "size": "output T×H×W"}
+    table = table.rename(columns=names).set_index("layer").astype({"inputs": "Int64", "outputs": "Int64"})
+    table = table[["kernel", "stride", "inputs", "outputs", "output T×H×W", "weights", "GMAC"]]
+    table.loc["fc"] = ["", "", last, classes, "", (last + 1) * classes, last * classes / 1e9]
+    table.loc["batch norm"] = ["", "", pd.NA, pd.NA, "", c.parameters - c.conv_fc_weights, np.nan]
+    table.loc["total"] = ["", "", pd.NA, pd.NA, "", c.parameters, c.macs / 1e9]
+    return table
 
 
 def midplanes_table(depth: int = 18, width: int = 64) -> pd.DataFrame:
@@ -119,34 +109,29 @@ def midplanes_table(depth: int = 18, width: int = 64) -> pd.DataFrame:
     output, so the second convolution of a block that widens has fewer planes there.
     """
     path = [conv for conv in cost("R(2+1)D", depth, width).convs if "shortcut" not in conv.name]
-    names: dict[tuple, list[str]] = {}
-    per_block: dict[str, int] = {}  # torchvision's M, that of the block's first convolution
-    for spatial, temporal in zip(path[::2], path[1::2], strict=True):
-        name = spatial.name.removesuffix(".0")
-        m_block = per_block.setdefault(_block(name), spatial.out_channels)
-        shape = spatial.in_channels, temporal.out_channels, spatial.kernel[1]
-        names.setdefault((*shape, spatial.out_channels, m_block), []).append(name)
-    rows = []
-    for (inputs, outputs, d, m, m_block), equal in names.items():
-        formula = _midplanes(inputs, outputs, d)
-        remarks = [f"{m} as in the authors' code (45 at width 64), not the formula's {formula}"] * (m != formula)
-        remarks += [f"torchvision has {m_block}, the first of its block"] * (m_block != m)
-        rows.append(
-            {
-                "convolution": " … ".join(dict.fromkeys((equal[0], equal[-1]))),
-                "times": len(equal),
-                "inputs": inputs,
-                "outputs": outputs,
-                "working": midplanes_formula(inputs, outputs, d),
-                "M by the formula": formula,
-                "M here": m,
-                "M in torchvision": m_block,
-                "weights": m * (d * d * inputs + 3 * outputs),
-                "weights of 3-D": 3 * d * d * inputs * outputs,
-                "remark": "; ".join(remarks),
-            }
-        )
-    return pd.DataFrame(rows).set_index("convolution")
+    pairs = pd.DataFrame(
+        [(a.name.removesuffix(".0"), a.in_channels, b.out_channels, a.kernel[1], a.out_channels)
+         for a, b in zip(path[::2], path[1::2], strict=True)],
+        columns=["convolution", "inputs", "outputs", "d", "M here"],
+    )  # fmt: skip
+    blocks = pairs.groupby(pairs["convolution"].map(_block))
+    pairs["M in torchvision"] = blocks["M here"].transform("first")  # that of the block's first convolution
+    equal = pairs.groupby(["inputs", "outputs", "d", "M here", "M in torchvision"], sort=False)["convolution"]
+    table = equal.agg(["first", "last", "size"]).reset_index().rename(columns={"size": "times"})
+    full, pair = 3 * table["d"] ** 2 * table["inputs"] * table["outputs"], table["d"] ** 2 * table["inputs"]
+    pair += 3 * table["outputs"]
+    table["M by the formula"], table["weights"], table["weights of 3-D"] = full // pair, pair * table["M here"], full
+    shapes = table[["inputs", "outputs", "d"]].itertuples(index=False)
+    table["working"] = [midplanes_formula(*shape) for shape in shapes]
+    remarks = []
+    for m, formula, m_block in table[["M here", "M by the formula", "M in torchvision"]].itertuples(index=False):
+        remark = [f"{m} as in the authors' code (45 at width 64), not the formula's {formula}"] * (m != formula)
+        remark += [f"torchvision has {m_block}, the first of its block"] * (m_block != m)
+        remarks.append("; ".join(remark))
+    names = table["first"].where(table["first"] == table["last"], table["first"] + " … " + table["last"])
+    columns = ["times", "inputs", "outputs", "working", "M by the formula", "M here", "M in torchvision", "weights"]
+    table = table.set_index(names.rename("convolution"))[[*columns, "weights of 3-D"]]
+    return table.assign(remark=remarks)
 
 
 def counts_table(depth: int = 18, width: int = 64, lengths: Sequence[int] = (8, 16)) -> pd.DataFrame:
@@ -201,10 +186,6 @@ def _agreement(total: int, weights: int, printed: float) -> str:
     if rounded == f"{printed:.1f}":
         return "yes"
     return f"no: rounds to {rounded}" + f"; with batch norm to {with_bn}" * (with_bn == f"{printed:.1f}")
-
-
-def _midplanes(inputs: int, outputs: int, d: int) -> int:
-    return 3 * d * d * inputs * outputs // (d * d * inputs + 3 * outputs)
 
 
 def midplanes_formula(inputs: int, outputs: int, d: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,10 +48,9 @@ def eta_squared(values: np.ndarray, label: np.ndarray) -> np.ndarray:
 
     `values` is (items, channels), `label` (items,). A constant channel has 0.
     """
-    total = np.square(values - values.mean(axis=0)).sum(axis=0)
-    classes = (values[label == index] for index in set(label))
-    within = sum(np.square(part - part.mean(axis=0)).sum(axis=0) for part in classes)
-    return np.divide(total - within, total, out=np.zeros_like(total), where=total > 0)
+    frame = pd.DataFrame(values)
+    within = (frame - frame.groupby(label).transform("mean")).pow(2).sum()
+    return (1 - within / (frame - frame.mean()).pow(2).sum()).fillna(0).to_numpy()
 
 
 def maximize_activation(

@@ -1,8 +1,12 @@
-"""Attribution maps by Captum's methods, and two checks of them: completeness and sanity under shuffled weights.
+"""Attribution maps by Captum's methods, two checks of them, and the evidence that remains in perturbed clips.
 
 All methods take a network from `for_attribution`, clips (N, channels, T, H, W) and a class for each clip, and return
 maps (N, T, H, W): what each position and frame adds to the logit of the class. The baseline of methods that need one is
 a clip of the data's mean color (of flow, no motion), which is zero to the network.
+
+The checks are completeness, and sanity under shuffled weights. Evidence is the logit of the class minus the mean of the
+others, relative to that of the baseline. A frozen clip keeps the appearance. The rest is due to motion, or to a still
+clip being an unusual input; this experiment cannot separate the two.
 """
 
 from __future__ import annotations
@@ -11,13 +15,16 @@ import copy
 import math
 import warnings
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, pairwise, product
 
 import numpy as np
 import torch
 from captum.attr import DeepLift, GuidedBackprop, IntegratedGradients, LayerAttribution, LayerGradCam, Occlusion
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
+from r21d_analysis.interpret.attribution_figures import TILES
+from r21d_analysis.interpret.checkpoints import EvalClips
 from r21d_analysis.interpret.filters import STAGES
 from r21d_analysis.statistics.inference import spearman
 from r21d_core.models.network import VideoResNet
@@ -28,6 +35,7 @@ MAX_VOXELS = 4 * 8 * 112 * 112  # T·H·W of all clips in a pass, so that their 
 METHODS = ("integrated gradients", "DeepLift", "guided backprop", "Grad-CAM",
            "occlusion in space", "occlusion in time", "occlusion in space-time")  # fmt: skip
 COMPLETE = METHODS[:2]  # maps add up to the logit minus that of the baseline
+DRAWS = 3  # frozen frames and random orders; evidence and accuracy are means over them
 SANITY_CORR_MAX = 0.5  # with a higher rank correlation with the map of shuffled weights, a map is worthless
 
 
@@ -128,3 +136,65 @@ def sanity_correlations(network: VideoResNet, clips: Tensor, label: Tensor, meth
         [np.mean([spearman(*pair) for pair in zip(*maps, strict=True)]) for maps in zip(before, shuffled, strict=True)]
         for shuffled in after
     ], dtype=torch.float32).T  # fmt: skip
+
+
+def logit_margin(logits: Tensor, label: Tensor) -> Tensor:
+    """Return the logit of each clip's label minus the mean of its other logits, (n,), for `logits` (n, classes)."""
+    label_logit = logits.gather(1, label[:, None])[:, 0]
+    return label_logit - (logits.sum(1) - label_logit) / (logits.shape[1] - 1)
+
+
+def temporal_perturbations(clips: Tensor) -> dict[str, list[Tensor]]:
+    """Return clips (n, 3, T, H, W) under each of PERTURBATIONS.
+
+    Frozen at the frames at 1/4, 2/4 and 3/4; shuffled in DRAWS fixed orders; reversed.
+    """
+    t = clips.shape[2]
+    frozen = [[min(t * (draw + 1) // (DRAWS + 1), t - 1)] * t for draw in range(DRAWS)]
+    orders = {"frozen": frozen, "shuffled": random_orders(t), "reversed": [list(range(t))[::-1]]}
+    return {name: [clips[:, :, order] for order in draws] for name, draws in orders.items()}
+
+
+def random_orders(n_frames: int) -> list[list[int]]:
+    """Return DRAWS fixed orders of the frames; with three or more never the true order or its reverse."""
+    rng, orders = np.random.default_rng(0), []
+    while len(orders) < DRAWS:
+        order = rng.permutation(n_frames).tolist()
+        if n_frames < 3 or sorted(order) not in (order, order[::-1]):
+            orders.append(order)
+    return orders
+
+
+def occlude_tiles(clips: Tensor) -> list[Tensor]:
+    """Return clips with each tile of a TILES × TILES grid set to the mean color in all frames, row by row."""
+    occluded = []
+    rows, columns = (np.linspace(0, size, TILES + 1).astype(int) for size in clips.shape[3:])
+    for (top, bottom), (left, right) in product(pairwise(rows), pairwise(columns)):
+        occluded.append(clips.clone())
+        occluded[-1][..., top:bottom, left:right] = 0
+    return occluded
+
+
+@torch.inference_mode()
+def measure_evidence(network: nn.Module, test: EvalClips, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the evidence for the label of each of the items `rows` of the test set, and whether it is predicted.
+
+    `original` (n,) is the evidence in the clip, each of PERTURBATIONS (n,) in the perturbed clip, `occluded`
+    (n, TILES²) without each tile. `label` (n,); `correct` (n,) is whether the prediction is the label, and
+    `correct_frozen`, … (n,) the fraction of draws in which it is.
+    """
+    parts: dict[str, list[np.ndarray]] = {}
+    for batch, _, clips in tqdm(test.iter_batches(rows), "measuring evidence", unit="batch", leave=False):
+        label = torch.from_numpy(test.clips.label[batch]).to(clips.device)
+        baseline = logit_margin(network(torch.zeros_like(clips[:1])).expand(len(clips), -1), label)
+        logits = network(clips)
+        values = {"label": label, "correct": logits.argmax(1) == label}
+        values["original"] = logit_margin(logits, label) - baseline
+        for name, draws in temporal_perturbations(clips).items():
+            logits = [network(draw) for draw in draws]
+            values[name] = torch.stack([logit_margin(draw, label) - baseline for draw in logits]).mean(0)
+            values[f"correct_{name}"] = torch.stack([draw.argmax(1) == label for draw in logits]).float().mean(0)
+        values["occluded"] = torch.stack([logit_margin(network(x), label) - baseline for x in occlude_tiles(clips)], 1)
+        for name, tensor in values.items():
+            parts.setdefault(name, []).append(tensor.cpu().numpy())
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}

@@ -101,26 +101,22 @@ def rank_one_energy(matrices: np.ndarray) -> np.ndarray:
     return np.linalg.eigvalsh(squares[energy > 0])[:, -1] / energy[energy > 0]
 
 
-def kernel_separability(kernel: np.ndarray) -> np.ndarray:
-    """Return `rank_one_energy` of each kernel t × (h·w) of one input and output channel of (out, in, t, h, w)."""
-    return rank_one_energy(kernel.reshape(-1, kernel.shape[2], kernel.shape[3] * kernel.shape[4]))
+def separability(kernel: np.ndarray, planes: int, pair: bool = False) -> dict:
+    """Return how far each kernel of (out, in, t, h, w) separates, each filter, and the whole layer.
 
-
-def filter_separability(kernel: np.ndarray) -> np.ndarray:
-    """Return `rank_one_energy` of each output channel's filter t × (in·h·w)."""
-    return rank_one_energy(kernel.swapaxes(1, 2).reshape(len(kernel), kernel.shape[2], -1))
-
-
-def low_rank_energy(kernel: np.ndarray, planes: int) -> float:
-    """Return the largest fraction of a layer's energy that a (2+1)D pair with `planes` planes and no ReLU represents.
-
-    The kernel of such a pair, as a matrix (out·t) × (in·h·w), has at most rank `planes` (Eckart and Young).
+    `rank_one_energy` of each kernel t × (h·w) of one input and output channel, and of each output channel's filter
+    t × (in·h·w). Of the layer, the largest fraction of energy that a (2+1)D pair with `planes` planes and no ReLU
+    represents: its matrix (out·t) × (in·h·w) has at most rank `planes` (Eckart and Young). A `pair` represents itself.
     """
-    out, _, t, *_ = kernel.shape
-    matrix = kernel.swapaxes(1, 2).reshape(out * t, -1).astype(np.float64)
-    squares = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
-    energy = np.linalg.eigvalsh(squares)
-    return float(energy[-min(planes, len(energy)) :].sum() / energy.sum())
+    out, _, t, h, w = kernel.shape
+    filters, low_rank = kernel.swapaxes(1, 2).reshape(out, t, -1), np.float64(1)
+    if not pair:
+        matrix = filters.reshape(out * t, -1).astype(np.float64)
+        squares = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+        energy = np.linalg.eigvalsh(squares)
+        low_rank = energy[-min(planes, len(energy)) :].sum() / energy.sum()
+    values = rank_one_energy(kernel.reshape(-1, t, h * w)), rank_one_energy(filters), low_rank
+    return dict(zip(SEPARABILITY, values, strict=True))
 
 
 def separate_filters(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -168,9 +164,8 @@ def filter_statistics(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> dic
             taps = temporal_taps(layer.temporal)
             row |= {"n_filters": len(taps), "spectrum": temporal_spectrum(taps)}
             row["counts"], row["energy"] = order_statistics(taps)
-            for name, values in _separability(kernel, planes, pair).items():
-                is_scalar = name == "low_rank_energy"
-                row[name] = values if is_scalar else np.array([values.mean(), *np.quantile(values, (0.1, 0.9))])
+            for name, values in separability(kernel, planes, pair).items():
+                row[name] = np.array([values.mean(), *np.quantile(values, (0.1, 0.9))]) if values.ndim else values
             row |= _random_separability(kernel.shape, planes, pair)
         rows.append(row)
     first = next(layers(state, eps))
@@ -184,11 +179,6 @@ def filter_statistics(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> dic
     }
 
 
-def _separability(kernel: np.ndarray, planes: int, pair: bool) -> dict:
-    energy = 1.0 if pair else low_rank_energy(kernel, planes)
-    return dict(zip(SEPARABILITY, (kernel_separability(kernel), filter_separability(kernel), energy), strict=True))
-
-
 @lru_cache
 def _random_separability(shape: tuple[int, ...], planes: int, pair: bool) -> dict[str, float]:
     """Return the mean SEPARABILITY of normal weights, as a full kernel or composed of a pair."""
@@ -198,7 +188,7 @@ def _random_separability(shape: tuple[int, ...], planes: int, pair: bool) -> dic
         temporal = rng.standard_normal((out * t, planes), np.float32)
         spatial = rng.standard_normal((planes, inputs * h * w), np.float32)
         kernel = (temporal @ spatial).reshape(out, t, inputs, h, w).swapaxes(1, 2)
-    return {f"random_{name}": np.mean(values) for name, values in _separability(kernel, planes, pair).items()}
+    return {f"random_{name}": float(np.mean(values)) for name, values in separability(kernel, planes, pair).items()}
 
 
 def temporal_change(state: Mapping[str, np.ndarray], initial: Mapping[str, np.ndarray]) -> np.ndarray:

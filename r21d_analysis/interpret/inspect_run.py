@@ -14,7 +14,14 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from r21d_analysis.interpret import activation_max, attributions
 from r21d_analysis.interpret.artifact import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
-from r21d_analysis.interpret.attributions import COMPLETE, METHODS, STEPS, completeness_gap, for_attribution
+from r21d_analysis.interpret.attributions import (
+    COMPLETE,
+    METHODS,
+    STEPS,
+    completeness_gap,
+    for_attribution,
+    measure_evidence,
+)
 from r21d_analysis.interpret.checkpoints import (
     EvalClips,
     checkpoint_sha256,
@@ -25,7 +32,6 @@ from r21d_analysis.interpret.checkpoints import (
     read_clip,
 )
 from r21d_analysis.interpret.filters import filter_statistics, temporal_change
-from r21d_analysis.interpret.perturbation import measure_evidence
 from r21d_core import R21DError
 from r21d_core.data.decode import probe
 from r21d_core.data.transforms import center_crop

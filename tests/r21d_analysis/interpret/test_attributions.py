@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from r21d_analysis.interpret import attributions, perturbation
+from r21d_analysis.interpret import attributions
 from r21d_analysis.interpret.attribution_figures import PERTURBATIONS, TILES, fraction_lost
 from r21d_analysis.interpret.attributions import (
     METHODS,
@@ -146,33 +146,33 @@ def test_sanity_check_detects_maps_of_the_video(monkeypatch):
 
 def test_logit_margin():
     logits = torch.tensor([[3.0, 1, 2], [0, 5, 1]])
-    assert perturbation.logit_margin(logits, torch.tensor([0, 2])).tolist() == [1.5, -1.5]
+    assert attributions.logit_margin(logits, torch.tensor([0, 2])).tolist() == [1.5, -1.5]
 
 
 def test_temporal_perturbations():
     x = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(1, 3, 8, 2, 2)
-    clips = perturbation.temporal_perturbations(x)
+    clips = attributions.temporal_perturbations(x)
     found = {name: [draw[0, 0, :, 0, 0].tolist() for draw in draws] for name, draws in clips.items()}
     assert set(found) == set(PERTURBATIONS)
     assert found["frozen"] == [[2.0] * 8, [4.0] * 8, [6.0] * 8]
     assert found["reversed"] == [[7, 6, 5, 4, 3, 2, 1, 0]]
     assert all(sorted(order) == list(range(8)) for order in found["shuffled"])
     still = torch.ones(1, 3, 8, 2, 2)
-    for draws in perturbation.temporal_perturbations(still).values():
+    for draws in attributions.temporal_perturbations(still).values():
         assert all(torch.equal(draw, still) for draw in draws)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 16])
 def test_random_orders_differ_from_order_and_reverse(frames):
-    for order in perturbation.random_orders(frames):
+    for order in attributions.random_orders(frames):
         assert sorted(order) == list(range(frames))
         assert frames < 3 or order not in (list(range(frames)), list(range(frames))[::-1])
 
 
 def test_tiles_cover_every_position_once():
     ones = torch.ones(1, 3, 2, 16, 17)
-    hidden = sum(1 - part for part in perturbation.occlude_tiles(ones))
-    assert len(perturbation.occlude_tiles(ones)) == TILES**2 and torch.equal(hidden, ones)
+    hidden = sum(1 - part for part in attributions.occlude_tiles(ones))
+    assert len(attributions.occlude_tiles(ones)) == TILES**2 and torch.equal(hidden, ones)
 
 
 def test_fraction_lost_by_recordings():

@@ -62,24 +62,26 @@ def test_separable_kernels_are_recognized():
     random = np.random.default_rng(0)
     time, space = random.normal(size=(4, 3)), random.normal(size=(4, 5, 3, 3))
     kernel = np.einsum("ot,oiyx->oityx", time, space)
-    np.testing.assert_allclose(filters.filter_separability(kernel), 1)
-    np.testing.assert_allclose(filters.kernel_separability(kernel), 1)
+    found = filters.separability(kernel, 4)
+    np.testing.assert_allclose(found["filter_separability"], 1)
+    np.testing.assert_allclose(found["kernel_separability"], 1)
     pictures, curves = filters.separate_filters(kernel)
     np.testing.assert_allclose(np.einsum("ot,oiyx->oityx", curves, pictures), kernel, atol=1e-12)
     np.testing.assert_allclose(np.linalg.norm(curves, axis=1), 1)
     other = random.normal(size=(4, 5, 3, 3, 3))
     other[:] = np.einsum("oit,oiyx->oityx", random.normal(size=(4, 5, 3)), space)  # a time of its own each channel
-    np.testing.assert_allclose(filters.kernel_separability(other), 1)
-    assert filters.filter_separability(other).max() < 0.95
+    found = filters.separability(other, 4)
+    np.testing.assert_allclose(found["kernel_separability"], 1)
+    assert found["filter_separability"].max() < 0.95
 
 
 def test_low_rank_energy_is_that_of_the_svd():
     random = np.random.default_rng(0)
     kernel = np.einsum("omt,miyx->oityx", random.normal(size=(6, 4, 3)), random.normal(size=(4, 5, 3, 3)))
-    assert filters.low_rank_energy(kernel, 4) == pytest.approx(1)
     squares = np.linalg.svd(kernel.transpose(0, 2, 1, 3, 4).reshape(18, 45), compute_uv=False) ** 2
-    assert filters.low_rank_energy(kernel, 3) == pytest.approx(squares[:3].sum() / squares.sum())
-    assert filters.low_rank_energy(kernel, 3) < 0.99
+    found = [filters.separability(kernel, planes)["low_rank_energy"] for planes in (4, 3)]
+    assert found == pytest.approx([1, squares[:3].sum() / squares.sum()]) and found[1] < 0.99
+    assert filters.separability(kernel, 3, pair=True)["low_rank_energy"] == 1
 
 
 @pytest.mark.parametrize("which", ["conv1", "conv3_x.0.conv1", "conv5_x.0.conv2"])
