@@ -31,7 +31,7 @@ def pack_runs(folder: Path | str, out: Path | str) -> list[Run]:
     """
     runs = [run for run in load_runs(folder) if run.is_complete]
     if not runs:
-        raise R21DError(f"{folder}: no finished run; name the folder that r21d train wrote to")
+        raise R21DError(f"{folder}: no finished run; name the folder of runs of `r21d train`")
     scores = {run: run.scores for run in runs}
     levels = _choose_levels(scores)
     buffer = io.BytesIO()

@@ -94,13 +94,15 @@ def _sections(runs_of: Callable[..., list[Run]]) -> Iterator[str]:
     yield _section("Clip count (Figure 5b)", f"video@1 of R(2+1)D by clips per video: {first}, {last}.", table)
     table = _texts(error_table(runs_of("optimization_curves", **PLAIN)))
     fact = ", ".join(f"{row[3]} points with {row[0]}" for row in table[table["network"] == BEST].to_numpy())
-    yield _section("Depth (Figure 3)", f"Training error of R(2+1)D less that of R3D, last epoch: {fact}.", table)
+    yield _section("Depth (Figure 3)", f"Training error of R(2+1)D minus that of R3D, last epoch: {fact}.", table)
 
     runs, rows = runs_of("sports1m", seeds=2), paper_table(4)
     gain = _texts(stream_gain(runs))
     flow = gain.set_index("comparison").loc["Flow minus RGB"]
     printed = rows[f"{BEST}-Flow-8frame"]["video@1"] - rows[f"{BEST}-RGB-8frame"]["video@1"]
-    fact = f"Flow less RGB, R(2+1)D: {flow['video@1 (points)']} points ({flow[INTERVAL]}); on Sports-1M {printed:+.1f}."
+    fact = (
+        f"Flow minus RGB, R(2+1)D: {flow['video@1 (points)']} points ({flow[INTERVAL]}); on Sports-1M {printed:+.1f}."
+    )
     yield _section("Table 4", fact, _texts(show_stream_table(runs, 4)), gain)
     for number, experiment in ((5, "kinetics"), (6, "transfer")):
         runs = runs_of(experiment, **HALVES)
@@ -129,7 +131,7 @@ def _speech(runs: Sequence[Run]) -> str:
         "Words and phrases spoken by 15 people, seen as grey lips: every class has every speaker. f-R2D, which ignores "
         f"the order of frames, is {-still['minus R(2+1)D']:.1f} points below R(2+1)D. "
         f"{best['network']} is best, {best['minus R(2+1)D']:+.1f} points above R(2+1)D "
-        f"({format_interval(best['gap low'], best['gap high'], '+.1f')}); R3D less R(2+1)D is "
+        f"({format_interval(best['gap low'], best['gap high'], '+.1f')}); R3D minus R(2+1)D is "
         f"{gap['minus R(2+1)D']:+.1f} ({format_interval(gap['gap low'], gap['gap high'], '+.1f')}). Chance is 5 %."
     )
     return _section("Speech, MIRACL-VC1, 8 frames", fact, _texts(show_fold_table(runs)))
@@ -170,7 +172,7 @@ def _compare_schedules(long: Sequence[Run], short: Sequence[Run]) -> str:
         value, low, high = table[DIFFERENCE].dropna().to_numpy()[0, :3]  # of the schedule with the lower mean
         texts.append(f"{-value:+.1f} ({format_interval(-high, -low, '+.1f')}) points {name}")
     epochs = long[0].spec.epochs, short[0].spec.epochs
-    return "{} epochs, two seeds, less {} epochs, three seeds: {}.".format(*epochs, ", ".join(texts))
+    return "{} epochs, two seeds, minus {} epochs, three seeds: {}.".format(*epochs, ", ".join(texts))
 
 
 def _section(title: str, fact: str, *tables: pd.DataFrame) -> str:

@@ -112,7 +112,7 @@ def figure_of_runs(draw: Callable[..., Figure | str | None]) -> Callable[..., Fi
         with plt.rc_context(RC_PARAMS):
             figure = draw(groups, runs, **options) if groups else NO_RUNS
         if not isinstance(figure, Figure):
-            return note(f"nothing to draw: {figure or 'these runs hold none of it'}")
+            return note(f"nothing to draw: {figure or 'these runs do not have these data'}")
         if any(group.spec.profile == "demo" for group in groups):
             figure.suptitle("demonstration: tiny networks", x=0.01, ha="left", color=GRAY, size=9)
         return close_figure(figure)

@@ -86,7 +86,7 @@ def check_collectives():
     dist.BEAT_SECONDS = 99
     with dist.process_group("cpu"):
         if dist.rank():
-            with pytest.raises(SystemExit, match="rank 0 gave no sign of life for 4 seconds"):
+            with pytest.raises(SystemExit, match="rank 0 did not respond for 4 seconds"):
                 dist._wait_for_rank_zero("which never comes")
         dist.all_reduce_max(0)
     dist.COLLECTIVE_TIMEOUT, parallel.WORKER_TIMEOUT, dist.BEAT_SECONDS = before, limit, 5

@@ -121,7 +121,7 @@ def draw_factorization(inputs: int = 64, outputs: int = 64) -> Figure:
     together = f"together {spatial + temporal:,} weights, {percent:.1f} % of those of (a), and one more ReLU"
     axes.text(7.25, 0.7, together, ha="center", va="top", size=9.5)
     axes.text(7.25, 0.38, f"M = {midplanes_formula(inputs, outputs, 3)} = {mid}", ha="center", va="top", size=9.5)
-    axes.text(0.12, 0.14, "a square is a weight of a filter; sheets are steps of time", size=8, color=GRAY)
+    axes.text(0.12, 0.14, "each square is a weight; each sheet is one frame of the kernel", size=8, color=GRAY)
     return close_figure(figure)
 
 

@@ -71,8 +71,8 @@ ARTIFACTS = (
     ),
     Artifact("learned filters", "filters", "", CHECKPOINTS, "r21d insight RUN"),
     Artifact("attribution maps", "attributions", "", CHECKPOINTS, "r21d insight RUN"),
-    Artifact("classes, confusions and videos", "explorer", "", RECORDS, "none: it reads records"),
-    Artifact("every claim of the paper", "claims", "", RECORDS, "none: it reads records"),
+    Artifact("classes, confusions and videos", "explorer", "", RECORDS, "none: it reads runs"),
+    Artifact("every claim of the paper", "claims", "", RECORDS, "none: it reads runs"),
 )
 
 
@@ -109,7 +109,7 @@ def show_folders(folders: Sequence[str] | str) -> Styler:
             if states:
                 rows.append((str(folder), profile, sum(states), len(states) - sum(states), ""))
         if damaged := [run.name for run in runs if not isinstance(run, Run)]:
-            rows.append((str(folder), "?", 0, 0, f"cannot be read: {', '.join(damaged)}; move them away"))
+            rows.append((str(folder), "?", 0, 0, f"cannot be read: {', '.join(damaged)}; move these folders away"))
         if not runs:
             rows.append((str(folder), "", 0, 0, "no runs" if folder.exists() else "no such folder"))
     table = pd.DataFrame(rows, columns=["folder", "profile", "complete", "incomplete", "remark"])

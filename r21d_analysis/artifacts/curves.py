@@ -292,10 +292,10 @@ def short_videos_line(specs: Sequence[Spec], manifest: Path | str) -> str:
     parts = []
     for length, step, span in dict.fromkeys((spec.frames, spec.frame_stride, _clip_spans(spec)[-1]) for spec in specs):
         percent = 100 * (frames < span).sum() / max(len(frames), 1)
-        parts.append(f"{percent:.1f} % with {length} frames at step {step} (a span of {span})")
+        parts.append(f"{percent:.1f} % with {length} frames at stride {step} (a span of {span})")
     return (
-        f"Test videos shorter than the longest clip, of {len(frames):,}: {', '.join(parts)}. There the clip wraps "
-        "around to the first frame, and the jump gives the label away."
+        f"Test videos shorter than the longest clip, of {len(frames):,}: {', '.join(parts)}. Their clips "
+        "continue at the first frame, and this jump reveals the label."
     )
 
 
@@ -306,7 +306,7 @@ def probe_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure:
     """
     table = probe_results(runs).dropna(subset="video@1")
     table["title"] = [
-        f"{QUESTIONS[str(row.task)]}: {row.frames} frames at step {row.step}\n(a span of {row.span} frames)"
+        f"{QUESTIONS[str(row.task)]}: {row.frames} frames at stride {row.step}\n(a span of {row.span} frames)"
         for row in table.itertuples()
     ]
     return draw_against_chance(table)

@@ -82,5 +82,5 @@ def family_bars(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
     """Accuracy within each family of classes, a panel for each family; the dashed line is chance."""
     table = family_table(runs).rename(columns={"accuracy": "video@1"})
     if table.empty:
-        return "these classes come in no families, as those of the built-in videos do"
+        return "the classes of these data form no families; those of the built-in videos do"
     return draw_against_chance(table.assign(title=table["family"] + "\n(" + table["videos"].astype(str) + " videos)"))

@@ -84,7 +84,7 @@ def accuracy_against_schedule(groups: list[SeedGroup], runs: Sequence[Run]) -> F
         for group in groups for scores in group.scores
     ])  # fmt: skip
     if rows["epochs"].nunique() < 2:
-        return "these recipes have one number of epochs"
+        return "all recipes have the same number of epochs"
     recipes = list(dict.fromkeys(rows["recipe"]))
     figure, grid = panel_grid(len(recipes), 4.2, 3.6)
     for axes, recipe in zip(grid, recipes, strict=True):
@@ -107,14 +107,14 @@ def chosen_line(runs: Sequence[Run]) -> Markdown:
     """Which recipe has the best mean, how the others compare with it, and whether the profile uses it."""
     trials, table = list(_trials(runs)), recipe_table(runs)
     if table.empty or table[MEAN, "video@1"].isna().all():
-        return note("no recipe has finished runs of all its networks, so none can be chosen")
+        return note("no recipe has finished runs of all networks, so none can be chosen")
     keys, best = _differing_fields(trials), int(table[MEAN, "video@1"].argmax())
     names = [", ".join(f"{key} {_format_field(spec, key)}" for key in keys) or "the only recipe" for spec in trials]
     sentences = [f"The best mean of video@1 is {table[MEAN, 'video@1'][best]:.1f} %, of **{names[best]}**."]
     low, high = table[DIFFERENCE, "95 % from"], table[DIFFERENCE, "to"]
     comparisons = {
         "Worse, with an interval below zero": high < 0,
-        "Not distinguishable from it on these videos": (low <= 0) & (high >= 0),
+        "No difference from it was found on these videos": (low <= 0) & (high >= 0),
         "Not finished": table[MEAN, "video@1"].isna(),
     }
     for label, rows in comparisons.items():

@@ -119,7 +119,7 @@ def stream_gain(runs: Sequence[Run]) -> Styler | Markdown:
         pairs += [(network, by_spec[spec, name]) for name in baselines if (spec, name) in by_spec]
         best = by_spec.get((spec.replace(variant="R(2+1)D"), stream))
         pairs += [(best, network)] if best not in (None, network) else []
-    return _differences(runs, pairs, "a comparison needs two streams, or two networks on one, both finished")
+    return _differences(runs, pairs, "a comparison needs two streams, or two networks on one stream, both finished")
 
 
 def pretraining_gain(runs: Sequence[Run]) -> Styler | Markdown:
@@ -129,7 +129,7 @@ def pretraining_gain(runs: Sequence[Run]) -> Styler | Markdown:
         for pretrained, scratch in pretrained_pairs(networks(runs)[0])
         for pair in zip(*(network.rows for network in on_shared_splits(pretrained, scratch)), strict=True)
     ]
-    return _differences(runs, pairs, "a comparison needs a network pretrained and from scratch, both finished")
+    return _differences(runs, pairs, "a comparison needs a pretrained network and one from scratch, both finished")
 
 
 def _differences(runs: Sequence[Run], pairs: Sequence[tuple[Network, Network]], needed: str) -> Styler | Markdown:

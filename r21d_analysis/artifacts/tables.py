@@ -124,9 +124,9 @@ def protocol_line(runs: Sequence[Run]) -> str:
             (
                 demo if p["profile"] == "demo" else f"profile {p['profile']}",
                 f"{p['data']} {p['split']}, {videos}",
-                f"{spec.depth} layers from width {spec.width}",
+                f"{spec.depth} layers, width {spec.width}",
                 clips if spec.epochs else "evaluated only, with the weights of another run",
-                f"{p['clips']} clips of {p['frames']} frames at step {p['frame_stride']}, {p['crop']}",
+                f"{p['clips']} clips of {p['frames']} frames at stride {p['frame_stride']}, {p['crop']}",
                 p["averaging"],
                 p["frame_rate"],
                 f"on {', '.join(sorted({run.summary['device'] for run in group.runs}))}",
@@ -154,7 +154,7 @@ def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | 
     table = table.rename(columns={"video@1": "video@1 (%)"}).set_index("network")
     difference, *texts = columns.columns[:3]
     table = table[["video@1 (%)", difference, *texts, "videos", NEEDED, "seeds"]]
-    return style_table(table, f"{comparison_caption(estimates)}, each network less {against}", {P: format_p})
+    return style_table(table, f"{comparison_caption(estimates)}, each network minus {against}", {P: format_p})
 
 
 def difference_columns(estimates: Sequence[Estimate], name: str = "video@1 (points)") -> pd.DataFrame:

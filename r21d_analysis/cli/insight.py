@@ -10,9 +10,9 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser("insight", help="compute filter statistics and attributions of trained networks")
     add = parser.add_argument
     add("run", nargs="+", type=Path, help="run folder with its checkpoint")
-    add("--manifest", type=Path, help="checked CSV file of the runs; default data/NAME.csv or the built-in videos")
+    add("--manifest", type=Path, help="CSV file of the runs' videos; default: data/NAME.csv or the built-in videos")
     add("--videos", type=parse_names, default=[], help="videos to draw maps of: test videos of the manifest, or files")
-    add("--per-class", type=int, default=5, help="test clips of each class to measure evidence on; default 5")
+    add("--per-class", type=int, default=5, help="test clips of each class for the measurement of evidence; default 5")
     add("--steps", type=int, default=32, help="steps of integrated gradients; default 32")
     add("--device", **DEVICE)
 
@@ -28,11 +28,11 @@ def run(options) -> int:
         if not matches:
             inside = load_runs(folder)
             hint = f"; it is a folder of runs: name some, such as {inside[0].folder}" if inside else ""
-            raise R21DError(f"{folder}: no run, as it has no spec.json{hint}")
+            raise R21DError(f"{folder}: not a run folder, as it has no spec.json{hint}")
         runs += matches
     records = load_or_compute(FILTERS, runs, options.manifest, device=options.device)
     settings = {"videos": options.videos, "per_class": options.per_class, "steps": options.steps}
     records += load_or_compute(ATTRIBUTIONS, runs, options.manifest, device=options.device, **settings)
     n_expected = 2 * len(runs)
-    print(f"{len(records)} of {n_expected} records are there: filters.npz and attributions.npz in each run's folder")
+    print(f"{len(records)} of {n_expected} records exist: filters.npz and attributions.npz in each run's folder")
     return int(len(records) < n_expected)

@@ -10,14 +10,14 @@ from r21d_core.runs.files import make_folder
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser("notebooks", help="copy the notebooks that come with the package to a folder")
     add = parser.add_argument
-    add("--out", type=Path, default=Path("notebooks"), metavar="DIR", help="default notebooks")
+    add("--out", type=Path, default=Path("notebooks"), metavar="DIR", help="folder to copy them to; default notebooks")
 
 
 def run(options) -> None:
     sources = sorted(package_folder("r21d_analysis", "notebooks").glob("*.ipynb"))
     make_folder(options.out)
     if existing := [source.name for source in sources if (options.out / source.name).exists()]:
-        raise R21DError(f"{options.out / existing[0]}: exists already; name another folder with --out")
+        raise R21DError(f"{options.out / existing[0]}: exists; name another folder with --out")
     for source in sources:
         shutil.copyfile(source, options.out / source.name)
     print(f"{len(sources)} notebooks in {options.out}; next: jupyter lab {options.out}")

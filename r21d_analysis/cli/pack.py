@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("pack", help="put a folder's finished runs into one small file, read like it")
+    parser = subparsers.add_parser("pack", help="write a folder's finished runs to one small file that is read like it")
     parser.add_argument("runs", type=Path, help="folder of runs")
     parser.add_argument("--out", type=Path, required=True, help="the ZIP file to write, such as results/small.zip")
 

@@ -7,13 +7,13 @@ from r21d_core.study.recipes import RECIPES
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("report", help="execute the notebooks on the records in results/, all on one page")
+    parser = subparsers.add_parser("report", help="execute the notebooks on the records in results/ for one page")
     add = parser.add_argument
-    add("--out", type=Path, help="folder of notebooks and page; default reports, with --runs RUNS/reports")
-    trains = "missing ones are trained first, which `r21d train all --dry-run` costs"
-    add("--runs", type=Path, help=f"report the runs in this folder; {trains}")
+    add("--out", type=Path, help="folder of notebooks and page; default reports, with --runs: RUNS/reports")
+    trains = "missing runs are trained first; `r21d train all --dry-run` prints their cost"
+    add("--runs", type=Path, help=f"use the runs in this folder; {trains}")
     add("--profile", choices=RECIPES, default="demo", help="with --runs: their profile; default demo")
-    add("--manifest", type=Path, help="with --runs: checked CSV file; default the built-in videos")
+    add("--manifest", type=Path, help="with --runs: their CSV file; default: the built-in videos")
     add("--seeds", **SEEDS)
 
 

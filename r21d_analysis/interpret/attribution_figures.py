@@ -135,7 +135,7 @@ def sanity_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
         verdicts = {
             f"not tested: fewer than {MIN_POSITIONS} positions": record["resolution"] < MIN_POSITIONS,
             "constant maps": np.isnan(record["correlation"][:, -1]),
-            f"worthless here: {limit:g} or more with all weights shuffled": record["correlation"][:, -1] >= limit,
+            f"not valid: {limit:g} or more with all weights shuffled": record["correlation"][:, -1] >= limit,
             "insensitive to fc and conv5_x, so not specific to the class": record["correlation"][:, 1] >= 0.8,
         }
         texts = np.select(list(verdicts.values()), list(verdicts), "passed")

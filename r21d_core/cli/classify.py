@@ -13,12 +13,12 @@ SAVE_SECONDS = 30.0  # between writes of the predictions so far
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser("classify", help="print or write the five most probable classes of videos")
     add = parser.add_argument
-    add("paths", nargs="+", type=Path, metavar="PATH", help="video file, or folder: its videos at any depth")
+    add("paths", nargs="+", type=Path, metavar="PATH", help="video file, or folder of videos, at any depth")
     add("--weights", required=True, metavar="NAME_OR_PATH", help="published weights, a file of weights or a run folder")
-    add("--out", type=Path, help="CSV or JSON file to write; default: print")
+    add("--out", type=Path, help="CSV or JSON file to write; default: print the classes")
     add("--clips", type=int, default=10, help="clips whose probabilities are averaged; default 10")
-    add("--frames", type=int, help="clip length; default as in the training of the weights")
-    add("--frame-stride", type=int, help="distance of a clip's frames; default near the training's frame rate")
+    add("--frames", type=int, help="clip length; default: as the weights were trained")
+    add("--frame-stride", type=int, help="distance of a clip's frames; default: nearest to the training's frame rate")
     add("--workers", **WORKERS)
     add("--device", **DEVICE)
     add("--cache-dir", **CACHE_DIR)

@@ -4,7 +4,7 @@ from r21d_core.cli.options import CHECKED_MANIFEST, WORKERS
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("flow", help="compute a manifest's optical flow, which `train` does too")
+    parser = subparsers.add_parser("flow", help="compute a manifest's optical flow; `train` does it if it is missing")
     add = parser.add_argument
     add("manifest", **CHECKED_MANIFEST)
     add("--height", type=int, default=128, help="height of the frames in pixels; default 128")

@@ -20,10 +20,10 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser("manifest", help="list the videos of a folder with their labels and splits")
     layouts = parser.add_subparsers(dest="layout", required=True, metavar="LAYOUT")
 
-    folder = layouts.add_parser("folder", help="a folder with a folder per class, or with train/ and test/ of such")
+    folder = layouts.add_parser("folder", help="a folder with one folder per class, or train/ and test/ with such")
     folder.add_argument("directory", type=Path, help="the folder")
     add = folder.add_argument
-    add("--test-fraction", type=float, default=0.25, help="without test/: share to test on; default 0.25")
+    add("--test-fraction", type=float, default=0.25, help="fraction to test on if there is no test/; default 0.25")
     add("--seed", type=int, default=0, help="seed of that random split; default 0")
     add("--out", **OUT)
 
@@ -35,8 +35,8 @@ def add_parser(subparsers) -> None:
             several = ",".join(map(str, range(1, splits + 1)))
             add("--split", type=parse_ints, default=[1], help=f"one or several of {several}; default 1")
         if files:
-            add("--annotations", type=Path, help=f"folder of {files}; default in or beside the videos")
-        add("--subset", help="classes to use: a name of the dataset card, or a file, one per line")
+            add("--annotations", type=Path, help=f"folder of {files}; default: searched in and beside the videos")
+        add("--subset", help="classes to use: a subset of the data set's card, or a file, one per line")
         add("--out", **OUT)
 
     validation = layouts.add_parser("validation", help="split off part of a manifest's training videos to validate on")

@@ -36,8 +36,8 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: C
 
 
 # Options that several commands have: keyword arguments of `add_argument`.
-DEVICE = {"default": "auto", "help": "cpu or cuda; default auto, which is the GPU if there is one"}
-WORKERS = {"type": int, "help": "processes that decode videos; default one per CPU core"}
+DEVICE = {"default": "auto", "help": "cpu or cuda; default auto: the GPU if there is one"}
+WORKERS = {"type": int, "help": "processes that decode videos; default: one per CPU core"}
 CACHE_DIR = {"type": Path, "default": Path("weights"), "help": "folder of published weights; default weights"}
-SEEDS = {"type": parse_ints, "default": [0], "help": "seeds of the runs, such as 0,1,2; default 0"}
+SEEDS = {"type": parse_ints, "default": [0], "help": "seeds of the runs, separated by commas, such as 0,1,2; default 0"}
 CHECKED_MANIFEST = {"type": Path, "help": "checked CSV file of `r21d manifest`"}

@@ -9,12 +9,12 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser("prepare", help="transcode a manifest's videos to small files that read fast")
     add = parser.add_argument
     add("manifest", **CHECKED_MANIFEST)
-    add("--out", type=Path, metavar="DIR", help="folder of the new manifest and videos; default beside the old")
+    add("--out", type=Path, metavar="DIR", help="folder of the new manifest and videos; default: beside the old ones")
     add("--height", type=int, default=128, help="height of the frames in pixels, even; default 128")
     add("--width", type=int, default=172, help="width of the frames in pixels, even; default 172")
-    add("--fps", type=parse_fraction, help="frames per second, such as 15 or 30000/1001; default every frame")
+    add("--fps", type=parse_fraction, help="frames per second, such as 15 or 30000/1001; default: that of each video")
     add("--gop", type=int, default=12, help="frames between two keyframes; default 12")
-    add("--crf", type=int, default=20, help="H.264 quality, lower is better and larger; default 20")
+    add("--crf", type=int, default=20, help="H.264's CRF: lower gives better quality and larger files; default 20")
     add("--workers", **WORKERS)
 
 

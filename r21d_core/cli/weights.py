@@ -7,8 +7,8 @@ from r21d_core.cli.options import CACHE_DIR
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser("weights", help="list the published weights of these networks, or download some")
     add = parser.add_argument
-    add("name", nargs="?", help="describe these weights only, such as r2plus1d_18")
-    add("--download", action="store_true", help="download them")
+    add("name", nargs="?", help="weights to describe or download, such as r2plus1d_18")
+    add("--download", action="store_true", help="download the named weights")
     add("--cache-dir", **CACHE_DIR)
 
 

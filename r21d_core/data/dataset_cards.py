@@ -27,7 +27,7 @@ class PublishedDataset:
     @property
     def choice(self) -> str:
         """How to name a subset of the classes, for messages."""
-        return f"by --subset, which takes {' or '.join([*self.subsets, 'a file with a class a line'])}"
+        return f"by --subset, which takes {' or '.join([*self.subsets, 'a file with one class per line'])}"
 
     def choose(self, subset: Path | str, labels: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
         """The name of a subset and those of `labels` that it holds, in their order.
@@ -40,11 +40,11 @@ class PublishedDataset:
         elif file.is_file():
             name, chosen = file.stem, [line.strip() for line in read_text(file).split("\n") if line.strip()]
         else:
-            raise R21DError(f"subset {str(subset)!r} is none of {self.name}; name classes {self.choice}")
+            raise R21DError(f"subset {str(subset)!r} is not a subset of {self.name}; name classes {self.choice}")
         if unknown := sorted(set(chosen) - set(labels)):
             raise R21DError(f"subset {str(subset)!r}: no video of {unknown[0]!r} is listed in {self.name}")
         if not chosen:
-            raise R21DError(f"{file}: names no class; expected one of {self.name} a line")
+            raise R21DError(f"{file}: names no class; expected one class of {self.name} per line")
         if set(self.subsets.get(name, chosen)) != set(chosen):
             raise R21DError(f"{file}: names other classes than the subset {name!r} of {self.name}; rename the file")
         return name, tuple(label for label in labels if label in set(chosen))

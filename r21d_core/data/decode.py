@@ -55,7 +55,7 @@ def read_frames(path: Path | str, indices: Iterable[int], size: Size | None) -> 
     if not len(wanted):
         return np.empty((0, *(size or (0, 0)), 3), np.uint8)
     if wanted[0] < 0:
-        raise R21DError(f"{path}: frame {wanted[0]} was asked for; frames are numbered from 0")
+        raise R21DError(f"{path}: no frame {wanted[0]}; frames are numbered from 0")
     frames = _read(path, size, wanted.tolist())
     return frames if len(order) == len(wanted) and (np.diff(order) > 0).all() else frames[order]
 
@@ -157,7 +157,7 @@ def _decode(video: VideoFile, wanted: Sequence[int] | None) -> Iterator[VideoFra
                 if not remaining:
                     break
         else:
-            raise R21DError(f"{video.path}: frame {numbers[-remaining]} was asked for, and it has {number + 1} frames")
+            raise R21DError(f"{video.path}: no frame {numbers[-remaining]}; it has {number + 1} frames")
 
 
 def _clusters(firsts: Sequence[int], wanted: Sequence[int]) -> Iterator[list[int]]:
@@ -184,7 +184,7 @@ def _decode_from(
                 yield number, frame
                 number += 1
             if video.is_grouped and pending:
-                raise R21DError(f"{video.path}: frame {number} does not decode, as the file is damaged; encode it anew")
+                raise R21DError(f"{video.path}: frame {number} does not decode: the file is damaged; encode it again")
             decoder = None
         if packet is None:
             break
@@ -211,8 +211,8 @@ def _decode_packet(
         raise R21DError(f"{video.path}: {which} does not decode, as the file is damaged; fetch it again") from error
     for frame_number, frame in enumerate(frames, number):
         if video.is_grouped and (not pending or frame.pts != heappop(pending)):
-            which = f"frame {frame_number} is out of turn"
-            raise R21DError(f"{video.path}: {which}, as the file is damaged; encode it anew")
+            which = f"frame {frame_number} is out of order"
+            raise R21DError(f"{video.path}: {which}, as the file is damaged; encode it again")
         if not video.has_decoded:  # a frame that has shown its side data stays in memory until a garbage collection
             video.has_decoded, video.orientation = True, Orientation.from_frame(frame)
         yield frame

@@ -44,7 +44,7 @@ def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int
     split_folders = {path: SPLIT_NAMES[path.name.lower()] for path in folders if _is_split(path)}
     if len(split_folders) < len(folders) and split_folders and any(_videos(path, []) for path in folders):
         other = next(path.name for path in folders if path not in split_folders)
-        both = f"holds classes both directly (such as {other!r}) and in {next(iter(split_folders)).name!r}"
+        both = f"contains classes both directly (such as {other!r}) and in {next(iter(split_folders)).name!r}"
         raise R21DError(f"{root}: {both}; keep one of the two layouts")
     videos = []
     if split_folders:
@@ -57,15 +57,15 @@ def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int
             videos += _split_class(root, label, paths, test_fraction, seed)
     if not videos:
         flat = sum(_is_video(path) for path in loose)
-        found = f"{flat:,} videos lie in no class folder" if flat else "no videos"
+        found = f"{flat:,} videos are in no class folder" if flat else "no videos"
         expected = f"{root.name}/CLASS/VIDEO or {root.name}/train/CLASS/VIDEO"
         raise R21DError(f"{root}: {found}; expected {expected}, with one of the extensions {' '.join(EXTENSIONS)}")
     if unplaced := [path for path in loose if _is_video(path)]:
-        notes.append(f"skipped, as they lie in no class folder: {len(unplaced):,}{examples(map(name_of, unplaced))}")
+        notes.append(f"skipped, as they are in no class folder: {len(unplaced):,}{examples(map(name_of, unplaced))}")
     if skipped:
         kinds = Counter(path.suffix.lower() or "no extension" for path in skipped)
         counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-        notes.append(f"skipped, as their extensions are no video's: {counts}{examples(map(name_of, skipped))}")
+        notes.append(f"skipped, as they are no video files: {counts}{examples(map(name_of, skipped))}")
     name = re.sub(r"[^\w-]+", "-", root.name.lower()).strip("-") or "videos"
     classes = tuple(sorted({video.label for video in videos}))
     card = DatasetCard(name, classes, expected=split_counts(videos), root=str(root))
@@ -83,9 +83,9 @@ def _resolve(root: Path, folders: dict[Path, str], notes: list[str]) -> dict[Pat
     if len(splits) < len(folders):
         counts = Counter(folders.values())
         same = [path.name for path, split in folders.items() if counts[split] > 1]
-        raise R21DError(f"{root}: two folders are one split{examples(same)}; join them")
+        raise R21DError(f"{root}: two folders stand for one split{examples(same)}; join them")
     if splits == {"train", "val"}:
-        notes.append("val is taken as the test split, as there is no other")
+        notes.append("val is used as the test split, as there is no other")
         return {folder: "test" if split == "val" else split for folder, split in folders.items()}
     if "test" not in splits:
         raise R21DError(f"{root}: has {', '.join(sorted(splits))} and no test split; add one, or remove these folders")

@@ -71,7 +71,7 @@ def check_not_truncated(path: Path | str, container: InputContainer, stream: Vid
         unknown = 2 ** (7 * length) - 1
         end = len(before) + len(SEGMENT_ID) + length + (int.from_bytes(size[:length]) & unknown) % unknown
     if end > container.size:
-        raise R21DError(f"{path}: cut off, as it holds less than its header says; fetch it again")
+        raise R21DError(f"{path}: cut off: it is shorter than its header says; fetch it again")
 
 
 def check_duration(path: Path | str, stream: VideoStream, spans: Iterable[tuple[int, int]]) -> None:

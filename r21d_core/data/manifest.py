@@ -227,7 +227,7 @@ def _columns(path: Path, columns: list[str], required: tuple[str, ...]) -> list[
         raise R21DError(f"{path}, line 1: no column {missing[0]!r}; expected {', '.join(required)}")
     known = {*required, *INDEXED}
     if wrong := [name for name in columns if name not in known or columns.count(name) > 1]:
-        raise R21DError(f"{path}, line 1: column {wrong[0]!r} is unknown or there twice; known: {', '.join(known)}")
+        raise R21DError(f"{path}, line 1: column {wrong[0]!r} is unknown or duplicated; known: {', '.join(known)}")
     return columns
 
 
@@ -283,7 +283,7 @@ def check_rows(path: Path, card: DatasetCard, videos: Sequence[Video], lines: Se
     card_path = path.with_suffix(".json")
     classes = set(card.classes)
     if len(classes) != len(card.classes):
-        raise R21DError(f"{card_path}: a class is there twice")
+        raise R21DError(f"{card_path}: a class is listed twice")
     if unknown := set(card.expected) - set(SPLITS):
         raise R21DError(f"{card_path}: 'expected' has the split {min(unknown)!r}, expected one of {', '.join(SPLITS)}")
     if not videos:
@@ -307,7 +307,7 @@ def check_rows(path: Path, card: DatasetCard, videos: Sequence[Video], lines: Se
         name = _normalize(video.video)
         if name in names:
             first = next(location(number) for number, other in enumerate(videos) if _normalize(other.video) == name)
-            raise R21DError(f"{location(index)}: {video.video!r} is there already ({first}); keep one of the two rows")
+            raise R21DError(f"{location(index)}: {video.video!r} is listed twice ({first}); keep one of the rows")
         names.add(name)
     for index, video in enumerate(videos):  # a set without training videos is for networks trained elsewhere
         if trained and video.label not in trained:

@@ -131,7 +131,7 @@ def _read_kinetics(file: Path) -> Iterator[Row]:
             label, key = (cells["label"].strip() if split else ""), cells["youtube_id"].strip()
             start, end = int(float(cells["time_start"])), int(float(cells["time_end"]))
         except (KeyError, ValueError, TypeError, AttributeError):
-            expected = f"a label, an id, two times in seconds and one of {', '.join(KINETICS_SPLITS)}"
+            expected = f"a label, an id, two times in seconds, and one of {', '.join(KINETICS_SPLITS)}"
             raise R21DError(f"{file}, line {reader.line_num}: {cells}, expected {expected}") from None
         yield Row(f"{key}_{start:06d}_{end:06d}", label, split, key)
 
@@ -165,7 +165,7 @@ def from_sports1m(
             expected = f"https://www.youtube.com/watch?v=ID and numbers below {len(labels)}"
             rows += _read_lines(file, "a partition of Sports-1M", parse, expected)
     listing = match_listing(root, load_published_dataset("sports1m"), rows, labels=labels, subset=subset)
-    note = f"with several labels, of which the first is taken: {sum(several):,}"
+    note = f"with several labels; the first one is used: {sum(several):,}"
     return replace(listing, notes=(*listing.notes, note))
 
 

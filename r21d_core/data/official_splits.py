@@ -86,7 +86,7 @@ def match_listing(
         named, published = (
             ", ".join(f"{n:,} {split}" for split, n in numbers.items()) for numbers in (counts, expected)
         )
-        notes.append(f"the lists name {named}, where {published} are published: are they complete?")
+        notes.append(f"the lists name {named}, where {published} are published: check that they are complete")
     missing = tuple(f"{row.label}/{row.name}" for row in listed if row.name not in paths)
     card = DatasetCard(
         name, classes, dataset.source, dataset.licence, expected, str(root), frame_rate=dataset.frame_rate
@@ -156,8 +156,8 @@ def _drop_leaks(rows: list[Row]) -> tuple[list[Row], list[str]]:
         elif first.setdefault(row.name, row).label != row.label:
             relabeled.append(row.name)
     notes = {
-        "listed in train, and left out, as the recording is in test too": leaks,
-        "listed again with another label, and the first is taken": relabeled,
+        "listed in train and left out, as the recording is also in test": leaks,
+        "listed again with another label; the first one is used": relabeled,
     }
     return list(first.values()), [f"{note}: {len(names):,}{examples(names)}" for note, names in notes.items() if names]
 
@@ -177,10 +177,10 @@ def _find_videos(
         copies = sorted(twice.pop(name), key=_is_replacement)
         paths[name] = [next((path for path in copies if _decodes(root / path)), copies[0])]
     if twice:
-        copies = [f"{root / first}: is there as {', '.join(others)} too" for first, *others in twice.values()]
+        copies = [f"{root / first}: also present as {', '.join(others)}" for first, *others in twice.values()]
         raise R21DError("\n".join([*copies, "keep one of each"]))
     if replaced:
-        note = "with a replacement, of which the first that decodes is taken"
+        note = "with a replacement; the first one that decodes is used"
         notes.append(f"{note}: {len(replaced):,}{examples(replaced)}")
     return {name: copies[0] for name, copies in paths.items()}, extra
 

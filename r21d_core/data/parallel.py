@@ -71,7 +71,7 @@ def map_in_processes(function: Callable[[Any], Any], items: Iterable, workers: i
         for process in list(executor._processes.values()):
             process.kill()  # a stopped process heeds no other signal
         advice = "Run with --workers 0: it has no time limit, and the progress bar names the video"
-        what = f"no result for {WORKER_TIMEOUT} seconds, as a worker process was stopped or hangs in a decoder"
+        what = f"no result for {WORKER_TIMEOUT} seconds: a worker process was stopped, or a decoder hangs"
         raise R21DError(f"{what}; {on_death}. {advice}") from None
     finally:
         executor.shutdown(cancel_futures=True)

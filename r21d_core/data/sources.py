@@ -91,7 +91,7 @@ class StreamingSource:
             _kill_workers(iterator)
             what = "died, out of memory or in a decoder that crashed"
             if is_late:
-                what = f"gave no batch for {parallel.WORKER_TIMEOUT} seconds, as it was stopped or hangs in a decoder"
+                what = f"returned no batch for {parallel.WORKER_TIMEOUT} seconds: it was stopped, or a decoder hangs"
             raise R21DError(f"a decoding worker {what}; the same command continues the run") from None
         finally:
             watchdog.cancel()
@@ -170,7 +170,7 @@ def _load_frames(
     read = partial(_read_tensor, size=size, share=is_large)
     decoded = map(read, paths)
     if is_large:
-        decoded = parallel.map_in_processes(read, paths, available_cpus(), "the same command begins anew")
+        decoded = parallel.map_in_processes(read, paths, available_cpus(), "the same command starts again")
     decoded = tqdm(decoded, "decoding", len(files), unit="video", leave=False)
     for path, begin, count, pixels in zip(paths, first, counts, decoded, strict=True):
         if len(pixels) != count:

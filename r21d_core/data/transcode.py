@@ -80,7 +80,7 @@ class PrepareReport:
     def __str__(self) -> str:
         bad, odd = ([f"{name}: {reason}" for name, reason in rows.items()] for rows in (self.bad, self.notes))
         lines = [
-            f"{self.path}: {self.videos} videos ({self.options}), {self.encoded} made now",
+            f"{self.path}: {self.videos} videos ({self.options}), {self.encoded} encoded now",
             f"{self.bytes_before / 1e6:,.1f} MB before, {self.bytes_after / 1e6:,.1f} MB now; a clip of {CLIP_FRAMES} "
             f"frames at a random start, at {self.options.height}×{self.options.width}: "
             f"{self.milliseconds_before:.1f} ms before, {self.milliseconds_after:.1f} ms now on one core",

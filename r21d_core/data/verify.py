@@ -52,10 +52,10 @@ class VerifyReport:
                 difference = f"{missing} missing" if missing > 0 else f"{-missing} more"
                 lines.append(f"against the {expected} expected in {split}: {difference}")
         lines += format_list(f"set aside in {self.quarantine}", [f"{name}: {why}" for name, why in self.bad.items()])
-        lines += format_list("decode again and are back", self.returned)
+        lines += format_list("decode now and are included again", self.returned)
         lines += format_list("kept, but odd", [f"{name}: {', '.join(notes)}" for name, notes in self.notes.items()])
         copies = [" = ".join(_shorten(names)) for names in self.duplicates]
-        lines += format_list("kept, but the same content in one split", copies)
+        lines += format_list("kept, but with the same content as another video of the split", copies)
         return "\n".join(lines)
 
 
@@ -124,7 +124,7 @@ def _verify_video(video: Video) -> tuple[Probe | None, str]:
 def _notes(probed: Probe) -> tuple[str, ...]:
     """The peculiarities of a video that is kept, among them a length below the paper's clip."""
     count = f"{probed.frames} frame{'s' * (probed.frames > 1)}"
-    short = f"{count}, fewer than the paper's clip of {Spec.frames}, which then begins anew at its first frame"
+    short = f"{count}, fewer than the paper's clip of {Spec.frames}, which then continues at its first frame"
     return (*probed.notes, *[short] * (probed.frames < Spec.frames))
 
 
@@ -152,7 +152,7 @@ def check_class_coverage(manifest: Manifest, verified: Manifest, bad: dict[str, 
     if lost := sorted(before - now):
         rows = [row for row in bad.values() if (row[0].label, row[0].split) == (lost[0], "train")]
         message = f"{manifest.path}: no training video of class {lost[0]!r} decodes; nothing was changed. "
-        message += "Fetch these again, or take the class out of the manifest and its card"
+        message += "Download these again, or remove the class from the manifest and its card"
         raise R21DError("\n".join(format_list(message, [f"{video.video}: {reason}" for video, reason in rows])))
 
 

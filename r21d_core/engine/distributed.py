@@ -192,7 +192,7 @@ def _wait_for_rank_zero(key: str) -> None:
         if (beats_now := store.add(BEATS, 0)) != beats:
             beats, since = beats_now, time.monotonic()
         elif time.monotonic() - since > parallel.WORKER_TIMEOUT:
-            sys.exit(f"rank 0 gave no sign of life for {parallel.WORKER_TIMEOUT} seconds; the same command resumes")
+            sys.exit(f"rank 0 did not respond for {parallel.WORKER_TIMEOUT} seconds; the same command resumes")
         time.sleep(0.05)
 
 

@@ -65,7 +65,7 @@ def evaluate(model: Model, source: Source, videos: tuple[Video, ...], card: Data
         classes=names,
         protocol={
             "clips": spec.eval_clips,
-            "crop": f"centre {spec.crop}×{spec.crop} of {spec.frame_height}×{spec.frame_width}",
+            "crop": f"center crop {spec.crop}×{spec.crop} of {spec.frame_height}×{spec.frame_width}",
             "averaging": "mean of softmax",
             "frames": spec.frames,
             "frame_stride": spec.frame_stride,

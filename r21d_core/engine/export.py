@@ -58,7 +58,7 @@ def export(weights: Path | str, format: str, out: Path | str | None = None, fold
         largest = expected.abs().max().item()
         described = f"largest difference from the network's logits {difference:.1e}, where the largest is {largest:.2g}"
         if not difference <= TOLERANCE * max(1.0, largest):  # NaN too
-            raise R21DError(f"{path}: not written, as it computes something else: {described}")
+            raise R21DError(f"{path}: not written, as its output differs from the network's: {described}")
         write_atomically(path, draft.read_bytes())
     size = f"{path.stat().st_size / 1e6:.1f} MB"
     return f"{path}: {values['network']}, clips (N, {', '.join(map(str, shape))}), {size}; {described}"

@@ -12,7 +12,7 @@ from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import resolve_weights
 from r21d_core.runs.run import TRAINED_ON, Run, find_run
 
-UNCHECKED = "the training data of these weights are unknown, so they are not compared with the test split"
+UNCHECKED = "the training data of these weights are unknown, so they cannot be compared with the test split"
 
 
 def init_from(run: Run, model: VideoResNet, manifest: Manifest, classes: tuple[str, ...]) -> str:
@@ -45,7 +45,7 @@ def init_from(run: Run, model: VideoResNet, manifest: Manifest, classes: tuple[s
     if leaked := parent_groups & {video.group for video in manifest.split("test")}:
         raise R21DError(
             f"{run.folder}: starts from {parent.folder}, which was trained on {len(leaked)} groups of the test split, "
-            f"such as {min(leaked)!r}, so the result would be too good; start from a run on the same split"
+            f"such as {min(leaked)!r}, so its accuracy would be too high; start from a run on the same split"
         )
     write_groups(groups | parent_groups)
     skip = {"fc.weight", "fc.bias"} if parent.scores.classes != classes else set()

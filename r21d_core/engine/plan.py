@@ -42,9 +42,9 @@ def load_manifests(
     `manifest` is the file of one of them, or of the data set from which the validation split was taken; the others are
     in the same folder. Without it the built-in videos are used, made in the folder `builtin` on first use.
     """
-    hint = "name its checked manifest (--manifest, in a notebook the parameter `manifest`)"
+    hint = "give its checked manifest (--manifest, in a notebook the parameter `manifest`)"
     if not manifest and (profiles := {spec.profile for spec in specs} - {"demo"}):
-        raise R21DError(f"profile {min(profiles)}: needs a data set of yours; {hint}")
+        raise R21DError(f"profile {min(profiles)}: needs your own data set; {hint}")
     if not manifest and (names := [spec.data for spec in specs if not spec.data.startswith("builtin")]):
         raise R21DError(f"data {names[0]}: not one of the built-in data sets; {hint}")
     if manifest:

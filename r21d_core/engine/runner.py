@@ -84,7 +84,7 @@ def _run_all(specs, manifest, runs, builtin, max_hours: float, options: dict) ->
         text, hours = on_rank_zero(lambda: make_plan(specs, sizes, runs, device, world_size()))
         print(text)
         if hours > max_hours:
-            print(f"This is more than max_hours = {max_hours:g}, so nothing is trained; allow more, or use a cluster.")
+            print(f"This is more than max_hours = {max_hours:g}, so nothing is trained; increase it, or use more GPUs.")
             return
         on_rank_zero(lambda: make_folder(Path(runs)))  # reports a missing permission once rather than for each run
         with pool:

@@ -53,7 +53,7 @@ def identify_architecture(state: Mapping[str, Tensor], path: Path, sha256="", sp
     is_torchvision = any(key.startswith("stem.") for key in state)
     for key in state:
         if not re.match(TORCHVISION_KEYS if is_torchvision else NATIVE_KEYS, key):
-            raise R21DError(f"{path}: {key} fits nothing in any known layout of these networks")
+            raise R21DError(f"{path}: {key} matches no known layout of these networks")
     to_key = _torchvision_key(state) if is_torchvision else str
     architecture = read_architecture(state, to_key, path)
     if spec and stage_spec(spec.variant, spec.depth)[0][0] == "c":
@@ -149,7 +149,7 @@ def _rename_keys(
     names = {to_key(name): name for name in expected}
     for key in state:
         if key not in names:
-            raise R21DError(f"{path}: {key} fits nothing in {network}")
+            raise R21DError(f"{path}: {key} matches no weight of {network}")
     renamed = {}
     for key, name in names.items():
         if key in state:

@@ -70,7 +70,7 @@ def published(name: str) -> Published:
     names = [row.name for row in PUBLISHED]
     close = get_close_matches(last, names, 1)
     hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}"
-    raise R21DError(f"{name}: neither an existing file or run folder nor published weights; {hint}")
+    raise R21DError(f"{name}: neither an existing file or run folder nor the name of published weights; {hint}")
 
 
 def resolve_weights(name: Path | str, folder: Path | str = "weights") -> Path:
@@ -142,7 +142,7 @@ def describe_published(name: str, folder: Path | str = "weights") -> str:
     row = published(name)
     path = Path(folder) / row.file
     rate = f"{row.fps:g} fps" if row.fps else "frame rate not documented"
-    local = path if path.exists() else f"none; run `r21d weights {row.name} --download`, or put it at {path}"
+    local = path if path.exists() else f"none; run `r21d weights {row.name} --download`, or copy it to {path}"
     return f"""{row.name}: {row.variant}, {row.depth} layers, {row.num_classes} classes
   trained on  {row.trained_on}, clips of {row.frames} frames, {rate}
   published   {row.url}

@@ -34,7 +34,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     except OSError as error:
         raise R21DError(
             f"{path}: could not be written ({error.strerror or error}); what was there before is untouched. "
-            "Free some space or mend the permissions, then run the same command again."
+            "Free some space or change the permissions, then run the same command again."
         ) from error
     finally:
         if temporary and os.path.exists(temporary):
@@ -60,4 +60,4 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = f"no folder can be made here ({error.strerror})"
-        raise R21DError(f"{path}: {reason}; name another, or mend the permissions") from error
+        raise R21DError(f"{path}: {reason}; name another folder, or change the permissions") from error

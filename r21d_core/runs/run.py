@@ -84,7 +84,7 @@ class Run:
         summary = _parse(path, self.read(SUMMARY))
         checksums = summary.get("sha256")
         if not isinstance(checksums, dict) or checksums.get(SUMMARY) != _checksum_of_summary(summary):
-            raise R21DError(f"{path}: damaged, as it does not have its own checksum; delete it and train the run again")
+            raise R21DError(f"{path}: damaged, as its checksum is wrong; delete it and train the run again")
         return summary
 
     @property
@@ -121,7 +121,7 @@ class Run:
             raise R21DError(f"{path}: cannot be read ({error}); restore it or train the run again") from error
         checksums = self.summary["sha256"] if name in CHECKED and self.is_complete else None
         if checksums and checksums.get(name) != hashlib.sha256(content).hexdigest():
-            raise R21DError(f"{path}: damaged, as its checksum is not the summary's; restore it or train it again")
+            raise R21DError(f"{path}: damaged: its checksum differs from the summary's; restore it or train again")
         return content
 
     def write(self, name: str, content: bytes | str) -> None:
@@ -145,7 +145,7 @@ def open_runs(runs: Path | str) -> Path:
     try:
         return _open_pack(str(runs), stat.st_mtime_ns, stat.st_size)
     except Exception as error:  # zipfile raises many kinds for damaged files
-        raise R21DError(f"{runs}: is a file and no pack ({error}), expected a folder of runs or a pack") from None
+        raise R21DError(f"{runs}: a file, but not a pack ({error}); expected a folder of runs or a pack") from None
 
 
 def find_run(runs: Path | str, spec: Spec) -> Run:
@@ -261,7 +261,7 @@ def _restore(run: Run) -> None:
     """Write a folder that this process has locked anew, with all its records, if it was deleted or moved."""
     locked = _LOCKED.get(run.folder)
     if locked and _inode(run.folder / ".lock") != locked.inode:
-        print(f"{run.folder}: deleted or moved during the run; its records are written anew", file=sys.stderr)
+        print(f"{run.folder}: deleted or moved during the run; its records are written again", file=sys.stderr)
         locked.lock.release()
         locked.inode = _acquire(locked.lock, run)
         for name, content in locked.records.items():
@@ -276,7 +276,7 @@ def _acquire(handle: FileLock, run: Run) -> int | None:
         handle.acquire()
     except Timeout:
         holder = path.read_text() or "another process"
-        raise RunLockedError(f"{run.folder}: {holder} is on this run; wait for it, or stop it and run again") from None
+        raise RunLockedError(f"{run.folder}: locked by {holder}; wait for it, or stop it and run again") from None
     path.write_text(f"process {os.getpid()}")
     return _inode(path)
 
@@ -308,7 +308,7 @@ def read_spec(path: Path) -> Spec:
     except R21DError as error:
         raise R21DError(f"{path}: {error}; move {path.parent} away") from None
     except Exception as error:  # of zipfile, JSON and the values in it
-        raise R21DError(f"{path}: half written or damaged ({error}); delete {path.parent} to run it anew") from error
+        raise R21DError(f"{path}: half written or damaged ({error}); delete {path.parent} to train again") from error
 
 
 def _checksum_of_summary(summary: dict) -> str:

@@ -97,15 +97,15 @@ EVALUATION = {("paper", "sports1m"): {"eval_clips": 100}, ("paper", "kinetics"):
 
 # How training with the profile "paper" still differs from what the paper and the authors' trainer do, as far as known.
 PAPER_DEVIATIONS = (
-    "Convolutions compute in bf16 (`--set precision=fp32` turns that off); the authors computed in fp32.",
-    "One process takes all 32 clips of a step, or a part as `grad_accum_steps` says; the authors used several GPUs and "
+    "Convolutions compute in bf16 (`--set precision=fp32` computes in fp32); the authors computed in fp32.",
+    "One process trains on all 32 clips of a step, in `grad_accum_steps` parts; the authors used several GPUs and "
     "multiplied the learning rate by their number.",
     "Videos are decoded at their own frame rate unless `r21d prepare --fps` changes it; the authors' released models "
     "were trained at 15 fps, their tutorial encodes 30 fps, the paper names none.",
-    "Frames are decoded and scaled to 128 × 171 by FFmpeg through PyAV, as the authors did by code of their own.",
+    "Frames are decoded and scaled to 128 × 171 by FFmpeg through PyAV, as the authors did with their own code.",
     "The stride of the authors' dense evaluation is not published; here a clip starts at every frame.",
     "The two streams are averaged, as the paper says; the authors' script weights one of them by 0.6.",
-    "Optical flow is Farneback's with the authors' parameters, by OpenCV, whose version they do not name.",
+    "Optical flow is Farneback's with the authors' parameters, by OpenCV; they do not name its version.",
     "Some videos of Kinetics and Sports-1M are no longer available; a run's record states how many were evaluated.",
 )
 

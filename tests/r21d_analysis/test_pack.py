@@ -111,7 +111,7 @@ def test_pack_is_read_only(runs, tmp_path):
 def test_file_that_is_no_pack_is_named(content, tmp_path):
     (tmp_path / "file").write_bytes(content)
     for read in (load_runs, lambda path: find_run(path, Spec())):
-        with pytest.raises(R21DError, match=r"file: is a file and no pack"):
+        with pytest.raises(R21DError, match=r"file: a file, but not a pack"):
             read(tmp_path / "file")
 
 

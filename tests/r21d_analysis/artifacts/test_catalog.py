@@ -103,7 +103,7 @@ def test_damaged_missing_and_empty_folders_have_remarks(tmp_path, broken):
     rows = [[Path(row[0]).name, *row[1:]] for row in cells(catalog.show_folders(folders))]
     assert rows == [
         ["a", "paper", "1", "0", ""],
-        ["a", "?", "0", "0", "cannot be read: odd; move them away"],
+        ["a", "?", "0", "0", "cannot be read: odd; move these folders away"],
         ["empty", "", "0", "0", "no runs"],
         ["none", "", "0", "0", "no such folder"],
     ]

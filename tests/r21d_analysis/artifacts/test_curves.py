@@ -190,13 +190,13 @@ def test_short_videos_are_those_whose_clips_wrap(tmp_path_factory, lengths, task
         clips = evaluation_clips(spec, 1, tuple(videos), ("a",))
         steps = step * np.array([1, 2, 4, 8] if task == "speed" else [1, -1])[clips.label]
         jumping = {clips.video[row] for row in np.flatnonzero((np.diff(clips.frames) != steps[:, None]).any(axis=1))}
-        assert f" {100 * len(jumping) / len(lengths):.1f} % with {spec.frames} frames at step {step} (" in text
+        assert f" {100 * len(jumping) / len(lengths):.1f} % with {spec.frames} frames at stride {step} (" in text
 
 
 def test_short_videos_of_the_committed_manifest():
     specs = temporal_probe("small", "ucf101-14-split1", frames="8,16,32")
     text = curves.short_videos_line(specs, ROOT / "data_manifests" / "ucf101-14-split1.csv")
-    with_8, with_16, with_32 = re.findall(r"([\d.]+) % with \d+ frames at step 1 \(a span of (\d+)\)", text)
+    with_8, with_16, with_32 = re.findall(r"([\d.]+) % with \d+ frames at stride 1 \(a span of (\d+)\)", text)
     assert "of 499:" in text and (with_8, with_16, with_32) == (("6.2", "57"), ("29.5", "121"), ("78.0", "249"))
 
 

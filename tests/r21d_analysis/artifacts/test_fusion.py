@@ -14,7 +14,7 @@ from r21d_core.runs.metrics import clip_at_1, video_at, video_probabilities
 from r21d_core.runs.scores import Scores
 
 PROTOCOL = {
-    "clips": 3, "crop": "centre 112×112", "averaging": "mean of softmax", "frames": 8, "frame_stride": 1,
+    "clips": 3, "crop": "center crop 112×112", "averaging": "mean of softmax", "frames": 8, "frame_stride": 1,
     "task": "action", "data": "made up", "split": "test", "profile": "demo",
 }  # fmt: skip
 
@@ -42,7 +42,7 @@ def test_fused_is_the_mean_of_softmax(seed):
     ("change", "says"),
     [
         (lambda s: replace(s, protocol=s.protocol | {"clips": 10}), "clips is 3 in the first run and 10"),
-        (lambda s: replace(s, protocol=s.protocol | {"crop": "centre 8×8"}), "crop is 'centre 112×112'"),
+        (lambda s: replace(s, protocol=s.protocol | {"crop": "center crop 8×8"}), "crop is 'center crop 112×112'"),
         (lambda s: replace(s, protocol=s.protocol | {"averaging": "mean"}), "averaging is 'mean of softmax'"),
         (lambda s: replace(s, protocol=s.protocol | {"data": "other"}), "data is 'made up'"),
         (lambda s: replace(s, classes=tuple("abce")), "classes of the runs differ, first 'd'"),

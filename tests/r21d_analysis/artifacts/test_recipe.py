@@ -120,7 +120,7 @@ def test_schedule_figure_has_seeds_and_their_mean(runs):
     first = [100 * video_at(run.scores, 1) for run in runs if run.spec.variant == TWO[0] and run.spec.epochs == 30]
     assert line.get_ydata()[1] == pytest.approx(np.mean(first))
     assert sorted(y for x, y in points.get_xydata() if x == 30) == pytest.approx(sorted(first))
-    assert "one number of epochs" in recipe.accuracy_against_schedule(runs[4:8]).data
+    assert "the same number of epochs" in recipe.accuracy_against_schedule(runs[4:8]).data
 
 
 def test_styled_recipe_table_has_the_best_in_bold(runs):
@@ -135,7 +135,7 @@ def test_chosen_line_follows_the_records(tmp_path):
     text = recipe.chosen_line([*runs, find_run(tmp_path, specs[7])]).data
     assert text.startswith("The best mean of video@1 is 100.0 %, of **lr 0.02, weight_decay 0.001**.")
     assert "Worse, with an interval below zero: lr 0.04, weight_decay 0.001." in text
-    assert "Not distinguishable" not in text
+    assert "No difference" not in text
     assert "Not finished: lr 0.02, weight_decay 0.005." in text
     assert "The profile `small` uses it." in text
 

@@ -28,7 +28,7 @@ def make(specs, runs, families=None, share=0.6, classes=6):
         logits[np.arange(24), :, labels] += 8 * (random.random(24) < share)[:, None]
         names = tuple("abcdef"[:classes])
         protocol = {
-            "clips": 3, "crop": "centre 112×112 of 128×171", "averaging": "mean of softmax", "frames": spec.frames,
+            "clips": 3, "crop": "center crop 112×112 of 128×171", "averaging": "mean of softmax", "frames": spec.frames,
             "frame_stride": spec.frame_stride, "task": spec.task, "data": NASTY, "split": "test",
             "frame_rate": "25 fps", "videos_listed": 25, "videos_evaluated": 24, "families": families or {},
             "profile": spec.profile,
@@ -80,7 +80,14 @@ def test_tables_escape_names(runs):
 
 def test_protocol_line_names_a_demonstration(runs, tmp_path):
     line = tables.protocol_line(runs)
-    for part in ("24 of 25 videos", "3 clips of 16 frames at step 2", "mean of softmax", "25 fps", "TestGPU", "small"):
+    for part in (
+        "24 of 25 videos",
+        "3 clips of 16 frames at stride 2",
+        "mean of softmax",
+        "25 fps",
+        "TestGPU",
+        "small",
+    ):
         assert part in line
     demo = make(variant_comparison("demo", variants=("R3D",)), tmp_path / "demo")
     assert "DEMONSTRATION" in tables.protocol_line(demo) and "DEMONSTRATION" not in line
@@ -108,7 +115,7 @@ def test_families_have_their_chance(tmp_path):
 
 
 def test_data_without_families_has_a_note(runs):
-    assert "no families, as those of the built-in videos do" in figures.family_bars(runs).data
+    assert "form no families" in figures.family_bars(runs).data
 
 
 @pytest.mark.parametrize("x", ["gmac", "clips_per_second"])

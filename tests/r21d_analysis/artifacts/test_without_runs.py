@@ -33,7 +33,7 @@ from r21d_core.study.experiments import transfer
         (streams.split_figure, "Nothing to draw"),
         (streams.class_figure, "no run is finished"),
         (streams.stream_gain, "needs two streams"),
-        (streams.pretraining_gain, "needs a network pretrained and from scratch"),
+        (streams.pretraining_gain, "needs a pretrained network and one from scratch"),
         (provenance.init_table, "No finetuned run"),
     ],
 )

@@ -13,4 +13,4 @@ def test_notebooks_are_copied_but_never_overwritten(tmp_path, capsys):
     assert (tmp_path / "mine" / "start_here.ipynb").is_file()
     assert f"notebooks in {tmp_path / 'mine'}" in capsys.readouterr().out
     assert main(command) == 1
-    assert "exists already; name another folder with --out" in capsys.readouterr().err
+    assert "exists; name another folder with --out" in capsys.readouterr().err

@@ -157,7 +157,7 @@ def test_manifest_is_found_in_the_data_folder(runs, tiny_manifest, tmp_path, cap
     assert "f-R2D-10, seed 0, is left out of filters.npz: data tiny: " in said and "--manifest" in said
     manifest = load_manifest(tiny_manifest)
     write_manifest(Path("data") / "tiny.csv", replace(manifest.card, root=str(manifest.root)), manifest.videos)
-    assert main(command) == 0 and "2 of 2 records are there" in capsys.readouterr().out
+    assert main(command) == 0 and "2 of 2 records exist" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("change", [{"modality": "flow"}, {"lr": 0.5}])
@@ -198,7 +198,7 @@ def test_command_line_accepts_videos_and_files(runs, tiny_manifest, capsys, tmp_
     shutil.copy(video.path, tmp_path / "own.mp4")
     command = ["insight", str(runs[2].folder), "--manifest", str(tiny_manifest), "--device", "cpu", "--per-class", "1"]
     assert main([*command, "--videos", f"{video.video},{tmp_path / 'own.mp4'}"]) == 0
-    assert "2 of 2 records are there" in capsys.readouterr().out
+    assert "2 of 2 records exist" in capsys.readouterr().out
     record = load_record(runs[2].folder / "attributions.npz")
     assert record["target"][0] == video.label and record["target"][1] == record["pred"][1]
     assert np.array_equal(record["frames"][0], record["frames"][1])

@@ -58,8 +58,8 @@ def test_missing_init_weights_have_no_plan(init_from, says, tiny_manifest, tmp_p
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ("--runs file --list", "file: is a file and no pack"),
-        ("--runs file --dry-run", "file: is a file and no pack"),
+        ("--runs file --list", "file: a file, but not a pack"),
+        ("--runs file --dry-run", "file: a file, but not a pack"),
         ("--runs file/runs", "file/runs: no folder can be made here (Not a directory); name another"),
         ("--variants R2+1D", "variant 'R2+1D': did you mean R(2+1)D?"),
         ("--device gpu", "device 'gpu': not usable here (no such kind); try auto, cpu or cuda\n"),

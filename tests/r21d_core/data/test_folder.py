@@ -78,7 +78,7 @@ def test_odd_names_survive(tmp_path):
         ("set/a.txt", ["a.txt"], "a.txt: not a folder"),
         ("set", ["a/readme.txt"], "set: no videos; expected set/CLASS/VIDEO"),
         ("set", ["a/1.mp4", "train/b/1.mp4"], "'a'.*'train'.*keep one"),
-        ("set", ["1.mp4", "2.mp4"], "set: 2 videos lie in no class folder; expected set/CLASS/VIDEO"),
+        ("set", ["1.mp4", "2.mp4"], "set: 2 videos are in no class folder; expected set/CLASS/VIDEO"),
         ("set", ["train/a/1.mp4"], "has train and no test split"),
     ],
 )
@@ -108,13 +108,13 @@ def test_unusual_extensions_are_taken(tmp_path, ending):
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "Val"])
 def test_validation_without_test_is_the_test_split(tmp_path, name):
     listing = from_folder(touch(tmp_path / "set", "train/a/1.mp4", f"{name}/a/2.mp4"))
-    assert listing.card.expected == {"train": 1, "test": 1} and "val is taken as the test split" in listing.notes[0]
+    assert listing.card.expected == {"train": 1, "test": 1} and "val is used as the test split" in listing.notes[0]
 
 
 def test_splits_are_known_by_their_usual_names(tmp_path):
     listing = from_folder(touch(tmp_path / "set", "Train/a/1.mp4", "valid/a/2.mp4", "Test/a/3.mp4"))
     assert sides(listing) == {"Train/a/1.mp4": "train", "valid/a/2.mp4": "val", "Test/a/3.mp4": "test"}
-    with pytest.raises(R21DError, match=r"two folders are one split \(Val, valid\)"):
+    with pytest.raises(R21DError, match=r"two folders stand for one split \(Val, valid\)"):
         from_folder(touch(tmp_path / "set", "Val/a/4.mp4"))
 
 
@@ -126,8 +126,8 @@ def test_what_is_skipped_is_counted_and_named(tmp_path):
     assert listing.card.classes == ("a",) and list(sides(listing)) == ["a/1.MP4"]
     assert listing.notes == (
         "class folders without a video in set: 1 (b)",
-        "skipped, as they lie in no class folder: 1 (0.mp4)",
-        "skipped, as their extensions are no video's: 2 .txt, 1 .jpg (a/1.txt, a/deep/2.txt, b/pictures/1.jpg)",
+        "skipped, as they are in no class folder: 1 (0.mp4)",
+        "skipped, as they are no video files: 2 .txt, 1 .jpg (a/1.txt, a/deep/2.txt, b/pictures/1.jpg)",
     )
 
 

@@ -97,14 +97,14 @@ def test_fingerprint_is_of_the_content_not_of_the_place(path, tmp_path):
 
 
 FAULTS = {
-    "duplicate row": (LINES + "a/1.mp4,a,train,1\n", "line 5.*'a/1.mp4' is there already.*line 2"),
-    "duplicate by another path": (LINES + "b/../a/1.mp4,a,train,1\n", "line 5.*is there already"),
+    "duplicate row": (LINES + "a/1.mp4,a,train,1\n", "line 5.*'a/1.mp4' is listed twice.*line 2"),
+    "duplicate by another path": (LINES + "b/../a/1.mp4,a,train,1\n", "line 5.*is listed twice"),
     "class tested only": (LINES.replace("b,train", "b,test"), "line 3.*'b' is in test, and no video of it in train"),
     "unknown label": (LINES.replace(",b,", ",c,"), r"line 3: label 'c'.*set\.json"),
     "unknown split": (LINES.replace("test", "tset"), "line 4: split 'tset', expected one of train, val, test"),
     "no column": (LINES.replace("group", "grp"), "line 1: no column 'group'"),
     "unknown column": (LINES.replace("group\n", "group,fsp\n"), "line 1: column 'fsp' is unknown"),
-    "column twice": (LINES.replace("group\n", "group,group\n"), "line 1: column 'group' is .* twice"),
+    "column twice": (LINES.replace("group\n", "group,group\n"), "line 1: column 'group' is .* duplicated"),
     "too few cells": (LINES.replace(",3\n", "\n"), "line 4: 3 cells, expected 4"),
     "unquoted comma": (LINES.replace(",3\n", ",3,3\n"), "line 4: 5 cells, expected 4"),
     "open quote": (LINES.replace(",3\n", ',"3\n'), "line 4: not CSV"),
@@ -147,7 +147,7 @@ CARDS = {
     "no classes": ('{"name": "set"}', "no 'classes'"),
     "unknown key": ('{"name": "set", "classes": ["a", "b"], "license": ""}', "unknown key 'license'"),
     "classes no list": ('{"name": "set", "classes": "ab"}', "'classes' is 'ab', expected a list"),
-    "class twice": ('{"name": "set", "classes": ["a", "b", "a"]}', "a class is there twice"),
+    "class twice": ('{"name": "set", "classes": ["a", "b", "a"]}', "a class is listed twice"),
     "name of a path": ('{"name": "../set", "classes": ["a", "b"]}', "'name' is '../set', expected a name"),
     "unknown split": ('{"name": "set", "classes": ["a", "b"], "expected": {"tests": 1}}', "'tests'"),
 }

@@ -46,7 +46,7 @@ def test_folders_elsewhere_are_followed(tmp_path):
 
 
 def test_video_that_is_there_twice_is_told(tmp_path):
-    with pytest.raises(R21DError, match=r"a/1\.mp4: is there as b/1\.mkv too\nkeep one of each"):
+    with pytest.raises(R21DError, match=r"a/1\.mp4: also present as b/1\.mkv\nkeep one of each"):
         match_listing(touch(tmp_path / "set", "a/1.mp4", "b/1.mkv", "2.mp4"), ABOUT, ROWS)
 
 
@@ -74,7 +74,9 @@ def test_subsets_by_name_and_by_file(tmp_path):
             match_listing(root, ABOUT, ROWS, subset=write(mine, text))
     with pytest.raises(R21DError, match=r"one\.txt: names other classes than the subset 'one' of set; rename"):
         match_listing(root, ABOUT, ROWS, subset=write(tmp_path / "one.txt", "b"))
-    with pytest.raises(R21DError, match="subset 'two' is none of set; name classes by --subset, which takes one or a"):
+    with pytest.raises(
+        R21DError, match="subset 'two' is not a subset of set; name classes by --subset, which takes one or a"
+    ):
         match_listing(root, ABOUT, ROWS, subset="two")
 
 
@@ -110,8 +112,8 @@ def test_recording_on_both_sides_is_tested_and_told(tmp_path):
     assert {video.path.stem: video.label for video in listing.videos} == {"1": "a", "2": "b", "3": "a", "6": "b"}
     assert listing.card.expected == {"train": 2, "test": 2} and not listing.extra
     assert listing.notes == (
-        "listed in train, and left out, as the recording is in test too: 1 (5)",
-        "listed again with another label, and the first is taken: 1 (6)",
+        "listed in train and left out, as the recording is also in test: 1 (5)",
+        "listed again with another label; the first one is used: 1 (6)",
     )
 
 
@@ -138,4 +140,4 @@ def test_replacement_that_decodes_is_taken(tmp_path):
     rows = [Row(name, label, "train", name) for name, label in zip("12", "ab", strict=True)]
     listing = match_listing(root, ABOUT, rows)
     assert [video.video for video in listing.videos] == ["replacement_for_x/1.mp4", "train/2.mp4"]
-    assert listing.notes[-1] == "with a replacement, of which the first that decodes is taken: 2 (1, 2)"
+    assert listing.notes[-1] == "with a replacement; the first one that decodes is used: 2 (1, 2)"

@@ -79,7 +79,7 @@ def test_dead_or_stopped_worker_is_one_line(number, message, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("number", "message"), [(signal.SIGKILL, "died"), (signal.SIGSTOP, "gave no batch for 10 seconds")]
+    ("number", "message"), [(signal.SIGKILL, "died"), (signal.SIGSTOP, "returned no batch for 10 seconds")]
 )
 def test_dead_or_stopped_worker_of_a_stream_is_one_line(tiny_manifest, monkeypatch, number, message):
     source, batches = source_and_batches(tiny_manifest)

@@ -37,7 +37,7 @@ def test_first_label_of_several_and_order_of_the_labels(lists, tmp_path):
         TEST[1]: ("sport 486", "test", TEST[1]),
     }
     assert listing.card.name == "sports1m-three" and listing.card.classes == ("sport 486", "sport 484", "kyūdō")
-    assert str(listing) == "listed 5, on disk 5\nwith several labels, of which the first is taken: 2"
+    assert str(listing) == "listed 5, on disk 5\nwith several labels; the first one is used: 2"
 
 
 def test_official_labels_and_a_set_to_be_tested_alone(lists, tmp_path):

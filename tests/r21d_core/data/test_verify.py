@@ -104,7 +104,7 @@ def test_what_is_odd_is_kept_and_named(path):
     write_video(path.parent / "videos" / "turned.mp4", blocks(3, seed=40), rotation=90)
     add(path, *(row(name) for name in ("changing.ts", "turned.mp4", "1.mp4", "7.mp4", "8.mp4")))
     report = verify_videos(path)
-    anew = ", fewer than the paper's clip of 8, which then begins anew at its first frame"
+    anew = ", fewer than the paper's clip of 8, which then continues at its first frame"
     assert not report.bad and report.notes == {
         "changing.ts": ("changing resolution",),
         "turned.mp4": ("rotated", f"3 frames{anew}"),
@@ -136,7 +136,7 @@ def test_what_decodes_again_comes_back(path):
     broken.write_bytes(sound)
     report = verify_videos(path)
     assert report.returned == ("a/1.mp4",) and list(report.bad) == list(set_aside(path)) == ["b/1.mp4"]
-    assert "decode again and are back (1):\n  a/1.mp4" in str(report)
+    assert "decode now and are included again (1):\n  a/1.mp4" in str(report)
     shutil.copy(path.parent / "videos" / "b" / "2.mp4", path.parent / "videos" / "b" / "1.mp4")
     assert verify_videos(path).returned == ("b/1.mp4",)
     assert files(path).keys() == before.keys()

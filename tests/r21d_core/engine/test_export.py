@@ -69,7 +69,9 @@ def test_different_logits_are_refused(tmp_path, monkeypatch):
     torch.save(small("R3D", num_classes=3).state_dict(), tmp_path / "r3d.pth")
     other, save = small("R3D", num_classes=3).eval(), module._save_pt2
     monkeypatch.setattr(module, "_save_pt2", lambda *arguments: save(*arguments) and other)
-    with pytest.raises(R21DError, match=r"net\.pt2: not written, as it computes something else: largest difference"):
+    with pytest.raises(
+        R21DError, match=r"net\.pt2: not written, as its output differs from the network's: largest difference"
+    ):
         export(tmp_path / "r3d.pth", "pt2", tmp_path / "net.pt2")
     assert not (tmp_path / "net.pt2").exists()
 

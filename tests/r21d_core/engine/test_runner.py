@@ -43,7 +43,7 @@ def test_locked_runs_are_waited_for(tiny_manifest, tmp_path, monkeypatch, capsys
     locked.wait()
     runs = runner.run_experiment(specs, tiny_manifest, tmp_path, device="cpu")
     thread.join()
-    assert capsys.readouterr().out.count(f"process {os.getpid()} is on this run; wait for it, or stop it") == 1
+    assert capsys.readouterr().out.count(f"locked by process {os.getpid()}; wait for it, or stop it") == 1
     assert all(run.is_complete for run in runs) and order == [specs[2], specs[0], specs[1]]
 
 
@@ -56,7 +56,7 @@ def test_unchecked_manifest_is_refused_before_training(tiny, tmp_path):
 
 
 def test_only_the_demo_profile_uses_builtin_videos(tmp_path):
-    match = r"profile small: needs a data set of yours.* in a notebook the parameter `manifest`"
+    match = r"profile small: needs your own data set.* in a notebook the parameter `manifest`"
     with pytest.raises(R21DError, match=match):
         run_experiment(variant_comparison("small"), None, tmp_path)
 

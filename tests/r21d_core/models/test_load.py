@@ -153,10 +153,10 @@ def test_wrapped_weights_are_read(wrap, theirs, zipped, tmp_path):
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
-        (lambda state: state.update(classifier=torch.zeros(1)), "classifier fits nothing in any known layout"),
-        (lambda state: state.update({"fc2.bias": torch.zeros(1)}), "fc2.bias fits nothing in any known layout"),
+        (lambda state: state.update(classifier=torch.zeros(1)), "classifier matches no known layout"),
+        (lambda state: state.update({"fc2.bias": torch.zeros(1)}), "fc2.bias matches no known layout"),
         (lambda state: state.update({"layer1.0.conv3.0.weight": torch.zeros(1)}),
-         "layer1.0.conv3.0.weight fits nothing in MC3 of 10 layers"),
+         "layer1.0.conv3.0.weight matches no weight of MC3 of 10 layers"),
         (lambda state: state.pop("layer3.0.conv2.1.bias"), "no key layer3.0.conv2.1.bias, which MC3 of 10 layers has"),
         (lambda state: state.pop("fc.weight"), "no key fc.weight"),
         (lambda state: state.pop("stem.0.weight"), "no key stem.0.weight"),

@@ -88,7 +88,9 @@ def test_a_run_folder_means_its_checkpoint(tmp_path):
     ("name", "hint"), [("r2plus1d_81", "did you mean r2plus1d_18?"), ("runs/nope", "expected one of r3d_18")]
 )
 def test_a_name_that_nobody_published(name, hint):
-    with pytest.raises(R21DError, match=f"^{name}: neither an existing file or run folder nor published .*; {hint}"):
+    with pytest.raises(
+        R21DError, match=f"^{name}: neither an existing file or run folder nor the name of published .*; {hint}"
+    ):
         resolve_weights(name)
 
 

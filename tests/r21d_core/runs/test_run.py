@@ -139,7 +139,7 @@ def test_two_processes_cannot_hold_one_run(tmp_path):
     run = find_run(tmp_path, Spec())
     with lock(run):
         said = _lock_elsewhere(run)
-    assert f"process {os.getpid()} is on this run" in said
+    assert f"locked by process {os.getpid()}" in said
     assert _try_to_lock(run) == "held"
 
 
@@ -167,7 +167,7 @@ def test_folder_deleted_or_moved_during_a_run_is_written_anew(tmp_path, capsys, 
         assert f"{run.folder}: deleted or moved" in capsys.readouterr().err
         assert run.trained_on == {"g"} and len(run.history) == 1 and run.has_checkpoint
         assert find_run(tmp_path, Spec()) == run
-        assert "is on this run" in _lock_elsewhere(run)
+        assert "locked by" in _lock_elsewhere(run)
         shutil.rmtree(run.folder)
         write_summary(run, {})
         assert run.is_complete and run.trained_on == {"g"} and not capsys.readouterr().out
@@ -186,7 +186,7 @@ def test_moved_folder_that_was_recreated_is_an_error(tmp_path):
         held = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=-1, stdout=-1)
         try:
             assert held.stdout.readline() == b"held\n"
-            with pytest.raises(RunLockedError, match=f"process {held.pid} is on this run"):
+            with pytest.raises(RunLockedError, match=f"locked by process {held.pid}"):
                 run.write("checkpoint.pt", b"state")
         finally:
             held.communicate(b"")
