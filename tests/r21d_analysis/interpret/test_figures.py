@@ -88,7 +88,7 @@ def test_sanity_table_follows_the_correlations(trained):
     arrays = {**record.arrays, "correlation": correlation, "resolution": resolution}
     table = attribution_figures.sanity_table([InsightRecord(record.metadata, arrays)]).data.set_index("method")
     verdicts = table["sanity check"]
-    assert "worthless" in verdicts["DeepLift"] and "not tested" in verdicts["occlusion in time"]
+    assert "not valid" in verdicts["DeepLift"] and "not tested" in verdicts["occlusion in time"]
     assert set(verdicts.drop(["DeepLift", "occlusion in time"])) == {"passed"}
 
 
