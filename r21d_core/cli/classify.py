@@ -59,7 +59,7 @@ def run(options) -> None:
 
 def _cells(top: list[tuple[str, float]]) -> dict[str, str | float]:
     """The classes and probabilities as `class_1`, `probability_1`, `class_2` and so on."""
-    ranks = enumerate(top, 1)
+    ranks = enumerate(((name, round(probability, 6)) for name, probability in top), 1)
     return {f"{key}_{n}": value for n, pair in ranks for key, value in zip(("class", "probability"), pair, strict=True)}
 
 

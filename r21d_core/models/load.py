@@ -82,18 +82,18 @@ def load_weights_into(network: VideoResNet, weights: Weights) -> LoadReport:
     """Load the weights into `network` and return the report.
 
     Other numbers of classes leave fc as it is, other input channels conv1's first convolution. Raises R21DError that
-    names the field of Spec, and changes nothing, if the architectures differ.
+    names the fields of Spec, and changes nothing, if the architectures differ.
     """
     own = network.state_dict()
     here = read_architecture(own, str, Path("the network")) | {"variant": network.variant, "frames": network.frames}
     pairs = {name: (here[name], getattr(weights, name)) for name in FIELDS}
     pairs["eps"] = network.bn1.eps, weights.eps or network.bn1.eps
-    for name, (expected, value) in pairs.items():
-        if value != expected:
-            raise R21DError(
-                f"{weights.path}: {name} is {value} for these weights, and {expected} in the network; "
-                f"set {name}={value}, or take other weights"
-            )
+    if wrong := {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}:
+        if len(wrong) > 1:
+            wrong.pop("stem_midplanes", None)  # follows from the others
+        what = ", ".join(f"{name} is {b} for these weights, and {a} in the network" for name, (a, b) in wrong.items())
+        settings = ", ".join(f"{name}={value}" for name, (_, value) in wrong.items())
+        raise R21DError(f"{weights.path}: {what}; set {settings}, or take other weights")
     fits = {name: tensor for name, tensor in weights.state.items() if tensor.shape == own[name].shape}
     network.load_state_dict(fits, strict=False)
     reasons = {
