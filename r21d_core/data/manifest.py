@@ -86,10 +86,6 @@ class Manifest:
             raise R21DError(f"{self.path}: no row has split {split!r}")
         return videos
 
-    def label_index(self, video: Video) -> int:
-        """The class index of `video`."""
-        return self.card.classes.index(video.label)
-
     @property
     def fingerprint(self) -> str:
         """SHA-256, in hex, of all that affects results: the classes and the rows, not their location."""
@@ -171,7 +167,7 @@ def check_no_leaks(manifest: Manifest) -> None:
 def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Yield the line number and the cells of each row of a CSV file, without blank lines.
     The cells are those of `required` and INDEXED, in that order; one of INDEXED may have no column and then is empty.
-    Raises R21DError, with the line, for a missing column or cell of `required` and for an unknown column.
+    Raises R21DError, with the line, for a missing column of `required`, an unknown column and a missing cell.
     """
     width = 0
     try:
@@ -187,11 +183,7 @@ def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, tupl
                     continue
                 if len(cells) != width:
                     raise R21DError(f"{path}, line {reader.line_num}: {len(cells)} cells, expected {width}")
-                row = pick([*cells, ""])
-                if not all(map(str.strip, row[: len(required)])):
-                    empty = next(name for name, cell in zip(required, row, strict=False) if not cell.strip())
-                    raise R21DError(f"{path}, line {reader.line_num}: column {empty!r} is empty")
-                yield reader.line_num, row
+                yield reader.line_num, pick([*cells, ""])
     except FileNotFoundError:
         command = "` writes one from a folder of videos"
         if path.stem.endswith(VAL_SUFFIX):
@@ -296,7 +288,7 @@ def check_rows(path: Path, card: DatasetCard, videos: Sequence[Video], lines: Se
             if cell in valid:
                 continue
             if not cell.strip():
-                raise R21DError(f"{location(index)}: {column} is empty")
+                raise R21DError(f"{location(index)}: column {column!r} is empty")
             if UNWRITABLE.search(cell):
                 raise R21DError(f"{location(index)}: {column} {cell!r} has a character that CSV cannot hold; rename it")
         valid.update((video.label, video.split))

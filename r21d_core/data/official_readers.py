@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -42,7 +42,11 @@ def from_ucf101(
     root, dataset = _open(directory, split, 3, "UCF101 has the splits 1, 2 and 3"), load_published_dataset("ucf101")
     folder = find_lists(root, annotations, f"trainlist0{split}.txt", "ucfTrainTestlist", "splits")
     if folder is None:
-        listing = match_listing(root, dataset, _ucf101_groups(root, split), subset=subset, suffix=f"split{split}")
+        tested = range(UCF101_TEST_GROUPS * (split - 1) + 1, UCF101_TEST_GROUPS * split + 1)
+        # The label is the folder's name: files of HandstandPushups are spelt v_HandStandPushups.
+        found = _rows_by_name(root, UCF101_NAME, {f"{group:02d}" for group in tested}, "Archery/v_Archery_g01_c01.avi")
+        rows = [row._replace(group=f"{row.label}_g{row.group}") for row in found]
+        listing = match_listing(root, dataset, rows, subset=subset, suffix=f"split{split}")
         return replace(listing, notes=("split by group number: without lists, missing videos have no names",))
     rows = []
     for part in ("train", "test"):
@@ -55,19 +59,6 @@ def from_ucf101(
         file = folder / f"{part}list0{split}.txt"
         rows += _read_lines(file, "a list of UCF101TrainTestSplits", parse, "CLASS/v_CLASS_g01_c01.avi")
     return match_listing(root, dataset, rows, subset=subset, suffix=f"split{split}")
-
-
-def _ucf101_groups(root: Path, split: int) -> list[Row]:
-    test_groups = range(UCF101_TEST_GROUPS * (split - 1) + 1, UCF101_TEST_GROUPS * split + 1)
-    rows = []
-    for path in map(PurePosixPath, videos_below(root)):
-        if match := UCF101_NAME.fullmatch(path.stem):
-            # The label is the folder's name: files of HandstandPushups are spelt v_HandStandPushups.
-            label, part = path.parent.name, "test" if int(match[1]) in test_groups else "train"
-            rows.append(Row(path.stem, label, part, f"{label}_g{match[1]}"))
-    if not rows:
-        raise R21DError(f"{root}: no video of UCF101; expected {root.name}/Archery/v_Archery_g01_c01.avi and so on")
-    return rows
 
 
 def from_hmdb51(
@@ -174,14 +165,22 @@ def from_miracl(directory: Path | str, *, split: int = 1, subset: Path | str | N
     A video is CLASS/SPEAKER_word01_c01.mp4, the frames of one repetition in their order. The folder is its class, such
     as word01_begin, and the subsets `words` and `phrases` are ten classes each.
     """
-    root, rows = _open(directory, split, len(MIRACL_FOLDS), f"MIRACL-VC1 has the folds 1 to {len(MIRACL_FOLDS)}"), []
-    for path in map(PurePosixPath, videos_below(root)):
-        if match := MIRACL_NAME.fullmatch(path.stem):
-            part = "test" if match[1] in MIRACL_FOLDS[split - 1] else "train"
-            rows.append(Row(path.stem, path.parent.name, part, match[1]))
-    if not rows:
-        raise R21DError(f"{root}: no video of MIRACL-VC1; expected {root.name}/word01_begin/F01_word01_c01.mp4 etc.")
+    root = _open(directory, split, len(MIRACL_FOLDS), f"MIRACL-VC1 has the folds 1 to {len(MIRACL_FOLDS)}")
+    rows = _rows_by_name(root, MIRACL_NAME, MIRACL_FOLDS[split - 1], "word01_begin/F01_word01_c01.mp4")
     return match_listing(root, load_published_dataset("miracl-vc1"), rows, subset=subset, suffix=f"split{split}")
+
+
+def _rows_by_name(root: Path, pattern: re.Pattern, tested: Container[str], example: str) -> list[Row]:
+    """The rows of the videos CLASS/NAME with such names; the pattern's group is the row's, and in test if `tested`."""
+    matches = ((path, pattern.fullmatch(path.stem)) for path in map(PurePosixPath, videos_below(root)))
+    rows = [
+        Row(path.stem, path.parent.name, "test" if match[1] in tested else "train", match[1])
+        for path, match in matches
+        if match
+    ]
+    if not rows:
+        raise R21DError(f"{root}: no video of this data set; expected {root.name}/{example} and so on")
+    return rows
 
 
 def _open(directory: Path | str, split: int, splits: int, message: str) -> Path:

@@ -84,12 +84,12 @@ def worker_context(preload: str = __name__):
     return context
 
 
-def initialize_worker(*_) -> None:
+def initialize_worker(*_, end: Callable[[], object] | None = None) -> None:
     """Let this process ignore Ctrl-C, which the terminal sends to workers too, and end when the main process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if (parent := multiprocessing.parent_process()) is not None:
         # Neither PR_SET_PDEATHSIG nor getppid serves: a worker's parent is the fork server, which workers keep alive.
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        threading.Thread(target=lambda: (parent.join(), end() if end else os._exit(1)), daemon=True).start()
 
 
 @contextmanager

@@ -79,7 +79,13 @@ class StreamingSource:
             return next(iterator, None)
         # The loader's own time-out does not hold while it takes the frames from a worker that has been stopped.
         late = threading.Event()
-        watchdog = threading.Timer(parallel.WORKER_TIMEOUT, lambda: (late.set(), _kill_workers(iterator)))
+
+        def end_workers() -> None:
+            if all(worker.is_alive() for worker in iterator._workers):
+                late.set()
+            _kill_workers(iterator)
+
+        watchdog = threading.Timer(parallel.WORKER_TIMEOUT, end_workers)
         watchdog.daemon = True
         watchdog.start()
         try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,14 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from r21d_core import R21DError
-from r21d_core.data.decode import iter_timed_frames, read_clock_note, read_frames
+from r21d_core.data.decode import iter_timed_frames, read_clock_note
 from r21d_core.data.encode import EncodeJob, encode_h264, encode_videos, target_names
-from r21d_core.data.manifest import Video, check_no_leaks, load_manifest, write_manifest
+from r21d_core.data.manifest import check_no_leaks, load_manifest, write_manifest
 from r21d_core.data.verify import check_class_coverage, format_list, write_quarantine
 
-CLIP_FRAMES = 8
 TICKS = 90_000  # a second: the time base where frames keep their own times
-TIMING_SAMPLE = 32  # videos whose clips are timed
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class EncodeOptions:
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """The result of `prepare`. Bytes are of the kept videos, milliseconds the medians for a clip of 8 frames."""
+    """The result of `prepare`. Bytes are of the kept videos."""
 
     path: Path
     options: EncodeOptions
@@ -72,8 +68,6 @@ class PrepareReport:
     encoded: int  # in this call; the others were there
     bytes_before: int
     bytes_after: int
-    milliseconds_before: float
-    milliseconds_after: float
     bad: dict[str, str]  # videos as named in the source manifest, and the reasons
     notes: dict[str, str]  # peculiarities of videos that are kept
 
@@ -81,9 +75,7 @@ class PrepareReport:
         bad, odd = ([f"{name}: {reason}" for name, reason in rows.items()] for rows in (self.bad, self.notes))
         lines = [
             f"{self.path}: {self.videos} videos ({self.options}), {self.encoded} encoded now",
-            f"{self.bytes_before / 1e6:,.1f} MB before, {self.bytes_after / 1e6:,.1f} MB now; a clip of {CLIP_FRAMES} "
-            f"frames at a random start, at {self.options.height}×{self.options.width}: "
-            f"{self.milliseconds_before:.1f} ms before, {self.milliseconds_after:.1f} ms now on one core",
+            f"{self.bytes_before / 1e6:,.1f} MB before, {self.bytes_after / 1e6:,.1f} MB now",
             *format_list(f"set aside in {self.path.with_suffix('.quarantine.csv')}", bad),
             *format_list("kept, but odd", odd),
         ]
@@ -134,8 +126,7 @@ def prepare(
     write_quarantine(path.with_suffix(".quarantine.csv"), bad)
     size, new_size = (sum(video.path.stat().st_size for video in videos) for videos in (kept, kept.values()))
     reasons = {name: reason for name, (_, reason) in bad.items()}
-    before, after = _clip_milliseconds(kept, options)
-    return PrepareReport(path, options, len(kept), encoded, size, new_size, before, after, reasons, notes)
+    return PrepareReport(path, options, len(kept), encoded, size, new_size, reasons, notes)
 
 
 def _resample(
@@ -155,19 +146,3 @@ def _resample(
             yield pts, end - pts, previous
             pts = end
         previous = pixels
-
-
-def _clip_milliseconds(new_videos: dict[Video, Video], options: EncodeOptions) -> tuple[float, float]:
-    """Median CPU time of reading a clip at a random start from the source files and from the new ones."""
-    generator, size = np.random.default_rng(0), (options.height, options.width)
-    seconds: tuple[list[float], list[float]] = ([], [])
-    pairs = list(new_videos.items())
-    for pair in (pairs[index] for index in generator.permutation(len(pairs))[:TIMING_SAMPLE]):
-        position = generator.random()
-        for video, times in zip(pair, seconds, strict=True):
-            length = video.frames or pair[1].frames
-            first = int(position * max(length - CLIP_FRAMES + 1, 1))
-            start = time.process_time()
-            read_frames(video.path, (first + np.arange(CLIP_FRAMES)) % length, size)
-            times.append(time.process_time() - start)
-    return statistics.median(seconds[0]) * 1e3, statistics.median(seconds[1]) * 1e3

@@ -9,7 +9,6 @@ import io
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +18,7 @@ from multiprocessing import forkserver
 
 import torch
 
-from r21d_core.data.parallel import available_cpus, kill_stopped
+from r21d_core.data.parallel import available_cpus, initialize_worker, kill_stopped
 from r21d_core.engine.device import is_small
 from r21d_core.engine.distributed import world_size
 from r21d_core.engine.signals import exit_on_signal, graceful_shutdown
@@ -116,14 +115,7 @@ class WorkerPool:
 def _init_worker(slots: int) -> None:
     torch.set_num_threads(1)
     os.environ["LOCAL_WORLD_SIZE"] = str(slots)  # the workers share the host's cores and memory
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to the workers too; the parent stops them
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
-
-
-def _stop_with_parent() -> None:
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
+    initialize_worker(end=partial(os.kill, os.getpid(), signal.SIGTERM))
 
 
 def _call_quietly(function: Callable, args: tuple, options: dict) -> str:

@@ -46,8 +46,8 @@ def test_unknown_split_is_an_error(tmp_path, read, split, message):
 @pytest.mark.parametrize(
     ("read", "message"),
     [
-        (from_ucf101, "no video of UCF101; expected set/Archery"),
-        (from_miracl, "no video of MIRACL-VC1"),
+        (from_ucf101, "no video of this data set; expected set/Archery/v_Archery_g01_c01.avi"),
+        (from_miracl, "no video of this data set; expected set/word01_begin"),
         (from_hmdb51, r"no \*_test_split1\.txt in or beside it; name the folder of the official .* by --annotations"),
         (from_kinetics, r"no validate\.csv in or beside it; name the folder of the official .* by --annotations"),
         (from_sports1m, r"no train_partition\.txt in or beside it; name the folder .* by --annotations"),
