@@ -162,7 +162,7 @@ def test_fault_in_card_is_told(path, fault):
 
 UNWRITABLE = {
     "lists no video": [],
-    "is there already": [*VIDEOS, VIDEOS[0]],
+    "is listed twice": [*VIDEOS, VIDEOS[0]],
     "label 'c'": [*VIDEOS, video("c.mp4", "c")],
     "split 'dev'": [*VIDEOS, video("c.mp4", split="dev")],
     "'b' is in test, and no video": [VIDEOS[0], replace(VIDEOS[1], split="test")],
