@@ -6,7 +6,7 @@ BIN := .venv/bin
 help:
 	@echo "make demo    train the twelve variants on the built-in videos and open Table 2 as a notebook"
 	@echo "make test    lint, type check, tests, and every notebook with its default parameters"
-	@echo "make lab     JupyterLab on notebooks/"
+	@echo "make lab     JupyterLab, at notebooks/start_here.ipynb"
 	@echo "make browser the explorer in a real browser; as root on Debian it installs Chromium first"
 	@echo "make docs    the documentation site in build/site"
 	@echo "make report  draw the reports, and one page of all, from the records in results/"
@@ -49,6 +49,6 @@ docs: .venv/made
 	@echo "open build/site/index.html, or for the search: $(BIN)/mkdocs serve"
 
 lab: .venv/made
-	$(BIN)/jupyter lab --notebook-dir notebooks
+	$(BIN)/jupyter lab notebooks/start_here.ipynb
 
 .PHONY: help demo test browser docs lab report

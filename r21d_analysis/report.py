@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import logging
 import math
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nbformat
 import papermill
 from matplotlib.figure import Figure
-from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
-from PIL import Image
 from tqdm.auto import tqdm
 
 from r21d_analysis.artifacts import figures
 from r21d_analysis.artifacts.catalog import ARTIFACTS
-from r21d_core import R21DError, package_folder
+from r21d_analysis.outcome import ROOT, describe_outcome
+from r21d_analysis.page import NOTEBOOKS, build_page, describe_environments
+from r21d_core import R21DError
 from r21d_core.runs.files import make_folder, write_atomically
-from r21d_core.runs.run import find_run, load_runs
+from r21d_core.runs.run import find_run
 from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
 from r21d_core.study.recipes import LONG_SCHEDULE
 
@@ -39,9 +35,8 @@ class Report(NamedTuple):
     parameters: dict
 
 
-ROOT = Path(__file__).parents[1]  # of a checkout; the wheel holds no results/
-NOTEBOOKS = package_folder("r21d_analysis", "notebooks")
-RECORDS = ("results/demo.zip", "results/small.zip", "results/recipe.zip", "results/diagnostic.zip")
+RECORDS = ("results/demo.zip", "results/small.zip", "results/recipe.zip", "results/diagnostic.zip",
+           "results/miracl.zip")  # fmt: skip
 # Parameters of the committed reports. Nothing is trained.
 DEMO = {"runs": "../results/demo.zip", "train": False}
 SMALL: dict = {"profile": "small", "manifest": "../data_manifests/ucf101-14-split1.csv", "seeds": "0, 1",
@@ -95,20 +90,8 @@ REPORTS = tuple(Report(*row) for row in (
     ("Classes, confusions and videos, real videos", "explorer", {"runs": "../results/small.zip"}),
     ("Every claim of the paper", "claims", {"runs": "../results/small.zip, ../results/demo.zip"}),
 ))  # fmt: skip
-PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
+LOCAL_LINK = re.compile(r"\]\((?!\w+:|[#/])([^)]+)\)")  # of Markdown
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # the output of a cell that shows a widget
-STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 0 1rem; }
-img { max-width: 100%; height: auto; }
-table { border-collapse: collapse; display: block; font-size: .85rem; overflow-x: auto; }
-td, th { min-width: 4rem; padding: .15rem .6rem; text-align: right; vertical-align: top; }
-td:first-child, th:first-child { text-align: left; }
-tr { border-bottom: 1px solid #ddd; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; } h3 { font-size: 1rem; }
-.anchor-link { display: none; } pre { overflow-x: auto; font-size: .8rem; }
-summary { cursor: pointer; font-size: 1.2rem; font-weight: 600; padding: .5rem 0; }
-"""
 
 
 def make_report(out: Path | str) -> Path:
@@ -119,7 +102,7 @@ def make_report(out: Path | str) -> Path:
     records = [ROOT / pack for pack in RECORDS]
     if missing := [pack for pack in records if not pack.is_file()]:
         raise R21DError(f"{missing[0]}: the records come with a checkout; name a folder of runs with --runs")
-    index = _execute_notebooks(REPORTS, Path(out), records)
+    index = _execute_notebooks(REPORTS, Path(out), records, describe_outcome())
     runs = [find_run(records[0], spec) for spec in variant_comparison("demo")]
     if isinstance(figure := figures.family_bars(runs), Figure):  # a line of text without the runs
         figure.savefig(index.parent / "what-each-network-sees.png", dpi=110)  # for the README
@@ -157,11 +140,13 @@ def run_suite(
     return _execute_notebooks(reports, Path(out), [Path(runs)])
 
 
-def _execute_notebooks(reports: Sequence[Report], out: Path, records: Sequence[Path]) -> Path:
+def _execute_notebooks(
+    reports: Sequence[Report], out: Path, records: Sequence[Path], outcome: dict[str, Any] | None = None
+) -> Path:
     """Execute `reports` into the folder `out` and write the page of all; return its path."""
     make_folder(out)
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that only open_study knows
-    sections, failures = [], []
+    executed_reports, failures = [], []
     for title, name, parameters in tqdm(reports, "notebooks", leave=False):
         source, file = NOTEBOOKS / f"{name.partition('-')[0]}.ipynb", out / f"{name}.ipynb"
         try:
@@ -170,50 +155,20 @@ def _execute_notebooks(reports: Sequence[Report], out: Path, records: Sequence[P
             failures.append(f"{file}: {error.ename}: {error.evalue}")
             continue
         executed.metadata.pop("papermill")  # contains paths of this machine
+        for cell in executed.cells:
+            if cell.cell_type == "markdown":  # its links are relative to the notebook
+                cell.source = LOCAL_LINK.sub(
+                    lambda link: f"]({os.path.relpath(NOTEBOOKS / link[1], out)})", cell.source
+                )
         outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
         if not any(WIDGET_VIEW in output.get("data", {}) for output in outputs):
             executed.metadata.pop("widgets", None)  # the state of widgets that are not shown, such as progress bars
         write_atomically(file, nbformat.writes(executed) + "\n")
-        sections.append((title, executed))
+        executed_reports.append((title, name, executed))
     index = out / "index.html"
-    write_atomically(index, build_page(sections, describe_environments(records)))
+    write_atomically(index, build_page(executed_reports, describe_environments(records), outcome))
     if failures:
         raise R21DError(
             f"{len(failures)} of {len(reports)} notebooks failed; {index} contains the others:\n" + "\n".join(failures)
         )
     return index
-
-
-def build_page(sections: Sequence[tuple[str, nbformat.NotebookNode]], environments: Sequence[str]) -> str:
-    """Return a self-contained HTML page with the text and outputs of notebooks, without code, and a list of lines."""
-    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
-    parts = [
-        f"<details><summary>{html.escape(title)}</summary>{exporter.from_notebook_node(notebook)[0]}</details>"
-        for title, notebook in sections
-    ]
-    body = PNG.sub(_png_to_webp, "".join(parts))
-    items = "".join(f"<li>{html.escape(line)}</li>" for line in environments)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>R(2+1)D study</title><style>{STYLE}</style></head><body><h1>R(2+1)D study</h1>"
-        f"{body}<h2>Hardware and software of the runs</h2><ul>{items}</ul></body></html>\n"
-    )
-
-
-def _png_to_webp(png: re.Match) -> str:
-    """Return the image as lossless WebP, which is about half as large, or two thirds for video frames."""
-    webp = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(png[1]))).save(webp, "webp", lossless=True)
-    return f"data:image/webp;base64,{base64.b64encode(webp.getvalue()).decode()}"
-
-
-def describe_environments(folders: Sequence[Path]) -> list[str]:
-    """Return a line for each folder, device, set of versions and commit, with the number of complete runs."""
-    counts = Counter()
-    for folder, run in ((f, run) for f in folders for run in load_runs(f) if run.is_complete):
-        e = run.environment
-        versions = ", ".join(f"{name} {version}" for name, version in e["packages"].items())
-        line = f"{e['device']}, Python {e['python']}, {versions}, commit {e['commit'] or 'not recorded'}"
-        counts[f"{os.path.relpath(folder, ROOT)}: {line}"] += 1
-    return [f"{line}: {count} runs" for line, count in counts.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,26 +14,26 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
 from r21d_analysis.artifacts.folds import fold_table, show_fold_table
-from r21d_analysis.artifacts.recipe import DIFFERENCE, chosen_line, recipe_table, show_recipe_table
+from r21d_analysis.artifacts.recipe import chosen_line, show_recipe_table
 from r21d_analysis.artifacts.streams import pretraining_gain, show_stream_table, stream_gain
 from r21d_analysis.artifacts.tables import comparison_table, family_table, protocol_line, show_variant_table
+from r21d_analysis.outcome import BEST, DATA, FOUR, LONG, ROOT, answer, compare_schedules, find_records
 from r21d_analysis.statistics.inference import format_interval
-from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.files import write_atomically
-from r21d_core.runs.run import Run, find_runs, load_runs
-from r21d_core.study.experiments import EXPERIMENTS, TABLE_2
+from r21d_core.runs.run import Run, load_runs
+from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.paper import paper_table
-from r21d_core.study.recipes import LONG_SCHEDULE, PAPER_DEVIATIONS, VAL_SUFFIX
+from r21d_core.study.recipes import PAPER_DEVIATIONS, VAL_SUFFIX
 
-ROOT = Path(__file__).parent.parent
-DATA, FOUR, BEST = "ucf101-14-split1", ("f-R2D", "R3D", "MC3", "R(2+1)D"), "R(2+1)D"
 PLAIN = {"frames": 8, "frame_stride": 1}
 BUILTIN = {"data": "builtin", "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400, **PLAIN}
 HALVES = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1", "seeds": 1}
 INTERVAL = "95 % interval"
 OMITTED = ("parameters (M)", "GMAC/clip", "video@5", "inference clips/s", "training loss")
 INTRODUCTION = """# Results
+{answer}
+
 `r21d report` writes this page from the records in [results/](../results), and a test compares the two. Accuracies are
 in per cent, differences in points. Columns that begin with "paper" have the paper's numbers, which are of other videos:
 Kinetics-400, Sports-1M, UCF101 and HMDB51. The videos here are of 14 classes of UCF101 or of half of these classes, and
@@ -49,14 +50,7 @@ def write_results(root: Path = ROOT) -> Path:
 
 def build_results(root: Path = ROOT) -> str:
     """The text of docs/results.md from `root`/results; raises R21DError if a run of its tables is missing there."""
-
-    def runs_of(experiment: str, pack: str = "small", seeds: int = 3, data: str = DATA, **options) -> list[Run]:
-        specs = EXPERIMENTS[experiment]("small", data, seeds=range(seeds), **options)
-        runs = find_runs(specs, root / "results" / f"{pack}.zip")
-        if missing := [run.folder.name for run in runs if not run.is_complete]:
-            raise R21DError(f"results/{pack}.zip: expected finished runs {', '.join(missing)}; train and pack them")
-        return runs
-
+    runs_of = partial(find_records, root=root)
     texts = []
     for name in (DATA, *(f"ucf101-7b-split{split}" for split in (1, 2, 3))):
         videos = load_manifest(root / "data_manifests" / f"{name}.csv").split("test")
@@ -65,7 +59,8 @@ def build_results(root: Path = ROOT) -> str:
     sections.insert(4, _speech(load_runs(root / "results" / "miracl.zip")))  # after Table 2's settings
     if (pack := root / "results" / "why_2plus1d.zip").exists():
         sections.insert(5, _reasons(load_runs(pack)))
-    return "\n\n".join([INTRODUCTION.format(recordings=", ".join(texts)), *sections]) + "\n"
+    introduction = INTRODUCTION.format(answer=" ".join(answer(root)), recordings=", ".join(texts))
+    return "\n\n".join([introduction, *sections]) + "\n"
 
 
 def _sections(runs_of: Callable[..., list[Run]]) -> Iterator[str]:
@@ -77,11 +72,10 @@ def _sections(runs_of: Callable[..., list[Run]]) -> Iterator[str]:
         )
     rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original."
     yield _compare("Playback rate", rate, runs_of("variant_comparison", task="speed"))
-    long = {"seeds": 2, "variants": FOUR, **LONG_SCHEDULE}
-    runs = runs_of("variant_comparison", **long)
-    fact = _compare_schedules(runs, runs_of("variant_comparison", variants=FOUR, frames=16, frame_stride=2))
+    runs = runs_of("variant_comparison", **LONG)
+    fact = compare_schedules(runs, runs_of("variant_comparison", variants=FOUR, frames=16, frame_stride=2))
     yield _compare("Table 2, longer training", fact, runs)
-    yield _compare("Playback rate, longer training", rate, runs_of("variant_comparison", task="speed", **long))
+    yield _compare("Playback rate, longer training", rate, runs_of("variant_comparison", task="speed", **LONG))
 
     table = _texts(show_length_table(runs_of("clip_length")))
     here = table.set_index("clip length")["video@1"].astype(float)
@@ -162,17 +156,6 @@ def _compare(title: str, fact: str, runs: Sequence[Run]) -> str:
     names = ", ".join(f"{name} ({interval})" for name, interval in zip(clear["network"], clear[INTERVAL], strict=True))
     fact += f" Differences to R(2+1)D with p < 0.05 after Holm's correction: {names or 'none'}."
     return _section(title, fact, table, differences.drop(columns=["video@1 (%)", "videos", "seeds"]))
-
-
-def _compare_schedules(long: Sequence[Run], short: Sequence[Run]) -> str:
-    """What the long schedule changes, by `recipe_table`, on the mean of four networks and for R(2+1)D."""
-    texts = []
-    for variants, name in ((FOUR, "on the mean of four networks"), ((BEST,), "for R(2+1)D")):
-        table = recipe_table([run for run in (*long, *short) if run.spec.variant in variants])
-        value, low, high = table[DIFFERENCE].dropna().to_numpy()[0, :3]  # of the schedule with the lower mean
-        texts.append(f"{-value:+.1f} ({format_interval(-high, -low, '+.1f')}) points {name}")
-    epochs = long[0].spec.epochs, short[0].spec.epochs
-    return "{} epochs, two seeds, minus {} epochs, three seeds: {}.".format(*epochs, ", ".join(texts))
 
 
 def _section(title: str, fact: str, *tables: pd.DataFrame) -> str:

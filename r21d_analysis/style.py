@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import html
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from itertools import cycle
 from typing import Any
@@ -100,6 +101,13 @@ def align_left(style: Styler) -> Styler:
     return style.set_table_styles([cells, {"selector": "th", "props": "text-align: left"}], overwrite=False)
 
 
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """A context, or a decorator, in which figures are drawn with RC_PARAMS."""
+    with plt.rc_context(RC_PARAMS):
+        yield
+
+
 def figure_of_runs(draw: Callable[..., Figure | str | None]) -> Callable[..., Figure | Markdown]:
     """Make `draw`, a function of SeedGroups and options, one of runs that returns a closed Figure, or a note.
 
@@ -109,7 +117,7 @@ def figure_of_runs(draw: Callable[..., Figure | str | None]) -> Callable[..., Fi
     @wraps(draw)
     def draw_runs(runs: Sequence[Run], **options) -> Figure | Markdown:
         groups = group_by_seed(runs)
-        with plt.rc_context(RC_PARAMS):
+        with figure_style():
             figure = draw(groups, runs, **options) if groups else NO_RUNS
         if not isinstance(figure, Figure):
             return note(f"nothing to draw: {figure or 'these runs do not have these data'}")

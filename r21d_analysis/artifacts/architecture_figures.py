@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from r21d_analysis.artifacts.architecture import CLASSES, CROP, format_size, midplanes_formula, stages_of
-from r21d_analysis.style import COLORS, GRAY, RC_PARAMS, close_figure
+from r21d_analysis.style import COLORS, GRAY, close_figure, figure_style
 from r21d_core import R21DError
 from r21d_core.models.architecture import midplanes
 from r21d_core.models.cost import cost
@@ -34,7 +34,7 @@ PLAIN = {"facecolor": "#ededed", "edgecolor": GRAY, "hatch": ""}  # the clip, po
 LEGEND = "A sheet is a frame of the output; the side of a sheet grows with √H."
 
 
-@plt.rc_context(RC_PARAMS)
+@figure_style()
 def draw_network(variant: str, depth: int = 18, width: int = 64, frames: int = 8) -> Figure:
     """One network as in Figure 1, from clip to classes, with each stage's kernels, stride and output size.
 
@@ -76,7 +76,7 @@ def draw_network(variant: str, depth: int = 18, width: int = 64, frames: int = 8
     return close_figure(figure)
 
 
-@plt.rc_context(RC_PARAMS)
+@figure_style()
 def draw_all(depth: int = 18, width: int = 64, frames: int = 8) -> Figure:
     """Figure 1 for all twelve networks: under each stage its kind of convolution and T, the frames that leave it."""
     figure, panels = plt.subplots(3, 4, figsize=(11.5, 5.6))
@@ -97,7 +97,7 @@ def draw_all(depth: int = 18, width: int = 64, frames: int = 8) -> Figure:
     return close_figure(figure)
 
 
-@plt.rc_context(RC_PARAMS)
+@figure_style()
 def draw_factorization(inputs: int = 64, outputs: int = 64) -> Figure:
     """Figure 2: a 3-D convolution from `inputs` to `outputs` channels beside its (2+1)D pair, with M_i and weights."""
     if inputs < 1 or outputs < 1:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 from pandas.io.formats.style import Styler
+from pandas.io.formats.style_render import CSSDict
 
 from r21d_analysis.style import align_left, style_table
 from r21d_core import R21DError
@@ -26,54 +27,42 @@ class Artifact(NamedTuple):
     requires: str
     command: str = ""  # if nothing is trained
     tasks: tuple[str, ...] = CHOICES["task"]
+    claim: str = ""  # the id of the claim whose verdict sums it up
 
 
 RECORDS = "runs of the other notebooks"
 CHECKPOINTS = f"{RECORDS}, with checkpoints"
 # The notebooks that train nothing come after those that train, so that the runs they need exist.
 ARTIFACTS = (
-    Artifact("Table 1, Figures 1 and 2", "architectures", "", "nothing: arithmetic, seconds", "r21d variants"),
-    Artifact("Table 2, Figure 4", "variant_comparison", "variant_comparison", "twelve networks of 18 layers"),
-    Artifact("Figure 3", "optimization_curves", "optimization_curves", "R3D and R(2+1)D with two depths"),
-    Artifact(
-        "Figure 5a, Table 3",
-        "clip_length",
-        "clip_length",
-        "R(2+1)D for each clip length; one network tested and finetuned on longer clips",
-    ),
-    Artifact("Figure 5b", "clip_count", "clip_count", "one network, evaluated once with many clips per video"),
-    Artifact("Table 4", "sports1m", "sports1m", "Sports-1M; R(2+1)D-34 on RGB and on flow"),
-    Artifact("Table 5", "kinetics", "kinetics", "Kinetics; R(2+1)D-34 on RGB and on flow, from scratch and pretrained"),
-    Artifact("Table 6", "transfer", "transfer", "UCF101 and HMDB51, three splits each; pretrained R(2+1)D-34"),
-    Artifact(
-        "the paper's question: does recognition require motion?",
-        "temporal_probe",
-        "temporal_probe",
-        "any videos: the labels are playback rate or direction",
-        tasks=("speed", "arrow"),
-    ),
-    Artifact(
-        "why (2+1)D? The paper's two reasons",
-        "why_2plus1d",
-        "why_2plus1d",
-        "any videos: R(2+1)D, R3D and eight networks between them",
-        tasks=("action", "speed"),
-    ),
-    Artifact(
-        "the choice of the recipe for real videos",
-        "recipe",
-        "recipe_trials",
-        "a validation split, made by `r21d manifest validation`",
-        tasks=("action",),
-    ),
-    Artifact(
-        "your own videos", "your_videos", "", "a folder of videos; without one, an example", "r21d manifest folder DIR"
-    ),
-    Artifact("learned filters", "filters", "", CHECKPOINTS, "r21d insight RUN"),
-    Artifact("attribution maps", "attributions", "", CHECKPOINTS, "r21d insight RUN"),
-    Artifact("classes, confusions and videos", "explorer", "", RECORDS, "none: it reads runs"),
-    Artifact("every claim of the paper", "claims", "", RECORDS, "none: it reads runs"),
-)
+    Artifact("Table 1, Figures 1 and 2", "architectures", "", "nothing: arithmetic, seconds", "r21d variants",
+             claim="parameters-matched"),
+    Artifact("Table 2, Figure 4", "variant_comparison", "variant_comparison", "twelve networks of 18 layers",
+             claim="r21d-over-r3d-16"),
+    Artifact("Figure 3", "optimization_curves", "optimization_curves", "R3D and R(2+1)D with two depths",
+             claim="train-error-34"),
+    Artifact("Figure 5a, Table 3", "clip_length", "clip_length",
+             "R(2+1)D for each clip length; one network tested and finetuned on longer clips",
+             claim="test-longer-video"),
+    Artifact("Figure 5b", "clip_count", "clip_count", "one network, evaluated once with many clips per video",
+             claim="twenty-clips"),
+    Artifact("Table 4", "sports1m", "sports1m", "Sports-1M; R(2+1)D-34 on RGB and on flow", claim="rgb-over-flow"),
+    Artifact("Table 5", "kinetics", "kinetics", "Kinetics; R(2+1)D-34 on RGB and on flow, from scratch and pretrained",
+             claim="pretraining-helps"),
+    Artifact("Table 6", "transfer", "transfer", "UCF101 and HMDB51, three splits each; pretrained R(2+1)D-34",
+             claim="kinetics-pretrains-better"),
+    Artifact("The paper's question: does recognition require motion?", "temporal_probe", "temporal_probe",
+             "any videos: the labels are playback rate or direction", tasks=("speed", "arrow")),
+    Artifact("Why (2+1)D? The paper's two reasons", "why_2plus1d", "why_2plus1d",
+             "any videos: R(2+1)D, R3D and eight networks between them", tasks=("action", "speed")),
+    Artifact("The choice of the recipe for real videos", "recipe", "recipe_trials",
+             "a validation split, made by `r21d manifest validation`", tasks=("action",)),
+    Artifact("Your own videos", "your_videos", "", "a folder of videos; without one, an example",
+             "r21d manifest folder DIR"),
+    Artifact("Learned filters", "filters", "", CHECKPOINTS, "r21d insight RUN"),
+    Artifact("Attribution maps", "attributions", "", CHECKPOINTS, "r21d insight RUN"),
+    Artifact("Classes, confusions and videos", "explorer", "", RECORDS, "none: it reads runs"),
+    Artifact("Every claim of the paper", "claims", "", RECORDS, "none: it reads runs"),
+)  # fmt: skip
 
 
 def list_artifacts() -> pd.DataFrame:
@@ -83,10 +72,11 @@ def list_artifacts() -> pd.DataFrame:
 
 
 def show_catalog(folders: Sequence[str] | str, notebooks: Path | str = ".") -> Styler:
-    """Return the catalog with links into the folder `notebooks` and the number of runs of each experiment.
+    """Return the catalog, a line an artifact, with links into the folder `notebooks` and the runs of each experiment.
 
     `folders` are folders of runs, as a list or separated by commas. A run in several of them counts once. For each
-    profile, data set and task, the runs of the experiment's default parameters are counted, for the existing seeds.
+    profile, the runs of the experiment's default parameters are counted, for the existing data, tasks and seeds; the
+    counts for each of these are under the pointer.
     """
     complete: dict[Spec, bool] = {}
     for folder in parse_folders(folders):
@@ -94,9 +84,12 @@ def show_catalog(folders: Sequence[str] | str, notebooks: Path | str = ".") -> S
             if isinstance(run, Run):
                 complete[run.spec] = run.is_complete or complete.get(run.spec, False)
     table = list_artifacts()
-    table["notebook"] = [_link(Path(notebooks), name) for name in table["notebook"]]
-    table["runs"] = ["<br>".join(map(html.escape, _count_runs(artifact, complete))) for artifact in ARTIFACTS]
-    return align_left(table.style.format(escape="html", subset=["artifact", "command", "requires"]).hide(axis="index"))
+    names = zip(table.pop("notebook"), table["artifact"], strict=True)
+    table["artifact"] = [_link(Path(notebooks), name, title) for name, title in names]
+    table.insert(1, "runs", [_describe_runs(_count_runs(artifact, complete)) for artifact in ARTIFACTS])
+    style = align_left(table.style.format(escape="html", subset=["command", "requires"]).hide(axis="index"))
+    one_line: CSSDict = {"selector": "td:not(:last-child)", "props": "white-space: nowrap"}
+    return style.set_table_styles([one_line], overwrite=False)
 
 
 def show_folders(folders: Sequence[str] | str) -> Styler:
@@ -130,29 +123,35 @@ def iter_runs(folder: Path) -> Iterator[Run | Path]:
             yield path.parent
 
 
-def _link(folder: Path, name: str) -> str:
+def _link(folder: Path, name: str, title: str) -> str:
     path = folder / f"{name}.ipynb"
     if not path.exists():
-        return f"{html.escape(name)} (not found)"
-    return f'<a href="{html.escape(path.as_posix())}">{html.escape(name)}</a>'
+        return f"{html.escape(title)} ({html.escape(name)} is not here)"
+    return f'<a href="{html.escape(path.as_posix())}">{html.escape(title)}</a>'
 
 
-def _count_runs(artifact: Artifact, complete: Mapping[Spec, bool]) -> list[str]:
-    """Return a line for each profile, data set and task with runs of the artifact's experiment."""
-    if not artifact.experiment:
-        return ["none of its own"]
-    lines = []
+def _describe_runs(counts: pd.DataFrame) -> str:
+    """The counts of each profile as HTML, with those of each data set and task as its title."""
+    if counts.empty:
+        return "–"
+    lines = [f"{r.data}, {r.task}: {r.complete} of {r.total}" for r in counts.itertuples()]
+    sums = counts.groupby("profile", sort=False)[["complete", "total"]].sum()
+    text = ", ".join(f"{profile} {row['complete']} of {row['total']}" for profile, row in sums.iterrows())
+    return f'<span title="{html.escape("; ".join(lines))}">{html.escape(text)}</span>'
+
+
+def _count_runs(artifact: Artifact, complete: Mapping[Spec, bool]) -> pd.DataFrame:
+    """Return the runs of the artifact's experiment that are complete, and all of them, by profile, data and task."""
+    rows = []
     for profile, data, task in dict.fromkeys((spec.profile, spec.data, spec.task) for spec in complete):
-        if task not in artifact.tasks:
-            continue
         seeds = {spec.seed for spec in complete if (spec.profile, spec.data, spec.task) == (profile, data, task)}
+        if not artifact.experiment or task not in artifact.tasks:
+            continue
         try:
             specs = set(EXPERIMENTS[artifact.experiment](profile, data, task=task, seeds=sorted(seeds)))
         except R21DError:  # the experiment does not support this profile or task
             continue
         seeds = {spec.seed for spec in specs if spec in complete}
-        states = [complete.get(spec) for spec in specs if spec.seed in seeds]
-        if states:
-            incomplete = f", {states.count(False)} incomplete" if False in states else ""
-            lines.append(f"{profile}, {data}, {task}: {states.count(True)} of {len(states)} complete{incomplete}")
-    return lines or ["no runs"]
+        states = [complete.get(spec, False) for spec in specs if spec.seed in seeds]
+        rows += [(profile, data, task, sum(states), len(states))] if states else []
+    return pd.DataFrame(rows, columns=["profile", "data", "task", "complete", "total"])

@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 
-from r21d_analysis.style import PALETTE, RC_PARAMS, close_figure
+from r21d_analysis.style import PALETTE, RC_PARAMS, close_figure, figure_style
 
 ARROWS = 9  # in a row
 
 
-@plt.rc_context(RC_PARAMS)
+@figure_style()
 def flow_figure(frames: np.ndarray, flow: np.ndarray) -> Figure:
     """At most six of `frames`, (T, H, W, 3) uint8, in a strip above their `flow`, (T, H, W, 2) in pixels.
 

@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from r21d_analysis.artifacts.tables import family_table, measure
+from r21d_analysis.artifacts.tables import PAPER, compare, family_table, measure
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, figure_of_runs, panel_grid
 from r21d_core.models.cost import cost
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import TABLE_2
-from r21d_core.study.paper import paper
+from r21d_core.study.paper import paper, paper_table
 
 
 def draw_estimates(axes: Axes, rows: pd.DataFrame, x: str, y: str = "video@1", **look: Any) -> None:
@@ -74,6 +74,29 @@ def accuracy_against_cost(groups: list[SeedGroup], runs: Sequence[Run], *, x: st
         ours.xaxis.set_minor_locator(NullLocator())
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    return figure
+
+
+@figure_of_runs
+def differences(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
+    """Video@1 of each network minus R(2+1)D's on the same videos with its interval, beside the paper's as a diamond."""
+    table = compare(runs)
+    if table.empty:
+        return "a comparison needs R(2+1)D and another network, both finished"
+    table = table.dropna(subset="estimate")
+    estimates, frames = table["estimate"], 16 if groups[0].spec.frames == 16 else 8
+    table = table.assign(place=range(len(table)), low=[e.low for e in estimates], high=[e.high for e in estimates])
+    table["video@1"] = [e.value for e in estimates]
+    figure, axes = plt.subplots(figsize=(4.6, 0.28 * len(table) + 1.3), layout="constrained")
+    for place in range(len(table)):
+        draw_estimates(axes, table.iloc[[place]], "video@1", "place", label="_" * bool(place) + "here, 95 % interval")
+    printed = {name: row[f"video@1 {frames}f"] for name, row in paper_table(2).items()}
+    printed = table["network"].map(printed) - printed["R(2+1)D"]
+    axes.plot(printed, table["place"], "D", mfc="none", mec=GRAY, ms=6, label=PAPER)
+    axes.axvline(0, color=GRAY, lw=1)
+    axes.set_yticks(table["place"], table["network"])
+    axes.set(xlabel="video@1 minus R(2+1)D's (points)", title=f"{frames} frames", ylim=(len(table) - 0.5, -0.5))
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

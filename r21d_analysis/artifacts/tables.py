@@ -135,26 +135,35 @@ def protocol_line(runs: Sequence[Run]) -> str:
     return "; ".join(" / ".join(dict.fromkeys(values)) for values in zip(*lines, strict=True))
 
 
+def compare(runs: Sequence[Run], against: str = "R(2+1)D") -> pd.DataFrame:
+    """The rows of `measure` of networks other than `against`, with the `estimate` of their difference; or none."""
+    table = measure(runs)
+    done = [group for group in table.get("group", ()) if group]
+    baseline = next((group for group in done if group.spec.variant == against), None)
+    if not baseline or len(done) == 1:
+        return pd.DataFrame()
+    table = table[[group is not baseline for group in table["group"]]]
+    estimates = {row: accuracy_difference([group], [baseline]) for row, group in table["group"].items() if group}
+    return table.assign(estimate=pd.Series(estimates))
+
+
 def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | Markdown:
     """Each network minus the variant `against` on the same videos, for a notebook; all rows are one family of tests.
 
     `recordings needed` would show the difference, were it true, with 80 % power and as many seeds.
     """
-    table = measure(runs)
-    done = [group for group in table.get("group", ()) if group]
-    baseline = next((group for group in done if group.spec.variant == against), None)
-    if not baseline or len(done) == 1:
+    table = compare(runs, against)
+    if table.empty:
         return note(f"a comparison needs {against} and another network, both finished")
-    table = table[[group is not baseline for group in table["group"]]].drop(columns=INTERVAL)
-    others = table["group"].dropna()
-    estimates = [accuracy_difference([group], [baseline]) for group in others]
-    columns = difference_columns(estimates, f"minus {against} (points)")
+    estimates = table["estimate"].dropna()
+    columns = difference_columns(list(estimates), f"minus {against} (points)")
     columns[NEEDED] = [f"{n:,.0f}" if np.isfinite(n) else "more seeds" for n in map(required_recordings, estimates)]
-    table = table.assign(seeds=table["seeds"] + table["range"]).join(columns.set_index(others.index))
+    table = table.drop(columns=INTERVAL).join(columns.set_index(estimates.index))
+    table = table.assign(seeds=table["seeds"] + table["range"])
     table = table.rename(columns={"video@1": "video@1 (%)"}).set_index("network")
     difference, *texts = columns.columns[:3]
     table = table[["video@1 (%)", difference, *texts, "videos", NEEDED, "seeds"]]
-    return style_table(table, f"{comparison_caption(estimates)}, each network minus {against}", {P: format_p})
+    return style_table(table, f"{comparison_caption(list(estimates))}, each network minus {against}", {P: format_p})
 
 
 def difference_columns(estimates: Sequence[Estimate], name: str = "video@1 (points)") -> pd.DataFrame:

@@ -72,7 +72,7 @@ def format_effect(row) -> str:
     if np.isnan(row.effect):
         return ""
     if np.isnan(row.low):
-        return f"{row.effect:.4g} {row.unit}"
+        return f"{row.effect:.3g} {row.unit}"
     spec = "+.1f" if row.unit == "points" else "+.2f"
     return f"{row.effect:{spec}} {row.unit} ({format_interval(row.low, row.high, spec)})"
 

@@ -10,11 +10,16 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
+from bs4 import BeautifulSoup
 from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 
 from r21d_analysis import report
-from r21d_analysis.report import RECORDS, REPORTS, build_page, describe_environments, run_suite
+from r21d_analysis.artifacts.catalog import ARTIFACTS
+from r21d_analysis.claims.claims import CLAIMS
+from r21d_analysis.outcome import answer
+from r21d_analysis.page import build_page, describe_environments
+from r21d_analysis.report import RECORDS, REPORTS, run_suite
 from r21d_analysis.study import open_study
 from r21d_core import R21DError
 
@@ -31,11 +36,16 @@ def test_page_shows_text_tables_and_figures_and_no_code():
     pixels, file = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8), io.BytesIO()
     Image.fromarray(pixels).save(file, "png")
     figure = nbformat.v4.new_output("display_data", {"image/png": base64.encodebytes(file.getvalue()).decode()})
-    text = build_page([("Table <2>", notebook(table, figure))], ["a <device>"])
+    reports = [(f"{title} <2>", name, notebook(table, figure)) for title, name in (
+        ("Demo", "clip_count-demo"), ("Table", "clip_count-small"), ("Lone demo", "claims-demo"))]  # fmt: skip
+    text = build_page(reports, ["a <device>"])
     assert "<em>title</em>" in text and "58.2" in text and "image/png" not in text
+    assert text.index("Table &lt;2&gt;") < text.index(">Demonstration: ") < text.index(">Demo &lt;2&gt;")
+    assert text.count("Demonstration: ") == 1, "a demonstration is folded below another report alone"
+    text = text.split("Lone demo")[1]
     (picture,) = re.findall(r'src="data:image/webp;base64,([^"]*)"', text)
     assert np.array_equal(Image.open(io.BytesIO(base64.b64decode(picture))), pixels), "WebP is lossless"
-    assert "secret" not in text and "Table &lt;2&gt;" in text and "a &lt;device&gt;" in text
+    assert "secret" not in text and 'alt="A *title*; claims-demo"' in text and "a &lt;device&gt;" in text
 
 
 def test_committed_page_is_self_contained_and_small():
@@ -43,9 +53,29 @@ def test_committed_page_is_self_contained_and_small():
     assert len(text.encode()) < 5e6 and 'name="viewport"' in text
     assert not re.search(r"<(?:script|link)\b[^>]*\b(?:src|href)=", text), "the page loads no file"
     assert all(source.startswith("data:") for source in re.findall(r'<img[^>]* src="([^"]*)"', text))
-    for title, *_ in REPORTS:
-        assert title in text
+    for title, name, _ in REPORTS:
+        assert title in text or name == "start_here"
     assert "NVIDIA H100" in describe_environments([ROOT / folder for folder in RECORDS])[-1]
+
+
+def test_committed_page_has_no_dead_link_and_names_its_images():
+    page = BeautifulSoup((ROOT / "reports" / "index.html").read_text(), "html.parser")
+    ids = [tag["id"] for tag in page.select("[id]")]
+    assert len(ids) == len(set(ids)), "an anchor is unique"
+    for link in {str(tag["href"]) for tag in page.select("a[href]")}:
+        path, _, anchor = link.partition("#")
+        assert anchor in ids if link.startswith("#") else ":" in path or (ROOT / "reports" / path).exists(), link
+    assert all(tag.get("alt") for tag in page.select("img")) and page.select("figure[aria-label] svg")
+    assert [int(tag.name[1]) for tag in page.select("h1, h2")] == [1] + [2] * len(page.select("h2"))
+
+
+def test_answer_stands_first_and_provenance_last():
+    page = BeautifulSoup((ROOT / "reports" / "index.html").read_text(), "html.parser")
+    assert [sentence.text for sentence in page.select(".outcome")] == answer()
+    order = [tag["id"] for tag in page.select("h2")]
+    assert order[:3] == ["artifacts", "not-done", "contents"] and order[-1] == "provenance"
+    assert [str(link["href"])[1:] for link in page.select(".card a")] == order[3:-1] and page.select(".figures svg")
+    assert {artifact.claim for artifact in ARTIFACTS} <= {claim.id for claim in CLAIMS} | {""}
 
 
 def test_folder_contains_every_report_and_no_other():

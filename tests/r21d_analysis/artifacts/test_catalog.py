@@ -31,7 +31,7 @@ def cells(styler):
 
 
 def row_of(styler, notebook):
-    return next(row for row in cells(styler) if notebook in row[1])
+    return next(row for row in cells(styler) if notebook in row[0])
 
 
 def test_catalog_lists_every_notebook():
@@ -55,8 +55,9 @@ def test_catalog_lists_every_table_and_figure():
 def test_only_existing_notebooks_are_linked(tmp_path):
     (tmp_path / "clip_length.ipynb").touch()
     table = catalog.show_catalog("", tmp_path)
-    assert row_of(table, "clip_length")[1] == f'<a href="{(tmp_path / "clip_length.ipynb").as_posix()}">clip_length</a>'
-    assert row_of(table, "claims")[1] == "claims (not found)"
+    path = (tmp_path / "clip_length.ipynb").as_posix()
+    assert row_of(table, "clip_length")[0] == f'<a href="{path}">Figure 5a, Table 3</a>'
+    assert row_of(table, "claims")[0] == "Every claim of the paper (claims is not here)"
 
 
 def test_counts_are_of_the_default_runs(tmp_path):
@@ -70,17 +71,15 @@ def test_counts_are_of_the_default_runs(tmp_path):
     make_run(first, tmp_path / "b", complete=False)  # the same run twice counts once, as complete
     make_run(second, tmp_path / "b", complete=False)
     table = catalog.show_catalog(f"{tmp_path}/a, {tmp_path}/b")
-    assert row_of(table, "variant_comparison")[-1].split("<br>") == [
-        "demo, builtin, action: 1 of 12 complete, 1 incomplete",
-        "small, set, speed: 4 of 24 complete",
-    ]
-    assert row_of(table, "architectures")[-1] == "none of its own"
+    counts = "builtin, action: 1 of 12; set, speed: 4 of 24"
+    cell = f'<span title="{counts}">demo 1 of 12, small 4 of 24</span>'
+    assert row_of(table, "variant_comparison")[1] == cell and row_of(table, "architectures")[1] == "–"
 
 
 def test_temporal_probe_counts_no_run_on_actions(tmp_path):
     for spec in variant_comparison("small", "set", variants=("R3D", "R(2+1)D")):
         make_run(spec, tmp_path)
-    assert row_of(catalog.show_catalog(str(tmp_path)), "temporal_probe")[-1] == "no runs"
+    assert row_of(catalog.show_catalog(str(tmp_path)), "temporal_probe")[1] == "–"
 
 
 def test_experiment_that_raises_has_no_runs(tmp_path, monkeypatch):
@@ -90,7 +89,7 @@ def test_experiment_that_raises_has_no_runs(tmp_path, monkeypatch):
         raise R21DError("unsupported")
 
     monkeypatch.setitem(catalog.EXPERIMENTS, "variant_comparison", refuse)
-    assert row_of(catalog.show_catalog(str(tmp_path)), "variant_comparison")[-1] == "no runs"
+    assert row_of(catalog.show_catalog(str(tmp_path)), "variant_comparison")[1] == "–"
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[]", "1", '{"no_such_key": 1}', '{"depth": "deep"}', '{"profile": []}'])
@@ -107,7 +106,7 @@ def test_damaged_missing_and_empty_folders_have_remarks(tmp_path, broken):
         ["empty", "", "0", "0", "no runs"],
         ["none", "", "0", "0", "no such folder"],
     ]
-    assert "paper, kinetics-400, action: 1 of" in row_of(catalog.show_catalog(folders), "variant_comparison")[-1]
+    assert "kinetics-400, action: 1 of" in row_of(catalog.show_catalog(folders), "variant_comparison")[1]
 
 
 def test_names_are_escaped_in_the_tables(tmp_path):

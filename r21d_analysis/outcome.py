@@ -1,0 +1,143 @@
+"""The outcome of the committed records: sentences, a figure, a card for each artifact, and what was not done."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from r21d_analysis.artifacts import figures
+from r21d_analysis.artifacts.catalog import ARTIFACTS
+from r21d_analysis.artifacts.folds import fold_table
+from r21d_analysis.artifacts.recipe import DIFFERENCE, recipe_table
+from r21d_analysis.artifacts.tables import compare, measure
+from r21d_analysis.claims.claims import ARITHMETIC, NOT_YET
+from r21d_analysis.claims.table import MARKS, count_answers, format_effect, ledger
+from r21d_analysis.statistics.inference import detectable_difference, family_p, format_interval
+from r21d_analysis.style import GRAY
+from r21d_core import R21DError
+from r21d_core.runs.run import Run, find_runs, load_runs
+from r21d_core.study.experiments import EXPERIMENTS
+from r21d_core.study.paper import paper
+from r21d_core.study.recipes import LONG_SCHEDULE
+
+ROOT = Path(__file__).parents[1]  # of a checkout; the wheel holds no results/
+DATA, FOUR, BEST = "ucf101-14-split1", ("f-R2D", "R3D", "MC3", "R(2+1)D"), "R(2+1)D"
+LONG = {"seeds": 2, "variants": FOUR, **LONG_SCHEDULE}
+WHOLE_SET = re.compile(r"kinetics-400|sports1m|(ucf101|hmdb51)-split\d")  # as the paper has them
+
+
+def find_records(
+    experiment: str, pack: str = "small", seeds: int = 3, data: str = DATA, root: Path = ROOT, **options
+) -> list[Run]:
+    """Return the finished runs of an experiment in `root`/results; raises R21DError if one is missing there."""
+    specs = EXPERIMENTS[experiment]("small", data, seeds=range(seeds), **options)
+    runs = find_runs(specs, root / "results" / f"{pack}.zip")
+    if missing := [run.folder.name for run in runs if not run.is_complete]:
+        raise R21DError(f"results/{pack}.zip: expected finished runs {', '.join(missing)}; train and pack them")
+    return runs
+
+
+def describe_outcome() -> dict[str, Any]:
+    """Return what the committed records answer, for page.html: sentences, figures, cards, and what was not done."""
+    small, demo = (load_runs(ROOT / "results" / f"{name}.zip") for name in ("small", "demo"))
+    panels = {n: find_records("variant_comparison", frames=n, frame_stride=1) for n in (16, 8)}
+    claims = ledger(small + demo)
+    return {
+        "sentences": answer(),
+        "figures": [(f"Difference to R(2+1)D with {n} frames", _svg(runs)) for n, runs in panels.items()],
+        "caption": f"Video@1 on {DATA} with 95 % intervals by recording and seed; the paper's is on Kinetics-400.",
+        "cards": _cards(claims),
+        "not_done": _list_not_done(small, claims),
+    }
+
+
+def answer(root: Path = ROOT) -> list[str]:
+    """The paper's answer, the records' in its comparison, and the records' where the label needs motion: sentences."""
+    gaps = [paper(2, BEST, "video@1 16f") - paper(2, other, "video@1 16f") for other in ("R3D", "f-R2D")]
+    runs = find_records("variant_comparison", frames=16, frame_stride=1, root=root)
+    table, group = compare(runs), measure(runs).set_index("network")["group"][BEST]
+    rows = zip(table["network"], table["estimate"], family_p(list(table["estimate"])), strict=True)
+    clear = [f"{name} ({estimate.value:+.1f} points)" for name, estimate, p in rows if p < 0.05]
+    count = f"{len(clear) or 'none'} of the {len(table)} others differ{'s' * (len(clear) < 2)} significantly from it"
+    power = np.median([detectable_difference(estimate) for estimate in table["estimate"]])
+    rate = measure(find_records("variant_comparison", task="speed", root=root)).set_index("network")["video@1"]
+    lips = fold_table(load_runs(root / "results" / "miracl.zip")).set_index("network")["video@1"]
+    return [
+        f"The paper answers (2+1)D: on Kinetics-400, with clips of 16 frames, R(2+1)D is {gaps[0]:.1f} points above "
+        f"R3D and {gaps[1]:.1f} above the 2-D network f-R2D.",
+        f"Here, on {group.videos} videos from {table['estimate'].iloc[0].recordings} recordings of "
+        f"{len(group.scores[0].classes)} classes, with {group.seeds} seeds, R(2+1)D has {group.video_at(1):.1f} % and "
+        f"{': '.join(filter(None, [count, ', '.join(clear)]))}; the test shows a difference "
+        f"of {power:.1f} points with 80 % power.",
+        f"Where the label is the playback rate, R(2+1)D has {rate[BEST]:.1f} % and f-R2D, which ignores the order of "
+        f"frames, {rate['f-R2D']:.1f} (chance 25); on speech from lips {lips[BEST]:.1f} and {lips['f-R2D']:.1f} "
+        f"(chance 5), where {lips.idxmax()} has most, {lips.max():.1f}.",
+    ]
+
+
+def compare_schedules(long: Sequence[Run], short: Sequence[Run]) -> str:
+    """What the long schedule changes, by `recipe_table`, on the mean of four networks and for R(2+1)D."""
+    texts = []
+    for variants, name in ((FOUR, "on the mean of four networks"), ((BEST,), "for R(2+1)D")):
+        table = recipe_table([run for run in (*long, *short) if run.spec.variant in variants])
+        value, low, high = table[DIFFERENCE].dropna().to_numpy()[0, :3]  # of the schedule with the lower mean
+        texts.append(f"{-value:+.1f} ({format_interval(-high, -low, '+.1f')}) points {name}")
+    epochs = long[0].spec.epochs, short[0].spec.epochs
+    return "{} epochs, two seeds, minus {} epochs, three seeds: {}.".format(*epochs, ", ".join(texts))
+
+
+def _svg(runs: Sequence[Run]) -> str:
+    """The figure of differences, whose text has the color of the page."""
+    file = io.StringIO()
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": str(runs[0].spec.frames)}):
+        figures.differences(runs).savefig(file, format="svg", metadata={"Date": None})  # pyright: ignore
+    svg = re.sub('<g id="[^"]*"', "<g", file.getvalue())  # the ids of two figures are the same
+    return svg[svg.index("<svg") :].replace(GRAY, "currentColor")
+
+
+def _cards(claims: pd.DataFrame) -> list[dict[str, str]]:
+    """What the paper says, what the records say and the verdict, for each artifact whose claim is in the ledger."""
+    rate = compare(find_records("variant_comparison", task="speed")).set_index("network")["estimate"]["f-R2D"]
+    runs = claims["by"] != ARITHMETIC
+    long = find_records("variant_comparison", **LONG)
+    here = {
+        "temporal_probe": f"f-R2D minus R(2+1)D on the playback rate: {rate.value:+.1f} points "
+        f"({format_interval(rate.low, rate.high, '+.1f')})",
+        "recipe": compare_schedules(long, find_records("variant_comparison", variants=FOUR, frames=16, frame_stride=2)),
+        "claims": f"from runs {count_answers(claims[runs])}; by arithmetic {count_answers(claims[~runs])}",
+    }
+    cards = []
+    for artifact in ARTIFACTS:
+        card = {"title": artifact.title, "notebook": artifact.notebook, "paper": "", "answer": "", "mark": ""}
+        card["here"] = here.get(artifact.notebook, "figures without a verdict")
+        if artifact.claim:
+            row = claims.loc[artifact.claim]
+            card |= {"paper": row["claim"], "here": format_effect(row) or "no runs", "answer": row["answer"]}
+            card["mark"] = MARKS[str(row["answer"])]
+        cards.append(card)
+    return cards
+
+
+def _list_not_done(runs: Sequence[Run], claims: pd.DataFrame) -> list[str]:
+    """What the paper did and these records do not have, a line each."""
+    whole = sorted({run.spec.data for run in runs if WHOLE_SET.fullmatch(run.spec.data)})
+    data = sorted({re.sub("-split.*", "", run.spec.data) for run in runs})
+    recipes = sum(run.spec.profile == "paper" for run in runs)
+    lines = [
+        f"The recipe of the paper: {recipes or 'none'} of the {len(runs)} runs has the profile paper.",
+        f"The data of the paper: {', '.join(whole) or 'none'} of Kinetics-400, Sports-1M, UCF101 and HMDB51 was used "
+        f"whole; the runs are of {', '.join(data)}.",
+    ]
+    lacks = {
+        "Several seeds": claims["why"].str.contains("one seed"),
+        "Runs": claims["why"].str.contains("missing:|missing;"),
+        "Evidence that this suite cannot make": claims["by"] == NOT_YET,
+    }
+    return lines + [f"{name} for: {' '.join(claims['claim'][rows])}" for name, rows in lacks.items() if rows.any()]
