@@ -39,11 +39,11 @@ def pack_runs(folder: Path | str, out: Path | str) -> list[Run]:
         for run in runs:
             files = {path.name: run.read(path.name) for path in run.folder.iterdir() if path.name in PACKED}
             summary = run.summary
-            if (level := levels[run]) is not None:
+            if "quantization" not in scores[run].protocol:
                 accuracies = {"clip@1": clip_at_1(scores[run])}
                 accuracies |= {f"video@{k}": video_at(scores[run], k) for k in (1, 5)}
                 summary |= {"accuracies_before_quantization": accuracies}
-                files["scores.npz"] = _encode(scores[run], level)
+                files["scores.npz"] = _encode(scores[run], levels[run])
             files[SUMMARY] = seal_summary(summary, files).encode()
             for name, content in sorted(files.items()):
                 pack.writestr(_entry(f"{run.folder.name}/{name}"), content)
@@ -67,10 +67,10 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _choose_levels(scores: dict[Run, Scores]) -> dict[Run, np.ndarray | None]:
-    """Return the coarsest level of each item of each run that keeps all decisions; None for quantized scores."""
-    levels = {run: None if "quantization" in s.protocol else np.zeros(len(s.labels), int) for run, s in scores.items()}
-    exact = {run: softmax(s.logits, axis=2) for run, s in scores.items()}
+def _choose_levels(scores: dict[Run, Scores]) -> dict[Run, np.ndarray]:
+    """Return the coarsest level of each item of each run that keeps all decisions; quantized scores stay."""
+    finest, exact = len(STEPS), {run: softmax(s.logits, axis=2) for run, s in scores.items()}
+    levels = {run: np.full(len(s.labels), finest * ("quantization" in s.protocol)) for run, s in scores.items()}
     pairs = [
         (rgb, flow)
         for rgb, flow in product(scores, repeat=2)
@@ -81,22 +81,15 @@ def _choose_levels(scores: dict[Run, Scores]) -> dict[Run, np.ndarray | None]:
     for _ in STEPS:
         decoded, changed = {}, {}
         for run, s in scores.items():
-            decoded[run] = _probabilities(s, levels[run])
+            decoded[run] = softmax(dequantize(quantize(s.logits, levels[run])).astype(float), axis=2)
             changed[run] = ~same_decisions(exact[run], decoded[run], s, clip_subsets(s.logits.shape[1]))
         for rgb, flow in pairs:
-            every = [np.arange(exact[rgb].shape[1])]
             before, after = ((of[rgb] + of[flow]) / 2 for of in (exact, decoded))
-            fused = ~same_decisions(before, after, scores[rgb], every)
+            fused = ~same_decisions(before, after, scores[rgb], [np.arange(before.shape[1])])
             changed[rgb], changed[flow] = changed[rgb] | fused, changed[flow] | fused
-        for run, of in levels.items():
-            if of is not None:
-                of[changed[run] & (of < len(STEPS))] += 1
+        for run, level in levels.items():
+            level[changed[run] & (level < finest)] += 1
     return levels
-
-
-def _probabilities(scores: Scores, levels: np.ndarray | None) -> np.ndarray:
-    logits = scores.logits if levels is None else dequantize(quantize(scores.logits, levels))
-    return softmax(logits.astype(float), axis=2)
 
 
 def clip_subsets(stored: int) -> list[np.ndarray]:

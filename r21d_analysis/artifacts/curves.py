@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.figures import draw_against_chance, draw_estimates
-from r21d_analysis.artifacts.tables import INTERVAL, PAPER, measure, show_table
+from r21d_analysis.artifacts.tables import INTERVAL, PAPER, measure, measure_group, show_table
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_analysis.statistics.inference import estimate_mean, format_interval, seed_variance
@@ -200,23 +200,13 @@ def clip_counts(runs: Sequence[Run]) -> pd.DataFrame:
             pairs.append((group, count, fewer, fewer.outcomes - group.outcomes))  # the same weights, seed by seed
     for group, count, fewer, loss in pairs:
         less = estimate_mean([loss], seed_variance(other for _, clips, _, other in pairs if clips == count))
-        rows.append(
-            {
-                "network": group.spec.variant,
-                "frames": group.spec.frames,
-                "clips": count,
-                "video@1": fewer.video_at(1),
-                INTERVAL: format_interval(fewer.accuracy.low, fewer.accuracy.high),
-                "minus all clips (points)": less.value,
-                "its 95 % interval": format_interval(less.low, less.high, "+.1f"),
-                "videos": group.videos,
-                "seeds": group.seeds,
-                "low": fewer.accuracy.low,
-                "high": fewer.accuracy.high,
-            }
-        )
+        row = {"network": group.spec.variant, "frames": group.spec.frames, "clips": count} | measure_group(fewer)
+        row |= {"minus all clips (points)": less.value}
+        rows.append(row | {"its 95 % interval": format_interval(less.low, less.high, "+.1f")})
+    columns = ["network", "frames", "clips", "video@1", INTERVAL, "minus all clips (points)", "its 95 % interval"]
+    table = pd.DataFrame(rows)[[*columns, "videos", "seeds", "low", "high"]]
     missing = most.loc[most["group"].isna(), ["network", "frames", "clips", "seeds"]]
-    return pd.concat([pd.DataFrame(rows), missing], ignore_index=True).astype({"videos": "Int64"})
+    return pd.concat([table, missing], ignore_index=True).astype({"videos": "Int64"})
 
 
 def _most_clips(runs: Sequence[Run]) -> pd.DataFrame:

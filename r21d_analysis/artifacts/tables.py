@@ -15,7 +15,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.statistics.aggregate import NOT_RUN, accuracy_difference, group_all, group_by_seed
+from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, accuracy_difference, group_all, group_by_seed
 from r21d_analysis.statistics.inference import (
     Estimate,
     Outcomes,
@@ -46,29 +46,32 @@ def measure(runs: Sequence[Run]) -> pd.DataFrame:
     """
     groups, rows = group_all(runs), []
     for spec, group in groups:
-        row = {"spec": spec, "group": group, "network": spec.variant, "frames": spec.frames, "seeds": NOT_RUN}
         if group:
-            accuracy, n_classes = group.accuracy, len(group.scores[0].classes)
-            row |= {name: group.mean(key) for name, key in SPEEDS.items()}
-            row |= {
-                "parameters (M)": group.mean("parameters") / 1e6,
-                "GMAC/clip": group.mean("macs") / 1e9,
-                "clip@1": group.clip_at_1,
-                "video@1": group.video_at(1),
-                "low": accuracy.low,
-                "high": accuracy.high,
-                INTERVAL: format_interval(accuracy.low, accuracy.high),
-                "video@5": group.video_at(5) if n_classes > 5 else np.nan,
-                "chance": 100 / n_classes,
-                "videos": group.videos,
-                "seeds": group.seeds,
-                "range": f" ({format_interval(*group.seed_range)})" if len(group.runs) > 1 else "",
-            }
+            row = measure_group(group)
         else:
             cost = spec_cost(spec, next(len(group.scores[0].classes) for _, group in groups if group))
-            row |= {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9, "range": ""}
-        rows.append(row)
+            row = {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9, "seeds": NOT_RUN, "range": ""}
+        rows.append({"spec": spec, "group": group, "network": spec.variant, "frames": spec.frames} | row)
     return pd.DataFrame(rows).astype({"videos": "Int64"}) if rows else pd.DataFrame()
+
+
+def measure_group(group: SeedGroup) -> dict[str, Any]:
+    """The row of `measure` for a SeedGroup."""
+    accuracy, n_classes = group.accuracy, len(group.scores[0].classes)
+    return {name: group.mean(key) for name, key in SPEEDS.items()} | {
+        "parameters (M)": group.mean("parameters") / 1e6,
+        "GMAC/clip": group.mean("macs") / 1e9,
+        "clip@1": group.clip_at_1,
+        "video@1": group.video_at(1),
+        "low": accuracy.low,
+        "high": accuracy.high,
+        INTERVAL: format_interval(accuracy.low, accuracy.high),
+        "video@5": group.video_at(5) if n_classes > 5 else np.nan,
+        "chance": 100 / n_classes,
+        "videos": group.videos,
+        "seeds": group.seeds,
+        "range": f" ({format_interval(*group.seed_range)})" if len(group.runs) > 1 else "",
+    }
 
 
 def show_table(
@@ -191,18 +194,18 @@ def family_table(runs: Sequence[Run]) -> pd.DataFrame:
 
     Accuracy is among the family's own classes, as in `family_correct`. Empty where the data has no families.
     """
-    rows, groups = [], group_by_seed(runs)
-    outcomes: dict[str, list[Outcomes]] = {}
-    for group in groups:
+    rows = []
+    for group in group_by_seed(runs):
         first, correct = group.scores[0], [family_correct(scores) for scores in group.scores]
         for family, names in first.protocol["families"].items():
             members = np.isin(first.labels, [first.classes.index(name) for name in names])
-            values = 100 * np.array([seed[family] for seed in correct])
-            outcomes.setdefault(family, []).append(Outcomes(values, first.groups[members]))
+            outcomes = Outcomes(100 * np.array([seed[family] for seed in correct]), first.groups[members])
             chance, videos = 100 / len(names), len(np.unique(first.videos[members]))
-            rows.append((group.spec.variant, family, outcomes[family][-1], chance, videos))
-    pooled = {family: seed_variance(networks) for family, networks in outcomes.items()}
-    estimates = [estimate_accuracy([values], pooled[family]) for _, family, values, *_ in rows]
+            rows.append((group.spec.variant, family, outcomes, chance, videos))
+    estimates = []
+    for _, family, outcomes, *_ in rows:
+        pooled = seed_variance(others for _, name, others, *_ in rows if name == family)
+        estimates.append(estimate_accuracy([outcomes], pooled))
     rows = [(*row[:2], e.value, e.low, e.high, *row[3:]) for row, e in zip(rows, estimates, strict=True)]
     return pd.DataFrame(rows, columns=["network", "family", "accuracy", "low", "high", "chance", "videos"])
 
