@@ -49,12 +49,12 @@ def write_video(
     return path
 
 
-def mirror(path: Path, copy: Path, axis: str) -> Path:
-    """A copy of an MP4 whose display matrix mirrors it along the axis "x" or "y"."""
+def write_display_matrix(path: Path, copy: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """A copy of an MP4 that displays the pixel (x, y) at (ax + cy, bx + dy), where `matrix` is a, b, c, d."""
     identity = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
     before, _, after = path.read_bytes().rpartition(identity)  # the movie's comes before the track's
-    x, y = (-1, 1) if axis == "x" else (1, -1)
-    copy.write_bytes(before + struct.pack(">9i", x << 16, 0, 0, 0, y << 16, 0, 0, 0, 1 << 30) + after)
+    a, b, c, d = (value << 16 for value in matrix)
+    copy.write_bytes(before + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + after)
     return copy
 
 

@@ -1,8 +1,5 @@
 """Frame n is frame n, however the file is coded and wherever decoding begins; a bad file is named and told why."""
 
-import os
-from types import SimpleNamespace
-
 import av
 import numpy as np
 import psutil
@@ -14,7 +11,13 @@ from hypothesis import strategies as st
 from r21d_core import R21DError
 from r21d_core.data.decode import iter_timed_frames, probe, read_all, read_frames
 from r21d_core.data.video_file import VideoFile
-from tests.bad_videos import BAD_FILES, blocks, cut_off, mirror, mutate, noise_within, write_changing_size, write_video
+from tests.bad_videos import (
+    blocks,
+    mutate,
+    write_changing_size,
+    write_display_matrix,
+    write_video,
+)
 
 FRAMES = 30
 # The encoder left alone would see a cut in every frame, and use neither B-frames nor long groups.
@@ -99,102 +102,6 @@ def test_frame_that_is_not_there_is_an_error(sound_files, name, number, said):
     assert name in str(error.value)
 
 
-def write_playlist(path):
-    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nv.ts\n#EXT-X-ENDLIST\n")
-
-
-def write_unknown_codec(path):
-    write_video(path, blocks(5))
-    path.write_bytes(path.read_bytes().replace(b"avc1", b"qqq1"))
-
-
-BAD = {
-    "pipe.mp4": (os.mkfifo, "is a pipe"),
-    "device.mp4": (lambda path: path.symlink_to("/dev/zero"), "pipe, socket or device"),
-    "list.m3u8": (write_playlist, "is a playlist"),
-    "concat.mp4": (lambda path: path.write_text("ffconcat version 1.0\nfile v.mp4\n"), "is a playlist"),
-    "unknown.mp4": (write_unknown_codec, "codec is unknown"),
-    "folder.mp4": (lambda path: path.mkdir(), "is a folder"),
-    "text.mp4": (BAD_FILES["text.srt"][0], "no video, only subtitle|not a video"),
-    **BAD_FILES,
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-@pytest.mark.parametrize("how", [probe, lambda path: read_all(path, None), lambda path: read_frames(path, [0], (8, 8))])
-def test_bad_file_is_named_and_told_why(tmp_path, name, how):
-    make, said = BAD[name]
-    make(tmp_path / name)
-    with pytest.raises(R21DError, match=said) as error:
-        how(tmp_path / name)
-    assert name in str(error.value)
-
-
-WHOLE = {
-    "web.mp4": {"movflags": "faststart"},
-    "mpeg4.mp4": {"codec": "mpeg4", "movflags": "faststart"},
-    "mpeg4.avi": {"codec": "mpeg4"},
-    "skipped.avi": {"codec": "mpeg4", "times": [5 * n for n in range(60)]},
-    "h264.mkv": {},
-    "mpeg4.mkv": {"codec": "mpeg4"},
-    "vp8.webm": {"codec": "libvpx"},
-    "vp9.webm": {"codec": "libvpx-vp9", "cpu-used": "8", "deadline": "realtime"},
-}
-
-
-@pytest.mark.parametrize("name", WHOLE)
-def test_a_file_is_cut_off_if_it_lost_its_end(tmp_path, name):
-    path = write_video(tmp_path / name, blocks(60, 96, 128), **WHOLE[name])
-    found, content = probe(path), path.read_bytes()
-    assert (found.frames, found.notes) == (60, ())
-    for share in (0.2, 0.33, 0.9, 0.99):
-        path.write_bytes(content)
-        cut_off(path, share)
-        for how in (probe, lambda path: read_all(path, None), lambda path: read_frames(path, [0], (8, 8))):
-            with pytest.raises(R21DError, match=f"{name}: cut off.*fetch it again"):
-                how(path)
-
-
-@pytest.mark.parametrize(("format", "codec"), [("avi", "mpeg4"), ("matroska", "mpeg4"), ("webm", "libvpx")])
-def test_what_does_not_tell_its_size_is_whole(tmp_path, format, codec):
-    """As of a recorder that cannot go back to its header; and the size of an AVI is told in two ways."""
-    with open(tmp_path / "live", "wb") as file:
-        write_video(SimpleNamespace(write=file.write, parent=tmp_path), blocks(60), codec, format=format)
-    found = probe(tmp_path / "live")
-    assert (found.frames, found.notes) == (60, ())
-    content = (tmp_path / "live").read_bytes()
-    if format == "avi":
-        (tmp_path / "live").write_bytes(content[:4] + len(content).to_bytes(4, "little") + content[8:])
-        assert probe(tmp_path / "live").frames == 60
-
-
-def test_damage_in_the_middle_is_not_a_lost_end(tmp_path):
-    pixels = blocks(60, 96, 128)
-    avi = noise_within(write_video(tmp_path / "noise.avi", pixels, "mpeg4"))
-    found = probe(avi)
-    assert 40 < found.frames < 60 and len(read_all(avi, None)) == found.frames
-    assert len(found.notes) == 1 and found.notes[0].startswith(f"damaged: {found.frames} of 60 frames decode, ")
-    for name, said in {
-        "noise.mp4": r"frame 2\d of 60 does not decode, as the file is damaged",
-        "noise.mkv": r"damaged, as only 2\d frames are found, [01]\.\d of 2\.4 seconds",  # a cluster holds them all
-    }.items():
-        with pytest.raises(R21DError, match=f"{name}: {said}; fetch it again"):
-            probe(noise_within(write_video(tmp_path / name, pixels)))
-
-
-@pytest.mark.parametrize("told", ["", "42", "P0DT0H0M3S", "1:2", "0:0:nan", "-1:00:00", "a:b:c", "1:0:0:0"])
-def test_a_length_that_is_told_in_other_words_is_none(tmp_path, told):
-    """Of MKV, whose own words are 00:00:02.400000000; a file that is too short by these is damaged."""
-    path = write_video(tmp_path / "odd.mkv", blocks(60))
-    content = path.read_bytes()
-    assert content.count(b"00:00:02.400000000") == 1
-    path.write_bytes(content.replace(b"00:00:02.400000000", told.encode().ljust(18, b"\0")))
-    assert probe(path).frames == 60
-    path.write_bytes(content.replace(b"00:00:02.400000000", b"00:01:02.400000000"))
-    with pytest.raises(R21DError, match=r"damaged, as only 60 frames are found, 2\.4 of 62\.4 seconds"):
-        probe(path)
-
-
 def test_changing_resolution_is_read_in_one_size_and_noted(tmp_path):
     path = write_changing_size(tmp_path / "changing.ts")
     found, frames = probe(path), read_all(path, (24, 32))
@@ -215,21 +122,24 @@ def test_odd_sizes(tmp_path, height, width):
     assert read_frames(path, [2], (33, 35)).shape == (1, 33, 35, 3)
 
 
-def test_variable_frame_rate_counts_frames_not_time(tmp_path):
-    even = write_video(tmp_path / "even.mp4", blocks(12))
-    uneven = write_video(tmp_path / "uneven.mp4", blocks(12), times=[0, 1, 2, 9, 10, 11, 30, 31, 32, 33, 60, 61])
-    assert probe(uneven).frames == 12 and probe(uneven).fps < probe(even).fps == 25
-    assert np.abs(read_all(uneven, None).astype(int) - read_all(even, None)).mean() < 8
+DISPLAYS = {
+    "rotated by 90": ((0, -1, 1, 0), lambda frames: np.rot90(frames, 1, (1, 2))),
+    "rotated by 180": ((-1, 0, 0, -1), lambda frames: np.rot90(frames, 2, (1, 2))),
+    "rotated by -90": ((0, 1, -1, 0), lambda frames: np.rot90(frames, -1, (1, 2))),
+    "mirrored in x": ((-1, 0, 0, 1), lambda frames: np.flip(frames, 2)),
+    "mirrored in y": ((1, 0, 0, -1), lambda frames: np.flip(frames, 1)),
+}
 
 
-@pytest.mark.parametrize("rotation", [90, 180, -90])
-def test_rotated_video_is_turned_upright(tmp_path, rotation):
-    plain = read_all(write_video(tmp_path / "plain.mp4", blocks(3)), None)
-    path = write_video(tmp_path / "turned.mp4", blocks(3), rotation=rotation)
-    upright = np.rot90(plain, rotation // 90, axes=(1, 2))
+@pytest.mark.parametrize("name", DISPLAYS)
+def test_display_matrix_is_applied_as_by_ffmpeg(tmp_path, name):
+    matrix, display = DISPLAYS[name]
+    plain = write_video(tmp_path / "plain.mp4", blocks(20), g="6", sc_threshold="0")
+    path, expected = write_display_matrix(plain, tmp_path / "copy.mp4", matrix), display(read_all(plain, None))
     found = probe(path)
-    assert (found.height, found.width) == upright.shape[1:3] and found.notes == ("rotated",)
-    np.testing.assert_array_equal(read_all(path, None), upright)
+    assert (found.height, found.width) == expected.shape[1:3] and found.notes == (name.split()[0],)
+    np.testing.assert_array_equal(read_all(path, None), expected)
+    np.testing.assert_array_equal(read_frames(path, [15, 3], None), expected[[15, 3]])
 
 
 def test_names_that_look_like_addresses_or_are_not_ascii(tmp_path):
@@ -292,29 +202,6 @@ def test_damaged_file_gives_one_answer(sound_files, tmp_path_factory, name, seed
     assert len(whole) == found.frames
     indices = [index % len(whole) for index in indices]
     np.testing.assert_array_equal(read_frames(path, indices, (18, 24)), whole[indices])
-
-
-@pytest.mark.parametrize(("axis", "dimension"), [("x", 2), ("y", 1)])
-def test_mirrored_video_is_displayed_as_ffmpeg_does(tmp_path, axis, dimension):
-    plain = write_video(tmp_path / "plain.mp4", blocks(20), g="6", sc_threshold="0")
-    path, expected = mirror(plain, tmp_path / "mirrored.mp4", axis), np.flip(read_all(plain, None), dimension)
-    assert probe(path).notes == ("mirrored",)
-    np.testing.assert_array_equal(read_all(path, None), expected)
-    np.testing.assert_array_equal(read_frames(path, [15, 3], None), expected[[15, 3]])
-
-
-@pytest.mark.parametrize(("name", "codec"), [("slides.mkv", "libx264"), ("slides.webm", "libvpx")])
-@pytest.mark.parametrize("frames", [1, 6])
-def test_long_last_frame_counts_in_the_duration(tmp_path, name, codec, frames):
-    path = write_video(tmp_path / name, blocks(frames), codec, rate=1)
-    assert probe(path).frames == frames == len(read_all(path, (8, 8)))
-    if name.endswith("mkv"):
-        content = path.read_bytes()
-        stated = f"00:00:{frames:02d}.000000000".encode()
-        assert content.count(stated) == 1
-        path.write_bytes(content.replace(stated, f"00:00:{frames + 2:02d}.000000000".encode()))
-        with pytest.raises(R21DError, match=f"only {frames} frames are found, {frames}.0 of {frames + 2}.0 seconds"):
-            probe(path)
 
 
 @pytest.mark.parametrize(("format", "jumps"), [("mpegts", True), ("mp4", False)])
