@@ -8,6 +8,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -24,8 +25,8 @@ ROUNDS = 5
 def bench_explorer(videos: int = VIDEOS, classes: int = CLASSES, clips: int = CLIPS) -> list[dict]:
     """Return a row of the median, fastest and slowest milliseconds for each widget, then a row of opening two runs.
 
-    Times are from setting a widget until the last picture is sent, drawing included, in a new process on random scores
-    of two runs. `gib` is the peak memory of that process.
+    Times are from setting a widget until all pictures and tables are sent, drawing included, in a new process on random
+    scores of two runs. `gib` is the peak memory of that process.
     """
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="r21d-bench-") as folder:
@@ -57,75 +58,60 @@ def _write_runs(folder: str, videos: int, classes: int, clips: int) -> None:
         write_summary(run, {"device": "none"})
 
 
-def _milliseconds(times: list[float]) -> dict[str, float]:
-    return {"ms": statistics.median(times), "ms_fastest": min(times), "ms_slowest": max(times)}
-
-
 def _measure(folder: str, videos: int, classes: int, clips: int) -> list[dict]:
     from r21d_analysis.explorer.widget import TABS, Explorer
 
     began = time.perf_counter()
     explorer = Explorer(folder)
     opened = time.perf_counter() - began
-    rows, sent = [], [0.0]
-    outputs = (explorer.summary, explorer.class_bars, explorer.matrix, explorer.video)
-    for output in outputs:
-        output.observe(lambda change: sent.append(time.perf_counter()), "value")
+    rows = []
 
-    def clear() -> None:
-        for output in outputs:
-            output.value = ""  # an unchanged value would not be sent
+    def time_ms(function: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        function()
+        return 1000 * (time.perf_counter() - began)
 
-    def row(what: str, widget, name: str, values) -> None:
+    def add_row(what: str, times: list[float]) -> None:
+        extremes = {"ms_fastest": min(times), "ms_slowest": max(times)}
+        rows.append({"what": what, "ms": statistics.median(times), **extremes})
+
+    def time_widget(what: str, widget, name: str, values, before: Callable[[], object] = lambda: None) -> None:
         times = []
         for value in [*values] * ROUNDS:
-            if value == getattr(widget, name):
-                continue
-            clear()
-            began = time.perf_counter()
-            setattr(widget, name, value)
-            times.append(1000 * (sent[-1] - began))
-        rows.append({"what": what, **_milliseconds(times)})
+            before()
+            if value != getattr(widget, name):
+                times.append(time_ms(lambda value=value: setattr(widget, name, value)))
+        add_row(what, times)
+
+    def open_tab(number: int) -> None:
+        explorer.tabs.selected_index = number
 
     for number, tab in enumerate(TABS[:3]):
-        explorer.tabs.selected_index = number
-        row(f"clips a video, in {tab}", explorer.clips, "value", explorer.clips.options)
-    explorer.tabs.selected_index = 0
-    row("another order", explorer.order, "value", explorer.order.options)
-    row("another page of classes", explorer.first, "value", (1, 101, 201))
-    row("another tab", explorer.tabs, "selected_index", (1, 2, 0))
-    explorer.tabs.selected_index = 1
-    row("the other run's confusion", explorer.side, "value", ("B", "A"))
-    times, filled = [], [cell for label, cell in explorer.cells.options if not label.endswith(": 0")]
-    for cell in filled[: 3 * ROUNDS]:
-        explorer.tabs.selected_index = 1
-        clear()
-        began = time.perf_counter()
-        explorer.cells.value = cell
-        times.append(1000 * (sent[-1] - began))
-    rows.append({"what": "a click on a cell", "ms": statistics.median(times), "ms_fastest": min(times),
-                 "ms_slowest": max(times)})  # fmt: skip
+        open_tab(number)
+        time_widget(f"clips a video, in {tab}", explorer.clips, "value", explorer.clips.options)
+    open_tab(0)
+    time_widget("other classes", explorer.class_table, "selected_rows", ([3, 7, 9], [1, 2], []))
+    time_widget("another tab", explorer.tabs, "selected_index", (1, 2, 0))
+    open_tab(1)
+    time_widget("the other network's confusion", explorer.side, "value", ("B", "A"))
+    time_widget("per cent instead of items", explorer.percent, "value", (True, False))
+    time_widget("a confused pair", explorer.pairs, "selected_rows", ([0], [1], [2]), lambda: open_tab(1))
     explorer.true.value = explorer.pred.value = None
-    row("another filter", explorer.items, "value", explorer.items.options)
+    time_widget("another filter", explorer.items, "value", explorer.items.options)
     explorer.items.value = "all"
-    row("another video", explorer.videos, "value", [value for _, value in explorer.videos.options[:5]])
-    row("the runs swapped, from memory", explorer.b, "value", (None, explorer.b.value))
-    run, times, reading = explorer.b.value, [], []
-    assert run is not None
+    time_widget("a search", explorer.search, "value", ("number 7", "video 0001", ""))
+    time_widget("another video", explorer.videos, "selected_rows", ([0], [1], [2], [3], [4]))
+    time_widget("the runs swapped, from memory", explorer.b, "value", (None, explorer.b.value))
+    runs = explorer.b.value
+    assert runs is not None
+    times, reading = [], []
     for _ in range(ROUNDS):
         explorer.b.value = None
         explorer.load.cache_clear()
         explorer.load(explorer.a.value)
-        began = time.perf_counter()
-        load_scores(run.folder / "scores.npz")
-        reading.append(1000 * (time.perf_counter() - began))
-        clear()
-        began = time.perf_counter()
-        explorer.b.value = run
-        times.append(1000 * (sent[-1] - began))
-    for what, values in (("a run that is not in memory", times), ("of that, reading its scores", reading)):
-        rows.append(
-            {"what": what, "ms": statistics.median(values), "ms_fastest": min(values), "ms_slowest": max(values)}
-        )
+        reading.append(time_ms(lambda: load_scores(runs[0].folder / "scores.npz")))
+        times.append(time_ms(lambda: setattr(explorer.b, "value", runs)))
+    add_row("a run that is not in memory", times)
+    add_row("of that, reading its scores", reading)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return [*rows, {"what": "opening both runs", "ms": 1000 * opened, "gib": peak / 2**30}]

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 import numpy as np
-import pandas as pd
-from matplotlib.figure import Figure
 
-from r21d_analysis.explorer.figures import frames_figure, sample_frames, time_figure
+from r21d_analysis.explorer.figures import time_figure
+from r21d_analysis.explorer.media import video_html
 from r21d_analysis.interpret.html import figure_html, text_html
 from r21d_analysis.interpret.saliency import saliency_html
 from r21d_core import R21DError, load
@@ -27,37 +26,28 @@ WIDE = {"style": {"description_width": "initial"}, "layout": {"width": "calc(100
 
 
 class ClassifyWidget:
-    """Classify a file, a folder or uploads; `results` are (path, prediction), `export` is the table and the figure."""
+    """Classify a file, a folder or uploads; `results` are (path, prediction)."""
 
     def __init__(self, runs: Sequence[Run], weights_folder: Path | str = "weights"):
         self.weights_folder = weights_folder  # of published weights
         self.used_weights = ""  # those of `results`; the field may have changed since
         self.results: list[tuple[Path, Prediction]] = []
-        self.export: tuple[pd.DataFrame | None, Figure | None] = (None, None)
         self._uploads: tempfile.TemporaryDirectory | None = None
         trained = [str(run.folder) for run in runs if run.has_checkpoint]
-        self.weights = widgets.Combobox(
-            options=trained,
-            value=trained[0] if trained else "",
-            description="Weights",
-            placeholder=WEIGHTS_HINT,
-            **WIDE,
-        )
+        self.weights = widgets.Combobox(options=trained, description="Weights", placeholder=WEIGHTS_HINT, **WIDE)
+        self.weights.value = next(iter(trained), "")
         self.path = widgets.Text(description="Video or folder", placeholder="path", **WIDE)
         self.upload = widgets.FileUpload(description="or upload small files", multiple=True, accept="video/*,.mkv,.avi")
         self.upload.layout.width = "auto"
         self.clips = widgets.BoundedIntText(10, min=1, max=1000, description="Clips per video", style=WIDE["style"])
         start = widgets.Button(description="Classify", button_style="primary")
-        self.progress = widgets.IntProgress(0, description="Videos", layout={"visibility": "hidden", "width": "98%"})
         self.output = widgets.Output()
-        self.errors, self.probabilities, self.frames, self.saliency = (widgets.HTML() for _ in range(4))
+        self.errors, self.probabilities, self.player, self.saliency = (widgets.HTML() for _ in range(4))
         self.videos = widgets.Select(description="Videos", rows=5, **WIDE)
-        attributions = widgets.Button(description="Attributions", layout={"width": "auto"})
-        hint = "" if trained else f"No run here has its checkpoint: train one, or enter {WEIGHTS_HINT}."
+        attributions = widgets.Button(description="Attributions", layout={"align_self": "flex-start"})
         self.box = widgets.VBox(
-            [self.weights, self.path, widgets.HBox([self.upload, self.clips, start]), widgets.HTML(text_html(hint)),
-             self.progress, self.output, self.errors, self.videos, self.probabilities, self.frames, attributions,
-             self.saliency]
+            [self.weights, self.path, widgets.HBox([self.upload, self.clips, start]), self.output, self.errors,
+             self.videos, self.player, self.probabilities, attributions, self.saliency]
         )  # fmt: skip
         start.on_click(lambda button: self.classify())
         self.videos.observe(lambda change: self.draw(), "value")
@@ -65,32 +55,27 @@ class ClassifyWidget:
 
     def classify(self) -> None:
         """Classify the selected videos in turn; an error becomes a line, and the other videos go on."""
-        self.results, errors = [], []
-        self.videos.options, self.export = (), (None, None)
-        self.errors.value = self.probabilities.value = self.frames.value = self.saliency.value = ""
+        self.results, self.videos.options = [], ()
+        self.errors.value = self.probabilities.value = self.player.value = self.saliency.value = ""
         self.used_weights = self.weights.value.strip()
         try:
             paths = self.input_paths()
         except (R21DError, OSError) as error:
             self.errors.value = text_html(str(error), "alert")
             return
-        self.progress.value, self.progress.max = 0, len(paths)
-        self.progress.layout.visibility = "visible"
-        with self.output:  # which would print an exception that leaves it
+        with self.output:  # which shows the progress, and an exception that leaves it
             try:
                 predictor = load(self.used_weights, folder=self.weights_folder)
-                predictions = predictor.iter_predictions(paths, clips=self.clips.value)
-                for number, (path, prediction) in enumerate(zip(paths, predictions, strict=True), 1):
+                for path, prediction in zip(
+                    paths, predictor.iter_predictions(paths, clips=self.clips.value), strict=True
+                ):
                     if isinstance(prediction, R21DError):
-                        errors.append(text_html(str(prediction), "alert"))
-                        self.errors.value = "".join(errors)
+                        self.errors.value += text_html(str(prediction), "alert")
                     else:
                         self.results.append((path, prediction))
-                    self.progress.value = number
             except R21DError as error:
                 self.errors.value = text_html(str(error), "alert")
         self.output.clear_output()
-        self.progress.layout.visibility = "hidden"
         self.videos.options = [
             (f"{path.name}: {prediction.top[0][0]} {prediction.top[0][1]:.1%}", index)
             for index, (path, prediction) in enumerate(self.results)
@@ -123,26 +108,18 @@ class ClassifyWidget:
         return paths
 
     def draw(self) -> None:
-        """Draw the selected video's most probable classes by clip and the clips' frames; collect all in a table."""
+        """Draw the selected video's most probable classes by clip and play it."""
         if self.videos.value is None:
             return
         path, prediction = self.results[self.videos.value]
         self.saliency.value = ""
-        classes, means = zip(*prediction.top, strict=True)
-        unit = "s" if prediction.fps else "frame"
-        times = prediction.center_frames / (prediction.fps or 1)
-        title = f"{path.name}: {self.used_weights}"
-        figure = time_figure([(title, classes, np.array(means), prediction.clip_probs)], times, unit)
-        alt = f"Probabilities of {path.name} over time"
-        self.probabilities.value = figure_html(figure, alt) + text_html(prediction.protocol)
-        index, labels = sample_frames(times, unit)
-        self.frames.value = figure_html(frames_figure(prediction.frames[index], labels), "Center frames of its clips")
-        rows = [
-            (str(path), self.used_weights, rank, name, 100 * probability, prediction.protocol)
-            for path, prediction in self.results
-            for rank, (name, probability) in enumerate(prediction.top, 1)
-        ]
-        self.export = pd.DataFrame(rows, columns=["video", "weights", "rank", "class", "%", "protocol"]), figure
+        (classes, means), unit = zip(*prediction.top, strict=True), "s" if prediction.fps else "frame"
+        ranks, times = range(1, len(classes) + 1), prediction.center_frames / (prediction.fps or 1)
+        panel = (f"{path.name}: {self.used_weights}", classes, ranks, np.array(means), prediction.clip_probs)
+        figure = time_figure([panel], times, unit)
+        plot = figure_html(figure, f"Probabilities of {path.name} over time")
+        self.probabilities.value = plot + text_html(prediction.protocol)
+        self.player.value = video_html(path)
 
     def compute_saliency(self) -> None:
         """Draw maps of the selected video for its most probable class."""

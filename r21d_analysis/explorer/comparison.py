@@ -1,7 +1,8 @@
-"""What the explorer shows of two runs: tables, figures and captions, without widgets."""
+"""What the explorer shows of two networks: tables, figures and captions, without widgets."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,172 +11,157 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from r21d_analysis.explorer import figures, predictions
-from r21d_analysis.explorer.predictions import ScoredRun
+from r21d_analysis.explorer.predictions import MAX_MATRIX_CLASSES, ScoredRuns
 from r21d_analysis.interpret.source_videos import SourceClips
-from r21d_analysis.statistics.inference import format_interval
-
-PAGE_SIZE = 20  # classes
-MAX_LISTED = 200  # videos or pairs in a list; a saved table has all
+from r21d_analysis.statistics.inference import estimate_accuracy, estimate_difference, format_interval
 
 
 class View(NamedTuple):
-    """One tab: the table and the figure that can be saved, the figure's caption and its text for screen readers."""
+    """What a tab shows: its table and figure, the figure's caption and its text for screen readers."""
 
     table: pd.DataFrame
-    figure: Figure | None
-    caption: str
-    alt: str
-
-
-class ConfusionView(NamedTuple):
-    """The confusion tab: its view, the matrix's shape, and (label, (true, pred)) of its cells and frequent pairs."""
-
-    view: View
-    shape: tuple[int, int]
-    cells: list[tuple[str, tuple]]
-    pairs: list[tuple[str, tuple]]
+    figure: Figure | None = None
+    caption: str = ""
+    alt: str = ""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Run A, and run B or None, evaluated with `count` clips on the same items."""
+    """Network A, and B or None, evaluated with `count` clips on the same items."""
 
-    a: ScoredRun
-    b: ScoredRun | None
+    a: ScoredRuns
+    b: ScoredRuns | None
     a_name: str
     b_name: str
     count: int
 
-    def sides(self) -> list[tuple[str, ScoredRun, str]]:
-        """Return ("A", run, name) and, with B, ("B", run, name)."""
+    def sides(self) -> list[tuple[str, ScoredRuns, str]]:
+        """Return ("A", runs, name) and, with B, ("B", runs, name)."""
         sides = (("A", self.a, self.a_name), ("B", self.b, self.b_name))
         return [(side, scored, name) for side, scored, name in sides if scored]
-
-    def scored(self, side: str) -> ScoredRun:
-        """Return run B for "B" where there is one, else run A."""
-        return self.b if side == "B" and self.b else self.a
 
     @property
     def note(self) -> str:
         """The note that figures of demonstrations carry."""
-        return "demonstration: tiny networks" if self.a.run.spec.profile == "demo" else ""
+        return "demonstration: tiny networks" if self.a.runs[0].spec.profile == "demo" else ""
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names."""
-        return self.a.scores.classes
+    def classes(self) -> np.ndarray:
+        """The class names, (classes,)."""
+        return np.array(self.a.scores.classes, dtype=object)
 
     def item_name(self, row: int) -> tuple[str, str]:
         """Return the video and the class of an item."""
-        return str(self.a.scores.videos[row]), self.classes[self.a.scores.labels[row]]
+        return str(self.a.scores.videos[row]), self.a.scores.classes[self.a.scores.labels[row]]
 
     def summary_table(self) -> str:
-        """Return the accuracies of both runs and their difference as HTML; pandas escapes the names."""
+        """Return the accuracies of both networks and their difference as HTML; pandas escapes the names."""
         rows = []
         for side, scored, name in self.sides():
-            accuracy = predictions.compute_accuracies(scored, self.count)
-            top5 = "–" if np.isnan(accuracy["video@5"]) else f"{accuracy['video@5']:.1f}"
-            interval = format_interval(accuracy["low"], accuracy["high"])
-            rows.append((f"{side}: {name}", f"{accuracy['clip@1']:.1f}", f"{accuracy['video@1']:.1f}", interval, top5))
+            predicted, video = scored.predictions[self.count], estimate_accuracy([scored.outcomes(self.count)])
+            top5 = f"{100 * (predicted.label_rank < 5).mean():.1f}" if len(self.classes) > 5 else "–"
+            clip, interval = 100 * predicted.clip_accuracy.mean(), format_interval(video.low, video.high)
+            rows.append((f"{side}: {name}", f"{clip:.1f}", f"{video.value:.1f}", interval, top5))
         if self.b:
-            difference = predictions.compute_difference(self.a, self.b, self.count)
-            interval = format_interval(difference["low"], difference["high"], "+.1f")
-            rows.append(("A − B (points)", "", f"{difference['difference']:+.1f}", interval, ""))
+            difference = estimate_difference([self.a.outcomes(self.count)], [self.b.outcomes(self.count)])
+            interval = format_interval(difference.low, difference.high, "+.1f")
+            rows.append(("A − B (points)", "", f"{difference.value:+.1f}", interval, ""))
         columns = ["run", "clip@1 (%)", "video@1 (%)", "95 % interval", "video@5 (%)"]
         table = pd.DataFrame(rows, columns=columns).to_html(index=False, border=0, justify="left", col_space="8em")
-        return f'<div style="line-height: 1.5; white-space: nowrap">{table}</div>'
+        return f'<div style="line-height: 1.5; white-space: nowrap; overflow-x: auto">{table}</div>'
 
     def caption(self) -> str:
         """Return the data and protocol of the numbers, and what their intervals include."""
         protocol, n_videos = self.a.scores.protocol, len(np.unique(self.a.scores.videos))
-        demo = "DEMONSTRATION, tiny networks. " if protocol.get("profile") == "demo" else ""
+        seeds = [len(scored.runs) for _, scored, _ in self.sides()]
         return (
-            f"{demo}{protocol.get('data')} {protocol.get('split')}, {protocol.get('task')}: {n_videos:,} videos, "
-            f"{len(self.classes)} classes; {self.count} of {self.a.scores.logits.shape[1]} clips per video, "
-            f"{protocol.get('crop')}, {protocol.get('averaging')}. Each run is 1 seed: intervals are by recording, of "
-            f"which there are {self.a.recordings.max() + 1:,}, and do not include the variance over seeds; no p."
+            f"{'DEMONSTRATION, tiny networks. ' * (protocol.get('profile') == 'demo')}{protocol.get('data')} "
+            f"{protocol.get('split')}, {protocol.get('task')}: {n_videos:,} videos, {len(self.classes)} classes; "
+            f"{self.count} of {self.a.scores.logits.shape[1]} clips per video, {protocol.get('crop')}, "
+            f"{protocol.get('averaging')}. Seeds: {' and '.join(map(str, seeds))}. Intervals are by recording, "
+            f"of which there are {self.a.recordings.max() + 1:,}, and "
+            + ("include the variance over seeds." if max(seeds) > 1 else "do not include the variance over seeds.")
         )
 
-    def class_view(self, order: str, first: int) -> View:
-        """Return video@1 by class in one of CLASS_ORDERS; the figure has the page that begins at class `first`."""
-        table = predictions.sort_classes(predictions.class_table(self.a, self.b, self.count), order)
-        page = table.iloc[first - 1 :][:PAGE_SIZE]
+    def class_view(self, chosen: Sequence[int] = ()) -> View:
+        """Return all classes, and a figure of those `chosen`; without a choice, of those with extreme differences."""
+        table, most = predictions.class_table(self.a, self.b, self.count), MAX_MATRIX_CLASSES
+        rows = table.loc[table.index.isin(chosen)] if chosen else table
+        rows = rows.sort_values("A − B" if self.b else "A recall", ascending=False, kind="stable")
+        page = pd.concat([rows[: most // 2], rows[-most // 2 :]]) if len(rows) > most else rows
         names = [name for *_, name in self.sides()]
-        best, worst = table.iloc[int(table["A"].argmax())], table.iloc[int(table["A"].argmin())]
-        caption = f"A: best class {best['class']} ({best['A']:.0f} %), worst {worst['class']} ({worst['A']:.0f} %)."
+        caption = "The number beside a class is the number of its items."
         if self.b:
-            excludes_zero, intervals = (table["low"] > 0) | (table["high"] < 0), table["low"].count()
-            gain, loss = (table.loc[table["difference"].agg(extreme)] for extreme in ("idxmax", "idxmin"))
-            caption += (
-                f" A − B: largest for {gain['class']} ({gain['difference']:+.0f} points), smallest for {loss['class']} "
-                f"({loss['difference']:+.0f}). {excludes_zero.sum()} of {intervals} intervals exclude zero; "
-                f"{0.05 * intervals:.2g} are expected by chance."
-            )
-        alt = f"video@1 of {len(page)} classes with intervals, {' and '.join(names)}; the saved table has the numbers"
-        caption += " The number beside a class is the number of its items."
-        return View(self._with_runs(table), figures.class_figure(page, names, self.note), caption, alt)
+            n_nonzero, n = ((table["low"] > 0) | (table["high"] < 0)).sum(), table["low"].count()
+            caption += f" {n_nonzero} of {n} intervals of A − B exclude zero; {0.05 * n:.2g} are expected by chance."
+        if len(page) < len(table):
+            which = "those selected" if chosen else "those at both ends; others can be selected"
+            caption += f" The figure has {len(page)} of {len(table)} classes: {which} in the table."
+        caption += " Bars do not include the variance over seeds."
+        alt = f"Recall of {len(page)} classes with intervals, {' and '.join(names)}; the table has the numbers"
+        return View(table, figures.class_figure(page, names, self.note), caption, alt)
 
-    def confusion_view(self, side: str) -> ConfusionView:
-        """Return the confusion matrix of run `side`, its cells row by row, and its most frequent confusions."""
-        scored, classes = self.scored(side), self.classes
-        members, counts = predictions.confusion_matrix(scored, self.count)
-        names = [classes[index] for index in members]
-        columns = [*names, "all others"][: counts.shape[1]]
-        others = tuple(sorted(set(range(len(classes))) - set(members.tolist())))
-        preds = [*members.tolist(), others][: counts.shape[1]]
-        cells = [
-            (f"{name}, predicted as {column}: {counts[i, j]}", (int(members[i]), preds[j]))
-            for i, name in enumerate(names)
-            for j, column in enumerate(columns)
-        ]
+    def confusion_view(
+        self, side: str = "A", percent: bool = False, chosen: Sequence[int] = ()
+    ) -> tuple[View, list[tuple], pd.DataFrame]:
+        """Return the confusion matrix of `side` for the classes `chosen` or all, its cells, and the confused pairs.
+
+        A cell, a row of the View's table, is a class index and that of a prediction, or those of all other classes.
+        """
+        scored, classes = self.b if side == "B" and self.b else self.a, self.classes
+        members, counts = predictions.confusion_matrix(scored, self.count, chosen)
+        others = tuple(np.setdiff1d(np.arange(len(classes)), members).tolist())
+        columns = [*zip(classes[members], members.tolist(), strict=True), ("all others", others)][: counts.shape[1]]
+        cells = [(row, column) for row in members.tolist() for _, column in columns]
+        table = pd.DataFrame({"class": np.repeat(classes[members], len(columns))})
+        table["prediction"] = [name for name, _ in columns] * len(members)
+        table["items"], table["% of class"] = counts.ravel(), 100 * figures.row_fractions(counts).ravel()
         pairs = predictions.confused_pairs(scored, self.count)
-        frequent = [
-            (f"{n} × {classes[true]} → {classes[pred]}", (true, pred))
-            for true, pred, n in pairs[:MAX_LISTED].itertuples(index=False)
-        ]
-        top = ", ".join(label for label, _ in frequent[:3])
+        pairs["class"], pairs["predicted as"] = classes[pairs["true"]], classes[pairs["pred"]]
+        pairs["% of class"] = 100 * pairs["items"] / np.bincount(scored.scores.labels)[pairs["true"]]
+        top = [f"{n:.3g} × {true} → {pred}" for _, _, n, true, pred, _ in pairs[:3].itertuples(index=False)]
         caption = (
-            f"Rows: classes; columns: predictions of {side}. {pairs['n'].sum():,} of {len(scored.scores.labels):,} "
-            f"items are wrong{f', most often {top}' * bool(top)}."
+            f"Rows: classes; columns: predictions of {side}; {'per cent of the row' if percent else 'items'}"
+            f"{f', mean of {len(scored.runs)} seeds' * (len(scored.runs) > 1)}. {pairs['items'].sum():,.4g} of "
+            f"{len(scored.scores.labels):,} items are wrong{', most often ' * bool(top)}{', '.join(top)}."
         )
-        rows = [(name, column, counts[i, j]) for i, name in enumerate(names) for j, column in enumerate(columns)]
-        table = pd.DataFrame(rows, columns=["class", "prediction", "items"])
-        number = f"{len(members)} of {len(classes)}" if others else f"{len(members)}"
-        figure = figures.confusion_figure(names, counts, self.note)
-        alt = f"Confusion matrix of run {side}, {number} classes"
-        return ConfusionView(View(self._with_runs(table), figure, caption, alt), counts.shape, cells, frequent)
+        if others:
+            which = "those selected" if chosen else "those most confused; others can be selected"
+            caption += f" The matrix has {len(members)} of {len(classes)} classes: {which} in the tab Classes."
+        figure = figures.confusion_figure(classes[members].tolist(), counts, percent, self.note)
+        alt = f"Confusion matrix of {side}, {len(members)} of {len(classes)} classes"
+        return View(table, figure, caption, alt), cells, pairs
 
-    def item_list(self, rows: np.ndarray) -> tuple[pd.DataFrame, list[tuple[str, int]]]:
-        """Return the table of the items `rows`, and (label, row) of the first MAX_LISTED."""
-        table = predictions.item_table(self.a, self.b, self.count, rows)
-        columns = [f"{side} {what}" for side, *_ in self.sides() for what in ("prediction", "confidence")]
-        labels = [
-            f"{video}: {name} → " + " | ".join(f"{a} {b:.0f} %" for a, b in zip(cells[::2], cells[1::2], strict=True))
-            for video, name, *cells in table[["video", "class", *columns]][:MAX_LISTED].itertuples(index=False)
-        ]
-        return self._with_runs(table), list(zip(labels, rows[:MAX_LISTED].tolist(), strict=True))
+    def items_view(self, rows: np.ndarray) -> View:
+        """Return the table of the items `rows`: each side's prediction, its confidence and the rank of the class."""
+        table = pd.DataFrame({"video": self.a.scores.videos[rows], "class": self.classes[self.a.scores.labels[rows]]})
+        for side, scored, _ in self.sides():
+            predicted = scored.predictions[self.count]
+            table[f"{side} prediction"] = self.classes[predicted.pred[0, rows]]
+            table[f"{side} %"] = 100 * predicted.confidence[0, rows].astype(float)
+            table[f"{side} rank"] = predicted.label_rank[0, rows] + 1
+        return View(table)
 
-    def video_view(self, row: int, table: pd.DataFrame, source: SourceClips | None) -> View:
-        """Return the class probabilities of the item `row` over time; times are those of the clips in `source`."""
+    def video_view(self, row: int, items: View, source: SourceClips | None) -> View:
+        """Return `items` with a figure: class probabilities of the item `row` at the times of the clips in `source`."""
         panels, sentences = [], []
-        for side, scored, name in self.sides():
-            best, means, by_clip = predictions.clip_probabilities(scored, row, self.count)
-            panels.append((f"{side}: {name}", [self.classes[index] for index in best], means, by_clip))
-            first = (by_clip.argmax(axis=1) == 0).sum()
-            sentences.append(
-                f"{side} predicts {self.classes[best[0]]}, {100 * means[0]:.0f} %, first in {first} of {self.count} "
-                "clips"
-            )
         video, true = self.item_name(row)
-        times, unit = (source.times, source.unit) if source and self._same_clips() else (None, "")
+        for side, scored, name in self.sides():
+            best, ranks, means, by_clip = predictions.clip_probabilities(scored, row, self.count)
+            if len(scored.runs) > 1:
+                name = f"{name.split(', mean of')[0]}, seed {scored.runs[0].spec.seed}"
+            panels.append((f"{side}: {name}", self.classes[best].tolist(), ranks, means, by_clip))
+            n_first, rank = (by_clip.argmax(axis=1) == 0).sum(), ranks[best.tolist().index(scored.scores.labels[row])]
+            sentences.append(
+                f"{side} predicts {self.classes[best[0]]}, {100 * means[0]:.0f} %, first in {n_first} of {self.count} "
+                f"clips; its rank of the class is {rank}"
+            )
+        specs = [scored.runs[0].spec for _, scored, _ in self.sides()]
+        same_clips = len({(spec.frames, spec.frame_stride, spec.eval_clips) for spec in specs}) == 1
+        times, unit = (source.times, source.unit) if source and same_clips else (None, "")
         figure = figures.time_figure(panels, times, unit, true, self.note)
-        caption = f"{video}, class {true}: {'; '.join(sentences)}."
-        return View(table, figure, caption, f"Probabilities over time of {video}, class {true}")
-
-    def _same_clips(self) -> bool:
-        specs = [scored.run.spec.replace(variant="R3D", seed=0) for _, scored, _ in self.sides()]
-        return specs[0] == specs[-1]
-
-    def _with_runs(self, table: pd.DataFrame) -> pd.DataFrame:
-        folders = {f"run {side}": scored.run.spec.folder for side, scored, _ in self.sides()}
-        return table.assign(**folders, clips=self.count)
+        caption, alt = (
+            f"{video}, class {true}. {'. '.join(sentences)}.",
+            f"Probabilities over time of {video}, class {true}",
+        )
+        return items._replace(figure=figure, caption=caption, alt=alt)

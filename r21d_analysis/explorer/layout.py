@@ -2,76 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
+import pandas as pd
+from ipyevents import Event
+from itables.widget import ITable
 
-from r21d_analysis.explorer import predictions
 from r21d_analysis.explorer.classify_widget import WIDE, ClassifyWidget
+from r21d_analysis.explorer.predictions import ITEM_FILTERS
+from r21d_analysis.explorer.run_menu import data_label
 from r21d_core.runs.run import Run
 
 TABS = ("Classes", "Confusion", "Videos", "Your own video")
-# A transparent button over each cell of the matrix, so that mouse and keyboard reach it.
-CELL_STYLE = """<style>
-.r21d-cells > div {{ display: grid; grid-template: repeat({rows}, 1fr) / repeat({columns}, 1fr);
-  width: 100%; height: 100% }}
-.r21d-cells button.widget-toggle-button {{ width: auto; height: auto; min-width: 0; margin: 0; padding: 0; border: 0;
-  background: transparent; box-shadow: none; font-size: 0 }}
-.r21d-cells button.widget-toggle-button:is(:hover, :focus) {{ outline: 2px solid black; outline-offset: -2px }}
-</style>"""
-HALF = WIDE | {"layout": {"width": "49%"}}
+HALF = WIDE | {"layout": {"width": "49%", "min_width": "300px"}}
+TABLE: dict[str, Any] = {
+    "maxBytes": 0, "style": "width: 100%", "classes": "display compact nowrap", "scrollX": True, "pageLength": 10,
+    "text_in_header_can_be_selected": False,  # a click on it sorts
+    "layout": {"topStart": "search", "topEnd": "buttons", "bottomStart": "info", "bottomEnd": "paging"},
+    "buttons": [{"extend": kind, "exportOptions": {"escapeExcelFormula": True}} for kind in ("copyHtml5", "csvHtml5")],
+    "select": {"style": "single", "keys": True, "info": False},
+}  # fmt: skip
+MULTIPLE = {"select": TABLE["select"] | {"style": "multi"}}
+NO_SEARCH = {"layout": TABLE["layout"] | {"topStart": None}}
+
+POINT = "Point at a cell for its values. Click it, or select a row of the table below, for its videos."
+NO_RUNS = """<p><b>No finished run in <code>{folders}</code>.</b> Train some, about three minutes on two cores, then
+run this cell again:</p><pre>r21d train variant_comparison --variants "f-R2D,R3D,R(2+1)D"</pre>
+<p>Or name a folder with runs in the parameters' cell, such as <code>../results/small.zip</code>.</p>"""
+STATIC = """In a live notebook widgets change these pictures. It also classifies videos of your own, as
+`r21d classify VIDEO --weights RUN_FOLDER` does."""
+# Keys typed into a widget would otherwise move between the notebook's cells, or create and delete them. The widget
+# comes into the page after this script.
+KEEP_KEYS = """setTimeout(() => element.closest('.jp-OutputArea')?.addEventListener('keydown', event =>
+  event.target.toggleAttribute('data-lm-suppress-shortcuts',
+    !(event.ctrlKey || event.metaKey || event.altKey || event.key == 'Escape')), true), 300)"""
+# Contrasts of 4.5 or more: of the gray of figures, which suits light and dark pages, and of a table's selected row.
+STYLE = """<style>.r21d-explorer table.dataTable { --dt-row-selected: 0, 75, 160 }
+body[data-jp-theme-light="true"] .r21d-explorer img[src*="/png"] { filter: brightness(0.93) }
+body[data-jp-theme-light="false"] .r21d-explorer img[src*="/png"] { filter: brightness(1.1) }</style>"""
 
 
 class ExplorerLayout:
     """Widgets by name, and `box` with all of them; `weights` is the folder of published weights."""
 
     def __init__(self, runs: Sequence[Run], weights: Path | str):
-        data = list(dict.fromkeys(predictions.data_label(run.spec) for run in runs))
-        self.data, self.protocol = _dropdown("Data", data), _dropdown("Protocol")
-        self.a, self.b = _dropdown("Run A"), _dropdown("Run B")
+        dropdown = partial(widgets.Dropdown, **HALF)
+        row = partial(widgets.HBox, layout={"flex_flow": "row wrap"})
+        data = list(dict.fromkeys(data_label(run.spec) for run in runs))
+        self.data, self.protocol = dropdown(description="Data", options=data), dropdown(description="Protocol")
+        self.a, self.b = dropdown(description="Run A"), dropdown(description="Run B")
         self.clips = widgets.SelectionSlider(options=[1], description="Clips per video", **WIDE)
-        self.order = _dropdown("Order", list(predictions.CLASS_ORDERS))
-        self.first = widgets.IntSlider(1, 1, 1, description="From class", **HALF)
-        self.side = _dropdown("Predictions of", ["A", "B"])
-        self.cells = widgets.ToggleButtons(options=[("", 0)], value=None, layout={"grid_area": "1 / 1"})
-        self.cells.add_class("r21d-cells")
-        self.pairs = widgets.Select(description="Most confused", rows=6, **WIDE)
-        self.true, self.pred = _dropdown("Class", [("any", None)]), _dropdown("Predicted as", [("any", None)])
-        self.items = _dropdown("Show", list(predictions.ITEM_FILTERS))
-        self.videos = widgets.Select(description="Class → A | B", rows=7, **WIDE)
-        self.summary, self.class_bars, self.matrix, self.matrix_caption, self.n_items = _htmls(5)
-        self.video, self.frames, self.saliency, self.status = _htmls(4)
-        self.matrix.layout.grid_area = "1 / 1"
-        # Arrow keys walk through a list, so that selecting a pair does not open its videos yet.
-        self.show_pair, self.attributions, self.save_csv, self.save_pdf = (
-            widgets.Button(description=text, layout={"width": "auto"})
-            for text in ("Show videos", "Attributions", "Save table (CSV)", "Save figure (PDF)")
-        )
+        self.side = dropdown(description="Predictions of", options=["A", "B"])
+        self.percent = widgets.Checkbox(description="Per cent of the class", indent=False, layout={"width": "auto"})
+        self.class_table, self.pairs, self.videos = (ITable(pd.DataFrame({"": []}), **TABLE) for _ in range(3))
+        self.true, self.pred = dropdown(description="Class"), dropdown(description="Predicted as")
+        self.items = dropdown(description="Show", options=list(ITEM_FILTERS))
+        self.search = widgets.Text(description="Search", placeholder="part of a file's or class's name", **HALF)
+        self.confidence = widgets.IntRangeSlider(value=(0, 100), min=0, max=100, description="Confidence (%)", **HALF)
+        (self.summary, self.class_bars, self.matrix, self.matrix_value, self.matrix_caption, self.n_items,
+         self.thumbnails, self.player, self.video, self.saliency, self.status) = (
+            widgets.HTML(layout={"max_width": "100%"}) for _ in range(11)
+        )  # fmt: skip
+        mouse = partial(Event, wait=50, throttle_or_debounce="throttle")
+        self.matrix_mouse = mouse(source=self.matrix, watched_events=["click", "mousemove"])
+        self.thumbnail_mouse = mouse(source=self.thumbnails, watched_events=["click"])
+        self.attributions = widgets.Button(description="Attributions", layout={"align_self": "flex-start"})
         self.classifier = ClassifyWidget(runs, weights)
-        grid = widgets.GridBox([self.matrix, self.cells], layout={"grid_template_columns": "max-content"})
         tabs = [
-            [_row(self.order, self.first), self.class_bars],
-            [self.side, self.pairs, self.show_pair, self.matrix_caption, grid],
-            [_row(self.true, self.pred), _row(self.items, self.side), self.videos, self.n_items, self.video,
-             self.frames, self.attributions, self.saliency],
+            [self.class_table, self.class_bars],
+            [row([self.side, self.percent]), self.matrix_value, self.matrix, self.matrix_caption, self.pairs],
+            [row([self.true, self.pred, self.items, self.side, self.search, self.confidence]), self.n_items,
+             self.thumbnails, self.videos, self.player, self.video, self.attributions, self.saliency],
             [self.classifier.box],
         ]  # fmt: skip
         self.tabs = widgets.Tab([widgets.VBox(tab) for tab in tabs], titles=TABS)
-        self.box = widgets.VBox(
-            [_row(self.data, self.protocol), _row(self.a, self.b), self.clips, self.summary, self.tabs,
-             _row(self.save_csv, self.save_pdf), self.status],
-            layout={"max_width": "900px"},
-        )  # fmt: skip
+        menus = row([self.data, self.protocol, self.a, self.b])
+        members = [menus, self.clips, self.summary, self.tabs, self.status, widgets.HTML(STYLE)]
+        self.box = widgets.VBox(members, layout={"max_width": "900px"}).add_class("r21d-explorer")
 
 
-def _dropdown(description: str, options: Iterable = ()) -> widgets.Dropdown:
-    return widgets.Dropdown(description=description, options=options, **HALF)
-
-
-def _htmls(count: int) -> list[widgets.HTML]:
-    return [widgets.HTML(layout={"max_width": "100%"}) for _ in range(count)]
-
-
-def _row(*members: widgets.Widget) -> widgets.HBox:
-    return widgets.HBox(members, layout={"flex_flow": "row wrap"})
+def fill_table(widget: ITable, table: pd.DataFrame, selected: Sequence[int] = (), **options: Any) -> None:
+    """Show `table` with the rows `selected`; equal content keeps its order, page and search."""
+    table = table.round(1)
+    if widget.df is None or not table.equals(widget.df):
+        widget.update(table, selected_rows=list(selected), **TABLE | options)
+    else:
+        widget.selected_rows = list(selected)

@@ -1,12 +1,11 @@
-"""Counts and intervals of the explorer, computed from the stored scores of one or two runs.
+"""Counts and intervals of the explorer, computed from the stored scores of two networks, each of one seed or several.
 
-`score_run` evaluates each number of clips once; every later question (by class, confusion or video) only counts, which
+`score_runs` evaluates each number of clips once; every later question (by class, confusion or video) only counts, which
 takes milliseconds for 20,000 videos of 400 classes. Accuracies are percentages.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -15,33 +14,18 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from r21d_analysis.artifacts.catalog import iter_runs, parse_folders
 from r21d_analysis.statistics.clips import clips_correct, exact_counts, with_clips
 from r21d_analysis.statistics.inference import (
     Outcomes,
     check_same_items,
-    estimate_accuracy,
     estimate_by_class,
-    estimate_mean,
 )
 from r21d_core.runs.metrics import video_probabilities
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
-from r21d_core.study.spec import Spec
 
 CHUNK_LOGITS = 2**21  # logits evaluated at a time, to bound the memory of the softmax
 MAX_MATRIX_CLASSES = 20  # rows of a confusion matrix that stays readable
-# Orders of the classes: a column of `class_table` and whether it ascends.
-CLASS_ORDERS = {
-    "A − B, largest first": ("difference", False),
-    "A − B, smallest first": ("difference", True),
-    "A, best first": ("A", False),
-    "A, worst first": ("A", True),
-    "B, best first": ("B", False),
-    "B, worst first": ("B", True),
-    "class name": ("class", True),
-    "number of items": ("n", False),
-}
 # Which items to list, from whether A and B are correct and whether they predict the same class, all (items,) bool.
 ITEM_FILTERS = {
     "all": lambda a, b, same: np.ones_like(a),
@@ -57,7 +41,7 @@ ITEM_FILTERS = {
 
 
 class ItemPredictions(NamedTuple):
-    """A run's predictions for each item with one number of clips, arrays (items,)."""
+    """The predictions of one or more seeds for each item with one number of clips, arrays (seeds, items)."""
 
     pred: np.ndarray  # the most probable class; ties go to the lower index
     confidence: np.ndarray  # its probability
@@ -66,75 +50,39 @@ class ItemPredictions(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ScoredRun:
-    """A run with its scores, and its predictions for each number of clips that the scores hold."""
+class ScoredRuns:
+    """The runs of one network, a seed each, with their predictions for each number of clips that the scores hold."""
 
-    run: Run
-    scores: Scores
+    runs: tuple[Run, ...]
+    scores: Scores  # of the first run, whose videos are shown
     recordings: np.ndarray  # (items,) number of the item's recording
     predictions: dict[int, ItemPredictions]
 
+    def outcomes(self, count: int) -> Outcomes:
+        """Return whether each seed is correct on each item, in per cent."""
+        return Outcomes(100.0 * (self.predictions[count].label_rank == 0), self.recordings)
 
-def finished_runs(folders: Sequence[str] | str) -> tuple[list[Run], list[str]]:
-    """Return the finished runs of `folders`, and a message for each run that cannot be read.
 
-    `folders` is a list or a text with commas. A run that is in several folders counts once, by its first folder.
-    Demonstrations come last.
+def score_runs(runs: tuple[Run, ...]) -> ScoredRuns:
+    """Return `runs`, which differ in their seed, with their predictions for each of the `exact_counts` of their clips.
+
+    Raises R21DError if scores are damaged or the runs were evaluated on different items.
     """
-    runs: dict[Spec, Run] = {}
-    messages = []
-    for folder in parse_folders(folders):
-        for run in iter_runs(folder):
-            if not isinstance(run, Run):
-                messages.append(f"{run}: cannot be read; move it away")
-            elif run.is_complete:
-                runs.setdefault(run.spec, run)
-    return sorted(runs.values(), key=lambda run: _sort_key(run.spec)), messages
-
-
-def _sort_key(spec: Spec) -> tuple:
-    data = (spec.profile == "demo", spec.data, spec.task, spec.modality == "flow")
-    return (*data, spec.variant, spec.depth, spec.frames, spec.eval_clips, spec.seed)
-
-
-def data_label(spec: Spec) -> str:
-    """Return the data and task of a run; runs with equal labels were evaluated on the same items."""
-    return f"{spec.data}, {spec.task}" + (" (demonstration)" if spec.profile == "demo" else "")
-
-
-def protocol_label(spec: Spec) -> str:
-    """Return how a run was evaluated, without its data."""
-    flow = " of optical flow" if spec.modality == "flow" else ""
-    stride = f"frame stride {spec.frame_stride}"
-    return f"{spec.eval_clips} clips of {spec.frames} frames{flow}, {stride}, crop {spec.crop}×{spec.crop}"
-
-
-def short_run_labels(runs: Sequence[Run]) -> list[str]:
-    """Return a unique label for each run, such as `R3D-18, seed 0`, with only as many fields as are needed."""
-    specs = [run.spec for run in runs]
-    labels = [f"{s.variant}-{s.depth}, seed {s.seed}{', flow' * (s.modality == 'flow')}" for s in specs]
-    for suffix in (", {0.frames} frames", ", {0.eval_clips} clips", " ({0.hash})"):
-        count = Counter(labels)
-        labels = [label + suffix.format(spec) * (count[label] > 1) for label, spec in zip(labels, specs, strict=True)]
-    return labels
-
-
-def score_run(run: Run) -> ScoredRun:
-    """Return `run` with its predictions for each of the `exact_counts` of its clips.
-
-    Raises R21DError if its scores are damaged.
-    """
-    scores = run.scores
-    n_items, n_clips, n_classes = scores.logits.shape
-    chunk = max(1, CHUNK_LOGITS // max(1, n_clips * n_classes))
-    parts: dict[int, list[ItemPredictions]] = {count: [] for count in exact_counts(n_clips)}
-    for start in range(0, n_items, chunk):
-        rows = slice(start, start + chunk)
-        part = replace(scores, logits=scores.logits[rows], labels=scores.labels[rows], videos=scores.videos[rows])
-        for count, predictions in parts.items():
-            predictions.append(_predict_items(with_clips(part, count)))
-    by_count = {n: ItemPredictions(*map(np.concatenate, zip(*part, strict=True))) for n, part in parts.items()}
-    return ScoredRun(run, scores, np.unique(scores.groups, return_inverse=True)[1], by_count)
+    first = runs[0].scores
+    seeds: dict[int, list[ItemPredictions]] = {count: [] for count in exact_counts(first.logits.shape[1])}
+    for run in runs:
+        scores = first if run is runs[0] else run.scores
+        check_same_items(first, scores)
+        chunk = max(1, CHUNK_LOGITS // max(1, scores.logits[:1].size))
+        slices = [slice(start, start + chunk) for start in range(0, len(scores.labels), chunk)]
+        parts = [
+            replace(scores, **{key: getattr(scores, key)[rows] for key in ("logits", "labels")}) for rows in slices
+        ]
+        for count, predictions in seeds.items():
+            items = [_predict_items(with_clips(part, count)) for part in parts]
+            predictions.append(ItemPredictions(*map(np.concatenate, zip(*items, strict=True))))
+    by_count = {count: ItemPredictions(*map(np.stack, zip(*part, strict=True))) for count, part in seeds.items()}
+    return ScoredRuns(runs, first, np.unique(first.groups, return_inverse=True)[1], by_count)
 
 
 def _predict_items(scores: Scores) -> ItemPredictions:
@@ -147,142 +95,128 @@ def _predict_items(scores: Scores) -> ItemPredictions:
     return ItemPredictions(pred, probabilities.max(axis=1), label_rank.astype(np.int32), clip_accuracy)
 
 
-def common_clip_counts(a: ScoredRun, b: ScoredRun | None) -> list[int]:
-    """Return the numbers of clips that both runs hold, ascending; R21DError if they were evaluated on other items."""
+def common_clip_counts(a: ScoredRuns, b: ScoredRuns | None) -> list[int]:
+    """Return the numbers of clips that both hold, ascending; R21DError if they were evaluated on other items."""
     if b:
         check_same_items(a.scores, b.scores)
     return [count for count in a.predictions if b is None or count in b.predictions]
 
 
-def compute_accuracies(scored: ScoredRun, count: int) -> dict[str, float]:
-    """Return clip@1, video@1 with its interval `low` to `high`, and video@5 (NaN for five classes or fewer)."""
-    predictions = scored.predictions[count]
-    estimate = estimate_accuracy([_outcomes(scored, count)])
-    top5 = 100 * float((predictions.label_rank < 5).mean()) if len(scored.scores.classes) > 5 else np.nan
-    return {
-        "clip@1": 100 * float(predictions.clip_accuracy.mean()),
-        "video@1": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "video@5": top5,
-    }
+def class_table(a: ScoredRuns, b: ScoredRuns | None, count: int) -> pd.DataFrame:
+    """Return, for each class with items, their number `items` and its recall, precision and F1, means over seeds.
 
-
-def compute_difference(a: ScoredRun, b: ScoredRun, count: int) -> dict[str, float]:
-    """Return video@1 of A minus that of B on the same videos, in points, with its paired interval."""
-    estimate = estimate_mean([_outcomes(a, count) - _outcomes(b, count)])
-    return {"difference": estimate.value, "low": estimate.low, "high": estimate.high}
-
-
-def class_table(a: ScoredRun, b: ScoredRun | None, count: int) -> pd.DataFrame:
-    """Return video@1 of each class in class order: `A`, its interval `A low` to `A high`, and `n` items.
-
-    With B, also the same of `B`, and `difference`, A − B in points, `low` and `high`. Classes without items have NaN,
-    as has an interval that `estimate_by_class` does not give.
+    `A recall` is the class's video@1, with its interval `A low` to `A high`; `A precision` is NaN where nothing is
+    predicted as the class. With B, also the same of `B`, and `A − B`, the difference of the recalls in points with its
+    interval `low` to `high`. An interval is NaN where `estimate_by_class` gives none, and does not include the variance
+    of seeds.
     """
     labels, classes = a.scores.labels, a.scores.classes
     n = np.bincount(labels, minlength=len(classes))
-    table = pd.DataFrame({"class": classes, "n": n})
-    columns = {("A", "A low", "A high"): _outcomes(a, count)}
+    table, means = pd.DataFrame({"class": classes, "items": n}), []
+
+    def add(name: str, ends: tuple[str, str], values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+        total = np.bincount(labels, values, minlength=len(classes))
+        table[name] = total / np.where(n, n, np.nan)
+        for end, bound in zip(ends, estimate_by_class(values, labels, a.recordings, len(classes)), strict=True):
+            table[end] = bound.clip(*limits)
+        return total
+
+    for side, scored in (("A", a), ("B", b)):
+        if scored:
+            means.append(scored.outcomes(count).values.mean(axis=0))
+            correct = add(f"{side} recall", (f"{side} low", f"{side} high"), means[-1], (0, 100))
+            pred = scored.predictions[count].pred
+            n_pred = np.bincount(pred.ravel(), minlength=len(classes)) / len(pred)
+            table[f"{side} precision"] = correct / np.where(n_pred, n_pred, np.nan)
+            table[f"{side} F1"] = 2 * correct / np.maximum(n + n_pred, 1)
     if b:
-        columns[("B", "B low", "B high")] = _outcomes(b, count)
-        columns[("difference", "low", "high")] = _outcomes(a, count) - _outcomes(b, count)
-    for (mean, low, high), outcomes in columns.items():
-        values = outcomes.values[0]
-        table[mean] = np.bincount(labels, values, minlength=len(classes)) / np.where(n, n, np.nan)
-        table[low], table[high] = estimate_by_class(values, labels, a.recordings, len(classes))
-    for side in ("A", "B") if b else ("A",):
-        table[[f"{side} low", f"{side} high"]] = table[[f"{side} low", f"{side} high"]].clip(0, 100)
-    return table
+        add("A − B", ("low", "high"), means[0] - means[1], (-100, 100))
+    return table[n > 0]
 
 
-def sort_classes(table: pd.DataFrame, order: str) -> pd.DataFrame:
-    """Return the classes of `class_table` that have items, in one of CLASS_ORDERS."""
-    column, ascending = CLASS_ORDERS[order]
-    return table[table["n"] > 0].sort_values(column, ascending=ascending, kind="stable")
+def confused_pairs(scored: ScoredRuns, count: int) -> pd.DataFrame:
+    """Return the class indices `true` and `pred` of wrong predictions with the number of `items`, most frequent first.
 
-
-def confused_pairs(scored: ScoredRun, count: int) -> pd.DataFrame:
-    """Return the class indices `true` and `pred` of wrong predictions with their number `n`, most frequent first."""
+    `items` is a mean over seeds.
+    """
     predictions, n_classes = scored.predictions[count], len(scored.scores.classes)
-    wrong = predictions.label_rank > 0
-    pairs, n = np.unique(scored.scores.labels[wrong] * n_classes + predictions.pred[wrong], return_counts=True)
-    table = pd.DataFrame({"true": pairs // n_classes, "pred": pairs % n_classes, "n": n})
-    return table.sort_values("n", ascending=False, kind="stable", ignore_index=True)
+    seed, item = np.nonzero(predictions.label_rank)
+    codes = scored.scores.labels[item] * n_classes + predictions.pred[seed, item]
+    pairs, n = np.unique(codes, return_counts=True)
+    n = n / len(scored.runs) if len(scored.runs) > 1 else n
+    table = pd.DataFrame({"true": pairs // n_classes, "pred": pairs % n_classes, "items": n})
+    return table.sort_values("items", ascending=False, kind="stable", ignore_index=True)
 
 
 def confusion_matrix(
-    scored: ScoredRun, count: int, max_classes: int = MAX_MATRIX_CLASSES
+    scored: ScoredRuns, count: int, chosen: Sequence[int] = (), max_classes: int = MAX_MATRIX_CLASSES
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the class indices (k,) of a readable confusion matrix, and its counts, rows true, columns predicted.
+    """Return the class indices (k,) of a confusion matrix, and its counts, rows true, columns predicted.
 
-    With `max_classes` or fewer the matrix is whole, (k, k). Otherwise it has the classes of the most frequent
-    confusions and a last column for all other predictions, (k, k + 1). Classes keep their order.
+    The classes are those `chosen`; without a choice all, or, where they are more than `max_classes`, those of the most
+    frequent confusions. With all classes the matrix is (k, k), otherwise it has a last column for all other
+    predictions. Classes keep their order; counts are means over seeds.
     """
     scores, n_classes = scored.scores, len(scored.scores.classes)
-    if n_classes <= max_classes:
-        members = np.arange(n_classes)
-    else:
+    members = np.sort(np.array(chosen, int)) if len(chosen) else np.arange(n_classes)
+    if len(members) > max_classes:
         pairs = confused_pairs(scored, count)[["true", "pred"]].to_numpy().reshape(-1)
         by_items = np.argsort(-np.bincount(scores.labels, minlength=n_classes), kind="stable")
-        members = np.sort(list(dict.fromkeys([*pairs[: max_classes**2].tolist(), *by_items.tolist()]))[:max_classes])
+        frequent = dict.fromkeys([*pairs.tolist(), *by_items.tolist()])
+        members = np.sort([index for index in frequent if index in set(members.tolist())][:max_classes])
     position = np.full(n_classes, len(members))
     position[members] = np.arange(len(members))
-    rows = position[scores.labels] < len(members)
-    counts = np.zeros((len(members), len(members) + 1), int)
-    np.add.at(counts, (position[scores.labels[rows]], position[scored.predictions[count].pred[rows]]), 1)
-    return members, counts if n_classes > max_classes else counts[:, :-1]
+    pred = position[scored.predictions[count].pred]
+    true = np.broadcast_to(position[scores.labels], pred.shape)
+    counts = np.zeros((len(members) + 1, len(members) + 1), int)
+    np.add.at(counts, (true, pred), 1)
+    return members, counts[:-1, : n_classes if len(members) == n_classes else None] / len(pred)
 
 
 def select_items(
-    a: ScoredRun,
-    b: ScoredRun | None,
+    a: ScoredRuns,
+    b: ScoredRuns | None,
     count: int,
     *,
     show: str = "all",
     true: int | None = None,
     pred: int | Sequence[int] | None = None,
     side: str = "A",
+    search: str = "",
+    confidence: tuple[float, float] = (0, 100),
 ) -> np.ndarray:
-    """Return the rows of items by ITEM_FILTERS `show`, label `true` and the prediction `pred` of run `side`.
+    """Return the rows of items by ITEM_FILTERS `show`, label `true` and the prediction `pred` of `side`.
 
-    `pred` is a class index or several. The items that run `side` is most confident of come first. Without B, B is A.
+    `pred` is a class index or several. `search` is a part of the video's name or class, in any case, and `confidence`
+    the range in per cent of that of `side`. The items of which `side` is most confident come first. Predictions are
+    those of the first seed. Without B, B is A.
     """
-    a_pred, b_pred = a.predictions[count], (b or a).predictions[count]
-    side_pred = b_pred if side == "B" else a_pred
-    mask = ITEM_FILTERS[show](a_pred.label_rank == 0, b_pred.label_rank == 0, a_pred.pred == b_pred.pred)
+    (a_pred, b_pred), scores = (scored.predictions[count] for scored in (a, b or a)), a.scores
+    sides = b_pred if side == "B" else a_pred
+    mask = ITEM_FILTERS[show](a_pred.label_rank[0] == 0, b_pred.label_rank[0] == 0, a_pred.pred[0] == b_pred.pred[0])
+    low, high = confidence
+    mask = mask & (100 * sides.confidence[0] >= low) & (100 * sides.confidence[0] <= high + 1e-4)  # a float32 above 1
     if true is not None:
-        mask = mask & (a.scores.labels == true)
+        mask = mask & (scores.labels == true)
     if pred is not None:
-        mask = mask & np.isin(side_pred.pred, pred)
+        mask = mask & np.isin(sides.pred[0], pred)
+    if search := search.strip().lower():
+        named = np.array([search in name.lower() for name in scores.classes])[scores.labels]
+        mask = mask & (named | (np.char.find(np.char.lower(scores.videos.astype(str)), search) >= 0))
     rows = np.flatnonzero(mask)
-    return rows[np.argsort(-side_pred.confidence[rows], kind="stable")]
-
-
-def item_table(a: ScoredRun, b: ScoredRun | None, count: int, rows: np.ndarray) -> pd.DataFrame:
-    """Return a row an item: video, class, and each run's prediction, its confidence (%) and the rank of the class."""
-    classes = np.array(a.scores.classes, dtype=object)
-    table = pd.DataFrame({"video": a.scores.videos[rows], "class": classes[a.scores.labels[rows]]})
-    for side, scored in (("A", a), ("B", b)):
-        if scored:
-            predictions = scored.predictions[count]
-            table[f"{side} prediction"] = classes[predictions.pred[rows]]
-            table[f"{side} confidence"] = 100 * predictions.confidence[rows]
-            table[f"{side} rank of class"] = predictions.label_rank[rows] + 1
-    return table
+    return rows[np.argsort(-sides.confidence[0][rows], kind="stable")]
 
 
 def clip_probabilities(
-    scored: ScoredRun, row: int, count: int, top: int = 5
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return an item's `top` classes (top,), their mean probabilities (top,), and those of each clip (clips, top)."""
+    scored: ScoredRuns, row: int, count: int, top: int = 5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return an item's `top` classes and its label (k,), their ranks from 1 (k,), their mean probabilities (k,), and
+    those of each clip (clips, k). k is `top`, or one more where the label is not among them.
+    """
     scores = scored.scores
     item = replace(scores, logits=scores.logits[row : row + 1], labels=scores.labels[row : row + 1])
     probabilities = softmax(with_clips(item, count).logits[0], axis=1)
     mean = probabilities.mean(axis=0)
-    best = np.argsort(-mean, kind="stable")[:top]
-    return best, mean[best], probabilities[:, best]
-
-
-def _outcomes(scored: ScoredRun, count: int) -> Outcomes:
-    return Outcomes(100.0 * (scored.predictions[count].label_rank == 0)[None], scored.recordings)
+    order = np.argsort(-mean, kind="stable")
+    ranks = np.flatnonzero((np.arange(len(order)) < top) | (order == scores.labels[row]))
+    return order[ranks], ranks + 1, mean[order[ranks]], probabilities[:, order[ranks]]

@@ -5,87 +5,82 @@
 
 from __future__ import annotations
 
-import gc
 import html
-import re
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from IPython.display import HTML, Image, Javascript, display
 
 from r21d_analysis.artifacts.catalog import parse_folders
-from r21d_analysis.explorer import figures, predictions
-from r21d_analysis.explorer.comparison import MAX_LISTED, PAGE_SIZE, Comparison, View
-from r21d_analysis.explorer.layout import CELL_STYLE, TABS, ExplorerLayout
-from r21d_analysis.interpret.html import figure_html, figure_pdf, figure_png, is_interactive, text_html
+from r21d_analysis.explorer import figures, layout, media, predictions, run_menu
+from r21d_analysis.explorer.comparison import Comparison, View
+from r21d_analysis.explorer.layout import TABS, ExplorerLayout, fill_table
+from r21d_analysis.interpret.html import figure_html, figure_png, is_interactive, text_html
 from r21d_analysis.interpret.saliency import saliency_html
 from r21d_analysis.interpret.source_videos import SourceClips, VideoLocator
 from r21d_core import R21DError
-from r21d_core.data.decode import read_frames
-from r21d_core.runs.files import spreadsheet_safe, write_atomically
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import as_list
 
-FRAME_SIZE = (96, 128)
+MAX_LISTED = 1000  # rows of a table
+N_THUMBNAILS = 12
 DISAGREE = "A and B disagree"
-NO_RUNS = """<p><b>No finished run in <code>{folders}</code>.</b> Train some, about three minutes on two cores, then
-run this cell again:</p><pre>r21d train variant_comparison --variants "f-R2D,R3D,R(2+1)D"</pre>
-<p>Or name a folder with runs in the parameters' cell, such as <code>../results/small.zip</code>.</p>"""
-STATIC = """In a live notebook widgets change these pictures. It also classifies videos of your own, as
-`r21d classify VIDEO --weights RUN_FOLDER` does."""
-# Without this, keys typed into a list would move between the notebook's cells, or create and delete them.
-KEEP_KEYS = """setTimeout(() => element.closest('.jp-OutputArea')?.addEventListener('keydown', event => {
-  if (!event.ctrlKey && !event.metaKey && !event.altKey && event.key != 'Escape') event.stopPropagation();
-}), 300)  // once it is in the page"""
 
 
 class Explorer(ExplorerLayout):
-    """Compare runs by class, by confusion and by video; a notebook displays it.
+    """Compare two networks by class, by confusion and by video; a notebook displays it.
 
     `runs` are folders of runs, `manifests` folders with the manifests of their data and `networks` the first variants
-    to show, as lists or texts with commas. `exports` is the folder of saved tables and figures, `weights` that of
-    published weights. The status line reports missing or damaged runs.
+    to show, as lists or texts with commas. `weights` is the folder of published weights. `data` and `protocol` are
+    entries of their menus; without them those of the newest run whose checkpoint and videos exist, if any. The status
+    line reports missing or damaged runs.
     """
 
     def __init__(
         self,
         runs: Sequence[str] | str,
         manifests: Sequence[str] | str = "",
-        exports: Path | str = "exports",
         networks: Sequence[str] | str = "R(2+1)D, f-R2D",
         weights: Path | str = "weights",
+        data: str = "",
+        protocol: str = "",
     ):
-        self.folders, self.locator, self.exports = (
-            parse_folders(runs),
-            VideoLocator(parse_folders(manifests)),
-            Path(exports),
-        )
-        self.variants = as_list(networks)
-        self.runs, messages = predictions.finished_runs(runs)
+        self.folders, self.variants = parse_folders(runs), as_list(networks)
+        self.locator = VideoLocator(parse_folders(manifests))
+        self.runs, messages = run_menu.finished_runs(runs)
         super().__init__(self.runs, weights)
-        self.load = lru_cache(maxsize=4)(predictions.score_run)  # the two that are shown and two more
+        self.load = lru_cache(maxsize=4)(predictions.score_runs)  # the two that are shown and two more
         self.comparison: Comparison | None = None
         self.views: dict[str, View] = {}  # what each tab shows
+        self.chosen: list[int] = []  # classes
+        self.rows, self.row = np.empty(0, int), None  # the items in the table of videos, and the one that is shown
         self._lock, self._active_thread = threading.Lock(), None
         self._connect()
         self.report(" ".join(messages))
         if self.runs:
-            self._run(self.select_data)
+            label = run_menu.find_option("data", data, self.data.options)
+            usable = [run for run in self.runs if label in ("", run_menu.data_label(run.spec))]
+            first = run_menu.newest_usable(usable, self.locator) or usable[0]
+            self.data.value = run_menu.data_label(first.spec)
+            chosen = run_menu.find_option("protocol", protocol, [*self._protocols(), "any"]) or run_menu.protocol_label(
+                first.spec
+            )
+            self._run(lambda: self.select_data(chosen))
 
     def _ipython_display_(self) -> None:
         live = is_interactive()
-        if self.comparison and live:
-            display(self.box, Javascript(KEEP_KEYS))
-        elif self.comparison:
+        if self.comparison and not live:
             self._display_static()
-        else:
-            display(
-                HTML(NO_RUNS.format(folders=html.escape(", ".join(map(str, self.folders))))), HTML(self.status.value)
-            )
-            if live:
-                display(self.classifier.box, Javascript(KEEP_KEYS))
+            return
+        if not self.comparison:
+            folders = html.escape(", ".join(map(str, self.folders)))
+            display(HTML(layout.NO_RUNS.format(folders=folders)), HTML(self.status.value))
+        if live:
+            display(self.box if self.comparison else self.classifier.box, Javascript(layout.KEEP_KEYS))
 
     def _display_static(self) -> None:
         display(HTML(self.summary.value))
@@ -94,7 +89,7 @@ class Explorer(ExplorerLayout):
             display(HTML(f"<b>{title}</b>"), image, HTML(text_html(view.caption)))
         self._run(self.compute_saliency)
         display(HTML("<b>Attributions of this video</b>"), HTML(self.saliency.value + self.status.value))
-        display(HTML(text_html(STATIC)))
+        display(HTML(text_html(layout.STATIC)))
 
     def static_views(self) -> dict[str, View]:
         """Return the current content of the tabs that have a figure, by title."""
@@ -105,29 +100,32 @@ class Explorer(ExplorerLayout):
 
     # Selections
 
-    def select_data(self) -> None:
+    def select_data(self, protocol: str = "") -> None:
         """Offer the protocols of the runs on the selected data."""
-        protocols = list(dict.fromkeys(predictions.protocol_label(run.spec) for run in self._runs_of_data()))
+        protocols = self._protocols()
         self.protocol.options = [*["any"] * (len(protocols) > 1), *protocols]
-        self.protocol.value = self.protocol.options[0]
+        self.protocol.value = protocol or self.protocol.options[0]
         self.select_protocol()
 
     def select_protocol(self) -> None:
         """Offer the runs of the selected protocol, and keep the selected ones if they are among them."""
-        runs = [r for r in self._runs_of_data() if self.protocol.value in ("any", predictions.protocol_label(r.spec))]
-        options = list(zip(predictions.short_run_labels(runs), runs, strict=True))
-        previous = [self.a.value, self.b.value]
+        runs = [r for r in self._runs_of_data() if self.protocol.value in ("any", run_menu.protocol_label(r.spec))]
+        options, previous = run_menu.run_options(runs), (self.a.value, self.b.value)
+        rank = {variant: number for number, variant in enumerate(self.variants)}
+        values = [value for _, value in options]
+        values.sort(key=lambda value: (rank.get(value[0].spec.variant, len(rank)), not value[0].has_checkpoint))
         self.a.options, self.b.options = options, [("none", None), *options]
-        default = [next((run for run in runs if run.spec.variant == v), None) for v in (*self.variants, "", "")[:2]]
-        self.a.value = previous[0] if previous[0] in runs else default[0] or runs[0]
-        others = [run for run in (previous[1], default[1], *runs) if run in runs and run != self.a.value]
-        self.b.value = others[0] if others else None
+        self.a.value = a = next(value for value in (previous[0], *values) if value in values)
+        rivals = [value for value in values if value[0].spec.variant != a[0].spec.variant]
+        self.b.value = next(
+            (value for value in (previous[1], *rivals, *values) if value in values and value != a), None
+        )
         self.select_runs()
 
     def select_runs(self) -> None:
-        """Load both runs and show them with all their clips; A alone if B is not comparable."""
+        """Load A and B and show them with all their clips; A alone if B is not comparable."""
         self.report("loading the runs …")
-        self.comparison, self.summary.value = None, ""
+        previous, self.comparison, self.summary.value = self.comparison, None, ""
         a, b, message = self.load(self.a.value), None, ""
         try:
             b = self.load(self.b.value) if self.b.value and self.b.value != self.a.value else None
@@ -137,52 +135,83 @@ class Explorer(ExplorerLayout):
         except R21DError as error:
             b, message = None, f"only A is shown: {error}"
             counts = predictions.common_clip_counts(a, None)
-        previous = None if self.clips.value == self.clips.options[-1] else self.clips.value  # all clips stay all clips
+        count = None if self.clips.value == self.clips.options[-1] else self.clips.value  # all clips stay all clips
         self.clips.options = counts
-        self.clips.value = previous if previous in counts else counts[-1]
+        self.clips.value = count if count in counts else counts[-1]
         self.comparison = Comparison(a, b, self.a.label, self.b.label, self.clips.value)
-        self.true.options = self.pred.options = [
-            ("any", None),
-            *((n, i) for i, n in enumerate(self.comparison.classes)),
-        ]
-        self.side.options = ("A", "B") if b else ("A",)
+        self.side.options, show = ("A", "B") if b else ("A",), self.items.value
         self.items.options = [n for n in predictions.ITEM_FILTERS if b or ("B" not in n and "both" not in n)]
-        self.order.options = [n for n, (key, _) in predictions.CLASS_ORDERS.items() if b or key in ("A", "class", "n")]
-        n_classes = len(self.comparison.classes)
-        self.first.max = max(1, n_classes - PAGE_SIZE + 1)
-        self.first.value, self.first.layout.display = 1, None if n_classes > PAGE_SIZE else "none"
-        disagree = b and len(predictions.select_items(a, b, self.clips.value, show=DISAGREE))
-        self.items.value = DISAGREE if disagree else "all"
+        self.items.value = show if show in self.items.options else "all"
+        if not previous or not np.array_equal(previous.a.scores.videos, a.scores.videos):
+            self._forget_choices()
+        if a.runs[0].has_checkpoint:
+            self.classifier.weights.value = str(a.runs[0].folder)
         self.draw()
         self.report(message, "alert" if message else "status")
 
-    def select_cell(self) -> None:
-        """Show the videos of the selected cell of the confusion matrix."""
-        if self.cells.value is not None:
-            (true, pred), self.cells.value = self.cells.value, None
-            self._show_pair(true, pred)
+    def _forget_choices(self) -> None:
+        """Undo the choices of classes and videos, which do not outlive their data."""
+        c, self.chosen, self.row = self.comparison, [], None
+        self.true.options = [("any", None), *((name, index) for index, name in enumerate(c.classes))]
+        disagree = c.b and len(predictions.select_items(c.a, c.b, c.count, show=DISAGREE))
+        self._filter(None, None, DISAGREE if disagree else "all")
+
+    def _filter(self, true: int | None, pred: int | tuple[int, ...] | None, show: str = "all") -> None:
+        """Set the filters of videos; `pred` may be all other classes than those of a matrix."""
+        others = [("all others", pred)] if isinstance(pred, tuple) else []
+        self.pred.options = [self.true.options[0], *others, *self.true.options[1:]]
+        self.true.index = 0 if true is None else 1 + true
+        self.pred.index = 0 if pred is None else 1 if isinstance(pred, tuple) else 1 + pred
+        self.items.value = show
+        self.search.value, self.confidence.value = "", (0, 100)
+
+    def _show_cell(self, true: int, pred: int | tuple[int, ...]) -> None:
+        """Show the videos of a class that are predicted as `pred`."""
+        self._filter(true, pred)
+        self.pairs.selected_rows, self.tabs.selected_index = [], TABS.index("Videos")
+        self.draw_videos()
+
+    def select_classes(self) -> None:
+        """Draw the classes that are selected in the table."""
+        self.chosen = self.views["Classes"].table.index[self.class_table.selected_rows].tolist()
+        self.draw_classes()
 
     def select_pair(self) -> None:
-        """Show the videos of the selected pair of classes."""
-        if self.pairs.value is None:
-            raise R21DError("select a pair of classes in the list first")
-        self._show_pair(*self.pairs.value)
+        """Show the videos of the pair of classes that is selected in the table."""
+        for row in self.pairs.selected_rows:
+            self._show_cell(*self.confused[["true", "pred"]].iloc[row].tolist())
 
-    def _show_pair(self, true: int, pred: int | tuple[int, ...]) -> None:
-        others = [("all others", pred)] if isinstance(pred, tuple) else []
-        self.pred.options = [("any", None), *others, *self.true.options[1:]]
-        self.true.value, self.pred.value, self.items.value = true, pred, "all"
-        self.report("")
-        self.tabs.selected_index = 2
-        self.draw_videos()
+    def select_video(self) -> None:
+        """Show the video that is selected in the table."""
+        for row in self.videos.selected_rows:
+            self.row = int(self.rows[row])
+            self.draw_video()
+
+    def use_matrix(self, event: dict) -> None:
+        """Show the values of the matrix's cell under the pointer, or the videos of the clicked cell."""
+        view = self.views["Confusion"]
+        cell = figures.matrix_cell(view.figure, event["relativeX"], event["relativeY"])
+        if cell is not None and event["event"] == "click":
+            self._show_cell(*self.cells[cell])
+        elif cell is not None:
+            true, pred, n, percent = view.table.iloc[cell][:4]
+            self.matrix_value.value = text_html(
+                f"{true}, predicted as {pred}: {n:.4g} items, {percent:.1f} % of the class"
+            )
+
+    def use_thumbnails(self, event: dict) -> None:
+        """Show the clicked video."""
+        index = media.find_tile(event["relativeX"], event["relativeY"], event["boundingRectWidth"])
+        if index < min(N_THUMBNAILS, len(self.rows)):
+            self.videos.selected_rows = [index]
+            self.select_video()
 
     # Drawing
 
     def draw(self) -> None:
         """Draw the accuracies and the open tab with the selected number of clips."""
         if self.comparison:
-            c = self.comparison
-            self.comparison = c = Comparison(c.a, c.b, c.a_name, c.b_name, self.clips.value)
+            self.comparison = c = replace(self.comparison, count=self.clips.value)
             self.summary.value = c.summary_table() + text_html(c.caption())
             self.draw_tab()
 
@@ -193,106 +222,68 @@ class Explorer(ExplorerLayout):
             draws[self.tabs.selected_index]()
 
     def draw_classes(self) -> None:
-        """Draw a page of classes."""
-        view = self.views["Classes"] = self.comparison.class_view(self.order.value, self.first.value)
+        """List the classes, and draw those that are chosen."""
+        view = self.views["Classes"] = self.comparison.class_view(self.chosen)
         self.class_bars.value = figure_html(view.figure, view.alt) + text_html(view.caption)
+        selected = np.flatnonzero(view.table.index.isin(self.chosen)).tolist()
+        fill_table(self.class_table, view.table.filter(regex="^(?!.*(low|high)$)"), selected, **layout.MULTIPLE)
 
     def draw_confusion(self) -> None:
-        """Draw the confusion matrix with its clickable cells, and list the most frequent confusions."""
-        view, (rows, columns), cells, pairs = self.comparison.confusion_view(self.side.value)
+        """Draw the confusion matrix, and list the confused pairs."""
+        view, self.cells, self.confused = self.comparison.confusion_view(
+            self.side.value, self.percent.value, self.chosen
+        )
         self.views["Confusion"] = view
-        left, top, width, height = figures.matrix_box(view.figure)
         self.matrix.value = figure_html(view.figure, view.alt)
-        self.cells.layout.margin = f"{top}px 0 0 {left}px"
-        self.cells.layout.width, self.cells.layout.height = f"{width}px", f"{height}px"
-        self.cells.options, self.cells.value = cells, None
-        self.pairs.options, self.pairs.value = pairs, None
-        self.matrix_caption.value = CELL_STYLE.format(rows=rows, columns=columns) + text_html(view.caption)
+        self.matrix_value.value, self.matrix_caption.value = text_html(layout.POINT), text_html(view.caption)
+        fill_table(self.pairs, self.confused[["class", "predicted as", "items", "% of class"]][:MAX_LISTED])
 
     def draw_videos(self) -> None:
-        """List the selected videos, the most confident prediction first, and draw one of them."""
-        c, filters = self.comparison, {"show": self.items, "true": self.true, "pred": self.pred, "side": self.side}
-        rows = predictions.select_items(c.a, c.b, c.count, **{name: widget.value for name, widget in filters.items()})
-        table, options = c.item_list(rows)
-        previous = self.videos.value
-        self.videos.options = options
-        self.videos.value = previous if previous in rows[:MAX_LISTED] else (rows[0] if len(rows) else None)
+        """List the selected videos, the most confident first, draw one of them, and frames of the first."""
+        c, names = self.comparison, ("true", "pred", "side", "search", "confidence")
+        filters = {name: getattr(self, name).value for name in names}
+        self.rows = rows = predictions.select_items(c.a, c.b, c.count, show=self.items.value, **filters)
+        self.row = self.row if self.row in rows[:MAX_LISTED] else (int(rows[0]) if len(rows) else None)
+        view = self.views["Videos"] = c.items_view(rows)
         listed = f"; the first {MAX_LISTED} are listed" if len(rows) > MAX_LISTED else ""
-        self.n_items.value = text_html(f"{len(rows):,} of {len(c.a.scores.labels):,} items{listed}.")
-        self.views["Videos"] = View(table, None, "", "")
+        seed = f" Predictions are those of seed {c.a.runs[0].spec.seed}." * (len(c.a.runs) > 1)
+        self.n_items.value = text_html(f"{len(rows):,} of {len(c.a.scores.labels):,} items{listed}.{seed}")
+        selected = np.flatnonzero(rows[:MAX_LISTED] == self.row).tolist()
+        fill_table(self.videos, view.table[:MAX_LISTED], selected, **layout.NO_SEARCH)
         self.draw_video()
+        sources = [(c.item_name(row)[0], self._locate(c.a, row, 1)) for row in rows[:N_THUMBNAILS]]
+        tiles = [(name, source.path, int(source.center_frames[0])) for name, source in sources if source]
+        self.thumbnails.value = media.thumbnails_html(tiles) if len(tiles) == len(sources) else ""
 
     def draw_video(self) -> None:
-        """Draw the selected video's class probabilities, then, which takes longer, its frames."""
-        self.frames.value = self.saliency.value = ""
-        row, c = self.videos.value, self.comparison
-        if row is None:
+        """Draw the selected video's class probabilities, then, which takes longer, play it."""
+        self.saliency.value = self.player.value = ""
+        if self.row is None:
             self.video.value = text_html("No such video.")
             return
-        source = self._locate(c.a, row, c.count)
-        view = self.views["Videos"] = c.video_view(row, self.views["Videos"].table, source)
+        source = self._locate(self.comparison.a, self.row, self.comparison.count)
+        view = self.views["Videos"] = self.comparison.video_view(self.row, self.views["Videos"], source)
         self.video.value = text_html(view.caption) + figure_html(view.figure, view.alt)
-        if source:
-            self._draw_frames(source)
-
-    def _draw_frames(self, source: SourceClips) -> None:
-        index, labels = figures.sample_frames(source.times, source.unit)
-        try:
-            frames = read_frames(source.path, source.center_frames[index], FRAME_SIZE)
-        except R21DError as error:
-            self.frames.value = text_html(f"No frames: {error}")
-            return
-        self.frames.value = figure_html(figures.frames_figure(frames, labels), "Center frames of the clips of run A")
+        self.player.value = media.video_html(source.path) if source else ""
 
     def compute_saliency(self) -> None:
         """Draw maps of the selected video's class for those of A and B that have their checkpoint."""
-        self.saliency.value, row, c = "", self.videos.value, self.comparison
-        if row is None:
+        self.saliency.value, c = "", self.comparison
+        if self.row is None:
             raise R21DError("select a video in the list first")
-        scored_runs = [scored for _, scored, _ in c.sides() if scored.run.has_checkpoint]
-        if not scored_runs:
-            folders = " and ".join(str(scored.run.folder) for _, scored, _ in c.sides())
+        trained = [scored for _, scored, _ in c.sides() if scored.runs[0].has_checkpoint]
+        if not trained:
+            folders = " and ".join(str(scored.runs[0].folder) for _, scored, _ in c.sides())
             raise R21DError(f"attributions need a run's checkpoint, and there is none in {folders}")
-        video, class_name = c.item_name(row)
-        sources = [self._locate(scored, row, 1) for scored in scored_runs]
+        video, class_name = c.item_name(self.row)
+        sources = [self._locate(scored, self.row, 1) for scored in trained]
         if None in sources:
             raise R21DError(f"attributions need the video file, and no manifest lists {video}; name its folder")
         self.report("computing attributions …")
-        networks = [(s.run, source.frames[0]) for s, source in zip(scored_runs, sources, strict=True)]
+        networks = [(s.runs[0], source.frames[0]) for s, source in zip(trained, sources, strict=True)]
         self.saliency.value = saliency_html(sources[0].path, class_name, networks)
-        skipped = [side for side, scored, _ in c.sides() if not scored.run.has_checkpoint]
+        skipped = [side for side, scored, _ in c.sides() if scored not in trained]
         self.report(f"{skipped[0]} is omitted: it has no checkpoint here" if skipped else "")
-
-    # Export
-
-    def save(self, kind: str) -> Path:
-        """Write the table ("csv") or the figure ("pdf") of the open tab to `exports`, and report the path."""
-        tab = TABS[self.tabs.selected_index]
-        is_own = tab == TABS[-1]
-        view = self.views.get(tab)
-        table, figure = self.classifier.export if is_own else (view.table, view.figure) if view else (None, None)
-        if (table if kind == "csv" else figure) is None:
-            raise R21DError(f"there is no {'table' if kind == 'csv' else 'figure'} to save in this tab")
-        parts = ["explorer", tab.lower().replace(" ", "-")]
-        if not is_own:
-            parts += [scored.run.spec.folder for _, scored, _ in self.comparison.sides()] + [f"{self.clips.value}clips"]
-        if kind == "pdf" and tab in TABS[2:]:
-            parts.append(self._video_stem(is_own))
-        path = self.exports / f"{'-'.join(parts)}.{kind}"
-        content = table.map(spreadsheet_safe).to_csv(index=False) if kind == "csv" else figure_pdf(figure)
-        write_atomically(path, content)
-        self.report(f"saved {path}")
-        return path
-
-    def _video_stem(self, is_own: bool) -> str:
-        """Return the shown video as a part of a file name; where a video has several labels, its label too."""
-        if is_own:
-            stem = self.classifier.results[self.classifier.videos.value][0].stem
-        else:
-            video, label = self.comparison.item_name(self.videos.value)
-            stem = str(Path(video).with_suffix(""))
-            stem += f"-{label}" * (self.comparison.a.run.spec.task != "action")
-        return re.sub(r"[^\w.+]+", "-", stem).strip("-.")[-80:]
 
     def report(self, text: str, role: str = "status") -> None:
         """Show a line below the explorer."""
@@ -301,17 +292,19 @@ class Explorer(ExplorerLayout):
     # Events
 
     def _connect(self) -> None:
-        redraw = (self.order, self.first, self.side, self.true, self.pred, self.items)
-        actions = {self.data: self.select_data, self.protocol: self.select_protocol, self.a: self.select_runs,
-                   self.b: self.select_runs, self.clips: self.draw, self.cells: self.select_cell,
-                   self.videos: self.draw_video, **dict.fromkeys(redraw, self.draw_tab)}  # fmt: skip
-        for widget, action in actions.items():
-            widget.observe(lambda change, action=action: self._run(action), "value")
-        self.tabs.observe(lambda change: self._run(self.draw_tab), "selected_index")
-        buttons = {self.show_pair: self.select_pair, self.attributions: self.compute_saliency,
-                   self.save_csv: lambda: self.save("csv"), self.save_pdf: lambda: self.save("pdf")}  # fmt: skip
-        for button, action in buttons.items():
-            button.on_click(lambda button, action=action: self._run(action))
+        redraw = (self.side, self.percent, self.true, self.pred, self.items, self.search, self.confidence)
+        actions = {
+            **{(widget, "value"): self.draw_tab for widget in redraw}, (self.tabs, "selected_index"): self.draw_tab,
+            (self.data, "value"): self.select_data, (self.protocol, "value"): self.select_protocol,
+            (self.a, "value"): self.select_runs, (self.b, "value"): self.select_runs, (self.clips, "value"): self.draw,
+            (self.class_table, "selected_rows"): self.select_classes, (self.pairs, "selected_rows"): self.select_pair,
+            (self.videos, "selected_rows"): self.select_video,
+        }  # fmt: skip
+        for (widget, trait), action in actions.items():
+            widget.observe(lambda change, action=action: self._run(action), trait)
+        self.matrix_mouse.on_dom_event(lambda event: self._run(lambda: self.use_matrix(event)))
+        self.thumbnail_mouse.on_dom_event(lambda event: self._run(lambda: self.use_thumbnails(event)))
+        self.attributions.on_click(lambda button: self._run(self.compute_saliency))
 
     def _run(self, action: Callable[[], object]) -> None:
         """Run a widget's action; widgets that the action changes trigger nothing, and an R21DError becomes a line.
@@ -321,20 +314,20 @@ class Explorer(ExplorerLayout):
         if self._active_thread == threading.get_ident():
             return
         with self._lock:
-            self._active_thread, was_enabled = threading.get_ident(), gc.isenabled()
-            gc.disable()  # collecting old figures would delay an answer by a tenth of a second now and then
+            self._active_thread = threading.get_ident()
             try:
                 action()
             except R21DError as error:
                 self.report(str(error), "alert")
             finally:
                 self._active_thread = None
-                if was_enabled:
-                    gc.enable()
 
     def _runs_of_data(self) -> list[Run]:
-        return [run for run in self.runs if predictions.data_label(run.spec) == self.data.value]
+        return [run for run in self.runs if run_menu.data_label(run.spec) == self.data.value]
 
-    def _locate(self, scored: predictions.ScoredRun, row: int, count: int) -> SourceClips | None:
+    def _protocols(self) -> list[str]:
+        return list(dict.fromkeys(run_menu.protocol_label(run.spec) for run in self._runs_of_data()))
+
+    def _locate(self, scored: predictions.ScoredRuns, row: int, count: int) -> SourceClips | None:
         scores = scored.scores
-        return self.locator.locate(scored.run.spec, str(scores.videos[row]), int(scores.labels[row]), count)
+        return self.locator.locate(scored.runs[0].spec, str(scores.videos[row]), int(scores.labels[row]), count)

@@ -46,14 +46,22 @@ class VideoLocator:
 
     def locate(self, spec: Spec, name: str, label: int, count: int) -> SourceClips | None:
         """Return the `count` clips on which a run with `spec` evaluated the video; None if no manifest lists it."""
-        if spec.data not in self._manifests:
-            globs = [folder.glob(f"{depth}{spec.data}.csv") for folder in self.folders for depth in ("", "*/")]
-            paths = [path for glob in globs for path in sorted(glob)]
-            self._manifests[spec.data] = load_manifest(paths[-1]) if paths else None
-        manifest = self._manifests[spec.data]
+        manifest = self._find_manifest(spec.data)
         video = next((v for v in manifest.videos if v.video == name), None) if manifest else None
         if not manifest or not video or not video.frames:
             return None
         clips = evaluation_clips(spec, count, (video,), manifest.card.classes)
         first = label * count if spec.task != "action" else 0
         return SourceClips(video.path, clips.frames[first : first + count], video.fps)
+
+    def has_videos(self, data: str) -> bool:
+        """Return whether a manifest of `data` exists and the file of its first video too."""
+        manifest = self._find_manifest(data)
+        return bool(manifest and manifest.videos and manifest.videos[0].path.exists())
+
+    def _find_manifest(self, data: str) -> Manifest | None:
+        if data not in self._manifests:
+            globs = [folder.glob(f"{depth}{data}.csv") for folder in self.folders for depth in ("", "*/")]
+            paths = [path for glob in globs for path in sorted(glob)]
+            self._manifests[data] = load_manifest(paths[-1]) if paths else None
+        return self._manifests[data]

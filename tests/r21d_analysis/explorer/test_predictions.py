@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import softmax
 
-from r21d_analysis.explorer import predictions
-from r21d_analysis.explorer.figures import class_figure, confusion_figure, matrix_box, time_figure
+from r21d_analysis.explorer import predictions, run_menu
+from r21d_analysis.explorer.comparison import Comparison
+from r21d_analysis.explorer.figures import DARK_CELL, class_figure, confusion_figure, matrix_cell, time_figure
 from r21d_analysis.interpret.html import figure_pdf, figure_png
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_analysis.statistics.metrics import confusion, per_class
@@ -35,7 +36,7 @@ def scores(seed=0, items=60, clips=7, classes=6, videos=None, low=0, high=4):
 def score(scores: Scores, monkeypatch, at_once=100):
     """Score a run in many small chunks."""
     monkeypatch.setattr(predictions, "CHUNK_LOGITS", at_once)
-    return predictions.score_run(type("Run", (), {"scores": scores})())
+    return predictions.score_runs((type("Run", (), {"scores": scores})(),))
 
 
 @pytest.fixture
@@ -53,17 +54,19 @@ def test_every_clip_count_matches_the_metrics(seed, clips, at_once):
     assert list(found.predictions) == exact_counts(clips)
     for count, predicted in found.predictions.items():
         fewer = with_clips(one, count)
-        assert (predicted.pred == metrics.video_probabilities(fewer).argmax(axis=1)).all()
+        assert (predicted.pred[0] == metrics.video_probabilities(fewer).argmax(axis=1)).all()
         for k in (1, 2, 5):
-            assert ((predicted.label_rank < k) == metrics.video_correct(fewer, k)).all()
-        shown = predictions.compute_accuracies(found, count)
-        assert shown["clip@1"] == pytest.approx(100 * metrics.clip_at_1(fewer))
-        assert shown["video@1"] == pytest.approx(100 * metrics.video_at(fewer, 1))
-        assert shown["video@5"] == pytest.approx(100 * metrics.video_at(fewer, 5))
-        table = predictions.class_table(found, None, count)
-        np.testing.assert_allclose(table["A"] / 100, per_class(fewer)["video@1"])
+            assert ((predicted.label_rank[0] < k) == metrics.video_correct(fewer, k)).all()
+        assert predicted.clip_accuracy.mean() == pytest.approx(metrics.clip_at_1(fewer))
+        table, whole = predictions.class_table(found, None, count), confusion(fewer)
+        np.testing.assert_allclose(table["A recall"] / 100, per_class(fewer)["video@1"].dropna())
+        with np.errstate(invalid="ignore"):
+            precision, recall = (whole.diagonal() / whole.sum(axis=axis) for axis in (0, 1))
+            f1 = np.nan_to_num(2 * precision * recall / (precision + recall))[table.index]
+        np.testing.assert_allclose(table["A precision"] / 100, precision[table.index])
+        np.testing.assert_allclose(table["A F1"] / 100, f1)
         members, counts = predictions.confusion_matrix(found, count)
-        assert (counts == confusion(fewer)).all() and (members == np.arange(6)).all()
+        assert (counts == whole).all() and (members == np.arange(6)).all()
 
 
 def test_class_differences_match_scipy(pair):
@@ -73,45 +76,39 @@ def test_class_differences_match_scipy(pair):
     for number, row in table.iterrows():
         here = one.scores.labels == number
         for column, low, high, values in (
-            ("difference", "low", "high", 100.0 * right[0] - 100.0 * right[1]),
-            ("A", "A low", "A high", 100.0 * right[0]),
+            ("A − B", "low", "high", 100.0 * right[0] - 100.0 * right[1]),
+            ("A recall", "A low", "A high", 100.0 * right[0]),
         ):
             interval = stats.ttest_1samp(values[here], 0).confidence_interval()  # a video, a recording
-            ends = np.clip(interval, 0, 100) if column == "A" else interval
+            ends = np.clip(interval, 0 if column == "A recall" else -100, 100)
             ends = ends if np.ptp(values[here]) else (np.nan, np.nan)
             assert (row[low], row[column], row[high]) == pytest.approx(
                 (ends[0], values[here].mean(), ends[1]), nan_ok=True
             )
-    less = predictions.compute_difference(one, other, 7)
-    assert less["difference"] == pytest.approx(100 * (right[0].mean() - right[1].mean()))
-    for order, (column, ascending) in predictions.CLASS_ORDERS.items():
-        values = predictions.sort_classes(table, order)[column].tolist()
-        assert values == sorted(values, reverse=not ascending)
 
 
-def test_classes_without_items_are_nan(monkeypatch):
+def test_classes_without_items_are_omitted(monkeypatch):
     one = scores()
     one = score(replace(one, labels=np.minimum(one.labels, 3)), monkeypatch)
     table = predictions.class_table(one, one, 7)
-    assert table["A"].isna().tolist() == [False] * 4 + [True] * 2 and table["A low"][4:].isna().all()
-    assert len(predictions.sort_classes(table, "class name")) == 4
+    assert table["class"].tolist() == list(ODD[:4])
 
 
 def test_items_of_a_recording_are_one_unit(monkeypatch):
     groups = np.array([f"g{number // 4}" for number in range(60)])
     one, other = (score(replace(scores(seed), labels=scores(0).labels, groups=groups), monkeypatch) for seed in (0, 1))
     a, b = (100.0 * metrics.video_correct(run.scores) for run in (one, other))
+    summary = Comparison(one, other, "a", "b", 7).summary_table()
     interval = stats.ttest_1samp(a.reshape(15, 4).mean(axis=1), 0).confidence_interval()
-    shown = predictions.compute_accuracies(one, 7)
-    assert (shown["low"], shown["high"]) == pytest.approx((interval.low, interval.high))
+    assert f"{interval.low:.1f} to {interval.high:.1f}" in summary
     interval = stats.ttest_1samp((a - b).reshape(15, 4).mean(axis=1), 0).confidence_interval()
-    shown = predictions.compute_difference(one, other, 7)
-    assert (shown["low"], shown["high"]) == pytest.approx((interval.low, interval.high))
+    assert f"{interval.low:+.1f} to {interval.high:+.1f}" in summary and f"{(a - b).mean():+.1f}" in summary
 
 
 def test_item_filters_match_brute_force(pair):
     one, other = pair
-    a, b = one.predictions[4], other.predictions[4]
+    a, b = ([*map(np.ravel, run.predictions[4])] for run in (one, other))
+    a, b = predictions.ItemPredictions(*a), predictions.ItemPredictions(*b)
     says = {
         "all": lambda i: True,
         "A correct": lambda i: a.label_rank[i] == 0,
@@ -133,9 +130,13 @@ def test_item_filters_match_brute_force(pair):
             assert set(rows) == {
                 i for i in range(60) if keep(i) and one.scores.labels[i] == 2 and predicted.pred[i] in (1, 3)
             }
-    table = predictions.item_table(one, other, 4, np.array([5, 3]))
+            rows = predictions.select_items(one, other, 4, show=show, side=of, search=" V01 ", confidence=(20, 40))
+            assert set(rows) == {i for i in range(10, 20) if keep(i) and 20 <= 100 * predicted.confidence[i] <= 40}
+    name = ODD[2].upper()
+    assert set(predictions.select_items(one, other, 4, search=name)) == set(np.flatnonzero(one.scores.labels == 2))
+    table = Comparison(one, other, "a", "b", 4).items_view(np.array([5, 3])).table
     assert table["video"].tolist() == ["v005", "v003"]
-    assert table["A rank of class"].tolist() == (a.label_rank[[5, 3]] + 1).tolist()
+    assert table["A rank"].tolist() == (a.label_rank[[5, 3]] + 1).tolist()
 
 
 def test_large_matrix_has_frequent_confusions(monkeypatch):
@@ -150,18 +151,20 @@ def test_large_matrix_has_frequent_confusions(monkeypatch):
     assert (counts[:, :20] == whole[np.ix_(members, members)]).all()
     assert (counts.sum(axis=1) == whole[members].sum(axis=1)).all()
     pairs = predictions.confused_pairs(one, 7)
-    assert pairs["n"].tolist() == sorted(whole[~np.eye(30, dtype=bool)][whole[~np.eye(30, dtype=bool)] > 0])[::-1]
-    assert all(whole[row.true, row.pred] == row.n for row in pairs.itertuples())
+    assert pairs["items"].tolist() == sorted(whole[~np.eye(30, dtype=bool)][whole[~np.eye(30, dtype=bool)] > 0])[::-1]
+    assert all(whole[row.true, row.pred] == row.items for row in pairs.itertuples())
     assert {pairs["true"][0], pairs["pred"][0]} <= set(members)
 
 
 def test_clip_probabilities_are_softmax(monkeypatch):
     one = score(scores(), monkeypatch)
-    best, means, each = predictions.clip_probabilities(one, 9, 4)
-    by_hand = softmax(one.scores.logits[9, [0, 2, 4, 6]], axis=1)
-    assert each.shape == (4, 5) and len(best) == 5
-    np.testing.assert_allclose(each, by_hand[:, best], rtol=1e-6)
-    np.testing.assert_allclose(means, np.sort(by_hand.mean(axis=0))[::-1][:5], rtol=1e-6)
+    for row in range(20):
+        best, ranks, means, each = predictions.clip_probabilities(one, row, 4, top=3)
+        by_hand = softmax(one.scores.logits[row, [0, 2, 4, 6]], axis=1)
+        label, rank = one.scores.labels[row], one.predictions[4].label_rank[0, row] + 1
+        assert ranks.tolist() == [1, 2, 3, *[rank] * int(rank > 3)] and ranks[best.tolist().index(label)] == rank
+        np.testing.assert_allclose(each, by_hand[:, best], rtol=1e-6)
+        np.testing.assert_allclose(means, np.sort(by_hand.mean(axis=0))[::-1][ranks - 1], rtol=1e-6)
 
 
 def test_common_clip_counts_need_equal_videos(monkeypatch):
@@ -182,21 +185,35 @@ def test_finished_runs_are_unique_and_labeled(tmp_path):
     (tmp_path / "b" / "torn").mkdir()
     (tmp_path / "b" / "torn" / "spec.json").write_text("{")
     (next((tmp_path / "a").iterdir()) / "summary.json").unlink()
-    runs, messages = predictions.finished_runs(f"{tmp_path}/b, {tmp_path}/a, {tmp_path}/none")
+    runs, messages = run_menu.finished_runs(f"{tmp_path}/b, {tmp_path}/a, {tmp_path}/none")
     assert len({run.spec for run in runs}) == len(runs) in (4, 5)
     assert [run.spec.profile for run in runs] == ["small"] * (len(runs) - 1) + ["demo"]
     assert messages == [f"{tmp_path}/b/torn: cannot be read; move it away"]
-    other = replace(runs[0], spec=runs[0].spec.replace(frames=4))
-    again = replace(runs[0], spec=runs[0].spec.replace(lr=0.5))
-    names = predictions.short_run_labels([runs[0], other, again])
-    assert len(set(names)) == 3 and all(name.startswith(runs[0].spec.variant) for name in names)
-    flow = replace(runs[0], spec=runs[0].spec.replace(modality="flow"))
-    label = names[0].split(", seed")[0] + ", seed 0"
-    assert predictions.short_run_labels([runs[0], flow]) == [label, f"{label}, flow"]
-    rgb_key = predictions._sort_key(runs[0].spec.replace(variant="f-R2D"))
-    assert predictions._sort_key(flow.spec) > rgb_key, "frames come first"
-    is_demo = ["demonstration" in predictions.data_label(run.spec) for run in (runs[0], runs[-1])]
+    spec = runs[0].spec
+    flow = replace(runs[0], spec=spec.replace(modality="flow"))
+    assert run_menu._order(flow) > run_menu._order(replace(flow, spec=spec.replace(variant="f-R2D"))), (
+        "frames come first"
+    )
+    is_demo = ["demonstration" in run_menu.data_label(run.spec) for run in (runs[0], runs[-1])]
     assert is_demo == [False, True]
+
+
+def test_names_have_the_fields_that_differ():
+    spec = variant_comparison("small", "set", variants=("R3D",), frames=8, lr=0.02)[0]
+    specs = [
+        spec,
+        spec.replace(frames=4),
+        spec.replace(lr=0.5),
+        spec.replace(lr=0.5, seed=1),
+        spec.replace(variant="R2D"),
+    ]
+    assert run_menu.name_runs(specs) == [
+        "R3D-18, frames 8, lr 0.02", "R3D-18, frames 4", "R3D-18, frames 8, lr 0.5, seed 0",
+        "R3D-18, frames 8, lr 0.5, seed 1", "R2D-18",
+    ]  # fmt: skip
+    assert (
+        run_menu.name_runs([spec, spec.finetune_spec(data="other").replace(data="set")])[0] == "R3D-18, init_from none"
+    )
 
 
 # --- Figures
@@ -213,44 +230,50 @@ def test_figures_show_names_literally(pair):
     one, other = pair
     figure = class_figure(predictions.class_table(one, other, 7), ["$a$", "b"], "demonstration")
     assert {"cost in $ and $", "demonstration"} <= {text.rsplit("  ", 1)[0] for text in texts(figure)}
-    assert "● A: $a$" in texts(figure)
+    assert "A: $a$" in texts(figure)
     _, counts = predictions.confusion_matrix(one, 7)
-    matrix = confusion_figure(ODD, counts, "demonstration")
+    matrix = confusion_figure(ODD, counts, note="demonstration")
     assert {"cost in $ and $", "_private", ("手话" * 20)[:23] + "…"} <= set(texts(matrix))
-    panels = [("A: $x", ODD[:5], np.full(5, 0.2), np.full((3, 5), 0.2)), ("B", ODD[1:], np.full(5, 0.2), np.eye(3, 5))]
+    panels = [
+        ("A: $x", ODD[:5], range(1, 6), np.full(5, 0.2), np.full((3, 5), 0.2)),
+        ("B", ODD[1:], range(2, 7), np.full(5, 0.2), np.eye(3, 5)),
+    ]
     over = time_figure(panels, true=ODD[1])
     lines = {
         tuple(line.get_ydata()): line.get_color() for axes in over.axes for line in axes.lines if len(line.get_ydata())
     }
     assert (100.0, 0.0, 0.0) in lines
     bold = [text.get_text() for text in over.texts if text.get_weight() == "bold"]
-    assert bold == [" 20.0%  cost in $ and $"] * 2
+    assert bold == ["2.   20.0%  cost in $ and $"] * 2
     for drawn in (figure, matrix, over):
         assert figure_png(drawn).startswith(b"\x89PNG") and figure_pdf(drawn).startswith(b"%PDF")
 
 
 def test_class_has_one_style_in_all_panels():
-    panels = [(side, names, np.ones(2), np.ones((3, 2))) for side, names in (("A", "xy"), ("B", "yz"))]
+    panels = [(side, names, (1, 2), np.ones(2), np.ones((3, 2))) for side, names in (("A", "xy"), ("B", "yz"))]
     left, right = time_figure(panels).axes
     looks = [[(line.get_color(), line.get_marker()) for line in axes.lines] for axes in (left, right)]
     assert looks[0][1] == looks[1][0] and len({*looks[0], *looks[1]}) == 3
 
 
-def test_matrix_box_covers_the_cells():
-    """Compare the color of each cell in the image."""
+def test_pixels_belong_to_their_cells():
+    """Compare the color of pixels in the image with that of the cell; numbers are legible on it."""
     from io import BytesIO
 
+    import matplotlib
     from matplotlib.image import imread
 
     counts = np.zeros((3, 4), int)
     counts[0, 0] = counts[2, 3] = 1
     figure = confusion_figure("abc", counts)
-    left, top, width, height = matrix_box(figure)
     picture = imread(BytesIO(figure_png(figure)))[..., :3]
-
-    def colour(row, column):
-        return picture[top + int((row + 0.2) * height / 3), left + int((column + 0.2) * width / 4)]
-
-    for row in range(3):
-        for column in range(4):
-            assert (colour(row, column)[0] < 0.2) == bool(counts[row, column]), (row, column)
+    height, width, _ = picture.shape
+    blue = np.argwhere(picture[..., 2] - picture[..., 0] > 0.2)  # y, x of the pixels of two cells
+    cells = [matrix_cell(figure, x + 0.5, y + 0.5) for y, x in blue]
+    assert cells.count(0) > 300 and cells.count(11) > 300 and set(cells) == {0, 11}
+    assert [matrix_cell(figure, *corner) for corner in ((0, 0), (width, height), (-5, 50))] == [None] * 3
+    for fraction in np.linspace(0, 1, 500):
+        rgb = np.array(matplotlib.colormaps["Blues"](fraction)[:3])
+        luminance = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
+        contrast = 1.05 / (luminance + 0.05) if fraction > DARK_CELL else (luminance + 0.05) / 0.05
+        assert contrast >= 4.5, fraction

@@ -26,7 +26,7 @@ from r21d_core.engine.train import train
 from r21d_core.runs.run import find_run, write_scores, write_summary
 from tests.networks import TINY
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
-from tests.r21d_analysis.explorer.test_widget import text_of
+from tests.r21d_analysis.explorer.test_widget import select_item, text_of
 from tests.r21d_core.models.test_load import small
 
 SPECS = (TINY, TINY.replace(variant="R3D", frames=6), TINY.replace(task="arrow"))
@@ -71,29 +71,29 @@ def explorer_on(folder, tiny_manifest, data="tiny, action (demonstration)"):
 
 def test_maps_are_of_the_scored_clips(folder, tiny_manifest, records):
     shown, tab = explorer_on(folder, tiny_manifest)
-    assert shown.a.value.spec == SPECS[0] and shown.comparison.b.run.spec == SPECS[1]
-    shown.videos.value = row = 1
+    assert shown.a.value[0].spec == SPECS[0] and shown.comparison.b.runs[0].spec == SPECS[1]
+    select_item(shown, row := 1)
     click(tab, "Attributions")
     assert 'src="data:image/png' in shown.saliency.value and text_of(shown.status).strip() == ""
     video = load_manifest(tiny_manifest).split("test")[row]
     for one, scored in zip(records[0], (shown.comparison.a, shown.comparison.b), strict=True):
         middle, label = softmax(scored.scores.logits[row, 2]), scored.scores.labels[row]  # of 5 clips
         assert one["probability"][0] == pytest.approx(middle[label], rel=1e-4) and one["target"][0] == video.label
-        spec = scored.run.spec
-        network = for_attribution(open_network(scored.run, torch.device("cpu")))
+        spec = scored.runs[0].spec
+        network = for_attribution(open_network(scored.runs[0], torch.device("cpu")))
         clip = center_crop(read_clip(video.path, spec), spec)
         for method, number in (("Grad-CAM", 0), ("integrated gradients", 1)):
             whole = attribute(network, clip, torch.tensor([label]), method, steps=8)[0]
             expected = whole / whole.abs().max().clamp(min=1e-12)
             np.testing.assert_allclose(one["maps"][0, number], expected, atol=2e-3)
-    shown.videos.value = 2
+    select_item(shown, 2)
     assert shown.saliency.value == "", "another video has no maps yet"
 
 
 def test_reversed_clip_has_reversed_maps(folder, tiny_manifest, records):
     shown, tab = explorer_on(folder, tiny_manifest, "tiny, arrow (demonstration)")
     for row in (0, 1):
-        shown.videos.value = row
+        select_item(shown, row)
         click(tab, "Attributions")
         middle = softmax(shown.comparison.a.scores.logits[row, 2])
         assert records[row][0]["probability"][0] == pytest.approx(middle[row], rel=1e-4)
@@ -104,9 +104,9 @@ def test_reversed_clip_has_reversed_maps(folder, tiny_manifest, records):
 
 def test_missing_files_are_reported(folder, tiny_manifest, tmp_path):
     shown, tab = explorer_on(folder, tiny_manifest)
-    video = load_manifest(tiny_manifest).split("test")[shown.videos.value]
+    video = load_manifest(tiny_manifest).split("test")[shown.row]
     click(tab, "Attributions")
-    (shown.comparison.b.run.folder / "checkpoint.pt").unlink()
+    (shown.comparison.b.runs[0].folder / "checkpoint.pt").unlink()
     click(tab, "Attributions")
     assert "<img" in shown.saliency.value and text_of(shown.status).strip().startswith("B is omitted")
     shutil.move(video.path, tmp_path / "gone.mp4")
@@ -115,13 +115,13 @@ def test_missing_files_are_reported(folder, tiny_manifest, tmp_path):
         assert "no such file" in text_of(shown.status) and shown.saliency.value == ""
     finally:
         shutil.move(tmp_path / "gone.mp4", video.path)
-    (shown.comparison.a.run.folder / "checkpoint.pt").write_bytes(b"no")
+    (shown.comparison.a.runs[0].folder / "checkpoint.pt").write_bytes(b"no")
     click(tab, "Attributions")
     assert "not a complete file of PyTorch weights" in text_of(shown.status)
-    shutil.copy(find_run(folder, SPECS[2]).folder / "checkpoint.pt", shown.comparison.a.run.folder)
+    shutil.copy(find_run(folder, SPECS[2]).folder / "checkpoint.pt", shown.comparison.a.runs[0].folder)
     click(tab, "Attributions")
     assert "a checkpoint of another spec" in text_of(shown.status)
-    (shown.comparison.a.run.folder / "checkpoint.pt").unlink()
+    (shown.comparison.a.runs[0].folder / "checkpoint.pt").unlink()
     click(tab, "Attributions")
     assert "need a run's checkpoint, and there is none in" in text_of(shown.status)
     assert 'role="alert"' in shown.status.value and shown.saliency.value == ""

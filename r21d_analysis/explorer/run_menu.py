@@ -1,0 +1,96 @@
+"""The runs that the explorer offers, and their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from r21d_analysis.artifacts.catalog import iter_runs, parse_folders
+from r21d_analysis.interpret.source_videos import VideoLocator
+from r21d_core import R21DError
+from r21d_core.runs.run import SUMMARY, Run
+from r21d_core.study.spec import Spec
+
+
+def finished_runs(folders: Sequence[str] | str) -> tuple[list[Run], list[str]]:
+    """Return the finished runs of `folders`, and a message for each run that cannot be read.
+
+    `folders` is a list or a text with commas. A run that is in several folders counts once, by its first folder.
+    Demonstrations come last.
+    """
+    runs: dict[Spec, Run] = {}
+    messages = []
+    for folder in parse_folders(folders):
+        for run in iter_runs(folder):
+            if not isinstance(run, Run):
+                messages.append(f"{run}: cannot be read; move it away")
+            elif run.is_complete:
+                runs.setdefault(run.spec, run)
+    return sorted(runs.values(), key=_order), messages
+
+
+def _order(run: Run) -> tuple:
+    spec = run.spec
+    data = (spec.profile == "demo", spec.data, spec.task, spec.modality == "flow")
+    return (*data, spec.variant, spec.depth, spec.frames, spec.eval_clips, spec.seed)
+
+
+def data_label(spec: Spec) -> str:
+    """Return the data and task of a run; runs with equal labels were evaluated on the same items."""
+    return f"{spec.data}, {spec.task}" + (" (demonstration)" if spec.profile == "demo" else "")
+
+
+def protocol_label(spec: Spec) -> str:
+    """Return how a run was evaluated, without its data."""
+    flow = " of optical flow" if spec.modality == "flow" else ""
+    stride = f"frame stride {spec.frame_stride}"
+    return f"{spec.eval_clips} clips of {spec.frames} frames{flow}, {stride}, crop {spec.crop}×{spec.crop}"
+
+
+def name_runs(specs: Sequence[Spec]) -> list[str]:
+    """Return a unique name for each Spec: network and depth, then the fields in which runs of equal names differ."""
+    names = [f"{spec.variant}-{spec.depth}" for spec in specs]
+    for field in sorted((field.name for field in fields(Spec)), key=lambda name: name == "seed"):  # the seed comes last
+        values: dict[str, set] = {}
+        for name, spec in zip(names, specs, strict=True):
+            values.setdefault(name, set()).add(getattr(spec, field))
+        names = [
+            f"{name}, {field} {'none' if (value := getattr(spec, field)) == '' else value}"
+            if len(values[name]) > 1
+            else name
+            for name, spec in zip(names, specs, strict=True)
+        ]
+    return names
+
+
+def run_options(runs: Sequence[Run]) -> list[tuple[str, tuple[Run, ...]]]:
+    """Return (name, runs) of each run, and before the first of several seeds those of their mean."""
+    groups: dict[Spec, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.spec.replace(seed=0), []).append(run)
+    means = dict(zip(groups, name_runs(list(groups)), strict=True))
+    names = dict(zip(runs, name_runs([run.spec for run in runs]), strict=True))
+    options: list[tuple[str, tuple[Run, ...]]] = []
+    for spec, seeds in groups.items():
+        if len(seeds) > 1:
+            options.append((f"{means[spec]}, mean of {len(seeds)} seeds", tuple(seeds)))
+        options += [(names[run], (run,)) for run in seeds]
+    return options
+
+
+def find_option(parameter: str, text: str, options: Sequence[str]) -> str:
+    """Return the option that a notebook's parameter names, in full or up to its first comma; "" for "".
+
+    Raises R21DError if there is no such option.
+    """
+    names = {name: option for option in options for name in (option.split(",")[0], option)} | {"": ""}
+    if text not in names:
+        raise R21DError(f"parameter {parameter} = {text!r}: expected one of {', '.join(map(repr, options))}")
+    return names[text]
+
+
+def newest_usable(runs: Sequence[Run], locator: VideoLocator) -> Run | None:
+    """Return the newest run whose checkpoint and videos exist."""
+    trained = [run for run in runs if run.has_checkpoint]
+    trained.sort(key=lambda run: (run.folder / SUMMARY).stat().st_mtime, reverse=True)
+    return next((run for run in trained if locator.has_videos(run.spec.data)), None)

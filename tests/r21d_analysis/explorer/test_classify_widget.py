@@ -1,0 +1,101 @@
+"""Own videos are classified by the given weights; their files, names and errors do no harm."""
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from r21d_analysis.explorer.classify_widget import ClassifyWidget
+from r21d_analysis.explorer.media import PREVIEW_HEIGHT, find_tile, preview_video, thumbnails_html, video_html
+from r21d_core import R21DError
+from r21d_core.data.decode import iter_timed_frames, read_all
+from r21d_core.data.encode import encode_h264
+from tests.r21d_analysis.explorer.test_predictions import ODD
+from tests.r21d_analysis.explorer.test_widget import text_of
+from tests.r21d_core.models.test_load import small
+
+
+@pytest.fixture
+def own(tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.save(small("R3D", num_classes=7).state_dict(), tmp_path / "r3d.pth")
+    widget = ClassifyWidget([])
+    widget.weights.value, widget.clips.value = str(tmp_path / "r3d.pth"), 3
+    return widget
+
+
+def test_folder_is_classified_and_errors_listed(own, tiny_manifest, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("r21d_analysis.explorer.classify_widget.figure_html", lambda *a: figures.append(a[0]) or a[1])
+    root = tmp_path / "mine"
+    (root / "deep").mkdir(parents=True)
+    good = sorted(Path(tiny_manifest.parent, "videos", "dark").glob("*.mp4"))[-1].read_bytes()
+    (root / "deep" / f"{ODD[1]} <b>é.mp4").write_bytes(good)
+    (root / "a.mp4").write_bytes(good)
+    (root / "broken.mp4").write_bytes(good[:300])
+    own.path.value = str(root)
+    own.classify()
+    assert len(own.results) == 2 and len(own.videos.options) == 2
+    assert "broken.mp4" in text_of(own.errors) and own.errors.value.count("<p") == 1
+    own.videos.value = 1
+    answer, axes = own.results[1][1], figures[-1].axes[0]
+    np.testing.assert_allclose(np.transpose([one.get_ydata() for one in axes.lines]), 100 * answer.clip_probs)
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), answer.center_frames / answer.fps)
+    assert "<b>é" not in own.player.value and "&lt;b&gt;é" in own.player.value
+
+
+def test_uploads_stay_in_their_folder(own, tiny_manifest):
+    good = next(Path(tiny_manifest.parent, "videos", "dark").glob("*.mp4")).read_bytes()
+    names = ["../../../evil.mp4", "..\\also.mp4", "..", "same.mp4", "same.mp4"]
+    file = {"type": "video/mp4", "size": len(good), "content": memoryview(good), "last_modified": datetime.now()}
+    own.upload.value = tuple({"name": name, **file} for name in names)
+    paths = own.input_paths()
+    root = Path(own._uploads.name).resolve()
+    assert all(root in path.resolve().parents and path.read_bytes() == good for path in paths) and len(set(paths)) == 5
+    own.upload.value = ()
+    own.path.value = "there"
+    assert own.input_paths() == [Path("there")] and not root.exists()
+    assert [path.name for path in paths] == ["evil.mp4", "also.mp4", "video", "same.mp4", "same.mp4"]
+
+
+@pytest.mark.parametrize(("path", "weights", "says"), [
+    ("", "w.pth", "no video: enter the path"), ("gone.mp4", "", "weights: none given"),
+    ("empty", "w.pth", "no videos in this folder"), ("gone.mp4", "w.pth", "gone.mp4"), ("a\0b", "w.pth", ""),
+])  # fmt: skip
+def test_invalid_input_is_reported(own, tmp_path, path, weights, says, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    own.path.value, own.weights.value = path, weights and own.weights.value
+    own.classify()
+    assert says in text_of(own.errors) and 'role="alert"' in own.errors.value and not own.videos.options
+
+
+def test_previews_play_as_the_file(tmp_path, tiny_manifest):
+    plain = next(Path(tiny_manifest.parent, "videos", "dark").glob("*.mp4"))
+    frames = np.zeros((12, 48, 64, 3), np.uint8)
+    frames[6:] = 200
+    odd = tmp_path / "<odd>.avi"  # a container and a codec that no browser plays
+    timed = ((number, 1, frame) for number, frame in enumerate(frames))
+    odd.write_bytes(encode_h264(timed, (48, 64), {}, codec="mpeg4", rate=4))
+    data, kind = preview_video(odd)
+    (preview := tmp_path / "preview.mp4").write_bytes(data)
+    assert (kind, read_all(preview, None).shape) == ("mp4", (12, PREVIEW_HEIGHT, 320, 3))
+    times, pixels = zip(*list(iter_timed_frames(preview, (8, 8)))[:-1], strict=True)
+    np.testing.assert_allclose(np.array(times, float), np.arange(12) / 4, atol=1e-3)
+    assert np.array(pixels).mean(axis=(1, 2, 3)) == pytest.approx([0] * 6 + [200] * 6, abs=4)
+    assert preview_video(plain) == (plain.read_bytes(), "mp4")
+    assert "<odd>" not in video_html(odd) and 'aria-label="&lt;odd&gt;.avi"' in video_html(odd)
+    (tmp_path / "no.mp4").write_bytes(b"no")
+    assert "cannot be played" in video_html(tmp_path / "no.mp4")
+    with pytest.raises(R21DError):
+        preview_video(tmp_path / "no.mp4")
+
+
+def test_thumbnails_are_tiles_of_a_grid(tmp_path, tiny_manifest):
+    plain = next(Path(tiny_manifest.parent, "videos", "dark").glob("*.mp4"))
+    grid = thumbnails_html([("one", plain, 0), ("<b>", tmp_path / "gone.mp4", 0)])
+    assert grid.count("data:image/webp") == 1 and "cannot be decoded" in grid and "<b>" not in grid
+    assert [find_tile(x, 120, 128 * 3 + 20) for x in (0, 127, 129, 400)] == [3, 3, 4, 5]
