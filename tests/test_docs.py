@@ -27,11 +27,12 @@ def test_site_is_built_without_warnings(tmp_path):
         assert not fetched, f"{page.name} needs another host"
 
 
-def test_api_pages_name_every_package():
-    folders = {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("r21d_*/*/__init__.py")}
+def test_api_pages_name_every_package_and_module():
+    paths = [path.parent for path in ROOT.glob("r21d_*/*/__init__.py")]
+    paths += [path.with_suffix("") for path in ROOT.glob("r21d_*/*.py") if not path.stem.startswith("__")]
     pages = "".join(path.read_text() for path in (ROOT / "docs/api").glob("*.md"))
     shown = set(re.findall(r"^::: (\S+)$", pages, re.M))
-    assert {folder.replace("/", ".") for folder in folders if not folder.endswith("/cli")} <= shown
+    assert {".".join(path.relative_to(ROOT).parts) for path in paths if path.name != "cli"} <= shown
     nav = (ROOT / "mkdocs.yml").read_text()
     assert all(f"docs/api/{path.name}" in nav for path in (ROOT / "docs/api").glob("*.md"))
 
