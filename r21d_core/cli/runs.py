@@ -2,14 +2,14 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from r21d_core import R21DError
 from r21d_core.cli.options import format_table
 from r21d_core.study.recipes import get_recipe
-from r21d_core.study.spec import FIELD_OPTIONS, Spec, format_settings
-from r21d_core.study.variants import VARIANTS
+from r21d_core.study.spec import FIELD_OPTIONS, format_settings
+from r21d_core.study.variants import NETWORKS
 
 COLUMNS = ("data", "profile", "task", "network", "seed", "state", "video@1", "folder", "settings")
 
@@ -23,74 +23,56 @@ def add_parser(subparsers) -> None:
 
 
 def run(options) -> int:
+    from r21d_core.runs.run import Run, read_spec, spec_files
+
     rows, failed = [], False
-    for folder in options.folders:
-        found, errors = list_runs(folder, options.data)
-        rows += found
-        for error in errors:
+    for path in chain.from_iterable(map(spec_files, options.folders)):
+        try:
+            spec = read_spec(path)
+            if spec.data == (options.data or spec.data):
+                rows.append(describe(Run(spec, path.parent)))
+        except R21DError as error:
+            failed = True
             print(f"r21d: {error}", file=sys.stderr)
-        failed |= bool(errors)
+    places = {network: place for place, network in enumerate(NETWORKS)}
+    rows.sort(key=lambda row: (places.get(row["network"], len(places)), row["depth"], row["seed"]))
+    rows.sort(key=lambda row: (row["data"], row["profile"], row["task"], format_settings(row["settings"])))
     if options.json:
         print(json.dumps(rows, indent=1))
     elif rows:
-        print(format_table(COLUMNS, [_format_row(row) for row in rows], right=("seed", "video@1")))
+        print(format_table(COLUMNS, [_format(row) for row in rows], right=("seed", "video@1")))
         print("settings: those that differ from the recipe of the profile, task and data set, as --set takes them")
     else:
-        print(f"no runs{f' of {options.data}' * bool(options.data)} in {', '.join(map(str, options.folders))}")
+        print(f"no runs{f' of {options.data}' if options.data else ''} in {', '.join(map(str, options.folders))}")
     return int(failed)
 
 
-def list_runs(folder: Path, data: str = "") -> tuple[list[dict], list[R21DError]]:
-    """A dict for each run in `folder`, sorted by data, settings, network and seed; and the errors of damaged runs.
+def describe(run) -> dict:
+    """What is listed of a run: `epoch` is the last finished one, video@1 a fraction, or None of an unfinished run.
 
-    `settings` are those that differ from the recipe; `epoch` is the last finished one; `video@1` is a fraction, and
-    None before the run is finished.
+    `settings` are the fields that differ from the recipe, without those that have an option of their own.
     """
-    from r21d_core.runs.run import Run, read_spec, spec_files
-
-    rows, errors = [], []
-    for path in spec_files(folder):
-        try:
-            spec = read_spec(path)
-            if not data or spec.data == data:
-                rows.append(_describe(Run(spec, path.parent)))
-        except R21DError as error:
-            errors.append(error)
-    return sorted(rows, key=_order), errors
-
-
-def changed_settings(spec: Spec) -> dict:
-    """The fields in which `spec` differs from the recipe of its profile, task and data, but those with an option."""
-    changes = spec.changes_from(get_recipe(spec.profile, spec.task, spec.data))
-    changes = {key: value for key, value in changes.items() if key not in FIELD_OPTIONS}
-    return changes | ({"init_from": spec.parent_spec.folder} if spec.parent_spec else {})
-
-
-def _describe(run) -> dict:
     from r21d_core.runs.metrics import video_at
 
-    spec = run.spec
-    row = {"data": spec.data, "profile": spec.profile, "task": spec.task, "network": spec.variant, "depth": spec.depth}
-    row |= {
-        "seed": spec.seed,
-        "state": run.state,
-        "settings": changed_settings(spec),
-        "folder": str(run.folder).rstrip("/"),
+    spec, accuracy = run.spec, None
+    if run.is_complete:  # in a pack the summary has the accuracies, which are faster to read
+        accuracies = run.summary.get("accuracies_before_quantization")
+        accuracy = accuracies["video@1"] if accuracies else video_at(run.scores, 1)
+    changes = spec.changes_from(get_recipe(spec.profile, spec.task, spec.data))
+    settings = {key: value for key, value in changes.items() if key not in FIELD_OPTIONS}
+    settings |= {"init_from": spec.parent_spec.folder} if spec.parent_spec else {}
+    return {
+        "data": spec.data, "profile": spec.profile, "task": spec.task, "network": spec.variant, "depth": spec.depth,
+        "seed": spec.seed, "state": run.state, "epoch": len(run.history), "epochs": spec.epochs, "video@1": accuracy,
+        "settings": settings, "folder": str(run.folder).rstrip("/"),
+    }  # fmt: skip
+
+
+def _format(row: dict) -> list[str]:
+    texts = {
+        "network": f"{row['network']}-{row['depth']}",
+        "state": row["state"] if row["state"] == "finished" else f"{row['state']} {row['epoch']}/{row['epochs']}",
+        "video@1": "" if row["video@1"] is None else f"{row['video@1']:.1%}",
+        "settings": format_settings(row["settings"]),
     }
-    row |= {"epoch": len(run.history), "epochs": spec.epochs}
-    exact = run.summary.get("accuracies_before_quantization") if run.is_complete else None  # of a pack
-    return row | {"video@1": (exact or {"video@1": video_at(run.scores, 1)})["video@1"] if run.is_complete else None}
-
-
-def _order(row: dict) -> tuple:
-    networks = list(VARIANTS)
-    place = networks.index(row["network"]) if row["network"] in networks else len(networks)
-    return row["data"], row["profile"], row["task"], format_settings(row["settings"]), place, row["depth"], row["seed"]
-
-
-def _format_row(row: dict) -> Sequence[str]:
-    epochs = "" if row["state"] == "finished" else f" {row['epoch']}/{row['epochs']}"
-    values = row | {"network": f"{row['network']}-{row['depth']}", "state": row["state"] + epochs}
-    values["video@1"] = "" if row["video@1"] is None else f"{row['video@1']:.1%}"
-    values["settings"] = format_settings(row["settings"])
-    return [str(values[column]) for column in COLUMNS]
+    return [str((row | texts)[column]) for column in COLUMNS]
