@@ -52,6 +52,8 @@ ARTIFACTS = (
              claim="kinetics-pretrains-better"),
     Artifact("The paper's question: does recognition require motion?", "temporal_probe", "temporal_probe",
              "any videos: the labels are playback rate or direction", tasks=("speed", "arrow")),
+    Artifact("Does the playback rate teach actions?", "rate_pretraining", "rate_pretraining", "any videos with classes",
+             tasks=("action",)),
     Artifact("Why (2+1)D? The paper's two reasons", "why_2plus1d", "why_2plus1d",
              "any videos: R(2+1)D, R3D and eight networks between them", tasks=("action", "speed")),
     Artifact("The choice of the recipe for real videos", "recipe", "recipe_trials",

@@ -77,16 +77,18 @@ def networks(runs: Sequence[Run], groups: Sequence[SeedGroup] | None = None) -> 
     Runs on a data set that others are only pretrained on are left out, unless all `groups` of `runs` are given.
     """
     runs = on_target(runs) if groups is None else runs
-    requested, by_spec = {run.spec.replace(seed=0): {} for run in runs}, {}
-    done = {group.spec.replace(seed=0): group for group in (group_by_seed(runs) if groups is None else groups)}
+    requested, by_spec = dict.fromkeys(_spec_and_stream(run.spec) for run in runs), {}
+    done = {_spec_and_stream(group.spec): group for group in (group_by_seed(runs) if groups is None else groups)}
     problems, peers = [], defaultdict(list)
-    for spec in dict.fromkeys(spec.replace(modality="rgb") for spec in requested):
-        row, split, on_flow = network_spec(spec), split_of(spec), spec.replace(modality="flow")
+    for spec in dict.fromkeys(spec for spec, _ in requested):
+        row, split = network_spec(spec), split_of(spec)
         streams = by_spec.setdefault(row, {stream: {} for stream in STREAMS})
-        pair = {stream: done[key] for stream, key in ((RGB, spec), (FLOW, on_flow)) if key in done}
+        pair = {stream: done[spec, stream] for stream in (RGB, FLOW) if (spec, stream) in done}
         for stream, group in pair.items():
             streams[stream][split] = group
-        problem = _describe_missing(pair.get(RGB), pair.get(FLOW)) if {spec, on_flow} <= requested.keys() else ""
+        problem = (
+            _describe_missing(pair.get(RGB), pair.get(FLOW)) if {(spec, RGB), (spec, FLOW)} <= requested.keys() else ""
+        )
         if len(pair) == 2:
             try:
                 streams[FUSED][split] = fuse_streams(pair[RGB], pair[FLOW], peers[spec.data, spec.task])
@@ -101,6 +103,10 @@ def networks(runs: Sequence[Run], groups: Sequence[SeedGroup] | None = None) -> 
         for stream, splits in streams.items()
         if splits
     ], problems
+
+
+def _spec_and_stream(spec: Spec) -> tuple[Spec, str]:
+    return spec.replace(seed=0, modality="rgb"), FLOW if spec.modality == "flow" else RGB
 
 
 def _describe_missing(rgb: SeedGroup | None, flow: SeedGroup | None) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import wraps
 from inspect import signature
 from itertools import product
@@ -244,6 +245,30 @@ def temporal_probe(
 
 
 @reject_ignored_overrides
+def rate_pretraining(
+    profile: str = "demo", data: str = "builtin", *, variants: Sequence[str] = ("R(2+1)D",),
+    seeds: Sequence[int] = (0,), **settings,
+) -> list[Spec]:  # fmt: skip
+    """Actions from scratch, and finetuned from a network that predicts the playback rate of the same training videos.
+
+    Pretraining and finetuning take half of the clips of an epoch each, so that both ways train on as many clips.
+
+    r21d train rate_pretraining --profile small --manifest data/ucf101-14-split1.csv
+    """
+    actions, rates = (get_recipe(profile, task, data).replace(data=data, **settings) for task in ("action", "speed"))
+    if profile == "demo":
+        rates = rates.replace(frames=3)  # as in `temporal_probe`
+    half = {"clips_per_epoch": actions.clips_per_epoch // 2}
+    specs = []
+    for variant, seed in product(variants, seeds):
+        scratch = actions.replace(variant=variant, seed=seed)
+        pretrained = rates.replace(variant=variant, seed=seed, **half)
+        recipe = {key: value for key, value in asdict(scratch).items() if value != getattr(rates, key)}
+        specs += [scratch, pretrained, pretrained.finetune_spec(**recipe | half)]
+    return specs
+
+
+@reject_ignored_overrides
 def why_2plus1d(
     profile: str = "demo", data: str = "builtin", *, task: str = "action", variants: Sequence[str] = REASONS,
     seeds: Sequence[int] = (0,), splits: Sequence[int] | int | str = (), **settings,
@@ -284,6 +309,6 @@ def recipe_trials(
 
 
 EXPERIMENTS = {experiment.__name__: experiment for experiment in (
-    clip_count, clip_length, kinetics, optimization_curves, recipe_trials, sports1m, temporal_probe, transfer,
-    variant_comparison, why_2plus1d,
+    clip_count, clip_length, kinetics, optimization_curves, rate_pretraining, recipe_trials, sports1m, temporal_probe,
+    transfer, variant_comparison, why_2plus1d,
 )}  # fmt: skip

@@ -97,7 +97,7 @@ def test_suite_continues_after_a_failed_notebook(tmp_path, monkeypatch, capsys):
         run_suite(tmp_path / "out", tmp_path / "runs", "small", tmp_path / "mine-split1.csv", "0,1")
     assert executed.keys() == {
         "architectures", "attributions", "claims", "clip_count", "clip_length", "explorer", "filters",
-        "optimization_curves", "sports1m", "temporal_probe", "variant_comparison",
+        "optimization_curves", "rate_pretraining", "sports1m", "temporal_probe", "variant_comparison",
         "why_2plus1d",
     }  # fmt: skip
     assert "kinetics is skipped: there is no sports1m beside" in capsys.readouterr().out

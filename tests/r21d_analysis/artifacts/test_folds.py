@@ -18,9 +18,10 @@ from tests.r21d_analysis.artifacts.test_tables_and_figures import make
 ERRORS = {"R(2+1)D": ((20, 21), (22, 24)), "R3D": ((24, 26), (27, 27)), "P3D-B": ((18, 19), (20, 20))}
 
 
-@pytest.fixture
-def runs(tmp_path):
-    runs = make(why_2plus1d("small", "set-split1", variants=tuple(ERRORS), seeds=(0, 1), splits="1,2"), tmp_path)
+@pytest.fixture(params=["action", "speed"])
+def runs(request, tmp_path):
+    options = {"task": request.param, "variants": tuple(ERRORS), "seeds": (0, 1), "splits": "1,2"}
+    runs = make(why_2plus1d("small", "set-split1", **options), tmp_path)
     for run in runs:
         error = ERRORS[run.spec.variant][int(run.spec.data[-1]) - 1][run.spec.seed] / 100
         summary = run.summary

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from r21d_analysis.artifacts import curves, figures, folds, provenance, recipe, streams, tables
+from r21d_analysis.artifacts import curves, figures, folds, pretraining, provenance, recipe, streams, tables
 from r21d_core.runs.run import find_run
 from r21d_core.study.experiments import transfer
 
@@ -24,6 +24,7 @@ from r21d_core.study.experiments import transfer
         (curves.clip_count_table, "No run is finished"),
         (curves.probe_figure, "no run is finished"),
         (curves.probe_table, "No run is finished"),
+        (pretraining.show_rate_table, "No run is finished"),
         (folds.show_fold_table, "No finished run of R(2+1)D"),
         (folds.reasons_figure, "no run is finished"),
         (recipe.show_recipe_table, "No run is finished"),

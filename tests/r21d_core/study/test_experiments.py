@@ -26,6 +26,17 @@ def test_folds_are_runs_of_their_own():
     assert {spec.data for spec in specs} == {"miracl-vc1-split1", "miracl-vc1-split5"}
 
 
+@pytest.mark.parametrize("profile", ["small", "demo"])
+def test_playback_rate_and_actions_take_as_many_clips_as_actions(profile):
+    scratch, pretrained, finetuned = EXPERIMENTS["rate_pretraining"](profile, "a-split1", seeds=(1,))
+    assert finetuned.parent_spec == pretrained and pretrained.task == "speed" and finetuned.task == "action"
+    assert {spec.seed for spec in (scratch, pretrained, finetuned)} == {1}
+    clips = [spec.epochs * spec.clips_per_epoch for spec in (scratch, pretrained, finetuned)]
+    assert clips[0] == clips[1] + clips[2] and clips[1] == clips[2]
+    assert scratch == variant_comparison(profile, "a-split1", variants=("R(2+1)D",), seeds=(1,))[0]
+    assert finetuned.replace(init_from="", clips_per_epoch=scratch.clips_per_epoch) == scratch
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_settings_hold_in_all_runs_from_scratch(experiment):
     settings = {
