@@ -7,7 +7,7 @@ from r21d_core.study.experiments import rate_pretraining
 from tests.r21d_analysis.artifacts.test_tables_and_figures import make
 
 
-def test_finetuned_network_is_compared_with_its_own_from_scratch(tmp_path):
+def test_finetuned_network_is_compared_with_its_own_scratch(tmp_path):
     specs = rate_pretraining("small", "set-split1", variants=("R3D", "R(2+1)D"), seeds=(0, 1))
     runs = make(specs, tmp_path)
     table = rate_table(runs).set_index(["network", "clips of the playback rate"])

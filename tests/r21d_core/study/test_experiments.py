@@ -27,7 +27,7 @@ def test_folds_are_runs_of_their_own():
 
 
 @pytest.mark.parametrize("profile", ["small", "demo"])
-def test_playback_rate_and_actions_take_as_many_clips_as_actions(profile):
+def test_rate_and_actions_take_as_many_clips_as_actions(profile):
     scratch, pretrained, finetuned = EXPERIMENTS["rate_pretraining"](profile, "a-split1", seeds=(1,))
     assert finetuned.parent_spec == pretrained and pretrained.task == "speed" and finetuned.task == "action"
     assert {spec.seed for spec in (scratch, pretrained, finetuned)} == {1}
