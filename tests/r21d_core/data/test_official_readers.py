@@ -139,24 +139,6 @@ def test_ucf101_lists_take_precedence_over_groups(tmp_path, two_classes, place):
     assert {video.group for video in listing.videos if video.split == "test"} == {"A_g04", "B_g04"}
 
 
-def test_ucf101_missing_and_unlisted_videos_are_reported(tmp_path, two_classes):
-    names = ucf("A", "B", groups=9)
-    lists = write_ucf_lists(tmp_path / "lists", names, "_g01_")
-    root = touch(tmp_path / "videos", *(name for name in names if "B_g09" not in name), "A/holiday.avi", "A/list.txt")
-    listing = from_ucf101(root, annotations=lists, subset=two_classes)
-    assert len(checked(tmp_path, listing).videos) == 34 and listing.card.expected == {"train": 32, "test": 4}
-    assert listing.missing == ("B/v_B_g09_c01", "B/v_B_g09_c02") and listing.extra == ("A/holiday.avi",)
-    missing = "missing 2 (B/v_B_g09_c01, B/v_B_g09_c02)"
-    assert str(listing) == f"listed 36, on disk 34, {missing}, not listed 1 (A/holiday.avi)"
-
-
-def test_ucf101_missing_videos_are_counted_without_lists(tmp_path):
-    names = ucf(*load_published_dataset("ucf101").subsets["14"], clips=2)
-    listing = from_ucf101(touch(tmp_path / "videos", *names), subset="14")
-    assert listing.card.expected == {"train": 1272, "test": 499} and len(listing.videos) == 700
-    assert str(listing).startswith("listed 1,771, on disk 700, missing 1,071\nsplit by group number")
-
-
 @pytest.mark.parametrize("by_lists", [True, False])
 def test_ucf101_part_of_the_classes_needs_a_subset(tmp_path, by_lists):
     if by_lists:
