@@ -86,9 +86,10 @@ def networks(runs: Sequence[Run], groups: Sequence[SeedGroup] | None = None) -> 
         pair = {stream: done[spec, stream] for stream in (RGB, FLOW) if (spec, stream) in done}
         for stream, group in pair.items():
             streams[stream][split] = group
-        problem = (
-            _describe_missing(pair.get(RGB), pair.get(FLOW)) if {(spec, RGB), (spec, FLOW)} <= requested.keys() else ""
-        )
+        seeds = {stream: f"seed {', '.join(str(run.spec.seed) for run in g.runs)}" for stream, g in pair.items()}
+        texts = [f"{stream} has {seeds.get(stream, 'no finished run')}" for stream in (RGB, FLOW)]
+        is_requested, same = {(spec, RGB), (spec, FLOW)} <= requested.keys(), seeds.get(RGB) == seeds.get(FLOW)
+        problem = ", ".join(texts) if is_requested and not same else ""
         if len(pair) == 2:
             try:
                 streams[FUSED][split] = fuse_streams(pair[RGB], pair[FLOW], peers[spec.data, spec.task])
@@ -107,18 +108,6 @@ def networks(runs: Sequence[Run], groups: Sequence[SeedGroup] | None = None) -> 
 
 def _spec_and_stream(spec: Spec) -> tuple[Spec, str]:
     return spec.replace(seed=0, modality="rgb"), FLOW if spec.modality == "flow" else RGB
-
-
-def _describe_missing(rgb: SeedGroup | None, flow: SeedGroup | None) -> str:
-    """Which stream lacks finished runs that the other has; "" if none."""
-    ours, theirs = ({run.spec.seed for run in group.runs} if group else set() for group in (rgb, flow))
-    sides = ("RGB", ours, theirs - ours), ("flow", theirs, ours - theirs)
-    texts = {
-        name: f" with seed {', '.join(map(str, sorted(lacking)))}" * bool(own)
-        for name, own, lacking in sides
-        if lacking
-    }
-    return ", ".join(f"no finished run on {name}{seeds}" for name, seeds in texts.items())
 
 
 def fuse_streams(rgb: SeedGroup, flow: SeedGroup, peers: list[SeedGroup]) -> SeedGroup:

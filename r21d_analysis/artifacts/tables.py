@@ -210,8 +210,8 @@ def family_table(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["network", "family", "accuracy", "low", "high", "chance", "videos"])
 
 
-def missing_line(runs: Sequence[Run], command: str, settings: Mapping[str, object] | None = None) -> str:
-    """How many of `runs` are finished, and the command, with `settings`, that makes the others in the same folder.
+def missing_line(runs: Sequence[Run], command: str) -> str:
+    """How many of `runs` are finished, and the command that makes the others in the same folder.
 
     The command is for the folder above notebooks/, from which the notebooks see `runs` one level up.
     """
@@ -220,7 +220,6 @@ def missing_line(runs: Sequence[Run], command: str, settings: Mapping[str, objec
         return f"{len(runs)} of {len(runs)} runs are finished."
     labels = zip(runs, run_labels([run.spec for run in runs]), strict=True)
     names = ", ".join(label for run, label in labels if not run.is_complete)
-    command += "".join(f" --set {shlex.quote(f'{key}={value}')}" for key, value in (settings or {}).items())
     folder = missing[0].folder.parent
     if isinstance(folder, Path):  # a pack is read only
         path = str(folder if folder.is_absolute() else os.path.relpath(folder, ".."))

@@ -161,7 +161,7 @@ def test_only_seeds_with_both_streams_are_fused(table_4_runs):
     assert fused.video_at(1) == pytest.approx(100 * count_correct(rgb[0], flow[0]).mean())
     assert networks.difference(fused, networks.networks(table_4_runs)[0][1]).items == 24
     assert streams.stream_table(table_4_runs, 4)["here", "seeds"].tolist()[-1] == "1 seed"
-    assert networks.networks(table_4_runs)[1] == ["R(2+1)D, from scratch: no finished run on flow with seed 1"]
+    assert networks.networks(table_4_runs)[1] == ["R(2+1)D, from scratch: RGB has seed 0, 1, Flow has seed 0"]
     (flow[0].folder / "summary.json").unlink()
     (pick(table_4_runs, variant="R(2+1)D", modality="rgb")[1].folder / "summary.json").unlink()
     assert len(networks.networks(table_4_runs)[0]) == 2
@@ -173,7 +173,7 @@ def test_caption_names_what_is_not_fused(table_6_runs, table_4_runs):
     table = streams.stream_table(table_6_runs, 6)
     assert set(table["", "input"]) == {RGB} and len(table) == 8
     caption = streams.show_stream_table(table_6_runs, 6).caption
-    assert "not fused: R(2+1)D, from scratch, split 1: no finished run on flow" in caption
+    assert "not fused: R(2+1)D, from scratch, split 1: RGB has seed 0, 1, Flow has no finished run" in caption
     assert (
         "needs two streams" in streams.stream_gain(table_6_runs).data
         and len(streams.pretraining_gain(table_6_runs).data) == 4

@@ -51,26 +51,6 @@ def runs(tmp_path):
     return make(variant_comparison("small", "set", variants=("f-R2D", "R3D", "R(2+1)D"), seeds=(0, 1)), tmp_path)
 
 
-def test_paper_has_table_2():
-    assert paper(2, "R(2+1)D", "video@1 16f") == 68.0 and paper(2, "MC5", "parameters (M)") == 16.9
-    rows = [[paper(2, v, f"{m} {f}") for m in ("clip@1", "video@1") for f in ("8f", "16f")] for v in TABLE_2]
-    assert np.shape(rows) == (12, 4)
-    # Section 4.2's own sums: R(2+1)D over the 2-D nets by 4.7–6.1 points of clip@1 with 8 frames, 6.5–9.8 with 16
-    column = np.array(rows)
-    assert np.round(column[-1, 0] - column[:2, 0], 1).tolist() == [6.1, 4.7]
-    assert np.round(column[-1, 1] - column[:2, 1], 1).tolist() == [9.8, 6.5]
-
-
-def test_variant_table_matches_the_records(runs):
-    table = tables.variant_table(runs)
-    assert table.index.tolist() == ["f-R2D", "R3D", "R(2+1)D"]
-    group = group_by_seed(runs)[1]
-    assert len(group.runs) == 2
-    assert table.loc["R3D", ("here", "video@1")] == pytest.approx(group.video_at(1))
-    assert table.loc["R3D", ("paper, Kinetics-400", "video@1, 16 frames")] == 64.2
-    assert table.loc["R3D", ("here", "videos")] == 24
-
-
 def test_tables_escape_names(runs):
     html = tables.show_variant_table(runs).to_html()
     assert "&lt;script&gt;" in html and NASTY not in html
@@ -158,12 +138,6 @@ def test_missing_line_names_unfinished_runs(runs, tmp_path):
 def test_missing_line_keeps_the_folder(runs, option):
     line = tables.missing_line([find_run(runs, spec) for spec in variant_comparison()], "r21d train …")
     assert line.endswith(f"to make them: r21d train …{option}")
-
-
-def test_missing_line_keeps_the_settings():
-    runs, settings = [find_run("../runs", spec) for spec in variant_comparison()], {"frames": 8, "start": "my weights"}
-    line = tables.missing_line(runs, "r21d train …", settings)
-    assert line.endswith("to make them: r21d train … --set frames=8 --set 'start=my weights'")
 
 
 def test_network_that_was_not_run_has_a_row(tmp_path):
