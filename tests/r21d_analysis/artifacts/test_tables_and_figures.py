@@ -12,7 +12,7 @@ from r21d_analysis.artifacts import curves, figures, tables
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core.runs.run import find_run, write_history, write_scores, write_summary
 from r21d_core.runs.scores import Scores
-from r21d_core.study.experiments import TABLE_2, variant_comparison
+from r21d_core.study.experiments import variant_comparison
 from r21d_core.study.paper import paper
 
 NASTY = '<script>alert("1")</script>'

@@ -14,12 +14,12 @@ from r21d_analysis.explorer.comparison import Comparison
 from r21d_analysis.explorer.figures import DARK_CELL, class_figure, confusion_figure, matrix_cell, time_figure
 from r21d_analysis.interpret.html import figure_pdf, figure_png
 from r21d_analysis.statistics.clips import exact_counts, with_clips
-from r21d_analysis.statistics.metrics import confusion, per_class
 from r21d_core import R21DError
 from r21d_core.runs import metrics
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import variant_comparison
 from tests.r21d_analysis.artifacts.test_tables_and_figures import make
+from tests.r21d_analysis.explorer.oracles import accuracy_by_class, confusion
 
 ODD = ('<script>alert("1")</script>', "cost in $ and $", "Überraschung ∂é", "_private", "=1+1", "手话" * 20)
 
@@ -59,7 +59,7 @@ def test_every_clip_count_matches_the_metrics(seed, clips, at_once):
             assert ((predicted.label_rank[0] < k) == metrics.video_correct(fewer, k)).all()
         assert predicted.clip_accuracy.mean() == pytest.approx(metrics.clip_at_1(fewer))
         table, whole = predictions.class_table(found, None, count), confusion(fewer)
-        np.testing.assert_allclose(table["A recall"] / 100, per_class(fewer)["video@1"].dropna())
+        np.testing.assert_allclose(table["A recall"] / 100, accuracy_by_class(fewer))
         with np.errstate(invalid="ignore"):
             precision, recall = (whole.diagonal() / whole.sum(axis=axis) for axis in (0, 1))
             f1 = np.nan_to_num(2 * precision * recall / (precision + recall))[table.index]

@@ -13,13 +13,13 @@ from r21d_analysis.explorer import widget as module
 from r21d_analysis.explorer.widget import Explorer
 from r21d_analysis.interpret.html import is_interactive, text_html
 from r21d_analysis.statistics.clips import with_clips
-from r21d_analysis.statistics.metrics import confusion
 from r21d_core import R21DError
 from r21d_core.runs import metrics
 from r21d_core.runs.run import find_run, write_scores, write_summary
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import variant_comparison
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
+from tests.r21d_analysis.explorer.oracles import confusion
 from tests.r21d_analysis.explorer.test_predictions import ODD, texts
 
 VIDEOS = [f"{NASTY} $ «{number}».mp4" for number in range(40)]
