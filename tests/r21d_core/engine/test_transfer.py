@@ -76,7 +76,7 @@ def test_leak_through_an_intermediate_run_is_refused(fit, two):
     fit(SPEC)
     between = SPEC.finetune_spec(data="other", epochs=0)
     fit(between, two[1])
-    with pytest.raises(R21DError, match="the result would be too good"):
+    with pytest.raises(R21DError, match="its accuracy would be too high"):
         fit(
             between.finetune_spec(data="third", epochs=1),
             write_swapped(load_manifest(two[1]), two[1].with_name("third.csv")),
