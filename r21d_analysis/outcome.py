@@ -78,7 +78,7 @@ def answer(root: Path = ROOT) -> list[str]:
         f"of {power:.1f} points with 80 % power.",
         f"Where the label is the playback rate, R(2+1)D has {rate[BEST]:.1f} % and f-R2D, which ignores the order of "
         f"frames, {rate['f-R2D']:.1f} (chance 25); on speech from lips {lips[BEST]:.1f} and {lips['f-R2D']:.1f} "
-        f"(chance 5), where {lips.idxmax()} has most, {lips.max():.1f}.",
+        f"(chance 5), where {lips.idxmax()} has the highest accuracy, {lips.max():.1f}.",
     ]
 
 

@@ -65,7 +65,7 @@ def make_manifest(folder: Path | str, manifest: Path | str = "", test_fraction: 
     listed |= {cells[0] for _, cells in read_rows(quarantine, COLUMNS)} if quarantine.exists() else set()
     print(f"{path}: checked earlier, {len(loaded.videos)} videos")
     if new := [video.video for video in listing.videos if video.video not in listed]:
-        print(f"not in it: {len(new)} videos of the folder{examples(new)}; delete {path} to list the folder anew")
+        print(f"not in it: {len(new)} videos of the folder{examples(new)}; delete {path} to list the folder again")
     return path
 
 
