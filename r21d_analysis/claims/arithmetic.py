@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
 
-from r21d_analysis.claims.select import LENGTHS, MC, RMC, TWO_D
+from r21d_analysis.claims.select import LENGTHS, MC, RMC
 from r21d_analysis.claims.verdict import REFUTED, SUPPORTED, Verdict
 from r21d_analysis.statistics.inference import spearman
 from r21d_core.models.cost import Cost, cost
@@ -29,10 +29,41 @@ def _layers(variant: str, depth: int) -> int:
     return sum("shortcut" not in conv.name for conv in _cost(variant, depth=depth).convs)
 
 
+Pair = tuple[str, tuple, tuple]  # a key of NUMBERS and its arguments for two networks
+NUMBERS: dict[str, Callable[..., float]] = {
+    "parameters": lambda *network: _cost(*network).parameters,
+    "GMAC": lambda *network: round(_cost(*network).macs / 1e9, 3),
+    "ReLUs": lambda variant: _layers(variant, 18),
+    "hours in Table 3": lambda row: paper(3, row, "hours"),
+}
+
+
 def _table_2_gaps(better: Sequence[str], worse: Sequence[str], column: str) -> tuple[float, float]:
     """The smallest and the largest difference of a variant of `better` minus one of `worse`, to the printed digit."""
     gaps = [paper(2, a, column) - paper(2, b, column) for a in better for b in worse]
     return round(min(gaps), 1), round(max(gaps), 1)
+
+
+def ratios(low: float, high: float, judged: Sequence[Pair], beside: Sequence[Pair] = ()) -> Verdict:
+    """Whether each ratio of two numbers of `judged` lies from `low` to `high`; those of `beside` are only shown."""
+    texts, values = [], []
+    for name, a, b in (*judged, *beside):
+        above, below = NUMBERS[name](*a), NUMBERS[name](*b)
+        labels = [" ".join(str(part) + " frames" * isinstance(part, int) for part in network) for network in (a, b)]
+        texts.append(f"{name} of {' and '.join(labels)}: {above:,} against {below:,}, {above / below:.2f} times")
+        values.append(above / below)
+    supported = all(low <= value <= high for value in values[: len(judged)])
+    return _verdict(supported, "; ".join(texts), values[0], "times")
+
+
+def above(table: int, *cases: tuple[str, Sequence[str], str]) -> Verdict:
+    """Whether a row of a table is above all the others in a column, in each case; the effect is the least lead."""
+    rows, leads = paper_table(table), {}
+    for row, others, column in cases:
+        best = max(rows[other][column] for other in others if column in rows[other])
+        leads[f"{row} {rows[row][column]} against {best} at most, {column}"] = round(rows[row][column] - best, 1)
+    smallest = min(leads.values())
+    return _verdict(smallest > 0, f"Table {table}: {'; '.join(leads)}", smallest, "points, smallest")
 
 
 def ranges(*stated: tuple[Sequence[str], Sequence[str], str, tuple[float, float]]) -> Verdict:
@@ -48,18 +79,6 @@ def single_channel() -> Verdict:
     filters = _cost("R2D").convs[0].out_channels
     why = f"conv1 of R2D has {filters} filters and so as many channels; only time is collapsed"
     return _verdict(filters == 1, why, filters, "channels")
-
-
-def parameters_matched() -> Verdict:
-    """R(2+1)D's parameters beside R3D's."""
-    a, b = _cost("R(2+1)D").parameters, _cost("R3D").parameters
-    return _verdict(abs(a / b - 1) < 0.01, f"{a:,} against {b:,}", 100 * (a / b - 1), "%")
-
-
-def nonlinearities_doubled() -> Verdict:
-    """R(2+1)D's ReLUs beside R3D's."""
-    a, b = _layers("R(2+1)D", 18), _layers("R3D", 18)
-    return _verdict(a == 2 * b, f"{a} ReLUs against {b}, 18 layers", a / b, "times")
 
 
 def layers_in_r21d34() -> Verdict:
@@ -85,21 +104,6 @@ def parameter_column() -> Verdict:
     return _verdict(not wrong, why, len(wrong), "wrong")
 
 
-def params_r3d_over_mc() -> Verdict:
-    """R3D's parameters over those of the mixed networks."""
-    ratios = {variant: _cost("R3D").parameters / _cost(variant).parameters for variant in MC}
-    listed = ", ".join(f"{variant} {ratio:.2f}" for variant, ratio in ratios.items())
-    why = f"R3D's parameters over each: {listed}"
-    return _verdict(all(round(ratio) == 3 for ratio in ratios.values()), why, ratios["MC5"], "times")
-
-
-def macs_fr2d_over_r2d() -> Verdict:
-    """f-R2D's multiply-adds over R2D's."""
-    ratios = [_cost("f-R2D", frames).macs / _cost("R2D", frames).macs for frames in (8, 16)]
-    why = f"{ratios[0]:.2f} times the multiply-adds with 8 frames, but {ratios[1]:.1f} with 16"
-    return _verdict(round(ratios[0]) == 7, why, ratios[0], "times")
-
-
 def cheaper(variant: str, others: Sequence[str]) -> Verdict:
     """Whether a variant takes fewer multiply-adds than others, with 8 and with 16 frames."""
     gmacs = {frames: {v: _cost(v, frames).macs / 1e9 for v in (variant, *others)} for frames in (8, 16)}
@@ -116,24 +120,10 @@ def rmc2_reason() -> Verdict:
     return _verdict(VARIANTS["rMC2"][1] == "2", why)
 
 
-def same_cost() -> Verdict:
-    """R(2+1)D's multiply-adds beside R3D's."""
-    a, b = _cost("R(2+1)D").macs, _cost("R3D").macs
-    why = f"{a / 1e9:.3f} against {b / 1e9:.3f} GMAC with 8 frames"
-    return _verdict(abs(a / b - 1) < 0.05, why, a / b, "times")
-
-
 def same_parameters() -> Verdict:
     """R(2+1)D's parameters by clip length."""
     counts = {_cost("R(2+1)D", frames).parameters for frames in LENGTHS}
     return _verdict(len(counts) == 1, f"{max(counts):,} with every clip length from 8 to 48", len(counts), "counts")
-
-
-def macs_32f_over_8f() -> Verdict:
-    """R(2+1)D's multiply-adds with 32 frames over those with 8."""
-    ratio = _cost("R(2+1)D", 32).macs / _cost("R(2+1)D", 8).macs
-    why = f"{ratio:.2f} times in FLOPs; Table 3's hours give {paper(3, '32', 'hours') / paper(3, '8', 'hours'):.2f}"
-    return _verdict(round(ratio, 1) == 7.3, why, ratio, "times")
 
 
 def order_of_rows() -> Verdict:
@@ -146,15 +136,6 @@ def order_of_rows() -> Verdict:
     return _verdict(effect > 0.8, why, effect, "correlation")
 
 
-def mc_gain() -> Verdict:
-    """The gain of mixed over 2-D networks in Table 2."""
-    gaps = {(base, f): _table_2_gaps(MC, [base], f"clip@1 {f}f") for base in TWO_D for f in (8, 16)}
-    listed = ", ".join(f"{low}–{high} over {base} with {f} frames" for (base, f), (low, high) in gaps.items())
-    supported = all(round(low) >= 3 and round(high) <= 4 for low, high in gaps.values())
-    smallest = min(low for low, _ in gaps.values())
-    return _verdict(supported, f"Table 2's clip@1: {listed}", smallest, "points, smallest")
-
-
 def differences(table: int, *stated: tuple[str, str, str, float]) -> Verdict:
     """Whether a table gives the differences that the text states, each (row, baseline row, column, points)."""
     printed = [round(paper(table, row, column) - paper(table, base, column), 1) for row, base, column, _ in stated]
@@ -162,31 +143,6 @@ def differences(table: int, *stated: tuple[str, str, str, float]) -> Verdict:
     texts = (f"{a} minus {b}, {column}: {gap:+.1f}, stated {claimed:+.1f}" for (a, b, column, claimed), gap in rows)
     why = f"Table {table}: {'; '.join(texts)}"
     return _verdict(printed == [row[3] for row in stated], why, printed[0], "points")
-
-
-def hours_saved() -> Verdict:
-    """Table 3's hours with and without finetuning."""
-    long, short = paper(3, "32", "hours"), paper(3, "8 finetuned at 32", "hours")
-    return _verdict(long > 2 * short, f"Table 3: {short} hours against {long}", long / short, "times")
-
-
-def best_of_table_4() -> Verdict:
-    """R(2+1)D's video@1 in Table 4 beside the others'."""
-    rows = {row: values["video@1"] for row, values in paper_table(4).items() if "video@1" in values}
-    ours = max(value for row, value in rows.items() if row.startswith("R(2+1)D"))
-    others = max(value for row, value in rows.items() if not row.startswith("R(2+1)D"))
-    return _verdict(ours > others, f"video@1 {ours} against {others} at most", ours - others, "points")
-
-
-def best_but_i3d() -> Verdict:
-    """R(2+1)D's accuracy in Table 6 beside all methods but I3D."""
-    gaps = {}
-    for column in ("UCF101", "HMDB51"):
-        rows = {row: values[column] for row, values in paper_table(6).items() if column in values}
-        others = [value for row, value in rows.items() if not row.startswith(("R(2+1)D", "I3D"))]
-        gaps[column] = rows["R(2+1)D-TwoStream (Kinetics)"] - max(others)
-    smallest, listed = min(gaps.values()), ", ".join(f"{gap:+.1f} on {column}" for column, gap in gaps.items())
-    return _verdict(smallest > 0, f"both streams, pretrained on Kinetics: {listed}", smallest, "points")
 
 
 def beside_i3d() -> Verdict:
@@ -199,16 +155,6 @@ def beside_i3d() -> Verdict:
     supported = all(abs(gap) < 1.5 if stream == "RGB" else -1.5 < gap < 0 for (stream, _), gap in gaps.items())
     listed = ", ".join(f"{stream} {column} {gap:+.1f}" for (stream, column), gap in gaps.items())
     return _verdict(supported, f"R(2+1)D minus I3D: {listed}", min(gaps.values()), "points, smallest")
-
-
-def kinetics_pretrains_better() -> Verdict:
-    """R(2+1)D in Table 6, pretrained on Kinetics minus on Sports-1M."""
-    gaps = [
-        paper(6, f"R(2+1)D-{stream} (Kinetics)", column) - paper(6, f"R(2+1)D-{stream} (Sports1M)", column)
-        for stream, column in product(("RGB", "Flow", "TwoStream"), ("UCF101", "HMDB51"))
-    ]
-    why = f"Table 6: {min(gaps):+.1f} to {max(gaps):+.1f} in six comparisons"
-    return _verdict(min(gaps) > 0, why, min(gaps), "points, smallest")
 
 
 def mc1_is_fr2d() -> Verdict:

@@ -26,6 +26,7 @@ from r21d_analysis.claims.select import (
 )
 from r21d_analysis.claims.verdict import ABOUT, ABOVE, NOT_BELOW, Region, Verdict
 from r21d_core.study.experiments import TABLE_2
+from r21d_core.study.paper import paper_table
 
 ARITHMETIC, RUNS, NOT_YET = "arithmetic", "runs", "no runs yet"  # the evidence of a claim
 CONTRASTS, RANKING, CLIP_COUNTS, PAIRED_ROWS = "contrasts", "ranking", "clip counts", "rows of Tables 4 to 6"
@@ -94,13 +95,18 @@ EACH_OTHER = "clip@1: R(2+1)D minus each of the other eleven, each above 0"
 GAPS = "the smallest and the largest difference in Table 2's clip@1"
 MACS = "multiply-adds, 8 and 16 frames"
 TRAIN_ERROR = "training error"  # of the last epoch
+HUMAN_ACTIONS = ("UCF101", "HMDB51")  # the columns of Table 6
+OTHERS_OF_TABLE_4 = [row for row in paper_table(4) if not row.startswith("R(2+1)D")]
+OTHERS_OF_TABLE_6 = [row for row in paper_table(6) if not row.startswith(("R(2+1)D", "I3D"))]
 
 CLAIMS: tuple[Claim, ...] = (
     _compute("mc-gain-3-4", "1",
              "Mixed networks gain 3–4 points of clip accuracy over 2-D ones of comparable capacity.",
-             "Table 2's clip@1, MC2 to MC5 minus each 2-D network: rounds to 3 or 4 everywhere", arithmetic.mc_gain),
+             "Table 2's clip@1, MC2 to MC5 minus each 2-D network, with 8 and with 16 frames", arithmetic.ranges,
+             (MC, TWO_D, "clip@1 8f", (3, 4)), (MC, TWO_D, "clip@1 16f", (3, 4))),
     _compute("r3d-three-times", "1", "3-D networks have three times the parameters of mixed ones.",
-             "parameters of R3D over MC2 to MC5: each rounds to 3", arithmetic.params_r3d_over_mc),
+             "parameters of R3D over MC2 to MC5: each rounds to 3", arithmetic.ratios, 2.5, 3.5,
+             [("parameters", ("R3D",), (variant,)) for variant in reversed(MC)]),
     _contrast("mc-like-r3d", "1", "Mixed networks match the accuracy of 3-D ones.", [Arm(MC, 8)], [Arm(R3D, 8)],
               region=NOT_BELOW),
     _compute("single-channel", "3.1", "R2D's first convolution leaves single-channel feature maps.",
@@ -108,9 +114,11 @@ CLAIMS: tuple[Claim, ...] = (
     _compute("mc1-is-fr2d", "3.4", "MC1 “is equivalent to a 2D ResNet”, f-R2D.",
              "the letters of MC2 to MC5, continued to MC1, beside those of f-R2D", arithmetic.mc1_is_fr2d),
     _compute("parameters-matched", "3.5", "(2+1)D blocks have about the parameters of the 3-D ones they replace.",
-             "parameters of R(2+1)D and R3D, 18 layers: within 1 %", arithmetic.parameters_matched),
+             "parameters of R(2+1)D and R3D, 18 layers: within 1 %", arithmetic.ratios, 0.99, 1.01,
+             [("parameters", R21D, R3D)]),
     _compute("relu-doubled", "3.5", "The decomposition doubles the number of nonlinearities.",
-             "ReLUs of R(2+1)D and R3D, one for each convolution off the shortcuts", arithmetic.nonlinearities_doubled),
+             "ReLUs of R(2+1)D and R3D, one for each convolution off the shortcuts", arithmetic.ratios, 2, 2,
+             [("ReLUs", R21D, R3D)]),
     _contrast("train-error-18", "3.5", "R(2+1)D trains to a lower error than R3D.",
               [Arm(R3D, depth=18)], [Arm(R21D, depth=18)], TRAIN_ERROR),
     _contrast("train-error-34", "3.5", "R(2+1)D trains to a lower error than R3D with 34 layers too.",
@@ -171,7 +179,8 @@ CLAIMS: tuple[Claim, ...] = (
              "Table 2's video@1 with 8 and with 16 frames", arithmetic.ranges,
              (R21D, R3D, "video@1 8f", (3.0, 3.0)), (R21D, R3D, "video@1 16f", (3.8, 3.8))),
     _compute("r2d-seven-times", "4.2", "R2D is about 7 times faster than f-R2D.",
-             "multiply-adds of f-R2D over R2D: rounds to 7 with 8 frames", arithmetic.macs_fr2d_over_r2d),
+             "multiply-adds of f-R2D over R2D: rounds to 7 with 8 frames", arithmetic.ratios, 6.5, 7.5,
+             [("GMAC", ("f-R2D", 8), ("R2D", 8))], [("GMAC", ("f-R2D", 16), ("R2D", 16))]),
     _compute("r2d-cheapest", "4.2", "R2D is the most efficient network.", MACS, arithmetic.cheaper, "R2D",
              [variant for variant in TABLE_2 if variant != "R2D"]),
     _compute("r2d-poorest", "4.2", "R2D “has the poorest accuracy”.",
@@ -187,7 +196,7 @@ CLAIMS: tuple[Claim, ...] = (
     _compute("rmc2-reason", "4.2", "That is because rMC2 is 2-D in group 2 and has no temporal stride in group 3.",
              "the row of the table of variants", arithmetic.rmc2_reason),
     _compute("r21d-same-cost", "4.2", "R(2+1)D has roughly R3D's computational cost.",
-             "multiply-adds with 8 frames: within 5 %", arithmetic.same_cost),
+             "multiply-adds with 8 frames: within 5 %", arithmetic.ratios, 0.95, 1.05, [("GMAC", R21D, R3D)]),
     _compute("lengths-same-parameters", "4.3", "Networks for 8 to 48 frames have the same number of parameters.",
              "parameters of R(2+1)D by arithmetic", arithmetic.same_parameters),
     _each("clip-accuracy-rises", "4.3", "Clip accuracy keeps rising with clip length, up to 48 frames.",
@@ -209,9 +218,11 @@ CLAIMS: tuple[Claim, ...] = (
              "differences in Table 3", arithmetic.differences, 3, ("8 tested at 32", "8", "clip@1", -1.2),
              ("8 tested at 32", "8", "video@1", -5.8), ("8 finetuned at 32", "8", "clip@1", 7.0)),
     _compute("seven-point-three", "4.3", "The 8-frame model is 7.3 times faster than the 32-frame one in FLOPs.",
-             "multiply-adds of R(2+1)D, 18 layers", arithmetic.macs_32f_over_8f),
+             "multiply-adds of R(2+1)D, 18 layers", arithmetic.ratios, 7.25, 7.35,
+             [("GMAC", (*R21D, 32), (*R21D, 8))], [("hours in Table 3", ("32",), ("8",))]),
     _compute("finetune-hours", "4.3", "Finetuning shortens the training of a 32-frame network considerably.",
-             "Table 3's hours: less than half", arithmetic.hours_saved),
+             "Table 3's hours: less than half", arithmetic.ratios, 2, np.inf,
+             [("hours in Table 3", ("32",), ("8 finetuned at 32",))]),
     _compute("best-trade-off", "4.3", "Finetuning on longer clips “gives the best trade-off” of time and accuracy.",
              "Table 3: points gained for each hour beyond the 8-frame model, finetuned above 32 frames from scratch",
              arithmetic.best_trade_off),
@@ -226,7 +237,7 @@ CLAIMS: tuple[Claim, ...] = (
              ("R(2+1)D-RGB-32frame", "2D Resnet-152", "clip@1", 10.5),
              ("R(2+1)D-RGB-8frame", "R3D-RGB-8frame", "clip@1", 2.3)),
     _compute("table-4-best", "4.4", "R(2+1)D has the best video accuracy of Table 4.", "Table 4's video@1",
-             arithmetic.best_of_table_4),
+             arithmetic.above, 4, ("R(2+1)D-Two-Stream-32frame", OTHERS_OF_TABLE_4, "video@1")),
     _compute("table-5", "4.4", "Table 5: over I3D 4.5 points from scratch, 2.2 and 3.2 pretrained; 0.3 below it fused.",
              "differences in Table 5's top1", arithmetic.differences, 5,
              ("R(2+1)D-RGB (none)", "I3D-RGB (none)", "top1", 4.5),
@@ -234,13 +245,14 @@ CLAIMS: tuple[Claim, ...] = (
              ("R(2+1)D-Flow (Sports-1M)", "I3D-Flow (ImageNet)", "top1", 3.2),
              ("R(2+1)D-Two-Stream (Sports-1M)", "I3D-Two-Stream (ImageNet)", "top1", -0.3)),
     _compute("table-6-best", "4.4", "R(2+1)D outperforms every method of Table 6 but I3D.", "Table 6, both sets",
-             arithmetic.best_but_i3d),
+             arithmetic.above, 6, *(("R(2+1)D-TwoStream (Kinetics)", OTHERS_OF_TABLE_6, c) for c in HUMAN_ACTIONS)),
     _compute("table-6-i3d", "4.4",
              "Pretrained on Kinetics, R(2+1)D is comparable to I3D on RGB and slightly worse on flow.",
              "Table 6: within 1.5 points on RGB, 0 to 1.5 below on flow", arithmetic.beside_i3d),
     _compute("table-6-pretraining", "4.4", "Kinetics is better than Sports-1M for pretraining (by Table 6).",
              "Table 6: R(2+1)D pretrained on the one minus on the other, in both sets and all streams",
-             arithmetic.kinetics_pretrains_better),
+             arithmetic.above, 6, *((f"R(2+1)D-{stream} (Kinetics)", [f"R(2+1)D-{stream} (Sports1M)"], c)
+                                    for stream in ("RGB", "Flow", "TwoStream") for c in HUMAN_ACTIONS)),
     _contrast("sports-r21d-over-r3d", "4.4", "R(2+1)D-34 is above R3D-34 on Sports-1M, by 2.3 points.",
               [Arm(R21D, 8, 34)], [Arm(R3D, 8, 34)], data=SPORTS, size=(2.3, 2.3)),
     _contrast("sports-longer", "4.4", "On Sports-1M networks for 32 frames are above those for 8.",
