@@ -33,7 +33,7 @@ def build_page(
 ) -> str:
     """Return a self-contained HTML page: `outcome`, the (title, name, notebook)s beside the page, `environments`.
 
-    Demonstrations are folded below the other reports of their artifact, where it has others.
+    Each report is folded, and demonstrations stand below the other reports of their artifact.
     """
     sections = []
     for artifact in ARTIFACTS:
@@ -41,9 +41,8 @@ def build_page(
             {"title": title, "name": name, "body": _embed(name, notebook)}
             for title, name, notebook in reports if name.partition("-")[0] == artifact.notebook
         ]  # fmt: skip
-        real = [report for report in own if not report["name"].endswith("-demo")] or own
-        demos = [report for report in own if report not in real]
-        sections += [(artifact, real, demos, artifact.notebook in PHOTOS)] if own else []
+        own.sort(key=lambda report: report["name"].endswith("-demo"))
+        sections += [(artifact, own, artifact.notebook in PHOTOS)] if own else []
     notebooks = [artifact.notebook for artifact, *_ in sections]
     return render("page.html", outcome=outcome, sections=sections, notebooks=notebooks, environments=environments)
 

@@ -248,6 +248,13 @@ def test_other_settings_are_shown_beside_the_chosen(tmp_path):
     assert re.fullmatch(r"stride 2: refuted, -20\.0 \(-2.*\)", row["other_settings"])
 
 
+def test_runs_of_another_task_leave_the_claims_on_streams(worlds, tmp_path):
+    speed = make("paper", [BASE.replace(variant="R3D", task="speed")], tmp_path)
+    for name in ("rgb-over-flow", "pretraining-helps"):
+        verdict = evaluate_claim(BY_ID[name], worlds["paper"] + group_by_seed(speed))
+        assert verdict == evaluate_claim(BY_ID[name], worlds["paper"])
+
+
 def test_one_seed_is_inconclusive(tmp_path):
     runs = make("paper", two_networks(frames=8, seeds=[0]), tmp_path)
     row = ledger(runs).loc["r21d-over-r3d-8"]
