@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -14,16 +15,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.tables import INTERVALS, protocol_line
+from r21d_analysis.artifacts.tables import INTERVALS, show_table
 from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, pooled_seed_variance
 from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items, estimate_contrast
-from r21d_analysis.style import NO_RUNS, VARIANT_STYLE, figure_of_runs, note, panel_grid, style_table
+from r21d_analysis.style import VARIANT_STYLE, figure_of_runs, note, panel_grid
 from r21d_core.runs.metrics import video_at
 from r21d_core.runs.run import Run
 from r21d_core.study.recipes import get_recipe
 from r21d_core.study.spec import Spec
 
-COLUMNS: tuple[str, ...] = ("training loss", "training error", "clip@1", "video@1")
+COLUMNS: dict[str, Callable[[SeedGroup], float]] = {
+    "training loss": lambda group: float(np.mean([run.history[-1]["train_loss"] for run in group.runs])),
+    "training error": lambda group: 100 * float(np.mean([run.history[-1]["train_error"] for run in group.runs])),
+    "clip@1": lambda group: group.clip_at_1,
+    "video@1": lambda group: group.video_at(1),
+}
+ENDS = {"video@1": "value", "95 % from": "low", "to": "high"}  # columns of an Estimate
 SCHEDULE = {"epochs": 1, "warmup_epochs": 0, "lr_decay_epochs": 0}  # one value of the fields that set the length
 MEAN, DIFFERENCE = "mean of the networks", "minus the best recipe"
 
@@ -49,13 +56,12 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
     for spec, groups in trials.items():
         row = {("recipe", key): _format_field(spec, key) for key in _differing_fields(list(trials))}
         row["recipe", "training clips"] = f"{spec.epochs * spec.clips_per_epoch:,}"
-        for variant in variants:
-            values = _columns_of(groups[variant]) if variant in groups else dict.fromkeys(COLUMNS, np.nan)
-            row |= {(variant, name): value for name, value in values.items()}
-        difference = None
-        if spec in means and best and spec != best:
-            difference = _estimate([(1, groups), (-1, trials[best])], seeds)
-        row |= _estimate_columns(MEAN, means.get(spec)) | _estimate_columns(DIFFERENCE, difference)
+        for variant, (name, value) in product(variants, COLUMNS.items()):
+            row[variant, name] = value(groups[variant]) if variant in groups else np.nan
+        comparable = spec in means and best and spec != best
+        difference = _estimate([(1, groups), (-1, trials[best])], seeds) if comparable else None
+        for side, estimate in ((MEAN, means.get(spec)), (DIFFERENCE, difference)):
+            row |= {(side, name): getattr(estimate, end, np.nan) for name, end in ENDS.items()}
         requested = [run.is_complete for run in runs if _recipe_of(run.spec) == spec]
         rows.append(row | {("", "runs"): f"{sum(requested)} of {len(requested)}"})
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
@@ -63,13 +69,10 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 def show_recipe_table(runs: Sequence[Run]) -> Styler | Markdown:
     """`recipe_table` for a notebook, with its protocol as the caption and the best mean in bold."""
-    table = recipe_table(runs)
-    if table.empty:
-        return note(NO_RUNS)
-    seeds = ", ".join(sorted({group.seeds for group in group_by_seed(runs)}))
-    caption = f"{protocol_line(runs)}; {INTERVALS}; seeds of each network: {seeds}"
-    style = style_table(table, caption, {"training loss": 3})
-    return style.highlight_max([(MEAN, "video@1")], props="font-weight: bold")
+    table, seeds = recipe_table(runs), ", ".join(sorted({group.seeds for group in group_by_seed(runs)}))
+    shown = show_table(table, runs, {"training loss": 3}, INTERVALS, f"seeds of each network: {seeds}")
+    best = [(MEAN, "video@1")]
+    return shown if isinstance(shown, Markdown) else shown.highlight_max(best, props="font-weight: bold")
 
 
 @figure_of_runs
@@ -124,18 +127,6 @@ def chosen_line(runs: Sequence[Run]) -> Markdown:
     same = all(getattr(profile, key) == getattr(trials[best], key) for key in keys)
     sentences.append(f"The profile `{profile.profile}` {'uses it' if same else 'uses another recipe'}.")
     return Markdown(html.escape(" ".join(sentences)))
-
-
-def _columns_of(group: SeedGroup) -> dict[str, float]:
-    last = [run.history[-1] for run in group.runs]
-    loss, error = (np.mean([line[key] for line in last]) for key in ("train_loss", "train_error"))
-    values = float(loss), 100 * float(error), group.clip_at_1, group.video_at(1)
-    return dict(zip(COLUMNS, values, strict=True))
-
-
-def _estimate_columns(side: str, estimate: Estimate | None) -> dict[tuple[str, str], float]:
-    values = (estimate.value, estimate.low, estimate.high) if estimate else [np.nan] * 3
-    return {(side, name): value for name, value in zip(("video@1", "95 % from", "to"), values, strict=True)}
 
 
 def _estimate(sides: Sequence[tuple[int, dict[str, SeedGroup]]], seeds: SeedVariance) -> Estimate:

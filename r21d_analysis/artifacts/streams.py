@@ -99,7 +99,7 @@ def show_stream_table(runs: Sequence[Run], table: int) -> Styler | Markdown:
     """`stream_table` for a notebook; the caption gives the protocol and the streams that could not be fused."""
     frame = stream_table(runs, table)
     if frame.empty:
-        return note(f"{NO_RUNS} on this data")
+        return note(NO_RUNS)
     constant = [("", name) for name in ("frames", "weights", "split") if frame["", name].nunique() == 1]
     empty = [column for column in frame.columns if column[0] == "here" and frame[column].isna().all()]
     unfused = [f"not fused: {line}" for line in networks(runs)[1]]
