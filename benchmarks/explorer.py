@@ -96,7 +96,7 @@ def _measure(folder: str, videos: int, classes: int, clips: int) -> list[dict]:
     time_widget("the other network's confusion", explorer.side, "value", ("B", "A"))
     time_widget("per cent instead of items", explorer.percent, "value", (True, False))
     time_widget("a confused pair", explorer.pairs, "selected_rows", ([0], [1], [2]), lambda: open_tab(1))
-    explorer.true.value = explorer.pred.value = None
+    explorer.true.value = explorer.pred.value = -1  # any
     time_widget("another filter", explorer.items, "value", explorer.items.options)
     explorer.items.value = "all"
     time_widget("a search", explorer.search, "value", ("number 7", "video 0001", ""))

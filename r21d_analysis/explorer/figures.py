@@ -28,7 +28,7 @@ SIDE_STYLE = {"A": {"color": PALETTE[0], "marker": "o"}, "B": {"color": PALETTE[
 MARKERS = "osD^vP<>X*"
 MAX_LABEL = 24  # characters of a name on an axis
 MIN_CELL = 22  # pixels of a cell of a large confusion matrix
-DARK_CELL = 0.715  # fraction from which white is the color with the higher contrast, 4.5:1 or more
+DARK_CELL = 0.715  # value of a cell from which white numbers have the higher contrast, 4.5:1 or more
 RC: dict[Any, Any] = {**RC_PARAMS, "text.parse_math": False}
 
 
@@ -86,11 +86,12 @@ def confusion_figure(names: Sequence[str], counts: np.ndarray, percent: bool = F
         figure = Figure(figsize=(width / DPI, height / DPI))
         axes = figure.add_axes((left / width, bottom / height, n_columns * cell / width, n_rows * cell / height))
         fraction = row_fractions(counts)
-        axes.imshow(fraction, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        value = 0.2 + 0.8 * fraction  # an empty cell is transparent, all others differ from white
+        axes.imshow(np.where(counts > 0, value, np.nan), cmap="Blues", vmin=0, vmax=1, aspect="auto")
         row, column = counts.nonzero()
         values = 100 * fraction if percent else counts
         numbers = [f"{value:.0f}" if percent or value % 1 == 0 else f"{value:.1f}" for value in values[row, column]]
-        _write_numbers(axes, column, row, numbers, np.where(fraction[row, column] > DARK_CELL, "white", "black"))
+        _write_numbers(axes, column, row, numbers, np.where(value[row, column] > DARK_CELL, "white", "black"))
         labels = [_shorten(name) for name in names]
         _label_rows(axes, labels)
         for position, label in enumerate([*labels, "all others"][:n_columns]):

@@ -43,7 +43,7 @@ KEEP_KEYS = """setTimeout(() => element.closest('.jp-OutputArea')?.addEventListe
 # Contrasts of 4.5 or more: of the gray of figures, which suits light and dark pages, and of a table's selected row.
 STYLE = """<style>.r21d-explorer table.dataTable { --dt-row-selected: 0, 75, 160 }
 body[data-jp-theme-light="true"] .r21d-explorer img[src*="/png"] { filter: brightness(0.93) }
-body[data-jp-theme-light="false"] .r21d-explorer img[src*="/png"] { filter: brightness(1.1) }</style>"""
+body[data-jp-theme-light="false"] .r21d-explorer img[src*="/png"] { filter: brightness(1.2) }</style>"""
 
 
 class ExplorerLayout:

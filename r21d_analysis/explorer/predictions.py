@@ -26,6 +26,7 @@ from r21d_core.runs.scores import Scores
 
 CHUNK_LOGITS = 2**21  # logits evaluated at a time, to bound the memory of the softmax
 MAX_MATRIX_CLASSES = 20  # rows of a confusion matrix that stays readable
+ANY = -1  # class
 # Which items to list, from whether A and B are correct and whether they predict the same class, all (items,) bool.
 ITEM_FILTERS = {
     "all": lambda a, b, same: np.ones_like(a),
@@ -179,8 +180,8 @@ def select_items(
     count: int,
     *,
     show: str = "all",
-    true: int | None = None,
-    pred: int | Sequence[int] | None = None,
+    true: int = ANY,
+    pred: int | Sequence[int] = ANY,
     side: str = "A",
     search: str = "",
     confidence: tuple[float, float] = (0, 100),
@@ -196,9 +197,9 @@ def select_items(
     mask = ITEM_FILTERS[show](a_pred.label_rank[0] == 0, b_pred.label_rank[0] == 0, a_pred.pred[0] == b_pred.pred[0])
     low, high = confidence
     mask = mask & (100 * sides.confidence[0] >= low) & (100 * sides.confidence[0] <= high + 1e-4)  # a float32 above 1
-    if true is not None:
+    if true != ANY:
         mask = mask & (scores.labels == true)
-    if pred is not None:
+    if pred != ANY:
         mask = mask & np.isin(sides.pred[0], pred)
     if search := search.strip().lower():
         named = np.array([search in name.lower() for name in scores.classes])[scores.labels]

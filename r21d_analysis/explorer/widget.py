@@ -19,6 +19,7 @@ from r21d_analysis.artifacts.catalog import parse_folders
 from r21d_analysis.explorer import figures, layout, media, predictions, run_menu
 from r21d_analysis.explorer.comparison import Comparison, View
 from r21d_analysis.explorer.layout import TABS, ExplorerLayout, fill_table
+from r21d_analysis.explorer.predictions import ANY
 from r21d_analysis.interpret.html import figure_html, figure_png, is_interactive, text_html
 from r21d_analysis.interpret.saliency import saliency_html
 from r21d_analysis.interpret.source_videos import SourceClips, VideoLocator
@@ -152,17 +153,15 @@ class Explorer(ExplorerLayout):
     def _forget_choices(self) -> None:
         """Undo the choices of classes and videos, which do not outlive their data."""
         c, self.chosen, self.row = self.comparison, [], None
-        self.true.options = [("any", None), *((name, index) for index, name in enumerate(c.classes))]
+        self.true.options = [("any", ANY), *((name, index) for index, name in enumerate(c.classes))]
         disagree = c.b and len(predictions.select_items(c.a, c.b, c.count, show=DISAGREE))
-        self._filter(None, None, DISAGREE if disagree else "all")
+        self._filter(ANY, ANY, DISAGREE if disagree else "all")
 
-    def _filter(self, true: int | None, pred: int | tuple[int, ...] | None, show: str = "all") -> None:
+    def _filter(self, true: int, pred: int | tuple[int, ...], show: str = "all") -> None:
         """Set the filters of videos; `pred` may be all other classes than those of a matrix."""
         others = [("all others", pred)] if isinstance(pred, tuple) else []
         self.pred.options = [self.true.options[0], *others, *self.true.options[1:]]
-        self.true.index = 0 if true is None else 1 + true
-        self.pred.index = 0 if pred is None else 1 if isinstance(pred, tuple) else 1 + pred
-        self.items.value = show
+        self.true.value, self.pred.value, self.items.value = true, pred, show
         self.search.value, self.confidence.value = "", (0, 100)
 
     def _show_cell(self, true: int, pred: int | tuple[int, ...]) -> None:

@@ -192,7 +192,7 @@ def test_choices_do_not_outlive_their_data(many):
     shown.b.value = None
     assert (shown.true.value, shown.search.value, shown.chosen) == (3, "1", [1]), "another run keeps them"
     shown.data.value = f"{NASTY}, action"
-    assert (shown.true.value, shown.search.value, shown.confidence.value, shown.chosen) == (None, "", (0, 100), [])
+    assert (shown.true.value, shown.search.value, shown.confidence.value, shown.chosen) == (-1, "", (0, 100), [])
     assert shown.row == shown.rows[0] and shown.items.value == "A and B disagree"
 
 

@@ -118,7 +118,7 @@ def page(server):
     """The notebook in a browser, with all cells executed; `errors` are those of its console."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        page = browser.new_page(viewport={"width": 1280, "height": 1600})
+        page = browser.new_page(viewport={"width": 1280, "height": 2400})
         page.set_default_timeout(60_000)
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
@@ -218,7 +218,9 @@ def test_matrix_shows_values_and_lists_videos(page):
 def test_video_plays_and_changes(page):
     open_tab(page, "Videos")
     for label in ("Class", "Predicted as", "Show"):
-        page.get_by_label(label, exact=True).select_option(index=0)
+        menu = page.get_by_label(label, exact=True)
+        menu.select_option(index=0)
+        assert menu.evaluate("menu => menu.selectedOptions[0].text") == ("all" if label == "Show" else "any")
     page.get_by_label("Search", exact=True).fill("hover/" if PICTURES else "dark/")
     page.keyboard.press("Enter")
     plot = page.locator("img[alt^=Probabilities]")
