@@ -22,12 +22,11 @@ def is_interactive() -> bool:
 
 def figure_png(figure: Figure) -> bytes:
     """Return the figure as a PNG image at DPI, with fast compression."""
-    return _save(figure, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
-
-
-def figure_pdf(figure: Figure) -> bytes:
-    """Return the figure as a PDF document."""
-    return _save(figure, format="pdf")
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():  # the font may lack letters of a class name; lists show them
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(buffer, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
+    return buffer.getvalue()
 
 
 def figure_html(figure: Figure, alt: str) -> str:
@@ -45,11 +44,3 @@ def text_html(text: str, role: str = "status") -> str:
     """Return a paragraph as HTML; screen readers announce a `status` when it changes and an `alert` at once."""
     style = "margin: 0; overflow-wrap: anywhere; line-height: 1.4"
     return f'<p role="{role}" class="{NO_MATH}" style="{style}">{html.escape(text)}</p>'
-
-
-def _save(figure: Figure, **options) -> bytes:
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():  # the font may lack letters of a class name; lists show them
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        figure.savefig(buffer, **options)
-    return buffer.getvalue()
