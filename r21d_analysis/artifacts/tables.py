@@ -219,7 +219,7 @@ def missing_line(runs: Sequence[Run], command: str) -> str:
     if not missing:
         return f"{len(runs)} of {len(runs)} runs are finished."
     labels = zip(runs, run_labels([run.spec for run in runs]), strict=True)
-    names = ", ".join(label for run, label in labels if not run.is_complete)
+    names = ", ".join(label for run, label in labels if not run.is_complete) if len(missing) < len(runs) else "all"
     folder = missing[0].folder.parent
     if isinstance(folder, Path):  # a pack is read only
         path = str(folder if folder.is_absolute() else os.path.relpath(folder, ".."))

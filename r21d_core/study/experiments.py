@@ -1,4 +1,4 @@
-"""The experiments: one function per artefact of the paper, which returns the Specs of its runs.
+"""The experiments: one function per table or figure of the paper, which returns the Specs of its runs.
 
 The profiles of an experiment differ only in the numbers of `recipes`. `settings` are Spec fields for all runs.
 """
