@@ -127,7 +127,7 @@ class ClassifyWidget:
             self.saliency.value = text_html("classify a video first", "alert")
             return
         path, prediction = self.results[self.videos.value]
-        self.saliency.value = text_html("computing attributions …")
+        self.saliency.value = text_html("computing attributions; the first time, PyTorch and Captum are loaded …")
         try:
             networks = [(self.used_weights, None)]
             self.saliency.value = saliency_html(path, prediction.top[0][0], networks, self.weights_folder)

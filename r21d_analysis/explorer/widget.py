@@ -278,7 +278,7 @@ class Explorer(ExplorerLayout):
         sources = [self._locate(scored, self.row, 1) for scored in trained]
         if None in sources:
             raise R21DError(f"attributions need the video file, and no manifest lists {video}; name its folder")
-        self.report("computing attributions …")
+        self.report("computing attributions; the first time, PyTorch and Captum are loaded …")
         networks = [(s.runs[0], source.frames[0]) for s, source in zip(trained, sources, strict=True)]
         self.saliency.value = saliency_html(sources[0].path, class_name, networks)
         skipped = [side for side, scored, _ in c.sides() if scored not in trained]

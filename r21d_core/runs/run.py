@@ -1,12 +1,12 @@
 """The run folder: the records of one Spec, written so that a run can be stopped at any moment and read by anyone.
 
-spec.json         the Spec
-environment.json  versions, device, commit, data
-trained_on.txt    the recording groups that the weights were trained on, those of the initial weights included
-history.jsonl     one line an epoch
-checkpoint.pt     the state to resume from (not in committed records)
-scores.npz        the logits of every evaluated clip
-summary.json      written last: the run is complete; with the checksums of the other records
+- `spec.json`: the Spec
+- `environment.json`: versions, device, commit, data
+- `trained_on.txt`: the recording groups that the weights were trained on, those of the initial weights included
+- `history.jsonl`: one line for each epoch
+- `checkpoint.pt`: the state to resume from (not in committed records)
+- `scores.npz`: the logits of every evaluated clip
+- `summary.json`: written last: the run is complete; with the checksums of the other records
 
 A pack (`r21d_analysis.pack`) is a ZIP file of such folders; everything here reads it like a folder of runs.
 """

@@ -68,7 +68,7 @@ def variant_comparison(
 ) -> list[Spec]:  # fmt: skip
     """Table 2 and Figure 4: every variant with the same recipe, for each seed.
 
-    r21d train variant_comparison --profile small --manifest data/ucf101-14-split1.csv --task speed
+    `r21d train variant_comparison --profile small --manifest data/ucf101-14-split1.csv --task speed`
     """
     base = get_recipe(profile, task, data).replace(data=data, **settings)
     return [base.replace(variant=variant, seed=seed) for variant, seed in product(variants, seeds)]
@@ -81,7 +81,7 @@ def clip_length(
 ) -> list[Spec]:  # fmt: skip
     """Figure 5a, a run for each clip length, and Table 3, the short network tested and finetuned on long clips.
 
-    r21d train clip_length --profile small --manifest data/ucf101-14-split1.csv
+    `r21d train clip_length --profile small --manifest data/ucf101-14-split1.csv`
     """
     lengths, (short, long) = recipes.CLIP_LENGTHS[profile]
     base = get_recipe(profile, task, data).replace(data=data, **{"frame_stride": 1, **settings})
@@ -101,7 +101,7 @@ def optimization_curves(
 ) -> list[Spec]:  # fmt: skip
     """Figure 3: two variants at two depths with the recipe of `variant_comparison`; `depth` is one or several.
 
-    r21d train optimization_curves --profile small --manifest data/ucf101-14-split1.csv
+    `r21d train optimization_curves --profile small --manifest data/ucf101-14-split1.csv`
     """
     base = get_recipe(profile, task, data).replace(data=data, **settings)
     grid = product(as_list(depth or recipes.CURVE_DEPTHS[profile]), variants, seeds)
@@ -117,7 +117,7 @@ def clip_count(
 
     These scores contain those of smaller counts: see STORED_CLIPS. The paper's network takes 32 frames.
 
-    r21d train clip_count --profile small --manifest data/ucf101-14-split1.csv
+    `r21d train clip_count --profile small --manifest data/ucf101-14-split1.csv`
     """
     if profile == "paper":
         settings = {"frames": 32} | settings
@@ -134,7 +134,7 @@ def sports1m(
 ) -> list[Spec]:  # fmt: skip
     """Table 4: from scratch on RGB and, for the last variant, on flow; the scores of both streams are fused later.
 
-    r21d train sports1m --profile small --manifest data/ucf101-14-split1.csv
+    `r21d train sports1m --profile small --manifest data/ucf101-14-split1.csv`
     """
     evaluation = EVALUATION.get((profile, "sports1m"), {})
     base = _get_deep_recipe(profile, task, data).replace(data=data, **evaluation | settings)
@@ -155,7 +155,7 @@ def kinetics(
 
     `init_from` names weights to finetune instead: a file, a published name or a run folder.
 
-    r21d train kinetics --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1
+    `r21d train kinetics --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1`
     """
     data, source = _name_datasets(data, source, init_from, default_source="sports1m")
     base = _get_deep_recipe(profile, task, data).replace(
@@ -172,7 +172,7 @@ def transfer(
 ) -> list[Spec]:  # fmt: skip
     """Table 6: as Table 5, on every split of `data`; if the name of `source` has a split, it changes too.
 
-    r21d train transfer --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1
+    `r21d train transfer --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1`
     """
     data, source = _name_datasets(data, source, init_from, default_source="kinetics-400")
     base = _get_deep_recipe(profile, task, data).replace(**recipes.PRETRAINING[profile] | settings)
@@ -232,7 +232,7 @@ def temporal_probe(
     3 frames: at rate 8 they span 17 of a built-in video's 20, and a longer clip would wrap around to the first frame,
     which reveals the rate. The built-in videos contain each motion in both directions, so `arrow` needs real videos.
 
-    r21d train temporal_probe --profile small --manifest data/ucf101-14-split1.csv
+    `r21d train temporal_probe --profile small --manifest data/ucf101-14-split1.csv`
     """
     base = get_recipe(profile, task, data).replace(data=data, **settings)
     if (profile, task) == ("demo", "speed"):
@@ -253,7 +253,7 @@ def rate_pretraining(
 
     Pretraining and finetuning take half of the clips of an epoch each, so that both ways train on as many clips.
 
-    r21d train rate_pretraining --profile small --manifest data/ucf101-14-split1.csv
+    `r21d train rate_pretraining --profile small --manifest data/ucf101-14-split1.csv`
     """
     actions, rates = (get_recipe(profile, task, data).replace(data=data, **settings) for task in ("action", "speed"))
     if profile == "demo":
@@ -277,7 +277,7 @@ def why_2plus1d(
 
     `splits` are numbers of official splits or folds, such as "1,2,3,4,5"; default the one that `data` names.
 
-    r21d train why_2plus1d --profile small --manifest data/miracl-vc1-split1.csv --set splits=1,2,3,4,5
+    `r21d train why_2plus1d --profile small --manifest data/miracl-vc1-split1.csv --set splits=1,2,3,4,5`
     """
     names = [SPLIT.sub(f"-split{split}", data) for split in as_list(splits)] if splits else [data]
     grid = product(dict.fromkeys(names), variants, seeds)
@@ -295,7 +295,7 @@ def recipe_trials(
     `trials` is a key of RECIPE_TRIALS, by default the profile. The built-in videos have no validation split: no recipe
     is chosen on them.
 
-    r21d train recipe_trials --profile small --manifest data/ucf101-14-split1-val.csv
+    `r21d train recipe_trials --profile small --manifest data/ucf101-14-split1-val.csv`
     """
     trials = trials or profile
     if trials not in recipes.RECIPE_TRIALS:
