@@ -93,6 +93,20 @@ def compare_schedules(long: Sequence[Run], short: Sequence[Run]) -> str:
     return "{} epochs, two seeds, minus {} epochs, three seeds: {}.".format(*epochs, ", ".join(texts))
 
 
+def describe_reasons(runs: Sequence[Run]) -> str:
+    """The paper's two reasons for (2+1)D, and what networks with one of them gain."""
+    table = fold_table(runs).set_index("network").loc[["R3D", "R3D+ReLU", "R(2+1)D-noReLU"]]
+    lines = [
+        f"{name} {row['minus R(2+1)D']:+.1f} ({format_interval(row['gap low'], row['gap high'], '+.1f')}), "
+        f"training error {row['training gap']:+.1f}"
+        for name, row in table.to_dict("index").items()
+    ]
+    return (
+        "The paper gives two reasons for (2+1)D convolutions: more ReLUs with as many parameters, and easier "
+        f"optimization. Points of video@1 minus R(2+1)D's: {'; '.join(lines)}."
+    )
+
+
 def _svg(runs: Sequence[Run]) -> str:
     """The figure of differences, whose text has the color of the page."""
     file = io.StringIO()
@@ -113,6 +127,8 @@ def _cards(claims: pd.DataFrame) -> list[dict[str, str]]:
         "recipe": compare_schedules(long, find_records("variant_comparison", variants=FOUR, frames=16, frame_stride=2)),
         "claims": f"from runs {count_answers(claims[runs])}; by arithmetic {count_answers(claims[~runs])}",
     }
+    if (pack := ROOT / "results" / "why_2plus1d.zip").exists():
+        here["why_2plus1d"] = describe_reasons(load_runs(pack))
     cards = []
     for artifact in ARTIFACTS:
         card = {"title": artifact.title, "notebook": artifact.notebook, "paper": "", "answer": "", "mark": ""}

@@ -17,7 +17,17 @@ from r21d_analysis.artifacts.folds import fold_table, show_fold_table
 from r21d_analysis.artifacts.recipe import chosen_line, show_recipe_table
 from r21d_analysis.artifacts.streams import pretraining_gain, show_stream_table, stream_gain
 from r21d_analysis.artifacts.tables import comparison_table, family_table, protocol_line, show_variant_table
-from r21d_analysis.outcome import BEST, DATA, FOUR, LONG, ROOT, answer, compare_schedules, find_records
+from r21d_analysis.outcome import (
+    BEST,
+    DATA,
+    FOUR,
+    LONG,
+    ROOT,
+    answer,
+    compare_schedules,
+    describe_reasons,
+    find_records,
+)
 from r21d_analysis.statistics.inference import format_interval
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.files import write_atomically
@@ -58,7 +68,9 @@ def build_results(root: Path = ROOT) -> str:
     sections = list(_sections(runs_of))
     sections.insert(4, _speech(load_runs(root / "results" / "miracl.zip")))  # after Table 2's settings
     if (pack := root / "results" / "why_2plus1d.zip").exists():
-        sections.insert(5, _reasons(load_runs(pack)))
+        runs = load_runs(pack)
+        title, table = "Why (2+1)D? MIRACL-VC1, 8 frames", _texts(show_fold_table(runs))
+        sections.insert(5, _section(title, describe_reasons(runs), table))
     introduction = INTRODUCTION.format(answer=" ".join(answer(root)), recordings=", ".join(texts))
     return "\n\n".join([introduction, *sections]) + "\n"
 
@@ -129,21 +141,6 @@ def _speech(runs: Sequence[Run]) -> str:
         f"{gap['minus R(2+1)D']:+.1f} ({format_interval(gap['gap low'], gap['gap high'], '+.1f')}). Chance is 5 %."
     )
     return _section("Speech, MIRACL-VC1, 8 frames", fact, _texts(show_fold_table(runs)))
-
-
-def _reasons(runs: Sequence[Run]) -> str:
-    """The section on the paper's two reasons for (2+1)D, on MIRACL-VC1."""
-    table = fold_table(runs).set_index("network")
-    lines = [
-        f"{name} {row['minus R(2+1)D']:+.1f} ({format_interval(row['gap low'], row['gap high'], '+.1f')}), "
-        f"training error {row['training gap']:+.1f}"
-        for name, row in table.loc[["R3D", "R3D+ReLU", "R(2+1)D-noReLU"]].to_dict("index").items()
-    ]
-    fact = (
-        "The paper gives two reasons for (2+1)D convolutions: more ReLUs with as many parameters, and easier "
-        f"optimization. Points of video@1 less R(2+1)D's: {'; '.join(lines)}."
-    )
-    return _section("Why (2+1)D? MIRACL-VC1, 8 frames", fact, _texts(show_fold_table(runs)))
 
 
 def _compare(title: str, fact: str, runs: Sequence[Run]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import shlex
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields
@@ -238,6 +239,7 @@ def deviations_from_paper(specs: Sequence[Spec]) -> HTML:
     table = pd.DataFrame(rows, columns=["setting", "paper", "here"])
     text = table.to_html(index=False, escape=True, border=0) if rows else "<p>None: every setting is the paper's.</p>"
     items = "".join(f"<li>{html.escape(line)}</li>" for line in PAPER_DEVIATIONS)
+    items = re.sub("`(.*?)`", r"<code>\1</code>", items)
     return HTML(
         f"{text}<p>Beyond the settings, the profile <code>paper</code> differs from the paper:</p><ul>{items}</ul>"
     )

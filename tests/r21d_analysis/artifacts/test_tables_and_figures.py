@@ -6,8 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from r21d_analysis import style
 from r21d_analysis.artifacts import curves, figures, tables
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core.runs.run import find_run, write_history, write_scores, write_summary
@@ -79,6 +81,16 @@ def test_comparison_is_with_the_named_variant(runs):
     html = tables.comparison_table(runs, "R3D").to_html()
     assert "minus R3D" in html and "R(2+1)D" in html
     assert "needs MC2" in tables.comparison_table(runs, "MC2").data
+
+
+def test_differences_are_those_of_the_comparison(runs):
+    axes = figures.differences(runs).axes[0]
+    points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() in ("^", "o")]
+    assert [f"{value:+.1f}" for value in points] == list(tables.comparison_table(runs).data.iloc[:, 1])
+    (printed,) = (line.get_xdata() for line in axes.lines if line.get_marker() == "D")
+    gaps = [paper(2, name, "video@1 16f") - paper(2, "R(2+1)D", "video@1 16f") for name in ("f-R2D", "R3D")]
+    assert list(printed) == pytest.approx(gaps)
+    assert "a comparison needs" in figures.differences(runs[:2]).data
 
 
 def test_families_have_their_chance(tmp_path):
@@ -186,3 +198,24 @@ def test_analysis_does_not_import_torch():
     code = "import sys, r21d_analysis.artifacts.figures; print([m for m in ('torch', 'av') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_text_contrasts_with_light_and_dark_pages():
+    def luminance(color, over=None, alpha=1.0):
+        mixed = [alpha * a + (1 - alpha) * b for a, b in zip(to_rgb(color), to_rgb(over or color), strict=True)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in mixed]
+        return np.dot(linear, (0.2126, 0.7152, 0.0722)) + 0.05
+
+    pages = {
+        "white": "black",
+        "#f5f5f5": "black",
+        "#111": "white",
+        "#222": "white",
+    }  # JupyterLab's, and every other row
+    paler = float(style.PAPER.split()[-1])
+    for page, text in pages.items():
+        contrasts = sorted((luminance(page), luminance(text, page, paler)))
+        assert contrasts[1] / contrasts[0] > 4.5
+    for page in ("white", "#111"):  # no gray has more than 4.35 on both
+        contrasts = sorted((luminance(page), luminance(style.GRAY)))
+        assert contrasts[1] / contrasts[0] > 4.3
