@@ -96,13 +96,6 @@ def _predict_items(scores: Scores) -> ItemPredictions:
     return ItemPredictions(pred, probabilities.max(axis=1), label_rank.astype(np.int32), clip_accuracy)
 
 
-def common_clip_counts(a: ScoredRuns, b: ScoredRuns | None) -> list[int]:
-    """Return the numbers of clips that both hold, ascending; R21DError if they were evaluated on other items."""
-    if b:
-        check_same_items(a.scores, b.scores)
-    return [count for count in a.predictions if b is None or count in b.predictions]
-
-
 def class_table(a: ScoredRuns, b: ScoredRuns | None, count: int) -> pd.DataFrame:
     """Return, for each class with items, their number `items` and its recall, precision and F1, means over seeds.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import astuple, fields
 
 from r21d_analysis.artifacts.catalog import iter_runs, parse_folders
 from r21d_analysis.interpret.source_videos import VideoLocator
@@ -30,9 +30,7 @@ def finished_runs(folders: Sequence[str] | str) -> tuple[list[Run], list[str]]:
 
 
 def _order(run: Run) -> tuple:
-    spec = run.spec
-    data = (spec.profile == "demo", spec.data, spec.task, spec.modality == "flow")
-    return (*data, spec.variant, spec.depth, spec.frames, spec.eval_clips, spec.seed)
+    return run.spec.profile == "demo", data_label(run.spec), run.spec.modality == "flow", astuple(run.spec)
 
 
 def data_label(spec: Spec) -> str:
@@ -83,7 +81,7 @@ def find_option(parameter: str, text: str, options: Sequence[str]) -> str:
 
     Raises R21DError if there is no such option.
     """
-    names = {name: option for option in options for name in (option.split(",")[0], option)} | {"": ""}
+    names = {name: option for option in reversed(options) for name in (option.split(",")[0], option)} | {"": ""}
     if text not in names:
         raise R21DError(f"parameter {parameter} = {text!r}: expected one of {', '.join(map(repr, options))}")
     return names[text]

@@ -23,6 +23,7 @@ from r21d_analysis.explorer.predictions import ANY
 from r21d_analysis.interpret.html import figure_html, figure_png, is_interactive, text_html
 from r21d_analysis.interpret.saliency import saliency_html
 from r21d_analysis.interpret.source_videos import SourceClips, VideoLocator
+from r21d_analysis.statistics.inference import check_same_items
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import as_list
@@ -128,14 +129,16 @@ class Explorer(ExplorerLayout):
         self.report("loading the runs …")
         previous, self.comparison, self.summary.value = self.comparison, None, ""
         a, b, message = self.load(self.a.value), None, ""
+        counts = list(a.predictions)
         try:
-            b = self.load(self.b.value) if self.b.value and self.b.value != self.a.value else None
-            counts = predictions.common_clip_counts(a, b)
-            if not counts:
-                raise R21DError("A and B have no number of clips in common; select runs of one protocol")
+            if self.b.value and self.b.value != self.a.value:
+                b = self.load(self.b.value)
+                check_same_items(a.scores, b.scores)
+                counts = [count for count in counts if count in b.predictions]
+                if not counts:
+                    raise R21DError("A and B have no number of clips in common; select runs of one protocol")
         except R21DError as error:
-            b, message = None, f"only A is shown: {error}"
-            counts = predictions.common_clip_counts(a, None)
+            b, counts, message = None, list(a.predictions), f"only A is shown: {error}"
         count = None if self.clips.value == self.clips.options[-1] else self.clips.value  # all clips stay all clips
         self.clips.options = counts
         self.clips.value = count if count in counts else counts[-1]

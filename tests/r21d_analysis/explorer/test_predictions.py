@@ -14,7 +14,6 @@ from r21d_analysis.explorer.comparison import Comparison
 from r21d_analysis.explorer.figures import DARK_CELL, class_figure, confusion_figure, matrix_cell, time_figure
 from r21d_analysis.interpret.html import figure_png
 from r21d_analysis.statistics.clips import exact_counts, with_clips
-from r21d_core import R21DError
 from r21d_core.runs import metrics
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import variant_comparison
@@ -165,16 +164,6 @@ def test_clip_probabilities_are_softmax(monkeypatch):
         assert ranks.tolist() == [1, 2, 3, *[rank] * int(rank > 3)] and ranks[best.tolist().index(label)] == rank
         np.testing.assert_allclose(each, by_hand[:, best], rtol=1e-6)
         np.testing.assert_allclose(means, np.sort(by_hand.mean(axis=0))[::-1][ranks - 1], rtol=1e-6)
-
-
-def test_common_clip_counts_need_equal_videos(monkeypatch):
-    seven, four = score(scores(clips=7), monkeypatch), score(replace(scores(clips=4)), monkeypatch)
-    four = replace(four, scores=replace(four.scores, labels=seven.scores.labels))
-    assert predictions.common_clip_counts(seven, None) == [1, 2, 3, 4, 7]
-    assert predictions.common_clip_counts(seven, four) == [2, 4]
-    stranger = score(scores(seed=3), monkeypatch)
-    with pytest.raises(R21DError, match="different videos"):
-        predictions.common_clip_counts(seven, stranger)
 
 
 def test_finished_runs_are_unique_and_labeled(tmp_path):

@@ -219,6 +219,7 @@ def test_opens_on_the_newest_runs_with_videos(tiny_manifest, tmp_path):
     for data in ("tiny", "elsewhere"):
         for spec in variant_comparison("small", data, **options):
             (write_run(spec, tmp_path).folder / "checkpoint.pt").touch()
+    write_run(variant_comparison("demo", "tiny", variants=("R3D",))[0], tmp_path)
     manifests = str(tiny_manifest.parent)
     shown = Explorer(str(tmp_path), manifests)
     assert shown.data.value == "tiny, action" and shown.classifier.weights.value == str(shown.a.value[0].folder)
