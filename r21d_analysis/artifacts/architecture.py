@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from pandas.io.formats.style import Styler
 from pandas.io.formats.style_render import CSSDict
 
 from r21d_analysis.style import PAPER, style_table
-from r21d_core.models.cost import ConvCost, cost
+from r21d_core.models.cost import cost
 from r21d_core.study.paper import paper
 from r21d_core.study.variants import VARIANTS, stage_spec
 
@@ -21,37 +21,18 @@ CROP = 112  # Table 1's input
 CLASSES = 400
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One of conv1, conv2_x … conv5_x: its letter in the variant and its convolutions."""
+class Stage(NamedTuple):
+    """One of conv1, conv2_x … conv5_x, without shortcuts."""
 
     name: str
-    letter: str
-    convs: tuple[ConvCost, ...]  # including shortcuts
-
-    @property
-    def path(self) -> list[ConvCost]:
-        """The convolutions off the shortcuts."""
-        return [conv for conv in self.convs if "shortcut" not in conv.name]
-
-    @property
-    def blocks(self) -> list[tuple[list[str], int]]:
-        """Its blocks as lines `kernel, filters`, and the number of equal blocks in a row; conv1 is one block."""
-        blocks = [[self._line(conv) for conv in block] for _, block in groupby(self.path, lambda c: _block(c.name))]
-        return [(lines, len(list(equal))) for lines, equal in groupby(blocks)]
-
-    @property
-    def stride(self) -> tuple[int, ...]:
-        """Of the stage as a whole: time, height, width."""
-        return tuple(map(prod, zip(*(conv.stride for conv in self.path), strict=True)))
-
-    @property
-    def last(self) -> ConvCost:
-        """The convolution whose output leaves the stage."""
-        return self.path[-1]
+    letter: str  # in the variant
+    stride: tuple[int, ...]  # of the stage as a whole: time, height, width
+    size: tuple[int, ...]  # of its output
+    channels: int
+    blocks: list[tuple[list[str], int]]  # lines `kernel, filters`, and the number of equal blocks in a row
 
     def lines(self) -> str:
-        """Its blocks for a drawing, a line for each convolution."""
+        """Its blocks for a drawing, a line for each convolution; conv1 is one block."""
         if self.name == "conv1":
             return "\n".join(self.blocks[0][0])
         return "\n\n".join("\n".join([*lines, f"× {n} block{'s' * (n > 1)}"]) for lines, n in self.blocks)
@@ -62,9 +43,20 @@ class Stage:
             return ", then ".join(self.blocks[0][0])
         return "\n".join(f"[{'; '.join(lines)}] × {n}" for lines, n in self.blocks)
 
-    def _line(self, conv: ConvCost) -> str:
-        spatial = self.letter == "p" and conv.kernel[0] == 1
-        return f"{format_size(conv.kernel)}, {'M = ' * spatial}{conv.out_channels}"
+
+def stages_of(variant: str, depth: int, width: int, frames: int) -> list[Stage]:
+    """conv1, conv2_x … conv5_x of a network."""
+    stages, (letters, _) = [], stage_spec(variant, depth)
+    path = [c for c in cost(variant, depth, width, frames, CLASSES, size=CROP).convs if "shortcut" not in c.name]
+    for letter, (name, members) in zip(letters, groupby(path, lambda conv: conv.name.split(".")[0]), strict=True):
+        convs, blocks = list(members), []
+        for _, block in groupby(convs, lambda conv: _block(conv.name)):
+            named = [(conv, "M = " if letter == "p" and conv.kernel[0] == 1 else "") for conv in block]
+            blocks.append([f"{format_size(conv.kernel)}, {m}{conv.out_channels}" for conv, m in named])
+        stride = tuple(map(prod, zip(*(conv.stride for conv in convs), strict=True)))
+        repeats = [(lines, len(list(equal))) for lines, equal in groupby(blocks)]
+        stages.append(Stage(name, letter, stride, convs[-1].size, convs[-1].out_channels, repeats))
+    return stages
 
 
 def stage_table(
@@ -73,7 +65,7 @@ def stage_table(
     """Table 1: the output size and the stride of each stage, and its blocks at each of `depths`."""
     networks = [stages_of(variant, depth, width, frames) for depth in depths]
     rows = [
-        {"stage": first.name, "output T×H×W": format_size(first.last.size), "stride": format_size(first.stride)}
+        {"stage": first.name, "output T×H×W": format_size(first.size), "stride": format_size(first.stride)}
         | {f"{variant}-{depth}": stages[number].brackets() for depth, stages in zip(depths, networks, strict=True)}
         for number, first in enumerate(networks[0])
     ]
@@ -165,15 +157,6 @@ def show(table: pd.DataFrame) -> Styler:
     style = style.map(lambda _: PAPER, subset=papers)
     text: list[CSSDict] = [{"selector": "td", "props": "text-align: left; white-space: pre-line"}]
     return style.set_table_styles(dict.fromkeys(texts, text), overwrite=False)
-
-
-def stages_of(variant: str, depth: int, width: int, frames: int) -> list[Stage]:
-    """conv1, conv2_x … conv5_x of a network."""
-    letters, _ = stage_spec(variant, depth)
-    convs = cost(variant, depth, width, frames, CLASSES, size=CROP).convs
-    names = ["conv1", *(f"conv{number}_x" for number in range(2, 6))]
-    members = [tuple(conv for conv in convs if conv.name.split(".")[0] == name) for name in names]
-    return [Stage(*row) for row in zip(names, letters, members, strict=True)]
 
 
 def _block(name: str) -> str:

@@ -49,19 +49,19 @@ def draw_network(variant: str, depth: int = 18, width: int = 64, frames: int = 8
     size = (frames, CROP, CROP)
     edges = [_stack(axes, columns[0], center, 0.9, size, frames, 0.45, PLAIN)]
     for x, stage in zip(columns[1:], stages, strict=False):
-        edges.append(_stack(axes, x, center, 0.9, stage.last.size, frames, 0.45, _look(stage.letter)))
+        edges.append(_stack(axes, x, center, 0.9, stage.size, frames, 0.45, _look(stage.letter)))
     edges += [_stack(axes, x, center, 0.9, (1, 2, 2), frames, 0.45, PLAIN) for x in columns[6:]]
     for (_, right), (left, _) in pairwise(edges):
         _arrow(axes, right + 0.03, left - 0.03, center)
-    outputs = stages[-1].last.out_channels
+    outputs = stages[-1].channels
     rows = {
         "": (["clip", *(stage.name for stage in stages), "pool", "fc"], 0),
         "convolution": (["", *(LETTERS[stage.letter][0] for stage in stages), "", ""], 0.24),
         "output,\nT×H×W": (
-            [format_size(size), *(format_size(stage.last.size) for stage in stages), "1×1×1", f"{CLASSES} classes"],
+            [format_size(size), *(format_size(stage.size) for stage in stages), "1×1×1", f"{CLASSES} classes"],
             0.5,
         ),
-        "channels": (["3", *(str(stage.last.out_channels) for stage in stages), str(outputs), ""], 0.92),
+        "channels": (["3", *(str(stage.channels) for stage in stages), str(outputs), ""], 0.92),
         "stride": (["", *(format_size(stage.stride) for stage in stages), "", ""], 1.16),
         "kernels,\nfilters": (["", *texts, "mean over\nT, H, W", ""], 1.42),
     }
@@ -70,7 +70,8 @@ def draw_network(variant: str, depth: int = 18, width: int = 64, frames: int = 8
         for x, cell in zip(columns, cells, strict=True):
             axes.text(x, top - down, cell, ha="center", va="top", size=8.5, weight="normal" if label else "bold")
     c = cost(variant, depth, width, frames, CLASSES)
-    title = f"{variant}, {depth} layers: {c.parameters:,} parameters, {_giga(c.macs)} for a clip of {frames} frames"
+    macs = f"{c.macs / 1e9:.3f} GMAC" if c.macs >= 1e8 else f"{c.macs / 1e6:.1f} MMAC"
+    title = f"{variant}, {depth} layers: {c.parameters:,} parameters, {macs} for a clip of {frames} frames"
     axes.text(0.12, 3.78 + tall, title, weight="bold", va="center")
     axes.text(0.12, 0.14, LEGEND, size=8, color=GRAY, va="center")
     return close_figure(figure)
@@ -87,10 +88,10 @@ def draw_all(depth: int = 18, width: int = 64, frames: int = 8) -> Figure:
         axes.set_axis_off()
         for number, stage in enumerate(stages_of(variant, depth, width, frames)):
             x = 0.3 + 0.55 * number
-            _stack(axes, x, 0.42, 0.49, stage.last.size, frames, 0.16, _look(stage.letter))
+            _stack(axes, x, 0.42, 0.49, stage.size, frames, 0.16, _look(stage.letter))
             axes.text(x, -0.06, stage.name, ha="center", va="top", size=7, color=GRAY)
             axes.text(x, -0.22, LETTERS[stage.letter][0].split(",")[0], ha="center", va="top", size=8)
-            axes.text(x, -0.4, f"T = {stage.last.size[0]}", ha="center", va="top", size=8)
+            axes.text(x, -0.4, f"T = {stage.size[0]}", ha="center", va="top", size=8)
     handles = [Patch(**_look(letter), label=name) for letter, (name, *_) in LETTERS.items()]
     figure.legend(handles=handles, loc="lower left", ncols=4, frameon=False, fontsize=9, bbox_to_anchor=(0.005, -0.002))
     figure.text(0.985, 0.028, LEGEND, size=8, color=GRAY, ha="right", va="center")
@@ -125,10 +126,6 @@ def draw_factorization(inputs: int = 64, outputs: int = 64) -> Figure:
     return close_figure(figure)
 
 
-def _giga(macs: int) -> str:
-    return f"{macs / 1e9:.3f} GMAC" if macs >= 1e8 else f"{macs / 1e6:.1f} MMAC"
-
-
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure whose one axes measures it in inches, so that places are plain arithmetic."""
     figure = plt.figure(figsize=(width, height))
@@ -154,14 +151,9 @@ def _stack(
     left, bottom = (center - (side + (size[0] - 1) * step) / 2 for center in (x, y))
     for number in reversed(range(size[0])):  # the farthest first, and the hatch on the nearest alone
         corner = (left + number * step, bottom + number * step)
-        axes.add_patch(_sheet(corner, side, look, number > 0, min(0.6, 20 * step)))
+        hatch = {"hatch": ""} if number else {}
+        axes.add_patch(Rectangle(corner, side, side, **look | hatch, lw=min(0.6, 20 * step)))
     return left, left + side + (size[0] - 1) * step
-
-
-def _sheet(corner: tuple[float, float], side: float, look: dict[str, Any], covered: bool, lw: float = 1) -> Rectangle:
-    """A square, without a hatch if others cover it."""
-    hatch = "" if covered else look["hatch"]
-    return Rectangle(corner, side, side, facecolor=look["facecolor"], edgecolor=look["edgecolor"], hatch=hatch, lw=lw)
 
 
 def _kernel(
@@ -171,7 +163,7 @@ def _kernel(
     left, bottom = (center - (side * cell + (time - 1) * step) / 2 for center in (x, y))
     for number, row, column in product(reversed(range(time)), range(side), range(side)):
         corner = (left + number * step + column * cell, bottom + number * step + row * cell)
-        axes.add_patch(_sheet(corner, cell, look, number > 0))
+        axes.add_patch(Rectangle(corner, cell, cell, **look | ({"hatch": ""} if number else {})))
 
 
 def _arrow(axes: Axes, start: float, end: float, y: float) -> None:

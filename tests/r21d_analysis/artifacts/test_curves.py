@@ -18,7 +18,15 @@ from r21d_core.data.sampling import evaluation_clips
 from r21d_core.runs.metrics import video_at
 from r21d_core.runs.run import find_run, find_runs, write_history, write_scores, write_summary
 from r21d_core.runs.scores import Scores
-from r21d_core.study.experiments import EXPERIMENTS, clip_count, optimization_curves, temporal_probe, variant_comparison
+from r21d_core.study.experiments import (
+    EXPERIMENTS,
+    clip_count,
+    clip_length,
+    optimization_curves,
+    recipe_trials,
+    temporal_probe,
+    variant_comparison,
+)
 from r21d_core.study.recipes import LONG_SCHEDULE, STORED_CLIPS
 from r21d_core.study.spec import Spec
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY, make
@@ -53,12 +61,6 @@ def test_fewer_clips_are_those_of_an_evaluation(stored, task):
             set(expected) <= set(original) for expected, original in zip(starts(spec, count), all_starts, strict=True)
         ]
         assert not all(there), count
-
-
-def test_exact_counts_of_the_profiles():
-    assert exact_counts(101) == [1, 2, 3, 5, 6, 11, 21, 26, 51, 101]
-    assert exact_counts(13) == [1, 2, 3, 4, 5, 7, 13]
-    assert exact_counts(10) == [2, 4, 10] and exact_counts(1) == [1]
 
 
 @pytest.mark.parametrize("count", [0, 5, 11])
@@ -193,13 +195,6 @@ def test_short_videos_are_those_whose_clips_wrap(tmp_path_factory, lengths, task
         assert f" {100 * len(jumping) / len(lengths):.1f} % with {spec.frames} frames at stride {step} (" in text
 
 
-def test_short_videos_of_the_committed_manifest():
-    specs = temporal_probe("small", "ucf101-14-split1", frames="8,16,32")
-    text = curves.short_videos_line(specs, ROOT / "data_manifests" / "ucf101-14-split1.csv")
-    with_8, with_16, with_32 = re.findall(r"([\d.]+) % with \d+ frames at stride 1 \(a span of (\d+)\)", text)
-    assert "of 499:" in text and (with_8, with_16, with_32) == (("6.2", "57"), ("29.5", "121"), ("78.0", "249"))
-
-
 @pytest.mark.parametrize("text", [None, "", "video,split\nv,test\n", "split,frames\ntest,\n", "split,frames\ntest\n"])
 def test_manifest_without_lengths_is_named(tmp_path, text):
     path = tmp_path / "set.csv"
@@ -246,6 +241,8 @@ def test_demonstrations_share_runs():
     shared = variant_comparison("demo")
     assert all(spec in shared for spec in optimization_curves("demo")[:2])
     assert [spec.depth for spec in optimization_curves("demo")] == [10, 10, 18, 18]
+    assert set(variant_comparison("demo", variants=("R(2+1)D",))) < set(clip_length("demo"))
+    assert set(recipe_trials("demo")[:2]) <= set(shared)
     trained, counted = clip_count("demo")
     assert trained in shared and counted.parent_spec == trained and (counted.epochs, counted.eval_clips) == (0, 13)
     assert clip_count("paper")[1].frames == 32 and clip_count("small", eval_clips="21")[1].eval_clips == 21

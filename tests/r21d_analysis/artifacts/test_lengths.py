@@ -5,7 +5,7 @@ import pytest
 from r21d_analysis.artifacts import curves
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core.runs.run import write_summary
-from r21d_core.study.experiments import clip_length, variant_comparison
+from r21d_core.study.experiments import clip_length
 from r21d_core.study.recipes import CLIP_LENGTHS
 from r21d_core.study.spec import run_labels
 from tests.r21d_analysis.artifacts.test_tables_and_figures import make
@@ -33,10 +33,6 @@ def test_experiment_has_its_runs(profile):
         assert spec.parent_spec in specs and spec.parent_spec.frames == short
         assert specs.index(spec.parent_spec) < specs.index(spec), "what it starts from is trained before it"
     assert sorted(spec.epochs > 0 for spec in later) == [False, False, True, True]
-
-
-def test_demo_shares_the_run_of_variant_comparison():
-    assert set(variant_comparison("demo", variants=("R(2+1)D",))) < set(clip_length("demo"))
 
 
 def test_runs_have_distinct_labels():

@@ -11,7 +11,7 @@ from r21d_analysis.artifacts.recipe import DIFFERENCE, MEAN
 from r21d_core import R21DError
 from r21d_core.runs.metrics import clip_at_1, video_at, video_correct
 from r21d_core.runs.run import find_run, write_history, write_scores, write_summary
-from r21d_core.study.experiments import recipe_trials, variant_comparison
+from r21d_core.study.experiments import recipe_trials
 from r21d_core.study.recipes import RECIPE_TRIALS, RECIPES
 from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
 from tests.r21d_analysis.artifacts.test_tables_and_figures import make as make_runs
@@ -62,10 +62,6 @@ def test_small_trials_do_not_depend_on_the_recipe(monkeypatch):
     changed = {"epochs": 7, "warmup_epochs": 1, "lr_decay_epochs": 3, "lr": 1, "weight_decay": 1, "crop_area": 1}
     monkeypatch.setitem(RECIPES, "small", RECIPES["small"].replace(**changed))
     assert recipe_trials("small", "set") == before
-
-
-def test_recipe_demonstration_shares_runs():
-    assert set(recipe_trials("demo")[:2]) <= set(variant_comparison("demo"))
 
 
 def test_recipe_table_matches_the_records(runs):
