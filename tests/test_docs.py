@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from r21d_analysis.claims import verdict
+from r21d_core.cli import build_parser
 from r21d_core.runs.run import STATES
 from r21d_core.study.spec import CHOICES
 
@@ -42,3 +43,21 @@ def test_glossary_has_the_words_of_the_suite():
     verdicts = (verdict.SUPPORTED, verdict.DIRECTION, verdict.REFUTED, verdict.INCONCLUSIVE)
     words = [*CHOICES["profile"], *CHOICES["task"], *STATES, *verdicts, "Spec", "Midplanes", "Frame stride", "video@1"]
     assert [word for word in words if not re.search(rf"[`*]{re.escape(word)}\b", " ".join(text.split()))] == []
+
+
+def test_documented_commands_and_options_exist():
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("notebooks/*.ipynb")]
+    texts = {
+        page: re.sub(r"<!-- \S+ -->.*?<!-- end -->", "", page.read_text(), flags=re.S) for page in pages
+    }  # records
+    found = re.compile(r"\br21d ((?:[a-z]+ ?)+[^`\n#|]*)")
+    commands = {(page.relative_to(ROOT), command) for page, text in texts.items() for command in found.findall(text)}
+    root = build_parser()
+    assert len(commands) > 50
+    for page, command in sorted(commands):
+        parser, words = root, command.split()
+        while parser._subparsers and words:
+            parser = parser._subparsers._group_actions[0].choices.get(words.pop(0))
+            assert parser, f"{page}: r21d {command}"
+        unknown = [word for word in words if word.startswith("--") and word not in parser._option_string_actions]
+        assert not unknown, f"{page}: r21d {command}: no option {unknown[0]}"

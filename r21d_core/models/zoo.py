@@ -23,7 +23,7 @@ class Published:
     frames: int
     num_classes: int
     trained_on: str
-    licence: str
+    license: str
     fps: float | None = None
 
     @property
@@ -39,7 +39,7 @@ class Published:
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _IG65M = "https://github.com/moabitcoin/ig65m-pytorch/releases/download/v1.0.0/"
-_BSD = "BSD-3-Clause for the code; torchvision states no licence for the weights and refers to that of the data"
+_BSD = "BSD-3-Clause for the code; torchvision states no license for the weights and refers to that of the data"
 _MIT = "MIT for this conversion; Apache-2.0 for the authors' release (VMZ); IG-65M itself was never public"
 # Sources: of the first three rows torchvision's documentation, of the others the maintainers' conversion scripts and
 # the authors' model zoo. An early README of the conversion swapped 487 and 359; the rows follow the files.
@@ -147,5 +147,5 @@ def describe_published(name: str, folder: Path | str = "weights") -> str:
   trained on  {row.trained_on}, clips of {row.frames} frames, {rate}
   published   {row.url}
   SHA-256     {row.sha256}…
-  licence     {row.licence}
+  license     {row.license}
   local file  {local}"""
