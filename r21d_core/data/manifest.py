@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import hashlib
 import io
 import json
@@ -107,9 +108,13 @@ def load_manifest(path: Path | str) -> Manifest:
     first = next(rows, None)  # a missing manifest is reported before a missing card
     card = _load_card(path.with_suffix(".json"))
     root = _root(path, card)
-    for line, cells in chain([first] if first else [], rows):
-        videos.append(_video(cells, root, path, line))
-        lines.append(line)
+    gc.disable()  # its passes over a million rows take a fifth of the time, and find nothing
+    try:
+        for line, cells in chain([first] if first else [], rows):
+            videos.append(_video(cells, root, path, line))
+            lines.append(line)
+    finally:
+        gc.enable()
     check_rows(path, card, videos, lines)
     videos.sort(key=_by_name)
     return Manifest(path, card, tuple(videos))
@@ -249,7 +254,7 @@ def _load_card(path: Path) -> DatasetCard:
 def _video(cells: tuple[str, ...], root: Path, path: Path, line: int) -> Video:
     name, label, split, group, *texts = cells
     try:
-        numbers: list[Any] = [_number(column, text) for column, text in zip(INDEXED, texts, strict=True)]
+        numbers: list[Any] = list(map(_number, INDEXED, texts))
     except ValueError as error:
         raise R21DError(f"{path}, line {line}: {error}") from None
     return Video(name, root, intern(label), intern(split), name if group == name else group, *numbers)
