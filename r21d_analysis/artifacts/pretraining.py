@@ -1,47 +1,90 @@
-"""Actions from scratch beside actions finetuned from the playback rate of the same videos, on as many clips."""
+"""Finetuned networks: the gain from the playback rate, and the origin of their weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.networks import difference, networks
-from r21d_analysis.artifacts.tables import INTERVAL, format_p, show_table
+from r21d_analysis.artifacts.tables import INTERVAL, P, format_p, show_table
 from r21d_analysis.statistics.inference import format_interval, holm
+from r21d_analysis.style import align_left, note, style_table
+from r21d_core import R21DError
 from r21d_core.runs.run import Run
 
 GAP = "minus from scratch (points)"
+NAMES_IN_CELL = 4
 
 
 def rate_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """Two rows for each network, from scratch and finetuned; accuracies in per cent, the difference in points.
+    """Two rows for each network, actions from scratch and finetuned from the playback rate, on as many clips.
 
-    Intervals and p, of one family over the networks, are by recording and seed. Empty if no run is finished.
+    Accuracies in per cent, the difference in points. Intervals and p, of one family over the networks, are by recording
+    and seed. Empty if no run is finished.
     """
     members = networks([run for run in runs if run.spec.task == "action"])[0]
     scratch = {network.spec.variant: network for network in members if not network.spec.init_from}
-    records = []
-    for network in members:
-        spec, accuracy, baseline = network.spec, network.accuracy, scratch.get(network.spec.variant)
-        pretrained = spec.parent_spec.epochs * spec.parent_spec.clips_per_epoch if spec.parent_spec else 0
-        gap = difference(network, baseline) if pretrained and baseline else None
-        records.append(
-            {"network": spec.variant, "clips of the playback rate": pretrained,
-             "clips of the actions": spec.epochs * spec.clips_per_epoch, "clip@1": network.clip_at_1,
-             "video@1": accuracy.value, INTERVAL: format_interval(accuracy.low, accuracy.high),
-             GAP: gap.value if gap else np.nan,
-             "its interval": format_interval(gap.low, gap.high, "+.1f") if gap else "–",
-             "p, Holm": gap.p if gap else np.nan, "seeds": accuracy.seeds}
-        )  # fmt: skip
-    table = pd.DataFrame(records)
-    return table.assign(**{"p, Holm": holm(table["p, Holm"].to_numpy())}) if records else table
+    rows, gaps = [], {}
+    for place, network in enumerate(members):
+        spec, parent, accuracy = network.spec, network.spec.parent_spec, network.accuracy
+        first = parent.epochs * parent.clips_per_epoch if parent else 0
+        rows.append({
+            "network": spec.variant, "clips of the playback rate": first,
+            "clips of the actions": spec.epochs * spec.clips_per_epoch, "clip@1": network.clip_at_1,
+            "video@1": accuracy.value, INTERVAL: format_interval(accuracy.low, accuracy.high), "seeds": accuracy.seeds,
+        })  # fmt: skip
+        if parent and spec.variant in scratch:
+            gap = difference(network, scratch[spec.variant])
+            gaps[place] = {GAP: gap.value, "its interval": format_interval(gap.low, gap.high, "+.1f"), P: gap.p}
+    table = pd.DataFrame(rows)
+    if gaps:
+        table = table.join(pd.DataFrame.from_dict(gaps, "index"))
+        table[P] = holm(table[P].to_numpy())
+    return table
 
 
 def show_rate_table(runs: Sequence[Run]) -> Styler | Markdown:
     """`rate_table` for a notebook, with the protocol of the actions as its caption."""
     actions = [run for run in runs if run.spec.task == "action"]
     return show_table(rate_table(runs), actions, {GAP: "{:+.1f}", "p, Holm": format_p})
+
+
+def init_table(runs: Sequence[Run]) -> Styler | Markdown:
+    """For each finished finetuned run: which tensors it loaded and which it initialized; the groups its weights were
+    trained on, before and during finetuning, those of its test videos, and how many are in both. A run refuses to
+    start if there are any.
+    """
+    rows = []
+    for run in runs:
+        if not (run.is_complete and run.spec.init_from):
+            continue
+        spec, parent, tested = run.spec, run.spec.parent_spec, set(run.scores.groups.tolist())
+        try:
+            trained = run.trained_on
+            both = str(len(trained & tested))
+        except R21DError:
+            trained, both = (), "no record of what it was trained on"
+        rows.append(
+            {
+                "network": spec.variant,
+                "input": spec.modality,
+                "data": spec.data,
+                "seed": str(spec.seed),
+                "pretrained on": parent.data if parent else spec.init_file,
+                "groups trained on": _abbreviate(trained),
+                "groups tested": _abbreviate(tested),
+                "videos tested": f"{len(set(run.scores.videos)):,}",
+                "groups in both": both,
+                "weights": run.environment.get("init_from") or "not recorded",
+            }
+        )
+    return align_left(style_table(pd.DataFrame(rows))) if rows else note("no finetuned run is finished")
+
+
+def _abbreviate(groups: Collection[str]) -> str:
+    names = sorted(groups)
+    listed = ", ".join(names[:NAMES_IN_CELL]) + (", …" if len(names) > NAMES_IN_CELL else "")
+    return f"{len(names):,}: {listed}" if names else "–"

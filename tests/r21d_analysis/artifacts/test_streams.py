@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from r21d_analysis.artifacts import clip_figures, networks, provenance, streams, tables
+from r21d_analysis.artifacts import clip_figures, networks, pretraining, streams, tables
 from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB
 from r21d_analysis.claims.evaluate import kinetics_over_sports
 from r21d_analysis.statistics.inference import estimate_mean
@@ -219,7 +219,7 @@ def test_tables_and_figures_without_target_runs_say_so(table_6_runs, tmp_path):
         assert "Nothing to draw" in streams.split_figure(runs).data
         assert "Nothing to draw" in streams.stream_figure(runs, table=5).data
         assert "needs" in streams.pretraining_gain(runs).data and "Nothing to draw" in streams.class_figure(runs).data
-        assert "No finetuned run" in provenance.init_table(runs).data
+        assert "No finetuned run" in pretraining.init_table(runs).data
 
 
 def test_stream_tables_escape_names(tmp_path):
@@ -231,7 +231,7 @@ def test_stream_tables_escape_names(tmp_path):
     table = [
         streams.show_stream_table(runs, 6),
         *gained,
-        provenance.init_table(runs),
+        pretraining.init_table(runs),
     ]
     for network in table:
         assert "<script>" not in network.to_html() and "&lt;script&gt;" in network.to_html()
@@ -288,7 +288,7 @@ def test_init_table_counts_the_groups_in_both(table_6_runs):
         run.write("trained_on.txt", "h\ng1\ng3\n" if run is later[0] else "h\nk\n")
         write_summary(run, run.summary)
     (later[-1].folder / "trained_on.txt").unlink()
-    table = provenance.init_table(table_6_runs).data
+    table = pretraining.init_table(table_6_runs).data
     assert len(table) == len(later) == 12
     cells = table["groups in both"].tolist()
     assert cells[0] == "2" and cells[1] == "0" and cells[-1] == "no record of what it was trained on"

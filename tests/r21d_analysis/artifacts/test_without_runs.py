@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from r21d_analysis.artifacts import curves, figures, folds, pretraining, provenance, recipe, streams, tables
+from r21d_analysis.artifacts import curves, figures, folds, pretraining, recipe, streams, tables
 from r21d_core.runs.run import find_run
 from r21d_core.study.experiments import transfer
 
@@ -35,7 +35,7 @@ from r21d_core.study.experiments import transfer
         (streams.class_figure, "no run is finished"),
         (streams.stream_gain, "needs two streams"),
         (streams.pretraining_gain, "needs a pretrained network and one from scratch"),
-        (provenance.init_table, "No finetuned run"),
+        (pretraining.init_table, "No finetuned run"),
     ],
 )
 def test_without_runs_a_note_says_so(show, text, tmp_path):
