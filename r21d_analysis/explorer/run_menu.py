@@ -66,12 +66,12 @@ def run_options(runs: Sequence[Run]) -> list[tuple[str, tuple[Run, ...]]]:
     groups: dict[Spec, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.spec.replace(seed=0), []).append(run)
-    means = dict(zip(groups, name_runs(list(groups)), strict=True))
     names = dict(zip(runs, name_runs([run.spec for run in runs]), strict=True))
     options: list[tuple[str, tuple[Run, ...]]] = []
-    for spec, seeds in groups.items():
+    for seeds in groups.values():
         if len(seeds) > 1:
-            options.append((f"{means[spec]}, mean of {len(seeds)} seeds", tuple(seeds)))
+            name = names[seeds[0]].rsplit(", seed ", 1)[0]
+            options.append((f"{name}, mean of {len(seeds)} seeds", tuple(seeds)))
         options += [(names[run], (run,)) for run in seeds]
     return options
 

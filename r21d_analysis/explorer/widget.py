@@ -61,6 +61,7 @@ class Explorer(ExplorerLayout):
         self.chosen: list[int] = []  # classes
         self.rows, self.row = np.empty(0, int), None  # the items in the table of videos, and the one that is shown
         self._lock, self._active_thread = threading.Lock(), None
+        self.is_live = False  # displayed as widgets: only then frames and videos are read, so that no file has them
         self._connect()
         self.report(" ".join(messages))
         if self.runs:
@@ -74,14 +75,14 @@ class Explorer(ExplorerLayout):
             self._run(lambda: self.select_data(chosen))
 
     def _ipython_display_(self) -> None:
-        live = is_interactive()
-        if self.comparison and not live:
+        self.is_live = is_interactive()
+        if self.comparison and not self.is_live:
             self._display_static()
             return
         if not self.comparison:
             folders = html.escape(", ".join(map(str, self.folders)))
             display(HTML(layout.NO_RUNS.format(folders=folders)), HTML(self.status.value))
-        if live:
+        if self.is_live:
             display(self.box if self.comparison else self.classifier.box, Javascript(layout.KEEP_KEYS))
 
     def _display_static(self) -> None:
@@ -255,7 +256,8 @@ class Explorer(ExplorerLayout):
         self.draw_video()
         sources = [(c.item_name(row)[0], self._locate(c.a, row, 1)) for row in rows[:N_THUMBNAILS]]
         tiles = [(name, source.path, int(source.center_frames[0])) for name, source in sources if source]
-        self.thumbnails.value = media.thumbnails_html(tiles) if len(tiles) == len(sources) else ""
+        has_all = self.is_live and len(tiles) == len(sources)
+        self.thumbnails.value = media.thumbnails_html(tiles) if has_all else ""
 
     def draw_video(self) -> None:
         """Draw the selected video's class probabilities, then, which takes longer, play it."""
@@ -266,7 +268,7 @@ class Explorer(ExplorerLayout):
         source = self._locate(self.comparison.a, self.row, self.comparison.count)
         view = self.views["Videos"] = self.comparison.video_view(self.row, self.views["Videos"], source)
         self.video.value = text_html(view.caption) + figure_html(view.figure, view.alt)
-        self.player.value = media.video_html(source.path) if source else ""
+        self.player.value = media.video_html(source.path) if source and self.is_live else ""
 
     def compute_saliency(self) -> None:
         """Draw maps of the selected video's class for those of A and B that have their checkpoint."""

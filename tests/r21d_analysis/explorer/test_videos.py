@@ -1,4 +1,4 @@
-"""Own videos are classified by the given weights; their files, names and errors do no harm."""
+"""Videos play, own ones are classified by the given weights; their files, names and errors do no harm."""
 
 from datetime import datetime
 from pathlib import Path
@@ -9,11 +9,14 @@ import torch
 
 from r21d_analysis.explorer.classify_widget import ClassifyWidget
 from r21d_analysis.explorer.media import PREVIEW_HEIGHT, find_tile, preview_video, thumbnails_html, video_html
+from r21d_analysis.explorer.widget import Explorer
 from r21d_core import R21DError
 from r21d_core.data.decode import iter_timed_frames, read_all
 from r21d_core.data.encode import encode_h264
+from r21d_core.data.manifest import load_manifest
+from r21d_core.study.experiments import variant_comparison
 from tests.r21d_analysis.explorer.test_predictions import ODD
-from tests.r21d_analysis.explorer.test_widget import text_of
+from tests.r21d_analysis.explorer.test_widget import select_item, text_of, write_run
 from tests.r21d_core.models.test_load import small
 
 
@@ -99,3 +102,24 @@ def test_thumbnails_are_tiles_of_a_grid(tmp_path, tiny_manifest):
     grid = thumbnails_html([("one", plain, 0), ("<b>", tmp_path / "gone.mp4", 0)])
     assert grid.count("data:image/webp") == 1 and "cannot be decoded" in grid and "<b>" not in grid
     assert [find_tile(x, 120, 128 * 3 + 20) for x in (0, 127, 129, 400)] == [3, 3, 4, 5]
+
+
+def test_video_has_its_times_and_plays_when_live(tiny_manifest, tmp_path):
+    manifest = load_manifest(tiny_manifest)
+    videos = manifest.split("test")
+    labels = np.array([manifest.card.classes.index(video.label) for video in videos])
+    options = {"variants": ("R3D", "R(2+1)D"), "eval_clips": 5, "frames": 4, "frame_stride": 1}
+    for number, spec in enumerate(variant_comparison("small", "tiny", **options)):
+        write_run(spec, tmp_path / "runs", number, classes=manifest.card.classes,
+                  videos=[video.video for video in videos], labels=labels)  # fmt: skip
+    shown = Explorer(str(tmp_path / "runs"), str(tiny_manifest.parent))
+    shown.tabs.selected_index, shown.items.value = 2, "all"
+    select_item(shown, 1)
+    middles = [i * (videos[1].frames - 4) // 4 + 2 for i in range(5)]
+    np.testing.assert_allclose(shown.views["Videos"].figure.axes[0].lines[0].get_xdata(), np.array(middles) / 25)
+    assert shown.player.value == shown.thumbnails.value == "", "an executed notebook does not hold the videos"
+    shown.is_live, shown.side.value = True, "B"
+    assert shown.player.value.count("<video") == 1 and shown.thumbnails.value.count("<img") == len(videos)
+    before = shown.row
+    shown.use_thumbnails({"relativeX": 130, "relativeY": 5, "boundingRectWidth": 700})
+    assert shown.row == shown.rows[1] != before
