@@ -92,8 +92,9 @@ def open_study(
         run_experiment(specs, manifest or None, runs, device=device, cache=cache, builtin=builtin, **limits)
     elif not any(find_run(runs, spec).is_complete for spec in specs):
         given = {name: value for name, value in options.items() if name in ("source", "splits")}
-        alternatives = find_alternatives(partial(build_specs, **given), runs, {spec.data for spec in specs})
-        print(describe_alternatives(alternatives, runs), end="")
+        names = {spec.data for spec in specs}
+        alternatives = find_alternatives(partial(build_specs, **given), runs, names)
+        print(describe_alternatives(alternatives, runs, names), end="")
         usable = [text for *same, text in alternatives if text and same == [profile, specs[0].task]]
         if len(usable) == 1 and not fields:
             print(f'These settings are the only ones of this profile and task, so they are used: "{usable[0]}"')
@@ -138,15 +139,22 @@ def find_alternatives(
 
 
 def describe_alternatives(
-    alternatives: Mapping[tuple[str, str, str], Sequence[Run]], folder: Path | str, most: int = 5
+    alternatives: Mapping[tuple[str, str, str], Sequence[Run]], runs: Path | str, data: Collection[str], most: int = 5
 ) -> str:
-    """Return lines with the parameters and networks of at most `most` alternatives; empty text if there are none."""
+    """Return lines with the parameters and networks of at most `most` alternatives, or else the other data with runs.
+
+    Empty text if the folder `runs` has no finished run.
+    """
     if not alternatives:
-        return ""
-    lines = [f"No run with these parameters is finished. In {folder} the same data have finished runs with:"]
-    for (profile, task, settings), runs in list(alternatives.items())[:most]:
-        variants = ", ".join(dict.fromkeys(run.spec.variant for run in runs))
-        seeds = ", ".join(map(str, sorted({run.spec.seed for run in runs})))
+        finished = {run.spec.data for run in iter_runs(Path(runs)) if isinstance(run, Run) and run.is_complete}
+        others = ", ".join(sorted(finished.difference(data)))
+        return f"In {runs} other data have finished runs: {others}. The parameter `manifest` chooses them.\n" * bool(
+            others
+        )
+    lines = [f"No run with these parameters is finished. In {runs} the same data have finished runs with:"]
+    for (profile, task, settings), found in list(alternatives.items())[:most]:
+        variants = ", ".join(dict.fromkeys(run.spec.variant for run in found))
+        seeds = ", ".join(map(str, sorted({run.spec.seed for run in found})))
         parameters = f'profile = "{profile}", task = "{task}", seeds = "{seeds}", settings = "{settings}"'
         lines.append(f"  {parameters}: {variants}")
     if len(alternatives) > most:

@@ -53,7 +53,7 @@ TABLE_CSS: list[CSSDict] = [
     {"selector": "td", "props": "white-space: nowrap"},
 ]
 PAPER = "opacity: 0.7"  # of the paper's numbers; text of any theme keeps a contrast above 4.5
-NO_RUNS = "no run is finished; the output of `open_study` above names those that exist"
+NO_RUNS = "no run is finished; see the output of `open_study` above"
 
 
 def render(template: str, **values: object) -> str:

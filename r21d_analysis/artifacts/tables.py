@@ -220,12 +220,13 @@ def missing_line(runs: Sequence[Run], command: str) -> str:
     if not missing:
         return f"{len(runs)} of {len(runs)} runs are finished."
     labels = zip(runs, run_labels([run.spec for run in runs]), strict=True)
-    names = ", ".join(label for run, label in labels if not run.is_complete) if len(missing) < len(runs) else "all"
+    names = ", ".join(label for run, label in labels if not run.is_complete)
     folder = missing[0].folder.parent
     if isinstance(folder, Path):  # a pack is read only
         path = str(folder if folder.is_absolute() else os.path.relpath(folder, ".."))
         command += f" --runs {shlex.quote(path)}" if path != "runs" else ""
-    return f"{len(runs) - len(missing)} of {len(runs)} runs are finished; missing: {names}\nto make them: {command}"
+    named = f"; missing: {names}" if len(missing) < len(runs) else ""
+    return f"{len(runs) - len(missing)} of {len(runs)} runs are finished{named}\nto make them: {command}"
 
 
 def deviations_from_paper(specs: Sequence[Spec]) -> HTML:

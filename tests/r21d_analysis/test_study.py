@@ -174,10 +174,12 @@ def test_named_settings_open_the_runs(experiment, parameters, tmp_path):
     assert key[:2] == ("demo", specs[0].task) and any(run.is_complete for run in study.runs)
 
 
-def test_runs_of_other_data_are_no_alternative(tmp_path, capsys):
+def test_runs_of_other_data_are_named(tmp_path, capsys):
     finish(find_run(tmp_path, variant_comparison(data="other", variants=("R3D",), epochs=3)[0]))
     open_study("variant_comparison", runs=tmp_path)
-    assert capsys.readouterr().out.startswith("0 of 12 runs are finished")
+    line, *rest = capsys.readouterr().out.splitlines()
+    assert line.endswith("other data have finished runs: other. The parameter `manifest` chooses them.")
+    assert rest[0] == "0 of 12 runs are finished"
 
 
 def finish(run):
