@@ -86,7 +86,9 @@ def test_suite_continues_after_a_failed_notebook(tmp_path, monkeypatch, capsys):
         executed[source.stem] = parameters
         if source.stem == "clip_count":
             raise PapermillExecutionError(0, 1, "", "R21DError", "a run <failed>", [])
-        return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# done")], metadata={"papermill": {}})
+        return nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_markdown_cell("[a](claims.ipynb), [b](https://c.org)")], metadata={"papermill": {}}
+        )
 
     monkeypatch.setattr(report.papermill, "execute_notebook", execute)
     (tmp_path / "mine-split1.csv").touch()
@@ -108,6 +110,11 @@ def test_suite_continues_after_a_failed_notebook(tmp_path, monkeypatch, capsys):
     positions = [list(executed).index(name) for name in ("filters", "attributions", "explorer")]
     assert min(positions) > list(executed).index("temporal_probe"), "their runs have to exist"
     assert "Figure 3" in (tmp_path / "out" / "index.html").read_text()
+    (cell,) = nbformat.read(tmp_path / "out" / "claims.ipynb", as_version=4).cells
+    links = re.findall(r"\]\((.*?)\)", cell.source)  # those to files are relative to the notebook that has them
+    assert (tmp_path / "out" / links[0]).resolve() == ROOT / "notebooks" / "claims.ipynb" and links[
+        1
+    ] == "https://c.org"
 
 
 def test_suite_passes_only_known_parameters(tmp_path, monkeypatch):
