@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 from pandas.io.formats.style_render import CSSDict
 
-from r21d_analysis.style import align_left, style_table
+from r21d_analysis.style import align_left
 from r21d_core import R21DError
 from r21d_core.runs.run import Run, read_spec, spec_files
 from r21d_core.study.experiments import EXPERIMENTS, as_list
@@ -67,12 +67,6 @@ ARTIFACTS = (
 )  # fmt: skip
 
 
-def list_artifacts() -> pd.DataFrame:
-    """Return the catalog without runs: artifact, notebook, command and requirements, in the paper's order."""
-    rows = [(a.title, a.notebook, a.command or f"r21d train {a.experiment}", a.requires) for a in ARTIFACTS]
-    return pd.DataFrame(rows, columns=["artifact", "notebook", "command", "requires"])
-
-
 def show_catalog(folders: Sequence[str] | str, notebooks: Path | str = ".") -> Styler:
     """Return the catalog, a line an artifact, with links into the folder `notebooks` and the runs of each experiment.
 
@@ -85,30 +79,15 @@ def show_catalog(folders: Sequence[str] | str, notebooks: Path | str = ".") -> S
         for run in iter_runs(folder):
             if isinstance(run, Run):
                 complete[run.spec] = run.is_complete or complete.get(run.spec, False)
-    table = list_artifacts()
-    names = zip(table.pop("notebook"), table["artifact"], strict=True)
-    table["artifact"] = [_link(Path(notebooks), name, title) for name, title in names]
-    table.insert(1, "runs", [_describe_runs(_count_runs(artifact, complete)) for artifact in ARTIFACTS])
+    rows = [
+        (_link(Path(notebooks), a), _describe_runs(_count_runs(a, complete)), a.command or f"r21d train {a.experiment}",
+         a.requires)
+        for a in ARTIFACTS
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["artifact", "runs", "command", "requires"])
     style = align_left(table.style.format(escape="html", subset=["command", "requires"]).hide(axis="index"))
     one_line: CSSDict = {"selector": "td:not(:last-child)", "props": "white-space: nowrap"}
     return style.set_table_styles([one_line], overwrite=False)
-
-
-def show_folders(folders: Sequence[str] | str) -> Styler:
-    """Return a table of the complete, incomplete and unreadable runs in each folder, by profile."""
-    rows = []
-    for folder in parse_folders(folders):
-        runs = list(iter_runs(folder))
-        for profile in CHOICES["profile"]:
-            states = [run.is_complete for run in runs if isinstance(run, Run) and run.spec.profile == profile]
-            if states:
-                rows.append((str(folder), profile, sum(states), len(states) - sum(states), ""))
-        if damaged := [run.name for run in runs if not isinstance(run, Run)]:
-            rows.append((str(folder), "?", 0, 0, f"cannot be read: {', '.join(damaged)}; move these folders away"))
-        if not runs:
-            rows.append((str(folder), "", 0, 0, "no runs" if folder.exists() else "no such folder"))
-    table = pd.DataFrame(rows, columns=["folder", "profile", "complete", "incomplete", "remark"])
-    return align_left(style_table(table))
 
 
 def parse_folders(folders: Sequence[str] | str) -> list[Path]:
@@ -125,11 +104,9 @@ def iter_runs(folder: Path) -> Iterator[Run | Path]:
             yield path.parent
 
 
-def _link(folder: Path, name: str, title: str) -> str:
-    path = folder / f"{name}.ipynb"
-    if not path.exists():
-        return f"{html.escape(title)} ({html.escape(name)} is not here)"
-    return f'<a href="{html.escape(path.as_posix())}">{html.escape(title)}</a>'
+def _link(folder: Path, artifact: Artifact) -> str:
+    path, title = folder / f"{artifact.notebook}.ipynb", html.escape(artifact.title)
+    return f'<a href="{html.escape(path.as_posix())}">{title}</a>' if path.exists() else f"{title} (not found)"
 
 
 def _describe_runs(counts: pd.DataFrame) -> str:
