@@ -113,17 +113,19 @@ def kill_stopped(pids: Iterable[int], since: dict[int, float]) -> None:
 
     `since` holds the times from which they are, for the next call. Others may be computing for hours, and are let be.
     """
-    now, stopped = time.monotonic(), []
+    now, stopped = time.monotonic(), {}
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
-            if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
-                stopped.append(pid)
-    for pid in since.keys() - stopped:
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_STOPPED:
+                stopped[pid] = process
+    for pid in since.keys() - stopped.keys():
         del since[pid]
     if any(now - since.setdefault(pid, now) > WORKER_TIMEOUT for pid in stopped):
         print(f"a worker process was stopped for {WORKER_TIMEOUT} seconds and is killed", file=sys.stderr, flush=True)
-        for pid in stopped:
-            os.kill(pid, signal.SIGKILL)
+        for process in stopped.values():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def count_workers(workers: int | None, items: int) -> int:
