@@ -34,6 +34,7 @@ from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS, get_recipe
 from r21d_core.study.spec import Spec, run_labels
+from r21d_core.study.variants import NEIGHBORS
 
 PAPER, INTERVAL, P, NEEDED = "paper, Kinetics-400", "95 % interval", "p, Holm", "recordings needed"
 INTERVALS = "95 % intervals by recording, with the seeds' variance pooled over the networks shown"
@@ -128,7 +129,7 @@ def protocol_line(runs: Sequence[Run]) -> str:
             (
                 demo if p["profile"] == "demo" else f"profile {p['profile']}",
                 f"{p['data']} {p['split']}, {videos}",
-                f"{spec.depth} layers, width {spec.width}",
+                spec.variant if spec.variant in NEIGHBORS else f"{spec.depth} layers, width {spec.width}",
                 clips if spec.epochs else "evaluated only, with the weights of another run",
                 f"{p['clips']} clips of {p['frames']} frames at stride {p['frame_stride']}, {p['crop']}",
                 p["averaging"],

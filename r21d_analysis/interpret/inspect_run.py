@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from r21d_analysis.interpret import activation_max, attributions
@@ -157,7 +157,7 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device) -> InsightR
     return InsightRecord({"test_clips": len(test.clips), "steps": activation_max.STEPS}, arrays)
 
 
-def _state_arrays(network: VideoResNet) -> dict[str, np.ndarray]:
+def _state_arrays(network: nn.Module) -> dict[str, np.ndarray]:
     return {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
 
 

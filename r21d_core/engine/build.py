@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
 from r21d_core.engine.device import DTYPES
 from r21d_core.engine.numerics import check_numerics
-from r21d_core.models.cost import CHANNELS
+from r21d_core.models.cost import CHANNELS, spec_cost
 from r21d_core.models.fast_forward import FastVideoResNet
+from r21d_core.models.neighbors import Neighbor
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import NEIGHBORS
+
+Model = VideoResNet | Neighbor
 
 
-def build_model(spec: Spec, num_classes: int, device: torch.device) -> VideoResNet:
+def build_model(spec: Spec, num_classes: int, device: torch.device) -> Model:
     """Return the model of `spec` with its seed's initial weights, in the memory layout that is fastest on `device`."""
     torch.manual_seed(spec.seed)
-    model = VideoResNet(
-        spec.variant, spec.depth, spec.width, num_classes=num_classes, frames=spec.frames,
-        in_channels=CHANNELS[spec.modality], midplanes_per_block=spec.midplanes_per_block, eps=spec.eps,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "num_classes": num_classes,
+        "frames": spec.frames,
+        "in_channels": CHANNELS[spec.modality],
+    }
+    if spec.variant in NEIGHBORS:
+        spec_cost(spec, num_classes)  # raises R21DError for clips that are too small
+        model = Neighbor(spec.variant, crop=spec.crop, seed=spec.seed, **options)
+    else:
+        options |= {"midplanes_per_block": spec.midplanes_per_block, "eps": spec.eps}
+        model = VideoResNet(spec.variant, spec.depth, spec.width, **options)
     if spec.fc_init == "xavier":  # Caffe2's XavierFill
         bound = math.sqrt(3 / model.fc.in_features)
         nn.init.uniform_(model.fc.weight, -bound, bound)
     model.to(device).to(memory_format=torch.channels_last_3d)
-    if device.type == "cpu" and any(m.kernel_size[0] > 1 for m in model.conv5_x.modules() if isinstance(m, nn.Conv3d)):
+    if device.type == "cpu" and isinstance(model, VideoResNet) and _convolves_over_time(model.conv5_x):
         # Most memory traffic of a conv5_x that convolves over time is weights, and PyTorch's CPU convolutions copy
         # channels-last gradients of weights slowly: a tenth of a training step of R3D with few clips.
         model.conv5_x.to(memory_format=torch.contiguous_format)
@@ -34,11 +46,17 @@ def build_model(spec: Spec, num_classes: int, device: torch.device) -> VideoResN
     return model
 
 
-def optimize(model: VideoResNet, spec: Spec, device: torch.device) -> VideoResNet | FastVideoResNet:
+def _convolves_over_time(stage: nn.Module) -> bool:
+    return any(module.kernel_size[0] > 1 for module in stage.modules() if isinstance(module, nn.Conv3d))
+
+
+def optimize(model: Model, spec: Spec, device: torch.device) -> Model | FastVideoResNet:
     """Return a module that runs `model` faster: on a GPU in 16 bits, on a CPU in evaluation; else `model` itself.
 
-    `model` itself is returned too, and a line printed, where the fast form fails `check_numerics`.
+    `model` itself is returned too, and a line printed, where the fast form fails `check_numerics`. A Neighbor has none.
     """
+    if isinstance(model, Neighbor):
+        return model
     if device.type == "cpu":
         return FastVideoResNet(model, torch.float32, None)
     if device.type != "cuda" or spec.precision == "fp32":

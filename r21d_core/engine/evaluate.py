@@ -16,11 +16,12 @@ from r21d_core.data.transforms import center_crop
 from r21d_core.engine.device import autocast
 from r21d_core.engine.distributed import all_reduce_sum_, raise_on_all_ranks, rank, world_size
 from r21d_core.models.fast_forward import FastVideoResNet
+from r21d_core.models.neighbors import Neighbor
 from r21d_core.models.network import VideoResNet
 from r21d_core.runs.scores import Scores
 from r21d_core.study.spec import Spec
 
-Model = VideoResNet | FastVideoResNet
+Model = VideoResNet | FastVideoResNet | Neighbor
 Source = InMemorySource | StreamingSource
 
 

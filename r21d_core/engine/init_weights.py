@@ -6,16 +6,16 @@ from dataclasses import replace
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
+from r21d_core.engine.build import Model
 from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.models.load import load_weights_into, read_weights
-from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import resolve_weights
 from r21d_core.runs.run import TRAINED_ON, Run, find_run
 
 UNCHECKED = "the training data of these weights are unknown, so they cannot be compared with the test split"
 
 
-def init_from(run: Run, model: VideoResNet, manifest: Manifest, classes: tuple[str, ...]) -> str:
+def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ...]) -> str:
     """Load the weights named by the run's `init_from` into `model`; return a report of what was loaded, or "".
 
     The classifier keeps its values if the class names differ. The groups of videos that the weights were trained on

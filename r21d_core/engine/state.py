@@ -10,12 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from r21d_core.engine.build import build_optimizer
+from r21d_core.engine.build import Model, build_optimizer
 from r21d_core.engine.cuda_graphs import capture_cuda_graph
 from r21d_core.engine.device import autocast
 from r21d_core.engine.distributed import BatchShard, merge_bn_running_stats
 from r21d_core.models.fast_forward import FastVideoResNet
-from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
 
 
@@ -24,8 +23,8 @@ class TrainState:
     """What a training step changes, and how far the run is."""
 
     spec: Spec
-    model: VideoResNet  # owns the weights
-    fast_model: VideoResNet | FastVideoResNet  # runs `model`, for evaluation
+    model: Model  # owns the weights
+    fast_model: Model | FastVideoResNet  # runs `model`, for evaluation
     train_model: nn.Module  # runs `model` in a step: `fast_model`, with CUDA graphs and DDP where they apply
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -63,7 +62,7 @@ PROGRESS = {
 }  # fmt: skip
 
 
-def create_state(spec: Spec, model: VideoResNet, fast_model: VideoResNet | FastVideoResNet) -> TrainState:
+def create_state(spec: Spec, model: Model, fast_model: Model | FastVideoResNet) -> TrainState:
     """Return the state before the first step of `model`, which `fast_model` runs."""
     # The scaler is enabled on a CPU too, where powers of two change nothing, so that its checkpoints resume on a GPU.
     scaler = torch.amp.GradScaler(model.fc.weight.device.type, enabled=spec.precision == "fp16")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from r21d_core import R21DError
 from r21d_core.models.convert import Weights, identify_architecture, read_architecture
@@ -78,12 +78,14 @@ def model_from_weights(weights: Weights) -> VideoResNet:
     return network
 
 
-def load_weights_into(network: VideoResNet, weights: Weights) -> LoadReport:
+def load_weights_into(network: nn.Module, weights: Weights) -> LoadReport:
     """Load the weights into `network` and return the report.
 
     Other numbers of classes leave fc as it is, other input channels conv1's first convolution. Raises R21DError that
     names the fields of Spec, and changes nothing, if the architectures differ.
     """
+    if not isinstance(network, VideoResNet):
+        raise R21DError(f"{weights.path}: weights of {weights.variant}; networks of other papers start from runs only")
     own = network.state_dict()
     here = read_architecture(own, str, Path("the network")) | {"variant": network.variant, "frames": network.frames}
     pairs = {name: (here[name], getattr(weights, name)) for name in FIELDS}

@@ -22,6 +22,8 @@ ABLATIONS = {
     "R(1+2)D": "ptttt", "P3D-B": "pbbbb", "P3D-C": "pssss", "R3D+ReLU": "prrrr",
 }  # fmt: skip
 NETWORKS = VARIANTS | ABLATIONS
+# Networks of other papers, by torchvision's names, and C3D (Tran et al., ICCV 2015); depth and width are their own.
+NEIGHBORS = ("s3d", "mvit_v2_s", "swin3d_t", "C3D")
 DEPTHS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # basic blocks of conv2_x … conv5_x
 
 
@@ -30,16 +32,16 @@ def variant_name(variant: str) -> str:
 
     Raises R21DError for anything else, with the closest name.
     """
-    if variant in NETWORKS:
+    if variant in NETWORKS or variant in NEIGHBORS:
         return variant
     if re.fullmatch(r"[c23p][23pnlhdtbsr]{4}", variant):
         return next((name for name, letters in NETWORKS.items() if letters == variant), variant)
-    names = {name.lower(): name for name in NETWORKS}
+    names = {name.lower(): name for name in (*NETWORKS, *NEIGHBORS)}
     close = get_close_matches(variant.lower(), names, 1, cutoff=0.3)
     hint = f"did you mean {names[close[0]]}? " if close else ""
     raise R21DError(
-        f"variant {variant!r}: {hint}expected one of {', '.join(NETWORKS)}, or five letters such as 33p22 for "
-        "conv1 … conv5_x: 2, 3 or p, c for conv1 only, and n, l, h, d, t, b, s or r for the other four"
+        f"variant {variant!r}: {hint}expected one of {', '.join((*NETWORKS, *NEIGHBORS))}, or five letters such as "
+        "33p22 for conv1 … conv5_x: 2, 3 or p, c for conv1 only, and n, l, h, d, t, b, s or r for the other four"
     )
 
 
@@ -48,4 +50,6 @@ def stage_spec(variant: str, depth: int) -> tuple[str, tuple[int, ...]]:
     name = variant_name(variant)
     if depth not in DEPTHS:
         raise R21DError(f"depth {depth!r}: expected one of {', '.join(map(str, DEPTHS))}")
+    if name in NEIGHBORS:
+        raise R21DError(f"variant {name}: its layers are not those of {', '.join(VARIANTS)}")
     return NETWORKS.get(name, name), DEPTHS[depth]

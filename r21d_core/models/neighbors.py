@@ -1,0 +1,107 @@
+"""Networks of other papers under the same records: torchvision's S3D, MViTv2-S and Swin3D-T, and C3D."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from r21d_core import R21DError
+
+FEATURES = {"s3d": 1024, "mvit_v2_s": 768, "swin3d_t": 768, "C3D": 4096}  # of the classifier
+
+
+class Neighbor(nn.Module):
+    """Compute logits (N, num_classes) of clips (N, in_channels, frames, crop, crop).
+
+    `body` is the network named `variant` without its classifier, which is `fc`. Dropout and stochastic depth depend on
+    `seed` and the number of training passes alone, so that a resumed run equals one that was never stopped. Raises
+    R21DError in `forward` for other lengths than `frames`, which sets the size of some weights.
+    """
+
+    passes: Tensor
+    body: Any
+
+    def __init__(self, variant: str, *, num_classes: int, frames: int, crop: int, in_channels: int = 3, seed: int = 0):
+        from torchvision.models import video  # takes half a second
+
+        super().__init__()
+        self.variant, self.num_classes, self.frames, self.seed = variant, num_classes, frames, seed
+        if variant == "C3D":
+            self.body = C3D(frames, crop)
+        elif variant == "s3d":
+            # Its pooling of 2×7×7 is that of 16×224×224 pixels; the mean over all positions is the same there.
+            self.body = video.s3d()
+            self.body.avgpool = nn.Identity()
+            self.body.classifier[1] = nn.Identity()
+        elif variant == "mvit_v2_s":
+            # Its relative positions are those of 16×224×224 pixels, and are interpolated for others.
+            self.body = video.mvit_v2_s()
+            self.body.pos_encoding.temporal_size = -(-frames // 2)
+            self.body.pos_encoding.spatial_size = (-(-crop // 4),) * 2
+            self.body.head[1] = nn.Identity()
+        else:
+            self.body = video.swin3d_t()
+            self.body.head = nn.Identity()
+        self.fc = nn.Linear(FEATURES[variant], num_classes)
+        nn.init.normal_(self.fc.weight, 0, 0.01)
+        nn.init.zeros_(self.fc.bias)
+        if in_channels != 3:
+            modules: dict[str, Any] = dict(self.body.named_modules())
+            name = next(name for name, module in modules.items() if isinstance(module, nn.Conv3d))
+            sizes = {key: getattr(modules[name], key) for key in ("out_channels", "kernel_size", "stride", "padding")}
+            self.body.set_submodule(name, nn.Conv3d(in_channels, **sizes, bias=modules[name].bias is not None))
+        self.register_buffer("passes", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, num_classes) of clips (N, in_channels, T, H, W)."""
+        if self.frames != x.shape[2]:
+            raise R21DError(f"{self.variant} was built for clips of {self.frames} frames and got {x.shape[2]}")
+        if self.training and x.device.type != "meta":
+            self.passes += 1
+            torch.manual_seed(1_000_003 * self.seed + int(self.passes))
+        return self.fc(self.body(x))
+
+
+class C3D(nn.Sequential):
+    """Tran et al., ICCV 2015: eight 3×3×3 convolutions, five poolings, fc6 and fc7; returns (N, 4096).
+
+    Clips of 16 frames of 112×112 pixels are the paper's. Of shorter clips, the poolings that meet one frame leave it.
+    """
+
+    def __init__(self, frames: int, crop: int):
+        layers: list[nn.Module] = []
+        channels, size = 3, crop
+        for stage, (count, out_channels) in enumerate(((1, 64), (1, 128), (2, 256), (2, 512), (2, 512))):
+            for _ in range(count):
+                layers += [nn.Conv3d(channels, out_channels, 3, padding=1), nn.ReLU(inplace=True)]
+                channels = out_channels
+            time, padding = 2 if stage and frames > 1 else 1, int(stage == 4)  # 7×7 pixels become 4×4
+            layers.append(nn.MaxPool3d((time, 2, 2), padding=(0, padding, padding)))
+            frames, size = frames // time, size // 2 + padding
+        layers.append(nn.Flatten())
+        for features in (channels * frames * size**2, 4096):
+            layers += [nn.Linear(features, 4096), nn.ReLU(inplace=True), nn.Dropout()]
+        super().__init__(*layers)
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.constant_(module.get_parameter("bias"), 0)
+
+
+@lru_cache
+def count_neighbor(variant: str, num_classes: int, frames: int, crop: int, in_channels: int) -> tuple[int, int]:
+    """Return the numbers of parameters and of multiply-adds for one clip; R21DError for clips that are too small."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    options = {"num_classes": num_classes, "frames": frames, "crop": crop, "in_channels": in_channels}
+    try:
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network = Neighbor(variant, **options).eval()
+            network(torch.empty(1, in_channels, frames, crop, crop))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise R21DError(f"{variant}: takes no clips of {frames} frames of {crop}×{crop} pixels ({reason})") from error
+    return sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2

@@ -1,0 +1,128 @@
+"""torchvision's S3D, MViTv2-S and Swin3D-T, and C3D: published sizes, equal outputs, one step, exact resume."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models import video
+
+from r21d_core import R21DError
+from r21d_core.data.manifest import load_manifest
+from r21d_core.engine import train as engine
+from r21d_core.engine.build import build_model, optimize
+from r21d_core.engine.train import train
+from r21d_core.models.cost import spec_cost
+from r21d_core.models.neighbors import Neighbor, count_neighbor
+from r21d_core.study.spec import Spec
+from r21d_core.study.variants import NEIGHBORS
+from tests.networks import TINY
+
+CPU = torch.device("cpu")
+SMALL = TINY.replace(frames=8, frame_height=36, frame_width=48, crop=32, eval_clips=2)
+
+
+@pytest.mark.parametrize(
+    ("variant", "weights"),
+    [
+        ("s3d", video.S3D_Weights.KINETICS400_V1),
+        ("mvit_v2_s", video.MViT_V2_S_Weights.KINETICS400_V1),
+        ("swin3d_t", video.Swin3D_T_Weights.KINETICS400_V1),
+    ],
+)
+def test_size_and_multiply_adds_are_the_published_ones(variant, weights):
+    parameters, macs = count_neighbor(variant, 400, 16, 224, 3)
+    assert parameters == weights.meta["num_params"]
+    assert macs / 1e9 == pytest.approx(weights.meta["_ops"], rel=0.01)
+
+
+def test_c3d_by_hand():
+    """Its parameters with 101 classes; eight 3×3×3 convolutions at the sizes that the poolings leave, and three fc."""
+    shapes = [(3, 64), (64, 128), (128, 256), (256, 256), (256, 512), (512, 512), (512, 512), (512, 512)]
+    convs = sum(27 * i * o + o for i, o in shapes)
+    fc = 8192 * 4096 + 4096 * 4096 + 4096 * 101
+    positions = [16 * 112**2, 16 * 56**2, *[8 * 28**2] * 2, *[4 * 14**2] * 2, *[2 * 7**2] * 2]
+    macs = sum(27 * i * o * n for (i, o), n in zip(shapes, positions, strict=True)) + fc
+    assert count_neighbor("C3D", 101, 16, 112, 3) == (convs + fc + 2 * 4096 + 101, macs)
+    assert convs + fc + 2 * 4096 + 101 == 78_409_573
+
+
+@pytest.mark.parametrize(("variant", "frames", "crop"), [("s3d", 16, 224), ("mvit_v2_s", 8, 32), ("swin3d_t", 8, 32)])
+def test_logits_are_those_of_torchvision(variant, frames, crop):
+    """With torchvision's own classifier in place of `fc`. Its S3D takes no smaller clips."""
+    torch.manual_seed(0)
+    expected = getattr(video, variant)(num_classes=5).eval()
+    if variant == "mvit_v2_s":
+        full = Neighbor(variant, num_classes=5, frames=16, crop=224).body.pos_encoding
+        made_for = expected.pos_encoding.temporal_size, expected.pos_encoding.spatial_size
+        assert (full.temporal_size, full.spatial_size) == made_for
+        expected.pos_encoding.temporal_size, expected.pos_encoding.spatial_size = 4, (8, 8)
+    network = Neighbor(variant, num_classes=5, frames=frames, crop=crop).eval()
+    state, classifier = (
+        expected.state_dict(),
+        {"s3d": "classifier.1", "mvit_v2_s": "head.1", "swin3d_t": "head"}[variant],
+    )
+    head = {name: state.pop(f"{classifier}.{name}") for name in ("weight", "bias")}
+    network.body.load_state_dict(state)
+    network.fc.load_state_dict({"weight": head["weight"].flatten(1), "bias": head["bias"]})
+    clips = torch.randn(1, 3, frames, crop, crop)
+    with torch.no_grad():
+        torch.testing.assert_close(network(clips), expected(clips), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", NEIGHBORS)
+def test_step_trains_every_part_that_a_pass_uses(variant):
+    spec = SMALL.replace(variant=variant)
+    model = build_model(spec, 5, CPU)
+    assert optimize(model, spec, CPU) is model
+    assert sum(p.numel() for p in model.parameters()) == spec_cost(spec, 5).parameters
+    clips = torch.randn(2, 3, 8, 32, 32)
+    F.cross_entropy(model.train()(clips), torch.tensor([1, 4])).backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    assert gradients["fc.weight"].any() and all(g.isfinite().all() for g in gradients.values() if g is not None)
+    assert sum(g is not None and bool(g.any()) for g in gradients.values()) > 0.8 * len(gradients)
+    rgb, flow = (spec_cost(spec.replace(modality=modality), 5).parameters for modality in ("rgb", "flow"))
+    first = next(m for m in model.modules() if isinstance(m, nn.Conv3d))
+    assert rgb - flow == first.weight.numel() // 3  # one input channel of three
+
+
+@pytest.mark.parametrize("variant", ["s3d", "swin3d_t"])
+def test_passes_drop_the_same_again_from_the_same_state(variant):
+    """As after a checkpoint, whatever else has drawn random numbers."""
+    options = {"num_classes": 5, "frames": 8, "crop": 32}
+    torch.manual_seed(0)
+    network, again = (Neighbor(variant, **options, seed=3).train() for _ in range(2))
+    clips = torch.randn(2, 3, 8, 32, 32)
+    first = network(clips)
+    again.load_state_dict(network.state_dict())
+    torch.rand(7)
+    second, expected = again(clips), network(clips)
+    assert torch.equal(second, expected) and not torch.equal(first, expected)
+
+
+def test_small_clips_and_other_lengths_are_refused():
+    with pytest.raises(R21DError, match=r"s3d: takes no clips of 4 frames of 16×16 pixels"):
+        build_model(TINY.replace(variant="s3d"), 5, CPU)
+    with pytest.raises(R21DError, match="C3D was built for clips of 8 frames and got 4"):
+        Neighbor("C3D", num_classes=5, frames=8, crop=32)(torch.zeros(1, 3, 4, 32, 32))
+    assert Spec(variant="s3d").folder.startswith("s3d-")
+
+
+def test_resumed_run_equals_the_uninterrupted_one(tiny_manifest, tmp_path, monkeypatch):
+    """S3D has dropout, whose draws are part of what a checkpoint restores."""
+    spec, manifest = SMALL.replace(variant="s3d", epochs=2), load_manifest(tiny_manifest)
+    expected = train(spec, manifest, tmp_path / "whole", device="cpu")
+    validate = engine._validate
+
+    def stop_in_epoch_2(run, state, *rest):
+        if state.epoch == 1:
+            raise KeyboardInterrupt
+        validate(run, state, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_validate", stop_in_epoch_2)
+        with pytest.raises(KeyboardInterrupt):
+            train(spec, manifest, tmp_path / "parts", device="cpu", save_seconds=0)
+    resumed = train(spec, manifest, tmp_path / "parts", device="cpu")
+    torch.testing.assert_close(torch.from_numpy(resumed.scores.logits), torch.from_numpy(expected.scores.logits))
+    assert resumed.history[-1]["train_loss"] == expected.history[-1]["train_loss"]
+    assert resumed.summary["parameters"] == expected.summary["parameters"] == count_neighbor("s3d", 2, 8, 32, 3)[0]
