@@ -63,10 +63,8 @@ def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> F
             limit = float(np.nanmax(np.abs(table[["A − B", "low", "high"]].to_numpy()), initial=10)) * 1.05
             panels[1].set(xlim=(-limit, limit), xlabel="A − B (points)")
         for axes in panels:
-            axes.set_yticks([])
-            axes.hlines(
-                rows, 0, 1, color=RC_PARAMS["grid.color"], lw=0.8, zorder=0, transform=axes.get_yaxis_transform()
-            )
+            axes.set_yticks(rows)
+            axes.tick_params(axis="y", length=0, labelleft=False)
         _write_note(figure, note, 1 - 0.2 / height, va="center")
     return figure
 

@@ -69,10 +69,8 @@ class Explorer(ExplorerLayout):
             usable = [run for run in self.runs if label in ("", run_menu.data_label(run.spec))]
             first = run_menu.newest_usable(usable, self.locator) or usable[0]
             self.data.value = run_menu.data_label(first.spec)
-            chosen = run_menu.find_option("protocol", protocol, [*self._protocols(), "any"]) or run_menu.protocol_label(
-                first.spec
-            )
-            self._run(lambda: self.select_data(chosen))
+            chosen = run_menu.find_option("protocol", protocol, [*self._protocols(), "any"])
+            self._run(lambda: self.select_data(chosen or run_menu.protocol_label(first.spec)))
 
     def _ipython_display_(self) -> None:
         self.is_live = is_interactive()
@@ -147,7 +145,7 @@ class Explorer(ExplorerLayout):
         self.side.options, show = ("A", "B") if b else ("A",), self.items.value
         self.items.options = [n for n in predictions.ITEM_FILTERS if b or ("B" not in n and "both" not in n)]
         self.items.value = show if show in self.items.options else "all"
-        if not previous or not np.array_equal(previous.a.scores.videos, a.scores.videos):
+        if not previous or not previous.has_items_of(a):
             self._forget_choices()
         if a.runs[0].has_checkpoint:
             self.classifier.weights.value = str(a.runs[0].folder)
@@ -254,10 +252,9 @@ class Explorer(ExplorerLayout):
         selected = np.flatnonzero(rows[:MAX_LISTED] == self.row).tolist()
         fill_table(self.videos, view.table[:MAX_LISTED], selected, **layout.NO_SEARCH)
         self.draw_video()
-        sources = [(c.item_name(row)[0], self._locate(c.a, row, 1)) for row in rows[:N_THUMBNAILS]]
+        sources = [(c.item_name(row)[0], self._locate(c.a, row, 1)) for row in rows[:N_THUMBNAILS] if self.is_live]
         tiles = [(name, source.path, int(source.center_frames[0])) for name, source in sources if source]
-        has_all = self.is_live and len(tiles) == len(sources)
-        self.thumbnails.value = media.thumbnails_html(tiles) if has_all else ""
+        self.thumbnails.value = media.thumbnails_html(tiles) if tiles and len(tiles) == len(sources) else ""
 
     def draw_video(self) -> None:
         """Draw the selected video's class probabilities, then, which takes longer, play it."""
