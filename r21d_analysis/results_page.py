@@ -134,9 +134,9 @@ def _speech(runs: Sequence[Run]) -> str:
     best, by_name = table.to_dict("records")[0], table.set_index("network").to_dict("index")
     gap, still = by_name["R3D"], by_name["f-R2D"]
     fact = (
-        "Words and phrases spoken by 15 people, seen as grey lips: every class has every speaker. f-R2D, which ignores "
-        f"the order of frames, is {-still['minus R(2+1)D']:.1f} points below R(2+1)D. "
-        f"{best['network']} is best, {best['minus R(2+1)D']:+.1f} points above R(2+1)D "
+        "Words and phrases spoken by 15 people, in gray videos of their lips; every speaker says every class. f-R2D, "
+        f"which ignores the order of frames, is {-still['minus R(2+1)D']:.1f} points below R(2+1)D. "
+        f"{best['network']} is the best, {best['minus R(2+1)D']:.1f} points above R(2+1)D "
         f"({format_interval(best['gap low'], best['gap high'], '+.1f')}); R3D minus R(2+1)D is "
         f"{gap['minus R(2+1)D']:+.1f} ({format_interval(gap['gap low'], gap['gap high'], '+.1f')}). Chance is 5 %."
     )
