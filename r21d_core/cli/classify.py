@@ -77,4 +77,4 @@ def _write(path: Path, rows: list[dict]) -> None:
     else:
         columns = max((tuple(row) for row in rows), key=len)  # of a video that was classified
         columns += ("error",) if "error" not in columns else ()
-        write_rows(path, columns, ({key: spreadsheet_safe(cell) for key, cell in row.items()} for row in rows))
+        write_rows(path, columns, ([spreadsheet_safe(row.get(key)) for key in columns] for row in rows))

@@ -28,6 +28,7 @@ SPLITS = ("train", "val", "test")
 REQUIRED = ("video", "label", "split", "group")
 INDEXED = ("frames", "fps", "width", "height")  # filled in by `verify_videos`
 _by_name = attrgetter("video")
+required_cells, _all_cells = attrgetter(*REQUIRED), attrgetter(*REQUIRED, *INDEXED)  # of a video's row
 # A lone carriage return is lost in CSV, half a surrogate pair (from a file name that is not UTF-8) in UTF-8.
 UNWRITABLE = re.compile("[\r\ud800-\udfff]")
 
@@ -130,7 +131,7 @@ def write_manifest(path: Path | str, card: DatasetCard, videos: Iterable[Video])
     check_rows(path, card, videos)
     indexed = INDEXED if any(getattr(video, name) is not None for video in videos for name in INDEXED) else ()
     write_atomically(path.with_suffix(".json"), json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n")
-    write_rows(path, REQUIRED + indexed, (row_cells(video) for video in videos))
+    write_rows(path, REQUIRED + indexed, map(_all_cells if indexed else required_cells, videos))
 
 
 def write_new_manifest(path: Path, card: DatasetCard, videos: Iterable[Video]) -> None:
@@ -147,7 +148,7 @@ def write_new_manifest(path: Path, card: DatasetCard, videos: Iterable[Video]) -
             raise R21DError(f"{path}: exists and is no manifest ({error}); {advice}") from None
         if manifest.root != _root(path, card):
             raise R21DError(f"{path}: exists, and lists the videos of {manifest.root}; {advice}")
-        if [row_cells(video) for video in manifest.videos] != [row_cells(v) for v in sorted(videos, key=_by_name)]:
+        if list(map(_all_cells, manifest.videos)) != list(map(_all_cells, sorted(videos, key=_by_name))):
             raise R21DError(f"{path}: exists, and has been checked or edited, or other videos were there; {advice}")
     if quarantine.exists():
         raise R21DError(f"{quarantine}: exists, and holds the bad videos of another manifest; {advice}")
@@ -205,16 +206,11 @@ def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, tupl
         raise R21DError(f"{path}: the file is empty; expected columns {', '.join(required)}")
 
 
-def row_cells(video: Video) -> dict[str, object]:
-    """The cells of a video's row by column name."""
-    return {name: getattr(video, name) for name in REQUIRED + INDEXED}
-
-
-def write_rows(path: Path, columns: tuple[str, ...], rows: Iterable[dict]) -> None:
-    """Write `columns` of `rows` as a CSV file, atomically; None becomes an empty cell."""
+def write_rows(path: Path, columns: tuple[str, ...], rows: Iterable[Iterable]) -> None:
+    """Write a CSV file of `rows`, the cells of `columns`, atomically; None becomes an empty cell."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
     writer.writerows(rows)
     write_atomically(path, text.getvalue())
 

@@ -19,7 +19,7 @@ from r21d_core.data.manifest import (
     check_rows,
     load_manifest,
     read_rows,
-    row_cells,
+    required_cells,
     write_manifest,
     write_rows,
 )  # fmt: skip
@@ -138,7 +138,7 @@ def _read_quarantine(path: Path, manifest: Manifest) -> Iterator[tuple[Video, st
 def write_quarantine(path: Path, bad: dict[str, tuple[Video, str]]) -> None:
     """Write the rows of bad videos, with the reasons, to the CSV file `path`; delete it if there are none."""
     if bad:
-        write_rows(path, COLUMNS, (row_cells(bad[name][0]) | {"reason": bad[name][1]} for name in sorted(bad)))
+        write_rows(path, COLUMNS, ((*required_cells(video), reason) for _, (video, reason) in sorted(bad.items())))
     else:
         path.unlink(missing_ok=True)
 

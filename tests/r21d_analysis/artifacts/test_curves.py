@@ -13,7 +13,7 @@ from r21d_analysis.artifacts import curves
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_core import R21DError
 from r21d_core.cli import build_parser
-from r21d_core.data.manifest import REQUIRED, Video, row_cells, write_rows
+from r21d_core.data.manifest import REQUIRED, Video, required_cells, write_rows
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.runs.metrics import video_at
 from r21d_core.runs.run import find_run, find_runs, write_history, write_scores, write_summary
@@ -184,7 +184,9 @@ def test_short_videos_are_those_whose_clips_wrap(tmp_path_factory, lengths, task
     videos = [Video(f"v{n}", None, "a", "test", "", count) for n, count in enumerate(lengths)]
     path = tmp_path_factory.mktemp("short") / "set.csv"
     columns = (*REQUIRED, "frames")
-    write_rows(path, columns, [row_cells(video) for video in [*videos, replace(videos[0], split="train", frames=1)]])
+    write_rows(
+        path, columns, [(*required_cells(v), v.frames) for v in [*videos, replace(videos[0], split="train", frames=1)]]
+    )
     specs = temporal_probe("small", "set", task=task, frames=frames, frame_stride=step)
     text = curves.short_videos_line(specs, path)
     assert text.count("%") == len(frames) and f"of {len(lengths)}:" in text
