@@ -7,20 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.explorer.figures import confusion_figure
-from r21d_analysis.explorer.predictions import (
-    ScoredRun,
-    compute_accuracies,
-    confusion_matrix,
-    item_table,
-    score_run,
-    select_items,
-)
+from r21d_analysis.explorer.predictions import confusion_matrix, score_runs, select_items
+from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.study import read_settings
 from r21d_analysis.style import NO_RUNS, close_figure, note, panel_grid, style_table
 from r21d_core import R21DError
@@ -94,13 +89,12 @@ def confusion(run: Run) -> Figure | Markdown:
     """Return the confusion matrix of a run's test videos with video@1, or a note that the run is not finished."""
     if not run.is_complete:
         return note(f"nothing to draw: {NO_RUNS}")
-    scored, count = _score(run)
+    scored, (group,) = score_runs((run,)), group_by_seed([run])
+    count, accuracy = max(scored.predictions), group.accuracy
     members, counts = confusion_matrix(scored, count)
-    accuracy = "video@1 {video@1:.1f} %, 95 % interval {low:.1f} to {high:.1f}".format(
-        **compute_accuracies(scored, count)
-    )
-    text = f"{accuracy}; {len(scored.scores.labels)} videos, {count} clips each"
-    return confusion_figure([scored.scores.classes[index] for index in members], counts, text)
+    interval = f"95 % interval {accuracy.low:.1f} to {accuracy.high:.1f}"
+    text = f"video@1 {accuracy.value:.1f} %, {interval}; {len(scored.scores.labels)} videos, {count} clips each"
+    return confusion_figure([scored.scores.classes[index] for index in members], counts, note=text)
 
 
 def worst_videos(run: Run, n: int = 8) -> Styler | Markdown:
@@ -136,13 +130,17 @@ def worst_video(run: Run, manifest: Path | str) -> Path:
 
 
 def _errors(run: Run) -> pd.DataFrame:
-    """The `item_table` of the wrong test videos, the most confident prediction first."""
-    scored, count = _score(run)
-    table = item_table(scored, None, count, select_items(scored, None, count, show="A wrong"))
-    return table.rename(columns=lambda name: name.removeprefix("A "))
-
-
-def _score(run: Run) -> tuple[ScoredRun, int]:
-    """The run's predictions, and the number of clips per video that its evaluation has."""
-    scored = score_run(run)
-    return scored, max(scored.predictions)
+    """The wrong test videos with class, prediction, confidence in per cent and the rank of the class, surest first."""
+    scored = score_runs((run,))
+    count, scores = max(scored.predictions), scored.scores
+    rows, predictions = select_items(scored, None, count, show="A wrong"), scored.predictions[count]
+    classes = np.array(scores.classes, dtype=object)
+    return pd.DataFrame(
+        {
+            "video": scores.videos[rows],
+            "class": classes[scores.labels[rows]],
+            "prediction": classes[predictions.pred[0][rows]],
+            "confidence": 100 * predictions.confidence[0][rows],
+            "rank of class": predictions.label_rank[0][rows] + 1,
+        }
+    )

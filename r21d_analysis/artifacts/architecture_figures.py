@@ -151,8 +151,8 @@ def _stack(
     left, bottom = (center - (side + (size[0] - 1) * step) / 2 for center in (x, y))
     for number in reversed(range(size[0])):  # the farthest first, and the hatch on the nearest alone
         corner = (left + number * step, bottom + number * step)
-        hatch = {"hatch": ""} if number else {}
-        axes.add_patch(Rectangle(corner, side, side, **look | hatch, lw=min(0.6, 20 * step)))
+        sheet: dict[str, Any] = look | {"hatch": "" if number else look["hatch"]}
+        axes.add_patch(Rectangle(corner, side, side, **sheet, lw=min(0.6, 20 * step)))
     return left, left + side + (size[0] - 1) * step
 
 
@@ -163,7 +163,8 @@ def _kernel(
     left, bottom = (center - (side * cell + (time - 1) * step) / 2 for center in (x, y))
     for number, row, column in product(reversed(range(time)), range(side), range(side)):
         corner = (left + number * step + column * cell, bottom + number * step + row * cell)
-        axes.add_patch(Rectangle(corner, cell, cell, **look | ({"hatch": ""} if number else {})))
+        sheet: dict[str, Any] = look | {"hatch": "" if number else look["hatch"]}
+        axes.add_patch(Rectangle(corner, cell, cell, **sheet))
 
 
 def _arrow(axes: Axes, start: float, end: float, y: float) -> None:

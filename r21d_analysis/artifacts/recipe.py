@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import fields
 from itertools import product
 
@@ -54,12 +54,13 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
     best = max(means, key=lambda spec: means[spec].value, default=None)
     rows = []
     for spec, groups in trials.items():
-        row = {("recipe", key): _format_field(spec, key) for key in _differing_fields(list(trials))}
+        row: dict = {("recipe", key): _format_field(spec, key) for key in _differing_fields(list(trials))}
         row["recipe", "training clips"] = f"{spec.epochs * spec.clips_per_epoch:,}"
         for variant, (name, value) in product(variants, COLUMNS.items()):
             row[variant, name] = value(groups[variant]) if variant in groups else np.nan
-        comparable = spec in means and best and spec != best
-        difference = _estimate([(1, groups), (-1, trials[best])], seeds) if comparable else None
+        difference = None
+        if spec in means and best and spec != best:
+            difference = _estimate([(1, groups), (-1, trials[best])], seeds)
         for side, estimate in ((MEAN, means.get(spec)), (DIFFERENCE, difference)):
             row |= {(side, name): getattr(estimate, end, np.nan) for name, end in ENDS.items()}
         requested = [run.is_complete for run in runs if _recipe_of(run.spec) == spec]
@@ -71,7 +72,7 @@ def show_recipe_table(runs: Sequence[Run]) -> Styler | Markdown:
     """`recipe_table` for a notebook, with its protocol as the caption and the best mean in bold."""
     table, seeds = recipe_table(runs), ", ".join(sorted({group.seeds for group in group_by_seed(runs)}))
     shown = show_table(table, runs, {"training loss": 3}, INTERVALS, f"seeds of each network: {seeds}")
-    best = [(MEAN, "video@1")]
+    best: list[Hashable] = [(MEAN, "video@1")]
     return shown if isinstance(shown, Markdown) else shown.highlight_max(best, props="font-weight: bold")
 
 
