@@ -46,7 +46,7 @@ def find_records(
 
 def describe_outcome() -> dict[str, Any]:
     """Return what the committed records answer, for page.html: sentences, figures, cards, and what was not done."""
-    small, demo = (load_runs(ROOT / "results" / f"{name}.zip") for name in ("small", "demo"))
+    small, demo, miracl = (load_runs(ROOT / "results" / f"{name}.zip") for name in ("small", "demo", "miracl"))
     panels = {n: find_records("variant_comparison", frames=n, frame_stride=1) for n in (16, 8)}
     claims = ledger(small + demo)
     return {
@@ -54,7 +54,7 @@ def describe_outcome() -> dict[str, Any]:
         "figures": [(f"Difference to R(2+1)D with {n} frames", _svg(runs)) for n, runs in panels.items()],
         "caption": f"Video@1 on {DATA} with 95 % intervals by recording and seed; the paper's is on Kinetics-400.",
         "cards": _cards(claims),
-        "not_done": _list_not_done(small, claims),
+        "not_done": _list_not_done(small + miracl, claims),
     }
 
 
@@ -67,8 +67,9 @@ def answer(root: Path = ROOT) -> list[str]:
     clear = [f"{name} ({estimate.value:+.1f} points)" for name, estimate, p in rows if p < 0.05]
     count = f"{len(clear) or 'none'} of the {len(table)} others differ{'s' * (len(clear) < 2)} significantly from it"
     power = np.median([detectable_difference(estimate) for estimate in table["estimate"]])
-    rate = measure(find_records("variant_comparison", task="speed", root=root)).set_index("network")["video@1"]
-    lips = fold_table(load_runs(root / "results" / "miracl.zip")).set_index("network")["video@1"]
+    rate = measure(find_records("variant_comparison", task="speed", root=root)).set_index("network")
+    speech = load_runs(root / "results" / "miracl.zip")
+    lips, words = fold_table(speech).set_index("network")["video@1"], len(speech[0].scores.classes)
     return [
         f"The paper answers (2+1)D: on Kinetics-400, with clips of 16 frames, R(2+1)D is {gaps[0]:.1f} points above "
         f"R3D and {gaps[1]:.1f} above the 2-D network f-R2D.",
@@ -76,9 +77,10 @@ def answer(root: Path = ROOT) -> list[str]:
         f"{len(group.scores[0].classes)} classes, with {group.seeds} seeds, R(2+1)D has {group.video_at(1):.1f} % and "
         f"{': '.join(filter(None, [count, ', '.join(clear)]))}; the test shows a difference "
         f"of {power:.1f} points with 80 % power.",
-        f"Where the label is the playback rate, R(2+1)D has {rate[BEST]:.1f} % and f-R2D, which ignores the order of "
-        f"frames, {rate['f-R2D']:.1f} (chance 25); on speech from lips {lips[BEST]:.1f} and {lips['f-R2D']:.1f} "
-        f"(chance 5), where {lips.idxmax()} has the highest accuracy, {lips.max():.1f}.",
+        f"Where the label is the playback rate, R(2+1)D has {rate['video@1'][BEST]:.1f} % and f-R2D, which ignores the "
+        f"order of frames, {rate['video@1']['f-R2D']:.1f} (chance {rate['chance'][BEST]:.0f}); on speech from lips "
+        f"{lips[BEST]:.1f} and {lips['f-R2D']:.1f} (chance {100 / words:.0f}), where {lips.idxmax()} has the highest "
+        f"accuracy, {lips.max():.1f}.",
     ]
 
 
@@ -89,8 +91,8 @@ def compare_schedules(long: Sequence[Run], short: Sequence[Run]) -> str:
         table = recipe_table([run for run in (*long, *short) if run.spec.variant in variants])
         value, low, high = table[DIFFERENCE].dropna().to_numpy()[0, :3]  # of the schedule with the lower mean
         texts.append(f"{-value:+.1f} ({format_interval(-high, -low, '+.1f')}) points {name}")
-    epochs = long[0].spec.epochs, short[0].spec.epochs
-    return "{} epochs, two seeds, minus {} epochs, three seeds: {}.".format(*epochs, ", ".join(texts))
+    sides = [f"{r[0].spec.epochs} epochs ({len({run.spec.seed for run in r})} seeds)" for r in (long, short)]
+    return f"{' minus '.join(sides)}: {', '.join(texts)}."
 
 
 def describe_reasons(runs: Sequence[Run]) -> str:
