@@ -40,10 +40,11 @@ STATIC = """In a live notebook widgets change these pictures. It also classifies
 KEEP_KEYS = """setTimeout(() => element.closest('.jp-OutputArea')?.addEventListener('keydown', event =>
   event.target.toggleAttribute('data-lm-suppress-shortcuts',
     !(event.ctrlKey || event.metaKey || event.altKey || event.key == 'Escape')), true), 300)"""
-# Contrasts of 4.5 or more: of the gray of figures, which suits light and dark pages, and of a table's selected row.
+# Contrasts of 4.5 or more: of the gray of plots, which suits light and dark pages, and of a table's selected row.
 STYLE = """<style>.r21d-explorer table.dataTable { --dt-row-selected: 0, 75, 160 }
-body[data-jp-theme-light="true"] .r21d-explorer img[src*="/png"] { filter: brightness(0.93) }
-body[data-jp-theme-light="false"] .r21d-explorer img[src*="/png"] { filter: brightness(1.2) }</style>"""
+[data-jp-theme-light="true"] .r21d-explorer img:is([alt^=Re], [alt^=Con], [alt^=Prob]) { filter: brightness(0.93) }
+[data-jp-theme-light="false"] .r21d-explorer img:is([alt^=Re], [alt^=Con], [alt^=Prob]) { filter: brightness(1.2) }
+</style>"""
 
 
 class ExplorerLayout:
