@@ -85,7 +85,11 @@ class Comparison:
             f"{self.count} of {self.a.scores.logits.shape[1]} clips per video, {protocol.get('crop')}, "
             f"{protocol.get('averaging')}. Seeds: {' and '.join(map(str, seeds))}. Intervals are by recording, "
             f"of which there are {self.a.recordings.max() + 1:,}, and "
-            + ("include the variance over seeds." if max(seeds) > 1 else "do not include the variance over seeds.")
+            + (
+                "include the variance over several seeds."
+                if max(seeds) > 1
+                else "do not include the variance over seeds."
+            )
         )
 
     def class_view(self, chosen: Sequence[int] = ()) -> View:

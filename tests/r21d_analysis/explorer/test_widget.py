@@ -206,7 +206,7 @@ def test_mean_over_seeds_is_of_all_runs(tmp_path):
     means = [np.mean([metrics.video_at(r.scores, 1) for r in runs if r.spec.variant == v]) for v in ("R3D", "MC3")]
     for mean in means:
         assert f"<td>{100 * mean:.1f}</td>" in shown.summary.value
-    assert "include the variance over seeds" in text_of(shown.summary)
+    assert "and include the variance over several seeds" in text_of(shown.summary)
     shown.tabs.selected_index = 1
     total = np.sum([confusion(r.scores) for r in runs if r.spec.variant == "R3D"], axis=0)
     np.testing.assert_allclose(shown.views["Confusion"].table["items"], total.ravel() / 3)
