@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.cli.options import DEVICE, SEEDS, WORKERS, parse_ints, parse_names
+from r21d_core.cli.options import DEVICE, SEEDS, WORKERS, format_table, parse_ints, parse_names
 from r21d_core.study.experiments import EXPERIMENTS, IgnoredOverrideError
 from r21d_core.study.recipes import RECIPES
 from r21d_core.study.spec import CHOICES, FIELD_OPTIONS, Spec, parse_settings
@@ -97,10 +97,12 @@ def collect_specs(options) -> list[Spec]:
 def _print_list(specs: Sequence[Spec], indices: Sequence[int], folder: Path) -> None:
     from r21d_core.runs.run import find_run
 
+    rows = []
     for index in indices:
         run = find_run(folder, spec := specs[index])
         init = f", from {spec.init_from}" if spec.init_from else ""
         if spec.parent_spec in specs:
             init = f", after {specs.index(spec.parent_spec)}"
         name = f"{spec.variant}-{spec.depth}, {spec.frames} frames, {spec.modality}, {spec.data}, seed {spec.seed}"
-        print(f"{index:>4}  {run.state:<11}  {name}{init}  {run.folder}")
+        rows.append((str(index), run.state, name + init, str(run.folder)))
+    print(format_table(("index", "state", "run", "folder"), rows, right=["index"]))

@@ -2,6 +2,8 @@
 
 import json
 
+from r21d_core.cli.options import format_table
+
 
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser("variants", help="print parameters, multiply-adds and output size of the networks")
@@ -15,7 +17,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(options) -> None:
-    from r21d_core.models.cost import format_variants, variants_table
+    from r21d_core.models.cost import variants_table
 
     rows = variants_table(options.depth, options.width, options.frames, options.classes, options.channels)
     if options.json:
@@ -23,4 +25,10 @@ def run(options) -> None:
         return
     clips = f"clips of {options.channels}×{options.frames}×112×112"
     print(f"{options.depth} layers of width {options.width}, {clips}, {options.classes} classes")
-    print(format_variants(rows))
+    columns = ("network", "parameters", "conv+fc weights", "GMAC/clip", "conv5_x")
+    cells = [
+        (row["name"], f"{row['parameters']:,}", f"{row['conv_fc_weights']:,}", f"{row['macs'] / 1e9:.3f}",
+         "×".join(map(str, row["final_shape"])))
+        for row in rows
+    ]  # fmt: skip
+    print(format_table(columns, cells, right=columns[1:4]))

@@ -1,7 +1,7 @@
 """`r21d weights`: list and download published weights."""
 
 from r21d_core import R21DError
-from r21d_core.cli.options import CACHE_DIR
+from r21d_core.cli.options import CACHE_DIR, format_table
 
 
 def add_parser(subparsers) -> None:
@@ -13,10 +13,20 @@ def add_parser(subparsers) -> None:
 
 
 def run(options) -> None:
-    from r21d_core.models.zoo import describe_published, download, format_published
+    from r21d_core.models.zoo import PUBLISHED, describe_published, download
 
     if options.download:
         if not options.name:
             raise R21DError("weights --download: name which, such as r2plus1d_18; `r21d weights` lists them")
         download(options.name, options.cache_dir)
-    print(describe_published(options.name, options.cache_dir) if options.name else format_published(options.cache_dir))
+    if options.name:
+        print(describe_published(options.name, options.cache_dir))
+        return
+    files = [options.cache_dir / row.file for row in PUBLISHED]
+    cells = [
+        (row.name, f"{row.variant}-{row.depth}", str(row.frames), str(row.num_classes), row.trained_on,
+         str(file) if file.exists() else "none")
+        for row, file in zip(PUBLISHED, files, strict=True)
+    ]  # fmt: skip
+    columns = ("name", "network", "frames", "classes", "trained on", "local file")
+    print(format_table(columns, cells, right=("frames", "classes")))

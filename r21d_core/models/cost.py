@@ -85,13 +85,3 @@ def variants_table(depth=18, width=64, frames=8, num_classes=400, in_channels=3)
     costs = {name: cost(name, depth, width, frames, num_classes, in_channels) for name in NETWORKS}
     columns = ("parameters", "conv_fc_weights", "macs", "final_shape")
     return [{"name": name} | {column: getattr(c, column) for column in columns} for name, c in costs.items()]
-
-
-def format_variants(rows: list[dict]) -> str:
-    """Return the rows of `variants_table` as a text table."""
-    lines = [f"{'network':<19}{'parameters':>13}{'conv+fc weights':>17}{'GMAC/clip':>11}   conv5_x"]
-    for row in rows:
-        shape = "×".join(map(str, row["final_shape"]))
-        counts = f"{row['parameters']:>13,}{row['conv_fc_weights']:>17,}{row['macs'] / 1e9:>11.3f}"
-        lines.append(f"{row['name']:<19}{counts}   {shape}")
-    return "\n".join(lines)

@@ -127,16 +127,6 @@ def kinetics400() -> tuple[str, ...]:
     return tuple(R3D_18_Weights.KINETICS400_V1.meta["categories"])
 
 
-def format_published(folder: Path | str = "weights") -> str:
-    """Return the table as text, with the path of each file that is in `folder`."""
-    lines = [f"{'name':<25}{'network':<12}{'frames':>6}{'classes':>9}  {'trained on':<27}local file"]
-    for row in PUBLISHED:
-        path = Path(folder) / row.file
-        network, local = f"{row.variant}-{row.depth}", path if path.exists() else "none"
-        lines.append(f"{row.name:<25}{network:<12}{row.frames:>6}{row.num_classes:>9}  {row.trained_on:<27}{local}")
-    return "\n".join(lines)
-
-
 def describe_published(name: str, folder: Path | str = "weights") -> str:
     """Return one row with all its fields, as text."""
     row = published(name)

@@ -35,7 +35,7 @@ def test_train_plans_trains_and_reports(tiny_manifest, tmp_path, capsys):
 
 def test_list_shows_the_runs_of_index(tmp_path, capsys):
     assert main(["train", "clip_length", "--runs", str(tmp_path), "--index", "2,3", "--list"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["2", "3"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["index", "2", "3"]
 
 
 @pytest.mark.parametrize(

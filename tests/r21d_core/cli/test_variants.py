@@ -16,3 +16,11 @@ def test_variants_prints_json(capsys):
         "final_shape": [512, 1, 7, 7],
     }
     assert round(rows["R(2+1)D"]["macs"] / 1e9, 3) == 20.748
+
+
+def test_variants_prints_a_table(capsys):
+    assert main(["variants"]) == 0
+    _, head, *lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(NETWORKS) and len({line.rindex("512×") for line in lines}) == 1, "aligned"
+    assert head.split()[:2] == ["network", "parameters"]
+    assert lines[11].split() == ["R(2+1)D", "33,370,839", "33,344,679", "20.748", "512×1×7×7"]

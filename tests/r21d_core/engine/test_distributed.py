@@ -210,7 +210,7 @@ def test_stopped_processes_leave_a_checkpoint(tiny_manifest, tmp_path, launcher,
 def test_runs_are_listed_and_selected_by_index(tiny_manifest, tmp_path, capsys):
     command = ["train", "clip_length", "--manifest", str(tiny_manifest), "--runs", str(tmp_path)]
     assert main([*command, "--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()[1:]
     assert [int(line.split()[0]) for line in lines] == list(range(5))
     assert all(line.split()[1] == "new" for line in lines) and "after 0" in lines[3]
     assert main([*command, "--index", "0,2", "--dry-run", "--device", "cpu"]) == 0

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from r21d_core.models.architecture import midplanes
-from r21d_core.models.cost import cost, format_variants, variants_table
+from r21d_core.models.cost import cost, variants_table
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.variants import ABLATIONS, DEPTHS, NETWORKS, VARIANTS
 
@@ -188,16 +188,14 @@ def test_output_sizes_of_table_1(variant, depth, frames):
         assert (last.out_channels, *last.size) == row
 
 
-def test_rows_for_people_and_programs():
+def test_rows_are_those_of_table_2():
     rows = variants_table()
     assert [row["name"] for row in rows] == [*VARIANTS, *ABLATIONS] and list(VARIANTS) == list(TABLE)
-    lines, rows = format_variants(rows).splitlines(), rows[:12]
+    rows = rows[:12]
     assert [row["parameters"] for row in rows] == [row[0] for row in TABLE.values()]
     assert rows[-1]["final_shape"] == (512, 1, 7, 7)
     assert rows[-1]["macs"] == cost("R(2+1)D").macs
     assert rows[-1]["conv_fc_weights"] == cost("R(2+1)D").conv_fc_weights
-    assert len(lines) == 1 + 12 + 8
-    assert lines[12].split() == ["R(2+1)D", "33,370,839", f"{rows[-1]['conv_fc_weights']:,}", "20.748", "512×1×7×7"]
 
 
 def built(variant, depth=18, **options):
