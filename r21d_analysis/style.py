@@ -128,11 +128,13 @@ def figure_of_runs(draw: Callable[..., Figure | str | None]) -> Callable[..., Fi
     return draw_runs
 
 
-def panel_grid(count: int, width: float, height: float, most: int = 4) -> tuple[Figure, list]:
+def panel_grid(
+    count: int, width: float, height: float, most: int = 4, *, sharex: bool = True, sharey: bool = True
+) -> tuple[Figure, list]:
     """A Figure with `count` panels, at most `most` in a row, of `width` × `height` inches, which share their axes."""
     columns = min(most, count)
     rows = -(-count // columns)
-    options = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"}
+    options = {"sharex": sharex, "sharey": sharey, "squeeze": False, "layout": "constrained"}
     figure, grid = plt.subplots(rows, columns, figsize=(width * columns, height * rows), **options)
     for axes in grid.flat[count:]:
         axes.set_axis_off()

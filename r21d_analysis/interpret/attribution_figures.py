@@ -20,12 +20,11 @@ from r21d_analysis.interpret.filter_figures import (
     NO_RECORDS,
     figure_of_records,
     legend_outside,
-    row_of_panels,
     variant_style,
 )
 from r21d_analysis.interpret.html import image_html
 from r21d_analysis.statistics.inference import Outcomes, estimate_mean
-from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, note, style_table
+from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, note, panel_grid, style_table
 
 PERTURBATIONS = ("frozen", "shuffled", "reversed")
 TILES = 3  # tiles along each side of the image; each is occluded in all frames
@@ -90,7 +89,7 @@ def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4
 @figure_of_records
 def completeness_figure(records: Sequence[InsightRecord]) -> Figure:
     """Plot the mean completeness gap over videos by the number of integration steps; the legend has it for the maps."""
-    figure, (axes,) = row_of_panels(1, 8, 3.2)
+    figure, (axes,) = panel_grid(1, 8, 3.2)
     for record in records:
         used = np.argmin(np.abs(record["gap_steps"] - record.metadata["steps"]))
         names = f"integrated gradients, {record.metadata['steps']} steps", "DeepLift"
@@ -111,7 +110,7 @@ def sanity_figure(records: Sequence[InsightRecord]) -> Figure:
 
     Pale: maps with fewer than MIN_POSITIONS positions, which are not tested.
     """
-    figure, panels = row_of_panels(len(records), 3.9 * len(records) + 1.8, 3.2)
+    figure, panels = panel_grid(len(records), 4.7, 3.2, len(records))
     for axes, record in zip(panels, records, strict=True):
         for index, (method, correlation) in enumerate(zip(record["methods"], record["correlation"], strict=True)):
             color, untested = PALETTE[(0, 1, 2, 3, 4, 5, 9)[index]], bool(record["resolution"][index] < MIN_POSITIONS)
@@ -153,7 +152,7 @@ def evidence_figure(records: Sequence[InsightRecord]) -> Figure:
     """
     rows = ["all", *records[0]["classes"]]
     titles = {name: name for name in PERTURBATIONS} | {"occluded": "most important\nninth occluded"}
-    figure, panels = row_of_panels(len(titles), 10.5, 0.28 * len(rows) + 1.5)
+    figure, panels = panel_grid(len(titles), 2.63, 0.28 * len(rows) + 1.5)
     shifts = 0.7 * (np.arange(len(records)) - (len(records) - 1) / 2) / len(records)
     for axes, (perturbation, title) in zip(panels, titles.items(), strict=True):
         for record, shift in zip(records, shifts, strict=True):
@@ -202,7 +201,7 @@ def evidence_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
 @figure_of_records
 def occlusion_figure(records: Sequence[InsightRecord]) -> Figure:
     """Plot the fraction of evidence lost when a ninth of the image is occluded in all frames, over all clips."""
-    figure, panels = row_of_panels(len(records), 2.3 * len(records) + 0.6, 2.5)
+    figure, panels = panel_grid(len(records), 2.5, 2.5, len(records))
     grids = [tiles_lost(record).reshape(TILES, TILES) for record in records]
     limit = np.abs(grids).max()
     style = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit, "annot": True, "fmt": ".0f", "square": True}

@@ -17,7 +17,17 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.interpret.artifact import InsightRecord
 from r21d_analysis.interpret.filters import FREQUENCIES, ORDERS, STAGES, filter_order, input_frames
-from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, VARIANT_STYLE, align_left, close_figure, note, style_table
+from r21d_analysis.style import (
+    GRAY,
+    PALETTE,
+    RC_PARAMS,
+    VARIANT_STYLE,
+    align_left,
+    close_figure,
+    note,
+    panel_grid,
+    style_table,
+)
 
 ORDER_COLORS = dict(zip(ORDERS, (PALETTE[7], PALETTE[0], PALETTE[1]), strict=True))
 ENERGIES = [f"energy, {name}" for name in ORDERS]
@@ -50,13 +60,6 @@ def figure_of_records(draw: Callable[..., Figure | None]) -> Callable[..., Figur
 def variant_style(record: InsightRecord) -> dict:
     """Return color and marker of the network's variant."""
     return VARIANT_STYLE[record.metadata["spec"]["variant"]]
-
-
-def row_of_panels(count: int, width: float, height: float, sharey: bool = True) -> tuple[Figure, np.ndarray]:
-    """Return a figure of `width` × `height` inches and its `count` panels side by side."""
-    options = {"figsize": (width, height), "sharey": sharey, "squeeze": False, "layout": "constrained"}
-    figure, panels = plt.subplots(1, count, **options)
-    return figure, panels[0]
 
 
 def legend_outside(figure: Figure, axes: Axes, columns: int = 0) -> None:
@@ -138,7 +141,7 @@ def stem_figure(records: Sequence[InsightRecord]) -> Figure:
 @figure_of_records
 def spectrum_figure(records: Sequence[InsightRecord]) -> Figure:
     """Plot power by frequency: conv1 in space, and each stage along time, averaged over its layers. Noise is 1."""
-    figure, (space, *times) = row_of_panels(6, 11, 2.7, sharey=False)
+    figure, (space, *times) = panel_grid(6, 1.83, 2.7, 6, sharex=False, sharey=False)
     cycles = np.linspace(0, 0.5, FREQUENCIES)
     for record in records:
         style = {"color": variant_style(record)["color"], "lw": 1.8, "label": record.label}
@@ -164,7 +167,9 @@ def orders_figure(records: Sequence[InsightRecord]) -> Figure | None:
     if (table := layer_table(records)).empty:
         return None
     networks = table.groupby("network", sort=False)
-    figure, panels = row_of_panels(len(networks), max(4.4, 0.22 * networks.size().max() + 2.4) * len(networks), 3)
+    figure, panels = panel_grid(
+        len(networks), max(4.4, 0.22 * networks.size().max() + 2.4), 3, len(networks), sharex=False
+    )
     for axes, (network, rows) in zip(panels, networks, strict=True):
         percent = 100 * rows[list(ORDERS)].div(rows["filters"].clip(lower=1), axis=0)
         percent.plot.bar(ax=axes, stacked=True, width=0.86, color=[*ORDER_COLORS.values()], lw=0, legend=False, rot=0)
@@ -208,7 +213,7 @@ def separability_figure(records: Sequence[InsightRecord]) -> Figure | None:
     """
     if (table := layer_table(records)).empty:
         return None
-    figure, panels = row_of_panels(3, 11, 3.4, sharey=False)
+    figure, panels = panel_grid(3, 3.67, 3.4, sharex=False, sharey=False)
     colors = {record.label: variant_style(record)["color"] for record in records}
     for axes, (name, (title, _)) in zip(panels, SEPARABILITY_TITLES.items(), strict=True):
         for network, rows in table.groupby("network", sort=False):
