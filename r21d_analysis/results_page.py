@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -66,9 +67,11 @@ def build_results(root: Path = ROOT) -> str:
         videos = load_manifest(root / "data_manifests" / f"{name}.csv").split("test")
         texts.append(f"`{name}` tests {len(videos)} videos of {len({(v.label, v.group) for v in videos})} recordings")
     sections = list(_sections(runs_of))
-    sections.insert(4, _speech(load_runs(root / "results" / "miracl.zip")))  # after Table 2's settings
-    if (pack := root / "results" / "why_2plus1d.zip").exists():
-        runs = load_runs(pack)
+    packs = {name: root / "results" / f"{name}.zip" for name in ("miracl", "miracl-seeds", "why_2plus1d")}
+    runs = {name: load_runs(pack) for name, pack in packs.items() if pack.exists()}
+    speech = {run.spec: run for run in chain(*runs.values()) if run.spec.variant in TABLE_2}  # some are in two packs
+    sections.insert(4, _speech(list(speech.values())))  # after Table 2's settings
+    if runs := runs.get("why_2plus1d"):
         title, table = "Why (2+1)D? MIRACL-VC1, 8 frames", _texts(show_fold_table(runs))
         sections.insert(5, _section(title, describe_reasons(runs), table))
     introduction = INTRODUCTION.format(answer=" ".join(answer(root)), recordings=", ".join(texts))
