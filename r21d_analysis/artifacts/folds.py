@@ -118,9 +118,9 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
         "interval": intervals("training low", "training high", "+.1f"), "seeds": table["seeds"],
     })  # fmt: skip
     folds, groups = table["folds"].max(), table["groups"].max()
-    done = [run for run in runs if run.is_complete]
+    first = min((run for run in runs if run.is_complete), key=lambda run: run.spec.data)
     caption = (
-        f"{protocol_line(done[:1])}. Means over {folds} folds; video@1's intervals and p by group, {groups} groups, "
+        f"{protocol_line([first])}. Means over {folds} folds; video@1's intervals and p by group, {groups} groups, "
         f"and by seed where there are several; {len(table) - 1} tests, one family, Holm; training error of the last "
         "epoch, with an interval over runs where there are several seeds"
     )

@@ -76,7 +76,7 @@ def stream_table(runs: Sequence[Run], table: int) -> pd.DataFrame:
         for row in network.rows:
             classes = len(next(iter(row.splits.values())).scores[0].classes)
             cells = {
-                ("", "network"): f"{row.spec.variant}-{row.spec.depth}",
+                ("", "network"): row.spec.network,
                 ("", "frames"): str(row.spec.frames),
                 ("", "weights"): row.training,
                 ("", "input"): row.stream,

@@ -47,7 +47,7 @@ def protocol_label(spec: Spec) -> str:
 
 def name_runs(specs: Sequence[Spec]) -> list[str]:
     """Return a unique name for each Spec: network and depth, then the fields in which runs of equal names differ."""
-    names = [f"{spec.variant}-{spec.depth}" for spec in specs]
+    names = [spec.network for spec in specs]
     for field in sorted((field.name for field in fields(Spec)), key=lambda name: name == "seed"):  # the seed comes last
         values: dict[str, set] = {}
         for name, spec in zip(names, specs, strict=True):

@@ -62,7 +62,7 @@ def run(options) -> None:
         return
     print(f"{len(runs)} runs are finished; records in {options.runs}:")
     for run in runs:
-        name, accuracy = f"{run.spec.variant}-{run.spec.depth}", video_at(run.scores, 1)
+        name, accuracy = run.spec.network, video_at(run.scores, 1)
         print(f"  {name:<11} seed {run.spec.seed}  video@1 {accuracy:6.1%}  {run.folder}")
 
 
@@ -103,6 +103,6 @@ def _print_list(specs: Sequence[Spec], indices: Sequence[int], folder: Path) -> 
         init = f", from {spec.init_from}" if spec.init_from else ""
         if spec.parent_spec in specs:
             init = f", after {specs.index(spec.parent_spec)}"
-        name = f"{spec.variant}-{spec.depth}, {spec.frames} frames, {spec.modality}, {spec.data}, seed {spec.seed}"
+        name = f"{spec.network}, {spec.frames} frames, {spec.modality}, {spec.data}, seed {spec.seed}"
         rows.append((str(index), run.state, name + init, str(run.folder)))
     print(format_table(("index", "state", "run", "folder"), rows, right=["index"]))

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from r21d_core import R21DError
-from r21d_core.study.variants import variant_name
+from r21d_core.study.variants import NEIGHBORS, variant_name
 
 CHOICES = {
     "task": ("action", "speed", "arrow"),
@@ -119,6 +119,11 @@ class Spec:
         return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
+    def network(self) -> str:
+        """The variant and its depth, such as `R(2+1)D-18`; a network of another paper by its name alone."""
+        return self.variant if self.variant in NEIGHBORS else f"{self.variant}-{self.depth}"
+
+    @property
     def folder(self) -> str:
         """Name of the run folder, such as `r21d-18-8f-<hash>`, with the prefix `demo-` in the demo profile."""
         slug = re.sub(r"[^a-z0-9]", "", self.variant.lower())
@@ -176,7 +181,7 @@ def run_labels(specs: Sequence[Spec]) -> list[str]:
     """A short label for each run, with the fields in which the runs of an experiment differ."""
     has_several_datasets = len({spec.data for spec in specs}) > 1
     return [
-        f"{spec.variant}-{spec.depth} (seed {spec.seed}, {spec.frames} frames, {spec.eval_clips} clips"
+        f"{spec.network} (seed {spec.seed}, {spec.frames} frames, {spec.eval_clips} clips"
         + ", flow" * (spec.modality == "flow")
         + f", {spec.data}" * has_several_datasets
         + (", finetuned" if spec.epochs else ", tested") * bool(spec.init_from)
