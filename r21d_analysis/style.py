@@ -48,7 +48,7 @@ RC_PARAMS: dict[Any, Any] = {  # transparent, for light and dark pages
 )  # fmt: skip
 ERROR_BAR = {"ms": 7, "lw": 1, "capsize": 2, "mec": "white"}
 TABLE_CSS: list[CSSDict] = [
-    {"selector": "caption", "props": "text-align: left; font-style: italic"},
+    {"selector": "caption", "props": "text-align: left; font-style: italic; max-width: min(65em, 100vw - 4rem)"},
     {"selector": "th[colspan]", "props": "text-align: left"},  # the title of a group of columns
     {"selector": "td", "props": "white-space: nowrap"},
 ]

@@ -38,8 +38,8 @@ MEAN, DIFFERENCE = "mean of the networks", "minus the best recipe"
 def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each recipe, described by the fields in which `runs` differ; empty if no run is finished.
 
-    For each variant loss and error of the last training epoch, clip@1 and video@1, means over seeds; then the mean of
-    video@1 over the variants, and its difference to the best recipe on the same videos. Accuracies in per cent,
+    The mean of video@1 over the variants, and its difference to the best recipe on the same videos; then, for each
+    variant, loss and error of the last training epoch, clip@1 and video@1, means over seeds. Accuracies in per cent,
     differences in points; 95 % intervals by recording and seed. NaN where no run is finished, and in the means where a
     variant is missing.
 
@@ -56,13 +56,13 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
     for spec, groups in trials.items():
         row: dict = {("recipe", key): _format_field(spec, key) for key in _differing_fields(list(trials))}
         row["recipe", "training clips"] = f"{spec.epochs * spec.clips_per_epoch:,}"
-        for variant, (name, value) in product(variants, COLUMNS.items()):
-            row[variant, name] = value(groups[variant]) if variant in groups else np.nan
         difference = None
         if spec in means and best and spec != best:
             difference = _estimate([(1, groups), (-1, trials[best])], seeds)
         for side, estimate in ((MEAN, means.get(spec)), (DIFFERENCE, difference)):
             row |= {(side, name): getattr(estimate, end, np.nan) for name, end in ENDS.items()}
+        for variant, (name, value) in product(variants, COLUMNS.items()):
+            row[variant, name] = value(groups[variant]) if variant in groups else np.nan
         requested = [run.is_complete for run in runs if _recipe_of(run.spec) == spec]
         rows.append(row | {("", "runs"): f"{sum(requested)} of {len(requested)}"})
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
