@@ -17,7 +17,7 @@ from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, format_interval, holm
 from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, figure_of_runs, note, style_table
 from r21d_core import R21DError
-from r21d_core.models.architecture import PAIRS, midplanes
+from r21d_core.models.architecture import KERNELS, PAIRS, midplanes
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
@@ -25,11 +25,8 @@ from r21d_core.study.variants import stage_spec
 
 BASELINE = "R(2+1)D"
 GAP = f"minus {BASELINE} (points)"
-COMPOSITIONS = {  # of a letter in a residual block, with its M planes
-    "2": "1×3×3", "3": "3×3×3", "p": "1×3×3 to M, BN, ReLU, 3×1×1", "n": "1×3×3 to M, BN, 3×1×1",
-    "l": "1×3×3 to M, 3×1×1", "h": "1×3×3 to M/2, BN, ReLU, 3×1×1", "d": "1×3×3 to 2M, BN, ReLU, 3×1×1",
-    "t": "3×1×1 to M, BN, ReLU, 1×3×3", "r": "3×3×3 to M, BN, ReLU, 1×1×1",
-    "b": "(1×3×3 to M, BN, ReLU) + (3×1×1 to M, BN, ReLU), 1×1×1",
+COMPOSITIONS = {  # the letters that are no pair, in a residual block
+    "2": "1×3×3", "3": "3×3×3", "b": "(1×3×3 to M, BN, ReLU) + (3×1×1 to M, BN, ReLU), 1×1×1",
     "s": "x = (1×3×3 to M, BN, ReLU); x + (3×1×1, BN, ReLU), 1×1×1",
 }  # fmt: skip
 
@@ -46,12 +43,22 @@ def composition_table(specs: Sequence[Spec]) -> Styler:
         planes = midplanes(spec.width, spec.width, letters[0]) if letters[0] not in "23" else np.nan
         cost = spec_cost(spec, 1)
         rows.append(
-            {"network": spec.variant, "a convolution is": "; ".join(COMPOSITIONS[k] for k in dict.fromkeys(letters)),
+            {"network": spec.variant, "a convolution is": "; ".join(map(_compose, dict.fromkeys(letters))),
              "ReLUs": relus, f"M of {spec.width} → {spec.width}": planes, "parameters (M)": cost.parameters / 1e6,
              "GMAC/clip": cost.macs / 1e9}
         )  # fmt: skip
     digits = {f"M of {specs[0].width} → {specs[0].width}": 0, "parameters (M)": 3, "GMAC/clip": 3}
     return style_table(pd.DataFrame(rows), "Without the classes' outputs; BN: batch norm", digits)
+
+
+def _compose(letter: str) -> str:
+    if letter not in PAIRS:
+        return COMPOSITIONS[letter]
+    pair = PAIRS[letter]
+    first, second = ("×".join(map(str, KERNELS[name])) for name in (pair.first, pair.second))
+    return ", ".join(
+        [f"{first} to {'M' if pair.planes == 1 else f'{pair.planes:g}M'}", *("BN", "ReLU")[: pair.between], second]
+    )
 
 
 def fold_table(runs: Sequence[Run]) -> pd.DataFrame:

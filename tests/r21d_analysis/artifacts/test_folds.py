@@ -8,6 +8,7 @@ from scipy import stats
 from torch import nn
 
 from r21d_analysis.artifacts.folds import COMPOSITIONS, composition_table, fold_table, reasons_figure, show_fold_table
+from r21d_core.models.architecture import PAIRS
 from r21d_core.models.network import VideoResNet
 from r21d_core.runs.run import write_history, write_summary
 from r21d_core.study.experiments import REASONS, why_2plus1d
@@ -68,4 +69,7 @@ def test_compositions_have_the_relus_of_the_networks():
     for name, relus in zip(table["network"], table["ReLUs"], strict=True):
         with torch.device("meta"):
             assert relus == sum(isinstance(module, nn.ReLU) for module in VideoResNet(name).modules()), name
-    assert {letter for letters in NETWORKS.values() for letter in letters[1:]} == set(COMPOSITIONS)
+    assert {letter for letters in NETWORKS.values() for letter in letters[1:]} == {*COMPOSITIONS, *PAIRS}
+    texts = table.set_index("network")["a convolution is"]
+    assert texts["R(2+1)D"] == "1×3×3 to M, BN, ReLU, 3×1×1" and texts["R(2+1)D-noBN-noReLU"] == "1×3×3 to M, 3×1×1"
+    assert texts["R(2+1)D-0.5M"].startswith("1×3×3 to 0.5M, BN") and texts["R3D+ReLU"].startswith("3×3×3 to M, BN")
