@@ -42,7 +42,7 @@ VARIANT_STYLE = defaultdict(  # networks outside Table 2, such as 33p22, take a 
 )
 RC_PARAMS: dict[Any, Any] = {  # transparent, for light and dark pages
     "axes.grid": True, "grid.color": "#79797944", "axes.spines.top": False, "axes.spines.right": False,
-    "legend.framealpha": 0.0, "legend.edgecolor": "none",
+    "legend.framealpha": 0.0, "legend.edgecolor": "none", "text.parse_math": False,  # a name may contain $
 } | dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none") | dict.fromkeys(
     ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color"), GRAY
 )  # fmt: skip

@@ -66,7 +66,7 @@ def top_five_figure(frames: np.ndarray, names: Sequence[str], probabilities: Seq
         axes = below.subplots()
         bars = axes.barh(range(len(names)), [100 * value for value in probabilities], color=PALETTE[0], height=0.7)
         axes.bar_label(bars, [f"{value:.1%}" for value in probabilities], padding=4)
-        axes.set_yticks(range(len(names)), names, parse_math=False)  # a class name may contain $
+        axes.set_yticks(range(len(names)), names)
         axes.tick_params(axis="y", length=0)
         axes.set(xlim=(0, 108), ylim=(len(names) - 0.5, -0.5), xlabel="probability (%)", xticks=range(0, 101, 20))
     return close_figure(figure)

@@ -217,11 +217,10 @@ def stream_figure(groups: list[SeedGroup], runs: Sequence[Run], *, table: int) -
             papers.annotate("no video@1 printed", (0.03, place), xycoords=("axes fraction", "data"), color=GRAY, size=8)
     papers.set(title=f"paper: {'Sports-1M' if table == 4 else 'Kinetics'}, 34 layers", xlabel="video@1 (%)")
     ours.set(title=f"here: {specs[0].data}, {specs[0].depth} layers", xlabel="video@1 (%)")
-    papers.set_yticks(range(len(specs)), [_name(spec, specs) for spec in specs], parse_math=False)
+    papers.set_yticks(range(len(specs)), [_name(spec, specs) for spec in specs])
     papers.set_ylim(len(specs) - 0.5, -0.5)
     for axes in (papers, ours):
         axes.grid(axis="y", visible=False)
-        axes.title.set_parse_math(False)
     _legend(figure)
     return figure
 
@@ -301,9 +300,9 @@ def class_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
         for stream, shift in ((RGB, -0.12), (FLOW, 0.12)):  # keeps equal ones apart
             axes.errorbar(table[stream], places + shift, **STREAM_STYLE[stream])
         labels = [f"{name} ({videos})" for name, videos in table["videos"].items()]
-        axes.set_yticks(places, labels, parse_math=False, size=8)
+        axes.set_yticks(places, labels, size=8)
         axes.set(xlim=(-4, 104), ylim=(len(table) - 0.5, -0.5), xlabel="video@1 of the class (%)")
-        axes.set_title(_name(rgb.spec, [rgb.spec for rgb, _ in pairs]), parse_math=False, size=10)
+        axes.set_title(_name(rgb.spec, [rgb.spec for rgb, _ in pairs]), size=10)
     _legend(figure)
     return figure
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,7 +28,6 @@ MARKERS = "osD^vP<>X*"
 MAX_LABEL = 24  # characters of a name on an axis
 MIN_CELL = 22  # pixels of a cell of a large confusion matrix
 DARK_CELL = 0.715  # value of a cell from which white numbers have the higher contrast, 4.5:1 or more
-RC: dict[Any, Any] = {**RC_PARAMS, "text.parse_math": False}
 
 
 def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> Figure:
@@ -39,7 +37,7 @@ def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> F
     """
     paired = "A − B" in table
     height = 0.24 * len(table) + 1.0
-    with plt.rc_context({**RC, "axes.axisbelow": True}):
+    with plt.rc_context({**RC_PARAMS, "axes.axisbelow": True}):
         figure = Figure(figsize=(WIDTH, height))
         bottom, top = 0.5 / height, 1 - 0.42 / height
         panels = figure.subplots(
@@ -80,7 +78,7 @@ def confusion_figure(names: Sequence[str], counts: np.ndarray, percent: bool = F
     longest = max(min(MAX_LABEL, len(name)) for name in [*names, "all others"])
     left, bottom, top = 190, 24 + 7 * longest, 28
     width, height = left + n_columns * cell + 16, top + n_rows * cell + bottom
-    with plt.rc_context({**RC, "axes.grid": False}):
+    with plt.rc_context({**RC_PARAMS, "axes.grid": False}):
         figure = Figure(figsize=(width / DPI, height / DPI))
         axes = figure.add_axes((left / width, bottom / height, n_columns * cell / width, n_rows * cell / height))
         fraction = row_fractions(counts)
@@ -135,7 +133,7 @@ def time_figure(
         name: {"color": PALETTE[index % len(PALETTE)], "marker": MARKERS[index % len(MARKERS)]}
         for index, name in enumerate(classes)
     }
-    with plt.rc_context(RC):
+    with plt.rc_context(RC_PARAMS):
         figure = Figure(figsize=(WIDTH, 4.1))
         grid = figure.subplots(
             1, len(panels), squeeze=False, sharey=True,

@@ -24,7 +24,7 @@ from r21d_analysis.interpret.filter_figures import (
 )
 from r21d_analysis.interpret.html import image_html
 from r21d_analysis.statistics.inference import Outcomes, estimate_mean
-from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, note, panel_grid, style_table
+from r21d_analysis.style import GRAY, PALETTE, figure_style, note, panel_grid, style_table
 
 PERTURBATIONS = ("frozen", "shuffled", "reversed")
 TILES = 3  # tiles along each side of the image; each is occluded in all frames
@@ -43,7 +43,7 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
         return note(NO_RECORDS)
     record, index = rows[0]
     titles, panels_frames = ["clip", *record["methods"]], []
-    with plt.rc_context({**RC_PARAMS, "text.parse_math": False}):
+    with figure_style():
         size = (1.25 * len(titles), 1.3 * len(rows) + 0.35)
         figure, panels = plt.subplots(len(rows), len(titles), figsize=size, squeeze=False, layout="constrained")
         for axes, title in zip(panels[0], titles, strict=True):

@@ -45,7 +45,7 @@ def figure_of_records(draw: Callable[..., Figure | None]) -> Callable[..., Figur
 
     @wraps(draw)
     def wrapper(records: Sequence[InsightRecord], *args, **kwargs):
-        with plt.rc_context({**RC_PARAMS, "axes.titlesize": 10, "text.parse_math": False}):
+        with plt.rc_context({**RC_PARAMS, "axes.titlesize": 10}):
             figure = draw(records, *args, **kwargs) if records else None
             if figure is None:
                 return note(NO_TEMPORAL if records else NO_RECORDS)
