@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from r21d_core.engine import state, throughput
+from r21d_core.engine import cuda_graphs, state, throughput
 from r21d_core.engine.cuda_graphs import CudaGraphModel, capture_cuda_graph
 from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.study.spec import Spec
@@ -66,6 +66,18 @@ def test_only_training_passes_of_the_shape_are_replayed(fast, monkeypatch, capsy
     fast.train()
     graphed(clips(3))
     assert shapes == [(3, 3, 4, 16, 16)]
+
+
+def test_replay_and_its_check_start_from_the_same_buffers(fast, monkeypatch):
+    starts, run, before = [], cuda_graphs.training_pass, copy.deepcopy(fast.model.bn1.running_mean)
+    monkeypatch.setattr(
+        cuda_graphs,
+        "training_pass",
+        lambda module, x: starts.append(fast.model.bn1.running_mean.clone()) or run(module, x),
+    )
+    fake_capture(monkeypatch, lambda x, usual: usual(x))
+    capture_cuda_graph(fast, SPEC, 3)
+    assert len(starts) == 2 and all(torch.equal(start, before) for start in starts)
 
 
 @pytest.mark.parametrize(
