@@ -63,15 +63,15 @@ def optimize(model: Model, spec: Spec, device: torch.device) -> Model | FastVide
         return model
     dtype = DTYPES[spec.precision]
     try:
-        from r21d_core.models import fused_bn  # needs Triton, which some platforms lack
+        from r21d_core.models import fused_pair  # needs Triton, which some platforms lack
 
-        failure = check_numerics(model, dtype, fused_bn, spec.frames)
+        failure = check_numerics(model, dtype, fused_pair, spec.frames)
     except Exception as error:  # a compiler or driver may raise anything
         failure = f"it raised {type(error).__name__} ({str(error).strip().splitlines()[0] if str(error) else ''})"
     if failure:
         print(f"{spec.variant}: runs without the fast form, which fails its check here: {failure}")
         return model
-    return FastVideoResNet(model, dtype, fused_bn)
+    return FastVideoResNet(model, dtype, fused_pair)
 
 
 def build_optimizer(model: nn.Module, spec: Spec) -> torch.optim.SGD:

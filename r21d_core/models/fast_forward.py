@@ -2,13 +2,14 @@
 
 Activations are channels-last and in 16 bits. The channels of convolutions are padded to multiples of 8, as cuDNN is
 slow for 230 and 45, and convolutions of one frame or one pixel run as 2-D ones. Batch norm, ReLU and residual sum are
-the Triton kernels of `fused_bn`. For inference batch norm is folded into the convolutions; a CPU does only that.
+the Triton kernels of `fused_bn`, and those of `fused_pair` join them with convolutions. For inference batch norm is
+folded into the convolutions; a CPU does only that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -30,7 +31,7 @@ class FastVideoResNet(nn.Module):
 
     Evaluation without gradients uses folded weights. They are folded again after a change of mode and after in-place
     changes that PyTorch counts; fused optimizers are not counted, so call `train()` and `eval()` on this module.
-    Evaluation with gradients runs `model` itself, and so does training without `kernels`, the module `fused_bn`.
+    Evaluation with gradients runs `model` itself, and so does training without `kernels`, the module `fused_pair`.
     """
 
     def __init__(self, model: VideoResNet, dtype: torch.dtype, kernels: ModuleType | None):
@@ -57,21 +58,34 @@ class FastVideoResNet(nn.Module):
         with torch.autocast(clips.device.type, enabled=False):
             if not self.training:
                 self._fold()
-            features = self._forward_features(clips, self._train_layer if self.training else self._folded_layer)
+            run = self._train_conv if self.training else partial(run_conv, self._folded_layer)
+            features = self._forward_features(clips, run)
             return self.model.fc(features.mean((2, 3, 4), dtype=torch.promote_types(self.dtype, torch.float32)))
 
-    def _forward_features(self, clips: Tensor, layer: Layer) -> Tensor:
+    def _forward_features(self, clips: Tensor, run: Layer) -> Tensor:
         model = self.model
-        x, skip = run_conv(layer, model.conv1, model.bn1, clips)
+        x, skip = run(model.conv1, model.bn1, clips)
         for block in _modules(model, Block):
-            y, _ = run_conv(layer, block.conv1, block.bn1, x)
+            y, _ = run(block.conv1, block.bn1, x)
             if isinstance(block.shortcut, nn.Sequential):
-                skip, _ = layer(*block.shortcut, skip, relu=False)
-            x, skip = run_conv(layer, block.conv2, block.bn2, y, residual=skip)
+                skip, _ = run(*block.shortcut, skip, relu=False)
+            x, skip = run(block.conv2, block.bn2, y, residual=skip)
         return x
 
+    def _train_conv(self, conv, norm, x, relu=True, residual=None) -> tuple[Tensor, Tensor]:
+        """As `run_conv`, with a pair's batch norm and ReLU inside its temporal convolution where the kernels fit."""
+        if isinstance(conv, nn.Sequential) and len(conv) == 4:
+            first, between, _, conv = conv
+            convolve_first = partial(self.kernels.convolve_with_statistics, norm=between)
+            x, statistics = _Convolution.apply(x, first.weight, first, self.dtype, convolve_first)
+            if self.kernels.can_fuse(conv, x):
+                y, statistics = self.kernels.norm_relu_conv(x, between, conv, norm, statistics)
+                return self.kernels.batch_norm(y, norm, relu, residual, statistics)
+            x, _ = self.kernels.batch_norm(x, between, statistics=statistics)
+        return run_conv(self._train_layer, conv, norm, x, relu=relu, residual=residual)
+
     def _train_layer(self, conv, norm, x, relu=True, residual=None) -> tuple[Tensor, Tensor]:
-        y = _Convolution.apply(x, conv.weight, conv, self.dtype)
+        y, _ = _Convolution.apply(x, conv.weight, conv, self.dtype, None)
         return self.kernels.batch_norm(y, norm, relu, residual) if norm else (y, y)
 
     def _folded_layer(self, conv, norm, x, relu=True, residual=None) -> tuple[Tensor, Tensor]:
@@ -146,27 +160,29 @@ def conv_bias_relu(
 
 
 class _Convolution(torch.autograd.Function):
-    """The convolution and its gradients in `dtype`; the gradient of the weight has the weight's type and layout."""
+    """The convolution in `dtype`, its statistics if `run` computes both, and its gradients.
+
+    The gradient of the weight has the weight's type and layout.
+    """
 
     @staticmethod
-    def forward(ctx, x, weight, conv, dtype):
+    def forward(ctx, x, weight, conv, dtype, run):
         packed = pack_weight(conv, weight, dtype)
         prepared = prepare_input(conv, x, dtype)
         ctx.conv, ctx.shape = conv, x.shape
         ctx.save_for_backward(prepared, weight, packed)
-        return convolve(conv, prepared, packed, x.shape)
+        operands = conv, prepared, packed, x.shape
+        y, statistics = run(*operands) if run else (convolve(*operands), None)
+        if statistics is not None:
+            ctx.mark_non_differentiable(statistics)
+            ctx.set_materialize_grads(False)  # no zeros for the gradient of the statistics
+        return y, statistics
 
     @staticmethod
-    def backward(ctx, dy):
+    def backward(ctx, dy, _):
         x, weight, packed = ctx.saved_tensors
-        conv = ctx.conv
-        stride, padding = stride_padding(conv)
-        dy = dy.contiguous(memory_format=CHANNELS_LAST)
-        dx, dw, _ = torch.ops.aten.convolution_backward(
-            to_conv_shape(conv, pack_columns(dy) if is_space_to_depth(conv) else dy), x, packed, None, stride, padding,
-            [1] * len(stride), False, [0] * len(stride), 1, [ctx.needs_input_grad[0], True, False],
-        )  # fmt: skip
-        return None if dx is None else from_conv_shape(conv, dx, ctx.shape), unpack_weight(conv, dw, weight), None, None
+        dx, dw = conv_gradients(ctx.conv, dy, x, packed, ctx.shape, (ctx.needs_input_grad[0], True))
+        return dx, unpack_weight(ctx.conv, dw, weight), None, None, None
 
 
 # A spatial convolution runs as a 2-D one on frames, a temporal one as a 2-D one over (T, H·W), others as they are. A
@@ -225,6 +241,19 @@ def convolve(
     stride, padding = stride_padding(conv)
     run = F.conv3d if packed.dim() == 5 else F.conv2d
     return from_conv_shape(conv, run(prepared, packed, bias, stride, padding), shape)
+
+
+def conv_gradients(
+    conv: nn.Conv3d, dy: Tensor, prepared: Tensor, packed: Tensor, shape: torch.Size, wanted: tuple[bool, bool]
+) -> tuple[Any, Any]:
+    """Return the gradients of the input of `shape` and of `packed`, None for those that are not `wanted`."""
+    stride, padding = stride_padding(conv)
+    dy = dy.contiguous(memory_format=CHANNELS_LAST)
+    dx, dw, _ = torch.ops.aten.convolution_backward(
+        to_conv_shape(conv, pack_columns(dy) if is_space_to_depth(conv) else dy), prepared, packed, None, stride,
+        padding, [1] * len(stride), False, [0] * len(stride), 1, [*wanted, False],
+    )  # fmt: skip
+    return None if dx is None else from_conv_shape(conv, dx, shape), dw
 
 
 def prepare_input(conv: nn.Conv3d, x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -59,11 +59,12 @@ def test_kernel_kind_follows_the_name(kind, names):
     assert {name: kernel_kind(name) for name in names} == dict.fromkeys(names, kind)
 
 
-def test_own_kernels_count_as_batch_norm():
-    tree = ast.parse((ROOT / "r21d_core" / "models" / "bn_kernels.py").read_text())
+@pytest.mark.parametrize(("file", "kind", "count"), [("bn", "BN and ReLU", 6), ("pair", "BN in convolutions", 3)])
+def test_own_kernels_count_as_batch_norm(file, kind, count):
+    tree = ast.parse((ROOT / "r21d_core" / "models" / f"{file}_kernels.py").read_text())
     names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
-    assert len(names) == 6
-    assert {kernel_kind(name) for name in names} == {"BN and ReLU"}
+    assert len(names) == count
+    assert {kernel_kind(name) for name in names} == {kind}
 
 
 def test_time_breakdown_sums_to_one():

@@ -96,7 +96,7 @@ def test_the_fast_form_passes_its_check(variant, precision, capsys):
 @pytest.mark.parametrize("add", [False, True])
 @pytest.mark.parametrize(("kernel", "stride"), [((3, 3, 3), (2, 2, 2)), ((1, 3, 3), (1, 2, 2)), ((3, 1, 1), (2, 1, 1))])
 def test_convolution_with_residual_and_relu(kernel, stride, add):
-    from r21d_core.models import fused_bn
+    from r21d_core.models import fused_pair
 
     generator = torch.Generator("cuda").manual_seed(0)
     conv = torch.nn.Conv3d(16, 24, kernel, stride, tuple(k // 2 for k in kernel)).cuda()
@@ -108,7 +108,7 @@ def test_convolution_with_residual_and_relu(kernel, stride, add):
         residual = torch.randn(y.shape, device="cuda", generator=generator).bfloat16() if add else None
         given = to_conv_shape(conv, residual.contiguous(memory_format=torch.channels_last_3d)) if add else None
         ours = from_conv_shape(
-            conv, fused_bn.conv_bias_relu(to_conv_shape(conv, x), weight, bias, *stride_padding(conv), given), x.shape
+            conv, fused_pair.conv_bias_relu(to_conv_shape(conv, x), weight, bias, *stride_padding(conv), given), x.shape
         )
         expected = (y + (residual.double() if add else 0)).relu()
     torch.testing.assert_close(ours.double(), expected, rtol=0.01, atol=0.01)
@@ -117,11 +117,11 @@ def test_convolution_with_residual_and_relu(kernel, stride, add):
 @pytest.mark.parametrize("variant", ["R(2+1)D", "R3D", "R2D"])
 def test_the_fast_form_at_full_size(variant, exact):
     """Beside float32, where autocast is too: no further away than twice that, in training and evaluation."""
-    from r21d_core.models import fused_bn
+    from r21d_core.models import fused_pair
 
     network = build_model(Spec(variant=variant, frames=16), 400, GPU)
     clips = torch.randn(4, 3, 16, 112, 112, device=GPU, generator=torch.Generator(GPU).manual_seed(0))
-    form = FastVideoResNet(network, torch.bfloat16, fused_bn)
+    form = FastVideoResNet(network, torch.bfloat16, fused_pair)
     for training in (True, False):
         form.train(training)
         assert_as_close_as_autocast(form, network, clips)
@@ -191,16 +191,26 @@ def test_replayed_training_is_that_without_graphs(variant, precision, capsys):
     torch.testing.assert_close(*ends, rtol=0.02, atol=0.02)
 
 
+def test_training_with_fused_pairs_is_replayed(monkeypatch, capsys):
+    """Whose rounding depends on the running statistics."""
+    from r21d_core.models import fused_pair
+
+    spec = SPEC.replace(depth=18, width=64, frames=8, frame_height=64, frame_width=86, crop=56, precision="bf16")
+    fast, fused, run = optimize(build_model(spec, 5, GPU), spec, GPU), set(), fused_pair.norm_relu_conv
+    monkeypatch.setattr(fused_pair, "norm_relu_conv", lambda *args: fused.add(args[2]) or run(*args))
+    model = capture_cuda_graph(fast, spec, 8)
+    assert isinstance(model, CudaGraphModel), capsys.readouterr().out
+    assert len(fused) == 5, "not the stem's pair and the four of conv2_x"
+
+
 def test_check_numerics_finds_a_wrong_kernel():
     from types import SimpleNamespace
 
-    from r21d_core.models import fused_bn
+    from r21d_core.models import fused_pair
 
     network = VideoResNet("R(2+1)D", 10, 16, num_classes=5).cuda()
-    wrong = SimpleNamespace(
-        batch_norm=fused_bn.batch_norm, conv_bias_relu=lambda *args: fused_bn.conv_bias_relu(*args[:5])
-    )
-    assert check_numerics(network, DTYPES["bf16"], fused_bn, 8) is None
+    wrong = SimpleNamespace(**vars(fused_pair) | {"conv_bias_relu": lambda *x: fused_pair.conv_bias_relu(*x[:5])})
+    assert check_numerics(network, DTYPES["bf16"], fused_pair, 8) is None
     assert check_numerics(network, DTYPES["bf16"], wrong, 8).startswith("the error of its evaluation is ")
 
 

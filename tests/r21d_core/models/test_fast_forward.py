@@ -16,7 +16,14 @@ from r21d_core.engine import numerics
 from r21d_core.engine.build import build_model, build_optimizer, optimize
 from r21d_core.engine.numerics import check_numerics
 from r21d_core.models import fast_forward
-from r21d_core.models.fast_forward import FastVideoResNet, conv_bias_relu, conv_bn_pairs, pack_weight, unpack_weight
+from r21d_core.models.fast_forward import (
+    FastVideoResNet,
+    conv_bias_relu,
+    conv_bn_pairs,
+    convolve,
+    pack_weight,
+    unpack_weight,
+)
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NETWORKS
@@ -26,7 +33,7 @@ ZERO = 1e-6  # less than this is rounding, as of a bias that a linear layer pass
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def batch_norm(x, norm, relu=True, residual=None):
+def batch_norm(x, norm, relu=True, residual=None, statistics=None):
     """What `fused_bn.batch_norm` does, by PyTorch, in any precision."""
     real = norm.num_features
     assert not x[:, real:].any()
@@ -37,16 +44,18 @@ def batch_norm(x, norm, relu=True, residual=None):
     return y, y
 
 
-PLAIN = SimpleNamespace(batch_norm=batch_norm, conv_bias_relu=conv_bias_relu)
+PLAIN = SimpleNamespace(
+    batch_norm=batch_norm,
+    conv_bias_relu=conv_bias_relu,
+    convolve_with_statistics=lambda *args, norm: (convolve(*args), None),
+    can_fuse=lambda conv, x: False,
+)
 
 
 @pytest.fixture(scope="module")
 def kernels():
-    """`fused` on the GPU, or by Triton's interpreter, which conftest asks for."""
-    pytest.importorskip("triton")
-    from r21d_core.models import fused_bn
-
-    return fused_bn
+    """`fused_bn` on the GPU, or by Triton's interpreter, which conftest asks for."""
+    return pytest.importorskip("r21d_core.models.fused_bn", exc_type=ImportError)
 
 
 @pytest.fixture(params=["as it is", "gathered"])
@@ -143,7 +152,7 @@ def test_batch_norm_is_that_of_float64(kernels, size, real, relu, add, both, rat
 
 
 def test_batch_norm_over_more_than_a_tile_of_each_program(kernels, monkeypatch):
-    monkeypatch.setattr(kernels, "_multiprocessors", lambda device: 30)
+    monkeypatch.setattr(kernels, "multiprocessors", lambda device: 30)
     generator = torch.Generator().manual_seed(0)
     x = filled(generator, 5, 144, 144, 4, 9, 13, torch.float32, 2.0).requires_grad_()
     norm = nn.BatchNorm3d(144, device=DEVICE)
@@ -206,8 +215,8 @@ def test_training_follows_the_same_curve(variant):
 
 def test_fast_form_with_triton_kernels(kernels, stem, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # the kernels are held to more digits than it has
-    if DEVICE == "cpu":  # where cuDNN is not
-        kernels = SimpleNamespace(batch_norm=kernels.batch_norm, conv_bias_relu=conv_bias_relu)
+    conv = kernels.conv_bias_relu if DEVICE == "cuda" else conv_bias_relu  # the first is cuDNN's
+    kernels = SimpleNamespace(**vars(PLAIN) | {"batch_norm": kernels.batch_norm, "conv_bias_relu": conv})
     plain, x = network("R(2+1)D", width=5).to(DEVICE), clips().to(DEVICE)
     ours = copy.deepcopy(plain).float()
     form = FastVideoResNet(ours, torch.float32, kernels)
@@ -283,8 +292,8 @@ def test_r2d_refuses_clips_of_another_length():
     ("broken", "wrong"),
     [
         ({}, None),
-        ({"batch_norm": lambda x, norm, relu, _: batch_norm(x, norm, relu)}, "logits"),
-        ({"batch_norm": lambda x, norm, relu, y: batch_norm(x, norm, relu, None if y is None else y.detach())},
+        ({"batch_norm": lambda x, norm, relu=True, *_, **__: batch_norm(x, norm, relu)}, "logits"),
+        ({"batch_norm": lambda x, norm, relu=True, y=None, **_: batch_norm(x, norm, relu, y if y is None else y.data)},
          "gradients"),
         ({"conv_bias_relu": lambda x, weight, _, *rest: conv_bias_relu(x, weight, None, *rest)}, "evaluation"),
     ],
@@ -319,7 +328,7 @@ def test_cpu_trains_the_model_and_folds_for_evaluation(variant):
 
 def test_failed_check_is_printed_in_a_line(monkeypatch, capsys):
     """As on a GPU without Triton."""
-    monkeypatch.setitem(sys.modules, "r21d_core.models.fused_bn", None)
+    monkeypatch.setitem(sys.modules, "r21d_core.models.fused_pair", None)
     spec = Spec(depth=10, width=4, frames=4, data="tiny", profile="demo", precision="bf16")
     model = network("R3D")
     assert optimize(model, spec, torch.device("cuda")) is model
