@@ -18,6 +18,7 @@ from r21d_core.models.convert import Weights, identify_architecture, read_archit
 from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import PUBLISHED
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import NEIGHBORS
 
 # The arguments of `VideoResNet` in which weights and network must agree.
 FIELDS = ("variant", "depth", "width", "frames", "stem_midplanes", "midplanes_per_block")
@@ -61,6 +62,10 @@ def read_weights(path: Path | str) -> Weights:
     saved, spec = _load(path), None
     if isinstance(saved, Mapping) and isinstance(saved.get("spec"), Mapping) and "model" in saved:
         spec, saved = Spec().replace(**saved["spec"]), saved["model"]
+        if spec.variant in NEIGHBORS:
+            raise R21DError(
+                f"{path}: of {spec.variant}, which is trained and evaluated only; expected those of a VideoResNet"
+            )
     return identify_architecture(_unwrapped(path, saved), path, sha256, spec)
 
 

@@ -1,5 +1,7 @@
 """torchvision's S3D, MViTv2-S and Swin3D-T, and C3D: published sizes, equal outputs, one step, exact resume."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from r21d_core.engine import train as engine
 from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.train import train
 from r21d_core.models.cost import spec_cost
+from r21d_core.models.load import read_weights
 from r21d_core.models.neighbors import Neighbor, count_neighbor
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NEIGHBORS
@@ -105,6 +108,12 @@ def test_small_clips_and_other_lengths_are_refused():
     with pytest.raises(R21DError, match="C3D was built for clips of 8 frames and got 4"):
         Neighbor("C3D", num_classes=5, frames=8, crop=32)(torch.zeros(1, 3, 4, 32, 32))
     assert Spec(variant="s3d").network == "s3d"
+
+
+def test_checkpoint_is_not_taken_for_a_video_resnet(tmp_path):
+    torch.save({"spec": asdict(Spec(variant="C3D")), "model": {"fc.bias": torch.zeros(5)}}, tmp_path / "checkpoint.pt")
+    with pytest.raises(R21DError, match=r"checkpoint\.pt: of C3D, which is trained and evaluated only"):
+        read_weights(tmp_path / "checkpoint.pt")
 
 
 def test_resumed_run_equals_the_uninterrupted_one(tiny_manifest, tmp_path, monkeypatch):
