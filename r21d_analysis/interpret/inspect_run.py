@@ -66,7 +66,7 @@ def load_or_compute(
     settings, records = SETTINGS[name] | settings, []
     for run in runs:
         path, weights = run.folder / name, checkpoint_sha256(run)
-        network = f"{run.spec.variant}-{run.spec.depth}, seed {run.spec.seed}"
+        network = f"{run.spec.network}, seed {run.spec.seed}"
         try:
             if not path.exists() and not weights:
                 raise R21DError(

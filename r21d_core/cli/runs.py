@@ -34,8 +34,8 @@ def run(options) -> int:
         except R21DError as error:
             failed = True
             print(f"r21d: {error}", file=sys.stderr)
-    places = {network: place for place, network in enumerate(NETWORKS)}
-    rows.sort(key=lambda row: (places.get(row["network"], len(places)), row["depth"], row["seed"]))
+    places = {variant: place for place, variant in enumerate(NETWORKS)}
+    rows.sort(key=lambda row: (places.get(row["variant"], len(places)), row["depth"], row["seed"]))
     rows.sort(key=lambda row: (row["data"], row["profile"], row["task"], format_settings(row["settings"])))
     if options.json:
         print(json.dumps(rows, indent=1))
@@ -62,15 +62,14 @@ def describe(run) -> dict:
     settings = {key: value for key, value in changes.items() if key not in FIELD_OPTIONS}
     settings |= {"init_from": spec.parent_spec.folder} if spec.parent_spec else {}
     return {
-        "data": spec.data, "profile": spec.profile, "task": spec.task, "network": spec.variant, "depth": spec.depth,
-        "seed": spec.seed, "state": run.state, "epoch": len(run.history), "epochs": spec.epochs, "video@1": accuracy,
-        "settings": settings, "folder": str(run.folder).rstrip("/"),
+        "data": spec.data, "profile": spec.profile, "task": spec.task, "network": spec.network, "variant": spec.variant,
+        "depth": spec.depth, "seed": spec.seed, "state": run.state, "epoch": len(run.history), "epochs": spec.epochs,
+        "video@1": accuracy, "settings": settings, "folder": str(run.folder).rstrip("/"),
     }  # fmt: skip
 
 
 def _format(row: dict) -> list[str]:
     texts = {
-        "network": f"{row['network']}-{row['depth']}",
         "state": row["state"] if row["state"] == "finished" else f"{row['state']} {row['epoch']}/{row['epochs']}",
         "video@1": "" if row["video@1"] is None else f"{row['video@1']:.1%}",
         "settings": format_settings(row["settings"]),
