@@ -40,11 +40,6 @@ class Comparison:
         sides = (("A", self.a, self.a_name), ("B", self.b, self.b_name))
         return [(side, scored, name) for side, scored, name in sides if scored]
 
-    def has_items_of(self, scored: ScoredRuns) -> bool:
-        """Return whether other runs were evaluated on the same items and classes."""
-        a, b = self.a.scores, scored.scores
-        return np.array_equal(a.videos, b.videos) and a.classes == b.classes
-
     @property
     def note(self) -> str:
         """The note that figures of demonstrations carry."""

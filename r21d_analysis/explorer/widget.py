@@ -126,7 +126,8 @@ class Explorer(ExplorerLayout):
     def select_runs(self) -> None:
         """Load A and B and show them with all their clips; A alone if B is not comparable."""
         self.report("loading the runs …")
-        previous, self.comparison, self.summary.value = self.comparison, None, ""
+        previous = self.comparison and (self.comparison.classes.tolist(), self.comparison.a.scores.videos.tolist())
+        self.comparison, self.summary.value = None, ""  # whose scores may be freed while others are read
         a, b, message = self.load(self.a.value), None, ""
         counts = list(a.predictions)
         try:
@@ -145,7 +146,7 @@ class Explorer(ExplorerLayout):
         self.side.options, show = ("A", "B") if b else ("A",), self.items.value
         self.items.options = [n for n in predictions.ITEM_FILTERS if b or ("B" not in n and "both" not in n)]
         self.items.value = show if show in self.items.options else "all"
-        if not previous or not previous.has_items_of(a):
+        if previous != (self.comparison.classes.tolist(), a.scores.videos.tolist()):
             self._forget_choices()
         if a.runs[0].has_checkpoint:
             self.classifier.weights.value = str(a.runs[0].folder)
