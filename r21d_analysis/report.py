@@ -43,6 +43,12 @@ SMALL: dict = {"profile": "small", "manifest": "../data_manifests/ucf101-14-spli
                "variants": "f-R2D, R3D, MC3, R(2+1)D", "runs": "../results/small.zip", "train": False}  # fmt: skip
 ONE, TWO = {"variants": "R(2+1)D"}, {"variants": "R3D, R(2+1)D"}
 RECIPE = SMALL | {"variants": "f-R2D, R(2+1)D", "seeds": "0", "runs": "../results/recipe.zip"}
+SCHEDULES = SMALL | {"settings": {"trials": "schedules"}, "runs": "../results/recipe.zip"}
+SPEECH = {
+    "profile": "small", "manifest": "../data_manifests/miracl-vc1-split1.csv", "splits": "1, 2, 3, 4, 5",
+    "runs": "../results/miracl.zip", "train": False,
+    "settings": {"epochs": 40, "warmup_epochs": 3, "lr_decay_epochs": 16, "crop_area": 0.0},
+}  # fmt: skip
 PRETRAINED = SMALL | ONE | {"seeds": "0", "source": "ucf101-7a-split1"}
 PRETRAINED["manifest"] = "../data_manifests/ucf101-7b-split1.csv"
 TABLE_2 = SMALL | {"variants": "all", "seeds": "0, 1, 2"}
@@ -60,6 +66,8 @@ REPORTS = tuple(Report(*row) for row in (
     ("The twelve networks", "architectures", {}),
     ("Full-size networks on the built-in videos", "variant_comparison-diagnostic", DIAGNOSTIC),
     ("Trials on a validation split", "recipe-small", RECIPE),
+    ("Trials of three lengths of training, incomplete", "recipe-schedules", SCHEDULES),
+    ("Speech, MIRACL-VC1, incomplete", "why_2plus1d-small", SPEECH),
     ("Real videos, 8 frames", "variant_comparison-small-8f", FRAMES_8),
     ("Real videos, 8 frames at stride 2", "variant_comparison-small-8f-step2", FRAMES_8_STRIDE_2),
     ("Real videos, 16 frames", "variant_comparison-small-16f", FRAMES_16),

@@ -6,7 +6,6 @@ import html
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -27,13 +26,14 @@ from r21d_analysis.outcome import (
     answer,
     compare_schedules,
     describe_reasons,
+    find_reasons,
     find_records,
 )
 from r21d_analysis.statistics.inference import format_interval
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.files import write_atomically
-from r21d_core.runs.run import Run, load_runs
-from r21d_core.study.experiments import TABLE_2
+from r21d_core.runs.run import Run, find_runs, load_runs
+from r21d_core.study.experiments import TABLE_2, recipe_trials
 from r21d_core.study.paper import paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS, VAL_SUFFIX
 
@@ -66,19 +66,17 @@ def build_results(root: Path = ROOT) -> str:
     for name in (DATA, *(f"ucf101-7b-split{split}" for split in (1, 2, 3))):
         videos = load_manifest(root / "data_manifests" / f"{name}.csv").split("test")
         texts.append(f"`{name}` tests {len(videos)} videos of {len({(v.label, v.group) for v in videos})} recordings")
-    sections = list(_sections(runs_of))
-    packs = {name: root / "results" / f"{name}.zip" for name in ("miracl", "miracl-seeds", "why_2plus1d")}
-    runs = {name: load_runs(pack) for name, pack in packs.items() if pack.exists()}
-    speech = {run.spec: run for run in chain(*runs.values()) if run.spec.variant in TABLE_2}  # some are in two packs
-    sections.insert(4, _speech(list(speech.values())))  # after Table 2's settings
-    if runs := runs.get("why_2plus1d"):
-        title, table = "Why (2+1)D? MIRACL-VC1, 8 frames", _texts(show_fold_table(runs))
-        sections.insert(5, _section(title, describe_reasons(runs), table))
+    sections = list(_sections(runs_of, root))
+    speech = load_runs(root / "results" / "miracl.zip")
+    sections.insert(4, _speech([run for run in speech if run.spec.variant in TABLE_2]))  # after Table 2's settings
+    reasons = find_reasons(root)
+    title, table = "Why (2+1)D? MIRACL-VC1, 8 frames", _texts(show_fold_table(reasons))
+    sections.insert(5, _section(title, describe_reasons(reasons), table))
     introduction = INTRODUCTION.format(answer=" ".join(answer(root)), recordings=", ".join(texts))
     return "\n\n".join([introduction, *sections]) + "\n"
 
 
-def _sections(runs_of: Callable[..., list[Run]]) -> Iterator[str]:
+def _sections(runs_of: Callable[..., list[Run]], root: Path) -> Iterator[str]:
     for frames, stride in ((8, 1), (16, 1), (8, 2), (16, 2)):
         runs = runs_of("variant_comparison", frames=frames, frame_stride=stride)
         gap = paper_table(2)[BEST][f"video@1 {frames}f"] - paper_table(2)["R3D"][f"video@1 {frames}f"]
@@ -119,6 +117,11 @@ def _sections(runs_of: Callable[..., list[Run]]) -> Iterator[str]:
         yield _section(f"Table {number}", "Pretraining is on the seven other classes. Every row has one seed.", *tables)
     runs = runs_of("recipe_trials", "recipe", seeds=1, data=DATA + VAL_SUFFIX, variants=("f-R2D", BEST))
     yield _section("Recipe", f"{chosen_line(runs).data} Every row has one seed.", _texts(show_recipe_table(runs)))
+    specs = recipe_trials("small", DATA + VAL_SUFFIX, variants=FOUR, seeds=(0, 1), trials="schedules")
+    runs = find_runs(specs, root / "results" / "recipe.zip")
+    done = sum(run.is_complete for run in runs)
+    fact = f"{done} of {len(runs)} runs are finished, so no recipe is chosen yet. {chosen_line(runs).data}"
+    yield _section("Recipe of the confirmatory study, incomplete", fact, _texts(show_recipe_table(runs)))
 
     runs = runs_of("variant_comparison", "diagnostic", seeds=1, **BUILTIN)
     table = family_table(runs)

@@ -123,8 +123,11 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
         "its interval": intervals("gap low", "gap high", "+.1f"), "p, Holm": table["p, Holm"],
         "training error": table["training error"], f"training {GAP}": table["training gap"],
         "interval": intervals("training low", "training high", "+.1f"), "seeds": table["seeds"],
+        "folds": table["folds"],
     })  # fmt: skip
     folds, groups = table["folds"].max(), table["groups"].max()
+    if table["folds"].nunique() == 1:
+        shown = shown.drop(columns="folds")
     first = min((run for run in runs if run.is_complete), key=lambda run: run.spec.data)
     caption = (
         f"{protocol_line([first])}. Means over {folds} folds; video@1's intervals and p by group, {groups} groups, "

@@ -240,7 +240,8 @@ def _compute_maps(
         "pred": names[probabilities.argmax(1)],
         "probability": probabilities[np.arange(len(targets)), targets].astype(np.float32),  # of the target
         "frames": activation_max.resize_frames(frames[:, index], size).numpy(),  # (videos, T, S, S, 3)
-        "maps": torch.stack(maps, 1).cpu().numpy().astype(np.float16),  # (videos, methods, T, S, S), maximum 1
+        # (videos, methods, T, S, S), maximum 1, in steps that a figure can show: they compress to less than half
+        "maps": (torch.stack(maps, 1).mul(255).round() / 255).cpu().numpy().astype(np.float16),
     }
 
 

@@ -30,15 +30,14 @@ def test_record_is_whole_and_in_its_own_folder(pack, run):
     assert run.summary["accuracies_before_quantization"] == accuracies
     diagnostic = spec.data == "builtin" and spec.profile == "small"
     study = "recipe" if spec.data.endswith(VAL_SUFFIX) else "diagnostic" if diagnostic else spec.profile
-    allowed = ("miracl", "miracl-seeds", "why_2plus1d") if spec.data.startswith("miracl") else (study,)
-    assert pack.stem in allowed
+    assert pack.stem == ("miracl" if spec.data.startswith("miracl") else study)
     assert {path.name for path in run.folder.iterdir()} - {"trained_on.txt", "filters.npz", "attributions.npz"} == {
         "spec.json", "environment.json", "history.jsonl", "scores.npz", "summary.json",
     }  # fmt: skip
 
 
 def test_packs_are_small():
-    assert len(RUNS) == 378 and sum(pack.stat().st_size for pack in PACKS) < 15e6
+    assert len(RUNS) == 430 and sum(pack.stat().st_size for pack in PACKS) < 15e6
 
 
 @pytest.mark.parametrize("pack", [SMALL, SMALL.with_stem("miracl")], ids=lambda pack: pack.stem)
