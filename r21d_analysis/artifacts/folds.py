@@ -163,5 +163,6 @@ def reasons_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str
         axes.set_title(title, size=10)
     panels[0].set_yticks(range(len(table)), table["network"])
     panels[0].set_ylim(-0.6, len(table) - 0.4)
+    figure.get_layout_engine().set(wspace=0.06)  # pyright: ignore
     figure.supxlabel("points above (+) or below (−) R(2+1)D", size=10)
     return figure
