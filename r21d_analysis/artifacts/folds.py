@@ -11,7 +11,7 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.networks import RGB, Network, difference, networks
+from r21d_analysis.artifacts.networks import RGB, Network, difference, networks, on_shared_splits
 from r21d_analysis.artifacts.tables import INTERVAL, format_p, protocol_line
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, format_interval, holm
@@ -62,14 +62,15 @@ def _compose(letter: str) -> str:
 
 
 def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row for each network, the best first: accuracies in per cent, means over folds, and the difference to R(2+1)D.
+    """A row for each network, the best first and those that lack a fold last: accuracies in per cent, means over folds, and the difference to R(2+1)D.
 
     Intervals and p are clustered by group, the speaker of MIRACL-VC1; the p-values of all networks are one family.
     `training error` is that of the last epoch; the interval of its difference is Welch's over runs, fold by fold.
     Raises R21DError without R(2+1)D and for different test videos.
     """
     rows = [network for network in networks(runs)[0] if network.stream == RGB]
-    rows.sort(key=lambda network: -network.video_at(1))
+    most = max((len(network.splits) for network in rows), default=0)
+    rows.sort(key=lambda network: (len(network.splits) < most, -network.video_at(1)))
     baseline = next((network for network in rows if network.spec.variant == BASELINE), None)
     if baseline is None:
         raise R21DError(f"no finished run of {BASELINE}, which the other networks are compared with; train it first")
@@ -79,7 +80,9 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     records = []
     for network in rows:
         name, accuracy = network.spec.variant, network.accuracy
-        trained, training = _training_difference([(1, network)]), _training_difference([(1, network), (-1, baseline)])
+        shared = on_shared_splits(network, baseline)
+        trained = _training_difference([(1, network)])
+        training = _training_difference(list(zip((1, -1), shared, strict=True)))
         gap = gaps.get(name)
         records.append(
             {"network": name, "clip@1": network.clip_at_1, "video@1": accuracy.value, "low": accuracy.low,
@@ -126,11 +129,12 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
         "folds": table["folds"],
     })  # fmt: skip
     folds, groups = table["folds"].max(), table["groups"].max()
+    some = "; networks with fewer are below, their differences are over the folds that they have"
     if table["folds"].nunique() == 1:
-        shown = shown.drop(columns="folds")
+        shown, some = shown.drop(columns="folds"), ""
     first = min((run for run in runs if run.is_complete), key=lambda run: run.spec.data)
     caption = (
-        f"{protocol_line([first])}. Means over {folds} folds; video@1's intervals and p by group, {groups} groups, "
+        f"{protocol_line([first])}. Means over {folds} folds{some}; video@1's intervals and p by group, {groups} groups, "
         f"and by seed where there are several; {len(table) - 1} tests, one family, Holm; training error of the last "
         "epoch, with an interval over runs where there are several seeds"
     )

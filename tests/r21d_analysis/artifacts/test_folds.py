@@ -41,6 +41,14 @@ def test_training_error_is_that_of_the_last_epoch_fold_by_fold(runs):
     assert [row["training low"], row["training high"]] == pytest.approx([4.25 - half, 4.25 + half])
 
 
+def test_network_that_lacks_a_fold_is_compared_on_the_others(runs):
+    some = [run for run in runs if run.spec.variant != "P3D-B" or run.spec.data.endswith("1")]
+    last = fold_table(some).iloc[-1]
+    assert (last["network"], last["folds"], last["training gap"]) == ("P3D-B", 1, pytest.approx(18.5 - 20.5))
+    table = show_fold_table(some)
+    assert table.data["folds"].tolist() == [2, 2, 1] and "networks with fewer are below" in table.caption
+
+
 def test_table_and_figure_have_every_network(runs):
     table = show_fold_table(runs)
     assert set(table.data["network"]) == set(ERRORS) and set(table.data["seeds"]) == {2}
