@@ -107,7 +107,10 @@ def worst_videos(run: Run, n: int = 8) -> Styler | Markdown:
 
 
 def worst_frames(run: Run, manifest: Path | str, n: int = 6) -> Figure | Markdown:
-    """Return the center frames of the first `n` videos of `worst_videos`, from the files that `manifest` lists."""
+    """Return the center frames of the first `n` videos of `worst_videos`, from the files that `manifest` lists.
+
+    Raises R21DError for a video that `manifest`, perhaps written after the run, does not list.
+    """
     if not run.is_complete:
         return note(f"nothing to draw: {NO_RUNS}")
     table = _errors(run).head(n)
@@ -116,7 +119,9 @@ def worst_frames(run: Run, manifest: Path | str, n: int = 6) -> Figure | Markdow
     videos = {video.video: video for video in load_manifest(manifest).videos}
     figure, panels = panel_grid(len(table), 1.7, 1.8, most=6)
     for axes, row in zip(panels, table.to_dict("records"), strict=True):
-        video = videos[row["video"]]
+        if not (video := videos.get(row["video"])):
+            expected = f"a test video of {run.folder}; restore the manifest that the run was trained on"
+            raise R21DError(f"{manifest}: does not list {row['video']}, {expected}")
         axes.imshow(read_frames(video.path, [(video.frames or 1) // 2], FRAME_SIZE)[0])
         axes.set_axis_off()
         axes.set_title(f"{row['class']}\npredicted {row['prediction']}", size=9, parse_math=False)

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def blocks(count: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
-    """(count, height, width, 3) uint8 of coloured blocks that share nothing from one frame to the next."""
+    """(count, height, width, 3) uint8 of colored blocks that share nothing from one frame to the next."""
     coarse = np.random.default_rng(seed).integers(0, 256, (count, -(-height // 8), -(-width // 8), 3), np.uint8)
     return coarse.repeat(8, 1).repeat(8, 2)[:, :height, :width]
 

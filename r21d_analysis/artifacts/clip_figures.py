@@ -44,7 +44,7 @@ def flow_figure(frames: np.ndarray, flow: np.ndarray) -> Figure:
 
 
 def flow_to_rgb(flow: np.ndarray, full: float) -> np.ndarray:
-    """Flow (H, W, 2) as RGB from 0 to 1: hue by direction, white where nothing moves, full colour from `full` on."""
+    """Flow (H, W, 2) as RGB from 0 to 1: hue by direction, white where nothing moves, full color from `full` on."""
     x, y = np.moveaxis(flow, -1, 0)
     hue = (np.arctan2(y, x) / (2 * np.pi)) % 1
     return hsv_to_rgb(np.stack([hue, np.clip(np.hypot(x, y) / full, 0, 1), np.ones_like(hue)], axis=-1))

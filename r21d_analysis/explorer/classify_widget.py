@@ -66,15 +66,14 @@ class ClassifyWidget:
         with self.output:  # which shows the progress, and an exception that leaves it
             try:
                 predictor = load(self.used_weights, folder=self.weights_folder)
-                for path, prediction in zip(
-                    paths, predictor.iter_predictions(paths, clips=self.clips.value), strict=True
-                ):
+                predictions = predictor.iter_predictions(paths, clips=self.clips.value, workers=None)
+                for path, prediction in zip(paths, predictions, strict=True):
                     if isinstance(prediction, R21DError):
                         self.errors.value += text_html(str(prediction), "alert")
                     else:
                         self.results.append((path, prediction))
             except R21DError as error:
-                self.errors.value = text_html(str(error), "alert")
+                self.errors.value += text_html(str(error), "alert")
         self.output.clear_output()
         self.videos.options = [
             (f"{path.name}: {prediction.top[0][0]} {prediction.top[0][1]:.1%}", index)

@@ -68,8 +68,6 @@ class Predictor:
         self.device = pick_device(device)
         self.model = model_from_weights(self.weights).eval().to(self.device)
         self._fast_model = optimize(self.model, Spec(), self.device)
-        self._pooled: list[Tensor] = []  # inputs of the classifier, as `_fast_model` computes them
-        self.model.fc.register_forward_pre_hook(lambda _, inputs: self._pooled.append(inputs[0]))
 
     @overload
     def predict(self, videos: Path | str, **options) -> Prediction: ...
@@ -96,13 +94,14 @@ class Predictor:
     @torch.inference_mode()
     def iter_predictions(
         self, videos: Sequence[Path | str], *, clips: int = 10, frames: int | None = None,
-        frame_stride: int | None = None, top: int = 5, workers: int | None = None,
+        frame_stride: int | None = None, top: int = 5, workers: int | None = 0,
     ) -> Iterator[Prediction | R21DError]:  # fmt: skip
         """Yield for each video, in order, its Prediction, or the R21DError that says why it cannot be read.
 
         The protocol is that of a run's evaluation: `clips` clips that begin at floor(i·(N−span)/(clips−1)), center
         crop, mean of softmax, in fp32. Clip length and frame stride are those of `spec_for_video`; `frames` and
-        `frame_stride` override them. `workers` processes decode: None is one a CPU where there are many videos.
+        `frame_stride` override them. `workers` processes decode: 0 is this one, None is one a CPU where there are many
+        videos. A script that starts processes does so under `if __name__ == "__main__":`.
         """
         given = {"eval_clips": clips, "frames": frames, "frame_stride": frame_stride}
         overrides = {name: value for name, value in given.items() if value is not None}
@@ -123,11 +122,12 @@ class Predictor:
         """Yield the Predictions of videos whose clips are computed together; an error stays as it is."""
         pixels = [torch.from_numpy(item.pixels) for item in group if isinstance(item, _DecodedClips)]
         logits: list[Tensor] = []
-        self._pooled.clear()
-        for batch in torch.cat(pixels).split(batch_size) if pixels else ():
-            logits.append(self._fast_model(center_crop(batch.to(self.device), spec)))
-            bar.update(len(batch))
-        outputs = [torch.cat(parts).float().cpu().chunk(len(pixels)) for parts in (logits, self._pooled) if parts]
+        pooled: list[Tensor] = []  # inputs of the classifier, as `_fast_model` computes them
+        with self.model.fc.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0])):
+            for batch in torch.cat(pixels).split(batch_size) if pixels else ():
+                logits.append(self._fast_model(center_crop(batch.to(self.device), spec)))
+                bar.update(len(batch))
+        outputs = [torch.cat(parts).float().cpu().chunk(len(pixels)) for parts in (logits, pooled) if parts]
         of_videos = zip(*outputs, strict=True)
         for item in group:
             yield self._prediction(item, next(of_videos), top) if isinstance(item, _DecodedClips) else item

@@ -43,7 +43,8 @@ def export(weights: Path | str, format: str, out: Path | str | None = None, fold
     if out and Path(out).suffix != f".{format}":
         raise R21DError(f"{out}: expected a name that ends in .{format}")
     loaded = read_weights(resolve_weights(weights, folder))
-    path = Path(out or Path("exports") / f"{loaded.path.parent.name if loaded.spec else loaded.path.stem}.{format}")
+    name = loaded.path.resolve().parent.name if loaded.spec else loaded.path.stem
+    path = Path(out or Path("exports") / f"{name}.{format}")
     model, values = model_from_weights(loaded).eval(), metadata(loaded)
     shape = loaded.in_channels, values["frames"], values["crop"], values["crop"]
     program = torch.export.export(model, (torch.zeros(2, *shape),), dynamic_shapes=({0: torch.export.Dim("batch")},))

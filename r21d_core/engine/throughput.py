@@ -22,7 +22,7 @@ EVALUATION_BATCH = 32
 PLAN_SECONDS = 5.0  # for measuring networks before a plan is printed
 SLOW_ON_CPU = (
     "The device is a CPU, and networks of this size need a GPU. A few steps are timed now; training takes hours to "
-    "days. The profile `demo` is made for a CPU; `r21d train … --dry-run` prints the time without training."
+    "days. The profile `demo` is made for a CPU."
 )
 
 

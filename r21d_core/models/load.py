@@ -63,9 +63,8 @@ def read_weights(path: Path | str) -> Weights:
     if isinstance(saved, Mapping) and isinstance(saved.get("spec"), Mapping) and "model" in saved:
         spec, saved = Spec().replace(**saved["spec"]), saved["model"]
         if spec.variant in NEIGHBORS:
-            raise R21DError(
-                f"{path}: of {spec.variant}, which is trained and evaluated only; expected those of a VideoResNet"
-            )
+            what = f"a checkpoint of {spec.variant}, which is trained and evaluated only"
+            raise R21DError(f"{path}: {what}; expected weights of a VideoResNet")
     return identify_architecture(_unwrapped(path, saved), path, sha256, spec)
 
 

@@ -87,6 +87,11 @@ def test_errors_of_a_finetuned_run_are_its_scores(manifest, tmp_path):
     assert your_videos.worst_video(run, manifest).resolve() == load_manifest(manifest).root / expected[0]
     titles = [axes.get_title().split("\n")[0] for axes in your_videos.worst_frames(run, manifest).axes]
     assert titles[: len(expected)] == [name.split("/")[0] for name in expected]
+    other = tmp_path / "other.csv"
+    other.write_bytes(b"".join(x for x in manifest.read_bytes().splitlines(True) if expected[0].encode() not in x))
+    shutil.copy(manifest.with_suffix(".json"), other.with_suffix(".json"))
+    with pytest.raises(R21DError, match=rf"other\.csv: does not list {expected[0]}"):
+        your_videos.worst_frames(run, other)
     figure = your_videos.confusion(run)
     assert isinstance(figure, Figure) and f"video@1 {25 * (4 - len(wrong)):.1f} %" in figure.texts[-1].get_text()
 

@@ -14,6 +14,7 @@ from r21d_core import R21DError
 from r21d_core.data.decode import iter_timed_frames, read_all
 from r21d_core.data.encode import encode_h264
 from r21d_core.data.manifest import load_manifest
+from r21d_core.engine.classify import Predictor
 from r21d_core.study.experiments import variant_comparison
 from tests.r21d_analysis.explorer.test_predictions import ODD
 from tests.r21d_analysis.explorer.test_widget import select_item, text_of, write_run
@@ -48,6 +49,17 @@ def test_folder_is_classified_and_errors_listed(own, tiny_manifest, tmp_path, mo
     np.testing.assert_allclose(np.transpose([one.get_ydata() for one in axes.lines]), 100 * answer.clip_probs)
     np.testing.assert_allclose(axes.lines[0].get_xdata(), answer.center_frames / answer.fps)
     assert "<b>é" not in own.player.value and "&lt;b&gt;é" in own.player.value
+
+
+def test_error_that_ends_the_loop_joins_the_others(own, tiny_manifest, monkeypatch):
+    def iter_predictions(*_, **options):
+        yield R21DError("a.mp4: broken")
+        raise R21DError("a worker process died")
+
+    monkeypatch.setattr(Predictor, "iter_predictions", iter_predictions)
+    own.path.value = str(tiny_manifest.parent / "videos")
+    own.classify()
+    assert "a.mp4: broken" in (said := text_of(own.errors)) and "a worker process died" in said
 
 
 def test_uploads_stay_in_their_folder(own, tiny_manifest):

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from r21d_analysis.artifacts.clip_figures import top_five_figure
 from r21d_core import R21DError, load
 from r21d_core.cli import main
 from r21d_core.data.decode import read_all
+from r21d_core.data.parallel import MIN_ITEMS
 from r21d_core.data.transforms import center_crop
 from r21d_core.engine import classify as module
 from r21d_core.models.network import VideoResNet
@@ -115,6 +117,22 @@ def test_several_videos_equal_each_alone(clips, workers, tiny, file, tmp_path):
         assert np.array_equal(prediction.frames, alone.frames)
     with pytest.raises(R21DError, match=r"broken\.mp4"):
         predictor.predict(paths, clips=1, frames=2)
+
+
+def test_many_videos_start_no_process_unless_asked(tiny, file, monkeypatch):
+    """Processes would run a script again that has no guard."""
+    monkeypatch.setattr(module, "map_in_processes", lambda *_: pytest.fail("starts processes"))
+    videos = [tiny.videos[0].path] * MIN_ITEMS
+    assert len(load(file, device="cpu").predict(videos, clips=1, frames=2)) == MIN_ITEMS
+
+
+def test_calls_of_the_network_keep_no_features(noise, file):
+    predictor, pooled = load(file, device="cpu"), []
+    predictor.predict(noise, clips=1, frames=4)
+    predictor.model.fc.register_forward_pre_hook(lambda _, inputs: pooled.append(weakref.ref(inputs[0])))
+    with torch.no_grad():
+        predictor.model(torch.zeros(1, 3, 4, 112, 112))
+    assert [features() for features in pooled] == [None]
 
 
 def test_load_is_imported_without_torch():

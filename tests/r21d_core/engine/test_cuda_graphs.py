@@ -119,11 +119,11 @@ def test_only_the_fast_form_of_a_gpu_is_captured(monkeypatch):
     ("accumulate", "processes", "replayed", "clips"), [(1, 1, [12], 12), (3, 1, [], 12), (3, 3, [4], 4), (6, 3, [], 4)]
 )
 def test_a_plan_times_the_steps_that_a_run_takes(monkeypatch, accumulate, processes, replayed, clips):
-    """Replayed where a run replays them, and of all parts of a process, after which the optimiser steps once."""
+    """Replayed where a run replays them, and of all parts of a process, after which the optimizer steps once."""
     sizes, steps = [], []
     monkeypatch.setattr(state, "capture_cuda_graph", lambda model, spec, size: sizes.append(size) or model)
     monkeypatch.setattr(throughput, "_median_seconds", lambda call, device: (call(), 1.0)[1])
-    monkeypatch.setattr(torch.optim.SGD, "step", lambda optimiser: steps.append(optimiser))
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda optimizer: steps.append(optimizer))
     spec = SPEC.replace(batch_size=12, grad_accum_steps=accumulate)
     assert throughput.training_throughput(spec, 3, torch.device("cpu"), processes) == clips
     assert sizes == replayed and len(steps) == 1

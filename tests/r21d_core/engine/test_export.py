@@ -65,6 +65,12 @@ def test_pt2_file_loads_in_a_fresh_process(run, tmp_path):
     assert json.loads(result.stdout)["classes"] == list(run.scores.classes)
 
 
+def test_folder_is_named_from_inside_too(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(run.folder)
+    assert main(["export", ".", "--format", "pt2"]) == 0
+    assert (run.folder / "exports" / f"{run.folder.name}.pt2").exists()
+
+
 def test_different_logits_are_refused(tmp_path, monkeypatch):
     torch.save(small("R3D", num_classes=3).state_dict(), tmp_path / "r3d.pth")
     other, save = small("R3D", num_classes=3).eval(), module._save_pt2

@@ -123,7 +123,7 @@ def test_large_network_on_a_cpu_is_announced(tiny_manifest, tmp_path, monkeypatc
     monkeypatch.setattr(throughput, "training_throughput", measure)
     plan([SPEC.replace(width=256)], tiny_manifest, tmp_path, "cpu")
     plan([SPEC], tiny_manifest, tmp_path, "cpu")
-    assert "--dry-run" in said[0] and not said[1], "before anything is timed"
+    assert "profile `demo`" in said[0] and "--dry-run" not in said[0] and not said[1], "before anything is timed"
     assert [spec.batch_size for spec in timed] == [2, SPEC.batch_size]
 
 

@@ -112,7 +112,7 @@ def test_small_clips_and_other_lengths_are_refused():
 
 def test_checkpoint_is_not_taken_for_a_video_resnet(tmp_path):
     torch.save({"spec": asdict(Spec(variant="C3D")), "model": {"fc.bias": torch.zeros(5)}}, tmp_path / "checkpoint.pt")
-    with pytest.raises(R21DError, match=r"checkpoint\.pt: of C3D, which is trained and evaluated only"):
+    with pytest.raises(R21DError, match=r"checkpoint\.pt: a checkpoint of C3D, which is trained and evaluated only"):
         read_weights(tmp_path / "checkpoint.pt")
 
 
