@@ -91,7 +91,8 @@ def _table(group: Sequence[dict]) -> str:
     setting = [form.format(group[0][key]) for key, form in SETTING.items() if group[0].get(key) is not None]
     others = dict.fromkeys(key for row in group for key in row if key not in HIDDEN and key not in HEADERS)
     keys = [*HEADERS, *others]
-    lines = [[HEADERS.get(key, key.replace("_", " ")) for key in keys]]
+    spelled = {"optimiser": "optimizer"}  # the records' spelling: the tables'
+    lines = [[HEADERS.get(key, spelled.get(key, key.replace("_", " "))) for key in keys]]
     lines += [[_cell(key, row) for key in keys] for row in group]
     columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in columns]
