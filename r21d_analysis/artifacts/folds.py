@@ -62,8 +62,9 @@ def _compose(letter: str) -> str:
 
 
 def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row for each network, the best first and those that lack a fold last: accuracies in per cent, means over folds, and the difference to R(2+1)D.
+    """A row for each network, with accuracies in per cent, means over folds, and the difference to R(2+1)D.
 
+    The best is first, networks that lack a fold are last.
     Intervals and p are clustered by group, the speaker of MIRACL-VC1; the p-values of all networks are one family.
     `training error` is that of the last epoch; the interval of its difference is Welch's over runs, fold by fold.
     Raises R21DError without R(2+1)D and for different test videos.
@@ -134,9 +135,9 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
         shown, some = shown.drop(columns="folds"), ""
     first = min((run for run in runs if run.is_complete), key=lambda run: run.spec.data)
     caption = (
-        f"{protocol_line([first])}. Means over {folds} folds{some}; video@1's intervals and p by group, {groups} groups, "
-        f"and by seed where there are several; {len(table) - 1} tests, one family, Holm; training error of the last "
-        "epoch, with an interval over runs where there are several seeds"
+        f"{protocol_line([first])}. Means over {folds} folds{some}; video@1's intervals and p by group, "
+        f"{groups} groups, and by seed where there are several; {len(table) - 1} tests, one family, Holm; training "
+        "error of the last epoch, with an interval over runs where there are several seeds"
     )
     return style_table(shown, caption, {GAP: "{:+.1f}", f"training {GAP}": "{:+.1f}", "p, Holm": format_p})
 

@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from types import ModuleType
 
-from r21d_core import R21DError
+from r21d_core import R21DError, __version__
 
 COMMANDS = (
     "variants", "manifest", "check", "prepare", "flow", "train", "runs", "weights", "classify", "export", "bench",
@@ -54,6 +54,7 @@ def load_commands() -> dict[str, ModuleType]:
 def build_parser(modules: dict[str, ModuleType] | None = None) -> argparse.ArgumentParser:
     """The argument parser of all commands; the parsed options hold the command's name as `command`."""
     parser = argparse.ArgumentParser("r21d", description="Reproduce, inspect and extend the R(2+1)D study.")
+    parser.add_argument("--version", action="version", version=f"r21d {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (modules or load_commands()).values():
         module.add_parser(subparsers)

@@ -26,6 +26,10 @@ def run(options) -> int:
     from r21d_core.runs.run import Run, read_spec, spec_files
 
     rows, failed = [], False
+    for folder in options.folders:
+        if folder != Path("runs") and not folder.exists():
+            failed = True
+            print(f"r21d: {folder}: no such folder or pack", file=sys.stderr)
     for path in chain.from_iterable(map(spec_files, options.folders)):
         try:
             spec = read_spec(path)

@@ -62,6 +62,12 @@ def test_damaged_run_does_not_hide_the_others(runs, tmp_path, capsys):
     assert f"{runs[1].folder / 'spec.json'}: half written" in output.err and "finished" in output.out
 
 
+def test_missing_folder_is_an_error(runs, tmp_path, capsys):
+    assert main(["runs", str(tmp_path / "nosuch"), str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "nosuch: no such folder or pack" in printed.err and "video@1" in printed.out
+
+
 def test_folder_without_runs_says_so(tmp_path, capsys):
-    assert main(["runs", str(tmp_path / "none"), "--data", "ucf101"]) == 0
-    assert capsys.readouterr().out == f"no runs of ucf101 in {tmp_path / 'none'}\n"
+    assert main(["runs", str(tmp_path), "--data", "ucf101"]) == 0
+    assert capsys.readouterr().out == f"no runs of ucf101 in {tmp_path}\n"
