@@ -95,11 +95,12 @@ def open_study(
         names = {spec.data for spec in specs}
         alternatives = find_alternatives(partial(build_specs, **given), runs, names)
         print(describe_alternatives(alternatives, runs, names), end="")
-        usable = [text for *same, text in alternatives if text and same == [profile, specs[0].task]]
+        usable = [text for *same, text in alternatives if same == [profile, specs[0].task]]
         if len(usable) == 1 and not fields:
-            print(f'These settings are the only ones of this profile and task, so they are used: "{usable[0]}"')
-            fields = read_settings(usable[0])
-            specs = build_specs(profile, seeds=as_list(seeds), **options, **fields)
+            others = build_specs(profile, seeds=as_list(seeds), **options, **read_settings(usable[0]))
+            if any(find_run(runs, spec).is_complete for spec in others):
+                print(f'These settings are the only ones of this profile and task, so they are used: "{usable[0]}"')
+                specs, fields = others, read_settings(usable[0])
     study = Study(
         experiment, specs, [find_run(runs, spec) for spec in specs], Path(runs), Path(manifest) if manifest else None,
         Path(builtin), device,

@@ -161,6 +161,19 @@ def test_runs_with_other_settings_are_found(tmp_path, capsys):
     assert 'settings = "epochs=3"' in text and 'settings = "lr=0.3"' in text
 
 
+def test_default_settings_count_as_a_choice(tmp_path, capsys):
+    finish(find_run(tmp_path, variant_comparison(variants=("R3D",))[0]))
+    finish(find_run(tmp_path, variant_comparison(variants=("R2D",), epochs=3)[0]))
+    study = open_study("variant_comparison", variants="R2D", runs=tmp_path)
+    assert study.specs == variant_comparison(variants=("R2D",)) and "only ones" not in capsys.readouterr().out
+
+
+def test_settings_without_a_run_of_the_networks_are_not_used(tmp_path, capsys):
+    finish(find_run(tmp_path, variant_comparison(variants=("R3D",), epochs=3)[0]))
+    study = open_study("variant_comparison", variants="R2D", runs=tmp_path)
+    assert study.specs == variant_comparison(variants=("R2D",)) and "only ones" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("experiment", "parameters"),
     [("optimization_curves", {"depth": "18"}), ("temporal_probe", {"frames": "4"}), ("kinetics", {"lr": 0.3})],
