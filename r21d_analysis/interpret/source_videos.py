@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.study.spec import Spec
@@ -55,8 +56,11 @@ class VideoLocator:
         return SourceClips(video.path, clips.frames[first : first + count], video.fps)
 
     def has_videos(self, data: str) -> bool:
-        """Return whether a manifest of `data` exists and the file of its first video too."""
-        manifest = self._find_manifest(data)
+        """Return whether a manifest of `data` can be loaded and the file of its first video exists."""
+        try:
+            manifest = self._find_manifest(data)
+        except R21DError:  # `locate` raises it
+            return False
         return bool(manifest and manifest.videos and manifest.videos[0].path.exists())
 
     def _find_manifest(self, data: str) -> Manifest | None:

@@ -227,6 +227,8 @@ def test_opens_on_the_newest_runs_with_videos(tiny_manifest, tmp_path):
     assert shown.classifier.weights.value == str(shown.a.value[0].folder), "own videos use run A"
     assert Explorer(str(tmp_path)).data.value == "elsewhere, action", "without videos the first"
     assert Explorer(str(tmp_path), manifests, data="elsewhere, action").data.value == "elsewhere, action"
+    (tmp_path / "elsewhere.csv").write_text("no manifest")
+    assert Explorer(str(tmp_path), [manifests, str(tmp_path)]).data.value == "tiny, action", "a broken manifest"
     protocol = shown.protocol.value
     assert Explorer(str(tmp_path), data="tiny", protocol=protocol).protocol.value == protocol
     for wrong in ({"data": "gone"}, {"protocol": "gone"}):
