@@ -2,6 +2,8 @@
 
 import re
 import signal
+import time
+from unittest.mock import Mock
 
 import nbformat
 import numpy as np
@@ -17,8 +19,8 @@ from r21d_core.cli import main
 from r21d_core.data import parallel
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.data.sources import open_clips
+from r21d_core.engine import distributed, throughput
 from r21d_core.engine import evaluate as predicting
-from r21d_core.engine import throughput
 from r21d_core.engine.build import build_model
 from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.distributed import check_divisible, shard_batch
@@ -182,6 +184,20 @@ def test_killed_workers_resume_to_the_uninterrupted_run(alone, tiny_manifest, tm
     killed, never = train_and_kill(tiny_manifest, tmp_path, capfd, deaths)
     assert_same_run(killed, never)
     assert_close(killed, alone)
+
+
+def test_suspended_and_resumed_job_is_not_taken_for_dead(monkeypatch):
+    store = Mock(check=Mock(side_effect=[False, False, True]), add=Mock(return_value=1))
+    monkeypatch.setattr(distributed, "_rendezvous", lambda: (store, 1, 2))
+    monkeypatch.setattr(parallel, "WORKER_TIMEOUT", 0.2)
+    sleep = time.sleep
+    monkeypatch.setattr(distributed.time, "sleep", lambda seconds: sleep(0.3))  # as if suspended while it polls
+    distributed._wait_for_rank_zero("the first call")
+    store.check.side_effect = None
+    store.check.return_value = False
+    monkeypatch.setattr(distributed.time, "sleep", lambda seconds: None)
+    with pytest.raises(SystemExit, match=r"rank 0 did not respond for 0\.2 seconds"):
+        distributed._wait_for_rank_zero("which never comes")
 
 
 @pytest.mark.parametrize(
