@@ -179,14 +179,14 @@ def spec_files(folder: Path | str) -> list[Path]:
 
 @contextmanager
 def lock(run: Run):
-    """Hold the run for this process alone; raises RunLockedError at once if another process holds it.
+    """Hold the run for this process alone; raises RunLockedError if another process keeps holding it.
 
     The system frees the lock when its holder dies. Temporary files of killed writers are removed.
     """
     if isinstance(run.folder, zipfile.Path):
         raise R21DError(f"{run.folder}: a pack is read only; train in a folder of runs")
     make_folder(run.folder)
-    handle = FileLock(run.folder / ".lock", timeout=0)
+    handle = FileLock(run.folder / ".lock", timeout=0.5)  # `_is_locked` of another process holds it for a moment
     inode = _acquire(handle, run)
     try:
         remove_temporary(run.folder)

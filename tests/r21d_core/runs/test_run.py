@@ -1,5 +1,6 @@
 """Records are written whole or not at all, and a folder never passes for what it is not."""
 
+import fcntl
 import io
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -141,6 +143,15 @@ def test_two_processes_cannot_hold_one_run(tmp_path):
         said = _lock_elsewhere(run)
     assert f"locked by process {os.getpid()}" in said
     assert _try_to_lock(run) == "held"
+
+
+def test_reading_the_state_does_not_refuse_a_training(tmp_path):
+    run = find_run(tmp_path, Spec())
+    run.folder.mkdir()
+    with (run.folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # as `Run.state` does for a moment
+        threading.Timer(0.1, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+        assert _try_to_lock(run) == "held"
 
 
 def _try_to_lock(run):
