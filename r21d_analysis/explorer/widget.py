@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import html
 import threading
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from r21d_analysis.interpret.saliency import saliency_html
 from r21d_analysis.interpret.source_videos import SourceClips, VideoLocator
 from r21d_analysis.statistics.inference import check_same_items
 from r21d_core import R21DError
+from r21d_core.data.manifest import gc_disabled
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import as_list
 
@@ -316,17 +316,14 @@ class Explorer(ExplorerLayout):
         """
         if self._active_thread == threading.get_ident():
             return
-        with self._lock:
-            self._active_thread, was_enabled = threading.get_ident(), gc.isenabled()
-            gc.disable()  # collecting old figures would delay an answer by a tenth of a second now and then
+        with self._lock, gc_disabled():  # collecting old figures would delay an answer by a tenth of a second
+            self._active_thread = threading.get_ident()
             try:
                 action()
             except R21DError as error:
                 self.report(str(error), "alert")
             finally:
                 self._active_thread = None
-                if was_enabled:
-                    gc.enable()
 
     def _runs_of_data(self) -> list[Run]:
         return [run for run in self.runs if run_menu.data_label(run.spec) == self.data.value]

@@ -1,5 +1,6 @@
 """A manifest says what it was given, whatever the names, and every fault in one is told with file and line."""
 
+import gc
 import json
 from dataclasses import replace
 
@@ -186,6 +187,16 @@ def test_set_to_be_tested_alone_needs_no_training_side(path):
     assert len(manifest.split("test")) == 3
     with pytest.raises(R21DError, match=r"set\.csv: no row has split 'train'"):
         manifest.split("train")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_loading_leaves_the_collector_as_it_was(path, enabled):
+    try:
+        gc.enable() if enabled else gc.disable()
+        load_manifest(path)
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
 
 
 def test_card_may_say_no_more_than_name_and_classes(path):
