@@ -192,7 +192,8 @@ def run_labels(specs: Sequence[Spec]) -> list[str]:
 
 def format_settings(settings: Mapping[str, Any]) -> str:
     """Fields of a Spec as text such as "lr=0.02, epochs=3", as a notebook's parameter `settings` takes them."""
-    return ", ".join(f"{key}={str(value).removesuffix('.0')}" for key, value in settings.items())
+    texts = {key: str(value).removesuffix(".0" * isinstance(value, float)) for key, value in settings.items()}
+    return ", ".join(f"{key}={text}" for key, text in texts.items())
 
 
 def parse_settings(settings: list[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from r21d_core import R21DError
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.recipes import RECIPES
-from r21d_core.study.spec import Spec, parse_settings
+from r21d_core.study.spec import Spec, format_settings, parse_settings
 
 FIELDS = st.fixed_dictionaries(
     {
@@ -108,6 +108,10 @@ def test_init_from_may_be_a_file():
     spec = Spec(init_from="r2plus1d_18-91a641e6.pth", midplanes_per_block=True, eps=1e-5, epochs=0)
     assert spec.init_file == "r2plus1d_18-91a641e6.pth" and spec.parent_spec is None
     assert spec.finetune_spec(epochs=3).parent_spec == spec and spec.finetune_spec(epochs=3).init_file == ""
+
+
+def test_settings_as_text_keep_names_that_end_like_numbers():
+    assert format_settings({"init_from": "weights-1.0", "lr": 1.0}) == "init_from=weights-1.0, lr=1"
 
 
 def test_variant_may_be_letters():
