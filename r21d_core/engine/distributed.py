@@ -29,6 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 from r21d_core import R21DError
 from r21d_core.data import parallel
 from r21d_core.data.parallel import available_cpus
+from r21d_core.models.neighbors import Neighbor
 from r21d_core.study.spec import Spec
 
 # For a process that decodes while others wait; a death is noticed at once. `on_rank_zero` may take longer: rank zero
@@ -263,15 +264,25 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 @contextmanager
+def count_all_passes(model: nn.Module, shard: BatchShard) -> Iterator[None]:
+    """Number the passes of a Neighbor, which seed its dropout, as if one process had taken all micro-batches."""
+    if isinstance(model, Neighbor):
+        model.passes += shard.before
+    yield
+    if isinstance(model, Neighbor):
+        model.passes += shard.after - shard.is_empty
+
+
+@contextmanager
 def merge_bn_running_stats(model: nn.Module, shard: BatchShard) -> Iterator[None]:
     """Merge the running statistics after this context as if one process had seen all micro-batches in order.
 
     A micro-batch changes them to (1 − m)·before + m·own, so later ones scale this process's contribution by (1 − m)^n.
     """
-    if shard.loss_scale == 1:  # of one process
+    norms: list[Any] = [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]
+    if shard.loss_scale == 1 or not norms:  # of one process, or a network of another paper
         yield
         return
-    norms: list[Any] = [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]
     values = [value for norm in norms for value in (norm.running_mean, norm.running_var)]
     before = torch.cat(values)
     yield

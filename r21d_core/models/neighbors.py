@@ -17,8 +17,9 @@ class Neighbor(nn.Module):
     """Compute logits (N, num_classes) of clips (N, in_channels, frames, crop, crop).
 
     `body` is the network named `variant` without its classifier, which is `fc`. Dropout and stochastic depth depend on
-    `seed` and the number of training passes alone, so that a resumed run equals one that was never stopped. Raises
-    R21DError in `forward` for other lengths than `frames`, which sets the size of some weights.
+    `seed` and the number of training passes alone, so that a resumed run equals one that was never stopped, and several
+    processes, whose passes `count_all_passes` numbers, equal one. Raises R21DError in `forward` for other lengths than
+    `frames`, which sets the size of some weights.
     """
 
     passes: Tensor
@@ -30,7 +31,7 @@ class Neighbor(nn.Module):
         super().__init__()
         self.variant, self.num_classes, self.frames, self.seed = variant, num_classes, frames, seed
         if variant == "C3D":
-            self.body = C3D(frames, crop)
+            self.body = C3D(frames, crop, in_channels)
         elif variant == "s3d":
             # Its pooling of 2×7×7 is that of 16×224×224 pixels; the mean over all positions is the same there.
             self.body = video.s3d()
@@ -48,7 +49,7 @@ class Neighbor(nn.Module):
         self.fc = nn.Linear(FEATURES[variant], num_classes)
         nn.init.normal_(self.fc.weight, 0, 0.01)
         nn.init.zeros_(self.fc.bias)
-        if in_channels != 3:
+        if in_channels != 3 and variant != "C3D":  # these leave the initialization of convolutions to PyTorch
             modules: dict[str, Any] = dict(self.body.named_modules())
             name = next(name for name, module in modules.items() if isinstance(module, nn.Conv3d))
             sizes = {key: getattr(modules[name], key) for key in ("out_channels", "kernel_size", "stride", "padding")}
@@ -71,9 +72,9 @@ class C3D(nn.Sequential):
     Clips of 16 frames of 112×112 pixels are the paper's. Of shorter clips, the poolings that meet one frame leave it.
     """
 
-    def __init__(self, frames: int, crop: int):
+    def __init__(self, frames: int, crop: int, in_channels: int = 3):
         layers: list[nn.Module] = []
-        channels, size = 3, crop
+        channels, size = in_channels, crop
         for stage, (count, out_channels) in enumerate(((1, 64), (1, 128), (2, 256), (2, 512), (2, 512))):
             for _ in range(count):
                 layers += [nn.Conv3d(channels, out_channels, 3, padding=1), nn.ReLU(inplace=True)]

@@ -16,7 +16,7 @@ from r21d_core import R21DError
 from r21d_core.study import recipes
 from r21d_core.study.recipes import EVALUATION, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import ABLATIONS, VARIANTS
+from r21d_core.study.variants import ABLATIONS, NEIGHBORS, NOT_OF_NEIGHBORS, VARIANTS, is_sized_by_frames
 
 TABLE_2 = tuple(VARIANTS)
 REASONS = ("R(2+1)D", "R3D", *ABLATIONS)
@@ -34,7 +34,8 @@ class IgnoredOverrideError(R21DError):
 def reject_ignored_overrides(experiment: Callable[..., list[Spec]]) -> Callable[..., list[Spec]]:
     """Decorate an experiment to raise IgnoredOverrideError for a setting without effect.
 
-    A setting must hold in at least one run and in all runs trained from scratch; finetuned runs have their own recipe.
+    Of the runs that have such a setting, it must hold in at least one and in all that are trained from scratch;
+    finetuned runs have their own recipe.
     """
     parameters = signature(experiment).parameters
 
@@ -42,8 +43,9 @@ def reject_ignored_overrides(experiment: Callable[..., list[Spec]]) -> Callable[
     def checked(*arguments, **options) -> list[Spec]:
         specs = experiment(*arguments, **options)
         for key in options.keys() - parameters.keys():
-            holds = {spec: spec.replace(**{key: options[key]}) == spec for spec in specs}  # "16" equals 16
-            if not any(holds.values()) or not all(holds[spec] for spec in specs if not spec.init_from):
+            having = [spec for spec in specs if _has_setting(spec, key)]
+            holds = {spec: spec.replace(**{key: options[key]}) == spec for spec in having}  # "16" equals 16
+            if not any(holds.values()) or not all(holds[spec] for spec in having if not spec.init_from):
                 values = ", ".join(dict.fromkeys(str(getattr(spec, key)) for spec in specs))
                 raise IgnoredOverrideError(
                     f"{experiment.__name__} sets {key} itself, to {values}; leave it out of --set, or in a notebook "
@@ -52,6 +54,12 @@ def reject_ignored_overrides(experiment: Callable[..., list[Spec]]) -> Callable[
         return specs
 
     return checked
+
+
+def _has_setting(spec: Spec, key: str) -> bool:
+    if key == "frame_stride_max":
+        return spec.task == "action"
+    return spec.variant not in NEIGHBORS or key not in NOT_OF_NEIGHBORS
 
 
 def as_list(values: Sequence[int] | Sequence[str] | int | str) -> list:
@@ -105,7 +113,8 @@ def optimization_curves(
     """
     base = get_recipe(profile, task, data).replace(data=data, **settings)
     grid = product(as_list(depth or recipes.CURVE_DEPTHS[profile]), variants, seeds)
-    return [base.replace(variant=variant, depth=layers, seed=seed) for layers, variant, seed in grid]
+    specs = [base.replace(variant=variant, depth=layers, seed=seed) for layers, variant, seed in grid]
+    return list(dict.fromkeys(specs))
 
 
 @reject_ignored_overrides
@@ -251,11 +260,14 @@ def rate_pretraining(
 ) -> list[Spec]:  # fmt: skip
     """Actions from scratch, and finetuned from a network that predicts the playback rate of the same training videos.
 
-    Pretraining and finetuning take half of the clips of an epoch each, so that both ways train on as many clips.
+    Pretraining and finetuning take half of the clips of an epoch each, so that both ways train on as many clips. The
+    rate runs have the clip length of the actions where it sets the size of weights; a setting `frame_stride_max` is one
+    of the actions alone.
 
     `r21d train rate_pretraining --profile small --manifest data/ucf101-14-split1.csv`
     """
-    actions, rates = (get_recipe(profile, task, data).replace(data=data, **settings) for task in ("action", "speed"))
+    actions = get_recipe(profile, "action", data).replace(data=data, **settings)
+    rates = get_recipe(profile, "speed", data).replace(data=data, **settings | {"frame_stride_max": 0})
     if profile == "demo":
         rates = rates.replace(frames=3)  # as in `temporal_probe`
     half = {"clips_per_epoch": actions.clips_per_epoch // 2}
@@ -263,6 +275,8 @@ def rate_pretraining(
     for variant, seed in product(variants, seeds):
         scratch = actions.replace(variant=variant, seed=seed)
         pretrained = rates.replace(variant=variant, seed=seed, **half)
+        if is_sized_by_frames(variant):
+            pretrained = pretrained.replace(frames=scratch.frames)
         recipe = {key: value for key, value in asdict(scratch).items() if value != getattr(rates, key)}
         specs += [scratch, pretrained, pretrained.finetune_spec(**recipe | half)]
     return specs
@@ -298,7 +312,7 @@ def recipe_trials(
     `r21d train recipe_trials --profile small --manifest data/ucf101-14-split1-val.csv`
     """
     trials = trials or profile
-    if trials not in recipes.RECIPE_TRIALS:
+    if trials not in list(recipes.RECIPE_TRIALS):  # a list of trials is refused too
         raise R21DError(f"trials {trials!r}: expected one of {', '.join(recipes.RECIPE_TRIALS)}")
     if not data.startswith("builtin") and not data.endswith(VAL_SUFFIX):
         data += VAL_SUFFIX

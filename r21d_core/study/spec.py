@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from r21d_core import R21DError
-from r21d_core.study.variants import NEIGHBORS, variant_name
+from r21d_core.study.variants import NEIGHBORS, NOT_OF_NEIGHBORS, variant_name
 
 CHOICES = {
     "task": ("action", "speed", "arrow"),
@@ -39,7 +39,10 @@ FIELD_OPTIONS = {"data": "manifest", "profile": "profile", "seed": "seeds", "tas
 
 @dataclass(frozen=True)
 class Spec:
-    """One run; the defaults are Section 4.1's: Kinetics, 8 frames, 45 epochs of 1M clips. Raises R21DError."""
+    """One run; the defaults are Section 4.1's: Kinetics, 8 frames, 45 epochs of 1M clips. Raises R21DError.
+
+    Networks of other papers keep the defaults of NOT_OF_NEIGHBORS, so that equal runs have equal Specs.
+    """
 
     variant: str = "R(2+1)D"
     depth: int = 18
@@ -106,6 +109,8 @@ class Spec:
         self._expect("frame_stride_max", at_least or not draws_stride, expected)
         self._expect("nesterov", self.momentum > 0 or not self.nesterov, "false where momentum = 0.0")
         self._expect("grad_accum_steps", batch % self.grad_accum_steps == 0, f"a divisor of batch_size = {batch}")
+        for key in NOT_OF_NEIGHBORS if self.variant in NEIGHBORS else ():
+            object.__setattr__(self, key, getattr(Spec, key))
         _ = self.parent_spec  # raises R21DError for an impossible init_from
 
     def _expect(self, key: str, is_valid: bool, expected: str) -> None:

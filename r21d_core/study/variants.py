@@ -22,8 +22,9 @@ ABLATIONS = {
     "R(1+2)D": "ptttt", "P3D-B": "pbbbb", "P3D-C": "pssss", "R3D+ReLU": "prrrr",
 }  # fmt: skip
 NETWORKS = VARIANTS | ABLATIONS
-# Networks of other papers, by torchvision's names, and C3D (Tran et al., ICCV 2015); depth and width are their own.
+# Networks of other papers, by torchvision's names, and C3D (Tran et al., ICCV 2015).
 NEIGHBORS = ("s3d", "mvit_v2_s", "swin3d_t", "C3D")
+NOT_OF_NEIGHBORS = ("depth", "width", "midplanes_per_block", "eps")  # fields of a Spec; theirs are fixed
 DEPTHS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # basic blocks of conv2_x … conv5_x
 
 
@@ -43,6 +44,12 @@ def variant_name(variant: str) -> str:
         f"variant {variant!r}: {hint}expected one of {', '.join((*NETWORKS, *NEIGHBORS))}, or five letters such as "
         "33p22 for conv1 … conv5_x: 2, 3 or p, c for conv1 only, and n, l, h, d, t, b, s or r for the other four"
     )
+
+
+def is_sized_by_frames(variant: str) -> bool:
+    """Return whether weights trained with one of the experiments' clip lengths fit no other length."""
+    name = variant_name(variant)
+    return name == "mvit_v2_s" or NETWORKS.get(name, name).startswith("c")
 
 
 def stage_spec(variant: str, depth: int) -> tuple[str, tuple[int, ...]]:

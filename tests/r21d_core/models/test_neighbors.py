@@ -12,6 +12,7 @@ from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import train as engine
 from r21d_core.engine.build import build_model, optimize
+from r21d_core.engine.distributed import count_all_passes, merge_bn_running_stats, shard_batch
 from r21d_core.engine.train import train
 from r21d_core.models.cost import spec_cost
 from r21d_core.models.load import read_weights
@@ -100,6 +101,32 @@ def test_passes_drop_the_same_again_from_the_same_state(variant):
     torch.rand(7)
     second, expected = again(clips), network(clips)
     assert torch.equal(second, expected) and not torch.equal(first, expected)
+
+
+@pytest.mark.parametrize("clips", [8, 2])  # of two clips, the second process has none
+def test_two_processes_drop_as_one(clips):
+    batch = torch.randn(clips, 3, 2, 32, 32)
+    network = Neighbor("C3D", num_classes=5, frames=2, crop=32).train()
+    results = []
+    for size in (1, 2):
+        passes, parts = [], []
+        for rank in range(size):
+            network.passes.zero_()
+            shard = shard_batch(clips, 4, rank, size)
+            with torch.no_grad(), count_all_passes(network, shard), merge_bn_running_stats(network, shard):
+                logits = [network(batch[shard.rows][part]) for part in shard.micro_batches]
+            parts += [] if shard.is_empty else logits
+            passes.append(int(network.passes))
+        results.append(torch.cat(parts))
+        assert set(passes) == {min(clips, 4)}
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_flow_networks_are_initialized_as_the_rgb_ones():
+    torch.manual_seed(0)
+    conv = Neighbor("C3D", num_classes=5, frames=2, crop=32, in_channels=2).body[0]
+    assert conv.weight.shape[1] == 2 and not conv.bias.any()
+    assert float(conv.weight.detach().std()) == pytest.approx((2 / (2 * 27)) ** 0.5, rel=0.1)  # He et al., 2015
 
 
 def test_small_clips_and_other_lengths_are_refused():

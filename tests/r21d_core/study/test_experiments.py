@@ -1,6 +1,11 @@
 import pytest
+import torch
 
+from r21d_core import R21DError
+from r21d_core.models.neighbors import Neighbor
+from r21d_core.models.network import VideoResNet
 from r21d_core.study.experiments import EXPERIMENTS, IgnoredOverrideError, variant_comparison
+from r21d_core.study.variants import NEIGHBORS
 
 
 def test_table_2_has_a_run_per_variant_and_seed():
@@ -61,3 +66,42 @@ def test_settings_hold_in_all_runs_from_scratch(experiment):
 )
 def test_own_parameters_of_an_experiment_are_accepted(experiment, parameters, count):
     assert len(EXPERIMENTS[experiment]("demo", **parameters)) == count
+
+
+def test_networks_of_other_papers_share_settings_without_depth():
+    """They run once for all depths, and settings of the paper's networks alone pass them by."""
+    specs = EXPERIMENTS["optimization_curves"]("demo", variants=("R3D", "s3d"), depth="10,18", width="4")
+    assert [(spec.variant, spec.depth, spec.width) for spec in specs] == [
+        ("R3D", 10, 4),
+        ("s3d", 18, 64),
+        ("R3D", 18, 4),
+    ]
+    with pytest.raises(IgnoredOverrideError, match="sets width itself, to 64"):
+        EXPERIMENTS["variant_comparison"]("demo", variants=("s3d", "C3D"), width=8)
+
+
+@pytest.mark.parametrize("profile", ["small", "demo"])
+@pytest.mark.parametrize("variant", [*NEIGHBORS, "R2D", "c2p22", "R(2+1)D"])
+def test_weights_of_the_rate_fit_the_network_of_actions(variant, profile):
+    specs = EXPERIMENTS["rate_pretraining"](profile, "a-split1", variants=(variant,))[1:]
+    crop = max(64, specs[0].crop)  # enough for all networks
+    with torch.device("meta"):
+        pretrained, finetuned = (
+            Neighbor(variant, num_classes=2, frames=spec.frames, crop=crop)
+            if variant in NEIGHBORS
+            else VideoResNet(variant, 10, 2, num_classes=2, frames=spec.frames)
+            for spec in specs
+        )
+    shapes = [{name: value.shape for name, value in m.state_dict().items()} for m in (pretrained, finetuned)]
+    assert shapes[0] == shapes[1]
+
+
+def test_drawn_frame_strides_are_those_of_the_action_runs():
+    specs = EXPERIMENTS["rate_pretraining"]("demo", frame_stride_max="2")
+    assert [spec.frame_stride_max for spec in specs] == [2, 0, 2]
+    assert specs[2].parent_spec == specs[1]
+
+
+def test_list_of_trials_is_refused_in_one_line():
+    with pytest.raises(R21DError, match="expected one of paper, small, demo, schedules"):
+        EXPERIMENTS["recipe_trials"]("demo", trials=["small"])
