@@ -137,11 +137,17 @@ def _cards(claims: pd.DataFrame) -> list[dict[str, str]]:
     rate = compare(find_records("variant_comparison", task="speed")).set_index("network")["estimate"]["f-R2D"]
     runs = claims["by"] != ARITHMETIC
     long = find_records("variant_comparison", **LONG)
+    reasons = fold_table(find_reasons()).set_index("network").to_dict("index")
     here = {
         "temporal_probe": f"f-R2D minus R(2+1)D on the playback rate: {rate.value:+.1f} points "
         f"({format_interval(rate.low, rate.high, '+.1f')})",
         "recipe": compare_schedules(long, find_records("variant_comparison", variants=FOUR, frames=16, frame_stride=2)),
-        "why_2plus1d": describe_reasons(find_reasons()),
+        "why_2plus1d": "Minus R(2+1)D on speech: "
+        + "; ".join(
+            f"{label}: training error {row['training gap']:+.1f}, video@1 {row['minus R(2+1)D']:+.1f} "
+            f"({format_interval(row['gap low'], row['gap high'], '+.1f')})"
+            for label, row in (("R3D", reasons["R3D"]), ("with as many ReLUs", reasons["R3D+ReLU"]))
+        ),
         "claims": f"from runs {count_answers(claims[runs])}; by arithmetic {count_answers(claims[~runs])}",
     }
     cards = []

@@ -37,20 +37,23 @@ QUESTIONS = {"speed": "playback rate", "arrow": "direction", "action": "class"}
 @figure_of_runs
 def error_curves(groups: list[SeedGroup], runs: Sequence[Run], *, by: str = "recipe") -> Figure | None:
     """Figure 3: error in per cent by epoch, a panel for each recipe or (`by="network"`) network: thin on the epoch's
-    training clips, thick on the center clips of the test videos; lines are means over seeds, bands span all seeds.
+    training clips, thick on the center clips of the test videos. Lines are means over seeds and, in a network's panel,
+    over splits; bands span all of them.
     """
     trained = [group for group in groups if group.spec.epochs]
-    recipes = _recipe_names([group.spec for group in trained])
-    panels = pd.Series(trained).groupby([g.spec if by == "network" else _recipe(g.spec) for g in trained], sort=False)
     if not trained:
         return None
+    recipes = _recipe_names([group.spec for group in trained])
+    data = trained[0].spec.data
+    keys = [g.spec.replace(data=data) if by == "network" else _recipe(g.spec) for g in trained]
+    panels = pd.Series(trained).groupby(keys, sort=False)
     size = (4.4, 3.8) if by == "recipe" else (2.7, 2.3)
     figure, grid = panel_grid(len(panels), *size)
     for axes, (_, members) in zip(grid, panels, strict=True):
-        for group in members:
-            look = VARIANT_STYLE[group.spec.variant]
+        for variant, splits in members.groupby([group.spec.variant for group in members], sort=False):
+            look = VARIANT_STYLE[str(variant)]
             for key, width in (("train_error", 1), ("test_error", 2.6)):
-                errors = _errors(group, key)
+                errors = np.vstack([_errors(group, key) for group in splits])
                 epochs = np.arange(1, errors.shape[1] + 1)
                 every = max(1, len(epochs) // 6)
                 axes.plot(epochs, errors.mean(axis=0), **look, lw=width, ms=3 + width, mec="white", markevery=every)

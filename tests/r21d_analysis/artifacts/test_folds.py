@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 from torch import nn
 
+from r21d_analysis.artifacts.curves import error_curves
 from r21d_analysis.artifacts.folds import COMPOSITIONS, composition_table, fold_table, reasons_figure, show_fold_table
 from r21d_core.models.architecture import PAIRS
 from r21d_core.models.network import VideoResNet
@@ -26,7 +27,8 @@ def runs(request, tmp_path):
     for run in runs:
         error = ERRORS[run.spec.variant][int(run.spec.data[-1]) - 1][run.spec.seed] / 100
         summary = run.summary
-        write_history(run, [{"epoch": 1, "train_error": 1.0}, {"epoch": 2, "train_error": error}])
+        errors = {"train_error": error, "test_error": 0.5}
+        write_history(run, [{"epoch": 1, "train_error": 1.0, "test_error": 1.0}, {"epoch": 2, **errors}])
         write_summary(run, summary)
     return runs
 
@@ -39,6 +41,13 @@ def test_training_error_is_that_of_the_last_epoch_fold_by_fold(runs):
     df = variances.sum() ** 2 / (variances**2).sum()
     half = stats.t.ppf(0.975, df) * np.sqrt(variances.sum())
     assert [row["training low"], row["training high"]] == pytest.approx([4.25 - half, 4.25 + half])
+
+
+def test_curves_are_means_over_folds_and_seeds(runs):
+    panels = {axes.get_title(): axes for axes in error_curves(runs, by="network").axes if axes.lines}
+    assert set(panels) == set(ERRORS)
+    for name, axes in panels.items():
+        assert axes.lines[0].get_ydata()[1] == pytest.approx(np.mean(ERRORS[name]))
 
 
 def test_network_that_lacks_a_fold_is_compared_on_the_others(runs):
