@@ -14,7 +14,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(options) -> None:
-    from r21d_core.data.flow import Farneback, compute_flow
+    from r21d_core.data.flow import Farneback, compute_flow, measure_loss
     from r21d_core.data.manifest import load_manifest
 
     manifest = load_manifest(options.manifest)
@@ -24,5 +24,5 @@ def run(options) -> None:
     fields = sum(video.frames or 0 for video in flow.videos)
     print(
         f"{manifest.path.parent / method.folder}: {method}\n{len(flow.videos):,} videos, {fields:,} fields, "
-        f"{size / 1e6:,.0f} MB, {size / fields / 1e3:.1f} kB a frame"
+        f"{size / 1e6:,.0f} MB, {size / fields / 1e3:.1f} kB a frame\n{measure_loss(manifest, flow, method)}"
     )

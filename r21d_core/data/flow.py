@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from r21d_core import R21DError
-from r21d_core.data.decode import iter_timed_frames, read_frames
+from r21d_core.data.decode import iter_timed_frames, read_all, read_frames
 from r21d_core.data.encode import EncodeJob, encode_h264, encode_videos, target_names
 from r21d_core.data.manifest import Manifest
 from r21d_core.data.sampling import evaluation_clips, frame_counts
@@ -25,6 +25,7 @@ from r21d_core.study.spec import Spec
 
 MAX_DISPLACEMENT = 20.0  # pixels; larger displacements are clipped (flat regions give hundreds)
 FARNEBACK_PARAMS = {"pyr_scale": 0.5**0.5, "levels": 5, "winsize": 10, "iterations": 2, "poly_n": 7, "poly_sigma": 1.5}
+LOSS_SAMPLE = 12  # videos on which `measure_loss` measures
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,25 @@ def _encode_fields(jobs: tuple[EncodeJob, ...], workers: int | None) -> tuple[di
     if errors:
         raise R21DError("\n".join(format_list("no flow of these videos; run `r21d check` on the manifest", errors)))
     return tuple(result[0] for result in results if not isinstance(result, str))
+
+
+def measure_loss(manifest: Manifest, flow: Manifest, farneback: Farneback) -> str:
+    """A line of text: the error of the stored fields against the computed ones, measured on LOSS_SAMPLE videos."""
+    indices = np.unique(np.linspace(0, len(manifest.videos) - 1, LOSS_SAMPLE).astype(int))
+    errors, fields = [], []
+    for index in indices:
+        field = np.stack(list(compute_fields(manifest.videos[index].path, farneback)))
+        fields.append(field.ravel())
+        stored = dequantize_flow(read_all(flow.videos[index].path, (farneback.height, farneback.width)))
+        errors.append((stored - field.clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT)).ravel())
+    error, field = np.concatenate(errors), np.concatenate(fields)
+    clipped = np.abs(field) > MAX_DISPLACEMENT
+    return (
+        f"loss on {len(indices)} videos: median {np.median(np.abs(error)):.3f}, root mean square "
+        f"{np.sqrt(np.mean(error**2)):.3f} pixels, where components have {np.median(np.abs(field)):.3f} and "
+        f"{np.sqrt(np.mean(field.clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT) ** 2)):.3f}; "
+        f"{clipped.mean():.2%} are beyond ±{MAX_DISPLACEMENT:g} and clipped"
+    )
 
 
 def flow_example(manifest: Manifest, spec: Spec, index: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ from r21d_core.data.flow import (
     dequantize_flow,
     flow_example,
     input_manifest,
+    measure_loss,
     quantize_flow,
 )  # fmt: skip
 from r21d_core.data.manifest import load_manifest, write_manifest
@@ -98,15 +99,17 @@ def test_eight_bits_are_nearest_and_mirrored(field):
     torch.testing.assert_close(dequantize_flow(torch.from_numpy(stored)).numpy(), kept.astype("f4"), atol=1e-5, rtol=0)
 
 
-def test_files_hold_the_fields_with_a_small_loss(tiny):
+def test_files_hold_the_fields_with_the_loss_that_is_told(tiny):
     way = Farneback(24, 32)
     flow = compute_flow(tiny, way, workers=0)
     assert [video.frames for video in flow.videos] == [video.frames - 1 for video in tiny.videos]
+    told = measure_loss(tiny, flow, way)
     for video, seen in zip(tiny.videos[:3], flow.videos[:3], strict=True):
         exact = np.stack(list(compute_fields(video.path, way))).clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT)
         kept = dequantize_flow(read_all(seen.path, (24, 32)))
         assert kept.shape == exact.shape and np.sqrt(np.mean((kept - exact) ** 2)) < 0.35  # of noise, which codes badly
         assert np.corrcoef(kept.ravel(), exact.ravel())[0, 1] > 0.98
+    assert "loss on 12 videos: median 0." in told
 
 
 def test_flow_is_computed_once_for_each_step(tiny, monkeypatch):
@@ -192,9 +195,9 @@ def test_an_example_has_frames_and_their_flow(tiny):
     assert np.abs(flow - exact[middle : middle + 4].clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT)).mean() < 0.3
 
 
-def test_command_computes_flow_and_tells_its_size(tiny, capsys):
+def test_command_computes_flow_and_tells_its_loss(tiny, capsys):
     size = ["--height", "24", "--width", "32", "--frame-stride", "2"]
     assert main(["flow", str(tiny.path), *size, "--workers", "0"]) == 0
     told = capsys.readouterr().out
     assert "12 of 12 videos" in told or "still to be made" in told
-    assert "flow-24x32-step2" in told and "kB a frame" in told
+    assert "flow-24x32-step2" in told and "loss on 12 videos" in told and "kB a frame" in told
