@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +103,17 @@ def find_reasons(root: Path = ROOT) -> list[Run]:
     return [run for run in runs if folds[run.spec.variant] >= folds[BEST] - 1]
 
 
+def describe_gap(row: Mapping[Hashable, Any]) -> str:
+    """A row of `fold_table` less R(2+1)D, video@1 in points, with its interval."""
+    return f"{row['minus R(2+1)D']:+.1f} ({format_interval(row['gap low'], row['gap high'], '+.1f')})"
+
+
 def describe_reasons(runs: Sequence[Run]) -> str:
     """The paper's two reasons for (2+1)D, what networks with one of them gain, and which networks are missing."""
     table = fold_table(runs).set_index("network")
     rows = table.reindex(["R3D", "R3D+ReLU", "R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU"]).dropna(subset=["video@1"])
     lines = [
-        f"{name} {row['minus R(2+1)D']:+.1f} ({format_interval(row['gap low'], row['gap high'], '+.1f')}), "
-        f"training error {row['training gap']:+.1f}"
+        f"{name} {describe_gap(row)}, training error {row['training gap']:+.1f}"
         for name, row in rows.to_dict("index").items()
     ]
     few = [f"{name} has {row['folds']} folds" for name, row in table.to_dict("index").items()
@@ -144,8 +148,7 @@ def _cards(claims: pd.DataFrame) -> list[dict[str, str]]:
         "recipe": compare_schedules(long, find_records("variant_comparison", variants=FOUR, frames=16, frame_stride=2)),
         "why_2plus1d": "Minus R(2+1)D on speech: "
         + "; ".join(
-            f"{label}: training error {row['training gap']:+.1f}, video@1 {row['minus R(2+1)D']:+.1f} "
-            f"({format_interval(row['gap low'], row['gap high'], '+.1f')})"
+            f"{label}: training error {row['training gap']:+.1f}, video@1 {describe_gap(row)}"
             for label, row in (("R3D", reasons["R3D"]), ("with as many ReLUs", reasons["R3D+ReLU"]))
         ),
         "claims": f"from runs {count_answers(claims[runs])}; by arithmetic {count_answers(claims[~runs])}",

@@ -25,6 +25,7 @@ from r21d_analysis.outcome import (
     ROOT,
     answer,
     compare_schedules,
+    describe_gap,
     describe_reasons,
     find_reasons,
     find_records,
@@ -144,7 +145,7 @@ def _speech(runs: Sequence[Run]) -> str:
         f"which ignores the order of frames, is {-still['minus R(2+1)D']:.1f} points below R(2+1)D. "
         f"{best['network']} is the best, {best['minus R(2+1)D']:.1f} points above R(2+1)D "
         f"({format_interval(best['gap low'], best['gap high'], '+.1f')}); R3D minus R(2+1)D is "
-        f"{gap['minus R(2+1)D']:+.1f} ({format_interval(gap['gap low'], gap['gap high'], '+.1f')}). Chance is 5 %."
+        f"{describe_gap(gap)}. Chance is 5 %."
     )
     return _section("Speech, MIRACL-VC1, 8 frames", fact, _texts(show_fold_table(runs)))
 
