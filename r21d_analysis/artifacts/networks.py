@@ -199,7 +199,8 @@ def difference(network: Network, baseline: Network, seeds: SeedVariance | None =
     """
     if same_weights(network, baseline):
         return estimate_mean(stream_differences(network, baseline), seeds)
-    return accuracy_difference(*(list(side.splits.values()) for side in on_shared_splits(network, baseline)))
+    splits, baselines = (list(side.splits.values()) for side in on_shared_splits(network, baseline))
+    return accuracy_difference(splits, baselines)
 
 
 def stream_differences(network: Network, baseline: Network) -> list[Outcomes]:

@@ -3,65 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
-from r21d_analysis.claims import arithmetic
-from r21d_analysis.claims.select import (
-    FINETUNED,
-    LENGTHS,
-    MC,
-    R3D,
-    R21D,
-    SPORTS,
-    TESTED,
-    THREE_D,
-    TWO_D,
-    Arm,
-    Contrast,
-    describe_contrast,
-)
-from r21d_analysis.claims.verdict import ABOUT, ABOVE, NOT_BELOW, Region, Verdict
+from r21d_analysis.claims import arithmetic, evaluate, select
+from r21d_analysis.claims.evaluate import TRAIN_ERROR
+from r21d_analysis.claims.select import FINETUNED, LENGTHS, MC, R3D, R21D, SPORTS, TESTED, THREE_D, TWO_D, Arm, Claim
+from r21d_analysis.claims.verdict import ABOUT, ABOVE, INCONCLUSIVE, NOT_BELOW, Verdict
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.paper import paper_table
 
 ARITHMETIC, RUNS, NOT_YET = "arithmetic", "runs", "no runs yet"  # the evidence of a claim
-CONTRASTS, RANKING, CLIP_COUNTS, PAIRED_ROWS = "contrasts", "ranking", "clip counts", "rows of Tables 4 to 6"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement of the paper in our words, and how `evaluate_claim` judges it."""
-
-    id: str
-    section: str
-    sentence: str
-    kind: str
-    comparison: str = ""  # generated for a claim about a single contrast
-    arithmetic: Callable[[], Verdict] | None = field(default=None, compare=False)
-    method: str = CONTRASTS  # of a claim about runs
-    contrasts: tuple[Contrast, ...] = ()  # differences in `metric` that all have to lie in `region`
-    metric: str = "clip@1"
-    region: Region = ABOVE
-    size: tuple[float, float] | None = None  # the effects that the paper states, lowest and highest
-    data: str = ""  # the set that the paper names
-    rows: str = ""  # which rows of Tables 4 to 6 are compared, a key of `evaluate.ROWS`
-    command: str = ""  # what makes those runs, or why nothing can
 
 
 def _compute(id: str, section: str, sentence: str, comparison: str, function: Callable, *stated) -> Claim:
-    return Claim(id, section, sentence, ARITHMETIC, comparison, partial(function, *stated))
+    return Claim(id, section, sentence, ARITHMETIC, comparison, lambda claim, groups: [function(*stated)])
 
 
 def _contrast(id: str, section: str, sentence: str, plus: Sequence[Arm], minus: Sequence[Arm], *metric, **how) -> Claim:
     """A claim that the arms `plus` minus the arms `minus` lie in the region, above zero by default."""
     contrast, (metric,), region = (tuple(plus), tuple(minus)), metric or ("clip@1",), how.get("region", ABOVE)
     bounds = f"above {region[0]:g}" if np.isinf(region[1]) else f"between {region[0]:g} and {region[1]:g}"
-    comparison = f"{metric}: {describe_contrast(contrast)}, {bounds}"
-    return Claim(id, section, sentence, RUNS, comparison, contrasts=(contrast,), metric=metric, **how)
+    comparison = f"{metric}: {select.describe_contrast(contrast)}, {bounds}"
+    how |= {"contrasts": (contrast,), "metric": metric}
+    return Claim(id, section, sentence, RUNS, comparison, evaluate.evaluate_contrasts, **how)
 
 
 def _each(
@@ -69,12 +36,13 @@ def _each(
 ) -> Claim:
     """A claim that the first arm of each pair is above the second."""
     contrasts = tuple(((plus,), (minus,)) for plus, minus in pairs)
-    return Claim(id, section, sentence, RUNS, comparison, contrasts=contrasts, metric=metric)
+    return Claim(id, section, sentence, RUNS, comparison, evaluate.evaluate_contrasts, contrasts, metric)
 
 
-def _rows(id: str, sentence: str, comparison: str, rows: str, command: str, **how) -> Claim:
-    how |= {"method": PAIRED_ROWS, "metric": "video@1", "rows": rows, "command": command}
-    return Claim(id, "4.4", sentence, RUNS, comparison, **how)
+def _rows(id: str, sentence: str, comparison: str, find_pairs: Callable, command: str, **how) -> Claim:
+    """A claim about pairs of rows of Tables 4 to 6, whose runs `command` makes."""
+    evaluate_rows = partial(evaluate.evaluate_rows, find_pairs=find_pairs, command=command)
+    return Claim(id, "4.4", sentence, RUNS, comparison, evaluate_rows, metric="video@1", **how)
 
 
 def _best(frames: int) -> list[tuple[Arm, Arm]]:
@@ -94,7 +62,7 @@ FROM_BOTH = "; ".join(
 EACH_OTHER = "clip@1: R(2+1)D minus each of the other eleven, each above 0"
 GAPS = "the smallest and the largest difference in Table 2's clip@1"
 MACS = "multiply-adds, 8 and 16 frames"
-TRAIN_ERROR = "training error"  # of the last epoch
+UNAVAILABLE = "these runs cannot be made: the flow here is Farneback's, not TV-L1"
 HUMAN_ACTIONS = ("UCF101", "HMDB51")  # the columns of Table 6
 OTHERS_OF_TABLE_4 = [row for row in paper_table(4) if not row.startswith("R(2+1)D")]
 OTHERS_OF_TABLE_6 = [row for row in paper_table(6) if not row.startswith(("R(2+1)D", "I3D"))]
@@ -162,7 +130,7 @@ CLAIMS: tuple[Claim, ...] = (
     _contrast("r2d-below-fr2d-16", "4.2", "R2D is below f-R2D with 16 frames, by 1.6 points.",
               [Arm(("f-R2D",), 16)], [Arm(("R2D",), 16)], "video@1", size=(1.6, 1.6)),
     Claim("ranking", "4.2", "The order of the twelve networks is consistent from 8 to 16 frames.", RUNS,
-          "Spearman's correlation of clip@1 with 8 and with 16 frames: above 0.8", method=RANKING,
+          "Spearman's correlation of clip@1 with 8 and with 16 frames: above 0.8", evaluate=evaluate.evaluate_ranking,
           region=(0.8, np.inf)),
     _compute("ranking-table-2", "4.2", "Table 2's order is consistent from 8 to 16 frames.",
              "Spearman's correlation of Table 2's clip@1: above 0.8", arithmetic.order_of_rows),
@@ -228,7 +196,7 @@ CLAIMS: tuple[Claim, ...] = (
              arithmetic.best_trade_off),
     Claim("twenty-clips", "4.3", "20 clips per video are only 0.5 points worse than 100.", RUNS,
           "video@1 of R(2+1)D from one set of stored scores: all of 100 or more clips minus 20, at most 0.5",
-          method=CLIP_COUNTS, metric="video@1", region=(-np.inf, 0.5)),
+          evaluate=evaluate.evaluate_clip_counts, metric="video@1", region=(-np.inf, 0.5)),
     _compute("sixty-seven", "4.4", "R(2+1)D-34 has 67 layers if both convolutions of a block are counted.",
              "convolutions off the shortcuts and fc", arithmetic.layers_in_r21d34),
     _compute("table-4", "4.4", "Table 4: over C3D 10.9 points, P3D 9.1, the 2-D ResNet 10.5, R3D with 8 frames 2.3.",
@@ -258,17 +226,17 @@ CLAIMS: tuple[Claim, ...] = (
     _contrast("sports-longer", "4.4", "On Sports-1M networks for 32 frames are above those for 8.",
               [Arm(R21D, 32, 34)], [Arm(R21D, 8, 34)], data=SPORTS),
     _rows("rgb-over-flow", "R(2+1)D is better on RGB than on flow, from scratch (Tables 4 and 5).",
-          "video@1 of R(2+1)D: on RGB minus on flow", "rgb_over_flow", TWO_STREAMS),
+          "video@1 of R(2+1)D: on RGB minus on flow", evaluate.rgb_over_flow, TWO_STREAMS),
     _rows("two-streams", "RGB and flow together are above either alone.",
-          "video@1 of the mean of both streams' softmax minus each one's, both above 0", "both_over_each",
+          "video@1 of the mean of both streams' softmax minus each one's, both above 0", evaluate.both_over_each,
           TWO_STREAMS),
     _rows("pretraining-helps", "Pretraining on Sports-1M helps on Kinetics, by 2.3 points on RGB.",
           "video@1 of R(2+1)D on RGB: finetuned from another set minus trained from scratch",
-          "pretrained_over_scratch", PRETRAINED, size=(2.3, 2.3)),
+          evaluate.pretrained_over_scratch, PRETRAINED, size=(2.3, 2.3)),
     _rows("kinetics-pretrains-better", "Kinetics is better than Sports-1M for pretraining.",
-          "video@1 of R(2+1)D on RGB: finetuned from Kinetics minus from Sports-1M", "kinetics_over_sports",
+          "video@1 of R(2+1)D on RGB: finetuned from Kinetics minus from Sports-1M", evaluate.kinetics_over_sports,
           FROM_BOTH),
     Claim("farneback", "4.4", "R(2+1)D is below I3D on flow because Farneback's flow is less accurate than TV-L1.",
           NOT_YET, "video@1 of one network on flow by TV-L1 minus by Farneback",
-          command="these runs cannot be made: the flow here is Farneback's, not TV-L1"),
+          lambda claim, groups: [Verdict(INCONCLUSIVE, why=UNAVAILABLE)]),
 )  # fmt: skip

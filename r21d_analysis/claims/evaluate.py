@@ -9,45 +9,27 @@ from operator import attrgetter
 
 import numpy as np
 
-from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB, Network, networks, on_shared_splits, pretrained_pairs
-from r21d_analysis.claims.claims import CLIP_COUNTS, NOT_YET, PAIRED_ROWS, RANKING, TRAIN_ERROR, Claim
-from r21d_analysis.claims.select import (
-    FINETUNED,
-    MORE_CLIPS,
-    R21D,
-    SCRATCH,
-    SPORTS,
-    TESTED,
-    Arm,
-    Contrast,
-    Selection,
-    describe_contrast,
-    describe_missing,
-    describe_protocol,
-    rank_settings,
-    setting_rank,
-)
+from r21d_analysis.artifacts import networks
+from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB, Network
+from r21d_analysis.claims import select
+from r21d_analysis.claims.select import R21D, Arm, Claim, Contrast, Selection, describe_protocol, rank_settings
 from r21d_analysis.claims.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict, decide_bonferroni, decide_size
 from r21d_analysis.statistics import inference
-from r21d_analysis.statistics.aggregate import SeedGroup
-from r21d_analysis.statistics.inference import Estimate, Outcomes, SeedVariance, correct_by_seed
+from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference
+from r21d_analysis.statistics.inference import Estimate, Outcomes, SeedVariance
 from r21d_core import R21DError
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.paper import paper
 from r21d_core.study.spec import Spec
 
+TRAIN_ERROR = "training error"  # of the last epoch, a metric as clip@1 and video@1 are
 OUTCOMES = {"clip@1": attrgetter("clip_outcomes"), "video@1": attrgetter("outcomes")}
 FEW, MANY = 20, 100  # clips per video of the claim about their number
 
 
 def evaluate_claim(claim: Claim, groups: Sequence[SeedGroup]) -> Verdict:
     """The Verdict on `claim` by arithmetic, or by the finished runs in `groups` of the setting nearest the paper's."""
-    if claim.arithmetic:
-        return claim.arithmetic()
-    if claim.kind == NOT_YET:
-        return Verdict(INCONCLUSIVE, why=claim.command)
-    special = {RANKING: _evaluate_ranking, CLIP_COUNTS: _evaluate_clip_counts, PAIRED_ROWS: _evaluate_rows}
-    chosen, *others = special.get(claim.method, _evaluate_contrasts)(claim, groups)
+    chosen, *others = claim.evaluate(claim, groups)
     profile = chosen.protocol.get("profile")  # a demonstration is shown beside another one alone
     others = [other for other in others if other.protocol["profile"] in (profile, "profile paper", "profile small")]
     texts = [_describe_other(other, chosen) for other in others if not np.isnan(other.effect)]
@@ -80,7 +62,7 @@ def _decide_all(claim: Claim, estimates: list[tuple[Estimate, str]]) -> tuple[Ve
     return Verdict(answer, value, low, high, estimate.recordings or estimate.items, "; ".join(why)), name
 
 
-def _evaluate_contrasts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
+def evaluate_contrasts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
     """For each setting whether every contrast's difference in the claim's metric lies within its region.
 
     Settings that lack networks are left out, except the first.
@@ -91,7 +73,7 @@ def _evaluate_contrasts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdi
 
 
 def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
-    members, why = list(selection.groups.values()), [describe_missing(selection)] if selection.missing else []
+    members, why = list(selection.groups.values()), [select.describe_missing(selection)] if selection.missing else []
     protocol, estimates, contrasts = describe_protocol(members), [], {}
     if reason := _incomparable(members):
         return Verdict(INCONCLUSIVE, why=reason, protocol=protocol)
@@ -100,7 +82,7 @@ def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
     for contrast in claim.contrasts:
         plus, minus = ([selection.of(arm) for arm in side] for side in contrast)
         if all(plus) and all(minus):
-            name = describe_contrast(contrast)
+            name = select.describe_contrast(contrast)
             contrasts[name] = contrast
             estimates.append((_estimate_contrast(plus, minus, claim.metric, seeds), name))
     if not estimates:
@@ -164,18 +146,18 @@ def _paper_difference(contrast: Contrast, metric: str) -> float | None:
 def _paper_mean(arm: Arm, metric: str) -> float:
     if arm.depth == 34:
         raise R21DError("Tables 2 and 3 are of 18 layers")
-    if arm.training == SCRATCH and arm.frames in (8, 16):
+    if arm.training == select.SCRATCH and arm.frames in (8, 16):
         return float(np.mean([paper(2, variant, f"{metric} {arm.frames}f") for variant in arm.variants]))
-    rows = {TESTED: "8 tested at 32", FINETUNED: "8 finetuned at 32"}
+    rows = {select.TESTED: "8 tested at 32", select.FINETUNED: "8 finetuned at 32"}
     return paper(3, rows.get(arm.training, str(arm.frames)), metric)
 
 
-def _evaluate_ranking(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
+def evaluate_ranking(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
     """Spearman's correlation of the twelve clip@1 with 8 and with 16 frames, in each setting."""
     arms, verdicts = (Arm(TABLE_2, 8), Arm(TABLE_2, 16)), []
     for selection in rank_settings(groups, arms):
         members = list(selection.groups.values())
-        reason = describe_missing(selection) if selection.missing else _incomparable(members)
+        reason = select.describe_missing(selection) if selection.missing else _incomparable(members)
         if reason:
             verdict = Verdict(INCONCLUSIVE, why=reason)
         else:
@@ -189,19 +171,20 @@ def _evaluate_ranking(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict
     return verdicts
 
 
-def _evaluate_clip_counts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
+def evaluate_clip_counts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
     """What FEW of at least MANY stored clips lose in video@1, the few spread evenly, in each setting."""
     enough = [group for group in groups if group.scores[0].logits.shape[1] >= MANY]
-    settings = [s for training in (MORE_CLIPS, SCRATCH) for s in rank_settings(enough, [Arm(R21D, training=training)])]
+    arms = [Arm(R21D, training=training) for training in (select.MORE_CLIPS, select.SCRATCH)]
+    settings = [selection for arm in arms for selection in rank_settings(enough, [arm])]
     verdicts = []
     for group in (group for selection in settings for group in selection.groups.values()):
         stored = group.scores[0].logits.shape[1]
         spread = np.linspace(0, stored - 1, FEW).round().astype(int)
-        fewer = correct_by_seed([replace(scores, logits=scores.logits[:, spread]) for scores in group.scores])
+        fewer = inference.correct_by_seed([replace(scores, logits=scores.logits[:, spread]) for scores in group.scores])
         verdict, _ = _decide_all(claim, [(inference.estimate_mean([group.outcomes - fewer]), "")])
         why = "; ".join(filter(None, [f"{FEW} clips spread over {stored} stored", verdict.why]))
         verdicts.append(replace(verdict, why=why, protocol=describe_protocol([group])))
-    return verdicts or [Verdict(INCONCLUSIVE, why=describe_missing(settings[0]))]
+    return verdicts or [Verdict(INCONCLUSIVE, why=select.describe_missing(settings[0]))]
 
 
 # --- rows of Tables 4 to 6 ------------------------------------------------------------------------------------------
@@ -209,33 +192,32 @@ def _evaluate_clip_counts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Ver
 Rows = tuple[Network, Network]  # the first is claimed to be above the second
 
 
-def _evaluate_rows(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
+def evaluate_rows(
+    claim: Claim, groups: Sequence[SeedGroup], find_pairs: Callable[[list[Network]], list[list[Rows]]], command: str
+) -> list[Verdict]:
     """For each setting whether every pair of rows of Tables 4 to 6 differs in video@1 by more than zero."""
-    rows, verdicts = networks([run for group in groups for run in group.runs], groups)[0], []
+    rows, verdicts = networks.networks([run for group in groups for run in group.runs], groups)[0], []
 
     def members(pairs: list[Rows]) -> list[SeedGroup]:
         return [group for pair in pairs for row in pair for group in row.splits.values()]
 
-    settings = ROWS[claim.rows](rows)
-    for pairs in sorted(settings, key=lambda pairs: setting_rank(pairs[0][0].spec, members(pairs))):
+    settings = find_pairs(rows)
+    for pairs in sorted(settings, key=lambda pairs: select.setting_rank(pairs[0][0].spec, members(pairs))):
         spec = pairs[0][0].spec
         alike = [row for row in rows if row.stream != FUSED and row.spec.replace(variant=spec.variant) == spec]
         seeds = inference.seed_variance(group.outcomes for row in alike for group in row.splits.values())
         verdict, name = _decide_all(claim, [(_row_difference(a, b, seeds), _describe_pair(a, b)) for a, b in pairs])
         why = "; ".join(filter(None, [verdict.why, "" if len(pairs) > 1 else name]))
         verdicts.append(replace(verdict, why=why, protocol=describe_protocol(members(pairs))))
-    return verdicts or [Verdict(INCONCLUSIVE, why=f"missing; to make them: {claim.command}")]
+    return verdicts or [Verdict(INCONCLUSIVE, why=f"missing; to make them: {command}")]
 
 
 def _row_difference(a: Network, b: Network, seeds: SeedVariance) -> Estimate:
     """The difference in video@1 on the splits that both have; a stream and its fusion are the same weights."""
-    a, b = on_shared_splits(a, b)
-    sides = [[row.splits[name].outcomes for name in a.splits] for row in (a, b)]
-    for name in a.splits:
-        inference.check_same_items(a.splits[name].scores[0], b.splits[name].scores[0])
-    if FUSED in (a.stream, b.stream):
-        return inference.estimate_mean([x - y for x, y in zip(*sides, strict=True)])
-    return inference.estimate_difference(sides[0], sides[1], seeds)
+    if networks.same_weights(a, b):
+        return networks.difference(a, b)
+    splits, baselines = (list(row.splits.values()) for row in networks.on_shared_splits(a, b))
+    return accuracy_difference(splits, baselines, seeds)
 
 
 def _describe_pair(a: Network, b: Network) -> str:
@@ -257,7 +239,8 @@ def rgb_over_flow(rows: list[Network]) -> list[list[Rows]]:
 
 def pretrained_over_scratch(rows: list[Network]) -> list[list[Rows]]:
     """R(2+1)D on RGB, finetuned and from scratch."""
-    return [[pair] for pair in pretrained_pairs(rows) if pair[0].stream == RGB and pair[0].spec.variant in R21D]
+    pairs = networks.pretrained_pairs(rows)
+    return [[(a, b)] for a, b in pairs if a.stream == RGB and a.spec.variant in R21D]
 
 
 def kinetics_over_sports(rows: list[Network]) -> list[list[Rows]]:
@@ -271,14 +254,8 @@ def kinetics_over_sports(rows: list[Network]) -> list[list[Rows]]:
             setting = row.spec.replace(init_from=json.dumps({"data": ""} | changes))
             by_source.setdefault(setting, {})[source] = row
     return [
-        [(sources[name], sources[SPORTS])]
+        [(sources[name], sources[select.SPORTS])]
         for sources in by_source.values()
         for name in sources
-        if name.startswith("kinetics") and SPORTS in sources
+        if name.startswith("kinetics") and select.SPORTS in sources
     ]
-
-
-ROWS: dict[str, Callable[[list[Network]], list[list[Rows]]]] = {
-    function.__name__: function for function in (both_over_each, rgb_over_flow, pretrained_over_scratch,
-                                                 kinetics_over_sports)
-}  # fmt: skip

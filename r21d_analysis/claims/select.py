@@ -1,12 +1,13 @@
-"""Selects the runs that a claim compares, alike in all other settings; names what is missing."""
+"""A claim, and the runs that it compares, alike in all other settings; names what is missing."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from r21d_analysis.claims.verdict import ABOVE, Region, Verdict
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_core.study.recipes import VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
@@ -53,6 +54,23 @@ class Arm:
 
 
 Contrast = tuple[tuple[Arm, ...], tuple[Arm, ...]]  # the sum of the first arms' means minus that of the second arms'
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper in our words, and how `evaluate_claim` judges it."""
+
+    id: str
+    section: str
+    sentence: str
+    kind: str  # of its evidence
+    comparison: str
+    evaluate: Callable[[Claim, Sequence[SeedGroup]], list[Verdict]]  # by setting, the nearest to the paper's first
+    contrasts: tuple[Contrast, ...] = ()  # differences in `metric` that all have to lie in `region`
+    metric: str = "clip@1"
+    region: Region = ABOVE
+    size: tuple[float, float] | None = None  # the effects that the paper states, lowest and highest
+    data: str = ""  # the set that the paper names
 
 
 def describe_contrast(contrast: Contrast) -> str:

@@ -100,12 +100,17 @@ def accuracy_over_splits(splits: Sequence[SeedGroup]) -> Estimate:
     return estimate_accuracy([group.outcomes for group in splits], pooled_seed_variance(splits))
 
 
-def accuracy_difference(splits: Sequence[SeedGroup], baselines: Sequence[SeedGroup]) -> Estimate:
-    """video@1 of one network less that of another, in points; raises R21DError if their items differ."""
+def accuracy_difference(
+    splits: Sequence[SeedGroup], baselines: Sequence[SeedGroup], seeds: SeedVariance | None = None
+) -> Estimate:
+    """video@1 of one network less that of another, in points; raises R21DError if their items differ.
+
+    Without `seeds`, the variance of the seed is that of `pooled_seed_variance`.
+    """
     for group, baseline in zip(splits, baselines, strict=True):
         check_same_items(group.scores[0], baseline.scores[0])
     outcomes, others = ([group.outcomes for group in side] for side in (splits, baselines))
-    return estimate_difference(outcomes, others, pooled_seed_variance([*splits, *baselines]))
+    return estimate_difference(outcomes, others, seeds or pooled_seed_variance([*splits, *baselines]))
 
 
 def group_by_seed(runs: Sequence[Run]) -> list[SeedGroup]:
