@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torchvision.models import video
 
 from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.device import autocast
-from r21d_core.engine.distributed import shard_batch
+from r21d_core.engine.distributed import rank, shard_batch, world_size, wrap_ddp
 from r21d_core.engine.state import capture_step, create_state, train_step
 from r21d_core.study.spec import Spec
 
@@ -20,14 +21,6 @@ CLASSES = 400
 TORCHVISION_MODELS = {"R3D": video.r3d_18, "MC3": video.mc3_18, "R(2+1)D": video.r2plus1d_18}
 
 Step = Callable[[Tensor, Tensor], object]  # of clips (N, 3, T, H, W) and labels (N,)
-
-
-def _identity(network, spec, device):
-    return network
-
-
-def _compiled(network, spec, device):
-    return torch.compile(network)
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,7 @@ class Baseline:
     build: Callable[[Spec, torch.device], Any]
     precision: str
     channels_last: bool = True
-    wrap: Callable[[Any, Spec, torch.device], Any] = _identity
+    wrap: Callable[[Any, Spec, torch.device], Any] = lambda network, spec, device: network
 
 
 def baselines(spec: Spec, device: torch.device, compiled: bool = True) -> list[Baseline]:
@@ -59,7 +52,9 @@ def baselines(spec: Spec, device: torch.device, compiled: bool = True) -> list[B
     torchvision = [
         Baseline("torchvision, its recipe", _torchvision, "fp16" if gpu else "fp32", channels_last=False),
         Baseline("torchvision, channels last", _torchvision_channels_last, mixed),
-        Baseline("torchvision, compiled", _torchvision_channels_last, mixed, wrap=_compiled),
+        Baseline(
+            "torchvision, compiled", _torchvision_channels_last, mixed, wrap=lambda network, *_: torch.compile(network)
+        ),
     ]
     return torchvision[: 3 if compiled else 2] + ours
 
@@ -78,13 +73,17 @@ def _torchvision_channels_last(spec: Spec, device: torch.device) -> nn.Module:
 
 
 def training_step(baseline: Baseline, spec: Spec, device: torch.device) -> tuple[nn.Module, Step]:
-    """Return the baseline's network, and its training step: forward, loss, backward, optimizer."""
-    spec = spec.replace(precision=baseline.precision, lr=1e-3, grad_accum_steps=1)
+    """Return the baseline's network, and its training step: forward, loss, backward, optimizer.
+
+    Several processes take `spec.batch_size` clips each.
+    """
+    size = world_size()
+    batch_size = spec.batch_size * size
+    spec = spec.replace(precision=baseline.precision, lr=1e-3, batch_size=batch_size, grad_accum_steps=size)
     network = baseline.build(spec, device)
     state = create_state(spec, network, baseline.wrap(network, spec, device).train())
-    state.train_model = capture_step(state, 1)
-    shard = shard_batch(spec.batch_size, 1, rank=0, world_size=1)
-    return network, lambda clips, target: train_step(state, clips, target, shard)
+    state.train_model = wrap_ddp(capture_step(state, size), device)
+    return network, partial(train_step, state, shard=shard_batch(batch_size, size, rank(), size))
 
 
 def inference_step(baseline: Baseline, spec: Spec, device: torch.device) -> tuple[nn.Module, Step]:

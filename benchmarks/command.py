@@ -1,30 +1,20 @@
 """The options of `r21d bench`."""
 
-import shlex
-import sys
 from pathlib import Path
 
-from benchmarks.tables import BENCHES
+from benchmarks.tables import BENCHES, redraw_readme
 from r21d_core.cli.options import DEVICE, parse_names
 
 
 def add_options(parser) -> None:
     """Add the options of the command."""
     add = parser.add_argument
-    add(
-        "benches",
-        nargs="+",
-        choices=[*BENCHES, "all", "tables"],
-        metavar="BENCH",
-        help=f"{', '.join(BENCHES)}, or all; tables: draw the tables of benchmarks/README.md from its records",
-    )
+    which = f"{', '.join(BENCHES)}, or all; tables: draw the tables of benchmarks/README.md from its records"
+    add("benches", nargs="+", choices=[*BENCHES, "all", "tables"], metavar="BENCH", help=which)
     add("--device", **DEVICE)
-    add(
-        "--variants",
-        type=parse_names,
-        default=["R(2+1)D", "R3D", "MC3"],
-        help="networks, such as f-R2D,R3D; default R(2+1)D,R3D,MC3",
-    )
+    networks = ["R(2+1)D", "R3D", "MC3"]
+    names = f"networks, such as f-R2D,R3D; default {','.join(networks)}"
+    add("--variants", type=parse_names, default=networks, help=names)
     add("--depth", type=int, default=18, help="layers: 10, 18 or 34; default 18")
     add("--frames", type=int, default=16, help="clip length L; default 16")
     add("--batch-size", type=int, help="clips per batch; default 32 to train and 64 to classify, on a CPU 2")
@@ -37,22 +27,8 @@ def add_options(parser) -> None:
 def run(options) -> None:
     """Run the benchmarks, or redraw the tables of the README."""
     if "tables" in options.benches:
-        from benchmarks.tables import redraw_readme
-
         print(f"written: {redraw_readme(Path(__file__).parent)}")
         return
     from benchmarks.run import benchmark
 
-    benchmark(
-        BENCHES if "all" in options.benches else options.benches,
-        command=shlex.join(["r21d", *sys.argv[1:]]),
-        device=options.device,
-        variants=options.variants,
-        depth=options.depth,
-        frames=options.frames,
-        batch_size=options.batch_size,
-        seconds=options.seconds,
-        compiled=not options.no_compile_peers,
-        manifest=options.manifest,
-        out=options.out,
-    )
+    benchmark(options)

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +21,7 @@ VIDEOS, CLASSES, CLIPS = 20_000, 400, 10
 ROUNDS = 5
 
 
-def bench_explorer(videos: int = VIDEOS, classes: int = CLASSES, clips: int = CLIPS) -> list[dict]:
+def bench_explorer() -> list[dict]:
     """Return a row of the median, fastest and slowest milliseconds for each widget, then a row of opening two runs.
 
     Times are from setting a widget until all pictures and tables are sent, drawing included, in a new process on random
@@ -32,8 +31,8 @@ def bench_explorer(videos: int = VIDEOS, classes: int = CLASSES, clips: int = CL
     with tempfile.TemporaryDirectory(prefix="r21d-bench-") as folder:
         for function in (_write_runs, _measure):
             with ProcessPoolExecutor(1, mp_context=context) as pool:
-                rows = pool.submit(function, folder, videos, classes, clips).result() or []
-    setting = {"bench": "explorer", "data": f"{videos:,} videos, {classes} classes, {clips} clips, two runs"}
+                rows = pool.submit(function, folder, VIDEOS, CLASSES, CLIPS).result() or []
+    setting = {"bench": "explorer", "data": f"{VIDEOS:,} videos, {CLASSES} classes, {CLIPS} clips, two runs"}
     return [setting | row for row in rows]
 
 
@@ -45,16 +44,14 @@ def _write_runs(folder: str, videos: int, classes: int, clips: int) -> None:
             "profile": "small"}  # fmt: skip
     for spec in variant_comparison("small", "made up", variants=("f-R2D", "R(2+1)D"), eval_clips=clips):
         run = find_run(folder, spec)
-        made = Path(str(run.folder))
-        made.mkdir()
-        (made / "spec.json").write_text(spec.to_json())
+        run.folder.mkdir()
+        (run.folder / "spec.json").write_text(spec.to_json())
         logits = random.standard_normal((videos, clips, classes), np.float32)
         logits += random.standard_normal((videos, 1, classes), np.float32)  # clips of a video are alike
         logits[np.arange(videos), :, labels] += 3
         files = np.array([f"video {n:05d}.mp4" for n in range(videos)])
         groups = np.array([f"recording {n // 5:04d}" for n in range(videos)])
-        scores = Scores(logits, labels, files, groups, names, protocol)
-        write_scores(run, scores)
+        write_scores(run, Scores(logits, labels, files, groups, names, protocol))
         write_summary(run, {"device": "none"})
 
 
@@ -72,8 +69,8 @@ def _measure(folder: str, videos: int, classes: int, clips: int) -> list[dict]:
         return 1000 * (time.perf_counter() - began)
 
     def add_row(what: str, times: list[float]) -> None:
-        extremes = {"ms_fastest": min(times), "ms_slowest": max(times)}
-        rows.append({"what": what, "ms": statistics.median(times), **extremes})
+        ms = {"ms": statistics.median(times), "ms_fastest": min(times), "ms_slowest": max(times)}
+        rows.append({"what": what} | ms)
 
     def time_widget(what: str, widget, name: str, values, before: Callable[[], object] = lambda: None) -> None:
         times = []

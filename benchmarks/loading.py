@@ -28,7 +28,7 @@ CROPS = {
 }
 
 
-def bench_memory(spec: Spec, device: torch.device, *, seconds: float = 5.0) -> list[dict]:
+def bench_memory(spec: Spec, device: torch.device, seconds: float) -> list[dict]:
     """Return rows of training on the same batch each step, and on clips sampled from frames in device memory.
 
     The frames are random; sampling, cropping and the step are those of a run. Throughput is as in `bench_train`.
@@ -50,7 +50,7 @@ def bench_memory(spec: Spec, device: torch.device, *, seconds: float = 5.0) -> l
 
 
 def bench_stream(
-    spec: Spec, manifest: Manifest, device: torch.device, *, workers: int | None = None, seconds: float = 5.0
+    spec: Spec, manifest: Manifest, device: torch.device, seconds: float, workers: int | None = None
 ) -> list[dict]:
     """Return rows of training on the same batch each step, and on clips that `workers` decode.
 
@@ -103,7 +103,7 @@ def _batches(spec: Spec, videos: tuple[Video, ...], classes: tuple[str, ...]) ->
 
 
 def bench_evaluate(
-    spec: Spec, manifest: Manifest, device: torch.device, *, workers: int | None = None, seconds: float = 5.0
+    spec: Spec, manifest: Manifest, device: torch.device, seconds: float, workers: int | None = None
 ) -> list[dict]:
     """Return rows of the seconds that 10 and 100 clips per video take, from files, on as many test videos as fit.
 

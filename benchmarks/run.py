@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 
+from benchmarks import decoding
 from benchmarks.baselines import CLASSES
+from benchmarks.explorer import bench_explorer
 from benchmarks.loading import bench_evaluate, bench_memory, bench_stream
+from benchmarks.scaling import bench_scaling
 from benchmarks.steps import bench_infer, bench_train, machine
-from benchmarks.tables import format_record, tables
+from benchmarks.tables import BENCHES, format_record, tables
 from r21d_core import R21DError
-from r21d_core.data.manifest import Manifest, load_manifest
+from r21d_core.data.manifest import load_manifest
 from r21d_core.data.parallel import available_cpus
 from r21d_core.data.sampling import frame_counts
 from r21d_core.data.synthetic import make_builtin
@@ -25,88 +30,64 @@ from r21d_core.study.spec import Spec
 FROM_FILES = {"evaluate", "decode", "loader"}
 
 
-def benchmark(
-    benches: Sequence[str],
-    *,
-    command: str,
-    device: str = "auto",
-    variants: Sequence[str] = ("R(2+1)D", "R3D", "MC3"),
-    depth: int = 18,
-    frames: int = 16,
-    batch_size: int | None = None,
-    seconds: float = 5.0,
-    compiled: bool = True,
-    manifest: Path | None = None,
-    out: Path | None = None,
-) -> dict:
-    """Return the record of `benches`: `machine`, `date`, `command` and `rows`; also written to `out` after each table.
+def benchmark(options: Namespace) -> None:
+    """Run the benches of the command's `options`; print each table and write the record when it is measured.
 
-    `benches` are names in `benchmarks.tables.BENCHES`. Each implementation of a network is measured for `seconds`. A
-    batch has 32 clips in training and 64 in inference, on a CPU 2. The benchmarks FROM_FILES read the videos of
-    `manifest`, by default the built-in ones. Raises R21DError for impossible settings before anything is measured.
+    A record has `machine`, `date`, `command` and `rows`. A batch has 32 clips in training and 64 in inference, on a CPU
+    2. The benchmarks FROM_FILES read the videos of the manifest, by default the built-in ones. Raises R21DError for
+    impossible settings before anything is measured.
     """
-    target = pick_device(device)
+    benches = BENCHES if "all" in options.benches else options.benches
+    device, out = pick_device(options.device), options.out
     if out and (out.suffix != ".json" or out.is_dir()):
         raise R21DError(f"{out}: expected the name of a file that ends in .json")
-    base = Spec(
-        depth=depth,
-        frames=frames,
-        batch_size=32 if batch_size is None else batch_size,
-        precision="fp32" if target.type == "cpu" else "bf16",
+    precision, sizes = ("fp32", (2, 2)) if device.type == "cpu" else ("bf16", (32, 64))
+    training, classifying = (
+        [
+            Spec(variant=name, depth=options.depth, frames=options.frames, batch_size=size, precision=precision)
+            for name in options.variants
+        ]
+        for size in (sizes if options.batch_size is None else 2 * (options.batch_size,))
     )
-    specs = [base.replace(variant=variant) for variant in variants]
-    for spec in specs:
+    for spec in training:
         spec_cost(spec, CLASSES)
-    data = _load_videos(manifest) if FROM_FILES & set(benches) else None
+    data = None
+    if FROM_FILES & set(benches):
+        data = load_manifest(options.manifest or make_builtin(BUILTIN_ROOT))
+        frame_counts(data.videos)  # raises for a manifest that was not checked
     record = {
-        "machine": machine(target, min(seconds, 2.0)),
+        "machine": machine(device, min(options.seconds, 2.0)),
         "date": date.today().isoformat(),
-        "command": command,
+        "command": shlex.join(["r21d", *sys.argv[1:]]),
         "rows": [],
     }
     print(format_record(record), end="\n\n", flush=True)
-    for rows in _run_benches(benches, specs, batch_size, target, seconds, compiled, data):
+    compiled = not options.no_compile_peers
+    for rows in _run_benches(benches, training, classifying, device, options.seconds, compiled, data):
         record["rows"] += rows
         print(tables(record["machine"], rows), end="\n\n", flush=True)
         if out:
             write_atomically(out, json.dumps(record, indent=1) + "\n")
-    return record
 
 
-def _load_videos(path: Path | None) -> Manifest:
-    manifest = load_manifest(path or make_builtin(BUILTIN_ROOT))
-    frame_counts(manifest.videos)  # raises for a manifest that was not checked
-    return manifest
-
-
-def _run_benches(benches, specs, batch_size, device, seconds, compiled, data) -> Iterator[list[dict]]:
+def _run_benches(benches, training, classifying, device, seconds, compiled, data) -> Iterator[list[dict]]:
     """Yield the rows of each table."""
-    sizes = (batch_size, batch_size) if batch_size else (2, 2) if device.type == "cpu" else (32, 64)
-    training, classifying = ([spec.replace(batch_size=size) for spec in specs] for size in sizes)
     for bench in benches:
         if bench == "train":
-            yield from (bench_train(spec, device, seconds=seconds, compiled=compiled) for spec in training)
+            yield from (bench_train(spec, device, seconds, compiled) for spec in training)
         elif bench == "infer":
-            yield from (bench_infer(spec, device, seconds=seconds, compiled=compiled) for spec in classifying)
+            yield from (bench_infer(spec, device, seconds, compiled) for spec in classifying)
         elif bench == "memory":
-            yield from (bench_memory(spec, device, seconds=seconds) for spec in training)
+            yield from (bench_memory(spec, device, seconds) for spec in training)
         elif bench == "evaluate":
-            yield from (bench_evaluate(spec, data, device, seconds=seconds) for spec in classifying)
+            yield from (bench_evaluate(spec, data, device, seconds) for spec in classifying)
         elif bench == "decode":
-            from benchmarks.decoding import bench_decode, bench_decode_time
-
-            yield bench_decode(data)
-            yield bench_decode_time(data)
+            yield decoding.bench_decode(data)
+            yield decoding.bench_decode_time(data)
         elif bench == "loader":
-            from benchmarks.decoding import bench_loader
-
-            yield bench_loader(data, workers=sorted({1, available_cpus()}), device=str(device))
-            yield from (bench_stream(spec, data, device, seconds=seconds) for spec in training)
+            yield decoding.bench_loader(data, sorted({1, available_cpus()}), device)
+            yield from (bench_stream(spec, data, device, seconds) for spec in training)
         elif bench == "scaling":
-            from benchmarks.scaling import bench_scaling
-
-            yield from (bench_scaling(spec, device, seconds=seconds) for spec in training)
+            yield from (bench_scaling(spec, device, seconds) for spec in training)
         elif bench == "explorer":
-            from benchmarks.explorer import bench_explorer
-
             yield bench_explorer()

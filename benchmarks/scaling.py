@@ -9,25 +9,15 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.baselines import CLASSES
+from benchmarks.baselines import baselines, training_step
 from benchmarks.steps import ROUNDS, make_row, rates, synthetic_batch, time_interleaved, warm_up
-from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.device import pick_device
-from r21d_core.engine.distributed import (
-    all_reduce_max,
-    on_rank_zero,
-    process_group,
-    rank,
-    shard_batch,
-    world_size,
-    wrap_ddp,
-)
+from r21d_core.engine.distributed import all_reduce_max, on_rank_zero, process_group
 from r21d_core.engine.launcher import spawn_workers
-from r21d_core.engine.state import capture_step, create_state, train_step
 from r21d_core.study.spec import Spec
 
 
-def bench_scaling(spec: Spec, device: torch.device, *, seconds: float = 5.0) -> list[dict]:
+def bench_scaling(spec: Spec, device: torch.device, seconds: float) -> list[dict]:
     """Return rows of training in one process, and in one process per GPU with `spec.batch_size` clips each.
 
     The processes are started as `--gpus` starts them and train on the same batch each step. On a CPU two processes
@@ -53,15 +43,8 @@ def _measure(spec: Spec, seconds: float, path: Path, device: str) -> None:
     """Run in each process: measure ROUNDS rounds of steps; rank zero writes their steps per second to `path`."""
     with process_group("auto" if device == "cuda" else device) as name:
         target = pick_device(name)
-        spec = spec.replace(lr=1e-3, batch_size=spec.batch_size * world_size(), grad_accum_steps=world_size())
-        network = build_model(spec, CLASSES, target)
-        state = create_state(spec, network, optimize(network, spec, target).train())
-        state.train_model = wrap_ddp(capture_step(state, world_size()), target)
-        shard = shard_batch(spec.batch_size, spec.grad_accum_steps, rank(), world_size())
-        clips, labels = synthetic_batch(
-            spec.replace(batch_size=spec.batch_size // world_size(), grad_accum_steps=1), target
-        )
-        step = partial(train_step, state, clips, labels, shard)
+        _, step_on = training_step(baselines(spec, target)[-1], spec, target)
+        step = partial(step_on, *synthetic_batch(spec, target))
         warm_up(step, target, seconds)
         rate = time_interleaved({"": step}, target, 0.0)[""][-1]
         # All processes take the same number of steps, as each step waits for all of them.

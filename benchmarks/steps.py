@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -17,17 +16,19 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.benchmark import Measurement, Timer
 from tqdm.auto import tqdm
 
 from benchmarks.baselines import CLASSES, baselines, inference_step, training_step
 from benchmarks.profiler import synchronize, time_breakdown
+from r21d_core.data.parallel import available_cpus
 from r21d_core.engine.device import DTYPES, environment_info
 from r21d_core.study.spec import Spec
 
 ROUNDS = 5
 
 
-def bench_train(spec: Spec, device: torch.device, *, seconds: float = 5.0, compiled: bool = True) -> list[dict]:
+def bench_train(spec: Spec, device: torch.device, seconds: float, compiled: bool = True) -> list[dict]:
     """Return a row of training throughput for each implementation, then a row of its time by kind of kernel.
 
     Each is measured for about `seconds`, at least ROUNDS steps of `spec.batch_size` clips. One that fails has a row
@@ -39,7 +40,7 @@ def bench_train(spec: Spec, device: torch.device, *, seconds: float = 5.0, compi
     return _bench_baselines("train", training_step, 3, spec, device, seconds, compiled)
 
 
-def bench_infer(spec: Spec, device: torch.device, *, seconds: float = 5.0, compiled: bool = True) -> list[dict]:
+def bench_infer(spec: Spec, device: torch.device, seconds: float, compiled: bool = True) -> list[dict]:
     """Return rows like those of `bench_train` for inference."""
     return _bench_baselines("infer", inference_step, 1, spec, device, seconds, compiled)
 
@@ -180,48 +181,36 @@ def count_work(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
     return sum(macs), sum(elements)
 
 
-def machine(device: torch.device, seconds: float = 2.0) -> dict:
-    """Return the device, the versions and the measured peak rates of matrix products and copies.
+def machine(device: torch.device, seconds: float) -> dict:
+    """Return the device, the versions and the peak rates of matrix products and copies, each measured for `seconds`.
 
-    `matrix_tflops` is the TFLOP/s of square products of random matrices for each precision, on a CPU of a large
-    convolution if that is faster. `copy_tb_per_s` is the bytes read and written by a large copy, in TB/s.
+    `matrix_tflops` is the TFLOP/s of square products of random matrices for each precision. On a CPU, whose clock rate
+    varies, it is that of the fastest round, of a convolution as in conv4_x if that is faster: they come from different
+    libraries. `copy_tb_per_s` is the bytes read and written by a large copy, in TB/s.
     """
     gpu = device.type != "cpu"
     side, count = (8192, 2**30) if gpu else (2048, 2**26)
-    ceilings = {} if gpu else {"fp32": _cpu_peak_flops(side, device, seconds) / 1e12}
-    for name in ("bf16", "fp16") if gpu else ():
-        a, b = (torch.randn(side, side, device=device, dtype=DTYPES[name]) for _ in range(2))
-        product = partial(torch.mm, a, b, out=torch.empty_like(a))
-        ceilings[name] = 2 * side**3 * _median_calls_per_second(product, device, seconds) / 1e12
+    tflops = {}
+    for name in ("bf16", "fp16") if gpu else ("fp32",):
+        a, b = (torch.randn(side, side, device=device, dtype=DTYPES.get(name)) for _ in range(2))
+        product = _time(partial(torch.mm, a, b, out=torch.empty_like(a)), seconds)
+        tflops[name] = 2 * side**3 / (product.median if gpu else min(product.times)) / 1e12
+    if not gpu:
+        clips, weight = (
+            torch.randn(shape).contiguous(memory_format=torch.channels_last_3d)
+            for shape in ((2, 256, 2, 14, 14), (256, 256, 3, 3, 3))
+        )
+        fastest = min(_time(partial(F.conv3d, clips, weight, padding=1), seconds).times)
+        tflops["fp32"] = max(tflops["fp32"], 2 * clips.numel() * weight[0].numel() / fastest / 1e12)
     source = torch.randn(count, device=device)
-    copying = partial(torch.empty_like(source).copy_, source)
+    copy_seconds = _time(partial(torch.empty_like(source).copy_, source), seconds).median
     return environment_info(device) | {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "matrix_tflops": ceilings,
-        "copy_tb_per_s": 2 * source.nbytes * _median_calls_per_second(copying, device, seconds) / 1e12,
+        "cores": available_cpus(),
+        "matrix_tflops": tflops,
+        "copy_tb_per_s": 2 * source.nbytes / copy_seconds / 1e12,
     }
 
 
-def _cpu_peak_flops(side: int, device: torch.device, seconds: float) -> float:
-    """Return the FLOP/s of a square product or of a convolution as in conv4_x, in the fastest round of either.
-
-    They come from different libraries, either of which can be the faster one, and a CPU's clock rate varies.
-    """
-    a, b = (torch.randn(side, side, device=device) for _ in range(2))
-    clips, weight = (
-        torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last_3d)
-        for shape in ((2, 256, 2, 14, 14), (256, 256, 3, 3, 3))
-    )
-    flop = {"product": 2 * side**3, "convolution": 2 * clips.numel() * weight[0].numel()}
-    steps = {
-        "product": partial(torch.mm, a, b, out=torch.empty_like(a)),
-        "convolution": partial(F.conv3d, clips, weight, padding=1),
-    }
-    for step in steps.values():
-        warm_up(step, device, seconds)
-    return max(flop[name] * max(calls) for name, calls in time_interleaved(steps, device, seconds).items())
-
-
-def _median_calls_per_second(step: Callable[[], object], device: torch.device, seconds: float) -> float:
-    warm_up(step, device, seconds)
-    return statistics.median(time_interleaved({"": step}, device, seconds)[""])
+def _time(step: Callable[[], object], seconds: float) -> Measurement:
+    timer = Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=seconds)

@@ -10,6 +10,14 @@ from benchmarks.decoding import bench_decode, bench_decode_time, bench_loader
 from benchmarks.tables import tables
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
+from tests.r21d_core.engine.test_train import CPU
+
+
+@pytest.fixture(autouse=True)
+def few_small_clips(monkeypatch):
+    small = {"SIZE": (18, 24), "LENGTHS": (4, 8), "CLIPS": 5, "REPEATS": 2, "BATCH": 3, "BATCHES": 2}
+    for name, value in small.items():
+        monkeypatch.setattr(decoding, name, value)
 
 
 def test_decoders_read_the_same_clips_and_absent_ones_are_told(tiny_manifest, monkeypatch):
@@ -17,7 +25,7 @@ def test_decoders_read_the_same_clips_and_absent_ones_are_told(tiny_manifest, mo
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     read = {}
 
-    def fake(size):
+    def fake():
         return lambda path, numbers: read.setdefault("decord", []).append((path, numbers.tolist()))
 
     def ours(path, numbers, size):
@@ -27,7 +35,7 @@ def test_decoders_read_the_same_clips_and_absent_ones_are_told(tiny_manifest, mo
     monkeypatch.setattr(decoding, "_decord", fake)
     monkeypatch.setattr(decoding, "read_frames", ours)
     monkeypatch.setattr(decoding.importlib.metadata, "version", lambda what: "0.6")
-    rows = bench_decode(load_manifest(tiny_manifest), frames=(4, 8), size=(18, 24), clips=5, repeats=2)
+    rows = bench_decode(load_manifest(tiny_manifest))
     assert [(row["what"], row["frames"]) for row in rows] == [
         (what, frames) for frames in (4, 8) for what in ("ours", "torchcodec", "decord")
     ]
@@ -43,11 +51,11 @@ def test_decoders_read_the_same_clips_and_absent_ones_are_told(tiny_manifest, mo
 
 
 def test_a_reader_that_fails_says_why(tiny_manifest, monkeypatch):
-    def fails(size):
+    def fails():
         raise RuntimeError("no libavcodec\nfound")
 
     monkeypatch.setattr(decoding, "_torchcodec", fails)
-    rows = bench_decode(load_manifest(tiny_manifest), frames=(4,), size=(18, 24), clips=2, repeats=1)
+    rows = bench_decode(load_manifest(tiny_manifest))
     assert rows[0]["clips_per_second"] > 0
     assert rows[1]["state"] == "fails: no libavcodec found" and rows[1]["clips_per_second"] is None
 
@@ -56,16 +64,16 @@ def test_shares_of_reading_are_of_the_same_clips_and_sum_to_one(tiny_manifest, m
     done = {"open": [], "decode": [], "read": []}
 
     def noting(what, function):
-        def note(path, numbers, *size):
+        def note(path, numbers, **size):
             done[what].append((path, numbers.tolist()))
-            return function(path, numbers, *size)
+            return function(path, numbers, **size)
 
         return note
 
     monkeypatch.setattr(decoding, "_open", noting("open", decoding._open))
     monkeypatch.setattr(decoding, "_open_and_decode", noting("decode", decoding._open_and_decode))
     monkeypatch.setattr(decoding, "read_frames", noting("read", decoding.read_frames))
-    rows = bench_decode_time(load_manifest(tiny_manifest), frames=(4, 8), size=(18, 24), clips=5, repeats=2)
+    rows = bench_decode_time(load_manifest(tiny_manifest))
     assert [(row["bench"], row["what"], row["frames"]) for row in rows] == [("decode time", "ours", n) for n in (4, 8)]
     for row in rows:
         shares = {key: value for key, value in row.items() if isinstance(value, float)}
@@ -78,25 +86,21 @@ def test_shares_of_reading_are_of_the_same_clips_and_sum_to_one(tiny_manifest, m
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loader_is_timed(tiny_manifest, workers):
-    how = {"frames": (4,), "size": (18, 24), "batch": 3, "batches": 2, "repeats": 2}
-    (row,) = bench_loader(load_manifest(tiny_manifest), workers=(workers,), **how)
-    assert (row["bench"], row["what"], row["workers"]) == ("loader", f"ours, {workers} workers", workers)
-    assert row["clips"] == 6 and row["clips_per_second"] > 0 and row["seconds_to_first"] > 0
+    for frames, row in zip((4, 8), bench_loader(load_manifest(tiny_manifest), (workers,), CPU), strict=True):
+        assert (row["bench"], row["what"], row["workers"]) == ("loader", f"ours, {workers} workers", workers)
+        assert (row["frames"], row["clips"]) == (frames, 6)
+        assert row["clips_per_second"] > 0 and row["seconds_to_first"] > 0
 
 
 def test_command_measures_decoding_and_the_loader(tiny_manifest, monkeypatch, capsys):
-    few = {"size": (18, 24), "frames": (4,), "repeats": 1}
-    monkeypatch.setattr(decoding, "bench_decode", lambda data: bench_decode(data, clips=2, **few))
-    monkeypatch.setattr(decoding, "bench_decode_time", lambda data: bench_decode_time(data, clips=2, **few))
-
     def loader(data, workers, device):
-        assert workers[0] == 1 and device == "cpu"
-        return bench_loader(data, workers=(0,), batch=2, batches=1, **few)
+        assert workers[0] == 1 and device == CPU
+        return bench_loader(data, (0,), device)
 
     monkeypatch.setattr(decoding, "bench_loader", loader)
-    monkeypatch.setattr("benchmarks.run.bench_stream", lambda spec, *_, **__: [])
+    monkeypatch.setattr("benchmarks.run.bench_stream", lambda *_: [])
     command = ["bench", "decode", "loader", "--device", "cpu", "--seconds", "0", "--manifest", str(tiny_manifest)]
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "Decoding: 4 frames" in said and "our decoding goes: 4 frames" in said
-    assert "Loading: 4 frames, batch 2" in said and "None" not in said
+    assert "Loading: 4 frames, batch 3" in said and "None" not in said

@@ -142,7 +142,7 @@ def test_scaling_compares_one_and_two_processes():
 
 def test_scaling_needs_two_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    (row,) = bench_scaling(Spec(), torch.device("cuda"))
+    (row,) = bench_scaling(Spec(), torch.device("cuda"), seconds=0)
     assert row["failed"] == "needs two GPUs, found one"
 
 
