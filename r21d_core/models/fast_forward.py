@@ -267,6 +267,10 @@ def space_to_depth(clips: Tensor, dtype: torch.dtype) -> Tensor:
     A position holds 2 rows of 8 pixels. A 7×7 kernel of stride 2 becomes one of 4×2 positions and stride 1. Its 8×16
     pixels begin 4 rows and columns before the clip and hold the windows of COLUMNS output pixels, 2 columns apart.
     """
+    if clips.is_cuda:
+        from r21d_core.models import stem_kernel  # needs Triton, as the fast form on a GPU does
+
+        return stem_kernel.space_to_depth(clips, dtype)
     n, c, t, h, w = clips.shape
     if h % 2 or w % 4:
         clips = F.pad(clips, (0, -w % 4, 0, h % 2))

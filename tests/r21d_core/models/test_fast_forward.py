@@ -335,3 +335,12 @@ def test_failed_check_is_printed_in_a_line(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("R(2+1)D: runs without the fast form, which fails its check here: it raised ")
     assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 2, 6, 8), (1, 2, 3, 7, 10), (2, 5, 1, 9, 13), (1, 3, 1, 2, 33)])
+def test_stem_kernel_moves_pixels_to_depth(shape):
+    stem_kernel = pytest.importorskip("r21d_core.models.stem_kernel", exc_type=ImportError)
+    clips = torch.randn(shape)
+    expected = fast_forward.space_to_depth(clips, torch.float16)
+    actual = stem_kernel.space_to_depth(clips.to(DEVICE), torch.float16).cpu()
+    assert torch.equal(actual, expected) and actual.stride() == expected.stride()
