@@ -11,11 +11,11 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from r21d_core import R21DError
 from r21d_core.data.dataset_cards import load_published_dataset, read_text
-from r21d_core.data.official_splits import Listing, Row, find_lists, match_listing, open_folder, videos_below
+from r21d_core.data.official_splits import Listing, Row, files_below, find_lists, is_video, match_listing, open_folder
 
 UCF101_NAME = re.compile(r"v_\w+_g(\d\d)_c\d\d")
 UCF101_TEST_GROUPS = 7  # of each class: groups 1–7, 8–14 or 15–21 of 25
@@ -172,7 +172,7 @@ def from_miracl(directory: Path | str, *, split: int = 1, subset: Path | str | N
 
 def _rows_by_name(root: Path, pattern: re.Pattern, tested: Container[str], example: str) -> list[Row]:
     """The rows of the videos CLASS/NAME with such names; the pattern's group is the row's, and in test if `tested`."""
-    matches = ((path, pattern.fullmatch(path.stem)) for path in map(PurePosixPath, videos_below(root)))
+    matches = ((path, pattern.fullmatch(path.stem)) for path in filter(is_video, files_below(root)))
     rows = [
         Row(path.stem, path.parent.name, "test" if match[1] in tested else "train", match[1])
         for path, match in matches

@@ -6,7 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple, NoReturn
 
 from r21d_core import R21DError
@@ -102,14 +102,17 @@ def open_folder(directory: Path | str) -> Path:
     return root
 
 
-def videos_below(root: Path) -> Iterator[str]:
-    """Yield the videos at any depth below `root`, relative to it; hidden ones are skipped, links are followed."""
-    for folder, folders, files in os.walk(root, onerror=raise_unlistable, followlinks=True):
+def files_below(root: Path) -> Iterator[PurePosixPath]:
+    """Yield the files at any depth below `root`, relative to it; hidden ones are skipped, links are followed."""
+    for folder, folders, files in os.walk(root, onerror=_raise_unlistable, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        parent = Path(folder).relative_to(root)
-        for file in sorted(files):
-            if not file.startswith(".") and os.path.splitext(file)[1].lower() in EXTENSIONS:
-                yield (parent / file).as_posix()
+        parent = PurePosixPath(Path(folder).relative_to(root))
+        yield from (parent / file for file in sorted(files) if not file.startswith("."))
+
+
+def is_video(path: PurePath) -> bool:
+    """Whether the file has an extension of a video."""
+    return path.suffix.lower() in EXTENSIONS
 
 
 def list_videos(paths: Iterable[Path]) -> list[Path]:
@@ -119,7 +122,7 @@ def list_videos(paths: Iterable[Path]) -> list[Path]:
     """
     videos: dict[Path, None] = {}
     for path in paths:
-        below = [path / name for name in videos_below(path)] if path.is_dir() else [path]
+        below = [path / video for video in filter(is_video, files_below(path))] if path.is_dir() else [path]
         if not below:
             raise R21DError(f"{path}: no videos in this folder; expected one of the extensions {' '.join(EXTENSIONS)}")
         videos |= dict.fromkeys(below)
@@ -167,9 +170,9 @@ def _find_videos(
 ) -> tuple[dict[str, str], list[str]]:
     """The path below `root` of each of the names, and the videos with other names; replacements go to `notes`."""
     paths, extra = defaultdict(list), []
-    for path in videos_below(root):
-        name = name_of(PurePosixPath(path).stem)
-        (paths[name] if name in names else extra).append(path)
+    for path in filter(is_video, files_below(root)):
+        name = name_of(path.stem)
+        (paths[name] if name in names else extra).append(str(path))
     twice = {name: copies for name, copies in paths.items() if len(copies) > 1}
     # As Kinetics' replacement_for_corrupted_k400: where a copy lies in such a folder, the one that decodes is taken.
     replaced = [name for name, copies in twice.items() if any(map(_is_replacement, copies))]
@@ -196,7 +199,7 @@ def _decodes(path: Path) -> bool:
         return False
 
 
-def raise_unlistable(error: OSError) -> NoReturn:
+def _raise_unlistable(error: OSError) -> NoReturn:
     """Raise R21DError for a folder that cannot be listed."""
     raise R21DError(f"{error.filename}: could not be listed ({error.strerror}); change its permissions") from error
 
