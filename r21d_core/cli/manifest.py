@@ -44,47 +44,36 @@ def add_parser(subparsers) -> None:
 
 
 def run(options) -> None:
-    if options.layout == "folder":
-        from r21d_core.data.folder import from_folder
+    from r21d_core.data import official_readers
+    from r21d_core.data.folder import from_folder
+    from r21d_core.data.manifest import load_manifest, write_manifest, write_new_manifest
+    from r21d_core.data.val_split import make_val_split
 
-        listing = from_folder(options.directory, test_fraction=options.test_fraction, seed=options.seed)
-        print("".join(f"{line}\n" for line in listing.notes), end="")
-        _write_new(options.out, listing)
-    elif options.layout == "validation":
-        from r21d_core.data.manifest import load_manifest, write_manifest
-        from r21d_core.data.val_split import make_val_split
-
+    if options.layout == "validation":
         manifest = make_val_split(load_manifest(options.manifest))
         write_manifest(manifest.path, manifest.card, manifest.videos)
         _print_counts(manifest.path, manifest)
-    else:
-        _write_official(options)
-
-
-def _write_official(options) -> None:
-    from r21d_core.data import official_readers
-
-    read = getattr(official_readers, f"from_{options.layout}")
-    splits = [{"split": split} for split in options.split] if "split" in options else [{}]
+        return
+    splits = options.split if "split" in options else [None]
     if options.out and len(splits) > 1:
         raise R21DError(f"--out {options.out}: one file for {len(splits)} splits; leave --out away to write one each")
-    annotations = {"annotations": options.annotations} if "annotations" in options else {}
     for split in splits:
-        listing = read(options.directory, subset=options.subset, **split, **annotations)
-        print(listing)
-        _write_new(options.out, listing)
-
-
-def _write_new(out: Path | None, listing) -> None:
-    from r21d_core.data.manifest import write_new_manifest
-
-    path = out or Path("data") / f"{listing.card.name}.csv"
-    write_new_manifest(path, listing.card, listing.videos)
-    _print_counts(path, listing)
+        if options.layout == "folder":
+            listing = from_folder(options.directory, test_fraction=options.test_fraction, seed=options.seed)
+            print("".join(f"{line}\n" for line in listing.notes), end="")
+        else:
+            read = getattr(official_readers, f"from_{options.layout}")
+            given = {"split": split, "annotations": getattr(options, "annotations", None)}
+            given = {key: value for key, value in given.items() if value is not None}
+            listing = read(options.directory, subset=options.subset, **given)
+            print(listing)
+        path = options.out or Path("data") / f"{listing.card.name}.csv"
+        write_new_manifest(path, listing.card, listing.videos)
+        _print_counts(path, listing)
 
 
 def _print_counts(path: Path, listing) -> None:
-    from r21d_core.data.official_splits import split_counts
+    from r21d_core.data.manifest import split_counts
 
     counts = ", ".join(f"{count:,} {split}" for split, count in split_counts(listing.videos).items())
     hint = "" if all(video.frames for video in listing.videos) else f"; next: r21d check {path}"

@@ -87,12 +87,6 @@ def iter_timed_frames(path: Path | str, size: Size) -> Iterator[tuple[Fraction, 
         yield now + duration, None
 
 
-def read_clock_note(path: Path | str) -> str:
-    """Where the clock of an MPEG stream jumps, in words, without decoding it; raises R21DError for no video file."""
-    with open_video(path) as video:
-        return video.clock_note
-
-
 def probe(path: Path | str) -> Probe:
     """Decode all of a file and describe it; raises R21DError as `read_all`."""
     with open_video(path) as video:

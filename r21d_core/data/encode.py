@@ -8,7 +8,7 @@ import posixpath
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -104,9 +104,9 @@ def _read_encoded(path: Path, provenance_tag: str) -> tuple[dict, str] | None:
         return None
 
 
-def target_names(manifest: Manifest) -> list[str]:
-    """The name of each video's encoded file: its own with the extension .mp4, appended where two names would collide.
-    Raises R21DError for a name that leads out of the root.
+def encode_jobs(manifest: Manifest, folder: Path, encoder: Encoder) -> tuple[EncodeJob, ...]:
+    """The job of each video. The name of its file below `folder` is its own with the extension .mp4, appended where two
+    names would collide. Raises R21DError for a name that leads out of the root.
     """
     names = [PurePosixPath(posixpath.normpath(video.video)) for video in manifest.videos]
     for video, name in zip(manifest.videos, names, strict=True):
@@ -114,18 +114,18 @@ def target_names(manifest: Manifest) -> list[str]:
             what = f"{video.video!r} lies outside the card's root, so its encoded file would too"
             raise R21DError(f"{manifest.path}: {what}; set the card's root to a folder that holds all videos")
     stems = Counter(name.with_suffix("") for name in names)
-    targets = []
-    for name in names:
+    jobs = []
+    for video, name in zip(manifest.videos, names, strict=True):
         target = f"{name.name}.mp4" if stems[name.with_suffix("")] > 1 else f"{name.stem}.mp4"
         if len(target.encode()) > MAX_NAME_BYTES:
             start = target.encode()[: MAX_NAME_BYTES - 21].decode(errors="ignore")
             target = f"{start}-{hashlib.sha256(target.encode()).hexdigest()[:16]}.mp4"
-        targets.append(str(name.with_name(target)))
-    return targets
+        jobs.append(EncodeJob(video.video, video.path, folder / name.with_name(target), encoder))
+    return tuple(jobs)
 
 
 def encode_videos(
-    jobs: list[EncodeJob], folder: Path, workers: int | None, description: str
+    jobs: Sequence[EncodeJob], folder: Path, workers: int | None, description: str
 ) -> tuple[list[tuple[dict, str, bool] | str], int]:
     """The results of `encode_video` for all jobs, and how many files were encoded before that to estimate the cost.
     Raises R21DError if a process dies, if a file cannot be written, and if the disk of `folder` has too little space.
@@ -137,7 +137,7 @@ def encode_videos(
     return list(parallel_map(encode_video, jobs, workers, description, on_death)), encoded
 
 
-def _print_cost(jobs: list[EncodeJob], folder: Path, processes: int) -> int:
+def _print_cost(jobs: Sequence[EncodeJob], folder: Path, processes: int) -> int:
     """Print the estimated cost of the jobs, from a sample that is encoded here; return how many files that made."""
     sizes = [job.source.stat().st_size if job.source.is_file() else 0 for job in jobs]
     start, seconds, bytes_read, bytes_written, encoded = time.perf_counter(), 0.0, 0, 0, 0

@@ -17,7 +17,7 @@ import numpy as np
 
 from r21d_core import R21DError
 from r21d_core.data.decode import iter_timed_frames, read_all, read_frames
-from r21d_core.data.encode import EncodeJob, encode_h264, encode_videos, target_names
+from r21d_core.data.encode import EncodeJob, encode_h264, encode_jobs, encode_videos
 from r21d_core.data.manifest import Manifest
 from r21d_core.data.sampling import evaluation_clips, frame_counts
 from r21d_core.data.verify import format_list
@@ -117,8 +117,7 @@ def compute_flow(manifest: Manifest, farneback: Farneback, *, workers: int | Non
     """`manifest` with the files of fields for its videos; missing ones are computed. See `input_manifest`."""
     frame_counts(manifest.videos)  # raises R21DError if the manifest has not been checked
     folder = manifest.path.parent / farneback.folder / manifest.root.name
-    pairs = zip(manifest.videos, target_names(manifest), strict=True)
-    jobs = tuple(EncodeJob(video.video, video.path, folder / target, farneback) for video, target in pairs)
+    jobs = encode_jobs(manifest, folder, farneback)
     videos = []
     for video, job, columns in zip(manifest.videos, jobs, _encode_fields(jobs, workers), strict=True):
         expected = max((video.frames or 0) - farneback.frame_stride, 1)
@@ -132,7 +131,7 @@ def compute_flow(manifest: Manifest, farneback: Farneback, *, workers: int | Non
 
 @lru_cache(maxsize=8)  # opening every file again for each run would take seconds
 def _encode_fields(jobs: tuple[EncodeJob, ...], workers: int | None) -> tuple[dict, ...]:
-    results, _ = encode_videos(list(jobs), jobs[0].target.parent, workers, "optical flow")
+    results, _ = encode_videos(jobs, jobs[0].target.parent, workers, "optical flow")
     errors = [f"{job.video}: {error}" for job, error in zip(jobs, results, strict=True) if isinstance(error, str)]
     if errors:
         raise R21DError("\n".join(format_list("no flow of these videos; run `r21d check` on the manifest", errors)))

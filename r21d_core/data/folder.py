@@ -10,16 +10,8 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from r21d_core import R21DError
-from r21d_core.data.manifest import DatasetCard, Video
-from r21d_core.data.official_splits import (
-    EXTENSIONS,
-    Listing,
-    examples,
-    files_below,
-    is_video,
-    open_folder,
-    split_counts,
-)
+from r21d_core.data.manifest import DatasetCard, Video, split_counts
+from r21d_core.data.official_splits import EXTENSIONS, Listing, examples, files_below, is_video, open_folder
 
 GROUP = re.compile(r"_g(\d\d)_")
 SPLIT_NAMES = {

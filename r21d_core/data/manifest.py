@@ -11,6 +11,7 @@ import os
 import posixpath
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -165,6 +166,12 @@ def write_new_manifest(path: Path, card: DatasetCard, videos: Iterable[Video]) -
     write_manifest(path, card, videos)
 
 
+def split_counts(rows: Iterable) -> dict[str, int]:
+    """The number of rows of each split, in the order of SPLITS, without empty splits; a row has a `split`."""
+    counts = Counter(row.split for row in rows)
+    return {split: counts[split] for split in SPLITS if counts[split]}
+
+
 def check_no_leaks(manifest: Manifest) -> None:
     """Raise R21DError, naming two rows, if a video or a group lies in two splits, whatever the label."""
     for key in ("video", "group"):
@@ -291,7 +298,8 @@ def check_rows(path: Path, card: DatasetCard, videos: Sequence[Video], lines: Se
         raise R21DError(f"{card_path}: 'expected' has the split {min(unknown)!r}, expected one of {', '.join(SPLITS)}")
     if not videos:
         raise R21DError(f"{path}: lists no video")
-    names, valid = set(), set()  # labels and splits, which repeat, are searched once
+    first_rows: dict[str, int] = {}
+    valid = set()  # labels and splits, which repeat, are searched once
     trained = {video.label for video in videos if video.split == "train"}
     for index, video in enumerate(videos):
         for column in REQUIRED:
@@ -307,18 +315,11 @@ def check_rows(path: Path, card: DatasetCard, videos: Sequence[Video], lines: Se
             raise R21DError(f"{location(index)}: split {video.split!r}, expected one of {', '.join(SPLITS)}")
         if video.label not in classes:
             raise R21DError(f"{location(index)}: label {video.label!r} is not among the classes of {card_path}")
-        name = _normalize(video.video)
-        if name in names:
-            first = next(location(number) for number, other in enumerate(videos) if _normalize(other.video) == name)
-            raise R21DError(f"{location(index)}: {video.video!r} is listed twice ({first}); keep one of the rows")
-        names.add(name)
-    for index, video in enumerate(videos):  # a set without training videos is for networks trained elsewhere
-        if trained and video.label not in trained:
+        if trained and video.label not in trained:  # a set without training videos is for networks trained elsewhere
             what = f"class {video.label!r} is in {video.split}, and no video of it in train"
             raise R21DError(f"{location(index)}: {what}")
-
-
-def _normalize(name: str) -> str:
-    """`name` itself, without a copy, where it is a normal path."""
-    normal = posixpath.normpath(name)
-    return name if normal == name else normal
+        name = posixpath.normpath(video.video)
+        first = first_rows.setdefault(video.video if video.video == name else name, index)  # a name needs no copy
+        if first != index:
+            twice = f"{video.video!r} is listed twice ({location(first)}); keep one of the rows"
+            raise R21DError(f"{location(index)}: {twice}")

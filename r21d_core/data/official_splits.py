@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn
 from r21d_core import R21DError
 from r21d_core.data.dataset_cards import PublishedDataset
 from r21d_core.data.decode import probe
-from r21d_core.data.manifest import SPLITS, DatasetCard, Video
+from r21d_core.data.manifest import DatasetCard, Video, split_counts
 
 EXTENSIONS = (
     ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm",
@@ -140,12 +140,6 @@ def find_lists(root: Path, annotations: Path | str | None, pattern: str, *subfol
         return folder
     folders = [parent / name for parent in (root, root.parent) for name in (".", *subfolders)]
     return next((folder for folder in folders if any(folder.glob(pattern))), None)
-
-
-def split_counts(videos: Iterable[Row | Video]) -> dict[str, int]:
-    """The number of videos of each split, in the order of SPLITS, without empty splits."""
-    counts = Counter(video.split for video in videos)
-    return {split: counts[split] for split in SPLITS if counts[split]}
 
 
 def _drop_leaks(rows: list[Row]) -> tuple[list[Row], list[str]]:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -37,7 +37,7 @@ def local_world_size() -> int:
 
 
 def parallel_map(
-    function: Callable[[Any], Any], items: list, workers: int | None, description: str, on_death: str
+    function: Callable[[Any], Any], items: Sequence, workers: int | None, description: str, on_death: str
 ) -> Iterator:
     """As `map_in_processes`, with a progress bar; `workers` 0 is this process, None is one process a CPU."""
     workers = count_workers(workers, len(items))

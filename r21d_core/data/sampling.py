@@ -37,11 +37,6 @@ def task_classes(spec: Spec, classes: tuple[str, ...]) -> tuple[str, ...]:
     return ("forward", "reversed") if spec.task == "arrow" else classes
 
 
-def clip_span(spec: Spec, label: np.ndarray) -> np.ndarray:
-    """The number of frames from a clip's first frame to its last, both included, for each label, (n,)."""
-    return _span(spec, _frame_stride(spec, label))
-
-
 def sample_epoch(spec: Spec, epoch: int, videos: tuple[Video, ...], classes: tuple[str, ...]) -> Clips:
     """The training clips of one epoch, in order; row i depends on (seed, epoch, i) alone.
     Temporal jittering (Section 4.1): every video is drawn equally often, to within one. Its clip starts at a frame
@@ -78,10 +73,11 @@ def evaluation_clips(spec: Spec, count: int, videos: tuple[Video, ...], classes:
     else:
         video, label = np.repeat(np.arange(len(videos)), labels), np.tile(np.arange(labels), len(videos))
     length = frame_counts(videos)[video]
-    room = np.maximum(length - clip_span(spec, label), 0)
+    stride = _frame_stride(spec, label)
+    room = np.maximum(length - _span(spec, stride), 0)
     start = np.arange(count) * room[:, None] // (count - 1) if count > 1 else room[:, None] // 2
-    video, label, length = (np.repeat(column, count) for column in (video, label, length))
-    frames = _frame_numbers(spec, start.reshape(-1), _frame_stride(spec, label), label, length)
+    video, label, length, stride = (np.repeat(column, count) for column in (video, label, length, stride))
+    frames = _frame_numbers(spec, start.reshape(-1), stride, label, length)
     return Clips(video, frames, label, np.zeros((len(video), 8), np.float32))
 
 

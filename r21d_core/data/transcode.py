@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from r21d_core import R21DError
-from r21d_core.data.decode import iter_timed_frames, read_clock_note
-from r21d_core.data.encode import EncodeJob, encode_h264, encode_videos, target_names
+from r21d_core.data.decode import iter_timed_frames
+from r21d_core.data.encode import encode_h264, encode_jobs, encode_videos
 from r21d_core.data.manifest import check_no_leaks, load_manifest, write_manifest
 from r21d_core.data.verify import check_class_coverage, format_list, write_quarantine
+from r21d_core.data.video_file import open_video
 
 TICKS = 90_000  # a second: the time base where frames keep their own times
 
@@ -53,8 +54,9 @@ class EncodeOptions:
         """The video at `source` as an MP4 file that holds `provenance_tag`."""
         size, time_base = (self.height, self.width), None if self.fps else Fraction(1, TICKS)
         options = {"preset": "medium", "tune": "fastdecode", "bf": "0", "g": str(self.gop), "crf": str(self.crf)}
-        frames = _resample(iter_timed_frames(source, size), self.fps)
-        rate, note = self.fps or 25, read_clock_note(source)
+        with open_video(source) as video:
+            note = video.clock_note
+        frames, rate = _resample(iter_timed_frames(source, size), self.fps), self.fps or 25
         return encode_h264(frames, size, options, provenance_tag, rate=rate, time_base=time_base, note=note)
 
 
@@ -100,19 +102,19 @@ def prepare(
     check_no_leaks(manifest)
     name = f"{manifest.card.name}-{options.suffix}"
     path = (Path(out) if out else manifest.path.parent) / f"{name}.csv"
-    targets = target_names(manifest)
-    pairs = zip(manifest.videos, targets, strict=True)
-    jobs = [EncodeJob(video.video, video.path, path.with_suffix("") / target, options) for video, target in pairs]
+    folder = path.with_suffix("")
+    jobs = encode_jobs(manifest, folder, options)
     results, encoded = encode_videos(jobs, path.parent, workers, "preparing")
 
     kept, bad, notes = {}, {}, {}
-    for video, target, result in zip(manifest.videos, targets, results, strict=True):
+    for video, job, result in zip(manifest.videos, jobs, results, strict=True):
         if isinstance(result, str):
             bad[video.video] = video, result
         else:
             columns, note, is_new = result
             notes |= {video.video: f"{note}, where time goes on at the mean rate"} if note else {}
-            kept[video] = replace(video, video=target, root=path.with_suffix(""), file=None, **columns)
+            target = job.target.relative_to(folder).as_posix()
+            kept[video] = replace(video, video=target, root=folder, file=None, **columns)
             encoded += is_new
     check_class_coverage(manifest, replace(manifest, videos=tuple(kept)), bad)
     card = replace(

@@ -6,8 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from r21d_core import R21DError
-from r21d_core.data.manifest import Manifest, check_no_leaks
-from r21d_core.data.official_splits import split_counts
+from r21d_core.data.manifest import Manifest, check_no_leaks, split_counts
 from r21d_core.study.recipes import VAL_SUFFIX
 
 HOLDOUT_EVERY = 4  # every fourth of a class's training groups, in the order of their names, is held out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from r21d_core import R21DError
 from r21d_core.data.decode import Probe, probe
 from r21d_core.data.manifest import (
     REQUIRED,
-    SPLITS,
     Manifest,
     Video,
     check_no_leaks,
@@ -20,6 +18,7 @@ from r21d_core.data.manifest import (
     load_manifest,
     read_rows,
     required_cells,
+    split_counts,
     write_manifest,
     write_rows,
 )  # fmt: skip
@@ -100,13 +99,12 @@ def verify_videos(manifest_path: Path | str, *, workers: int | None = None) -> V
     write_quarantine(quarantine, earlier | bad)  # first, so that a crash before the last write loses no row
     write_manifest(path, manifest.card, kept)
     write_quarantine(quarantine, bad)
-    counts = Counter(video.split for video in kept)
-    counts = {split: counts[split] for split in SPLITS if counts[split]}
     reasons = {name: reason for name, (_, reason) in bad.items()}
     returned = tuple(video.video for video in kept if video.video not in listed)
     copies = tuple(tuple(video.video for video in videos) for videos in duplicates)
     frames = sum(video.frames for video in kept)
-    return VerifyReport(path, quarantine, counts, manifest.card.expected, frames, reasons, returned, notes, copies)
+    counts, expected = split_counts(kept), manifest.card.expected
+    return VerifyReport(path, quarantine, counts, expected, frames, reasons, returned, notes, copies)
 
 
 def _verify_video(video: Video) -> tuple[Probe | None, str]:
