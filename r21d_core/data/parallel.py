@@ -46,7 +46,9 @@ def parallel_map(
             bar.set_postfix_str(item.video)  # names the video, should its decoder crash this process
             yield function(item)
         return
-    results = map_in_processes(function, items, workers, on_death)
+    results = map_in_processes(
+        function, items, workers, f"{on_death}; with --workers 0 the progress bar names the video"
+    )
     yield from tqdm(results, f"{description}, {workers} processes", len(items), unit="video")
 
 
@@ -54,37 +56,31 @@ def map_in_processes(function: Callable[[Any], Any], items: Iterable, workers: i
     """Yield `function(item)` for each item, in order, a few items ahead, computed by new processes.
     Raises R21DError, with the text `on_death`, if a worker dies or if no result comes within WORKER_TIMEOUT.
     """
-    executor = ProcessPoolExecutor(workers, mp_context=worker_context(), initializer=initialize_worker)
+    context = multiprocessing.get_context("forkserver")
+    # Workers fork from a server that imports the function's module when the first one starts, which takes seconds.
+    context.set_forkserver_preload([getattr(function, "func", function).__module__])
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=initialize_worker)
     pending: deque[Future] = deque()
     try:
         for item in items:
             pending.append(executor.submit(function, item))
-            if len(pending) > 4 * workers:
+            if len(pending) > 2 * workers:
                 yield pending.popleft().result(WORKER_TIMEOUT)
         while pending:
             yield pending.popleft().result(WORKER_TIMEOUT)
-    except BrokenProcessPool:
-        advice = "Run with --workers 0: the progress bar names the video, and one process needs less memory"
+    except (BrokenProcessPool, TimeoutError) as error:
         what = "a worker process died, out of memory or in a decoder that crashed"
-        raise R21DError(f"{what}; {on_death}. {advice}") from None
-    except TimeoutError:
-        for process in list(executor._processes.values()):
-            process.kill()  # a stopped process heeds no other signal
-        advice = "Run with --workers 0: it has no time limit, and the progress bar names the video"
-        what = f"no result for {WORKER_TIMEOUT} seconds: a worker process was stopped, or a decoder hangs"
+        if isinstance(error, TimeoutError):
+            what = f"no result for {WORKER_TIMEOUT} seconds: a worker process was stopped, or a decoder hangs"
+            for process in list(executor._processes.values()):
+                process.kill()  # a stopped process heeds no other signal
+        advice = "Run with --workers 0, which needs less memory and has no time limit"
         raise R21DError(f"{what}; {on_death}. {advice}") from None
     finally:
         executor.shutdown(cancel_futures=True)
 
 
-def worker_context(preload: str = __name__):
-    """A context whose processes fork from a server that has imported the module `preload`, which takes seconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([preload])  # read by the server when the first process starts
-    return context
-
-
-def initialize_worker(*_, end: Callable[[], object] | None = None) -> None:
+def initialize_worker(end: Callable[[], object] | None = None) -> None:
     """Let this process ignore Ctrl-C, which the terminal sends to workers too, and end when the main process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if (parent := multiprocessing.parent_process()) is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -12,14 +11,12 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from r21d_core import R21DError
-from r21d_core.data import parallel
 from r21d_core.data.decode import read_all, read_frames
 from r21d_core.data.manifest import Video
-from r21d_core.data.parallel import available_cpus, initialize_worker, local_world_size, worker_context
+from r21d_core.data.parallel import available_cpus, local_world_size, map_in_processes
 from r21d_core.data.sampling import Clips, frame_counts
 
 FEW_PIXELS = 2e8  # fewer are decoded faster than worker processes start
@@ -53,87 +50,42 @@ class StreamingSource:
 
     def iter_batches(self, batches: Iterable[Clips]) -> Generator[tuple[Clips, Tensor], None, None]:
         """As of InMemorySource. Clips of a bad video are replaced by others of the batch, or R21DError names it."""
-        loader = DataLoader(
-            _ClipDataset(self.videos, self.size),
-            sampler=batches,
-            batch_size=None,
-            collate_fn=tuple,  # the batch as it is
-            num_workers=self.workers,
-            multiprocessing_context=worker_context(__name__) if self.workers else None,
-            worker_init_fn=initialize_worker,
-            timeout=parallel.WORKER_TIMEOUT if self.workers else 0,
-            pin_memory=self.device.type == "cuda",
-        )
-        iterator = iter(loader)
-        while (item := self._next(iterator)) is not None:
-            rows, frames, bad = item
-            for video, reason in bad:
-                if self.on_bad is None or rows is None:
-                    raise R21DError(f"{reason}\nrun `r21d check` on the manifest, which sets such videos aside")
+        items = ((clips, {row: self.videos[row] for row in np.unique(clips.video).tolist()}) for clips in batches)
+        decode = partial(_decode_batch, size=self.size)
+        decoded = map(decode, items)
+        if self.workers:
+            decoded = map_in_processes(decode, items, self.workers, "the same command continues the run")
+        for clips, frames, bad in decoded:
+            for video, reason in bad.items():
+                if self.on_bad is None or not len(clips):
+                    title = [] if len(clips) else ["no video of a whole batch could be decoded:"]
+                    advice = "run `r21d check` on the manifest, which sets such videos aside"
+                    raise R21DError("\n".join([*title, *bad.values(), advice]))
                 self.on_bad(video, reason)
-            yield Clips(*rows), frames.to(self.device, non_blocking=True)
+            frames = frames.pin_memory() if self.device.type == "cuda" else frames
+            yield clips, frames.to(self.device, non_blocking=True)
 
-    def _next(self, iterator):
-        """The next batch, or None at the end; raises R21DError if a worker has died or gives none in time."""
-        if not self.workers:
-            return next(iterator, None)
-        # The loader's own time-out does not hold while it takes the frames from a worker that has been stopped.
-        late = threading.Event()
 
-        def end_workers() -> None:
-            if all(worker.is_alive() for worker in iterator._workers):
-                late.set()
-            _kill_workers(iterator)
-
-        watchdog = threading.Timer(parallel.WORKER_TIMEOUT, end_workers)
-        watchdog.daemon = True
-        watchdog.start()
+def _decode_batch(item: tuple[Clips, dict[int, Video]], size: tuple[int, int]) -> tuple[Clips, Tensor, dict[str, str]]:
+    """A batch of clips of these videos with its frames; in place of bad videos, whose reasons are third, good ones.
+    Each video is opened once. A batch without a good video is returned empty.
+    """
+    clips, videos = item
+    frames = np.empty((*clips.frames.shape, *size, 3), np.uint8)
+    is_good, bad = np.ones(len(clips), bool), {}
+    for index, video in videos.items():
+        rows = np.flatnonzero(clips.video == index)
         try:
-            return next(iterator, None)
-        except (RuntimeError, OSError, EOFError) as error:
-            is_late = late.is_set() or "timed out" in str(error)
-            if str(error).startswith("Caught ") or (isinstance(error, RuntimeError) and "DataLoader" not in str(error)):
-                raise  # an error of the code in a worker or here
-            _kill_workers(iterator)
-            what = "died, out of memory or in a decoder that crashed"
-            if is_late:
-                what = f"returned no batch for {parallel.WORKER_TIMEOUT} seconds: it was stopped, or a decoder hangs"
-            raise R21DError(f"a decoding worker {what}; the same command continues the run") from None
-        finally:
-            watchdog.cancel()
-
-
-def _kill_workers(iterator) -> None:
-    for worker in iterator._workers:
-        worker.kill()  # a stopped process heeds no other signal
-
-
-class _ClipDataset(Dataset):
-    """Decodes a batch of clips; each video is opened once."""
-
-    def __init__(self, videos: tuple[Video, ...], size: tuple[int, int]):
-        self.videos, self.size = videos, size
-
-    def __getitem__(self, clips: Clips):
-        frames = np.empty((*clips.frames.shape, *self.size, 3), np.uint8)
-        rows_used, bad = np.arange(len(clips)), []
-        for index in np.unique(clips.video):
-            rows = np.flatnonzero(clips.video == index)
-            video = self.videos[index]
-            try:
-                pixels = read_frames(video.path, clips.frames[rows].reshape(-1), self.size)
-                frames[rows] = pixels.reshape(len(rows), *frames.shape[1:])
-            except R21DError as error:
-                bad.append((video.video, str(error)))
-                rows_used[rows] = -1
-        if bad:  # indexing copies the batch
-            good = rows_used[rows_used >= 0]
-            if not len(good):
-                reasons = "\n".join(reason for _, reason in bad)
-                return None, None, [(bad[0][0], f"no video of a whole batch could be decoded:\n{reasons}")]
-            rows_used[rows_used < 0] = np.resize(good, (rows_used < 0).sum())
-            clips, frames = clips[rows_used], frames[rows_used]
-        return (clips.video, clips.frames, clips.label, clips.draws), torch.from_numpy(frames), bad
+            pixels = read_frames(video.path, clips.frames[rows].reshape(-1), size)
+            frames[rows] = pixels.reshape(len(rows), *frames.shape[1:])
+        except R21DError as error:
+            bad[video.video], is_good[rows] = str(error), False
+    if bad:  # indexing copies the batch
+        rows, good = np.arange(len(clips)), np.flatnonzero(is_good)
+        rows[~is_good] = np.resize(good, (~is_good).sum())
+        rows = rows if len(good) else good
+        clips, frames = clips[rows], frames[rows]
+    return clips, torch.from_numpy(frames), bad
 
 
 def open_clips(
@@ -172,11 +124,10 @@ def _load_frames(
         return None
     frames = torch.empty((counts.sum(), *size, 3), dtype=torch.uint8, device=device if cache == "device" else "cpu")
     paths = [path for path, _ in files]
-    is_large = counts.sum() * size[0] * size[1] >= FEW_PIXELS
-    read = partial(_read_tensor, size=size, share=is_large)
+    read = partial(_read_tensor, size=size)
     decoded = map(read, paths)
-    if is_large:
-        decoded = parallel.map_in_processes(read, paths, available_cpus(), "the same command starts again")
+    if counts.sum() * size[0] * size[1] >= FEW_PIXELS:
+        decoded = map_in_processes(read, paths, available_cpus(), "the same command starts again")
     decoded = tqdm(decoded, "decoding", len(files), unit="video", leave=False)
     for path, begin, count, pixels in zip(paths, first, counts, decoded, strict=True):
         if len(pixels) != count:
@@ -185,7 +136,6 @@ def _load_frames(
     return InMemorySource(frames, first, device)
 
 
-def _read_tensor(path: Path, size: tuple[int, int], share: bool) -> Tensor:
-    """The frames, in shared memory if `share`: sending them through a pipe would take longer than decoding."""
-    frames = torch.from_numpy(np.ascontiguousarray(read_all(path, size)))
-    return frames.share_memory_() if share else frames
+def _read_tensor(path: Path, size: tuple[int, int]) -> Tensor:
+    """The frames; a worker process sends a tensor in shared memory, where an array would go through a pipe."""
+    return torch.from_numpy(np.ascontiguousarray(read_all(path, size)))
