@@ -100,27 +100,22 @@ def read_architecture(state: Mapping[str, Tensor], to_key: Callable[[str], str],
             for row in composition(name, letter, in_channels, out_channels)
         )
 
-    def kind(name: str, stage: int = 0) -> str:
-        if stage:
-            channels = width * 2 ** max(stage - 3, 0), width * 2 ** (stage - 2)
-            if found := [letter for letter in (*PAIRS, "b", "s") if fits(letter, name, *channels)]:
-                return found[0]
-        if to_key(f"{name}.3.weight") in state:
-            return "p"  # of other shapes, which `_rename_keys` tells
-        time = shape(f"{name}.weight")[2]
-        if time not in (1, 3) and name != "conv1":
-            raise R21DError(f"{path}: {to_key(f'{name}.weight')} spans {time} frames, expected 1 or 3")
-        return {1: "2", 3: "3"}.get(time, "c")
+    def letter(stage: int) -> str:
+        name, channels = f"conv{stage}_x.0.conv1", (width * 2 ** max(stage - 3, 0), width * 2 ** (stage - 2))
+        closest = "p" if to_key(f"{name}.3.weight") in state else "3"  # `_rename_keys` tells what does not fit
+        return next((letter for letter in (*PAIRS, *"bs23") if fits(letter, name, *channels)), closest)
 
     stages = [to_key(f"conv{stage}_x.") for stage in range(2, 6)]
     blocks = [len({key.split(".")[1] for key in state if key.startswith(stage)}) for stage in stages]
     depths: dict[tuple[int, ...], int] = {count: depth for depth, count in DEPTHS.items()}
     if tuple(blocks) not in depths:
         raise R21DError(f"{path}: has {blocks} blocks in its four stages, expected one of {[*map(list, depths)]}")
-    first = kind("conv1")
-    stem = shape("conv1.0.weight" if first == "p" else "conv1.weight")
-    width = shape("conv1.3.weight")[0] if first == "p" else stem[0]
-    letters = first + "".join(kind(f"conv{stage}_x.0.conv1", stage) for stage in range(2, 6))
+    if to_key("conv1.3.weight") in state:
+        first, stem, width = "p", shape("conv1.0.weight"), shape("conv1.3.weight")[0]
+    else:
+        stem = shape("conv1.weight")
+        first, width = {1: "2", 3: "3"}.get(stem[2], "c"), stem[0]
+    letters = first + "".join(map(letter, range(2, 6)))
     # M_i of the second convolution tells once a block from once a convolution where a stage doubles its channels.
     per_block = False
     if "p" in letters[2:]:

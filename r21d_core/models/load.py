@@ -6,12 +6,12 @@ import argparse
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from r21d_core import R21DError
 from r21d_core.models.convert import Weights, identify_architecture, read_architecture
@@ -22,22 +22,6 @@ from r21d_core.study.variants import NEIGHBORS
 
 # The arguments of `VideoResNet` in which weights and network must agree.
 FIELDS = ("variant", "depth", "width", "frames", "stem_midplanes", "midplanes_per_block")
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What `load_weights_into` did, as text by `str`; `skipped` maps each tensor that kept its values to the reason."""
-
-    path: Path
-    layout: str
-    loaded: tuple[str, ...]
-    parameters: int  # number of values loaded, without running statistics
-    skipped: dict[str, str]
-
-    def __str__(self) -> str:
-        skipped = ", ".join(f"{name} ({reason})" for name, reason in self.skipped.items())
-        text = f"{self.path} ({self.layout}): {self.parameters:,} parameters in {len(self.loaded)} tensors loaded"
-        return f"{text}; skipped: {skipped}" if skipped else f"{text}, none skipped"
 
 
 def read_weights(path: Path | str) -> Weights:
@@ -82,8 +66,8 @@ def model_from_weights(weights: Weights) -> VideoResNet:
     return network
 
 
-def load_weights_into(network: nn.Module, weights: Weights) -> LoadReport:
-    """Load the weights into `network` and return the report.
+def load_weights_into(network: nn.Module, weights: Weights) -> str:
+    """Load the weights into `network`; return a report that names the tensors that kept their values, and why.
 
     Other numbers of classes leave fc as it is, other input channels conv1's first convolution. Raises R21DError that
     names the fields of Spec, and changes nothing, if the architectures differ.
@@ -106,9 +90,10 @@ def load_weights_into(network: nn.Module, weights: Weights) -> LoadReport:
         "fc": f"{weights.num_classes} classes in the file, {here['num_classes']} others in the network",
         "conv1": f"{weights.in_channels} channels in the file, {here['in_channels']} in the network",
     }
-    skipped = {name: reasons[name.split(".")[0]] for name in own if name not in fits}
+    skipped = ", ".join(f"{name} ({reasons[name.split('.')[0]]})" for name in own if name not in fits)
     parameters = sum(p.numel() for name, p in network.named_parameters() if name in fits)
-    return LoadReport(weights.path, weights.layout, tuple(fits), parameters, skipped)
+    report = f"{weights.path} ({weights.layout}): {parameters:,} parameters in {len(fits)} tensors loaded"
+    return f"{report}; skipped: {skipped}" if skipped else f"{report}, none skipped"
 
 
 def _load(path: Path):
@@ -129,10 +114,10 @@ def _unwrapped(path: Path, saved) -> dict[str, Tensor]:
         saved = saved[min(inner)]
     if not isinstance(saved, Mapping) or not saved:
         raise R21DError(f"{path}: contains no state dict, only {type(saved).__name__}")
-    for prefix in ("module.", "_orig_mod.", "module."):  # of DataParallel and torch.compile
-        if all(str(key).startswith(prefix) for key in saved):
-            saved = {key.removeprefix(prefix): value for key, value in saved.items()}
     for key, value in saved.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise R21DError(f"{path}: {key} is a {type(value).__name__}, expected a state dict of tensors only")
-    return dict(saved)
+    state = dict(saved)
+    for prefix in ("module.", "_orig_mod.", "module."):  # of DataParallel and torch.compile
+        consume_prefix_in_state_dict_if_present(state, prefix)
+    return state
