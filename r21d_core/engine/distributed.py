@@ -254,7 +254,7 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
         return model
     for value in model.buffers():
         dist.broadcast(value, 0)
-    # `merge_bn_running_stats` keeps the buffers equal. PyTorch 2.14 renamed the option that broadcasts them.
+    # `count_as_one_process` keeps the buffers equal. PyTorch 2.14 renamed the option that broadcasts them.
     options = signature(DistributedDataParallel).parameters
     broadcast: Any = {name: False for name in ("forward_sync_buffers", "broadcast_buffers") if name in options}
     # The weights of 1×1×1 convolutions have both layouts at once, and their gradients may have the other one.
@@ -264,28 +264,24 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 @contextmanager
-def count_all_passes(model: nn.Module, shard: BatchShard) -> Iterator[None]:
-    """Number the passes of a Neighbor, which seed its dropout, as if one process had taken all micro-batches."""
+def count_as_one_process(model: nn.Module, shard: BatchShard) -> Iterator[None]:
+    """Leave the running statistics of one process that takes all micro-batches in order, and number its passes.
+
+    A micro-batch changes the statistics to (1 − m)·before + m·own, so later ones scale this process's contribution by
+    (1 − m)^n. The numbers of a Neighbor's passes seed its dropout.
+    """
+    norms: list[Any] = [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]
+    values = [value for norm in norms for value in (norm.running_mean, norm.running_var)]
+    n_remote = shard.before + shard.after - shard.is_empty
+    is_shared = values and shard.loss_scale != 1
+    before = torch.cat(values) if is_shared else torch.empty(0)
     if isinstance(model, Neighbor):
         model.passes += shard.before
     yield
     if isinstance(model, Neighbor):
-        model.passes += shard.after - shard.is_empty
-
-
-@contextmanager
-def merge_bn_running_stats(model: nn.Module, shard: BatchShard) -> Iterator[None]:
-    """Merge the running statistics after this context as if one process had seen all micro-batches in order.
-
-    A micro-batch changes them to (1 − m)·before + m·own, so later ones scale this process's contribution by (1 − m)^n.
-    """
-    norms: list[Any] = [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]
-    if shard.loss_scale == 1 or not norms:  # of one process, or a network of another paper
-        yield
+        model.passes += n_remote - shard.before
+    if not is_shared:
         return
-    values = [value for norm in norms for value in (norm.running_mean, norm.running_var)]
-    before = torch.cat(values)
-    yield
     change = torch.zeros_like(before)
     if not shard.is_empty:
         keep = 1 - norms[0].momentum
@@ -293,5 +289,4 @@ def merge_bn_running_stats(model: nn.Module, shard: BatchShard) -> Iterator[None
         if shard.before:
             change.sub_(before, alpha=keep ** (len(shard.micro_batches) + shard.after))
     torch._foreach_copy_(values, list(all_reduce_sum_(change).split([len(value) for value in values])))
-    n_remote = shard.before + shard.after - shard.is_empty
     torch._foreach_add_([norm.num_batches_tracked for norm in norms], n_remote)

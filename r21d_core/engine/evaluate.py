@@ -84,7 +84,5 @@ def evaluate(model: Model, source: Source, videos: tuple[Video, ...], card: Data
 
 
 def _frame_rates(videos: tuple[Video, ...]) -> str:
-    rates = sorted({round(video.fps, 2) for video in videos if video.fps})
-    if not rates:
-        return "unknown"
-    return f"{rates[0]:g} fps" if len(rates) == 1 else f"{rates[0]:g}–{rates[-1]:g} fps"
+    rates = {round(video.fps, 2) for video in videos if video.fps}
+    return "–".join(f"{rate:g}" for rate in sorted({min(rates), max(rates)})) + " fps" if rates else "unknown"

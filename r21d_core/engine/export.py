@@ -74,11 +74,7 @@ def metadata(weights: Weights) -> dict:
         "network": f"{weights.variant}-{weights.depth}",
         "classes": list(names),
         "input": f"clips (N, C, T, H, W): {kind}, minus mean, divided by std",
-        "frames": spec.frames,
-        "frame_stride": spec.frame_stride,
-        "frame_height": spec.frame_height,
-        "frame_width": spec.frame_width,
-        "crop": spec.crop,
+        **{name: getattr(spec, name) for name in ("frames", "frame_stride", "frame_height", "frame_width", "crop")},
         "mean": list(mean),
         "std": list(std),
         "weights_sha256": weights.sha256,
@@ -90,9 +86,7 @@ def _save_onnx(program: torch.export.ExportedProgram, path: Path, values: dict) 
     """Save a program as one ONNX file; return the function that ONNX Runtime reads from it."""
     import onnxruntime
 
-    exported = torch.onnx.export(
-        program, input_names=["clips"], output_names=["logits"], dynamo=True, verbose=False
-    )  # fmt: skip
+    exported = torch.onnx.export(program, input_names=["clips"], output_names=["logits"], dynamo=True, verbose=False)
     assert exported is not None
     exported.model.metadata_props.update({key: json.dumps(value) for key, value in values.items()})
     exported.save(path, external_data=False)

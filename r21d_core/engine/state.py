@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from r21d_core.engine.build import Model, build_optimizer
 from r21d_core.engine.cuda_graphs import capture_cuda_graph
 from r21d_core.engine.device import autocast
-from r21d_core.engine.distributed import BatchShard, count_all_passes, merge_bn_running_stats
+from r21d_core.engine.distributed import BatchShard, count_as_one_process
 from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.study.spec import Spec
 
@@ -56,10 +56,7 @@ class TrainState:
 
 
 PARTS = ("model", "optimizer", "scaler")
-PROGRESS = {
-    "epoch": int, "step": int, "loss": float, "n_wrong": float, "n_clips": int, "seconds": float, "history": list,
-    "substituted": dict, "init_from": str,
-}  # fmt: skip
+PROGRESS = ("epoch", "step", "loss", "n_wrong", "n_clips", "seconds", "history", "substituted", "init_from")
 
 
 def create_state(spec: Spec, model: Model, fast_model: Model | FastVideoResNet) -> TrainState:
@@ -85,7 +82,7 @@ def train_step(state: TrainState, clips: Tensor, target: Tensor, shard: BatchSha
     `clips` (N, C, T, H, W) and `target` (N,) are the rows `shard.rows` of the batch, on the device.
     """
     sums, model = torch.zeros(2, device=clips.device), state.train_model
-    with count_all_passes(state.model, shard), merge_bn_running_stats(state.model, shard):
+    with count_as_one_process(state.model, shard):
         for rows in shard.micro_batches:
             is_last = rows is shard.micro_batches[-1]  # DDP sums gradients only in its backward pass
             with model.no_sync() if isinstance(model, DistributedDataParallel) and not is_last else nullcontext():

@@ -18,8 +18,8 @@ class Neighbor(nn.Module):
 
     `body` is the network named `variant` without its classifier, which is `fc`. Dropout and stochastic depth depend on
     `seed` and the number of training passes alone, so that a resumed run equals one that was never stopped, and several
-    processes, whose passes `count_all_passes` numbers, equal one. Raises R21DError in `forward` for other lengths than
-    `frames`, which sets the size of some weights.
+    processes, whose passes `count_as_one_process` numbers, equal one. Raises R21DError in `forward` for other lengths
+    than `frames`, which sets the size of some weights.
     """
 
     passes: Tensor

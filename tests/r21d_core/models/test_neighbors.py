@@ -12,7 +12,7 @@ from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import train as engine
 from r21d_core.engine.build import build_model, optimize
-from r21d_core.engine.distributed import count_all_passes, merge_bn_running_stats, shard_batch
+from r21d_core.engine.distributed import count_as_one_process, shard_batch
 from r21d_core.engine.train import train
 from r21d_core.models.cost import spec_cost
 from r21d_core.models.load import read_weights
@@ -113,7 +113,7 @@ def test_two_processes_drop_as_one(clips):
         for rank in range(size):
             network.passes.zero_()
             shard = shard_batch(clips, 4, rank, size)
-            with torch.no_grad(), count_all_passes(network, shard), merge_bn_running_stats(network, shard):
+            with torch.no_grad(), count_as_one_process(network, shard):
                 logits = [network(batch[shard.rows][part]) for part in shard.micro_batches]
             parts += [] if shard.is_empty else logits
             passes.append(int(network.passes))
