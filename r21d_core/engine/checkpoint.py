@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
 from r21d_core.engine.distributed import all_gather_object, on_rank_zero
-from r21d_core.engine.state import PARTS, TrainState
-from r21d_core.runs.run import Run
+from r21d_core.engine.state import PROGRESS, TrainState
+from r21d_core.runs.run import Run, check_history
 from r21d_core.study.spec import Spec
 
 
@@ -60,8 +62,7 @@ def load_checkpoint(run: Run) -> dict:
                 raise ValueError(f"{member} is damaged")
         saved = torch.load(path, map_location="cpu", weights_only=True)
         spec = Spec().replace(**saved["spec"])  # fields added later take their defaults
-        if missing := {"fingerprint", "state", *PARTS} - saved.keys():
-            raise ValueError(f"has no {min(missing)}")
+        _check_progress(path, spec, saved)
     except FileNotFoundError:
         raise R21DError(f"{path}: no such checkpoint; train the run first") from None
     except Exception as error:  # zipfile, pickle and torch raise many kinds for damaged files
@@ -70,6 +71,22 @@ def load_checkpoint(run: Run) -> dict:
         differ = ", ".join(spec.changes_from(run.spec))
         raise R21DError(f"{path}: a checkpoint of another spec ({differ} differ); move it away")
     return saved
+
+
+def _check_progress(path: Path, spec: Spec, saved: dict) -> None:
+    """Raise ValueError or R21DError unless the saved progress is one that `save_checkpoint` can have written."""
+    state = saved["state"]
+    if {name: type(value) for name, value in state.items()} != PROGRESS or type(saved["fingerprint"]) is not str:
+        kinds = ", ".join(f"{name} ({kind.__name__})" for name, kind in PROGRESS.items())
+        raise ValueError(f"expected the text fingerprint, and {kinds}")
+    if not all(0 <= state[name] < math.inf for name, kind in PROGRESS.items() if kind in (int, float)):
+        raise ValueError("expected finite numbers from 0 on for epoch, step, n_clips and the sums")
+    if len(check_history(path, state["history"])) != state["epoch"] or state["epoch"] > spec.epochs:
+        raise ValueError(f"has {len(state['history'])} epochs of history, but says that {state['epoch']} are finished")
+    if not all(type(text) is str for pair in state["substituted"].items() for text in pair):
+        raise ValueError("expected names of videos and reasons as substituted")
+    if not all(value.isfinite().all() for value in saved["model"].values()):
+        raise ValueError("has weights that are not finite")
 
 
 def check_fingerprint(run: Run, fingerprint: str, manifest: Manifest) -> None:

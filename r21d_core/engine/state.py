@@ -56,7 +56,10 @@ class TrainState:
 
 
 PARTS = ("model", "optimizer", "scaler")
-PROGRESS = ("epoch", "step", "loss", "n_wrong", "n_clips", "seconds", "history", "substituted", "init_from")
+PROGRESS = {
+    "epoch": int, "step": int, "loss": float, "n_wrong": float, "n_clips": int, "seconds": float, "history": list,
+    "substituted": dict, "init_from": str,
+}  # fmt: skip
 
 
 def create_state(spec: Spec, model: Model, fast_model: Model | FastVideoResNet) -> TrainState:
