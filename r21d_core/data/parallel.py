@@ -46,16 +46,18 @@ def parallel_map(
             bar.set_postfix_str(item.video)  # names the video, should its decoder crash this process
             yield function(item)
         return
-    results = map_in_processes(
-        function, items, workers, f"{on_death}; with --workers 0 the progress bar names the video"
-    )
+    on_death += "; with --workers 0 the progress bar names the video"
+    results = map_in_processes(function, items, workers, on_death)
     yield from tqdm(results, f"{description}, {workers} processes", len(items), unit="video")
 
 
 def map_in_processes(function: Callable[[Any], Any], items: Iterable, workers: int, on_death: str) -> Iterator:
-    """Yield `function(item)` for each item, in order, a few items ahead, computed by new processes.
+    """Yield `function(item)` for each item, in order, a few items ahead, computed by new processes or, with 0, this one.
     Raises R21DError, with the text `on_death`, if a worker dies or if no result comes within WORKER_TIMEOUT.
     """
+    if not workers:
+        yield from map(function, items)
+        return
     context = multiprocessing.get_context("forkserver")
     # Workers fork from a server that imports the function's module when the first one starts, which takes seconds.
     context.set_forkserver_preload([getattr(function, "func", function).__module__])

@@ -51,11 +51,8 @@ class StreamingSource:
     def iter_batches(self, batches: Iterable[Clips]) -> Generator[tuple[Clips, Tensor], None, None]:
         """As of InMemorySource. Clips of a bad video are replaced by others of the batch, or R21DError names it."""
         items = ((clips, {row: self.videos[row] for row in np.unique(clips.video).tolist()}) for clips in batches)
-        decode = partial(_decode_batch, size=self.size)
-        decoded = map(decode, items)
-        if self.workers:
-            decoded = map_in_processes(decode, items, self.workers, "the same command continues the run")
-        for clips, frames, bad in decoded:
+        decode, on_death = partial(_decode_batch, size=self.size), "the same command continues the run"
+        for clips, frames, bad in map_in_processes(decode, items, self.workers, on_death):
             for video, reason in bad.items():
                 if self.on_bad is None or not len(clips):
                     title = [] if len(clips) else ["no video of a whole batch could be decoded:"]
@@ -124,10 +121,8 @@ def _load_frames(
         return None
     frames = torch.empty((counts.sum(), *size, 3), dtype=torch.uint8, device=device if cache == "device" else "cpu")
     paths = [path for path, _ in files]
-    read = partial(_read_tensor, size=size)
-    decoded = map(read, paths)
-    if counts.sum() * size[0] * size[1] >= FEW_PIXELS:
-        decoded = map_in_processes(read, paths, available_cpus(), "the same command starts again")
+    workers = available_cpus() if counts.sum() * size[0] * size[1] >= FEW_PIXELS else 0
+    decoded = map_in_processes(partial(_read_tensor, size=size), paths, workers, "the same command starts again")
     decoded = tqdm(decoded, "decoding", len(files), unit="video", leave=False)
     for path, begin, count, pixels in zip(paths, first, counts, decoded, strict=True):
         if len(pixels) != count:

@@ -185,7 +185,6 @@ def lock(run: Run):
     """
     if isinstance(run.folder, zipfile.Path):
         raise R21DError(f"{run.folder}: a pack is read only; train in a folder of runs")
-    make_folder(run.folder)
     handle = FileLock(run.folder / ".lock", timeout=0.5)  # `_is_locked` of another process holds it for a moment
     inode = _acquire(handle, run)
     try:
