@@ -52,7 +52,7 @@ def parallel_map(
 
 
 def map_in_processes(function: Callable[[Any], Any], items: Iterable, workers: int, on_death: str) -> Iterator:
-    """Yield `function(item)` for each item, in order, a few items ahead, computed by new processes or, with 0, this one.
+    """Yield `function(item)` for each item, in order, a few items ahead, in new processes or, with 0, in this one.
     Raises R21DError, with the text `on_death`, if a worker dies or if no result comes within WORKER_TIMEOUT.
     """
     if not workers:
