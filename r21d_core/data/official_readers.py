@@ -18,6 +18,7 @@ from r21d_core.data.dataset_cards import load_published_dataset, read_text
 from r21d_core.data.official_splits import Listing, Row, files_below, find_lists, is_video, match_listing, open_folder
 
 UCF101_NAME = re.compile(r"v_\w+_g(\d\d)_c\d\d")
+UCF101_LINE = re.compile(rf"(\S+)/({UCF101_NAME.pattern})(?:\.\w+)?(?:\s.*)?")  # Archery/v_Archery_g08_c01.avi 3
 UCF101_TEST_GROUPS = 7  # of each class: groups 1–7, 8–14 or 15–21 of 25
 HMDB51_FLAGS = {"1": "train", "2": "test", "0": None}
 # Visible body parts, camera motion, number of people, view, quality and clip number; title and action precede them.
@@ -25,6 +26,7 @@ HMDB51_PROPERTIES = r"_[a-z]_(?:cm|nm)_np\d+_(?:fr|ba|ri|le)_(?:bad|med|goo)_\d+
 # The labels of Kinetics' test set are not public, so the validation set is tested, as in the paper.
 KINETICS_SPLITS = {"train": "train", "val": "test", "validate": "test", "validation": "test", "test": None}
 KINETICS_COLUMNS = ("youtube_id", "time_start", "time_end", "split")
+# https://www.youtube.com/watch?v=UDqivjS-lpI 168,169
 SPORTS1M_LINE = re.compile(r"\S*[?&]v=([\w-]{11})\S*\s+(\d+(?:,\d+)*)")
 # The authors of MIRACL-VC1 publish no splits. Each fold tests two women and one man; all 15 speakers are tested once.
 MIRACL_FOLDS = (
@@ -50,14 +52,9 @@ def from_ucf101(
         return replace(listing, notes=("split by group number: without lists, missing videos have no names",))
     rows = []
     for part in ("train", "test"):
-
-        def parse(line: str, part=part) -> Row | None:  # Archery/v_Archery_g08_c01.avi 3
-            label, _, name = line.split()[0].partition("/")
-            match = UCF101_NAME.fullmatch(Path(name).stem)
-            return Row(match[0], label, part, f"{label}_g{match[1]}") if match else None
-
-        file = folder / f"{part}list0{split}.txt"
-        rows += _read_lines(file, "a list of UCF101TrainTestSplits", parse, "CLASS/v_CLASS_g01_c01.avi")
+        file, what = folder / f"{part}list0{split}.txt", "a list of UCF101TrainTestSplits"
+        for label, name, group in _match_lines(file, what, UCF101_LINE.fullmatch, "CLASS/v_CLASS_g01_c01.avi"):
+            rows.append(Row(name, label, part, f"{label}_g{group}"))
     return match_listing(root, dataset, rows, subset=subset, suffix=f"split{split}")
 
 
@@ -73,14 +70,11 @@ def from_hmdb51(
     rows = []
     for file in sorted(_need_lists(root, annotations, pattern, pattern, *subfolders).glob(pattern)):
         label = file.name.removesuffix(pattern[1:])
-        name = re.compile(rf"(.+_{re.escape(label)}){HMDB51_PROPERTIES}")
-
-        def parse(line: str, label=label, name=name) -> Row | None:  # April_09_brush_hair_u_nm_np1_ba_goo_0.avi 1
-            *words, flag = line.split()
-            match = name.fullmatch(Path(" ".join(words)).stem)
-            return Row(match[0], label, HMDB51_FLAGS[flag], match[1]) if match and flag in HMDB51_FLAGS else None
-
-        rows += _read_lines(file, "a list of HMDB51", parse, f"TITLE_{label}_u_cm_np1_fr_med_0.avi and 0, 1 or 2")
+        # April_09_brush_hair_u_nm_np1_ba_goo_0.avi 1
+        clip = re.compile(rf"((.+_{re.escape(label)}){HMDB51_PROPERTIES})(?:\.\w+)?\s+([012])")
+        expected = f"TITLE_{label}_u_cm_np1_fr_med_0.avi and 0, 1 or 2"
+        for name, group, flag in _match_lines(file, "a list of HMDB51", clip.fullmatch, expected):
+            rows.append(Row(name, label, HMDB51_FLAGS[flag], group))
     return match_listing(root, load_published_dataset("hmdb51"), rows, subset=subset, suffix=f"split{split}")
 
 
@@ -141,22 +135,21 @@ def from_sports1m(
     if file is None:
         raise R21DError(f"{folder}: no labels.txt in or above it; download it from the partitions' repository")
     labels = tuple(line.strip() for line in read_text(file).split("\n") if line.strip())
-    rows, several = [], []
+
+    def match_line(line: str) -> re.Match | None:
+        match = SPORTS1M_LINE.fullmatch(line)
+        return match if match and all(int(number) < len(labels) for number in match[2].split(",")) else None
+
+    rows, several = [], 0
     for split in ("train", "test"):
-
-        def parse(line: str, split=split) -> Row | None:  # https://www.youtube.com/watch?v=UDqivjS-lpI 168,169
-            match = SPORTS1M_LINE.fullmatch(line.strip())
-            numbers = [int(text) for text in match[2].split(",")] if match else []
-            if not match or max(numbers) >= len(labels):
-                return None
-            several.append(len(numbers) > 1)
-            return Row(match[1], labels[numbers[0]], split, match[1])
-
         if (file := folder / f"{split}_partition.txt").is_file():
             expected = f"https://www.youtube.com/watch?v=ID and numbers below {len(labels)}"
-            rows += _read_lines(file, "a partition of Sports-1M", parse, expected)
+            for key, numbers in _match_lines(file, "a partition of Sports-1M", match_line, expected):
+                first, *others = numbers.split(",")
+                rows.append(Row(key, labels[int(first)], split, key))
+                several += bool(others)
     listing = match_listing(root, load_published_dataset("sports1m"), rows, labels=labels, subset=subset)
-    note = f"with several labels; the first one is used: {sum(several):,}"
+    note = f"with several labels; the first one is used: {several:,}"
     return replace(listing, notes=(*listing.notes, note))
 
 
@@ -196,12 +189,12 @@ def _need_lists(root: Path, annotations: Path | str | None, pattern: str, exampl
     return folder
 
 
-def _read_lines(file: Path, what: str, parse: Callable[[str], Row | None], expected: str) -> list[Row]:
-    """The rows that `parse` makes of a list's lines, without blank ones; None is a line that is not as `expected`."""
-    rows = []
+def _match_lines(
+    file: Path, what: str, match_line: Callable[[str], re.Match | None], expected: str
+) -> Iterator[tuple[str, ...]]:
+    """Yield the groups of each line of a list, without blank ones; no match is a line that is not as `expected`."""
     for number, line in enumerate(read_text(file, what).split("\n"), 1):
         if line.strip():
-            if (row := parse(line)) is None:
+            if (match := match_line(line.strip())) is None:
                 raise R21DError(f"{file}, line {number}: {line!r}, expected {expected}")
-            rows.append(row)
-    return rows
+            yield match.groups()

@@ -11,13 +11,7 @@ from hypothesis import strategies as st
 from r21d_core import R21DError
 from r21d_core.data.decode import iter_timed_frames, probe, read_all, read_frames
 from r21d_core.data.video_file import VideoFile
-from tests.bad_videos import (
-    blocks,
-    mutate,
-    write_changing_size,
-    write_display_matrix,
-    write_video,
-)
+from tests.bad_videos import blocks, mutate, write_changing_size, write_display_matrix, write_video
 
 FRAMES = 30
 # The encoder left alone would see a cut in every frame, and use neither B-frames nor long groups.

@@ -7,13 +7,7 @@ import pytest
 
 from r21d_core import R21DError
 from r21d_core.data.decode import probe, read_all, read_frames
-from tests.bad_videos import (
-    BAD_FILES,
-    blocks,
-    cut_off,
-    noise_within,
-    write_video,
-)
+from tests.bad_videos import BAD_FILES, blocks, cut_off, noise_within, write_video
 
 
 def write_playlist(path):

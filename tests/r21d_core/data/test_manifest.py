@@ -96,7 +96,17 @@ def test_fingerprint_is_of_the_content_not_of_the_place(path, tmp_path):
     assert load_manifest(path).fingerprint != before
 
 
-FAULTS = {
+CARD_FAULTS = {
+    "not JSON": ("{", "expected a JSON card"),
+    "a list": ("[]", "no 'name'"),
+    "no classes": ('{"name": "set"}', "no 'classes'"),
+    "unknown key": ('{"name": "set", "classes": ["a", "b"], "license": ""}', "unknown key 'license'"),
+    "classes no list": ('{"name": "set", "classes": "ab"}', "'classes' is 'ab', expected a list"),
+    "class twice": ('{"name": "set", "classes": ["a", "b", "a"]}', "a class is listed twice"),
+    "name of a path": ('{"name": "../set", "classes": ["a", "b"]}', "'name' is '../set', expected a name"),
+    "unknown split": ('{"name": "set", "classes": ["a", "b"], "expected": {"tests": 1}}', "'tests'"),
+}
+ROW_FAULTS = {
     "duplicate row": (LINES + "a/1.mp4,a,train,1\n", "line 5.*'a/1.mp4' is listed twice.*line 2"),
     "duplicate by another path": (LINES + "b/../a/1.mp4,a,train,1\n", "line 5.*is listed twice"),
     "class tested only": (LINES.replace("b,train", "b,test"), "line 3.*'b' is in test, and no video of it in train"),
@@ -117,13 +127,16 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_fault_is_told_with_file_and_line(path, fault):
-    text, said = FAULTS[fault]
-    path.write_text(text)
-    with pytest.raises(R21DError, match=f"set.csv.*{said}"):
+FAULTS = {"set.csv": ROW_FAULTS, "set.json": CARD_FAULTS}
+
+
+@pytest.mark.parametrize(("name", "fault"), [(name, fault) for name, faults in FAULTS.items() for fault in faults])
+def test_fault_is_told_with_file_and_line(path, name, fault):
+    text, said = FAULTS[name][fault]
+    path.with_name(name).write_text(text)
+    with pytest.raises(R21DError, match=f"{name}.*{said}"):
         load_manifest(path)
-    assert path.read_text() == text
+    assert path.with_name(name).read_text() == text
 
 
 def test_file_in_another_encoding_is_told(path):
@@ -138,26 +151,6 @@ def test_missing_manifest_and_card_are_errors(path, monkeypatch):
         load_manifest("new.csv")
     path.with_suffix(".json").unlink()
     with pytest.raises(R21DError, match=r"set\.json: no such file; a manifest needs its card"):
-        load_manifest(path)
-
-
-CARDS = {
-    "not JSON": ("{", "expected a JSON card"),
-    "a list": ("[]", "no 'name'"),
-    "no classes": ('{"name": "set"}', "no 'classes'"),
-    "unknown key": ('{"name": "set", "classes": ["a", "b"], "license": ""}', "unknown key 'license'"),
-    "classes no list": ('{"name": "set", "classes": "ab"}', "'classes' is 'ab', expected a list"),
-    "class twice": ('{"name": "set", "classes": ["a", "b", "a"]}', "a class is listed twice"),
-    "name of a path": ('{"name": "../set", "classes": ["a", "b"]}', "'name' is '../set', expected a name"),
-    "unknown split": ('{"name": "set", "classes": ["a", "b"], "expected": {"tests": 1}}', "'tests'"),
-}
-
-
-@pytest.mark.parametrize("fault", CARDS)
-def test_fault_in_card_is_told(path, fault):
-    text, said = CARDS[fault]
-    path.with_suffix(".json").write_text(text)
-    with pytest.raises(R21DError, match=rf"set\.json.*{said}"):
         load_manifest(path)
 
 

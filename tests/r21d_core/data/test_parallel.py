@@ -28,11 +28,12 @@ def living(processes):
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-def children_after_kill(command, workers=2):
-    """Start a process, kill it once it has workers, and return those of its processes that live 5 seconds later."""
-    process = subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def test_workers_end_with_a_killed_main_process():
+    imports = "from tests.r21d_core.data.test_parallel import map_in_processes, sleep"
+    command = [sys.executable, "-c", f"{imports}; list(map_in_processes(sleep, range(9), 2, ''))"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60
-    while len(children := psutil.Process(process.pid).children(recursive=True)) < workers + 2:  # two are servers
+    while len(children := psutil.Process(process.pid).children(recursive=True)) < 4:  # two workers and two servers
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.05)
     time.sleep(0.5)
@@ -41,12 +42,7 @@ def children_after_kill(command, workers=2):
     end = time.monotonic() + 5
     while living(children) and time.monotonic() < end:
         time.sleep(0.05)
-    return living(children)
-
-
-def test_workers_end_with_a_killed_main_process():
-    imports = "from tests.r21d_core.data.test_parallel import map_in_processes, sleep"
-    assert not children_after_kill(f"{imports}; list(map_in_processes(sleep, range(9), 2, ''))")
+    assert not living(children)
 
 
 @pytest.mark.parametrize(

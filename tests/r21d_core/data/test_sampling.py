@@ -16,6 +16,17 @@ from r21d_core.study.spec import Spec
 CLASSES = ("a", "b")
 
 
+def frames_by_hand(spec, length, start, label):
+    """The frame numbers of the clip that begins at `start`, counted one at a time."""
+    stride = spec.frame_stride * (2**label if spec.task == "speed" else 1)
+    frames = [(start + number * stride) % length for number in range(spec.frames)]
+    return frames[::-1] if spec.task == "arrow" and label == 1 else frames
+
+
+def room_by_hand(spec, length, label):
+    return max(length - 1 - (spec.frames - 1) * spec.frame_stride * (2**label if spec.task == "speed" else 1), 0)
+
+
 def videos(*lengths):
     return tuple(
         Video(f"{i}.mp4", Path(), CLASSES[i % 2], "train", f"g{i}", length, 25.0, 48, 36)
@@ -53,7 +64,9 @@ def test_every_video_comes_equally_often_to_within_one(spec, lengths):
 def test_training_clip_wraps_around_only_in_a_short_video(spec, lengths):
     clips = sample_epoch(spec, 3, videos(*lengths), CLASSES)
     for video, frames, label in zip(clips.video, clips.frames, clips.label, strict=True):
-        check_clip(spec, lengths[video], frames, label)
+        start = frames[-1] if spec.task == "arrow" and label == 1 else frames[0]
+        assert start <= room_by_hand(spec, lengths[video], label), "a video that is too short begins at its first frame"
+        assert frames.tolist() == frames_by_hand(spec, lengths[video], start, label)
 
 
 @given(SPECS, LENGTHS)
@@ -63,28 +76,13 @@ def test_evaluation_clips_by_the_formula_one_at_a_time(spec, lengths):
     row = 0
     for number, length in enumerate(lengths):
         for label in labels if labels is not None else [number % 2]:
-            step = spec.frame_stride * (2**label if spec.task == "speed" else 1)
-            room = max(length - ((spec.frames - 1) * step + 1), 0)
+            room = room_by_hand(spec, length, label)
             for i in range(spec.eval_clips):
                 start = room // 2 if spec.eval_clips == 1 else i * room // (spec.eval_clips - 1)
-                wanted = [(start + k * step) % length for k in range(spec.frames)]
-                if spec.task == "arrow" and label == 1:
-                    wanted = wanted[::-1]
-                assert clips.frames[row].tolist() == wanted
+                assert clips.frames[row].tolist() == frames_by_hand(spec, length, start, label)
                 assert (clips.video[row], clips.label[row]) == (number, label)
                 row += 1
     assert row == len(clips)
-
-
-def check_clip(spec, length, frames, label):
-    step = spec.frame_stride * (2**label if spec.task == "speed" else 1)
-    ordered = frames[::-1] if spec.task == "arrow" and label == 1 else frames
-    fits = (spec.frames - 1) * step + 1 <= length
-    start = ordered[0]
-    assert fits or start == 0, "a short video begins at its first frame"
-    assert ordered.tolist() == [(start + k * step) % length for k in range(spec.frames)]
-    if fits:
-        assert ordered[-1] == start + (spec.frames - 1) * step
 
 
 def test_starts_cover_every_place_a_clip_fits():
