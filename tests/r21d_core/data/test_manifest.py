@@ -51,8 +51,10 @@ def test_columns_of_the_index_are_there_only_if_it_is(tmp_path):
     ]
 
 
-def test_root_may_be_absolute_and_lie_elsewhere(tmp_path):
-    write_manifest(tmp_path / "set.csv", replace(CARD, root="/far/away"), VIDEOS)
+@pytest.mark.parametrize("root", ["/far/away", "~"])
+def test_root_may_be_absolute_and_lie_elsewhere(tmp_path, monkeypatch, root):
+    monkeypatch.setenv("HOME", "/far/away")
+    write_manifest(tmp_path / "set.csv", replace(CARD, root=root), VIDEOS)
     assert load_manifest(tmp_path / "set.csv").videos[0].path.as_posix() == "/far/away/a/1.mp4"
 
 
@@ -92,8 +94,11 @@ def test_fingerprint_is_of_the_content_not_of_the_place(path, tmp_path):
     other = tmp_path / "else" / "other.csv"
     write_manifest(other, replace(CARD, root="/elsewhere", source=""), load_manifest(path).videos)
     assert load_manifest(other).fingerprint == before
-    path.write_text(LINES.replace("a/2.mp4,a,test", "a/2.mp4,b,test"))
-    assert load_manifest(path).fingerprint != before
+    first, *rest = load_manifest(path).videos
+    changes = {"video": "0", "label": "b", "split": "val", "group": "7", "frames": 9}
+    others = [replace(load_manifest(path), videos=(replace(first, **{key: changes[key]}), *rest)) for key in changes]
+    others += [replace(load_manifest(path), card=replace(CARD, classes=("b", "a")))]
+    assert len({before, *(manifest.fingerprint for manifest in others)}) == 7
 
 
 CARD_FAULTS = {

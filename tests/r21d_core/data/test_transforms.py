@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.models.video import R2Plus1D_18_Weights
 from torchvision.transforms.v2 import functional as tv
 
 from r21d_core.data.sampling import Clips
-from r21d_core.data.transforms import MEAN, STD, augment, center_crop
+from r21d_core.data.transforms import augment, center_crop
 from r21d_core.study.spec import Spec
 
+PRESET = R2Plus1D_18_Weights.KINETICS400_V1.transforms()
+MEAN, STD = PRESET.mean, PRESET.std
 SPEC = Spec(frames=3, frame_height=20, frame_width=28, crop=16)
 
 
@@ -29,6 +32,7 @@ def by_hand(pixels):
 
 def test_fixed_crop_and_flip_match_slicing(frames):
     draws = np.random.default_rng(1).random((5, 6), np.float32)
+    draws[:2, 4] = 0.49, 0.5
     got = augment(frames, clips(draws), SPEC)
     assert got.shape == (5, 3, 3, 16, 16) and got.dtype == torch.float32
     for i, (y, x, _, _, flip, _) in enumerate(draws):
@@ -49,12 +53,13 @@ def test_no_flip_where_the_spec_says_none(frames):
     torch.testing.assert_close(plain[0], by_hand(frames[0, :, :16, :16]))
 
 
-def test_resized_crop_matches_torchvision(frames):
+@pytest.mark.parametrize("crop", [16, 24])  # of 20: smaller and larger
+def test_resized_crop_matches_torchvision(frames, crop):
     """The whole frame scaled: area 1 at the frame's own aspect ratio, by torchvision without smoothing."""
-    spec = SPEC.replace(crop_area=1.0, frame_height=24, frame_width=24)
+    spec = SPEC.replace(crop_area=1.0, frame_height=24, frame_width=24, crop=crop)
     square = frames[:, :, :20, :20]
     got = augment(square, clips([[0.3, 0.7, 0.5, 0.5, 1, 0]] * 5), spec)
-    wanted = tv.resize(square[2].permute(0, 3, 1, 2).float(), [16, 16], antialias=False).permute(0, 2, 3, 1)
+    wanted = tv.resize(square[2].permute(0, 3, 1, 2).float(), [crop, crop], antialias=False).permute(0, 2, 3, 1)
     torch.testing.assert_close(got[2], by_hand(wanted), atol=2e-3, rtol=0)
 
 
@@ -85,28 +90,28 @@ def test_resized_crop_covers_the_share_it_draws():
     wanted_x = np.minimum(np.sqrt(share * height * width * ratio), width)
     np.testing.assert_allclose(size_y, wanted_y, rtol=1e-3)
     np.testing.assert_allclose(size_x, wanted_x, rtol=1e-3)
-
-
-def test_brightness_scales_a_whole_clip_and_clips_at_white(frames):
-    spec = SPEC.replace(brightness=0.5, flip=False)
-    got = augment(frames, clips([[0, 0, 0, 0, 0, 1.0]] * 5), spec)
-    torch.testing.assert_close(got[0], by_hand((frames[0, :, :16, :16].float() * 1.5).clamp(max=255)))
+    for axis, size, whole in ((0, wanted_y, height), (1, wanted_x, width)):
+        center = draws[:, axis] * (whole - size) + size * 20.5 / 40 - 0.5  # the value of a pixel is its position
+        np.testing.assert_allclose(pixels[:, 0, 20, 20, axis], center, atol=0.01)
 
 
 def test_centre_is_the_middle_in_the_layout_of_convolutions(frames):
-    got = center_crop(frames, SPEC)
-    torch.testing.assert_close(got[1], by_hand(frames[1, :, 2:18, 6:22]))
+    got = center_crop(frames, SPEC.replace(crop=15))
+    torch.testing.assert_close(got[1], by_hand(frames[1, :, 2:17, 6:21]))
     assert got.is_contiguous(memory_format=torch.channels_last_3d)
 
 
-def test_color_matches_torchvision_on_single_frames(frames):
-    spec, draws = SPEC.replace(color=0.6, flip=False), np.random.default_rng(3).random((5, 8), np.float32)
+@pytest.mark.parametrize(("brightness", "color"), [(0.5, 0), (0, 0.6), (0.5, 0.6)])
+def test_light_and_color_match_torchvision(frames, brightness, color):
+    spec = SPEC.replace(brightness=brightness, color=color, flip=False)
+    draws = np.random.default_rng(3).random((5, 8), np.float32)
     got = augment(frames[:, :1], clips(draws), spec)
-    for i, (y, x, *_, contrast, saturation) in enumerate(draws):
+    for i, (y, x, *_, light, contrast, saturation) in enumerate(draws):
         top, left = int(y * 5), int(x * 13)
         window = frames[i, 0, top : top + 16, left : left + 16].permute(2, 0, 1) / 255
-        window = tv.adjust_contrast(window, float(1 + (2 * contrast - 1) * 0.6))
-        window = tv.adjust_saturation(window, float(1 + (2 * saturation - 1) * 0.6))
+        window = tv.adjust_brightness(window, float(1 + (2 * light - 1) * brightness))
+        window = tv.adjust_contrast(window, float(1 + (2 * contrast - 1) * color))
+        window = tv.adjust_saturation(window, float(1 + (2 * saturation - 1) * color))
         torch.testing.assert_close(got[i], by_hand(255 * window.permute(1, 2, 0)[None]), rtol=0, atol=2e-4)
 
 

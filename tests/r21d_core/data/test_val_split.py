@@ -78,8 +78,14 @@ def test_class_with_too_few_groups_is_an_error(groups):
 
 
 def test_set_that_leaks_or_has_nothing_to_train_on_is_refused():
-    with pytest.raises(R21DError, match="group 'p' is in train"):
-        make_val_split(manifest_of({"a": "pqrs"}, [Video("a/9.mp4", None, "a", "test", "p")]))
+    test = Video("a/9.mp4", None, "a", "test", "z")
+    for leak, what in (
+        (replace(test, video="a/8.mp4", group="p"), r"group 'p' is in train \(a/0\.mp4\) and in test \(a/8"),
+        (replace(test, video="a/8.mp4", split="val"), r"group 'z' is in val \(a/8\.mp4\) and in test \(a/9"),
+        (replace(test, split="val", group="y"), r"video 'a/9\.mp4' is in "),
+    ):
+        with pytest.raises(R21DError, match=what):
+            make_val_split(manifest_of({"a": "pqrs"}, [test, leak]))
     with pytest.raises(R21DError, match="no row has split 'train'"):
         make_val_split(manifest_of({"a": ""}, [Video("a/9.mp4", None, "a", "test", "p")]))
 

@@ -15,7 +15,7 @@ import torch
 from r21d_core import R21DError
 from r21d_core.data.sampling import evaluation_clips, sample_epoch
 from r21d_core.data.sources import open_clips
-from r21d_core.data.transforms import augment
+from r21d_core.data.transforms import augment, center_crop
 from r21d_core.engine import train as engine
 from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.checkpoint import load_checkpoint
@@ -140,30 +140,50 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(uninterrupted, fit,
     assert_same_run(uninterrupted, fit(SPEC))
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_accumulated_gradients_equal_the_batch(fit, tiny, smoothing):
-    """Compare with three micro-batches and one SGD step written out here."""
-    spec = SPEC.replace(epochs=1, clips_per_epoch=6, batch_size=6, grad_accum_steps=3, label_smoothing=smoothing)
-    whole = fit(spec)
-    network = build_model(spec, 2, CPU)
-    optimizer = torch.optim.SGD(network.parameters(), lr_at_step(spec, 0, 1), 0.9, weight_decay=spec.weight_decay)
-    videos = tiny.split("train")
-    clips = sample_epoch(spec, 0, videos, tiny.card.classes)
+def open_frames(videos, clips):
     ((_, frames),) = open_clips(videos, (18, 24), CPU).iter_batches([clips])
-    for rows in (slice(0, 2), slice(2, 4), slice(4, 6)):
-        logits = network(augment(frames[rows], clips[rows], spec))
-        off, on = smoothing / 2, 1 - smoothing / 2  # two classes
-        target = torch.nn.functional.one_hot(torch.from_numpy(clips.label[rows]), 2) * (on - off) + off
-        (-(target * logits.log_softmax(1)).sum() / 6).backward()
-    optimizer.step()
-    torch.testing.assert_close(weights(whole), network.state_dict(), rtol=1e-5, atol=1e-6)
+    return frames
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_run_equals_training_written_out_here(fit, tiny, smoothing):
+    """Two epochs of a whole and a short batch in micro-batches of two clips, each tested on center clips."""
+    spec = SPEC.replace(epochs=2, clips_per_epoch=10, grad_accum_steps=3, label_smoothing=smoothing)
+    run, network = fit(spec), build_model(spec, 2, CPU)
+    optimizer = torch.optim.SGD(network.parameters(), 1.0, 0.9, weight_decay=spec.weight_decay)
+    train_videos, test_videos = tiny.split("train"), tiny.split("test")
+    center = evaluation_clips(spec, 1, test_videos, tiny.card.classes)
+    off, on = smoothing / 2, 1 - smoothing / 2  # two classes
+    for epoch in range(2):
+        clips, loss, n_wrong = sample_epoch(spec, epoch, train_videos, tiny.card.classes), 0.0, 0
+        for begin, size in ((0, 6), (6, 4)):
+            optimizer.param_groups[0]["lr"] = spec.lr * (1 if epoch or begin else 0.5)  # the first of two warm-up steps
+            for first in range(begin, begin + size, 2):
+                part = clips[first : first + 2]
+                logits = network(augment(open_frames(train_videos, part), part, spec))
+                label = torch.from_numpy(part.label)
+                target = torch.nn.functional.one_hot(label, 2) * (on - off) + off
+                part_loss = -(target * logits.log_softmax(1)).sum()
+                (part_loss / size).backward()
+                loss, n_wrong = loss + part_loss.item(), n_wrong + (logits.argmax(1) != label).sum().item()
+            optimizer.step()
+            optimizer.zero_grad()
+        with torch.no_grad():
+            logits = network.eval()(center_crop(open_frames(test_videos, center), spec)).log_softmax(1).numpy()
+        network.train()
+        losses, is_wrong = -logits[range(4), center.label], logits.argmax(1) != center.label
+        assert deterministic_history(run.history)[epoch] == pytest.approx({
+            "epoch": epoch + 1, "lr": spec.lr, "train_loss": loss / 10, "train_error": n_wrong / 10,
+            "test_loss": losses.mean(), "test_error": is_wrong.mean(),
+        }, rel=1e-4)  # fmt: skip
+    torch.testing.assert_close(weights(run), network.state_dict(), rtol=1e-4, atol=1e-6)
 
 
 def test_lr_warms_up_then_decays_in_steps():
     spec = Spec()
     rates = [lr_at_step(spec, epoch * 100, 100) for epoch in range(45)]
     assert rates[0] == pytest.approx(0.01 / 1000) and rates[5] == pytest.approx(0.005, rel=0.01)
-    assert rates[10:20] == [0.01] * 10
+    assert rates[10:20] == [0.01] * 10 and lr_at_step(Spec(warmup_epochs=0.5), 4, 100) == 0.01 * 5 / 50
     assert rates[20:] == pytest.approx([1e-3] * 10 + [1e-4] * 10 + [1e-5] * 5)
 
 
@@ -267,7 +287,12 @@ def test_finetuning_starts_from_the_parent_weights(uninterrupted, fit):
     still = SPEC.finetune_spec(lr=0, weight_decay=0, epochs=1)
     for spec, is_equal in ((still, True), (still.replace(lr=0.1), False)):
         name, run = "conv2_x.0.conv1.weight", fit(spec, runs=uninterrupted.folder.parent)
-        assert torch.equal(weights(run)[name], weights(uninterrupted)[name]) == is_equal
+        trained = weights(run)[name]
+        assert torch.equal(trained, weights(uninterrupted)[name]) == is_equal
+    (run.folder / "summary.json").unlink()
+    assert torch.equal(weights(fit(spec, runs=uninterrupted.folder.parent))[name], trained), (
+        "a resumed run is not reset"
+    )
 
 
 def test_incomplete_or_misfit_parent_is_refused(uninterrupted, fit):

@@ -91,6 +91,7 @@ def test_weights_file_initializes_the_model(fit, tmp_path, capsys):
     spec = SPEC.replace(init_from=str(file), midplanes_per_block=True, eps=1e-5, epochs=0)
     run = fit(spec)
     assert all(torch.equal(value, given.state_dict()[name]) for name, value in load_checkpoint(run)["model"].items())
+    assert run.trained_on == set(), "without training, nothing is known of what the weights were trained on"
     assert "none skipped; SHA-256" in run.environment["init_from"] and str(file) in capsys.readouterr().out
     with pytest.raises(R21DError, match=r"midplanes_per_block is True for these weights, and False in the network"):
         fit(spec.replace(midplanes_per_block=False))

@@ -65,25 +65,29 @@ def test_planes_between_a_spatial_and_a_temporal_convolution():
     assert [midplanes(*pair) for pair in pairs] == [144, 230, 288, 460, 576, 921, 1152]
 
 
-# In a residual block of stage conv2_x, 64 → 64: each convolution's channels and taps, and the values of batch norm.
+# In a residual block of conv2_x, 64 → 64: the layers of conv1 (a kernel by time and height, N: batch norm, R: ReLU),
+# the channels and taps of each convolution, and the channels of the batch norms.
 BLOCKS = {
-    "R(2+1)D-noReLU": (144 * 64 * 9 + 64 * 144 * 3, 144 + 64),
-    "R(2+1)D-noBN-noReLU": (144 * 64 * 9 + 64 * 144 * 3, 64),
-    "R(2+1)D-0.5M": (72 * 64 * 9 + 64 * 72 * 3, 72 + 64),
-    "R(2+1)D-2M": (288 * 64 * 9 + 64 * 288 * 3, 288 + 64),
-    "R(1+2)D": (144 * 64 * 3 + 64 * 144 * 9, 144 + 64),
-    "P3D-B": (132 * 64 * 9 + 132 * 64 * 3 + 64 * 132, 132 + 132 + 64),
-    "P3D-C": (112 * 64 * 9 + 112 * 112 * 3 + 64 * 112, 112 + 112 + 64),
-    "R3D+ReLU": (61 * 64 * 27 + 64 * 61, 61 + 64),
+    "R(2+1)D-noReLU": ("13 N 31", 144 * 64 * 9 + 64 * 144 * 3, 144 + 64),
+    "R(2+1)D-noBN-noReLU": ("13 31", 144 * 64 * 9 + 64 * 144 * 3, 64),
+    "R(2+1)D-0.5M": ("13 N R 31", 72 * 64 * 9 + 64 * 72 * 3, 72 + 64),
+    "R(2+1)D-2M": ("13 N R 31", 288 * 64 * 9 + 64 * 288 * 3, 288 + 64),
+    "R(1+2)D": ("31 N R 13", 144 * 64 * 3 + 64 * 144 * 9, 144 + 64),
+    "P3D-B": ("13 N R 31 N R 11", 132 * 64 * 9 + 132 * 64 * 3 + 64 * 132, 132 + 132 + 64),
+    "P3D-C": ("13 N R 31 N R 11", 112 * 64 * 9 + 112 * 112 * 3 + 64 * 112, 112 + 112 + 64),
+    "R3D+ReLU": ("33 N R 11", 61 * 64 * 27 + 64 * 61, 61 + 64),
 }
 
 
 @pytest.mark.parametrize("variant", ABLATIONS)
 def test_blocks_of_the_ablations_by_hand(variant):
-    weights, norm = BLOCKS[variant]
+    layers, weights, norm = BLOCKS[variant]
     with torch.device("meta"):
         block = VideoResNet(variant).conv2_x[0]
     assert sum(p.numel() for p in block.parameters()) == 2 * (weights + 2 * norm)
+    modules = [module for module in block.conv1.modules() if not list(module.children())]
+    names = {nn.BatchNorm3d: "N", nn.ReLU: "R"}
+    assert layers.split() == [names.get(type(m)) or f"{m.kernel_size[0]}{m.kernel_size[1]}" for m in modules]
 
 
 def test_ablations_match_the_weights_of_r2plus1d():

@@ -20,9 +20,16 @@ from r21d_core.runs.run import find_run, load_runs, write_history, write_json, w
 from r21d_core.runs.scores import Scores
 from r21d_core.study.spec import Spec
 
-SPEC = Spec(depth=10, width=2, frames=4, crop=16, frame_height=16, frame_width=16, clips_per_epoch=8, batch_size=8)
+SPEC = Spec(
+    depth=10, width=2, frames=4, crop=16, frame_height=16, frame_width=16, clips_per_epoch=8, batch_size=8,
+    precision="fp16",
+)  # fmt: skip
 MANIFEST = Manifest(Path("set.csv"), DatasetCard("set", ("x", "y")), ())
 HISTORY = [{"epoch": number, "train_loss": 1.5, "train_error": 0.25} for number in (1, 2)]
+PROGRESS = {
+    "epoch": 2, "step": 1, "loss": 2.5, "n_wrong": 3.0, "n_clips": 4, "seconds": 5.5, "history": HISTORY,
+    "substituted": {"a.mp4": "gone"}, "init_from": "weights.pth",
+}  # fmt: skip
 RECORDS = ("spec.json", "environment.json", "trained_on.txt", "history.jsonl", "scores.npz", "summary.json")
 ODD = st.one_of(
     st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(), st.text(max_size=5),
@@ -43,10 +50,17 @@ def run(tmp_path_factory):
     names = np.array(["a", "b", "c", "d"])
     write_scores(run, Scores(logits, np.array([0, 1, 0, 1]), names, names, ("x", "y"), {"clips": 3}))
     state = new_state()
-    state.epoch, state.history = 2, HISTORY
+    vars(state).update(PROGRESS)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     save_checkpoint(run, MANIFEST, state)
     write_summary(run, {"device": "TestGPU", "seconds": 3.5, "substituted": {}})
     return run
+
+
+@pytest.fixture(scope="module")
+def right(run):
+    """All records of the run as they were written."""
+    return read_all(run)
 
 
 def new_state():
@@ -95,8 +109,7 @@ def damage(data, content: bytes) -> bytes:
 
 @FUZZ
 @given(data=st.data(), name=st.sampled_from(RECORDS))
-def test_damaged_bytes_of_a_finished_run_are_noticed(run, data, name):
-    right = read_all(run)
+def test_damaged_bytes_of_a_finished_run_are_noticed(run, right, data, name):
     path = run.folder / name
     found = read_damaged(run, path, damage(data, path.read_bytes()), read_all)
     assert found is None or found == right
@@ -117,8 +130,7 @@ def replace_value(data, content):
 
 @FUZZ
 @given(data=st.data(), name=st.sampled_from(["spec.json", "environment.json", "summary.json"]))
-def test_odd_json_of_a_finished_run_is_noticed(run, data, name):
-    right = read_all(run)
+def test_odd_json_of_a_finished_run_is_noticed(run, right, data, name):
     path = run.folder / name
     content = json.dumps(replace_value(data, json.loads(path.read_text())), indent=1) + "\n"
     found = read_damaged(run, path, content.encode(errors="surrogatepass"), read_all)
@@ -148,16 +160,22 @@ def read_checkpoint(run):
     state = new_state()
     assert resume(run, MANIFEST, state)
     weights = {name: value.tolist() for name, value in state.model.state_dict().items()}
-    return state.epoch, state.step, state.history, weights
+    return {name: getattr(state, name) for name in PROGRESS}, state.scaler.get_scale(), weights
+
+
+@pytest.fixture(scope="module")
+def saved_state(run):
+    found = read_checkpoint(run)
+    assert found[:2] == (PROGRESS, 8.0)
+    return found
 
 
 @FUZZ
 @given(data=st.data())
-def test_damaged_bytes_of_a_checkpoint_are_noticed(run, data):
-    right = read_checkpoint(run)
+def test_damaged_bytes_of_a_checkpoint_are_noticed(run, saved_state, data):
     path = run.folder / "checkpoint.pt"
     found = read_damaged(run, path, damage(data, path.read_bytes()), read_checkpoint)
-    assert found is None or found == right
+    assert found is None or found == saved_state
 
 
 @FUZZ
@@ -175,7 +193,7 @@ def test_odd_values_in_a_checkpoint_are_noticed(run, data):
     path.write_bytes(before)
     found = read_damaged(run, path, content, read_checkpoint)
     if found is not None:
-        epoch, step, history, _ = found
+        epoch, step, history = (found[0][name] for name in ("epoch", "step", "history"))
         assert epoch == len(history) == 2 and type(step) is int and step >= 0
         assert all(row.keys() == HISTORY[0].keys() for row in history), "another finite number is not damage"
         assert all(math.isfinite(value) for row in history for value in row.values())
