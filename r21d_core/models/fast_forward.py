@@ -39,7 +39,7 @@ class FastVideoResNet(nn.Module):
         self.model, self.dtype = model, dtype
         self.kernels: Any = kernels
         self.num_classes = model.num_classes
-        self._folded: dict[nn.Module, tuple[Tensor, Tensor | None]] = {}
+        self._folded: dict[nn.Module, Any] = {}  # weight and bias of a convolution; of a pair what `split_pair` returns
         self._versions: list[int] = []
         self.train(model.training)
 
@@ -58,7 +58,7 @@ class FastVideoResNet(nn.Module):
         with torch.autocast(clips.device.type, enabled=False):
             if not self.training:
                 self._fold()
-            run = self._train_conv if self.training else partial(run_conv, self._folded_layer)
+            run = self._train_conv if self.training else self._infer_conv
             features = self._forward_features(clips, run)
             return self.model.fc(features.mean((2, 3, 4), dtype=torch.promote_types(self.dtype, torch.float32)))
 
@@ -87,6 +87,15 @@ class FastVideoResNet(nn.Module):
     def _train_layer(self, conv, norm, x, relu=True, residual=None) -> tuple[Tensor, Tensor]:
         y, _ = _Convolution.apply(x, conv.weight, conv, self.dtype, None)
         return self.kernels.batch_norm(y, norm, relu, residual) if norm else (y, y)
+
+    def _infer_conv(self, conv, norm, x, relu=True, residual=None) -> tuple[Tensor, Tensor]:
+        """As `run_conv`, with a pair's convolutions split where that is faster."""
+        if self.kernels and self.kernels.can_split(conv, x):
+            if conv not in self._folded:
+                self._folded[conv] = self.kernels.split_pair(self._folded[conv[0]], self._folded[conv[3]])
+            y = self.kernels.infer_split(self._folded[conv], x, residual)
+            return y, y
+        return run_conv(self._folded_layer, conv, norm, x, relu=relu, residual=residual)
 
     def _folded_layer(self, conv, norm, x, relu=True, residual=None) -> tuple[Tensor, Tensor]:
         weight, bias = self._folded[conv]

@@ -4,6 +4,10 @@ Between spatial and temporal convolution there are more planes than elsewhere, 2
 norm and ReLU there are a third of a training step. Where the kernels of `pair_kernels` fit, both convolutions sum what
 they write for the statistics of the batch norm behind them, and the temporal one normalizes and rectifies what it
 reads, forward and for the gradient of its weight: no normalized midplanes are written or kept.
+
+In inference cuDNN computes the 144 midplanes of conv2_x in tiles of 128, so in two of which one is nearly empty. There
+128 of them and the other 16 are separate convolutions, the second one of four pixels at once, which has 64 channels,
+and the temporal convolution reads both.
 """
 
 # Triton turns arguments into constants and adds launch options.
@@ -14,11 +18,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 import triton
 from torch import Tensor, nn
 
 from r21d_core.models import pair_kernels as kernels
 from r21d_core.models.fast_forward import (
+    COLUMNS,
     conv_gradients,
     convolve,
     from_conv_shape,
@@ -35,10 +41,14 @@ from r21d_core.models.fused_bn import (
     to_channels_last,
 )
 
-__all__ = ["batch_norm", "can_fuse", "conv_bias_relu", "convolve_with_statistics", "norm_relu_conv"]
+__all__ = [
+    "batch_norm", "can_fuse", "can_split", "conv_bias_relu", "convolve_with_statistics", "infer_split", "norm_relu_conv",
+    "split_pair",
+]  # fmt: skip
 
 MAX_MIDPLANES = 144  # with more the kernels are not faster than what they replace
 PLANES = (16, 32, 64)  # before and behind a pair
+SPLIT = (128, 16)  # midplanes of conv2_x
 MAX_OFFSET = 2**31  # of elements within a clip; clips have 64-bit offsets
 CAPABILITY = 9  # the major version of the GPUs on which the kernels were measured, H100 and H200
 
@@ -55,6 +65,7 @@ class Launch(NamedTuple):
 # The fastest of those measured.
 SPATIAL = Launch(128, 4, 3)
 FORWARD = Launch(64, 4, 3)
+INFERENCE = Launch(128, 8, 3)
 WEIGHT = Launch(64, 8, 3)
 NARROW_WEIGHT = Launch(64, 4, 2, 3)  # up to 64 midplanes, as in the stem
 
@@ -72,10 +83,16 @@ def has_kernels(midplanes: int, x: Tensor) -> bool:
     return midplanes <= MAX_MIDPLANES and any(split_channels(midplanes)) and is_measured
 
 
+def _is_plain(conv: nn.Module, size: tuple[int, int, int]) -> bool:
+    """Return whether `conv` is a convolution with a kernel of `size`, stride 1 and an output as large as its input."""
+    padding = tuple(axis // 2 for axis in size)
+    return isinstance(conv, nn.Conv3d) and (conv.kernel_size, conv.stride, conv.padding) == (size, (1, 1, 1), padding)
+
+
 def can_fuse(conv: nn.Conv3d, midplanes: Tensor) -> bool:
     """Return whether `norm_relu_conv` can run the temporal convolution `conv` of midplanes (N, C, T, H, W)."""
     return (
-        (conv.kernel_size, conv.stride, conv.padding) == ((3, 1, 1), (1, 1, 1), (1, 0, 0))
+        _is_plain(conv, (3, 1, 1))
         and conv.out_channels in PLANES
         and midplanes[0].numel() < MAX_OFFSET
         and has_kernels(midplanes.shape[1], midplanes)
@@ -86,8 +103,7 @@ def convolve_with_statistics(
     conv: nn.Conv3d, prepared: Tensor, packed: Tensor, shape: torch.Size, norm: nn.BatchNorm3d
 ) -> tuple[Tensor, Tensor | None]:
     """Return what `convolve` does and, where a kernel has them for free, its statistics for `norm`."""
-    is_plain = (conv.kernel_size, conv.stride, conv.padding) == ((1, 3, 3), (1, 1, 1), (0, 1, 1))
-    if not (is_plain and packed.shape[1] in PLANES and has_kernels(len(packed), packed)):
+    if not (_is_plain(conv, (1, 3, 3)) and packed.shape[1] in PLANES and has_kernels(len(packed), packed)):
         return convolve(conv, prepared, packed, shape), None
     y, statistics = spatial_forward(prepared, packed, norm.running_mean)
     return from_conv_shape(conv, y, shape), statistics
@@ -172,3 +188,50 @@ def pair_weight_gradient(x: Tensor, dy: Tensor, table: Tensor) -> Tensor:
         num_warps=launch.warps,
     )  # fmt: skip
     return d_weight.sum(0).permute(0, 2, 1).unsqueeze(3)
+
+
+class SplitPair(NamedTuple):
+    """The folded weights and biases of a pair's convolutions: 1×3×3 to 128 planes and to the others, and 3×1×1."""
+
+    wide: tuple[Tensor, Tensor]
+    narrow: tuple[Tensor, Tensor]
+    temporal: tuple[Tensor, Tensor]
+
+
+def can_split(pair: nn.Module, x: Tensor) -> bool:
+    """Return whether `infer_split` can run `pair`, spatial convolution to temporal convolution, on x (N, I, T, H, W)."""
+    if not (isinstance(pair, nn.Sequential) and len(pair) == 4):  # with batch norm and ReLU between
+        return False
+    spatial, _, _, temporal = pair
+    planes = sum(SPLIT)
+    return (
+        _is_plain(spatial, (1, 3, 3))
+        and spatial.out_channels == planes
+        and _is_plain(temporal, (3, 1, 1))
+        and temporal.out_channels in PLANES
+        and x.shape[4] % COLUMNS == 0
+        and planes * x[0, 0].numel() < MAX_OFFSET
+        and has_kernels(planes, x)
+    )
+
+
+def split_pair(spatial: tuple[Tensor, Tensor], temporal: tuple[Tensor, Tensor]) -> SplitPair:
+    """Return the SplitPair of folded weights (C, I, 3, 3) and (O, C, 3, 1), with their biases."""
+    (weight, bias), wide = spatial, SPLIT[0]
+    columns = [F.pad(weight[wide:], (k, COLUMNS - 1 - k)) for k in range(COLUMNS)]
+    narrow = torch.cat(columns).contiguous(memory_format=torch.channels_last)
+    return SplitPair((weight[:wide], bias[:wide]), (narrow, bias[wide:].repeat(COLUMNS)), temporal)
+
+
+def infer_split(pair: SplitPair, x: Tensor, residual: Tensor | None) -> Tensor:
+    """Return relu(temporal(relu(spatial(x))) + residual), (N, O, T, H, W), channels last, of x (N, I, T, H, W)."""
+    frames, (n, _, t, h, w) = x.transpose(1, 2).flatten(0, 1), x.shape
+    wide = conv_bias_relu(frames, *pair.wide, [1, 1], [1, 1])
+    narrow = conv_bias_relu(frames, *pair.narrow, [1, COLUMNS], [1, 1])  # 4 pixels of 16 planes are one of 64
+    weight, bias = pair.temporal
+    y = x.new_empty(n, t, h, w, len(weight)).permute(0, 4, 1, 2, 3)
+    kernels.pair_inference[(n * triton.cdiv(h * w, INFERENCE.rows),)](
+        wide, narrow, weight, bias, y if residual is None else to_channels_last(residual), y, t, h * w, sum(SPLIT),
+        *SPLIT, len(weight), residual is not None, INFERENCE.rows, INFERENCE.stages, num_warps=INFERENCE.warps,
+    )  # fmt: skip
+    return y

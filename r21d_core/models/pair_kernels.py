@@ -1,4 +1,4 @@
-"""Triton kernels of (2+1)D pairs in training: convolutions with parts of the batch norms around them; see `fused_pair`.
+"""Triton kernels of (2+1)D pairs: convolutions with parts of the batch norms around them; see `fused_pair`.
 
 x (N, T, P, C) are the midplanes, which the spatial convolution gives, not normalized: P pixels a frame, channels last.
 y (N, T, P, O) is the output of the temporal convolution.
@@ -171,3 +171,40 @@ def pair_weight_gradient(x, dy, table, d_weight, zero, N, T, P, C: tl.constexpr,
     tl.store(to + C + c2[None, :], center2)
     tl.store(to + 2 * C + c1[None, :], last1)
     tl.store(to + 2 * C + c2[None, :], last2)
+
+
+@triton.jit(do_not_specialize=["T"])
+def pair_inference(wide, narrow, weight, bias, residual, y, T, P, C: tl.constexpr, C1: tl.constexpr, C2: tl.constexpr,
+                   OUT: tl.constexpr, ADD: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
+    """Store relu(Σ_k h[t + k − 1]·W[k]ᵀ + bias), with ADD plus residual, where h is `wide` (N, T, P, C1) and `narrow`.
+
+    A program walks through the frames of ROWS pixels of a clip, as in `pair_forward`. `weight` is (O, 3, C).
+    """
+    program, tiles = tl.program_id(0), tl.cdiv(P, ROWS)
+    n, pixel = program // tiles, (program % tiles) * ROWS + tl.arange(0, ROWS)
+    inside = (pixel < P)[:, None]
+    c1, c2, o = tl.arange(0, C1), tl.arange(0, C2), tl.arange(0, OUT)
+    w1, w2 = weight + o[None, :] * 3 * C + c1[:, None], weight + o[None, :] * 3 * C + C1 + c2[:, None]
+    first1, first2 = tl.load(w1), tl.load(w2)
+    center1, center2 = tl.load(w1 + C), tl.load(w2 + C)
+    last1, last2 = tl.load(w1 + 2 * C), tl.load(w2 + 2 * C)
+    clip = tl.cast(n * T, tl.int64) * P
+    from1 = wide + clip * C1 + pixel[:, None] * C1 + c1[None, :]
+    from2 = narrow + clip * C2 + pixel[:, None] * C2 + c2[None, :]
+    to = clip * OUT + pixel[:, None] * OUT + o[None, :]
+    shift = tl.load(bias + o).to(tl.float32)[None, :]
+    before = tl.zeros([ROWS, OUT], tl.float32)  # y[t − 1] without h[t]
+    here = tl.zeros([ROWS, OUT], tl.float32)  # y[t] with h[t − 1] alone
+    for t in tl.range(0, T + 1, num_stages=STAGES):
+        h1 = tl.load(from1 + t * P * C1, mask=inside & (t < T), other=0.0)
+        h2 = tl.load(from2 + t * P * C2, mask=inside & (t < T), other=0.0)
+        before = tl.dot(h2, last2, tl.dot(h1, last1, before))
+        here = tl.dot(h2, center2, tl.dot(h1, center1, here))
+        after = tl.dot(h2, first2, tl.dot(h1, first1))
+        value, place, exists = before + shift, to + (t - 1) * P * OUT, inside & (t > 0)
+        if ADD:
+            value += tl.load(residual + place, mask=exists, other=0.0).to(tl.float32)
+        value = tl.maximum(value, 0.0, propagate_nan=tl.PropagateNan.ALL)
+        tl.store(y + place, value.to(y.dtype.element_ty), mask=exists)
+        before = here
+        here = after

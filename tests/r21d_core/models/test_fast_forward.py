@@ -49,6 +49,7 @@ PLAIN = SimpleNamespace(
     conv_bias_relu=conv_bias_relu,
     convolve_with_statistics=lambda *args, norm: (convolve(*args), None),
     can_fuse=lambda conv, x: False,
+    can_split=lambda pair, x: False,
 )
 
 

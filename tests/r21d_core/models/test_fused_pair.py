@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from r21d_core.models import fast_forward
 from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.models.network import VideoResNet
 
@@ -22,7 +23,7 @@ EPSILON = {torch.float32: 1e-6, torch.float16: 2**-10, torch.bfloat16: 2**-7}  #
 def small_tiles(monkeypatch):
     """Several tiles of a clip and programs of the interpreter; a GPU gets what it gets in training."""
     if DEVICE == "cpu":
-        for name in ("SPATIAL", "FORWARD", "WEIGHT", "NARROW_WEIGHT"):
+        for name in ("SPATIAL", "FORWARD", "INFERENCE", "WEIGHT", "NARROW_WEIGHT"):
             monkeypatch.setattr(fused_pair, name, getattr(fused_pair, name)._replace(rows=16))
         monkeypatch.setattr(fused_pair, "multiprocessors", lambda device: 3)
 
@@ -109,6 +110,30 @@ def test_spatial_convolution_gives_its_statistics(size, in_channels, out_channel
     assert_near(y[:, :out_channels], expected, 2 * EPSILON[dtype])
     assert not y[:, out_channels:].any()
     assert_statistics(statistics, y, norm, 1e-5)
+
+
+@pytest.mark.parametrize("variant", ["R(2+1)D", "2p222"])
+def test_inference_with_split_pairs(variant, monkeypatch):
+    if DEVICE == "cpu":  # has no cuDNN
+        monkeypatch.setattr(fused_pair, "conv_bias_relu", fast_forward.conv_bias_relu)
+    torch.manual_seed(0)
+    model = VideoResNet(variant, 10, 64, num_classes=5, frames=3).to(DEVICE).eval()
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm3d)):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, 0, 0.2)
+        nn.init.normal_(norm.running_mean, 0, 0.2)
+        nn.init.uniform_(norm.running_var, 0.5, 1.5)
+    split, run = [], fused_pair.infer_split
+    monkeypatch.setattr(fused_pair, "infer_split", lambda *args: split.append(args[2] is None) or run(*args))
+    dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
+    fast, plain = FastVideoResNet(model, dtype, fused_pair), copy.deepcopy(model).double()
+    monkeypatch.setattr(fast_forward, "conv_bias_relu", fused_pair.conv_bias_relu)
+    with torch.no_grad():
+        for size, count in ((16, 2), (24, 2), (20, 0)):  # conv2_x has 8, 12 and 10 columns
+            x = torch.randn(2, 3, 3, size, size, device=DEVICE)
+            assert_near(fast(x), plain(x.double()), 1e-4 if DEVICE == "cpu" else 2e-2)
+            assert split == [True, False][:count], "not the two pairs of conv2_x, the second with a residual"
+            split.clear()
 
 
 def test_batch_norm_takes_statistics_for_its_own():
