@@ -18,19 +18,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 import triton
 from torch import Tensor, nn
 
 from r21d_core.models import pair_kernels as kernels
-from r21d_core.models.fast_forward import (
+from r21d_core.models.conv_layout import (
     COLUMNS,
     conv_gradients,
     convolve,
     from_conv_shape,
+    is_plain,
     pack_weight,
     to_conv_shape,
     unpack_weight,
+    widen_kernel,
 )
 from r21d_core.models.fused_bn import (
     batch_norm,
@@ -42,8 +43,8 @@ from r21d_core.models.fused_bn import (
 )
 
 __all__ = [
-    "batch_norm", "can_fuse", "can_split", "conv_bias_relu", "convolve_with_statistics", "infer_split", "norm_relu_conv",
-    "split_pair",
+    "batch_norm", "can_fuse", "can_split", "conv_bias_relu", "convolve_with_statistics", "infer_split",
+    "norm_relu_conv", "split_pair",
 ]  # fmt: skip
 
 MAX_MIDPLANES = 144  # with more the kernels are not faster than what they replace
@@ -83,16 +84,10 @@ def has_kernels(midplanes: int, x: Tensor) -> bool:
     return midplanes <= MAX_MIDPLANES and any(split_channels(midplanes)) and is_measured
 
 
-def _is_plain(conv: nn.Module, size: tuple[int, int, int]) -> bool:
-    """Return whether `conv` is a convolution with a kernel of `size`, stride 1 and an output as large as its input."""
-    padding = tuple(axis // 2 for axis in size)
-    return isinstance(conv, nn.Conv3d) and (conv.kernel_size, conv.stride, conv.padding) == (size, (1, 1, 1), padding)
-
-
 def can_fuse(conv: nn.Conv3d, midplanes: Tensor) -> bool:
     """Return whether `norm_relu_conv` can run the temporal convolution `conv` of midplanes (N, C, T, H, W)."""
     return (
-        _is_plain(conv, (3, 1, 1))
+        is_plain(conv, (3, 1, 1))
         and conv.out_channels in PLANES
         and midplanes[0].numel() < MAX_OFFSET
         and has_kernels(midplanes.shape[1], midplanes)
@@ -103,7 +98,7 @@ def convolve_with_statistics(
     conv: nn.Conv3d, prepared: Tensor, packed: Tensor, shape: torch.Size, norm: nn.BatchNorm3d
 ) -> tuple[Tensor, Tensor | None]:
     """Return what `convolve` does and, where a kernel has them for free, its statistics for `norm`."""
-    if not (_is_plain(conv, (1, 3, 3)) and packed.shape[1] in PLANES and has_kernels(len(packed), packed)):
+    if not (is_plain(conv, (1, 3, 3)) and packed.shape[1] in PLANES and has_kernels(len(packed), packed)):
         return convolve(conv, prepared, packed, shape), None
     y, statistics = spatial_forward(prepared, packed, norm.running_mean)
     return from_conv_shape(conv, y, shape), statistics
@@ -199,28 +194,20 @@ class SplitPair(NamedTuple):
 
 
 def can_split(pair: nn.Module, x: Tensor) -> bool:
-    """Return whether `infer_split` can run `pair`, spatial convolution to temporal convolution, on x (N, I, T, H, W)."""
+    """Return whether `infer_split` can run `pair` on x (N, I, T, H, W): a spatial and a temporal convolution."""
     if not (isinstance(pair, nn.Sequential) and len(pair) == 4):  # with batch norm and ReLU between
         return False
     spatial, _, _, temporal = pair
-    planes = sum(SPLIT)
-    return (
-        _is_plain(spatial, (1, 3, 3))
-        and spatial.out_channels == planes
-        and _is_plain(temporal, (3, 1, 1))
-        and temporal.out_channels in PLANES
-        and x.shape[4] % COLUMNS == 0
-        and planes * x[0, 0].numel() < MAX_OFFSET
-        and has_kernels(planes, x)
-    )
+    is_pair = is_plain(spatial, (1, 3, 3)) and is_plain(temporal, (3, 1, 1))
+    is_split = spatial.out_channels == sum(SPLIT) and temporal.out_channels in PLANES and x.shape[4] % COLUMNS == 0
+    return is_pair and is_split and sum(SPLIT) * x[0, 0].numel() < MAX_OFFSET and has_kernels(sum(SPLIT), x)
 
 
 def split_pair(spatial: tuple[Tensor, Tensor], temporal: tuple[Tensor, Tensor]) -> SplitPair:
     """Return the SplitPair of folded weights (C, I, 3, 3) and (O, C, 3, 1), with their biases."""
     (weight, bias), wide = spatial, SPLIT[0]
-    columns = [F.pad(weight[wide:], (k, COLUMNS - 1 - k)) for k in range(COLUMNS)]
-    narrow = torch.cat(columns).contiguous(memory_format=torch.channels_last)
-    return SplitPair((weight[:wide], bias[:wide]), (narrow, bias[wide:].repeat(COLUMNS)), temporal)
+    narrow = widen_kernel(weight[wide:], COLUMNS), bias[wide:].repeat(COLUMNS)
+    return SplitPair((weight[:wide], bias[:wide]), narrow, temporal)
 
 
 def infer_split(pair: SplitPair, x: Tensor, residual: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Space to depth for the stem in one pass over memory, in Triton; see `fast_forward.space_to_depth`."""
+"""Space to depth for the stem in one pass over memory, in Triton; see `conv_layout.space_to_depth`."""
 
 # Triton turns arguments into constants and adds launch options.
 # pyright: reportArgumentType=false, reportCallIssue=false
@@ -27,7 +27,7 @@ def _store_line(clips, blocks, H, W, lines, C: tl.constexpr, PADDED: tl.constexp
 
 
 def space_to_depth(clips: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return what `fast_forward.space_to_depth` does."""
+    """Return what `conv_layout.space_to_depth` does."""
     n, c, t, h, w = clips.shape
     clips = clips.contiguous(memory_format=torch.channels_last_3d)
     lines, wide, padded = -(-h // 2) + 3, -(-w // 8) + 1, -(-c // 4) * 4

@@ -17,7 +17,8 @@ from r21d_core.engine.device import DTYPES
 from r21d_core.engine.numerics import check_numerics
 from r21d_core.engine.plan import plan
 from r21d_core.engine.runner import run_experiment
-from r21d_core.models.fast_forward import FastVideoResNet, from_conv_shape, pack_weight, stride_padding, to_conv_shape
+from r21d_core.models.conv_layout import from_conv_shape, pack_weight, stride_padding, to_conv_shape
+from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.spec import Spec

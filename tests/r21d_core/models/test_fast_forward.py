@@ -15,15 +15,9 @@ from r21d_core import R21DError
 from r21d_core.engine import numerics
 from r21d_core.engine.build import build_model, build_optimizer, optimize
 from r21d_core.engine.numerics import check_numerics
-from r21d_core.models import fast_forward
-from r21d_core.models.fast_forward import (
-    FastVideoResNet,
-    conv_bias_relu,
-    conv_bn_pairs,
-    convolve,
-    pack_weight,
-    unpack_weight,
-)
+from r21d_core.models import conv_layout
+from r21d_core.models.conv_layout import convolve, pack_weight, unpack_weight
+from r21d_core.models.fast_forward import FastVideoResNet, conv_bias_relu, conv_bn_pairs
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NETWORKS
@@ -62,7 +56,7 @@ def kernels():
 @pytest.fixture(params=["as it is", "gathered"])
 def stem(request, monkeypatch):
     """As on a CPU, and as on a GPU."""
-    monkeypatch.setattr(fast_forward, "SPACE_TO_DEPTH_DEVICES", (DEVICE, "cpu") if request.param == "gathered" else ())
+    monkeypatch.setattr(conv_layout, "WIDE_TILE_DEVICES", (DEVICE, "cpu") if request.param == "gathered" else ())
 
 
 def network(variant, depth=10, width=4, frames=5, num_classes=5, **options):
@@ -234,8 +228,8 @@ def test_fast_form_with_triton_kernels(kernels, stem, monkeypatch):
 @pytest.mark.parametrize("variant", ["R3D", "R(2+1)D", "R2D"])
 def test_packed_weights_are_zero_where_padded_and_come_back(variant, stem):
     for conv, _ in conv_bn_pairs(network(variant, width=5)):
-        packed, times = pack_weight(conv, conv.weight, torch.float64), 4 if fast_forward.is_space_to_depth(conv) else 1
-        of_clips = fast_forward.is_stem(conv) and not fast_forward.is_space_to_depth(conv)
+        packed, times = pack_weight(conv, conv.weight, torch.float64), 4 if conv_layout.is_space_to_depth(conv) else 1
+        of_clips = conv_layout.is_stem(conv) and not conv_layout.is_space_to_depth(conv)
         assert packed.shape[0] % 8 == 0 and (packed.shape[1] == 3 if of_clips else packed.shape[1] % 8 == 0)
         assert torch.count_nonzero(packed) == torch.count_nonzero(conv.weight) * times
         assert torch.equal(unpack_weight(conv, packed, conv.weight), conv.weight * times)
@@ -336,12 +330,3 @@ def test_failed_check_is_printed_in_a_line(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("R(2+1)D: runs without the fast form, which fails its check here: it raised ")
     assert printed.count("\n") == 1
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 2, 6, 8), (1, 2, 3, 7, 10), (2, 5, 1, 9, 13), (1, 3, 1, 2, 33)])
-def test_stem_kernel_moves_pixels_to_depth(shape):
-    stem_kernel = pytest.importorskip("r21d_core.models.stem_kernel", exc_type=ImportError)
-    clips = torch.randn(shape)
-    expected = fast_forward.space_to_depth(clips, torch.float16)
-    actual = stem_kernel.space_to_depth(clips.to(DEVICE), torch.float16).cpu()
-    assert torch.equal(actual, expected) and actual.stride() == expected.stride()
