@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.baselines import baselines, training_step
+from benchmarks.baselines import Step, baselines, training_step
 from benchmarks.steps import make_row, rates, synthetic_batch, time_interleaved, warm_up
 from r21d_core.data.manifest import Manifest, Video
 from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch
@@ -39,12 +40,14 @@ def bench_memory(spec: Spec, device: torch.device, seconds: float) -> list[dict]
     memory = InMemorySource(frames, LENGTH * np.arange(number), device)
     names = [f"{n}.mp4" for n in range(number)]
     videos = tuple(Video(name, Path(), "made up", "train", name, LENGTH) for name in names)
-    baseline, step_on_batch, step_on_reader = _make_trainer(spec, device)
-    steps = {"one batch over and over": step_on_batch}
+    baseline = baselines(spec, device)[-1]
+    _, step = training_step(baseline, spec, device)
+    steps = {"one batch over and over": partial(step, *synthetic_batch(spec, device))}
     for what, crop in CROPS.items():
-        steps[what] = step_on_reader(spec.replace(**crop), memory.iter_batches(_batches(spec, videos, ("made up",))))
-    for step in steps.values():
-        warm_up(step, device, seconds)
+        reader = memory.iter_batches(_batches(spec, videos, ("made up",)))
+        steps[what] = partial(_step_on_read, step, spec.replace(**crop), reader)
+    for call in steps.values():
+        warm_up(call, device, seconds)
     calls = time_interleaved(steps, device, seconds, f"memory {spec.variant}")
     return [make_row("memory", spec, baseline.precision, what) | rates(spec, calls[what]) for what in steps]
 
@@ -60,13 +63,17 @@ def bench_stream(
     videos = manifest.split("train")
     source = open_clips(videos, (spec.frame_height, spec.frame_width), device, "stream", workers)
     assert isinstance(source, StreamingSource)
-    baseline, step_on_batch, step_on_reader = _make_trainer(spec, device)
+    baseline = baselines(spec, device)[-1]
+    _, step = training_step(baseline, spec, device)
     reader = source.iter_batches(_batches(spec, videos, manifest.card.classes))
-    step = step_on_reader(spec, reader)
+    step_on_stream, step_on_batch = (
+        partial(_step_on_read, step, spec, reader),
+        partial(step, *synthetic_batch(spec, device)),
+    )
     for _ in range(2 * source.workers + 2):
-        step()
+        step_on_stream()
     what, before = f"streamed by {source.workers} workers", "one batch over and over"
-    calls = time_interleaved({what: step}, device, seconds, f"stream {spec.variant}")
+    calls = time_interleaved({what: step_on_stream}, device, seconds, f"stream {spec.variant}")
     reader.close()  # stops the workers, which would slow the next measurement
     warm_up(step_on_batch, device, seconds)
     calls = time_interleaved({before: step_on_batch}, device, seconds, f"stream {spec.variant}") | calls
@@ -74,23 +81,10 @@ def bench_stream(
     return [make_row("stream", spec, baseline.precision, what) | data | rates(spec, calls[what]) for what in calls]
 
 
-def _make_trainer(spec: Spec, device: torch.device):
-    """Return the engine's implementation, its training step on one batch, and a factory of steps on read batches.
-
-    The factory takes the Spec to crop by and the iterator of batches.
-    """
-    baseline = baselines(spec, device)[-1]
-    _, step = training_step(baseline, spec, device)
-    clips, target = synthetic_batch(spec, device)
-
-    def step_on_reader(spec: Spec, reader: Iterator[tuple[Clips, torch.Tensor]]) -> Callable[[], None]:
-        def read_and_step():
-            clips, frames = next(reader)
-            step(augment(frames, clips, spec), torch.from_numpy(clips.label).to(device, non_blocking=True))
-
-        return read_and_step
-
-    return baseline, lambda: step(clips, target), step_on_reader
+def _step_on_read(step: Step, spec: Spec, reader: Iterator[tuple[Clips, torch.Tensor]]) -> None:
+    """Take a training step on the next clips of `reader`, cropped as by `spec`."""
+    clips, frames = next(reader)
+    step(augment(frames, clips, spec), torch.from_numpy(clips.label).to(frames.device, non_blocking=True))
 
 
 def _batches(spec: Spec, videos: tuple[Video, ...], classes: tuple[str, ...]) -> Iterator[Clips]:

@@ -37,7 +37,7 @@ def spawn_workers(work: Callable[[], object], processes: int, device: str) -> No
     if device != "cpu" and processes > n_gpus:
         raise R21DError(f"{processes} GPUs: there are {n_gpus} here; with device cpu the processes share its CPU")
     since: dict[int, float] = {}
-    watch = call_every(POLL_SECONDS, lambda: kill_stopped(_children(), since))
+    watch = call_every(POLL_SECONDS, lambda: kill_stopped([child.pid for child in psutil.Process().children()], since))
     with tempfile.TemporaryDirectory(prefix="r21d-") as logs, _restored_process(), watch:
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
@@ -66,10 +66,6 @@ def _worker(work: Callable[[], object]) -> str | None:
         work()
     except R21DError as error:
         return str(error)
-
-
-def _children() -> list[int]:
-    return [child.pid for child in psutil.Process().children()]
 
 
 @contextmanager

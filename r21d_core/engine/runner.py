@@ -34,18 +34,10 @@ WORKER_DEATH = (
 
 
 def run_experiment(
-    specs: Sequence[Spec],
-    manifest: Path | str | None = None,
-    runs: Path | str = "runs",
-    *,
-    device: str = "auto",
-    cache: str = "auto",
-    workers: int | None = None,
-    builtin: Path | str = BUILTIN_ROOT,
-    max_hours: float = math.inf,
-    gpus: int = 1,
-    log: str = "",
-) -> list[Run]:
+    specs: Sequence[Spec], manifest: Path | str | None = None, runs: Path | str = "runs", *, device: str = "auto",
+    cache: str = "auto", workers: int | None = None, builtin: Path | str = BUILTIN_ROOT, max_hours: float = math.inf,
+    gpus: int = 1, log: str = "",
+) -> list[Run]:  # fmt: skip
     """Return the runs of `specs` in the folder `runs`, after printing a plan and training those not complete.
 
     `manifest` and `builtin` are those of `load_manifests`. A run that fails does not stop the others; at the end

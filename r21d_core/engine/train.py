@@ -42,16 +42,9 @@ LOG_EVERY = 20  # steps between reads of the loss, each of which makes the host 
 
 
 def train(
-    spec: Spec,
-    manifest: Manifest,
-    runs: Path | str,
-    *,
-    device: str = "auto",
-    cache: str = "auto",
-    workers: int | None = None,
-    save_seconds: float = 120.0,
-    log: str = "",
-) -> Run:
+    spec: Spec, manifest: Manifest, runs: Path | str, *, device: str = "auto", cache: str = "auto",
+    workers: int | None = None, save_seconds: float = 120.0, log: str = "",
+) -> Run:  # fmt: skip
     """Return the finished run of `spec` in the folder `runs`, after training what is missing of it.
 
     Processes of torchrun call this with the same arguments and share the run. After SIGTERM or Ctrl-C it finishes the

@@ -21,6 +21,7 @@ from r21d_core.study.variants import ABLATIONS, NEIGHBORS, NOT_OF_NEIGHBORS, VAR
 TABLE_2 = tuple(VARIANTS)
 REASONS = ("R(2+1)D", "R3D", *ABLATIONS)
 STREAMS = ("rgb", "flow")
+Numbers = Sequence[int] | int | str  # one, several, or text such as "8,16"
 # Two halves of the built-in videos, to pretrain on and to transfer to.
 SOURCE, TARGET = "builtin-source-split1", "builtin-target-split1"
 # The official split in a manifest's name, which may go on with how the videos were prepared.
@@ -62,7 +63,7 @@ def _has_setting(spec: Spec, key: str) -> bool:
     return spec.variant not in NEIGHBORS or key not in NOT_OF_NEIGHBORS
 
 
-def as_list(values: Sequence[int] | Sequence[str] | int | str) -> list:
+def as_list(values: Numbers | Sequence[str]) -> list:
     """A value, a sequence of values or a comma-separated string, as a list."""
     if isinstance(values, Sequence) and not isinstance(values, str):
         return list(values)
@@ -104,8 +105,7 @@ def clip_length(
 @reject_ignored_overrides
 def optimization_curves(
     profile: str = "demo", data: str = "builtin", *, task: str = "action",
-    variants: Sequence[str] = ("R3D", "R(2+1)D"), seeds: Sequence[int] = (0,), depth: Sequence[int] | int | str = (),
-    **settings,
+    variants: Sequence[str] = ("R3D", "R(2+1)D"), seeds: Sequence[int] = (0,), depth: Numbers = (), **settings,
 ) -> list[Spec]:  # fmt: skip
     """Figure 3: two variants at two depths with the recipe of `variant_comparison`; `depth` is one or several.
 
@@ -138,8 +138,7 @@ def clip_count(
 @reject_ignored_overrides
 def sports1m(
     profile: str = "demo", data: str = "builtin", *, task: str = "action",
-    variants: Sequence[str] = ("R3D", "R(2+1)D"), seeds: Sequence[int] = (0,), frames: Sequence[int] | int | str = (),
-    **settings,
+    variants: Sequence[str] = ("R3D", "R(2+1)D"), seeds: Sequence[int] = (0,), frames: Numbers = (), **settings,
 ) -> list[Spec]:  # fmt: skip
     """Table 4: from scratch on RGB and, for the last variant, on flow; the scores of both streams are fused later.
 
@@ -176,7 +175,7 @@ def kinetics(
 @reject_ignored_overrides
 def transfer(
     profile: str = "demo", data: str = TARGET, *, source: str = "", init_from: str = "", task: str = "action",
-    variants: Sequence[str] = ("R(2+1)D",), seeds: Sequence[int] = (0,), splits: Sequence[int] | int | str = (1, 2, 3),
+    variants: Sequence[str] = ("R(2+1)D",), seeds: Sequence[int] = (0,), splits: Numbers = (1, 2, 3),
     **settings,
 ) -> list[Spec]:  # fmt: skip
     """Table 6: as Table 5, on every split of `data`; if the name of `source` has a split, it changes too.
@@ -232,8 +231,8 @@ def _pretrain_and_finetune(
 @reject_ignored_overrides
 def temporal_probe(
     profile: str = "demo", data: str = "builtin", *, task: str = "speed",
-    variants: Sequence[str] = ("f-R2D", "R3D", "R(2+1)D"), seeds: Sequence[int] = (0,),
-    frames: Sequence[int] | int | str = (), frame_stride: Sequence[int] | int | str = (), **settings,
+    variants: Sequence[str] = ("f-R2D", "R3D", "R(2+1)D"), seeds: Sequence[int] = (0,), frames: Numbers = (),
+    frame_stride: Numbers = (), **settings,
 ) -> list[Spec]:  # fmt: skip
     """Predict the playback rate (`speed`) or direction (`arrow`) of clips of any videos, which takes motion.
 
@@ -285,7 +284,7 @@ def rate_pretraining(
 @reject_ignored_overrides
 def why_2plus1d(
     profile: str = "demo", data: str = "builtin", *, task: str = "action", variants: Sequence[str] = REASONS,
-    seeds: Sequence[int] = (0,), splits: Sequence[int] | int | str = (), **settings,
+    seeds: Sequence[int] = (0,), splits: Numbers = (), **settings,
 ) -> list[Spec]:  # fmt: skip
     """R(2+1)D, R3D, and the networks between them that test the paper's two reasons for (2+1)D (Section 3.5).
 

@@ -108,7 +108,7 @@ def test_stem_of_83_planes():
     assert wide.parameters - plain.parameters == 12_882 + 2 * 38
     assert wide.macs - plain.macs == 12_882 * 8 * 56 * 56
     assert wide.convs[2:] == plain.convs[2:]
-    assert built("R(2+1)D", stem_midplanes=83)[1] == wide.parameters
+    assert_counts_agree("R(2+1)D", stem_midplanes=83)
 
 
 def test_stem_planes_follow_the_width():
@@ -116,36 +116,11 @@ def test_stem_planes_follow_the_width():
     assert planes == [45, 22, 11, 5, 1]
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("variant", NETWORKS)
-def test_counts_are_those_of_the_network(variant, depth):
-    convs, parameters = built(variant, depth)
-    c = cost(variant, depth)
-    assert c.parameters == parameters
-    assert {conv.name: conv.weights for conv in c.convs} == {name: m.weight.numel() for name, m in convs.items()}
-    for conv in c.convs:
-        module = convs[conv.name]
-        assert (conv.in_channels, conv.out_channels) == (module.in_channels, module.out_channels)
-        assert (conv.kernel, conv.stride, conv.padding) == (module.kernel_size, module.stride, module.padding)
-
-
 def test_depth_counts_convolutions_and_fc():
     """A (2+1)D pair is one layer and a shortcut none."""
     for depth in DEPTHS:
         assert len([c for c in cost("R3D", depth).convs if "shortcut" not in c.name]) + 1 == depth
         assert len([c for c in cost("R(2+1)D", depth).convs if "shortcut" not in c.name]) == 2 * (depth - 1)
-
-
-@pytest.mark.parametrize("variant", NETWORKS)
-def test_sizes_and_multiply_adds_are_those_of_a_real_pass(variant):
-    network = VideoResNet(variant, 10, 8, num_classes=5, frames=9).eval()
-    c = cost(variant, 10, 8, 9, 5, size=40)
-    sizes = output_sizes(network)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, 3, 9, 40, 40))
-    assert {conv.name: (conv.out_channels, *conv.size) for conv in c.convs} == {name: sizes[name] for name in names(c)}
-    assert counter.get_total_flops() == 2 * c.macs  # a multiplication and an addition
-    assert sizes["conv5_x"] == c.final_shape
 
 
 @settings(max_examples=50, deadline=None)
@@ -157,15 +132,19 @@ def test_sizes_and_multiply_adds_are_those_of_a_real_pass(variant):
 )  # fmt: skip
 def test_any_network_on_any_clip(variant, depth, width, frames, channels, size, stem_midplanes, per_block):
     options = {"stem_midplanes": stem_midplanes, "midplanes_per_block": per_block}
-    c = cost(variant, depth, width, frames, 7, channels, size=size, **options)
-    options |= {"num_classes": 7, "frames": frames, "in_channels": channels}
-    with torch.device("meta"):
-        network = VideoResNet(variant, depth, width, **options).eval()
-        sizes = output_sizes(network)
-        assert network(torch.empty(2, channels, frames, size, size)).shape == (2, 7)
-    assert c.parameters == sum(p.numel() for p in network.parameters())
-    assert {conv.name: (conv.out_channels, *conv.size) for conv in c.convs} == {name: sizes[name] for name in names(c)}
-    assert sizes["conv5_x"] == c.final_shape
+    assert_counts_agree(variant, depth, width, frames, 7, channels, size, **options)
+
+
+@pytest.mark.parametrize("variant", NETWORKS)
+def test_counts_of_every_network(variant):
+    assert_counts_agree(variant, depth=34)
+
+
+@pytest.mark.parametrize("variant", NETWORKS)
+def test_multiply_adds_are_those_of_a_pass(variant):
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        VideoResNet(variant, 10, 8, num_classes=5, frames=9).eval()(torch.empty(1, 3, 9, 40, 40))
+    assert counter.get_total_flops() == 2 * cost(variant, 10, 8, 9, 5, size=40).macs  # a multiplication and an addition
 
 
 @pytest.mark.parametrize("frames", [8, 16, 32])
@@ -202,12 +181,23 @@ def test_rows_are_those_of_table_2():
     assert rows[-1]["conv_fc_weights"] == cost("R(2+1)D").conv_fc_weights
 
 
-def built(variant, depth=18, **options):
-    """The convolutions of a network by name, and how many parameters it has."""
-    with torch.device("meta"):
-        network = VideoResNet(variant, depth, **options)
+def assert_counts_agree(variant, depth=18, width=64, frames=8, num_classes=400, channels=3, size=112, **options):
+    """The arithmetic is that of the modules and of their outputs."""
+    c = cost(variant, depth, width, frames, num_classes, channels, size=size, **options)
+    options |= {"num_classes": num_classes, "frames": frames, "in_channels": channels}
+    with torch.device("meta"), torch.no_grad():
+        network = VideoResNet(variant, depth, width, **options).eval()
+        sizes = output_sizes(network)
+        assert network(torch.empty(2, channels, frames, size, size)).shape == (2, num_classes)
+    assert c.parameters == sum(p.numel() for p in network.parameters())
+    assert c.final_shape == sizes["conv5_x"]
     convs = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv3d)}
-    return convs, sum(p.numel() for p in network.parameters())
+    assert {conv.name for conv in c.convs} == convs.keys()
+    for conv in c.convs:
+        module = convs[conv.name]
+        assert conv.weights == module.weight.numel() and (conv.out_channels, *conv.size) == sizes[conv.name]
+        assert (conv.in_channels, conv.out_channels) == (module.in_channels, module.out_channels)
+        assert (conv.kernel, conv.stride, conv.padding) == (module.kernel_size, module.stride, module.padding)
 
 
 def output_sizes(network):
@@ -220,7 +210,3 @@ def output_sizes(network):
     for name, module in network.named_modules():
         module.register_forward_hook(keep(name))
     return sizes
-
-
-def names(c):
-    return [conv.name for conv in c.convs]
