@@ -1,6 +1,7 @@
 """Memory and stream give the same frames, and a video that fails is named or replaced, never dropped."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from r21d_core import R21DError
 from r21d_core.data.decode import read_all, read_frames
 from r21d_core.data.manifest import load_manifest
 from r21d_core.data.sampling import batches_by_video, evaluation_clips, sample_epoch
-from r21d_core.data.sources import InMemorySource, StreamingSource, open_clips
+from r21d_core.data.sources import InMemorySource, StreamingSource, _load_frames, open_clips
 from r21d_core.study.spec import Spec
 
 CPU = torch.device("cpu")
@@ -25,8 +26,9 @@ def manifest(tiny_manifest):
 
 @pytest.fixture(scope="module")
 def batches(manifest):
-    clips = sample_epoch(SPEC, 0, manifest.split("train"), manifest.card.classes)
-    return [clips[begin : begin + 6] for begin in range(0, 20, 6)]
+    """Clips of eight videos: a batch of each at most once, and one of each twice."""
+    clips = sample_epoch(SPEC.replace(task="arrow"), 0, manifest.split("train"), manifest.card.classes)
+    return [clips[:4], clips[4:]]
 
 
 def read(source, batches):
@@ -40,6 +42,17 @@ def test_memory_holds_what_the_decoder_gives(manifest, batches):
     for clips, frames in source.iter_batches(batches):
         for video, numbers, pixels in zip(clips.video, clips.frames, frames, strict=True):
             np.testing.assert_array_equal(pixels, read_frames(videos[video].path, numbers, SIZE))
+
+
+def test_half_of_the_memory_of_all_processes_has_to_suffice(manifest, monkeypatch):
+    need = sum(video.frames for video in manifest.videos) * 18 * 24 * 3
+    for available, processes, kind in (
+        (2 * need + 2, 1, InMemorySource), (2 * need, 1, StreamingSource), (2 * need + 2, 2, StreamingSource)
+    ):  # fmt: skip
+        _load_frames.cache_clear()
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        monkeypatch.setattr("psutil.virtual_memory", lambda available=available: SimpleNamespace(available=available))
+        assert isinstance(open_clips(manifest.videos, SIZE, CPU), kind)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -102,9 +115,10 @@ def test_bad_video_is_named_before_it_is_held(spoilt):
         open_clips(spoilt, SIZE, CPU, "host")
 
 
-def test_manifest_that_counts_other_frames_is_refused(manifest):
-    videos = (replace(manifest.videos[0], frames=99), *manifest.videos[1:3])
-    with pytest.raises(R21DError, match=r"15 frames, 99 in the manifest"):
+@pytest.mark.parametrize("count", [9, 99])
+def test_manifest_that_counts_other_frames_is_refused(manifest, count):
+    videos = (replace(manifest.videos[0], frames=count), *manifest.videos[1:3])
+    with pytest.raises(R21DError, match=f"15 frames, {count} in the manifest"):
         open_clips(videos, SIZE, CPU, "host")
 
 

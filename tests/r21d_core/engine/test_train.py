@@ -19,9 +19,10 @@ from r21d_core.data.transforms import augment, center_crop
 from r21d_core.engine import train as engine
 from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.checkpoint import load_checkpoint
-from r21d_core.engine.evaluate import predict
+from r21d_core.engine.evaluate import evaluate, predict
 from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.train import lr_at_step, train
+from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import find_run
 from r21d_core.study.spec import Spec
 
@@ -70,7 +71,7 @@ def uninterrupted(tiny, tmp_path_factory):
     return train(SPEC, tiny, tmp_path_factory.mktemp("runs"), device="cpu")
 
 
-def test_run_leaves_every_record(uninterrupted):
+def test_run_leaves_every_record(uninterrupted, tiny):
     assert uninterrupted.is_complete
     names = {path.name for path in uninterrupted.folder.iterdir()} - {".lock"}
     assert names == {
@@ -82,10 +83,17 @@ def test_run_leaves_every_record(uninterrupted):
     assert set(uninterrupted.history[0]) == {
         "epoch", "lr", "train_loss", "train_error", "test_loss", "test_error", "seconds",
     }  # fmt: skip
-    scores = uninterrupted.scores
-    assert scores.logits.shape == (4, 2, 2) and scores.protocol["videos_evaluated"] == 4
+    scores, videos = uninterrupted.scores, tiny.split("test")
+    assert scores.logits.shape == (4, 2, 2)
+    for name, expected in (("video", scores.videos), ("group", scores.groups)):
+        assert [getattr(video, name) for video in videos] == expected.tolist()
+    assert [video.label for video in videos] == [scores.classes[label] for label in scores.labels]
     assert uninterrupted.environment["packages"]["torch"] == torch.__version__.split("+")[0]
-    assert uninterrupted.summary["train_clips"] == 66
+    summary, seconds = uninterrupted.summary, [row["seconds"] for row in uninterrupted.history]
+    cost = spec_cost(SPEC, 2)
+    assert [summary[key] for key in ("train_clips", "macs", "parameters")] == [66, cost.macs, cost.parameters]
+    assert summary["seconds"] == pytest.approx(sum(seconds))
+    assert summary["train_clips_per_second"] == pytest.approx(22 / np.median(seconds), rel=0.1)
 
 
 def test_complete_run_is_not_trained_again(uninterrupted, fit):
@@ -199,21 +207,25 @@ def test_cosine_schedule_is_that_of_torch():
     assert lr_at_step(spec, 6, 7) == spec.lr
 
 
-def test_nan_loss_names_epoch_videos_and_checkpoint(fit, tiny, tmp_path, monkeypatch):
-    calls = []
+@pytest.mark.parametrize(("name", "value"), [("augment", math.nan), ("train_step", math.inf)])
+def test_infinite_loss_names_epoch_videos_and_checkpoint(fit, tiny, tmp_path, monkeypatch, name, value):
+    calls, function = [], getattr(engine, name)
 
-    def poisoned(frames, clips, spec):
-        calls.append(clips)
-        return augment(frames, clips, spec) * (math.nan if len(calls) == 6 else 1)
+    def poisoned(*args):
+        time.sleep(0.02)
+        calls.append(name)
+        return function(*args) * (value if len(calls) == 6 else 1)
 
-    monkeypatch.setattr(engine, "augment", poisoned)
+    monkeypatch.setattr(engine, name, poisoned)
     with pytest.raises(R21DError) as error:
         fit(SPEC, save_seconds=0)
     run, videos = find_run(tmp_path, SPEC), tiny.split("train")
-    assert "in epoch 2, the loss of step 2 is nan" in str(error.value)
-    assert all(videos[row].video in str(error.value) for row in calls[-1].video)
+    assert f"in epoch 2, the loss of step 2 is {value}" in str(error.value)
+    batch = sample_epoch(SPEC, 1, videos, tiny.card.classes)[6:12]
+    assert all(videos[row].video in str(error.value) for row in batch.video)
     assert str(run.folder / "checkpoint.pt") in str(error.value)
     assert not run.is_complete and all(v.isfinite().all() for v in weights(run).values())
+    assert run.history[0]["seconds"] >= 4 * 0.02, "of all four steps"
 
 
 def test_full_disk_while_saving_loses_nothing(uninterrupted, fit, tiny_manifest, tmp_path):
@@ -242,9 +254,12 @@ def test_damaged_or_foreign_checkpoint_is_refused(uninterrupted, fit, tmp_path, 
         fit(spec)
 
 
-def test_manifest_of_other_data_is_refused(fit):
+def test_manifest_of_other_data_or_with_leaks_is_refused(fit, tiny):
     with pytest.raises(R21DError, match="has the name 'tiny', expected 'kinetics-400'"):
         fit(SPEC.replace(data="kinetics-400"))
+    leak = replace(tiny.split("test")[0], video="new.mp4", split="train")
+    with pytest.raises(R21DError, match=f"group '{leak.group}' is in test .* and in train"):
+        fit(SPEC, manifest=replace(tiny, videos=(*tiny.videos, leak)))
 
 
 def test_changed_manifest_is_refused(fit, tiny, tmp_path):
@@ -267,6 +282,21 @@ def test_batch_predictions_equal_single_clip_predictions(tiny):
     alone = torch.cat([predict(network, source, clips[i : i + 1], SPEC) for i in range(len(clips))])
     torch.testing.assert_close(together, alone)
     assert network.training
+
+
+def test_scores_say_what_was_evaluated_and_how(tiny):
+    """For a task that tests each video under four labels."""
+    spec, videos = SPEC.replace(task="speed", frame_stride=2), tiny.split("test")
+    card = replace(tiny.card, expected={"test": 5}, families={"both": ("dark", "bright")})
+    network = build_model(spec, 4, CPU).eval()
+    scores = evaluate(network, open_clips(videos, (18, 24), CPU), videos, card, spec)
+    assert scores.videos.tolist() == [video.video for video in videos for _ in range(4)] and not network.training
+    assert scores.labels.tolist() == [*range(4)] * 4 and scores.classes == ("1×", "2×", "4×", "8×")
+    assert scores.protocol == {
+        "clips": 2, "crop": "center crop 16×16 of 18×24", "averaging": "mean of softmax", "frames": 4,
+        "frame_stride": 2, "task": "speed", "modality": "rgb", "data": "tiny", "split": "test", "frame_rate": "25 fps",
+        "videos_listed": 5, "videos_evaluated": 4, "families": {"both": ["dark", "bright"]}, "profile": "demo",
+    }  # fmt: skip
 
 
 def test_parent_weights_are_evaluated_on_longer_clips(uninterrupted, fit, tiny):
