@@ -8,8 +8,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from r21d_core.models.architecture import midplanes
-from r21d_core.models.cost import cost, variants_table
+from r21d_core.models.cost import cost, spec_cost, variants_table
 from r21d_core.models.network import VideoResNet
+from r21d_core.study.spec import Spec
 from r21d_core.study.variants import ABLATIONS, DEPTHS, NETWORKS, VARIANTS
 
 # 18 layers, 400 classes, 112×112: parameters, weights of convolutions and fc in millions, the paper's figure for them,
@@ -58,6 +59,8 @@ def test_flow_and_other_classes():
     assert cost("R(2+1)D", 34, num_classes=487).parameters == 63_741_806
     assert cost("R(2+1)D", 34, num_classes=101).parameters == 63_543_788
     assert cost("R(2+1)D", 34, num_classes=51).parameters == 63_518_138
+    spec = Spec(depth=34, width=32, frames=16, crop=64, modality="flow", midplanes_per_block=True)
+    assert spec_cost(spec, 5) == cost("R(2+1)D", 34, 32, 16, 5, 2, size=64, midplanes_per_block=True)
 
 
 def test_planes_between_a_spatial_and_a_temporal_convolution():

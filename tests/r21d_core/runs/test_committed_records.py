@@ -11,7 +11,7 @@ from r21d_analysis.statistics.inference import Outcomes, estimate_difference
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.metrics import clip_at_1, family_correct, video_at
 from r21d_core.runs.run import find_run, find_runs, load_runs
-from r21d_core.study.experiments import TABLE_2, variant_comparison
+from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, variant_comparison
 from r21d_core.study.recipes import VAL_SUFFIX
 
 ROOT = Path(__file__).parents[3]
@@ -34,6 +34,25 @@ def test_record_is_whole_and_in_its_own_folder(pack, run):
     assert {path.name for path in run.folder.iterdir()} - {"trained_on.txt", "filters.npz", "attributions.npz"} == {
         "spec.json", "environment.json", "history.jsonl", "scores.npz", "summary.json",
     }  # fmt: skip
+
+
+UCF101 = "ucf101-14-split1"
+TRANSFER = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1"}
+RECORDED = [  # pack, experiment and its arguments
+    *(("demo", name, {"profile": "demo"}) for name in ("clip_count", "kinetics", "optimization_curves", "transfer")),
+    *(
+        (profile, name, {"profile": profile, "data": "builtin" if profile == "demo" else UCF101})
+        for profile in ("demo", "small")
+        for name in ("clip_length", "sports1m", "temporal_probe", "variant_comparison")
+    ),
+    *(("small", name, {"profile": "small", **TRANSFER}) for name in ("kinetics", "transfer")),
+    *(("recipe", "recipe_trials", {"profile": "small", "data": UCF101, "trials": t}) for t in ("small", "schedules")),
+]
+
+
+@pytest.mark.parametrize(("pack", "experiment", "arguments"), RECORDED)
+def test_experiments_and_recipes_are_those_of_the_records(pack, experiment, arguments):
+    assert all(run.is_complete for run in find_runs(EXPERIMENTS[experiment](**arguments), SMALL.with_stem(pack)))
 
 
 def test_packs_are_small():

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from r21d_core import R21DError
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.recipes import RECIPES
-from r21d_core.study.spec import Spec, format_settings, parse_settings
+from r21d_core.study.spec import Spec, format_settings, parse_settings, run_labels
 
 FIELDS = st.fixed_dictionaries(
     {
@@ -55,6 +55,8 @@ def test_folders_of_committed_records_do_not_change():
         ({"lr": "fast"}, "lr = 'fast', expected a number"),
         ({"lr": float("nan")}, "lr = nan"),
         ({"lr": -1}, "lr = -1.0"),
+        ({"lr": "inf"}, "lr = inf, expected a finite number"),
+        ({"nesterov": True, "momentum": 0}, "false where momentum = 0"),
         ({"crop": 200}, "crop = 200, expected 128 or less"),
         ({"task": "sound"}, "expected one of action, speed, arrow"),
         ({"flip": "yes"}, "expected true or false"),
@@ -100,6 +102,11 @@ def test_finetune_specs_can_be_chained():
     assert third.parent_spec == second and second.parent_spec == first and first.parent_spec is None
     assert Spec.from_json(third.to_json()) == third
     evaluated = second.finetune_spec(epochs=0)
+    assert run_labels([first, evaluated, second]) == [
+        "R(2+1)D-18 (seed 1, 8 frames, 10 clips, sports1m)",
+        "R(2+1)D-18 (seed 1, 8 frames, 10 clips, kinetics-400, tested)",
+        "R(2+1)D-18 (seed 1, 8 frames, 10 clips, kinetics-400, finetuned)",
+    ]
     assert evaluated.parent_spec == second and evaluated.finetune_spec(epochs=0).parent_spec.epochs == 0
     assert third.replace(seed=4).parent_spec.parent_spec == first.replace(seed=4)
 
