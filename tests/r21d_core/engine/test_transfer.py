@@ -212,8 +212,10 @@ def test_paper_recipes():
     later = specs[-1]
     assert {spec.data for spec in specs} == {"ucf101-split2", "kinetics-400"}
     assert (later.depth, later.frames, later.epochs, later.lr, later.weight_decay) == (34, 32, 8, 8e-4, 5e-3)
-    assert transfer("paper", "hmdb51-split1")[-1].clips_per_epoch == 40_000
+    assert (later.grad_accum_steps, later.lr_decay_epochs) == (8, 2) and specs[-2].grad_accum_steps == 1
+    hmdb51 = transfer("paper", "hmdb51-split1")[-1]
+    assert (hmdb51.clips_per_epoch, hmdb51.lr, hmdb51.epochs) == (40_000, 1.6e-3, 8)
     finetuned = kinetics("paper", "kinetics-400")[-1]
     assert finetuned.parent_spec.data == "sports1m"
-    assert (finetuned.epochs, finetuned.lr, finetuned.lr_decay_epochs) == (15, 0.001, 4)
+    assert (finetuned.epochs, finetuned.lr, finetuned.lr_decay_epochs, finetuned.warmup_epochs) == (15, 0.001, 4, 0)
     assert {(spec.frames, spec.eval_clips) for spec in sports1m("paper", "sports1m")} == {(8, 100), (32, 100)}

@@ -38,6 +38,7 @@ def test_record_is_whole_and_in_its_own_folder(pack, run):
 
 UCF101 = "ucf101-14-split1"
 TRANSFER = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1"}
+LIPS = {"crop_area": 0, "epochs": 40, "warmup_epochs": 3, "lr_decay_epochs": 16}
 RECORDED = [  # pack, experiment and its arguments
     *(("demo", name, {"profile": "demo"}) for name in ("clip_count", "kinetics", "optimization_curves", "transfer")),
     *(
@@ -46,6 +47,7 @@ RECORDED = [  # pack, experiment and its arguments
         for name in ("clip_length", "sports1m", "temporal_probe", "variant_comparison")
     ),
     *(("small", name, {"profile": "small", **TRANSFER}) for name in ("kinetics", "transfer")),
+    ("miracl", "variant_comparison", {"profile": "small", "data": "miracl-vc1-split5", **LIPS}),
     *(("recipe", "recipe_trials", {"profile": "small", "data": UCF101, "trials": t}) for t in ("small", "schedules")),
 ]
 

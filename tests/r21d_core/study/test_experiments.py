@@ -25,6 +25,15 @@ def test_settings_without_effect_are_rejected(experiment, key, value):
         EXPERIMENTS[experiment]("demo", **{key: value})
 
 
+def test_lengths_and_counts_of_the_paper_are_those_of_its_figures():
+    """Figure 5a has six lengths, Table 3 tests and finetunes the first on 32; 101 clips contain the 20 of Figure 5b."""
+    lengths = EXPERIMENTS["clip_length"]("paper", "kinetics-400")
+    assert [spec.frames for spec in lengths] == [8, 16, 24, 32, 40, 48, 32, 32]
+    assert [spec.frame_stride for spec in EXPERIMENTS["clip_length"]("small", "a")] == [1] * 8
+    trained, counted = EXPERIMENTS["clip_count"]("paper", "kinetics-400")
+    assert (trained.frames, counted.frames, counted.eval_clips, counted.epochs) == (32, 32, 101, 0)
+
+
 def test_folds_are_runs_of_their_own():
     specs = EXPERIMENTS["why_2plus1d"]("small", "miracl-vc1-split1", splits="1,5", seeds=(0, 1))
     assert len(specs) == len({spec.folder for spec in specs}) == 2 * 10 * 2
