@@ -114,12 +114,6 @@ def test_clips_of_a_spec_are_those_of_earlier_runs():
     assert (clips.frames != other_epoch.frames).any() and (clips.frames != other_seed.frames).any()
 
 
-def test_variants_of_one_seed_see_the_same_clips():
-    one, other = (sample_epoch(Spec(v, clips_per_epoch=9), 0, videos(50, 60), CLASSES) for v in ("R3D", "f-R2D"))
-    np.testing.assert_array_equal(one.frames, other.frames)
-    np.testing.assert_array_equal(one.draws, other.draws)
-
-
 def test_speed_labels_are_drawn_evenly_and_step_as_they_say():
     clips = sample_epoch(Spec(task="speed", clips_per_epoch=4000), 0, videos(120, 120), CLASSES)
     assert np.bincount(clips.label).min() > 900
