@@ -19,7 +19,7 @@ from r21d_analysis.artifacts.figures import draw_against_chance, draw_estimates
 from r21d_analysis.artifacts.tables import INTERVAL, PAPER, measure, measure_group, show_table
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all
 from r21d_analysis.statistics.clips import exact_counts, with_clips
-from r21d_analysis.statistics.inference import estimate_mean, format_interval, seed_variance
+from r21d_analysis.statistics.inference import estimate_mean, estimate_sum_of_means, format_interval, seed_variance
 from r21d_analysis.style import GRAY, VARIANT_STYLE, figure_of_runs, panel_grid
 from r21d_core.runs.run import Run, find_run
 from r21d_core.study.paper import paper_table
@@ -77,6 +77,7 @@ def error_table(runs: Sequence[Run]) -> Styler | Markdown:
     """The errors of Figure 3 after the last epoch, in per cent, a row for each network, for a notebook.
 
     Differences are to the first network of the same recipe, in points; negative where this network has the lower error.
+    That of the training error has Welch's 95 % interval over seeds; the test error's has recordings too, so none here.
     """
     trained = [(spec, group) for spec, group in group_all(runs) if spec.epochs]
     recipes, firsts, rows = _recipe_names([spec for spec, _ in trained]), {}, []
@@ -88,6 +89,9 @@ def error_table(runs: Sequence[Run]) -> Styler | Markdown:
             spread = f" ({format_interval(values.min(), values.max())})" if len(values) > 1 else ""
             row[f"{name} error (%)"] = f"{values.mean():.1f}{spread}" if group else "–"
             difference = f"{values.mean() - less.mean():+.1f}" if group and first else "–"
+            if name == "training" and min(len(values), len(less)) > 1:
+                gap = estimate_sum_of_means([(1, values), (-1, less)])
+                difference += f" ({format_interval(gap.low, gap.high, '+.1f')})"
             row[f"{name} error minus {base.variant}'s (points)"] = "" if spec == base else difference
         rows.append(row | {"seeds": group.seeds if group else NOT_RUN})
     return show_table(pd.DataFrame(rows), runs)

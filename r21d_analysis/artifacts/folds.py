@@ -14,7 +14,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.networks import RGB, Network, difference, networks, on_shared_splits
 from r21d_analysis.artifacts.tables import INTERVAL, format_p, protocol_line
 from r21d_analysis.statistics.aggregate import SeedGroup
-from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, format_interval, holm
+from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
 from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, figure_of_runs, note, style_table
 from r21d_core import R21DError
 from r21d_core.models.architecture import KERNELS, PAIRS, midplanes
@@ -66,7 +66,8 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
 
     The best is first, networks that lack a fold are last.
     Intervals and p are clustered by group, the speaker of MIRACL-VC1; the p-values of all networks are one family.
-    `training error` is that of the last epoch; the interval of its difference is Welch's over runs, fold by fold.
+    `training error` is that of the last epoch; the interval of its difference is Welch's over seeds, fold by fold, or
+    with one seed that of the mean over folds.
     Raises R21DError without R(2+1)D and for different test videos.
     """
     rows = [network for network in networks(runs)[0] if network.stream == RGB]
@@ -77,7 +78,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
         raise R21DError(f"no finished run of {BASELINE}, which the other networks are compared with; train it first")
     others = [network for network in rows if network is not baseline]
     gaps: dict[str, Estimate] = {network.spec.variant: difference(network, baseline) for network in others}
-    p = dict(zip(gaps, holm([gap.p for gap in gaps.values()]), strict=True))
+    p = dict(zip(gaps, family_p(list(gaps.values())), strict=True))
     records = []
     for network in rows:
         name, accuracy = network.spec.variant, network.accuracy
@@ -99,12 +100,10 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 def _training_difference(arms: Sequence[tuple[float, Network]]) -> Estimate:
     """The signed sum of the networks' training errors of the last epoch, in per cent, averaged over their folds."""
-    samples = [
-        (sign / len(network.splits), _training_errors(group))
-        for sign, network in arms
-        for group in network.splits.values()
-    ]
-    return estimate_sum_of_means(samples)
+    errors = [(sign, [_training_errors(group) for group in network.splits.values()]) for sign, network in arms]
+    if all(len(seeds) == 1 for _, folds in errors for seeds in folds):
+        return estimate_sum_of_means([(1, np.sum([sign * np.concatenate(folds) for sign, folds in errors], axis=0))])
+    return estimate_sum_of_means([(sign / len(folds), seeds) for sign, folds in errors for seeds in folds])
 
 
 def _training_errors(group: SeedGroup) -> np.ndarray:
@@ -136,8 +135,8 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
     first = min((run for run in runs if run.is_complete), key=lambda run: run.spec.data)
     caption = (
         f"{protocol_line([first])}. Means over {folds} folds{some}; video@1's intervals and p by group, "
-        f"{groups} groups, and by seed where there are several; {len(table) - 1} tests, one family, Holm; training "
-        "error of the last epoch, with an interval over runs where there are several seeds"
+        f"{groups} groups, and by run, whose variance is estimated from seeds, or with one seed from folds; "
+        f"{table['p, Holm'].count()} tests, one family, Holm; training error of the last epoch, its interval over runs"
     )
     return style_table(shown, caption, {GAP: "{:+.1f}", f"training {GAP}": "{:+.1f}", "p, Holm": format_p})
 

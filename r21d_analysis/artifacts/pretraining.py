@@ -10,7 +10,7 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.networks import difference, networks
 from r21d_analysis.artifacts.tables import INTERVAL, P, format_p, show_table
-from r21d_analysis.statistics.inference import format_interval, holm
+from r21d_analysis.statistics.inference import Estimate, family_p, format_interval
 from r21d_analysis.style import align_left, note, style_table
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
@@ -27,7 +27,8 @@ def rate_table(runs: Sequence[Run]) -> pd.DataFrame:
     """
     members = networks([run for run in runs if run.spec.task == "action"])[0]
     scratch = {network.spec.variant: network for network in members if not network.spec.init_from}
-    rows, gaps = [], {}
+    rows: list[dict] = []
+    gaps: dict[int, Estimate] = {}
     for place, network in enumerate(members):
         spec, parent, accuracy = network.spec, network.spec.parent_spec, network.accuracy
         first = parent.epochs * parent.clips_per_epoch if parent else 0
@@ -37,13 +38,10 @@ def rate_table(runs: Sequence[Run]) -> pd.DataFrame:
             "video@1": accuracy.value, INTERVAL: format_interval(accuracy.low, accuracy.high), "seeds": accuracy.seeds,
         })  # fmt: skip
         if parent and spec.variant in scratch:
-            gap = difference(network, scratch[spec.variant])
-            gaps[place] = {GAP: gap.value, "its interval": format_interval(gap.low, gap.high, "+.1f"), P: gap.p}
-    table = pd.DataFrame(rows)
-    if gaps:
-        table = table.join(pd.DataFrame.from_dict(gaps, "index"))
-        table[P] = holm(table[P].to_numpy())
-    return table
+            gaps[place] = difference(network, scratch[spec.variant])
+    for (place, gap), p in zip(gaps.items(), family_p(list(gaps.values())), strict=True):
+        rows[place] |= {GAP: gap.value, "its interval": format_interval(gap.low, gap.high, "+.1f"), P: p}
+    return pd.DataFrame(rows)
 
 
 def show_rate_table(runs: Sequence[Run]) -> Styler | Markdown:

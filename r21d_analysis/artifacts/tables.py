@@ -37,7 +37,10 @@ from r21d_core.study.spec import Spec, run_labels
 from r21d_core.study.variants import NEIGHBORS
 
 PAPER, INTERVAL, P, NEEDED = "paper, Kinetics-400", "95 % interval", "p, Holm", "recordings needed"
-INTERVALS = "95 % intervals by recording, with the seeds' variance pooled over the networks shown"
+INTERVALS = (
+    "95 % intervals by recording, with the seeds' variance pooled over the networks shown, or each network's own where "
+    "Bartlett's test finds them unequal"
+)
 SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "inference_clips_per_second"}
 
 
@@ -155,14 +158,16 @@ def compare(runs: Sequence[Run], against: str = "R(2+1)D") -> pd.DataFrame:
 def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | Markdown:
     """Each network minus the variant `against` on the same videos, for a notebook; all rows are one family of tests.
 
-    `recordings needed` would show the difference, were it true, with 80 % power and as many seeds.
+    `recordings needed` would show the difference, were it true, in this family with 80 % power and as many seeds.
     """
     table = compare(runs, against)
     if table.empty:
         return note(f"a comparison needs {against} and another network, both finished")
     estimates = table["estimate"].dropna()
     columns = difference_columns(list(estimates), f"minus {against} (points)")
-    columns[NEEDED] = [f"{n:,.0f}" if np.isfinite(n) else "more seeds" for n in map(required_recordings, estimates)]
+    tests = sum(estimate.tested for estimate in estimates)
+    needed = [required_recordings(e, tests) if e.tested else np.inf for e in estimates]
+    columns[NEEDED] = [f"{n:,.0f}" if np.isfinite(n) else "more seeds" for n in needed]
     table = table.drop(columns=INTERVAL).join(columns.set_index(estimates.index))
     table = table.assign(seeds=table["seeds"] + table["range"])
     table = table.rename(columns={"video@1": "video@1 (%)"}).set_index("network")
@@ -181,14 +186,15 @@ def difference_columns(estimates: Sequence[Estimate], name: str = "video@1 (poin
 
 def comparison_caption(estimates: Sequence[Estimate]) -> str:
     """What the intervals and p-values of a table of differences are, its family of tests and what it can detect."""
-    tests = sum(estimate.seeds > 1 for estimate in estimates)
-    corrected = f"{tests} test{'s' * (tests > 1)}, one family, Holm" if tests else "1 seed, hence no test"
     recordings, seeds = (sorted({getattr(e, name) for e in estimates}) for name in ("recordings", "seeds"))
-    points = np.nanmedian([detectable_difference(e) for e in estimates]) if max(recordings) > 1 else np.nan
-    return (
-        f"Intervals and p by recording and seed; with {' to '.join(map(str, recordings[:: len(recordings) - 1 or 1]))} "
-        f"recordings and {seeds[0]} seed{'s' * (seeds[0] > 1)}, {points:.1f} points at 80 % power; {corrected}"
-    )
+    data = f"{' to '.join(map(str, recordings[:: len(recordings) - 1 or 1]))} recordings"
+    data += f" and {seeds[0]} seed{'s' * (seeds[0] > 1)}"
+    tested = [estimate for estimate in estimates if estimate.tested]
+    if not tested:
+        return f"Intervals by recording; {data}, hence no test"
+    points = np.median([detectable_difference(e, len(tested)) for e in tested])
+    family = f"{len(tested)} test{'s' * (len(tested) > 1)}, one family, Holm"
+    return f"Intervals and p by recording and seed; with {data}, {points:.1f} points at 80 % power; {family}"
 
 
 def family_table(runs: Sequence[Run]) -> pd.DataFrame:

@@ -18,11 +18,13 @@ from r21d_analysis.statistics.inference import (
     correct_by_seed,
     estimate_accuracy,
     estimate_difference,
+    fold_variance,
     seed_variance,
 )
 from r21d_core.runs.metrics import clip_at_1, video_at
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
+from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
 
 NOT_RUN = "not run"  # in the column `seeds`
@@ -90,9 +92,20 @@ class SeedGroup:
 
 
 def pooled_seed_variance(groups: Sequence[SeedGroup]) -> SeedVariance:
-    """The variance of the seed, pooled over `groups` and all that are shown together with them."""
-    members = {id(peer): peer for group in groups for peer in [group, *group.peers]}
-    return seed_variance(member.outcomes for member in members.values())
+    """The variance of the seed, pooled over `groups` and all that are shown together with them.
+
+    Where all have one seed, it is that of the networks that have a run on each data set, such as the splits of one.
+    """
+    members = list({id(peer): peer for group in groups for peer in [group, *group.peers]}.values())
+    pooled, data = seed_variance(member.outcomes for member in members), sorted({m.spec.data for m in members})
+    if pooled.df:
+        return pooled
+    rows: dict[Spec, dict[str, Outcomes]] = defaultdict(dict)
+    for member in members:
+        names = {key: SPLIT.sub("", getattr(member.spec, key)) for key in ("data", "init_from")}
+        row = member.spec.replace(seed=0, **names)
+        rows[row][member.spec.data] = member.outcomes
+    return fold_variance([[row[name] for name in data] for row in rows.values() if len(row) == len(data)])
 
 
 def accuracy_over_splits(splits: Sequence[SeedGroup]) -> Estimate:

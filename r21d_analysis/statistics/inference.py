@@ -10,8 +10,10 @@ A contrast is a signed sum of network means over the same videos, each network a
 variance has two parts. The first is the cluster-robust variance over recordings (CR1, Liang and Zeger, 1986): it holds
 every term that varies with the recording, the interactions with the seed included. The second is the variance of
 seed(n, s), which moves all recordings alike and which no resampling of recordings shows. `seed_variance` estimates it
-by analysis of variance, pooled over all networks of a table, as a single network has too few seeds to tell. The
-interval and the p-value come from one t-distribution with Satterthwaite's degrees of freedom.
+by analysis of variance, pooled over all networks of a table, as a single network has too few seeds to tell; where
+Bartlett's test rejects equal variances, a contrast takes those of its own networks. Networks with one seed on several
+splits have several runs, from which `fold_variance` estimates it. The interval and the p-value come from one
+t-distribution with Satterthwaite's degrees of freedom.
 
 Everything is in the unit of the values; `correct_by_seed` makes it per cent, so that differences are in points.
 """
@@ -30,6 +32,7 @@ from r21d_core.runs.scores import Scores
 
 CONFIDENCE = 0.95
 UPPER = (1 + CONFIDENCE) / 2
+UNEQUAL = 0.05  # the p of Bartlett's test below which the networks' seeds differ in variance
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class SeedVariance:
     value: float = 0.0  # the estimate, 0 or more
     mean_square: float = 0.0  # the variance of a run's mean between seeds, interactions included
     df: int = 0
+    equal: bool = True  # False where it differs between the networks, by Bartlett's test at 5 %
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Estimate:
     recording_variance: float = np.nan
     seed_part: float = 0.0  # of the variance
     df: float = np.nan
+    tested: bool = False  # whether every network has several runs, and their variance is known
 
     @property
     def error_bar(self) -> list[list[float]]:
@@ -100,23 +105,43 @@ def seed_variance(networks: Iterable[Outcomes]) -> SeedVariance:
     For each network the variance of a run's mean between seeds, less what the interactions of seed and recording
     contribute to it (their cluster-robust variance), is an unbiased estimate. A negative pooled estimate is 0.
     """
-    squares = interactions = df = 0.0
+    squares, interactions, df, runs = 0.0, 0.0, 0, []
     for network in networks:
-        seeds, items = network.values.shape
-        if seeds < 2:
+        if (seeds := len(network.values)) < 2:
             continue
-        _, recording = np.unique(network.groups, return_inverse=True)
-        count = recording.max() + 1
         means = network.values.mean(axis=1)
-        residual = network.values - network.values.mean(axis=0) - (means - means.mean())[:, None]
-        totals = np.stack([np.bincount(recording, row, minlength=count) for row in residual])
         squares += ((means - means.mean()) ** 2).sum()
-        if count > 1:
-            interactions += (totals**2).sum() / items**2 * count / (count - 1)
+        interactions += _recording_variances(network.values - network.values.mean(axis=0), network.groups).sum()
+        runs += [means] if np.ptp(means) > 1e-9 else []  # in f-R2D's playback rate no seed differs
         df += seeds - 1
     if not df:
         return SeedVariance()
-    return SeedVariance(float(max(0.0, (squares - interactions) / df)), float(squares / df), int(df))
+    equal = len(runs) < 2 or stats.bartlett(*runs).pvalue >= UNEQUAL
+    return SeedVariance(float(max(0.0, (squares - interactions) / df)), float(squares / df), df, bool(equal))
+
+
+def fold_variance(networks: Sequence[Sequence[Outcomes]]) -> SeedVariance:
+    """`seed_variance` of networks on the same splits with one seed: a run's mean less its network's and its split's."""
+    folds, rows = len(networks[0]), len(networks)
+    if min(folds, rows) < 2:
+        return SeedVariance()
+    means, interactions, df = np.empty((rows, folds)), 0.0, (rows - 1) * (folds - 1)
+    for fold, members in enumerate(zip(*networks, strict=True)):
+        values = np.array([member.values.mean(axis=0) for member in members])
+        values -= values.mean(axis=0)
+        means[:, fold] = values.mean(axis=1)
+        interactions += _recording_variances(values, members[0].groups).sum() / (rows - 1) / folds
+    square = ((means - means.mean(axis=1, keepdims=True)) ** 2).sum() / df
+    return SeedVariance(float(max(0.0, square - interactions)), float(square), df)
+
+
+def _recording_variances(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The cluster-robust variance (CR1) of the mean of each row of `values` (rows, items); 0 for one recording."""
+    _, recording = np.unique(groups, return_inverse=True)
+    count = recording.max() + 1
+    residual = values - values.mean(axis=1, keepdims=True)
+    totals = np.stack([np.bincount(recording, row, minlength=count) for row in residual])
+    return (totals**2).sum(axis=1) / values.shape[1] ** 2 * count / max(count - 1, 1)
 
 
 def estimate_contrast(
@@ -125,11 +150,12 @@ def estimate_contrast(
     """Estimate a contrast, averaged over `strata` that count alike, such as the splits of a data set.
 
     A stratum is a pair: its arms, each a sign and values (seeds, items), and the recording of each item (items,). A
-    recording that stands in several strata is one cluster. Without `seeds` the variance of seeds is estimated from the
-    arms. The interval is NaN where there are fewer than two recordings.
+    recording that stands in several strata is one cluster. Without `seeds`, or where these are not equal, the variance
+    of seeds is estimated from the arms. The interval is NaN where there are fewer than two recordings.
     """
-    if seeds is None:
-        seeds = seed_variance(Outcomes(values, groups) for arms, groups in strata for _, values in arms)
+    if seeds is None or not seeds.equal:
+        own = seed_variance(Outcomes(values, groups) for arms, groups in strata for _, values in arms)
+        seeds = own if own.df or seeds is None else seeds
     names, recording = np.unique(np.concatenate([groups for _, groups in strata]), return_inverse=True)
     totals, value, share, begin = np.zeros(len(names)), 0.0, 0.0, 0
     for arms, groups in strata:
@@ -152,7 +178,7 @@ def estimate_contrast(
     fewest = min(len(values) for arms, _ in strata for _, values in arms)
     return Estimate(
         float(value), float(value - half), float(value + half), float(p), len(names), begin, fewest,
-        float(clustered), float(seed_part), float(df),
+        float(clustered), float(seed_part), float(df), min(seeds.df, df) > 0 and fewest * len(strata) > 1,
     )  # fmt: skip
 
 
@@ -240,17 +266,23 @@ def estimate_sum_of_means(samples: Sequence[tuple[float, np.ndarray]]) -> Estima
     return Estimate(value, value - half, value + half, items=count, seeds=fewest)
 
 
-def detectable_difference(estimate: Estimate, power: float = 0.8) -> float:
-    """The smallest true difference that a test like this one, at 5 %, finds with `power`."""
-    t = stats.t.ppf(UPPER, estimate.df) + stats.t.ppf(power, estimate.df)
-    return float(t * np.sqrt(estimate.recording_variance + estimate.seed_part))
+def detectable_difference(estimate: Estimate, tests: int = 1, power: float = 0.8) -> float:
+    """The smallest true difference that a test like this one, one of a family of `tests`, finds with `power`.
+
+    It is found at 5 % after Bonferroni's correction, so by Holm's method too, whatever the others are.
+    """
+    return float(_standard_errors(estimate, tests, power) * np.sqrt(estimate.recording_variance + estimate.seed_part))
 
 
-def required_recordings(estimate: Estimate, power: float = 0.8) -> float:
+def required_recordings(estimate: Estimate, tests: int = 1, power: float = 0.8) -> float:
     """How many recordings show a difference as large as the estimate, with as many seeds; inf where none do."""
-    t = stats.t.ppf(UPPER, estimate.df) + stats.t.ppf(power, estimate.df)
-    room = (estimate.value / t) ** 2 - estimate.seed_part
+    room = (estimate.value / _standard_errors(estimate, tests, power)) ** 2 - estimate.seed_part
     return float(np.ceil(estimate.recording_variance * estimate.recordings / room)) if room > 0 else np.inf
+
+
+def _standard_errors(estimate: Estimate, tests: int, power: float) -> float:
+    """The standard errors in the smallest difference that one of a family of `tests` finds with `power`."""
+    return float(stats.t.ppf(1 - (1 - UPPER) / tests, estimate.df) + stats.t.ppf(power, estimate.df))
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -263,8 +295,8 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def family_p(estimates: Sequence[Estimate]) -> np.ndarray:
-    """The p-values of one family of tests by Holm's method; NaN where a network has one seed."""
-    return holm([estimate.p if estimate.seeds > 1 else np.nan for estimate in estimates])
+    """The p-values of one family of tests by Holm's method; NaN where a network has one run."""
+    return holm([estimate.p if estimate.tested else np.nan for estimate in estimates])
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:

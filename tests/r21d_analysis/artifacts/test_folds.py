@@ -43,6 +43,16 @@ def test_training_error_is_that_of_the_last_epoch_fold_by_fold(runs):
     assert [row["training low"], row["training high"]] == pytest.approx([4.25 - half, 4.25 + half])
 
 
+def test_one_seed_has_runs_on_folds_alone(runs):
+    """R3D less R(2+1)D, seed 0: 4 points of training error in fold 1, 5 in fold 2; one fold has one run, so no test."""
+    runs = [run for run in runs if run.spec.seed == 0]
+    row = fold_table(runs).set_index("network").loc["R3D"]
+    low, high = stats.ttest_1samp([4, 5], 0).confidence_interval()
+    assert [row["training low"], row["training high"]] == pytest.approx([low, high]) and row["p, Holm"] <= 1
+    alone = fold_table([run for run in runs if run.spec.data.endswith("1")]).set_index("network").loc["R3D"]
+    assert np.isnan([alone["p, Holm"], alone["training low"]]).all() and alone["gap low"] < alone["gap high"]
+
+
 def test_curves_are_means_over_folds_and_seeds(runs):
     panels = {axes.get_title(): axes for axes in error_curves(runs, by="network").axes if axes.lines}
     assert set(panels) == set(ERRORS)

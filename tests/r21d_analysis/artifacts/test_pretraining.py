@@ -18,3 +18,5 @@ def test_finetuned_network_is_compared_with_its_own_scratch(tmp_path):
         assert table[GAP][name][18 * 636] == pytest.approx(accuracy[18 * 636] - accuracy[0])
     assert table["p, Holm"].notna().sum() == 2
     assert "trained from scratch" in show_rate_table(runs).caption
+    alone = rate_table([run for run in runs if run.spec.seed == 0])
+    assert alone["p, Holm"].isna().all() and alone["its interval"].notna().sum() == 2, "one run is no test"

@@ -25,6 +25,7 @@ from r21d_analysis.statistics.inference import (
     estimate_mean,
     estimate_sum_of_means,
     family_p,
+    fold_variance,
     format_interval,
     holm,
     required_recordings,
@@ -96,6 +97,43 @@ def test_seed_variance_is_estimated_without_bias():
     assert seed_variance([Outcomes(np.ones((1, 9)), np.arange(9))]) == SeedVariance()
 
 
+def test_unequal_seed_variances_are_not_pooled():
+    random = np.random.default_rng(0)
+    values = simulate(random, 12, 3)
+    values[2] += np.array([[-30.0], [0.0], [30.0]])  # runs that sometimes fail
+    members = [Outcomes(network, GROUPS) for network in values]
+    equal, pooled = seed_variance(members[:2] + members[3:]), seed_variance(members)
+    assert (equal.equal, pooled.equal) == (True, False)
+    apart = [estimate_difference(members[n : n + 1], members[:1], pooled) for n in (1, 2)]
+    assert apart == [estimate_difference(members[n : n + 1], members[:1]) for n in (1, 2)]
+    assert apart[0].seed_part < 10 < pooled.value < 100 < apart[1].seed_part
+    alone = Outcomes(values[1][:1], GROUPS), Outcomes(values[0][:1], GROUPS)
+    assert estimate_difference(alone[:1], alone[1:], pooled).seed_part == pytest.approx(2 * pooled.value)
+
+
+@pytest.mark.parametrize("run", [0.0, 9.0])
+def test_folds_with_one_seed_show_the_variance_of_runs(run):
+    """Twelve equal networks on five folds of three speakers, one run each."""
+    random, speakers, p, naive, found = np.random.default_rng(0), np.repeat(np.arange(3), 20), [], [], []
+    for _ in range(500):
+        networks = [[] for _ in range(12)]
+        for fold in range(5):
+            values = random.normal(0, 5, (12, 1, 3))[..., speakers] + random.normal(0, 20, (12, 1, 60))
+            values += random.normal(0, np.sqrt(run), (12, 1, 1))
+            for network, row in zip(networks, values, strict=True):
+                network.append(Outcomes(row, speakers + 3 * fold))
+        found.append(fold_variance(networks))
+        estimate = estimate_difference(networks[0], networks[1], found[-1])
+        unknown = estimate_difference(networks[0], networks[1])
+        assert estimate.tested and not unknown.tested
+        p.append(estimate.p)
+        naive.append(unknown.p)
+    assert found[0].df == 44 and 0.02 <= np.mean(np.array(p) < 0.05) <= 0.07
+    assert (np.mean(np.array(naive) < 0.05) > 0.1) == (run > 0), "as if there were no variance of runs"
+    assert run - 0.5 < np.mean([variance.value for variance in found]) < run + 2
+    assert fold_variance([networks[0]]) == fold_variance([network[:1] for network in networks]) == SeedVariance()
+
+
 def test_seed_variance_widens_the_interval():
     values, pooled = np.eye(20)[None] * 100, SeedVariance(9.0, 12.0, 24)
     alone, widened = (estimate_mean([Outcomes(values[0, :1], np.arange(20))], seeds) for seeds in (None, pooled))
@@ -164,6 +202,10 @@ def test_power_is_reached_with_the_required_recordings():
     drawn = random.normal(5, spread, (2000, needed))
     found = np.mean(stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05)
     assert found == pytest.approx(0.8, abs=0.05)
+    needed = int(required_recordings(replace(pilot, value=5.0), tests=11))
+    drawn = random.normal(5, spread, (2000, needed))
+    found = np.mean(stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05 / 11)
+    assert found == pytest.approx(0.8, abs=0.05) and detectable_difference(pilot, 11) > detectable_difference(pilot)
     assert required_recordings(replace(pilot, value=5.0, seed_part=9.0)) == np.inf, "it takes more seeds"
 
 
