@@ -31,6 +31,7 @@ from r21d_core.study.recipes import LONG_SCHEDULE
 ROOT = Path(__file__).parents[1]  # of a checkout; the wheel holds no results/
 DATA, FOUR, BEST = "ucf101-14-split1", ("f-R2D", "R3D", "MC3", "R(2+1)D"), "R(2+1)D"
 LONG = {"seeds": 2, "variants": FOUR, **LONG_SCHEDULE}
+TRAINING = ("training gap", "training low", "training high")  # columns of `fold_table`
 WHOLE_SET = re.compile(r"kinetics-400|sports1m|(ucf101|hmdb51)-split\d")  # as the paper has them
 
 
@@ -67,7 +68,7 @@ def answer(root: Path = ROOT) -> list[str]:
     rows = zip(table["network"], table["estimate"], family_p(list(table["estimate"])), strict=True)
     clear = [f"{name} ({estimate.value:+.1f} points)" for name, estimate, p in rows if p < 0.05]
     count = f"{len(clear) or 'none'} of the {len(table)} others differ{'s' * (len(clear) < 2)} significantly from it"
-    power = np.median([detectable_difference(estimate) for estimate in table["estimate"]])
+    power = np.median([detectable_difference(estimate, len(table)) for estimate in table["estimate"]])
     rate = measure(find_records("variant_comparison", task="speed", root=root)).set_index("network")
     speech = [run for run in load_runs(root / "results" / "miracl.zip") if run.spec.variant in TABLE_2]
     lips, words = fold_table(speech).set_index("network")["video@1"], len(speech[0].scores.classes)
@@ -76,7 +77,7 @@ def answer(root: Path = ROOT) -> list[str]:
         f"R3D and {gaps[1]:.1f} above the 2-D network f-R2D.",
         f"Here, on {group.videos} videos from {table['estimate'].iloc[0].recordings} recordings of "
         f"{len(group.scores[0].classes)} classes, with {group.seeds} seeds, R(2+1)D has {group.video_at(1):.1f} % and "
-        f"{': '.join(filter(None, [count, ', '.join(clear)]))}; the test shows a difference "
+        f"{': '.join(filter(None, [count, ', '.join(clear)]))}; the {len(table)} tests find a difference "
         f"of {power:.1f} points with 80 % power.",
         f"Where the label is the playback rate, R(2+1)D has {rate['video@1'][BEST]:.1f} % and f-R2D, which ignores the "
         f"order of frames, {rate['video@1']['f-R2D']:.1f} (chance {rate['chance'][BEST]:.0f}); on speech from lips "
@@ -103,9 +104,10 @@ def find_reasons(root: Path = ROOT) -> list[Run]:
     return [run for run in runs if folds[run.spec.variant] >= folds[BEST] - 1]
 
 
-def describe_gap(row: Mapping[Hashable, Any]) -> str:
-    """A row of `fold_table` less R(2+1)D, video@1 in points, with its interval."""
-    return f"{row['minus R(2+1)D']:+.1f} ({format_interval(row['gap low'], row['gap high'], '+.1f')})"
+def describe_gap(row: Mapping[Hashable, Any], *columns: str) -> str:
+    """A row of `fold_table` less R(2+1)D, video@1 in points, with its interval; or the `columns` of another gap."""
+    value, low, high = (row[name] for name in columns or ("minus R(2+1)D", "gap low", "gap high"))
+    return f"{value:+.1f} ({format_interval(low, high, '+.1f')})"
 
 
 def describe_reasons(runs: Sequence[Run]) -> str:
@@ -113,7 +115,7 @@ def describe_reasons(runs: Sequence[Run]) -> str:
     table = fold_table(runs).set_index("network")
     rows = table.reindex(["R3D", "R3D+ReLU", "R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU"]).dropna(subset=["video@1"])
     lines = [
-        f"{name} {describe_gap(row)}, training error {row['training gap']:+.1f}"
+        f"{name} {describe_gap(row)}, training error {describe_gap(row, *TRAINING)}"
         for name, row in rows.to_dict("index").items()
     ]
     few = [f"{name} has {row['folds']} folds" for name, row in table.to_dict("index").items()
@@ -123,7 +125,7 @@ def describe_reasons(runs: Sequence[Run]) -> str:
     return (
         "The paper gives two reasons for (2+1)D convolutions: more ReLUs with as many parameters, and easier "
         f"optimization. Points of video@1 minus R(2+1)D's: {'; '.join(lines)}."
-        + (f" Incomplete: {'; '.join(gaps)}." if gaps else "")
+        + (f" Incomplete, so without a verdict: {'; '.join(gaps)}." if gaps else "")
     )
 
 
@@ -148,7 +150,7 @@ def _cards(claims: pd.DataFrame) -> list[dict[str, str]]:
         "recipe": compare_schedules(long, find_records("variant_comparison", variants=FOUR, frames=16, frame_stride=2)),
         "why_2plus1d": "Minus R(2+1)D on speech: "
         + "; ".join(
-            f"{label}: training error {row['training gap']:+.1f}, video@1 {describe_gap(row)}"
+            f"{label}: training error {describe_gap(row, *TRAINING)}, video@1 {describe_gap(row)}"
             for label, row in (("R3D", reasons["R3D"]), ("with as many ReLUs", reasons["R3D+ReLU"]))
         ),
         "claims": f"from runs {count_answers(claims[runs])}; by arithmetic {count_answers(claims[~runs])}",

@@ -117,7 +117,7 @@ def chosen_line(runs: Sequence[Run]) -> Markdown:
     sentences = [f"The best mean of video@1 is {table[MEAN, 'video@1'][best]:.1f} %, of **{names[best]}**."]
     low, high = table[DIFFERENCE, "95 % from"], table[DIFFERENCE, "to"]
     comparisons = {
-        "Worse, with an interval below zero": high < 0,
+        "Worse, with an interval below zero that is not corrected for the number of recipes": high < 0,
         "No difference from it was found on these videos": (low <= 0) & (high >= 0),
         "Not finished": table[MEAN, "video@1"].isna(),
     }

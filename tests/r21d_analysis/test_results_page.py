@@ -84,18 +84,21 @@ def test_playback_rate_differences_match_statsmodels():
     def fit(outcome):
         return sm.OLS(outcome, np.ones(len(outcome))).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
 
-    squares = [values.mean(axis=1).var(ddof=1) for values in right.values()]
-    noise = [  # what seed × recording and seed × video contribute to the variance of a run's mean
-        sum(fit(seed).cov_params()[0, 0] for seed in values - values.mean(axis=0)) / 2 for values in right.values()
-    ]
-    seed, mean_square, df = max(0, np.mean(squares) - np.mean(noise)), np.mean(squares), 2 * len(TABLE_2)
+    means = {variant: values.mean(axis=1) for variant, values in right.items()}
+    noise = {  # what seed × recording and seed × video contribute to the variance of a run's mean
+        variant: sum(fit(seed).cov_params()[0, 0] for seed in values - values.mean(axis=0)) / 2
+        for variant, values in right.items()
+    }
+    assert stats.bartlett(*means.values()).pvalue < 0.05, "so each difference has the seeds of its own networks"
     rows = read_table("Playback rate", position=1)
     wanted, p = [], []
     for row in rows:
         result = fit((right[row["network"]] - right["R(2+1)D"]).mean(axis=0))
-        recording, value = result.cov_params()[0, 0], result.params[0]
+        recording, value, pair = result.cov_params()[0, 0], result.params[0], (row["network"], "R(2+1)D")
+        mean_square = np.mean([means[name].var(ddof=1) for name in pair])
+        seed = max(0, mean_square - np.mean([noise[name] for name in pair]))
         variance = recording + 2 / 3 * seed
-        freedom = variance**2 / (recording**2 / 97 + (2 / 3 * mean_square) ** 2 / df)
+        freedom = variance**2 / (recording**2 / 97 + (2 / 3 * mean_square) ** 2 / 4) if seed else 97
         low, high = stats.t.interval(0.95, freedom, value, np.sqrt(variance))
         wanted.append((f"{value:+.1f}", f"{low:+.1f} to {high:+.1f}"))
         p.append(2 * stats.t.sf(abs(value) / np.sqrt(variance), freedom))

@@ -130,7 +130,7 @@ def test_chosen_line_follows_the_records(tmp_path):
     runs = make(specs[2:4], tmp_path, share=1) + make(specs[4:6], tmp_path, share=0) + make(specs[6:7], tmp_path)
     text = recipe.chosen_line([*runs, find_run(tmp_path, specs[7])]).data
     assert text.startswith("The best mean of video@1 is 100.0 %, of **lr 0.02, weight_decay 0.001**.")
-    assert "Worse, with an interval below zero: lr 0.04, weight_decay 0.001." in text
+    assert "not corrected for the number of recipes: lr 0.04, weight_decay 0.001." in text
     assert "No difference" not in text
     assert "Not finished: lr 0.02, weight_decay 0.005." in text
     assert "The profile `small` uses it." in text
