@@ -6,11 +6,12 @@ import json
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
 from datetime import date
+from itertools import chain
+from typing import Any
 
-from benchmarks import decoding
 from benchmarks.baselines import CLASSES
+from benchmarks.decoding import bench_decode, bench_decode_time, bench_loader
 from benchmarks.explorer import bench_explorer
 from benchmarks.loading import bench_evaluate, bench_memory, bench_stream
 from benchmarks.scaling import bench_scaling
@@ -51,7 +52,7 @@ def benchmark(options: Namespace) -> None:
     )
     for spec in training:
         spec_cost(spec, CLASSES)
-    data = None
+    data: Any = None
     if FROM_FILES & set(benches):
         data = load_manifest(options.manifest or make_builtin(BUILTIN_ROOT))
         frame_counts(data.videos)  # raises for a manifest that was not checked
@@ -62,32 +63,22 @@ def benchmark(options: Namespace) -> None:
         "rows": [],
     }
     print(format_record(record), end="\n\n", flush=True)
-    compiled = not options.no_compile_peers
-    for rows in _run_benches(benches, training, classifying, device, options.seconds, compiled, data):
+    seconds, compiled = options.seconds, not options.no_compile_peers
+    rows_of_tables = {  # each is measured when its turn comes
+        "train": (bench_train(spec, device, seconds, compiled) for spec in training),
+        "infer": (bench_infer(spec, device, seconds, compiled) for spec in classifying),
+        "memory": (bench_memory(spec, device, seconds) for spec in training),
+        "evaluate": (bench_evaluate(spec, data, device, seconds) for spec in classifying),
+        "decode": (bench(data) for bench in (bench_decode, bench_decode_time)),
+        "loader": chain(
+            (bench_loader(data, workers, device) for workers in [sorted({1, available_cpus()})]),
+            (bench_stream(spec, data, device, seconds) for spec in training),
+        ),
+        "scaling": (bench_scaling(spec, device, seconds) for spec in training),
+        "explorer": (bench() for bench in [bench_explorer]),
+    }
+    for rows in chain.from_iterable(rows_of_tables[bench] for bench in benches):
         record["rows"] += rows
         print(tables(record["machine"], rows), end="\n\n", flush=True)
         if out:
             write_atomically(out, json.dumps(record, indent=1) + "\n")
-
-
-def _run_benches(benches, training, classifying, device, seconds, compiled, data) -> Iterator[list[dict]]:
-    """Yield the rows of each table."""
-    for bench in benches:
-        if bench == "train":
-            yield from (bench_train(spec, device, seconds, compiled) for spec in training)
-        elif bench == "infer":
-            yield from (bench_infer(spec, device, seconds, compiled) for spec in classifying)
-        elif bench == "memory":
-            yield from (bench_memory(spec, device, seconds) for spec in training)
-        elif bench == "evaluate":
-            yield from (bench_evaluate(spec, data, device, seconds) for spec in classifying)
-        elif bench == "decode":
-            yield decoding.bench_decode(data)
-            yield decoding.bench_decode_time(data)
-        elif bench == "loader":
-            yield decoding.bench_loader(data, sorted({1, available_cpus()}), device)
-            yield from (bench_stream(spec, data, device, seconds) for spec in training)
-        elif bench == "scaling":
-            yield from (bench_scaling(spec, device, seconds) for spec in training)
-        elif bench == "explorer":
-            yield bench_explorer()

@@ -59,14 +59,17 @@ def _bench_baselines(bench, make, passes, spec, device, seconds, compiled) -> li
         bar.set_description(f"{bench} {spec.variant}, warming up: {baseline.name}")
         rows[baseline.name] = make_row(bench, spec, baseline.precision, baseline.name)
         try:
-            before, began = _allocated_bytes(device), time.perf_counter()
+            before, began = _used_bytes(device), time.perf_counter()
             network, step_on = make(baseline, spec, device)
             step = partial(step_on, layouts[baseline.channels_last], target)
             step()
             synchronize(device)
             rows[baseline.name]["first_step_s"] = time.perf_counter() - began
             warm_up(step, device, seconds)
-            rows[baseline.name] |= _peak_memory(step, device, before)
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+                step()
+                rows[baseline.name]["peak_gib"] = (_used_bytes(device, peak=True) - before) / 2**30
             steps[baseline.name], costs[baseline.name] = step, count_work(network, clips.shape[1:])
         except RuntimeError as error:  # out of memory, or nothing here to compile with
             rows[baseline.name]["failed"] = (str(error) or type(error).__name__).splitlines()[0]
@@ -146,23 +149,13 @@ def _calls_per_second(step: Callable[[], object], calls: int, device: torch.devi
     return calls / (time.perf_counter() - began)
 
 
-def _allocated_bytes(device: torch.device) -> int:
-    """Return the allocated bytes, with the free ones in the pools of CUDA graphs."""
-    return torch.cuda.memory_allocated(device) + _graph_pool_bytes() if device.type == "cuda" else 0
-
-
-def _graph_pool_bytes() -> int:
-    segments = [segment for segment in torch.cuda.memory_snapshot() if tuple(segment["segment_pool_id"]) != (0, 0)]
-    return sum(segment["total_size"] - segment["allocated_size"] for segment in segments)
-
-
-def _peak_memory(step: Callable[[], object], device: torch.device, before: int) -> dict[str, float]:
-    """Return the peak memory of a step in GiB, with this implementation's weights and without the others'."""
+def _used_bytes(device: torch.device, peak: bool = False) -> int:
+    """Return the bytes allocated on a GPU, now or at most, with those that the pools of CUDA graphs hold in reserve."""
     if device.type != "cuda":
-        return {}
-    torch.cuda.reset_peak_memory_stats(device)
-    step()
-    return {"peak_gib": (torch.cuda.max_memory_allocated(device) + _graph_pool_bytes() - before) / 2**30}
+        return 0
+    pools = [segment for segment in torch.cuda.memory_snapshot() if tuple(segment["segment_pool_id"]) != (0, 0)]
+    reserve = sum(segment["total_size"] - segment["allocated_size"] for segment in pools)
+    return reserve + (torch.cuda.max_memory_allocated if peak else torch.cuda.memory_allocated)(device)
 
 
 def count_work(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:

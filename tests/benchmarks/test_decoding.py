@@ -97,7 +97,7 @@ def test_command_measures_decoding_and_the_loader(tiny_manifest, monkeypatch, ca
         assert workers[0] == 1 and device == CPU
         return bench_loader(data, (0,), device)
 
-    monkeypatch.setattr(decoding, "bench_loader", loader)
+    monkeypatch.setattr("benchmarks.run.bench_loader", loader)
     monkeypatch.setattr("benchmarks.run.bench_stream", lambda *_: [])
     command = ["bench", "decode", "loader", "--device", "cpu", "--seconds", "0", "--manifest", str(tiny_manifest)]
     assert main(command) == 0
