@@ -75,9 +75,8 @@ def test_different_logits_are_refused(tmp_path, monkeypatch):
     torch.save(small("R3D", num_classes=3).state_dict(), tmp_path / "r3d.pth")
     other, save = small("R3D", num_classes=3).eval(), module._save_pt2
     monkeypatch.setattr(module, "_save_pt2", lambda *arguments: save(*arguments) and other)
-    with pytest.raises(
-        R21DError, match=r"net\.pt2: not written, as its output differs from the network's: largest difference"
-    ):
+    says = r"net\.pt2: not written, as its output differs from the network's: largest difference"
+    with pytest.raises(R21DError, match=says):
         export(tmp_path / "r3d.pth", "pt2", tmp_path / "net.pt2")
     assert not (tmp_path / "net.pt2").exists()
 
@@ -94,10 +93,7 @@ def test_weights_for_flow_state_their_normalization(tmp_path):
     [
         (["gone", "--format", "pt2"], "gone: neither an existing file"),
         (["gone", "--format", "pt2", "--out", "net.onnx"], "net.onnx: expected a name that ends in .pt2"),
-        (
-            ["gone", "--format", "onnx"],
-            "ONNX needs onnxscript, not installed here: pip install onnx onnxscript onnxrun",
-        ),
+        (["gone", "--format", "onnx"], "ONNX needs onnxscript, not installed here: pip install onnx onnxscript onnxru"),
     ],
 )
 def test_impossible_exports_are_one_line(arguments, says, capsys, monkeypatch):

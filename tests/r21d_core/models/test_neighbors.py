@@ -61,10 +61,8 @@ def test_logits_are_those_of_torchvision(variant, frames, crop):
         assert (full.temporal_size, full.spatial_size) == made_for
         expected.pos_encoding.temporal_size, expected.pos_encoding.spatial_size = 4, (8, 8)
     network = Neighbor(variant, num_classes=5, frames=frames, crop=crop).eval()
-    state, classifier = (
-        expected.state_dict(),
-        {"s3d": "classifier.1", "mvit_v2_s": "head.1", "swin3d_t": "head"}[variant],
-    )
+    state = expected.state_dict()
+    classifier = {"s3d": "classifier.1", "mvit_v2_s": "head.1", "swin3d_t": "head"}[variant]
     head = {name: state.pop(f"{classifier}.{name}") for name in ("weight", "bias")}
     network.body.load_state_dict(state)
     network.fc.load_state_dict({"weight": head["weight"].flatten(1), "bias": head["bias"]})
