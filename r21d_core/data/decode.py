@@ -5,10 +5,6 @@ an early end. H.264 in MP4, MOV and MKV is decoded by groups of pictures, each f
 the frames of a group are the same, also in a damaged file, whether the group alone is decoded or the whole file.
 """
 
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-# pyright: reportOperatorIssue=false, reportReturnType=false, reportAssignmentType=false
-# pyright: reportOptionalOperand=false, reportOptionalSubscript=false
-# The type stubs of PyAV are incomplete.
 from __future__ import annotations
 
 from bisect import bisect_right

@@ -1,8 +1,5 @@
 """An open video file: its sections, its packets from any of them, and new decoders for them."""
 
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-# pyright: reportOperatorIssue=false, reportReturnType=false
-# The type stubs of PyAV are incomplete.
 from __future__ import annotations
 
 import os
