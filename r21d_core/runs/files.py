@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 
 from r21d_core import R21DError
 
@@ -18,18 +18,13 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
     Raises R21DError that names the file and the system's reason (no space, no permission).
     """
-    data = content.encode() if isinstance(content, str) else content
-    temporary = None
+    temporary = path.with_name(f".{path.name[:40]}.{token_hex(8)}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{path.name[:40]}."
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix, suffix=TEMPORARY, delete=False) as file:
-            temporary = file.name
-            file.write(data)
+        with open(temporary, "xb") as file:  # tempfile's files are private; records are to be shared
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.umask(mask := os.umask(0))  # the only way to read it
-        os.chmod(temporary, 0o666 & ~mask)  # temporary files are private; records are to be shared
         os.replace(temporary, path)
     except OSError as error:
         raise R21DError(
@@ -37,8 +32,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             "Free some space or change the permissions, then run the same command again."
         ) from error
     finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def spreadsheet_safe(cell: object) -> object:
