@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from r21d_core import R21DError
+from r21d_core.data import sources
 from r21d_core.data.decode import read_all, read_frames
 from r21d_core.data.manifest import load_manifest
 from r21d_core.data.sampling import batches_by_video, evaluation_clips, sample_epoch
@@ -66,23 +67,12 @@ def test_stream_gives_the_clips_of_memory(manifest, batches, workers):
 
 
 def test_a_video_is_decoded_once_for_all_its_clips(manifest, monkeypatch):
-    opened = counted(monkeypatch)
+    opened = []
+    monkeypatch.setattr(sources, "read_frames", lambda path, *how: opened.append(path) or read_frames(path, *how))
     videos = manifest.split("test")
     clips = evaluation_clips(SPEC.replace(task="speed"), 10, videos, manifest.card.classes)
     read(StreamingSource(videos, SIZE, CPU, 0), batches_by_video(clips, 8))
     assert opened == [video.path for video in videos], "forty clips each, opened once"
-
-
-def counted(monkeypatch):
-    """The files that are opened from now on, in their order."""
-    opened = []
-
-    def counting(path, numbers, size):
-        opened.append(path)
-        return read_frames(path, numbers, size)
-
-    monkeypatch.setattr("r21d_core.data.sources.read_frames", counting)
-    return opened
 
 
 @pytest.fixture
