@@ -25,7 +25,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from r21d_core.data.encode import encode_h264
-from r21d_core.data.manifest import DatasetCard, Video, write_manifest
+from r21d_core.data.manifest import DatasetCard, Video, split_counts, write_manifest
 
 VERSION = 2  # of the rendered videos; each version has its own folder
 FAMILIES = {
@@ -74,8 +74,7 @@ def make_builtin(root: Path | str) -> Path:
             for scene, split in enumerate(np.repeat(list(SCENES), list(SCENES.values())).tolist())
         ]  # fmt: skip
         _write_videos(videos, "rendering the built-in videos")
-        counts = {split: count * len(CLASSES) for split, count in SCENES.items()}
-        source = "rendered by r21d_core/data/synthetic.py"
+        source, counts = "rendered by r21d_core/data/synthetic.py", split_counts(videos)
         card = DatasetCard("builtin", CLASSES, source, "as the code's", counts, "videos", FAMILIES)
         _write_halves(draft, card, videos)
         write_manifest(draft / "builtin.csv", card, videos)
@@ -115,14 +114,13 @@ def _write_halves(folder: Path, whole: DatasetCard, videos: list[Video]) -> None
     for half, names in HALVES.items():
         families = {name: FAMILIES[name] for name in names}
         classes = sum(families.values(), ())
+        chosen = [video for video in videos if video.label in classes]
         for split in (1, 2, 3):
             first = scenes - split * test_scenes
             held_out = {f"scene {(first + number) % scenes:02d}" for number in range(test_scenes)}
-            chosen = [video for video in videos if video.label in classes]
             rows = [replace(video, split="test" if video.group in held_out else "train") for video in chosen]
-            counts = {part: count * len(classes) for part, count in SCENES.items()}
             name = f"builtin-{half}-split{split}"
-            card = replace(whole, name=name, classes=classes, families=families, expected=counts)
+            card = replace(whole, name=name, classes=classes, families=families, expected=split_counts(rows))
             write_manifest(folder / f"{name}.csv", card, rows)
 
 
