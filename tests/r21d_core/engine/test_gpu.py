@@ -22,6 +22,7 @@ from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.spec import Spec
+from tests.networks import TINY
 from tests.r21d_core.engine.test_train import assert_same_run
 from tests.workers import train_and_kill
 
@@ -30,10 +31,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 GPU = torch.device("cuda")
-SPEC = Spec(
-    depth=10, width=8, frames=4, data="tiny", profile="demo", frame_height=18, frame_width=24, crop=16,
-    epochs=2, clips_per_epoch=16, batch_size=8, eval_clips=2,
-)  # fmt: skip
+SPEC = TINY.replace(width=8, epochs=2, clips_per_epoch=16, batch_size=8, eval_clips=2)
 
 
 @pytest.fixture

@@ -15,12 +15,9 @@ from r21d_core.engine.train import train
 from r21d_core.models.load import model_from_weights, read_weights
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.experiments import kinetics, sports1m, transfer, variant_comparison
-from r21d_core.study.spec import Spec
+from tests.networks import TINY
 
-SPEC = Spec(
-    data="tiny", profile="demo", depth=10, width=4, frames=4, frame_height=24, frame_width=32, crop=16,
-    epochs=1, clips_per_epoch=16, batch_size=4, eval_clips=2, lr=0.01, warmup_epochs=0,
-)  # fmt: skip
+SPEC = TINY.replace(width=4, frame_height=24, frame_width=32, clips_per_epoch=16, warmup_epochs=0, eval_clips=2)
 
 
 @pytest.fixture
