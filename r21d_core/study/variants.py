@@ -47,9 +47,9 @@ def variant_name(variant: str) -> str:
 
 
 def is_sized_by_frames(variant: str) -> bool:
-    """Return whether weights trained with one of the experiments' clip lengths fit no other length."""
+    """Return whether weights fit clips of one length only, as those of a conv1 that spans the clip."""
     name = variant_name(variant)
-    return name == "mvit_v2_s" or NETWORKS.get(name, name).startswith("c")
+    return NETWORKS.get(name, name).startswith("c")
 
 
 def stage_spec(variant: str, depth: int) -> tuple[str, tuple[int, ...]]:

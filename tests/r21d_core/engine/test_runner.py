@@ -17,7 +17,7 @@ from r21d_core.engine import runner, throughput
 from r21d_core.engine.plan import plan
 from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.train import train
-from r21d_core.runs.run import find_run, find_runs, lock
+from r21d_core.runs.run import find_run, find_runs, lock, write_history, write_summary
 from r21d_core.study.experiments import variant_comparison
 from tests.r21d_core.engine.test_train import SPEC
 
@@ -74,7 +74,7 @@ def test_runs_are_planned_trained_and_found(tiny_manifest, tmp_path, capsys):
     assert capsys.readouterr().out == "", "complete runs need no data and print nothing"
 
 
-def test_rows_are_gone_before_steps_are_measured(tiny_manifest, tmp_path, monkeypatch):
+def test_plan_measures_steps_when_rows_are_gone(tiny_manifest, tmp_path, monkeypatch):
     """With torch, which the measurement imports, a million rows would take a gigabyte."""
     loaded = []
 
@@ -84,12 +84,25 @@ def test_rows_are_gone_before_steps_are_measured(tiny_manifest, tmp_path, monkey
         return manifest
 
     def measure(specs, *_):
-        assert [manifest() for manifest in loaded] == [None]
-        return dict.fromkeys(specs, 1.0), 1, "a device"
+        assert [manifest() for manifest in loaded] == [None] and specs == todo
+        return dict.fromkeys(specs, 22 / 1800), 2, "a device"  # an epoch in half an hour, two runs at a time
 
     monkeypatch.setattr(planning, "load_manifest", load_and_watch)
     monkeypatch.setattr(throughput, "measure_runs", measure)
-    assert "tiny: 8 train, 4 test videos" in plan([SPEC], tiny_manifest, tmp_path)
+    finished, *todo = SPEC.replace(seed=1), SPEC, SPEC.replace(seed=2, epochs=1)
+    write_summary(find_run(tmp_path, finished), {})
+    begun = find_run(tmp_path, SPEC)
+    begun.write("spec.json", SPEC.to_json())
+    write_history(begun, [{"epoch": 1}])  # of three
+    text = plan([finished, *todo], tiny_manifest, tmp_path)
+    assert "tiny: 8 train, 4 test videos" in text and "3 runs: 1 finished, 1 interrupted, 1 new" in text
+    assert "30 min\nin all about 1.0 h on a device" in text, "as long as the longest run"
+    for changes, what in (
+        ({"data": "other"}, "has the name 'tiny', expected 'other'"),
+        ({"init_from": "a.pth"}, "a.pth"),
+    ):
+        with pytest.raises(R21DError, match=what):
+            plan([SPEC.replace(**changes)], tiny_manifest, tmp_path)
 
 
 def test_rows_take_little_memory_and_no_torch(tmp_path):

@@ -109,6 +109,9 @@ def test_state_follows_the_records_and_the_lock(tmp_path):
     assert run.state == "interrupted"
     write_summary(run, {})
     assert run.state == "finished"
+    (run.folder / "trained_on.txt").write_text("g\n")
+    with pytest.raises(R21DError, match=r"trained_on\.txt: damaged"):  # it is not one that the run has written
+        _ = run.trained_on
 
 
 def test_new_run_has_no_records(tmp_path):
@@ -128,9 +131,13 @@ def test_half_written_or_foreign_run_folder_is_named(tmp_path):
     (folder / "spec.json").write_text(Spec(seed=7).to_json())
     with pytest.raises(R21DError, match="another spec"):
         find_run(tmp_path, Spec())
-    (folder / "history.jsonl").write_text('{"epoch": 1}\n{"epo')
-    with pytest.raises(R21DError, match=r"history\.jsonl: half written"):
-        _ = Run(Spec(), folder).history
+    for text, what in (
+        ('{"epoch": 1}\n{"epo', "half written"),
+        ('{"epoch": 1, "lr": 1}\n{"epoch": 2}\n', "lr is not in"),
+    ):
+        (folder / "history.jsonl").write_text(text)
+        with pytest.raises(R21DError, match=rf"history\.jsonl: {what}"):
+            _ = Run(Spec(), folder).history
     (folder / "spec.json").unlink()
     (folder / "checkpoint.pt").write_bytes(b"")
     with pytest.raises(R21DError, match=r"spec\.json: missing"):
