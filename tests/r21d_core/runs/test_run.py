@@ -64,12 +64,14 @@ def test_damaged_or_pickled_scores_are_refused(tmp_path):
 @pytest.mark.parametrize("array", ["labels", "videos", "groups"])
 def test_scores_that_do_not_fit_their_labels_are_refused(tmp_path, scores, array):
     run = Run(Spec(), tmp_path)
-    write_scores(run, replace(scores, **{array: getattr(scores, array)[:2]}))
-    with pytest.raises(R21DError, match=r"scores.npz: .* do not fit"):
-        _ = run.scores
-
-
-def test_scores_without_recordings_are_refused(tmp_path, scores):
+    for changed in (
+        {array: getattr(scores, array)[:2]},
+        {"labels": np.array([0, 1, 0, 2])},
+        {"logits": np.full((4, 3, 2), np.inf, np.float32)},
+    ):
+        write_scores(run, replace(scores, **changed))
+        with pytest.raises(R21DError, match=r"scores.npz: (.* do not fit|logits are not finite or labels are none)"):
+            _ = run.scores
     with np.load(io.BytesIO(encode_scores(scores))) as file:
         np.savez(tmp_path / "scores.npz", **{name: file[name] for name in file if name != "groups"})
     with pytest.raises(R21DError, match=r"scores.npz: it has no groups, .*; delete it and run the experiment again"):
