@@ -16,9 +16,10 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # keeps the profiler's log out 
 # operations, and cuDNN has `relu` in the names of plain convolutions.
 KINDS = (
     ("optimiser", ("multi_tensor", "foreach", "sgd", "optimizer")),
+    ("conv forward", ("pair_inference",)),  # batch norm is folded into its weights
     ("BN in convolutions", ("pair_",)),  # kernels of r21d_core/models/pair_kernels.py
     ("BN and ReLU", ("triton", "cpp_fused", "bn_", "batch_norm", "batchnorm")),
-    ("copies", ("memcpy", "memset", "copy", "convert", "nchwtonhwc", "nhwctonchw", "fill", "zero_")),
+    ("copies", ("memcpy", "memset", "copy", "convert", "nchwtonhwc", "nhwctonchw", "fill", "zero_", "_store_line")),
     ("conv wgrad", ("wgrad",)),
     ("conv dgrad", ("dgrad",)),
     ("conv backward", ("convolution_backward",)),
