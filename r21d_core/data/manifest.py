@@ -192,18 +192,14 @@ def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, tupl
     The cells are those of `required` and INDEXED, in that order; one of INDEXED may have no column and then is empty.
     Raises R21DError, with the line, for a missing column of `required`, an unknown column and a missing cell.
     """
-    width = 0
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte-order mark
             reader = csv.reader(file, strict=True)
-            for cells in reader:
-                if not any(map(str.strip, cells)):
-                    continue
-                if not width:
-                    columns = _columns(path, [cell.strip() for cell in cells], required)
-                    width = len(columns)
-                    pick = itemgetter(*(columns.index(n) if n in columns else width for n in required + INDEXED))
-                    continue
+            rows = (cells for cells in reader if any(map(str.strip, cells)))
+            columns = _columns(path, [cell.strip() for cell in next(rows, [])], required)
+            width = len(columns)
+            pick = itemgetter(*(columns.index(n) if n in columns else width for n in required + INDEXED))
+            for cells in rows:
                 if len(cells) != width:
                     raise R21DError(f"{path}, line {reader.line_num}: {len(cells)} cells, expected {width}")
                 yield reader.line_num, pick([*cells, ""])
@@ -219,8 +215,6 @@ def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, tupl
         raise R21DError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
     except (OSError, UnicodeDecodeError) as error:
         raise R21DError(f"{path}: expected a CSV file in UTF-8 ({error})") from None
-    if not width:
-        raise R21DError(f"{path}: the file is empty; expected columns {', '.join(required)}")
 
 
 def write_rows(path: Path, columns: tuple[str, ...], rows: Iterable[Iterable]) -> None:
@@ -233,6 +227,8 @@ def write_rows(path: Path, columns: tuple[str, ...], rows: Iterable[Iterable]) -
 
 
 def _columns(path: Path, columns: list[str], required: tuple[str, ...]) -> list[str]:
+    if not columns:
+        raise R21DError(f"{path}: the file is empty; expected columns {', '.join(required)}")
     if missing := [name for name in required if name not in columns]:
         raise R21DError(f"{path}, line 1: no column {missing[0]!r}; expected {', '.join(required)}")
     known = {*required, *INDEXED}
