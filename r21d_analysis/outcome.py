@@ -54,7 +54,8 @@ def describe_outcome() -> dict[str, Any]:
     return {
         "sentences": answer(),
         "figures": [(f"Difference to R(2+1)D with {n} frames", _svg(runs)) for n, runs in panels.items()],
-        "caption": f"Video@1 on {DATA} with 95 % intervals by recording and seed; the paper's is on Kinetics-400.",
+        "caption": f"Video@1 on {DATA} with 95 % intervals by recording and seed; the paper's is on Kinetics-400. "
+        "All results here are exploratory.",
         "cards": _cards(claims),
         "not_done": _list_not_done(small + miracl, claims),
     }

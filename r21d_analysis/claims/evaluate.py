@@ -217,7 +217,7 @@ def _row_difference(a: Network, b: Network, seeds: SeedVariance) -> Estimate:
     if networks.same_weights(a, b):
         return networks.difference(a, b)
     splits, baselines = (list(row.splits.values()) for row in networks.on_shared_splits(a, b))
-    return accuracy_difference(splits, baselines, seeds)
+    return accuracy_difference(splits, baselines, seeds if seeds.df else None)  # of folds where there is one seed
 
 
 def _describe_pair(a: Network, b: Network) -> str:

@@ -2,10 +2,12 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from r21d_analysis.artifacts.networks import RGB, difference, networks, pretrained_pairs
 from r21d_analysis.claims.claims import CLAIMS, NOT_YET, RUNS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.select import rank_settings
@@ -14,7 +16,7 @@ from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPO
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import correct_by_seed, estimate_difference, estimate_mean, seed_variance
 from r21d_core.cli import build_parser
-from r21d_core.runs.run import find_run, write_history, write_scores, write_summary
+from r21d_core.runs.run import find_run, load_runs, write_history, write_scores, write_summary
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, kinetics, sports1m, transfer
 from r21d_core.study.recipes import get_recipe
@@ -321,3 +323,16 @@ def test_ledger_is_escaped_and_needs_no_runs(tmp_path):
     assert nasty not in html and "&lt;script&gt;" in html
     for label in ("✓ supported", "✗ refuted", "? inconclusive"):
         assert label in show_ledger([]).data
+
+
+def test_one_seed_on_splits_has_the_interval_of_its_table():
+    runs = [
+        run
+        for run in load_runs(Path(__file__).parents[3] / "results" / "small.zip")
+        if run.spec.data.startswith("ucf101-7b")
+    ]
+    verdict = evaluate_claim(BY_ID["pretraining-helps"], group_by_seed(runs))
+    pretrained, scratch = pretrained_pairs([row for row in networks(runs)[0] if row.stream == RGB])[0]
+    estimate = difference(pretrained, scratch)
+    assert (verdict.low, verdict.high) == (estimate.low, estimate.high) and verdict.answer == INCONCLUSIVE
+    assert estimate.seed_part > 0, "the pretrained network gains on one split and loses on the others"
