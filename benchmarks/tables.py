@@ -140,11 +140,10 @@ def load(path: Path) -> dict:
     """Return the record at `path`; raises R21DError if it is not one."""
     try:
         record = json.loads(path.read_text())
-        missing = {"machine", "date", "command", "rows"} - set(record)
+        if missing := {"machine", "date", "command", "rows"} - set(record):
+            raise ValueError(f"{', '.join(sorted(missing))} missing")
     except (OSError, ValueError, TypeError) as error:
         raise R21DError(f"{path}: not a record of `r21d bench --out` ({error})") from error
-    if missing:
-        raise R21DError(f"{path}: not a record of `r21d bench --out`; {', '.join(sorted(missing))} missing")
     return record
 
 

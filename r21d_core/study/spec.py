@@ -213,15 +213,13 @@ def _convert(kind: type, key: str, value):
     """`value` as `kind`: "1e6" and 1e6 convert to int, 0.5 does not; only true and false convert to bool."""
     if kind is str:
         return str(value)
-    if kind is bool:
-        if str(value).lower() not in ("true", "false"):
-            raise R21DError(f"spec: {key} = {value!r}, expected true or false")
-        return str(value).lower() == "true"
     try:
+        if kind is bool:
+            return {"true": True, "false": False}[str(value).lower()]
         number = float(value)
         if isinstance(value, bool) or (kind is int and not number.is_integer()):
             raise ValueError
-    except (TypeError, ValueError):
-        expected = "a whole number" if kind is int else "a number"
+        return kind(number)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        expected = {bool: "true or false", int: "a whole number"}.get(kind, "a number")
         raise R21DError(f"spec: {key} = {value!r}, expected {expected}") from None
-    return kind(number)
