@@ -122,7 +122,7 @@ def describe_reasons(runs: Sequence[Run]) -> str:
     few = [f"{name} has {row['folds']} folds" for name, row in table.to_dict("index").items()
            if row["folds"] < table["folds"].max()]  # fmt: skip
     missing = [name for name in REASONS if name not in table.index]
-    gaps = [*few, *([f"not run: {', '.join(missing)}"] if missing else [])]
+    gaps = [*few, *([f"fewer folds or not run: {', '.join(missing)}"] if missing else [])]
     return (
         "The paper gives two reasons for (2+1)D convolutions: more ReLUs with as many parameters, and easier "
         f"optimization. Points of video@1 minus R(2+1)D's: {'; '.join(lines)}."
