@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from r21d_analysis import style
 from r21d_analysis.artifacts import curves, figures, tables
+from r21d_analysis.artifacts.clip_figures import top_five_figure
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core.runs.run import find_run, write_history, write_scores, write_summary
 from r21d_core.runs.scores import Scores
@@ -219,3 +220,19 @@ def test_text_contrasts_with_light_and_dark_pages():
     for page in ("white", "#111"):  # no gray has more than 4.35 on both
         contrasts = sorted((luminance(page), luminance(style.GRAY)))
         assert contrasts[1] / contrasts[0] > 4.3
+
+
+@pytest.mark.parametrize("clips", [1, 10, 100])
+def test_figure_shows_frames_and_probabilities(clips):
+    frames = np.random.default_rng(0).integers(0, 256, (clips, 20, 20, 3), np.uint8)
+    names, shares = ["cost in $ and $", "<b>bold</b>", "c", "d", "e"], [0.5, 0.2, 0.1, 0.1, 0.05]
+    figure = top_five_figure(frames, names, shares)
+    assert isinstance(figure, Figure)
+    *strip, bars = [axes for part in figure.subfigs for axes in part.axes]
+    assert len(strip) == min(10, clips)
+    shown = [axes.images[0].get_array() for axes in strip]
+    assert np.array_equal(shown[0], frames[0]) and np.array_equal(shown[-1], frames[-1])
+    assert [bar.get_width() for bar in bars.patches] == [100 * share for share in shares]
+    figure.canvas.draw()
+    assert [label.get_text() for label in bars.get_yticklabels()] == names
+    assert [text.get_text() for text in bars.texts] == ["50.0%", "20.0%", "10.0%", "10.0%", "5.0%"]

@@ -33,9 +33,17 @@ def test_train_plans_trains_and_reports(tiny_manifest, tmp_path, capsys):
     assert "new" not in capsys.readouterr().out
 
 
-def test_list_shows_the_runs_of_index(tmp_path, capsys):
-    assert main(["train", "clip_length", "--runs", str(tmp_path), "--index", "2,3", "--list"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["index", "2", "3"]
+def test_runs_are_listed_and_selected_by_index(tiny_manifest, tmp_path, capsys):
+    command = ["train", "clip_length", "--manifest", str(tiny_manifest), "--runs", str(tmp_path), "--device", "cpu"]
+    assert main([*command, "--index", "2,3", "--list"]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]] == [["2", "new"], ["3", "new"]]
+    assert main([*command, "--index", "2,3,4", "--dry-run"]) == 0
+    rows = capsys.readouterr().out.splitlines()[3:6]
+    assert [row[row.index("12 frames") : row.index(")  ")] for row in rows] == [
+        "12 frames, 3 clips", "12 frames, 3 clips, tested", "12 frames, 3 clips, finetuned"
+    ]  # fmt: skip
+    assert main([*command, "--index", "5"]) == 1
+    assert "--index 5: there are 5 runs, from 0 on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,8 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from r21d_analysis.artifacts.clip_figures import top_five_figure
 from r21d_core import R21DError, load
 from r21d_core.cli import main
 from r21d_core.data.decode import read_all
@@ -249,19 +247,3 @@ def test_unusable_paths_are_one_line(arguments, says, folder, seven, tmp_path, m
     assert main(["classify", *arguments, *seven]) == 1
     said = capsys.readouterr().err
     assert says in said and said.startswith("r21d: ") and len(said.splitlines()) == 1
-
-
-@pytest.mark.parametrize("clips", [1, 10, 100])
-def test_figure_shows_frames_and_probabilities(clips):
-    frames = np.random.default_rng(0).integers(0, 256, (clips, 20, 20, 3), np.uint8)
-    names, shares = ["cost in $ and $", "<b>bold</b>", "c", "d", "e"], [0.5, 0.2, 0.1, 0.1, 0.05]
-    figure = top_five_figure(frames, names, shares)
-    assert isinstance(figure, Figure)
-    *strip, bars = [axes for part in figure.subfigs for axes in part.axes]
-    assert len(strip) == min(10, clips)
-    shown = [axes.images[0].get_array() for axes in strip]
-    assert np.array_equal(shown[0], frames[0]) and np.array_equal(shown[-1], frames[-1])
-    assert [bar.get_width() for bar in bars.patches] == [100 * share for share in shares]
-    figure.canvas.draw()
-    assert [label.get_text() for label in bars.get_yticklabels()] == names
-    assert [text.get_text() for text in bars.texts] == ["50.0%", "20.0%", "10.0%", "10.0%", "5.0%"]

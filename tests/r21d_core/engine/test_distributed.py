@@ -15,7 +15,6 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from r21d_core import R21DError
-from r21d_core.cli import main
 from r21d_core.data import parallel
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.data.sources import open_clips
@@ -221,20 +220,3 @@ def test_stopped_processes_leave_a_checkpoint(tiny_manifest, tmp_path, launcher,
     (run,) = load_runs(tmp_path)
     at = load_checkpoint(run)["state"]
     assert run.spec.variant == "MC3" and not run.is_complete and at["epoch"] >= 1 and at["history"] == run.history
-
-
-def test_runs_are_listed_and_selected_by_index(tiny_manifest, tmp_path, capsys):
-    command = ["train", "clip_length", "--manifest", str(tiny_manifest), "--runs", str(tmp_path)]
-    assert main([*command, "--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()[1:]
-    assert [int(line.split()[0]) for line in lines] == list(range(5))
-    assert all(line.split()[1] == "new" for line in lines) and "after 0" in lines[3]
-    assert main([*command, "--index", "0,2", "--dry-run", "--device", "cpu"]) == 0
-    assert "2 runs: 2 new" in capsys.readouterr().out
-    assert main([*command, "--index", "2,3,4", "--dry-run", "--device", "cpu"]) == 0
-    rows = capsys.readouterr().out.splitlines()[3:6]
-    assert [row[row.index("12 frames") : row.index(")  ")] for row in rows] == [
-        "12 frames, 3 clips", "12 frames, 3 clips, tested", "12 frames, 3 clips, finetuned"
-    ]  # fmt: skip
-    assert main([*command, "--index", "5"]) == 1
-    assert "--index 5: there are 5 runs, from 0 on" in capsys.readouterr().err

@@ -200,5 +200,5 @@ def test_odd_values_in_a_checkpoint_are_noticed(run, data):
 
 
 def test_text_is_no_spreadsheet_formula():
-    texts = ["=1+1", "+1", "-1", "@x", "\tx", "a=b", "", -1.5]
-    assert [*map(spreadsheet_safe, texts)] == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", "a=b", "", -1.5]
+    texts = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "a=b", "", -1.5]
+    assert [*map(spreadsheet_safe, texts)] == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", "'\rx", "a=b", "", -1.5]

@@ -23,6 +23,8 @@ def test_table_2_has_a_run_per_variant_and_seed():
 def test_settings_without_effect_are_rejected(experiment, key, value):
     with pytest.raises(IgnoredOverrideError, match=rf"^{experiment} sets {key} itself, to "):
         EXPERIMENTS[experiment]("demo", **{key: value})
+    with pytest.raises(R21DError, match="expected one of paper, small, demo, schedules"):
+        EXPERIMENTS["recipe_trials"]("demo", trials=["small"])
 
 
 def test_lengths_and_counts_of_the_paper_are_those_of_its_figures():
@@ -49,6 +51,8 @@ def test_rate_and_actions_take_as_many_clips_as_actions(profile):
     assert clips[0] == clips[1] + clips[2] and clips[1] == clips[2]
     assert scratch == variant_comparison(profile, "a-split1", variants=("R(2+1)D",), seeds=(1,))[0]
     assert finetuned.replace(init_from="", clips_per_epoch=scratch.clips_per_epoch) == scratch
+    specs = EXPERIMENTS["rate_pretraining"](profile, "a-split1", frame_stride_max=2)
+    assert [spec.frame_stride_max for spec in specs] == [2, 0, 2] and specs[2].parent_spec == specs[1]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -103,14 +107,3 @@ def test_weights_of_the_rate_fit_the_network_of_actions(variant, profile):
         )
     shapes = [{name: value.shape for name, value in m.state_dict().items()} for m in (pretrained, finetuned)]
     assert shapes[0] == shapes[1]
-
-
-def test_drawn_frame_strides_are_those_of_the_action_runs():
-    specs = EXPERIMENTS["rate_pretraining"]("demo", frame_stride_max="2")
-    assert [spec.frame_stride_max for spec in specs] == [2, 0, 2]
-    assert specs[2].parent_spec == specs[1]
-
-
-def test_list_of_trials_is_refused_in_one_line():
-    with pytest.raises(R21DError, match="expected one of paper, small, demo, schedules"):
-        EXPERIMENTS["recipe_trials"]("demo", trials=["small"])
