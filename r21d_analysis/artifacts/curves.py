@@ -50,7 +50,7 @@ def error_curves(groups: list[SeedGroup], runs: Sequence[Run], *, by: str = "rec
     size = (4.4, 3.8) if by == "recipe" else (2.7, 2.3)
     figure, grid = panel_grid(len(panels), *size)
     for axes, (_, members) in zip(grid, panels, strict=True):
-        for variant, splits in members.groupby([group.spec.variant for group in members], sort=False):
+        for variant, splits in members.groupby(pd.Index([group.spec.variant for group in members]), sort=False):
             look = VARIANT_STYLE[str(variant)]
             for key, width in (("train_error", 1), ("test_error", 2.6)):
                 errors = np.vstack([_errors(group, key) for group in splits])

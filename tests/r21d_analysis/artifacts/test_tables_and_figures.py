@@ -84,6 +84,15 @@ def test_comparison_is_with_the_named_variant(runs):
     assert "needs MC2" in tables.comparison_table(runs, "MC2").data
 
 
+def test_equal_results_have_no_interval(runs, tmp_path):
+    for run in runs:
+        write_scores(run, runs[0].scores)
+        write_summary(run, run.summary)
+    table = tables.comparison_table([find_run(tmp_path, run.spec) for run in runs])
+    assert table.data.iloc[0, 1:3].tolist() == ["+0.0", "–"] and table.data.iloc[0, 5] == "–"
+    assert "2 seeds; 2 tests" in table.caption and "nan" not in table.to_html().lower().replace("nano", "")
+
+
 def test_differences_are_those_of_the_comparison(runs):
     axes = figures.differences(runs).axes[0]
     points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() in ("^", "o")]
@@ -128,6 +137,11 @@ def test_training_curves_have_a_panel_for_each_network(runs):
     figure = curves.error_curves(runs, by="network")
     assert [axes.get_title() for axes in figure.axes if axes.axison] == ["f-R2D", "R3D", "R(2+1)D"]
     np.testing.assert_allclose(figure.axes[1].lines[1].get_ydata(), [100, 50, 100 / 3])
+    legend = {line.get_label(): line for line in figure.legends[0].get_lines()}
+    for axes in figure.axes[:3]:
+        for line in axes.lines:
+            drawn = legend[axes.get_title()]
+            assert (line.get_color(), line.get_marker()) == (drawn.get_color(), drawn.get_marker())
 
 
 def test_missing_line_names_unfinished_runs(runs, tmp_path):
