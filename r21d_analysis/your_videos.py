@@ -16,6 +16,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.explorer.figures import confusion_figure
 from r21d_analysis.explorer.predictions import confusion_matrix, score_runs, select_items
 from r21d_analysis.statistics.aggregate import group_by_seed
+from r21d_analysis.statistics.inference import format_interval
 from r21d_analysis.study import read_settings
 from r21d_analysis.style import NO_RUNS, close_figure, note, panel_grid, style_table
 from r21d_core import R21DError
@@ -92,7 +93,7 @@ def confusion(run: Run) -> Figure | Markdown:
     scored, (group,) = score_runs((run,)), group_by_seed([run])
     count, accuracy = max(scored.predictions), group.accuracy
     members, counts = confusion_matrix(scored, count)
-    interval = f"95 % interval {accuracy.low:.1f} to {accuracy.high:.1f}"
+    interval = f"95 % interval {format_interval(accuracy.low, accuracy.high)}"
     text = f"video@1 {accuracy.value:.1f} %, {interval}; {len(scored.scores.labels)} videos, {count} clips each"
     return confusion_figure([scored.scores.classes[index] for index in members], counts, note=text)
 

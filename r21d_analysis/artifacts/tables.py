@@ -167,7 +167,8 @@ def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | 
     columns = difference_columns(list(estimates), f"minus {against} (points)")
     tests = sum(estimate.tested for estimate in estimates)
     needed = [required_recordings(e, tests) if e.tested else np.inf for e in estimates]
-    columns[NEEDED] = [f"{n:,.0f}" if np.isfinite(n) else "more seeds" for n in needed]
+    needed = [f"{n:,.0f}" if np.isfinite(n) else "more seeds" for n in needed]
+    columns[NEEDED] = ["–" if np.isnan(e.low) else n for e, n in zip(estimates, needed, strict=True)]
     table = table.drop(columns=INTERVAL).join(columns.set_index(estimates.index))
     table = table.assign(seeds=table["seeds"] + table["range"])
     table = table.rename(columns={"video@1": "video@1 (%)"}).set_index("network")
@@ -192,9 +193,10 @@ def comparison_caption(estimates: Sequence[Estimate]) -> str:
     tested = [estimate for estimate in estimates if estimate.tested]
     if not tested:
         return f"Intervals by recording; {data}, hence no test"
-    points = np.median([detectable_difference(e, len(tested)) for e in tested])
+    points = [detectable_difference(e, len(tested)) for e in tested if not np.isnan(e.low)]
+    data += f", {np.median(points):.1f} points at 80 % power" if points else ""
     family = f"{len(tested)} test{'s' * (len(tested) > 1)}, one family, Holm"
-    return f"Intervals and p by recording and seed; with {data}, {points:.1f} points at 80 % power; {family}"
+    return f"Intervals and p by recording and seed; with {data}; {family}"
 
 
 def family_table(runs: Sequence[Run]) -> pd.DataFrame:

@@ -203,10 +203,12 @@ def estimate_difference(
 ) -> Estimate:
     """`estimate_contrast` of a network less another on the same items, split by split.
 
-    Of outcomes of the same weights, such as with fewer clips, take `estimate_mean` of their differences instead.
+    The interval is NaN where no recording and no seed differs from another, as in `estimate_accuracy`. Of outcomes of
+    the same weights, such as with fewer clips, take `estimate_mean` of their differences instead.
     """
     pairs = zip(splits, baselines, strict=True)
-    return estimate_contrast([([(1, a.values), (-1, b.values)], a.groups) for a, b in pairs], seeds)
+    estimate = estimate_contrast([([(1, a.values), (-1, b.values)], a.groups) for a, b in pairs], seeds)
+    return replace(estimate, low=np.nan, high=np.nan) if estimate.low == estimate.high else estimate
 
 
 def estimate_by_class(

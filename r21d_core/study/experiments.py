@@ -33,7 +33,7 @@ class IgnoredOverrideError(R21DError):
 
 
 def reject_ignored_overrides(experiment: Callable[..., list[Spec]]) -> Callable[..., list[Spec]]:
-    """Decorate an experiment to raise IgnoredOverrideError for a setting without effect.
+    """Decorate an experiment to list each Spec once, and to raise IgnoredOverrideError for a setting without effect.
 
     Of the runs that have such a setting, it must hold in at least one and in all that are trained from scratch;
     finetuned runs have their own recipe.
@@ -42,7 +42,7 @@ def reject_ignored_overrides(experiment: Callable[..., list[Spec]]) -> Callable[
 
     @wraps(experiment)
     def checked(*arguments, **options) -> list[Spec]:
-        specs = experiment(*arguments, **options)
+        specs = list(dict.fromkeys(experiment(*arguments, **options)))
         for key in options.keys() - parameters.keys():
             having = [spec for spec in specs if _has_setting(spec, key)]
             holds = {spec: spec.replace(**{key: options[key]}) == spec for spec in having}  # "16" equals 16

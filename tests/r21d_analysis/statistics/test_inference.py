@@ -174,6 +174,7 @@ def test_edge_cases_have_sound_estimates(recordings, seeds, share, draw):
         assert 0 <= estimate.low <= estimate.value <= estimate.high <= 100
     difference = estimate_difference([outcomes], [outcomes])
     assert difference.value == 0 and (difference.p == 1 or np.isnan(difference.p))
+    assert np.isnan(difference.low) or difference.low < 0 < difference.high
     assert np.isnan(family_p([difference, estimate])).all() == (
         seeds == 1 or (np.isnan([difference.p, estimate.p]).all())
     )

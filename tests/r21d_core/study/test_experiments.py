@@ -36,6 +36,10 @@ def test_lengths_and_counts_of_the_paper_are_those_of_its_figures():
     assert (trained.frames, counted.frames, counted.eval_clips, counted.epochs) == (32, 32, 101, 0)
 
 
+def test_repeated_seeds_and_networks_are_one_run():
+    assert variant_comparison("demo", variants=("R3D", "33333"), seeds=("0", 0)) == variant_comparison(variants=["R3D"])
+
+
 def test_folds_are_runs_of_their_own():
     specs = EXPERIMENTS["why_2plus1d"]("small", "miracl-vc1-split1", splits="1,5", seeds=(0, 1))
     assert len(specs) == len({spec.folder for spec in specs}) == 2 * 10 * 2
