@@ -86,7 +86,10 @@ def _save_onnx(program: torch.export.ExportedProgram, path: Path, values: dict) 
     """Save a program as one ONNX file; return the function that ONNX Runtime reads from it."""
     import onnxruntime
 
-    exported = torch.onnx.export(program, input_names=["clips"], output_names=["logits"], dynamo=True, verbose=False)
+    exported = torch.onnx.export(
+        program, input_names=["clips"], output_names=["logits"], dynamic_shapes=({0: "batch"},), dynamo=True,
+        verbose=False,
+    )  # fmt: skip
     assert exported is not None
     exported.model.metadata_props.update({key: json.dumps(value) for key, value in values.items()})
     exported.save(path, external_data=False)

@@ -47,6 +47,7 @@ def test_onnx_runtime_computes_the_logits(run, tmp_path, capsys, monkeypatch):
     assert f"exports/{path.name}: {run.spec.variant}-" in (said := capsys.readouterr().out)
     assert float(said.split("logits ")[1].split(",")[0]) < 1e-4
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    assert [value.shape[0] for value in (*session.get_inputs(), *session.get_outputs())] == ["batch"] * 2
     for count in (1, 5):
         clips, logits = clips_and_logits(run, count)
         (result,) = session.run(None, {"clips": clips.numpy()})
