@@ -57,6 +57,12 @@ def load_manifests(
     if len(names) == 1 and manifest and names[0] != f"{path.stem}{VAL_SUFFIX}":
         data = {names[0]: load_manifest(path)}
     else:
+        for name in names:
+            if len(names) > 1 and path.exists() and not (file := path.with_name(f"{name}.csv")).exists():
+                raise R21DError(
+                    f"{file}: no such file; these runs need it beside {path.name}, to pretrain on or as another split; "
+                    "`--set source=NAME`, in a notebook the parameter `source`, pretrains on another data set"
+                )
         data = {name: load_manifest(path.with_name(f"{name}.csv")) for name in names}
     for spec in specs:
         check_data_name(spec, data[spec.data])

@@ -134,6 +134,11 @@ def test_checkpoint_with_torchvision_midplanes_is_read(fit):
     assert run.summary["parameters"] == sum(p.numel() for p in model_from_weights(weights).parameters())
 
 
+def test_missing_second_data_set_is_named(two, tmp_path):
+    with pytest.raises(R21DError, match=r"gone\.csv: no such file; these runs need it beside"):
+        run_experiment([SPEC, SPEC.finetune_spec(data="gone")], two[0], tmp_path / "runs", device="cpu")
+
+
 def test_experiments_share_runs_and_order_parents_first():
     four, five, six = (make("demo", "builtin") for make in (sports1m, kinetics, transfer))
     assert set(five) <= set(six) and len(five) == 6 and len(six) == 18 and len(four) == 3
