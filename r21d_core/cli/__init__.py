@@ -27,7 +27,7 @@ ANALYSIS_COMMANDS = {name: f"r21d_analysis.cli.{name}" for name in ("insight", "
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 with the error on standard error, or 128 + a signal."""
     modules = load_commands()
-    options = build_parser(modules).parse_args(arguments)
+    options = build_parser(modules).parse_args((sys.argv[1:] if arguments is None else arguments) or ["--help"])
     try:
         status = modules[options.command].run(options) or 0
         sys.stdout.flush()

@@ -64,8 +64,10 @@ def _cells(top: list[tuple[str, float]]) -> dict[str, str | float]:
 
 
 def _print(prediction, title: str) -> None:
+    from tqdm import tqdm
+
     lines = [f"{probability:6.1%}  {name}" for name, probability in prediction.top]
-    print(*([title] if title else []), *lines, prediction.protocol, sep="\n")
+    tqdm.write("\n".join([title] * bool(title) + [*lines, prediction.protocol]))  # above the progress bar
 
 
 def _write(path: Path, rows: list[dict]) -> None:

@@ -46,7 +46,7 @@ def run(options) -> int:
     elif rows:
         print(format_table(COLUMNS, [_format(row) for row in rows], right=("seed", "video@1")))
         print("settings: those that differ from the recipe of the profile, task and data set, as --set takes them")
-    else:
+    elif not failed:
         print(f"no runs{f' of {options.data}' if options.data else ''} in {', '.join(map(str, options.folders))}")
     return int(failed)
 

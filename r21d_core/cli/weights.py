@@ -30,3 +30,4 @@ def run(options) -> None:
     ]  # fmt: skip
     columns = ("name", "network", "frames", "classes", "trained on", "local file")
     print(format_table(columns, cells, right=("frames", "classes")))
+    print("`r21d weights NAME` describes one, and with --download downloads it")

@@ -27,6 +27,12 @@ def test_commands_and_core_import_what_they_need(code, heavy):
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
+def test_no_command_prints_the_commands(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([])
+    assert exit.value.code == 0 and "print or write the five most probable classes" in capsys.readouterr().out
+
+
 def test_output_to_an_ended_reader_is_quiet():
     reader, writer = os.pipe()
     os.close(reader)
