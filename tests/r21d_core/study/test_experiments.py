@@ -27,7 +27,7 @@ def test_settings_without_effect_are_rejected(experiment, key, value):
         EXPERIMENTS["recipe_trials"]("demo", trials=["small"])
 
 
-def test_lengths_and_counts_of_the_paper_are_those_of_its_figures():
+def test_lengths_and_counts_are_those_of_the_papers_figures():
     """Figure 5a has six lengths, Table 3 tests and finetunes the first on 32; 101 clips contain the 20 of Figure 5b."""
     lengths = EXPERIMENTS["clip_length"]("paper", "kinetics-400")
     assert [spec.frames for spec in lengths] == [8, 16, 24, 32, 40, 48, 32, 32]
