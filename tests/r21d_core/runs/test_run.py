@@ -203,19 +203,13 @@ def test_moved_folder_that_was_recreated_is_an_error(tmp_path):
     with lock(run):
         begin(run)
         run.folder.rename(tmp_path / "moved")
-        held = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=-1, stdout=-1)
-        try:
-            assert held.stdout.readline() == b"held\n"
-            with pytest.raises(RunLockedError, match=f"locked by process {held.pid}"):
+        run.folder.mkdir()
+        with (run.folder / ".lock").open("w") as file:  # as another process that recreates it
+            file.write("process 7")
+            file.flush()
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with pytest.raises(RunLockedError, match="locked by process 7"):
                 run.write("checkpoint.pt", b"state")
-        finally:
-            held.communicate(b"")
-
-
-HOLD = """import sys; from r21d_core.runs.run import find_run, lock; from r21d_core.study.spec import Spec
-with lock(find_run(sys.argv[1], Spec())):
-    print("held", flush=True)
-    sys.stdin.read()"""
 
 
 def _lock_elsewhere(run):
