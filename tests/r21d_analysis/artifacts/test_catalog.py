@@ -7,21 +7,18 @@ import pytest
 
 from r21d_analysis.artifacts import catalog
 from r21d_core import R21DError
-from r21d_core.runs.run import write_summary
+from r21d_core.runs.run import find_run
 from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
 from r21d_core.study.spec import Spec
-from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
+from tests.runs import NASTY, finish, unfinish
 
 NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
 
 
 def make_run(spec, folder, complete=True):
-    """Make a run folder with a spec and, if the run is complete, a summary."""
-    run = catalog.Run(spec, folder / spec.folder)
-    run.folder.mkdir(parents=True)
-    (run.folder / "spec.json").write_text(spec.to_json())
-    if complete:
-        write_summary(run, {})
+    run = finish(find_run(folder, spec))
+    if not complete:
+        unfinish(run)
 
 
 def cells(styler):

@@ -16,7 +16,7 @@ from r21d_core.cli import build_parser
 from r21d_core.data.manifest import REQUIRED, Video, required_cells, write_rows
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.runs.metrics import video_at
-from r21d_core.runs.run import find_run, find_runs, write_history, write_scores, write_summary
+from r21d_core.runs.run import find_runs
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import (
     EXPERIMENTS,
@@ -29,7 +29,7 @@ from r21d_core.study.experiments import (
 )
 from r21d_core.study.recipes import LONG_SCHEDULE, STORED_CLIPS
 from r21d_core.study.spec import Spec
-from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY, make
+from tests.runs import NASTY, finish, make_runs
 
 ROOT = Path(__file__).parents[3]
 SMALL = ROOT / "results" / "small.zip"
@@ -57,10 +57,8 @@ def test_fewer_clips_are_those_of_an_evaluation(stored, task):
         assert fewer.protocol["clips"] == count
     # and no count is left out: of the others, some video's clips are not among the stored ones
     for count in set(range(1, stored)) - set(exact_counts(stored)):
-        there = [
-            set(expected) <= set(original) for expected, original in zip(starts(spec, count), all_starts, strict=True)
-        ]
-        assert not all(there), count
+        pairs = zip(starts(spec, count), all_starts, strict=True)
+        assert not all(set(expected) <= set(original) for expected, original in pairs), count
 
 
 @pytest.mark.parametrize("count", [0, 5, 11])
@@ -75,12 +73,11 @@ def noisy(run, clips: int, seed: int) -> None:
     random, original = np.random.default_rng(seed), run.scores
     logits = random.normal(0, 1, (24, clips, 6)).astype(np.float32)
     logits[np.arange(24), :, original.labels] += 0.7
-    write_scores(run, replace(original, logits=logits))
-    write_summary(run, run.summary)
+    finish(run, replace(original, logits=logits))
 
 
 def test_clip_counts_match_brute_force(tmp_path):
-    runs = make(clip_count("demo", seeds=(0, 1)), tmp_path)
+    runs = make_runs(clip_count("demo", seeds=(0, 1)), tmp_path)
     for seed, run in enumerate(run for run in runs if run.spec.eval_clips == 13):
         noisy(run, 13, seed)
     table = curves.clip_counts(runs)
@@ -110,11 +107,10 @@ def test_clip_counts_match_brute_force(tmp_path):
 
 
 def test_error_curves_show_the_history(tmp_path):
-    runs = make(optimization_curves("demo", seeds=(0, 1)), tmp_path)
+    runs = make_runs(optimization_curves("demo", seeds=(0, 1)), tmp_path)
     for seed, run in enumerate(runs):
-        errors = np.random.default_rng(seed).random((2, 4))
-        write_history(run, [{"epoch": e + 1, "train_error": a, "test_error": b} for e, (a, b) in enumerate(errors.T)])
-        write_summary(run, run.summary)
+        errors = enumerate(np.random.default_rng(seed).random((4, 2)), 1)
+        finish(run, history=[{"epoch": e, "train_error": a, "test_error": b} for e, (a, b) in errors])
     figure = curves.error_curves(runs)
     assert [axes.get_title() for axes in figure.axes] == ["10 layers", "18 layers"]
     for axes, members in zip(figure.axes, (runs[:4], runs[4:]), strict=True):
@@ -133,19 +129,16 @@ def test_error_curves_show_the_history(tmp_path):
 
 
 def test_one_seed_has_no_band_and_evaluation_no_curve(tmp_path):
-    runs = make(clip_count("demo", variants=("MC2", "MC3")), tmp_path)
-    for run in runs:
-        if not run.spec.epochs:
-            write_history(run, [])
-            write_summary(run, run.summary)
+    runs = make_runs(clip_count("demo", variants=("MC2", "MC3")), tmp_path)
+    evaluations = [finish(run, history=[]) for run in runs if not run.spec.epochs]
     axes = curves.error_curves(runs).axes
     assert len(axes) == 1 and len(axes[0].lines) == 4 and not axes[0].collections
-    assert "Nothing to draw" in curves.error_curves([run for run in runs if not run.spec.epochs]).data
+    assert "Nothing to draw" in curves.error_curves(evaluations).data
 
 
 def test_probe_has_a_panel_for_each_setting(tmp_path):
-    speed = make(temporal_probe("demo", frames="2,3", frame_stride=1), tmp_path, classes=4)
-    arrow = make(temporal_probe("small", "set", task="arrow", frame_stride=(1, 2)), tmp_path, classes=2)
+    speed = make_runs(temporal_probe("demo", frames="2,3", frame_stride=1), tmp_path, classes=4)
+    arrow = make_runs(temporal_probe("small", "set", task="arrow", frame_stride=(1, 2)), tmp_path, classes=2)
     results = curves.probe_results(speed + arrow)
     assert results["chance"].tolist() == [25] * 6 + [50] * 6
     assert results["span"].tolist() == ["2 to 9"] * 3 + ["3 to 17"] * 3 + ["16"] * 3 + ["31"] * 3
@@ -174,19 +167,15 @@ def test_probe_of_the_committed_records_shows_motion():
 
 
 @given(
-    st.lists(st.integers(1, 200), min_size=1, max_size=9),
-    st.sampled_from(["speed", "arrow"]),
-    st.lists(st.integers(1, 20), min_size=1, max_size=3, unique=True),
-    st.integers(1, 4),
-)
+    st.lists(st.integers(1, 200), min_size=1, max_size=9), st.sampled_from(["speed", "arrow"]),
+    st.lists(st.integers(1, 20), min_size=1, max_size=3, unique=True), st.integers(1, 4),
+)  # fmt: skip
 def test_short_videos_are_those_whose_clips_wrap(tmp_path_factory, lengths, task, frames, step):
     """Jumps are looked for in the frames of the clips that an evaluation takes."""
     videos = [Video(f"v{n}", None, "a", "test", "", count) for n, count in enumerate(lengths)]
     path = tmp_path_factory.mktemp("short") / "set.csv"
-    columns = (*REQUIRED, "frames")
-    write_rows(
-        path, columns, [(*required_cells(v), v.frames) for v in [*videos, replace(videos[0], split="train", frames=1)]]
-    )
+    listed = [*videos, replace(videos[0], split="train", frames=1)]
+    write_rows(path, (*REQUIRED, "frames"), [(*required_cells(video), video.frames) for video in listed])
     specs = temporal_probe("small", "set", task=task, frames=frames, frame_stride=step)
     text = curves.short_videos_line(specs, path)
     assert text.count("%") == len(frames) and f"of {len(lengths)}:" in text
@@ -202,8 +191,7 @@ def test_manifest_without_lengths_is_named(tmp_path, text):
     path = tmp_path / "set.csv"
     if text is not None:
         path.write_text(text)
-    line = curves.short_videos_line(temporal_probe("small", "set"), path)
-    assert "does not give the lengths" in line
+    assert "does not give the lengths" in curves.short_videos_line(temporal_probe("small", "set"), path)
 
 
 def cells(html, row):
@@ -213,28 +201,26 @@ def cells(html, row):
 
 def test_networks_that_were_not_run_have_rows(tmp_path):
     specs = optimization_curves("demo", seeds=(0, 1), variants=("R3D", "MC3", "R(2+1)D"))
-    make([spec for spec in specs if not (spec.depth == 10 and spec.variant == "R3D")][:6], tmp_path)
-    errors = curves.error_table([find_run(tmp_path, spec) for spec in specs])
+    make_runs([spec for spec in specs if not (spec.depth == 10 and spec.variant == "R3D")][:6], tmp_path)
+    errors = curves.error_table(find_runs(specs, tmp_path))
     rows = [cells(errors, row) for row in range(-6, 0)]
     assert [row[:2] for row in rows] == [[f"{d} layers", v] for d in (10, 18) for v in ("R3D", "MC3", "R(2+1)D")]
     assert [row[-1] for row in rows] == ["not run", "2", "2", "2", "not run", "not run"]
     assert rows[0][2:-1] == ["–", "", "–", ""] and rows[1][3] == "–" != rows[1][2] and rows[5][2:-1] == [*"––––"]
 
     specs = temporal_probe("small", "set", seeds=(0, 1))
-    made = make(specs[:3], tmp_path, classes=4)
-    results = [find_run(tmp_path, spec) for spec in specs]
+    made = make_runs(specs[:3], tmp_path, classes=4)
+    results = find_runs(specs, tmp_path)
     rows = [cells(curves.probe_table(results), row) for row in range(-3, 0)]
     assert [row[0] for row in rows] == ["f-R2D", "R3D", "R(2+1)D"]
     assert [row[-1] for row in rows] == ["2", "1 seed of 2", "not run"]
     assert rows[2] == ["R(2+1)D", "speed", "8", "1", "8 to 57", *"–––––", "not run"] and rows[0][-2] == "24"
-    assert (
-        len(curves.probe_figure(results).axes[0].containers) == len(curves.probe_figure(made).axes[0].containers) == 2
-    )
+    assert [len(curves.probe_figure(some).axes[0].containers) for some in (results, made)] == [2, 2]
 
     specs = clip_count("demo", variants=("R3D", "R(2+1)D"))
-    runs = make(specs[:2], tmp_path / "counts")
+    runs = make_runs(specs[:2], tmp_path / "counts")
     noisy(runs[1], 13, 0)
-    results = [find_run(tmp_path / "counts", spec) for spec in specs]
+    results = find_runs(specs, tmp_path / "counts")
     assert cells(curves.clip_count_table(results), -1) == ["R(2+1)D", "8", "13", *"–––––", "not run"]
     assert len(curves.clip_count_curve(results).axes[0].containers) == 1
 

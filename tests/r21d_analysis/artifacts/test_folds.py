@@ -11,10 +11,9 @@ from r21d_analysis.artifacts.curves import error_curves
 from r21d_analysis.artifacts.folds import COMPOSITIONS, composition_table, fold_table, reasons_figure, show_fold_table
 from r21d_core.models.architecture import PAIRS
 from r21d_core.models.network import VideoResNet
-from r21d_core.runs.run import write_history, write_summary
 from r21d_core.study.experiments import REASONS, why_2plus1d
 from r21d_core.study.variants import NETWORKS
-from tests.r21d_analysis.artifacts.test_tables_and_figures import make
+from tests.runs import finish, make_runs
 
 # Training errors in per cent of seeds 0 and 1, in fold 1 and fold 2.
 ERRORS = {"R(2+1)D": ((20, 21), (22, 24)), "R3D": ((24, 26), (27, 27)), "P3D-B": ((18, 19), (20, 20))}
@@ -23,13 +22,11 @@ ERRORS = {"R(2+1)D": ((20, 21), (22, 24)), "R3D": ((24, 26), (27, 27)), "P3D-B":
 @pytest.fixture(params=["action", "speed"])
 def runs(request, tmp_path):
     options = {"task": request.param, "variants": tuple(ERRORS), "seeds": (0, 1), "splits": "1,2"}
-    runs = make(why_2plus1d("small", "set-split1", **options), tmp_path)
+    runs = make_runs(why_2plus1d("small", "set-split1", **options), tmp_path)
     for run in runs:
         error = ERRORS[run.spec.variant][int(run.spec.data[-1]) - 1][run.spec.seed] / 100
-        summary = run.summary
-        errors = {"train_error": error, "test_error": 0.5}
-        write_history(run, [{"epoch": 1, "train_error": 1.0, "test_error": 1.0}, {"epoch": 2, **errors}])
-        write_summary(run, summary)
+        errors = enumerate([(1.0, 1.0), (error, 0.5)], 1)
+        finish(run, history=[{"epoch": e, "train_error": train, "test_error": test} for e, (train, test) in errors])
     return runs
 
 

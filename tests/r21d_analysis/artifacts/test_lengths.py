@@ -4,21 +4,17 @@ import pytest
 
 from r21d_analysis.artifacts import curves
 from r21d_analysis.statistics.aggregate import group_by_seed
-from r21d_core.runs.run import write_summary
 from r21d_core.study.experiments import clip_length
 from r21d_core.study.recipes import CLIP_LENGTHS
 from r21d_core.study.spec import run_labels
-from tests.r21d_analysis.artifacts.test_tables_and_figures import make
+from tests.runs import finish, make_runs, unfinish
 
 
 @pytest.fixture
 def runs(tmp_path):
     """Two seeds of Table 3's runs; finetuned networks trained for a tenth of the time."""
-    runs = make(clip_length("small", "set", seeds=(0, 1)), tmp_path)
-    for run in runs:
-        seconds = {0: 0, 18: 3600, 5: 360}[run.spec.epochs]
-        write_summary(run, run.summary | {"seconds": seconds})
-    return runs
+    runs = make_runs(clip_length("small", "set", seeds=(0, 1)), tmp_path)
+    return [finish(run, seconds={0: 0, 18: 3600, 5: 360}[run.spec.epochs]) for run in runs]
 
 
 @pytest.mark.parametrize("profile", CLIP_LENGTHS)
@@ -46,9 +42,7 @@ def test_hours_include_those_of_the_parent(runs, tmp_path):
     hours = {curves.training(group.spec): curves.hours(group) for group in group_by_seed(runs)}
     assert hours == pytest.approx({"from scratch": 1, "tested longer": 1, "finetuned": 1.1})
     later = [run for run in runs if run.spec.init_from]
-    for run in runs:
-        if not run.spec.init_from and run.spec.frames == 8:
-            (run.folder / "summary.json").unlink()
+    unfinish(*[run for run in runs if not run.spec.init_from and run.spec.frames == 8])
     assert all(hour != hour for hour in map(curves.hours, group_by_seed(later))), "unknown without the start's record"
 
 
@@ -56,12 +50,8 @@ def test_length_table_has_the_papers_rows(runs):
     table = curves.length_table(runs).set_index(("", "clip length"))
     assert table.index.tolist() == ["8", "16", "24", "32", "40", "48", "8 tested at 32", "8 finetuned at 32"]
     printed = table["paper, Kinetics-400"]
-    assert printed["video@1"].tolist()[0] == 64.8 and printed["hours, 64 GPUs"].dropna().tolist() == [
-        11.8,
-        59.8,
-        11.8,
-        20.5,
-    ]
+    assert printed["video@1"].tolist()[0] == 64.8
+    assert printed["hours, 64 GPUs"].dropna().tolist() == [11.8, 59.8, 11.8, 20.5]
     assert printed["clip@1"].isna().tolist() == [False, True, True, False, True, True, False, False]
     assert "8 finetuned at 32" in curves.show_length_table(runs).to_html()
 
@@ -75,9 +65,7 @@ def test_length_figures_have_every_network(runs, x):
 
 
 def test_lengths_that_were_not_run_have_rows(runs):
-    for run in runs:
-        if run.spec.frames == 24 or (run.spec.frames, run.spec.seed) == (40, 1):
-            (run.folder / "summary.json").unlink()
+    unfinish(*[run for run in runs if run.spec.frames == 24 or (run.spec.frames, run.spec.seed) == (40, 1)])
     table = curves.length_table(runs).set_index(("", "clip length"))
     assert table.index.tolist()[:3] == ["8", "16", "24"] and table.loc["24", ("here", "seeds")] == "not run"
     assert table.loc["24", "here"][["hours", "clip@1", "video@1", "95 % interval"]].isna().all()

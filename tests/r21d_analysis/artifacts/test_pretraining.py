@@ -4,12 +4,11 @@ import pytest
 
 from r21d_analysis.artifacts.pretraining import GAP, rate_table, show_rate_table
 from r21d_core.study.experiments import rate_pretraining
-from tests.r21d_analysis.artifacts.test_tables_and_figures import make
+from tests.runs import make_runs
 
 
 def test_finetuned_network_is_compared_with_its_own_scratch(tmp_path):
-    specs = rate_pretraining("small", "set-split1", variants=("R3D", "R(2+1)D"), seeds=(0, 1))
-    runs = make(specs, tmp_path)
+    runs = make_runs(rate_pretraining("small", "set-split1", variants=("R3D", "R(2+1)D"), seeds=(0, 1)), tmp_path)
     table = rate_table(runs).set_index(["network", "clips of the playback rate"])
     assert len(table) == 4 and set(table["seeds"]) == {2}
     assert set(table["clips of the actions"]) == {18 * 1272, 18 * 636}

@@ -10,11 +10,10 @@ from r21d_analysis.artifacts import recipe
 from r21d_analysis.artifacts.recipe import DIFFERENCE, MEAN
 from r21d_core import R21DError
 from r21d_core.runs.metrics import clip_at_1, video_at, video_correct
-from r21d_core.runs.run import find_run, write_history, write_scores, write_summary
+from r21d_core.runs.run import find_run, find_runs
 from r21d_core.study.experiments import recipe_trials
 from r21d_core.study.recipes import RECIPE_TRIALS, RECIPES
-from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
-from tests.r21d_analysis.artifacts.test_tables_and_figures import make as make_runs
+from tests.runs import NASTY, finish, make_runs
 
 TWO = ("f-R2D", "R(2+1)D")
 
@@ -24,8 +23,7 @@ def make(specs, folder, share=0.6):
     for number, run in enumerate(runs):
         history = [line | {"train_loss": 0.1 + number} for line in run.history]
         history[-1]["train_error"] = 0.01 * number
-        write_history(run, history)
-        write_summary(run, run.summary)
+        finish(run, history=history)
     return runs
 
 
@@ -74,13 +72,9 @@ def test_recipe_table_matches_the_records(runs):
     for row in range(5):
         of = {variant: [run for run in runs[4 * row : 4 * row + 4] if run.spec.variant == variant] for variant in TWO}
         for variant, members in of.items():
-            last = [[100 * run.history[-1][key] for run in members] for key in ("train_loss", "train_error")]
-            correct = [
-                [100 * of_run(run.scores) for run in members]
-                for of_run in (clip_at_1, lambda scores: video_at(scores, 1))
-            ]
-            expected = np.mean(last + correct, axis=1) / [100, 1, 1, 1]
-            np.testing.assert_allclose(table.loc[row, variant], expected)
+            seeds = [(run.history[-1], run.scores) for run in members]
+            each = [(h["train_loss"] / 100, h["train_error"], clip_at_1(s), video_at(s, 1)) for h, s in seeds]
+            np.testing.assert_allclose(table.loc[row, variant], 100 * np.mean(each, axis=0))
         mean, low, high = table.loc[row, MEAN]
         assert mean == pytest.approx(table.loc[row, [(variant, "video@1") for variant in TWO]].mean())
         assert low < mean < high
@@ -93,9 +87,7 @@ def test_recipe_table_matches_the_records(runs):
 def test_recipe_differences_are_paired_over_recordings(runs):
     runs = [run for run in runs if run.spec.seed == 0]
     table = recipe.recipe_table(runs)
-    correct = np.array(
-        [100 * np.mean([video_correct(run.scores) for run in runs[at : at + 2]], axis=0) for at in range(0, 10, 2)]
-    )
+    correct = 100 * np.array([video_correct(run.scores) for run in runs]).reshape(5, 2, -1).mean(axis=1)
     best = correct.mean(axis=1).argmax()
     second = (best + 1) % 5
     interval = stats.ttest_1samp(correct[second] - correct[best], 0).confidence_interval()  # a video, a recording
@@ -137,7 +129,7 @@ def test_chosen_line_follows_the_records(tmp_path):
 
 
 def test_recipe_without_all_networks_has_no_mean(runs, tmp_path):
-    some = runs[:6] + [find_run(tmp_path / "none", run.spec) for run in runs[6:]]
+    some = runs[:6] + find_runs([run.spec for run in runs[6:]], tmp_path / "none")
     table = recipe.recipe_table(some)
     assert table[MEAN, "video@1"].notna().tolist() == [True] + [False] * 4
     assert table["", "runs"].tolist() == ["4 of 4", "2 of 4"] + ["0 of 4"] * 3
@@ -147,7 +139,6 @@ def test_recipe_without_all_networks_has_no_mean(runs, tmp_path):
 
 def test_recipes_on_other_videos_are_not_compared(runs, tmp_path):
     scores = runs[-1].scores
-    write_scores(runs[-1], replace(scores, videos=np.char.add(scores.videos, "x")))
-    write_summary(runs[-1], runs[-1].summary)
+    finish(runs[-1], replace(scores, videos=np.char.add(scores.videos, "x")))
     with pytest.raises(R21DError, match="different videos"):
         recipe.recipe_table([*runs[:-2], runs[-1]])

@@ -1,5 +1,6 @@
 """Tables 4 to 6 against hand counts, complete and with runs missing."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,10 +13,9 @@ from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB
 from r21d_analysis.claims.evaluate import kinetics_over_sports
 from r21d_analysis.statistics.inference import estimate_mean
 from r21d_core import R21DError
-from r21d_core.runs.run import find_run, write_json, write_scores, write_summary
-from r21d_core.runs.scores import Scores
+from r21d_core.runs.run import find_run, find_runs, write_json
 from r21d_core.study.experiments import kinetics, sports1m, transfer
-from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
+from tests.runs import NASTY, finish, protocol_of, random_scores, unfinish
 
 VIDEOS = {"1": 20, "2": 26, "3": 32, "": 24}  # tested in each split, unequal on purpose
 CLASSES = tuple("abcdefg")
@@ -24,27 +24,16 @@ CLASSES = tuple("abcdefg")
 def make(specs, folder, classes=CLASSES):
     """Finished runs of `specs`; pretrained ones are somewhat better, and streams do not err on the same videos."""
     for number, spec in enumerate(dict.fromkeys(specs)):
-        random, split = np.random.default_rng(number), networks.split_of(spec)
-        count = VIDEOS[split]
-        labels = np.arange(count) % len(classes)
-        logits = random.normal(0, 1, (count, 3, len(classes))).astype(np.float32)
-        correct = random.random(count) < (0.75 if spec.init_from else 0.55)
-        logits[np.arange(count), :, labels] += 3 * correct[:, None]
-        protocol = {
-            "clips": 3, "crop": "centre", "averaging": "mean of softmax", "frames": spec.frames, "frame_stride": 1,
-            "task": "action", "modality": spec.modality, "data": spec.data, "split": "test", "frame_rate": "25 fps",
-            "videos_listed": count + 1, "videos_evaluated": count, "families": {}, "profile": spec.profile,
-        }  # fmt: skip
-        run = find_run(folder, spec)
-        run.folder.mkdir(parents=True)
-        (run.folder / "spec.json").write_text(spec.to_json())
-        videos = np.array([f"v{split}-{n:02d}" for n in range(count)])
-        groups = np.array([f"g{n // 2}" for n in range(count)])
-        write_scores(run, Scores(logits, labels, videos, groups, classes, protocol))
+        split = networks.split_of(spec)
+        videos = [f"v{split}-{n:02d}" for n in range(VIDEOS[split])]
+        groups, share = [f"g{n // 2}" for n in range(len(videos))], 0.75 if spec.init_from else 0.55
+        protocol = protocol_of(spec, len(videos))
+        scores = random_scores(number, videos, classes, protocol, groups=groups, share=share, gain=3)
+        run = finish(find_run(folder, spec), scores, device="TestGPU")
         if spec.init_from:
             write_json(run, "environment.json", {"init_from": f"{run.folder.name} starts from another: 126 tensors"})
-        write_summary(run, {"device": "TestGPU"})
-    return [find_run(folder, spec) for spec in specs]
+            finish(run)
+    return find_runs(specs, folder)
 
 
 @pytest.fixture
@@ -121,10 +110,10 @@ def test_table_6_matches_a_hand_count(table_6_runs):
 def test_source_evaluated_with_other_clips_is_paired(tmp_path):
     five = make(kinetics("paper", "kinetics-400"), tmp_path / "five")
     assert len(streams.pretraining_gain(five).data) == 3
-    table_6_runs = [make(transfer("paper", "ucf101-split1", source=name, splits=1), tmp_path / name)
-           for name in ("kinetics-400", "sports1m")]  # fmt: skip
-    ((pair,),) = kinetics_over_sports(networks.networks([*table_6_runs[0], *table_6_runs[1]])[0])
-    assert [network.source for network in pair] == ["kinetics-400", "sports1m"]
+    sources = ["kinetics-400", "sports1m"]
+    specs = [spec for name in sources for spec in transfer("paper", "ucf101-split1", source=name, splits=1)]
+    ((pair,),) = kinetics_over_sports(networks.networks(make(specs, tmp_path))[0])
+    assert [network.source for network in pair] == sources
 
 
 def test_pretraining_gain_matches_a_hand_count(table_6_runs):
@@ -134,10 +123,8 @@ def test_pretraining_gain_matches_a_hand_count(table_6_runs):
     each, videos = [], []
     for split in "123":
         runs = pick(table_6_runs, data=f"set-split{split}", modality="rgb")
-        two = [
-            np.mean([count_correct(run) for run in runs if bool(run.spec.init_from) is s], axis=0)
-            for s in (True, False)
-        ]
+        starts = ([run for run in runs if bool(run.spec.init_from) is start] for start in (True, False))
+        two = [np.mean([count_correct(run) for run in seeds], axis=0) for seeds in starts]
         each.append(100 * (two[0] - two[1]).mean())
         videos.append(len(two[0]))
     cells = of_rgb["here", "video@1 (points)"].tolist()
@@ -156,7 +143,7 @@ def test_fused_and_single_stream_share_seeds(table_4_runs):
 
 def test_only_seeds_with_both_streams_are_fused(table_4_runs):
     flow = pick(table_4_runs, modality="flow")
-    (flow[1].folder / "summary.json").unlink()
+    unfinish(flow[1])
     fused = networks.networks(table_4_runs)[0][-1]
     assert fused.stream == FUSED and [run.spec.seed for run in fused.splits[""].runs] == [0]
     rgb = pick(table_4_runs, variant="R(2+1)D", modality="rgb")
@@ -164,22 +151,18 @@ def test_only_seeds_with_both_streams_are_fused(table_4_runs):
     assert networks.difference(fused, networks.networks(table_4_runs)[0][1]).items == 24
     assert streams.stream_table(table_4_runs, 4)["here", "seeds"].tolist()[-1] == "1 seed"
     assert networks.networks(table_4_runs)[1] == ["R(2+1)D, from scratch: RGB has seed 0, 1, Flow has seed 0"]
-    (flow[0].folder / "summary.json").unlink()
-    (pick(table_4_runs, variant="R(2+1)D", modality="rgb")[1].folder / "summary.json").unlink()
+    unfinish(flow[0], rgb[1])
     assert len(networks.networks(table_4_runs)[0]) == 2
 
 
 def test_caption_names_what_is_not_fused(table_6_runs, table_4_runs):
-    for run in pick(table_6_runs, modality="flow"):
-        (run.folder / "summary.json").unlink()
+    unfinish(*pick(table_6_runs, modality="flow"))
     table = streams.stream_table(table_6_runs, 6)
     assert set(table["", "input"]) == {RGB} and len(table) == 8
     caption = streams.show_stream_table(table_6_runs, 6).caption
     assert "not fused: R(2+1)D, from scratch, split 1: RGB has seed 0, 1, Flow has no finished run" in caption
-    assert (
-        "needs two streams" in streams.stream_gain(table_6_runs).data
-        and len(streams.pretraining_gain(table_6_runs).data) == 4
-    )
+    assert "needs two streams" in streams.stream_gain(table_6_runs).data
+    assert len(streams.pretraining_gain(table_6_runs).data) == 4
     assert "needs a network on RGB and on flow" in streams.class_figure(table_6_runs).data
     assert isinstance(streams.split_figure(table_6_runs), Figure)
     line = tables.missing_line(table_6_runs, "r21d train transfer")
@@ -188,8 +171,7 @@ def test_caption_names_what_is_not_fused(table_6_runs, table_4_runs):
 
 
 def test_split_missing_in_one_stream_is_not_averaged(table_6_runs):
-    for run in pick(table_6_runs, modality="flow", data="set-split2"):
-        (run.folder / "summary.json").unlink()
+    unfinish(*pick(table_6_runs, modality="flow", data="set-split2"))
     table = streams.stream_table(table_6_runs, 6)
     assert {"mean of 1, 2, 3", "mean of 1, 3"} < set(table["", "split"])
     gained = streams.stream_gain(table_6_runs).data
@@ -197,12 +179,8 @@ def test_split_missing_in_one_stream_is_not_averaged(table_6_runs):
 
 
 def test_runs_that_cannot_be_fused_are_named(table_4_runs):
-    run = pick(table_4_runs, modality="flow")[0]
-    scores = run.scores
-    videos = np.array([f"w{name}" for name in scores.videos])
     for run in pick(table_4_runs, modality="flow"):
-        write_scores(run, Scores(scores.logits, scores.labels, videos, videos, CLASSES, scores.protocol))
-        write_summary(run, run.summary)
+        finish(run, replace(run.scores, videos=np.char.add(run.scores.videos, "x")))
     assert "the evaluated videos of the runs differ" in streams.show_stream_table(table_4_runs, 4).caption
     gained = streams.stream_gain(table_4_runs)
     assert "two runs were evaluated on different videos" in gained.caption and len(gained.data) == 1
@@ -212,9 +190,7 @@ def test_runs_that_cannot_be_fused_are_named(table_4_runs):
 
 
 def test_tables_and_figures_without_target_runs_say_so(table_6_runs):
-    for run in table_6_runs:
-        if run.spec.data.startswith("set"):
-            (run.folder / "summary.json").unlink()
+    unfinish(*[run for run in table_6_runs if run.spec.data.startswith("set")])
     assert "No run is finished" in streams.show_stream_table(table_6_runs, 6).data
     for draw in (streams.split_figure, partial(streams.stream_figure, table=5), streams.class_figure):
         assert "Nothing to draw" in draw(table_6_runs).data
@@ -226,15 +202,10 @@ def test_stream_tables_escape_names(tmp_path):
     names = (NASTY, "$x", *CLASSES[2:])
     runs = make(transfer("small", f"{NASTY}-split1", source=f"{NASTY}$b-split1"), tmp_path, names)
     write_json(runs[2], "environment.json", {"init_from": NASTY})
-    write_summary(runs[2], runs[2].summary)
-    gained = streams.stream_gain(runs), streams.pretraining_gain(runs)
-    table = [
-        streams.show_stream_table(runs, 6),
-        *gained,
-        pretraining.init_table(runs),
-    ]
-    for network in table:
-        assert "<script>" not in network.to_html() and "&lt;script&gt;" in network.to_html()
+    finish(runs[2])
+    gains = streams.stream_gain(runs), streams.pretraining_gain(runs)
+    for table in (streams.show_stream_table(runs, 6), *gains, pretraining.init_table(runs)):
+        assert "<script>" not in table.to_html() and "&lt;script&gt;" in table.to_html()
     for figure in (streams.class_figure(runs), streams.stream_figure(runs, table=5)):
         figure.canvas.draw()  # a $ begins no formula
 
@@ -286,7 +257,7 @@ def test_init_table_counts_the_groups_in_both(table_6_runs):
     later = [run for run in table_6_runs if run.spec.init_from]
     for run in later:
         run.write("trained_on.txt", "h\ng1\ng3\n" if run is later[0] else "h\nk\n")
-        write_summary(run, run.summary)
+        finish(run)
     (later[-1].folder / "trained_on.txt").unlink()
     table = pretraining.init_table(table_6_runs).data
     assert len(table) == len(later) == 12

@@ -13,45 +13,15 @@ from r21d_analysis import style
 from r21d_analysis.artifacts import curves, figures, tables
 from r21d_analysis.artifacts.clip_figures import top_five_figure
 from r21d_analysis.statistics.aggregate import group_by_seed
-from r21d_core.runs.run import find_run, write_history, write_scores, write_summary
-from r21d_core.runs.scores import Scores
+from r21d_core.runs.run import find_runs
 from r21d_core.study.experiments import variant_comparison
 from r21d_core.study.paper import paper
-
-NASTY = '<script>alert("1")</script>'
-
-
-def make(specs, runs, families=None, share=0.6, classes=6):
-    """Finished runs of `specs` with made-up scores."""
-    for number, spec in enumerate(specs):
-        run = find_run(runs, spec)
-        random = np.random.default_rng(number)
-        labels = np.arange(24) % classes
-        logits = random.normal(0, 1, (24, 3, classes)).astype(np.float32)
-        logits[np.arange(24), :, labels] += 8 * (random.random(24) < share)[:, None]
-        names = tuple("abcdef"[:classes])
-        protocol = {
-            "clips": 3, "crop": "center crop 112×112 of 128×171", "averaging": "mean of softmax", "frames": spec.frames,
-            "frame_stride": spec.frame_stride, "task": spec.task, "data": NASTY, "split": "test",
-            "frame_rate": "25 fps", "videos_listed": 25, "videos_evaluated": 24, "families": families or {},
-            "profile": spec.profile,
-        }  # fmt: skip
-        run.folder.mkdir(parents=True)
-        (run.folder / "spec.json").write_text(spec.to_json())
-        videos = np.array([f"v{n}" for n in range(24)])
-        write_scores(run, Scores(logits, labels, videos, videos, names, protocol))
-        write_history(run, [{"epoch": e, "train_error": 0.9 / e, "test_error": 1 / e} for e in (1, 2, 3)])
-        summary = {
-            "device": "TestGPU", "parameters": 33_000_000 + number, "macs": 4e10 + 1e9 * number,
-            "train_clips_per_second": 100.0, "inference_clips_per_second": 300.0 + 10 * number,
-        }  # fmt: skip
-        write_summary(run, summary)
-    return [find_run(runs, spec) for spec in specs]
+from tests.runs import NASTY, make_runs
 
 
 @pytest.fixture
 def runs(tmp_path):
-    return make(variant_comparison("small", "set", variants=("f-R2D", "R3D", "R(2+1)D"), seeds=(0, 1)), tmp_path)
+    return make_runs(variant_comparison("small", "set", variants=("f-R2D", "R3D", "R(2+1)D"), seeds=(0, 1)), tmp_path)
 
 
 def test_tables_escape_names(runs):
@@ -63,16 +33,9 @@ def test_tables_escape_names(runs):
 
 def test_protocol_line_names_a_demonstration(runs, tmp_path):
     line = tables.protocol_line(runs)
-    for part in (
-        "24 of 25 videos",
-        "3 clips of 16 frames at stride 2",
-        "mean of softmax",
-        "25 fps",
-        "TestGPU",
-        "small",
-    ):
-        assert part in line
-    demo = make(variant_comparison("demo", variants=("R3D",)), tmp_path / "demo")
+    parts = "24 of 25 videos", "3 clips of 16 frames at stride 2", "mean of softmax", "25 fps", "TestGPU", "small"
+    assert all(part in line for part in parts)
+    demo = make_runs(variant_comparison("demo", variants=("R3D",)), tmp_path / "demo")
     assert "DEMONSTRATION" in tables.protocol_line(demo) and "DEMONSTRATION" not in line
     both = tables.protocol_line(runs + demo)
     assert "profile small" in both and "DEMONSTRATION" in both
@@ -105,7 +68,7 @@ def test_differences_are_those_of_the_comparison(runs):
 
 def test_families_have_their_chance(tmp_path):
     families = {"few": ["a", "b"], "many": ["c", "d", "e", "f"]}
-    runs = make(variant_comparison("demo", variants=("R3D", "R(2+1)D")), tmp_path, families)
+    runs = make_runs(variant_comparison("demo", variants=("R3D", "R(2+1)D")), tmp_path, families)
     table = tables.family_table(runs)
     assert table["chance"].tolist() == [50, 25, 50, 25] and table["videos"].tolist() == [8, 16, 8, 16]
     assert table["low"].isna().equals(table["accuracy"] == 100), "where all are right no variance is known"
@@ -125,11 +88,8 @@ def test_accuracy_against_cost_draws_every_network(runs, x):
     figure = figures.accuracy_against_cost(runs, x=x)
     ours = figure.axes[-1]
     drawn = sorted((round(float(bar[0].get_xdata()[0]), 3), float(bar[0].get_ydata()[0])) for bar in ours.containers)
-    of = {
-        "gmac": lambda group: group.mean("macs") / 1e9,
-        "clips_per_second": lambda group: group.mean("inference_clips_per_second"),
-    }
-    assert drawn == sorted((round(of[x](group), 3), group.video_at(1)) for group in group_by_seed(runs))
+    key, unit = {"gmac": ("macs", 1e9), "clips_per_second": ("inference_clips_per_second", 1)}[x]
+    assert drawn == sorted((round(group.mean(key) / unit, 3), group.video_at(1)) for group in group_by_seed(runs))
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
 
 
@@ -145,32 +105,27 @@ def test_training_curves_have_a_panel_for_each_network(runs):
 
 
 def test_missing_line_names_unfinished_runs(runs, tmp_path):
-    more = runs + [find_run(tmp_path, spec) for spec in variant_comparison("small", "set", variants=("MC3",))]
-    assert tables.missing_line(more, "r21d train …").startswith(
-        "6 of 7 runs are finished; missing: MC3-18 (seed 0, 16 frames, 10 clips)"
-    )
+    more = runs + find_runs(variant_comparison("small", "set", variants=("MC3",)), tmp_path)
+    line = tables.missing_line(more, "r21d train …")
+    assert line.startswith("6 of 7 runs are finished; missing: MC3-18 (seed 0, 16 frames, 10 clips)")
     assert tables.missing_line(runs, "r21d train …") == "6 of 6 runs are finished."
     assert isinstance(curves.error_curves(more, by="network"), Figure)
 
 
 @pytest.mark.parametrize(
     ("runs", "option"),
-    [
-        ("../runs", ""),
-        ("../results/my runs", " --runs 'results/my runs'"),
-        ("../../elsewhere", " --runs ../elsewhere"),
-        ("/elsewhere", " --runs /elsewhere"),
-    ],
-)
+    [("../runs", ""), ("../results/my runs", " --runs 'results/my runs'"), ("../../elsewhere", " --runs ../elsewhere"),
+     ("/elsewhere", " --runs /elsewhere")],
+)  # fmt: skip
 def test_missing_line_keeps_the_folder(runs, option):
-    line = tables.missing_line([find_run(runs, spec) for spec in variant_comparison()], "r21d train …")
+    line = tables.missing_line(find_runs(variant_comparison(), runs), "r21d train …")
     assert line.endswith(f"to make them: r21d train …{option}")
 
 
 def test_network_that_was_not_run_has_a_row(tmp_path):
     specs = variant_comparison("small", "set", variants=("f-R2D", "MC3", "R(2+1)D"), seeds=(0, 1, 2))
-    made = make([spec for spec in specs if spec.variant != "MC3"][:5], tmp_path)
-    runs = [find_run(tmp_path, spec) for spec in specs]
+    made = make_runs([spec for spec in specs if spec.variant != "MC3"][:5], tmp_path)
+    runs = find_runs(specs, tmp_path)
     table = tables.variant_table(runs)
     assert table.index.tolist() == ["f-R2D", "MC3", "R(2+1)D"]
     seeds = table["here", "seeds"].tolist()
@@ -190,7 +145,7 @@ def test_network_that_was_not_run_has_a_row(tmp_path):
 
 
 def test_network_outside_table_2_is_shown_without_paper_values(tmp_path):
-    runs = make(variant_comparison("small", "set", variants=("33p22", "R3D"), seeds=(0,)), tmp_path)
+    runs = make_runs(variant_comparison("small", "set", variants=("33p22", "R3D"), seeds=(0,)), tmp_path)
     table = tables.variant_table(runs)
     assert table.loc["33p22", "paper, Kinetics-400"].isna().all()
     assert table.loc["33p22", "here"].equals(table.loc["33p22", "here"].dropna())
@@ -200,10 +155,8 @@ def test_network_outside_table_2_is_shown_without_paper_values(tmp_path):
 
 
 def test_deviations_name_every_other_setting():
-    assert (
-        "every setting is the paper's"
-        in tables.deviations_from_paper(variant_comparison("paper", "kinetics-400", precision="fp32")).data
-    )
+    papers = variant_comparison("paper", "kinetics-400", precision="fp32")
+    assert "every setting is the paper's" in tables.deviations_from_paper(papers).data
     html = tables.deviations_from_paper(variant_comparison("small", "kinetics-400")).data
     assert "<li>Convolutions compute in bf16" in html
     assert "<td>crop_area</td>" in html and "<td>data</td>" not in html
@@ -226,7 +179,7 @@ def test_text_contrasts_with_light_and_dark_pages():
         "#f5f5f5": "black",
         "#111": "white",
         "#222": "white",
-    }  # JupyterLab's, and every other row
+    }  # JupyterLab, every other row
     paler = float(style.PAPER.split()[-1])
     for page, text in pages.items():
         contrasts = sorted((luminance(page), luminance(text, page, paler)))

@@ -17,8 +17,8 @@ from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_core.runs import metrics
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import variant_comparison
-from tests.r21d_analysis.artifacts.test_tables_and_figures import make
 from tests.r21d_analysis.explorer.oracles import accuracy_by_class, confusion
+from tests.runs import make_runs
 
 ODD = ('<script>alert("1")</script>', "cost in $ and $", "Überraschung ∂é", "_private", "=1+1", "手话" * 20)
 
@@ -168,9 +168,9 @@ def test_clip_probabilities_are_softmax(monkeypatch):
 
 def test_finished_runs_are_unique_and_labeled(tmp_path):
     specs = variant_comparison("small", "set", variants=("R3D", "f-R2D"), seeds=(0, 1))
-    make(specs, tmp_path / "a")
-    make(specs[:1], tmp_path / "b")
-    make(variant_comparison("demo", variants=("R3D",)), tmp_path / "b")
+    make_runs(specs, tmp_path / "a")
+    make_runs(specs[:1], tmp_path / "b")
+    make_runs(variant_comparison("demo", variants=("R3D",)), tmp_path / "b")
     (tmp_path / "b" / "torn").mkdir()
     (tmp_path / "b" / "torn" / "spec.json").write_text("{")
     (next((tmp_path / "a").iterdir()) / "summary.json").unlink()

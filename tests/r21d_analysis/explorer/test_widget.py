@@ -18,9 +18,9 @@ from r21d_core.runs import metrics
 from r21d_core.runs.run import find_run, write_scores, write_summary
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import variant_comparison
-from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
 from tests.r21d_analysis.explorer.oracles import confusion
 from tests.r21d_analysis.explorer.test_predictions import ODD, texts
+from tests.runs import NASTY
 
 VIDEOS = [f"{NASTY} $ «{number}».mp4" for number in range(40)]
 HTMLS = ("summary", "class_bars", "matrix", "matrix_value", "matrix_caption", "n_items", "player", "video", "status")

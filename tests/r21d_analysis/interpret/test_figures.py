@@ -13,7 +13,7 @@ from PIL import Image
 
 from r21d_analysis.interpret import attribution_figures, filter_figures
 from r21d_analysis.interpret.artifact import InsightRecord, without_frames
-from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
+from tests.runs import NASTY
 
 
 def test_record_without_frames_keeps_all_numbers(trained):

@@ -25,9 +25,9 @@ from r21d_core.data.transforms import center_crop
 from r21d_core.engine.train import train
 from r21d_core.runs.run import find_run, write_scores, write_summary
 from tests.networks import TINY
-from tests.r21d_analysis.artifacts.test_tables_and_figures import NASTY
 from tests.r21d_analysis.explorer.test_widget import select_item, text_of
 from tests.r21d_core.models.test_load import small
+from tests.runs import NASTY
 
 SPECS = (TINY, TINY.replace(variant="R3D", frames=6), TINY.replace(task="arrow"))
 
