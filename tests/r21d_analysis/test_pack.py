@@ -11,9 +11,10 @@ from r21d_core import R21DError
 from r21d_core.cli import main
 from r21d_core.runs.metrics import clip_at_1, video_at, video_correct, video_probabilities
 from r21d_core.runs.quantize import dequantize, quantize
-from r21d_core.runs.run import find_run, load_runs, lock, write_history, write_json, write_scores, write_summary
+from r21d_core.runs.run import find_run, load_runs, lock
 from r21d_core.runs.scores import Scores
 from r21d_core.study.spec import Spec
+from tests.runs import finish
 
 CLASSES = tuple("abcdefgh")
 SPECS = [Spec(modality=modality, seed=seed, profile="small") for modality in ("rgb", "flow") for seed in (0, 1)]
@@ -31,13 +32,14 @@ def runs(tmp_path):
         logits[:20, :, 1] = logits[:20, :, 0] * (1 + 1e-7)
         families = {"first": ["a", "b"], "not of this task": ["x", "y"]}
         protocol = {"modality": spec.modality, "families": families}
-        run.write("spec.json", spec.to_json())
-        run.write("trained_on.txt", "group\n")
-        run.write("checkpoint.pt", b"large")
-        write_json(run, "environment.json", {"device": "TestGPU"})
-        write_history(run, [{"epoch": 1, "train_error": 0.5}])
-        write_scores(run, Scores(logits.astype(np.float32), labels, videos, videos, CLASSES, protocol))
-        write_summary(run, {"seconds": 3})
+        scores = Scores(logits.astype(np.float32), labels, videos, videos, CLASSES, protocol)
+        for name, content in (
+            ("trained_on.txt", "group\n"),
+            ("checkpoint.pt", b"large"),
+            ("environment.json", '{"a": 1}'),
+        ):
+            run.write(name, content)
+        finish(run, scores, [{"epoch": 1, "train_error": 0.5}], seconds=3)
     find_run(tmp_path / "runs", Spec(seed=7)).write("spec.json", Spec(seed=7).to_json())
     return load_runs(tmp_path / "runs")
 

@@ -1,16 +1,17 @@
 """Parameters of notebooks: every form that papermill gives is read, and what is unknown is an error."""
 
-import nbformat
 import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
+from r21d_analysis.report import NOTEBOOKS
 from r21d_analysis.study import check_parameters, find_alternatives, open_study, read_parameters, read_settings
 from r21d_core import R21DError
 from r21d_core.data import synthetic
 from r21d_core.engine import runner
-from r21d_core.runs.run import find_run, write_summary
+from r21d_core.runs.run import find_run
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, clip_length, kinetics, transfer, variant_comparison
+from tests.runs import finish
 
 
 @pytest.mark.parametrize("seeds", ["0, 1", "0,1", [0, 1], ("0", "1")])
@@ -83,10 +84,8 @@ def test_training_gets_the_options(train, tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(runner, "run_experiment", lambda *arguments, **options: calls.append((arguments, options)))
     study = open_study("clip_length", train=train, runs=tmp_path, gpus="2", max_hours="inf", device="cpu", cache="host")
-    ((specs, manifest, runs), options) = calls[0]
-    assert (specs, manifest, runs) == (study.specs, None, tmp_path)
-    expected = {"device": "cpu", "cache": "host", "builtin": "../data", "max_hours": float("inf"), "gpus": 2}
-    assert options == expected
+    options = {"device": "cpu", "cache": "host", "builtin": "../data", "max_hours": float("inf"), "gpus": 2}
+    assert calls == [((study.specs, None, tmp_path), options)]
 
 
 def test_missing_runs_are_printed_with_their_command(tmp_path, capsys):
@@ -95,13 +94,11 @@ def test_missing_runs_are_printed_with_their_command(tmp_path, capsys):
         variants="R3D", runs=tmp_path,
     )  # fmt: skip
     assert study.specs == kinetics("small", "b", source="a", variants=("R3D",), seeds=(0, 1), frames=8)
-    command = (
+    text = capsys.readouterr().out
+    assert text.startswith("0 of 12 runs are finished") and text.rstrip().endswith(
         "r21d train kinetics --profile small --manifest data/b.csv --seeds 0,1 --set source=a --variants R3D "
         f"--set frames=8 --runs {tmp_path}"
     )
-    text = capsys.readouterr().out
-    assert text.startswith("0 of 12 runs are finished")
-    assert text.rstrip().endswith(command)
 
 
 def test_manifest_path_is_the_given_or_the_builtin_file(tmp_path, monkeypatch):
@@ -124,26 +121,16 @@ def test_injected_name_must_be_known_or_assigned_before():
         check_parameters({"In": [*cells, "# Parameters\nlater = 3"][::-1]}, ["folder", "gpus"])
 
 
+def test_papermills_parameters_are_read(execute, tmp_path):
+    _, printed = execute("clip_count", seeds=[0, 1], runs=str(tmp_path), train="false")
+    assert "0 of 4 runs" in printed
+
+
 @pytest.mark.filterwarnings("default")  # of the notebook machinery's own making
 def test_papermill_parameter_with_a_typo_is_an_error(tmp_path):
-    code = nbformat.v4.new_code_cell
-    cells = [
-        code("seeds = 0\nown = 1", metadata={"tags": ["parameters"]}),
-        code(
-            "from r21d_analysis.study import open_study, read_parameters\n"
-            "study = open_study('clip_count', **read_parameters(globals()))"
-        ),
-    ]
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), tmp_path / "in.ipynb")
-
-    def execute(**parameters):
-        return papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", parameters, progress_bar=False)
-
-    executed = execute(seeds=[0, 1], own=2, runs=str(tmp_path), train="false")
-    assert "0 of 4 runs" in executed.cells[-1].outputs[0].text
+    paths = NOTEBOOKS / "clip_count.ipynb", tmp_path / "out.ipynb"
     with pytest.raises(PapermillExecutionError, match=r"parameter 'sedes': this notebook .* did you mean seeds\?"):
-        execute(sedes=[0, 1])
+        papermill.execute_notebook(*paths, {"sedes": [0, 1]}, cwd=NOTEBOOKS, progress_bar=False)
 
 
 def test_runs_with_other_settings_are_found(tmp_path, capsys):
@@ -161,15 +148,10 @@ def test_runs_with_other_settings_are_found(tmp_path, capsys):
     assert 'settings = "epochs=3"' in text and 'settings = "lr=0.3"' in text
 
 
-def test_default_settings_count_as_a_choice(tmp_path, capsys):
-    finish(find_run(tmp_path, variant_comparison(variants=("R3D",))[0]))
-    finish(find_run(tmp_path, variant_comparison(variants=("R2D",), epochs=3)[0]))
-    study = open_study("variant_comparison", variants="R2D", runs=tmp_path)
-    assert study.specs == variant_comparison(variants=("R2D",)) and "only ones" not in capsys.readouterr().out
-
-
-def test_settings_without_a_run_of_the_networks_are_not_used(tmp_path, capsys):
-    finish(find_run(tmp_path, variant_comparison(variants=("R3D",), epochs=3)[0]))
+@pytest.mark.parametrize("changes", [{"R3D": {}, "R2D": {"epochs": 3}}, {"R3D": {"epochs": 3}}])
+def test_default_settings_and_other_networks_choose_none(changes, tmp_path, capsys):
+    for name, settings in changes.items():
+        finish(find_run(tmp_path, variant_comparison(variants=(name,), **settings)[0]))
     study = open_study("variant_comparison", variants="R2D", runs=tmp_path)
     assert study.specs == variant_comparison(variants=("R2D",)) and "only ones" not in capsys.readouterr().out
 
@@ -193,10 +175,3 @@ def test_runs_of_other_data_are_named(tmp_path, capsys):
     line, *rest = capsys.readouterr().out.splitlines()
     assert line.endswith("other data have finished runs: other. The parameter `manifest` chooses them.")
     assert rest[0] == "0 of 12 runs are finished"
-
-
-def finish(run):
-    """Write the records that make `run` finished."""
-    run.folder.mkdir()
-    run.write("spec.json", run.spec.to_json())
-    write_summary(run, {})

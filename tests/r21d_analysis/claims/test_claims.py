@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPO
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import correct_by_seed, estimate_difference, estimate_mean, seed_variance
 from r21d_core.cli import build_parser
-from r21d_core.runs.run import find_run, load_runs, write_history, write_scores, write_summary
+from r21d_core.runs.run import find_run, find_runs, load_runs
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, kinetics, sports1m, transfer
 from r21d_core.study.recipes import get_recipe
 from tests.listings import DATA
+from tests.runs import NASTY, finish
 
 VIDEOS, CLASSES, SPREAD = 100, 5, np.linspace(0, 100, 20).round().astype(int)
 BY_ID = {claim.id: claim for claim in CLAIMS}
@@ -89,15 +91,12 @@ def make(world, specs, folder):
         taken = np.where(right, labels[:, None], (labels[:, None] + 1) % CLASSES)
         logits = np.where(right, *sure)[:, :, None] * np.eye(CLASSES)[taken]
         videos = np.array([f"v{n:03}" for n in range(VIDEOS)])
-        run.folder.mkdir(parents=True)
-        (run.folder / "spec.json").write_text(spec.to_json())
-        protocol = {"data": spec.data, "modality": spec.modality}
-        write_scores(run, Scores(logits, labels, videos, videos, tuple("abcde"), protocol))
+        scores = Scores(logits, labels, videos, videos, tuple("abcde"), {"data": spec.data, "modality": spec.modality})
         error = TRAIN_ERROR.get(world, {}).get(spec.variant, (30, 30))[spec.depth == 34]
         jitter = 20.0 * random.random() if world == "open" else 0.1 * spec.seed
-        write_history(run, [{"epoch": 1, "train_error": 0.95}, {"epoch": 2, "train_error": (error + jitter) / 100}])
-        write_summary(run, {"device": "TestGPU", "train_clips_per_second": 100.0})
-    return [find_run(folder, spec) for spec in specs]
+        history = [{"epoch": 1, "train_error": 0.95}, {"epoch": 2, "train_error": (error + jitter) / 100}]
+        finish(run, scores, history, device="TestGPU", train_clips_per_second=100.0)
+    return find_runs(specs, folder)
 
 
 def everything():
@@ -106,16 +105,13 @@ def everything():
     specs = [BASE.replace(variant=variant, frames=frames) for variant in TABLE_2 for frames in (8, 16)]
     specs += [r21d.replace(frames=frames) for frames in (24, 32, 40, 48)]
     specs += [BASE.replace(variant=variant, depth=34) for variant in ("R3D", "R(2+1)D")]
-    specs += [
-        r21d.replace(frames=8).finetune_spec(frames=32, **changes)
-        for changes in ({"epochs": 0}, {"epochs": 8, "lr": 0.002})
-    ]
-    specs += [r21d.finetune_spec(eval_clips=101, epochs=0)]
-    specs += sports1m("paper", "sports1m")
-    specs += [spec for split in "12" for spec in kinetics("small", f"set-split{split}", source=f"set2-split{split}")]
-    specs += [
-        spec for source in ("kinetics-400", "sports1m") for spec in transfer("paper", "ucf101-split1", source=source)
-    ]
+    longer = {"epochs": 0}, {"epochs": 8, "lr": 0.002}
+    specs += [r21d.replace(frames=8).finetune_spec(frames=32, **changes) for changes in longer]
+    specs += [r21d.finetune_spec(eval_clips=101, epochs=0), *sports1m("paper", "sports1m")]
+    for split in "12":
+        specs += kinetics("small", f"set-split{split}", source=f"set2-split{split}")
+    for source in ("kinetics-400", "sports1m"):
+        specs += transfer("paper", "ucf101-split1", source=source)
     return list(dict.fromkeys(spec.replace(seed=seed) for spec in specs for seed in (0, 1)))
 
 
@@ -160,10 +156,8 @@ def test_missing_runs_can_be_made_by_the_commands(name, tmp_path):
         options = build_parser().parse_args(shlex.split(command))
         settings = dict(setting.split("=") for setting in options.set)
         settings |= {"task": options.task} if options.task else {}
-        make_specs = EXPERIMENTS[options.experiment]
-        specs += make_specs(
-            options.profile, options.manifest.stem, variants=options.variants, seeds=options.seeds, **settings
-        )
+        settings |= {"variants": options.variants, "seeds": options.seeds}
+        specs += EXPERIMENTS[options.experiment](options.profile, options.manifest.stem, **settings)
     runs = make("paper", list(dict.fromkeys(specs)), tmp_path)
     assert evaluate_claim(BY_ID[name], group_by_seed(runs)).answer in (SUPPORTED, DIRECTION)
 
@@ -193,8 +187,7 @@ def test_ids_are_unique_and_in_the_papers_order():
     "change", [{"data": "another"}, {"profile": "demo"}, {"weight_decay": 0.5}, {"frame_stride": 4}]
 )
 def test_runs_with_other_settings_are_not_compared(change, tmp_path):
-    first, second = BASE.replace(variant="R3D"), BASE.replace(variant="R(2+1)D", **change)
-    runs = make("paper", [spec.replace(seed=seed) for spec in (first, second) for seed in (0, 1)], tmp_path)
+    runs = make("paper", two_networks()[:2] + two_networks(**change)[2:], tmp_path)
     verdict = evaluate_claim(BY_ID["r21d-over-r3d-16"], group_by_seed(runs))
     assert verdict.answer == INCONCLUSIVE and "missing" in verdict.why and np.isnan(verdict.effect)
 
@@ -218,27 +211,23 @@ def chosen(settings, arms=BY_ID["r21d-over-r3d-8"].contrasts[0]):
 
 
 @pytest.mark.parametrize(
-    ("near", "far"),
+    ("near", "far", "seeds"),
     [
-        ({"frame_stride": 1}, {"frame_stride": 2}),
-        ({"frame_stride": 1, "width": 32, "data": "builtin"}, {"frame_stride": 2}),  # consecutive frames come first
-        ({"data": "builtin"}, {"width": 32}),
-        ({}, {"data": "builtin"}),
-        ({"data": "kinetics-400"}, {"epochs": 45}),
-        ({"epochs": 45}, {"epochs": 30}),  # the paper's
-        ({"data": "a"}, {"data": "b"}),  # a tie, to the first name
+        ({"frame_stride": 1}, {"frame_stride": 2}, 2),
+        ({"frame_stride": 1, "width": 32, "data": "builtin"}, {"frame_stride": 2}, 2),  # consecutive frames come first
+        ({"data": "builtin"}, {"width": 32}, 2),
+        ({}, {"data": "builtin"}, 2),
+        ({"data": "kinetics-400"}, {"epochs": 45}, 2),
+        ({"epochs": 45}, {"epochs": 30}, 2),  # the paper's
+        ({"data": "a"}, {"data": "b"}, 2),  # a tie, to the first name
+        ({"data": "b"}, {"data": "a"}, 3),  # a tie, to more seeds
     ],
 )
-def test_setting_nearest_the_paper_is_chosen(near, far, tmp_path):
+def test_setting_nearest_the_paper_is_chosen(near, far, seeds, tmp_path):
     near, far = ({"frames": 8, "frame_stride": 1} | changes for changes in (near, far))
-    runs = make("paper", two_networks(**near), tmp_path / "near")
-    setting = chosen(make("other", two_networks(seeds=(0, 1), **far), tmp_path / "far") + runs)
+    runs = make("other", two_networks(**far), tmp_path / "far")
+    setting = chosen(runs + make("paper", two_networks(seeds=range(seeds), **near), tmp_path / "near"))
     assert all(getattr(setting, key) == value for key, value in near.items())
-
-
-def test_tie_goes_to_more_seeds_before_the_name(tmp_path):
-    runs = make("paper", two_networks(frames=8, data="b", seeds=range(3)), tmp_path / "b")
-    assert chosen(make("other", two_networks(frames=8, data="a"), tmp_path / "a") + runs).data == "b"
 
 
 def test_other_settings_are_shown_beside_the_chosen(tmp_path):
@@ -307,30 +296,22 @@ def test_training_error_needs_two_seeds_and_a_copy_is_none(tmp_path):
 
 def test_other_videos_are_inconclusive(tmp_path):
     runs = make("paper", two_networks(), tmp_path)
-    scores = runs[0].scores
-    videos = np.array([f"w{name}" for name in scores.videos])
     for run in runs[:2]:
-        write_scores(run, Scores(scores.logits, scores.labels, videos, videos, scores.classes, {}))
-        write_summary(run, run.summary)
+        finish(run, replace(run.scores, videos=np.char.add(run.scores.videos, "x")))
     row = ledger(runs).loc["r21d-over-r3d-16"]
     assert "different videos" in row["why"] and row["answer"] == INCONCLUSIVE
 
 
 def test_ledger_is_escaped_and_needs_no_runs(tmp_path):
-    nasty = "<script>x</script>"
-    runs = make("paper", [BASE.replace(variant=v, data=nasty) for v in ("R3D", "R(2+1)D")], tmp_path)
-    html = show_ledger(runs).data
-    assert nasty not in html and "&lt;script&gt;" in html
+    html = show_ledger(make("paper", two_networks(data=NASTY), tmp_path)).data
+    assert NASTY not in html and "&lt;script&gt;" in html
     for label in ("✓ supported", "✗ refuted", "? inconclusive"):
         assert label in show_ledger([]).data
 
 
 def test_one_seed_on_splits_has_the_interval_of_its_table():
-    runs = [
-        run
-        for run in load_runs(Path(__file__).parents[3] / "results" / "small.zip")
-        if run.spec.data.startswith("ucf101-7b")
-    ]
+    records = load_runs(Path(__file__).parents[3] / "results" / "small.zip")
+    runs = [run for run in records if run.spec.data.startswith("ucf101-7b")]
     verdict = evaluate_claim(BY_ID["pretraining-helps"], group_by_seed(runs))
     pretrained, scratch = pretrained_pairs([row for row in networks(runs)[0] if row.stream == RGB])[0]
     estimate = difference(pretrained, scratch)

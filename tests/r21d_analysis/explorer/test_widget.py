@@ -15,12 +15,11 @@ from r21d_analysis.interpret.html import is_interactive, text_html
 from r21d_analysis.statistics.clips import with_clips
 from r21d_core import R21DError
 from r21d_core.runs import metrics
-from r21d_core.runs.run import find_run, write_scores, write_summary
-from r21d_core.runs.scores import Scores
+from r21d_core.runs.run import find_run
 from r21d_core.study.experiments import variant_comparison
 from tests.r21d_analysis.explorer.oracles import confusion
 from tests.r21d_analysis.explorer.test_predictions import ODD, texts
-from tests.runs import NASTY
+from tests.runs import NASTY, finish, protocol_of, random_scores
 
 VIDEOS = [f"{NASTY} $ «{number}».mp4" for number in range(40)]
 HTMLS = ("summary", "class_bars", "matrix", "matrix_value", "matrix_caption", "n_items", "player", "video", "status")
@@ -28,17 +27,9 @@ HTMLS = ("summary", "class_bars", "matrix", "matrix_value", "matrix_caption", "n
 
 def write_run(spec, folder, seed=0, clips=5, classes=ODD, videos=VIDEOS, labels=None):
     """Write a finished run of `spec` with random scores."""
-    random, run = np.random.default_rng(seed), find_run(folder, spec)
-    labels = np.arange(len(videos)) % len(classes) if labels is None else labels
-    logits = random.normal(size=(len(videos), clips, len(classes))).astype(np.float32)
-    logits[np.arange(len(videos)), :, labels] += 1
-    protocol = {"clips": clips, "crop": NASTY, "averaging": "mean of softmax", "data": NASTY, "split": "test",
-                "task": spec.task, "profile": spec.profile}  # fmt: skip
-    run.folder.mkdir(parents=True)
-    (run.folder / "spec.json").write_text(spec.to_json())
-    write_scores(run, Scores(logits, labels, np.array(videos), np.array(videos), classes, protocol))
-    write_summary(run, {"device": "here"})
-    return run
+    protocol = protocol_of(spec, len(videos), clips=clips, crop=NASTY, data=NASTY)
+    scores = random_scores(seed, videos, classes, protocol, labels, clips=clips, gain=1)
+    return finish(find_run(folder, spec), scores, device="here")
 
 
 @pytest.fixture
@@ -232,9 +223,8 @@ def test_opens_on_the_newest_runs_with_videos(tiny_manifest, tmp_path):
     protocol = shown.protocol.value
     assert Explorer(str(tmp_path), data="tiny", protocol=protocol).protocol.value == protocol
     for wrong in ({"data": "gone"}, {"protocol": "gone"}):
-        with pytest.raises(
-            R21DError, match=rf"parameter {next(iter(wrong))} = 'gone': expected one of '.*(tiny|clips)"
-        ):
+        says = rf"parameter {next(iter(wrong))} = 'gone': expected one of '.*(tiny|clips)"
+        with pytest.raises(R21DError, match=says):
             Explorer(str(tmp_path), manifests, **wrong)
 
 

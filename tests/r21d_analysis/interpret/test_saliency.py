@@ -23,11 +23,11 @@ from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest
 from r21d_core.data.transforms import center_crop
 from r21d_core.engine.train import train
-from r21d_core.runs.run import find_run, write_scores, write_summary
+from r21d_core.runs.run import find_run
 from tests.networks import TINY
 from tests.r21d_analysis.explorer.test_widget import select_item, text_of
 from tests.r21d_core.models.test_load import small
-from tests.runs import NASTY
+from tests.runs import NASTY, finish
 
 SPECS = (TINY, TINY.replace(variant="R3D", frames=6), TINY.replace(task="arrow"))
 
@@ -164,8 +164,7 @@ assert not {{"torch", "captum"}} & set(sys.modules)"""
 
 def test_own_video_with_hostile_names(folder, tiny_manifest, tmp_path, records):
     run = find_run(folder, SPECS[0])
-    write_scores(run, replace(run.scores, classes=(NASTY, f"$ and $ {NASTY}")))
-    write_summary(run, run.summary)
+    finish(run, replace(run.scores, classes=(NASTY, f"$ and $ {NASTY}")))
     video = shutil.copy(load_manifest(tiny_manifest).split("test")[0].path, tmp_path / "<script>$^$.mp4")
     own = ClassifyWidget([run])
     click(own.box, "Attributions")
