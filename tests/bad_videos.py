@@ -18,24 +18,15 @@ def blocks(count: int, height: int = 48, width: int = 64, seed: int = 0) -> np.n
 
 
 def write_video(
-    path: Path,
-    frames: np.ndarray,
-    codec: str = "libx264",
-    times: list[int] | None = None,
-    rotation: int = 0,
-    pix_fmt: str = "yuv420p",
-    format: str | None = None,
-    rate: int = 25,
-    movflags: str = "",
-    **options: str,
-) -> Path:
-    """`frames` as a video, `rate` a second, or shown at `times`, in 1/rate s; `options` are the encoder's (`bf`).
+    path, frames, codec="libx264", times=None, rotation=0, pix_fmt="yuv420p", format=None, rate=25, movflags="", **more
+):
+    """`frames` as a video, `rate` a second, or shown at `times`, in 1/rate s; `more` are options of the encoder (`bf`).
 
     With the `movflags` "faststart" an MP4 is one for the web, whose index comes first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(path, "w", format=format, options={"movflags": movflags} if movflags else {}) as container:
-        stream = container.add_stream(codec, rate=rate, options=options)
+        stream = container.add_stream(codec, rate=rate, options=more)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = Fraction(1, rate)
@@ -77,12 +68,10 @@ def write_subtitles(path: Path) -> Path:
 
 def write_changing_size(path: Path) -> Path:
     """Ten frames of 64×48, then ten of 96×80, in one stream."""
-    parts = [path.with_suffix(f".{number}") for number in (1, 2)]
-    write_video(parts[0], blocks(10, seed=1), "mpeg2video", format="mpegts")
-    write_video(parts[1], blocks(10, 80, 96, seed=2), "mpeg2video", format="mpegts")
-    path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    for part in parts:
-        part.unlink()
+    content = b""
+    for frames in (blocks(10, seed=1), blocks(10, 80, 96, seed=2)):
+        content += write_video(path, frames, "mpeg2video", format="mpegts").read_bytes()
+    path.write_bytes(content)
     return path
 
 

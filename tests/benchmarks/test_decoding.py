@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 
 import pytest
 
@@ -23,22 +24,18 @@ def few_small_clips(monkeypatch):
 def test_decoders_read_the_same_clips_and_absent_ones_are_told(tiny_manifest, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchcodec", None)
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
-    read = {}
+    read = {"ours": [], "decord": []}
 
-    def fake():
-        return lambda path, numbers: read.setdefault("decord", []).append((path, numbers.tolist()))
-
-    def ours(path, numbers, size):
+    def note(name, path, numbers, size=(18, 24)):
         assert size == (18, 24)
-        read.setdefault("ours", []).append((path, numbers.tolist()))
+        read[name].append((path, numbers.tolist()))
 
-    monkeypatch.setattr(decoding, "_decord", fake)
-    monkeypatch.setattr(decoding, "read_frames", ours)
+    monkeypatch.setattr(decoding, "_decord", lambda: partial(note, "decord"))
+    monkeypatch.setattr(decoding, "read_frames", partial(note, "ours"))
     monkeypatch.setattr(decoding.importlib.metadata, "version", lambda what: "0.6")
     rows = bench_decode(load_manifest(tiny_manifest))
-    assert [(row["what"], row["frames"]) for row in rows] == [
-        (what, frames) for frames in (4, 8) for what in ("ours", "torchcodec", "decord")
-    ]
+    assert [row["what"] for row in rows] == ["ours", "torchcodec", "decord"] * 2
+    assert [row["frames"] for row in rows] == [4] * 3 + [8] * 3
     assert [row["state"] for row in rows] == ["measured", "not installed", "measured, 0.6"] * 2
     for row in rows:
         assert row["bench"] == "decode" and row["clips"] == 5 and row["repeats"] == 2
@@ -63,16 +60,12 @@ def test_a_reader_that_fails_says_why(tiny_manifest, monkeypatch):
 def test_shares_of_reading_are_of_the_same_clips_and_sum_to_one(tiny_manifest, monkeypatch):
     done = {"open": [], "decode": [], "read": []}
 
-    def noting(what, function):
-        def note(path, numbers, **size):
-            done[what].append((path, numbers.tolist()))
-            return function(path, numbers, **size)
+    def note(what, function, path, numbers, **size):
+        done[what].append((path, numbers.tolist()))
+        return function(path, numbers, **size)
 
-        return note
-
-    monkeypatch.setattr(decoding, "_open", noting("open", decoding._open))
-    monkeypatch.setattr(decoding, "_open_and_decode", noting("decode", decoding._open_and_decode))
-    monkeypatch.setattr(decoding, "read_frames", noting("read", decoding.read_frames))
+    for what, name in (("open", "_open"), ("decode", "_open_and_decode"), ("read", "read_frames")):
+        monkeypatch.setattr(decoding, name, partial(note, what, getattr(decoding, name)))
     rows = bench_decode_time(load_manifest(tiny_manifest))
     assert [(row["bench"], row["what"], row["frames"]) for row in rows] == [("decode time", "ours", n) for n in (4, 8)]
     for row in rows:

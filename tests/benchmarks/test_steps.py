@@ -1,5 +1,6 @@
 """The benchmarks run with every implementation; speeds are not checked."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from benchmarks import baselines as baselines_module
 from benchmarks.baselines import CLASSES, Baseline, baselines, inference_step, training_step
 from benchmarks.loading import bench_evaluate, bench_memory, bench_stream
+from benchmarks.profiler import kernel_kind, time_breakdown
 from benchmarks.scaling import bench_scaling
 from benchmarks.steps import bench_infer, bench_train, count_work, machine, synthetic_batch, time_interleaved
 from benchmarks.tables import add_ratios, load, tables
@@ -44,9 +46,8 @@ def test_every_baseline_trains_and_classifies(monkeypatch):
     for bench, run in (("train", bench_train), ("infer", bench_infer)):
         rows = run(FULL, CPU, seconds=0)
         names = [baseline.name for baseline in baselines(FULL, CPU)]
-        assert [(row["bench"], row["what"]) for row in rows] == [
-            (kind, name) for kind in (bench, f"{bench} time") for name in names
-        ]
+        kinds = bench, f"{bench} time"
+        assert [(row["bench"], row["what"]) for row in rows] == [(kind, name) for kind in kinds for name in names]
         assert len(names) == 5 and names[0] == "torchvision, its recipe" and names[-1].startswith("ours, as the engine")
         for row in rows[:5]:
             assert row["first_step_s"] > 0
@@ -104,11 +105,6 @@ def test_steps_are_timed_in_turns():
     assert "".join(calls) == "ab" * 6, "one timing call, then five rounds"
 
 
-def test_machine_rates_are_measured():
-    record = machine(CPU, seconds=0)
-    assert record["matrix_tflops"]["fp32"] > 0 and record["copy_tb_per_s"] > 0 and record["packages"]["torch"]
-
-
 def test_bench_memory_has_a_row_per_source():
     rows = bench_memory(TINY, CPU, seconds=0)
     assert [row["what"].split(",")[0] for row in rows] == ["one batch over and over", "sampled", "sampled"]
@@ -116,17 +112,15 @@ def test_bench_memory_has_a_row_per_source():
 
 
 def test_bench_stream_has_a_row_per_source(tiny_manifest):
-    manifest = load_manifest(tiny_manifest)
-    rows = bench_stream(TINY, manifest, CPU, workers=0, seconds=0)
+    rows = bench_stream(TINY, load_manifest(tiny_manifest), CPU, workers=0, seconds=0)
     assert [row["what"] for row in rows] == ["one batch over and over", "streamed by 0 workers"]
     assert {row["data"] for row in rows} == {"tiny"}
 
 
 def test_bench_evaluate_has_a_row_per_clip_count(tiny_manifest):
     rows = bench_evaluate(TINY, load_manifest(tiny_manifest), CPU, workers=0, seconds=0)
-    assert [(row["what"], row["videos"]) for row in rows] == [
-        ("1 clip of 1 video", 1), ("10 clips a video", 1), ("100 clips a video", 1),
-    ]  # fmt: skip
+    assert [row["what"] for row in rows] == ["1 clip of 1 video", "10 clips a video", "100 clips a video"]
+    assert {row["videos"] for row in rows} == {1}
     assert add_ratios({}, rows)[1]["ratio"] == 1
     assert rows[2]["clips_per_second"] == pytest.approx(100 / rows[2]["seconds"])
 
@@ -154,25 +148,28 @@ def test_command_prints_tables_and_writes_the_record(tmp_path, capsys):
     assert [row["bench"] for row in record["rows"]] == ["infer"] * 2 + ["infer time"] * 2
     assert "Classifying: f-R2D, 10 layers, 1 frames, batch 1" in said
     assert tables(record["machine"], record["rows"]) in said
-    assert record["machine"]["cores"] and record["command"].startswith("r21d") and record["date"]
+    assert record["command"].startswith("r21d") and record["date"]
+    measured = record["machine"]
+    assert measured["matrix_tflops"]["fp32"] > 0 and measured["copy_tb_per_s"] > 0
+    assert measured["packages"]["torch"] and measured["cores"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["train", "--variants", "R2+1D"], "did you mean R(2+1)D?"),
-        (["train", "--device", "abacus"], "device 'abacus': not usable here"),
-        (["infer", "--frames", "0"], "frames = 0, expected 1 or more"),
-        (["train", "--depth", "50"], "depth 50: expected one of 10, 18, 34"),
-        (["infer", "--batch-size", "0"], "batch_size = 0, expected 1 or more"),
-        (["evaluate", "--manifest", "gone.csv"], "gone.csv: no such file"),
-        (["train", "--out", "table.txt"], "table.txt: expected the name of a file that ends in .json"),
+        ("train --variants R2+1D", "did you mean R(2+1)D?"),
+        ("train --device abacus", "device 'abacus': not usable here"),
+        ("infer --frames 0", "frames = 0, expected 1 or more"),
+        ("train --depth 50", "depth 50: expected one of 10, 18, 34"),
+        ("infer --batch-size 0", "batch_size = 0, expected 1 or more"),
+        ("evaluate --manifest gone.csv", "gone.csv: no such file"),
+        ("train --out table.txt", "table.txt: expected the name of a file that ends in .json"),
     ],
 )
 def test_command_error_is_one_line(arguments, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("benchmarks.run.machine", lambda *_: pytest.fail("measured before it was refused"))
-    assert main(["bench", *arguments, *([] if "--device" in arguments else ["--device", "cpu"])]) == 1
+    assert main(["bench", "--device", "cpu", *arguments.split()]) == 1
     said = capsys.readouterr().err
     assert said.startswith("r21d: ") and says in said and "Traceback" not in said
 
@@ -182,6 +179,68 @@ def test_command_usage_errors(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["bench", *arguments])
     assert "usage: r21d bench" in capsys.readouterr().err
+
+
+# --- Kinds of kernels
+
+
+KERNELS = {
+    "conv forward": [
+        "sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64_cudnn",
+        "volta_scudnn_128x64_relu_interior_nn_v1", "aten::mkldnn_convolution",
+    ],
+    "conv dgrad": ["sm80_xmma_dgrad_implicit_gemm_indexed_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_cudnn"],
+    "conv wgrad": [
+        "void cutlass__5x_cudnn::Kernel<cutlass_tensorop_bf16_s16816wgrad_optimized_bf16_128x128>",
+        "void wgrad2d_grouped_direct_kernel<__half, float>",
+    ],
+    "BN and ReLU": [
+        "void cudnn::bn_fw_tr_1C11_kernel_NCHW<float, float, int, 512, true, 1, true>",
+        "void cudnn::batchnorm_bwtr_nhwc_semiPersist<__nv_bfloat16>",
+        "void at::native::batch_norm_collect_statistics_channels_last_kernel<at::native::Var>",
+        "triton_red_fused__native_batch_norm_legit_functional__to_copy_convolution_3", "bn_relu_backward_kernel",
+        "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<c10::BFloat16>>",
+        "void at::native::vectorized_elementwise_kernel<4, at::native::launch_clamp_scalar>",
+        "aten::native_batch_norm_backward", "aten::threshold_backward",
+    ],
+    "copies": [
+        "void cudnn::ops::nchwToNhwcKernel<__half, __half, float>",
+        "void at::native::unrolled_elementwise_kernel<at::native::direct_copy_kernel_cuda>",
+        "cudnn::cnn::convertTensor_kernel", "Memcpy DtoD (Device -> Device)", "_store_line",
+    ],
+    "other": [
+        "void cask__5x_cudnn::computeOffsetsKernel",
+        "void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float, at::native::MeanOps>>",
+    ],
+    "optimiser": [
+        "void at::native::(anonymous namespace)::multi_tensor_apply_kernel<BinaryOpListAlphaFunctor>",
+        "Optimizer.step#SGD.step", "aten::_foreach_add_",
+    ],
+    "matmul": [
+        "void cutlass::Kernel2<cutlass_80_wmma_tensorop_bf16_s161616gemm_bf16_16x16_128x2_tn_align8>", "aten::addmm",
+    ],
+    "conv backward": ["aten::convolution_backward"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "names"), KERNELS.items(), ids=KERNELS)
+def test_kernel_kind_follows_the_name(kind, names):
+    assert {name: kernel_kind(name) for name in names} == dict.fromkeys(names, kind)
+
+
+@pytest.mark.parametrize(("file", "kinds"), [("bn", {"BN and ReLU"}), ("pair", {"BN in convolutions", "conv forward"})])
+def test_own_kernels_count_as_what_they_replace(file, kinds):
+    tree = ast.parse((ROOT / "r21d_core" / "models" / f"{file}_kernels.py").read_text())
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    assert {kernel_kind(name) for name in names} == kinds
+
+
+def test_time_breakdown_sums_to_one():
+    _, step = training_step(baselines(TINY, CPU)[-1], TINY, CPU)
+    clips, target = synthetic_batch(TINY, CPU)
+    shares = dict(time_breakdown(lambda: step(clips, target), CPU))
+    assert sum(shares.values()) == pytest.approx(1)
+    assert {"conv forward", "conv backward", "BN and ReLU", "optimiser"} <= set(shares)
 
 
 @pytest.mark.gpu

@@ -33,12 +33,9 @@ def runs(tmp_path):
         families = {"first": ["a", "b"], "not of this task": ["x", "y"]}
         protocol = {"modality": spec.modality, "families": families}
         scores = Scores(logits.astype(np.float32), labels, videos, videos, CLASSES, protocol)
-        for name, content in (
-            ("trained_on.txt", "group\n"),
-            ("checkpoint.pt", b"large"),
-            ("environment.json", '{"a": 1}'),
-        ):
-            run.write(name, content)
+        run.write("trained_on.txt", "group\n")
+        run.write("checkpoint.pt", b"large")
+        run.write("environment.json", '{"device": "TestGPU"}')
         finish(run, scores, [{"epoch": 1, "train_error": 0.5}], seconds=3)
     find_run(tmp_path / "runs", Spec(seed=7)).write("spec.json", Spec(seed=7).to_json())
     return load_runs(tmp_path / "runs")
@@ -51,9 +48,8 @@ def test_pack_is_read_like_the_folder(runs, tmp_path):
     for run in packed:
         original = find_run(tmp_path / "runs", run.spec)
         assert find_run(tmp_path / "study.zip", run.spec).scores.videos.tolist() == original.scores.videos.tolist()
-        assert (run.history, run.environment, run.trained_on) == (
-            original.history, original.environment, original.trained_on,
-        )  # fmt: skip
+        for record in ("history", "environment", "trained_on"):
+            assert getattr(run, record) == getattr(original, record)
         assert run.is_complete and not run.has_checkpoint and run.summary["seconds"] == 3
         assert find_run(run.folder.parent, run.spec).summary == run.summary
     missing = find_run(tmp_path / "study.zip", Spec(seed=9))
@@ -77,9 +73,9 @@ def test_packed_scores_keep_every_decision(runs, tmp_path):
         np.testing.assert_allclose(softmax(after.logits, axis=2), softmax(before.logits, axis=2), atol=0.01)
         steps = after.protocol["quantization"]["items by step of the probabilities"]
         assert sum(steps.values()) == 200 and steps["logits"] > 0 and steps["1/100"] > 50
+    packed = {run.spec: run.scores for run in load_runs(tmp_path / "study.zip")}
     for seed in (0, 1):
-        both = [[scores for spec, scores in found.items() if spec.seed == seed] for found in (originals, {
-            run.spec: run.scores for run in load_runs(tmp_path / "study.zip")})]  # fmt: skip
+        both = [[scores for spec, scores in found.items() if spec.seed == seed] for found in (originals, packed)]
         fused = [sum(softmax(scores.logits, axis=2) for scores in pair) / 2 for pair in both]
         np.testing.assert_array_equal(*(of.argmax(axis=2) for of in fused))
         np.testing.assert_array_equal(*(of.mean(axis=1).argmax(axis=1) for of in fused))

@@ -26,6 +26,11 @@ from r21d_core import R21DError
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(scope="module")
+def page():
+    return BeautifulSoup((ROOT / "reports" / "index.html").read_text(), "html.parser")
+
+
 def notebook(*outputs):
     cell = nbformat.v4.new_code_cell("secret = 1", outputs=list(outputs))
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A *title*"), cell])
@@ -50,14 +55,12 @@ def test_committed_page_is_self_contained_and_small():
     assert len(text.encode()) < 5e6 and 'name="viewport"' in text
     assert not re.search(r"<(?:script|link)\b[^>]*\b(?:src|href)=", text), "the page loads no file"
     assert all(source.startswith("data:") for source in re.findall(r'<img[^>]* src="([^"]*)"', text))
-    for row in REPORTS[1:]:
-        assert f'id="report-{row.name}"' in text
+    assert all(f'id="report-{row.name}"' in text for row in REPORTS[1:])
     lines = describe_environments([ROOT / folder for folder in RECORDS])
     assert all(any(f"miracl.zip: NVIDIA {gpu}" in line for line in lines) for gpu in ("H100", "H200"))
 
 
-def test_committed_page_has_no_dead_link_and_names_its_images():
-    page = BeautifulSoup((ROOT / "reports" / "index.html").read_text(), "html.parser")
+def test_committed_page_has_no_dead_link_and_names_its_images(page):
     ids = [tag["id"] for tag in page.select("[id]")]
     assert len(ids) == len(set(ids)), "an anchor is unique"
     for link in {str(tag["href"]) for tag in page.select("a[href]")}:
@@ -67,8 +70,7 @@ def test_committed_page_has_no_dead_link_and_names_its_images():
     assert [int(tag.name[1]) for tag in page.select("h1, h2")] == [1] + [2] * len(page.select("h2"))
 
 
-def test_answer_stands_first_and_provenance_last():
-    page = BeautifulSoup((ROOT / "reports" / "index.html").read_text(), "html.parser")
+def test_answer_stands_first_and_provenance_last(page):
     assert [sentence.text for sentence in page.select(".outcome")] == answer()
     order = [tag["id"] for tag in page.select("h2")]
     assert order[:3] == ["artifacts", "not-done", "contents"] and order[-1] == "provenance"

@@ -29,16 +29,10 @@ def test_numbers_empty_text_and_all_are_read(tmp_path):
     assert [spec.variant for spec in open_study("variant_comparison", variants="all").specs] == list(TABLE_2)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"lr": 0.02, "frames": "8,16"},
-        '{"lr": 0.02, "frames": [8, 16]}',
-        "lr: 0.02\nframes: [8, 16]",
-        "lr=0.02,frames=8,16",
-        " lr = 0.02, frames = 8,16",
-    ],
-)
+@pytest.mark.parametrize("settings", [
+    {"lr": 0.02, "frames": "8,16"}, '{"lr": 0.02, "frames": [8, 16]}', "lr: 0.02\nframes: [8, 16]",
+    "lr=0.02,frames=8,16", " lr = 0.02, frames = 8,16",
+])  # fmt: skip
 def test_settings_are_a_dict_or_text(settings, tmp_path):
     specs = open_study("temporal_probe", profile="small", manifest="set.csv", settings=settings, runs=tmp_path).specs
     assert {spec.lr for spec in specs} == {0.02} and {spec.frames for spec in specs} == {8, 16}

@@ -59,9 +59,8 @@ def test_unchecked_manifest_is_checked(folder, manifest, capsys):
 
 def test_example_has_a_folder_for_each_class(tmp_path, monkeypatch):
     folder = synthetic.make_example(tmp_path, ("star", "fall"), scenes=2)
-    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.mp4")) == [
-        "fall/s00.mp4", "fall/s01.mp4", "star/s00.mp4", "star/s01.mp4",
-    ]  # fmt: skip
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.mp4"))
+    assert names == ["fall/s00.mp4", "fall/s01.mp4", "star/s00.mp4", "star/s01.mp4"]
     monkeypatch.setattr(synthetic, "_write_videos", None)
     assert synthetic.make_example(tmp_path) == folder
     assert [path.name for path in tmp_path.iterdir()] == [folder.name], "no draft is left"
@@ -104,9 +103,8 @@ def test_published_weights_determine_network_and_clips(manifest, tmp_path):
     expected = {"depth": 10, "width": 4, "frames": "8", "crop": 112, "frame_height": 128, "eps": 1e-5, "epochs": "2"}
     assert expected.items() <= start["settings"].items()
     assert start["settings"]["init_from"] == str(tmp_path / "r3d.pth")
-    assert your_videos.starting_point("", manifest, "demo", "MC3", {"lr": 1}) == {
-        "variants": "MC3", "settings": {"lr": 1},
-    }  # fmt: skip
+    none = your_videos.starting_point("", manifest, "demo", "MC3", {"lr": 1})
+    assert none == {"variants": "MC3", "settings": {"lr": 1}}
 
 
 def test_run_that_is_not_finished_has_notes(manifest, tmp_path):

@@ -20,12 +20,12 @@ def texts(figure):
 def sheets(axes, letter):
     """How many sheets of a letter's look are drawn: (its hatched front ones, all of its color)."""
     _, color, hatch = LETTERS[letter]
-    of = [
-        patch
-        for patch in axes.patches
-        if isinstance(patch, Rectangle) and to_hex(patch.get_facecolor()) == to_hex(color)
-    ]
+    sheets = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    of = [patch for patch in sheets if to_hex(patch.get_facecolor()) == to_hex(color)]
     return sum((patch.get_hatch() or "") == hatch for patch in of), len(of)
+
+
+WIDENING = "1×3×3, M = {}\n3×1×1, 128\n1×3×3, M = 288\n3×1×1, 128\n× {}"  # has midplanes of its own
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,7 @@ def sheets(axes, letter):
         ("f-R2D", 34, 16, ["1×7×7, 64", "16×7×7", "1×3×3, 256\n1×3×3, 256\n× 6 blocks"]),
         ("MC4", 18, 8, ["4×28×28", "4×14×14", "4×7×7", "1×3×3, 512\n1×3×3, 512\n× 2 blocks"]),
         ("R(2+1)D", 18, 8, ["1×7×7, M = 45\n3×1×1, 64", "2×14×14", "(2+1)D"]),
+        ("R(2+1)D", 34, 8, [WIDENING.format(230, "1 block") + "\n\n" + WIDENING.format(288, "3 blocks")]),
     ],
 )
 def test_drawing_has_kernels_and_sizes(variant, depth, frames, expected):
@@ -43,13 +44,6 @@ def test_drawing_has_kernels_and_sizes(variant, depth, frames, expected):
     assert not set(expected) - set(texts(figure))
     count = cost(variant, depth, frames=frames)
     assert any(f"{count.parameters:,} parameters" in text for text in texts(figure))
-
-
-def test_widening_block_has_its_own_midplanes():
-    pair = "1×3×3, M = {}\n3×1×1, 128\n1×3×3, M = 288\n3×1×1, 128\n× {}"
-    assert pair.format(230, "1 block") + "\n\n" + pair.format(288, "3 blocks") in texts(
-        architecture_figures.draw_network("R(2+1)D", 34)
-    )
 
 
 def test_stacks_have_a_sheet_for_each_frame():
@@ -84,15 +78,8 @@ def test_all_twelve_are_drawn_with_their_stages():
 
 def test_factorization_gives_midplanes_and_weights():
     lines = "\n".join(texts(architecture_figures.draw_factorization(64, 128)))
-    for expected in (
-        "= 221,184 weights",
-        "64 → 230",
-        "= 132,480 weights",
-        "= 88,320 weights",
-        "together 220,800",
-        "99.8 %",
-    ):
-        assert expected in lines
+    parts = "= 221,184 weights", "64 → 230", "= 132,480 weights", "= 88,320 weights", "together 220,800", "99.8 %"
+    assert all(part in lines for part in parts)
     assert "⌊3·3²·64·128 / (3²·64 + 3·128)⌋ = ⌊221,184 / 960⌋ = 230" in lines
     with pytest.raises(R21DError, match="0 → 64: expected 1 or more"):
         architecture_figures.draw_factorization(0, 64)
@@ -148,9 +135,8 @@ def test_counts_match_table_2_except_mc5():
     assert table.loc["R(2+1)D", ["parameters", "conv + fc weights"]].tolist() == [33_370_839, 33_344_679]
     assert table.loc["MC5", "agrees"] == "no: rounds to 16.8; with batch norm to 16.9"
     assert (table.drop("MC5")["agrees"] == "yes").all()
-    assert table.loc["MC4", "final T"] == "4, 8" and table.loc["R3D", "GMAC, 16 frames"] == pytest.approx(
-        40.697, abs=5e-4
-    )
+    assert table.loc["MC4", "final T"] == "4, 8"
+    assert table.loc["R3D", "GMAC, 16 frames"] == pytest.approx(40.697, abs=5e-4)
     assert "paper (M)" not in architecture.counts_table(34)
 
 
@@ -159,10 +145,6 @@ def test_errors_of_the_paper_are_as_the_notebook_says():
     assert full == {"rMC2", "rMC3", "R(2+1)D"}  # these tell that the paper leaves batch norm out
     assert f"{cost('R2D', frames=16).conv_fc_weights / 1e6:.1f}" == "11.5"
     assert f"{cost('R(2+1)D', stem_midplanes=83).conv_fc_weights / 1e6:.1f}" == "33.4"
-    ratios = [cost("f-R2D", frames=frames).macs / cost("R2D", frames=frames).macs for frames in (8, 16)]
-    assert [f"{ratio:.1f}" for ratio in ratios] == ["7.1", "12.7"]
-    assert f"{cost('R(2+1)D', frames=32).macs / cost('R(2+1)D', frames=8).macs:.1f}" == "4.0"
-    assert cost("rMC2").macs > cost("rMC3").macs and VARIANTS["rMC4"][1:3] == "22"
 
 
 def test_styled_tables_are_complete():

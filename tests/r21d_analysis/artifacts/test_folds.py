@@ -1,4 +1,4 @@
-"""Networks against R(2+1)D over folds: training errors by hand, and what each network is composed of."""
+"""Networks against R(2+1)D over folds, by hand; what each network is composed of; pretraining on the rate."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,10 @@ from torch import nn
 
 from r21d_analysis.artifacts.curves import error_curves
 from r21d_analysis.artifacts.folds import COMPOSITIONS, composition_table, fold_table, reasons_figure, show_fold_table
+from r21d_analysis.artifacts.pretraining import GAP, rate_table, show_rate_table
 from r21d_core.models.architecture import PAIRS
 from r21d_core.models.network import VideoResNet
-from r21d_core.study.experiments import REASONS, why_2plus1d
+from r21d_core.study.experiments import REASONS, rate_pretraining, why_2plus1d
 from r21d_core.study.variants import NETWORKS
 from tests.runs import finish, make_runs
 
@@ -97,3 +98,17 @@ def test_compositions_have_the_relus_of_the_networks():
     texts = table.set_index("network")["a convolution is"]
     assert texts["R(2+1)D"] == "1×3×3 to M, BN, ReLU, 3×1×1" and texts["R(2+1)D-noBN-noReLU"] == "1×3×3 to M, 3×1×1"
     assert texts["R(2+1)D-0.5M"].startswith("1×3×3 to 0.5M, BN") and texts["R3D+ReLU"].startswith("3×3×3 to M, BN")
+
+
+def test_finetuned_network_is_compared_with_its_own_scratch(tmp_path):
+    runs = make_runs(rate_pretraining("small", "set-split1", variants=("R3D", "R(2+1)D"), seeds=(0, 1)), tmp_path)
+    table = rate_table(runs).set_index(["network", "clips of the playback rate"])
+    assert len(table) == 4 and set(table["seeds"]) == {2}
+    assert set(table["clips of the actions"]) == {18 * 1272, 18 * 636}
+    for name in ("R3D", "R(2+1)D"):
+        accuracy = table["video@1"][name]
+        assert table[GAP][name][18 * 636] == pytest.approx(accuracy[18 * 636] - accuracy[0])
+    assert table["p, Holm"].notna().sum() == 2
+    assert "trained from scratch" in show_rate_table(runs).caption
+    alone = rate_table([run for run in runs if run.spec.seed == 0])
+    assert alone["p, Holm"].isna().all() and alone["its interval"].notna().sum() == 2, "one run is no test"

@@ -46,8 +46,6 @@ def test_schedules_differ_in_length_and_augmentation():
     specs = recipe_trials("small", "set", variants=("R3D",), trials="schedules")
     assert [spec.epochs for spec in specs] == [30, 90, 200] * 2
     assert len({spec.replace(epochs=30, warmup_epochs=3) for spec in specs}) == 2
-    with pytest.raises(R21DError, match="trials 'shedules': expected one of paper, small, demo, schedules"):
-        recipe_trials("small", "set", trials="shedules")
 
 
 def test_settings_apply_to_all_trials_and_merge_equal_ones():
@@ -98,11 +96,8 @@ def test_recipe_differences_are_paired_over_recordings(runs):
 def test_schedule_figure_has_seeds_and_their_mean(runs):
     figure = recipe.accuracy_against_schedule(runs)
     panels = {axes.get_title().replace("\n", " "): axes for axes in figure.axes if axes.lines}
-    assert set(panels) == {
-        f"crop_area {area}, lr {lr}, weight_decay {decay}"
-        for lr, decay, area in (("0.02", "0.001", "0.35"), ("0.04", "0.001", "0.35"), ("0.02", "0.005", "0.35"),
-                                ("0.02", "0.001", "0.2"))
-    }  # fmt: skip
+    trials = ((0.02, 0.001, 0.35), (0.04, 0.001, 0.35), (0.02, 0.005, 0.35), (0.02, 0.001, 0.2))
+    assert set(panels) == {f"crop_area {area}, lr {lr}, weight_decay {decay}" for lr, decay, area in trials}
     line, points = panels["crop_area 0.35, lr 0.02, weight_decay 0.001"].lines[:2]
     assert line.get_xdata().tolist() == [18, 30]
     first = [100 * video_at(run.scores, 1) for run in runs if run.spec.variant == TWO[0] and run.spec.epochs == 30]

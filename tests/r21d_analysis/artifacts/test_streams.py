@@ -1,10 +1,12 @@
-"""Tables 4 to 6 against hand counts, complete and with runs missing."""
+"""Tables 4 to 6 against hand counts, complete and with runs missing; runs that must not be fused."""
 
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
@@ -13,8 +15,10 @@ from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB
 from r21d_analysis.claims.evaluate import kinetics_over_sports
 from r21d_analysis.statistics.inference import estimate_mean
 from r21d_core import R21DError
+from r21d_core.runs.metrics import clip_at_1, video_at, video_probabilities
 from r21d_core.runs.run import find_run, find_runs, write_json
 from r21d_core.study.experiments import kinetics, sports1m, transfer
+from r21d_core.study.spec import Spec
 from tests.runs import NASTY, finish, protocol_of, random_scores, unfinish
 
 VIDEOS = {"1": 20, "2": 26, "3": 32, "": 24}  # tested in each split, unequal on purpose
@@ -266,3 +270,41 @@ def test_init_table_counts_the_groups_in_both(table_6_runs):
     assert table["groups tested"][0].startswith("10: g0, g1, g2, g3, …") and table["groups trained on"][1] == "2: h, k"
     assert set(table["pretrained on"]) == {"large-split1", "large-split2", "large-split3"}
     assert "126 tensors" in table["weights"][0]
+
+
+def stream_scores(seed, modality):
+    videos = [f"v{n:02d}" for n in range(12)]
+    return random_scores(seed, videos, "abcd", protocol_of(Spec(modality=modality, frames=8), data="set"), gain=0)
+
+
+@given(st.integers(0, 1000))
+def test_fused_is_the_mean_of_softmax(seed):
+    a, b = stream_scores(seed, "rgb"), stream_scores(seed + 5000, "flow")
+    fused = networks.fuse(a, b)
+    by_clip = (softmax(a.logits, 2) + softmax(b.logits, 2)) / 2
+    assert np.allclose(video_probabilities(fused), by_clip.mean(axis=1), atol=1e-6)
+    assert clip_at_1(fused) == (by_clip.argmax(axis=2) == a.labels[:, None]).mean()
+    assert video_at(fused, 1) == (by_clip.mean(axis=1).argmax(axis=1) == a.labels).mean()
+    assert fused.protocol["modality"] == "rgb + flow" and fused.protocol["clips"] == 3
+
+
+OTHER = stream_scores(2, "flow")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"protocol": OTHER.protocol | {"clips": 10}}, "clips is 3 in the first run and 10"),
+        ({"protocol": OTHER.protocol | {"crop": "center crop 8×8"}}, "crop is 'center crop 112×112 of 128×171'"),
+        ({"protocol": OTHER.protocol | {"averaging": "mean"}}, "averaging is 'mean of softmax'"),
+        ({"protocol": OTHER.protocol | {"data": "other"}}, "data is 'set'"),
+        ({"classes": tuple("abce")}, "classes of the runs differ, first 'd'"),
+        ({"classes": tuple("abdc")}, "classes of the runs differ, first 'their order'"),
+        ({"videos": np.array([*OTHER.videos[:-1], "v99"])}, "videos of the runs differ, first 'v11'"),
+        ({name: getattr(OTHER, name)[:-1] for name in ("videos", "labels", "logits")}, "runs differ, first 'v11'"),
+        ({"labels": np.roll(OTHER.labels, 1)}, "the label of 'v00' differs"),
+    ],
+)
+def test_different_runs_are_not_fused(change, says):
+    with pytest.raises(R21DError, match=says):
+        networks.fuse(stream_scores(1, "rgb"), replace(OTHER, **change))

@@ -1,11 +1,14 @@
 """The explorer's counts equal the metrics; its intervals equal scipy, enumeration and the bootstrap."""
 
+import io
 from dataclasses import replace
 
+import matplotlib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.image import imread
 from scipy import stats
 from scipy.special import softmax
 
@@ -17,7 +20,6 @@ from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_core.runs import metrics
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import variant_comparison
-from tests.r21d_analysis.explorer.oracles import accuracy_by_class, confusion
 from tests.runs import make_runs
 
 ODD = ('<script>alert("1")</script>', "cost in $ and $", "Überraschung ∂é", "_private", "=1+1", "手话" * 20)
@@ -36,6 +38,19 @@ def score(scores: Scores, monkeypatch, at_once=100):
     """Score a run in many small chunks."""
     monkeypatch.setattr(predictions, "CHUNK_LOGITS", at_once)
     return predictions.score_runs((type("Run", (), {"scores": scores})(),))
+
+
+def confusion(scores):
+    """The predictions for the items of each class, (classes, classes)."""
+    counts = np.zeros((len(scores.classes),) * 2, int)
+    for label, pred in zip(scores.labels, metrics.video_probabilities(scores).argmax(axis=1), strict=True):
+        counts[label, pred] += 1
+    return counts
+
+
+def accuracy_by_class(scores):
+    """video@1 of each class."""
+    return confusion(scores).diagonal() / confusion(scores).sum(axis=1)
 
 
 @pytest.fixture
@@ -71,19 +86,14 @@ def test_every_clip_count_matches_the_metrics(seed, clips, at_once):
 def test_class_differences_match_scipy(pair):
     one, other = pair
     table = predictions.class_table(one, other, 7)
-    right = [metrics.video_correct(found.scores) for found in (one, other)]
+    a, b = (100.0 * metrics.video_correct(found.scores) for found in (one, other))
+    columns = {("low", "A − B", "high"): (a - b, -100), ("A low", "A recall", "A high"): (a, 0)}
     for number, row in table.iterrows():
-        here = one.scores.labels == number
-        for column, low, high, values in (
-            ("A − B", "low", "high", 100.0 * right[0] - 100.0 * right[1]),
-            ("A recall", "A low", "A high", 100.0 * right[0]),
-        ):
-            interval = stats.ttest_1samp(values[here], 0).confidence_interval()  # a video, a recording
-            ends = np.clip(interval, 0 if column == "A recall" else -100, 100)
-            ends = ends if np.ptp(values[here]) else (np.nan, np.nan)
-            assert (row[low], row[column], row[high]) == pytest.approx(
-                (ends[0], values[here].mean(), ends[1]), nan_ok=True
-            )
+        for names, (values, least) in columns.items():
+            values = values[one.scores.labels == number]
+            interval = stats.ttest_1samp(values, 0).confidence_interval()  # a video, a recording
+            low, high = np.clip(interval, least, 100) if np.ptp(values) else (np.nan, np.nan)
+            assert row[[*names]].tolist() == pytest.approx([low, values.mean(), high], nan_ok=True)
 
 
 def test_classes_without_items_are_omitted(monkeypatch):
@@ -126,9 +136,8 @@ def test_item_filters_match_brute_force(pair):
             assert set(rows) == {i for i in range(60) if keep(i)}
             assert (np.diff(predicted.confidence[rows]) <= 0).all()
             rows = predictions.select_items(one, other, 4, show=show, side=of, true=2, pred=(1, 3))
-            assert set(rows) == {
-                i for i in range(60) if keep(i) and one.scores.labels[i] == 2 and predicted.pred[i] in (1, 3)
-            }
+            is_cell = (one.scores.labels == 2) & np.isin(predicted.pred, (1, 3))
+            assert set(rows) == {i for i in range(60) if keep(i) and is_cell[i]}
             rows = predictions.select_items(one, other, 4, show=show, side=of, search=" V01 ", confidence=(20, 40))
             assert set(rows) == {i for i in range(10, 20) if keep(i) and 20 <= 100 * predicted.confidence[i] <= 40}
     name = ODD[2].upper()
@@ -149,8 +158,8 @@ def test_large_matrix_has_frequent_confusions(monkeypatch):
     assert len(members) == 20 and counts.shape == (20, 21) and (np.diff(members) > 0).all()
     assert (counts[:, :20] == whole[np.ix_(members, members)]).all()
     assert (counts.sum(axis=1) == whole[members].sum(axis=1)).all()
-    pairs = predictions.confused_pairs(one, 7)
-    assert pairs["items"].tolist() == sorted(whole[~np.eye(30, dtype=bool)][whole[~np.eye(30, dtype=bool)] > 0])[::-1]
+    pairs, wrong = predictions.confused_pairs(one, 7), whole[~np.eye(30, dtype=bool)]
+    assert pairs["items"].tolist() == sorted(wrong[wrong > 0], reverse=True)
     assert all(whole[row.true, row.pred] == row.items for row in pairs.itertuples())
     assert {pairs["true"][0], pairs["pred"][0]} <= set(members)
 
@@ -178,41 +187,29 @@ def test_finished_runs_are_unique_and_labeled(tmp_path):
     assert len({run.spec for run in runs}) == len(runs) in (4, 5)
     assert [run.spec.profile for run in runs] == ["small"] * (len(runs) - 1) + ["demo"]
     assert messages == [f"{tmp_path}/b/torn: cannot be read; move it away"]
-    spec = runs[0].spec
-    flow = replace(runs[0], spec=spec.replace(modality="flow"))
-    assert run_menu._order(flow) > run_menu._order(replace(flow, spec=spec.replace(variant="f-R2D"))), (
-        "frames come first"
-    )
+    changes = {"modality": "flow"}, {"variant": "f-R2D"}
+    flow, frames = (replace(runs[0], spec=runs[0].spec.replace(**change)) for change in changes)
+    assert run_menu._order(flow) > run_menu._order(frames), "frames come first"
     is_demo = ["demonstration" in run_menu.data_label(run.spec) for run in (runs[0], runs[-1])]
     assert is_demo == [False, True]
 
 
 def test_names_have_the_fields_that_differ():
     spec = variant_comparison("small", "set", variants=("R3D",), frames=8, lr=0.02)[0]
-    specs = [
-        spec,
-        spec.replace(frames=4),
-        spec.replace(lr=0.5),
-        spec.replace(lr=0.5, seed=1),
-        spec.replace(variant="R2D"),
-    ]
-    assert run_menu.name_runs(specs) == [
+    changes = {}, {"frames": 4}, {"lr": 0.5}, {"lr": 0.5, "seed": 1}, {"variant": "R2D"}
+    assert run_menu.name_runs([spec.replace(**change) for change in changes]) == [
         "R3D-18, frames 8, lr 0.02", "R3D-18, frames 4", "R3D-18, frames 8, lr 0.5, seed 0",
         "R3D-18, frames 8, lr 0.5, seed 1", "R2D-18",
     ]  # fmt: skip
-    assert (
-        run_menu.name_runs([spec, spec.finetune_spec(data="other").replace(data="set")])[0] == "R3D-18, init_from none"
-    )
+    finetuned = spec.finetune_spec(data="other").replace(data="set")
+    assert run_menu.name_runs([spec, finetuned])[0] == "R3D-18, init_from none"
 
 
 # --- Figures
 
 
 def texts(figure):
-    found = [text.get_text() for text in figure.texts]
-    for axes in figure.axes:
-        found += [text.get_text() for text in axes.texts]
-    return found
+    return [text.get_text() for artist in (figure, *figure.axes) for text in artist.texts]
 
 
 def test_figures_show_names_literally(pair):
@@ -228,10 +225,7 @@ def test_figures_show_names_literally(pair):
         ("B", ODD[1:], range(2, 7), np.full(5, 0.2), np.eye(3, 5)),
     ]
     over = time_figure(panels, true=ODD[1])
-    lines = {
-        tuple(line.get_ydata()): line.get_color() for axes in over.axes for line in axes.lines if len(line.get_ydata())
-    }
-    assert (100.0, 0.0, 0.0) in lines
+    assert (100.0, 0.0, 0.0) in {tuple(line.get_ydata()) for axes in over.axes for line in axes.lines}
     bold = [text.get_text() for text in over.texts if text.get_weight() == "bold"]
     assert bold == ["2.   20.0%  cost in $ and $"] * 2
     for drawn in (figure, matrix, over):
@@ -247,15 +241,10 @@ def test_class_has_one_style_in_all_panels():
 
 def test_pixels_belong_to_their_cells():
     """Compare the color of pixels in the image with that of the cell; numbers are legible on it."""
-    from io import BytesIO
-
-    import matplotlib
-    from matplotlib.image import imread
-
     counts = np.zeros((3, 4), int)
     counts[0, 0] = counts[2, 3] = 1
     figure = confusion_figure("abc", counts)
-    picture = imread(BytesIO(figure_png(figure)))[..., :3]
+    picture = imread(io.BytesIO(figure_png(figure)))[..., :3]
     height, width, _ = picture.shape
     blue = np.argwhere(picture[..., 2] - picture[..., 0] > 0.2)  # y, x of the pixels of two cells
     cells = [matrix_cell(figure, x + 0.5, y + 0.5) for y, x in blue]

@@ -118,12 +118,12 @@ def test_thumbnails_are_tiles_of_a_grid(tmp_path, tiny_manifest):
 
 def test_video_has_its_times_and_plays_when_live(tiny_manifest, tmp_path):
     manifest = load_manifest(tiny_manifest)
-    videos = manifest.split("test")
-    labels = np.array([manifest.card.classes.index(video.label) for video in videos])
+    videos, classes = manifest.split("test"), manifest.card.classes
+    on = {"classes": classes, "videos": [video.video for video in videos]}
+    on["labels"] = np.array([classes.index(video.label) for video in videos])
     options = {"variants": ("R3D", "R(2+1)D"), "eval_clips": 5, "frames": 4, "frame_stride": 1}
     for number, spec in enumerate(variant_comparison("small", "tiny", **options)):
-        write_run(spec, tmp_path / "runs", number, classes=manifest.card.classes,
-                  videos=[video.video for video in videos], labels=labels)  # fmt: skip
+        write_run(spec, tmp_path / "runs", number, **on)
     shown = Explorer(str(tmp_path / "runs"), str(tiny_manifest.parent))
     shown.tabs.selected_index, shown.items.value = 2, "all"
     select_item(shown, 1)

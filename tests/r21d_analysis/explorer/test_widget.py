@@ -17,8 +17,7 @@ from r21d_core import R21DError
 from r21d_core.runs import metrics
 from r21d_core.runs.run import find_run
 from r21d_core.study.experiments import variant_comparison
-from tests.r21d_analysis.explorer.oracles import confusion
-from tests.r21d_analysis.explorer.test_predictions import ODD, texts
+from tests.r21d_analysis.explorer.test_predictions import ODD, confusion, texts
 from tests.runs import NASTY, finish, protocol_of, random_scores
 
 VIDEOS = [f"{NASTY} $ «{number}».mp4" for number in range(40)]
@@ -101,6 +100,12 @@ def test_clip_slider_updates_every_number(shown):
 
 def test_selected_classes_are_drawn(many):
     shown = many
+    shown.tabs.selected_index = 1
+    others = shown.views["Confusion"].table.query("prediction == 'all others'")["items"]
+    assert len(others) == 20
+    point(shown, int(others.idxmax()))
+    assert shown.pred.label == "all others" and len(shown.rows) == others.max() > 0
+    shown.tabs.selected_index = 0
     assert shown.a.label == "MC3-18" and len(shown.class_table.df) == 30
     names = [text.split("  ")[0] for text in texts(shown.views["Classes"].figure) if text.startswith("class ")]
     order = shown.views["Classes"].table.sort_values("A − B", ascending=False, kind="stable")["class"].tolist()
@@ -138,15 +143,6 @@ def test_cell_and_pair_list_their_videos(shown):
         assert shown.matrix.value != before and ("per cent of the row" in shown.matrix_caption.value) == (side == "A")
         shown.pairs.selected_rows = [0]
         assert len(shown.rows) == whole[~np.eye(6, dtype=bool)].max() and shown.tabs.selected_index == 2
-
-
-def test_other_classes_column_lists_its_videos(many):
-    shown = many
-    shown.tabs.selected_index = 1
-    others = shown.views["Confusion"].table.query("prediction == 'all others'")["items"]
-    assert len(others) == 20
-    point(shown, int(others.idxmax()))
-    assert shown.pred.label == "all others" and len(shown.rows) == others.max() > 0
 
 
 def test_filters_select_items_and_draw_a_video(shown):
@@ -316,7 +312,7 @@ def test_static_display_has_figures_and_captions(shown, displayed):
 
 def test_benchmark_times_every_widget(tmp_path, monkeypatch):
     monkeypatch.setattr(explorer, "ROUNDS", 1)
-    size = (460, 230, 3)
+    size = (40, 20, 3)
     explorer._write_runs(str(tmp_path), *size)
     *moved, opened = explorer._measure(str(tmp_path), *size)
     assert len(moved) == 14 and all(0 < row["ms_fastest"] <= row["ms"] <= row["ms_slowest"] for row in moved)

@@ -92,8 +92,8 @@ def test_sanity_table_follows_the_correlations(trained):
     assert set(verdicts.drop(["DeepLift", "occlusion in time"])) == {"passed"}
 
 
-@pytest.mark.parametrize("text", [NASTY, "**x**](javascript:1) `<b>`\n\n<i>$a_1$", "</li></ul><svg onload=1>"])
-def test_hostile_text_is_escaped(trained, text):
+def test_hostile_text_is_escaped(trained):
+    text = f"{NASTY}**x**](javascript:1) `<b>`\n\n<i>$a_1$</li></ul><svg onload=1>"
     filters, record = trained[1][1], trained[2][1]
     spoiled = {name: np.array([text, *record[name][1:]]) for name in ("videos", "target", "pred", "classes")}
     metadata = {**record.metadata, "spec": {**record.metadata["spec"], "data": text, "task": text, "profile": text},

@@ -154,6 +154,8 @@ def test_explorer_without_checkpoints_needs_no_torch(folder):
     for path in folder.glob("*/checkpoint.pt"):
         path.unlink()
     program = f"""import sys
+import r21d_analysis.artifacts.figures
+assert "av" not in sys.modules
 from r21d_analysis.explorer.widget import Explorer
 shown = Explorer({str(folder)!r})
 shown._ipython_display_()

@@ -12,25 +12,15 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.inference import (
     Outcomes,
     SeedVariance,
-    correct_by_seed,
-    detectable_difference,
-    estimate_accuracy,
-    estimate_by_class,
     estimate_contrast,
-    estimate_correlation,
     estimate_difference,
     estimate_mean,
-    estimate_sum_of_means,
-    family_p,
     fold_variance,
-    format_interval,
-    holm,
-    required_recordings,
     seed_variance,
-    spearman,
 )
 from r21d_core import R21DError
 from r21d_core.runs.run import load_runs
@@ -160,24 +150,22 @@ def test_same_weights_are_compared_seed_by_seed():
     assert apart.value == 0 and apart.low < -100 < 100 < apart.high
 
 
-@given(
-    recordings=st.integers(1, 5), seeds=st.integers(1, 3), share=st.sampled_from([0, 0.5, 1]), draw=st.integers(0, 99)
-)
+@given(st.integers(1, 5), st.integers(1, 3), st.sampled_from([0, 0.5, 1]), st.integers(0, 99))
 def test_edge_cases_have_sound_estimates(recordings, seeds, share, draw):
     values = 100.0 * (np.random.default_rng(draw).random((seeds, 12)) < share)
     outcomes = Outcomes(values, np.arange(12) % recordings)
-    estimate = estimate_accuracy([outcomes])
+    estimate = inference.estimate_accuracy([outcomes])
     assert estimate.value == pytest.approx(values.mean()) and estimate.seeds == seeds
     if recordings == 1 or share in (0, 1):
-        assert np.isnan([estimate.low, estimate.high]).all() and format_interval(estimate.low, estimate.high) == "–"
+        assert np.isnan([estimate.low, estimate.high]).all()
+        assert inference.format_interval(estimate.low, estimate.high) == "–"
     elif not np.isnan(estimate.low):
         assert 0 <= estimate.low <= estimate.value <= estimate.high <= 100
     difference = estimate_difference([outcomes], [outcomes])
     assert difference.value == 0 and (difference.p == 1 or np.isnan(difference.p))
     assert np.isnan(difference.low) or difference.low < 0 < difference.high
-    assert np.isnan(family_p([difference, estimate])).all() == (
-        seeds == 1 or (np.isnan([difference.p, estimate.p]).all())
-    )
+    no_p = seeds == 1 or np.isnan([difference.p, estimate.p]).all()
+    assert np.isnan(inference.family_p([difference, estimate])).all() == no_p
 
 
 def test_class_intervals_are_those_of_the_mean():
@@ -185,7 +173,7 @@ def test_class_intervals_are_those_of_the_mean():
     labels, groups = random.integers(0, 5, 200), random.integers(0, 30, 200)
     values = 100.0 * (random.random(200) < 0.6)
     values[labels == 3] = 100
-    low, high = estimate_by_class(values, labels, groups, 7)
+    low, high = inference.estimate_by_class(values, labels, groups, 7)
     for label in range(3):
         rows = labels == label
         estimate = estimate_mean([Outcomes(values[None, rows], groups[rows])])
@@ -197,56 +185,57 @@ def test_power_is_reached_with_the_required_recordings():
     """Recordings as many as required find a true difference in about 80 % of the cases."""
     random, groups = np.random.default_rng(0), np.arange(30)
     pilot = estimate_mean([Outcomes(random.normal(0, 10, (1, 30)), groups)])
-    assert detectable_difference(pilot) == pytest.approx(2.8 * np.sqrt(pilot.recording_variance), rel=0.04)
-    needed = int(required_recordings(replace(pilot, value=5.0)))
+    assert inference.detectable_difference(pilot) == pytest.approx(2.8 * np.sqrt(pilot.recording_variance), rel=0.04)
+    needed = int(inference.required_recordings(replace(pilot, value=5.0)))
     spread = np.sqrt(pilot.recording_variance * 30)
     drawn = random.normal(5, spread, (2000, needed))
     found = np.mean(stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05)
     assert found == pytest.approx(0.8, abs=0.05)
-    needed = int(required_recordings(replace(pilot, value=5.0), tests=11))
+    needed = int(inference.required_recordings(replace(pilot, value=5.0), tests=11))
     drawn = random.normal(5, spread, (2000, needed))
     found = np.mean(stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05 / 11)
-    assert found == pytest.approx(0.8, abs=0.05) and detectable_difference(pilot, 11) > detectable_difference(pilot)
-    assert required_recordings(replace(pilot, value=5.0, seed_part=9.0)) == np.inf, "it takes more seeds"
+    assert found == pytest.approx(0.8, abs=0.05) and inference.detectable_difference(
+        pilot, 11
+    ) > inference.detectable_difference(pilot)
+    assert inference.required_recordings(replace(pilot, value=5.0, seed_part=9.0)) == np.inf, "it takes more seeds"
 
 
 def test_holm_is_statsmodels():
     p = np.random.default_rng(0).random(20) ** 3
-    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1])
-    np.testing.assert_allclose(holm([np.nan, 0.01, np.nan, 0.04]), [np.nan, 0.02, np.nan, 0.04])
-    assert len(holm([])) == 0
+    np.testing.assert_allclose(inference.holm(p), multipletests(p, method="holm")[1])
+    np.testing.assert_allclose(inference.holm([np.nan, 0.01, np.nan, 0.04]), [np.nan, 0.02, np.nan, 0.04])
+    assert len(inference.holm([])) == 0
 
 
 def test_correlation_is_spearmans_with_the_luck_of_seeds():
     random = np.random.default_rng(0)
-    networks = [
-        Outcomes(100.0 * (random.random((3, 200)) < share), np.arange(200) // 4) for share in np.arange(1, 9) / 9
-    ]
-    same = estimate_correlation(networks, networks, SeedVariance())
+    values = [100.0 * (random.random((3, 200)) < share) for share in np.arange(1, 9) / 9]
+    networks = [Outcomes(value, np.arange(200) // 4) for value in values]
+    same = inference.estimate_correlation(networks, networks, SeedVariance())
     assert (same.value, same.low, same.high, same.recordings) == (1, 1, 1, 50) and np.isnan(same.p)
-    noisy = estimate_correlation(networks, networks[::-1], SeedVariance(900.0, 900.0, 9))
+    noisy = inference.estimate_correlation(networks, networks[::-1], SeedVariance(900.0, 900.0, 9))
     assert noisy.value == pytest.approx(stats.spearmanr(np.arange(8), -np.arange(8)).statistic) and noisy.high > -0.8
-    assert np.isnan(spearman(np.ones(3), np.arange(3)))
+    assert np.isnan(inference.spearman(np.ones(3), np.arange(3)))
 
 
 def test_sum_of_means_is_welchs():
     a, b = np.array([3.0, 4.0, 6.0]), np.array([1.0, 1.5])
-    estimate = estimate_sum_of_means([(1, a), (-1, b)])
+    estimate = inference.estimate_sum_of_means([(1, a), (-1, b)])
     expected = stats.ttest_ind(a, b, equal_var=False)
     assert estimate.value == pytest.approx(a.mean() - b.mean()) and estimate.items == 5
     assert (estimate.low, estimate.high) == pytest.approx(tuple(expected.confidence_interval()))
-    assert np.isnan(estimate_sum_of_means([(1, a), (-1, b[:1])]).low)
-    constant = estimate_sum_of_means([(1, np.ones(2)), (-1, np.zeros(2))])
+    assert np.isnan(inference.estimate_sum_of_means([(1, a), (-1, b[:1])]).low)
+    constant = inference.estimate_sum_of_means([(1, np.ones(2)), (-1, np.zeros(2))])
     assert (constant.low, constant.high) == (1, 1)
 
 
 def test_outcomes_are_of_equal_items():
-    outcomes = correct_by_seed([scores([1, 0, 1, 1]), scores([1, 1, 0, 1])])
+    outcomes = inference.correct_by_seed([scores([1, 0, 1, 1]), scores([1, 1, 0, 1])])
     assert outcomes.values.tolist() == [[100, 0, 100, 100], [100, 100, 0, 100]]
     assert outcomes.groups.tolist() == ["g0", "g0", "g1", "g1"]
     for others in (scores([1, 0, 1]), scores([1, 0], ["x", "y"])):
         with pytest.raises(R21DError, match="different videos"):
-            correct_by_seed([scores([1, 0]), others])
+            inference.correct_by_seed([scores([1, 0]), others])
 
 
 def test_committed_records_name_the_recordings_of_the_manifests():
