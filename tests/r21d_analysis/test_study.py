@@ -115,11 +115,6 @@ def test_injected_name_must_be_known_or_assigned_before():
         check_parameters({"In": [*cells, "# Parameters\nlater = 3"][::-1]}, ["folder", "gpus"])
 
 
-def test_papermills_parameters_are_read(execute, tmp_path):
-    _, printed = execute("clip_count", seeds=[0, 1], runs=str(tmp_path), train="false")
-    assert "0 of 4 runs" in printed
-
-
 @pytest.mark.filterwarnings("default")  # of the notebook machinery's own making
 def test_papermill_parameter_with_a_typo_is_an_error(tmp_path):
     paths = NOTEBOOKS / "clip_count.ipynb", tmp_path / "out.ipynb"

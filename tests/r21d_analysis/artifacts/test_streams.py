@@ -33,10 +33,10 @@ def make(specs, folder, classes=CLASSES):
         groups, share = [f"g{n // 2}" for n in range(len(videos))], 0.75 if spec.init_from else 0.55
         protocol = protocol_of(spec, len(videos))
         scores = random_scores(number, videos, classes, protocol, groups=groups, share=share, gain=3)
-        run = finish(find_run(folder, spec), scores, device="TestGPU")
+        run = find_run(folder, spec)
         if spec.init_from:
             write_json(run, "environment.json", {"init_from": f"{run.folder.name} starts from another: 126 tensors"})
-            finish(run)
+        finish(run, scores, device="TestGPU")
     return find_runs(specs, folder)
 
 
