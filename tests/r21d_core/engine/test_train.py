@@ -94,7 +94,8 @@ def test_run_leaves_every_record(uninterrupted, tiny):
     cost = spec_cost(SPEC, 2)
     assert [summary[key] for key in ("train_clips", "macs", "parameters")] == [66, cost.macs, cost.parameters]
     assert summary["seconds"] == pytest.approx(sum(seconds))
-    assert summary["train_clips_per_second"] == pytest.approx(22 / np.median(seconds), rel=0.1)
+    slower, faster = (22 / (np.median(seconds) + error) for error in (6e-4, -6e-4))  # they are rounded
+    assert slower < summary["train_clips_per_second"] < faster
 
 
 def test_complete_run_is_not_trained_again(uninterrupted, fit):
@@ -285,7 +286,8 @@ def test_batch_predictions_equal_single_clip_predictions(tiny):
 
 def test_scores_say_what_was_evaluated_and_how(tiny):
     """For a task that tests each video under four labels."""
-    spec, videos = SPEC.replace(task="speed", frame_stride=2), tiny.split("test")
+    spec, (first, *rest) = SPEC.replace(task="speed", frame_stride=2), tiny.split("test")
+    videos = (replace(first, fps=29.97), *rest)
     card = replace(tiny.card, expected={"test": 5}, families={"both": ("dark", "bright")})
     network = build_model(spec, 4, CPU).eval()
     scores = evaluate(network, open_clips(videos, (18, 24), CPU), videos, card, spec)
@@ -293,8 +295,9 @@ def test_scores_say_what_was_evaluated_and_how(tiny):
     assert scores.labels.tolist() == [*range(4)] * 4 and scores.classes == ("1×", "2×", "4×", "8×")
     assert scores.protocol == {
         "clips": 2, "crop": "center crop 16×16 of 18×24", "averaging": "mean of softmax", "frames": 4,
-        "frame_stride": 2, "task": "speed", "modality": "rgb", "data": "tiny", "split": "test", "frame_rate": "25 fps",
-        "videos_listed": 5, "videos_evaluated": 4, "families": {"both": ["dark", "bright"]}, "profile": "demo",
+        "frame_stride": 2, "task": "speed", "modality": "rgb", "data": "tiny", "split": "test",
+        "frame_rate": "25–29.97 fps", "videos_listed": 5, "videos_evaluated": 4,
+        "families": {"both": ["dark", "bright"]}, "profile": "demo",
     }  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from r21d_core.models.architecture import midplanes
 from r21d_core.models.cost import cost, spec_cost, variants_table
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
@@ -63,11 +62,6 @@ def test_flow_and_other_classes():
     assert spec_cost(spec, 5) == cost("R(2+1)D", 34, 32, 16, 5, 2, size=64, midplanes_per_block=True)
 
 
-def test_planes_between_a_spatial_and_a_temporal_convolution():
-    pairs = [(64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512)]
-    assert [midplanes(*pair) for pair in pairs] == [144, 230, 288, 460, 576, 921, 1152]
-
-
 # In a residual block of conv2_x, 64 → 64: the layers of conv1 (a kernel by time and height, N: batch norm, R: ReLU),
 # the channels and taps of each convolution, and the channels of the batch norms.
 BLOCKS = {
@@ -112,11 +106,6 @@ def test_stem_of_83_planes():
     assert wide.macs - plain.macs == 12_882 * 8 * 56 * 56
     assert wide.convs[2:] == plain.convs[2:]
     assert_counts_agree("R(2+1)D", stem_midplanes=83)
-
-
-def test_stem_planes_follow_the_width():
-    planes = [cost("R(2+1)D", width=width).convs[0].out_channels for width in (64, 32, 16, 8, 1)]
-    assert planes == [45, 22, 11, 5, 1]
 
 
 def test_depth_counts_convolutions_and_fc():

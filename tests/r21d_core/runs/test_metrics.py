@@ -44,6 +44,13 @@ def test_video_is_right_by_mean_of_softmax_not_of_logits():
     assert logits.mean(1).argmax() == 1 and video_correct(scores).tolist() == [True]
 
 
+def test_tie_goes_to_the_earlier_class():
+    ones, labels = np.random.default_rng(0).integers(0, 2, 20), np.arange(20)
+    logits, names = np.tile(ones.astype(np.float32), (20, 1, 1)), labels.astype(str)
+    scores = Scores(logits, labels, names, names, tuple(names), {})
+    assert np.flatnonzero(video_correct(scores, 5)).tolist() == np.flatnonzero(ones)[:5].tolist()
+
+
 def test_family_is_a_choice_among_its_own_classes():
     logits = np.zeros((3, 1, 4), np.float32)
     logits[0, 0] = [1, 2, 9, 0]  # of a and b, b; c does not count
