@@ -48,11 +48,6 @@ def test_corners_are_reached(frames):
     torch.testing.assert_close(got[1], by_hand(frames[1, :, 4:, 12:]))
 
 
-def test_no_flip_where_the_spec_says_none(frames):
-    plain = augment(frames, clips([[0, 0, 0, 0, 0.0, 0]] * 5), SPEC.replace(flip=False))
-    torch.testing.assert_close(plain[0], by_hand(frames[0, :, :16, :16]))
-
-
 @pytest.mark.parametrize("crop", [16, 24])  # of 20: smaller and larger
 def test_resized_crop_matches_torchvision(frames, crop):
     """The whole frame scaled: area 1 at the frame's own aspect ratio, by torchvision without smoothing."""

@@ -199,6 +199,14 @@ def test_odd_values_in_a_checkpoint_are_noticed(run, data):
         assert all(math.isfinite(value) for row in history for value in row.values())
 
 
+def test_checkpoint_of_infinite_weights_is_not_written(run):
+    state, before = new_state(), (run.folder / "checkpoint.pt").read_bytes()
+    state.model.fc.bias.data.fill_(math.inf)
+    with pytest.raises(R21DError, match="weights are not finite after step 0"):
+        save_checkpoint(run, MANIFEST, state)
+    assert (run.folder / "checkpoint.pt").read_bytes() == before
+
+
 def test_text_is_no_spreadsheet_formula():
     texts = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "a=b", "", -1.5]
     assert [*map(spreadsheet_safe, texts)] == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", "'\rx", "a=b", "", -1.5]
