@@ -148,6 +148,7 @@ def test_batch_norm_is_that_of_float64(kernels, size, real, relu, add, both, rat
 
 def test_batch_norm_over_more_than_a_tile_of_each_program(kernels, monkeypatch):
     monkeypatch.setattr(kernels, "multiprocessors", lambda device: 30)
+    monkeypatch.setattr(kernels, "PARTS", 64)
     generator = torch.Generator().manual_seed(0)
     x = filled(generator, 5, 144, 144, 4, 9, 13, torch.float32, 2.0).requires_grad_()
     norm = nn.BatchNorm3d(144, device=DEVICE)
@@ -162,7 +163,11 @@ def test_batch_norm_over_more_than_a_tile_of_each_program(kernels, monkeypatch):
     torch.testing.assert_close(norm.running_var.double(), exact.running_var, rtol=1e-5, atol=1e-6)
 
 
-def test_batch_norm_of_one_value_a_channel(kernels):
+def test_batch_norm_of_nan_or_one_value_a_channel(kernels):
+    x = torch.randn(2, 8, 1, 2, 2, device=DEVICE)
+    x[0, 3, 0, 0, 0] = torch.nan  # which a ReLU would hide as 0, and the loss would be finite
+    out, _ = kernels.batch_norm(x, nn.BatchNorm3d(8, device=DEVICE))
+    assert out.isnan().any((0, 2, 3, 4)).tolist() == [channel == 3 for channel in range(8)]
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         kernels.batch_norm(torch.zeros(1, 8, 1, 1, 1, device=DEVICE), nn.BatchNorm3d(8, device=DEVICE))
 

@@ -96,6 +96,13 @@ def test_pair_is_that_of_float64(size, real, padded, out_channels, shift, dtype)
     assert_statistics(statistics, y, next_norm, 1e-5)
 
 
+def test_pair_passes_nan_on():
+    x = make_midplanes((1, 2, 4, 4), 48, 48, torch.float16)
+    x[0, 3, 0, 0, 0] = torch.nan
+    conv = nn.Conv3d(48, 16, (3, 1, 1), 1, (1, 0, 0), bias=False).to(DEVICE)
+    assert fused_pair.norm_relu_conv(x, make_norm(48), conv, make_norm(16))[0].isnan().all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("size", "in_channels", "out_channels"), [((2, 3, 4, 4), 16, 48), ((1, 2, 5, 7), 32, 77), ((1, 3, 9, 3), 64, 144)]
