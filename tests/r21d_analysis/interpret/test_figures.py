@@ -73,7 +73,8 @@ def test_overlays_are_animated(trained):
     data = base64.b64decode(re.search(r'src="data:image/webp;base64,([^"]*)"', played.data)[1])
     assert Image.open(io.BytesIO(data)).n_frames > 1
     assert isinstance(attribution_figures.play_overlays(maps, "another"), Markdown)
-    assert "Nothing to draw" in attribution_figures.overlay_figure([], "").data
+    for note in (attribution_figures.overlay_figure([], ""), filter_figures.activations_figure([])):
+        assert "Nothing to draw" in note.data
 
 
 def test_sanity_table_follows_the_correlations(trained):
