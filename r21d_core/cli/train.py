@@ -60,7 +60,7 @@ def run(options) -> None:
     )  # fmt: skip
     if os.environ.get("RANK", "0") != "0":
         return
-    print(f"{len(runs)} runs are finished; records in {options.runs}:")
+    print(f"{len(runs)} {'run is' if len(runs) == 1 else 'runs are'} finished; records in {options.runs}:")
     for run in runs:
         name, accuracy = run.spec.network, video_at(run.scores, 1)
         print(f"  {name:<11} seed {run.spec.seed}  video@1 {accuracy:6.1%}  {run.folder}")

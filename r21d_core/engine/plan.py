@@ -106,7 +106,8 @@ def make_plan(
         f"{name}: {', '.join(f'{count} {split}' for split, count in size.counts.items())} videos"
         for name, size in data.items()
     ]
-    lines.append(f"{len(found)} runs: {', '.join(f'{states[state]} {state}' for state in STATES if states[state])}")
+    count = f"{len(found)} run{'s' * (len(found) > 1)}"
+    lines.append(f"{count}: {', '.join(f'{states[state]} {state}' for state in STATES if states[state])}")
     if not todo:
         return "\n".join(lines), 0.0
     from r21d_core.engine.distributed import check_divisible

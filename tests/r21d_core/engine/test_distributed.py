@@ -214,7 +214,7 @@ def test_stopped_processes_leave_a_checkpoint(tiny_manifest, tmp_path, launcher,
     wait_until(lambda: process.poll() is not None or any(p.read_text() for p in tmp_path.glob("*/history.jsonl")))
     process.send_signal(sent)
     out, err = process.communicate(timeout=60)  # until the last worker has closed its end of the pipes
-    assert out.count("1 runs: 1 new") == 1 and "on 2 × " in out
+    assert out.count("1 run: 1 new") == 1 and "on 2 × " in out
     assert process.returncode == code if code else process.returncode
     assert launcher or "Traceback" not in err
     (run,) = load_runs(tmp_path)
