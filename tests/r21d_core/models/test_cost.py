@@ -108,13 +108,6 @@ def test_stem_of_83_planes():
     assert_counts_agree("R(2+1)D", stem_midplanes=83)
 
 
-def test_depth_counts_convolutions_and_fc():
-    """A (2+1)D pair is one layer and a shortcut none."""
-    for depth in DEPTHS:
-        assert len([c for c in cost("R3D", depth).convs if "shortcut" not in c.name]) + 1 == depth
-        assert len([c for c in cost("R(2+1)D", depth).convs if "shortcut" not in c.name]) == 2 * (depth - 1)
-
-
 @settings(max_examples=50, deadline=None)
 @given(
     variant=st.sampled_from(list(VARIANTS)) | st.from_regex(r"[c23p][23pnlhdtbsr]{4}", fullmatch=True),

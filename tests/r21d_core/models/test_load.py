@@ -283,11 +283,6 @@ def test_another_architecture_is_refused_and_changes_nothing(options, says, tmp_
     assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
 
 
-def test_state_dict_without_eps_fits_any():
-    target = small(eps=1e-5)
-    assert "none skipped" in load_weights_into(target, weights_of(small())) and target.bn1.eps == 1e-5
-
-
 def test_torchvision_weights_want_their_own_eps_and_midplanes():
     weights = identify_architecture(as_theirs(small(midplanes_per_block=True)), HERE)
     with pytest.raises(R21DError, match=r"midplanes_per_block is True .*; set midplanes_per_block=True, eps=1e-05, or"):
@@ -295,3 +290,4 @@ def test_torchvision_weights_want_their_own_eps_and_midplanes():
     with pytest.raises(R21DError, match=r"eps is 1e-05 for these weights, and 0\.001 in the network; set eps=1e-05"):
         load_weights_into(small(midplanes_per_block=True), weights)
     assert "none skipped" in load_weights_into(small(midplanes_per_block=True, eps=1e-5), weights)
+    assert "none skipped" in load_weights_into(small(eps=1e-5), weights_of(small())), "a bare state dict has no eps"

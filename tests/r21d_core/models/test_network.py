@@ -129,15 +129,6 @@ def test_weights_start_as_kaiming_says(variant):
     assert network.fc.weight.std().item() == pytest.approx(0.01, rel=0.05)
 
 
-def test_shortcuts_are_plain_and_only_where_the_size_changes():
-    with torch.device("meta"):
-        network = VideoResNet("R(2+1)D", 34)
-    shortcuts = {name: m for name, m in network.named_modules() if name.endswith("shortcut")}
-    convs = {name: m for name, m in shortcuts.items() if not isinstance(m, nn.Identity)}
-    assert list(convs) == ["conv3_x.0.shortcut", "conv4_x.0.shortcut", "conv5_x.0.shortcut"]
-    assert {(m[0].kernel_size, m[0].stride) for m in convs.values()} == {((1, 1, 1), (2, 2, 2))}
-
-
 @pytest.mark.parametrize(("variant", "mixed"), [("R3D", True), ("MC3", False), ("rMC3", True), ("R(2+1)D", True)])
 def test_layouts_on_a_cpu_change_nothing_but_order(variant, mixed):
     built = build_model(Spec(variant=variant, depth=10, width=4, frames=8), 6, torch.device("cpu")).double()
