@@ -1,5 +1,6 @@
 """A damaged record is the right record or an R21DError that names the file, never a traceback or other numbers."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -199,12 +200,16 @@ def test_odd_values_in_a_checkpoint_are_noticed(run, data):
         assert all(math.isfinite(value) for row in history for value in row.values())
 
 
-def test_checkpoint_of_infinite_weights_is_not_written(run):
-    state, before = new_state(), (run.folder / "checkpoint.pt").read_bytes()
-    state.model.fc.bias.data.fill_(math.inf)
+def test_checkpoint_of_infinite_weights_is_not_written_or_read(run):
+    state, saved, path, buffer = new_state(), load_checkpoint(run), run.folder / "checkpoint.pt", io.BytesIO()
+    before = path.read_bytes()
+    saved["model"]["fc.bias"].fill_(math.inf)
+    torch.save(saved, buffer)
+    assert read_damaged(run, path, buffer.getvalue(), read_checkpoint) is None
+    state.model.load_state_dict(saved["model"])
     with pytest.raises(R21DError, match="weights are not finite after step 0"):
         save_checkpoint(run, MANIFEST, state)
-    assert (run.folder / "checkpoint.pt").read_bytes() == before
+    assert path.read_bytes() == before
 
 
 def test_text_is_no_spreadsheet_formula():
