@@ -117,6 +117,10 @@ def test_spatial_convolution_gives_its_statistics(size, in_channels, out_channel
     assert_near(y[:, :out_channels], expected, 2 * EPSILON[dtype])
     assert not y[:, out_channels:].any()
     assert_statistics(statistics, y, norm, 1e-5)
+    conv.stride = (1, 2, 2)
+    assert fused_pair.convolve_with_statistics(conv, prepared, packed, x.shape, norm)[1] is None, (
+        "no kernel has strides"
+    )
 
 
 @pytest.mark.parametrize("variant", ["R(2+1)D", "2p222"])
