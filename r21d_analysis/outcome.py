@@ -115,14 +115,12 @@ def describe_reasons(runs: Sequence[Run]) -> str:
     """The paper's two reasons for (2+1)D, what networks with one of them gain, and which networks are missing."""
     table = fold_table(runs).set_index("network")
     rows = table.reindex(["R3D", "R3D+ReLU", "R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU"]).dropna(subset=["video@1"])
-    lines = [
-        f"{name} {describe_gap(row)}, training error {describe_gap(row, *TRAINING)}"
-        for name, row in rows.to_dict("index").items()
-    ]
-    few = [f"{name} has {row['folds']} folds" for name, row in table.to_dict("index").items()
-           if row["folds"] < table["folds"].max()]  # fmt: skip
-    missing = [name for name in REASONS if name not in table.index]
-    gaps = [*few, *([f"fewer folds or not run: {', '.join(missing)}"] if missing else [])]
+    rows = rows.to_dict("index").items()
+    lines = [f"{name} {describe_gap(row)}, training error {describe_gap(row, *TRAINING)}" for name, row in rows]
+    few = table["folds"][table["folds"] < table["folds"].max()]
+    gaps = [f"{name} has {folds} folds" for name, folds in few.items()]
+    if missing := [name for name in REASONS if name not in table.index]:
+        gaps.append(f"fewer folds or not run: {', '.join(missing)}")
     return (
         "The paper gives two reasons for (2+1)D convolutions: more ReLUs with as many parameters, and easier "
         f"optimization. Points of video@1 minus R(2+1)D's: {'; '.join(lines)}."
@@ -145,15 +143,15 @@ def _cards(claims: pd.DataFrame) -> list[dict[str, str]]:
     runs = claims["by"] != ARITHMETIC
     long = find_records("variant_comparison", **LONG)
     reasons = fold_table(find_reasons()).set_index("network").to_dict("index")
+    interval = format_interval(rate.low, rate.high, "+.1f")
+    speech = [
+        f"{label}: training error {describe_gap(row, *TRAINING)}, video@1 {describe_gap(row)}"
+        for label, row in (("R3D", reasons["R3D"]), ("with as many ReLUs", reasons["R3D+ReLU"]))
+    ]
     here = {
-        "temporal_probe": f"f-R2D minus R(2+1)D on the playback rate: {rate.value:+.1f} points "
-        f"({format_interval(rate.low, rate.high, '+.1f')})",
+        "temporal_probe": f"f-R2D minus R(2+1)D on the playback rate: {rate.value:+.1f} points ({interval})",
         "recipe": compare_schedules(long, find_records("variant_comparison", variants=FOUR, frames=16, frame_stride=2)),
-        "why_2plus1d": "Minus R(2+1)D on speech: "
-        + "; ".join(
-            f"{label}: training error {describe_gap(row, *TRAINING)}, video@1 {describe_gap(row)}"
-            for label, row in (("R3D", reasons["R3D"]), ("with as many ReLUs", reasons["R3D+ReLU"]))
-        ),
+        "why_2plus1d": f"Minus R(2+1)D on speech: {'; '.join(speech)}",
         "claims": f"from runs {count_answers(claims[runs])}; by arithmetic {count_answers(claims[~runs])}",
     }
     cards = []
@@ -162,8 +160,8 @@ def _cards(claims: pd.DataFrame) -> list[dict[str, str]]:
         card["here"] = here.get(artifact.notebook, "figures without a verdict")
         if artifact.claim:
             row = claims.loc[artifact.claim]
-            card |= {"paper": row["claim"], "here": format_effect(row) or "no runs", "answer": row["answer"]}
-            card["mark"] = MARKS[str(row["answer"])]
+            card |= {"paper": row["claim"], "here": format_effect(row) or "no runs", "answer": row["answer"],
+                     "mark": MARKS[str(row["answer"])]}  # fmt: skip
         cards.append(card)
     return cards
 

@@ -1,11 +1,17 @@
-"""Execute the notebooks on existing records, and collect their tables and figures on one web page."""
+"""Execute the notebooks on existing records, and collect them on one web page without their code.
+
+The page begins with the outcome of the records; the notebooks follow by artifact.
+"""
 
 from __future__ import annotations
 
+import base64
+import io
 import logging
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,18 +19,24 @@ from typing import Any, NamedTuple
 import nbformat
 import papermill
 from matplotlib.figure import Figure
+from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
+from PIL import Image
 from tqdm.auto import tqdm
 
 from r21d_analysis.artifacts import figures
 from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_analysis.outcome import ROOT, describe_outcome
-from r21d_analysis.page import NOTEBOOKS, build_page, describe_environments
-from r21d_core import R21DError
+from r21d_analysis.style import render
+from r21d_core import R21DError, package_folder
 from r21d_core.runs.files import make_folder, write_atomically
-from r21d_core.runs.run import find_run
+from r21d_core.runs.run import find_run, load_runs
 from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
 from r21d_core.study.recipes import LONG_SCHEDULE
+
+NOTEBOOKS = package_folder("r21d_analysis", "notebooks")
+PHOTOS = ("filters", "attributions", "explorer")  # whose figures are images, whose brightness stays
+PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 
 
 class Report(NamedTuple):
@@ -158,9 +170,7 @@ def _execute_notebooks(
         executed.metadata.pop("papermill")  # contains paths of this machine
         for cell in executed.cells:
             if cell.cell_type == "markdown":  # its links are relative to the notebook
-                cell.source = LOCAL_LINK.sub(
-                    lambda link: f"]({os.path.relpath(NOTEBOOKS / link[1], out)})", cell.source
-                )
+                cell.source = LOCAL_LINK.sub(lambda m: f"]({os.path.relpath(NOTEBOOKS / m[1], out)})", cell.source)
         outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
         if not any(WIDGET_VIEW in output.get("data", {}) for output in outputs):
             executed.metadata.pop("widgets", None)  # the state of widgets that are not shown, such as progress bars
@@ -169,7 +179,59 @@ def _execute_notebooks(
     index = out / "index.html"
     write_atomically(index, build_page(executed_reports, describe_environments(records), outcome))
     if failures:
-        raise R21DError(
-            f"{len(failures)} of {len(reports)} notebooks failed; {index} contains the others:\n" + "\n".join(failures)
-        )
+        failed = f"{len(failures)} of {len(reports)} notebooks failed; {index} contains the others:"
+        raise R21DError("\n".join([failed, *failures]))
     return index
+
+
+def build_page(
+    reports: Sequence[tuple[str, str, nbformat.NotebookNode]],
+    environments: Sequence[str],
+    outcome: dict[str, Any] | None = None,
+) -> str:
+    """Return a self-contained HTML page: `outcome`, the (title, name, notebook)s beside the page, `environments`.
+
+    Each report is folded, and demonstrations stand below the other reports of their artifact.
+    """
+    sections = []
+    for artifact in ARTIFACTS:
+        own = [
+            {"title": title, "name": name, "body": _embed(name, notebook)}
+            for title, name, notebook in reports if name.partition("-")[0] == artifact.notebook
+        ]  # fmt: skip
+        own.sort(key=lambda report: report["name"].endswith("-demo"))
+        sections += [(artifact, own, artifact.notebook in PHOTOS)] if own else []
+    notebooks = [artifact.notebook for artifact, *_ in sections]
+    return render("page.html", outcome=outcome, sections=sections, notebooks=notebooks, environments=environments)
+
+
+def _embed(name: str, notebook: nbformat.NotebookNode) -> str:
+    """The text and outputs of `notebook` as HTML; each figure is named by its heading."""
+    heading = ""
+    for cell in notebook.cells:
+        headings = re.findall(r"^#+ (.*)", cell.source, re.M) if cell.cell_type == "markdown" else []
+        heading = headings[-1] if headings else heading
+        cell.metadata["alt"] = f"{heading}; {name}"
+    excluded = dict.fromkeys(("exclude_input", "exclude_output_prompt", "exclude_anchor_links"), True)
+    exporter = HTMLExporter(template_name="basic", **excluded)
+    body = PNG.sub(_png_to_webp, exporter.from_notebook_node(notebook)[0])
+    body = re.sub(r"(</?h)(\d)", lambda tag: f"{tag[1]}{min(6, int(tag[2]) + 2)}", body)  # below the page's headings
+    return re.sub(r'(<h\d id="|id="(?=cell-id))', rf"\1{name}-", body)  # an id is unique
+
+
+def _png_to_webp(png: re.Match) -> str:
+    """Return the image as lossless WebP, which is about half as large, or two thirds for video frames."""
+    webp = io.BytesIO()
+    Image.open(io.BytesIO(base64.b64decode(png[1]))).save(webp, "webp", lossless=True)
+    return f"data:image/webp;base64,{base64.b64encode(webp.getvalue()).decode()}"
+
+
+def describe_environments(folders: Sequence[Path]) -> list[str]:
+    """Return a line for each folder, device, set of versions and commit, with the number of complete runs."""
+    counts = Counter()
+    for folder, run in ((f, run) for f in folders for run in load_runs(f) if run.is_complete):
+        e = run.environment
+        versions = ", ".join(f"{name} {version}" for name, version in e["packages"].items())
+        line = f"{e['device']}, Python {e['python']}, {versions}, commit {e['commit'] or 'not recorded'}"
+        counts[f"{os.path.relpath(folder, ROOT)}: {line}"] += 1
+    return [f"{line}: {count} runs" for line, count in counts.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
+from r21d_analysis import outcome
 from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
 from r21d_analysis.artifacts.folds import fold_table, show_fold_table
 from r21d_analysis.artifacts.recipe import chosen_line, show_recipe_table
@@ -20,19 +21,7 @@ from r21d_analysis.artifacts.tables import comparison_table, family_table, proto
 from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import format_effect
-from r21d_analysis.outcome import (
-    BEST,
-    DATA,
-    FOUR,
-    LONG,
-    ROOT,
-    answer,
-    compare_schedules,
-    describe_gap,
-    describe_reasons,
-    find_reasons,
-    find_records,
-)
+from r21d_analysis.outcome import BEST, DATA, FOUR, LONG, ROOT
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
 from r21d_core.data.manifest import load_manifest
@@ -42,9 +31,9 @@ from r21d_core.study.experiments import TABLE_2, recipe_trials
 from r21d_core.study.paper import paper, paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS, VAL_SUFFIX
 
-PLAIN = {"frames": 8, "frame_stride": 1}
-BUILTIN = {"data": "builtin", "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400, **PLAIN}
-HALVES = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1", "seeds": 1}
+PLAIN: dict = {"frames": 8, "frame_stride": 1}
+BUILTIN: dict = {"data": "builtin", "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400, **PLAIN}
+HALVES: dict = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1", "seeds": 1}
 INTERVAL = "95 % interval"
 OMITTED = ("parameters (M)", "GMAC/clip", "video@5", "inference clips/s", "training loss")
 INTRODUCTION = """# Results
@@ -68,32 +57,29 @@ def write_results(root: Path = ROOT) -> Path:
 
 def build_results(root: Path = ROOT) -> str:
     """The text of docs/results.md from `root`/results; raises R21DError if a run of its tables is missing there."""
-    runs_of = partial(find_records, root=root)
     texts = []
     for name in (DATA, *(f"ucf101-7b-split{split}" for split in (1, 2, 3))):
         videos = load_manifest(root / "data_manifests" / f"{name}.csv").split("test")
         texts.append(f"`{name}` tests {len(videos)} videos of {len({(v.label, v.group) for v in videos})} recordings")
-    sections = list(_sections(runs_of, root))
-    speech = load_runs(root / "results" / "miracl.zip")
-    sections.insert(4, _speech([run for run in speech if run.spec.variant in TABLE_2]))  # after Table 2's settings
-    reasons = find_reasons(root)
-    title, table = "Why (2+1)D? MIRACL-VC1, 8 frames", _texts(show_fold_table(reasons))
-    sections.insert(5, _section(title, describe_reasons(reasons), table))
-    introduction = INTRODUCTION.format(answer=" ".join(answer(root)), recordings=", ".join(texts))
-    return "\n\n".join([introduction, *sections]) + "\n"
+    introduction = INTRODUCTION.format(answer=" ".join(outcome.answer(root)), recordings=", ".join(texts))
+    return "\n\n".join([introduction, *_sections(root)]) + "\n"
 
 
-def _sections(runs_of: Callable[..., list[Run]], root: Path) -> Iterator[str]:
+def _sections(root: Path) -> Iterator[str]:
+    runs_of = partial(outcome.find_records, root=root)
     for frames, stride in ((8, 1), (16, 1), (8, 2), (16, 2)):
         runs = runs_of("variant_comparison", frames=frames, frame_stride=stride)
         gap = paper_table(2)[BEST][f"video@1 {frames}f"] - paper_table(2)["R3D"][f"video@1 {frames}f"]
-        yield _compare(
-            f"Table 2, {frames} frames at stride {stride}", f"In the paper R(2+1)D is {gap:.1f} points above R3D.", runs
-        )
+        fact = f"In the paper R(2+1)D is {gap:.1f} points above R3D."
+        yield _compare(f"Table 2, {frames} frames at stride {stride}", fact, runs)
+    speech = load_runs(root / "results" / "miracl.zip")
+    yield _speech([run for run in speech if run.spec.variant in TABLE_2])
+    reasons, title = outcome.find_reasons(root), "Why (2+1)D? MIRACL-VC1, 8 frames"
+    yield _section(title, outcome.describe_reasons(reasons), _texts(show_fold_table(reasons)))
     rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original."
     yield _compare("Playback rate", rate, runs_of("variant_comparison", task="speed"))
     runs = runs_of("variant_comparison", **LONG)
-    fact = compare_schedules(runs, runs_of("variant_comparison", variants=FOUR, frames=16, frame_stride=2))
+    fact = outcome.compare_schedules(runs, runs_of("variant_comparison", variants=FOUR, frames=16, frame_stride=2))
     yield _compare("Table 2, longer training", fact, runs)
     yield _compare("Playback rate, longer training", rate, runs_of("variant_comparison", task="speed", **LONG))
 
@@ -152,7 +138,7 @@ def _speech(runs: Sequence[Run]) -> str:
         f"which ignores the order of frames, is {-still['minus R(2+1)D']:.1f} points below R(2+1)D "
         f"({format_interval(-still['gap high'], -still['gap low'])}). {best['network']} has the highest accuracy, "
         f"{best['minus R(2+1)D']:.1f} points above R(2+1)D ({format_interval(best['gap low'], best['gap high'])}); R3D "
-        f"minus R(2+1)D is {describe_gap(gap)}. Chance is 5 %."
+        f"minus R(2+1)D is {outcome.describe_gap(gap)}. Chance is 5 %."
     )
     return _section("Speech, MIRACL-VC1, 8 frames", fact, _texts(show_fold_table(runs)))
 

@@ -148,10 +148,9 @@ def describe_alternatives(
     """
     if not alternatives:
         finished = {run.spec.data for run in iter_runs(Path(runs)) if isinstance(run, Run) and run.is_complete}
-        others = ", ".join(sorted(finished.difference(data)))
-        return f"In {runs} other data have finished runs: {others}. The parameter `manifest` chooses them.\n" * bool(
-            others
-        )
+        if not (others := ", ".join(sorted(finished.difference(data)))):
+            return ""
+        return f"In {runs} other data have finished runs: {others}. The parameter `manifest` chooses them.\n"
     lines = [f"No run with these parameters is finished. In {runs} the same data have finished runs with:"]
     for (profile, task, settings), found in list(alternatives.items())[:most]:
         variants = ", ".join(dict.fromkeys(run.spec.variant for run in found))

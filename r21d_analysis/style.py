@@ -14,6 +14,7 @@ from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown
@@ -53,7 +54,9 @@ TABLE_CSS: list[CSSDict] = [
     {"selector": "td", "props": "white-space: nowrap"},
 ]
 PAPER = "opacity: 0.7"  # of the paper's numbers; text of any theme keeps a contrast above 4.5
+P = "p, Holm"  # a column of every table of tests
 NO_RUNS = "no run is finished; see the output of `open_study` above"
+NO_RECORDS = "nothing to draw: no run has a record or a checkpoint"
 
 
 def render(template: str, **values: object) -> str:
@@ -74,15 +77,16 @@ def style_table(
 ) -> Styler:
     """A table for a notebook: floats with one decimal, NaN as `na_rep`, the paper's columns last and paler.
 
-    `formats` gives columns by name the number of decimals, a format or a function. A column may be a pair (side, name);
-    a side that begins with "paper" holds the paper's numbers, whose format stays. An index without a name is hidden.
+    `formats` gives columns by name the number of decimals, a format or a function; P has `format_p`. A column may be a
+    pair (side, name); a side that begins with "paper" holds the paper's numbers, whose format stays. An index without a
+    name is hidden.
     """
     styles: dict = {}
     papers: list[Hashable] = [c for c in table.columns if isinstance(c, tuple) and c[0].startswith("paper")]
     table = table[[column for column in table.columns if column not in papers] + papers]
     for column in table.columns:
         side, name = column if isinstance(column, tuple) else ("", column)
-        form = 1 if side.startswith("paper") else (formats or {}).get(name, 1)
+        form = 1 if side.startswith("paper") else ({P: format_p} | dict(formats or {})).get(name, 1)
         if pd.api.types.is_float_dtype(table[column]):
             styles[column] = f"{{:,.{form}f}}" if isinstance(form, int) else form
         elif not isinstance(form, int):
@@ -93,6 +97,11 @@ def style_table(
     if caption:
         style = style.set_caption(html.escape(caption))
     return style if table.index.name else style.hide(axis="index")
+
+
+def format_p(p: float) -> str:
+    """A p-value with three digits, `< 0.001`, or a dash for no test."""
+    return "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def align_left(style: Styler) -> Styler:
@@ -119,13 +128,33 @@ def figure_of_runs(draw: Callable[..., Figure | str | None]) -> Callable[..., Fi
         groups = group_by_seed(runs)
         with figure_style():
             figure = draw(groups, runs, **options) if groups else NO_RUNS
-        if not isinstance(figure, Figure):
-            return note(f"nothing to draw: {figure or 'these runs do not have these data'}")
-        if any(group.spec.profile == "demo" for group in groups):
-            figure.suptitle("demonstration: tiny networks", x=0.01, ha="left", color=GRAY, size=9)
-        return close_figure(figure)
+            if not isinstance(figure, Figure):
+                figure = f"nothing to draw: {figure or 'these runs do not have these data'}"
+            return _finish_figure(figure, [group.spec.profile for group in groups])
 
     return draw_runs
+
+
+def figure_of_records(draw: Callable[..., Figure | str]) -> Callable[..., Figure | Markdown]:
+    """Make `draw`, a function of insight records and options, return a closed Figure with small titles, or a note."""
+
+    @wraps(draw)
+    def draw_records(records: Sequence, *args, **options) -> Figure | Markdown:
+        with plt.rc_context({**RC_PARAMS, "axes.titlesize": 10}):
+            figure = draw(records, *args, **options) if records else NO_RECORDS
+            return _finish_figure(figure, [record.metadata["spec"]["profile"] for record in records])
+
+    return draw_records
+
+
+def _finish_figure(figure: Figure | str, profiles: Sequence[str]) -> Figure | Markdown:
+    """`figure`, closed and entitled a demonstration if a profile is one, or a note of the reason why there is none."""
+    if not isinstance(figure, Figure):
+        return note(figure)
+    if "demo" in profiles:
+        title = "\n".join(filter(None, ["demonstration: tiny networks", figure.get_suptitle()]))
+        figure.suptitle(title, x=0.01, ha="left", color=GRAY, size=9)
+    return close_figure(figure)
 
 
 def panel_grid(

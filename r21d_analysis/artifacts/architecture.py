@@ -59,28 +59,24 @@ def stages_of(variant: str, depth: int, width: int, frames: int) -> list[Stage]:
     return stages
 
 
-def stage_table(
-    variant: str = "R3D", width: int = 64, frames: int = 8, depths: Sequence[int] = (18, 34)
-) -> pd.DataFrame:
-    """Table 1: the output size and the stride of each stage, and its blocks at each of `depths`."""
-    networks = [stages_of(variant, depth, width, frames) for depth in depths]
+def stage_table(variant: str = "R3D", width: int = 64, frames: int = 8) -> pd.DataFrame:
+    """Table 1: the output size and the stride of each stage, and its blocks with 18 and with 34 layers."""
+    networks = zip(*(stages_of(variant, depth, width, frames) for depth in (18, 34)), strict=True)
     rows = [
-        {"stage": first.name, "output T×H×W": format_size(first.size), "stride": format_size(first.stride)}
-        | {f"{variant}-{depth}": stages[number].brackets() for depth, stages in zip(depths, networks, strict=True)}
-        for number, first in enumerate(networks[0])
-    ]
+        {"stage": stage.name, "output T×H×W": format_size(stage.size), "stride": format_size(stage.stride),
+         f"{variant}-18": stage.brackets(), f"{variant}-34": deeper.brackets()}
+        for stage, deeper in networks
+    ]  # fmt: skip
     return pd.DataFrame(rows).set_index("stage")
 
 
-def layer_table(
-    variant: str, depth: int = 18, width: int = 64, frames: int = 8, classes: int = CLASSES, channels: int = 3
-) -> pd.DataFrame:
+def layer_table(variant: str, depth: int = 18, width: int = 64, frames: int = 8) -> pd.DataFrame:
     """Every convolution with its weights and GMAC per clip, then fc with its bias, batch norm and the total of `cost`.
 
     weights = inputs · outputs · kernel, and multiply-adds = weights · output T·H·W. Batch norm has two weights per
     channel; its multiply-adds are not counted, as usual.
     """
-    c = cost(variant, depth, width, frames, classes, channels)
+    c = cost(variant, depth, width, frames, CLASSES)
     rows = [vars(conv) | {"weights": conv.weights, "GMAC": conv.macs / 1e9} for conv in c.convs]
     table = pd.DataFrame(rows).drop(columns="padding")
     sizes, last = ["kernel", "stride", "size"], c.convs[-1].out_channels
@@ -88,7 +84,7 @@ def layer_table(
     names = {"name": "layer", "in_channels": "inputs", "out_channels": "outputs", "size": "output T×H×W"}
     table = table.rename(columns=names).set_index("layer").astype({"inputs": "Int64", "outputs": "Int64"})
     table = table[["kernel", "stride", "inputs", "outputs", "output T×H×W", "weights", "GMAC"]]
-    table.loc["fc"] = ["", "", last, classes, "", (last + 1) * classes, last * classes / 1e9]
+    table.loc["fc"] = ["", "", last, CLASSES, "", (last + 1) * CLASSES, last * CLASSES / 1e9]
     table.loc["batch norm"] = ["", "", pd.NA, pd.NA, "", c.parameters - c.conv_fc_weights, np.nan]
     table.loc["total"] = ["", "", pd.NA, pd.NA, "", c.parameters, c.macs / 1e9]
     return table

@@ -156,10 +156,9 @@ def _stack(
     return left, left + side + (size[0] - 1) * step
 
 
-def _kernel(
-    axes: Axes, x: float, y: float, time: int, side: int, look: dict[str, Any], cell: float = 0.42, step: float = 0.3
-) -> None:
+def _kernel(axes: Axes, x: float, y: float, time: int, side: int, look: dict[str, Any]) -> None:
     """Draw the weights of one filter, `time` × `side` × `side`, centered on x, y."""
+    cell, step = 0.42, 0.3
     left, bottom = (center - (side * cell + (time - 1) * step) / 2 for center in (x, y))
     for number, row, column in product(reversed(range(time)), range(side), range(side)):
         corner = (left + number * step + column * cell, bottom + number * step + row * cell)

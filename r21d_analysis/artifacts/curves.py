@@ -53,7 +53,7 @@ def error_curves(groups: list[SeedGroup], runs: Sequence[Run], *, by: str = "rec
         for variant, splits in members.groupby(pd.Index([group.spec.variant for group in members]), sort=False):
             look = VARIANT_STYLE[str(variant)]
             for key, width in (("train_error", 1), ("test_error", 2.6)):
-                errors = np.vstack([_errors(group, key) for group in splits])
+                errors = np.vstack([group.errors(key) for group in splits])
                 epochs = np.arange(1, errors.shape[1] + 1)
                 every = max(1, len(epochs) // 6)
                 axes.plot(epochs, errors.mean(axis=0), **look, lw=width, ms=3 + width, mec="white", markevery=every)
@@ -85,7 +85,7 @@ def error_table(runs: Sequence[Run]) -> Styler | Markdown:
         base, first = firsts.setdefault(_recipe(spec), (spec, group))
         row = {"recipe": recipes[_recipe(spec)], "network": spec.variant}
         for name, key in (("training", "train_error"), ("test", "test_error")):
-            values, less = (_errors(member, key)[:, -1:] for member in (group, first))
+            values, less = (member.errors(key)[:, -1] if member else np.empty(0) for member in (group, first))
             spread = f" ({format_interval(values.min(), values.max())})" if len(values) > 1 else ""
             row[f"{name} error (%)"] = f"{values.mean():.1f}{spread}" if group else "–"
             difference = f"{values.mean() - less.mean():+.1f}" if group and first else "–"
@@ -106,13 +106,6 @@ def _recipe_names(specs: Sequence[Spec]) -> dict[Spec, str]:
     """The depth of each recipe, and the clip length where recipes differ in it."""
     several = len({spec.frames for spec in specs}) > 1
     return {_recipe(spec): f"{spec.depth} layers" + f", {spec.frames} frames" * several for spec in specs}
-
-
-def _errors(group: SeedGroup | None, key: str) -> np.ndarray:
-    """Error in per cent, (seeds, epochs); without a group (0, 0)."""
-    if group is None:
-        return np.empty((0, 0))
-    return 100 * np.array([[line[key] for line in run.history] for run in group.runs])
 
 
 # --- Figure 5a and Table 3 ------------------------------------------------------------------------------------------

@@ -85,16 +85,15 @@ def differences(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
         return "a comparison needs R(2+1)D and another network, both finished"
     table = table.dropna(subset="estimate")
     estimates, frames = table["estimate"], 16 if groups[0].spec.frames == 16 else 8
-    table = table.assign(place=range(len(table)), low=[e.low for e in estimates], high=[e.high for e in estimates])
-    table["video@1"] = [e.value for e in estimates]
     figure, axes = plt.subplots(figsize=(4.6, 0.28 * len(table) + 1.3), layout="constrained")
-    for place in range(len(table)):
-        draw_estimates(axes, table.iloc[[place]], "video@1", "place", label="_" * bool(place) + "here, 95 % interval")
+    for place, (name, estimate) in enumerate(zip(table["network"], estimates, strict=True)):
+        label = "_" * bool(place) + "here, 95 % interval"
+        axes.errorbar(estimate.value, place, xerr=estimate.error_bar, **VARIANT_STYLE[name] | ERROR_BAR, label=label)
     printed = {name: row[f"video@1 {frames}f"] for name, row in paper_table(2).items()}
     printed = table["network"].map(printed) - printed["R(2+1)D"]
-    axes.plot(printed, table["place"], "D", mfc="none", mec=GRAY, ms=6, label=PAPER)
+    axes.plot(printed, range(len(table)), "D", mfc="none", mec=GRAY, ms=6, label=PAPER)
     axes.axvline(0, color=GRAY, lw=1)
-    axes.set_yticks(table["place"], table["network"])
+    axes.set_yticks(range(len(table)), table["network"])
     axes.set(xlabel="video@1 minus R(2+1)D's (points)", title=f"{frames} frames", ylim=(len(table) - 0.5, -0.5))
     figure.legend(loc="outside lower center", ncols=2)
     return figure

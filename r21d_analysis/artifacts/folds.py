@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.networks import RGB, Network, difference, networks, on_shared_splits
-from r21d_analysis.artifacts.tables import INTERVAL, format_p, protocol_line
+from r21d_analysis.artifacts.tables import INTERVAL, protocol_line
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
 from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, figure_of_runs, note, style_table
@@ -24,6 +24,7 @@ from r21d_core.study.spec import Spec
 from r21d_core.study.variants import stage_spec
 
 BASELINE = "R(2+1)D"
+NO_ESTIMATE = Estimate(np.nan, np.nan, np.nan)  # of R(2+1)D itself
 GAP = f"minus {BASELINE} (points)"
 COMPOSITIONS = {  # the letters that are no pair, in a residual block
     "2": "1×3×3", "3": "3×3×3", "b": "(1×3×3 to M, BN, ReLU) + (3×1×1 to M, BN, ReLU), 1×1×1",
@@ -36,10 +37,9 @@ def composition_table(specs: Sequence[Spec]) -> Styler:
     rows = []
     for spec in {spec.variant: spec for spec in specs}.values():
         (stem, *letters), blocks = stage_spec(spec.variant, spec.depth)
-        inner = {"b": 2, "s": 2} | {kind: int(pair.between == 2) for kind, pair in PAIRS.items()}
-        relus = (
-            1 + inner.get(stem, 0) + sum(2 * n * (1 + inner.get(k, 0)) for k, n in zip(letters, blocks, strict=True))
-        )
+        inner = dict.fromkeys("c23", 0) | {"b": 2, "s": 2}
+        inner |= {kind: int(pair.between == 2) for kind, pair in PAIRS.items()}
+        relus = 1 + inner[stem] + sum(2 * n * (1 + inner[k]) for k, n in zip(letters, blocks, strict=True))
         planes = midplanes(spec.width, spec.width, letters[0]) if letters[0] not in "23" else np.nan
         cost = spec_cost(spec, 1)
         rows.append(
@@ -56,9 +56,8 @@ def _compose(letter: str) -> str:
         return COMPOSITIONS[letter]
     pair = PAIRS[letter]
     first, second = ("×".join(map(str, KERNELS[name])) for name in (pair.first, pair.second))
-    return ", ".join(
-        [f"{first} to {'M' if pair.planes == 1 else f'{pair.planes:g}M'}", *("BN", "ReLU")[: pair.between], second]
-    )
+    planes = "M" if pair.planes == 1 else f"{pair.planes:g}M"
+    return ", ".join([f"{first} to {planes}", *("BN", "ReLU")[: pair.between], second])
 
 
 def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -81,33 +80,26 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     p = dict(zip(gaps, family_p(list(gaps.values())), strict=True))
     records = []
     for network in rows:
-        name, accuracy = network.spec.variant, network.accuracy
-        shared = on_shared_splits(network, baseline)
-        trained = _training_difference([(1, network)])
-        training = _training_difference(list(zip((1, -1), shared, strict=True)))
-        gap = gaps.get(name)
-        records.append(
-            {"network": name, "clip@1": network.clip_at_1, "video@1": accuracy.value, "low": accuracy.low,
-             "high": accuracy.high, "training error": trained.value, "folds": len(network.splits),
-             "seeds": accuracy.seeds, "groups": accuracy.recordings}
-            | {"minus R(2+1)D": gap.value if gap else np.nan, "gap low": gap.low if gap else np.nan,
-               "gap high": gap.high if gap else np.nan, "p, Holm": p.get(name, np.nan)}
-            | {"training gap": training.value if gap else np.nan, "training low": training.low if gap else np.nan,
-               "training high": training.high if gap else np.nan}
-        )  # fmt: skip
+        name, accuracy, gap, training = network.spec.variant, network.accuracy, NO_ESTIMATE, NO_ESTIMATE
+        if network is not baseline:
+            shared = on_shared_splits(network, baseline)
+            gap, training = gaps[name], _training_difference(list(zip((1, -1), shared, strict=True)))
+        records.append({
+            "network": name, "clip@1": network.clip_at_1, "video@1": accuracy.value, "low": accuracy.low,
+            "high": accuracy.high, "training error": _training_difference([(1, network)]).value,
+            "folds": len(network.splits), "seeds": accuracy.seeds, "groups": accuracy.recordings,
+            "minus R(2+1)D": gap.value, "gap low": gap.low, "gap high": gap.high, "p, Holm": p.get(name, np.nan),
+            "training gap": training.value, "training low": training.low, "training high": training.high,
+        })  # fmt: skip
     return pd.DataFrame(records)
 
 
 def _training_difference(arms: Sequence[tuple[float, Network]]) -> Estimate:
     """The signed sum of the networks' training errors of the last epoch, in per cent, averaged over their folds."""
-    errors = [(sign, [_training_errors(group) for group in network.splits.values()]) for sign, network in arms]
+    errors = [(sign, [group.errors("train_error")[:, -1] for group in n.splits.values()]) for sign, n in arms]
     if all(len(seeds) == 1 for _, folds in errors for seeds in folds):
         return estimate_sum_of_means([(1, np.sum([sign * np.concatenate(folds) for sign, folds in errors], axis=0))])
     return estimate_sum_of_means([(sign / len(folds), seeds) for sign, folds in errors for seeds in folds])
-
-
-def _training_errors(group: SeedGroup) -> np.ndarray:
-    return 100 * np.array([run.history[-1]["train_error"] for run in group.runs])
 
 
 def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
@@ -138,7 +130,7 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
         f"{groups} groups, and by run, whose variance is estimated from seeds, or with one seed from folds; "
         f"{table['p, Holm'].count()} tests, one family, Holm; training error of the last epoch, its interval over runs"
     )
-    return style_table(shown, caption, {GAP: "{:+.1f}", f"training {GAP}": "{:+.1f}", "p, Holm": format_p})
+    return style_table(shown, caption, {GAP: "{:+.1f}", f"training {GAP}": "{:+.1f}"})
 
 
 @figure_of_runs

@@ -9,9 +9,9 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.networks import difference, networks
-from r21d_analysis.artifacts.tables import INTERVAL, P, format_p, show_table
+from r21d_analysis.artifacts.tables import INTERVAL, show_table
 from r21d_analysis.statistics.inference import Estimate, family_p, format_interval
-from r21d_analysis.style import align_left, note, style_table
+from r21d_analysis.style import P, align_left, note, style_table
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
 
@@ -47,7 +47,7 @@ def rate_table(runs: Sequence[Run]) -> pd.DataFrame:
 def show_rate_table(runs: Sequence[Run]) -> Styler | Markdown:
     """`rate_table` for a notebook, with the protocol of the actions as its caption."""
     actions = [run for run in runs if run.spec.task == "action"]
-    return show_table(rate_table(runs), actions, {GAP: "{:+.1f}", "p, Holm": format_p})
+    return show_table(rate_table(runs), actions, {GAP: "{:+.1f}"})
 
 
 def init_table(runs: Sequence[Run]) -> Styler | Markdown:
@@ -65,20 +65,12 @@ def init_table(runs: Sequence[Run]) -> Styler | Markdown:
             both = str(len(trained & tested))
         except R21DError:
             trained, both = (), "no record of what it was trained on"
-        rows.append(
-            {
-                "network": spec.variant,
-                "input": spec.modality,
-                "data": spec.data,
-                "seed": str(spec.seed),
-                "pretrained on": parent.data if parent else spec.init_file,
-                "groups trained on": _abbreviate(trained),
-                "groups tested": _abbreviate(tested),
-                "videos tested": f"{len(set(run.scores.videos)):,}",
-                "groups in both": both,
-                "weights": run.environment.get("init_from") or "not recorded",
-            }
-        )
+        rows.append({
+            "network": spec.variant, "input": spec.modality, "data": spec.data, "seed": str(spec.seed),
+            "pretrained on": parent.data if parent else spec.init_file, "groups trained on": _abbreviate(trained),
+            "groups tested": _abbreviate(tested), "videos tested": f"{len(set(run.scores.videos)):,}",
+            "groups in both": both, "weights": run.environment.get("init_from") or "not recorded",
+        })  # fmt: skip
     return align_left(style_table(pd.DataFrame(rows))) if rows else note("no finetuned run is finished")
 
 

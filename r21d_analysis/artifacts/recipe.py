@@ -26,7 +26,7 @@ from r21d_core.study.spec import Spec
 
 COLUMNS: dict[str, Callable[[SeedGroup], float]] = {
     "training loss": lambda group: float(np.mean([run.history[-1]["train_loss"] for run in group.runs])),
-    "training error": lambda group: 100 * float(np.mean([run.history[-1]["train_error"] for run in group.runs])),
+    "training error": lambda group: float(group.errors("train_error")[:, -1].mean()),
     "clip@1": lambda group: group.clip_at_1,
     "video@1": lambda group: group.video_at(1),
 }

@@ -26,15 +26,7 @@ from r21d_analysis.artifacts.networks import (
     same_weights,
     stream_differences,
 )
-from r21d_analysis.artifacts.tables import (
-    INTERVAL,
-    INTERVALS,
-    P,
-    comparison_caption,
-    difference_columns,
-    format_p,
-    show_table,
-)
+from r21d_analysis.artifacts.tables import INTERVAL, INTERVALS, comparison_caption, difference_columns, show_table
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.statistics.inference import format_interval, seed_variance
 from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_runs, note
@@ -75,21 +67,15 @@ def stream_table(runs: Sequence[Run], table: int) -> pd.DataFrame:
     for network in networks(runs)[0]:
         for row in network.rows:
             classes = len(next(iter(row.splits.values())).scores[0].classes)
-            cells = {
-                ("", "network"): row.spec.network,
-                ("", "frames"): str(row.spec.frames),
-                ("", "weights"): row.training,
-                ("", "input"): row.stream,
-                ("", "split"): row.split,
-            }
+            setting = {"network": row.spec.network, "frames": str(row.spec.frames), "weights": row.training,
+                       "input": row.stream, "split": row.split}  # fmt: skip
             here = {
-                "clip@1": row.clip_at_1,
-                "video@1": row.video_at(1),
+                "clip@1": row.clip_at_1, "video@1": row.video_at(1),
                 INTERVAL: format_interval(row.accuracy.low, row.accuracy.high),
                 "video@5": row.video_at(5) if classes > 5 else np.nan,
-                "videos": _format_videos(row),
-                "seeds": _format_seeds(row),
-            }
+                "videos": _format_videos(row), "seeds": _format_seeds(row),
+            }  # fmt: skip
+            cells = {("", name): value for name, value in setting.items()}
             cells |= paper_cells(table, row, last=len(row.splits) == len(network.splits))
             rows.append(cells | {("here", name): value for name, value in here.items()})
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0])) if rows else pd.DataFrame()
@@ -111,10 +97,8 @@ def stream_gain(runs: Sequence[Run]) -> Styler | Markdown:
 
     A row for each comparison, for a notebook.
     """
-    rows, pairs = networks(runs)[0], []
-    by_spec = {(network.spec, network.stream): network for network in rows}
-    for network in rows:
-        spec, stream = network.spec, network.stream
+    by_spec, pairs = {(network.spec, network.stream): network for network in networks(runs)[0]}, []
+    for (spec, stream), network in by_spec.items():
         baselines = {FUSED: (RGB, FLOW), FLOW: (RGB,), RGB: ()}[stream]
         pairs += [(network, by_spec[spec, name]) for name in baselines if (spec, name) in by_spec]
         best = by_spec.get((spec.replace(variant="R(2+1)D"), stream))
@@ -144,18 +128,16 @@ def _differences(runs: Sequence[Run], pairs: Sequence[tuple[Network, Network]], 
     if not estimates:
         return note("; ".join([needed, *problems]))
     several, differences = len({a.spec.frames for a, *_ in estimates}) > 1, [estimate for *_, estimate in estimates]
-    labels = [
-        {
-            "of": ", ".join(_aspects(a, b, several, shared=True)),
-            "comparison": " minus ".join(", ".join(_aspects(*pair, several)) for pair in ((a, b), (b, a))),
-            "split": split,
-        }
-        for a, b, split, _ in estimates
-    ]
+    labels = pd.DataFrame({
+        "of": [", ".join(_aspects(a, b, several, shared=True)) for a, b, *_ in estimates],
+        "comparison": [f"{', '.join(_aspects(a, b, several))} minus {', '.join(_aspects(b, a, several))}"
+                       for a, b, *_ in estimates],
+        "split": [split for _, _, split, _ in estimates],
+    })  # fmt: skip
     columns = difference_columns(differences).assign(videos=[str(estimate.items) for estimate in differences])
-    table = pd.concat({"": pd.DataFrame(labels), "here": columns}, axis=1)
+    table = pd.concat({"": labels, "here": columns}, axis=1)
     table = table if table["", "split"].any() else table.drop(columns=[("", "split")])
-    return show_table(table, on_target(runs), {P: format_p}, comparison_caption(differences), *problems)
+    return show_table(table, on_target(runs), None, comparison_caption(differences), *problems)
 
 
 def _aspects(a: Network, b: Network, several: bool, shared: bool = False) -> list[str]:

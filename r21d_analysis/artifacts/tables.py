@@ -16,18 +16,10 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
+from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, accuracy_difference, group_all, group_by_seed
-from r21d_analysis.statistics.inference import (
-    Estimate,
-    Outcomes,
-    detectable_difference,
-    estimate_accuracy,
-    family_p,
-    format_interval,
-    required_recordings,
-    seed_variance,
-)
-from r21d_analysis.style import NO_RUNS, note, style_table
+from r21d_analysis.statistics.inference import Estimate, Outcomes, family_p, format_interval, required_recordings
+from r21d_analysis.style import NO_RUNS, P, note, style_table
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.metrics import family_correct
 from r21d_core.runs.run import Run
@@ -36,7 +28,7 @@ from r21d_core.study.recipes import PAPER_DEVIATIONS, get_recipe
 from r21d_core.study.spec import Spec, run_labels
 from r21d_core.study.variants import NEIGHBORS
 
-PAPER, INTERVAL, P, NEEDED = "paper, Kinetics-400", "95 % interval", "p, Holm", "recordings needed"
+PAPER, INTERVAL, NEEDED = "paper, Kinetics-400", "95 % interval", "recordings needed"
 INTERVALS = (
     "95 % intervals by recording, with the seeds' variance pooled over the networks shown, or each network's own where "
     "Bartlett's test finds them unequal"
@@ -174,15 +166,13 @@ def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | 
     table = table.rename(columns={"video@1": "video@1 (%)"}).set_index("network")
     difference, *texts = columns.columns[:3]
     table = table[["video@1 (%)", difference, *texts, "videos", NEEDED, "seeds"]]
-    return style_table(table, f"{comparison_caption(list(estimates))}, each network minus {against}", {P: format_p})
+    return style_table(table, f"{comparison_caption(list(estimates))}, each network minus {against}")
 
 
 def difference_columns(estimates: Sequence[Estimate], name: str = "video@1 (points)") -> pd.DataFrame:
     """The difference of each estimate in points, its interval, as texts, and its p-value in the family of all."""
-    values, intervals = zip(
-        *((f"{e.value:+.1f}", format_interval(e.low, e.high, "+.1f")) for e in estimates), strict=True
-    )
-    return pd.DataFrame({name: values, INTERVAL: intervals, P: family_p(estimates)})
+    rows = [(f"{e.value:+.1f}", format_interval(e.low, e.high, "+.1f")) for e in estimates]
+    return pd.DataFrame(rows, columns=[name, INTERVAL]).assign(**{P: family_p(estimates)})
 
 
 def comparison_caption(estimates: Sequence[Estimate]) -> str:
@@ -193,7 +183,7 @@ def comparison_caption(estimates: Sequence[Estimate]) -> str:
     tested = [estimate for estimate in estimates if estimate.tested]
     if not tested:
         return f"Intervals by recording; {data}, hence no test"
-    points = [detectable_difference(e, len(tested)) for e in tested if not np.isnan(e.low)]
+    points = [inference.detectable_difference(e, len(tested)) for e in tested if not np.isnan(e.low)]
     data += f", {np.median(points):.1f} points at 80 % power" if points else ""
     family = f"{len(tested)} test{'s' * (len(tested) > 1)}, one family, Holm"
     return f"Intervals and p by recording and seed; with {data}; {family}"
@@ -214,8 +204,8 @@ def family_table(runs: Sequence[Run]) -> pd.DataFrame:
             rows.append((group.spec.variant, family, outcomes, chance, videos))
     estimates = []
     for _, family, outcomes, *_ in rows:
-        pooled = seed_variance(others for _, name, others, *_ in rows if name == family)
-        estimates.append(estimate_accuracy([outcomes], pooled))
+        pooled = inference.seed_variance(others for _, name, others, *_ in rows if name == family)
+        estimates.append(inference.estimate_accuracy([outcomes], pooled))
     rows = [(*row[:2], e.value, e.low, e.high, *row[3:]) for row, e in zip(rows, estimates, strict=True)]
     return pd.DataFrame(rows, columns=["network", "family", "accuracy", "low", "high", "chance", "videos"])
 
@@ -250,11 +240,5 @@ def deviations_from_paper(specs: Sequence[Spec]) -> HTML:
     text = table.to_html(index=False, escape=True, border=0) if rows else "<p>None: every setting is the paper's.</p>"
     items = "".join(f"<li>{html.escape(line)}</li>" for line in PAPER_DEVIATIONS)
     items = re.sub("`(.*?)`", r"<code>\1</code>", items)
-    return HTML(
-        f"{text}<p>Beyond the settings, the profile <code>paper</code> differs from the paper:</p><ul>{items}</ul>"
-    )
-
-
-def format_p(p: float) -> str:
-    """A p-value with three digits, `< 0.001`, or a dash for no test."""
-    return "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    beyond = "<p>Beyond the settings, the profile <code>paper</code> differs from the paper:</p>"
+    return HTML(f"{text}{beyond}<ul>{items}</ul>")

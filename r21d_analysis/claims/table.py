@@ -58,12 +58,9 @@ def show_ledger(runs: Sequence[Run]) -> HTML:
     usual = _usual_protocol(table)
     table["setting"] = [", ".join(t for key, t in p.items() if t != usual.get(key)) for p in table["protocol"]]
     table["difference"] = [format_effect(row) for row in table.itertuples()]
-    by_arithmetic, parts = table["by"] == ARITHMETIC, []
-    for title, rows in (
-        ("Evaluated from runs", table[~by_arithmetic]),
-        ("Evaluated by arithmetic", table[by_arithmetic]),
-    ):
-        parts.append((title, count_answers(rows), rows.to_dict("records")))
+    by_arithmetic = table["by"] == ARITHMETIC
+    groups = {"Evaluated from runs": table[~by_arithmetic], "Evaluated by arithmetic": table[by_arithmetic]}
+    parts = [(title, count_answers(rows), rows.to_dict("records")) for title, rows in groups.items()]
     return HTML(render("claims.html", marks=MARKS, answers=list(table["answer"]), usual=[*usual.values()], parts=parts))
 
 

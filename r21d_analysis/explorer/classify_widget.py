@@ -11,9 +11,8 @@ import ipywidgets as widgets
 import numpy as np
 
 from r21d_analysis.explorer.figures import time_figure
-from r21d_analysis.explorer.media import video_html
+from r21d_analysis.explorer.media import saliency_html, video_html
 from r21d_analysis.interpret.html import figure_html, text_html
-from r21d_analysis.interpret.saliency import saliency_html
 from r21d_core import R21DError, load
 from r21d_core.data.official_splits import list_videos
 from r21d_core.runs.run import Run

@@ -74,17 +74,13 @@ class Comparison:
         """Return the data and protocol of the numbers, and what their intervals include."""
         protocol, n_videos = self.a.scores.protocol, len(np.unique(self.a.scores.videos))
         seeds = [len(scored.runs) for _, scored, _ in self.sides()]
+        include = "include the variance over several" if max(seeds) > 1 else "do not include the variance over"
         return (
             f"{'DEMONSTRATION, tiny networks. ' * (protocol.get('profile') == 'demo')}{protocol.get('data')} "
             f"{protocol.get('split')}, {protocol.get('task')}: {n_videos:,} videos, {len(self.classes)} classes; "
             f"{self.count} of {self.a.scores.logits.shape[1]} clips per video, {protocol.get('crop')}, "
             f"{protocol.get('averaging')}. Seeds: {' and '.join(map(str, seeds))}. Intervals are by recording, "
-            f"of which there are {self.a.recordings.max() + 1:,}, and "
-            + (
-                "include the variance over several seeds."
-                if max(seeds) > 1
-                else "do not include the variance over seeds."
-            )
+            f"of which there are {self.a.recordings.max() + 1:,}, and {include} seeds."
         )
 
     def class_view(self, chosen: Sequence[int] = ()) -> View:
@@ -164,8 +160,6 @@ class Comparison:
         same_clips = len({(spec.frames, spec.frame_stride, spec.eval_clips) for spec in specs}) == 1
         times, unit = (source.times, source.unit) if source and same_clips else (None, "")
         figure = figures.time_figure(panels, times, unit, true, self.note)
-        caption, alt = (
-            f"{video}, class {true}. {'. '.join(sentences)}.",
-            f"Probabilities over time of {video}, class {true}",
-        )
+        caption = f"{video}, class {true}. {'. '.join(sentences)}."
+        alt = f"Probabilities over time of {video}, class {true}"
         return items._replace(figure=figure, caption=caption, alt=alt)

@@ -52,9 +52,8 @@ def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> F
             figure.add_artist(Line2D([x + 0.008], [y], **SIDE_STYLE[side], ms=7, ls="none"))
             figure.text(x + 0.02, y, f"{side}: {_shorten(name, 34)}", va="center", size=9)
         panels[0].set(xlim=(-2, 102), xlabel="recall = video@1 (%)", ylim=(len(table) - 0.4, -0.6))
-        _label_rows(
-            panels[0], [f"{_shorten(name)}  {n}" for name, n in zip(table["class"], table["items"], strict=True)]
-        )
+        items = zip(table["class"], table["items"], strict=True)
+        _label_rows(panels[0], [f"{_shorten(name)}  {n}" for name, n in items])
         if paired:
             _plot_intervals(panels[1], table, ("A − B", "low", "high"), rows, {"color": GRAY, "marker": "D"})
             panels[1].axvline(0, color=GRAY, lw=1)

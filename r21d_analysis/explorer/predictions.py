@@ -15,11 +15,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from r21d_analysis.statistics.clips import clips_correct, exact_counts, with_clips
-from r21d_analysis.statistics.inference import (
-    Outcomes,
-    check_same_items,
-    estimate_by_class,
-)
+from r21d_analysis.statistics.inference import Outcomes, check_same_items, estimate_by_class
 from r21d_core.runs.metrics import video_probabilities
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
@@ -76,9 +72,7 @@ def score_runs(runs: tuple[Run, ...]) -> ScoredRuns:
         check_same_items(first, scores)
         chunk = max(1, CHUNK_LOGITS // max(1, scores.logits[:1].size))
         slices = [slice(start, start + chunk) for start in range(0, len(scores.labels), chunk)]
-        parts = [
-            replace(scores, **{key: getattr(scores, key)[rows] for key in ("logits", "labels")}) for rows in slices
-        ]
+        parts = [replace(scores, logits=scores.logits[rows], labels=scores.labels[rows]) for rows in slices]
         for count, predictions in seeds.items():
             items = [_predict_items(with_clips(part, count)) for part in parts]
             predictions.append(ItemPredictions(*map(np.concatenate, zip(*items, strict=True))))
@@ -133,13 +127,11 @@ def confused_pairs(scored: ScoredRuns, count: int) -> pd.DataFrame:
 
     `items` is a mean over seeds.
     """
-    predictions, n_classes = scored.predictions[count], len(scored.scores.classes)
+    predictions = scored.predictions[count]
     seed, item = np.nonzero(predictions.label_rank)
-    codes = scored.scores.labels[item] * n_classes + predictions.pred[seed, item]
-    pairs, n = np.unique(codes, return_counts=True)
-    n = n / len(scored.runs) if len(scored.runs) > 1 else n
-    table = pd.DataFrame({"true": pairs // n_classes, "pred": pairs % n_classes, "items": n})
-    return table.sort_values("items", ascending=False, kind="stable", ignore_index=True)
+    pairs = pd.DataFrame({"true": scored.scores.labels[item], "pred": predictions.pred[seed, item]})
+    n = pairs.groupby(["true", "pred"]).size().sort_values(ascending=False, kind="stable")
+    return (n / len(scored.runs) if len(scored.runs) > 1 else n).reset_index(name="items")
 
 
 def confusion_matrix(

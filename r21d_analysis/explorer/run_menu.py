@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, fields
+from dataclasses import asdict, astuple
+
+import pandas as pd
 
 from r21d_analysis.artifacts.catalog import iter_runs, parse_folders
 from r21d_analysis.interpret.source_videos import VideoLocator
@@ -47,18 +49,12 @@ def protocol_label(spec: Spec) -> str:
 
 def name_runs(specs: Sequence[Spec]) -> list[str]:
     """Return a unique name for each Spec: network and depth, then the fields in which runs of equal names differ."""
-    names = [spec.network for spec in specs]
-    for field in sorted((field.name for field in fields(Spec)), key=lambda name: name == "seed"):  # the seed comes last
-        values: dict[str, set] = {}
-        for name, spec in zip(names, specs, strict=True):
-            values.setdefault(name, set()).add(getattr(spec, field))
-        names = [
-            f"{name}, {field} {'none' if (value := getattr(spec, field)) == '' else value}"
-            if len(values[name]) > 1
-            else name
-            for name, spec in zip(names, specs, strict=True)
-        ]
-    return names
+    names = pd.Series([spec.network for spec in specs])
+    values = pd.DataFrame([asdict(spec) for spec in specs]).astype(str).replace("", "none")
+    for field in sorted(values, key=lambda name: name == "seed"):  # the seed comes last
+        differ = values[field].groupby(names).transform("nunique") > 1
+        names = names.mask(differ, names + f", {field} " + values[field])
+    return names.tolist()
 
 
 def run_options(runs: Sequence[Run]) -> list[tuple[str, tuple[Run, ...]]]:

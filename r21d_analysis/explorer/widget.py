@@ -21,7 +21,6 @@ from r21d_analysis.explorer.comparison import Comparison, View
 from r21d_analysis.explorer.layout import TABS, ExplorerLayout, fill_table
 from r21d_analysis.explorer.predictions import ANY
 from r21d_analysis.interpret.html import figure_html, figure_png, is_interactive, text_html
-from r21d_analysis.interpret.saliency import saliency_html
 from r21d_analysis.interpret.source_videos import SourceClips, VideoLocator
 from r21d_analysis.statistics.inference import check_same_items
 from r21d_core import R21DError
@@ -119,9 +118,8 @@ class Explorer(ExplorerLayout):
         self.a.options, self.b.options = options, [("none", None), *options]
         self.a.value = a = next(value for value in (previous[0], *values) if value in values)
         rivals = [value for value in values if value[0].spec.variant != a[0].spec.variant]
-        self.b.value = next(
-            (value for value in (previous[1], *rivals, *values) if value in values and value != a), None
-        )
+        choices = [value for value in (previous[1], *rivals, *values) if value in values and value != a]
+        self.b.value = next(iter(choices), None)
         self.select_runs()
 
     def select_runs(self) -> None:
@@ -198,9 +196,8 @@ class Explorer(ExplorerLayout):
             self._show_cell(*self.cells[cell])
         elif cell is not None:
             true, pred, n, percent = view.table.iloc[cell][:4]
-            self.matrix_value.value = text_html(
-                f"{true}, predicted as {pred}: {n:.4g} items, {percent:.1f} % of the class"
-            )
+            text = f"{true}, predicted as {pred}: {n:.4g} items, {percent:.1f} % of the class"
+            self.matrix_value.value = text_html(text)
 
     def use_thumbnails(self, event: dict) -> None:
         """Show the clicked video."""
@@ -233,9 +230,8 @@ class Explorer(ExplorerLayout):
 
     def draw_confusion(self) -> None:
         """Draw the confusion matrix, and list the confused pairs."""
-        view, self.cells, self.confused = self.comparison.confusion_view(
-            self.side.value, self.percent.value, self.chosen
-        )
+        options = self.side.value, self.percent.value, self.chosen
+        view, self.cells, self.confused = self.comparison.confusion_view(*options)
         self.views["Confusion"] = view
         self.matrix.value = figure_html(view.figure, view.alt)
         self.matrix_value.value, self.matrix_caption.value = text_html(layout.POINT), text_html(view.caption)
@@ -284,7 +280,7 @@ class Explorer(ExplorerLayout):
             raise R21DError(f"attributions need the video file, and no manifest lists {video}; name its folder")
         self.report("computing attributions; the first time, PyTorch and Captum are loaded …")
         networks = [(s.runs[0], source.frames[0]) for s, source in zip(trained, sources, strict=True)]
-        self.saliency.value = saliency_html(sources[0].path, class_name, networks)
+        self.saliency.value = media.saliency_html(sources[0].path, class_name, networks)
         skipped = [side for side, scored, _ in c.sides() if scored not in trained]
         self.report(f"{skipped[0]} is omitted: it has no checkpoint here" if skipped else "")
 

@@ -16,15 +16,19 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.interpret.artifact import InsightRecord
-from r21d_analysis.interpret.filter_figures import (
-    NO_RECORDS,
-    figure_of_records,
-    legend_outside,
-    variant_style,
-)
+from r21d_analysis.interpret.filter_figures import legend_outside, variant_style
 from r21d_analysis.interpret.html import image_html
 from r21d_analysis.statistics.inference import Outcomes, estimate_mean
-from r21d_analysis.style import GRAY, PALETTE, figure_style, note, panel_grid, style_table
+from r21d_analysis.style import (
+    GRAY,
+    NO_RECORDS,
+    PALETTE,
+    figure_of_records,
+    figure_style,
+    note,
+    panel_grid,
+    style_table,
+)
 
 PERTURBATIONS = ("frozen", "shuffled", "reversed")
 TILES = 3  # tiles along each side of the image; each is occluded in all frames
@@ -66,7 +70,7 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
 
 
 @figure_of_records
-def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4) -> Figure | None:
+def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4) -> Figure:
     """Show `frames` frames of the clip and of each map, a row a method, networks side by side."""
     columns = find_video(records, video)
     titles = ["clip", *columns[0][0]["methods"]]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,11 +18,11 @@ from r21d_analysis.interpret.artifact import InsightRecord
 from r21d_analysis.interpret.filters import FREQUENCIES, ORDERS, STAGES, filter_order, input_frames
 from r21d_analysis.style import (
     GRAY,
+    NO_RECORDS,
     PALETTE,
-    RC_PARAMS,
     VARIANT_STYLE,
     align_left,
-    close_figure,
+    figure_of_records,
     note,
     panel_grid,
     style_table,
@@ -31,30 +30,12 @@ from r21d_analysis.style import (
 
 ORDER_COLORS = dict(zip(ORDERS, (PALETTE[7], PALETTE[0], PALETTE[1]), strict=True))
 ENERGIES = [f"energy, {name}" for name in ORDERS]
-NO_RECORDS = "nothing to draw: no run has a record or a checkpoint"
 NO_TEMPORAL = "nothing to draw: none of these networks has a filter along time"
 SEPARABILITY_TITLES = {  # of the figure and of the table
     "kernel_separability": ("one kernel: one input channel", "one kernel"),
     "filter_separability": ("one filter: all input channels", "one filter"),
     "low_rank_energy": ("a layer in a pair of M_i planes", "in a pair"),
 }
-
-
-def figure_of_records(draw: Callable[..., Figure | None]) -> Callable[..., Figure | Markdown]:
-    """Draw in one style with text taken literally, and close the figure; without data return a line that says so."""
-
-    @wraps(draw)
-    def wrapper(records: Sequence[InsightRecord], *args, **kwargs):
-        with plt.rc_context({**RC_PARAMS, "axes.titlesize": 10}):
-            figure = draw(records, *args, **kwargs) if records else None
-            if figure is None:
-                return note(NO_TEMPORAL if records else NO_RECORDS)
-            if any(record.metadata["spec"]["profile"] == "demo" for record in records):
-                title = "\n".join(filter(None, ["demonstration: tiny networks", figure.get_suptitle()]))
-                figure.suptitle(title, x=0.01, ha="left", color=GRAY, size=9)
-        return close_figure(figure)
-
-    return wrapper
 
 
 def variant_style(record: InsightRecord) -> dict:
@@ -162,14 +143,13 @@ def spectrum_figure(records: Sequence[InsightRecord]) -> Figure:
 
 
 @figure_of_records
-def orders_figure(records: Sequence[InsightRecord]) -> Figure | None:
+def orders_figure(records: Sequence[InsightRecord]) -> Figure | str:
     """Plot the fractions of temporal filters by order, a bar a layer; dashed: untrained weights."""
     if (table := layer_table(records)).empty:
-        return None
+        return NO_TEMPORAL
     networks = table.groupby("network", sort=False)
-    figure, panels = panel_grid(
-        len(networks), max(4.4, 0.22 * networks.size().max() + 2.4), 3, len(networks), sharex=False
-    )
+    width = max(4.4, 0.22 * networks.size().max() + 2.4)
+    figure, panels = panel_grid(len(networks), width, 3, len(networks), sharex=False)
     for axes, (network, rows) in zip(panels, networks, strict=True):
         percent = 100 * rows[list(ORDERS)].div(rows["filters"].clip(lower=1), axis=0)
         percent.plot.bar(ax=axes, stacked=True, width=0.86, color=[*ORDER_COLORS.values()], lw=0, legend=False, rot=0)
@@ -205,14 +185,14 @@ def orders_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
 
 
 @figure_of_records
-def separability_figure(records: Sequence[InsightRecord]) -> Figure | None:
+def separability_figure(records: Sequence[InsightRecord]) -> Figure | str:
     """Plot by layer the fraction of a kernel's energy in one spatial times one temporal filter.
 
     Lines: means; bands: first to last decile; dashed: untrained weights of the same shape. Right: the largest fraction
     of a full layer that a (2+1)D pair with M_i planes represents.
     """
     if (table := layer_table(records)).empty:
-        return None
+        return NO_TEMPORAL
     figure, panels = panel_grid(3, 3.67, 3.4, sharex=False, sharey=False)
     colors = {record.label: variant_style(record)["color"] for record in records}
     for axes, (name, (title, _)) in zip(panels, SEPARABILITY_TITLES.items(), strict=True):

@@ -12,25 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from r21d_analysis.interpret import activation_max, attributions
+from r21d_analysis.interpret import activation_max, attributions, checkpoints
 from r21d_analysis.interpret.artifact import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
-from r21d_analysis.interpret.attributions import (
-    COMPLETE,
-    METHODS,
-    STEPS,
-    completeness_gap,
-    for_attribution,
-    measure_evidence,
-)
-from r21d_analysis.interpret.checkpoints import (
-    EvalClips,
-    checkpoint_sha256,
-    crop_frames,
-    first_per_class,
-    open_network,
-    open_test_clips,
-    read_clip,
-)
+from r21d_analysis.interpret.attributions import COMPLETE, METHODS, STEPS, completeness_gap, for_attribution
+from r21d_analysis.interpret.checkpoints import EvalClips, crop_frames, open_network, read_clip
 from r21d_analysis.interpret.filters import filter_statistics, temporal_change
 from r21d_core import R21DError
 from r21d_core.data.decode import probe
@@ -65,7 +50,7 @@ def load_or_compute(
     """
     settings, records = SETTINGS[name] | settings, []
     for run in runs:
-        path, weights = run.folder / name, checkpoint_sha256(run)
+        path, weights = run.folder / name, checkpoints.checkpoint_sha256(run)
         network = f"{run.spec.network}, seed {run.spec.seed}"
         try:
             if not path.exists() and not weights:
@@ -80,7 +65,7 @@ def load_or_compute(
                 record.metadata.update(expected)
                 save_record(Path(str(run.folder), name), record)
             if "evidence_label" in record.arrays:  # of the first items of each class, as in the scores
-                rows = first_per_class(run.scores.labels, record.metadata["per_class"])
+                rows = checkpoints.first_per_class(run.scores.labels, record.metadata["per_class"])
                 record.arrays["evidence_groups"] = run.scores.groups[rows]
             records.append(record)
         except R21DError as error:
@@ -100,7 +85,7 @@ def _compute(
     try:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False):  # batches have many sizes
             analyze = analyze_filters if name == FILTERS else analyze_attributions
-            record = analyze(run, open_test_clips(run.spec, data, device), device, **settings)
+            record = analyze(run, checkpoints.open_test_clips(run.spec, data, device), device, **settings)
     finally:
         torch.set_num_threads(threads)
     measured = {"device": device_name(device), "seconds": round(time.perf_counter() - start, 1)}
@@ -180,7 +165,7 @@ def analyze_attributions(
     gap_steps = sorted({*GAP_STEPS, steps})
     gaps = [completeness_gap(network, clips, label, COMPLETE[0], count).cpu() for count in gap_steps]
     deeplift = completeness_gap(network, clips, label, COMPLETE[1]).cpu().expand(len(gaps), -1)
-    evidence = measure_evidence(network, test, first_per_class(test.clips.label, per_class))
+    evidence = attributions.measure_evidence(network, test, checkpoints.first_per_class(test.clips.label, per_class))
     correlation = attributions.sanity_correlations(network, clips[:SANITY_CLIPS], label[:SANITY_CLIPS])
     arrays = _compute_maps(network, clips, cropped, label, test.classes, METHODS, steps) | {
         "videos": np.array(names),

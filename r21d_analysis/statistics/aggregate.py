@@ -9,18 +9,9 @@ from functools import cached_property
 
 import numpy as np
 
+from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.clips import clips_correct
-from r21d_analysis.statistics.inference import (
-    Estimate,
-    Outcomes,
-    SeedVariance,
-    check_same_items,
-    correct_by_seed,
-    estimate_accuracy,
-    estimate_difference,
-    fold_variance,
-    seed_variance,
-)
+from r21d_analysis.statistics.inference import Estimate, Outcomes, SeedVariance
 from r21d_core.runs.metrics import clip_at_1, video_at
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
@@ -53,12 +44,12 @@ class SeedGroup:
     @cached_property
     def outcomes(self) -> Outcomes:
         """Whether each seed is right on each item."""
-        return correct_by_seed(self.scores)
+        return inference.correct_by_seed(self.scores)
 
     @cached_property
     def clip_outcomes(self) -> Outcomes:
         """The share of each item's clips that each seed has right."""
-        return correct_by_seed(self.scores, clips_correct)
+        return inference.correct_by_seed(self.scores, clips_correct)
 
     @cached_property
     def accuracy(self) -> Estimate:
@@ -85,6 +76,10 @@ class SeedGroup:
         accuracies = [100 * video_at(scores, 1) for scores in self.scores]
         return min(accuracies), max(accuracies)
 
+    def errors(self, key: str) -> np.ndarray:
+        """The error `train_error` or `test_error` of each epoch in per cent, (seeds, epochs)."""
+        return 100 * np.array([[line[key] for line in run.history] for run in self.runs])
+
     def mean(self, key: str) -> float:
         """The mean over the runs of a number in their summaries; NaN where a run has none."""
         values = [run.summary[key] for run in self.runs]
@@ -97,20 +92,21 @@ def pooled_seed_variance(groups: Sequence[SeedGroup]) -> SeedVariance:
     Where all have one seed, it is that of the networks that have a run on each data set, such as the splits of one.
     """
     members = list({id(peer): peer for group in groups for peer in [group, *group.peers]}.values())
-    pooled, data = seed_variance(member.outcomes for member in members), sorted({m.spec.data for m in members})
+    pooled = inference.seed_variance(member.outcomes for member in members)
     if pooled.df:
         return pooled
+    data = sorted({member.spec.data for member in members})
     rows: dict[Spec, dict[str, Outcomes]] = defaultdict(dict)
     for member in members:
         names = {key: SPLIT.sub("", getattr(member.spec, key)) for key in ("data", "init_from")}
         row = member.spec.replace(seed=0, **names)
         rows[row][member.spec.data] = member.outcomes
-    return fold_variance([[row[name] for name in data] for row in rows.values() if len(row) == len(data)])
+    return inference.fold_variance([[row[name] for name in data] for row in rows.values() if len(row) == len(data)])
 
 
 def accuracy_over_splits(splits: Sequence[SeedGroup]) -> Estimate:
     """video@1 in per cent of one network, the mean over `splits` of a data set."""
-    return estimate_accuracy([group.outcomes for group in splits], pooled_seed_variance(splits))
+    return inference.estimate_accuracy([group.outcomes for group in splits], pooled_seed_variance(splits))
 
 
 def accuracy_difference(
@@ -121,9 +117,9 @@ def accuracy_difference(
     Without `seeds`, the variance of the seed is that of `pooled_seed_variance`.
     """
     for group, baseline in zip(splits, baselines, strict=True):
-        check_same_items(group.scores[0], baseline.scores[0])
+        inference.check_same_items(group.scores[0], baseline.scores[0])
     outcomes, others = ([group.outcomes for group in side] for side in (splits, baselines))
-    return estimate_difference(outcomes, others, seeds or pooled_seed_variance([*splits, *baselines]))
+    return inference.estimate_difference(outcomes, others, seeds or pooled_seed_variance([*splits, *baselines]))
 
 
 def group_by_seed(runs: Sequence[Run]) -> list[SeedGroup]:

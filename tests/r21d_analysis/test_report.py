@@ -18,8 +18,7 @@ from r21d_analysis import report
 from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.outcome import answer
-from r21d_analysis.page import build_page, describe_environments
-from r21d_analysis.report import RECORDS, REPORTS, run_suite
+from r21d_analysis.report import RECORDS, REPORTS, build_page, describe_environments, run_suite
 from r21d_analysis.study import open_study
 from r21d_core import R21DError
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from scipy.special import softmax
 
+from r21d_analysis.explorer import media as module
 from r21d_analysis.explorer import widget as explorer_module
 from r21d_analysis.explorer.classify_widget import ClassifyWidget
 from r21d_analysis.explorer.widget import Explorer
-from r21d_analysis.interpret import saliency as module
 from r21d_analysis.interpret.attributions import attribute, for_attribution
 from r21d_analysis.interpret.checkpoints import open_network, read_clip
 from r21d_analysis.interpret.inspect_run import analyze_video
