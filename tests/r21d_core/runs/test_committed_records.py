@@ -55,7 +55,7 @@ def test_experiments_and_recipes_are_those_of_the_records(pack, experiment, argu
 
 
 def test_packs_are_small():
-    assert len(RUNS) == 430 and sum(pack.stat().st_size for pack in PACKS) < 15e6
+    assert len(RUNS) == 432 and sum(pack.stat().st_size for pack in PACKS) < 15e6
 
 
 @pytest.mark.parametrize("pack", [SMALL, SMALL.with_stem("miracl")], ids=lambda pack: pack.stem)
@@ -81,6 +81,7 @@ def test_demo_has_all_twelve_and_shows_motion_mattering(family):
     blind = outcomes.pop("f-R2D")
     assert blind.values.mean() == 50, "a video and its reversal look alike to it"
     gains = {name: estimate_difference([network], [blind]) for name, network in outcomes.items()}
-    above = [name for name, gain in gains.items() if gain.low > 0]
+    # Where all recordings gain alike there is no interval.
+    above = [name for name, gain in gains.items() if gain.low > 0 or (np.isnan(gain.low) and gain.value > 0)]
     assert above == [name for name in TABLE_2 if name not in ("f-R2D", "rMC5")]
     assert gains["rMC5"].low <= 0 <= gains["rMC5"].high, "its only temporal convolutions are the last ones"
