@@ -136,6 +136,7 @@ def test_half_written_or_foreign_run_folder_is_named(tmp_path):
     for text, what in (
         ('{"epoch": 1}\n{"epo', "half written"),
         ('{"epoch": 1, "lr": 1}\n{"epoch": 2}\n', "lr is not in"),
+        ('{"epoch": 1, "lr": 1}\n{"epoch": 2, "lr": Infinity}\n', "lr of epoch 2 is inf"),
     ):
         (folder / "history.jsonl").write_text(text)
         with pytest.raises(R21DError, match=rf"history\.jsonl: {what}"):
