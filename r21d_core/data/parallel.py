@@ -74,12 +74,21 @@ def map_in_processes(function: Callable[[Any], Any], items: Iterable, workers: i
         what = "a worker process died, out of memory or in a decoder that crashed"
         if isinstance(error, TimeoutError):
             what = f"no result for {WORKER_TIMEOUT} seconds: a worker process was stopped, or a decoder hangs"
-            for process in list(executor._processes.values()):
-                process.kill()  # a stopped process heeds no other signal
+        _kill(executor)
         advice = "Run with --workers 0, which needs less memory and has no time limit"
         raise R21DError(f"{what}; {on_death}. {advice}") from None
     finally:
+        # It waits for what is being computed, such as a file that is half encoded, but not forever.
+        late = threading.Timer(WORKER_TIMEOUT, _kill, [executor])
+        late.daemon = True
+        late.start()
         executor.shutdown(cancel_futures=True)
+        late.cancel()
+
+
+def _kill(executor: ProcessPoolExecutor) -> None:
+    for process in list((executor._processes or {}).values()):
+        process.kill()  # a stopped process heeds no other signal
 
 
 def initialize_worker(end: Callable[[], object] | None = None) -> None:
@@ -126,8 +135,8 @@ def kill_stopped(pids: Iterable[int], since: dict[int, float]) -> None:
                 process.kill()
 
 
-def count_workers(workers: int | None, items: int) -> int:
-    """The number of processes that `parallel_map` starts."""
+def count_workers(workers: int | None, items: int = MIN_ITEMS) -> int:
+    """The number of processes for so many items, by default for many; raises R21DError for a negative number."""
     if workers is None:
         return available_cpus() if items >= MIN_ITEMS else 0
     if workers < 0:

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from r21d_core import R21DError
 from r21d_core.data.decode import read_all, read_frames
 from r21d_core.data.manifest import Video
-from r21d_core.data.parallel import available_cpus, local_world_size, map_in_processes
+from r21d_core.data.parallel import count_workers, local_world_size, map_in_processes
 from r21d_core.data.sampling import Clips, frame_counts
 
 FEW_PIXELS = 2e8  # fewer are decoded faster than worker processes start
@@ -91,21 +91,22 @@ def open_clips(
     pool: tuple[Video, ...] | None = None,
 ) -> InMemorySource | StreamingSource:  # fmt: skip
     """A source of clips of `videos`, with frames scaled to `size` = (height, width).
-    `cache` is "device" or "host" (decoded once and held there as uint8), "stream" (decoded by `workers` as needed) or
-    "auto": the first of these with enough free memory. Calls with one `pool`, which contains `videos`, share frames.
+    `cache` is "device" or "host" (decoded once and held there as uint8), "stream" (decoded as needed) or "auto": the
+    first of these with enough free memory. `workers` processes decode; 0 is this one. Calls with one `pool`, which
+    contains `videos`, share frames.
     """
-    pool = pool or videos
+    pool, workers = pool or videos, count_workers(workers)
     files = tuple((video.path, count) for video, count in zip(pool, frame_counts(pool), strict=True))
-    memory = _load_frames(files, size, device, cache)
+    memory = _load_frames(files, size, device, cache, workers)
     if memory is None:
-        return StreamingSource(videos, size, device, available_cpus() if workers is None else workers, on_bad)
+        return StreamingSource(videos, size, device, workers, on_bad)
     index = {video.path: number for number, video in enumerate(pool)}
     return replace(memory, first=memory.first[[index[video.path] for video in videos]])
 
 
 @lru_cache(maxsize=4)  # such as frames and flow of two data sets; "auto" decides once for each
 def _load_frames(
-    files: tuple[tuple[Path, int], ...], size: tuple[int, int], device: torch.device, cache: str
+    files: tuple[tuple[Path, int], ...], size: tuple[int, int], device: torch.device, cache: str, workers: int
 ) -> InMemorySource | None:
     """Decode the files, (path, frame count), into memory; None if they are to be streamed."""
     counts = np.array([count for _, count in files])
@@ -121,7 +122,7 @@ def _load_frames(
         return None
     frames = torch.empty((counts.sum(), *size, 3), dtype=torch.uint8, device=device if cache == "device" else "cpu")
     paths = [path for path, _ in files]
-    workers = available_cpus() if counts.sum() * size[0] * size[1] >= FEW_PIXELS else 0
+    workers = workers if counts.sum() * size[0] * size[1] >= FEW_PIXELS else 0
     decoded = map_in_processes(partial(_read_tensor, size=size), paths, workers, "the same command starts again")
     decoded = tqdm(decoded, "decoding", len(files), unit="video", leave=False)
     for path, begin, count, pixels in zip(paths, first, counts, decoded, strict=True):

@@ -3,7 +3,9 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import nullcontext
 
 import psutil
 import pytest
@@ -56,6 +58,24 @@ def test_dead_or_stopped_worker_is_one_line(number, message, monkeypatch):
         list(map_in_processes(signal.raise_signal, signals, 2, "nothing was written"))
     assert "\n" not in str(error.value)
     assert list(map_in_processes(str, range(9), 2, "")) == list("012345678"), "later calls work"
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_stopped_worker_does_not_delay_the_end(dies, monkeypatch):
+    before = psutil.Process().children(recursive=True)
+    results = map_in_processes(abs, range(99), 2, "")
+    assert next(results) == 0
+    *_, worker, other = (process for process in psutil.Process().children(recursive=True) if process not in before)
+    monkeypatch.setattr(parallel, "WORKER_TIMEOUT", 60 if dies else 1)
+    worker.suspend()
+    other.kill() if dies else other.suspend()
+    resume = threading.Timer(20, worker.kill)
+    resume.start()
+    start = time.monotonic()
+    with pytest.raises(R21DError, match="a worker process died") if dies else nullcontext():
+        list(results) if dies else results.close()
+    resume.cancel()
+    assert time.monotonic() - start < 15
 
 
 def test_stopped_worker_of_a_stream_is_one_line(tiny_manifest, monkeypatch):

@@ -105,6 +105,19 @@ def test_bad_video_is_named_before_it_is_held(spoilt):
         open_clips(spoilt, SIZE, CPU, "host")
 
 
+def test_workers_decode_what_is_held(manifest, monkeypatch):
+    started = []
+    monkeypatch.setattr(sources, "FEW_PIXELS", 0)
+    monkeypatch.setattr(
+        sources, "map_in_processes", lambda function, items, workers, _: started.append(workers) or map(function, items)
+    )
+    for workers in (0, 3):
+        open_clips(manifest.videos[: workers + 1], SIZE, CPU, "host", workers)
+    assert started == [0, 3], "what the advice of a dead worker names"
+    with pytest.raises(R21DError, match="workers is -1"):
+        open_clips(manifest.videos, SIZE, CPU, "stream", -1)
+
+
 @pytest.mark.parametrize("count", [9, 99])
 def test_manifest_that_counts_other_frames_is_refused(manifest, count):
     videos = (replace(manifest.videos[0], frames=count), *manifest.videos[1:3])
