@@ -39,7 +39,7 @@ def evaluate_claim(claim: Claim, groups: Sequence[SeedGroup]) -> Verdict:
 def _describe_other(verdict: Verdict, chosen: Verdict) -> str:
     """What another setting answers, and in what its protocol differs from that of the chosen one."""
     texts = [text for key, text in verdict.protocol.items() if text != chosen.protocol[key]]
-    effect = f"{verdict.effect:+.1f} ({verdict.low:+.1f} to {verdict.high:+.1f})"
+    effect = f"{verdict.effect:+.1f} ({inference.format_interval(verdict.low, verdict.high, '+.1f')})"
     return f"{', '.join(texts) or 'another recipe'}: {verdict.answer}, {effect}"
 
 

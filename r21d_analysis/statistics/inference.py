@@ -32,6 +32,7 @@ from r21d_core.runs.scores import Scores
 
 CONFIDENCE = 0.95
 UPPER = (1 + CONFIDENCE) / 2
+ROUNDING = 1e-10  # of sums of outcomes in per cent; what is smaller is no variance
 UNEQUAL = 0.05  # the p of Bartlett's test below which the networks' seeds differ in variance
 
 
@@ -112,7 +113,7 @@ def seed_variance(networks: Iterable[Outcomes]) -> SeedVariance:
         means = network.values.mean(axis=1)
         squares += ((means - means.mean()) ** 2).sum()
         interactions += _recording_variances(network.values - network.values.mean(axis=0), network.groups).sum()
-        runs += [means] if np.ptp(means) > 1e-9 else []  # in f-R2D's playback rate no seed differs
+        runs += [means] if np.ptp(means) > ROUNDING else []  # in f-R2D's playback rate no seed differs
         df += seeds - 1
     if not df:
         return SeedVariance()
@@ -122,7 +123,7 @@ def seed_variance(networks: Iterable[Outcomes]) -> SeedVariance:
 
 def fold_variance(networks: Sequence[Sequence[Outcomes]]) -> SeedVariance:
     """`seed_variance` of networks on the same splits with one seed: a run's mean less its network's and its split's."""
-    folds, rows = len(networks[0]), len(networks)
+    rows, folds = len(networks), len(networks[0]) if networks else 0
     if min(folds, rows) < 2:
         return SeedVariance()
     means, interactions, df = np.empty((rows, folds)), 0.0, (rows - 1) * (folds - 1)
@@ -166,6 +167,7 @@ def estimate_contrast(
         totals += np.bincount(recording[begin : begin + items], weights, minlength=len(names))
         share += sum(sign**2 / len(values) for sign, values in arms) / len(strata) ** 2
         begin += items
+    totals[np.abs(totals) < ROUNDING] = 0
     df = len(names) - len(strata)
     clustered = (totals**2).sum() * len(names) / df if df > 0 else np.nan
     seed_part = share * seeds.value
@@ -254,15 +256,14 @@ def estimate_correlation(
 def estimate_sum_of_means(samples: Sequence[tuple[float, np.ndarray]]) -> Estimate:
     """Welch's interval of the weighted sum of the means of `samples`, (weight, values of the seeds); in their unit.
 
-    It is for numbers of a run that its videos do not have, such as its training error. `items` counts runs.
+    It is for numbers of a run that its videos do not have, such as its training error. `items` counts runs. The
+    interval is NaN where no seed differs from another, as in `estimate_accuracy`.
     """
     count, fewest = sum(len(values) for _, values in samples), min(len(values) for _, values in samples)
     value = float(sum(weight * values.mean() for weight, values in samples))
-    if fewest < 2 or np.isnan(value):
+    if fewest < 2 or np.isnan(value) or all(np.ptp(values) < ROUNDING for _, values in samples):
         return Estimate(value, np.nan, np.nan, items=count, seeds=fewest)
     variances = np.array([weight**2 * values.var(ddof=1) / len(values) for weight, values in samples])
-    if not variances.sum():
-        return Estimate(value, value, value, items=count, seeds=fewest)
     df = variances.sum() ** 2 / (variances**2 / [len(values) - 1 for _, values in samples]).sum()
     half = float(stats.t.ppf(UPPER, df) * np.sqrt(variances.sum()))
     return Estimate(value, value - half, value + half, items=count, seeds=fewest)

@@ -121,6 +121,7 @@ def test_folds_with_one_seed_show_the_variance_of_runs(run):
     assert found[0].df == 44 and 0.02 <= np.mean(np.array(p) < 0.05) <= 0.07
     assert (np.mean(np.array(naive) < 0.05) > 0.1) == (run > 0), "as if there were no variance of runs"
     assert run - 0.5 < np.mean([variance.value for variance in found]) < run + 2
+    assert fold_variance([]) == SeedVariance()
     assert fold_variance([networks[0]]) == fold_variance([network[:1] for network in networks]) == SeedVariance()
 
 
@@ -166,6 +167,18 @@ def test_edge_cases_have_sound_estimates(recordings, seeds, share, draw):
     assert np.isnan(difference.low) or difference.low < 0 < difference.high
     no_p = seeds == 1 or np.isnan([difference.p, estimate.p]).all()
     assert np.isnan(inference.family_p([difference, estimate])).all() == no_p
+
+
+def test_rounding_is_no_variance():
+    a_third = Outcomes(np.array([[100.0] * 499, [0.0] * 499, [0.0] * 499]), np.arange(499) % 5)
+    none = Outcomes(np.zeros((3, 499)), a_third.groups)
+    difference = estimate_difference([a_third], [none], SeedVariance())
+    assert (
+        difference.value == pytest.approx(100 / 3) and np.isnan([difference.low, difference.high, difference.p]).all()
+    )
+    right = np.random.default_rng(0).permuted(np.tile([100.0, 0, 0, 0], (37, 1)), axis=1)  # one of four for each video
+    estimate = inference.estimate_accuracy([Outcomes(right.reshape(1, -1), np.arange(37).repeat(4) % 7)])
+    assert estimate.value == 25 and np.isnan([estimate.low, estimate.high, estimate.p]).all()
 
 
 def test_class_intervals_are_those_of_the_mean():
@@ -225,8 +238,8 @@ def test_sum_of_means_is_welchs():
     assert estimate.value == pytest.approx(a.mean() - b.mean()) and estimate.items == 5
     assert (estimate.low, estimate.high) == pytest.approx(tuple(expected.confidence_interval()))
     assert np.isnan(inference.estimate_sum_of_means([(1, a), (-1, b[:1])]).low)
-    constant = inference.estimate_sum_of_means([(1, np.ones(2)), (-1, np.zeros(2))])
-    assert (constant.low, constant.high) == (1, 1)
+    constant = inference.estimate_sum_of_means([(1, np.full(3, 0.7)), (-1, np.zeros(2))])
+    assert constant.value == pytest.approx(0.7) and np.isnan([constant.low, constant.high]).all()
 
 
 def test_outcomes_are_of_equal_items():
