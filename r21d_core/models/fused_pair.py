@@ -15,7 +15,7 @@ and the temporal convolution reads both.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -197,7 +197,8 @@ def can_split(pair: nn.Module, x: Tensor) -> bool:
     """Return whether `infer_split` can run `pair` on x (N, I, T, H, W): a spatial and a temporal convolution."""
     if not (isinstance(pair, nn.Sequential) and len(pair) == 4):  # with batch norm and ReLU between
         return False
-    spatial, _, _, temporal = pair
+    layers: tuple[Any, ...] = tuple(pair)
+    spatial, _, _, temporal = layers
     is_pair = is_plain(spatial, (1, 3, 3)) and is_plain(temporal, (3, 1, 1))
     is_split = spatial.out_channels == sum(SPLIT) and temporal.out_channels in PLANES and x.shape[4] % COLUMNS == 0
     return is_pair and is_split and sum(SPLIT) * x[0, 0].numel() < MAX_OFFSET and has_kernels(sum(SPLIT), x)
