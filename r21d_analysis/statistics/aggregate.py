@@ -101,7 +101,12 @@ def pooled_seed_variance(groups: Sequence[SeedGroup]) -> SeedVariance:
         names = {key: SPLIT.sub("", getattr(member.spec, key)) for key in ("data", "init_from")}
         row = member.spec.replace(seed=0, **names)
         rows[row][member.spec.data] = member.outcomes
-    return inference.fold_variance([[row[name] for name in data] for row in rows.values() if len(row) == len(data)])
+    networks = [[row[name] for name in data] for row in rows.values() if len(row) == len(data)]
+    return inference.fold_variance([network for network in networks if _items(network) == _items(networks[0])])
+
+
+def _items(network: Sequence[Outcomes]) -> list[list]:
+    return [outcomes.groups.tolist() for outcomes in network]
 
 
 def accuracy_over_splits(splits: Sequence[SeedGroup]) -> Estimate:

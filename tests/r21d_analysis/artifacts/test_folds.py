@@ -1,5 +1,7 @@
 """Networks against R(2+1)D over folds, by hand; what each network is composed of; pretraining on the rate."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from torch import nn
 from r21d_analysis.artifacts.curves import error_curves
 from r21d_analysis.artifacts.folds import COMPOSITIONS, composition_table, fold_table, reasons_figure, show_fold_table
 from r21d_analysis.artifacts.pretraining import GAP, rate_table, show_rate_table
+from r21d_analysis.artifacts.tables import measure
+from r21d_core import R21DError
 from r21d_core.models.architecture import PAIRS
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.experiments import REASONS, rate_pretraining, why_2plus1d
@@ -49,6 +53,18 @@ def test_one_seed_has_runs_on_folds_alone(runs):
     assert [row["training low"], row["training high"]] == pytest.approx([low, high]) and row["p, Holm"] <= 1
     alone = fold_table([run for run in runs if run.spec.data.endswith("1")]).set_index("network").loc["R3D"]
     assert np.isnan([alone["p, Holm"], alone["training low"]]).all() and alone["gap low"] < alone["gap high"]
+
+
+def test_networks_of_other_videos_are_told(runs):
+    """The rows of one seed have the variance of folds, which is that of the networks on the same videos."""
+    runs = [run for run in runs if run.spec.seed == 0]
+    (odd,) = (run for run in runs if run.spec.variant == "P3D-B" and run.spec.data.endswith("1"))
+    scores = odd.scores
+    kept = {name: getattr(scores, name)[1:] for name in ("logits", "labels", "videos", "groups")}
+    finish(odd, replace(scores, **kept))
+    with pytest.raises(R21DError, match="evaluated on different videos"):
+        fold_table(runs)
+    assert measure(runs).set_index("network")["video@1"].notna().all()
 
 
 def test_curves_are_means_over_folds_and_seeds(runs):
