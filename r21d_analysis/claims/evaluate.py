@@ -58,6 +58,8 @@ def _decide_all(claim: Claim, estimates: list[tuple[Estimate, str]]) -> tuple[Ve
         why = [f"{answers.count(SUPPORTED)} of {len(estimates)} comparisons hold; the effect is of {name}"]
     if estimate.seeds < 2:
         why.append("one seed, and a verdict needs two")
+    elif np.isnan(estimate.low):
+        why.append("no interval, as there is one recording or all runs have the same result")
     value, low, high = estimate.value, estimate.low, estimate.high
     return Verdict(answer, value, low, high, estimate.recordings or estimate.items, "; ".join(why)), name
 

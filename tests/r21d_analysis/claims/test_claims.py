@@ -236,6 +236,14 @@ def test_other_settings_are_shown_beside_the_chosen(tmp_path):
     assert re.fullmatch(r"stride 2: refuted, -20\.0 \(-2.*\)", row["other_settings"])
 
 
+def test_equal_training_errors_have_no_verdict(tmp_path):
+    runs = make("paper", two_networks(depth=18), tmp_path)
+    for run in runs:
+        finish(run, history=[{"epoch": 1, "train_error": 0.1 if run.spec.variant == "R3D" else 0.2}])
+    verdict = evaluate_claim(BY_ID["train-error-18"], group_by_seed(runs))
+    assert verdict.answer == INCONCLUSIVE and np.isnan(verdict.low) and "all runs have the same result" in verdict.why
+
+
 def test_runs_of_another_task_leave_the_claims_on_streams(worlds, tmp_path):
     speed = make("paper", [BASE.replace(variant="R3D", task="speed")], tmp_path)
     for name in ("rgb-over-flow", "pretraining-helps"):
