@@ -27,13 +27,14 @@ demo: .venv/made
 	@echo "Table 2 is in reports/demo/variant_comparison.ipynb and .html"
 	@if [ -t 1 ]; then $(BIN)/jupyter lab reports/demo/variant_comparison.ipynb; fi
 
+# A test process for each core, so one thread in each.
 test: .venv/made
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
-	$(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 	$(BIN)/r21d train all
-	$(BIN)/pytest -n auto --dist loadfile --nbval-lax notebooks
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --nbval-lax notebooks
 
 browser: .venv/made
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
