@@ -51,9 +51,12 @@ def parallel_map(
     yield from tqdm(results, f"{description}, {workers} processes", len(items), unit="video")
 
 
-def map_in_processes(function: Callable[[Any], Any], items: Iterable, workers: int, on_death: str) -> Iterator:
-    """Yield `function(item)` for each item, in order, a few items ahead, in new processes or, with 0, in this one.
-    Raises R21DError, with the text `on_death`, if a worker dies or if no result comes within WORKER_TIMEOUT.
+def map_in_processes(
+    function: Callable[[Any], Any], items: Iterable, workers: int, on_death: str, setup: Callable[[], object] = int
+) -> Iterator:
+    """Yield `function(item)` for each item, in order, in new processes or, with 0, in this one.
+    `2 * workers` items after the one yielded are computed ahead. Each process calls `setup` first. Raises R21DError,
+    with the text `on_death`, if a worker dies or if no result comes within WORKER_TIMEOUT.
     """
     if not workers:
         yield from map(function, items)
@@ -61,7 +64,7 @@ def map_in_processes(function: Callable[[Any], Any], items: Iterable, workers: i
     context = multiprocessing.get_context("forkserver")
     # Workers fork from a server that imports the function's module when the first one starts, which takes seconds.
     context.set_forkserver_preload([getattr(function, "func", function).__module__])
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=initialize_worker)
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=initialize_worker, initargs=(None, setup))
     pending: deque[Future] = deque()
     try:
         for item in items:
@@ -91,8 +94,9 @@ def _kill(executor: ProcessPoolExecutor) -> None:
         process.kill()  # a stopped process heeds no other signal
 
 
-def initialize_worker(end: Callable[[], object] | None = None) -> None:
+def initialize_worker(end: Callable[[], object] | None = None, setup: Callable[[], object] = int) -> None:
     """Let this process ignore Ctrl-C, which the terminal sends to workers too, and end when the main process ends."""
+    setup()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if (parent := multiprocessing.parent_process()) is not None:
         # Neither PR_SET_PDEATHSIG nor getppid serves: a worker's parent is the fork server, which workers keep alive.

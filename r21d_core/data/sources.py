@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+import math
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import chain, cycle
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +25,8 @@ from r21d_core.data.parallel import count_workers, local_world_size, map_in_proc
 from r21d_core.data.sampling import Clips, frame_counts
 
 FEW_PIXELS = 2e8  # fewer are decoded faster than worker processes start
+Item = tuple[Clips, dict[int, Video]]  # clips, and the videos of their rows
+Batch = tuple[Clips, Tensor, dict[str, str]]  # clips, their frames, and why videos are bad
 
 
 @dataclass(frozen=True)
@@ -51,24 +58,74 @@ class StreamingSource:
     def iter_batches(self, batches: Iterable[Clips]) -> Generator[tuple[Clips, Tensor], None, None]:
         """As of InMemorySource. Clips of a bad video are replaced by others of the batch, or R21DError names it."""
         items = ((clips, {row: self.videos[row] for row in np.unique(clips.video).tolist()}) for clips in batches)
-        decode, on_death = partial(_decode_batch, size=self.size), "the same command continues the run"
-        for clips, frames, bad in map_in_processes(decode, items, self.workers, on_death):
+        for clips, frames, bad in self._decode_ahead(items) if self.workers else map(self._decode, items):
             for video, reason in bad.items():
                 if self.on_bad is None or not len(clips):
                     title = [] if len(clips) else ["no video of a whole batch could be decoded:"]
                     advice = "run `r21d check` on the manifest, which sets such videos aside"
                     raise R21DError("\n".join([*title, *bad.values(), advice]))
                 self.on_bad(video, reason)
-            frames = frames.pin_memory() if self.device.type == "cuda" else frames
             yield clips, frames.to(self.device, non_blocking=True)
 
+    def _decode(self, item: Item) -> Batch:
+        clips, frames, bad = _decode_batch(item, self.size, np.empty(0, np.uint8))
+        return clips, torch.from_numpy(frames), bad
 
-def _decode_batch(item: tuple[Clips, dict[int, Video]], size: tuple[int, int]) -> tuple[Clips, Tensor, dict[str, str]]:
+    def _decode_ahead(self, items: Iterator[Item]) -> Iterator[Batch]:
+        """Decode in worker processes, which write into slots of memory that they share with this one.
+
+        A tensor as a result would cost this process several messages for each batch, 20 ms where all CPUs are busy. A
+        thread copies the next batch out of its slot, on a GPU to pinned memory.
+        """
+        first = next(items, None)
+        if first is None:
+            return
+        # For the batches that map_in_processes computes ahead, the next one and the one being copied.
+        count, size = 2 * self.workers + 2, first[0].frames.size * math.prod(self.size) * 3
+        memory = multiprocessing.RawArray("B", count * size)
+        slots = torch.frombuffer(memory, dtype=torch.uint8).view(count, size)
+        numbered = zip(cycle(range(count)), chain([first], items), strict=False)
+        decode, setup = partial(_decode_into_slot, size=self.size), partial(_open_slots, memory, count)
+        decoded = map_in_processes(decode, numbered, self.workers, "the same command continues the run", setup)
+        copy = Tensor.pin_memory if self.device.type == "cuda" else Tensor.clone
+        ahead = deque()
+        with ThreadPoolExecutor(1) as thread:
+            for slot, (clips, frames, bad) in zip(cycle(slots), decoded, strict=False):
+                if frames is None:
+                    shape = (*clips.frames.shape, *self.size, 3)
+                    frames = slot[: math.prod(shape)].view(shape)
+                ahead.append((clips, thread.submit(copy, frames), bad))
+                if len(ahead) > 1:
+                    clips, copied, bad = ahead.popleft()
+                    yield clips, copied.result(), bad
+            for clips, copied, bad in ahead:
+                yield clips, copied.result(), bad
+
+
+_slots = np.empty((0, 0), np.uint8)  # in a worker process: the memory that it shares with the main process
+
+
+def _open_slots(memory, count: int) -> None:
+    global _slots
+    _slots = np.frombuffer(memory, np.uint8).reshape(count, -1)
+
+
+def _decode_into_slot(item: tuple[int, Item], size: tuple[int, int]) -> tuple[Clips, Tensor | None, dict[str, str]]:
+    """As _decode_batch, with None for frames that are at the beginning of their slot."""
+    slot, (clips, videos) = item
+    clips, frames, bad = _decode_batch((clips, videos), size, _slots[slot])
+    return clips, None if np.may_share_memory(frames, _slots) else torch.from_numpy(frames), bad
+
+
+def _decode_batch(item: Item, size: tuple[int, int], out: np.ndarray) -> tuple[Clips, np.ndarray, dict[str, str]]:
     """A batch of clips of these videos with its frames; in place of bad videos, whose reasons are third, good ones.
-    Each video is opened once. A batch without a good video is returned empty.
+    Each video is opened once. A batch without a good video is returned empty. The frames are at the beginning of `out`
+    if they fit.
     """
     clips, videos = item
-    frames = np.empty((*clips.frames.shape, *size, 3), np.uint8)
+    shape = (*clips.frames.shape, *size, 3)
+    n_bytes = math.prod(shape)
+    frames = (out if n_bytes <= out.size else np.empty(n_bytes, np.uint8))[:n_bytes].reshape(shape)
     is_good, bad = np.ones(len(clips), bool), {}
     for index, video in videos.items():
         rows = np.flatnonzero(clips.video == index)
@@ -77,12 +134,12 @@ def _decode_batch(item: tuple[Clips, dict[int, Video]], size: tuple[int, int]) -
             frames[rows] = pixels.reshape(len(rows), *frames.shape[1:])
         except R21DError as error:
             bad[video.video], is_good[rows] = str(error), False
-    if bad:  # indexing copies the batch
+    if bad:
         rows, good = np.arange(len(clips)), np.flatnonzero(is_good)
         rows[~is_good] = np.resize(good, (~is_good).sum())
         rows = rows if len(good) else good
-        clips, frames = clips[rows], frames[rows]
-    return clips, torch.from_numpy(frames), bad
+        clips, frames[: len(rows)] = clips[rows], frames[rows]
+    return clips, frames[: len(clips)], bad
 
 
 def open_clips(

@@ -56,9 +56,11 @@ def test_half_of_the_memory_of_all_processes_has_to_suffice(manifest, monkeypatc
         assert isinstance(open_clips(manifest.videos, SIZE, CPU), kind)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_stream_gives_the_clips_of_memory(manifest, batches, workers):
-    videos = manifest.split("train")
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_stream_gives_the_clips_of_memory(manifest, batches, workers, order):
+    """Of more batches than workers share memory for; in the first order later ones are larger than the first."""
+    videos, batches = manifest.split("train"), batches[::order] * 6
     held = read(open_clips(videos, SIZE, CPU, "host"), batches)
     streamed = read(open_clips(videos, SIZE, CPU, "stream", workers), batches)
     for (labels, frames), (other_labels, other_frames) in zip(held, streamed, strict=True):
