@@ -107,7 +107,7 @@ def test_readme_is_short_with_numbers_of_the_page():
 def test_readme_speed_is_that_of_the_benchmarks():
     line = re.compile(r"^\| (R3D|MC3|R\(2\+1\)D) \| ([\d,]+) \| ([\d.]+) \| ([\d,]+) \| ([\d.]+) \|$", re.M)
     wanted = {}
-    for file in ("h100-r21d.json", "h100-r3d-mc3.json"):
+    for file in ("h200-r21d.json", "h200-r3d-mc3.json"):
         rows = json.loads((ROOT / "benchmarks" / "records" / file).read_text())["rows"]
         speeds = {(row["variant"], row["bench"], row["what"]): row.get("clips_per_second") for row in rows}
         for (variant, bench, what), clips in speeds.items():
@@ -115,7 +115,7 @@ def test_readme_speed_is_that_of_the_benchmarks():
                 ratio = clips / speeds[variant, bench, "torchvision, its recipe"]
                 wanted.setdefault(variant, []).extend([f"{clips:,.0f}", f"{ratio:.2f}"])
     assert {name: cells for name, *cells in line.findall(README)} == wanted
-    one, two = json.loads((ROOT / "benchmarks" / "records" / "h100-scaling.json").read_text())["rows"]
+    one, two = json.loads((ROOT / "benchmarks" / "records" / "h200-scaling.json").read_text())["rows"]
     ratio = f"{two['clips_per_second'] / one['clips_per_second']:.2f}"
     assert f"{ratio} times" in (ROOT / "docs" / "clusters.md").read_text()
 
