@@ -98,16 +98,24 @@ def test_ucf101_subset_is_as_the_card_says(whole_ucf, tmp_path, split, part):
     assert not (listing.notes or listing.missing or listing.extra), "the other classes are listed too"
 
 
-def test_ucf101_subset_14_is_the_committed_manifest(tmp_path):
+@pytest.mark.parametrize("split", UCF_COUNTS)
+def test_ucf101_subset_14_is_the_committed_manifest(tmp_path, split):
     root = DATA / "ucf101-14" / "videos"
     if not root.is_dir():
         pytest.skip("the videos are not here")
-    committed, listing = load_manifest(UCF_14), from_ucf101(root, subset="14")
+    committed = load_manifest(FOLDER / f"ucf101-14-split{split}.csv")
+    listing = from_ucf101(root, split=split, subset="14")
     frames = {video.video: video.frames for video in committed.videos}
     assert listing.card == replace(committed.card, root=str(root.resolve()))
     write_manifest(tmp_path / "new.csv", listing.card, [replace(v, frames=frames[v.video]) for v in listing.videos])
     assert load_manifest(tmp_path / "new.csv").fingerprint == committed.fingerprint
     assert all(video.path.is_file() for video in listing.videos)
+
+
+def test_three_splits_pool_what_the_protocol_counts():
+    tested = [load_manifest(FOLDER / f"ucf101-14-split{split}.csv").split("test") for split in UCF_COUNTS]
+    groups = [{video.group for video in videos} for videos in tested]
+    assert len(set.union(*groups)) == sum(map(len, groups)) == 294 and sum(map(len, tested)) == 1489
 
 
 def test_ucf101_halves_are_every_other_class_of_14():
