@@ -39,6 +39,7 @@ def clips_and_logits(run, count):
         return clips, load(run, device="cpu").model(clips)
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # by PyTorch 2.11's own exporter
 def test_onnx_runtime_computes_the_logits(run, tmp_path, capsys, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
