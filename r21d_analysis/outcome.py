@@ -15,6 +15,7 @@ import pandas as pd
 
 from r21d_analysis.artifacts import figures
 from r21d_analysis.artifacts.catalog import ARTIFACTS
+from r21d_analysis.artifacts.confirmatory import confirmatory_table, describe_verdicts
 from r21d_analysis.artifacts.folds import fold_table
 from r21d_analysis.artifacts.recipe import DIFFERENCE, recipe_table
 from r21d_analysis.artifacts.tables import compare, measure
@@ -152,6 +153,7 @@ def _cards(claims: pd.DataFrame) -> list[dict[str, str]]:
         "temporal_probe": f"f-R2D minus R(2+1)D on the playback rate: {rate.value:+.1f} points ({interval})",
         "recipe": compare_schedules(long, find_records("variant_comparison", variants=FOUR, frames=16, frame_stride=2)),
         "why_2plus1d": f"Minus R(2+1)D on speech: {'; '.join(speech)}",
+        "confirmatory": describe_verdicts(confirmatory_table(load_runs(ROOT / "results" / "miracl.zip"))),
         "claims": f"from runs {count_answers(claims[runs])}; by arithmetic {count_answers(claims[~runs])}",
     }
     cards = []

@@ -32,7 +32,7 @@ from r21d_core import R21DError, package_folder
 from r21d_core.runs.files import make_folder, write_atomically
 from r21d_core.runs.run import find_run, load_runs
 from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
-from r21d_core.study.recipes import LONG_SCHEDULE
+from r21d_core.study.recipes import CONFIRMATORY, LONG_SCHEDULE
 
 NOTEBOOKS = package_folder("r21d_analysis", "notebooks")
 PHOTOS = ("filters", "attributions", "explorer")  # whose figures are images, whose brightness stays
@@ -59,7 +59,7 @@ SCHEDULES = SMALL | {"settings": {"trials": "schedules"}, "runs": "../results/re
 SPEECH = {
     "profile": "small", "manifest": "../data_manifests/miracl-vc1-split1.csv", "splits": "1, 2, 3, 4, 5",
     "runs": "../results/miracl.zip", "train": False,
-    "settings": {"epochs": 40, "warmup_epochs": 3, "lr_decay_epochs": 16, "crop_area": 0.0},
+    "settings": CONFIRMATORY["miracl-vc1"],
 }  # fmt: skip
 PRETRAINED = SMALL | ONE | {"seeds": "0", "source": "ucf101-7a-split1"}
 PRETRAINED["manifest"] = "../data_manifests/ucf101-7b-split1.csv"
@@ -101,6 +101,7 @@ REPORTS = tuple(Report(*row) for row in (
     ("Real videos", "filters-small", INSIGHT),
     ("Real videos", "attributions-small", INSIGHT),
     ("Real videos", "explorer", {"runs": "../results/small.zip"}),
+    ("The families of docs/protocol.md", "confirmatory", {"runs": "../results/miracl.zip"}),
     ("All claims", "claims", {"runs": "../results/small.zip, ../results/demo.zip"}),
 ))  # fmt: skip
 LOCAL_LINK = re.compile(r"\]\((?!\w+:|[#/])([^)]+)\)")  # of Markdown
@@ -135,7 +136,8 @@ def run_suite(
     inspected = {"profile": profile, "runs": folder, "seeds": seeds, "manifest": file}
     trained = inspected | {"train": True, "max_hours": math.inf}
     explorer = {"runs": folder} | ({"manifests": os.path.dirname(file) or "."} if manifest else {})
-    parameters = {"filters": inspected, "attributions": inspected, "claims": {"runs": folder}, "explorer": explorer}
+    parameters = {"filters": inspected, "attributions": inspected, "explorer": explorer}
+    parameters |= {key: {"runs": folder} for key in ("confirmatory", "claims")}
     reports = []
     for artifact in ARTIFACTS:
         name = artifact.notebook

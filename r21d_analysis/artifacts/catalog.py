@@ -63,6 +63,7 @@ ARTIFACTS = (
     Artifact("Learned filters", "filters", "", CHECKPOINTS, "r21d insight RUN"),
     Artifact("Attribution maps", "attributions", "", CHECKPOINTS, "r21d insight RUN"),
     Artifact("Classes, confusions and videos", "explorer", "", RECORDS, "none: it reads runs"),
+    Artifact("The confirmatory study", "confirmatory", "", RECORDS, "none: it reads runs"),
     Artifact("Every claim of the paper", "claims", "", RECORDS, "none: it reads runs"),
 )  # fmt: skip
 

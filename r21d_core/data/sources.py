@@ -87,19 +87,22 @@ class StreamingSource:
         numbered = zip(cycle(range(count)), chain([first], items), strict=False)
         decode, setup = partial(_decode_into_slot, size=self.size), partial(_open_slots, memory, count)
         decoded = map_in_processes(decode, numbered, self.workers, "the same command continues the run", setup)
-        copy = Tensor.pin_memory if self.device.type == "cuda" else Tensor.clone
         ahead = deque()
         with ThreadPoolExecutor(1) as thread:
             for slot, (clips, frames, bad) in zip(cycle(slots), decoded, strict=False):
                 if frames is None:
                     shape = (*clips.frames.shape, *self.size, 3)
                     frames = slot[: math.prod(shape)].view(shape)
-                ahead.append((clips, thread.submit(copy, frames), bad))
+                ahead.append((clips, thread.submit(_copy, frames, self.device), bad))
                 if len(ahead) > 1:
                     clips, copied, bad = ahead.popleft()
                     yield clips, copied.result(), bad
             for clips, copied, bad in ahead:
                 yield clips, copied.result(), bad
+
+
+def _copy(frames: Tensor, device: torch.device) -> Tensor:
+    return frames.pin_memory() if device.type == "cuda" else frames.clone()
 
 
 _slots = np.empty((0, 0), np.uint8)  # in a worker process: the memory that it shares with the main process

@@ -96,8 +96,8 @@ def test_suite_continues_after_a_failed_notebook(tmp_path, monkeypatch, capsys):
     with pytest.raises(R21DError, match=r"1 of \d+ notebooks failed(.|\n)*clip_count-small\.ipynb: R21DError: a run"):
         run_suite(tmp_path / "out", tmp_path / "runs", "small", tmp_path / "mine-split1.csv", "0,1")
     assert executed.keys() == {
-        "architectures", "attributions", "claims", "clip_count", "clip_length", "explorer", "filters",
-        "optimization_curves", "rate_pretraining", "sports1m", "temporal_probe", "variant_comparison",
+        "architectures", "attributions", "claims", "clip_count", "clip_length", "confirmatory", "explorer",
+        "filters", "optimization_curves", "rate_pretraining", "sports1m", "temporal_probe", "variant_comparison",
         "why_2plus1d",
     }  # fmt: skip
     assert "kinetics is skipped: there is no sports1m beside" in capsys.readouterr().out

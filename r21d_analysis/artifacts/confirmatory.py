@@ -1,0 +1,141 @@
+"""The confirmatory study of docs/protocol.md: its families of contrasts, their runs, and the verdict on each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE
+from r21d_analysis.artifacts.networks import difference, networks
+from r21d_analysis.artifacts.tables import INTERVAL
+from r21d_analysis.statistics.inference import Estimate, detectable_difference, format_interval, holm
+from r21d_analysis.style import style_table
+from r21d_core.runs.run import Run
+from r21d_core.study.experiments import REASONS, TABLE_2, why_2plus1d
+from r21d_core.study.recipes import CONFIRMATORY
+from r21d_core.study.spec import Spec
+
+LEAST = 3.0  # points; a contrast that may be as large, and may be none, is undecided
+
+
+class Family(NamedTuple):
+    """Contrasts that are corrected together."""
+
+    name: str
+    data: str  # of the first split
+    splits: tuple[int, ...]
+    seeds: int  # of each network; 0: those that all networks have on all splits
+    contrasts: tuple[tuple[str, int], ...]  # a network, and the clip length at which it is compared with R(2+1)D
+
+
+_ACTIONS = "ucf101-14-split1", (1, 2, 3), 5
+_SPEECH = "miracl-vc1-split1", (1, 2, 3, 4, 5), 0
+FAMILIES = (
+    Family("primary", *_ACTIONS, (("R3D", 16),)),
+    Family("actions, Table 2", *_ACTIONS,
+           (*product(("f-R2D", "R2D", "MC3"), (16,)), *product(("f-R2D", "R2D", "R3D", "MC3"), (8,)))),
+    Family("speech", *_SPEECH, tuple((name, 8) for name in TABLE_2 if name != BASELINE)),
+    Family("why (2+1)D", *_SPEECH, tuple((name, 8) for name in REASONS if name != BASELINE)),
+)  # fmt: skip
+
+
+def family_specs(family: Family, recipe: Mapping, seeds: Sequence[int] = ()) -> list[Spec]:
+    """The Specs of a family with the Spec fields `recipe`; without `seeds`, of all its seeds, or of seed 0 alone."""
+    specs = []
+    for frames in dict.fromkeys(frames for _, frames in family.contrasts):
+        variants = (BASELINE, *(name for name, length in family.contrasts if length == frames))
+        specs += why_2plus1d(
+            "small", family.data, variants=variants, seeds=seeds or range(family.seeds or 1), splits=family.splits,
+            frames=frames, frame_stride=1, **recipe,
+        )  # fmt: skip
+    return specs
+
+
+def confirmatory_table(
+    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
+) -> pd.DataFrame:
+    """A row for each contrast: video@1 minus R(2+1)D's in points, its interval, p in its family, and the verdict.
+
+    `recipes` are Spec fields by data set, without the split; a data set without one has no runs yet. Only a contrast
+    whose runs are all complete has numbers; a missing one counts as a test of its family. Where the number of seeds is
+    open, a verdict needs a seed with all runs of the family.
+    """
+    complete = {run.spec: run for run in runs if run.is_complete}
+    rows = []
+    for family in families:
+        recipe = recipes.get(family.data.rpartition("-split")[0])
+        specs = _counted_specs(family, recipe, complete) if recipe is not None else []
+        found = networks([complete[spec] for spec in specs if spec in complete])[0]
+        by_name = {(network.spec.variant, network.spec.frames): network for network in found}
+        estimates, counts = [], []
+        for name, frames in family.contrasts:
+            needed = [s for s in specs if s.frames == frames and s.variant in (name, BASELINE)]
+            counts.append((sum(spec in complete for spec in needed), len(needed)))
+            is_whole = counts[-1][0] == len(needed) > 0
+            pair = [by_name[key, frames] for key in (name, BASELINE)] if is_whole else []
+            estimates.append(difference(*pair) if pair else NO_ESTIMATE)
+        # As if a missing contrast were tested and no difference found, which corrects the others the more.
+        p = holm([estimate.p if estimate.tested else 1.0 for estimate in estimates])
+        for (name, frames), estimate, count, corrected in zip(family.contrasts, estimates, counts, p, strict=True):
+            verdict = judge(estimate, corrected, len(estimates))
+            if recipe is None:
+                verdict = "none: no recipe is chosen yet"
+            elif not family.seeds and any(spec not in complete for spec in specs):
+                verdict = "none: no seed has all runs of the family"
+            rows.append({
+                "family": family.name, "network": name, "frames": frames, GAP: estimate.value, "low": estimate.low,
+                "high": estimate.high, "p, Holm": corrected if estimate.tested else np.nan, "seeds": estimate.seeds,
+                "runs": "{} of {}".format(*count) if count[1] else "–", "verdict": verdict,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _counted_specs(family: Family, recipe: Mapping, complete: Mapping[Spec, Run]) -> list[Spec]:
+    """The Specs of the seeds that count: the family's number, or else the complete ones, or seed 0 if none is."""
+    if family.seeds:
+        return family_specs(family, recipe)
+    counted = [
+        seed
+        for seed in sorted({spec.seed for spec in complete})
+        if all(spec in complete for spec in family_specs(family, recipe, [seed]))
+    ]
+    return family_specs(family, recipe, counted)
+
+
+def judge(estimate: Estimate, p: float, tests: int) -> str:
+    """The protocol's verdict on a contrast with the p-value `p` in a family of `tests`."""
+    if np.isnan(estimate.value):
+        return "none: runs are missing"
+    if not estimate.tested:
+        return "none: the variance of a run is not known"
+    if p < 0.05:
+        return f"{'more' if estimate.value > 0 else 'less'} accurate than {BASELINE}"
+    if estimate.low > -LEAST and estimate.high < LEAST:
+        return f"less than {LEAST:g} points apart"
+    return f"undecided; {detectable_difference(estimate, tests):.1f} points would be found"
+
+
+def describe_verdicts(table: pd.DataFrame) -> str:
+    """How many contrasts of each family have a verdict, such as "primary 0 of 1; speech 11 of 11"."""
+    decided = ~table["verdict"].str.startswith("none")
+    counts = decided.groupby(table["family"], sort=False).agg(["sum", "size"])
+    return f"contrasts with a verdict: {'; '.join(f'{n} {a} of {b}' for n, a, b in counts.itertuples())}"
+
+
+def show_confirmatory(runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY) -> Styler:
+    """`confirmatory_table` for a notebook."""
+    table = confirmatory_table(runs, recipes)
+    table["family"] = table["family"].where(~table["family"].duplicated(), "")
+    intervals = [format_interval(*pair, "+.1f") for pair in zip(table["low"], table["high"], strict=True)]
+    table.insert(4, INTERVAL, intervals)
+    table["seeds"] = [str(count or "–") for count in table["seeds"]]
+    caption = (
+        "Intervals and p by recording, or speaker, and by seed, or with one seed by fold; Holm within each family; "
+        "the first seed on MIRACL-VC1 was seen before its families were written down"
+    )
+    return style_table(table.drop(columns=["low", "high"]), caption, {GAP: "{:+.1f}", "p, Holm": 3})

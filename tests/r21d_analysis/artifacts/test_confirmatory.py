@@ -1,0 +1,126 @@
+"""The confirmatory families are those of docs/protocol.md, and a verdict needs all runs of a contrast."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from r21d_analysis.artifacts.confirmatory import (
+    FAMILIES,
+    Family,
+    confirmatory_table,
+    describe_verdicts,
+    family_specs,
+    judge,
+    show_confirmatory,
+)
+from r21d_analysis.artifacts.folds import GAP, fold_table
+from r21d_analysis.outcome import ROOT
+from r21d_analysis.statistics.inference import Estimate, detectable_difference
+from r21d_core.runs.run import load_runs
+from r21d_core.study.recipes import CONFIRMATORY
+from tests.runs import finish, make_runs, unfinish
+
+RECIPE = {"set": {"epochs": 3}}
+FIXED = Family("fixed", "set-split1", (1, 2), 2, (("R3D", 8), ("MC3", 8), ("R3D", 16)))
+OPEN = FIXED._replace(name="open", seeds=0)
+MISSING = "none: runs are missing"
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return make_runs(family_specs(FIXED, RECIPE["set"]), tmp_path)
+
+
+def is_of(run, variant, frames, **more):
+    return (run.spec.variant, run.spec.frames) == (variant, frames) and all(
+        getattr(run.spec, key) == value for key, value in more.items()
+    )
+
+
+def test_families_are_those_of_the_protocol():
+    lines = re.findall(r"^\| ([^|]+) \| ([^|]+) \| (\d+) \|$", (ROOT / "docs" / "protocol.md").read_text(), re.M)
+    assert [(name.split(",")[0], int(tests)) for name, _, tests in lines] == [
+        (family.name.split(",")[0], len(family.contrasts)) for family in FAMILIES
+    ]
+    for (_, text, _), family in zip(lines[:2], FAMILIES, strict=False):  # the others are named by their number
+        parts = (part.rpartition(" at ") if " at " in part else part.rpartition(", ") for part in text.split("; "))
+        named = {(name, int(frames.split()[0])) for names, _, frames in parts for name in names.split(", ")}
+        assert named == set(family.contrasts)
+    numbers = [len(family_specs(family, {})) for family in FAMILIES]
+    assert numbers == [2 * 15, 9 * 15, 12 * 5, 10 * 5], "networks × splits and seeds; on speech one seed of five folds"
+    assert len({*family_specs(FAMILIES[0], {}), *family_specs(FAMILIES[1], {})}) == 75 + 75
+
+
+def test_speech_has_the_numbers_of_its_table():
+    runs = load_runs(ROOT / "results" / "miracl.zip")
+    table = confirmatory_table(runs).set_index(["family", "network"]).loc["speech"]
+    twelve = {spec.variant for spec in family_specs(FAMILIES[2], CONFIRMATORY["miracl-vc1"])}
+    expected = fold_table([run for run in runs if run.spec.variant in twelve]).set_index("network")
+    for ours, theirs in ((GAP, "minus R(2+1)D"), ("low", "gap low"), ("high", "gap high"), ("p, Holm", "p, Holm")):
+        np.testing.assert_allclose(table[ours].astype(float), expected.loc[table.index, theirs].astype(float))
+
+
+def test_missing_run_leaves_its_contrasts_without_a_verdict(runs):
+    whole = confirmatory_table(runs, RECIPE, [FIXED])
+    assert not whole["verdict"].str.startswith("none").any() and list(whole["runs"]) == ["8 of 8"] * 3
+    unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
+    part = confirmatory_table(runs, RECIPE, [FIXED])
+    assert list(part["runs"]) == ["8 of 8", "7 of 8", "8 of 8"] and part["verdict"][1] == MISSING
+    assert np.isnan(part[GAP][1]) and part[GAP][0] == whole[GAP][0]
+    assert (part["p, Holm"][[0, 2]] >= whole["p, Holm"][[0, 2]] - 0.2).all() and part["p, Holm"][0] <= 1
+    unfinish(next(run for run in runs if is_of(run, "R(2+1)D", 8, seed=0)))
+    assert list(confirmatory_table(runs, RECIPE, [FIXED])["verdict"][:2]) == [MISSING] * 2
+    assert describe_verdicts(confirmatory_table(runs, RECIPE, [FIXED])) == "contrasts with a verdict: fixed 1 of 3"
+
+
+def test_seed_counts_if_all_networks_have_it(runs):
+    """Where the number of seeds is open; the second one is incomplete, then both."""
+    assert set(confirmatory_table(runs, RECIPE, [OPEN])["seeds"]) == {2}
+    unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
+    table = confirmatory_table(runs, RECIPE, [OPEN])
+    assert set(table["seeds"]) == {1} and set(table["runs"]) == {"4 of 4"}
+    unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=0)))
+    table = confirmatory_table(runs, RECIPE, [OPEN])
+    assert set(table["verdict"]) == {"none: no seed has all runs of the family"} and table["runs"][1] == "3 of 4"
+
+
+@pytest.mark.parametrize(
+    ("share", "verdict"), [(1.0, "more accurate than R(2+1)D"), (0.0, "less accurate than R(2+1)D")]
+)
+def test_clear_difference_is_a_verdict(runs, share, verdict):
+    random = np.random.default_rng(0)
+    for run in runs:
+        right = random.random(len(run.scores.labels)) < (share if run.spec.variant == "R3D" else 0.5)
+        logits = np.zeros_like(run.scores.logits)
+        rows = np.arange(len(right))
+        logits[rows, :, (run.scores.labels + ~right) % len(run.scores.classes)] = 1
+        finish(run, replace(run.scores, logits=logits))
+    assert confirmatory_table(runs, RECIPE, [FIXED])["verdict"][0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "tested", "verdict"),
+    [
+        (0.5, 4.5, 0.04, True, "more accurate than R(2+1)D"),
+        (-4.5, -0.5, 0.04, True, "less accurate than R(2+1)D"),
+        (-2.0, 2.9, 0.8, True, "less than 3 points apart"),
+        (-2.0, 3.1, 0.8, True, "undecided"),
+        (-3.1, 2.0, 0.8, True, "undecided"),
+        (0.5, 4.5, 0.06, True, "undecided"),
+        (0.5, 4.5, 0.04, False, "none: the variance of a run is not known"),
+    ],
+)
+def test_verdict_is_the_rule_of_the_protocol(low, high, p, tested, verdict):
+    estimate = Estimate((low + high) / 2, low, high, p, recording_variance=1.0, df=20, tested=tested)
+    assert judge(estimate, p, 3).startswith(verdict)
+    if verdict == "undecided":
+        assert judge(estimate, p, 3).endswith(f"; {detectable_difference(estimate, 3):.1f} points would be found")
+
+
+def test_no_recipe_means_no_runs_and_names_are_shown(runs):
+    table = confirmatory_table(runs, {}, [FIXED])
+    assert set(table["verdict"]) == {"none: no recipe is chosen yet"} and set(table["runs"]) == {"–"}
+    html = show_confirmatory(runs).to_html()
+    assert "primary" in html and "no recipe is chosen yet" in html and "why (2+1)D" in html
