@@ -95,7 +95,7 @@ def bench_loader(manifest: Manifest, workers: Sequence[int], device: torch.devic
     rows = []
     for number in workers:
         for length in LENGTHS:
-            ready, n_clips = 2 * number + 1, BATCHES * BATCH
+            ready, n_clips = 2 * number + 2, BATCHES * BATCH
             clips = _sample(manifest.videos, length, ready * BATCH + REPEATS * n_clips)
             parts = (clips[begin : begin + BATCH] for begin in range(0, len(clips), BATCH))
             began = time.perf_counter()

@@ -31,6 +31,7 @@ class Family(NamedTuple):
     splits: tuple[int, ...]
     seeds: int  # of each network; 0: those that all networks have on all splits
     contrasts: tuple[tuple[str, int], ...]  # a network, and the clip length at which it is compared with R(2+1)D
+    seen: tuple[int, ...] = ()  # seeds whose results were known before the family was written down
 
 
 _ACTIONS = "ucf101-14-split1", (1, 2, 3), 5
@@ -39,8 +40,8 @@ FAMILIES = (
     Family("primary", *_ACTIONS, (("R3D", 16),)),
     Family("actions, Table 2", *_ACTIONS,
            (*product(("f-R2D", "R2D", "MC3"), (16,)), *product(("f-R2D", "R2D", "R3D", "MC3"), (8,)))),
-    Family("speech", *_SPEECH, tuple((name, 8) for name in TABLE_2 if name != BASELINE)),
-    Family("why (2+1)D", *_SPEECH, tuple((name, 8) for name in REASONS if name != BASELINE)),
+    Family("speech", *_SPEECH, tuple((name, 8) for name in TABLE_2 if name != BASELINE), (0,)),
+    Family("why (2+1)D", *_SPEECH, tuple((name, 8) for name in REASONS if name != BASELINE), (0,)),
 )  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def confirmatory_table(
 
     `recipes` are Spec fields by data set, without the split; a data set without one has no runs yet. Only a contrast
     whose runs are all complete has numbers; a missing one counts as a test of its family. Where the number of seeds is
-    open, a verdict needs a seed with all runs of the family.
+    open, a verdict needs a seed with all runs of the family; it is exploratory if no other seed counts than those seen.
     """
     complete = {run.spec: run for run in runs if run.is_complete}
     rows = []
@@ -79,13 +80,15 @@ def confirmatory_table(
             is_whole = counts[-1][0] == len(needed) > 0
             estimates.append(difference(by_name[name, frames], by_name[BASELINE, frames]) if is_whole else NO_ESTIMATE)
         # As if a missing contrast were tested and no difference found, which corrects the others the more.
-        p = holm([estimate.p if estimate.tested else 1.0 for estimate in estimates])
+        p = holm([1.0 if not estimate.tested or np.isnan(estimate.p) else estimate.p for estimate in estimates])
         for (name, frames), estimate, count, corrected in zip(family.contrasts, estimates, counts, p, strict=True):
             verdict = judge(estimate, corrected, len(estimates))
             if recipe is None:
                 verdict = "none: no recipe is chosen yet"
             elif not family.seeds and any(spec not in complete for spec in specs):
                 verdict = "none: no seed has all runs of the family"
+            elif {spec.seed for spec in specs} <= {*family.seen}:
+                verdict = f"exploratory: {verdict}"
             rows.append({
                 "family": family.name, "network": name, "frames": frames, GAP: estimate.value, "low": estimate.low,
                 "high": estimate.high, "p, Holm": corrected if estimate.tested else np.nan, "seeds": estimate.seeds,
@@ -110,18 +113,18 @@ def judge(estimate: Estimate, p: float, tests: int) -> str:
     """The protocol's verdict on a contrast with the p-value `p` in a family of `tests`."""
     if np.isnan(estimate.value):
         return "none: runs are missing"
-    if not estimate.tested:
+    if not estimate.tested or np.isnan(estimate.low):
         return "none: the variance of a run is not known"
     if p < 0.05:
         return f"{'more' if estimate.value > 0 else 'less'} accurate than {BASELINE}"
-    if estimate.low > -LEAST and estimate.high < LEAST:
+    if -LEAST < estimate.low <= 0 <= estimate.high < LEAST:
         return f"less than {LEAST:g} points apart"
     return f"undecided; {detectable_difference(estimate, tests):.1f} points would be found"
 
 
 def describe_verdicts(table: pd.DataFrame) -> str:
-    """How many contrasts of each family have a verdict, such as "primary 0 of 1; speech 11 of 11"."""
-    decided = ~table["verdict"].str.startswith("none")
+    """How many contrasts of each family have a verdict, as text; exploratory ones are not counted."""
+    decided = ~table["verdict"].str.startswith(("none", "exploratory"))
     counts = decided.groupby(table["family"], sort=False).agg(["sum", "size"])
     return f"contrasts with a verdict: {'; '.join(f'{n} {a} of {b}' for n, a, b in counts.itertuples())}"
 
@@ -133,8 +136,5 @@ def show_confirmatory(runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONF
     intervals = [format_interval(*pair, "+.1f") for pair in zip(table["low"], table["high"], strict=True)]
     table.insert(4, INTERVAL, intervals)
     table["seeds"] = [str(count or "–") for count in table["seeds"]]
-    caption = (
-        "Intervals and p by recording, or speaker, and by seed, or with one seed by fold; Holm within each family; "
-        "the first seed on MIRACL-VC1 was seen before its families were written down"
-    )
+    caption = "Intervals and p by recording, or speaker, and by seed, or with one seed by fold; Holm within each family"
     return style_table(table.drop(columns=["low", "high"]), caption, {GAP: "{:+.1f}"})

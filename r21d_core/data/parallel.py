@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -52,11 +52,12 @@ def parallel_map(
 
 
 def map_in_processes(
-    function: Callable[[Any], Any], items: Iterable, workers: int, on_death: str, setup: Callable[[], object] = int
-) -> Iterator:
+    function: Callable[[Any], Any], items: Iterable, workers: int, on_death: str,
+    setup: Callable[[], object] | None = None,
+) -> Generator[Any, None, None]:  # fmt: skip
     """Yield `function(item)` for each item, in order, in new processes or, with 0, in this one.
-    `2 * workers` items after the one yielded are computed ahead. Each process calls `setup` first. Raises R21DError,
-    with the text `on_death`, if a worker dies or if no result comes within WORKER_TIMEOUT.
+    `2 * workers` items after the one yielded are computed ahead. Each process calls `setup` before them. Raises
+    R21DError, with the text `on_death`, if a worker dies or if no result comes within WORKER_TIMEOUT.
     """
     if not workers:
         yield from map(function, items)
@@ -94,13 +95,16 @@ def _kill(executor: ProcessPoolExecutor) -> None:
         process.kill()  # a stopped process heeds no other signal
 
 
-def initialize_worker(end: Callable[[], object] | None = None, setup: Callable[[], object] = int) -> None:
-    """Let this process ignore Ctrl-C, which the terminal sends to workers too, and end when the main process ends."""
-    setup()
+def initialize_worker(end: Callable[[], object] | None = None, setup: Callable[[], object] | None = None) -> None:
+    """Let this process ignore Ctrl-C, which the terminal sends to workers too, and end when the main process ends.
+    Then call `setup`.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if (parent := multiprocessing.parent_process()) is not None:
         # Neither PR_SET_PDEATHSIG nor getppid serves: a worker's parent is the fork server, which workers keep alive.
         threading.Thread(target=lambda: (parent.join(), end() if end else os._exit(1)), daemon=True).start()
+    if setup:
+        setup()
 
 
 @contextmanager

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import shutil
+import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import chain, cycle
+from itertools import chain, cycle, islice
+from operator import length_hint
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +63,8 @@ class StreamingSource:
     def iter_batches(self, batches: Iterable[Clips]) -> Generator[tuple[Clips, Tensor], None, None]:
         """As of InMemorySource. Clips of a bad video are replaced by others of the batch, or R21DError names it."""
         items = ((clips, {row: self.videos[row] for row in np.unique(clips.video).tolist()}) for clips in batches)
-        for clips, frames, bad in self._decode_ahead(items) if self.workers else map(self._decode, items):
+        number = length_hint(batches, sys.maxsize)
+        for clips, frames, bad in self._decode_ahead(items, number) if self.workers else map(self._decode, items):
             for video, reason in bad.items():
                 if self.on_bad is None or not len(clips):
                     title = [] if len(clips) else ["no video of a whole batch could be decoded:"]
@@ -71,24 +77,25 @@ class StreamingSource:
         clips, frames, bad = _decode_batch(item, self.size, np.empty(0, np.uint8))
         return clips, torch.from_numpy(frames), bad
 
-    def _decode_ahead(self, items: Iterator[Item]) -> Iterator[Batch]:
-        """Decode in worker processes, which write into slots of memory that they share with this one.
+    def _decode_ahead(self, items: Iterator[Item], number: int) -> Iterator[Batch]:
+        """Decode `number` batches at most in worker processes, which write into slots of memory shared with this one.
 
         A tensor as a result would cost this process several messages for each batch, 20 ms where all CPUs are busy. A
         thread copies the next batch out of its slot, on a GPU to pinned memory.
         """
-        first = next(items, None)
-        if first is None:
+        head = list(islice(items, 2))  # of which one may be the last of an epoch, and smaller than the others
+        if not head:
             return
         # For the batches that map_in_processes computes ahead, the next one and the one being copied.
-        count, size = 2 * self.workers + 2, first[0].frames.size * math.prod(self.size) * 3
-        memory = multiprocessing.RawArray("B", count * size)
+        count = min(2 * self.workers + 2, number)
+        size = max(1, *(clips.frames.size for clips, _ in head)) * math.prod(self.size) * 3
+        memory = _share_memory(count * size, self.workers)
         slots = torch.frombuffer(memory, dtype=torch.uint8).view(count, size)
-        numbered = zip(cycle(range(count)), chain([first], items), strict=False)
+        numbered = zip(cycle(range(count)), chain(head, items), strict=False)
         decode, setup = partial(_decode_into_slot, size=self.size), partial(_open_slots, memory, count)
         decoded = map_in_processes(decode, numbered, self.workers, "the same command continues the run", setup)
         ahead = deque()
-        with ThreadPoolExecutor(1) as thread:
+        with closing(decoded), ThreadPoolExecutor(1) as thread:
             for slot, (clips, frames, bad) in zip(cycle(slots), decoded, strict=False):
                 if frames is None:
                     shape = (*clips.frames.shape, *self.size, 3)
@@ -102,7 +109,21 @@ class StreamingSource:
 
 
 def _copy(frames: Tensor, device: torch.device) -> Tensor:
-    return frames.pin_memory() if device.type == "cuda" else frames.clone()
+    if device.type != "cuda":
+        return frames.clone()
+    with torch.cuda.device(device):  # that of a new thread is the first GPU
+        return frames.pin_memory()
+
+
+def _share_memory(size: int, workers: int):
+    """Memory that processes can share, by the standard library in /dev/shm, or below the temporary folder if larger."""
+    places = [place for place in ("/dev/shm", tempfile.gettempdir()) if Path(place).is_dir()]
+    if all(shutil.disk_usage(place).free < size for place in places):
+        raise R21DError(
+            f"{workers} decoding workers share {size / 1e9:.1f} GB of memory, more than {' or '.join(places)} has; use "
+            "fewer --workers, or 0"
+        )
+    return multiprocessing.RawArray("B", size)
 
 
 _slots = np.empty((0, 0), np.uint8)  # in a worker process: the memory that it shares with the main process

@@ -1,9 +1,11 @@
 """Memory and stream give the same frames, and a video that fails is named or replaced, never dropped."""
 
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -66,6 +68,45 @@ def test_stream_gives_the_clips_of_memory(manifest, batches, workers, order):
     for (labels, frames), (other_labels, other_frames) in zip(held, streamed, strict=True):
         assert labels == other_labels and frames.dtype == torch.uint8
         assert torch.equal(frames, other_frames)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_slot_is_not_written_before_it_is_copied(manifest, monkeypatch, workers):
+    """However slow the thread that copies is; all frames pass through the same memory."""
+    videos, copy, copied = manifest.split("train"), sources._copy, []
+
+    def copy_slowly(frames, device):
+        time.sleep(0.03)
+        copied.append(frames.untyped_storage().data_ptr())
+        return copy(frames, device)
+
+    clips = sample_epoch(SPEC.replace(clips_per_epoch=80), 0, videos, manifest.card.classes)
+    batches = [clips[:2], *(clips[begin : begin + 4] for begin in range(2, 78, 4))]  # the first is the end of an epoch
+    wanted = read(StreamingSource(videos, SIZE, CPU, 0), batches)
+    monkeypatch.setattr(sources, "_copy", copy_slowly)
+    for (_, frames), (_, others) in zip(
+        read(StreamingSource(videos, SIZE, CPU, workers), iter(batches)), wanted, strict=True
+    ):
+        assert torch.equal(frames, others)
+    assert len(copied) == 20 and len(set(copied)) == 1
+
+
+def test_error_while_copying_ends_the_workers(manifest, batches, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(sources, "_copy", fail)
+    with pytest.raises(MemoryError) as error:
+        read(StreamingSource(manifest.split("train"), SIZE, CPU, 1), batches)
+    workers = [process for server in psutil.Process().children() for process in server.children()]
+    assert not workers
+    assert error.traceback, "which keeps the generator"
+
+
+def test_too_little_shared_memory_is_an_error(manifest, batches, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=12_000))
+    with pytest.raises(R21DError, match=r"3 decoding workers share 0\.0 GB of memory, more than .* fewer --workers"):
+        read(StreamingSource(manifest.split("train"), SIZE, CPU, 3), batches)
 
 
 def test_a_video_is_decoded_once_for_all_its_clips(manifest, monkeypatch):
