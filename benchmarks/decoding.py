@@ -21,6 +21,7 @@ import torch
 from benchmarks.profiler import synchronize
 from r21d_core.data.decode import _decode, read_frames
 from r21d_core.data.manifest import Manifest, Video
+from r21d_core.data.parallel import AHEAD
 from r21d_core.data.sampling import Clips, sample_epoch
 from r21d_core.data.sources import StreamingSource
 from r21d_core.data.video_file import open_video
@@ -95,7 +96,7 @@ def bench_loader(manifest: Manifest, workers: Sequence[int], device: torch.devic
     rows = []
     for number in workers:
         for length in LENGTHS:
-            ready, n_clips = 2 * number + 2, BATCHES * BATCH
+            ready, n_clips = AHEAD * number + 2, BATCHES * BATCH
             clips = _sample(manifest.videos, length, ready * BATCH + REPEATS * n_clips)
             parts = (clips[begin : begin + BATCH] for begin in range(0, len(clips), BATCH))
             began = time.perf_counter()

@@ -14,6 +14,7 @@ import torch
 from benchmarks.baselines import Step, baselines, training_step
 from benchmarks.steps import make_row, rates, synthetic_batch, time_interleaved, warm_up
 from r21d_core.data.manifest import Manifest, Video
+from r21d_core.data.parallel import AHEAD
 from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch
 from r21d_core.data.sources import InMemorySource, StreamingSource, open_clips
 from r21d_core.data.transforms import augment
@@ -70,7 +71,7 @@ def bench_stream(
         partial(_step_on_read, step, spec, reader),
         partial(step, *synthetic_batch(spec, device)),
     )
-    for _ in range(2 * source.workers + 2):
+    for _ in range(AHEAD * source.workers + 2):
         step_on_stream()
     what, before = f"streamed by {source.workers} workers", "one batch over and over"
     calls = time_interleaved({what: step_on_stream}, device, seconds, f"stream {spec.variant}")

@@ -14,9 +14,9 @@ from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE
 from r21d_analysis.artifacts.networks import difference, networks
 from r21d_analysis.artifacts.tables import INTERVAL
 from r21d_analysis.statistics.inference import Estimate, detectable_difference, format_interval, holm
-from r21d_analysis.style import style_table
+from r21d_analysis.style import P, style_table
 from r21d_core.runs.run import Run
-from r21d_core.study.experiments import REASONS, TABLE_2, why_2plus1d
+from r21d_core.study.experiments import REASONS, SPLIT, TABLE_2, why_2plus1d
 from r21d_core.study.recipes import CONFIRMATORY
 from r21d_core.study.spec import Spec
 
@@ -69,7 +69,7 @@ def confirmatory_table(
     complete = {run.spec: run for run in runs if run.is_complete}
     rows = []
     for family in families:
-        recipe = recipes.get(family.data.rpartition("-split")[0])
+        recipe = recipes.get(SPLIT.sub("", family.data))
         specs = _counted_specs(family, recipe, complete) if recipe is not None else []
         found = networks([complete[spec] for spec in specs if spec in complete])[0]
         by_name = {(network.spec.variant, network.spec.frames): network for network in found}
@@ -91,7 +91,7 @@ def confirmatory_table(
                 verdict = f"exploratory: {verdict}"
             rows.append({
                 "family": family.name, "network": name, "frames": frames, GAP: estimate.value, "low": estimate.low,
-                "high": estimate.high, "p, Holm": corrected if estimate.tested else np.nan, "seeds": estimate.seeds,
+                "high": estimate.high, P: corrected if estimate.tested else np.nan, "seeds": estimate.seeds,
                 "runs": "{} of {}".format(*count) if count[1] else "–", "verdict": verdict,
             })  # fmt: skip
     return pd.DataFrame(rows)

@@ -22,6 +22,7 @@ from r21d_core import R21DError
 
 # Seconds that a decoding worker may take for a video or a batch, and that a training worker may be stopped.
 WORKER_TIMEOUT = 600
+AHEAD = 2  # items that each worker computes ahead of the one yielded
 MIN_ITEMS = 16  # fewer are processed faster than worker processes start
 
 
@@ -56,7 +57,7 @@ def map_in_processes(
     setup: Callable[[], object] | None = None,
 ) -> Generator[Any, None, None]:  # fmt: skip
     """Yield `function(item)` for each item, in order, in new processes or, with 0, in this one.
-    `2 * workers` items after the one yielded are computed ahead. Each process calls `setup` before them. Raises
+    `AHEAD * workers` items after the one yielded are computed ahead. Each process calls `setup` before them. Raises
     R21DError, with the text `on_death`, if a worker dies or if no result comes within WORKER_TIMEOUT.
     """
     if not workers:
@@ -70,7 +71,7 @@ def map_in_processes(
     try:
         for item in items:
             pending.append(executor.submit(function, item))
-            if len(pending) > 2 * workers:
+            if len(pending) > AHEAD * workers:
                 yield pending.popleft().result(WORKER_TIMEOUT)
         while pending:
             yield pending.popleft().result(WORKER_TIMEOUT)

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from r21d_core import R21DError
 from r21d_core.data.decode import read_all, read_frames
 from r21d_core.data.manifest import Video
-from r21d_core.data.parallel import count_workers, local_world_size, map_in_processes
+from r21d_core.data.parallel import AHEAD, count_workers, local_world_size, map_in_processes
 from r21d_core.data.sampling import Clips, frame_counts
 
 FEW_PIXELS = 2e8  # fewer are decoded faster than worker processes start
@@ -63,8 +63,8 @@ class StreamingSource:
     def iter_batches(self, batches: Iterable[Clips]) -> Generator[tuple[Clips, Tensor], None, None]:
         """As of InMemorySource. Clips of a bad video are replaced by others of the batch, or R21DError names it."""
         items = ((clips, {row: self.videos[row] for row in np.unique(clips.video).tolist()}) for clips in batches)
-        number = length_hint(batches, sys.maxsize)
-        for clips, frames, bad in self._decode_ahead(items, number) if self.workers else map(self._decode, items):
+        decode, number = partial(_decode_batch, size=self.size), length_hint(batches, sys.maxsize)
+        for clips, frames, bad in self._decode_ahead(items, number) if self.workers else map(decode, items):
             for video, reason in bad.items():
                 if self.on_bad is None or not len(clips):
                     title = [] if len(clips) else ["no video of a whole batch could be decoded:"]
@@ -72,10 +72,6 @@ class StreamingSource:
                     raise R21DError("\n".join([*title, *bad.values(), advice]))
                 self.on_bad(video, reason)
             yield clips, frames.to(self.device, non_blocking=True)
-
-    def _decode(self, item: Item) -> Batch:
-        clips, frames, bad = _decode_batch(item, self.size, np.empty(0, np.uint8))
-        return clips, torch.from_numpy(frames), bad
 
     def _decode_ahead(self, items: Iterator[Item], number: int) -> Iterator[Batch]:
         """Decode `number` batches at most in worker processes, which write into slots of memory shared with this one.
@@ -87,7 +83,7 @@ class StreamingSource:
         if not head:
             return
         # For the batches that map_in_processes computes ahead, the next one and the one being copied.
-        count = min(2 * self.workers + 2, number)
+        count = min(AHEAD * self.workers + 2, number)
         size = max(1, *(clips.frames.size for clips, _ in head)) * math.prod(self.size) * 3
         memory = _share_memory(count * size, self.workers)
         slots = torch.frombuffer(memory, dtype=torch.uint8).view(count, size)
@@ -138,10 +134,10 @@ def _decode_into_slot(item: tuple[int, Item], size: tuple[int, int]) -> tuple[Cl
     """As _decode_batch, with None for frames that are at the beginning of their slot."""
     slot, (clips, videos) = item
     clips, frames, bad = _decode_batch((clips, videos), size, _slots[slot])
-    return clips, None if np.may_share_memory(frames, _slots) else torch.from_numpy(frames), bad
+    return clips, None if np.may_share_memory(frames.numpy(), _slots) else frames, bad
 
 
-def _decode_batch(item: Item, size: tuple[int, int], out: np.ndarray) -> tuple[Clips, np.ndarray, dict[str, str]]:
+def _decode_batch(item: Item, size: tuple[int, int], out: np.ndarray | None = None) -> Batch:
     """A batch of clips of these videos with its frames; in place of bad videos, whose reasons are third, good ones.
     Each video is opened once. A batch without a good video is returned empty. The frames are at the beginning of `out`
     if they fit.
@@ -149,7 +145,8 @@ def _decode_batch(item: Item, size: tuple[int, int], out: np.ndarray) -> tuple[C
     clips, videos = item
     shape = (*clips.frames.shape, *size, 3)
     n_bytes = math.prod(shape)
-    frames = (out if n_bytes <= out.size else np.empty(n_bytes, np.uint8))[:n_bytes].reshape(shape)
+    buffer = np.empty(n_bytes, np.uint8) if out is None or n_bytes > out.size else out[:n_bytes]
+    frames = buffer.reshape(shape)
     is_good, bad = np.ones(len(clips), bool), {}
     for index, video in videos.items():
         rows = np.flatnonzero(clips.video == index)
@@ -163,7 +160,7 @@ def _decode_batch(item: Item, size: tuple[int, int], out: np.ndarray) -> tuple[C
         rows[~is_good] = np.resize(good, (~is_good).sum())
         rows = rows if len(good) else good
         clips, frames[: len(rows)] = clips[rows], frames[rows]
-    return clips, frames[: len(clips)], bad
+    return clips, torch.from_numpy(frames[: len(clips)]), bad
 
 
 def open_clips(
