@@ -105,10 +105,15 @@ class StreamingSource:
 
 
 def _copy(frames: Tensor, device: torch.device) -> Tensor:
+    """Copy frames, for a GPU to pinned memory, in this thread alone: PyTorch's own copy takes a thread on every CPU and
+    waits for all of them, while the workers occupy the CPUs: 11 to 16 ms for 17 MB.
+    """
     if device.type != "cuda":
-        return frames.clone()
+        return torch.from_numpy(frames.numpy().copy())
     with torch.cuda.device(device):  # that of a new thread is the first GPU
-        return frames.pin_memory()
+        pinned = torch.empty(frames.shape, dtype=frames.dtype, pin_memory=True)
+    np.copyto(pinned.numpy(), frames.numpy())
+    return pinned
 
 
 def _share_memory(size: int, workers: int):
