@@ -295,6 +295,17 @@ def test_check_numerics_names_the_wrong_result(broken, wrong, monkeypatch):
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.parametrize(("classes", "outputs"), [(4, 512), (600, 600)])
+def test_check_numerics_compares_many_outputs(classes, outputs, monkeypatch):
+    """Over four, a form that others of its kind show to be right had once three times the error of autocast."""
+    heads = []
+    monkeypatch.setattr(numerics, "_results", lambda model, *_: heads.append(model.fc) or {})
+    checked = network("R3D", num_classes=classes)
+    assert check_numerics(checked, torch.float16, PLAIN, 5) is None
+    assert [head.out_features for head in heads] == 3 * [outputs] and checked.fc.out_features == classes
+    assert all(torch.equal(head.weight, heads[0].weight) for head in heads)
+
+
 @pytest.mark.parametrize(("fast", "passes"), [(102.05, True), (102.15, False), (float("nan"), False)])
 def test_fast_form_may_have_twice_the_error_of_autocast(monkeypatch, fast, passes):
     """Autocast has one of 0.01, so 0.02 is allowed, and 0.001 for rounding."""
