@@ -37,6 +37,9 @@ class Neighbor(nn.Module):
             self.body = video.s3d()
             self.body.avgpool = nn.Identity()
             self.body.classifier[1] = nn.Identity()
+            for module in self.body.modules():
+                if isinstance(module, nn.BatchNorm3d):
+                    module.momentum = 0.1  # torchvision's 0.001 takes thousands of steps to forget the initial ones
         elif variant == "mvit_v2_s":
             # Its relative positions are those of 16×224×224 pixels, and are interpolated for others.
             self.body = video.mvit_v2_s()
