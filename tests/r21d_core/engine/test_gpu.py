@@ -225,7 +225,9 @@ def test_a_benchmark_counts_no_memory_of_an_earlier_one(capsys):
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_run_on_two_gpus_is_that_of_one(tiny_manifest, tmp_path, precision):
+def test_a_run_on_two_gpus_is_that_of_one(tiny_manifest, tmp_path, precision, exact, monkeypatch):
+    """Without TF32, whose rounding alone changes the loss of the second epoch by up to 2.4 %."""
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")  # of the two processes
     spec = SPEC.replace(precision=precision, grad_accum_steps=2)
     one, two = (run_experiment([spec], tiny_manifest, tmp_path / str(gpus), gpus=gpus)[0] for gpus in (1, 2))
     assert two.summary["device"] == f"2 × {one.summary['device']}"
