@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -69,9 +70,13 @@ class EvalClips:
         return np.array([video.video for video in self.videos])[self.clips.video[rows]]
 
 
-def first_per_class(label: np.ndarray, per_class: int) -> np.ndarray:
-    """Return the rows of the first `per_class` items of each class, for the labels of all items (items,)."""
-    return np.sort(np.concatenate([np.flatnonzero(label == index)[:per_class] for index in np.unique(label)]))
+def spread_per_class(label: np.ndarray, group: np.ndarray, per_class: int) -> np.ndarray:
+    """Return the rows of `per_class` items of each class, from its recordings in turn.
+
+    `label` and `group` are the label and the recording of all items, (items,).
+    """
+    items = pd.DataFrame({"label": label, "turn": pd.Series(group).groupby([label, group]).cumcount()})
+    return np.sort(items.sort_values(["label", "turn"]).groupby("label").head(per_class).index.to_numpy())
 
 
 def open_test_clips(spec: Spec, manifest: Manifest, device: torch.device) -> EvalClips:

@@ -64,9 +64,11 @@ def load_or_compute(
                 record = _compute(name, run, settings, manifest, pick_device(device), Path(builtin))
                 record.metadata.update(expected)
                 save_record(Path(str(run.folder), name), record)
-            if "evidence_label" in record.arrays:  # of the first items of each class, as in the scores
-                rows = checkpoints.first_per_class(run.scores.labels, record.metadata["per_class"])
-                record.arrays["evidence_groups"] = run.scores.groups[rows]
+            if "evidence_label" in record.arrays and "evidence_groups" not in record.arrays:
+                raise R21DError(
+                    f"{path}: was written by an earlier version, without the recordings of its clips; delete it, and "
+                    "`r21d insight` writes it anew"
+                )
             records.append(record)
         except R21DError as error:
             print(f"{network}, is left out of {name}: {error}")
@@ -165,7 +167,8 @@ def analyze_attributions(
     gap_steps = sorted({*GAP_STEPS, steps})
     gaps = [completeness_gap(network, clips, label, COMPLETE[0], count).cpu() for count in gap_steps]
     deeplift = completeness_gap(network, clips, label, COMPLETE[1]).cpu().expand(len(gaps), -1)
-    evidence = attributions.measure_evidence(network, test, checkpoints.first_per_class(test.clips.label, per_class))
+    rows = checkpoints.spread_per_class(test.clips.label, run.scores.groups, per_class)
+    evidence = attributions.measure_evidence(network, test, rows) | {"groups": run.scores.groups[rows]}
     correlation = attributions.sanity_correlations(network, clips[:SANITY_CLIPS], label[:SANITY_CLIPS])
     arrays = _compute_maps(network, clips, cropped, label, test.classes, METHODS, steps) | {
         "videos": np.array(names),

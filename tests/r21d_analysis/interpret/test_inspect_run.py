@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from r21d_analysis.interpret import activation_max, attribution_figures, checkpoints, filter_figures, inspect_run
-from r21d_analysis.interpret.artifact import ATTRIBUTIONS, FILTERS, InsightRecord, load_record
+from r21d_analysis.interpret.artifact import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
 from r21d_analysis.interpret.attributions import for_attribution
 from r21d_analysis.interpret.filters import input_frames
 from r21d_analysis.interpret.inspect_run import default_videos, load_or_compute
@@ -226,3 +226,20 @@ def test_notebook_without_runs_says_what_to_do(name, count, tmp_path, execute):
     assert "to make them: r21d train variant_comparison" in printed
     *notes, papers = map(str, outputs)  # the paper's numbers come last
     assert len(notes) == count and all("Nothing to draw" in text for text in notes) and "<table" in papers
+
+
+def test_clips_of_a_class_come_from_its_recordings_in_turn():
+    """Not the first ones, which are of one speaker of MIRACL-VC1."""
+    label, group = np.array([0, 0, 0, 0, 0, 1, 1, 1]), np.array(["a", "a", "a", "b", "c", "d", "d", "d"])
+    rows = {n: checkpoints.spread_per_class(label, group, n).tolist() for n in (1, 2, 3, 4, 9)}
+    assert rows[1] == [0, 5] and rows[2] == [0, 3, 5, 6] and rows[3] == [0, 3, 4, 5, 6, 7]
+    assert rows[4] == [0, 1, 3, 4, 5, 6, 7] and rows[9] == [*range(8)]
+
+
+def test_record_of_an_earlier_version_is_named(runs, tiny_manifest, capsys):
+    path = runs[0].folder / ATTRIBUTIONS
+    record = load_record(path)
+    del record.arrays["evidence_groups"]
+    save_record(path, record)
+    assert len(load_or_compute(ATTRIBUTIONS, runs, tiny_manifest, per_class=2, **OPTIONS)) == 2
+    assert "without the recordings of its clips; delete it" in capsys.readouterr().out
