@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -103,9 +104,17 @@ def _recipe(spec: Spec) -> Spec:
 
 
 def _recipe_names(specs: Sequence[Spec]) -> dict[Spec, str]:
-    """The depth of each recipe, and the clip length where recipes differ in it."""
-    several = len({spec.frames for spec in specs}) > 1
-    return {_recipe(spec): f"{spec.depth} layers" + f", {spec.frames} frames" * several for spec in specs}
+    """The depth of each recipe, and the clip length, task and origin of the weights where recipes differ in them."""
+    texts = [
+        (f"{spec.frames} frames", QUESTIONS[spec.task],
+         "finetuned" if spec.init_from else "from scratch")
+        for spec in specs
+    ]  # fmt: skip
+    differ = [len({*column}) > 1 for column in zip(*texts, strict=True)]
+    return {
+        _recipe(spec): ", ".join([f"{spec.depth} layers", *compress(text, differ)])
+        for spec, text in zip(specs, texts, strict=True)
+    }
 
 
 # --- Figure 5a and Table 3 ------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.tables import INTERVALS, show_table
+from r21d_analysis.artifacts.tables import describe_intervals, show_table
 from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, pooled_seed_variance
 from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items, estimate_contrast
 from r21d_analysis.style import VARIANT_STYLE, figure_of_runs, note, panel_grid
@@ -71,7 +71,7 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
 def show_recipe_table(runs: Sequence[Run]) -> Styler | Markdown:
     """`recipe_table` for a notebook, with its protocol as the caption and the best mean in bold."""
     table, seeds = recipe_table(runs), ", ".join(sorted({group.seeds for group in group_by_seed(runs)}))
-    shown = show_table(table, runs, {"training loss": 3}, INTERVALS, f"seeds of each network: {seeds}")
+    shown = show_table(table, runs, {"training loss": 3}, describe_intervals(runs), f"seeds of each network: {seeds}")
     best: list[Hashable] = [(MEAN, "video@1")]
     return shown if isinstance(shown, Markdown) else shown.highlight_max(best, props="font-weight: bold")
 

@@ -26,7 +26,13 @@ from r21d_analysis.artifacts.networks import (
     same_weights,
     stream_differences,
 )
-from r21d_analysis.artifacts.tables import INTERVAL, INTERVALS, comparison_caption, difference_columns, show_table
+from r21d_analysis.artifacts.tables import (
+    INTERVAL,
+    comparison_caption,
+    describe_intervals,
+    difference_columns,
+    show_table,
+)
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.statistics.inference import format_interval, seed_variance
 from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_runs, note
@@ -89,7 +95,7 @@ def show_stream_table(runs: Sequence[Run], table: int) -> Styler | Markdown:
     constant = [("", name) for name in ("frames", "weights", "split") if frame["", name].nunique() == 1]
     empty = [column for column in frame.columns if column[0] == "here" and frame[column].isna().all()]
     unfused = [f"not fused: {line}" for line in networks(runs)[1]]
-    return show_table(frame.drop(columns=constant + empty), on_target(runs), None, INTERVALS, *unfused)
+    return show_table(frame.drop(columns=constant + empty), on_target(runs), None, describe_intervals(runs), *unfused)
 
 
 def stream_gain(runs: Sequence[Run]) -> Styler | Markdown:

@@ -29,10 +29,6 @@ from r21d_core.study.spec import Spec, run_labels
 from r21d_core.study.variants import NEIGHBORS
 
 PAPER, INTERVAL, NEEDED = "paper, Kinetics-400", "95 % interval", "recordings needed"
-INTERVALS = (
-    "95 % intervals by recording, with the seeds' variance pooled over the networks shown, or each network's own where "
-    "Bartlett's test finds them unequal"
-)
 SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "inference_clips_per_second"}
 
 
@@ -78,6 +74,15 @@ def show_table(
     return style_table(table, "; ".join([protocol_line(runs), *remarks]), formats) if len(table) else note(NO_RUNS)
 
 
+def describe_intervals(runs: Sequence[Run]) -> str:
+    """The model of the intervals of `measure`, for a caption."""
+    apart = ", those of other papers apart" if {run.spec.variant in NEIGHBORS for run in runs} == {True, False} else ""
+    return (
+        f"95 % intervals by recording, with the seeds' variance pooled over the networks shown{apart}, or each "
+        "network's own where Bartlett's test finds them unequal"
+    )
+
+
 def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Table 2: a row for each network, the paper's columns under "paper", those of `runs` under "here".
 
@@ -102,7 +107,7 @@ def show_variant_table(runs: Sequence[Run]) -> Styler | Markdown:
     """`variant_table` for a notebook, with its protocol as the caption and the best accuracies in bold."""
     table = variant_table(runs).dropna(axis="columns", how="all")
     formats = {"parameters (M)": 3, "GMAC/clip": 3} | dict.fromkeys(SPEEDS, 0)
-    shown = show_table(table, runs, formats, INTERVALS)
+    shown = show_table(table, runs, formats, describe_intervals(runs))
     best: list[Hashable] = [column for column in table.columns if column[0] == "here" and "@" in column[1]]
     return shown if isinstance(shown, Markdown) else shown.highlight_max(best, props="font-weight: bold")
 

@@ -17,6 +17,7 @@ from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import NEIGHBORS
 
 NOT_RUN = "not run"  # in the column `seeds`
 
@@ -144,7 +145,8 @@ def group_all(runs: Sequence[Run]) -> list[tuple[Spec, SeedGroup | None]]:
     for spec, requested in members.items():
         done, group = tuple(run for run in requested if run.is_complete), None
         if done:
-            peers = pools[spec.data, spec.task, spec.modality, spec.profile]
+            is_neighbor = spec.variant in NEIGHBORS  # whose variance says nothing about the paper's networks
+            peers = pools[spec.data, spec.task, spec.modality, spec.profile, is_neighbor]
             group = SeedGroup(done[0].spec, done, tuple(run.scores for run in done), len(requested), peers)
             peers.append(group)
         groups.append((spec, group))

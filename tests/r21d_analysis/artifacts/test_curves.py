@@ -23,6 +23,7 @@ from r21d_core.study.experiments import (
     clip_count,
     clip_length,
     optimization_curves,
+    rate_pretraining,
     recipe_trials,
     temporal_probe,
     variant_comparison,
@@ -123,6 +124,13 @@ def test_error_curves_show_the_history(tmp_path):
     html = curves.error_table(runs).to_html()
     last = [100 * np.mean([run.history[-1]["train_error"] for run in runs[at : at + 2]]) for at in (0, 2)]
     assert f"{last[0]:.1f} (" in html and f"{last[1] - last[0]:+.1f} (" in html
+
+
+def test_panels_are_named_by_what_differs(tmp_path):
+    """In the demo the rate is predicted from three frames."""
+    runs = make_runs(rate_pretraining("demo"), tmp_path)
+    names = ["8 frames, class, from scratch", "3 frames, playback rate, from scratch", "8 frames, class, finetuned"]
+    assert [axes.get_title() for axes in curves.error_curves(runs).axes] == [f"10 layers, {name}" for name in names]
 
 
 def test_one_seed_has_no_band_and_evaluation_no_curve(tmp_path):

@@ -129,6 +129,15 @@ def test_network_that_was_not_run_has_a_row(tmp_path):
     assert table.loc[["f-R2D", "R(2+1)D"], "here"].drop(columns="seeds").equals(done), "the others are as they were"
 
 
+def test_networks_of_other_papers_leave_intervals_as_they_are(tmp_path):
+    specs = variant_comparison("small", "set", variants=("f-R2D", "R(2+1)D", "C3D"), seeds=(0, 1, 2))
+    ours, all_of_them = (make_runs(specs[:count], tmp_path / str(count)) for count in (6, 9))
+    alone, beside = (tables.variant_table(runs)["here"] for runs in (ours, all_of_them))
+    assert beside.iloc[:2].equals(alone)
+    assert "shown, those of other papers apart, or" in tables.show_variant_table(all_of_them).to_html()
+    assert "shown, or" in tables.show_variant_table(ours).to_html()
+
+
 def test_network_outside_table_2_is_shown_without_paper_values(tmp_path):
     runs = make_runs(variant_comparison("small", "set", variants=("33p22", "R3D"), seeds=(0,)), tmp_path)
     table = tables.variant_table(runs)
