@@ -15,6 +15,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis import outcome
 from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
 from r21d_analysis.artifacts.folds import fold_table, show_fold_table
+from r21d_analysis.artifacts.pretraining import show_rate_table
 from r21d_analysis.artifacts.recipe import chosen_line, show_recipe_table
 from r21d_analysis.artifacts.streams import pretraining_gain, show_stream_table, stream_gain
 from r21d_analysis.artifacts.tables import comparison_table, family_table, protocol_line, show_variant_table
@@ -26,10 +27,11 @@ from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.files import write_atomically
-from r21d_core.runs.run import Run, find_runs, load_runs
-from r21d_core.study.experiments import TABLE_2, recipe_trials
+from r21d_core.runs.run import Run, find_runs
+from r21d_core.study.experiments import TABLE_2, sports1m
 from r21d_core.study.paper import paper, paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS, VAL_SUFFIX
+from r21d_core.study.variants import NEIGHBORS
 
 PLAIN: dict = {"frames": 8, "frame_stride": 1}
 BUILTIN: dict = {"data": "builtin", "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400, **PLAIN}
@@ -45,7 +47,8 @@ Kinetics-400, Sports-1M, UCF101 and HMDB51. The videos here are of 14 classes of
 come from few recordings. {recordings}. A row with one seed on one split has no information on the variation over
 seeds. The paper's own recipe has not been run. [reports/](../reports) has the figures.
 
-All of this is exploratory; [protocol.md](protocol.md) is the plan of the confirmatory study, which has not been run.
+All of this is exploratory; [protocol.md](protocol.md) is the plan of the confirmatory study, of which the recipe
+is chosen and the runs on actions are to come.
 p-values are corrected within a table, not over the page."""
 
 
@@ -67,13 +70,12 @@ def build_results(root: Path = ROOT) -> str:
 
 def _sections(root: Path) -> Iterator[str]:
     runs_of = partial(outcome.find_records, root=root)
-    for frames, stride in ((8, 1), (16, 1), (8, 2), (16, 2)):
+    for frames, stride in ((8, 1), (16, 1), (16, 2)):
         runs = runs_of("variant_comparison", frames=frames, frame_stride=stride)
         gap = paper_table(2)[BEST][f"video@1 {frames}f"] - paper_table(2)["R3D"][f"video@1 {frames}f"]
         fact = f"In the paper R(2+1)D is {gap:.1f} points above R3D."
         yield _compare(f"Table 2, {frames} frames at stride {stride}", fact, runs)
-    speech = load_runs(root / "results" / "miracl.zip")
-    yield _speech([run for run in speech if run.spec.variant in TABLE_2])
+    yield _speech(outcome.find_speech(TABLE_2, root))
     reasons, title = outcome.find_reasons(root), "Why (2+1)D? MIRACL-VC1, 8 frames"
     yield _section(title, outcome.describe_reasons(reasons), _texts(show_fold_table(reasons)))
     rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original."
@@ -82,6 +84,8 @@ def _sections(root: Path) -> Iterator[str]:
     fact = outcome.compare_schedules(runs, runs_of("variant_comparison", variants=FOUR, frames=16, frame_stride=2))
     yield _compare("Table 2, longer training", fact, runs)
     yield _compare("Playback rate, longer training", rate, runs_of("variant_comparison", task="speed", **LONG))
+    fact = "R(2+1)D from scratch, and for half of the clips on the playback rate first; the same clips in all."
+    yield _section("Pretraining on the playback rate", fact, _texts(show_rate_table(runs_of("rate_pretraining"))))
 
     table = _texts(show_length_table(runs := runs_of("clip_length")))
     claim = next(claim for claim in CLAIMS if claim.id == "test-longer-video")
@@ -102,20 +106,23 @@ def _sections(root: Path) -> Iterator[str]:
     printed = rows[f"{BEST}-Flow-8frame"]["video@1"] - rows[f"{BEST}-RGB-8frame"]["video@1"]
     fact = (
         f"Flow minus RGB, R(2+1)D: {flow['video@1 (points)']} points ({flow[INTERVAL]}), p after Holm's correction "
-        f"{flow['p, Holm']}; on Sports-1M {printed:+.1f}."
+        f"{flow['p, Holm']}; on Sports-1M {printed:+.1f}. "
     )
-    yield _section("Table 4", fact, _texts(show_stream_table(runs, 4)), gain)
+    specs = sports1m("small", DATA, variants=(*NEIGHBORS, BEST), seeds=(0, 1))
+    others = [run for run in find_runs(specs, root / "results" / "small.zip") if run.spec.variant in NEIGHBORS]
+    others = [run for run in others if run.is_complete]
+    errors = {g.spec.variant: g.errors("train_error")[:, -1].mean() for g in group_by_seed(others)}
+    fact += "Networks of other papers, trained alike, with their training errors: "
+    fact += ", ".join(f"{name} {error:.1f} %" for name, error in errors.items()) + "."
+    yield _section("Table 4", fact, _texts(show_stream_table([*others, *runs], 4)), gain)
     for number, experiment in ((5, "kinetics"), (6, "transfer")):
         runs = runs_of(experiment, **HALVES)
         tables = _texts(show_stream_table(runs, number)), _texts(pretraining_gain(runs))
         yield _section(f"Table {number}", "Pretraining is on the seven other classes. Every row has one seed.", *tables)
     runs = runs_of("recipe_trials", "recipe", seeds=1, data=DATA + VAL_SUFFIX, variants=("f-R2D", BEST))
     yield _section("Recipe", f"{chosen_line(runs).data} Every row has one seed.", _texts(show_recipe_table(runs)))
-    specs = recipe_trials("small", DATA + VAL_SUFFIX, variants=FOUR, seeds=(0, 1), trials="schedules")
-    runs = find_runs(specs, root / "results" / "recipe.zip")
-    done = sum(run.is_complete for run in runs)
-    fact = f"{done} of {len(runs)} runs are finished, so no recipe is chosen yet. {chosen_line(runs).data}"
-    yield _section("Recipe of the confirmatory study, incomplete", fact, _texts(show_recipe_table(runs)))
+    runs = runs_of("recipe_trials", "recipe", seeds=2, data=DATA + VAL_SUFFIX, variants=FOUR, trials="schedules")
+    yield _section("Recipe of the confirmatory study", f"{chosen_line(runs).data}", _texts(show_recipe_table(runs)))
 
     runs = runs_of("variant_comparison", "diagnostic", seeds=1, **BUILTIN)
     table = family_table(runs)

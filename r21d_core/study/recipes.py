@@ -53,8 +53,12 @@ RECIPE_TRIALS: dict[str, tuple[dict, ...]] = {
     ),
 }
 
-# The recipes of the confirmatory study by data set (docs/protocol.md); that of ucf101-14 is not chosen yet.
-CONFIRMATORY = {"miracl-vc1": {"epochs": 40, "warmup_epochs": 3, "lr_decay_epochs": 16, "crop_area": 0.0}}
+# The recipes of the confirmatory study by data set (docs/protocol.md). That of ucf101-14 has the highest mean accuracy
+# of the "schedules".
+CONFIRMATORY = {
+    "ucf101-14": RECIPE_TRIALS["schedules"][-1],
+    "miracl-vc1": {"epochs": 40, "warmup_epochs": 3, "lr_decay_epochs": 16, "crop_area": 0.0},
+}
 
 # Figure 5a's clip lengths; Table 3's two: train on the first, test and finetune on the second.
 _LENGTHS = (8, 16, 24, 32, 40, 48), (8, 32)

@@ -17,7 +17,7 @@ from r21d_analysis.artifacts.confirmatory import (
     show_confirmatory,
 )
 from r21d_analysis.artifacts.folds import GAP, fold_table
-from r21d_analysis.outcome import ROOT
+from r21d_analysis.outcome import ROOT, find_speech
 from r21d_analysis.statistics.inference import Estimate, detectable_difference
 from r21d_core.runs.run import load_runs
 from r21d_core.study.recipes import CONFIRMATORY
@@ -60,7 +60,9 @@ def test_speech_has_the_numbers_of_its_table():
     runs = load_runs(ROOT / "results" / "miracl.zip")
     table = confirmatory_table(runs).set_index(["family", "network"]).loc["speech"]
     twelve = {spec.variant for spec in family_specs(FAMILIES[2], CONFIRMATORY["miracl-vc1"])}
-    expected = fold_table([run for run in runs if run.spec.variant in twelve]).set_index("network")
+    complete = find_speech(twelve)
+    assert {run.spec.seed for run in complete} == {0} < {run.spec.seed for run in runs}
+    expected = fold_table(complete).set_index("network")
     for ours, theirs in ((GAP, "minus R(2+1)D"), ("low", "gap low"), ("high", "gap high"), ("p, Holm", "p, Holm")):
         np.testing.assert_allclose(table[ours].astype(float), expected.loc[table.index, theirs].astype(float))
 
@@ -149,5 +151,5 @@ def test_verdict_is_the_rule_of_the_protocol(low, high, p, tested, verdict):
 def test_no_recipe_means_no_runs_and_names_are_shown(runs):
     table = confirmatory_table(runs, {}, [FIXED])
     assert set(table["verdict"]) == {"none: no recipe is chosen yet"} and set(table["runs"]) == {"–"}
-    html = show_confirmatory(runs).to_html()
+    html = show_confirmatory(runs, {}).to_html()
     assert "primary" in html and "no recipe is chosen yet" in html and "why (2+1)D" in html

@@ -44,6 +44,8 @@ RECORDED = [  # pack, experiment and its arguments
     *(("demo", name, {}) for name in (*ALONE, "clip_count", "kinetics", "optimization_curves", "transfer")),
     *(("small", name, {"profile": "small", "data": UCF101}) for name in ALONE),
     *(("small", name, {"profile": "small", **TRANSFER}) for name in ("kinetics", "transfer")),
+    ("small", "rate_pretraining", {"profile": "small", "data": UCF101, "seeds": (0, 1, 2)}),
+    ("small", "sports1m", {"profile": "small", "data": UCF101, "variants": ("C3D", "R(2+1)D"), "seeds": (0, 1)}),
     ("miracl", "variant_comparison", {"profile": "small", "data": "miracl-vc1-split5", **LIPS}),
     *(("recipe", "recipe_trials", {"profile": "small", "data": UCF101, "trials": t}) for t in ("small", "schedules")),
 ]
@@ -55,7 +57,7 @@ def test_experiments_and_recipes_are_those_of_the_records(pack, experiment, argu
 
 
 def test_packs_are_small():
-    assert len(RUNS) == 432 and sum(pack.stat().st_size for pack in PACKS) < 15e6
+    assert len(RUNS) == 437 and sum(pack.stat().st_size for pack in PACKS) < 15e6
 
 
 @pytest.mark.parametrize("pack", [SMALL, SMALL.with_stem("miracl")], ids=lambda pack: pack.stem)
