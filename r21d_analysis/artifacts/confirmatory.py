@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from r21d_analysis.statistics.inference import Estimate, detectable_difference, 
 from r21d_analysis.style import P, style_table
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import REASONS, SPLIT, TABLE_2, why_2plus1d
-from r21d_core.study.recipes import CONFIRMATORY
+from r21d_core.study.recipes import CONFIRMATORY, get_recipe
 from r21d_core.study.spec import Spec
 
 LEAST = 3.0  # points; a contrast that may be as large, and may be none, is undecided
@@ -55,6 +56,27 @@ def family_specs(family: Family, recipe: Mapping, seeds: Sequence[int] = ()) -> 
             frames=frames, frame_stride=1, **recipe,
         )  # fmt: skip
     return specs
+
+
+def training_commands(recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES) -> str:
+    """The commands that train the runs of the families, a line for each family and clip length; of an open number of
+    seeds the first. A run of several families is trained once.
+    """
+    lines = []
+    for family in families:
+        specs = family_specs(family, recipes[SPLIT.sub("", family.data)])
+        for frames in dict.fromkeys(spec.frames for spec in specs):
+            members = [spec for spec in specs if spec.frames == frames]
+            variants = dict.fromkeys(spec.variant for spec in members)
+            seeds = dict.fromkeys(str(spec.seed) for spec in members)
+            changes = members[0].changes_from(get_recipe("small", data=family.data).replace(data=family.data))
+            settings = {"splits": ",".join(map(str, family.splits)), **changes}
+            line = ["r21d", "train", "why_2plus1d", "--profile", "small", "--manifest", f"data/{family.data}.csv"]
+            line += ["--variants", ",".join(variants), "--seeds", ",".join(seeds)]
+            for key, value in settings.items():
+                line += ["--set", f"{key}={value}"] if key != "variant" else []
+            lines.append(shlex.join(line))
+    return "\n".join(lines)
 
 
 def confirmatory_table(

@@ -40,8 +40,7 @@ def test_missing_record_is_named(tmp_path):
         build_results(tmp_path)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("frames", [8, 16])
+@pytest.mark.parametrize(("frames", "stride"), [(8, 1), (16, 1), (16, 2)])
 def test_variant_tables_are_means_of_softmax_over_clips(frames, stride):
     """video@1 computed here from the logits, without the package's metrics."""
     rows, accuracies = read_table(f"Table 2, {frames} frames at stride {stride}"), {}
@@ -63,7 +62,8 @@ def test_playback_rate_differences_match_statsmodels():
     records = {variant: [] for variant in TABLE_2}
     for run in load_runs(ROOT / "results" / "small.zip"):
         s = run.spec
-        if (s.task, s.frames, s.frame_stride, s.epochs, s.depth, s.modality) == ("speed", 8, 1, 18, 18, "rgb"):
+        key = (s.task, s.frames, s.frame_stride, s.epochs, s.clips_per_epoch, s.depth, s.modality)
+        if key == ("speed", 8, 1, 18, 1272, 18, "rgb"):
             records[s.variant].append(run.scores)
     groups, right = records["R2D"][0].groups, {}
     for variant, seeds in records.items():
@@ -124,7 +124,7 @@ def test_speech_folds_match_a_plain_computation():
     """Accuracy, difference and interval of rMC5 on MIRACL-VC1, from the logits, with speakers as clusters."""
     outcomes = {"rMC5": [], "R(2+1)D": []}
     for run in load_runs(ROOT / "results" / "miracl.zip"):
-        if run.spec.variant in outcomes:
+        if run.spec.variant in outcomes and run.spec.seed == 0:
             best = softmax(run.scores.logits, axis=2).mean(axis=1).argmax(axis=1)
             outcomes[run.spec.variant].append((run.spec.data, best == run.scores.labels, run.scores.groups))
     gaps, totals = [], {}

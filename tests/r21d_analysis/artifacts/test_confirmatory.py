@@ -1,6 +1,7 @@
 """The confirmatory families are those of docs/protocol.md, and a verdict needs all runs of a contrast."""
 
 import re
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -15,11 +16,14 @@ from r21d_analysis.artifacts.confirmatory import (
     family_specs,
     judge,
     show_confirmatory,
+    training_commands,
 )
 from r21d_analysis.artifacts.folds import GAP, fold_table
 from r21d_analysis.outcome import ROOT, find_speech
 from r21d_analysis.statistics.inference import Estimate, detectable_difference
+from r21d_core.cli import main
 from r21d_core.runs.run import load_runs
+from r21d_core.study.experiments import SPLIT
 from r21d_core.study.recipes import CONFIRMATORY
 from tests.runs import finish, make_runs, unfinish
 
@@ -153,3 +157,14 @@ def test_no_recipe_means_no_runs_and_names_are_shown(runs):
     assert set(table["verdict"]) == {"none: no recipe is chosen yet"} and set(table["runs"]) == {"–"}
     html = show_confirmatory(runs, {}).to_html()
     assert "primary" in html and "no recipe is chosen yet" in html and "why (2+1)D" in html
+
+
+def test_commands_train_the_runs_of_the_families(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(ROOT / "data_manifests")
+    commands = [shlex.split(line) for line in training_commands().splitlines()]
+    for command in commands:
+        assert command[0] == "r21d" and not main([*command[1:], "--list"])
+    listed = re.findall(r"runs/(\S+)", capsys.readouterr().out)
+    wanted = [s for f in FAMILIES for s in family_specs(f, CONFIRMATORY[SPLIT.sub("", f.data)])]
+    assert len(commands) == 5 and {*listed} == {spec.folder for spec in wanted}
