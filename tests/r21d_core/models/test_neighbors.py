@@ -151,7 +151,8 @@ def test_s3d_learns_the_statistics_that_evaluation_uses():
     network, clips = Neighbor("s3d", num_classes=2, frames=8, crop=32), 3 + 2 * torch.randn(8, 3, 8, 32, 32)
     for _ in range(40):
         network(clips)
-    first = next(module for module in network.modules() if isinstance(module, nn.BatchNorm3d))
+    first, *others = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
+    assert {norm.momentum for norm in (first, *others)} == {0.1}
     trained, fresh = first.running_var.clone(), []
     first.register_forward_hook(lambda _, inputs, __: fresh.append(inputs[0].var((0, 2, 3, 4))))
     network(clips)
