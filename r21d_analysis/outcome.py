@@ -160,7 +160,7 @@ def _cards(claims: pd.DataFrame, miracl: Sequence[Run]) -> list[dict[str, str]]:
     ]
     here = {
         "temporal_probe": f"f-R2D minus R(2+1)D on the playback rate: {rate.value:+.1f} points ({interval})",
-        "rate_pretraining": f"R(2+1)D minus from scratch: {pretrained[GAP]:+.1f} points ({pretrained['its interval']})",
+        "rate_pretraining": f"Gain of R(2+1)D: {pretrained[GAP]:+.1f} points ({pretrained['its interval']})",
         "recipe": compare_schedules(long, find_records("variant_comparison", variants=FOUR, frames=16, frame_stride=2)),
         "why_2plus1d": f"Minus R(2+1)D on speech: {'; '.join(speech)}",
         "confirmatory": describe_verdicts(confirmatory_table(miracl)),

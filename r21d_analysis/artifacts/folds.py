@@ -124,11 +124,12 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
     some = "; networks with fewer are below, their differences are over the folds that they have"
     if table["folds"].nunique() == 1:
         shown, some = shown.drop(columns="folds"), ""
-    first = min((run for run in runs if run.is_complete), key=lambda run: run.spec.data)
+    first = min(run.spec.data for run in runs if run.is_complete)
     caption = (
-        f"{protocol_line([first])}. Means over {folds} folds{some}; video@1's intervals and p by group, "
-        f"{groups} groups, and by run, whose variance is estimated from seeds, or with one seed from folds; "
-        f"{table['p, Holm'].count()} tests, one family, Holm; training error of the last epoch, its interval over runs"
+        f"{protocol_line([run for run in runs if run.spec.data == first])}. Means over {folds} folds{some}; "
+        f"video@1's intervals and p by group, {groups} groups, and by run, whose variance is estimated from seeds, "
+        f"or with one seed from folds; {table['p, Holm'].count()} tests, one family, Holm; training error of the last "
+        "epoch, its interval over runs"
     )
     return style_table(shown, caption, {GAP: "{:+.1f}", f"training {GAP}": "{:+.1f}"})
 
