@@ -234,8 +234,8 @@ def test_clips_of_a_class_come_from_its_recordings_in_turn():
     rows = {n: checkpoints.spread_per_class(label, group, n).tolist() for n in (1, 2, 3, 4, 9)}
     assert rows[1] == [0, 5] and rows[2] == [0, 3, 5, 6] and rows[3] == [0, 3, 4, 5, 6, 7]
     assert rows[4] == [0, 1, 3, 4, 5, 6, 7] and rows[9] == [*range(8)]
-    label, group = np.repeat([0, 1], 4), np.tile(["a", "a", "a", "b"], 2)  # of speakers, who are in every class
-    assert checkpoints.spread_per_class(label, group, 3).tolist() == [0, 1, 3, 4, 5, 7]
+    label, speaker = np.repeat([0, 1], 4), np.array(["a"] * 6 + ["b"] * 2)  # who is in several classes
+    assert checkpoints.spread_per_class(label, speaker, 2).tolist() == [0, 1, 4, 6]
 
 
 def test_evidence_has_labels_and_recordings_of_its_clips(runs, tiny_manifest, monkeypatch):

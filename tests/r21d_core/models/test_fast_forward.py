@@ -297,7 +297,7 @@ def test_check_numerics_names_the_wrong_result(broken, wrong, monkeypatch):
 
 @pytest.mark.parametrize(("classes", "outputs"), [(4, 512), (600, 600)])
 def test_check_numerics_compares_many_outputs(classes, outputs, monkeypatch):
-    """Over four, a form that others of its kind show to be right had once three times the error of autocast."""
+    """Over four, one form had three times the error of autocast by chance."""
     heads = []
     monkeypatch.setattr(numerics, "_results", lambda model, *_: heads.append(model.fc) or {})
     checked = network("R3D", num_classes=classes)

@@ -12,7 +12,7 @@ from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.metrics import clip_at_1, family_correct, video_at
 from r21d_core.runs.run import find_run, find_runs, load_runs
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, variant_comparison
-from r21d_core.study.recipes import VAL_SUFFIX
+from r21d_core.study.recipes import CONFIRMATORY, RECIPE_TRIALS, VAL_SUFFIX
 
 ROOT = Path(__file__).parents[3]
 PACKS = sorted((ROOT / "results").glob("*.zip"))
@@ -54,6 +54,17 @@ RECORDED = [  # pack, experiment and its arguments
 @pytest.mark.parametrize(("pack", "experiment", "arguments"), RECORDED)
 def test_experiments_and_recipes_are_those_of_the_records(pack, experiment, arguments):
     assert all(run.is_complete for run in find_runs(EXPERIMENTS[experiment](**arguments), SMALL.with_stem(pack)))
+
+
+def test_recipe_of_the_confirmatory_study_has_the_best_mean():
+    """Over four networks with two seeds, as docs/protocol.md fixed it."""
+    runs, trials = list(load_runs(SMALL.with_stem("recipe"))), RECIPE_TRIALS["schedules"]
+    chosen = [[run for run in runs if all(getattr(run.spec, k) == v for k, v in t.items())] for t in trials]
+    assert all(
+        len({(run.spec.variant, run.spec.seed) for run in of_trial}) == len(of_trial) == 8 for of_trial in chosen
+    )
+    means = [np.mean([video_at(run.scores, 1) for run in of_trial]) for of_trial in chosen]
+    assert CONFIRMATORY["ucf101-14"] == trials[np.argmax(means)]
 
 
 def test_packs_are_small():
