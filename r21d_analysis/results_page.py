@@ -101,19 +101,19 @@ def _sections(root: Path) -> Iterator[str]:
     yield _section("Depth (Figure 3)", f"Training error of R(2+1)D minus that of R3D, last epoch: {fact}.", table)
 
     runs, rows = runs_of("sports1m", seeds=2), paper_table(4)
-    gain = _texts(stream_gain(runs))
+    specs = sports1m("small", DATA, variants=(*NEIGHBORS, BEST), seeds=(0, 1))
+    others = [run for run in find_runs(specs, root / "results" / "small.zip") if run.spec.variant in NEIGHBORS]
+    others = [run for run in others if run.is_complete]
+    gain = _texts(stream_gain([*others, *runs]))
     flow = gain.set_index("comparison").loc["Flow minus RGB"]
     printed = rows[f"{BEST}-Flow-8frame"]["video@1"] - rows[f"{BEST}-RGB-8frame"]["video@1"]
     fact = (
         f"Flow minus RGB, R(2+1)D: {flow['video@1 (points)']} points ({flow[INTERVAL]}), p after Holm's correction "
         f"{flow['p, Holm']}; on Sports-1M {printed:+.1f}. "
     )
-    specs = sports1m("small", DATA, variants=(*NEIGHBORS, BEST), seeds=(0, 1))
-    others = [run for run in find_runs(specs, root / "results" / "small.zip") if run.spec.variant in NEIGHBORS]
-    others = [run for run in others if run.is_complete]
     errors = {g.spec.variant: g.errors("train_error")[:, -1].mean() for g in group_by_seed(others)}
-    fact += "Networks of other papers, trained alike, with their training errors: "
-    fact += ", ".join(f"{name} {error:.1f} %" for name, error in errors.items()) + "."
+    texts = [f"{name} {error:.1f} %{' (did not learn)' if error > 80 else ''}" for name, error in errors.items()]
+    fact += f"Networks of other papers, trained alike, with their training errors: {', '.join(texts)}."
     yield _section("Table 4", fact, _texts(show_stream_table([*others, *runs], 4)), gain)
     for number, experiment in ((5, "kinetics"), (6, "transfer")):
         runs = runs_of(experiment, **HALVES)

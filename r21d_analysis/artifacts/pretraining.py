@@ -47,7 +47,9 @@ def rate_table(runs: Sequence[Run]) -> pd.DataFrame:
 def show_rate_table(runs: Sequence[Run]) -> Styler | Markdown:
     """`rate_table` for a notebook, with the protocol of the actions as its caption."""
     actions = [run for run in runs if run.spec.task == "action"]
-    return show_table(rate_table(runs), actions, {GAP: "{:+.1f}"})
+    return show_table(rate_table(runs), actions, {
+        GAP: "{:+.1f}", "clips of the playback rate": "{:,}", "clips of the actions": "{:,}",
+    })  # fmt: skip
 
 
 def init_table(runs: Sequence[Run]) -> Styler | Markdown:

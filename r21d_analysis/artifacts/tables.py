@@ -76,7 +76,8 @@ def show_table(
 
 def describe_intervals(runs: Sequence[Run]) -> str:
     """The model of the intervals of `measure`, for a caption."""
-    apart = ", those of other papers apart" if {run.spec.variant in NEIGHBORS for run in runs} == {True, False} else ""
+    others = any(run.spec.variant in NEIGHBORS and run.is_complete for run in runs)
+    apart = ", those of other papers each by itself" if others else ""
     return (
         f"95 % intervals by recording, with the seeds' variance pooled over the networks shown{apart}, or each "
         "network's own where Bartlett's test finds them unequal"

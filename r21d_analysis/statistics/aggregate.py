@@ -120,12 +120,16 @@ def accuracy_difference(
 ) -> Estimate:
     """video@1 of one network less that of another, in points; raises R21DError if their items differ.
 
-    Without `seeds`, the variance of the seed is that of `pooled_seed_variance`.
+    Without `seeds`, the variance of the seed is that of `pooled_seed_variance`, or of these two where one of them is of
+    another paper.
     """
     for group, baseline in zip(splits, baselines, strict=True):
         inference.check_same_items(group.scores[0], baseline.scores[0])
     outcomes, others = ([group.outcomes for group in side] for side in (splits, baselines))
-    return inference.estimate_difference(outcomes, others, seeds or pooled_seed_variance([*splits, *baselines]))
+    groups = [*splits, *baselines]
+    if seeds is None and not any(group.spec.variant in NEIGHBORS for group in groups):
+        seeds = pooled_seed_variance(groups)
+    return inference.estimate_difference(outcomes, others, seeds)
 
 
 def group_by_seed(runs: Sequence[Run]) -> list[SeedGroup]:
@@ -145,8 +149,8 @@ def group_all(runs: Sequence[Run]) -> list[tuple[Spec, SeedGroup | None]]:
     for spec, requested in members.items():
         done, group = tuple(run for run in requested if run.is_complete), None
         if done:
-            is_neighbor = spec.variant in NEIGHBORS  # whose variance says nothing about the paper's networks
-            peers = pools[spec.data, spec.task, spec.modality, spec.profile, is_neighbor]
+            alone = spec.variant if spec.variant in NEIGHBORS else ""  # its seeds say nothing about other networks'
+            peers = pools[spec.data, spec.task, spec.modality, spec.profile, alone]
             group = SeedGroup(done[0].spec, done, tuple(run.scores for run in done), len(requested), peers)
             peers.append(group)
         groups.append((spec, group))

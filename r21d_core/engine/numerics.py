@@ -30,9 +30,9 @@ def check_numerics(model: VideoResNet, dtype: torch.dtype, kernels: ModuleType, 
     generator = torch.Generator().manual_seed(0)
     model = copy.deepcopy(model)
     if model.fc.out_features < OUTPUTS:
-        classifier = torch.randn(OUTPUTS, model.fc.in_features, generator=generator) / model.fc.in_features**0.5
-        model.fc = nn.Linear(model.fc.in_features, OUTPUTS).to(model.fc.weight)
-        model.fc.weight.data.copy_(classifier)
+        with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it is
+            torch.manual_seed(0)
+            model.fc = nn.Linear(model.fc.in_features, OUTPUTS).to(model.fc.weight)
     n_clips = N_CLIPS * max(WIDTH // model.bn1.num_features, 1)
     clips = torch.randn(n_clips, weight.shape[1], frames, SIZE, SIZE, generator=generator).to(weight.device)
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
