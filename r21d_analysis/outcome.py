@@ -15,7 +15,14 @@ import pandas as pd
 
 from r21d_analysis.artifacts import figures
 from r21d_analysis.artifacts.catalog import ARTIFACTS
-from r21d_analysis.artifacts.confirmatory import confirmatory_table, describe_verdicts
+from r21d_analysis.artifacts.confirmatory import (
+    SPEECH,
+    WHY,
+    Family,
+    confirmatory_table,
+    counted_specs,
+    describe_verdicts,
+)
 from r21d_analysis.artifacts.folds import fold_table
 from r21d_analysis.artifacts.pretraining import GAP, rate_table
 from r21d_analysis.artifacts.recipe import DIFFERENCE, recipe_table
@@ -26,9 +33,9 @@ from r21d_analysis.statistics.inference import detectable_difference, family_p, 
 from r21d_analysis.style import GRAY
 from r21d_core import R21DError
 from r21d_core.runs.run import Run, find_runs, load_runs
-from r21d_core.study.experiments import EXPERIMENTS, REASONS, TABLE_2
+from r21d_core.study.experiments import EXPERIMENTS, REASONS
 from r21d_core.study.paper import paper
-from r21d_core.study.recipes import LONG_SCHEDULE
+from r21d_core.study.recipes import CONFIRMATORY, LONG_SCHEDULE
 
 ROOT = Path(__file__).parents[1]  # of a checkout; the wheel holds no results/
 DATA, FOUR, BEST = "ucf101-14-split1", ("f-R2D", "R3D", "MC3", "R(2+1)D"), "R(2+1)D"
@@ -73,7 +80,7 @@ def answer(root: Path = ROOT) -> list[str]:
     count = f"{len(clear) or 'none'} of the {len(table)} others differ{'s' * (len(clear) < 2)} significantly from it"
     power = np.median([detectable_difference(estimate, len(table)) for estimate in table["estimate"]])
     rate = measure(find_records("variant_comparison", task="speed", root=root)).set_index("network")
-    speech = find_speech(TABLE_2, root)
+    speech = find_speech(SPEECH, root)
     lips, words = fold_table(speech).set_index("network")["video@1"], len(speech[0].scores.classes)
     return [
         f"The paper answers (2+1)D: on Kinetics-400, with clips of 16 frames, R(2+1)D is {gaps[0]:.1f} points above "
@@ -100,16 +107,16 @@ def compare_schedules(long: Sequence[Run], short: Sequence[Run]) -> str:
     return f"{' minus '.join(sides)}: {', '.join(texts)}."
 
 
-def find_speech(variants: Sequence[str], root: Path = ROOT) -> list[Run]:
-    """The runs of these networks on MIRACL-VC1 with seed 0, and with each other seed that all have on all folds."""
-    runs = [run for run in load_runs(root / "results" / "miracl.zip") if run.spec.variant in variants]
-    counts, whole = Counter(run.spec.seed for run in runs), len(variants) * len({run.spec.data for run in runs})
-    return [run for run in runs if run.spec.seed == 0 or counts[run.spec.seed] == whole]
+def find_speech(family: Family, root: Path = ROOT) -> list[Run]:
+    """The finished runs of a family on MIRACL-VC1, of the seeds that count."""
+    complete = {run.spec: run for run in load_runs(root / "results" / "miracl.zip") if run.is_complete}
+    specs = counted_specs(family, CONFIRMATORY["miracl-vc1"], complete)
+    return [complete[spec] for spec in specs if spec in complete]
 
 
 def find_reasons(root: Path = ROOT) -> list[Run]:
     """The runs on MIRACL-VC1 of the networks of `why_2plus1d` that lack at most one of R(2+1)D's folds."""
-    runs = find_speech(REASONS, root)
+    runs = find_speech(WHY, root)
     folds = Counter(variant for variant, _ in {(run.spec.variant, run.spec.data) for run in runs})
     return [run for run in runs if folds[run.spec.variant] >= folds[BEST] - 1]
 

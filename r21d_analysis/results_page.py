@@ -13,6 +13,7 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from r21d_analysis import outcome
+from r21d_analysis.artifacts.confirmatory import SPEECH
 from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
 from r21d_analysis.artifacts.folds import fold_table, show_fold_table
 from r21d_analysis.artifacts.pretraining import show_rate_table
@@ -75,7 +76,7 @@ def _sections(root: Path) -> Iterator[str]:
         gap = paper_table(2)[BEST][f"video@1 {frames}f"] - paper_table(2)["R3D"][f"video@1 {frames}f"]
         fact = f"In the paper R(2+1)D is {gap:.1f} points above R3D."
         yield _compare(f"Table 2, {frames} frames at stride {stride}", fact, runs)
-    yield _speech(outcome.find_speech(TABLE_2, root))
+    yield _speech(outcome.find_speech(SPEECH, root))
     reasons, title = outcome.find_reasons(root), "Why (2+1)D? MIRACL-VC1, 8 frames"
     yield _section(title, outcome.describe_reasons(reasons), _texts(show_fold_table(reasons)))
     rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original."

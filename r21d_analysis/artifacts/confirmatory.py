@@ -36,13 +36,15 @@ class Family(NamedTuple):
 
 
 _ACTIONS = "ucf101-14-split1", (1, 2, 3), 5
-_SPEECH = "miracl-vc1-split1", (1, 2, 3, 4, 5), 0
+_FOLDS = "miracl-vc1-split1", (1, 2, 3, 4, 5), 0
+SPEECH = Family("speech", *_FOLDS, tuple((name, 8) for name in TABLE_2 if name != BASELINE), (0,))
+WHY = Family("why (2+1)D", *_FOLDS, tuple((name, 8) for name in REASONS if name != BASELINE), (0,))
 FAMILIES = (
     Family("primary", *_ACTIONS, (("R3D", 16),)),
     Family("actions, Table 2", *_ACTIONS,
            (*product(("f-R2D", "R2D", "MC3"), (16,)), *product(("f-R2D", "R2D", "R3D", "MC3"), (8,)))),
-    Family("speech", *_SPEECH, tuple((name, 8) for name in TABLE_2 if name != BASELINE), (0,)),
-    Family("why (2+1)D", *_SPEECH, tuple((name, 8) for name in REASONS if name != BASELINE), (0,)),
+    SPEECH,
+    WHY,
 )  # fmt: skip
 
 
@@ -92,7 +94,7 @@ def confirmatory_table(
     rows = []
     for family in families:
         recipe = recipes.get(SPLIT.sub("", family.data))
-        specs = _counted_specs(family, recipe, complete) if recipe is not None else []
+        specs = counted_specs(family, recipe, complete) if recipe is not None else []
         found = networks([complete[spec] for spec in specs if spec in complete])[0]
         by_name = {(network.spec.variant, network.spec.frames): network for network in found}
         estimates, counts = [], []
@@ -119,7 +121,7 @@ def confirmatory_table(
     return pd.DataFrame(rows)
 
 
-def _counted_specs(family: Family, recipe: Mapping, complete: Mapping[Spec, Run]) -> list[Spec]:
+def counted_specs(family: Family, recipe: Mapping, complete: Mapping[Spec, Run]) -> list[Spec]:
     """The Specs of the seeds that count: the family's number, or else the complete ones, or seed 0 if none is."""
     if family.seeds:
         return family_specs(family, recipe)
