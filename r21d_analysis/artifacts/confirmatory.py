@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -12,15 +12,18 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE
-from r21d_analysis.artifacts.networks import difference, networks
+from r21d_analysis.artifacts.networks import Network, difference, networks
 from r21d_analysis.artifacts.tables import INTERVAL
+from r21d_analysis.statistics.aggregate import group_by_seed, without_videos
 from r21d_analysis.statistics.inference import Estimate, detectable_difference, format_interval, holm
 from r21d_analysis.style import P, style_table
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import REASONS, SPLIT, TABLE_2, why_2plus1d
-from r21d_core.study.recipes import CONFIRMATORY, get_recipe
+from r21d_core.study.recipes import CONFIRMATORY, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
 
+MISSING, CHECK = "none: runs are missing", "a check; the verdict is that of all videos"
+WITHOUT = ", without the videos of "
 LEAST = 3.0  # points; a contrast that may be as large, and may be none, is undecided
 
 
@@ -33,6 +36,7 @@ class Family(NamedTuple):
     seeds: int  # of each network; 0: those that all networks have on all splits
     contrasts: tuple[tuple[str, int], ...]  # a network, and the clip length at which it is compared with R(2+1)D
     seen: tuple[int, ...] = ()  # seeds whose results were known before the family was written down
+    tried: str = ""  # data of trials, without whose videos the contrasts are computed a second time, as a check
 
 
 _ACTIONS = "ucf101-14-split1", (1, 2, 3), 5
@@ -40,7 +44,7 @@ _FOLDS = "miracl-vc1-split1", (1, 2, 3, 4, 5), 0
 SPEECH = Family("speech", *_FOLDS, tuple((name, 8) for name in TABLE_2 if name != BASELINE), (0,))
 WHY = Family("why (2+1)D", *_FOLDS, tuple((name, 8) for name in REASONS if name != BASELINE), (0,))
 FAMILIES = (
-    Family("primary", *_ACTIONS, (("R3D", 16),)),
+    Family("primary", *_ACTIONS, (("R3D", 16),), tried=f"ucf101-14-split1{VAL_SUFFIX}"),
     Family("actions, Table 2", *_ACTIONS,
            (*product(("f-R2D", "R2D", "MC3"), (16,)), *product(("f-R2D", "R2D", "R3D", "MC3"), (8,)))),
     SPEECH,
@@ -89,36 +93,54 @@ def confirmatory_table(
     `recipes` are Spec fields by data set, without the split; a data set without one has no runs yet. Only a contrast
     whose runs are all complete has numbers; a missing one counts as a test of its family. Where the number of seeds is
     open, a verdict needs a seed with all runs of the family; it is exploratory if no other seed counts than those seen.
+    A family with trials has its contrasts once more, without the videos of these and without a verdict.
     """
     complete = {run.spec: run for run in runs if run.is_complete}
     rows = []
     for family in families:
         recipe = recipes.get(SPLIT.sub("", family.data))
         specs = counted_specs(family, recipe, complete) if recipe is not None else []
-        found = networks([complete[spec] for spec in specs if spec in complete])[0]
-        by_name = {(network.spec.variant, network.spec.frames): network for network in found}
-        estimates, counts = [], []
-        for name, frames in family.contrasts:
-            needed = [s for s in specs if s.frames == frames and s.variant in (name, BASELINE)]
-            counts.append((sum(spec in complete for spec in needed), len(needed)))
-            is_whole = counts[-1][0] == len(needed) > 0
-            estimates.append(difference(by_name[name, frames], by_name[BASELINE, frames]) if is_whole else NO_ESTIMATE)
+        members = [complete[spec] for spec in specs if spec in complete]
+        needed = [[s for s in specs if s.frames == n and s.variant in (name, BASELINE)] for name, n in family.contrasts]
+        counts = [(sum(spec in complete for spec in of_contrast), len(of_contrast)) for of_contrast in needed]
+        whole = [done == total > 0 for done, total in counts]
+        estimates = _differences(family, whole, networks(members)[0])
         # As if a missing contrast were tested and no difference found, which corrects the others the more.
         p = holm([1.0 if not estimate.tested or np.isnan(estimate.p) else estimate.p for estimate in estimates])
-        for (name, frames), estimate, count, corrected in zip(family.contrasts, estimates, counts, p, strict=True):
-            verdict = judge(estimate, corrected, len(estimates))
-            if recipe is None:
-                verdict = "none: no recipe is chosen yet"
-            elif not family.seeds and any(spec not in complete for spec in specs):
-                verdict = "none: no seed has all runs of the family"
-            elif {spec.seed for spec in specs} <= {*family.seen}:
-                verdict = f"exploratory: {verdict}"
-            rows.append({
-                "family": family.name, "network": name, "frames": frames, GAP: estimate.value, "low": estimate.low,
-                "high": estimate.high, P: corrected if estimate.tested else np.nan, "seeds": estimate.seeds,
-                "runs": "{} of {}".format(*count) if count[1] else "–", "verdict": verdict,
-            })  # fmt: skip
+        verdicts = [judge(*pair, len(estimates)) for pair in zip(estimates, p, strict=True)]
+        if recipe is None:
+            verdicts = ["none: no recipe is chosen yet"] * len(p)
+        elif not family.seeds and any(spec not in complete for spec in specs):
+            verdicts = ["none: no seed has all runs of the family"] * len(p)
+        elif {spec.seed for spec in specs} <= {*family.seen}:
+            verdicts = [f"exploratory: {verdict}" for verdict in verdicts]
+        rows += _rows(family.name, family, estimates, p, counts, verdicts)
+        if family.tried:
+            videos = {v for run in complete.values() if run.spec.data == family.tried for v in run.scores.videos}
+            whole = [is_whole and bool(videos) for is_whole in whole]
+            kept = without_videos(group_by_seed(members), videos)
+            estimates = _differences(family, whole, networks(members, kept)[0])
+            verdicts = [CHECK if is_whole else MISSING for is_whole in whole]
+            name = f"{family.name}{WITHOUT}{family.tried}"
+            rows += _rows(name, family, estimates, [estimate.p for estimate in estimates], counts, verdicts)
     return pd.DataFrame(rows)
+
+
+def _differences(family: Family, whole: Sequence[bool], found: Sequence[Network]) -> list[Estimate]:
+    by_name = {(network.spec.variant, network.spec.frames): network for network in found}
+    return [
+        difference(by_name[name, frames], by_name[BASELINE, frames]) if is_whole else NO_ESTIMATE
+        for (name, frames), is_whole in zip(family.contrasts, whole, strict=True)
+    ]
+
+
+def _rows(name: str, family: Family, *columns: Sequence) -> Iterator[dict]:
+    for (network, frames), estimate, p, count, verdict in zip(family.contrasts, *columns, strict=True):
+        yield {
+            "family": name, "network": network, "frames": frames, GAP: estimate.value, "low": estimate.low,
+            "high": estimate.high, P: p if estimate.tested else np.nan, "seeds": estimate.seeds,
+            "runs": "{} of {}".format(*count) if count[1] else "–", "verdict": verdict,
+        }  # fmt: skip
 
 
 def counted_specs(family: Family, recipe: Mapping, complete: Mapping[Spec, Run]) -> list[Spec]:
@@ -136,7 +158,7 @@ def counted_specs(family: Family, recipe: Mapping, complete: Mapping[Spec, Run])
 def judge(estimate: Estimate, p: float, tests: int) -> str:
     """The protocol's verdict on a contrast with the p-value `p` in a family of `tests`."""
     if np.isnan(estimate.value):
-        return "none: runs are missing"
+        return MISSING
     if not estimate.tested or np.isnan(estimate.low):
         return "none: the variance of a run is not known"
     if p < 0.05:
@@ -147,7 +169,8 @@ def judge(estimate: Estimate, p: float, tests: int) -> str:
 
 
 def describe_verdicts(table: pd.DataFrame) -> str:
-    """How many contrasts of each family have a verdict, as text; exploratory ones are not counted."""
+    """How many contrasts of each family have a verdict, as text; exploratory ones are not counted, checks left out."""
+    table = table[~table["family"].str.contains(WITHOUT, regex=False)]
     decided = ~table["verdict"].str.startswith(("none", "exploratory"))
     counts = decided.groupby(table["family"], sort=False).agg(["sum", "size"])
     return f"contrasts with a verdict: {'; '.join(f'{n} {a} of {b}' for n, a, b in counts.itertuples())}"

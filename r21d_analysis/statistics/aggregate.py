@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from r21d_analysis.statistics.clips import clips_correct
 from r21d_analysis.statistics.inference import Estimate, Outcomes, SeedVariance
 from r21d_core.runs.metrics import clip_at_1, video_at
 from r21d_core.runs.run import Run
-from r21d_core.runs.scores import Scores
+from r21d_core.runs.scores import Scores, select_items
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NEIGHBORS
@@ -155,3 +155,14 @@ def group_all(runs: Sequence[Run]) -> list[tuple[Spec, SeedGroup | None]]:
             peers.append(group)
         groups.append((spec, group))
     return groups if any(group for _, group in groups) else []
+
+
+def without_videos(groups: Sequence[SeedGroup], videos: Collection[str]) -> list[SeedGroup]:
+    """`groups` on the items of all videos but `videos`."""
+    names, peers, kept = list(videos), defaultdict(list), []
+    for group in groups:
+        masks = [~np.isin(scores.videos, names) for scores in group.scores]
+        scores = tuple(map(select_items, group.scores, masks))
+        kept.append(replace(group, scores=scores, peers=peers[id(group.peers)]))
+        peers[id(group.peers)].append(kept[-1])
+    return kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,12 @@ class Scores:
     groups: np.ndarray  # (items,) str, the recording that the item was cut from, as in the manifest
     classes: tuple[str, ...]
     protocol: dict
+
+
+def select_items(scores: Scores, rows: np.ndarray) -> Scores:
+    """`scores` of the items `rows`, a mask or indices."""
+    items = {name: getattr(scores, name)[rows] for name in ("logits", "labels", "videos", "groups")}
+    return replace(scores, **items)
 
 
 def encode_scores(scores: Scores, quantized: dict[str, np.ndarray] | None = None) -> bytes:

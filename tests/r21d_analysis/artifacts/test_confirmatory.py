@@ -3,8 +3,10 @@
 import re
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from r21d_analysis.artifacts import confirmatory
@@ -20,9 +22,11 @@ from r21d_analysis.artifacts.confirmatory import (
 )
 from r21d_analysis.artifacts.folds import GAP, fold_table
 from r21d_analysis.outcome import ROOT, find_speech
-from r21d_analysis.statistics.inference import Estimate, detectable_difference
+from r21d_analysis.statistics.inference import Estimate, detectable_difference, holm
 from r21d_core.cli import main
+from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.run import load_runs
+from r21d_core.runs.scores import select_items
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.recipes import CONFIRMATORY
 from tests.runs import finish, make_runs, unfinish
@@ -149,6 +153,44 @@ def test_verdict_is_the_rule_of_the_protocol(low, high, p, tested, verdict):
     assert judge(estimate, p, 3).startswith(verdict)
     if verdict == "undecided":
         assert judge(estimate, p, 3).endswith(f"; {detectable_difference(estimate, 3):.1f} points would be found")
+
+
+def test_check_is_the_contrast_without_the_videos_of_the_trials(runs, tmp_path):
+    """As if the runs had been tested on the other videos alone, seeds included; p is not corrected."""
+    family = FIXED._replace(tried="set-split1-val")
+    (trial,) = make_runs([runs[0].spec.replace(data=family.tried)], tmp_path)
+    seen = trial.scores.videos[::3]
+    finish(trial, select_items(trial.scores, slice(None, None, 3)))
+    table = confirmatory_table([*runs, trial], RECIPE, [family])
+    assert list(table["family"]) == ["fixed"] * 3 + ["fixed, without the videos of set-split1-val"] * 3
+    pd.testing.assert_frame_equal(table[:3], confirmatory_table(runs, RECIPE, [FIXED]))
+    for run in runs:
+        finish(run, select_items(run.scores, ~np.isin(run.scores.videos, seen)))
+    alone = confirmatory_table(runs, RECIPE, [FIXED])
+    numbers = [GAP, "low", "high", "seeds", "runs"]
+    pd.testing.assert_frame_equal(table[numbers][3:].reset_index(drop=True), alone[numbers])
+    np.testing.assert_allclose(holm(list(table["p, Holm"][3:])), alone["p, Holm"].astype(float))
+    assert set(table["verdict"][3:]) == {confirmatory.CHECK}
+    assert describe_verdicts(table) == "contrasts with a verdict: fixed 3 of 3"
+
+
+def test_check_needs_the_trials_and_all_runs(runs, tmp_path):
+    family = FIXED._replace(tried="set-split1-val")
+    assert list(confirmatory_table(runs, RECIPE, [family])["verdict"][3:]) == [MISSING] * 3
+    (trial,) = make_runs([runs[0].spec.replace(data=family.tried)], tmp_path)
+    finish(trial, select_items(trial.scores, slice(None, None, 3)))
+    unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
+    part = confirmatory_table([*runs, trial], RECIPE, [family])[3:]
+    assert list(part["verdict"]) == [confirmatory.CHECK, MISSING, confirmatory.CHECK] and np.isnan(part[GAP][4])
+
+
+def test_trials_share_the_videos_that_the_protocol_names():
+    """71 of split 2 and 143 of split 3, none of split 1."""
+    runs = load_runs(ROOT / "results" / "recipe.zip")
+    tried = {video for run in runs if run.spec.data == FAMILIES[0].tried for video in run.scores.videos}
+    tests = [load_manifest(ROOT / "data_manifests" / f"ucf101-14-split{n}.csv").split("test") for n in (1, 2, 3)]
+    names = [{"/".join(Path(video.path).parts[-2:]) for video in videos} for videos in tests]
+    assert [len(tried & of_split) for of_split in names] == [0, 71, 143]
 
 
 def test_no_recipe_means_no_runs_and_names_are_shown(runs):
