@@ -78,7 +78,7 @@ def _choose_levels(scores: dict[Run, Scores]) -> dict[Run, np.ndarray]:
         and all(getattr(rgb.spec, name) == getattr(flow.spec, name) for name in SAME_INPUT)
         and np.array_equal(scores[rgb].videos, scores[flow].videos)
     ]
-    for _ in STEPS:
+    while True:
         decoded, changed = {}, {}
         for run, s in scores.items():
             decoded[run] = softmax(dequantize(quantize(s.logits, levels[run])).astype(float), axis=2)
@@ -87,9 +87,12 @@ def _choose_levels(scores: dict[Run, Scores]) -> dict[Run, np.ndarray]:
             before, after = ((of[rgb] + of[flow]) / 2 for of in (exact, decoded))
             fused = ~same_decisions(before, after, scores[rgb], [np.arange(before.shape[1])])
             changed[rgb], changed[flow] = changed[rgb] | fused, changed[flow] | fused
-        for run, level in levels.items():
-            level[changed[run] & (level < finest)] += 1
-    return levels
+        # A second stream raises levels whose own decisions were kept, so they are checked again.
+        raised = [changed[run] & (level < finest) for run, level in levels.items()]
+        if not any(map(np.any, raised)):
+            return levels
+        for level, rows in zip(levels.values(), raised, strict=True):
+            level[rows] += 1
 
 
 def clip_subsets(stored: int) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
-"""Quantized scores: the probabilities of a pack, a tenth of the size of the logits that a run writes.
+"""Quantized scores: the probabilities of a pack, a fraction of the size of the logits that a run writes.
 
-A clip's probabilities (the softmax of its logits) are rounded to multiples of 1/100. An item whose decisions that
-would change keeps multiples of 1/500 or 1/65535, or where these are too coarse its logits. The decisions are the most
+A clip's probabilities (the softmax of its logits) are rounded to multiples of 1/20. An item whose decisions that would
+change keeps multiples of the first of the finer STEPS that does not, or else its logits. The decisions are the most
 probable class of each clip; and of the mean over clips, for every number of clips spread evenly, the most probable
 class, whether the label is it or among the first five, and the most probable class of each family. With a second
 stream they are those of both streams' mean too. No decision hangs on a difference below 1e-6.
@@ -12,11 +12,12 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import softmax
 
-STEPS = (100, 500, 65535)  # probabilities are multiples of 1/step; the last level keeps the logits
+STEPS = (20, 60, 255, 2000, 65535)  # probabilities are multiples of 1/step; the last level keeps the logits
+MULTIPLES = "multiples_"
 
 
 def quantize(logits: np.ndarray, levels: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the arrays that `dequantize` takes; `levels` (items,) indexes STEPS; 3 keeps the logits."""
+    """Return the arrays that `dequantize` takes; `levels` (items,) indexes STEPS; one more keeps the logits."""
     arrays = {"levels": levels.astype(np.uint8), "logits": logits[levels == len(STEPS)].astype(np.float32)}
     for level, step in enumerate(STEPS):
         exact = softmax(logits[levels == level].astype(float), axis=2) * step
@@ -24,17 +25,21 @@ def quantize(logits: np.ndarray, levels: np.ndarray) -> dict[str, np.ndarray]:
         remainders = (values - exact).argsort(axis=2).argsort(axis=2)  # the largest are rounded up: the sum stays 1
         values += remainders < step - values.sum(axis=2, keepdims=True)
         values = values.transpose(2, 0, 1)  # compresses best: an item's clips beside each other, then the items
-        arrays[f"multiples_{step}"] = np.stack([values & 255, values >> 8]).astype(np.uint8)  # low bytes, high bytes
+        arrays[f"{MULTIPLES}{step}"] = np.stack([values & 255, values >> 8]).astype(np.uint8)  # low bytes, high bytes
     return arrays
 
 
 def dequantize(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """Return logits (items, clips, classes) float32 from the arrays of `quantize`: logarithms of the probabilities."""
+    """Return logits (items, clips, classes) float32 from the arrays of `quantize`: logarithms of the probabilities.
+
+    The steps are those of the arrays, as a pack may have others than STEPS.
+    """
     levels, kept = arrays["levels"], arrays["logits"]
+    steps = sorted(int(name.removeprefix(MULTIPLES)) for name in arrays if name.startswith(MULTIPLES))
     logits = np.empty((len(levels), *kept.shape[1:]), np.float32)
-    logits[levels == len(STEPS)] = kept
-    for level, step in enumerate(STEPS):
-        low, high = arrays[f"multiples_{step}"].astype(np.float32)
+    logits[levels == len(steps)] = kept
+    for level, step in enumerate(steps):
+        low, high = arrays[f"{MULTIPLES}{step}"].astype(np.float32)
         values = np.maximum(low + 256 * high, 2**-6) / step  # zero has no logarithm
         logits[levels == level] = np.log(values).transpose(1, 2, 0)
     return logits
