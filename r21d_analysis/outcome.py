@@ -57,7 +57,8 @@ def find_records(
 
 def describe_outcome() -> dict[str, Any]:
     """Return what the committed records answer, for page.html: sentences, figures, cards, and what was not done."""
-    small, demo, miracl = (load_runs(ROOT / "results" / f"{name}.zip") for name in ("small", "demo", "miracl"))
+    packs = "small", "demo", "miracl", "actions"
+    small, demo, miracl, actions = (load_runs(ROOT / "results" / f"{name}.zip") for name in packs)
     panels = {n: find_records("variant_comparison", frames=n, frame_stride=1) for n in (16, 8)}
     claims = ledger(small + demo)
     return {
@@ -65,8 +66,8 @@ def describe_outcome() -> dict[str, Any]:
         "figures": [(f"Difference to R(2+1)D with {n} frames", _svg(runs)) for n, runs in panels.items()],
         "caption": f"Video@1 on {DATA} with 95 % intervals by recording and seed; the paper's is on Kinetics-400. "
         "All results here are exploratory.",
-        "cards": _cards(claims, miracl),
-        "not_done": _list_not_done(small + miracl, claims),
+        "cards": _cards(claims, miracl + actions),
+        "not_done": _list_not_done(small + miracl + actions, claims),
     }
 
 
@@ -133,8 +134,8 @@ def describe_reasons(runs: Sequence[Run]) -> str:
     rows = table.reindex(["R3D", "R3D+ReLU", "R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU"]).dropna(subset=["video@1"])
     rows = rows.to_dict("index").items()
     lines = [f"{name} {describe_gap(row)}, training error {describe_gap(row, *TRAINING)}" for name, row in rows]
-    few = table["folds"][table["folds"] < table["folds"].max()]
-    gaps = [f"{name} has {folds} folds" for name, folds in few.items()]
+    few = ((unit, table[unit][table[unit] < table[unit].max()]) for unit in ("folds", "seeds"))
+    gaps = [f"{name} has {count} {unit if count > 1 else unit[:-1]}" for unit, n in few for name, count in n.items()]
     if missing := [name for name in REASONS if name not in table.index]:
         gaps.append(f"fewer folds or not run: {', '.join(missing)}")
     return (
@@ -153,7 +154,7 @@ def _svg(runs: Sequence[Run]) -> str:
     return svg[svg.index("<svg") :].replace(GRAY, "currentColor")
 
 
-def _cards(claims: pd.DataFrame, miracl: Sequence[Run]) -> list[dict[str, str]]:
+def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]:
     """What the paper says, what the records say and the verdict, for each artifact whose claim is in the ledger."""
     rate = compare(find_records("variant_comparison", task="speed")).set_index("network")["estimate"]["f-R2D"]
     runs = claims["by"] != ARITHMETIC
@@ -170,7 +171,7 @@ def _cards(claims: pd.DataFrame, miracl: Sequence[Run]) -> list[dict[str, str]]:
         "rate_pretraining": f"Gain of R(2+1)D: {pretrained[GAP]:+.1f} points ({pretrained['its interval']})",
         "recipe": compare_schedules(long, find_records("variant_comparison", variants=FOUR, frames=16, frame_stride=2)),
         "why_2plus1d": f"Minus R(2+1)D on speech: {'; '.join(speech)}",
-        "confirmatory": describe_verdicts(confirmatory_table(miracl)),
+        "confirmatory": describe_verdicts(confirmatory_table(planned)),
         "claims": f"from runs {count_answers(claims[runs])}; by arithmetic {count_answers(claims[~runs])}",
     }
     cards = []

@@ -48,13 +48,13 @@ class Report(NamedTuple):
 
 
 RECORDS = ("results/demo.zip", "results/small.zip", "results/recipe.zip", "results/diagnostic.zip",
-           "results/miracl.zip")  # fmt: skip
+           "results/miracl.zip", "results/actions.zip")  # fmt: skip
 # Parameters of the committed reports. Nothing is trained.
 DEMO = {"runs": "../results/demo.zip", "train": False}
 SMALL: dict = {"profile": "small", "manifest": "../data_manifests/ucf101-14-split1.csv", "seeds": "0, 1",
                "variants": "f-R2D, R3D, MC3, R(2+1)D", "runs": "../results/small.zip", "train": False}  # fmt: skip
 ONE, TWO = {"variants": "R(2+1)D"}, {"variants": "R3D, R(2+1)D"}
-WITH_NEIGHBORS = {"variants": "C3D, swin3d_t, mvit_v2_s, R3D, R(2+1)D"}
+WITH_NEIGHBORS = {"variants": "C3D, s3d, swin3d_t, mvit_v2_s, R3D, R(2+1)D"}
 RECIPE = SMALL | {"variants": "f-R2D, R(2+1)D", "seeds": "0", "runs": "../results/recipe.zip"}
 SCHEDULES = SMALL | {"settings": {"trials": "schedules"}, "runs": "../results/recipe.zip"}
 SPEECH = {
@@ -81,7 +81,8 @@ REPORTS = tuple(Report(*row) for row in (
     ("Full-size networks on the built-in videos", "variant_comparison-diagnostic", DIAGNOSTIC),
     ("Trials on a validation split", "recipe-small", RECIPE),
     ("Trials of three lengths of training", "recipe-schedules", SCHEDULES),
-    ("Speech, MIRACL-VC1, incomplete", "why_2plus1d-small", SPEECH),
+    ("Speech, MIRACL-VC1", "why_2plus1d-small", SPEECH),
+    ("Real videos, playback rate", "why_2plus1d-small-rate", TABLE_2 | {"task": "speed", "variants": ""}),
     ("Real videos, 8 frames", "variant_comparison-small-8f", FRAMES_8),
     ("Real videos, 16 frames", "variant_comparison-small-16f", FRAMES_16),
     ("Real videos, 16 frames at stride 2", "variant_comparison-small-16f-step2", FRAMES_16_STRIDE_2),
@@ -103,7 +104,7 @@ REPORTS = tuple(Report(*row) for row in (
     ("Speech, MIRACL-VC1", "filters-small", INSIGHT),
     ("Speech, MIRACL-VC1", "attributions-small", INSIGHT),
     ("Real videos", "explorer", {"runs": "../results/small.zip"}),
-    ("The families of docs/protocol.md", "confirmatory", {"runs": "../results/miracl.zip"}),
+    ("The families of docs/protocol.md", "confirmatory", {}),
     ("All claims", "claims", {"runs": "../results/small.zip, ../results/demo.zip"}),
 ))  # fmt: skip
 LOCAL_LINK = re.compile(r"\]\((?!\w+:|[#/])([^)]+)\)")  # of Markdown

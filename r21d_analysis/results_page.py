@@ -29,9 +29,10 @@ from r21d_analysis.statistics.inference import format_interval
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.files import write_atomically
 from r21d_core.runs.run import Run, find_runs
-from r21d_core.study.experiments import TABLE_2, sports1m
+from r21d_core.study.experiments import TABLE_2, sports1m, why_2plus1d
 from r21d_core.study.paper import paper, paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS, VAL_SUFFIX
+from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NEIGHBORS
 
 PLAIN: dict = {"frames": 8, "frame_stride": 1}
@@ -49,7 +50,7 @@ come from few recordings. {recordings}. A row with one seed on one split has no 
 seeds. The paper's own recipe has not been run. [reports/](../reports) has the figures.
 
 All of this is exploratory; [protocol.md](protocol.md) is the plan of the confirmatory study, of which the recipe
-is chosen and the runs on actions are to come.
+is chosen and three of five seeds of the primary contrast are trained, which is read when it is complete.
 p-values are corrected within a table, not over the page."""
 
 
@@ -81,6 +82,8 @@ def _sections(root: Path) -> Iterator[str]:
     yield _section(title, outcome.describe_reasons(reasons), _texts(show_fold_table(reasons)))
     rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original."
     yield _compare("Playback rate", rate, runs_of("variant_comparison", task="speed"))
+    runs = _finished(why_2plus1d("small", DATA, task="speed", seeds=(0, 1, 2)), root)
+    yield _section("Why (2+1)D? Playback rate, 8 frames", outcome.describe_reasons(runs), _texts(show_fold_table(runs)))
     runs = runs_of("variant_comparison", **LONG)
     fact = outcome.compare_schedules(runs, runs_of("variant_comparison", variants=FOUR, frames=16, frame_stride=2))
     yield _compare("Table 2, longer training", fact, runs)
@@ -102,9 +105,8 @@ def _sections(root: Path) -> Iterator[str]:
     yield _section("Depth (Figure 3)", f"Training error of R(2+1)D minus that of R3D, last epoch: {fact}.", table)
 
     runs, rows = runs_of("sports1m", seeds=2), paper_table(4)
-    specs = sports1m("small", DATA, variants=(*NEIGHBORS, BEST), seeds=(0, 1))
-    others = [run for run in find_runs(specs, root / "results" / "small.zip") if run.spec.variant in NEIGHBORS]
-    others = [run for run in others if run.is_complete]
+    others = _finished(sports1m("small", DATA, variants=(*NEIGHBORS, BEST), seeds=(0, 1)), root)
+    others = [run for run in others if run.spec.variant in NEIGHBORS]
     gain = _texts(stream_gain([*others, *runs]))
     flow = gain.set_index("comparison").loc["Flow minus RGB"]
     printed = rows[f"{BEST}-Flow-8frame"]["video@1"] - rows[f"{BEST}-RGB-8frame"]["video@1"]
@@ -161,6 +163,10 @@ def _compare(title: str, fact: str, runs: Sequence[Run]) -> str:
     names = ", ".join(f"{name} ({interval})" for name, interval in zip(clear["network"], clear[INTERVAL], strict=True))
     fact += f" Differences to R(2+1)D with p < 0.05 after Holm's correction: {names or 'none'}."
     return _section(title, fact, table, differences.drop(columns=["video@1 (%)", "videos", "seeds"]))
+
+
+def _finished(specs: Sequence[Spec], root: Path) -> list[Run]:
+    return [run for run in find_runs(specs, root / "results" / "small.zip") if run.is_complete]
 
 
 def _section(title: str, fact: str, *tables: pd.DataFrame) -> str:

@@ -126,8 +126,9 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
         shown, some = shown.drop(columns="folds"), ""
     first = min(run.spec.data for run in runs if run.is_complete)
     caption = (
-        f"{protocol_line([run for run in runs if run.spec.data == first])}. Means over {folds} folds{some}; "
-        f"video@1's intervals and p by group, {groups} groups, and by run, whose variance is estimated from seeds, "
+        f"{protocol_line([run for run in runs if run.spec.data == first])}. "
+        + (f"Means over {folds} folds{some}; " if folds > 1 else "")
+        + f"video@1's intervals and p by group, {groups} groups, and by run, whose variance is estimated from seeds, "
         f"or with one seed from folds; {table['p, Holm'].count()} tests, one family, Holm; training error of the last "
         "epoch, its interval over runs"
     )
