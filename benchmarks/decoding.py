@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import islice, pairwise
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from r21d_core.study.spec import Spec
 SIZE = (128, 171)  # height, width
 LENGTHS = (8, 16)
 CLIPS, REPEATS = 60, 5
-BATCH, BATCHES = 32, 20  # clips of a batch, and batches of a round of the loader
+BATCH, ROUND = 32, 5  # the loader's clips of a batch, and a round as a multiple of the batches that are decoded ahead
 
 Reader = Callable[[Path, np.ndarray], object]  # reads the frames (T,) of a file
 
@@ -91,24 +91,26 @@ def bench_loader(manifest: Manifest, workers: Sequence[int], device: torch.devic
     """Return a row per number of workers and clip length: clips per second that `StreamingSource` loads to the device.
 
     `seconds_to_first` is the time from the start of the workers to the first batch. The batches that are ready by then
-    are skipped. Then BATCHES batches are timed REPEATS times: the median, and `spread`, (max − min) / median.
+    are skipped. Then REPEATS rounds of `clips` are timed without a pause, ROUND times as many as can be `ahead`, as
+    fewer could be ready or come at once. `clips_per_second` is the median, `spread` is (max − min) / median.
     """
     rows = []
     for number in workers:
         for length in LENGTHS:
-            ready, n_clips = AHEAD * number + 2, BATCHES * BATCH
-            clips = _sample(manifest.videos, length, ready * BATCH + REPEATS * n_clips)
-            parts = (clips[begin : begin + BATCH] for begin in range(0, len(clips), BATCH))
+            ahead = (AHEAD * number + 2) * BATCH
+            n_clips = ROUND * ahead
+            clips = _sample(manifest.videos, length, n_clips)
+            parts = cycle([clips[begin : begin + BATCH] for begin in range(0, n_clips, BATCH)])
             began = time.perf_counter()
             source = StreamingSource(manifest.videos, SIZE, device, number).iter_batches(parts)
             next(source)
             first = time.perf_counter() - began
-            _drain(islice(source, ready - 1), device)
-            rates = [n_clips / _drain(islice(source, BATCHES), device) for _ in range(REPEATS)]
+            _drain(islice(source, ahead // BATCH), device)
+            rates = [n_clips / _drain(islice(source, n_clips // BATCH), device) for _ in range(REPEATS)]
             source.close()
             rows.append(
-                _row("loader", f"ours, {number} workers", length, workers=number, batch=BATCH, clips=n_clips)
-                | {"state": f"measured, {device}", "seconds_to_first": first}
+                _row("loader", f"ours, {number} workers", length, workers=number, batch=BATCH, ahead=ahead)
+                | {"clips": n_clips, "state": f"measured, {device}", "seconds_to_first": first}
                 | _summarize(rates)
             )
     return rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +58,9 @@ def bench_stream(
 ) -> list[dict]:
     """Return rows of training on the same batch each step, and on clips that `workers` decode.
 
-    The stream is timed in consecutive rounds, after the batches that were decoded ahead are used up: during a pause
-    the workers would decode ahead again. Throughput is as in `bench_train`.
+    The stream is timed in consecutive rounds, as during a pause the workers would decode ahead. Batches that they
+    decoded ahead before are skipped without training on them, which would give the workers time to decode others. A
+    round has at least as many batches as can be ahead. Throughput is as in `bench_train`.
     """
     videos = manifest.split("train")
     source = open_clips(videos, (spec.frame_height, spec.frame_width), device, "stream", workers)
@@ -71,10 +72,12 @@ def bench_stream(
         partial(_step_on_read, step, spec, reader),
         partial(step, *synthetic_batch(spec, device)),
     )
-    for _ in range(AHEAD * source.workers + 2):
-        step_on_stream()
+    warm_up(step_on_stream, device, seconds)
+    ahead = AHEAD * source.workers + 2
+    for _ in islice(reader, ahead):
+        pass
     what, before = f"streamed by {source.workers} workers", "one batch over and over"
-    calls = time_interleaved({what: step_on_stream}, device, seconds, f"stream {spec.variant}")
+    calls = time_interleaved({what: step_on_stream}, device, seconds, f"stream {spec.variant}", ahead)
     reader.close()  # stops the workers, which would slow the next measurement
     warm_up(step_on_batch, device, seconds)
     calls = time_interleaved({before: step_on_batch}, device, seconds, f"stream {spec.variant}") | calls

@@ -126,13 +126,15 @@ def warm_up(step: Callable[[], object], device: torch.device, seconds: float) ->
 
 
 def time_interleaved(
-    steps: Mapping[str, Callable[[], object]], device: torch.device, seconds: float, title: str = ""
+    steps: Mapping[str, Callable[[], object]], device: torch.device, seconds: float, title: str = "", at_least: int = 1
 ) -> dict[str, list[float]]:
     """Return the calls per second of each step in ROUNDS rounds, each of which times all steps in turn.
 
-    Each step is timed for about `seconds` in all, at least one call a round. Warm the steps up before.
+    Each step is timed for about `seconds` in all, `at_least` so many calls a round. Warm the steps up before.
     """
-    calls = {name: max(1, round(seconds / ROUNDS * _calls_per_second(step, 1, device))) for name, step in steps.items()}
+    calls = {}
+    for name, step in steps.items():
+        calls[name] = max(at_least, round(seconds / ROUNDS * _calls_per_second(step, 1, device)))
     rounds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in tqdm(range(ROUNDS), title, unit="round", leave=False):
         for name, step in steps.items():

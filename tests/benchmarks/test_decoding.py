@@ -11,12 +11,13 @@ from benchmarks.decoding import bench_decode, bench_decode_time, bench_loader
 from benchmarks.tables import tables
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
+from tests.benchmarks.clocked import Clock, ClockedSource
 from tests.r21d_core.engine.test_train import CPU
 
 
 @pytest.fixture(autouse=True)
 def few_small_clips(monkeypatch):
-    small = {"SIZE": (18, 24), "LENGTHS": (4, 8), "CLIPS": 5, "REPEATS": 2, "BATCH": 3, "BATCHES": 2}
+    small = {"SIZE": (18, 24), "LENGTHS": (4, 8), "CLIPS": 5, "REPEATS": 2, "BATCH": 3, "ROUND": 2}
     for name, value in small.items():
         monkeypatch.setattr(decoding, name, value)
 
@@ -81,8 +82,17 @@ def test_shares_of_reading_are_of_the_same_clips_and_sum_to_one(tiny_manifest, m
 def test_loader_is_timed(tiny_manifest, workers):
     for frames, row in zip((4, 8), bench_loader(load_manifest(tiny_manifest), (workers,), CPU), strict=True):
         assert (row["bench"], row["what"], row["workers"]) == ("loader", f"ours, {workers} workers", workers)
-        assert (row["frames"], row["clips"]) == (frames, 6)
+        assert (row["frames"], row["ahead"], row["clips"]) == (frames, 6 * (1 + workers), 12 * (1 + workers))
         assert row["clips_per_second"] > 0 and row["seconds_to_first"] > 0
+
+
+def test_clips_of_many_workers_are_decoded_while_timed(tiny_manifest, monkeypatch):
+    """Also where all workers' batches come at once."""
+    clock = Clock()
+    monkeypatch.setattr(decoding, "StreamingSource", partial(ClockedSource, clock=clock))
+    monkeypatch.setattr(decoding, "time", clock)
+    for row in bench_loader(load_manifest(tiny_manifest), (1, 16, 64), CPU):
+        assert row["clips_per_second"] == pytest.approx(3 * row["workers"], rel=0.1)
 
 
 def test_command_measures_decoding_and_the_loader(tiny_manifest, monkeypatch, capsys):

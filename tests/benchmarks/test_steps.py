@@ -1,12 +1,14 @@
 """The benchmarks run with every implementation; speeds are not checked."""
 
 import ast
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import baselines as baselines_module
+from benchmarks import loading, steps
 from benchmarks.baselines import CLASSES, Baseline, baselines, inference_step, training_step
 from benchmarks.loading import bench_evaluate, bench_memory, bench_stream
 from benchmarks.profiler import kernel_kind, time_breakdown
@@ -18,6 +20,7 @@ from r21d_core.data.manifest import load_manifest
 from r21d_core.engine.build import build_model
 from r21d_core.models.cost import spec_cost
 from r21d_core.study.spec import Spec
+from tests.benchmarks.clocked import Clock, ClockedSource
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -115,6 +118,25 @@ def test_bench_stream_has_a_row_per_source(tiny_manifest):
     rows = bench_stream(TINY, load_manifest(tiny_manifest), CPU, workers=0, seconds=0)
     assert [row["what"] for row in rows] == ["one batch over and over", "streamed by 0 workers"]
     assert {row["data"] for row in rows} == {"tiny"}
+
+
+def test_stream_of_many_workers_is_as_fast_as_they_decode(tiny_manifest, monkeypatch):
+    """Where training is faster by a fifth, and the workers decode during the first step, which takes long."""
+    clock, step = Clock(), 1 / 1.2 / 64
+    times = chain([10], repeat(step))
+
+    def training_step(baseline, spec, device):
+        return None, lambda clips, target: setattr(clock, "now", clock.now + next(times))
+
+    def open_clips(videos, size, device, cache, workers):
+        return ClockedSource(videos, size, device, workers, clock=clock)
+
+    monkeypatch.setattr(loading, "training_step", training_step)
+    monkeypatch.setattr(loading, "open_clips", open_clips)
+    monkeypatch.setattr(steps, "time", clock)
+    batch, stream = bench_stream(TINY, load_manifest(tiny_manifest), CPU, workers=64, seconds=1)
+    assert batch["clips_per_second"] == pytest.approx(2 / step)
+    assert stream["clips_per_second"] == pytest.approx(2 * 64, rel=0.1)
 
 
 def test_bench_evaluate_has_a_row_per_clip_count(tiny_manifest):
