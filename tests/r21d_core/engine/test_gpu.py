@@ -14,7 +14,7 @@ from r21d_core.data.transforms import augment
 from r21d_core.engine.build import build_model, build_optimizer, optimize
 from r21d_core.engine.cuda_graphs import CudaGraphModel, capture_cuda_graph
 from r21d_core.engine.device import DTYPES
-from r21d_core.engine.numerics import check_numerics
+from r21d_core.engine.numerics import check_numerics, relative_error
 from r21d_core.engine.plan import plan
 from r21d_core.engine.runner import run_experiment
 from r21d_core.models.conv_layout import from_conv_shape, pack_weight, stride_padding, to_conv_shape
@@ -23,7 +23,7 @@ from r21d_core.models.network import VideoResNet
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.spec import Spec
 from tests.networks import TINY
-from tests.r21d_core.engine.test_train import assert_same_run
+from tests.r21d_core.engine.test_train import assert_same_run, weights
 from tests.workers import train_and_kill
 
 pytestmark = [
@@ -226,15 +226,27 @@ def test_a_benchmark_counts_no_memory_of_an_earlier_one(capsys):
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_run_on_two_gpus_is_that_of_one(tiny_manifest, tmp_path, precision, exact, monkeypatch):
-    """Without TF32, whose rounding alone changes the loss of the second epoch by up to 2.4 %."""
+    """Without TF32, and in bf16 after one step: rounding alone changes later losses, and all gradients but that of fc,
+    as much as wrong gradients do. Simulated with twelve seeds, bf16 changes the step of fc by up to 13 % and the
+    running statistics by 0.3 %; fp32 (ten seeds) after four steps by 3 % and 0.4 %. Gradients summed, of one process,
+    or of the same clips in both change the step of fc by 39 % or more; statistics of one process alone are 7.8 % or
+    more away.
+    """
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")  # of the two processes
-    spec = SPEC.replace(precision=precision, grad_accum_steps=2)
+    spec = SPEC.replace(precision=precision, grad_accum_steps=2, frame_height=32, frame_width=43, crop=32)
+    if precision == "bf16":
+        spec = spec.replace(epochs=1, clips_per_epoch=spec.batch_size)
     one, two = (run_experiment([spec], tiny_manifest, tmp_path / str(gpus), gpus=gpus)[0] for gpus in (1, 2))
     assert two.summary["device"] == f"2 × {one.summary['device']}"
-    for mine, theirs in zip(two.history, one.history, strict=True):
-        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=0.02)
-        assert mine["test_loss"] == pytest.approx(theirs["test_loss"], rel=0.05)
-    np.testing.assert_allclose(two.scores.logits, one.scores.logits, rtol=0.1, atol=0.1)
+    before, ends = build_model(spec, 2, torch.device("cpu")).state_dict(), [weights(run) for run in (two, one)]
+    steps = [torch.cat([(end[name] - before[name]).flatten() for name in ("fc.weight", "fc.bias")]) for end in ends]
+    statistics = [torch.cat([end[name] for name in end if "running" in name]) for end in ends]
+    assert relative_error(steps[:1], steps[1:]) < 0.3
+    assert relative_error(statistics[:1], statistics[1:]) < 0.01
+    for line, other in zip(two.history, one.history, strict=True):
+        for name in ("train_loss", "test_loss"):
+            assert line[name] == pytest.approx(other[name], rel=0.01)
+    np.testing.assert_allclose(two.scores.logits, one.scores.logits, rtol=0, atol=0.01)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
