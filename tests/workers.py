@@ -29,16 +29,16 @@ SPEC = Spec(
 
 
 def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
-    """Check the collectives, or send oneself the signal of the (rank, flush, signal) of each restart, and train.
+    """Check the collectives, train, and send oneself the signal of the (rank, flush, signal) of each restart.
 
     With the device "auto" each process has its own GPU and computes deterministically.
     """
+    restart = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
     if device == "auto":
         torch.use_deterministic_algorithms(True)
         engine.pick_device = torch.device  # without cuDNN's benchmark, which may select other kernels after a restart
-    elif not deaths:
+    elif restart == 0:
         check_collectives()
-    restart = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
     who, when, number = deaths[restart] if restart < len(deaths) else (None, None, 0)
     flushes = itertools.count()
     flush = engine._flush_metrics
@@ -53,15 +53,14 @@ def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
 
 
 def train_and_kill(manifest, runs, capfd, deaths, device="cpu", spec=SPEC):
-    """Return the run of two workers that die at `deaths` (see `in_two`), and one whose workers do not."""
-    for name, planned in (("never", []), ("killed", deaths)):
-        spawn_workers(partial(in_two, manifest, runs / name, planned, device, spec), 2, device)
-        said = capfd.readouterr()
-        restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", said.out)
-        assert restarts == ["1", "2"][: len(planned)]
-        stopped = re.findall("a worker process was stopped for .* seconds and is killed\n", said.err)
-        assert len(stopped) == sum(number == signal.SIGSTOP for *_, number in planned)
-    return find_run(runs / "killed", spec), find_run(runs / "never", spec)
+    """Return the run of two workers that die at `deaths` (see `in_two`)."""
+    spawn_workers(partial(in_two, manifest, runs, deaths, device, spec), 2, device)
+    said = capfd.readouterr()
+    restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", said.out)
+    assert restarts == ["1", "2"][: len(deaths)]
+    stopped = re.findall("a worker process was stopped for .* seconds and is killed\n", said.err)
+    assert len(stopped) == sum(number == signal.SIGSTOP for *_, number in deaths)
+    return find_run(runs, spec)
 
 
 def check_collectives():

@@ -39,6 +39,8 @@ from tests.r21d_core.engine.test_train import (
 )  # fmt: skip
 from tests.workers import SPEC, train_and_kill
 
+GOOD, BAD = [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=5)], SPEC.replace(lr=1e30, warmup_epochs=0)
+
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
@@ -148,40 +150,49 @@ def test_logits_of_several_processes_equal_those_of_one(tiny, monkeypatch, proce
 # Whole runs.
 
 
-def test_two_processes_of_a_notebook_equal_one(alone, fit, tiny_manifest, tmp_path, monkeypatch):
-    """The cell shows their output and progress, and raises the error of the run that fails."""
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with it a kernel does not pass on what other processes print
-    good = [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=5)]
-    bad = SPEC.replace(lr=1e30, warmup_epochs=0)
+@pytest.fixture(scope="module")
+def in_notebook(tiny_manifest, tmp_path_factory):
+    """The runs that two processes of a notebook made, the cell's error from the one that fails, and its output."""
+    folder = tmp_path_factory.mktemp("notebook")
     cell = (
         "import os; del os.environ['TQDM_DISABLE']\n"
         "from r21d_core.engine.runner import run_experiment\n"
         "from r21d_core.study.spec import Spec\n"
-        f"specs = [Spec.from_json(text) for text in {[spec.to_json() for spec in (*good, bad)]}]\n"
-        f"run_experiment(specs, {str(tiny_manifest)!r}, {str(tmp_path)!r}, device='cpu', gpus=2)"
+        f"specs = [Spec.from_json(text) for text in {[spec.to_json() for spec in (*GOOD, BAD)]}]\n"
+        f"run_experiment(specs, {str(tiny_manifest)!r}, {str(folder)!r}, device='cpu', gpus=2)"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
-    with pytest.raises(CellExecutionError) as error:
-        NotebookClient(notebook, timeout=300).execute()
-    assert error.value.ename == "R21DError" and "1 of 3 runs failed:\nMC3, seed 0" in error.value.evalue
-    # Each process names its own clips of the batch with the infinite loss.
-    assert len(re.findall(r"v_g\d\d", error.value.evalue.split("checkpoint")[0])) in (2, 8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.delenv("PYTEST_CURRENT_TEST")  # with it a kernel does not pass on what other processes print
+        with pytest.raises(CellExecutionError) as error:
+            NotebookClient(notebook, timeout=300).execute()
     said = "".join(output.text for output in notebook.cells[0].outputs if output.output_type == "stream")
+    return folder, error.value, said
+
+
+def test_two_processes_of_a_notebook_equal_one(alone, fit, in_notebook):
+    """The cell shows their output and progress, and raises the error of the run that fails."""
+    folder, error, said = in_notebook
+    assert error.ename == "R21DError" and "1 of 3 runs failed:\nMC3, seed 0" in error.evalue
+    # Each process names its own clips of the batch with the infinite loss.
+    assert len(re.findall(r"v_g\d\d", error.evalue.split("checkpoint")[0])) in (2, 8)
     assert said.count("3 runs: 3 new") == 1 and "on 2 × " in said
     assert "MC3: epoch 3 of 3" in said and "evaluating" in said and "Traceback" not in said
-    fit(good[1], runs=alone.folder.parent)
-    for spec in good:
-        run = find_run(tmp_path, spec)
+    fit(GOOD[1], runs=alone.folder.parent)
+    for spec in GOOD:
+        run = find_run(folder, spec)
         assert run.is_complete and run.environment["device"].startswith("2 × ")
         assert_close(run, find_run(alone.folder.parent, spec))
 
 
-def test_killed_workers_resume_to_the_uninterrupted_run(alone, tiny_manifest, tmp_path, capfd, monkeypatch):
+def test_killed_workers_resume_to_the_uninterrupted_run(
+    alone, in_notebook, tiny_manifest, tmp_path, capfd, monkeypatch
+):
     """Kill rank one, then stop rank zero, which holds the lock of the run."""
     monkeypatch.setattr(parallel, "WORKER_TIMEOUT", 2)
-    deaths = [(1, 1, signal.SIGKILL), (0, 4, signal.SIGSTOP)]
-    killed, never = train_and_kill(tiny_manifest, tmp_path, capfd, deaths)
-    assert_same_run(killed, never)
+    killed = train_and_kill(tiny_manifest, tmp_path, capfd, [(1, 1, signal.SIGKILL), (0, 4, signal.SIGSTOP)])
+    assert_same_run(killed, find_run(in_notebook[0], SPEC))
     assert_close(killed, alone)
 
 

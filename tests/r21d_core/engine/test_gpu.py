@@ -254,8 +254,9 @@ def test_killed_workers_on_two_gpus_resume_bit_exactly(tiny_manifest, tmp_path, 
     """To the last bit, as test_distributed has it on the CPU, with NCCL and a process for each GPU."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # so that cuBLAS is deterministic too; workers inherit it
     spec = SPEC.replace(epochs=3, grad_accum_steps=2)
-    killed, never = train_and_kill(
-        tiny_manifest, tmp_path, capfd, [(1, 1, signal.SIGKILL), (0, 3, signal.SIGKILL)], "auto", spec
+    killed, never = (
+        train_and_kill(tiny_manifest, tmp_path / name, capfd, deaths, "auto", spec)
+        for name, deaths in (("killed", [(1, 1, signal.SIGKILL), (0, 3, signal.SIGKILL)]), ("never", []))
     )
     assert never.is_complete and killed.is_complete and killed.summary["device"].startswith("2 × ")
     assert_same_run(killed, never)

@@ -124,8 +124,10 @@ engine.train(Spec.from_json(sys.argv[2]), load_manifest(sys.argv[1]), sys.argv[3
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
-def test_killed_and_resumed_run_equals_the_uninterrupted_one(uninterrupted, fit, tiny_manifest, tmp_path, how):
+@pytest.mark.parametrize(
+    "signals", [(signal.SIGKILL, signal.SIGKILL), (signal.SIGTERM, signal.SIGINT)], ids=["killed", "asked to stop"]
+)
+def test_killed_and_resumed_run_equals_the_uninterrupted_one(uninterrupted, fit, tiny_manifest, tmp_path, signals):
     """Interrupt a subprocess twice, the second time after more steps, then finish the run in this process."""
     code = SUBPROCESS.format(
         "flush = engine._flush_metrics\n"
@@ -137,7 +139,7 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(uninterrupted, fit,
     )
     command = [sys.executable, "-c", code, str(tiny_manifest), SPEC.to_json(), str(tmp_path)]
     run = find_run(tmp_path, SPEC)
-    for steps in (2, 5):
+    for steps, how in zip((2, 5), signals, strict=True):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for _ in range(steps):
             assert process.stdout.readline() == "step\n"
