@@ -48,7 +48,7 @@ types:
 	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 
 runs-of-notebooks:
-	cd build/test && ../../$(BIN)/r21d train all
+	cd build/test && TQDM_DISABLE=1 ../../$(BIN)/r21d train all
 
 browser: .venv/made
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
