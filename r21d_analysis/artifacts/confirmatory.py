@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -134,7 +134,7 @@ def _differences(family: Family, whole: Sequence[bool], found: Sequence[Network]
     ]
 
 
-def _rows(name: str, family: Family, *columns: Sequence) -> Iterator[dict]:
+def _rows(name: str, family: Family, *columns: Iterable) -> Iterator[dict]:
     for (network, frames), estimate, p, count, verdict in zip(family.contrasts, *columns, strict=True):
         yield {
             "family": name, "network": network, "frames": frames, GAP: estimate.value, "low": estimate.low,
