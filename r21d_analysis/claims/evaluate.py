@@ -21,6 +21,7 @@ from r21d_core import R21DError
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.paper import paper
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import NEIGHBORS
 
 TRAIN_ERROR = "training error"  # of the last epoch, a metric as clip@1 and video@1 are
 OUTCOMES = {"clip@1": attrgetter("clip_outcomes"), "video@1": attrgetter("outcomes")}
@@ -206,7 +207,8 @@ def evaluate_rows(
     settings = find_pairs(rows)
     for pairs in sorted(settings, key=lambda pairs: select.setting_rank(pairs[0][0].spec, members(pairs))):
         spec = pairs[0][0].spec
-        alike = [row for row in rows if row.stream != FUSED and row.spec.replace(variant=spec.variant) == spec]
+        alike = [row for row in rows if row.stream != FUSED and row.spec.variant not in NEIGHBORS]
+        alike = [row for row in alike if row.spec.replace(variant=spec.variant) == spec]
         seeds = inference.seed_variance(group.outcomes for row in alike for group in row.splits.values())
         verdict, name = _decide_all(claim, [(_row_difference(a, b, seeds), _describe_pair(a, b)) for a, b in pairs])
         why = "; ".join(filter(None, [verdict.why, "" if len(pairs) > 1 else name]))

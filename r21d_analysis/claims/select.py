@@ -11,6 +11,7 @@ from r21d_analysis.claims.verdict import ABOVE, Region, Verdict
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_core.study.recipes import VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import NEIGHBORS
 
 TWO_D, R3D, R21D = ("f-R2D", "R2D"), ("R3D",), ("R(2+1)D",)
 MC, RMC = ("MC2", "MC3", "MC4", "MC5"), ("rMC2", "rMC3", "rMC4", "rMC5")
@@ -85,7 +86,7 @@ class Selection:
     setting: Spec
     groups: dict[tuple[Arm, str], SeedGroup]
     missing: list[tuple[Arm, str]]
-    trained: list[SeedGroup]  # all networks of the setting, of other variants too
+    trained: list[SeedGroup]  # all networks of the setting, of other variants too, but not of other papers
 
     def of(self, arm: Arm) -> list[SeedGroup]:
         """The finished networks of `arm`."""
@@ -115,7 +116,8 @@ def rank_settings(groups: Sequence[SeedGroup], arms: Sequence[Arm], data: str = 
         present = {key: group for key, group in matches.items() if group is not None}
         missing = [key for key in wanted if key not in present]
         if present and (setting.profile != "demo" or all(_fits_demo(arm) for arm, _ in missing)):
-            selections.append(Selection(setting, present, missing, [g for g in members if g.spec.epochs]))
+            trained = [group for group in members if group.spec.epochs and group.spec.variant not in NEIGHBORS]
+            selections.append(Selection(setting, present, missing, trained))
     if selections:
         return sorted(selections, key=lambda s: (len(s.missing) > 0, *setting_rank(s.setting, [*s.groups.values()])))
     usual = get_recipe("paper").replace(data=data, eval_clips=100)

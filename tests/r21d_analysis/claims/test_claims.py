@@ -251,6 +251,15 @@ def test_runs_of_another_task_leave_the_claims_on_streams(worlds, tmp_path):
         assert verdict == evaluate_claim(BY_ID[name], worlds["paper"])
 
 
+@pytest.mark.parametrize("name", ["r21d-over-r3d-8", "rgb-over-flow"])
+def test_networks_of_other_papers_say_nothing_of_the_seeds(name, tmp_path):
+    r21d = BASE.replace(variant="R(2+1)D", frames=8)
+    specs = [*two_networks(frames=8), *(r21d.replace(modality="flow", seed=seed) for seed in (0, 1))]
+    runs = make("open", [*specs, *(r21d.replace(variant="s3d", seed=seed) for seed in range(5))], tmp_path)
+    alone, beside = (evaluate_claim(BY_ID[name], group_by_seed(some)) for some in (runs[: len(specs)], runs))
+    assert alone == beside and np.isfinite(alone.low)
+
+
 def test_one_seed_is_inconclusive(tmp_path):
     runs = make("paper", two_networks(frames=8, seeds=[0]), tmp_path)
     row = ledger(runs).loc["r21d-over-r3d-8"]
