@@ -93,6 +93,7 @@ def test_clips_of_many_workers_are_decoded_while_timed(tiny_manifest, monkeypatc
     monkeypatch.setattr(decoding, "time", clock)
     for row in bench_loader(load_manifest(tiny_manifest), (1, 16, 64), CPU):
         assert row["clips_per_second"] == pytest.approx(3 * row["workers"], rel=0.1)
+        assert row["seconds_to_first"] == pytest.approx(1.001)
 
 
 def test_command_measures_decoding_and_the_loader(tiny_manifest, monkeypatch, capsys):

@@ -73,7 +73,7 @@ def test_packed_scores_keep_every_decision(runs, tmp_path):
                 np.testing.assert_array_equal(*(video_correct(scores, k) for scores in few))
         np.testing.assert_allclose(softmax(after.logits, axis=2), softmax(before.logits, axis=2), atol=1 / STEPS[0])
         steps = after.protocol["quantization"]["items by step of the probabilities"]
-        assert sum(steps.values()) == 200 and steps["logits"] > 0 and steps["1/20"] > 50
+        assert sum(steps.values()) == 200 and min(steps.values()) > 0 and steps["1/20"] > 50
     packed = {run.spec: run.scores for run in load_runs(tmp_path / "study.zip")}
     for seed in (0, 1):
         both = [[scores for spec, scores in found.items() if spec.seed == seed] for found in (originals, packed)]

@@ -11,6 +11,7 @@ from scipy import stats
 from scipy.special import softmax
 from statsmodels.stats.multitest import multipletests
 
+from r21d_analysis.interpret.artifact import load_record
 from r21d_analysis.results_page import build_results
 from r21d_core import R21DError
 from r21d_core.runs.run import load_runs
@@ -102,6 +103,22 @@ def test_readme_is_short_with_numbers_of_the_page():
     assert len(rows) == 18 and len(numbers) > 15
     assert [number for number in numbers if not re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.])", TEXT)] == []
     assert len(README.encode()) <= 9000
+
+
+def test_readme_evidence_is_that_of_the_records():
+    """One minus a ratio of means, with an interval over three speakers, from the arrays alone."""
+    lost = {}
+    for run in load_runs(ROOT / "results" / "miracl.zip"):
+        if (path := run.folder / "attributions.npz").is_file():
+            record = load_record(path)
+            whole, frozen, speakers = (record[f"evidence_{name}"] for name in ("original", "frozen", "groups"))
+            ratio = frozen.mean() / whole.mean()
+            means = [(ratio * whole - frozen)[speakers == name].mean() for name in ("F01", "F02", "M01")]
+            shares = [(speakers == name).mean() for name in ("F01", "F02", "M01")]
+            half = stats.t.ppf(0.975, 2) * np.sqrt(3 / 2 * np.square(np.multiply(means, shares)).sum()) / whole.mean()
+            lost[run.spec.variant] = [f"{100 * value:.0f}" for value in (1 - ratio, 1 - ratio - half, 1 - ratio + half)]
+    line = r"Speech, 3 speakers: .* (\d+) % \((\d+) to (\d+)\) of R3D's evidence, (\d+) \((\d+) to (\d+)\) of"
+    assert re.findall(line, README) == [(*lost["R3D"], *lost["R(2+1)D"])]
 
 
 def test_readme_speed_is_that_of_the_benchmarks():
