@@ -55,6 +55,7 @@ def test_committed_page_is_self_contained_and_small():
     assert not re.search(r"<(?:script|link)\b[^>]*\b(?:src|href)=", text), "the page loads no file"
     assert all(source.startswith("data:") for source in re.findall(r'<img[^>]* src="([^"]*)"', text))
     assert all(f'id="report-{row.name}"' in text for row in REPORTS[1:])
+    assert {ROOT / pack for pack in RECORDS} == {*ROOT.glob("results/*.zip")}
     lines = describe_environments([ROOT / folder for folder in RECORDS])
     assert all(any(f"miracl.zip: NVIDIA {gpu}" in line for line in lines) for gpu in ("H100", "H200"))
 
