@@ -68,7 +68,7 @@ def test_families_are_those_of_the_protocol():
     assert numbers == [2 * 15, 9 * 15, 12 * 5, 10 * 5], "networks × splits and seeds; on speech one seed of five folds"
     actions = {*family_specs(FAMILIES[0], {}), *family_specs(FAMILIES[1], {})}
     assert len(actions) == 75 + 75 and {spec.frame_stride for spec in actions} == {1}
-    assert {family.seen for family in FAMILIES[:2]} == {()} and {family.seen for family in FAMILIES[2:]} == {(0,)}
+    assert {family.seen for family in FAMILIES[:2]} == {()} and {family.seen for family in FAMILIES[2:]} == {(0, 1)}
 
 
 def test_speech_has_the_numbers_of_its_table():
@@ -181,7 +181,7 @@ def test_check_is_the_contrast_without_the_videos_of_the_trials(runs, tmp_path):
 
 def test_check_needs_the_trials_and_all_runs(runs, tmp_path):
     family = FIXED._replace(tried="set-split1-val")
-    assert list(confirmatory_table(runs, RECIPE, [family])["verdict"][3:]) == [MISSING] * 3
+    assert list(confirmatory_table(runs, RECIPE, [family])["verdict"][3:]) == ["none: no run on set-split1-val"] * 3
     (trial,) = make_runs([runs[0].spec.replace(data=family.tried)], tmp_path)
     finish(trial, select_items(trial.scores, slice(None, None, 3)))
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
