@@ -130,7 +130,8 @@ def time_interleaved(
 ) -> dict[str, list[float]]:
     """Return the calls per second of each step in ROUNDS rounds, each of which times all steps in turn.
 
-    Each step is timed for about `seconds` in all, `at_least` so many calls a round. Warm the steps up before.
+    Each step is timed for about `seconds` in all, but in a round for no fewer calls than `at_least`. Warm the steps up
+    before.
     """
     calls = {}
     for name, step in steps.items():

@@ -7,7 +7,7 @@ takes milliseconds for 20,000 videos of 400 classes. Accuracies are percentages.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from r21d_analysis.statistics.clips import clips_correct, exact_counts, with_cli
 from r21d_analysis.statistics.inference import Outcomes, check_same_items, estimate_by_class
 from r21d_core.runs.metrics import video_probabilities
 from r21d_core.runs.run import Run
-from r21d_core.runs.scores import Scores
+from r21d_core.runs.scores import Scores, take_items
 
 CHUNK_LOGITS = 2**21  # logits evaluated at a time, to bound the memory of the softmax
 MAX_MATRIX_CLASSES = 20  # rows of a confusion matrix that stays readable
@@ -72,7 +72,7 @@ def score_runs(runs: tuple[Run, ...]) -> ScoredRuns:
         check_same_items(first, scores)
         chunk = max(1, CHUNK_LOGITS // max(1, scores.logits[:1].size))
         slices = [slice(start, start + chunk) for start in range(0, len(scores.labels), chunk)]
-        parts = [replace(scores, logits=scores.logits[rows], labels=scores.labels[rows]) for rows in slices]
+        parts = [take_items(scores, rows) for rows in slices]
         for count, predictions in seeds.items():
             items = [_predict_items(with_clips(part, count)) for part in parts]
             predictions.append(ItemPredictions(*map(np.concatenate, zip(*items, strict=True))))
@@ -200,7 +200,7 @@ def clip_probabilities(
     those of each clip (clips, k). k is `top`, or one more where the label is not among them.
     """
     scores = scored.scores
-    item = replace(scores, logits=scores.logits[row : row + 1], labels=scores.labels[row : row + 1])
+    item = take_items(scores, np.array([row]))
     probabilities = softmax(with_clips(item, count).logits[0], axis=1)
     mean = probabilities.mean(axis=0)
     order = np.argsort(-mean, kind="stable")

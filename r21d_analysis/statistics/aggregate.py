@@ -14,7 +14,7 @@ from r21d_analysis.statistics.clips import clips_correct
 from r21d_analysis.statistics.inference import Estimate, Outcomes, SeedVariance
 from r21d_core.runs.metrics import clip_at_1, video_at
 from r21d_core.runs.run import Run
-from r21d_core.runs.scores import Scores, select_items
+from r21d_core.runs.scores import Scores, take_items
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NEIGHBORS
@@ -162,7 +162,7 @@ def without_videos(groups: Sequence[SeedGroup], videos: Collection[str]) -> list
     names, peers, kept = list(videos), defaultdict(list), []
     for group in groups:
         masks = [~np.isin(scores.videos, names) for scores in group.scores]
-        scores = tuple(map(select_items, group.scores, masks))
+        scores = tuple(map(take_items, group.scores, masks))
         kept.append(replace(group, scores=scores, peers=peers[id(group.peers)]))
         peers[id(group.peers)].append(kept[-1])
     return kept

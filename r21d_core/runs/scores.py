@@ -31,8 +31,8 @@ class Scores:
     protocol: dict
 
 
-def select_items(scores: Scores, rows: np.ndarray) -> Scores:
-    """`scores` of the items `rows`, a mask or indices."""
+def take_items(scores: Scores, rows: np.ndarray | slice) -> Scores:
+    """`scores` of the items `rows`, a mask, indices or a slice."""
     items = {name: getattr(scores, name)[rows] for name in ("logits", "labels", "videos", "groups")}
     return replace(scores, **items)
 

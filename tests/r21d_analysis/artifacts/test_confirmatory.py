@@ -26,7 +26,7 @@ from r21d_analysis.statistics.inference import Estimate, detectable_difference, 
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.run import load_runs
-from r21d_core.runs.scores import select_items
+from r21d_core.runs.scores import take_items
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.recipes import CONFIRMATORY
 from tests.runs import finish, make_runs, unfinish
@@ -165,12 +165,12 @@ def test_check_is_the_contrast_without_the_videos_of_the_trials(runs, tmp_path):
         answer(run, random.random(len(run.scores.labels)) < (0.3, 0.8)[run.spec.seed])
     trial, other = make_runs([runs[0].spec.replace(data=name) for name in (family.tried, "other-split1-val")], tmp_path)
     seen = trial.scores.videos[::3]
-    finish(trial, select_items(trial.scores, slice(None, None, 3)))
+    finish(trial, take_items(trial.scores, slice(None, None, 3)))
     table = confirmatory_table([*runs, trial, other], RECIPE, [family])
     assert list(table["family"]) == ["fixed"] * 3 + ["fixed, without the videos of set-split1-val"] * 3
     pd.testing.assert_frame_equal(table[:3], confirmatory_table(runs, RECIPE, [FIXED]))
     for run in runs:
-        finish(run, select_items(run.scores, ~np.isin(run.scores.videos, seen)))
+        finish(run, take_items(run.scores, ~np.isin(run.scores.videos, seen)))
     alone = confirmatory_table(runs, RECIPE, [FIXED])
     numbers = [GAP, "low", "high", "seeds", "runs"]
     pd.testing.assert_frame_equal(table[numbers][3:].reset_index(drop=True), alone[numbers])
@@ -183,7 +183,7 @@ def test_check_needs_the_trials_and_all_runs(runs, tmp_path):
     family = FIXED._replace(tried="set-split1-val")
     assert list(confirmatory_table(runs, RECIPE, [family])["verdict"][3:]) == ["none: no run on set-split1-val"] * 3
     (trial,) = make_runs([runs[0].spec.replace(data=family.tried)], tmp_path)
-    finish(trial, select_items(trial.scores, slice(None, None, 3)))
+    finish(trial, take_items(trial.scores, slice(None, None, 3)))
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
     part = confirmatory_table([*runs, trial], RECIPE, [family])[3:]
     assert list(part["verdict"]) == [confirmatory.CHECK, MISSING, confirmatory.CHECK] and np.isnan(part[GAP][4])
