@@ -50,7 +50,7 @@ come from few recordings. {recordings}. A row with one seed on one split has no 
 seeds. The paper's own recipe has not been run. [reports/](../reports) has the figures.
 
 All of this is exploratory; [protocol.md](protocol.md) is the plan of the confirmatory study, of which the recipe
-is chosen and three of five seeds of the primary contrast are trained, which is read when it is complete.
+is chosen and three of five seeds of the primary contrast are trained; it is computed when all are there.
 p-values are corrected within a table, not over the page."""
 
 

@@ -54,5 +54,9 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if path.suffix == ".zip" and path.is_file():
+            raise R21DError(
+                f"{path}: a pack is read only; name the folder that `python -m zipfile -e {path} FOLDER` makes"
+            ) from error
         reason = f"no folder can be made here ({error.strerror})"
         raise R21DError(f"{path}: {reason}; name another folder, or change the permissions") from error

@@ -10,6 +10,7 @@ from r21d_analysis.pack import clip_subsets, pack_runs
 from r21d_core import R21DError
 from r21d_core.cli import main
 from r21d_core.runs import quantize as quantization
+from r21d_core.runs.files import make_folder
 from r21d_core.runs.metrics import clip_at_1, video_at, video_correct, video_probabilities
 from r21d_core.runs.quantize import STEPS, dequantize, quantize
 from r21d_core.runs.run import find_run, load_runs, lock
@@ -114,6 +115,8 @@ def test_pack_is_read_only(runs, tmp_path):
         run.write("spec.json", "{}")
     with pytest.raises(R21DError, match=r"a pack is read only"), lock(run):
         pass
+    with pytest.raises(R21DError, match=r"study.zip: a pack is read only; .*python -m zipfile -e .*study.zip FOLDER"):
+        make_folder(tmp_path / "study.zip")
 
 
 @pytest.mark.parametrize("content", [b"", b"no pack", b"PK\x05\x06" + bytes(17)])

@@ -207,7 +207,7 @@ def test_no_recipe_means_no_runs_and_names_are_shown(runs):
 
 def test_commands_train_the_runs_of_the_families(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").symlink_to(ROOT / "data_manifests")
+    (tmp_path / "data_manifests").symlink_to(ROOT / "data_manifests")
     commands = [shlex.split(line) for line in training_commands().splitlines()]
     for command in commands:
         assert command[0] == "r21d" and not main([*command[1:], "--list"])

@@ -82,6 +82,15 @@ def test_network_that_lacks_a_fold_is_compared_on_the_others(runs):
     assert table.data["folds"].tolist() == [2, 2, 1] and "networks with fewer are below" in table.caption
 
 
+def test_caption_says_how_many_tests_there_are(runs):
+    """A network of one run has none, beside others of two seeds; nor has any network if all have one run."""
+    first = [run for run in runs if run.spec.data.endswith("1")]
+    some = [run for run in first if run.spec.variant != "P3D-B" or run.spec.seed == 0]
+    caption = show_fold_table(some).caption
+    assert "; 1 test, one family, Holm, none for a network of one run; " in caption and "Means over" not in caption
+    assert "; no tests; " in show_fold_table([run for run in first if run.spec.seed == 0]).caption
+
+
 def test_table_and_figure_have_every_network(runs):
     table = show_fold_table(runs)
     assert set(table.data["network"]) == set(ERRORS) and set(table.data["seeds"]) == {2}
