@@ -77,15 +77,8 @@ def training_commands(recipes: Mapping[str, Mapping] = CONFIRMATORY, families: S
             seeds = dict.fromkeys(str(spec.seed) for spec in members)
             changes = members[0].changes_from(get_recipe("small", data=family.data).replace(data=family.data))
             settings = {"splits": ",".join(map(str, family.splits)), **changes}
-            line = [
-                "r21d",
-                "train",
-                "why_2plus1d",
-                "--profile",
-                "small",
-                "--manifest",
-                f"data_manifests/{family.data}.csv",
-            ]
+            manifest = f"data_manifests/{family.data}.csv"
+            line = ["r21d", "train", "why_2plus1d", "--profile", "small", "--manifest", manifest]
             line += ["--variants", ",".join(variants), "--seeds", ",".join(seeds)]
             for key, value in settings.items():
                 line += ["--set", f"{key}={value}"] if key != "variant" else []

@@ -132,8 +132,7 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
         f"{protocol_line([run for run in runs if run.spec.data == first])}. "
         + (f"Means over {folds} folds{some}; " if folds > 1 else "")
         + f"video@1's intervals and p by group, {groups} groups, and by run, whose variance is estimated from seeds, "
-        f"or with one seed from folds; {family}; "
-        "training error of the last epoch, its interval over runs"
+        f"or with one seed from folds; {family}; training error of the last epoch, its interval over runs"
     )
     return style_table(shown, caption, {GAP: "{:+.1f}", f"training {GAP}": "{:+.1f}"})
 
