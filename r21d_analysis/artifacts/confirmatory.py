@@ -92,7 +92,8 @@ def confirmatory_table(
     """A row for each contrast: video@1 minus R(2+1)D's in points, its interval, p in its family, and the verdict.
 
     `recipes` are Spec fields by data set, without the split; a data set without one has no runs yet. Only a contrast
-    whose runs are all complete has numbers; a missing one counts as a test of its family. Where the number of seeds is
+    whose runs are all complete has numbers and a part in the seeds' variance; a missing one counts as a test of its
+    family. Where the number of seeds is
     open, a verdict needs a seed with all runs of the family; it is exploratory if no other seed counts than those seen.
     A family with trials has its contrasts once more, without the videos of these and without a verdict.
     """
@@ -101,10 +102,12 @@ def confirmatory_table(
     for family in families:
         recipe = recipes.get(SPLIT.sub("", family.data))
         specs = counted_specs(family, recipe, complete) if recipe is not None else []
-        members = [complete[spec] for spec in specs if spec in complete]
         needed = [[s for s in specs if s.frames == n and s.variant in (name, BASELINE)] for name, n in family.contrasts]
         counts = [(sum(spec in complete for spec in of_contrast), len(of_contrast)) for of_contrast in needed]
         whole = [done == total > 0 for done, total in counts]
+        # Without the runs of incomplete contrasts, whose seeds would count in the variance that networks share.
+        used = {spec for of_contrast, is_whole in zip(needed, whole, strict=True) if is_whole for spec in of_contrast}
+        members = [complete[spec] for spec in specs if spec in used]
         estimates = _differences(family, whole, networks(members)[0])
         # As if a missing contrast were tested and no difference found, which corrects the others the more.
         p = holm([1.0 if not estimate.tested or np.isnan(estimate.p) else estimate.p for estimate in estimates])

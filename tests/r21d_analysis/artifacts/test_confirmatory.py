@@ -93,6 +93,21 @@ def test_missing_run_leaves_its_contrasts_without_a_verdict(runs):
     assert describe_verdicts(confirmatory_table(runs, RECIPE, [FIXED])) == "contrasts with a verdict: fixed 1 of 3"
 
 
+def test_incomplete_contrast_has_no_part_in_the_others(runs):
+    """The seeds of MC3 differ greatly; as long as one of its runs is missing, R3D's interval does not know them."""
+    random = np.random.default_rng(0)
+    for run in runs:
+        share = 0.9 * run.spec.seed if run.spec.variant == "MC3" else 0.5
+        answer(run, random.random(len(run.scores.labels)) < share)
+    numbers = [GAP, "low", "high"]
+    alone = confirmatory_table(runs, RECIPE, [FIXED._replace(contrasts=(("R3D", 8), ("R3D", 16)))])
+    whole = confirmatory_table(runs, RECIPE, [FIXED])
+    unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
+    part = confirmatory_table(runs, RECIPE, [FIXED])
+    np.testing.assert_array_equal(part.loc[[0, 2], numbers], alone[numbers])
+    assert whole["low"][0] != alone["low"][0]
+
+
 def test_seed_counts_if_all_networks_have_it(runs):
     """Where the number of seeds is open; the second one is incomplete, then both."""
     assert set(confirmatory_table(runs, RECIPE, [OPEN])["seeds"]) == {2}
