@@ -15,9 +15,9 @@ from scipy.special import softmax
 from r21d_core import R21DError
 from r21d_core.runs.files import write_atomically
 from r21d_core.runs.metrics import clip_at_1, video_at
-from r21d_core.runs.quantize import STEPS, dequantize, quantize
+from r21d_core.runs.quantize import DRAWS, STEPS, dequantize, quantize
 from r21d_core.runs.run import CHECKED, SUMMARY, Run, load_runs, seal_summary
-from r21d_core.runs.scores import Scores, encode_scores
+from r21d_core.runs.scores import Scores, encode_scores, take_items
 
 PACKED = (*CHECKED, "filters.npz", "attributions.npz")
 MARGIN = 1e-6  # no decision of quantized scores hangs on a smaller difference of probabilities
@@ -33,7 +33,7 @@ def pack_runs(folder: Path | str, out: Path | str) -> list[Run]:
     if not runs:
         raise R21DError(f"{folder}: no finished run; name the folder of runs of `r21d train`")
     scores = {run: run.scores for run in runs}
-    levels = _choose_levels(scores)
+    ways = _choose_ways(scores)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as pack:
         for run in runs:
@@ -43,7 +43,7 @@ def pack_runs(folder: Path | str, out: Path | str) -> list[Run]:
                 accuracies = {"clip@1": clip_at_1(scores[run])}
                 accuracies |= {f"video@{k}": video_at(scores[run], k) for k in (1, 5)}
                 summary |= {"accuracies_before_quantization": accuracies}
-                files["scores.npz"] = _encode(scores[run], levels[run])
+                files["scores.npz"] = _encode(scores[run], ways[run])
             files[SUMMARY] = seal_summary(summary, files).encode()
             for name, content in sorted(files.items()):
                 pack.writestr(_entry(f"{run.folder.name}/{name}"), content)
@@ -51,12 +51,12 @@ def pack_runs(folder: Path | str, out: Path | str) -> list[Run]:
     return load_runs(out)
 
 
-def _encode(scores: Scores, levels: np.ndarray) -> bytes:
-    counts = np.bincount(levels, minlength=len(STEPS) + 1).tolist()
+def _encode(scores: Scores, ways: np.ndarray) -> bytes:
+    counts = np.bincount(ways // DRAWS, minlength=len(STEPS) + 1).tolist()
     steps = {f"1/{step}": count for step, count in zip(STEPS, counts, strict=False)} | {"logits": counts[-1]}
     quantization = {"items by step of the probabilities": steps, "see": "results/README.md"}
     protocol = scores.protocol | {"quantization": quantization}
-    return encode_scores(replace(scores, protocol=protocol), quantize(scores.logits, levels))
+    return encode_scores(replace(scores, protocol=protocol), quantize(scores.logits, ways))
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -67,10 +67,10 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _choose_levels(scores: dict[Run, Scores]) -> dict[Run, np.ndarray]:
-    """Return the coarsest level of each item of each run that keeps all decisions; quantized scores stay."""
-    finest, exact = len(STEPS), {run: softmax(s.logits, axis=2) for run, s in scores.items()}
-    levels = {run: np.full(len(s.labels), finest * ("quantization" in s.protocol)) for run, s in scores.items()}
+def _choose_ways(scores: dict[Run, Scores]) -> dict[Run, np.ndarray]:
+    """Return the first way to round each item of each run that keeps all decisions; quantized scores stay."""
+    last, exact = len(STEPS) * DRAWS, {run: softmax(s.logits.astype(float), axis=2) for run, s in scores.items()}
+    ways = {run: np.full(len(s.labels), last * ("quantization" in s.protocol)) for run, s in scores.items()}
     pairs = [
         (rgb, flow)
         for rgb, flow in product(scores, repeat=2)
@@ -78,21 +78,27 @@ def _choose_levels(scores: dict[Run, Scores]) -> dict[Run, np.ndarray]:
         and all(getattr(rgb.spec, name) == getattr(flow.spec, name) for name in SAME_INPUT)
         and np.array_equal(scores[rgb].videos, scores[flow].videos)
     ]
-    while True:
-        decoded, changed = {}, {}
-        for run, s in scores.items():
-            decoded[run] = softmax(dequantize(quantize(s.logits, levels[run])).astype(float), axis=2)
-            changed[run] = ~same_decisions(exact[run], decoded[run], s, clip_subsets(s.logits.shape[1]))
-        for rgb, flow in pairs:
-            before, after = ((of[rgb] + of[flow]) / 2 for of in (exact, decoded))
-            fused = ~same_decisions(before, after, scores[rgb], [np.arange(before.shape[1])])
-            changed[rgb], changed[flow] = changed[rgb] | fused, changed[flow] | fused
-        # A second stream raises levels whose own decisions were kept, so they are checked again.
-        raised = [changed[run] & (level < finest) for run, level in levels.items()]
-        if not any(map(np.any, raised)):
-            return levels
-        for level, rows in zip(levels.values(), raised, strict=True):
-            level[rows] += 1
+    decoded = {run: np.empty_like(of) for run, of in exact.items()}
+    changed = {run: np.ones(len(of), bool) for run, of in exact.items()}
+    while any(map(np.any, changed.values())):
+        tried = {run: np.flatnonzero(rows) for run, rows in changed.items()}
+        for run, rows in tried.items():
+            few = take_items(scores[run], rows)
+            logits = dequantize(quantize(few.logits, ways[run][rows]))
+            decoded[run][rows] = softmax(logits.astype(float), axis=2)
+            subsets = clip_subsets(few.logits.shape[1])
+            changed[run][rows] = ~same_decisions(exact[run][rows], decoded[run][rows], few, subsets)
+        for rgb, flow in pairs:  # a second stream changes the way of items whose own decisions were kept
+            rows = np.union1d(tried[rgb], tried[flow])
+            before, after = ((of[rgb][rows] + of[flow][rows]) / 2 for of in (exact, decoded))
+            few = take_items(scores[rgb], rows)
+            fused = ~same_decisions(before, after, few, [np.arange(before.shape[1])])
+            changed[rgb][rows] |= fused
+            changed[flow][rows] |= fused
+        for run, rows in changed.items():
+            rows &= ways[run] < last
+            ways[run][rows] += 1
+    return ways
 
 
 def clip_subsets(stored: int) -> list[np.ndarray]:
@@ -105,13 +111,12 @@ def same_decisions(before: np.ndarray, after: np.ndarray, scores: Scores, subset
     same = np.logical_and.reduce(_same_argmax(before, after), axis=1)
     labels = scores.labels[:, None]
     for chosen in subsets:
-        old, new = before[:, chosen].mean(axis=1), after[:, chosen].mean(axis=1)
-        same = np.logical_and(same, _same_argmax(old, new))
-        rank = (np.argsort(-old, axis=1, kind="stable") == labels).argmax(axis=1)
-        label = np.take_along_axis(new, labels, axis=1)
-        above, not_below = (new > label + MARGIN).sum(axis=1), (new > label - MARGIN).sum(axis=1) - 1
-        for k in (1, 5):
-            same = np.logical_and(same, np.where(rank < k, not_below < k, above >= k))
+        same = np.logical_and(same, _same_argmax(before[:, chosen].mean(axis=1), after[:, chosen].mean(axis=1)))
+    old, new = before.mean(axis=1), after.mean(axis=1)
+    rank = (np.argsort(-old, axis=1, kind="stable") == labels).argmax(axis=1)
+    label = np.take_along_axis(new, labels, axis=1)
+    above, not_below = (new > label + MARGIN).sum(axis=1), (new > label - MARGIN).sum(axis=1) - 1
+    same = np.logical_and(same, np.where(rank < 5, not_below < 5, above >= 5))
     for names in scores.protocol.get("families", {}).values():
         members = [scores.classes.index(name) for name in names if name in scores.classes]
         if members:

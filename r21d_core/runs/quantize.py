@@ -1,10 +1,11 @@
 """Quantized scores: the probabilities of a pack, a fraction of the size of the logits that a run writes.
 
-A clip's probabilities (the softmax of its logits) are rounded to multiples of 1/20. An item whose decisions that would
-change keeps multiples of the first of the finer STEPS that does not, or else its logits. The decisions are the most
-probable class of each clip; and of the mean over clips, for every number of clips spread evenly, the most probable
-class, whether the label is it or among the first five, and the most probable class of each family. With a second
-stream they are those of both streams' mean too. No decision hangs on a difference below 1e-6.
+A clip's probabilities (the softmax of its logits) are rounded down or up to multiples of 1/20. An item whose decisions
+would change is rounded in another way, of which a step has DRAWS; where none keeps them, to multiples of the next of
+STEPS; and where none of these does, it keeps its logits. The decisions are the most probable class of each clip; and of
+the mean over clips, for every number of clips spread evenly, the most probable class; and for all clips whether the
+label is among the first five, and the most probable class of each family. With a second stream they are those of both
+streams' mean too. No decision hangs on a difference below 1e-6.
 """
 
 from __future__ import annotations
@@ -13,17 +14,26 @@ import numpy as np
 from scipy.special import softmax
 
 STEPS = (20, 60, 255, 2000, 65535)  # probabilities are multiples of 1/step; the last level keeps the logits
+DRAWS = 32  # ways to round to a step
 MULTIPLES = "multiples_"
 
 
-def quantize(logits: np.ndarray, levels: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the arrays that `dequantize` takes; `levels` (items,) indexes STEPS; one more keeps the logits."""
+def quantize(logits: np.ndarray, ways: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the arrays that `dequantize` takes; `ways` (items,) is `level * DRAWS + draw` with a level of STEPS.
+
+    Draw 0 rounds the largest remainders up, the others random ones, the same for each item: the sum stays 1. One more
+    level keeps the logits.
+    """
+    levels = ways // DRAWS
     arrays = {"levels": levels.astype(np.uint8), "logits": logits[levels == len(STEPS)].astype(np.float32)}
+    noise = np.random.default_rng(0).random((DRAWS, *logits.shape[1:]))
+    noise[0] = 0
     for level, step in enumerate(STEPS):
-        exact = softmax(logits[levels == level].astype(float), axis=2) * step
+        rows = levels == level
+        exact = softmax(logits[rows].astype(float), axis=2) * step
         values = np.floor(exact).astype(int)
-        remainders = (values - exact).argsort(axis=2).argsort(axis=2)  # the largest are rounded up: the sum stays 1
-        values += remainders < step - values.sum(axis=2, keepdims=True)
+        order = (values - exact - noise[ways[rows] % DRAWS]).argsort(axis=2).argsort(axis=2)
+        values += order < step - values.sum(axis=2, keepdims=True)
         values = values.transpose(2, 0, 1)  # compresses best: an item's clips beside each other, then the items
         arrays[f"{MULTIPLES}{step}"] = np.stack([values & 255, values >> 8]).astype(np.uint8)  # low bytes, high bytes
     return arrays

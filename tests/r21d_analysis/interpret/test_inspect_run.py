@@ -247,6 +247,26 @@ def test_evidence_has_labels_and_recordings_of_its_clips(runs, tiny_manifest, mo
     assert record["evidence_label"].tolist() == scores.labels[1:3].tolist()
 
 
+def test_record_is_stored_with_its_numbers_exact_and_its_pictures_close(tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = np.repeat(np.repeat(rng.integers(0, 256, (4, 2, 6, 6, 3), np.uint8), 8, axis=2), 8, axis=3)
+    arrays = {"frames": pictures, "optimized": pictures[0], "maps": rng.normal(size=(3, 5)), "labels": np.array(["ä"])}
+    record = InsightRecord({"spec": {}}, arrays)
+    save_record(tmp_path / "a.npz", record)
+    save_record(tmp_path / "b.npz", record)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    stored = load_record(tmp_path / "a.npz")
+    assert stored.metadata == record.metadata and stored.arrays.keys() == arrays.keys()
+    for name in ("maps", "labels"):
+        np.testing.assert_array_equal(stored[name], arrays[name])
+    for name in ("frames", "optimized"):
+        error = np.abs(stored[name].astype(int) - arrays[name])
+        assert stored[name].shape == arrays[name].shape and stored[name].dtype == np.uint8
+        assert 0 < error.mean() < 4 and error.max() < 32, "JPEG"
+    np.savez(tmp_path / "earlier.npz", metadata=np.asarray("{}"), frames=pictures)
+    np.testing.assert_array_equal(load_record(tmp_path / "earlier.npz")["frames"], pictures)
+
+
 def test_record_of_an_earlier_version_is_named(runs, tiny_manifest, capsys):
     path = runs[0].folder / ATTRIBUTIONS
     record = load_record(path)

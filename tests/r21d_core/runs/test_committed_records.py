@@ -42,6 +42,13 @@ UCF101 = "ucf101-14-split1"
 TRANSFER = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1"}
 LIPS = {"crop_area": 0, "epochs": 40, "warmup_epochs": 3, "lr_decay_epochs": 16}
 ALONE = ("clip_length", "sports1m", "temporal_probe", "variant_comparison")
+THREE = {
+    "variants": ("f-R2D", "R3D", "R(2+1)D"),
+    "seeds": range(5),
+    "splits": (1, 2, 3),
+    "frames": 16,
+    "frame_stride": 1,
+}
 FOUR_PAPERS = "C3D", "s3d", "swin3d_t", "R(2+1)D"
 RECORDED = [  # pack, experiment and its arguments
     *(("demo", name, {}) for name in (*ALONE, "clip_count", "kinetics", "optimization_curves", "transfer")),
@@ -50,6 +57,7 @@ RECORDED = [  # pack, experiment and its arguments
     ("small", "rate_pretraining", {"profile": "small", "data": UCF101, "seeds": (0, 1, 2)}),
     ("small", "sports1m", {"profile": "small", "data": UCF101, "variants": FOUR_PAPERS, "seeds": (0, 1)}),
     ("miracl", "variant_comparison", {"profile": "small", "data": "miracl-vc1-split5", **LIPS}),
+    ("actions", "why_2plus1d", {"profile": "small", "data": UCF101, **THREE, **CONFIRMATORY["ucf101-14"]}),
     *(("recipe", "recipe_trials", {"profile": "small", "data": UCF101, "trials": t}) for t in ("small", "schedules")),
 ]
 
@@ -71,7 +79,7 @@ def test_recipe_of_the_confirmatory_study_has_the_best_mean():
 
 
 def test_packs_are_small():
-    assert len(RUNS) == 487 and sum(pack.stat().st_size for pack in PACKS) < 15e6
+    assert len(RUNS) == 522 and sum(pack.stat().st_size for pack in PACKS) < 15e6
 
 
 @pytest.mark.parametrize("pack", [SMALL, *map(SMALL.with_stem, ("actions", "miracl"))], ids=lambda pack: pack.stem)
