@@ -71,8 +71,11 @@ FRAMES_8, FRAMES_16, FRAMES_16_STRIDE_2 = (
 LONG = SMALL | {"settings": LONG_SCHEDULE}  # four networks, trained before the recipe was chosen
 DIAGNOSTIC = TABLE_2 | {"manifest": "", "seeds": "0", "runs": "../results/diagnostic.zip"}
 DIAGNOSTIC["settings"] = {"frames": 8, "frame_stride": 1, "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400}
-INSIGHT = SPEECH | {"seeds": "1"}
-del INSIGHT["splits"], INSIGHT["train"]
+INSIGHT = (
+    ("Speech, MIRACL-VC1", "small", SPEECH | {"seeds": "1"}),
+    ("Real videos, playback rate", "small-rate", FRAMES_8 | TWO | {"task": "speed", "seeds": "1"}),
+    ("Full-size networks on the built-in videos", "diagnostic", DIAGNOSTIC | TWO),
+)
 START = {"runs": "../results/demo.zip", "records": "../results/small.zip", "notebooks": "../notebooks"}
 TINY = "Demonstration: tiny networks on the built-in videos, not comparable with the paper"
 REPORTS = tuple(Report(*row) for row in (
@@ -101,8 +104,8 @@ REPORTS = tuple(Report(*row) for row in (
     *((TINY, f"{name}-demo", DEMO) for name in (
         "variant_comparison", "optimization_curves", "clip_length", "clip_count", "sports1m", "kinetics", "transfer",
         "temporal_probe")),
-    ("Speech, MIRACL-VC1", "filters-small", INSIGHT),
-    ("Speech, MIRACL-VC1", "attributions-small", INSIGHT),
+    *((title, f"{name}-{suffix}", {key: value for key, value in parameters.items() if key not in ("splits", "train")})
+      for name in ("filters", "attributions") for title, suffix, parameters in INSIGHT),
     ("Real videos", "explorer", {"runs": "../results/small.zip"}),
     ("The families of docs/protocol.md", "confirmatory", {}),
     ("All claims", "claims", {"runs": "../results/small.zip, ../results/demo.zip"}),

@@ -13,7 +13,7 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from r21d_analysis import outcome
-from r21d_analysis.artifacts.confirmatory import SPEECH
+from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH, show_accuracies, show_confirmatory
 from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
 from r21d_analysis.artifacts.folds import fold_table, show_fold_table
 from r21d_analysis.artifacts.pretraining import show_rate_table
@@ -28,7 +28,7 @@ from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.files import write_atomically
-from r21d_core.runs.run import Run, find_runs
+from r21d_core.runs.run import Run, find_runs, load_runs
 from r21d_core.study.experiments import TABLE_2, sports1m, why_2plus1d
 from r21d_core.study.paper import paper, paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS, VAL_SUFFIX
@@ -49,9 +49,8 @@ Kinetics-400, Sports-1M, UCF101 and HMDB51. The videos here are of 14 classes of
 come from few recordings. {recordings}. A row with one seed on one split has no information on the variation over
 seeds. The paper's own recipe has not been run. [reports/](../reports) has the figures.
 
-All of this is exploratory; [protocol.md](protocol.md) is the plan of the confirmatory study, of which the recipe
-is chosen and three of five seeds of the primary contrast are trained; it is computed when all are there.
-p-values are corrected within a table, not over the page."""
+The [confirmatory study](#confirmatory-study) follows [protocol.md](protocol.md), which was written before its runs; all
+else is exploratory. p-values are corrected within a table, not over the page."""
 
 
 def write_results(root: Path = ROOT) -> Path:
@@ -72,6 +71,9 @@ def build_results(root: Path = ROOT) -> str:
 
 def _sections(root: Path) -> Iterator[str]:
     runs_of = partial(outcome.find_records, root=root)
+    runs = [run for pack in ("actions", "recipe") for run in load_runs(root / "results" / f"{pack}.zip")]
+    actions = show_confirmatory(runs, families=FAMILIES[:2])
+    yield _section("Confirmatory study", outcome.confirm(root), *map(_texts, [actions, *show_accuracies(runs)]))
     for frames, stride in ((8, 1), (16, 1), (16, 2)):
         runs = runs_of("variant_comparison", frames=frames, frame_stride=stride)
         gap = paper_table(2)[BEST][f"video@1 {frames}f"] - paper_table(2)["R3D"][f"video@1 {frames}f"]

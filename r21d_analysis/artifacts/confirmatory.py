@@ -7,18 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
+from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE
+from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE, fold_table
 from r21d_analysis.artifacts.networks import Network, difference, networks
-from r21d_analysis.artifacts.tables import INTERVAL
-from r21d_analysis.statistics.aggregate import group_by_seed, without_videos
+from r21d_analysis.artifacts.tables import INTERVAL, protocol_line
+from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, without_videos
 from r21d_analysis.statistics.inference import Estimate, detectable_difference, format_interval, holm
-from r21d_analysis.style import P, style_table
+from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, P, figure_of_runs, note, style_table
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import REASONS, SPLIT, TABLE_2, why_2plus1d
+from r21d_core.study.paper import paper_table
 from r21d_core.study.recipes import CONFIRMATORY, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
 
@@ -101,13 +105,8 @@ def confirmatory_table(
     rows = []
     for family in families:
         recipe = recipes.get(SPLIT.sub("", family.data))
-        specs = counted_specs(family, recipe, complete) if recipe is not None else []
-        needed = [[s for s in specs if s.frames == n and s.variant in (name, BASELINE)] for name, n in family.contrasts]
-        counts = [(sum(spec in complete for spec in of_contrast), len(of_contrast)) for of_contrast in needed]
+        specs, counts, members = _members(family, recipe, complete)
         whole = [done == total > 0 for done, total in counts]
-        # Without the runs of incomplete contrasts, whose seeds would count in the variance that networks share.
-        used = {spec for of_contrast, is_whole in zip(needed, whole, strict=True) if is_whole for spec in of_contrast}
-        members = [complete[spec] for spec in specs if spec in used]
         estimates = _differences(family, whole, networks(members)[0])
         # As if a missing contrast were tested and no difference found, which corrects the others the more.
         p = holm([1.0 if not estimate.tested or np.isnan(estimate.p) else estimate.p for estimate in estimates])
@@ -131,6 +130,20 @@ def confirmatory_table(
     return pd.DataFrame(rows)
 
 
+def _members(
+    family: Family, recipe: Mapping | None, complete: Mapping[Spec, Run]
+) -> tuple[list[Spec], list[tuple[int, int]], list[Run]]:
+    """The Specs that count, the numbers of complete and of all runs of each contrast, and the runs of those that are
+    complete. The seeds of others would count in the variance that networks share.
+    """
+    specs = counted_specs(family, recipe, complete) if recipe is not None else []
+    needed = [[s for s in specs if s.frames == n and s.variant in (name, BASELINE)] for name, n in family.contrasts]
+    counts = [(sum(spec in complete for spec in of_contrast), len(of_contrast)) for of_contrast in needed]
+    whole = zip(needed, counts, strict=True)
+    used = {spec for of_contrast, (done, total) in whole if done == total for spec in of_contrast}
+    return specs, counts, [complete[spec] for spec in specs if spec in used]
+
+
 def _differences(family: Family, whole: Sequence[bool], found: Sequence[Network]) -> list[Estimate]:
     by_name = {(network.spec.variant, network.spec.frames): network for network in found}
     return [
@@ -143,8 +156,8 @@ def _rows(name: str, family: Family, *columns: Iterable) -> Iterator[dict]:
     for (network, frames), estimate, p, count, verdict in zip(family.contrasts, *columns, strict=True):
         yield {
             "family": name, "network": network, "frames": frames, GAP: estimate.value, "low": estimate.low,
-            "high": estimate.high, P: p if estimate.tested else np.nan, "seeds": estimate.seeds,
-            "runs": "{} of {}".format(*count) if count[1] else "–", "verdict": verdict,
+            "high": estimate.high, P: p if estimate.tested else np.nan, "groups": estimate.recordings,
+            "seeds": estimate.seeds, "runs": "{} of {}".format(*count) if count[1] else "–", "verdict": verdict,
         }  # fmt: skip
 
 
@@ -181,12 +194,84 @@ def describe_verdicts(table: pd.DataFrame) -> str:
     return f"contrasts with a verdict: {'; '.join(f'{n} {a} of {b}' for n, a, b in counts.itertuples())}"
 
 
-def show_confirmatory(runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY) -> Styler:
+def show_confirmatory(
+    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
+) -> Styler:
     """`confirmatory_table` for a notebook."""
-    table = confirmatory_table(runs, recipes)
+    table = confirmatory_table(runs, recipes, families)
     table["family"] = table["family"].where(~table["family"].duplicated(), "")
     intervals = [format_interval(*pair, "+.1f") for pair in zip(table["low"], table["high"], strict=True)]
     table.insert(4, INTERVAL, intervals)
-    table["seeds"] = [str(count or "–") for count in table["seeds"]]
-    caption = "Intervals and p by recording, or speaker, and by seed, or with one seed by fold; Holm within each family"
+    table[["groups", "seeds"]] = table[["groups", "seeds"]].map(lambda count: str(count or "–"))
+    caption = (
+        "Intervals and p by group (recording or speaker) and seed, or with one seed by fold; Holm within each family"
+    )
     return style_table(table.drop(columns=["low", "high"]), caption, {GAP: "{:+.1f}"})
+
+
+def show_accuracies(
+    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES[:2]
+) -> list[Styler] | list[Markdown]:
+    """A table for each clip length: the networks of the families' complete contrasts, with their training errors."""
+    complete = {run.spec: run for run in runs if run.is_complete}
+    members = {run.spec: run for f in families for run in _members(f, recipes.get(SPLIT.sub("", f.data)), complete)[2]}
+    tables = []
+    for frames in dict.fromkeys(spec.frames for spec in members):
+        of_length = [run for spec, run in members.items() if spec.frames == frames]
+        table = fold_table(of_length)
+        table[INTERVAL] = [format_interval(*pair, ".1f") for pair in zip(table["low"], table["high"], strict=True)]
+        pairs = zip(table["training low"], table["training high"], strict=True)
+        table["its interval"] = [format_interval(*pair, "+.1f") for pair in pairs]
+        table = table.rename(columns={"training gap": f"training {GAP}", "folds": "splits"})
+        shown = ["network", "clip@1", "video@1", INTERVAL, "training error", f"training {GAP}", "its interval"]
+        caption = (
+            f"{protocol_line([run for run in of_length if run.spec.data == of_length[0].spec.data])}. Means over "
+            "splits; intervals of video@1 by group and seed; training error of the last epoch, its interval over runs"
+        )
+        tables.append(
+            style_table(table[[*shown, "groups", "seeds", "splits"]], caption, {f"training {GAP}": "{:+.1f}"})
+        )
+    return tables or [note("no contrast on actions has all of its runs")]
+
+
+@figure_of_runs
+def contrasts_figure(
+    groups: Sequence[SeedGroup],
+    runs: Sequence[Run],
+    recipes: Mapping[str, Mapping] = CONFIRMATORY,
+    families: Sequence[Family] = FAMILIES,
+) -> Figure | str:
+    """The complete contrasts with their 95 % intervals, a panel a family; a diamond is the paper's on Kinetics-400.
+
+    The band is LEAST points wide in either direction. A hollow marker is exploratory.
+    """
+    table = confirmatory_table(runs, recipes, families).dropna(subset=GAP)
+    table = table[~table["family"].str.contains(WITHOUT, regex=False)]
+    if table.empty:
+        return "no contrast has all of its runs"
+    sizes = table.groupby("family", sort=False).size()
+    figure, panels = plt.subplots(
+        len(sizes), figsize=(7, 0.3 * len(table) + 0.55 * len(sizes) + 0.9), sharex=True, squeeze=False,
+        layout="constrained", height_ratios=(sizes + 0.6).tolist(),
+    )  # fmt: skip
+    printed, actions = paper_table(2), {family.name for family in families if family.data == _ACTIONS[0]}
+    for axes, (name, rows) in zip(panels[:, 0], table.groupby("family", sort=False), strict=True):
+        for place, row in enumerate(rows.to_dict("records")):
+            look = VARIANT_STYLE[row["network"]] | ERROR_BAR
+            if row["verdict"].startswith("exploratory"):
+                look |= {"mfc": "none", "mec": look["color"]}
+            axes.errorbar(row[GAP], place, xerr=[[row[GAP] - row["low"]], [row["high"] - row[GAP]]], **look)
+            if name in actions:
+                metric = f"video@1 {row['frames']}f"
+                gap = printed[row["network"]][metric] - printed[BASELINE][metric]
+                axes.plot(gap, place, "D", mfc="none", mec=GRAY, ms=6)
+        axes.axvspan(-LEAST, LEAST, color=GRAY, alpha=0.15, lw=0)
+        axes.axvline(0, color=GRAY, lw=1)
+        axes.set_yticks(
+            range(len(rows)),
+            [f"{network}, {n} frames" for network, n in zip(rows["network"], rows["frames"], strict=True)],
+        )
+        axes.set(ylim=(len(rows) - 0.4, -0.6))
+        axes.set_title(name, loc="left", size=10)
+    figure.supxlabel("video@1 minus R(2+1)D's (points)", size=10)
+    return figure

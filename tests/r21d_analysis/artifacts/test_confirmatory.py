@@ -14,17 +14,21 @@ from r21d_analysis.artifacts.confirmatory import (
     FAMILIES,
     Family,
     confirmatory_table,
+    contrasts_figure,
     describe_verdicts,
     family_specs,
     judge,
+    show_accuracies,
     show_confirmatory,
     training_commands,
 )
 from r21d_analysis.artifacts.folds import GAP, fold_table
 from r21d_analysis.outcome import ROOT, find_speech
 from r21d_analysis.statistics.inference import Estimate, detectable_difference, holm
+from r21d_analysis.style import VARIANT_STYLE
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
+from r21d_core.runs.metrics import video_at
 from r21d_core.runs.run import load_runs
 from r21d_core.runs.scores import take_items
 from r21d_core.study.experiments import SPLIT
@@ -218,6 +222,29 @@ def test_no_recipe_means_no_runs_and_names_are_shown(runs):
     assert set(table["verdict"]) == {"none: no recipe is chosen yet"} and set(table["runs"]) == {"–"}
     html = show_confirmatory(runs, {}).to_html()
     assert "primary" in html and "no recipe is chosen yet" in html and "why (2+1)D" in html
+
+
+def test_tables_and_figure_have_the_complete_contrasts(runs):
+    """One of MC3's runs is missing; its accuracy and its difference are not shown."""
+    unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
+    short, long = (table.data for table in show_accuracies(runs, RECIPE, [FIXED]))
+    assert {*short["network"]} == {*long["network"]} == {"R3D", "R(2+1)D"} and {*short["splits"]} == {2}
+    of_one = [run for run in runs if is_of(run, "R3D", 8)]
+    expected = np.mean([100 * video_at(run.scores, 1) for run in of_one])
+    assert short.set_index("network")["video@1"]["R3D"] == pytest.approx(expected) and len(of_one) == 4
+    table = confirmatory_table(runs, RECIPE, [FIXED]).dropna(subset=GAP)
+    (axes,) = contrasts_figure(runs, recipes=RECIPE, families=[FIXED]).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["R3D, 8 frames", "R3D, 16 frames"]
+    drawn = [container.lines[0].get_xdata()[0] for container in axes.containers]
+    np.testing.assert_allclose(drawn, table[GAP])
+    assert "No contrast on actions" in show_accuracies(runs, {}, [FIXED])[0].data
+
+
+def test_a_hollow_marker_is_exploratory(runs):
+    for seen, face in (((), VARIANT_STYLE["R3D"]["color"]), ((0, 1), "none")):
+        (axes,) = contrasts_figure(runs, recipes=RECIPE, families=[OPEN._replace(seen=seen)]).axes
+        assert axes.containers[0].lines[0].get_markerfacecolor() == face
+    assert "no contrast has all of its runs" in contrasts_figure(runs, recipes={}, families=[FIXED]).data
 
 
 def test_commands_train_the_runs_of_the_families(tmp_path, capsys, monkeypatch):
