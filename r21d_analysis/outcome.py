@@ -60,7 +60,7 @@ def describe_outcome() -> dict[str, Any]:
     packs = "small", "demo", "miracl", "actions"
     small, demo, miracl, actions = (load_runs(ROOT / "results" / f"{name}.zip") for name in packs)
     panels = {n: find_records("variant_comparison", frames=n, frame_stride=1) for n in (16, 8)}
-    claims = ledger(small + demo)
+    claims = ledger(small + actions + demo)
     return {
         "sentences": answer(),
         "figures": [(f"Difference to R(2+1)D with {n} frames", _svg(runs)) for n, runs in panels.items()],
