@@ -67,7 +67,7 @@ def describe_outcome() -> dict[str, Any]:
     panels = {n: find_records("variant_comparison", frames=n, frame_stride=1) for n in (16, 8)}
     drawn = [("Confirmatory differences to R(2+1)D", contrasts_figure(actions, families=FAMILIES[:2]))]
     drawn += [(f"Difference to R(2+1)D with {n} frames", figures.differences(runs)) for n, runs in panels.items()]
-    claims = ledger(small + demo)
+    claims = ledger(small + actions + demo)
     return {
         "sentences": answer(),
         "figures": [(label, _svg(figure, label)) for label, figure in drawn],

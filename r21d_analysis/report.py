@@ -108,7 +108,7 @@ REPORTS = tuple(Report(*row) for row in (
       for name in ("filters", "attributions") for title, suffix, parameters in INSIGHT),
     ("Real videos", "explorer", {"runs": "../results/small.zip"}),
     ("The families of docs/protocol.md", "confirmatory", {}),
-    ("All claims", "claims", {"runs": "../results/small.zip, ../results/demo.zip"}),
+    ("All claims", "claims", {"runs": "../results/small.zip, ../results/actions.zip, ../results/demo.zip"}),
 ))  # fmt: skip
 LOCAL_LINK = re.compile(r"\]\((?!\w+:|[#/])([^)]+)\)")  # of Markdown
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # the output of a cell that shows a widget

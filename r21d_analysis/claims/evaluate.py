@@ -76,18 +76,18 @@ def evaluate_contrasts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdic
 
 
 def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
-    members, why = list(selection.groups.values()), [select.describe_missing(selection)] if selection.missing else []
-    protocol, estimates, contrasts = describe_protocol(members), [], {}
-    if reason := _incomparable(members):
+    why = [select.describe_missing(selection)] if selection.missing else []
+    protocol, estimates, contrasts = describe_protocol(selection.groups), [], {}
+    if reason := next(filter(None, (_incomparable([*split.values()]) for split in selection.splits)), ""):
         return Verdict(INCONCLUSIVE, why=reason, protocol=protocol)
     outcomes = OUTCOMES.get(claim.metric)
     seeds = inference.seed_variance(map(outcomes, selection.trained)) if outcomes else None
     for contrast in claim.contrasts:
-        plus, minus = ([selection.of(arm) for arm in side] for side in contrast)
-        if all(plus) and all(minus):
+        splits = [_weigh(contrast, split) for split in selection.splits]
+        if all(splits):
             name = select.describe_contrast(contrast)
             contrasts[name] = contrast
-            estimates.append((_estimate_contrast(plus, minus, claim.metric, seeds), name))
+            estimates.append((_estimate_contrast(splits, claim.metric, seeds), name))
     if not estimates:
         return Verdict(INCONCLUSIVE, why="; ".join(why), protocol=protocol)
     verdict, name = _decide_all(claim, estimates)
@@ -99,25 +99,39 @@ def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
     return replace(verdict, answer=answer, why="; ".join(filter(None, [verdict.why, *why])), protocol=protocol)
 
 
-def _estimate_contrast(
-    plus: list[list[SeedGroup]], minus: list[list[SeedGroup]], metric: str, seeds: SeedVariance | None
-) -> Estimate:
-    """The sum of the arms' means of `plus` minus that of `minus`; each arm is the mean over its networks.
+def _weigh(contrast: Contrast, split: dict[tuple[Arm, str], SeedGroup]) -> list[tuple[float, SeedGroup]]:
+    """The networks of a contrast with their weights, alike within an arm; empty where an arm has no network."""
+    signed = [(sign, arm) for sign, side in zip((1, -1), contrast, strict=True) for arm in side]
+    arms = [(sign, [split[arm, name] for name in arm.variants if (arm, name) in split]) for sign, arm in signed]
+    return [(sign / len(arm), group) for sign, arm in arms for group in arm] if all(arm for _, arm in arms) else []
 
-    Two arms whose runs have the same weights, or start from them, are one sample of differences, seed by seed. The
-    training error has no recordings, so its interval is over seeds alone.
+
+def _estimate_contrast(
+    splits: list[list[tuple[float, SeedGroup]]], metric: str, seeds: SeedVariance | None
+) -> Estimate:
+    """The weighted sum of the networks of each split, averaged over the splits.
+
+    Two networks of the same weights, or of which one starts from the other, are one sample of differences, seed by
+    seed. The training error has no recordings, so its interval is over seeds alone.
     """
-    arms = [(sign / len(arm), group) for sign, side in ((1, plus), (-1, minus)) for arm in side for group in arm]
     if metric == TRAIN_ERROR:
+        arms = [(weight / len(splits), group) for split in splits for weight, group in split]
         last = [(weight, [run.history[-1:] for run in group.runs]) for weight, group in arms]
         errors = [(weight, [rows[0]["train_error"] if rows else np.nan for rows in runs]) for weight, runs in last]
         return inference.estimate_sum_of_means([(weight, 100 * np.array(values)) for weight, values in errors])
-    if len(arms) == 2 and _share_weights(arms[0][1], arms[1][1]):
-        a, b = (dict(zip((run.spec.seed for run in g.runs), OUTCOMES[metric](g).values, strict=True)) for _, g in arms)
-        differences = np.array([a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())])
-        return inference.estimate_mean([Outcomes(differences, arms[0][1].scores[0].groups)])
-    values = [(weight, OUTCOMES[metric](group).values) for weight, group in arms]
-    return inference.estimate_contrast([(values, arms[0][1].scores[0].groups)], seeds)
+    if all(len(split) == 2 and _share_weights(split[0][1], split[1][1]) for split in splits):
+        return inference.estimate_mean([_subtract_by_seed(a, b, metric) for (_, a), (_, b) in splits])
+    outcomes = [[(weight, OUTCOMES[metric](group)) for weight, group in split] for split in splits]
+    strata = [([(weight, own.values) for weight, own in split], split[0][1].groups) for split in outcomes]
+    return inference.estimate_contrast(strata, seeds)
+
+
+def _subtract_by_seed(a: SeedGroup, b: SeedGroup, metric: str) -> Outcomes:
+    """The outcomes of one network less those of the other, on the seeds that both have."""
+    sides = [(OUTCOMES[metric](group), [run.spec.seed for run in group.runs]) for group in (a, b)]
+    ours, others = (dict(zip(seeds, outcomes.values, strict=True)) for outcomes, seeds in sides)
+    shared = sorted(ours.keys() & others.keys())
+    return Outcomes(np.array([ours[seed] - others[seed] for seed in shared]), sides[0][0].groups)
 
 
 def _share_weights(a: SeedGroup, b: SeedGroup) -> bool:
@@ -156,15 +170,15 @@ def _paper_mean(arm: Arm, metric: str) -> float:
 
 
 def evaluate_ranking(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
-    """Spearman's correlation of the twelve clip@1 with 8 and with 16 frames, in each setting."""
+    """Spearman's correlation of the twelve clip@1 with 8 and with 16 frames, in each setting on each split."""
     arms, verdicts = (Arm(TABLE_2, 8), Arm(TABLE_2, 16)), []
-    for selection in rank_settings(groups, arms):
-        members = list(selection.groups.values())
+    for selection, split in ((s, split) for s in rank_settings(groups, arms) for split in s.splits):
+        members = list(split.values())
         reason = select.describe_missing(selection) if selection.missing else _incomparable(members)
         if reason:
             verdict = Verdict(INCONCLUSIVE, why=reason)
         else:
-            short, long = ([group.clip_outcomes for group in selection.of(arm)] for arm in arms)
+            short, long = ([split[arm, name].clip_outcomes for name in arm.variants] for arm in arms)
             correlation = inference.estimate_correlation(short, long, inference.seed_variance([*short, *long]))
             verdict = _decide_all(claim, [(correlation, claim.comparison)])[0]
             if verdict.answer == REFUTED:
@@ -180,13 +194,15 @@ def evaluate_clip_counts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verd
     arms = [Arm(R21D, training=training) for training in (select.MORE_CLIPS, select.SCRATCH)]
     settings = [selection for arm in arms for selection in rank_settings(enough, [arm])]
     verdicts = []
-    for group in (group for selection in settings for group in selection.groups.values()):
-        stored = group.scores[0].logits.shape[1]
+    for splits in (selection.groups for selection in settings if not selection.missing):  # of one network
+        stored = splits[0].scores[0].logits.shape[1]
         spread = np.linspace(0, stored - 1, FEW).round().astype(int)
-        fewer = inference.correct_by_seed([replace(scores, logits=scores.logits[:, spread]) for scores in group.scores])
-        verdict, _ = _decide_all(claim, [(inference.estimate_mean([group.outcomes - fewer]), "")])
+        fewer = [[replace(scores, logits=scores.logits[:, spread]) for scores in group.scores] for group in splits]
+        pairs = zip(splits, map(inference.correct_by_seed, fewer), strict=True)
+        estimate = inference.estimate_mean([group.outcomes - own for group, own in pairs])
+        verdict, _ = _decide_all(claim, [(estimate, "")])
         why = "; ".join(filter(None, [f"{FEW} clips spread over {stored} stored", verdict.why]))
-        verdicts.append(replace(verdict, why=why, protocol=describe_protocol([group])))
+        verdicts.append(replace(verdict, why=why, protocol=describe_protocol(splits)))
     return verdicts or [Verdict(INCONCLUSIVE, why=select.describe_missing(settings[0]))]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from r21d_analysis.claims.verdict import ABOVE, Region, Verdict
 from r21d_analysis.statistics.aggregate import SeedGroup
+from r21d_core.study.experiments import SPLIT
 from r21d_core.study.recipes import VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NEIGHBORS
@@ -83,46 +84,58 @@ def describe_contrast(contrast: Contrast) -> str:
 class Selection:
     """The networks of one setting, which are alike in every other field, and what that setting lacks."""
 
-    setting: Spec
-    groups: dict[tuple[Arm, str], SeedGroup]
+    setting: Spec  # on the first split
+    splits: list[dict[tuple[Arm, str], SeedGroup]]  # the finished networks on each split that counts
     missing: list[tuple[Arm, str]]
-    trained: list[SeedGroup]  # all networks of the setting, of other variants too, but not of other papers
+    trained: list[SeedGroup]  # all networks on each of these splits, of other variants too, but not of other papers
 
-    def of(self, arm: Arm) -> list[SeedGroup]:
-        """The finished networks of `arm`."""
-        return [self.groups[arm, variant] for variant in arm.variants if (arm, variant) in self.groups]
+    @property
+    def groups(self) -> list[SeedGroup]:
+        """The finished networks on all splits that count."""
+        return [group for split in self.splits for group in split.values()]
 
 
 def rank_settings(groups: Sequence[SeedGroup], arms: Sequence[Arm], data: str = "") -> list[Selection]:
     """The settings that hold networks of a claim, as of `setting_rank`; one without networks if there is none.
 
-    Networks are alike if their Specs, or those of the runs they start from, differ in nothing but seed, variant and
-    the fields that the arms fix; all recognize actions on RGB and, where `data` is given, on the set whose name
-    begins so. Runs on a validation split, on which a recipe is chosen, do not count.
+    Networks are alike if their Specs, or those of the runs on the same data that they start from, differ in nothing
+    but seed, variant, split and the fields that the arms fix; all recognize actions on RGB and, where `data` is given,
+    on the set whose name begins so. Runs on a validation split, on which a recipe is chosen, do not count. Of the
+    splits of a set those count on which all networks of the claim have runs; if there is none, each is a setting of
+    its own.
     """
     free = {"variant"} | {key for arm in arms for key in arm.settings}
     defaults = {key: getattr(Spec(), key) for key in free}
-    settings: dict[Spec, list[SeedGroup]] = {}
-    for group in sorted(groups, key=lambda group: (-len(group.runs), group.spec.to_json())):
+    settings: dict[Spec, dict[Spec, dict[str, SeedGroup]]] = {}  # of each setting and network the splits
+    for group in groups:
         base = group.spec.parent_spec or group.spec
         usable = (base.task, base.modality) == ("action", "rgb")
+        usable = usable and not {"task", "modality", "data"} & group.spec.changes_from(base).keys()
         usable = usable and base.data.startswith(data) and not base.data.endswith(VAL_SUFFIX)
         if usable and ("depth" in free or base.depth <= 18):  # 34 layers count only for a claim about depth
-            settings.setdefault(base.replace(seed=0, **defaults), []).append(group)
+            # "-split" stays, as a set beside its splits is none of them.
+            fixed = {"seed": 0, "data": SPLIT.sub("-split", base.data)}
+            networks = settings.setdefault(base.replace(**fixed, **defaults), {})
+            networks.setdefault(group.spec.replace(**fixed), {})[base.data] = group
     wanted = list(dict.fromkeys((arm, variant) for arm in arms for variant in arm.variants))
     selections = []
-    for setting, members in settings.items():
-        matches = {key: next((g for g in members if key[0].matches(g.spec, key[1])), None) for key in wanted}
-        present = {key: group for key, group in matches.items() if group is not None}
-        missing = [key for key in wanted if key not in present]
-        if present and (setting.profile != "demo" or all(_fits_demo(arm) for arm, _ in missing)):
-            trained = [group for group in members if group.spec.epochs and group.spec.variant not in NEIGHBORS]
-            selections.append(Selection(setting, present, missing, trained))
+    for setting, networks in settings.items():
+        rows = sorted(networks.items(), key=lambda row: (-sum(len(g.runs) for g in row[1].values()), row[0].to_json()))
+        matches = {key: next((row for spec, row in rows if key[0].matches(spec, key[1])), {}) for key in wanted}
+        names = sorted({name for row in matches.values() for name in row})
+        shared = [name for name in names if all(name in row for row in matches.values())]
+        for counted in [shared] if shared else [[name] for name in names]:
+            splits = [{key: row[name] for key, row in matches.items() if name in row} for name in counted]
+            missing = [key for key in wanted if key not in splits[0]]
+            if setting.profile != "demo" or all(_fits_demo(arm) for arm, _ in missing):
+                pooled = [row for spec, row in rows if spec.epochs and spec.variant not in NEIGHBORS]
+                trained = [row[name] for row in pooled if row.keys() >= {*counted} for name in counted]
+                selections.append(Selection(setting.replace(data=counted[0]), splits, missing, trained))
     if selections:
-        return sorted(selections, key=lambda s: (len(s.missing) > 0, *setting_rank(s.setting, [*s.groups.values()])))
+        return sorted(selections, key=lambda s: (len(s.missing) > 0, *setting_rank(s.setting, s.groups)))
     usual = get_recipe("paper").replace(data=data, eval_clips=100)
     usual = usual if data else get_recipe("small").replace(data="NAME")
-    return [Selection(usual.replace(**defaults), {}, wanted, [])]
+    return [Selection(usual.replace(**defaults), [{}], wanted, [])]
 
 
 def setting_rank(setting: Spec, groups: Sequence[SeedGroup]) -> tuple:
@@ -194,8 +207,10 @@ def describe_protocol(groups: Sequence[SeedGroup]) -> dict[str, str]:
 
     specs, seeds = [group.spec for group in groups], [len(group.runs) for group in groups]
     epochs = sorted({spec.epochs or (spec.parent_spec or spec).epochs for spec in specs})
+    splits = sorted({match[1] for spec in specs if (match := SPLIT.search(spec.data))})
+    data = f"{SPLIT.sub('', specs[0].data)}, splits {', '.join(splits)}" if len(splits) > 1 else specs[0].data
     return {
-        "profile": values("profile", "profile {}"), "data": specs[0].data, "task": values("task", "{}"),
+        "profile": values("profile", "profile {}"), "data": data, "task": values("task", "{}"),
         "frames": values("frames", "{} frames"), "frame_stride": values("frame_stride", "stride {}"),
         "depth": values("depth", "{} layers"), "width": values("width", "width {}"),
         "epochs": f"{'/'.join(map(str, epochs))} epochs",

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from r21d_analysis.artifacts.confirmatory import confirmatory_table
+from r21d_analysis.artifacts.folds import GAP
 from r21d_analysis.artifacts.networks import RGB, difference, networks, pretrained_pairs
 from r21d_analysis.claims.claims import CLAIMS, NOT_YET, RUNS
 from r21d_analysis.claims.evaluate import evaluate_claim
@@ -15,6 +18,7 @@ from r21d_analysis.claims.select import rank_settings
 from r21d_analysis.claims.table import count_answers, ledger, show_ledger
 from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPORTED, decide_size
 from r21d_analysis.statistics.aggregate import group_by_seed
+from r21d_analysis.statistics.clips import clips_correct
 from r21d_analysis.statistics.inference import correct_by_seed, estimate_difference, estimate_mean, seed_variance
 from r21d_core.cli import build_parser
 from r21d_core.runs.run import find_run, find_runs, load_runs
@@ -24,6 +28,7 @@ from r21d_core.study.recipes import get_recipe
 from tests.listings import DATA
 from tests.runs import NASTY, finish
 
+RESULTS = Path(__file__).parents[3] / "results"
 VIDEOS, CLASSES, SPREAD = 100, 5, np.linspace(0, 100, 20).round().astype(int)
 BY_ID = {claim.id: claim for claim in CLAIMS}
 OF_RUNS = [claim.id for claim in CLAIMS if claim.kind == RUNS]
@@ -251,6 +256,14 @@ def test_runs_of_another_task_leave_the_claims_on_streams(worlds, tmp_path):
         assert verdict == evaluate_claim(BY_ID[name], worlds["paper"])
 
 
+@pytest.mark.parametrize("change", [{"data": "set2"}, {"task": "speed"}])
+def test_networks_finetuned_to_others_leave_the_variance(change, tmp_path):
+    runs = make("open", two_networks(frames=8), tmp_path / "runs")
+    others = make("open", [run.spec.finetune_spec(epochs=8, **change) for run in runs], tmp_path / "others")
+    alone, beside = (evaluate_claim(BY_ID["r21d-over-r3d-8"], group_by_seed(some)) for some in (runs, runs + others))
+    assert alone == beside and np.isfinite(alone.low)
+
+
 @pytest.mark.parametrize("name", ["r21d-over-r3d-8", "rgb-over-flow"])
 def test_networks_of_other_papers_say_nothing_of_the_seeds(name, tmp_path):
     r21d = BASE.replace(variant="R(2+1)D", frames=8)
@@ -283,6 +296,108 @@ def test_same_weights_are_compared_run_by_run(tmp_path):
     verdict = evaluate_claim(BY_ID["test-longer-video"], groups)
     a, b = (correct_by_seed(group.scores) for group in groups)
     assert (verdict.low, verdict.high) == pytest.approx([(e := estimate_mean([a - b])).low, e.high])
+
+
+def on_splits(variants, splits, folder, seeds=(0, 1), world="open"):
+    """Runs with 8 frames of each variant on each split of a set."""
+    specs = [BASE.replace(variant=variant, frames=8, data=f"set-split{split}", seed=seed)
+             for variant in variants for split in splits for seed in seeds]  # fmt: skip
+    return make(world, specs, folder)
+
+
+def by_network(runs):
+    """The groups by variant and split."""
+    return {(group.spec.variant, group.spec.data[-1]): group for group in group_by_seed(runs)}
+
+
+def test_splits_that_all_networks_have_are_pooled(tmp_path):
+    runs = on_splits(["R3D", "R(2+1)D"], "12", tmp_path / "both")
+    lacking = on_splits(["MC3", "R2D"], "1", tmp_path / "lacking", seeds=range(4)) + on_splits(["R3D"], "3", tmp_path)
+    for run in runs:  # so that recordings hold several videos, and the splits share some of them only
+        names = np.array([f"{'both' if v < 30 else run.spec.data} {v // 4}" for v in range(VIDEOS)])
+        finish(run, replace(run.scores, groups=names))
+    verdict = evaluate_claim(BY_ID["r21d-over-r3d-8"], group_by_seed(lacking + runs))
+    right = {key: correct_by_seed(group.scores) for key, group in by_network(runs).items()}
+    gaps = [right["R(2+1)D", split].values.mean() - right["R3D", split].values.mean() for split in "12"]
+    assert verdict.effect == pytest.approx(np.mean(gaps)) and gaps[0] != gaps[1]
+    sides = ([right[variant, split] for split in "12"] for variant in ("R(2+1)D", "R3D"))
+    estimate = estimate_difference(*sides, seed_variance(right.values()))  # not of the networks that lack a split
+    assert (verdict.low, verdict.high) == pytest.approx((estimate.low, estimate.high), rel=1e-12)
+    assert verdict.n == len({name for outcomes in right.values() for name in outcomes.groups}) == 44
+    assert verdict.protocol["data"] == "set, splits 1, 2" and verdict.protocol["seeds"] == "2 seeds"
+    alone = evaluate_claim(BY_ID["r21d-over-r3d-8"], group_by_seed([r for r in runs if r.spec.data == "set-split1"]))
+    assert alone.effect == pytest.approx(gaps[0]) and alone.protocol["data"] == "set-split1"
+
+
+def test_families_and_training_errors_are_means_over_splits(tmp_path):
+    groups = by_network(on_splits(["R3D", "R(2+1)D", "MC2", "MC3", "MC4", "MC5"], "12", tmp_path))
+    verdict = evaluate_claim(BY_ID["mc-like-r3d"], [*groups.values()])
+    means = {key: 100 * np.mean([clips_correct(scores) for scores in group.scores]) for key, group in groups.items()}
+    families = [np.mean([means[f"MC{n}", split] for n in range(2, 6)]) - means["R3D", split] for split in "12"]
+    assert verdict.effect == pytest.approx(np.mean(families))
+    verdict = evaluate_claim(BY_ID["train-error-18"], [*groups.values()])
+    errors = np.array([[[100 * run.history[-1]["train_error"] for run in groups[variant, split].runs] for split in "12"]
+                       for variant in ("R3D", "R(2+1)D")])  # fmt: skip
+    assert verdict.effect == pytest.approx(errors[0].mean() - errors[1].mean()) and verdict.n == errors.size == 8
+    parts = errors.var(axis=2, ddof=1).ravel() / 2 / 4  # the variance of a mean of two seeds, halved by the splits
+    half = np.sqrt(parts.sum()) * stats.t.ppf(0.975, parts.sum() ** 2 / (parts**2).sum())
+    assert (verdict.low, verdict.high) == pytest.approx((verdict.effect - half, verdict.effect + half))
+
+
+def test_same_weights_are_compared_by_seed_on_each_split(tmp_path):
+    runs = on_splits(["R(2+1)D"], "12", tmp_path / "runs")
+    longer = [run.spec.finetune_spec(frames=32, epochs=0) for run in runs]
+    clips = [run.spec.finetune_spec(eval_clips=101, epochs=0) for run in runs]
+    groups = group_by_seed(runs + make("open", longer, tmp_path / "longer"))
+    verdict = evaluate_claim(BY_ID["test-longer-video"], groups)
+    a, b = ([correct_by_seed(group.scores) for group in some] for some in (groups[:2], groups[2:]))
+    estimate = estimate_mean([x - y for x, y in zip(a, b, strict=True)])
+    assert (verdict.effect, verdict.low, verdict.high) == pytest.approx((estimate.value, estimate.low, estimate.high))
+    groups = group_by_seed(make("open", clips, tmp_path / "clips"))
+    verdict = evaluate_claim(BY_ID["twenty-clips"], groups)
+    few = [[replace(scores, logits=scores.logits[:, SPREAD]) for scores in group.scores] for group in groups]
+    fewer = [correct_by_seed(group.scores) - correct_by_seed(s) for group, s in zip(groups, few, strict=True)]
+    assert verdict.effect == pytest.approx(np.mean([outcomes.values for outcomes in fewer]))
+    assert verdict.protocol["data"] == "set, splits 1, 2"
+
+
+def test_networks_without_a_split_in_common_are_missing(tmp_path):
+    runs = on_splits(["R3D"], "1", tmp_path) + on_splits(["R(2+1)D"], "23", tmp_path)
+    verdict = evaluate_claim(BY_ID["r21d-over-r3d-8"], group_by_seed(runs))
+    assert verdict.answer == INCONCLUSIVE and np.isnan(verdict.effect)
+    assert "missing: R(2+1)D (8 frames)" in verdict.why and "data/set-split1.csv" in verdict.why
+
+
+def test_set_beside_its_splits_is_none_of_them(tmp_path):
+    runs = on_splits(["R3D", "R(2+1)D"], "12", tmp_path) + make("paper", two_networks(frames=8), tmp_path / "whole")
+    verdict = evaluate_claim(BY_ID["r21d-over-r3d-8"], group_by_seed(runs))
+    assert verdict.protocol["data"] == "set" and verdict.other_settings.startswith("set, splits 1, 2: ")
+
+
+def test_ranking_is_of_each_split(tmp_path):
+    specs = [BASE.replace(variant=variant, frames=frames, data=f"many-split{split}", seed=seed)
+             for variant in TABLE_2 for frames in (8, 16) for split in (1, 2) for seed in (0, 1)]  # fmt: skip
+    verdict = evaluate_claim(BY_ID["ranking"], group_by_seed(make("paper", specs, tmp_path)))
+    assert verdict.answer == SUPPORTED and verdict.protocol["data"] == "many-split1"
+    assert verdict.other_settings.startswith("many-split2: supported")
+
+
+def test_other_videos_on_the_second_split_are_inconclusive(tmp_path):
+    runs = on_splits(["R3D", "R(2+1)D"], "12", tmp_path)
+    for run in runs[-2:]:
+        finish(run, replace(run.scores, videos=np.char.add(run.scores.videos, "x")))
+    verdict = evaluate_claim(BY_ID["r21d-over-r3d-8"], group_by_seed(runs))
+    assert "different videos" in verdict.why and verdict.answer == INCONCLUSIVE and np.isnan(verdict.effect)
+
+
+def test_primary_contrast_is_that_of_the_confirmatory_table():
+    pair = ("R3D", "R(2+1)D")
+    runs = [r for r in load_runs(RESULTS / "actions.zip") if r.spec.variant in pair and r.spec.frames == 16]
+    (row,) = [row for row in confirmatory_table(runs).to_dict("records") if row["family"] == "primary"]
+    verdict = evaluate_claim(BY_ID["r21d-over-r3d-16"], group_by_seed(runs))
+    gap = row[GAP], row["high"], row["low"]
+    assert (verdict.effect, verdict.low, verdict.high) == pytest.approx([-number for number in gap])
+    assert verdict.n == 294 and verdict.protocol["data"] == "ucf101-14, splits 1, 2, 3"
 
 
 def test_answers_of_runs_and_arithmetic_are_counted_apart(worlds):
@@ -324,8 +439,7 @@ def test_ledger_is_escaped_and_needs_no_runs(tmp_path):
 
 
 def test_one_seed_on_splits_has_the_interval_of_its_table():
-    records = load_runs(Path(__file__).parents[3] / "results" / "small.zip")
-    runs = [run for run in records if run.spec.data.startswith("ucf101-7b")]
+    runs = [run for run in load_runs(RESULTS / "small.zip") if run.spec.data.startswith("ucf101-7b")]
     verdict = evaluate_claim(BY_ID["pretraining-helps"], group_by_seed(runs))
     pretrained, scratch = pretrained_pairs([row for row in networks(runs)[0] if row.stream == RGB])[0]
     estimate = difference(pretrained, scratch)

@@ -247,7 +247,7 @@ def test_evidence_has_labels_and_recordings_of_its_clips(runs, tiny_manifest, mo
     assert record["evidence_label"].tolist() == scores.labels[1:3].tolist()
 
 
-def test_record_is_stored_with_its_numbers_exact_and_its_pictures_close(tmp_path):
+def test_record_has_its_numbers_exact_and_its_pictures_close(tmp_path):
     rng = np.random.default_rng(0)
     pictures = np.repeat(np.repeat(rng.integers(0, 256, (4, 2, 6, 6, 3), np.uint8), 8, axis=2), 8, axis=3)
     arrays = {"frames": pictures, "optimized": pictures[0], "maps": rng.normal(size=(3, 5)), "labels": np.array(["ä"])}
