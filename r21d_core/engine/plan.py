@@ -23,15 +23,20 @@ BUILTIN_ROOT = Path("data")
 
 
 class DataSize(NamedTuple):
-    """What a plan needs of a data set: its classes and the number of videos of each split."""
+    """What a plan needs of a data set: its classes, the videos of each split, and a line if files are missing."""
 
     classes: tuple[str, ...]
     counts: dict[str, int]
+    missing: str
 
 
 def data_size(manifest: Manifest) -> DataSize:
     """Return the DataSize of a manifest."""
-    return DataSize(manifest.card.classes, Counter(video.split for video in manifest.videos))
+    videos, missing = manifest.videos, ""
+    if count := sum(not video.path.exists() for video in videos):
+        missing = f"{manifest.card.name}: {count:,} of {len(videos):,} videos are missing in {manifest.root}; put them "
+        missing += f'there, or write their folder as "root" into {manifest.path.with_suffix(".json")}'
+    return DataSize(manifest.card.classes, Counter(video.split for video in videos), missing)
 
 
 def load_manifests(
@@ -130,6 +135,7 @@ def make_plan(
     ]
     total = max(sum(hours.values()) / slots, max(hours.values()))
     lines.append(f"in all about {_duration(total)} on {where}, if nothing else runs there; records in {runs}")
+    lines += [line for name in {spec.data: None for spec in todo} if (line := data[name].missing)]
     return "\n".join(lines), total
 
 

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,21 @@ def test_train_plans_trains_and_reports(tiny_manifest, tmp_path, capsys):
         assert find_run(tmp_path, spec).is_complete and spec.folder in stdout
     assert main(command) == 0
     assert "new" not in capsys.readouterr().out
+
+
+def test_dry_run_says_which_videos_are_missing(tiny_manifest, tmp_path, capsys):
+    for suffix in (".csv", ".json"):
+        shutil.copy(tiny_manifest.with_suffix(suffix), tmp_path)
+    (tmp_path / "videos" / "dark").mkdir(parents=True)
+    command = ["train", "variant_comparison", "--manifest", str(tmp_path / "tiny.csv"), "--variants", "R3D", *TINY]
+    for count, name in ((12, "nothing"), (11, "dark/v_g00.mp4")):
+        (tmp_path / "videos" / name).touch()
+        assert main([*command, "--dry-run"]) == 0
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if "missing" in line)
+        assert line.startswith(f"tiny: {count} of 12 videos are missing in {tmp_path / 'videos'}; put them there")
+        assert line.endswith(str(tmp_path / "tiny.json"))
+    command[3] = str(tiny_manifest)
+    assert main([*command, "--dry-run"]) == 0 and "missing" not in capsys.readouterr().out
 
 
 def test_runs_are_listed_and_selected_by_index(tiny_manifest, tmp_path, capsys):
