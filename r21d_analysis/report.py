@@ -76,7 +76,8 @@ INSIGHT = (
     ("Real videos, playback rate", "small-rate", FRAMES_8 | TWO | {"task": "speed", "seeds": "1"}),
     ("Full-size networks on the built-in videos", "diagnostic", DIAGNOSTIC | TWO),
 )
-START = {"runs": "../results/demo.zip", "records": "../results/small.zip", "notebooks": "../notebooks"}
+START = {"runs": f"../{RECORDS[0]}", "records": ", ".join(f"../{pack}" for pack in RECORDS[1:]),
+         "notebooks": "../notebooks"}  # fmt: skip
 TINY = "Demonstration: tiny networks on the built-in videos, not comparable with the paper"
 REPORTS = tuple(Report(*row) for row in (
     ("Start here", "start_here", START),

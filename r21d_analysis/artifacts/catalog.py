@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 from pandas.io.formats.style_render import CSSDict
 
-from r21d_analysis.style import align_left
+from r21d_analysis.style import TABLE_CSS, align_left
 from r21d_core import R21DError
 from r21d_core.runs.run import Run, read_spec, spec_files
 from r21d_core.study.experiments import EXPERIMENTS, as_list
@@ -73,13 +74,15 @@ def show_catalog(folders: Sequence[str] | str, notebooks: Path | str = ".") -> S
 
     `folders` are folders of runs, as a list or separated by commas. A run in several of them counts once. For each
     profile, the runs of the experiment's default parameters are counted, for the existing data, tasks and seeds; the
-    counts for each of these are under the pointer.
+    counts for each of these are under the pointer. The caption counts the finished runs of each folder.
     """
     complete: dict[Spec, bool] = {}
-    for folder in parse_folders(folders):
+    finished = Counter()
+    for folder in dict.fromkeys(parse_folders(folders)):
         for run in iter_runs(folder):
             if isinstance(run, Run):
                 complete[run.spec] = run.is_complete or complete.get(run.spec, False)
+                finished[folder.as_posix()] += run.is_complete
     rows = [
         (_link(Path(notebooks), a), _describe_runs(_count_runs(a, complete)), a.command or f"r21d train {a.experiment}",
          a.requires)
@@ -88,7 +91,10 @@ def show_catalog(folders: Sequence[str] | str, notebooks: Path | str = ".") -> S
     table = pd.DataFrame(rows, columns=["artifact", "runs", "command", "requires"])
     style = align_left(table.style.format(escape="html", subset=["command", "requires"]).hide(axis="index"))
     one_line: CSSDict = {"selector": "td:not(:last-child)", "props": "white-space: nowrap"}
-    return style.set_table_styles([one_line], overwrite=False)
+    counts = ", ".join(f"{count} in {folder}" for folder, count in finished.items())
+    caption = f"Finished runs: {counts or 'none'}; those with other settings than the defaults are in no row"
+    style = style.set_caption(html.escape(caption))
+    return style.set_table_styles([one_line, TABLE_CSS[0]], overwrite=False)
 
 
 def parse_folders(folders: Sequence[str] | str) -> list[Path]:

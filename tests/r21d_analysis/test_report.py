@@ -15,7 +15,7 @@ from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 
 from r21d_analysis import report
-from r21d_analysis.artifacts.catalog import ARTIFACTS
+from r21d_analysis.artifacts.catalog import ARTIFACTS, parse_folders
 from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.outcome import answer
 from r21d_analysis.report import RECORDS, REPORTS, build_page, describe_environments, run_suite
@@ -76,6 +76,16 @@ def test_answer_stands_first_and_provenance_last(page):
     assert order[:3] == ["artifacts", "not-done", "contents"] and order[-1] == "provenance"
     assert [str(link["href"])[1:] for link in page.select(".card a")] == order[3:-1] and page.select(".figures svg")
     assert {artifact.claim for artifact in ARTIFACTS} <= {claim.id for claim in CLAIMS} | {""}
+
+
+def test_start_here_counts_every_pack():
+    (cell,) = (cell for cell in nbformat.read(ROOT / "notebooks" / "start_here.ipynb", 4).cells
+               if "parameters" in cell.metadata.get("tags", []))  # fmt: skip
+    exec(cell.source, defaults := {})
+    packs = sorted(f"../results/{path.name}" for path in ROOT.glob("results/*.zip"))
+    for parameters in (defaults, report.START):
+        folders = parse_folders(f"{parameters['runs']}, {parameters['records']}")
+        assert sorted({path.as_posix() for path in folders} - {"../runs"}) == packs
 
 
 def test_folder_contains_every_report_and_no_other():

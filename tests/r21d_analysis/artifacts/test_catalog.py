@@ -63,6 +63,7 @@ def test_counts_are_of_the_default_runs(tmp_path):
     counts = "builtin, action: 1 of 12; set, speed: 4 of 24; set, action: 1 of 12"
     cell = f'<span title="{counts}">demo 1 of 12, small 5 of 36</span>'
     assert row_of(table, "variant_comparison")[1] == cell and row_of(table, "architectures")[1] == "–"
+    assert f"Finished runs: 7 in {tmp_path}/a, 0 in {tmp_path}/b; those" in table.caption
     assert row_of(table, "temporal_probe")[1] == '<span title="set, speed: 4 of 6">small 4 of 6</span>'
 
 
