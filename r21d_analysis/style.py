@@ -28,17 +28,27 @@ from r21d_core.runs.run import Run
 
 GRAY = "#797979"  # of text and lines; its contrast is 4.3 on white and on JupyterLab's dark #111, and no gray has more
 PALETTE = sns.color_palette("colorblind")
-# A color for each kind of network, a marker for each network of that kind.
-KINDS = {"R2D": ("R2D", "f-R2D"), "R3D": ("R3D",), "MC": ("MC2", "MC3", "MC4", "MC5"),
-         "rMC": ("rMC2", "rMC3", "rMC4", "rMC5"), "R(2+1)D": ("R(2+1)D",)}  # fmt: skip
-COLORS = {"R2D": PALETTE[7], "R3D": PALETTE[0], "MC": PALETTE[2], "rMC": PALETTE[1], "R(2+1)D": PALETTE[3]}
-_OTHER_MARKERS = cycle("PXdphH<>")
-VARIANT_STYLE = defaultdict(  # networks outside Table 2, such as 33p22, take a marker each when first drawn
-    lambda: {"color": PALETTE[4], "marker": next(_OTHER_MARKERS)},
+# Of each kind of network the color in PALETTE, the networks, and a marker for each. The last three kinds are R(2+1)D
+# with one thing changed: the layers between its two convolutions, their planes, their arrangement.
+KINDS = {
+    "R2D": (7, ("R2D", "f-R2D"), "D^"),
+    "R3D": (0, ("R3D", "R3D+ReLU"), "os"),
+    "MC": (2, ("MC2", "MC3", "MC4", "MC5"), "D^sv"),
+    "rMC": (1, ("rMC2", "rMC3", "rMC4", "rMC5"), "D^sv"),
+    "R(2+1)D": (3, ("R(2+1)D",), "o"),
+    "between": (4, ("R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU"), "Xp"),
+    "planes": (5, ("R(2+1)D-0.5M", "R(2+1)D-2M"), "v^"),
+    "arrangement": (9, ("R(1+2)D", "P3D-B", "P3D-C"), "<>D"),
+}
+COLORS = {kind: PALETTE[color] for kind, (color, *_) in KINDS.items()}
+_OTHER_MARKERS = cycle("Pdph*H<>")
+# Others, such as 33p22 and s3d, take a marker each when first drawn.
+VARIANT_STYLE: defaultdict[str, dict[str, Any]] = defaultdict(
+    lambda: {"color": GRAY, "marker": next(_OTHER_MARKERS)},
     {
         variant: {"color": COLORS[kind], "marker": marker}
-        for kind, members in KINDS.items()
-        for variant, marker in zip(members, "D^sv" if len(members) > 1 else "o", strict=False)
+        for kind, (_, members, markers) in KINDS.items()
+        for variant, marker in zip(members, markers, strict=True)
     },
 )
 RC_PARAMS: dict[Any, Any] = {  # transparent, for light and dark pages

@@ -14,6 +14,7 @@ from r21d_analysis.statistics.inference import SeedVariance
 from r21d_core.runs.run import find_runs
 from r21d_core.study.experiments import variant_comparison
 from r21d_core.study.paper import paper
+from r21d_core.study.variants import NETWORKS
 from tests.runs import NASTY, finish, make_runs
 
 
@@ -88,6 +89,12 @@ def test_training_curves_have_a_panel_for_each_network(runs):
         for line in axes.lines:
             drawn = legend[axes.get_title()]
             assert (line.get_color(), line.get_marker()) == (drawn.get_color(), drawn.get_marker())
+
+
+def test_every_named_network_has_a_look_of_its_own():
+    named = [name for _, names, _ in style.KINDS.values() for name in names]
+    assert sorted(named) == sorted(NETWORKS)
+    assert len({tuple(style.VARIANT_STYLE[name].values()) for name in named}) == len(named)
 
 
 def test_missing_line_names_unfinished_runs(runs, tmp_path):
