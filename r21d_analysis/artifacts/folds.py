@@ -1,4 +1,4 @@
-"""Networks against R(2+1)D over the folds of a data set: test and training error, and what each network changes."""
+"""Networks against R(2+1)D over the folds of a data set: accuracy and training error, and what each network changes."""
 
 from __future__ import annotations
 
@@ -139,9 +139,9 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
 
 @figure_of_runs
 def reasons_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
-    """Training and test error of each network less those of R(2+1)D, in points, with 95 % intervals.
+    """Training error and video@1 of each network less those of R(2+1)D, as in `fold_table`, with 95 % intervals.
 
-    A network left of zero in the first panel is easier to optimize, in the second more accurate.
+    A network left of zero in the first panel is easier to optimize, right of zero in the second more accurate.
     """
     try:
         table = fold_table(runs)
@@ -152,10 +152,10 @@ def reasons_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str
         return f"no network is compared with {BASELINE}"
     size = (9, 0.34 * len(table) + 1.4)
     figure, panels = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
-    test = -table[["minus R(2+1)D", "gap high", "gap low"]].to_numpy()
-    training = table[["training gap", "training low", "training high"]].to_numpy()
-    titles = "training error, last epoch", "test error, video@1"
-    for axes, values, title in zip(panels, (training, test), titles, strict=True):
+    titles = "training error, last epoch", "test accuracy, video@1"
+    columns = ["training gap", "training low", "training high"], ["minus R(2+1)D", "gap low", "gap high"]
+    for axes, title, names in zip(panels, titles, columns, strict=True):
+        values = table[names].to_numpy()
         for place, (name, (value, low, high)) in enumerate(zip(table["network"], values, strict=True)):
             bar = None if np.isnan(low) else [[value - low], [high - value]]
             axes.errorbar(value, place, xerr=bar, **VARIANT_STYLE[name] | ERROR_BAR, ls="none")
@@ -164,5 +164,5 @@ def reasons_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str
     panels[0].set_yticks(range(len(table)), table["network"])
     panels[0].set_ylim(-0.6, len(table) - 0.4)
     figure.get_layout_engine().set(wspace=0.06)  # pyright: ignore
-    figure.supxlabel("points above (+) or below (−) R(2+1)D", size=10)
+    figure.supxlabel(GAP, size=10)
     return figure
