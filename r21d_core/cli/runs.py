@@ -2,16 +2,19 @@
 
 import json
 import sys
-from itertools import chain
+from collections.abc import Sequence
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
+from textwrap import fill
 
 from r21d_core import R21DError
 from r21d_core.cli.options import format_table
 from r21d_core.study.recipes import get_recipe
 from r21d_core.study.spec import FIELD_OPTIONS, format_settings
-from r21d_core.study.variants import NETWORKS
+from r21d_core.study.variants import NEIGHBORS, NETWORKS
 
-COLUMNS = ("data", "profile", "task", "network", "seed", "state", "video@1", "folder", "settings")
+COLUMNS = ("network", "seed", "state", "video@1", "folder")
 
 
 def add_parser(subparsers) -> None:
@@ -38,14 +41,13 @@ def run(options) -> int:
         except R21DError as error:
             failed = True
             print(f"r21d: {error}", file=sys.stderr)
-    places = {variant: place for place, variant in enumerate(NETWORKS)}
+    places = {variant: place for place, variant in enumerate((*NETWORKS, *NEIGHBORS))}
     rows.sort(key=lambda row: (places.get(row["variant"], len(places)), row["depth"], row["seed"]))
-    rows.sort(key=lambda row: (row["data"], row["profile"], row["task"], format_settings(row["settings"])))
+    rows.sort(key=lambda row: (row["data"], row["profile"], row["task"], format_settings(_settings(row))))
     if options.json:
         print(json.dumps(rows, indent=1))
     elif rows:
-        print(format_table(COLUMNS, [_format(row) for row in rows], right=("seed", "video@1")))
-        print("settings: those that differ from the recipe of the profile, task and data set, as --set takes them")
+        print(format_runs(rows))
     elif not failed:
         print(f"no runs{f' of {options.data}' if options.data else ''} in {', '.join(map(str, options.folders))}")
     return int(failed)
@@ -72,10 +74,35 @@ def describe(run) -> dict:
     }  # fmt: skip
 
 
+def format_runs(rows: Sequence[dict]) -> str:
+    """Sorted rows of `describe` as text for a terminal of 120 columns, in groups of equal settings.
+
+    What all runs share stands once above them, and above each group what differs.
+    """
+    header, *lines = format_table(COLUMNS, [_format(row) for row in rows], right=("seed", "video@1")).splitlines()
+    settings = [_settings(row) for row in rows]
+    shared = {key: value for key, value in settings[0].items() if all(own.get(key) == value for own in settings)}
+    title = f"{len(rows)} run{'s' * (len(rows) > 1)}{' with ' * bool(shared)}{format_settings(shared)}"
+    shown = [fill(title, 120, subsequent_indent="  "), header]
+    for own, members in groupby(zip(settings, lines, strict=True), key=itemgetter(0)):
+        if heading := format_settings({key: value for key, value in own.items() if key not in shared}):
+            shown += ["", fill(heading, 120, subsequent_indent="  ")]
+        shown += [line for _, line in members]
+    what = "printed are the settings that differ from the recipe of the profile, task and data set, as --set takes them"
+    return "\n".join([*shown, "", what])
+
+
+def _settings(row: dict) -> dict:
+    """The data, profile, task and settings of a row, without `init_from`, which each seed has of its own."""
+    own = {key: row[key] for key in ("data", "profile", "task")} | row["settings"]
+    return {key: value for key, value in own.items() if key != "init_from"}
+
+
 def _format(row: dict) -> list[str]:
+    source = row["settings"].get("init_from")
     texts = {
         "state": row["state"] if row["state"] == "finished" else f"{row['state']} {row['epoch']}/{row['epochs']}",
         "video@1": "" if row["video@1"] is None else f"{row['video@1']:.1%}",
-        "settings": format_settings(row["settings"]),
+        "folder": f"{row['folder']} from {source}" if source else row["folder"],
     }
     return [str((row | texts)[column]) for column in COLUMNS]

@@ -31,14 +31,19 @@ def runs(tmp_path):
 
 
 def test_runs_are_listed_with_settings_and_result(runs, tmp_path, capsys):
+    """Shared settings stand once on top, the others above their runs; what a run starts from is behind its folder."""
     finished, interrupted, child = runs
     with lock(child):
         assert main(["runs", str(tmp_path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    rows = {line.split("demo-r21d")[0].split()[5]: line for line in lines[1:-1]}
-    assert "75.0%" in rows["finished"] and rows["finished"].endswith("frames=4, epochs=3")
-    assert "interrupted 1/3" in rows["interrupted"] and str(interrupted.folder) in rows["interrupted"]
-    assert f"init_from={finished.folder.name}" in rows["running"] and "running 0/3" in rows["running"]
+    first, second, third, _ = capsys.readouterr().out.split("\n\n")
+    title, _, row = first.splitlines()
+    assert title == "3 runs with data=builtin, profile=demo, task=action, epochs=3"
+    assert "interrupted 1/3" in row and row.endswith(str(interrupted.folder))
+    heading, row = second.splitlines()
+    assert heading == "frames=12, lr=0.005, warmup_epochs=0, lr_decay_epochs=2" and "running 0/3" in row
+    assert row.endswith(f"{child.folder} from {finished.folder.name}")
+    heading, row = third.splitlines()
+    assert heading == "frames=4" and "75.0%" in row and row.endswith(str(finished.folder))
 
 
 def test_json_has_the_settings_as_set_takes_them(runs, tmp_path, capsys):
@@ -51,8 +56,18 @@ def test_json_has_the_settings_as_set_takes_them(runs, tmp_path, capsys):
 
 def test_pack_is_listed_by_data(capsys):
     assert main(["runs", str(PACK), "--data", "builtin-target-split2"]) == 0
-    lines = capsys.readouterr().out.splitlines()[1:-1]
-    assert lines and all(line.startswith("builtin-target-split2  demo") and "finished" in line for line in lines)
+    title, columns, *lines = capsys.readouterr().out.splitlines()
+    assert title.startswith(f"{sum(str(PACK) in line for line in lines)} runs with data=builtin-target-split2, profile")
+    assert columns.split() == ["network", "seed", "state", "video@1", "folder"] and "data=" not in "".join(lines)
+
+
+def test_committed_runs_fit_a_terminal(capsys, monkeypatch):
+    """A hundred and twenty columns, from the top of the checkout."""
+    monkeypatch.chdir(PACK.parents[1])
+    for pack in sorted(Path("results").glob("*.zip")):
+        assert main(["runs", str(pack)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 120 and f"{sum(f'{pack}/' in line for line in lines)} runs" in lines[0]
 
 
 def test_damaged_run_does_not_hide_the_others(runs, tmp_path, capsys):
