@@ -203,14 +203,17 @@ def estimate_accuracy(splits: Sequence[Outcomes], seeds: SeedVariance | None = N
 def estimate_difference(
     splits: Sequence[Outcomes], baselines: Sequence[Outcomes], seeds: SeedVariance | None = None
 ) -> Estimate:
-    """`estimate_contrast` of a network less another on the same items, split by split.
+    """`estimate_contrast` of a network less another on the same items in per cent, split by split.
 
-    The interval is NaN where no recording and no seed differs from another, as in `estimate_accuracy`. Of outcomes of
-    the same weights, such as with fewer clips, take `estimate_mean` of their differences instead.
+    As in `estimate_accuracy` the interval ends at what is possible, −100 and 100: few seeds that differ much give more.
+    It is NaN where no recording and no seed differs from another. Of outcomes of the same weights, such as with fewer
+    clips, take `estimate_mean` of their differences instead.
     """
     pairs = zip(splits, baselines, strict=True)
     estimate = estimate_contrast([([(1, a.values), (-1, b.values)], a.groups) for a, b in pairs], seeds)
-    return replace(estimate, low=np.nan, high=np.nan) if estimate.low == estimate.high else estimate
+    if estimate.low == estimate.high:
+        return replace(estimate, low=np.nan, high=np.nan)
+    return replace(estimate, low=np.maximum(estimate.low, -100.0), high=np.minimum(estimate.high, 100.0))
 
 
 def estimate_by_class(
