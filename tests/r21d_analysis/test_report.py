@@ -37,7 +37,8 @@ def notebook(*outputs):
 
 def test_page_shows_text_tables_and_figures_and_no_code():
     table = nbformat.v4.new_output("display_data", {"text/html": "<table><tr><td>58.2</td></tr></table>"})
-    pixels, file = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8), io.BytesIO()
+    pixels, file = np.zeros((60, 80, 3), np.uint8), io.BytesIO()
+    pixels[20:23, 9:70] = 200, 50, 0  # a line, as of a plot
     Image.fromarray(pixels).save(file, "png")
     figure = nbformat.v4.new_output("display_data", {"image/png": base64.encodebytes(file.getvalue()).decode()})
     names = "clip_count-demo", "clip_count-small"
@@ -45,8 +46,20 @@ def test_page_shows_text_tables_and_figures_and_no_code():
     assert "<em>title</em>" in text and "58.2" in text and "image/png" not in text
     text = text.split("clip_count-small &lt;2&gt;")[1].split("clip_count-demo &lt;2&gt;")[1]  # it stands below
     (picture,) = re.findall(r'src="data:image/webp;base64,([^"]*)"', text)
-    assert np.array_equal(Image.open(io.BytesIO(base64.b64decode(picture))), pixels), "WebP is lossless"
+    assert np.array_equal(Image.open(io.BytesIO(base64.b64decode(picture))), pixels), "lossless"
     assert "secret" not in text and 'alt="A *title*; clip_count-demo"' in text and "a &lt;device&gt;" in text
+
+
+def test_page_has_photographs_smaller_and_nearly_the_same():
+    across = np.add.outer(np.arange(200), np.arange(200)) / 2
+    photograph = across[..., None] + np.random.default_rng(0).normal(0, 4, (200, 200, 3))
+    pixels, file = photograph.clip(0, 255).astype(np.uint8), io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    figure = nbformat.v4.new_output("display_data", {"image/png": base64.encodebytes(file.getvalue()).decode()})
+    text = build_page([("title", "filters-small", notebook(figure))], [])
+    (picture,) = re.findall(r'src="data:image/webp;base64,([^"]*)"', text)
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture)))).astype(int)
+    assert len(picture) < len(file.getvalue()) / 3 and 0 < np.abs(shown - pixels).mean() < 5
 
 
 def test_committed_page_is_self_contained_and_small():
