@@ -110,6 +110,8 @@ def confirm(root: Path = ROOT) -> str:
     """The contrasts on actions that the confirmatory study has decided or measured, as a sentence."""
     runs = load_runs(root / "results" / "actions.zip")
     table = confirmatory_table(runs, families=FAMILIES[:2]).dropna(subset=CONTRAST)
+    shown = {BEST, *table["network"]}
+    errors = [100 * run.history[-1]["train_error"] for run in runs if run.spec.variant in shown]
     videos = sum(len(scores.videos) for scores in {run.spec.data: run.scores for run in runs}.values())
     rows = [
         f"{row['network']} with {row['frames']} frames {describe_gap(row, CONTRAST, 'low', 'high')}, {row['verdict']}"
@@ -118,7 +120,7 @@ def confirm(root: Path = ROOT) -> str:
     return (
         f"Confirmatory, by a protocol written before the runs: on {videos:,} videos from {table['groups'].iloc[0]} "
         "recordings of three splits, with five seeds and 200 epochs, in points of video@1 minus R(2+1)D: "
-        f"{'; '.join(rows)}."
+        f"{'; '.join(rows)}. Training errors of these runs are {min(errors):.1f} to {max(errors):.1f} %."
     )
 
 

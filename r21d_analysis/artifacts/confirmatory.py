@@ -251,7 +251,7 @@ def contrasts_figure(
         return "no contrast has all of its runs"
     sizes = table.groupby("family", sort=False).size()
     figure, panels = plt.subplots(
-        len(sizes), figsize=(7, 0.3 * len(table) + 0.55 * len(sizes) + 0.9), sharex=True, squeeze=False,
+        len(sizes), figsize=(5, 0.28 * len(table) + 0.55 * len(sizes) + 0.7), sharex=True, squeeze=False,
         layout="constrained", height_ratios=(sizes + 0.6).tolist(),
     )  # fmt: skip
     printed, actions = paper_table(2), {family.name for family in families if family.data == _ACTIONS[0]}
@@ -267,11 +267,11 @@ def contrasts_figure(
                 axes.plot(gap, place, "D", mfc="none", mec=GRAY, ms=6)
         axes.axvspan(-LEAST, LEAST, color=GRAY, alpha=0.15, lw=0)
         axes.axvline(0, color=GRAY, lw=1)
-        axes.set_yticks(
-            range(len(rows)),
-            [f"{network}, {n} frames" for network, n in zip(rows["network"], rows["frames"], strict=True)],
-        )
+        labels, lengths = [*rows["network"]], rows["frames"].unique()
+        if len(lengths) > 1:
+            labels = [f"{network}, {n} frames" for network, n in zip(labels, rows["frames"], strict=True)]
+        axes.set_yticks(range(len(rows)), labels)
         axes.set(ylim=(len(rows) - 0.4, -0.6))
-        axes.set_title(name, loc="left", size=10)
+        axes.set_title(f"{name}, {lengths[0]} frames" if len(lengths) == 1 else name, loc="left", size=10)
     figure.supxlabel("video@1 minus R(2+1)D's (points)", size=10)
     return figure

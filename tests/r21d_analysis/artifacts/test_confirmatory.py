@@ -235,6 +235,8 @@ def test_tables_and_figure_have_the_complete_contrasts(runs):
     table = confirmatory_table(runs, RECIPE, [FIXED]).dropna(subset=GAP)
     (axes,) = contrasts_figure(runs, recipes=RECIPE, families=[FIXED]).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["R3D, 8 frames", "R3D, 16 frames"]
+    (alone,) = contrasts_figure(runs, recipes=RECIPE, families=[FIXED._replace(contrasts=(("R3D", 8),))]).axes
+    assert alone.get_yticklabels()[0].get_text() == "R3D" and alone.get_title("left") == "fixed, 8 frames"
     drawn = [container.lines[0].get_xdata()[0] for container in axes.containers]
     np.testing.assert_allclose(drawn, table[GAP])
     assert "No contrast on actions" in show_accuracies(runs, {}, [FIXED])[0].data
