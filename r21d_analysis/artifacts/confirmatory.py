@@ -27,6 +27,7 @@ from r21d_core.study.recipes import CONFIRMATORY, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
 
 MISSING, CHECK = "none: runs are missing", "a check; the verdict is that of all videos"
+RUNS = "runs of both"
 WITHOUT = ", without the videos of "
 LEAST = 3.0  # points; a contrast that may be as large, and may be none, is undecided
 
@@ -157,7 +158,7 @@ def _rows(name: str, family: Family, *columns: Iterable) -> Iterator[dict]:
         yield {
             "family": name, "network": network, "frames": frames, GAP: estimate.value, "low": estimate.low,
             "high": estimate.high, P: p if estimate.tested else np.nan, "groups": estimate.recordings,
-            "seeds": estimate.seeds, "runs": "{} of {}".format(*count) if count[1] else "–", "verdict": verdict,
+            "seeds": estimate.seeds, RUNS: "{} of {}".format(*count) if count[1] else "–", "verdict": verdict,
         }  # fmt: skip
 
 
@@ -191,7 +192,8 @@ def describe_verdicts(table: pd.DataFrame) -> str:
     table = table[~table["family"].str.contains(WITHOUT, regex=False)]
     decided = ~table["verdict"].str.startswith(("none", "exploratory"))
     counts = decided.groupby(table["family"], sort=False).agg(["sum", "size"])
-    return f"contrasts with a verdict: {'; '.join(f'{n} {a} of {b}' for n, a, b in counts.itertuples())}"
+    texts = [f"{name} {done} of {total}" for name, done, total in counts.itertuples()]
+    return f"contrasts with a verdict that is not exploratory: {'; '.join(texts)}"
 
 
 def show_confirmatory(
@@ -225,8 +227,8 @@ def show_accuracies(
         table = table.rename(columns={"training gap": f"training {GAP}", "folds": "splits"})
         shown = ["network", "clip@1", "video@1", INTERVAL, "training error", f"training {GAP}", "its interval"]
         caption = (
-            f"{protocol_line([run for run in of_length if run.spec.data == of_length[0].spec.data])}. Means over "
-            "splits; intervals of video@1 by group and seed; training error of the last epoch, its interval over runs"
+            f"{protocol_line(of_length)}. Means over splits; intervals of video@1 by group and seed; training error of "
+            "the last epoch, its interval over runs"
         )
         tables.append(
             style_table(table[[*shown, "groups", "seeds", "splits"]], caption, {f"training {GAP}": "{:+.1f}"})

@@ -124,12 +124,11 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
     some = "; networks with fewer are below, their differences are over the folds that they have"
     if table["folds"].nunique() == 1:
         shown, some = shown.drop(columns="folds"), ""
-    first = min(run.spec.data for run in runs if run.is_complete)
     tests = int(table["p, Holm"].count())
     family = f"{tests} test{'s' * (tests > 1)}, one family, Holm" if tests else "no tests"
     family += ", none for a network of one run" if 0 < tests < len(table) - 1 else ""
     caption = (
-        f"{protocol_line([run for run in runs if run.spec.data == first])}. "
+        f"{protocol_line(runs)}. "
         + (f"Means over {folds} folds{some}; " if folds > 1 else "")
         + f"video@1's intervals and p by group, {groups} groups, and by run, whose variance is estimated from seeds, "
         f"or with one seed from folds; {family}; training error of the last epoch, its interval over runs"

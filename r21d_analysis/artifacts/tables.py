@@ -6,6 +6,7 @@ import html
 import os
 import re
 import shlex
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -23,6 +24,7 @@ from r21d_analysis.style import NO_RUNS, P, note, style_table
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.metrics import family_correct
 from r21d_core.runs.run import Run
+from r21d_core.study.experiments import SPLIT
 from r21d_core.study.paper import paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS, get_recipe
 from r21d_core.study.spec import Spec, run_labels
@@ -118,18 +120,24 @@ def protocol_line(runs: Sequence[Run]) -> str:
 
     Where runs differ in one of these, all of its values are named.
     """
-    lines = []
-    for group in group_by_seed(runs):
+    lines, groups = [], group_by_seed(runs)
+    splits: dict[str, dict[str, dict]] = defaultdict(dict)  # the protocols of a data set's splits
+    for group in groups:
+        splits[SPLIT.sub("", group.spec.data)].setdefault(group.spec.data, group.scores[0].protocol)
+    for group in groups:
         spec, p = group.spec, group.scores[0].protocol
+        of_set = splits[SPLIT.sub("", spec.data)]
         rates = {"speed": ", each at 1, 2, 4 and 8 times its rate", "arrow": ", each in both directions"}
         demo = "DEMONSTRATION with tiny networks, not comparable with the paper"
-        videos = f"{p['videos_evaluated']} of {p['videos_listed']} videos{rates.get(p['task'], '')}"
+        counts = [sum(of[f"videos_{key}"] for of in of_set.values()) for key in ("evaluated", "listed")]
+        videos = f"{counts[0]:,} of {counts[1]:,} videos{rates.get(p['task'], '')}"
+        data = p["data"] if len(of_set) == 1 else f"{SPLIT.sub('', spec.data)}, {len(of_set)} splits,"
         training = f"{'finetuned' if spec.init_from else 'trained from scratch'} on"
         clips = f"{training} {spec.epochs * spec.clips_per_epoch:,} clips"
         lines.append(
             (
                 demo if p["profile"] == "demo" else f"profile {p['profile']}",
-                f"{p['data']} {p['split']}, {videos}",
+                f"{data} {p['split']}, {videos}",
                 spec.variant if spec.variant in NEIGHBORS else f"{spec.depth} layers, width {spec.width}",
                 clips if spec.epochs else "evaluated only, with the weights of another run",
                 f"{p['clips']} clips of {p['frames']} frames at stride {p['frame_stride']}, {p['crop']}",

@@ -23,11 +23,14 @@ BUILTIN_ROOT = Path("data")
 
 
 class DataSize(NamedTuple):
-    """What a plan needs of a data set: its classes, the videos of each split, and a line if files are missing."""
+    """What a plan needs of a data set: its classes, the videos of each split, a line if files are missing, and whether
+    all are.
+    """
 
     classes: tuple[str, ...]
     counts: dict[str, int]
     missing: str
+    is_empty: bool
 
 
 def data_size(manifest: Manifest) -> DataSize:
@@ -36,7 +39,7 @@ def data_size(manifest: Manifest) -> DataSize:
     if count := sum(not video.path.exists() for video in videos):
         missing = f"{manifest.card.name}: {count:,} of {len(videos):,} videos are missing in {manifest.root}; put them "
         missing += f'there, or write their folder as "root" into {manifest.path.with_suffix(".json")}'
-    return DataSize(manifest.card.classes, Counter(video.split for video in videos), missing)
+    return DataSize(manifest.card.classes, Counter(video.split for video in videos), missing, count == len(videos))
 
 
 def load_manifests(

@@ -78,6 +78,8 @@ def _run_all(specs, manifest, runs, builtin, max_hours: float, options: dict) ->
         if hours > max_hours:
             print(f"This is more than max_hours = {max_hours:g}, so nothing is trained; increase it, or use more GPUs.")
             return
+        if empty := [sizes[spec.data].missing for spec in todo if sizes[spec.data].is_empty]:
+            raise R21DError(f"nothing is trained; {empty[0]}")
         on_rank_zero(lambda: make_folder(Path(runs)))  # reports a missing permission once rather than for each run
         with pool:
             failures = _train_all(todo, data, runs, pool, **options | {"device": device})

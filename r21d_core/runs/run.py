@@ -136,10 +136,12 @@ class Run:
 
 
 def open_runs(runs: Path | str) -> Path:
-    """The folder `runs`, or the content of the pack `runs`; raises R21DError for another file."""
+    """The folder `runs`, or the content of the pack `runs`; raises R21DError for another file and a missing pack."""
     if isinstance(runs, zipfile.Path):
         return cast(Path, runs)
     if not Path(runs).is_file():
+        if Path(runs).suffix == ".zip" and not Path(runs).exists():  # a folder may be made later
+            raise R21DError(f"{runs}: no such pack")
         return Path(runs)
     stat = Path(runs).stat()
     try:

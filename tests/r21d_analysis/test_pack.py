@@ -123,6 +123,14 @@ def test_pack_is_read_only(runs, tmp_path):
         make_folder(tmp_path / "study.zip")
 
 
+def test_missing_pack_is_named(tmp_path):
+    """A folder of runs may be made later, a pack may not."""
+    for read in (load_runs, lambda path: find_run(path, Spec())):
+        with pytest.raises(R21DError, match=r"none\.zip: no such pack"):
+            read(tmp_path / "none.zip")
+    assert load_runs(tmp_path / "none") == []
+
+
 @pytest.mark.parametrize("content", [b"", b"no pack", b"PK\x05\x06" + bytes(17)])
 def test_file_that_is_no_pack_is_named(content, tmp_path):
     (tmp_path / "file").write_bytes(content)

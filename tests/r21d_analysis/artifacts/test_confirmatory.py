@@ -12,6 +12,7 @@ import pytest
 from r21d_analysis.artifacts import confirmatory
 from r21d_analysis.artifacts.confirmatory import (
     FAMILIES,
+    RUNS,
     Family,
     confirmatory_table,
     contrasts_figure,
@@ -87,10 +88,10 @@ def test_speech_has_the_numbers_of_its_table():
 
 def test_missing_run_leaves_its_contrasts_without_a_verdict(runs):
     whole = confirmatory_table(runs, RECIPE, [FIXED])
-    assert not whole["verdict"].str.startswith("none").any() and list(whole["runs"]) == ["8 of 8"] * 3
+    assert not whole["verdict"].str.startswith("none").any() and list(whole[RUNS]) == ["8 of 8"] * 3
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
     part = confirmatory_table(runs, RECIPE, [FIXED])
-    assert list(part["runs"]) == ["8 of 8", "7 of 8", "8 of 8"] and part["verdict"][1] == MISSING
+    assert list(part[RUNS]) == ["8 of 8", "7 of 8", "8 of 8"] and part["verdict"][1] == MISSING
     assert np.isnan(part[GAP][1]) and part[GAP][0] == whole[GAP][0]
     unfinish(next(run for run in runs if is_of(run, "R(2+1)D", 8, seed=0)))
     assert list(confirmatory_table(runs, RECIPE, [FIXED])["verdict"][:2]) == [MISSING] * 2
@@ -117,12 +118,12 @@ def test_seed_counts_if_all_networks_have_it(runs):
     assert set(confirmatory_table(runs, RECIPE, [OPEN])["seeds"]) == {2}
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
     table = confirmatory_table(runs, RECIPE, [OPEN._replace(seen=(0,))])
-    assert set(table["seeds"]) == {1} and set(table["runs"]) == {"4 of 4"}
+    assert set(table["seeds"]) == {1} and set(table[RUNS]) == {"4 of 4"}
     assert table["verdict"].str.startswith("exploratory: ").all() and describe_verdicts(table).endswith("open 0 of 3")
     assert not confirmatory_table(runs, RECIPE, [OPEN])["verdict"].str.startswith("exploratory").any()
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=0)))
     table = confirmatory_table(runs, RECIPE, [OPEN])
-    assert set(table["verdict"]) == {"none: no seed has all runs of the family"} and table["runs"][1] == "3 of 4"
+    assert set(table["verdict"]) == {"none: no seed has all runs of the family"} and table[RUNS][1] == "3 of 4"
 
 
 def test_contrast_is_with_its_own_length_and_corrected(runs, monkeypatch):
@@ -219,7 +220,7 @@ def test_trials_share_the_videos_that_the_protocol_names():
 
 def test_no_recipe_means_no_runs_and_names_are_shown(runs):
     table = confirmatory_table(runs, {}, [FIXED])
-    assert set(table["verdict"]) == {"none: no recipe is chosen yet"} and set(table["runs"]) == {"–"}
+    assert set(table["verdict"]) == {"none: no recipe is chosen yet"} and set(table[RUNS]) == {"–"}
     html = show_confirmatory(runs, {}).to_html()
     assert "primary" in html and "no recipe is chosen yet" in html and "why (2+1)D" in html
 

@@ -45,6 +45,10 @@ def test_dry_run_says_which_videos_are_missing(tiny_manifest, tmp_path, capsys):
         (line,) = (line for line in capsys.readouterr().out.splitlines() if "missing" in line)
         assert line.startswith(f"tiny: {count} of 12 videos are missing in {tmp_path / 'videos'}; put them there")
         assert line.endswith(str(tmp_path / "tiny.json"))
+    (tmp_path / "videos" / "dark" / "v_g00.mp4").unlink()
+    assert main([*command, "--runs", str(tmp_path / "runs")]) == 1
+    assert "nothing is trained; tiny: 12 of 12 videos are missing" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
     command[3] = str(tiny_manifest)
     assert main([*command, "--dry-run"]) == 0 and "missing" not in capsys.readouterr().out
 
