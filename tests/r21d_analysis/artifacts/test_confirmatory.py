@@ -95,7 +95,10 @@ def test_missing_run_leaves_its_contrasts_without_a_verdict(runs):
     assert np.isnan(part[GAP][1]) and part[GAP][0] == whole[GAP][0]
     unfinish(next(run for run in runs if is_of(run, "R(2+1)D", 8, seed=0)))
     assert list(confirmatory_table(runs, RECIPE, [FIXED])["verdict"][:2]) == [MISSING] * 2
-    assert describe_verdicts(confirmatory_table(runs, RECIPE, [FIXED])) == "contrasts with a verdict: fixed 1 of 3"
+    assert (
+        describe_verdicts(confirmatory_table(runs, RECIPE, [FIXED]))
+        == "contrasts with a verdict that is not exploratory: fixed 1 of 3"
+    )
 
 
 def test_incomplete_contrast_has_no_part_in_the_others(runs):
@@ -192,11 +195,11 @@ def test_check_is_the_contrast_without_the_videos_of_the_trials(runs, tmp_path):
     for run in runs:
         finish(run, take_items(run.scores, ~np.isin(run.scores.videos, seen)))
     alone = confirmatory_table(runs, RECIPE, [FIXED])
-    numbers = [GAP, "low", "high", "seeds", "runs"]
+    numbers = [GAP, "low", "high", "seeds", RUNS]
     pd.testing.assert_frame_equal(table[numbers][3:].reset_index(drop=True), alone[numbers])
     np.testing.assert_allclose(holm(list(table["p, Holm"][3:])), alone["p, Holm"].astype(float))
     assert set(table["verdict"][3:]) == {confirmatory.CHECK}
-    assert describe_verdicts(table) == "contrasts with a verdict: fixed 3 of 3"
+    assert describe_verdicts(table) == "contrasts with a verdict that is not exploratory: fixed 3 of 3"
 
 
 def test_check_needs_the_trials_and_all_runs(runs, tmp_path):
