@@ -98,9 +98,9 @@ def confirmatory_table(
 
     `recipes` are Spec fields by data set, without the split; a data set without one has no runs yet. Only a contrast
     whose runs are all complete has numbers and a part in the seeds' variance; a missing one counts as a test of its
-    family. Where the number of seeds is
-    open, a verdict needs a seed with all runs of the family; it is exploratory if no other seed counts than those seen.
-    A family with trials has its contrasts once more, without the videos of these and without a verdict.
+    family. Where the number of seeds is open, a verdict needs a seed with all runs of the family; it is exploratory if
+    no other seed counts than those seen. A family with trials has its contrasts once more, without the videos of these
+    and without a verdict.
     """
     complete = {run.spec: run for run in runs if run.is_complete}
     rows = []

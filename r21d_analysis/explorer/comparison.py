@@ -59,7 +59,10 @@ class Comparison:
         rows = []
         for side, scored, name in self.sides():
             predicted, video = scored.predictions[self.count], estimate_accuracy([scored.outcomes(self.count)])
-            top5 = f"{100 * (predicted.label_rank < 5).mean():.1f}" if len(self.classes) > 5 else "–"
+            # A pack keeps whether the label is among the first five for all clips only.
+            all_or_exact = self.count == scored.scores.logits.shape[1] or "quantization" not in scored.scores.protocol
+            shown = len(self.classes) > 5 and all_or_exact
+            top5 = f"{100 * (predicted.label_rank < 5).mean():.1f}" if shown else "–"
             clip, interval = 100 * predicted.clip_accuracy.mean(), format_interval(video.low, video.high)
             rows.append((f"{side}: {name}", f"{clip:.1f}", f"{video.value:.1f}", interval, top5))
         if self.b:

@@ -97,6 +97,16 @@ def test_quantized_probabilities_are_close(level, draw):
     assert error < [*(1 / step for step in STEPS), 1e-12][level] * 1.1
 
 
+def test_first_way_to_round_is_the_nearest():
+    """Of two classes the larger remainder is half a step or more; a zero is a 64th of a step off."""
+    logits = np.random.default_rng(0).normal(0, 1, (30, 3, 2)).astype(np.float32)
+    errors = [
+        np.abs(softmax(dequantize(quantize(logits, np.full(30, draw))), axis=2) - softmax(logits, axis=2)).max()
+        for draw in (0, 1)
+    ]
+    assert errors[0] < (1 / 2 + 1 / 64) / STEPS[0] < errors[1]
+
+
 def test_a_pack_with_other_steps_is_read(monkeypatch):
     """A pack from before the steps changed."""
     logits = np.random.default_rng(0).normal(0, 4, (30, 3, 7)).astype(np.float32)

@@ -59,7 +59,7 @@ def test_counts_are_of_the_default_runs(tmp_path):
     make_run(first.replace(lr=0.1), tmp_path / "a")  # of no experiment
     make_run(first, tmp_path / "b", complete=False)  # the same run twice counts once, as complete
     make_run(second, tmp_path / "b", complete=False)
-    table = catalog.show_catalog(f"{tmp_path}/a, {tmp_path}/b")
+    table = catalog.show_catalog(f"{tmp_path}/a, {tmp_path}/b, {tmp_path}/a")
     counts = "builtin, action: 1 of 12; set, speed: 4 of 24; set, action: 1 of 12"
     cell = f'<span title="{counts}">demo 1 of 12, small 5 of 36</span>'
     assert row_of(table, "variant_comparison")[1] == cell and row_of(table, "architectures")[1] == "–"

@@ -11,6 +11,7 @@ import pytest
 
 from r21d_analysis.artifacts import confirmatory
 from r21d_analysis.artifacts.confirmatory import (
+    CHECK,
     FAMILIES,
     RUNS,
     Family,
@@ -244,6 +245,17 @@ def test_tables_and_figure_have_the_complete_contrasts(runs):
     drawn = [container.lines[0].get_xdata()[0] for container in axes.containers]
     np.testing.assert_allclose(drawn, table[GAP])
     assert "No contrast on actions" in show_accuracies(runs, {}, [FIXED])[0].data
+
+
+def test_figure_has_intervals_a_band_and_the_papers_gaps():
+    runs = [run for pack in ("actions", "recipe") for run in load_runs(ROOT / "results" / f"{pack}.zip")]
+    table = confirmatory_table(runs, families=FAMILIES[:2]).dropna(subset=GAP)
+    shown, panels = table[table["verdict"] != CHECK], contrasts_figure(runs, families=FAMILIES[:2]).axes
+    for axes, row, paper in zip(panels, shown.to_dict("records"), (-3.8, -7.5), strict=True):
+        (bar,), (band,) = axes.containers, axes.patches
+        np.testing.assert_allclose(bar[2][0].get_segments()[0][:, 0], (row["low"], row["high"]))
+        (diamond,) = (line for line in axes.lines if line.get_marker() == "D" and line.get_markersize() == 6)
+        assert diamond.get_xdata()[0] == pytest.approx(paper) and (band.get_x(), band.get_width()) == (-3, 6)
 
 
 def test_a_hollow_marker_is_exploratory(runs):

@@ -114,6 +114,14 @@ def test_items_of_a_recording_are_one_unit(monkeypatch):
     assert f"{interval.low:+.1f} to {interval.high:+.1f}" in summary and f"{(a - b).mean():+.1f}" in summary
 
 
+def test_first_five_of_a_pack_are_those_of_all_clips(monkeypatch):
+    written = scores()
+    packed = replace(written, protocol=written.protocol | {"quantization": {}})
+    for of, count, dash in ((written, 4, False), (packed, 7, False), (packed, 4, True)):
+        summary = Comparison(score(of, monkeypatch), None, "a", "", count).summary_table()
+        assert ("<td>–</td>" in summary) == dash
+
+
 def test_item_filters_match_brute_force(pair):
     one, other = pair
     a, b = ([*map(np.ravel, run.predictions[4])] for run in (one, other))

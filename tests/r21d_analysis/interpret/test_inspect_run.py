@@ -262,7 +262,7 @@ def test_record_has_its_numbers_exact_and_its_pictures_close(tmp_path):
     for name in ("frames", "optimized"):
         error = np.abs(stored[name].astype(int) - arrays[name])
         assert stored[name].shape == arrays[name].shape and stored[name].dtype == np.uint8
-        assert 0 < error.mean() < 4 and error.max() < 32, "JPEG"
+        assert 0 < error.max() <= 2, "JPEG of flat blocks"
     np.savez(tmp_path / "earlier.npz", metadata=np.asarray("{}"), frames=pictures)
     np.testing.assert_array_equal(load_record(tmp_path / "earlier.npz")["frames"], pictures)
 

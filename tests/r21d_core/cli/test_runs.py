@@ -1,6 +1,7 @@
 """`r21d runs`: every run of a folder or pack in one table."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,8 @@ def test_committed_runs_fit_a_terminal(capsys, monkeypatch):
         assert main(["runs", str(pack)]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 120 and f"{sum(f'{pack}/' in line for line in lines)} runs" in lines[0]
+        headings = [line for before, line in pairwise(lines) if not before]
+        assert len(headings) == len({*headings}), "a group for each settings"
 
 
 def test_damaged_run_does_not_hide_the_others(runs, tmp_path, capsys):

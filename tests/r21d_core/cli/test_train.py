@@ -38,7 +38,7 @@ def test_dry_run_says_which_videos_are_missing(tiny_manifest, tmp_path, capsys):
     for suffix in (".csv", ".json"):
         shutil.copy(tiny_manifest.with_suffix(suffix), tmp_path)
     (tmp_path / "videos" / "dark").mkdir(parents=True)
-    command = ["train", "variant_comparison", "--manifest", str(tmp_path / "tiny.csv"), "--variants", "R3D", *TINY]
+    command = ["train", "variant_comparison", "--manifest", str(tmp_path / "tiny.csv"), "--variants", "R3D,R2D", *TINY]
     for count, name in ((12, "nothing"), (11, "dark/v_g00.mp4")):
         (tmp_path / "videos" / name).touch()
         assert main([*command, "--dry-run"]) == 0
