@@ -21,6 +21,7 @@ from r21d_core.runs.files import write_atomically
 
 FILTERS, ATTRIBUTIONS = "filters.npz", "attributions.npz"  # names in the run folder
 VIDEO_PICTURES = ("frames", "strips")
+MAX_ROWS = 65_500  # of a JPEG; larger arrays are stored as they are
 PICTURES = (*VIDEO_PICTURES, "optimized")  # (…, H, W, 3) uint8
 
 
@@ -53,6 +54,8 @@ def save_record(path: Path, record: InsightRecord) -> None:
     arrays: dict[str, Any] = {"metadata": np.asarray(json.dumps(record.metadata)), **record.arrays}
     for name in filter(arrays.__contains__, PICTURES):
         *_, width, colors = shape = arrays[name].shape
+        if arrays[name].size > MAX_ROWS * width * colors:
+            continue
         jpeg = io.BytesIO()
         Image.fromarray(arrays[name].reshape(-1, width, colors)).save(jpeg, "JPEG", quality=90, subsampling=0)
         arrays |= {name: np.frombuffer(jpeg.getvalue(), np.uint8), f"{name}_shape": np.array(shape)}

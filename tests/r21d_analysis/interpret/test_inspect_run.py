@@ -263,6 +263,9 @@ def test_record_has_its_numbers_exact_and_its_pictures_close(tmp_path):
         error = np.abs(stored[name].astype(int) - arrays[name])
         assert stored[name].shape == arrays[name].shape and stored[name].dtype == np.uint8
         assert 0 < error.max() <= 2, "JPEG of flat blocks"
+    tall = InsightRecord({}, {"frames": np.repeat(pictures[..., :1, :], 700, axis=0)})  # 268,800 rows
+    save_record(tmp_path / "tall.npz", tall)
+    np.testing.assert_array_equal(load_record(tmp_path / "tall.npz")["frames"], tall["frames"])
     np.savez(tmp_path / "earlier.npz", metadata=np.asarray("{}"), frames=pictures)
     np.testing.assert_array_equal(load_record(tmp_path / "earlier.npz")["frames"], pictures)
 
