@@ -37,7 +37,11 @@ def test_missing_record_is_named(tmp_path):
     for name in ("data_manifests", "results"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "results").unlink()
-    with pytest.raises(R21DError, match=r"results/actions\.zip: no such pack"):
+    with pytest.raises(R21DError, match=r"results/small\.zip: no such pack"):
+        build_results(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "small.zip").symlink_to(ROOT / "results" / "demo.zip")
+    with pytest.raises(R21DError, match=r"results/small\.zip: expected finished runs .*; train and pack them"):
         build_results(tmp_path)
 
 
