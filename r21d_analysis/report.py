@@ -24,14 +24,14 @@ from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 from tqdm.auto import tqdm
 
-from r21d_analysis.artifacts import figures
 from r21d_analysis.artifacts.catalog import ARTIFACTS
+from r21d_analysis.artifacts.confirmatory import FAMILIES, contrasts_figure
 from r21d_analysis.outcome import ROOT, describe_outcome
 from r21d_analysis.style import render
 from r21d_core import R21DError, package_folder
 from r21d_core.runs.files import make_folder, write_atomically
-from r21d_core.runs.run import find_run, load_runs
-from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
+from r21d_core.runs.run import load_runs
+from r21d_core.study.experiments import EXPERIMENTS
 from r21d_core.study.recipes import CONFIRMATORY, LONG_SCHEDULE
 
 NOTEBOOKS = package_folder("r21d_analysis", "notebooks")
@@ -124,9 +124,9 @@ def make_report(out: Path | str) -> Path:
     if missing := [pack for pack in records if not pack.is_file()]:
         raise R21DError(f"{missing[0]}: the records come with a checkout; name a folder of runs with --runs")
     index = _execute_notebooks(REPORTS, Path(out), records, describe_outcome())
-    runs = [find_run(records[0], spec) for spec in variant_comparison("demo")]
-    if isinstance(figure := figures.family_bars(runs), Figure):  # a line of text without the runs
-        figure.savefig(index.parent / "what-each-network-sees.png", dpi=110)  # for the README
+    figure = contrasts_figure(load_runs(ROOT / "results" / "actions.zip"), families=FAMILIES[:2])
+    if isinstance(figure, Figure):  # a line of text without the runs
+        figure.savefig(index.parent / "confirmatory.png", dpi=110)  # for the README
     return index
 
 
