@@ -145,6 +145,20 @@ def _members(
     return specs, counts, [complete[spec] for spec in specs if spec in used]
 
 
+def without_unfinished(
+    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
+) -> list[Run]:
+    """`runs` without those of contrasts with a fixed number of seeds that lack runs: nothing is computed before all are
+    there.
+    """
+    complete, planned, used = {run.spec: run for run in runs if run.is_complete}, set(), set()
+    for family in families:
+        if family.seeds and (recipe := recipes.get(SPLIT.sub("", family.data))) is not None:
+            planned |= {*family_specs(family, recipe)}
+            used |= {run.spec for run in _members(family, recipe, complete)[2]}
+    return [run for run in runs if run.spec not in planned - used]
+
+
 def _differences(family: Family, whole: Sequence[bool], found: Sequence[Network]) -> list[Estimate]:
     by_name = {(network.spec.variant, network.spec.frames): network for network in found}
     return [

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
+from r21d_analysis.artifacts.confirmatory import without_unfinished
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
@@ -26,11 +27,12 @@ MARKS = {SUPPORTED: "✓", DIRECTION: "↗", REFUTED: "✗", INCONCLUSIVE: "?"}
 def ledger(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each of CLAIMS, in the paper's order: section, claim, comparison, kind and the fields of its Verdict.
 
+    Runs of the confirmatory study's unfinished contrasts are left out (`without_unfinished`).
     `effect`, `low` and `high` are in `unit`, mostly points of per cent; arithmetic has no interval. A run that cannot
     be read makes the claims that need it inconclusive.
     """
     unique: dict[Spec, Run] = {}
-    for run in runs:  # a run that is in two folders counts once
+    for run in without_unfinished(runs):  # a run that is in two folders counts once
         if run.is_complete:
             unique.setdefault(run.spec, run)
     groups, rows = group_by_seed(list(unique.values())), []

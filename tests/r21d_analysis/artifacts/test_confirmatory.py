@@ -23,6 +23,7 @@ from r21d_analysis.artifacts.confirmatory import (
     show_accuracies,
     show_confirmatory,
     training_commands,
+    without_unfinished,
 )
 from r21d_analysis.artifacts.folds import GAP, fold_table
 from r21d_analysis.outcome import ROOT, find_speech
@@ -115,6 +116,19 @@ def test_incomplete_contrast_has_no_part_in_the_others(runs):
     part = confirmatory_table(runs, RECIPE, [FIXED])
     np.testing.assert_array_equal(part.loc[[0, 2], numbers], alone[numbers])
     assert whole["low"][0] != alone["low"][0]
+
+
+def test_unfinished_contrasts_are_left_out(runs):
+    """MC3 lacks a run; runs that are in no contrast stay, and without R(2+1)D's no contrast is whole."""
+    assert without_unfinished(runs, RECIPE, [FIXED]) == runs
+    unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
+    kept = without_unfinished(runs, RECIPE, [FIXED])
+    assert kept == [run for run in runs if run.spec.variant != "MC3"] and len(kept) == len(runs) - 4
+    unfinish(next(run for run in runs if is_of(run, "R(2+1)D", 8, seed=0)))
+    assert {run.spec.frames for run in without_unfinished(runs, RECIPE, [FIXED])} == {16}
+    others = (FIXED._replace(contrasts=(("R3D", 8),)), OPEN)
+    assert {run.spec.frames for run in without_unfinished(runs, RECIPE, others)} == {8, 16}
+    assert {run.spec.variant for run in without_unfinished(runs, RECIPE, others) if run.spec.frames == 8} == {"MC3"}
 
 
 def test_seed_counts_if_all_networks_have_it(runs):
