@@ -72,7 +72,7 @@ def _run_all(specs, manifest, runs, builtin, max_hours: float, options: dict) ->
             on_rank_zero(lambda run=run: check_fingerprint(run, run.environment["fingerprint"], data[run.spec.data]))
         if not todo:
             return
-        sizes = {name: data_size(loaded) for name, loaded in data.items()}
+        sizes = on_rank_zero(lambda: {name: data_size(loaded) for name, loaded in data.items()})
         text, hours = on_rank_zero(lambda: make_plan(specs, sizes, runs, device, world_size()))
         print(text)
         if hours > max_hours:
