@@ -23,6 +23,7 @@ from r21d_analysis.artifacts.tables import comparison_table, family_table, proto
 from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import format_effect
+from r21d_analysis.claims.verdict import Verdict
 from r21d_analysis.outcome import BEST, DATA, FOUR, LONG, ROOT
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
@@ -94,8 +95,7 @@ def _sections(root: Path) -> Iterator[str]:
     yield _section("Pretraining on the playback rate", fact, _texts(show_rate_table(runs_of("rate_pretraining"))))
 
     table = _texts(show_length_table(runs := runs_of("clip_length")))
-    claim = next(claim for claim in CLAIMS if claim.id == "test-longer-video")
-    loss = format_effect(evaluate_claim(claim, group_by_seed(runs)))
+    loss = format_effect(_evaluate("test-longer-video", runs))
     printed = paper(3, "8", "video@1") - paper(3, "8 tested at 32", "video@1")
     fact = f"R(2+1)D trained on 8 frames, video@1 tested on 8 minus on 32: {loss}; in the paper {printed:+.1f}."
     yield _section("Clip length (Figure 5a, Table 3)", fact, table)
@@ -112,8 +112,7 @@ def _sections(root: Path) -> Iterator[str]:
     gain = _texts(stream_gain([*others, *runs]))
     flow = gain.set_index("comparison").loc["Flow minus RGB"]
     printed = rows[f"{BEST}-Flow-8frame"]["video@1"] - rows[f"{BEST}-RGB-8frame"]["video@1"]
-    claim = next(claim for claim in CLAIMS if claim.id == "rgb-over-flow")
-    alone = evaluate_claim(claim, group_by_seed(load_runs(root / "results" / "small.zip")))
+    alone = _evaluate("rgb-over-flow", load_runs(root / "results" / "small.zip"))
     fact = (
         f"Flow minus RGB, R(2+1)D: {flow['video@1 (points)']} points ({flow[INTERVAL]}), p after Holm's correction "
         f"{flow['p, Holm']}; on Sports-1M {printed:+.1f}. The ledger of claims tests this "
@@ -169,6 +168,11 @@ def _compare(title: str, fact: str, runs: Sequence[Run]) -> str:
     names = ", ".join(f"{name} ({interval})" for name, interval in zip(clear["network"], clear[INTERVAL], strict=True))
     fact += f" Differences to R(2+1)D with p < 0.05 after Holm's correction: {names or 'none'}."
     return _section(title, fact, table, differences.drop(columns=["video@1 (%)", "videos", "seeds"]))
+
+
+def _evaluate(claim_id: str, runs: Sequence[Run]) -> Verdict:
+    """The ledger's Verdict on one claim, by `runs`."""
+    return evaluate_claim(next(claim for claim in CLAIMS if claim.id == claim_id), group_by_seed(runs))
 
 
 def _finished(specs: Sequence[Spec], root: Path) -> list[Run]:
