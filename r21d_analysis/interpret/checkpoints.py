@@ -65,6 +65,14 @@ class EvalClips:
                 yield rows[start : start + len(part)], crop_frames(part, self.spec), center_crop(part, self.spec)
                 start += len(part)
 
+    @property
+    def item_names(self) -> np.ndarray:
+        """The names of all items, (items,): of their videos, for `speed` and `arrow` followed by ", " and the label."""
+        names = self.names(np.arange(len(self.clips)))
+        if self.spec.task == "action":
+            return names
+        return np.array([f"{name}, {self.classes[label]}" for name, label in zip(names, self.clips.label, strict=True)])
+
     def names(self, rows) -> np.ndarray:
         """Return the names of the videos of the items `rows` in the manifest, in the shape of `rows`."""
         return np.array([video.video for video in self.videos])[self.clips.video[rows]]

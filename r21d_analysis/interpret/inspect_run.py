@@ -234,18 +234,21 @@ def _compute_maps(
 
 
 def default_videos(test: EvalClips) -> list[str]:
-    """Return a video of the last class of each family; without families, of four classes evenly spaced."""
+    """Return a test item of the last class of each family; without families, of four classes evenly spaced."""
     last = [members[-1] for members in test.families.values() if set(members) <= set(test.classes)]
     spaced = np.linspace(0, len(test.classes) - 1, min(4, len(test.classes))).round().astype(int)
     labels = [test.classes.index(name) for name in last] or spaced
-    return [str(test.names([np.flatnonzero(test.clips.label == label)[0]])[0]) for label in labels]
+    return [str(test.item_names[np.flatnonzero(test.clips.label == label)[0]]) for label in labels]
 
 
 def _load_video(test: EvalClips, name: str) -> tuple[Tensor, int | None]:
-    """Return the center clip of a test video, uint8 (1, T, H, W, 3), and its label; for a file the label is None."""
-    names = [video.video for video in test.videos]
-    if name in names:
-        row = int(np.flatnonzero(test.clips.video == names.index(name))[0])
+    """Return the center clip of a test item, uint8 (1, T, H, W, 3), and its label; for a file the label is None.
+
+    A video's name alone is its first item.
+    """
+    names = test.names(np.arange(len(test.clips)))
+    if len(rows := np.flatnonzero((test.item_names == name) | (names == name))):
+        row = int(rows[0])
         return next(test.source.iter_batches([test.clips[row : row + 1]]))[1].cpu(), int(test.clips.label[row])
     if not Path(name).is_file():
         raise R21DError(f"{name}: neither a test video of the manifest, such as {names[0]}, nor a file")

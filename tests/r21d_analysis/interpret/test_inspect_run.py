@@ -183,6 +183,17 @@ def test_default_videos_are_of_last_classes(tiny_manifest):
     assert name.startswith("bright/")
 
 
+def test_items_of_one_video_at_several_rates_have_maps_each(tiny_manifest):
+    """The default items are one video at each rate, which its name alone does not tell apart."""
+    test = checkpoints.open_test_clips(TINY.replace(task="speed"), load_manifest(tiny_manifest), torch.device("cpu"))
+    items = default_videos(test)
+    assert [name.split(", ")[1] for name in items] == list(test.classes) and len({*items}) == len(items) == 4
+    loaded = [inspect_run._load_video(test, name) for name in items]
+    assert [label for _, label in loaded] == [0, 1, 2, 3]
+    assert not any(torch.equal(loaded[0][0], frames) for frames, _ in loaded[1:])
+    assert inspect_run._load_video(test, items[0].split(", ")[0])[1] == 0, "a video's name alone is its first item"
+
+
 def test_command_line_accepts_videos_and_files(runs, tiny_manifest, capsys, tmp_path):
     video = load_manifest(tiny_manifest).split("test")[1]
     shutil.copy(video.path, tmp_path / "own.mp4")
