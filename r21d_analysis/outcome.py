@@ -72,7 +72,7 @@ def describe_outcome() -> dict[str, Any]:
     return {
         "sentences": answer(),
         "figures": [(label, _svg(figure, label)) for label, figure in drawn],
-        "caption": "Video@1 with 95 % intervals by recording and seed; diamonds are the paper's, on Kinetics-400. "
+        "caption": "Video@1 with 95 % intervals by recording and seed; tall ticks are the paper's, on Kinetics-400. "
         "First the confirmatory contrasts, whose band is 3 points wide in either direction; the others, on "
         f"{DATA}, are exploratory.",
         "cards": _cards(claims, packs["miracl"] + actions),

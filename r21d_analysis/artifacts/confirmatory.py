@@ -14,12 +14,12 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE, fold_table
+from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE, fold_table, format_intervals
 from r21d_analysis.artifacts.networks import Network, difference, networks
 from r21d_analysis.artifacts.tables import INTERVAL, protocol_line
 from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, without_videos
-from r21d_analysis.statistics.inference import Estimate, detectable_difference, format_interval, holm
-from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, P, figure_of_runs, note, style_table
+from r21d_analysis.statistics.inference import Estimate, detectable_difference, holm
+from r21d_analysis.style import ERROR_BAR, GRAY, PAPER_TICK, VARIANT_STYLE, P, figure_of_runs, note, style_table
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import REASONS, SPLIT, TABLE_2, why_2plus1d
 from r21d_core.study.paper import paper_table
@@ -216,8 +216,7 @@ def show_confirmatory(
     """`confirmatory_table` for a notebook."""
     table = confirmatory_table(runs, recipes, families)
     table["family"] = table["family"].where(~table["family"].duplicated(), "")
-    intervals = [format_interval(*pair, "+.1f") for pair in zip(table["low"], table["high"], strict=True)]
-    table.insert(4, INTERVAL, intervals)
+    table.insert(4, INTERVAL, format_intervals(table, "low", "high", "+.1f"))
     table[["groups", "seeds"]] = table[["groups", "seeds"]].map(lambda count: str(count or "–"))
     caption = (
         "Intervals and p by group (recording or speaker) and seed, or with one seed by fold; Holm within each family"
@@ -235,9 +234,8 @@ def show_accuracies(
     for frames in dict.fromkeys(spec.frames for spec in members):
         of_length = [run for spec, run in members.items() if spec.frames == frames]
         table = fold_table(of_length)
-        table[INTERVAL] = [format_interval(*pair, ".1f") for pair in zip(table["low"], table["high"], strict=True)]
-        pairs = zip(table["training low"], table["training high"], strict=True)
-        table["its interval"] = [format_interval(*pair, "+.1f") for pair in pairs]
+        table[INTERVAL] = format_intervals(table, "low", "high", ".1f")
+        table["its interval"] = format_intervals(table, "training low", "training high", "+.1f")
         table = table.rename(columns={"training gap": f"training {GAP}", "folds": "splits"})
         shown = ["network", "clip@1", "video@1", INTERVAL, "training error", f"training {GAP}", "its interval"]
         caption = (
@@ -257,7 +255,7 @@ def contrasts_figure(
     recipes: Mapping[str, Mapping] = CONFIRMATORY,
     families: Sequence[Family] = FAMILIES,
 ) -> Figure | str:
-    """The complete contrasts with their 95 % intervals, a panel a family; a diamond is the paper's on Kinetics-400.
+    """The complete contrasts with their 95 % intervals, a panel a family; a tick is the paper's on Kinetics-400.
 
     The band is LEAST points wide in either direction. A hollow marker is exploratory.
     """
@@ -280,7 +278,7 @@ def contrasts_figure(
             if name in actions:
                 metric = f"video@1 {row['frames']}f"
                 gap = printed[row["network"]][metric] - printed[BASELINE][metric]
-                axes.plot(gap, place, "D", mfc="none", mec=GRAY, ms=6)
+                axes.plot(gap, place, **PAPER_TICK)
         axes.axvspan(-LEAST, LEAST, color=GRAY, alpha=0.15, lw=0)
         axes.axvline(0, color=GRAY, lw=1)
         labels, lengths = [*rows["network"]], rows["frames"].unique()

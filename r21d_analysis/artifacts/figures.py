@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from r21d_analysis.artifacts.tables import PAPER, compare, family_table, measure
 from r21d_analysis.statistics.aggregate import SeedGroup
-from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, figure_of_runs, panel_grid
+from r21d_analysis.style import ERROR_BAR, GRAY, PAPER_TICK, VARIANT_STYLE, figure_of_runs, panel_grid
 from r21d_core.models.cost import cost
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import TABLE_2
@@ -79,7 +79,7 @@ def accuracy_against_cost(groups: list[SeedGroup], runs: Sequence[Run], *, x: st
 
 @figure_of_runs
 def differences(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
-    """Video@1 of each network minus R(2+1)D's on the same videos with its interval, beside the paper's as a diamond."""
+    """Video@1 of each network minus R(2+1)D's on the same videos with its interval, beside the paper's as a tick."""
     table = compare(runs)
     if table.empty:
         return "a comparison needs R(2+1)D and another network, both finished"
@@ -91,7 +91,7 @@ def differences(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
         axes.errorbar(estimate.value, place, xerr=estimate.error_bar, **VARIANT_STYLE[name] | ERROR_BAR, label=label)
     printed = {name: row[f"video@1 {frames}f"] for name, row in paper_table(2).items()}
     printed = table["network"].map(printed) - printed["R(2+1)D"]
-    axes.plot(printed, range(len(table)), "D", mfc="none", mec=GRAY, ms=6, label=PAPER)
+    axes.plot(printed, range(len(table)), **PAPER_TICK, label=PAPER)
     axes.axvline(0, color=GRAY, lw=1)
     axes.set_yticks(range(len(table)), table["network"])
     axes.set(xlabel="video@1 minus R(2+1)D's (points)", title=f"{frames} frames", ylim=(len(table) - 0.5, -0.5))

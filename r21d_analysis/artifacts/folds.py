@@ -102,6 +102,11 @@ def _training_difference(arms: Sequence[tuple[float, Network]]) -> Estimate:
     return estimate_sum_of_means([(sign / len(folds), seeds) for sign, folds in errors for seeds in folds])
 
 
+def format_intervals(table: pd.DataFrame, low: str, high: str, spec: str) -> list[str]:
+    """The intervals between two columns of `table` as text."""
+    return [format_interval(*pair, spec) for pair in zip(table[low], table[high], strict=True)]
+
+
 def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
     """`fold_table` for a notebook, with its protocol as the caption; a note without R(2+1)D and another network."""
     try:
@@ -109,15 +114,12 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
     except R21DError as error:
         return note(str(error))
 
-    def intervals(low: str, high: str, spec: str) -> list[str]:
-        return [format_interval(*pair, spec) for pair in zip(table[low], table[high], strict=True)]
-
     shown = pd.DataFrame({
         "network": table["network"], "clip@1": table["clip@1"], "video@1": table["video@1"],
-        INTERVAL: intervals("low", "high", ".1f"), GAP: table["minus R(2+1)D"],
-        "its interval": intervals("gap low", "gap high", "+.1f"), "p, Holm": table["p, Holm"],
+        INTERVAL: format_intervals(table, "low", "high", ".1f"), GAP: table["minus R(2+1)D"],
+        "its interval": format_intervals(table, "gap low", "gap high", "+.1f"), "p, Holm": table["p, Holm"],
         "training error": table["training error"], f"training {GAP}": table["training gap"],
-        "interval": intervals("training low", "training high", "+.1f"), "seeds": table["seeds"],
+        "interval": format_intervals(table, "training low", "training high", "+.1f"), "seeds": table["seeds"],
         "folds": table["folds"],
     })  # fmt: skip
     folds, groups = table["folds"].max(), table["groups"].max()

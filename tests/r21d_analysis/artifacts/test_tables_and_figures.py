@@ -50,7 +50,7 @@ def test_differences_are_those_of_the_comparison(runs):
     axes = figures.differences(runs).axes[0]
     points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() in ("^", "o")]
     assert [f"{value:+.1f}" for value in points] == list(tables.comparison_table(runs).data.iloc[:, 1])
-    (printed,) = (line.get_xdata() for line in axes.lines if line.get_marker() == "D")
+    (printed,) = (line.get_xdata() for line in axes.lines if line.get_markersize() == style.PAPER_TICK["ms"])
     gaps = [paper(2, name, "video@1 16f") - paper(2, "R(2+1)D", "video@1 16f") for name in ("f-R2D", "R3D")]
     assert list(printed) == pytest.approx(gaps)
     assert "a comparison needs" in figures.differences(runs[:2]).data
