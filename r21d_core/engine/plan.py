@@ -43,6 +43,7 @@ def data_size(manifest: Manifest) -> DataSize:
     if count := sum(video.path.name not in listed[video.path.parent] for video in videos):
         missing = f"{manifest.card.name}: {count:,} of {len(videos):,} videos are missing in {manifest.root}; put them "
         missing += f'there, or write their folder as "root" into {manifest.path.with_suffix(".json")}'
+        missing += f"; source: {manifest.card.source}" if manifest.card.source else ""
     return DataSize(manifest.card.classes, Counter(video.split for video in videos), missing, count == len(videos))
 
 

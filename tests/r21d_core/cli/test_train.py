@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def test_train_plans_trains_and_reports(tiny_manifest, tmp_path, capsys):
 def test_dry_run_says_which_videos_are_missing(tiny_manifest, tmp_path, capsys):
     for suffix in (".csv", ".json"):
         shutil.copy(tiny_manifest.with_suffix(suffix), tmp_path)
+    card = json.loads((tmp_path / "tiny.json").read_text())
+    (tmp_path / "tiny.json").write_text(json.dumps(card | {"source": "Someone, 2012"}))
     (tmp_path / "videos" / "dark").mkdir(parents=True)
     command = ["train", "variant_comparison", "--manifest", str(tmp_path / "tiny.csv"), "--variants", "R3D,R2D", *TINY]
     for count, name in ((12, "nothing"), (11, "dark/v_g00.mp4")):
@@ -44,7 +47,7 @@ def test_dry_run_says_which_videos_are_missing(tiny_manifest, tmp_path, capsys):
         assert main([*command, "--dry-run"]) == 0
         (line,) = (line for line in capsys.readouterr().out.splitlines() if "missing" in line)
         assert line.startswith(f"tiny: {count} of 12 videos are missing in {tmp_path / 'videos'}; put them there")
-        assert line.endswith(str(tmp_path / "tiny.json"))
+        assert line.endswith(f"{tmp_path / 'tiny.json'}; source: Someone, 2012")
     (tmp_path / "videos" / "dark" / "v_g00.mp4").unlink()
     assert main([*command, "--runs", str(tmp_path / "runs")]) == 1
     assert "nothing is trained; tiny: 12 of 12 videos are missing" in capsys.readouterr().err
