@@ -13,7 +13,13 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from r21d_analysis import outcome
-from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH, show_accuracies, show_confirmatory
+from r21d_analysis.artifacts.confirmatory import (
+    FAMILIES,
+    SPEECH,
+    confirmatory_table,
+    show_accuracies,
+    show_confirmatory,
+)
 from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
 from r21d_analysis.artifacts.folds import fold_table, show_fold_table
 from r21d_analysis.artifacts.pretraining import show_rate_table
@@ -40,7 +46,7 @@ PLAIN: dict = {"frames": 8, "frame_stride": 1}
 BUILTIN: dict = {"data": "builtin", "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400, **PLAIN}
 HALVES: dict = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1", "seeds": 1}
 INTERVAL = "95 % interval"
-OMITTED = ("parameters (M)", "GMAC/clip", "video@5", "inference clips/s", "training loss")
+OMITTED = ("parameters (M)", "GMAC/clip", "video@5", "training clips/s", "inference clips/s", "training loss")
 INTRODUCTION = """# Results
 {answer}
 
@@ -75,15 +81,20 @@ def _sections(root: Path) -> Iterator[str]:
     runs = [run for pack in ("actions", "recipe") for run in load_runs(root / "results" / f"{pack}.zip")]
     actions = show_confirmatory(runs, families=FAMILIES[:2])
     yield _section("Confirmatory study", outcome.confirm(root), *map(_texts, [actions, *show_accuracies(runs)]))
+    table = confirmatory_table(runs, families=FAMILIES[:2])
+    less = ", ".join(table["network"][table["verdict"].str.startswith("less accurate") & (table["frames"] == 16)])
     for frames, stride in ((8, 1), (16, 1), (16, 2)):
         runs = runs_of("variant_comparison", frames=frames, frame_stride=stride)
         gap = paper_table(2)[BEST][f"video@1 {frames}f"] - paper_table(2)["R3D"][f"video@1 {frames}f"]
         fact = f"In the paper R(2+1)D is {gap:.1f} points above R3D."
+        if frames == 16:
+            fact += f" After 200 epochs ([above](#confirmatory-study)) these are less accurate than R(2+1)D: {less}."
         yield _compare(f"Table 2, {frames} frames at stride {stride}", fact, runs)
     yield _speech(outcome.find_speech(SPEECH, root))
     reasons, title = outcome.find_reasons(root), "Why (2+1)D? MIRACL-VC1, 8 frames"
     yield _section(title, outcome.describe_reasons(reasons), _texts(show_fold_table(reasons)))
-    rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original."
+    rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original. "
+    rate += "R3D trained three times with one seed differs by up to 1.8 points ([records](../results/README.md#small))."
     yield _compare("Playback rate", rate, runs_of("variant_comparison", task="speed"))
     runs = _finished(why_2plus1d("small", DATA, task="speed", seeds=(0, 1, 2)), root)
     yield _section("Why (2+1)D? Playback rate, 8 frames", outcome.describe_reasons(runs), _texts(show_fold_table(runs)))
@@ -119,6 +130,7 @@ def _sections(root: Path) -> Iterator[str]:
         f"difference alone, with the seeds' variance of all networks with these settings: RGB minus flow "
         f"{format_effect(alone)}, {alone.answer}. "
     )
+    fact += "The paper's R3D and R(2+1)D have 34 layers, these 18. "
     errors = {g.spec.variant: g.errors("train_error")[:, -1].mean() for g in group_by_seed(others)}
     texts = [f"{name} {error:.1f} %{' (did not learn)' if error > 80 else ''}" for name, error in errors.items()]
     fact += f"Networks of other papers, trained alike, with their training errors: {', '.join(texts)}."
@@ -126,7 +138,11 @@ def _sections(root: Path) -> Iterator[str]:
     for number, experiment in ((5, "kinetics"), (6, "transfer")):
         runs = runs_of(experiment, **HALVES)
         tables = _texts(show_stream_table(runs, number)), _texts(pretraining_gain(runs))
-        yield _section(f"Table {number}", "Pretraining is on the seven other classes. Every row has one seed.", *tables)
+        yield _section(
+            f"Table {number}",
+            "Pretraining is on the seven other classes, with 18 layers; the paper has 34. Every row has one seed.",
+            *tables,
+        )
     runs = runs_of("recipe_trials", "recipe", seeds=1, data=DATA + VAL_SUFFIX, variants=("f-R2D", BEST))
     yield _section("Recipe", f"{chosen_line(runs).data} Every row has one seed.", _texts(show_recipe_table(runs)))
     runs = runs_of("recipe_trials", "recipe", seeds=2, data=DATA + VAL_SUFFIX, variants=FOUR, trials="schedules")
@@ -166,6 +182,9 @@ def _compare(title: str, fact: str, runs: Sequence[Run]) -> str:
     p = differences.filter(regex="^p").iloc[:, 0].str.extract(r"([\d.]+)$")[0].astype(float)  # also of "< 0.001"
     clear = differences[p < 0.05]
     names = ", ".join(f"{name} ({interval})" for name, interval in zip(clear["network"], clear[INTERVAL], strict=True))
+    errors = table.set_index("network")["training error"].astype(float)
+    low, high = errors.idxmin(), errors.idxmax()
+    fact += f" Training errors of the last epoch: {errors[low]:.1f} % ({low}) to {errors[high]:.1f} % ({high})."
     fact += f" Differences to R(2+1)D with p < 0.05 after Holm's correction: {names or 'none'}."
     return _section(title, fact, table, differences.drop(columns=["video@1 (%)", "videos", "seeds"]))
 

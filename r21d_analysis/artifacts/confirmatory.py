@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import product
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE, fold_table, format_intervals
 from r21d_analysis.artifacts.networks import Network, difference, networks
-from r21d_analysis.artifacts.tables import INTERVAL, protocol_line
+from r21d_analysis.artifacts.tables import INTERVAL, PAPER, protocol_line
 from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, without_videos
 from r21d_analysis.statistics.inference import Estimate, detectable_difference, holm
 from r21d_analysis.style import ERROR_BAR, GRAY, PAPER_TICK, VARIANT_STYLE, P, figure_of_runs, note, style_table
@@ -27,7 +28,7 @@ from r21d_core.study.recipes import CONFIRMATORY, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
 
 MISSING, CHECK = "none: runs are missing", "a check; the verdict is that of all videos"
-RUNS = "runs of both"
+RUNS, BY_SPLIT = "runs of both", f"{GAP} by split"
 WITHOUT = ", without the videos of "
 LEAST = 3.0  # points; a contrast that may be as large, and may be none, is undecided
 
@@ -94,7 +95,7 @@ def training_commands(recipes: Mapping[str, Mapping] = CONFIRMATORY, families: S
 def confirmatory_table(
     runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
 ) -> pd.DataFrame:
-    """A row for each contrast: video@1 minus R(2+1)D's in points, its interval, p in its family, and the verdict.
+    """A row for each contrast: video@1 minus R(2+1)D's in points, its interval, the paper's, p in its family, verdict.
 
     `recipes` are Spec fields by data set, without the split; a data set without one has no runs yet. Only a contrast
     whose runs are all complete has numbers and a part in the seeds' variance; a missing one counts as a test of its
@@ -145,6 +146,13 @@ def _members(
     return specs, counts, [complete[spec] for spec in specs if spec in used]
 
 
+@cache
+def planned_specs() -> frozenset[Spec]:
+    """The Specs of the families with a fixed number of seeds, whether they have been run or not."""
+    fixed = [family for family in FAMILIES if family.seeds]
+    return frozenset(spec for f in fixed for spec in family_specs(f, CONFIRMATORY[SPLIT.sub("", f.data)]))
+
+
 def without_unfinished(
     runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
 ) -> list[Run]:
@@ -167,11 +175,20 @@ def _differences(family: Family, whole: Sequence[bool], found: Sequence[Network]
     ]
 
 
+def _paper_gap(family: Family, network: str, frames: int) -> float:
+    """The difference in Table 2, on Kinetics-400; NaN for another task."""
+    if family.data != _ACTIONS[0]:
+        return np.nan
+    ours, best = (paper_table(2)[name][f"video@1 {frames}f"] for name in (network, BASELINE))
+    return ours - best
+
+
 def _rows(name: str, family: Family, *columns: Iterable) -> Iterator[dict]:
     for (network, frames), estimate, p, count, verdict in zip(family.contrasts, *columns, strict=True):
         yield {
-            "family": name, "network": network, "frames": frames, GAP: estimate.value, "low": estimate.low,
-            "high": estimate.high, P: p if estimate.tested else np.nan, "groups": estimate.recordings,
+            "family": name, "network": network, "frames": frames,
+            GAP: estimate.value, "low": estimate.low, "high": estimate.high, PAPER: _paper_gap(family, network, frames),
+            P: p if estimate.tested else np.nan, "groups": estimate.recordings,
             "seeds": estimate.seeds, RUNS: "{} of {}".format(*count) if count[1] else "–", "verdict": verdict,
         }  # fmt: skip
 
@@ -221,7 +238,7 @@ def show_confirmatory(
     caption = (
         "Intervals and p by group (recording or speaker) and seed, or with one seed by fold; Holm within each family"
     )
-    return style_table(table.drop(columns=["low", "high"]), caption, {GAP: "{:+.1f}"})
+    return style_table(table.drop(columns=["low", "high"]), caption, dict.fromkeys((GAP, PAPER), "{:+.1f}"))
 
 
 def show_accuracies(
@@ -236,15 +253,21 @@ def show_accuracies(
         table = fold_table(of_length)
         table[INTERVAL] = format_intervals(table, "low", "high", ".1f")
         table["its interval"] = format_intervals(table, "training low", "training high", "+.1f")
+        by_split = {network.spec.variant: [*network.splits.values()] for network in networks(of_length)[0]}
+        best = [group.video_at(1) for group in by_split.pop(BASELINE)]
+        texts = {
+            name: ", ".join(f"{group.video_at(1) - value:+.1f}" for group, value in zip(groups, best, strict=True))
+            for name, groups in by_split.items()
+        }
+        table[BY_SPLIT] = table["network"].map(texts).fillna("–")
         table = table.rename(columns={"training gap": f"training {GAP}", "folds": "splits"})
         shown = ["network", "clip@1", "video@1", INTERVAL, "training error", f"training {GAP}", "its interval"]
+        shown += ["groups", "seeds", "splits", BY_SPLIT]
         caption = (
             f"{protocol_line(of_length)}. Means over splits; intervals of video@1 by group and seed; training error of "
-            "the last epoch, its interval over runs"
+            "the last epoch, its interval over runs; the differences by split are exploratory"
         )
-        tables.append(
-            style_table(table[[*shown, "groups", "seeds", "splits"]], caption, {f"training {GAP}": "{:+.1f}"})
-        )
+        tables.append(style_table(table[shown], caption, {f"training {GAP}": "{:+.1f}"}))
     return tables or [note("no contrast on actions has all of its runs")]
 
 
@@ -268,17 +291,13 @@ def contrasts_figure(
         len(sizes), figsize=(5, 0.28 * len(table) + 0.55 * len(sizes) + 0.7), sharex=True, squeeze=False,
         layout="constrained", height_ratios=(sizes + 0.6).tolist(),
     )  # fmt: skip
-    printed, actions = paper_table(2), {family.name for family in families if family.data == _ACTIONS[0]}
     for axes, (name, rows) in zip(panels[:, 0], table.groupby("family", sort=False), strict=True):
         for place, row in enumerate(rows.to_dict("records")):
             look = VARIANT_STYLE[row["network"]] | ERROR_BAR
             if row["verdict"].startswith("exploratory"):
                 look |= {"mfc": "none", "mec": look["color"]}
             axes.errorbar(row[GAP], place, xerr=[[row[GAP] - row["low"]], [row["high"] - row[GAP]]], **look)
-            if name in actions:
-                metric = f"video@1 {row['frames']}f"
-                gap = printed[row["network"]][metric] - printed[BASELINE][metric]
-                axes.plot(gap, place, **PAPER_TICK)
+            axes.plot(row[PAPER], place, **PAPER_TICK)
         axes.axvspan(-LEAST, LEAST, color=GRAY, alpha=0.15, lw=0)
         axes.axvline(0, color=GRAY, lw=1)
         labels, lengths = [*rows["network"]], rows["frames"].unique()

@@ -62,6 +62,7 @@ def measure_group(group: SeedGroup) -> dict[str, Any]:
         "high": accuracy.high,
         INTERVAL: format_interval(accuracy.low, accuracy.high),
         "video@5": group.video_at(5) if n_classes > 5 else np.nan,
+        "training error": group.errors("train_error")[:, -1].mean() if group.spec.epochs else np.nan,
         "chance": 100 / n_classes,
         "videos": group.videos,
         "seeds": group.seeds,
@@ -89,9 +90,10 @@ def describe_intervals(runs: Sequence[Run]) -> str:
 def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Table 2: a row for each network, the paper's columns under "paper", those of `runs` under "here".
 
-    Accuracies in per cent, speeds in clips per second. The paper trained 18 layers on 8 or 16 frames of Kinetics; a run
-    with another clip length stands beside the paper's numbers for 8. A network without a finished run has its
-    arithmetic cost, and NaN elsewhere; a network that the paper lacks, such as 33p22, has NaN under "paper".
+    Accuracies and the training error of the last epoch in per cent, speeds in clips per second. The paper trained 18
+    layers on 8 or 16 frames of Kinetics; a run with another clip length stands beside the paper's numbers for 8. A
+    network without a finished run has its arithmetic cost, and NaN elsewhere; a network that the paper lacks, such as
+    33p22, has NaN under "paper".
     """
     table, printed = measure(runs), []
     if table.empty:
@@ -102,8 +104,18 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
         columns = {"parameters (M)": "parameters (M)"} | columns
         printed.append({name: row.get(column, np.nan) for name, column in columns.items()})
     table = table.assign(seeds=table["seeds"] + table["range"]).set_index("network")
-    here = ["clip@1", "video@1", INTERVAL, "video@5", "seeds", "videos", "parameters (M)", "GMAC/clip", *SPEEDS]
-    return pd.concat({PAPER: pd.DataFrame(printed, table.index), "here": table[here]}, axis=1)
+    here = [
+        "clip@1",
+        "video@1",
+        INTERVAL,
+        "video@5",
+        "training error",
+        "seeds",
+        "videos",
+        "parameters (M)",
+        "GMAC/clip",
+    ]
+    return pd.concat({PAPER: pd.DataFrame(printed, table.index), "here": table[[*here, *SPEEDS]]}, axis=1)
 
 
 def show_variant_table(runs: Sequence[Run]) -> Styler | Markdown:
@@ -193,7 +205,7 @@ def comparison_caption(estimates: Sequence[Estimate]) -> str:
     """What the intervals and p-values of a table of differences are, its family of tests and what it can detect."""
     recordings, seeds = (sorted({getattr(e, name) for e in estimates}) for name in ("recordings", "seeds"))
     data = f"{' to '.join(map(str, recordings[:: len(recordings) - 1 or 1]))} recordings"
-    data += f" and {seeds[0]} seed{'s' * (seeds[0] > 1)}"
+    data += f" and {' to '.join(map(str, seeds[:: len(seeds) - 1 or 1]))} seed{'s' * (seeds[-1] > 1)}"
     tested = [estimate for estimate in estimates if estimate.tested]
     if not tested:
         return f"Intervals by recording; {data}, hence no test"

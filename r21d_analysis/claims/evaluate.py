@@ -29,7 +29,7 @@ FEW, MANY = 20, 100  # clips per video of the claim about their number
 
 
 def evaluate_claim(claim: Claim, groups: Sequence[SeedGroup]) -> Verdict:
-    """The Verdict on `claim` by arithmetic, or by the finished runs in `groups` of the setting nearest the paper's."""
+    """The Verdict on `claim` by arithmetic, or by the finished runs of its first setting (`setting_rank`)."""
     chosen, *others = claim.evaluate(claim, groups)
     profile = chosen.protocol.get("profile")  # a demonstration is shown beside another one alone
     others = [other for other in others if other.protocol["profile"] in (profile, "profile paper", "profile small")]

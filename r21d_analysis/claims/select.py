@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from r21d_analysis.artifacts.confirmatory import planned_specs
 from r21d_analysis.claims.verdict import ABOVE, Region, Verdict
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_core.study.experiments import SPLIT
@@ -67,7 +68,7 @@ class Claim:
     sentence: str
     kind: str  # of its evidence
     comparison: str
-    evaluate: Callable[[Claim, Sequence[SeedGroup]], list[Verdict]]  # by setting, the nearest to the paper's first
+    evaluate: Callable[[Claim, Sequence[SeedGroup]], list[Verdict]]  # by setting, in the order of `setting_rank`
     contrasts: tuple[Contrast, ...] = ()  # differences in `metric` that all have to lie in `region`
     metric: str = "clip@1"
     region: Region = ABOVE
@@ -139,7 +140,7 @@ def rank_settings(groups: Sequence[SeedGroup], arms: Sequence[Arm], data: str = 
 
 
 def setting_rank(setting: Spec, groups: Sequence[SeedGroup]) -> tuple:
-    """The sort key that puts the setting nearest the paper's first.
+    """The sort key that puts the confirmatory runs on actions (docs/protocol.md) first, then the nearest to the paper.
 
     A demonstration comes last. Then count, in this order: consecutive frames, full width, 18 layers, the data
     (Kinetics or Sports-1M, other real videos, built-in ones), and how many further fields differ from the profile
@@ -150,8 +151,9 @@ def setting_rank(setting: Spec, groups: Sequence[SeedGroup]) -> tuple:
     differing = setting.changes_from(paper)
     data = 0 if setting.data.startswith(("kinetics", SPORTS)) else 2 if setting.data.startswith("builtin") else 1
     further = len(differing.keys() - {*first, "variant", "frames", "seed", "data", "profile", "init_from"})
+    confirmatory = bool(groups) and all(group.spec in planned_specs() for group in groups)
     return (
-        setting.profile == "demo", *(key in differing for key in first), data, further,
+        not confirmatory, setting.profile == "demo", *(key in differing for key in first), data, further,
         -min(len(group.runs) for group in groups), setting.data, setting.frames, setting.to_json(),
     )  # fmt: skip
 

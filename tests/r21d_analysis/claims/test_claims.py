@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from r21d_analysis.artifacts.confirmatory import confirmatory_table
+from r21d_analysis.artifacts.confirmatory import FAMILIES, confirmatory_table, family_specs
 from r21d_analysis.artifacts.folds import GAP
 from r21d_analysis.artifacts.networks import RGB, difference, networks, pretrained_pairs
 from r21d_analysis.claims.claims import CLAIMS, NOT_YET, RUNS
@@ -24,7 +24,7 @@ from r21d_core.cli import build_parser
 from r21d_core.runs.run import find_run, find_runs, load_runs
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, kinetics, sports1m, transfer
-from r21d_core.study.recipes import get_recipe
+from r21d_core.study.recipes import CONFIRMATORY, get_recipe
 from tests.listings import DATA
 from tests.runs import NASTY, finish
 
@@ -230,6 +230,15 @@ def test_setting_nearest_the_paper_is_chosen(near, far, seeds, tmp_path):
     runs = make("other", two_networks(**far), tmp_path / "far")
     setting = chosen(runs + make("paper", two_networks(seeds=range(seeds), **near), tmp_path / "near"))
     assert all(getattr(setting, key) == value for key, value in near.items())
+
+
+def test_whole_confirmatory_runs_come_before_what_is_nearer_the_paper(tmp_path):
+    near = make("paper", two_networks(frames=16, frame_stride=1, data="kinetics-400"), tmp_path / "near")
+    runs = make("other", family_specs(FAMILIES[0], CONFIRMATORY["ucf101-14"]), tmp_path / "confirmatory")
+    row, unfinished = (ledger(near + some).loc["r21d-over-r3d-16"] for some in (runs, runs[1:]))
+    assert row["protocol"]["data"] == "ucf101-14, splits 1, 2, 3"
+    assert row["other_settings"].startswith("kinetics-400")
+    assert (unfinished["protocol"]["data"], unfinished["other_settings"]) == ("kinetics-400", "")
 
 
 def test_other_settings_are_shown_beside_the_chosen(tmp_path):
