@@ -32,6 +32,7 @@ from r21d_core.study.variants import NEIGHBORS
 
 PAPER, INTERVAL, NEEDED = "paper, Kinetics-400", "95 % interval", "recordings needed"
 NOT_SETTINGS = {"variant", "seed", "profile", "init_from"}
+OF_STEPS = {"lr_decay", "lr_decay_epochs"}  # without effect under another schedule
 SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "inference_clips_per_second"}
 
 
@@ -265,7 +266,8 @@ def deviations_table(specs: Sequence[Spec], experiment: str) -> pd.DataFrame:
     for spec, role in roles.items():
         of_variant = [paper for paper in papers if paper.variant == spec.variant]
         alike = [paper for paper in of_variant if (paper.modality, papers[paper]) == (spec.modality, role)]
-        changes = [(spec.changes_from(paper).keys() - NOT_SETTINGS, paper) for paper in alike or of_variant]
+        ignored = NOT_SETTINGS | (OF_STEPS if spec.lr_schedule != "step" else set())
+        changes = [(spec.changes_from(paper).keys() - ignored, paper) for paper in alike or of_variant]
         fewest = min(len(keys) for keys, _ in changes)
         for keys, paper in changes:
             for key in keys if len(keys) == fewest else ():

@@ -14,6 +14,7 @@ from r21d_analysis.statistics.inference import SeedVariance
 from r21d_core.runs.run import find_runs
 from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
 from r21d_core.study.paper import paper
+from r21d_core.study.recipes import CONFIRMATORY
 from r21d_core.study.variants import NETWORKS
 from tests.runs import NASTY, finish, make_runs
 
@@ -176,6 +177,9 @@ def test_deviations_are_from_the_runs_of_the_same_table():
     table_2 = rows("variant_comparison")
     assert not [row for row in table_2 if row[0] == "frames"], "Table 2 has 8 and 16 frames"
     assert ("epochs", "45", "18") in table_2 and ("weight_decay", "0.0001 (authors' code)", "0.001") in table_2
+    actions = rows("variant_comparison", **CONFIRMATORY["ucf101-14"])
+    assert {("frame_stride_max", "0", "2"), ("lr_schedule", "step", "cosine")} <= actions
+    assert not [row for row in actions if row[0] == "lr_decay_epochs"], "the cosine has no steps"
     assert ("frames", "32", "16", "all") in rows("clip_count")
     assert ("eval_clips", "101 (ours)", "13", "tested") in rows("clip_count", "demo", "builtin")
     assert not [row for row in rows("optimization_curves") if row[0] == "depth"], "Figure 3 has 18 and 34 layers"
