@@ -65,9 +65,9 @@ PAPER_COLUMNS = {
 def stream_table(runs: Sequence[Run], table: int) -> pd.DataFrame:
     """Table 4, 5 or 6: a row for each network, input and split, the paper's columns for `table` beside those of `runs`.
 
-    The paper's numbers stand beside its own networks: in Table 4 at 8 or 32 frames, 8 for any other clip length; in
-    Table 6, averages over three splits of pretrained networks, on the last row of each network. Accuracies in per cent;
-    `videos` are those evaluated of those listed, in all splits of the row.
+    The paper's numbers stand beside its own networks and C3D: in Table 4 at 8 or 32 frames, 8 for any other clip
+    length; in Table 6, averages over three splits of pretrained networks, on the last row of each network. Accuracies
+    in per cent; `videos` are those evaluated of those listed, in all splits of the row.
     """
     rows = []
     for network in networks(runs)[0]:
@@ -161,6 +161,7 @@ def paper_cells(table: int, network: Network, last: bool = True) -> dict[tuple[s
     for side, name, columns in PAPER_COLUMNS[table]:
         row = paper_table(table).get(name.format(*keys), {}) if table < 6 or (pretrained and last) else {}
         cells |= {(side, "frames"): str(frames) if row else "–"} if table == 4 else {}
+        row = row or (paper_table(table).get(spec.variant, {}) if stream == RGB else {})  # C3D, of no stated length
         cells |= {(side, column): row.get(printed, np.nan) for column, printed in columns.items()}
     return cells
 
@@ -197,14 +198,15 @@ def stream_figure(groups: list[SeedGroup], runs: Sequence[Run], *, table: int) -
         place = specs.index(network.spec) + 0.2 * (STREAMS.index(network.stream) - 1)
         look = STREAM_STYLE[network.stream]
         ours.errorbar(network.video_at(1), place, xerr=network.accuracy.error_bar, **look)
-        value = next(cell for (_, name), cell in paper_cells(table, network).items() if name == "video@1")
-        papers.plot(value, place, color=GRAY, marker=look["marker"], ls="none", ms=7, mec="white")
-        printed.setdefault(network.spec, []).append(value)
+        cells = {name: cell for (_, name), cell in paper_cells(table, network).items() if name != "frames"}
+        papers.plot(cells["video@1"], place, color=GRAY, marker=look["marker"], ls="none", ms=7, mec="white")
+        printed[network.spec] = printed.get(network.spec, set()) | {name for name in cells if not np.isnan(cells[name])}
     for place, spec in enumerate(specs):
-        if np.isnan(printed[spec]).all():
-            papers.annotate("no video@1 printed", (0.03, place), xycoords=("axes fraction", "data"), color=GRAY, size=8)
-    papers.set(title=f"paper: {'Sports-1M' if table == 4 else 'Kinetics'}, 34 layers", xlabel="video@1 (%)")
-    ours.set(title=f"here: {specs[0].data}, {specs[0].depth} layers", xlabel="video@1 (%)")
+        if "video@1" not in printed[spec]:
+            text = "no video@1 printed" if printed[spec] else f"not in the paper's Table {table}"
+            papers.annotate(text, (0.03, place), xycoords=("axes fraction", "data"), color=GRAY, size=8)
+    papers.set(title=f"paper: {'Sports-1M' if table == 4 else 'Kinetics'}, ResNets of 34 layers", xlabel="video@1 (%)")
+    ours.set(title=f"here: {specs[0].data}, ResNets of {specs[0].depth} layers", xlabel="video@1 (%)")
     papers.set_yticks(range(len(specs)), [_name(spec, specs) for spec in specs])
     papers.set_ylim(len(specs) - 0.5, -0.5)
     for axes in (papers, ours):

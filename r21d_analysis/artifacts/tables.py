@@ -25,12 +25,14 @@ from r21d_core.models.cost import spec_cost
 from r21d_core.runs.metrics import family_correct
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import SPLIT
-from r21d_core.study.paper import paper_table
-from r21d_core.study.recipes import PAPER_DEVIATIONS, get_recipe
+from r21d_core.study.paper import chosen_by, paper_specs, paper_table
+from r21d_core.study.recipes import PAPER_DEVIATIONS
 from r21d_core.study.spec import Spec, run_labels
 from r21d_core.study.variants import NEIGHBORS
 
 PAPER, INTERVAL, NEEDED = "paper, Kinetics-400", "95 % interval", "recordings needed"
+NOT_SETTINGS = {"variant", "seed", "profile", "init_from"}
+OF_STEPS = {"lr_decay", "lr_decay_epochs"}  # without effect under another schedule
 SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "inference_clips_per_second"}
 
 
@@ -254,17 +256,56 @@ def missing_line(runs: Sequence[Run], command: str) -> str:
     return f"{len(runs) - len(missing)} of {len(runs)} runs are finished{named}\nto make them: {command}"
 
 
-def deviations_from_paper(specs: Sequence[Spec]) -> HTML:
-    """Settings of `specs` that differ from the profile `paper`, and how that differs from the paper; for a notebook."""
-    defaults, rows = get_recipe("paper").replace(precision=Spec().precision), []  # the paper trained in fp32
-    for field in fields(Spec):
-        values = sorted({getattr(spec, field.name) for spec in specs}, key=str)
-        default = getattr(defaults, field.name)
-        if field.name not in ("variant", "seed", "profile", "init_from") and values != [default]:
-            rows.append((field.name, default, ", ".join(map(str, values))))
-    table = pd.DataFrame(rows, columns=["setting", "paper", "here"])
-    text = table.to_html(index=False, escape=True, border=0) if rows else "<p>None: every setting is the paper's.</p>"
+def run_roles(specs: Sequence[Spec]) -> dict[Spec, str]:
+    """The role of each Spec in its experiment, without the number of the official split."""
+    children = [(spec, spec.parent_spec) for spec in specs if spec.parent_spec]
+    sources = {parent for spec, parent in children if (spec.data, spec.task) != (parent.data, parent.task)}
+    return {
+        spec.replace(data=SPLIT.sub("", spec.data)): "tested" if not spec.epochs
+        else "finetuned" if spec.init_from else "pretraining" if spec in sources else "from scratch"
+        for spec in specs
+    }  # fmt: skip
+
+
+def deviations_table(specs: Sequence[Spec], experiment: str) -> pd.DataFrame:
+    """A row for each setting of `specs` that differs from the paper's runs of `experiment`, and the runs' roles.
+
+    Each run is compared with that run of the paper, of the same variant, stream and role, from which it differs in the
+    fewest settings; with all such, if there are several. A role that the paper lacks is compared with all others.
+    """
+    roles, papers = run_roles(specs), run_roles(paper_specs(experiment, list(dict.fromkeys(s.variant for s in specs))))
+    found: dict[tuple[str, str], tuple[dict, dict]] = defaultdict(lambda: ({}, {}))  # values as keys, in order
+    for spec, role in roles.items():
+        of_variant = [paper for paper in papers if paper.variant == spec.variant]
+        alike = [paper for paper in of_variant if (paper.modality, papers[paper]) == (spec.modality, role)]
+        ignored = NOT_SETTINGS | (OF_STEPS if spec.lr_schedule != "step" else set())
+        changes = [(spec.changes_from(paper).keys() - ignored, paper) for paper in alike or of_variant]
+        fewest = min(len(keys) for keys, _ in changes)
+        for keys, paper in changes:
+            for key in keys if len(keys) == fewest else ():
+                value, (theirs, ours) = getattr(paper, key), found[key, role]
+                who = chosen_by(key, value, experiment, role)
+                theirs[f"{value} ({who})" if who else str(value)] = ours[str(getattr(spec, key))] = None
+    rows: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for setting in fields(Spec):
+        for role in dict.fromkeys(roles.values()):
+            if (setting.name, role) in found:
+                theirs, ours = found[setting.name, role]
+                rows[setting.name, ", ".join(theirs), ", ".join(ours)].append(role)
+    several = len({*roles.values()})
+    table = pd.DataFrame([(*row, "all" if len(of) == several else ", ".join(of)) for row, of in rows.items()],
+                         columns=["setting", "paper", "here", "runs"])  # fmt: skip
+    return table if several > 1 else table.drop(columns="runs")
+
+
+def deviations_from_paper(specs: Sequence[Spec], experiment: str) -> HTML:
+    """`deviations_table`, and how the profile `paper` differs from the paper; for a notebook."""
+    table = deviations_table(specs, experiment)
+    text = table.to_html(index=False, escape=True, border=0) if len(table) else "<p>No setting differs.</p>"
     items = "".join(f"<li>{html.escape(line)}</li>" for line in PAPER_DEVIATIONS)
     items = re.sub("`(.*?)`", r"<code>\1</code>", items)
-    beyond = "<p>Beyond the settings, the profile <code>paper</code> differs from the paper:</p>"
+    beyond = (
+        "<p>A setting that the paper does not state is the authors' code's or ours where marked so. Beyond the "
+        "settings, the profile <code>paper</code> differs from the paper:</p>"
+    )
     return HTML(f"{text}{beyond}<ul>{items}</ul>")

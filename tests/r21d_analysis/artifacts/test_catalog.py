@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from r21d_analysis.artifacts import catalog
@@ -37,6 +38,12 @@ def test_catalog_lists_every_notebook_command_table_and_figure():
     assert "not found" not in text and all(f"r21d train {name}" in text for name in EXPERIMENTS)
     shown = [f"Table {number}" for number in range(1, 7)] + [f"Figure {number}" for number in (3, 4, "5a", "5b")]
     assert all(name in text for name in [*shown, "Figures 1 and 2"])
+
+
+def test_notebooks_of_experiments_end_with_what_differs_from_the_paper():
+    for name in {a.notebook for a in catalog.ARTIFACTS if a.experiment} | {"confirmatory"}:
+        last = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells[-2:]
+        assert last[0].source.startswith("## What differs from the paper") and "deviations_from_paper" in last[1].source
 
 
 def test_only_existing_notebooks_are_linked(tmp_path):

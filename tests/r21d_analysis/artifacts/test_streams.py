@@ -241,6 +241,22 @@ def test_stream_figures_match_the_tables(table_6_runs, table_4_runs):
         assert [text.get_text() for text in axes.get_xticklabels()] == ["split 1", "split 2", "split 3", "mean"]
 
 
+def test_networks_of_other_papers_have_what_table_4_prints(tmp_path):
+    variants = ("C3D", "s3d", "R3D", "R(2+1)D")
+    runs = make(sports1m("small", "set", variants=variants), tmp_path)
+    table = streams.stream_table(runs, 4)
+    printed = table.loc[table["", "network"] == "C3D", "paper, Sports-1M"]
+    assert printed.to_numpy().tolist() == [["–", 46.1, 61.1, 85.2]]
+    (papers, _), seen = streams.stream_figure(runs, table=4).axes, {}
+    for text in papers.texts:
+        seen[papers.get_yticklabels()[round(text.xy[1])].get_text()] = text.get_text()
+    assert seen == {"s3d": "not in the paper's Table 4", "R3D": "no video@1 printed"}
+    assert papers.lines[0].get_xdata()[0] == 61.1
+    flow = make(sports1m("small", "set", variants=("R3D", "C3D")), tmp_path)
+    table = streams.stream_table(flow, 4)
+    assert table.loc[table["", "input"] == FLOW, "paper, Sports-1M"].drop(columns="frames").isna().all(axis=None)
+
+
 def test_flow_figure_has_colors_by_direction():
     flow = np.zeros((8, 20, 30, 2))
     flow[:, :, 15:] = (0, 2)

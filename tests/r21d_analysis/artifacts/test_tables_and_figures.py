@@ -12,8 +12,9 @@ from r21d_analysis.statistics import aggregate
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import SeedVariance
 from r21d_core.runs.run import find_runs
-from r21d_core.study.experiments import variant_comparison
+from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
 from r21d_core.study.paper import paper
+from r21d_core.study.recipes import CONFIRMATORY
 from r21d_core.study.variants import NETWORKS
 from tests.runs import NASTY, finish, make_runs
 
@@ -27,7 +28,7 @@ def test_tables_escape_names(runs):
     html = tables.show_variant_table(runs).to_html()
     assert "&lt;script&gt;" in html and NASTY not in html
     assert "paper, Kinetics-400" in html and f"{group_by_seed(runs)[0].video_at(1):.1f}" in html
-    assert NASTY not in tables.deviations_from_paper([run.spec.replace(data=NASTY) for run in runs]).data
+    assert NASTY not in tables.deviations_from_paper([run.spec.replace(data=NASTY) for run in runs], "").data
 
 
 def test_protocol_line_names_a_demonstration(runs, tmp_path):
@@ -160,10 +161,47 @@ def test_network_outside_table_2_is_shown_without_paper_values(tmp_path):
     assert isinstance(curves.error_curves(runs), Figure)
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_paper_profile_differs_from_the_paper_in_no_setting(experiment):
+    data = {"sports1m": "sports1m", "transfer": "hmdb51-split1"}.get(experiment, "kinetics-400")
+    found = tables.deviations_table(EXPERIMENTS[experiment]("paper", data, precision="fp32"), experiment)
+    own = {"temporal_probe": {"task"}, "rate_pretraining": {"task", "clips_per_epoch"}, "recipe_trials": {"data"}}
+    assert set(found["setting"]) == own.get(experiment, set()), "those of the experiments that the paper lacks"
+
+
+def test_deviations_are_from_the_runs_of_the_same_table():
+    def rows(experiment, profile="small", data="ucf101-7b-split1", **options):
+        table = tables.deviations_table(EXPERIMENTS[experiment](profile, data, **options), experiment)
+        return set(table.itertuples(index=False, name=None))
+
+    table_2 = rows("variant_comparison")
+    assert not [row for row in table_2 if row[0] == "frames"], "Table 2 has 8 and 16 frames"
+    assert ("epochs", "45", "18") in table_2 and ("weight_decay", "0.0001 (authors' code)", "0.001") in table_2
+    actions = rows("variant_comparison", **CONFIRMATORY["ucf101-14"])
+    assert {("frame_stride_max", "0", "2"), ("lr_schedule", "step", "cosine")} <= actions
+    assert not [row for row in actions if row[0] == "lr_decay_epochs"], "the cosine has no steps"
+    assert ("frames", "32", "16", "all") in rows("clip_count")
+    assert ("eval_clips", "101 (ours)", "13", "tested") in rows("clip_count", "demo", "builtin")
+    assert not [row for row in rows("optimization_curves") if row[0] == "depth"], "Figure 3 has 18 and 34 layers"
+    table_4 = rows("sports1m", variants=("s3d", "R(2+1)D"))
+    assert {("depth", "34", "18"), ("eval_clips", "100", "10"), ("data", "sports1m", "ucf101-7b")} <= table_4
+    assert not [row for row in table_4 if row[0] == "modality"]
+    table_5 = rows("kinetics", source="ucf101-7a-split1")
+    assert ("lr", "0.001", "0.004", "finetuned") in table_5
+    assert ("lr", "0.01", "0.02", "from scratch, pretraining") in table_5
+    assert ("frames", "32 (authors' code)", "8", "all") in table_5
+    table_6 = rows("transfer", source="ucf101-7a-split1")
+    assert ("data", "ucf101, hmdb51", "ucf101-7b", "from scratch, finetuned") in table_6
+    assert ("epochs", "8 (authors' code)", "15", "finetuned") in table_6
+    lengths = rows("clip_length", "demo", "builtin")
+    assert ("frames", "8, 16, 24, 32, 40, 48", "4, 12", "from scratch") in lengths
+    assert ("epochs", "15 (ours)", "3", "finetuned") in lengths
+
+
 def test_deviations_name_every_other_setting():
-    papers = variant_comparison("paper", "kinetics-400", precision="fp32")
-    assert "every setting is the paper's" in tables.deviations_from_paper(papers).data
-    html = tables.deviations_from_paper(variant_comparison("small", "kinetics-400")).data
+    papers, ours = variant_comparison("paper", "kinetics-400", precision="fp32"), variant_comparison("small")
+    assert "No setting differs" in tables.deviations_from_paper(papers, "variant_comparison").data
+    html = tables.deviations_from_paper([spec.replace(data="kinetics-400") for spec in ours], "variant_comparison").data
     assert "<li>Convolutions compute in bf16" in html
     assert "<td>crop_area</td>" in html and "<td>data</td>" not in html
 
