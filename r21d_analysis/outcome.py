@@ -40,7 +40,7 @@ from r21d_analysis.statistics.inference import detectable_difference, family_p, 
 from r21d_analysis.style import GRAY
 from r21d_core import R21DError
 from r21d_core.runs.run import Run, find_runs, load_runs
-from r21d_core.study.experiments import EXPERIMENTS, REASONS
+from r21d_core.study.experiments import EXPERIMENTS
 from r21d_core.study.paper import paper
 from r21d_core.study.recipes import CONFIRMATORY, LONG_SCHEDULE
 
@@ -182,7 +182,7 @@ def describe_reasons(runs: Sequence[Run]) -> str:
     lines = [f"{name} {describe_gap(row)}, training error {describe_gap(row, *TRAINING)}" for name, row in rows]
     few = ((unit, table[unit][table[unit] < table[unit].max()]) for unit in ("folds", "seeds"))
     gaps = [f"{name} has {count} {unit if count > 1 else unit[:-1]}" for unit, n in few for name, count in n.items()]
-    if missing := [name for name in REASONS if name not in table.index]:
+    if missing := [name for name, _ in WHY.contrasts if name not in table.index]:
         gaps.append(f"fewer folds or not run: {', '.join(missing)}")
     return (
         "The paper gives two reasons for (2+1)D convolutions: more ReLUs with as many parameters, and easier "

@@ -27,7 +27,7 @@ from r21d_core.runs.run import Run
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.paper import chosen_by, paper_specs, paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS
-from r21d_core.study.spec import Spec, run_labels
+from r21d_core.study.spec import Spec, format_settings, run_labels
 from r21d_core.study.variants import NEIGHBORS
 
 PAPER, INTERVAL, NEEDED = "paper, Kinetics-400", "95 % interval", "recordings needed"
@@ -95,7 +95,7 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
     Accuracies and the training error of the last epoch in per cent, speeds in clips per second. The paper trained 18
     layers on 8 or 16 frames of Kinetics; a run with another clip length stands beside the paper's numbers for 8. A
     network without a finished run has its arithmetic cost, and NaN elsewhere; a network that the paper lacks, such as
-    33p22, has NaN under "paper".
+    33p22, has NaN under "paper". The rows of one network have the settings in which the runs differ.
     """
     table, printed = measure(runs), []
     if table.empty:
@@ -105,19 +105,14 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
         columns = {f"{name}, {frames} frames": f"{name} {frames}f" for name in ("clip@1", "video@1")}
         columns = {"parameters (M)": "parameters (M)"} | columns
         printed.append({name: row.get(column, np.nan) for name, column in columns.items()})
+    if table["network"].duplicated().any():  # an experiment that varies another field
+        varied = sorted({key for spec in table["spec"] for key in spec.changes_from(table["spec"][0])} - NOT_SETTINGS)
+        settings = [format_settings({key: getattr(spec, key) for key in varied}) for spec in table["spec"]]
+        table["network"] += ", " + pd.Series(settings)
     table = table.assign(seeds=table["seeds"] + table["range"]).set_index("network")
-    here = [
-        "clip@1",
-        "video@1",
-        INTERVAL,
-        "video@5",
-        "training error",
-        "seeds",
-        "videos",
-        "parameters (M)",
-        "GMAC/clip",
-    ]
-    return pd.concat({PAPER: pd.DataFrame(printed, table.index), "here": table[[*here, *SPEEDS]]}, axis=1)
+    here = ["clip@1", "video@1", INTERVAL, "video@5", "training error", "seeds", "videos", "parameters (M)"]
+    here += ["GMAC/clip", *SPEEDS]
+    return pd.concat({PAPER: pd.DataFrame(printed, table.index), "here": table[here]}, axis=1)
 
 
 def show_variant_table(runs: Sequence[Run]) -> Styler | Markdown:

@@ -151,6 +151,12 @@ def test_networks_of_other_papers_leave_intervals_as_they_are(tmp_path, monkeypa
     assert gaps["f-R2D"].seed_part > 1000 > gaps["C3D"].seed_part, "of C3D and R(2+1)D alone"
 
 
+def test_rows_of_one_network_have_the_settings_that_differ(tmp_path):
+    specs = [spec for lr in (0.1, 0.2) for spec in variant_comparison("small", "set", variants=("R3D",), lr=lr)]
+    html = tables.show_variant_table(make_runs(specs, tmp_path)).to_html()
+    assert "R3D, lr=0.1" in html and "R3D, lr=0.2" in html and "seed=" not in html
+
+
 def test_network_outside_table_2_is_shown_without_paper_values(tmp_path):
     runs = make_runs(variant_comparison("small", "set", variants=("33p22", "R3D"), seeds=(0,)), tmp_path)
     table = tables.variant_table(runs)
