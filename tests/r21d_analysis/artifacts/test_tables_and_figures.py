@@ -80,6 +80,17 @@ def test_accuracy_against_cost_draws_every_network(runs, x):
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
 
 
+def test_speeds_are_of_one_device(tmp_path):
+    runs = make_runs(variant_comparison("small", "set", variants=("f-R2D", "R3D", "MC3"), seeds=(0, 1, 2)), tmp_path)
+    for run in runs[5:]:  # the last seed of R3D, and all of MC3
+        finish(run, device="Faster", inference_clips_per_second=9e9)
+    ours = figures.accuracy_against_cost(runs, x="clips_per_second").axes[0]
+    speeds = {bar.get_label(): bar[0].get_xdata()[0] for bar in ours.containers}
+    assert speeds == {"f-R2D": 310, "R3D": 335}
+    here, elsewhere = ours.get_xlabel().splitlines()
+    assert "TestGPU" in here and elsewhere.endswith("another device: MC3")
+
+
 def test_training_curves_have_a_panel_for_each_network(runs):
     figure = curves.error_curves(runs, by="network")
     assert [axes.get_title() for axes in figure.axes if axes.axison] == ["f-R2D", "R3D", "R(2+1)D"]
