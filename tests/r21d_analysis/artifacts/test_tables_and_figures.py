@@ -48,7 +48,7 @@ def test_equal_results_have_no_interval(runs):
 
 def test_differences_are_those_of_the_comparison(runs):
     axes = figures.differences(runs).axes[0]
-    points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() in ("^", "o")]
+    points = [bar[0].get_xdata()[0] for bar in axes.containers]
     assert [f"{value:+.1f}" for value in points] == list(tables.comparison_table(runs).data.iloc[:, 1])
     (printed,) = (line.get_xdata() for line in axes.lines if line.get_markersize() == style.PAPER_TICK["ms"])
     gaps = [paper(2, name, "video@1 16f") - paper(2, "R(2+1)D", "video@1 16f") for name in ("f-R2D", "R3D")]
@@ -106,6 +106,12 @@ def test_every_named_network_has_a_look_of_its_own():
     named = [name for _, names, _ in style.KINDS.values() for name in names]
     assert sorted(named) == sorted(NETWORKS)
     assert len({tuple(style.VARIANT_STYLE[name].values()) for name in named}) == len(named)
+
+
+def test_gray_and_green_differ_in_their_markers():
+    markers = {kind: set(marks) for kind, (_, _, marks) in style.KINDS.items()}
+    gray, others = markers.pop("R2D"), {style.VARIANT_STYLE.default_factory()["marker"] for _ in range(20)}
+    assert gray.isdisjoint(set.union(others, *markers.values())) and others.isdisjoint(markers["MC"])
 
 
 def test_missing_line_names_unfinished_runs(runs, tmp_path):
