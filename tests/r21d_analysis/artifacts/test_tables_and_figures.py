@@ -80,6 +80,11 @@ def test_accuracy_against_cost_draws_every_network(runs, x):
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
 
 
+def test_only_accuracies_on_actions_stand_beside_the_papers(runs, tmp_path):
+    speed = make_runs(variant_comparison("small", "set", task="speed", variants=("33p22", "R3D")), tmp_path)
+    assert len(figures.accuracy_against_cost(runs).axes) == 2 and len(figures.accuracy_against_cost(speed).axes) == 1
+
+
 def test_speeds_are_of_one_device(tmp_path):
     runs = make_runs(variant_comparison("small", "set", variants=("f-R2D", "R3D", "MC3"), seeds=(0, 1, 2)), tmp_path)
     for run in runs[5:]:  # the last seed of R3D, and all of MC3
@@ -173,7 +178,7 @@ def test_network_outside_table_2_is_shown_without_paper_values(tmp_path):
     assert table.loc["33p22", "paper, Kinetics-400"].isna().all()
     assert table.loc["33p22", "here"].equals(table.loc["33p22", "here"].dropna())
     assert "33p22" in tables.show_variant_table(runs).to_html()
-    assert isinstance(figures.accuracy_against_cost(runs), Figure)
+    assert "33p22" in [text.get_text() for text in figures.accuracy_against_cost(runs).legends[0].get_texts()]
     assert isinstance(curves.error_curves(runs), Figure)
 
 
