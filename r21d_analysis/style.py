@@ -59,6 +59,7 @@ RC_PARAMS: dict[Any, Any] = {  # transparent, for light and dark pages
     ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color"), GRAY
 )  # fmt: skip
 ERROR_BAR = {"ms": 7, "lw": 1, "capsize": 2, "mec": "white"}
+HOLLOW = {"ls": "none", "ms": 8, "mfc": "none", "mec": "auto", "mew": 1.5}  # markers that may lie on one another
 PAPER_TICK = {"marker": "|", "ls": "", "ms": 14, "mew": 2.5, "color": GRAY}  # a marker of no network
 TABLE_CSS: list[CSSDict] = [
     {"selector": "caption", "props": "text-align: left; font-style: italic; max-width: min(65em, 100vw - 4rem)"},

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from r21d_analysis.artifacts.tables import PAPER, SPEEDS, compare, family_table, measure
 from r21d_analysis.statistics.aggregate import SeedGroup
-from r21d_analysis.style import ERROR_BAR, GRAY, PAPER_TICK, VARIANT_STYLE, figure_of_runs, panel_grid
+from r21d_analysis.style import ERROR_BAR, GRAY, HOLLOW, PAPER_TICK, VARIANT_STYLE, figure_of_runs, panel_grid
 from r21d_core.models.cost import cost
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import TABLE_2
@@ -60,7 +60,7 @@ def accuracy_against_cost(groups: list[SeedGroup], runs: Sequence[Run], *, x: st
         frames = 16 if groups[0].spec.frames == 16 else 8
         for variant in TABLE_2:
             macs, accuracy = cost(variant, frames=frames).macs / 1e9, paper(2, variant, f"video@1 {frames}f")
-            axes[0, 0].plot(macs, accuracy, **VARIANT_STYLE[variant], ms=8, mec="white", ls="none", label=variant)
+            axes[0, 0].plot(macs, accuracy, **VARIANT_STYLE[variant] | HOLLOW, label=variant)
         title = f"paper: Kinetics, {frames} frames"
         axes[0, 0].set(title=title, xlabel="multiply-adds (GMAC/clip)", ylabel="video@1 (%)")
     table, ours = measure(runs).dropna(subset="video@1"), axes[0, -1]
@@ -77,7 +77,7 @@ def accuracy_against_cost(groups: list[SeedGroup], runs: Sequence[Run], *, x: st
             label += f"\nnot shown, measured on another device: {', '.join(others)}"
         table = table.dropna(subset=column)
     for place, network in enumerate(table["network"]):
-        draw_estimates(ours, table.iloc[[place]], column, ms=8, ls="none", label=network)
+        draw_estimates(ours, table.iloc[[place]], column, **HOLLOW, label=network)
     title = f"here: {protocol['data']}, {protocol['task']}, {protocol['frames']} frames"
     ours.set(title=title, ylabel="video@1 (%)", xlabel=label)
     if not by_cost:

@@ -74,6 +74,7 @@ def test_families_have_their_chance(tmp_path):
 def test_accuracy_against_cost_draws_every_network(runs, x):
     figure = figures.accuracy_against_cost(runs, x=x)
     ours = figure.axes[-1]
+    assert {bar[0].get_markerfacecolor() for bar in ours.containers} == {"none"}, "a point under another is seen"
     drawn = sorted((round(float(bar[0].get_xdata()[0]), 3), float(bar[0].get_ydata()[0])) for bar in ours.containers)
     key, unit = {"gmac": ("macs", 1e9), "clips_per_second": ("inference_clips_per_second", 1)}[x]
     assert drawn == sorted((round(group.mean(key) / unit, 3), group.video_at(1)) for group in group_by_seed(runs))
