@@ -13,6 +13,7 @@ import seaborn as sns
 from IPython.display import HTML, Markdown
 from matplotlib.animation import ArtistAnimation, PillowWriter
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETLEFTBASE, CARETRIGHTBASE
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.interpret.artifact import InsightRecord
@@ -32,6 +33,7 @@ from r21d_analysis.style import (
 
 PERTURBATIONS = ("frozen", "shuffled", "reversed")
 TILES = 3  # tiles along each side of the image; each is occluded in all frames
+AXIS = (-60, 210)  # of the evidence lost, in percent
 LINES = ("-", "--", ":", "-.")
 SHUFFLED = ("fc", "+conv5_x", "+conv4_x", "+conv3_x", "+conv2_x", "+conv1")  # columns of `correlation`
 MIN_POSITIONS = 25  # of a map: with fewer, ranks agree by chance, up to 0.5 in one of a hundred pairs of 25
@@ -151,8 +153,8 @@ def sanity_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
 def evidence_figure(records: Sequence[InsightRecord]) -> Figure:
     """Plot the fraction of evidence lost in frozen, shuffled, reversed and occluded clips, for all classes and each.
 
-    Bars are 95 % intervals over recordings; one recording has none. A network without evidence for a class has no
-    point there.
+    Bars are 95 % intervals over recordings; one recording has none. An arrowhead marks a point or bar that ends beyond
+    the axis. A network without evidence for a class has no point there.
     """
     rows = ["all", *records[0]["classes"]]
     titles = {name: name for name in PERTURBATIONS} | {"occluded": "most important\nninth occluded"}
@@ -164,10 +166,16 @@ def evidence_figure(records: Sequence[InsightRecord]) -> Figure:
             labels = (None, *range(len(rows) - 1))
             lost, low, high = 100 * np.transpose([evidence_lost(record, perturbation, label) for label in labels])
             errors = np.maximum([lost - low, high - lost], 0)
-            axes.errorbar(lost, np.arange(len(rows)) + shift, xerr=errors, **style)
+            places = np.arange(len(rows)) + shift
+            axes.errorbar(lost, places, xerr=errors, **style)
+            below, above = np.fmin(lost, low) < AXIS[0], np.fmax(lost, high) > AXIS[1]
+            for edge, beyond, arrow in zip(AXIS, (below, above), (CARETLEFTBASE, CARETRIGHTBASE), strict=True):
+                look = {"color": style["color"], "marker": arrow, "ls": "none", "clip_on": False}
+                for place in places[beyond]:
+                    axes.plot(edge, place, **look)
         axes.axvline(0, color=GRAY, lw=1)
         axes.axvline(100, color=GRAY, lw=1, ls=":")
-        axes.set(title=title, xlim=(-60, 210), xlabel="evidence lost (%)")
+        axes.set(title=title, xlim=AXIS, xlabel="evidence lost (%)")
         axes.axhline(0.5, color=GRAY, lw=0.5)
     panels[0].set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
     legend_outside(figure, panels[0], 4)

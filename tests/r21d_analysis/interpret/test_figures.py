@@ -77,6 +77,18 @@ def test_overlays_are_animated(trained):
         assert "Nothing to draw" in note.data
 
 
+@pytest.mark.parametrize(("left", "arrows"), [(0.5, []), (-9, [210]), (9, [-60])])
+def test_evidence_beyond_the_axis_has_an_arrowhead(trained, left, arrows):
+    record = trained[2][1]
+    evidence = {name: np.full(2, left) for name in ("evidence_frozen", "evidence_shuffled", "evidence_reversed")}
+    arrays = {"classes": np.array(["a"]), "evidence_label": np.zeros(2, int), "evidence_groups": np.arange(2),
+              "evidence_original": np.ones(2), "evidence_occluded": np.full((2, 9), left)} | evidence  # fmt: skip
+    figure = attribution_figures.evidence_figure([InsightRecord(record.metadata, record.arrays | arrays)])
+    for axes in figure.axes:
+        drawn = [x for line in axes.lines if not line.get_clip_on() for x in line.get_xdata()]
+        assert drawn == 2 * arrows, "for all classes and for the only one"
+
+
 def test_sanity_table_follows_the_correlations(trained):
     record = trained[2][1]
     methods = [str(name) for name in record["methods"]]
