@@ -48,7 +48,7 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
     if not rows:
         return note(NO_RECORDS)
     record, index = rows[0]
-    titles, panels_frames = ["clip", *record["methods"]], []
+    titles, panels_frames = _titles(rows), []
     with figure_style():
         size = (1.25 * len(titles), 1.3 * len(rows) + 0.35)
         figure, panels = plt.subplots(len(rows), len(titles), figsize=size, squeeze=False, layout="constrained")
@@ -56,7 +56,7 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
             axes.set_title(title.replace(" ", "\n", 1), size=7)
         for row, (network, number) in zip(panels, rows, strict=True):
             row[0].set_ylabel(f"{network.label}\n{_describe_prediction(network, number)}".replace(", ", "\n"), size=7)
-            for axes, frames in zip(row, _overlays(network, number), strict=True):
+            for axes, frames in zip(row, _overlays(network, number)[-len(titles) :], strict=True):
                 axes.set(xticks=[], yticks=[])
                 panels_frames.append([axes.imshow(frame) for frame in frames])
     figure.canvas.draw()
@@ -75,7 +75,7 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
 def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4) -> Figure:
     """Show `frames` frames of the clip and of each map, a row a method, networks side by side."""
     columns = find_video(records, video)
-    titles = ["clip", *columns[0][0]["methods"]]
+    titles = _titles(columns)
     size = (0.85 * frames * len(columns) + 1.5, 0.85 * len(titles) + 0.7)
     figure = plt.figure(figsize=size, dpi=80, layout="constrained")
     widths = [0.85 * frames + 1.5, *[0.85 * frames] * (len(columns) - 1)]  # the first has the names of the methods
@@ -83,12 +83,14 @@ def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4
     for subfigure, (record, index) in zip(subfigures, columns, strict=True):
         panels = subfigure.subplots(len(titles), frames, squeeze=False)
         subfigure.suptitle(f"{record.label}\n{_describe_prediction(record, index)}", size=8)
-        for row, title, overlay in zip(panels, titles, _overlays(record, index), strict=True):
+        for row, title, overlay in zip(panels, titles, _overlays(record, index)[-len(titles) :], strict=True):
             if subfigure is subfigures[0]:
                 row[0].set_ylabel(title, size=8, rotation=0, ha="right", va="center")
             for axes, frame in zip(row, np.linspace(0, len(overlay) - 1, frames).round().astype(int), strict=True):
                 axes.imshow(overlay[frame])
                 axes.set(xticks=[], yticks=[])
+    if "clip" not in titles:
+        figure.supxlabel("the clip is not shown: its frames are left out of the records", size=8)
     return figure
 
 
@@ -257,6 +259,11 @@ def tiles_lost(record: InsightRecord) -> np.ndarray:
 def find_video(records: Sequence[InsightRecord], video: str) -> list[tuple[InsightRecord, int]]:
     """Return the records with maps of the video, and its index in each."""
     return [(record, list(record["videos"]).index(video)) for record in records if video in record["videos"]]
+
+
+def _titles(networks: Sequence[tuple[InsightRecord, int]]) -> list[str]:
+    """Return what is shown of a video: the clip, unless a record has none of its frames, and the methods' maps."""
+    return ["clip"] * all(record.has_frames for record, _ in networks) + list(networks[0][0]["methods"])
 
 
 def _percent(value: float, low: float, high: float) -> str:

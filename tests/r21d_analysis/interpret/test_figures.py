@@ -26,6 +26,16 @@ def test_record_without_frames_keeps_all_numbers(trained):
         assert "frames left out" not in filter_figures.records_table([record]).to_html()
 
 
+def test_frames_that_are_left_out_are_not_drawn(trained):
+    filters, maps = (without_frames(records[2]) for records in trained[1:])
+    video, methods = str(maps["videos"][0]), [str(name) for name in maps["methods"]]
+    drawn = [axes.get_ylabel() for axes in attribution_figures.overlay_figure([maps], video).subfigs[0].axes]
+    assert list(filter(None, drawn)) == methods
+    assert isinstance(attribution_figures.play_overlays([maps, trained[2][1]], video), HTML)
+    for axes in filter_figures.activations_figure([filters]).axes:
+        assert bool(axes.images) == axes.get_title().startswith("optimized")
+
+
 def test_figures_tables_and_captions(trained):
     _, filters, maps = trained
     video = str(maps[0]["videos"][0])
