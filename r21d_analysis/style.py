@@ -29,19 +29,20 @@ from r21d_core.runs.run import Run
 GRAY = "#797979"  # of text and lines; its contrast is 4.3 on white and on JupyterLab's dark #111, and no gray has more
 PALETTE = sns.color_palette("colorblind")
 # Of each kind of network the color in PALETTE, the networks, and a marker for each. The last three kinds are R(2+1)D
-# with one thing changed: the layers between its two convolutions, their planes, their arrangement.
+# with one thing changed: the layers between its two convolutions, their planes, their arrangement. The markers in gray
+# are of no other kind, since gray and green look alike to those who do not see green.
 KINDS = {
-    "R2D": (7, ("R2D", "f-R2D"), "D^"),
+    "R2D": (7, ("R2D", "f-R2D"), "<>"),
     "R3D": (0, ("R3D", "R3D+ReLU"), "os"),
     "MC": (2, ("MC2", "MC3", "MC4", "MC5"), "D^sv"),
     "rMC": (1, ("rMC2", "rMC3", "rMC4", "rMC5"), "D^sv"),
     "R(2+1)D": (3, ("R(2+1)D",), "o"),
     "between": (4, ("R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU"), "Xp"),
     "planes": (5, ("R(2+1)D-0.5M", "R(2+1)D-2M"), "v^"),
-    "arrangement": (9, ("R(1+2)D", "P3D-B", "P3D-C"), "<>D"),
+    "arrangement": (9, ("R(1+2)D", "P3D-B", "P3D-C"), "D^v"),
 }
 COLORS = {kind: PALETTE[color] for kind, (color, *_) in KINDS.items()}
-_OTHER_MARKERS = cycle("Pdph*H<>")
+_OTHER_MARKERS = cycle("pXP*h8H")
 # Others, such as 33p22 and s3d, take a marker each when first drawn.
 VARIANT_STYLE: defaultdict[str, dict[str, Any]] = defaultdict(
     lambda: {"color": GRAY, "marker": next(_OTHER_MARKERS)},
@@ -58,6 +59,7 @@ RC_PARAMS: dict[Any, Any] = {  # transparent, for light and dark pages
     ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color"), GRAY
 )  # fmt: skip
 ERROR_BAR = {"ms": 7, "lw": 1, "capsize": 2, "mec": "white"}
+HOLLOW = {"ls": "none", "ms": 8, "mfc": "none", "mec": "auto", "mew": 1.5}  # markers that may lie on one another
 PAPER_TICK = {"marker": "|", "ls": "", "ms": 14, "mew": 2.5, "color": GRAY}  # a marker of no network
 TABLE_CSS: list[CSSDict] = [
     {"selector": "caption", "props": "text-align: left; font-style: italic; max-width: min(65em, 100vw - 4rem)"},

@@ -165,16 +165,26 @@ def length_table(runs: Sequence[Run]) -> pd.DataFrame:
 def show_length_table(runs: Sequence[Run]) -> Styler | Markdown:
     """`length_table` for a notebook, with its protocol as the caption."""
     table = length_table(runs)
-    minutes = len(table) and table["here", "hours"].max() < 1
-    return show_table(table, runs, {"hours": 4 if minutes else 1, "GMAC/clip": 3})
+    if len(table):
+        unit, per_hour = _time_unit(table["here", "hours"])
+        table["here", "hours"] *= per_hour
+        table = table.rename(columns={"hours": unit}, level=1)
+    return show_table(table, runs, {"GMAC/clip": 3})
+
+
+def _time_unit(hours: pd.Series) -> tuple[str, int]:
+    """The unit in which `hours` of training are shown, and its number in an hour: seconds below a tenth of an hour."""
+    return ("seconds", 3600) if hours.max() < 0.1 else ("hours", 1)
 
 
 @figure_of_runs
 def length_figure(groups: list[SeedGroup], runs: Sequence[Run], *, x: str = "frames") -> Figure:
     """Figure 5a: clip@1 (dashed) and video@1 (solid, 95 % intervals) against clip length; the short network tested and
-    finetuned on the longer clips as single points. With `x="hours"` against hours of training.
+    finetuned on the longer clips as single points. With `x="hours"` against the time of training.
     """
     table = measure_lengths(runs).dropna(subset="video@1")
+    unit, per_hour = _time_unit(table["hours"])
+    table["hours"] *= per_hour
     figure, axes = plt.subplots(figsize=(6.8, 4.4), layout="constrained")
     for variant, rows in table.groupby("network", sort=False):
         color, scratch = VARIANT_STYLE[str(variant)]["color"], rows[rows["training"] == SCRATCH].sort_values(x)
@@ -184,8 +194,8 @@ def length_figure(groups: list[SeedGroup], runs: Sequence[Run], *, x: str = "fra
         later = {"color": GRAY, "ms": 10, "label": f"{short} frames, {kind}: video@1"}
         look = {"ms": 6, "label": None} if kind == SCRATCH else later
         draw_estimates(axes, rows, x, **look, marker=MARKERS[str(kind)], ls="none")
-    device = groups[0].runs[0].summary["device"]
-    label = {"frames": "clip length (frames)", "hours": f"training on {device} (hours per run)"}[x]
+    devices = ", ".join(sorted({run.summary["device"] for group in groups for run in group.runs}))
+    label = {"frames": "clip length (frames)", "hours": f"training on {devices} ({unit} per run)"}[x]
     axes.set(xlabel=label, ylabel="accuracy (%)")
     axes.legend(frameon=False, fontsize=8)
     return figure

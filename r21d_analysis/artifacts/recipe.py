@@ -18,7 +18,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.tables import describe_intervals, show_table
 from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, pooled_seed_variance
 from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items, estimate_contrast
-from r21d_analysis.style import VARIANT_STYLE, figure_of_runs, note, panel_grid
+from r21d_analysis.style import HOLLOW, VARIANT_STYLE, figure_of_runs, note, panel_grid
 from r21d_core.runs.metrics import video_at
 from r21d_core.runs.run import Run
 from r21d_core.study.recipes import get_recipe
@@ -96,7 +96,7 @@ def accuracy_against_schedule(groups: list[SeedGroup], runs: Sequence[Run]) -> F
             means = values.groupby("epochs")["video@1"].mean()
             style = VARIANT_STYLE[str(network)]
             axes.plot(means.index, means, **style | {"marker": ""}, lw=1.2)
-            axes.plot(values["epochs"], values["video@1"], **style, ls="", ms=6, mec="white", label=network)
+            axes.plot(values["epochs"], values["video@1"], **style | HOLLOW, label=network)
         axes.set(xscale="log", xlabel="epochs", xticks=sorted(set(rows["epochs"])))
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.xaxis.set_minor_locator(NullLocator())

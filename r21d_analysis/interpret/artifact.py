@@ -47,6 +47,11 @@ class InsightRecord:
         """Whether the network's input is optical flow."""
         return self.metadata["spec"]["modality"] == "flow"
 
+    @property
+    def has_frames(self) -> bool:
+        """Whether the videos' frames are in the record; `without_frames` makes them grey."""
+        return "frames" not in self.metadata
+
 
 def save_record(path: Path, record: InsightRecord) -> None:
     """Write `record` to the .npz file `path`, atomically."""

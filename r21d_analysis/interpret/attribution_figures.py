@@ -13,6 +13,7 @@ import seaborn as sns
 from IPython.display import HTML, Markdown
 from matplotlib.animation import ArtistAnimation, PillowWriter
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETLEFTBASE, CARETRIGHTBASE
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.interpret.artifact import InsightRecord
@@ -32,6 +33,7 @@ from r21d_analysis.style import (
 
 PERTURBATIONS = ("frozen", "shuffled", "reversed")
 TILES = 3  # tiles along each side of the image; each is occluded in all frames
+AXIS = (-60, 210)  # of the evidence lost, in percent
 LINES = ("-", "--", ":", "-.")
 SHUFFLED = ("fc", "+conv5_x", "+conv4_x", "+conv3_x", "+conv2_x", "+conv1")  # columns of `correlation`
 MIN_POSITIONS = 25  # of a map: with fewer, ranks agree by chance, up to 0.5 in one of a hundred pairs of 25
@@ -46,7 +48,7 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
     if not rows:
         return note(NO_RECORDS)
     record, index = rows[0]
-    titles, panels_frames = ["clip", *record["methods"]], []
+    titles, panels_frames = _titles(rows), []
     with figure_style():
         size = (1.25 * len(titles), 1.3 * len(rows) + 0.35)
         figure, panels = plt.subplots(len(rows), len(titles), figsize=size, squeeze=False, layout="constrained")
@@ -54,7 +56,7 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
             axes.set_title(title.replace(" ", "\n", 1), size=7)
         for row, (network, number) in zip(panels, rows, strict=True):
             row[0].set_ylabel(f"{network.label}\n{_describe_prediction(network, number)}".replace(", ", "\n"), size=7)
-            for axes, frames in zip(row, _overlays(network, number), strict=True):
+            for axes, frames in zip(row, _overlays(network, number)[-len(titles) :], strict=True):
                 axes.set(xticks=[], yticks=[])
                 panels_frames.append([axes.imshow(frame) for frame in frames])
     figure.canvas.draw()
@@ -73,7 +75,7 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
 def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4) -> Figure:
     """Show `frames` frames of the clip and of each map, a row a method, networks side by side."""
     columns = find_video(records, video)
-    titles = ["clip", *columns[0][0]["methods"]]
+    titles = _titles(columns)
     size = (0.85 * frames * len(columns) + 1.5, 0.85 * len(titles) + 0.7)
     figure = plt.figure(figsize=size, dpi=80, layout="constrained")
     widths = [0.85 * frames + 1.5, *[0.85 * frames] * (len(columns) - 1)]  # the first has the names of the methods
@@ -81,12 +83,14 @@ def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4
     for subfigure, (record, index) in zip(subfigures, columns, strict=True):
         panels = subfigure.subplots(len(titles), frames, squeeze=False)
         subfigure.suptitle(f"{record.label}\n{_describe_prediction(record, index)}", size=8)
-        for row, title, overlay in zip(panels, titles, _overlays(record, index), strict=True):
+        for row, title, overlay in zip(panels, titles, _overlays(record, index)[-len(titles) :], strict=True):
             if subfigure is subfigures[0]:
                 row[0].set_ylabel(title, size=8, rotation=0, ha="right", va="center")
             for axes, frame in zip(row, np.linspace(0, len(overlay) - 1, frames).round().astype(int), strict=True):
                 axes.imshow(overlay[frame])
                 axes.set(xticks=[], yticks=[])
+    if "clip" not in titles:
+        figure.supxlabel("the clip is not shown: its frames are left out of the records", size=8)
     return figure
 
 
@@ -151,8 +155,8 @@ def sanity_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
 def evidence_figure(records: Sequence[InsightRecord]) -> Figure:
     """Plot the fraction of evidence lost in frozen, shuffled, reversed and occluded clips, for all classes and each.
 
-    Bars are 95 % intervals over recordings; one recording has none. A network without evidence for a class has no
-    point there.
+    Bars are 95 % intervals over recordings; one recording has none. An arrowhead marks a point or bar that ends beyond
+    the axis. A network without evidence for a class has no point there.
     """
     rows = ["all", *records[0]["classes"]]
     titles = {name: name for name in PERTURBATIONS} | {"occluded": "most important\nninth occluded"}
@@ -164,10 +168,16 @@ def evidence_figure(records: Sequence[InsightRecord]) -> Figure:
             labels = (None, *range(len(rows) - 1))
             lost, low, high = 100 * np.transpose([evidence_lost(record, perturbation, label) for label in labels])
             errors = np.maximum([lost - low, high - lost], 0)
-            axes.errorbar(lost, np.arange(len(rows)) + shift, xerr=errors, **style)
+            places = np.arange(len(rows)) + shift
+            axes.errorbar(lost, places, xerr=errors, **style)
+            below, above = np.fmin(lost, low) < AXIS[0], np.fmax(lost, high) > AXIS[1]
+            for edge, beyond, arrow in zip(AXIS, (below, above), (CARETLEFTBASE, CARETRIGHTBASE), strict=True):
+                look = {"color": style["color"], "marker": arrow, "ls": "none", "clip_on": False}
+                for place in places[beyond]:
+                    axes.plot(edge, place, **look)
         axes.axvline(0, color=GRAY, lw=1)
         axes.axvline(100, color=GRAY, lw=1, ls=":")
-        axes.set(title=title, xlim=(-60, 210), xlabel="evidence lost (%)")
+        axes.set(title=title, xlim=AXIS, xlabel="evidence lost (%)")
         axes.axhline(0.5, color=GRAY, lw=0.5)
     panels[0].set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
     legend_outside(figure, panels[0], 4)
@@ -249,6 +259,11 @@ def tiles_lost(record: InsightRecord) -> np.ndarray:
 def find_video(records: Sequence[InsightRecord], video: str) -> list[tuple[InsightRecord, int]]:
     """Return the records with maps of the video, and its index in each."""
     return [(record, list(record["videos"]).index(video)) for record in records if video in record["videos"]]
+
+
+def _titles(networks: Sequence[tuple[InsightRecord, int]]) -> list[str]:
+    """Return what is shown of a video: the clip, unless a record has none of its frames, and the methods' maps."""
+    return ["clip"] * all(record.has_frames for record, _ in networks) + list(networks[0][0]["methods"])
 
 
 def _percent(value: float, low: float, high: float) -> str:

@@ -56,7 +56,7 @@ def records_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
         spec, metadata, unit = record.metadata["spec"], record.metadata, "flow fields" if record.is_flow else "frames"
         demo = "DEMONSTRATION, a tiny network" if spec["profile"] == "demo" else f"profile {spec['profile']}"
         clips = f"{spec['frames']} {unit}, frame stride {spec['frame_stride']}, crop {spec['crop']}×{spec['crop']}"
-        clips += "; frames left out: grey images replace the videos' frames" * ("frames" in metadata)
+        clips += "; the videos' frames left out" * (not record.has_frames)
         device = f"{metadata['device']} in {metadata['seconds']:.0f} s"
         rows.append((record.label, demo, spec["data"], spec["task"], clips, metadata["weights"][:12], device))
     columns = ["network", "profile", "data", "task", "center clips", "weights", "computed on"]
@@ -227,7 +227,8 @@ def activations_figure(records: Sequence[InsightRecord]) -> Figure:
     """Show the test clips with the largest response of each filter, and the clip optimized for it at the right.
 
     A ring marks the position of the largest response, in the nearest frame shown. The title has how far the optimized
-    clips exceed the responses to test clips. `records` has one record.
+    clips exceed the responses to test clips. Without the videos' frames, class and response stand in their place.
+    `records` has one record.
     """
     (record,) = records
     strips = np.concatenate([record["strips"], record["optimized"][:, None]], axis=1)
@@ -236,13 +237,17 @@ def activations_figure(records: Sequence[InsightRecord]) -> Figure:
     options = {"figsize": (2.5 * n_columns, 0.62 * n_filters + 0.5), "dpi": 80, "layout": "constrained"}
     figure, panels = plt.subplots(n_filters, n_columns, squeeze=False, **options)
     for (row, column), axes in np.ndenumerate(panels):
-        axes.imshow(np.hstack([*strips[row, column]]), interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.grid(False)
         axes.spines[:].set_visible(False)
         is_optimized, response = column == n_columns - 1, responses[row, column]
         name = "optimized" if is_optimized else record["labels"][row, column]
-        axes.set_title(f"{name}: {response:,.{0 if response >= 100 else 1}f}", size=7, pad=2)
+        text = f"{name}: {response:,.{0 if response >= 100 else 1}f}"
+        if not (is_optimized or record.has_frames):
+            axes.text(0.5, 0.5, text, size=7, ha="center", va="center", transform=axes.transAxes)
+            continue
+        axes.imshow(np.hstack([*strips[row, column]]), interpolation="nearest")
+        axes.set_title(text, size=7, pad=2)
         for frame in range(1, n_frames):
             axes.axvline(frame * size - 0.5, color="white", lw=1)
         if not is_optimized:
@@ -252,6 +257,7 @@ def activations_figure(records: Sequence[InsightRecord]) -> Figure:
                 axes.add_patch(Circle(((frame + x) * size, y * size), 0.12 * size, fill=False, ec=color, lw=width))
     ratio = np.median(record["optimized_responses"] / np.maximum(record["responses"][:, 0], 1e-6))
     best = f"the best of {record.metadata['test_clips']:,} test clips"
+    best += ", whose frames are left out" * (not record.has_frames)
     figure.suptitle(f"{record.label}: optimized clips reach {ratio:.1f} times the response to {best} (median)", size=9)
     for axes, stage, channel in zip(panels[:, 0], record["stage"], record["channel"], strict=True):
         axes.set_ylabel(f"{stage}\nfilter {channel}", size=7, rotation=0, ha="right", va="center")

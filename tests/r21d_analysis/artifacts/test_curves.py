@@ -293,6 +293,17 @@ def test_length_figures_have_every_network(runs, x):
     assert "tested longer" in labels and "finetuned" in labels and "clip@1" in labels
 
 
+def test_training_below_a_tenth_of_an_hour_is_in_seconds(runs):
+    assert "(hours per run)" in curves.length_figure(runs, x="hours").axes[0].get_xlabel()
+    for run in runs:
+        finish(run, seconds=run.summary["seconds"] / 100, device=f"GPU {run.spec.seed}")
+    axes = curves.length_figure(runs, x="hours").axes[0]
+    assert axes.get_xlabel() == "training on GPU 0, GPU 1 (seconds per run)"
+    assert {round(x, 1) for points in axes.containers for x in points[0].get_xdata()} == {36, 39.6}
+    table = curves.show_length_table(runs).data
+    assert table["here", "seconds"].tolist() == pytest.approx([36] * 7 + [39.6]) and ("here", "hours") not in table
+
+
 def test_lengths_that_were_not_run_have_rows(runs):
     unfinish(*[run for run in runs if run.spec.frames == 24 or (run.spec.frames, run.spec.seed) == (40, 1)])
     table = curves.length_table(runs).set_index(("", "clip length"))

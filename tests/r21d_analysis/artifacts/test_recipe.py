@@ -103,6 +103,7 @@ def test_schedule_figure_has_seeds_and_their_mean(runs):
     first = [100 * video_at(run.scores, 1) for run in runs if run.spec.variant == TWO[0] and run.spec.epochs == 30]
     assert line.get_ydata()[1] == pytest.approx(np.mean(first))
     assert sorted(y for x, y in points.get_xydata() if x == 30) == pytest.approx(sorted(first))
+    assert points.get_markerfacecolor() == "none", "a point under another is seen"
     assert "the same number of epochs" in recipe.accuracy_against_schedule(runs[4:8]).data
 
 

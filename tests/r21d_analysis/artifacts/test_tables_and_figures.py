@@ -49,7 +49,7 @@ def test_equal_results_have_no_interval(runs):
 
 def test_differences_are_those_of_the_comparison(runs):
     axes = figures.differences(runs).axes[0]
-    points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() in ("^", "o")]
+    points = [bar[0].get_xdata()[0] for bar in axes.containers]
     assert [f"{value:+.1f}" for value in points] == list(tables.comparison_table(runs).data.iloc[:, 1])
     (printed,) = (line.get_xdata() for line in axes.lines if line.get_markersize() == style.PAPER_TICK["ms"])
     gaps = [paper(2, name, "video@1 16f") - paper(2, "R(2+1)D", "video@1 16f") for name in ("f-R2D", "R3D")]
@@ -75,10 +75,27 @@ def test_families_have_their_chance(tmp_path):
 def test_accuracy_against_cost_draws_every_network(runs, x):
     figure = figures.accuracy_against_cost(runs, x=x)
     ours = figure.axes[-1]
+    assert {bar[0].get_markerfacecolor() for bar in ours.containers} == {"none"}, "a point under another is seen"
     drawn = sorted((round(float(bar[0].get_xdata()[0]), 3), float(bar[0].get_ydata()[0])) for bar in ours.containers)
     key, unit = {"gmac": ("macs", 1e9), "clips_per_second": ("inference_clips_per_second", 1)}[x]
     assert drawn == sorted((round(group.mean(key) / unit, 3), group.video_at(1)) for group in group_by_seed(runs))
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
+
+
+def test_only_accuracies_on_actions_stand_beside_the_papers(runs, tmp_path):
+    speed = make_runs(variant_comparison("small", "set", task="speed", variants=("33p22", "R3D")), tmp_path)
+    assert len(figures.accuracy_against_cost(runs).axes) == 2 and len(figures.accuracy_against_cost(speed).axes) == 1
+
+
+def test_speeds_are_of_one_device(tmp_path):
+    runs = make_runs(variant_comparison("small", "set", variants=("f-R2D", "R3D", "MC3"), seeds=(0, 1, 2)), tmp_path)
+    for run in runs[5:]:  # the last seed of R3D, and all of MC3
+        finish(run, device="Faster", inference_clips_per_second=9e9)
+    ours = figures.accuracy_against_cost(runs, x="clips_per_second").axes[0]
+    speeds = {bar.get_label(): bar[0].get_xdata()[0] for bar in ours.containers}
+    assert speeds == {"f-R2D": 310, "R3D": 335}
+    here, elsewhere = ours.get_xlabel().splitlines()
+    assert "TestGPU" in here and elsewhere.endswith("another device: MC3")
 
 
 def test_training_curves_have_a_panel_for_each_network(runs):
@@ -96,6 +113,12 @@ def test_every_named_network_has_a_look_of_its_own():
     named = [name for _, names, _ in style.KINDS.values() for name in names]
     assert sorted(named) == sorted(NETWORKS)
     assert len({tuple(style.VARIANT_STYLE[name].values()) for name in named}) == len(named)
+
+
+def test_gray_and_green_differ_in_their_markers():
+    markers = {kind: set(marks) for kind, (_, _, marks) in style.KINDS.items()}
+    gray, others = markers.pop("R2D"), {style.VARIANT_STYLE.default_factory()["marker"] for _ in range(20)}
+    assert gray.isdisjoint(set.union(others, *markers.values())) and others.isdisjoint(markers["MC"])
 
 
 def test_missing_line_names_unfinished_runs(runs, tmp_path):
@@ -163,7 +186,7 @@ def test_network_outside_table_2_is_shown_without_paper_values(tmp_path):
     assert table.loc["33p22", "paper, Kinetics-400"].isna().all()
     assert table.loc["33p22", "here"].equals(table.loc["33p22", "here"].dropna())
     assert "33p22" in tables.show_variant_table(runs).to_html()
-    assert isinstance(figures.accuracy_against_cost(runs), Figure)
+    assert "33p22" in [text.get_text() for text in figures.accuracy_against_cost(runs).legends[0].get_texts()]
     assert isinstance(curves.error_curves(runs), Figure)
 
 

@@ -225,6 +225,9 @@ def test_figures_show_names_literally(pair):
     figure = class_figure(predictions.class_table(one, other, 7), ["$a$", "b"], "demonstration")
     assert {"cost in $ and $", "demonstration"} <= {text.rsplit("  ", 1)[0] for text in texts(figure)}
     assert "A: $a$" in texts(figure)
+    long = "R(2+1)D-18, init_from none, epochs 18, mean of 3 seeds"
+    figure = class_figure(predictions.class_table(one, other, 7), [long, long])
+    assert {f"A: {long}", f"B: {long}"} <= {text.replace("\n", " ") for text in texts(figure)}
     _, counts = predictions.confusion_matrix(one, 7)
     matrix = confusion_figure(ODD, counts, note="demonstration")
     assert {"cost in $ and $", "_private", ("手话" * 20)[:23] + "…"} <= set(texts(matrix))

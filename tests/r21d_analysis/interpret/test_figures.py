@@ -26,6 +26,16 @@ def test_record_without_frames_keeps_all_numbers(trained):
         assert "frames left out" not in filter_figures.records_table([record]).to_html()
 
 
+def test_frames_that_are_left_out_are_not_drawn(trained):
+    filters, maps = (without_frames(records[2]) for records in trained[1:])
+    video, methods = str(maps["videos"][0]), [str(name) for name in maps["methods"]]
+    drawn = [axes.get_ylabel() for axes in attribution_figures.overlay_figure([maps], video).subfigs[0].axes]
+    assert list(filter(None, drawn)) == methods
+    assert isinstance(attribution_figures.play_overlays([maps, trained[2][1]], video), HTML)
+    for axes in filter_figures.activations_figure([filters]).axes:
+        assert bool(axes.images) == axes.get_title().startswith("optimized")
+
+
 def test_figures_tables_and_captions(trained):
     _, filters, maps = trained
     video = str(maps[0]["videos"][0])
@@ -75,6 +85,18 @@ def test_overlays_are_animated(trained):
     assert isinstance(attribution_figures.play_overlays(maps, "another"), Markdown)
     for note in (attribution_figures.overlay_figure([], ""), filter_figures.activations_figure([])):
         assert "Nothing to draw" in note.data
+
+
+@pytest.mark.parametrize(("left", "arrows"), [(0.5, []), (-9, [210]), (9, [-60])])
+def test_evidence_beyond_the_axis_has_an_arrowhead(trained, left, arrows):
+    record = trained[2][1]
+    evidence = {name: np.full(2, left) for name in ("evidence_frozen", "evidence_shuffled", "evidence_reversed")}
+    arrays = {"classes": np.array(["a"]), "evidence_label": np.zeros(2, int), "evidence_groups": np.arange(2),
+              "evidence_original": np.ones(2), "evidence_occluded": np.full((2, 9), left)} | evidence  # fmt: skip
+    figure = attribution_figures.evidence_figure([InsightRecord(record.metadata, record.arrays | arrays)])
+    for axes in figure.axes:
+        drawn = [x for line in axes.lines if not line.get_clip_on() for x in line.get_xdata()]
+        assert drawn == 2 * arrows, "for all classes and for the only one"
 
 
 def test_sanity_table_follows_the_correlations(trained):
