@@ -183,8 +183,8 @@ def _compare(title: str, fact: str, runs: Sequence[Run]) -> str:
     clear = differences[p < 0.05]
     names = ", ".join(f"{name} ({interval})" for name, interval in zip(clear["network"], clear[INTERVAL], strict=True))
     errors = table.set_index("network")["training error"].astype(float)
-    low, high = errors.idxmin(), errors.idxmax()
-    fact += f" Training errors of the last epoch: {errors[low]:.1f} % ({low}) to {errors[high]:.1f} % ({high})."
+    ends = [f"{errors.min():.1f} % ({errors.idxmin()})", f"{errors.max():.1f} % ({errors.idxmax()})"]
+    fact += f" Training errors of the last epoch: {' to '.join(ends)}."
     fact += f" Differences to R(2+1)D with p < 0.05 after Holm's correction: {names or 'none'}."
     return _section(title, fact, table, differences.drop(columns=["video@1 (%)", "videos", "seeds"]))
 
