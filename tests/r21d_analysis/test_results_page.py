@@ -161,7 +161,7 @@ def test_readme_is_short_with_numbers_of_the_page():
 
 def test_readme_evidence_is_that_of_the_records():
     """One minus a ratio of means, with an interval over three speakers, from the arrays alone."""
-    lost = {}
+    lost, right = {}, {}
     for run in load_runs(ROOT / "results" / "miracl.zip"):
         if (path := run.folder / "attributions.npz").is_file():
             record = load_record(path)
@@ -171,8 +171,10 @@ def test_readme_evidence_is_that_of_the_records():
             shares = [(speakers == name).mean() for name in ("F01", "F02", "M01")]
             half = stats.t.ppf(0.975, 2) * np.sqrt(3 / 2 * np.square(np.multiply(means, shares)).sum()) / whole.mean()
             lost[run.spec.variant] = [f"{100 * value:.0f}" for value in (1 - ratio, 1 - ratio - half, 1 - ratio + half)]
-    line = r"Speech, 3 speakers: .* (\d+) % \((\d+) to (\d+)\) of R3D's evidence, (\d+) \((\d+) to (\d+)\) of"
-    assert re.findall(line, README) == [(*lost["R3D"], *lost["R(2+1)D"])]
+            right[run.spec.variant] = f"{100 * record['evidence_correct'].mean():.0f}"
+    line = r"Speech, 3 speakers, accuracy (\d+) and (\d+) %: .* "
+    line += r"(\d+) % \((\d+) to (\d+)\) of R3D's evidence, (\d+) \((\d+) to (\d+)\) of"
+    assert re.findall(line, README) == [(right["R3D"], right["R(2+1)D"], *lost["R3D"], *lost["R(2+1)D"])]
 
 
 def test_readme_speed_is_that_of_the_benchmarks():
