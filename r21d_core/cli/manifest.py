@@ -62,7 +62,11 @@ def run(options) -> None:
             listing = from_folder(options.directory, test_fraction=options.test_fraction, seed=options.seed)
             print("".join(f"{line}\n" for line in listing.notes), end="")
         else:
-            read = getattr(official_readers, f"from_{options.layout}")
+            read = getattr(official_readers, f"from_{options.layout}", None)
+            if read is None:
+                raise R21DError(
+                    f"{official_readers.__file__}: no from_{options.layout}, the reader of a row of OFFICIAL"
+                )
             given = {"split": split, "annotations": getattr(options, "annotations", None)}
             given = {key: value for key, value in given.items() if value is not None}
             listing = read(options.directory, subset=options.subset, **given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from r21d_core import R21DError, package_folder
@@ -51,8 +51,14 @@ class PublishedDataset:
 
 
 def load_published_dataset(name: str) -> PublishedDataset:
-    """The PublishedDataset of data_manifests/`name`.json; raises R21DError if that file is missing."""
-    return PublishedDataset(**json.loads(read_text(FOLDER / f"{name}.json")))
+    """The PublishedDataset of data_manifests/`name`.json; raises R21DError if that file or a key of it is missing."""
+    file = FOLDER / f"{name}.json"
+    values, known = json.loads(read_text(file)), [key.name for key in fields(PublishedDataset)]
+    for key in dict.fromkeys([*known, *values]):
+        if key not in known or (key not in values and key not in ("expected", "subsets")):
+            what = "the card has no" if key in known else "unknown key"
+            raise R21DError(f"{file}: {what} {key!r}; known: {', '.join(known)}")
+    return PublishedDataset(**values)
 
 
 def read_text(file: Path, what: str = "a text file") -> str:

@@ -85,12 +85,14 @@ def composition(
 ) -> Iterator[Conv]:
     """Yield the convolutions that a letter stands for in a residual block.
 
-    A spatial convolution takes the spatial stride, a temporal one the temporal stride. `mid_of`, if any, are the input
+    A convolution takes the stride along the axes on which its kernel is larger than 1. `mid_of`, if any, are the input
     channels that M is computed of.
     """
     mid_channels = midplanes(mid_of or in_channels, out_channels, kind)
-    temporal, spatial = (stride[0], 1, 1), (1, *stride[1:])
-    strides = {"spatial": spatial, "temporal": temporal, "full": stride, "point": (1, 1, 1)}
+
+    def own_stride(kernel: str) -> Triple:
+        time, height, width = (s if size > 1 else 1 for s, size in zip(stride, KERNELS[kernel], strict=True))
+        return time, height, width
 
     def row(name: str, kernel: str, channels: tuple[int, int], stride: Triple, **flags) -> Conv:
         sizes = KERNELS[kernel]
@@ -98,13 +100,14 @@ def composition(
 
     if kind in PAIRS:
         first, second, between, _ = PAIRS[kind]
-        yield row(f"{name}.0", first, (in_channels, mid_channels), strides[first], has_norm=between > 0)
-        yield row(f"{name}.{between + 1}", second, (mid_channels, out_channels), strides[second])
+        yield row(f"{name}.0", first, (in_channels, mid_channels), own_stride(first), has_norm=between > 0)
+        yield row(f"{name}.{between + 1}", second, (mid_channels, out_channels), own_stride(second))
     elif kind in "bs":
         is_branch = kind == "b"
-        yield row(f"{name}.spatial", "spatial", (in_channels, mid_channels), stride if is_branch else spatial)
+        spatial, temporal = (stride if is_branch else own_stride(kernel) for kernel in ("spatial", "temporal"))
+        yield row(f"{name}.spatial", "spatial", (in_channels, mid_channels), spatial)
         channels = (in_channels if is_branch else mid_channels), mid_channels
-        yield row(f"{name}.temporal", "temporal", channels, stride if is_branch else temporal, is_branch=is_branch)
+        yield row(f"{name}.temporal", "temporal", channels, temporal, is_branch=is_branch)
         yield row(f"{name}.project", "point", (mid_channels, out_channels), (1, 1, 1))
     else:
         kernel = {"2": "spatial", "3": "full"}[kind]

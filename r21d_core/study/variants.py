@@ -22,6 +22,8 @@ ABLATIONS = {
     "R(1+2)D": "ptttt", "P3D-B": "pbbbb", "P3D-C": "pssss", "R3D+ReLU": "prrrr",
 }  # fmt: skip
 NETWORKS = VARIANTS | ABLATIONS
+LETTERS = "23pnlhdtbsr"  # of conv2_x … conv5_x; the first three are conv1's too
+FIVE_LETTERS = f"[c23p][{LETTERS}]{{4}}"  # the pattern of a network without a name
 # Networks of other papers, by torchvision's names, and C3D (Tran et al., ICCV 2015).
 NEIGHBORS = ("s3d", "mvit_v2_s", "swin3d_t", "C3D")
 NOT_OF_NEIGHBORS = ("depth", "width", "midplanes_per_block", "eps")  # fields of a Spec; theirs are fixed
@@ -35,14 +37,15 @@ def variant_name(variant: str) -> str:
     """
     if variant in NETWORKS or variant in NEIGHBORS:
         return variant
-    if re.fullmatch(r"[c23p][23pnlhdtbsr]{4}", variant):
+    if re.fullmatch(FIVE_LETTERS, variant):
         return next((name for name, letters in NETWORKS.items() if letters == variant), variant)
     names = {name.lower(): name for name in (*NETWORKS, *NEIGHBORS)}
     close = get_close_matches(variant.lower(), names, 1, cutoff=0.3)
     hint = f"did you mean {names[close[0]]}? " if close else ""
     raise R21DError(
         f"variant {variant!r}: {hint}expected one of {', '.join((*NETWORKS, *NEIGHBORS))}, or five letters such as "
-        "33p22 for conv1 … conv5_x: 2, 3 or p, c for conv1 only, and n, l, h, d, t, b, s or r for the other four"
+        "33p22 for conv1 … conv5_x: 2, 3 or p, c for conv1 only, and "
+        f"{', '.join(LETTERS[3:-1])} or {LETTERS[-1]} for the other four"
     )
 
 

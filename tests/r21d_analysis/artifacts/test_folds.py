@@ -16,7 +16,7 @@ from r21d_core.models.architecture import PAIRS
 from r21d_core.models.network import VideoResNet
 from r21d_core.runs.scores import take_items
 from r21d_core.study.experiments import REASONS, rate_pretraining, why_2plus1d
-from r21d_core.study.variants import NETWORKS
+from r21d_core.study.variants import LETTERS
 from tests.runs import finish, make_runs
 
 # Training errors in per cent of seeds 0 and 1, in fold 1 and fold 2.
@@ -116,7 +116,8 @@ def test_compositions_have_the_relus_of_the_networks():
     for name, relus in zip(table["network"], table["ReLUs"], strict=True):
         with torch.device("meta"):
             assert relus == sum(isinstance(module, nn.ReLU) for module in VideoResNet(name).modules()), name
-    assert {letter for letters in NETWORKS.values() for letter in letters[1:]} == {*COMPOSITIONS, *PAIRS}
+    where = "a letter is in LETTERS of variants.py, and in PAIRS of architecture.py or in COMPOSITIONS of folds.py"
+    assert set(LETTERS) == {*COMPOSITIONS, *PAIRS}, where
     texts = table.set_index("network")["a convolution is"]
     assert texts["R(2+1)D"] == "1×3×3 to M, BN, ReLU, 3×1×1" and texts["R(2+1)D-noBN-noReLU"] == "1×3×3 to M, 3×1×1"
     assert texts["R(2+1)D-0.5M"].startswith("1×3×3 to 0.5M, BN") and texts["R3D+ReLU"].startswith("3×3×3 to M, BN")

@@ -111,7 +111,7 @@ def test_training_curves_have_a_panel_for_each_network(runs):
 
 def test_every_named_network_has_a_look_of_its_own():
     named = [name for _, names, _ in style.KINDS.values() for name in names]
-    assert sorted(named) == sorted(NETWORKS)
+    assert sorted(named) == sorted(NETWORKS), "a network with a name needs a look: add it to style.KINDS"
     assert len({tuple(style.VARIANT_STYLE[name].values()) for name in named}) == len(named)
 
 

@@ -66,7 +66,7 @@ def test_arithmetic_claim_has_its_verdict(name, answer, effect, part):
 
 def test_every_arithmetic_claim_is_tested():
     tested = {row[0] for row in test_arithmetic_claim_has_its_verdict.pytestmark[0].args[1]}
-    assert tested == {claim.id for claim in CLAIMS if claim.kind == ARITHMETIC}
+    assert tested == {claim.id for claim in CLAIMS if claim.kind == ARITHMETIC}, "add a row to the test above"
 
 
 @pytest.mark.parametrize(

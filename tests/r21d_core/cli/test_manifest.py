@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from r21d_core.cli import main
+from r21d_core.cli import main, manifest
 from r21d_core.data.dataset_cards import load_published_dataset
 from r21d_core.data.manifest import load_manifest
 from tests.listings import touch, ucf
@@ -17,3 +17,9 @@ def test_several_splits_give_a_manifest_each(tmp_path, monkeypatch, capsys):
         assert f"{path}: 525 videos of 7 classes (378 train, 147 test); next: r21d check {path}" in stdout
         test_groups = {video.group[-2:] for video in load_manifest(path).split("test")}
         assert test_groups == {f"{group:02d}" for group in range(7 * split - 6, 7 * split + 1)}
+
+
+def test_row_without_a_reader_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(manifest.OFFICIAL, "mine", ("Mine", "", 0))
+    assert main(["manifest", "mine", str(tmp_path)]) == 1
+    assert "official_readers.py: no from_mine" in capsys.readouterr().err

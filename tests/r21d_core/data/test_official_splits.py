@@ -1,5 +1,7 @@
 """Lists against a disk: what is kept, gone and not listed adds up, and no recording is on two sides."""
 
+import json
+import re
 import string
 import tempfile
 from collections import Counter
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r21d_core import R21DError
+from r21d_core.data import dataset_cards
 from r21d_core.data.dataset_cards import FOLDER, PublishedDataset, load_published_dataset
 from r21d_core.data.official_splits import Row, match_listing
 from tests.bad_videos import blocks, write_video
@@ -117,7 +120,7 @@ def test_recording_on_both_sides_is_tested_and_told(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["ucf101", "hmdb51", "kinetics-400", "kinetics-600", "kinetics-700", "sports1m"])
+@pytest.mark.parametrize("name", sorted(p.stem for p in FOLDER.glob("*.json") if not p.with_suffix(".csv").exists()))
 def test_cards_say_what_a_user_must_know(name):
     card = load_published_dataset(name)
     assert card.name == name and card.source and card.licence and card.frame_rate and card.groups
@@ -127,7 +130,18 @@ def test_cards_say_what_a_user_must_know(name):
     said = " ".join((FOLDER / "README.md").read_text().split())
     for counts in card.expected.values():
         assert f"{counts['train']:,}/{counts['test']:,}" in said, f"README.md says nothing of {counts}"
-    assert card.licence in said and card.source.partition(", videos")[0].partition(", from")[0] in said
+    assert card.licence in said and re.split(", videos|, from|, a corpus", card.source)[0] in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"), [({"groups": ...}, "the card has no 'groups'"), ({"fps": 25}, "unknown key 'fps'")]
+)
+def test_wrong_card_is_named_with_the_key(tmp_path, monkeypatch, changes, says):
+    monkeypatch.setattr(dataset_cards, "FOLDER", tmp_path)
+    values = json.loads((FOLDER / "sports1m.json").read_text()) | changes
+    write(tmp_path / "mine.json", json.dumps({key: value for key, value in values.items() if value is not ...}))
+    with pytest.raises(R21DError, match=rf"mine\.json: {says}; known: name, source"):
+        load_published_dataset("mine")
 
 
 def test_replacement_that_decodes_is_taken(tmp_path):

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from r21d_core.models.architecture import KERNELS, PAIRS, Pair, composition
 from r21d_core.models.cost import cost, spec_cost, variants_table
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import ABLATIONS, DEPTHS, NETWORKS, VARIANTS
+from r21d_core.study.variants import ABLATIONS, DEPTHS, FIVE_LETTERS, NETWORKS, VARIANTS
 
 # 18 layers, 400 classes, 112×112: parameters, weights of convolutions and fc in millions, the paper's figure for them,
 # GMAC at L = 8 and 16, final T at L = 8 and 16. The paper's 16.9 of MC5 is 16.847, which rounds to 16.8.
@@ -78,6 +79,7 @@ BLOCKS = {
 
 @pytest.mark.parametrize("variant", ABLATIONS)
 def test_blocks_of_the_ablations_by_hand(variant):
+    assert variant in BLOCKS, f"compute a block of {variant} by hand, in BLOCKS above"
     layers, weights, norm = BLOCKS[variant]
     with torch.device("meta"):
         block = VideoResNet(variant).conv2_x[0]
@@ -85,6 +87,13 @@ def test_blocks_of_the_ablations_by_hand(variant):
     modules = [module for module in block.conv1.modules() if not list(module.children())]
     names = {nn.BatchNorm3d: "N", nn.ReLU: "R"}
     assert layers.split() == [names.get(type(m)) or f"{m.kernel_size[0]}{m.kernel_size[1]}" for m in modules]
+
+
+def test_new_kernel_takes_the_stride_of_its_axes(monkeypatch):
+    monkeypatch.setitem(KERNELS, "long", (5, 1, 1))
+    monkeypatch.setitem(PAIRS, "v", Pair("spatial", "long"))
+    first, second = composition("conv3_x.0.conv1", "v", 64, 128, (2, 2, 2))
+    assert (first.stride, second.stride, second.padding) == ((1, 2, 2), (2, 1, 1), (2, 0, 0))
 
 
 def test_ablations_match_the_weights_of_r2plus1d():
@@ -110,7 +119,7 @@ def test_stem_of_83_planes():
 
 @settings(max_examples=50, deadline=None)
 @given(
-    variant=st.sampled_from(list(VARIANTS)) | st.from_regex(r"[c23p][23pnlhdtbsr]{4}", fullmatch=True),
+    variant=st.sampled_from(list(VARIANTS)) | st.from_regex(FIVE_LETTERS, fullmatch=True),
     depth=st.sampled_from(list(DEPTHS)), width=st.integers(1, 16), frames=st.integers(1, 20),
     channels=st.integers(1, 3), size=st.integers(16, 40),
     stem_midplanes=st.none() | st.integers(1, 99), per_block=st.booleans(),

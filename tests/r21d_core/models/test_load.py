@@ -22,7 +22,7 @@ from r21d_core.models.load import load_weights_into, model_from_weights, read_we
 from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import Published
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import DEPTHS, NETWORKS, VARIANTS, stage_spec, variant_name
+from r21d_core.study.variants import DEPTHS, FIVE_LETTERS, NETWORKS, VARIANTS, stage_spec, variant_name
 from tests.networks import randomize_batch_norms
 
 HERE = Path("in memory")
@@ -94,7 +94,7 @@ def test_the_twelve_are_identified_and_compute_the_same(variant, theirs, tmp_pat
 
 @settings(deadline=None, max_examples=40)  # the first example imports, and 34 layers take a while
 @given(
-    variant=st.sampled_from(sorted(NETWORKS)) | st.from_regex(r"[c23p][23pnlhdtbsr]{4}", fullmatch=True),
+    variant=st.sampled_from(sorted(NETWORKS)) | st.from_regex(FIVE_LETTERS, fullmatch=True),
     depth=st.sampled_from(sorted(DEPTHS)), width=st.integers(1, 9), frames=st.integers(4, 9),
     num_classes=st.integers(1, 9), in_channels=st.integers(1, 4), stem=st.none() | st.integers(1, 99),
     per_block=st.booleans(), torchvision=st.booleans(),

@@ -1,3 +1,5 @@
+from dataclasses import asdict, fields
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 from r21d_core import R21DError
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.recipes import RECIPES
-from r21d_core.study.spec import Spec, format_settings, parse_settings, run_labels
+from r21d_core.study.spec import RANGES, Spec, format_settings, parse_settings, run_labels
 
 FIELDS = st.fixed_dictionaries(
     {
@@ -43,6 +45,28 @@ def test_folders_of_committed_records_do_not_change():
     assert Spec().folder == "r21d-18-8f-44136fa355"
     spec = Spec(variant="f-R2D", seed=1, profile="demo")
     assert spec.folder == f"demo-fr2d-18-8f-{spec.hash}"
+
+
+DEFAULTS = {
+    "variant": "R(2+1)D", "depth": 18, "width": 64, "frames": 8, "frame_stride": 1, "frame_stride_max": 0,
+    "task": "action", "modality": "rgb", "data": "kinetics-400", "profile": "paper", "seed": 0, "init_from": "",
+    "midplanes_per_block": False, "fc_init": "normal", "eps": 1e-3, "precision": "fp32", "frame_height": 128,
+    "frame_width": 171, "crop": 112, "crop_area": 0.0, "flip": True, "brightness": 0.0, "color": 0.0, "epochs": 45,
+    "clips_per_epoch": 1_000_000, "batch_size": 32, "grad_accum_steps": 1, "lr": 0.01, "warmup_epochs": 10.0,
+    "lr_schedule": "step", "lr_decay_epochs": 10.0, "lr_decay": 0.1, "momentum": 0.9, "nesterov": False,
+    "weight_decay": 1e-4, "label_smoothing": 0.0, "decay_biases": True, "eval_clips": 10,
+}  # fmt: skip
+
+
+def test_defaults_are_those_of_the_committed_records():
+    """The hash leaves out what has its default, and so cannot tell that a default has another effect."""
+    assert asdict(Spec()) == DEFAULTS, "a default is part of every earlier run; a new field's must be off"
+
+
+def test_every_number_has_a_range():
+    numbers = {field.name for field in fields(Spec) if type(field.default) in (int, float)}
+    ranged = [key for keys, *_ in RANGES for key in keys]
+    assert sorted(ranged) == sorted(numbers), "a number without a row accepts nan, inf and -1: add it to RANGES"
 
 
 @pytest.mark.parametrize(
