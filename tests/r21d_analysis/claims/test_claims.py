@@ -234,7 +234,7 @@ def test_setting_nearest_the_paper_is_chosen(near, far, seeds, tmp_path):
     assert all(getattr(setting, key) == value for key, value in near.items())
 
 
-def test_whole_confirmatory_runs_come_before_what_is_nearer_the_paper(tmp_path):
+def test_whole_confirmatory_runs_come_first(tmp_path):
     near = make("paper", two_networks(frames=16, frame_stride=1, data="kinetics-400"), tmp_path / "near")
     runs = make("other", family_specs(FAMILIES[0], CONFIRMATORY["ucf101-14"]), tmp_path / "confirmatory")
     row, unfinished = (ledger(near + some).loc["r21d-over-r3d-16"] for some in (runs, runs[1:]))
