@@ -104,7 +104,8 @@ def answer(root: Path = ROOT) -> list[str]:
         f"{table['estimate'].iloc[0].recordings} recordings, with {group.seeds} seeds, R(2+1)D has "
         f"{group.video_at(1):.1f} % and {': '.join(filter(None, [count, ', '.join(clear)]))}; the {len(table)} tests "
         f"find a difference of {power:.1f} points with 80 % power. Training errors are {errors.min():.1f} to "
-        f"{errors.max():.1f} % ({errors.idxmax()}): these networks are not trained to the end.",
+        f"{errors.max():.1f} % ({errors.idxmax()}): these networks are not trained to the end. "
+        f"{_describe_schedules(table.set_index('network'), root)}",
         f"Where the label is the playback rate, R(2+1)D has {rate['video@1'][BEST]:.1f} % and f-R2D, which ignores the "
         f"order of frames, {rate['video@1']['f-R2D']:.1f} (chance {rate['chance'][BEST]:.0f}); on speech from lips "
         f"{lips[BEST]:.1f} and {lips['f-R2D']:.1f} (chance {100 / words:.0f}), where {lips.idxmax()} has the highest "
@@ -140,6 +141,17 @@ def _describe_contrasts(table: pd.DataFrame) -> str:
         f"{row['network']} with {row['frames']} frames {describe_gap(row, CONTRAST, 'low', 'high')}, {row['verdict']}"
         for row in table.to_dict("records")
     )
+
+
+def _describe_schedules(short: pd.DataFrame, root: Path) -> str:
+    """The confirmatory differences with 16 frames beside those of `short`, rows of `compare` by network: a sentence."""
+    table = confirmatory_table(load_runs(root / "results" / "actions.zip"), families=FAMILIES[:2]).dropna(
+        subset=CONTRAST
+    )
+    rows = table[(table["frames"] == 16) & (table["verdict"] != CHECK)].to_dict("records")
+    texts = [f"{r['network']} {short['estimate'][r['network']].value:+.1f} and {r[CONTRAST]:+.1f}" for r in rows]
+    epochs = f"{short['spec'].iloc[0].epochs} and {CONFIRMATORY['ucf101-14']['epochs']}"
+    return f"After {epochs} epochs, minus R(2+1)D: {', '.join(texts)}."
 
 
 def compare_schedules(long: Sequence[Run], short: Sequence[Run]) -> str:

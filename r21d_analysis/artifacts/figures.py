@@ -119,7 +119,11 @@ def differences(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
     axes.plot(printed, range(len(table)), **PAPER_TICK, label=PAPER)
     axes.axvline(0, color=GRAY, lw=1)
     axes.set_yticks(range(len(table)), table["network"])
-    axes.set(xlabel="video@1 minus R(2+1)D's (points)", title=f"{frames} frames", ylim=(len(table) - 0.5, -0.5))
+    axes.set(
+        xlabel="video@1 minus R(2+1)D's (points)",
+        title=f"{frames} frames, {groups[0].spec.epochs} epochs",
+        ylim=(len(table) - 0.5, -0.5),
+    )
     figure.legend(loc="outside lower center", ncols=2)
     return figure
 
