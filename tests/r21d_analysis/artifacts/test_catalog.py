@@ -40,7 +40,7 @@ def test_catalog_lists_every_notebook_command_table_and_figure():
     assert all(name in text for name in [*shown, "Figures 1 and 2"])
 
 
-def test_notebooks_of_experiments_end_with_what_differs_from_the_paper():
+def test_notebooks_of_experiments_end_with_what_differs():
     for name in {a.notebook for a in catalog.ARTIFACTS if a.experiment} | {"confirmatory"}:
         last = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells[-2:]
         assert last[0].source.startswith("## What differs from the paper") and "deviations_from_paper" in last[1].source
