@@ -173,8 +173,8 @@ def show_length_table(runs: Sequence[Run]) -> Styler | Markdown:
 
 
 def _time_unit(hours: pd.Series) -> tuple[str, int]:
-    """The unit in which `hours` of training are shown, and its number in an hour: seconds below a tenth of an hour."""
-    return ("seconds", 3600) if hours.max() < 0.1 else ("hours", 1)
+    """The unit in which `hours` of training are shown, and its number in an hour: seconds below one hour."""
+    return ("seconds", 3600) if hours.max() < 1 else ("hours", 1)
 
 
 @figure_of_runs

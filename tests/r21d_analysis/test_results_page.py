@@ -105,15 +105,17 @@ def test_playback_rate_differences_match_statsmodels():
 
 def test_confirmatory_contrasts_match_statsmodels():
     """Least squares on the splits with clusters of recordings, and an ANOVA of the seeds within network and split."""
-    runs, tried = {}, set()
+    runs, errors, tried = {}, {}, set()
     for run in load_runs(ROOT / "results" / "actions.zip"):
         if run.spec.frames == 16:
             runs.setdefault((run.spec.variant, run.spec.data[-1]), {})[run.spec.seed] = run.scores
+            errors.setdefault(run.spec.variant, []).append(100 * run.history[-1]["train_error"])
     for run in load_runs(ROOT / "results" / "recipe.zip"):
         tried |= set(run.scores.videos) if run.spec.data == "ucf101-14-split1-val" else set()
     rows = [row for row in read_table("Confirmatory study", "family") if row["groups"] != "–"]
     check = "primary, without the videos of ucf101-14-split1-val"
     families = {"primary": rows[:1], check: rows[1:2], "actions, Table 2": rows[2:]}
+    shown = {row["network"]: row for row in read_table("Confirmatory study", position=1)}  # the first has the contrasts
     assert [row["family"] for row in rows[:3]] == [*families] and {row["family"] for row in rows[3:]} == {""}
     for family, members in families.items():
         names, kept, right = [*(row["network"] for row in members), "R(2+1)D"], {}, {}
@@ -137,6 +139,9 @@ def test_confirmatory_contrasts_match_statsmodels():
         clusters, wanted, p = len(set(groups)), [], []
         for row in members:
             gaps = [(right[row["network"], split] - right["R(2+1)D", split]).mean(axis=0) for split in "123"]
+            if family != check:
+                by_split = ", ".join(f"{gap.mean():+.1f}" for gap in gaps)
+                assert shown[row["network"]]["minus R(2+1)D (points) by split"] == by_split
             result = sm.OLS(np.concatenate(gaps), dummies).fit(cov_type="cluster", cov_kwds=options)
             recording, freedom = result.cov_params().sum() / 9 * clusters / (clusters - 3), clusters - 3
             share = 2 / 5 / 3  # two networks, five seeds, three splits
@@ -150,6 +155,11 @@ def test_confirmatory_contrasts_match_statsmodels():
         tests = 1 if family != "actions, Table 2" else 7  # those without all runs have p = 1
         adjusted = multipletests([*p, *[1.0] * (tests - len(p))], method="holm")[1][: len(p)]
         assert [row["p, Holm"] for row in members] == ["< 0.001" if p < 0.001 else f"{p:.3f}" for p in adjusted]
+    assert {name: row["training error"] for name, row in shown.items()} == {
+        name: f"{np.mean(errors[name]):.1f}" for name in shown
+    }
+    ends = [f(error for name in shown for error in errors[name]) for f in (min, max)]
+    assert f"The runs' training errors are {ends[0]:.1f} to {ends[1]:.1f} %" in TEXT
 
 
 def test_readme_is_short_with_numbers_of_the_page():

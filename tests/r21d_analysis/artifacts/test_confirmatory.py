@@ -20,6 +20,7 @@ from r21d_analysis.artifacts.confirmatory import (
     describe_verdicts,
     family_specs,
     judge,
+    planned_specs,
     show_accuracies,
     show_confirmatory,
     training_commands,
@@ -74,7 +75,7 @@ def test_families_are_those_of_the_protocol():
     numbers = [len(family_specs(family, {})) for family in FAMILIES]
     assert numbers == [2 * 15, 9 * 15, 12 * 5, 10 * 5], "networks × splits and seeds; on speech one seed of five folds"
     actions = {*family_specs(FAMILIES[0], {}), *family_specs(FAMILIES[1], {})}
-    assert len(actions) == 75 + 75 and {spec.frame_stride for spec in actions} == {1}
+    assert len(actions) == len(planned_specs()) == 75 + 75 and {spec.frame_stride for spec in actions} == {1}
     assert {family.seen for family in FAMILIES[:2]} == {()} and {family.seen for family in FAMILIES[2:]} == {(0, 1)}
 
 

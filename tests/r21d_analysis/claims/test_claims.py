@@ -15,7 +15,7 @@ from r21d_analysis.artifacts.folds import GAP
 from r21d_analysis.artifacts.networks import RGB, difference, networks, pretrained_pairs
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS, NOT_YET, RUNS
 from r21d_analysis.claims.evaluate import evaluate_claim
-from r21d_analysis.claims.select import rank_settings
+from r21d_analysis.claims.select import rank_settings, setting_rank
 from r21d_analysis.claims.table import count_answers, ledger, show_ledger
 from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPORTED, decide_size
 from r21d_analysis.statistics.aggregate import group_by_seed
@@ -241,6 +241,13 @@ def test_whole_confirmatory_runs_come_first(tmp_path):
     assert row["protocol"]["data"] == "ucf101-14, splits 1, 2, 3"
     assert row["other_settings"].startswith("kinetics-400")
     assert (unfinished["protocol"]["data"], unfinished["other_settings"]) == ("kinetics-400", "")
+
+
+def test_setting_with_a_network_out_of_plan_is_not_confirmatory(tmp_path):
+    planned = family_specs(FAMILIES[0], CONFIRMATORY["ucf101-14"])[0]
+    groups = group_by_seed(make("other", [planned, planned.replace(variant="MC2")], tmp_path))
+    ranks = [setting_rank(planned, some) for some in (groups[:1], groups)]
+    assert groups[0].spec == planned and [rank[0] for rank in ranks] == [False, True]
 
 
 def test_other_settings_are_shown_beside_the_chosen(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETLEFTBASE, CARETRIGHTBASE
 from PIL import Image
 
 from r21d_analysis.interpret import attribution_figures, filter_figures
@@ -29,8 +30,9 @@ def test_record_without_frames_keeps_all_numbers(trained):
 def test_frames_that_are_left_out_are_not_drawn(trained):
     filters, maps = (without_frames(records[2]) for records in trained[1:])
     video, methods = str(maps["videos"][0]), [str(name) for name in maps["methods"]]
-    drawn = [axes.get_ylabel() for axes in attribution_figures.overlay_figure([maps], video).subfigs[0].axes]
-    assert list(filter(None, drawn)) == methods
+    figure = attribution_figures.overlay_figure([maps, trained[2][1]], video)  # the second has its frames
+    assert list(filter(None, (axes.get_ylabel() for axes in figure.subfigs[0].axes))) == methods
+    assert "left out" in figure.get_supxlabel()
     assert isinstance(attribution_figures.play_overlays([maps, trained[2][1]], video), HTML)
     for axes in filter_figures.activations_figure([filters]).axes:
         assert bool(axes.images) == axes.get_title().startswith("optimized")
@@ -87,16 +89,21 @@ def test_overlays_are_animated(trained):
         assert "Nothing to draw" in note.data
 
 
-@pytest.mark.parametrize(("left", "arrows"), [(0.5, []), (-9, [210]), (9, [-60])])
-def test_evidence_beyond_the_axis_has_an_arrowhead(trained, left, arrows):
+@pytest.mark.parametrize(
+    ("left", "groups", "arrows"),
+    [(0.5, [0, 1], []), (-9, [0, 0], [210]), (9, [0, 1], [-60]), ([[-3], [4]], [0, 1], [-60, 210])],
+)
+def test_evidence_beyond_the_axis_has_an_arrowhead(trained, left, groups, arrows):
+    """One recording has no interval; of two that differ both ends of the interval are beyond, and not the point."""
     record = trained[2][1]
-    evidence = {name: np.full(2, left) for name in ("evidence_frozen", "evidence_shuffled", "evidence_reversed")}
-    arrays = {"classes": np.array(["a"]), "evidence_label": np.zeros(2, int), "evidence_groups": np.arange(2),
-              "evidence_original": np.ones(2), "evidence_occluded": np.full((2, 9), left)} | evidence  # fmt: skip
-    figure = attribution_figures.evidence_figure([InsightRecord(record.metadata, record.arrays | arrays)])
+    evidence = {name: np.resize(left, 2) for name in ("evidence_frozen", "evidence_shuffled", "evidence_reversed")}
+    evidence |= {"evidence_original": np.ones(2), "evidence_occluded": np.broadcast_to(left, (2, 9))}
+    arrays = {"classes": np.array(["a"]), "evidence_label": np.zeros(2, int), "evidence_groups": np.array(groups)}
+    figure = attribution_figures.evidence_figure([InsightRecord(record.metadata, record.arrays | arrays | evidence)])
+    heads = {-60: CARETLEFTBASE, 210: CARETRIGHTBASE}
     for axes in figure.axes:
-        drawn = [x for line in axes.lines if not line.get_clip_on() for x in line.get_xdata()]
-        assert drawn == 2 * arrows, "for all classes and for the only one"
+        drawn = [(x, line.get_marker()) for line in axes.lines if not line.get_clip_on() for x in line.get_xdata()]
+        assert sorted(drawn) == sorted(2 * [(x, heads[x]) for x in arrows]), "for all classes and for the only one"
 
 
 def test_sanity_table_follows_the_correlations(trained):
