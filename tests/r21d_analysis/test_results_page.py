@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.special import softmax
 from statsmodels.stats.multitest import multipletests
 
+from r21d_analysis import outcome
 from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_analysis.interpret.artifact import load_record
 from r21d_analysis.results_page import build_results
@@ -160,6 +161,17 @@ def test_confirmatory_contrasts_match_statsmodels():
     }
     ends = [f(error for name in shown for error in errors[name]) for f in (min, max)]
     assert f"The runs' training errors are {ends[0]:.1f} to {ends[1]:.1f} %" in TEXT
+
+
+def test_answer_has_no_number_of_an_unfinished_contrast(monkeypatch):
+    """Without one run of R2D, which has the largest training error, neither its difference nor its errors are there."""
+    runs = load_runs(ROOT / "results" / "actions.zip")
+    errors = {run: run.history[-1]["train_error"] for run in runs if run.spec.variant == "R2D"}
+    rest = [run for run in runs if run != min(errors, key=lambda run: errors[run])]
+    monkeypatch.setattr(outcome, "load_runs", lambda path: rest if path.stem == "actions" else load_runs(path))
+    text = outcome.confirm(ROOT)
+    assert "f-R2D with" in text and "; R2D with" not in text
+    assert f"{100 * max(errors.values()):.1f} %" not in text
 
 
 def test_readme_is_short_with_numbers_of_the_page():
