@@ -88,14 +88,15 @@ def _sections(root: Path) -> Iterator[str]:
         gap = paper_table(2)[BEST][f"video@1 {frames}f"] - paper_table(2)["R3D"][f"video@1 {frames}f"]
         fact = f"In the paper R(2+1)D is {gap:.1f} points above R3D."
         if frames == 16:
-            fact += f" After 200 epochs ([above](#confirmatory-study)) these are less accurate than R(2+1)D: {less}."
+            fact += " By the [confirmatory recipe](#confirmatory-study) of 200 epochs these are less accurate than "
+            fact += f"R(2+1)D: {less}."
         yield _compare(f"Table 2, {frames} frames at stride {stride}", fact, runs)
     yield _speech(outcome.find_speech(SPEECH, root))
     reasons, title = outcome.find_reasons(root), "Why (2+1)D? MIRACL-VC1, 8 frames"
     yield _section(title, outcome.describe_reasons(reasons), _texts(show_fold_table(reasons)))
-    rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original. "
-    rate += "R3D trained three times with one seed differs by up to 1.8 points ([records](../results/README.md#small))."
-    yield _compare("Playback rate", rate, runs_of("variant_comparison", task="speed"))
+    rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original."
+    again = " R3D trained three times with one seed differs by up to 1.8 points ([records](../results/README.md#small))."
+    yield _compare("Playback rate", rate + again, runs_of("variant_comparison", task="speed"))
     runs = _finished(why_2plus1d("small", DATA, task="speed", seeds=(0, 1, 2)), root)
     yield _section("Why (2+1)D? Playback rate, 8 frames", outcome.describe_reasons(runs), _texts(show_fold_table(runs)))
     runs = runs_of("variant_comparison", **LONG)
