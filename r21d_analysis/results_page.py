@@ -95,7 +95,8 @@ def _sections(root: Path) -> Iterator[str]:
     reasons, title = outcome.find_reasons(root), "Why (2+1)D? MIRACL-VC1, 8 frames"
     yield _section(title, outcome.describe_reasons(reasons), _texts(show_fold_table(reasons)))
     rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original."
-    again = " R3D trained three times with one seed differs by up to 1.8 points ([records](../results/README.md#small))."
+    again = " R3D trained three times with one seed differs by up to 1.8 points"
+    again += " ([records](../results/README.md#small))."
     yield _compare("Playback rate", rate + again, runs_of("variant_comparison", task="speed"))
     runs = _finished(why_2plus1d("small", DATA, task="speed", seeds=(0, 1, 2)), root)
     yield _section("Why (2+1)D? Playback rate, 8 frames", outcome.describe_reasons(runs), _texts(show_fold_table(runs)))
