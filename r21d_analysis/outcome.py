@@ -115,11 +115,15 @@ def answer(root: Path = ROOT) -> list[str]:
     ]
 
 
+def find_contrasts(root: Path = ROOT) -> pd.DataFrame:
+    """The rows of `confirmatory_table` for the complete contrasts on actions."""
+    runs = [run for pack in ("actions", "recipe") for run in load_runs(root / "results" / f"{pack}.zip")]
+    return confirmatory_table(runs, families=FAMILIES[:2]).dropna(subset=CONTRAST)
+
+
 def confirm(root: Path = ROOT) -> str:
     """The complete contrasts of the confirmatory study on actions, and of what it consists: sentences."""
-    runs = load_runs(root / "results" / "actions.zip")
-    trials = load_runs(root / "results" / "recipe.zip")
-    table = confirmatory_table([*runs, *trials], families=FAMILIES[:2]).dropna(subset=CONTRAST)
+    runs, table = load_runs(root / "results" / "actions.zip"), find_contrasts(root)
     (check,) = (
         describe_gap(row, CONTRAST, "low", "high") for row in table[table["verdict"] == CHECK].to_dict("records")
     )
@@ -145,9 +149,7 @@ def _describe_contrasts(table: pd.DataFrame) -> str:
 
 def _describe_schedules(short: pd.DataFrame, root: Path) -> str:
     """The confirmatory differences with 16 frames beside those of `short`, rows of `compare` by network: a sentence."""
-    table = confirmatory_table(load_runs(root / "results" / "actions.zip"), families=FAMILIES[:2]).dropna(
-        subset=CONTRAST
-    )
+    table = find_contrasts(root)
     rows = table[(table["frames"] == 16) & (table["verdict"] != CHECK)].to_dict("records")
     texts = [f"{r['network']} {short['estimate'][r['network']].value:+.1f} and {r[CONTRAST]:+.1f}" for r in rows]
     epochs = f"{short['spec'].iloc[0].epochs} and {CONFIRMATORY['ucf101-14']['epochs']}"

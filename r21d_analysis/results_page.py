@@ -13,13 +13,7 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from r21d_analysis import outcome
-from r21d_analysis.artifacts.confirmatory import (
-    FAMILIES,
-    SPEECH,
-    confirmatory_table,
-    show_accuracies,
-    show_confirmatory,
-)
+from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH, show_accuracies, show_confirmatory
 from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
 from r21d_analysis.artifacts.folds import fold_table, show_fold_table
 from r21d_analysis.artifacts.pretraining import show_rate_table
@@ -81,7 +75,7 @@ def _sections(root: Path) -> Iterator[str]:
     runs = [run for pack in ("actions", "recipe") for run in load_runs(root / "results" / f"{pack}.zip")]
     actions = show_confirmatory(runs, families=FAMILIES[:2])
     yield _section("Confirmatory study", outcome.confirm(root), *map(_texts, [actions, *show_accuracies(runs)]))
-    table = confirmatory_table(runs, families=FAMILIES[:2])
+    table = outcome.find_contrasts(root)
     less = ", ".join(table["network"][table["verdict"].str.startswith("less accurate") & (table["frames"] == 16)])
     for frames, stride in ((8, 1), (16, 1), (16, 2)):
         runs = runs_of("variant_comparison", frames=frames, frame_stride=stride)

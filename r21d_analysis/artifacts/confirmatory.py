@@ -152,8 +152,13 @@ def _members(
 @cache
 def planned_specs() -> frozenset[Spec]:
     """The Specs of the families with a fixed number of seeds, whether they have been run or not."""
-    fixed = [family for family in FAMILIES if family.seeds]
-    return frozenset(spec for f in fixed for spec in family_specs(f, CONFIRMATORY[SPLIT.sub("", f.data)]))
+    return frozenset(spec for family, recipe in _fixed(CONFIRMATORY, FAMILIES) for spec in family_specs(family, recipe))
+
+
+def _fixed(recipes: Mapping[str, Mapping], families: Sequence[Family]) -> list[tuple[Family, Mapping]]:
+    """The families with a fixed number of seeds whose recipe is chosen, with it."""
+    names = [(family, SPLIT.sub("", family.data)) for family in families if family.seeds]
+    return [(family, recipes[name]) for family, name in names if name in recipes]
 
 
 def without_unfinished(
@@ -163,10 +168,9 @@ def without_unfinished(
     there.
     """
     complete, planned, used = {run.spec: run for run in runs if run.is_complete}, set(), set()
-    for family in families:
-        if family.seeds and (recipe := recipes.get(SPLIT.sub("", family.data))) is not None:
-            planned |= {*family_specs(family, recipe)}
-            used |= {run.spec for run in _members(family, recipe, complete)[2]}
+    for family, recipe in _fixed(recipes, families):
+        planned |= {*family_specs(family, recipe)}
+        used |= {run.spec for run in _members(family, recipe, complete)[2]}
     return [run for run in runs if run.spec not in planned - used]
 
 
