@@ -141,10 +141,15 @@ def confirm(root: Path = ROOT) -> str:
 
 
 def _describe_contrasts(table: pd.DataFrame) -> str:
-    return "; ".join(
-        f"{row['network']} with {row['frames']} frames {describe_gap(row, CONTRAST, 'low', 'high')}, {row['verdict']}"
-        for row in table.to_dict("records")
-    )
+    """The contrasts by clip length, and within it by verdict."""
+    lengths = []
+    for frames, of_length in table.groupby("frames", sort=False):
+        texts = []
+        for verdict, rows in of_length.groupby("verdict", sort=False):
+            gaps = [f"{row['network']} {describe_gap(row, CONTRAST, 'low', 'high')}" for row in rows.to_dict("records")]
+            texts.append(f"{', '.join(gaps)}, {verdict}")
+        lengths.append(f"with {frames} frames {'; '.join(texts)}")
+    return "; ".join(lengths)
 
 
 def _describe_schedules(short: pd.DataFrame, root: Path) -> str:
@@ -216,7 +221,7 @@ def _svg(figure: Figure | Markdown, salt: str) -> str:
 
 
 def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]:
-    """What the paper says, what the records say and the verdict, for each artifact whose claim is in the ledger."""
+    """What the paper says, what the records say and the verdict, for each artifact; the confirmatory study first."""
     rate = compare(find_records("variant_comparison", task="speed")).set_index("network")["estimate"]["f-R2D"]
     runs = claims["by"] != ARITHMETIC
     long = find_records("variant_comparison", **LONG)
@@ -249,7 +254,7 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
                 card["here"] = f"{effect}{f' on {data}' * bool(data)}; {row['comparison']}"
                 card |= {"answer": row["answer"], "mark": MARKS[str(row["answer"])]}
         cards.append(card)
-    return cards
+    return sorted(cards, key=lambda card: card["notebook"] != "confirmatory")  # first what was planned
 
 
 def _list_not_done(runs: Sequence[Run], claims: pd.DataFrame) -> list[str]:

@@ -108,20 +108,27 @@ def test_confirmatory_contrasts_match_statsmodels():
     """Least squares on the splits with clusters of recordings, and an ANOVA of the seeds within network and split."""
     runs, errors, tried = {}, {}, set()
     for run in load_runs(ROOT / "results" / "actions.zip"):
-        if run.spec.frames == 16:
-            runs.setdefault((run.spec.variant, run.spec.data[-1]), {})[run.spec.seed] = run.scores
-            errors.setdefault(run.spec.variant, []).append(100 * run.history[-1]["train_error"])
+        network = run.spec.variant, str(run.spec.frames)
+        runs.setdefault((network, run.spec.data[-1]), {})[run.spec.seed] = run.scores
+        errors.setdefault(network, []).append(100 * run.history[-1]["train_error"])
     for run in load_runs(ROOT / "results" / "recipe.zip"):
         tried |= set(run.scores.videos) if run.spec.data == "ucf101-14-split1-val" else set()
     rows = [row for row in read_table("Confirmatory study", "family") if row["groups"] != "–"]
     check = "primary, without the videos of ucf101-14-split1-val"
     families = {"primary": rows[:1], check: rows[1:2], "actions, Table 2": rows[2:]}
-    shown = {row["network"]: row for row in read_table("Confirmatory study", position=1)}  # the first has the contrasts
+    lengths = [*dict.fromkeys(row["frames"] for row in rows)]
+    shown = {
+        (row["network"], frames): row
+        for position, frames in enumerate(lengths, 1)  # the first table has the contrasts
+        for row in read_table("Confirmatory study", position=position)
+    }
     assert [row["family"] for row in rows[:3]] == [*families] and {row["family"] for row in rows[3:]} == {""}
     for family, members in families.items():
-        names, kept, right = [*(row["network"] for row in members), "R(2+1)D"], {}, {}
+        kept, right = {}, {}
+        names = [(name, row["frames"]) for row in members for name in (row["network"], "R(2+1)D")]
+        names = [*dict.fromkeys(names)]
         for split in "123":
-            videos = runs["R(2+1)D", split][0].videos
+            videos = runs[names[0], split][0].videos
             kept[split] = ~np.isin(videos, [*tried]) if family == check else np.full(len(videos), True)
         squares = noise = 0.0
         for name, split in product(names, "123"):
@@ -134,15 +141,16 @@ def test_confirmatory_contrasts_match_statsmodels():
                 noise += sm.OLS(one, np.ones(len(one))).fit(cov_type="cluster", cov_kwds=groups).cov_params()[0, 0]
         of_seeds = 12 * len(names)  # degrees of freedom: five seeds on three splits
         seed, mean_square = max(0, (squares - noise) / of_seeds), squares / of_seeds
-        groups = np.concatenate([runs["R(2+1)D", split][0].groups[kept[split]] for split in "123"])
+        groups = np.concatenate([runs[names[0], split][0].groups[kept[split]] for split in "123"])
         dummies = np.repeat(np.eye(3), [kept[split].sum() for split in "123"], axis=0)
         options = {"groups": np.unique(groups, return_inverse=True)[1], "use_correction": False}
         clusters, wanted, p = len(set(groups)), [], []
         for row in members:
-            gaps = [(right[row["network"], split] - right["R(2+1)D", split]).mean(axis=0) for split in "123"]
+            network, best = ((name, row["frames"]) for name in (row["network"], "R(2+1)D"))
+            gaps = [(right[network, split] - right[best, split]).mean(axis=0) for split in "123"]
             if family != check:
                 by_split = ", ".join(f"{gap.mean():+.1f}" for gap in gaps)
-                assert shown[row["network"]]["minus R(2+1)D (points) by split"] == by_split
+                assert shown[network]["minus R(2+1)D (points) by split"] == by_split
             result = sm.OLS(np.concatenate(gaps), dummies).fit(cov_type="cluster", cov_kwds=options)
             recording, freedom = result.cov_params().sum() / 9 * clusters / (clusters - 3), clusters - 3
             share = 2 / 5 / 3  # two networks, five seeds, three splits
@@ -166,11 +174,12 @@ def test_confirmatory_contrasts_match_statsmodels():
 def test_answer_has_no_number_of_an_unfinished_contrast(monkeypatch):
     """Without one run of R2D, which has the largest training error, neither its difference nor its errors are there."""
     runs = load_runs(ROOT / "results" / "actions.zip")
-    errors = {run: run.history[-1]["train_error"] for run in runs if run.spec.variant == "R2D"}
+    chosen = [run for run in runs if (run.spec.variant, run.spec.frames) == ("R2D", 16)]
+    errors = {run: run.history[-1]["train_error"] for run in chosen}
     rest = [run for run in runs if run != min(errors, key=lambda run: errors[run])]
     monkeypatch.setattr(outcome, "load_runs", lambda path: rest if path.stem == "actions" else load_runs(path))
     text = outcome.confirm(ROOT)
-    assert "f-R2D with" in text and "; R2D with" not in text
+    assert " f-R2D -7.1" in text and " R2D " not in text
     assert f"{100 * max(errors.values()):.1f} %" not in text
 
 
