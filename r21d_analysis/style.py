@@ -68,6 +68,7 @@ TABLE_CSS: list[CSSDict] = [
 ]
 PAPER = "opacity: 0.7"  # of the paper's numbers; text of any theme keeps a contrast above 4.5
 P = "p, Holm"  # a column of every table of tests
+LONG_TEXT = 30  # characters; a column with longer texts is wrapped, or the columns after it are off the screen
 NO_RUNS = "no run is finished; see the output of `open_study` above"
 NO_RECORDS = "nothing to draw: no run has a record or a checkpoint"
 
@@ -91,8 +92,8 @@ def style_table(
     """A table for a notebook: floats with one decimal, NaN as `na_rep`, the paper's columns last and paler.
 
     `formats` gives columns by name the number of decimals, a format or a function; P has `format_p`. A column may be a
-    pair (side, name); a side that begins with "paper" holds the paper's numbers, whose format stays. An index without a
-    name is hidden.
+    pair (side, name); a side that begins with "paper" holds the paper's numbers, whose format stays. A column with a
+    text above LONG_TEXT characters is wrapped. An index without a name is hidden.
     """
     styles: dict = {}
     papers: list[Hashable] = [c for c in table.columns if isinstance(c, tuple) and c[0].startswith("paper")]
@@ -107,9 +108,16 @@ def style_table(
     style = table.style.format(styles, na_rep=na_rep, escape="html").format_index(escape="html")
     style = style.format_index(escape="html", axis="columns").map(lambda _: PAPER, subset=papers)
     style = style.set_table_styles(TABLE_CSS)
+    wrapped = [column for column in table.columns if table[column].map(_text_length).max() > LONG_TEXT]
+    props = "text-align: left; white-space: normal; min-width: 14em"
+    style = style.set_table_styles({column: [{"selector": "", "props": props}] for column in wrapped}, overwrite=False)
     if caption:
         style = style.set_caption(html.escape(caption))
     return style if table.index.name else style.hide(axis="index")
+
+
+def _text_length(value: object) -> int:
+    return len(value) if isinstance(value, str) else 0
 
 
 def format_p(p: float) -> str:

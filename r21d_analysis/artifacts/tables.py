@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -149,13 +149,21 @@ def protocol_line(runs: Sequence[Run]) -> str:
                 f"{data} {p['split']}, {videos}",
                 spec.variant if spec.variant in NEIGHBORS else f"{spec.depth} layers, width {spec.width}",
                 clips if spec.epochs else "evaluated only, with the weights of another run",
-                f"{p['clips']} clips of {p['frames']} frames at stride {p['frame_stride']}, {p['crop']}",
                 p["averaging"],
                 p["frame_rate"],
                 f"on {', '.join(sorted({run.summary['device'] for run in group.runs}))}",
             )
         )
-    return "; ".join(" / ".join(dict.fromkeys(values)) for values in zip(*lines, strict=True))
+    protocols = [group.scores[0].protocol for group in groups]
+    keys = ("clips", "frames", "frame_stride", "crop")
+    clips, frames, stride, crop = (_name_all(str(p[key]) for p in protocols) for key in keys)
+    *first, averaging, rate, device = map(_name_all, zip(*lines, strict=True))
+    of_clips = f"{clips} clips of {frames} frames at stride {stride}, {crop}"
+    return "; ".join([*first, of_clips, averaging, rate, device])
+
+
+def _name_all(values: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(values))
 
 
 def compare(runs: Sequence[Run], against: str = "R(2+1)D") -> pd.DataFrame:

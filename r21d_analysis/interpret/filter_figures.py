@@ -179,6 +179,7 @@ def orders_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     shown.insert(0, "temporal filters", sums["filters"])
     shown["change from initial weights (%)"] = stages["change"].mean()
     names = stages[["near", "single"]].agg(lambda names: ", ".join(filter(None, names)))
+    names = names.replace(r"conv\d_x\.", "", regex=True)  # the row has the stage
     shown[["within 3 points of untrained", "only center taps trained"]] = names
     shown = shown.reset_index().dropna(axis="columns", how="all")
     return style_table(shown, formats={"temporal filters": "{:,}"})

@@ -1,6 +1,9 @@
 """Tables and figures match the records and escape names."""
 
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -31,12 +34,22 @@ def test_tables_escape_names(runs):
     assert NASTY not in tables.deviations_from_paper([run.spec.replace(data=NASTY) for run in runs], "").data
 
 
+def test_only_columns_of_long_texts_are_wrapped():
+    long = "a check; the verdict is that of all videos"
+    html = style.style_table(pd.DataFrame({"network": ["R3D"], "verdict": [long], "seeds": [5]})).to_html()
+    (wrapped,) = re.findall(r"#T_\w+ (\S+) \{[^}]*white-space: normal", html)
+    assert wrapped == ".col1"
+    assert "normal" not in style.style_table(pd.DataFrame({"verdict": [long[:30]]})).to_html()
+
+
 def test_protocol_line_names_a_demonstration(runs, tmp_path):
     line = tables.protocol_line(runs)
     parts = "24 of 25 videos", "3 clips of 16 frames at stride 2", "mean of softmax", "25 fps", "TestGPU", "small"
     assert all(part in line for part in parts)
     demo = make_runs(variant_comparison("demo", variants=("R3D",)), tmp_path / "demo")
     assert "DEMONSTRATION" in tables.protocol_line(demo) and "DEMONSTRATION" not in line
+    longer = make_runs(variant_comparison("small", "set", variants=("R3D",), frames=32), tmp_path / "32")
+    assert "3 clips of 16 / 32 frames at stride 2, " in tables.protocol_line(runs + longer)
     both = tables.protocol_line(runs + demo)
     assert "profile small" in both and "DEMONSTRATION" in both
 
