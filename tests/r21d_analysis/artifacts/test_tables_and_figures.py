@@ -90,12 +90,21 @@ def test_only_accuracies_on_actions_stand_beside_the_papers(runs, tmp_path):
 def test_speeds_are_of_one_device(tmp_path):
     runs = make_runs(variant_comparison("small", "set", variants=("f-R2D", "R3D", "MC3"), seeds=(0, 1, 2)), tmp_path)
     for run in (runs[0], *runs[6:]):  # the first seed of f-R2D, and all of MC3
-        finish(run, device="Faster", inference_clips_per_second=9e9)
+        finish(run, device="Faster", train_clips_per_second=9e9, inference_clips_per_second=9e9)
     ours = figures.accuracy_against_cost(runs, x="clips_per_second").axes[0]
     speeds = {bar.get_label(): bar[0].get_xdata()[0] for bar in ours.containers}
     assert speeds == {"f-R2D": 315, "R3D": 340}
     here, elsewhere = ours.get_xlabel().splitlines()
     assert "TestGPU" in here and elsewhere.endswith("another device: MC3")
+    table = tables.variant_table(runs)
+    assert "clips/s" not in str(table["here"].columns) and "Faster" not in table.columns.levels[0]
+    assert table["TestGPU", "inference clips/s"].dropna().to_dict() == {"f-R2D": 315, "R3D": 340}
+    assert table["TestGPU", "training clips/s"].dropna().to_dict() == {"f-R2D": 100, "R3D": 100}
+    for run in runs[6:8]:  # three runs on each of three devices
+        finish(run, device="Other")
+    finish(runs[1], device="Faster")
+    finish(runs[3], device="Other")
+    assert tables.speed_device(runs) == "Faster"
 
 
 def test_training_curves_have_a_panel_for_each_network(runs):
