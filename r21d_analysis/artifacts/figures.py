@@ -16,7 +16,7 @@ from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.style import ERROR_BAR, GRAY, HOLLOW, PAPER_TICK, VARIANT_STYLE, figure_of_runs, panel_grid
 from r21d_core.models.cost import cost
 from r21d_core.runs.run import Run
-from r21d_core.study.experiments import TABLE_2
+from r21d_core.study.experiments import SPLIT, TABLE_2
 from r21d_core.study.paper import paper, paper_table
 
 
@@ -72,12 +72,14 @@ def accuracy_against_cost(groups: list[SeedGroup], runs: Sequence[Run], *, x: st
     else:
         column = "inference clips/s"
         label = f"inference on {speed_device(runs)} (clips/s)"
-        if others := list(table.loc[table[column].isna(), "network"]):
+        if others := [str(name) for name, rates in table.groupby("network", sort=False)[column] if rates.isna().all()]:
             label += f"\nnot shown, measured on another device: {', '.join(others)}"
         table = table.dropna(subset=column)
     for place, network in enumerate(table["network"]):
         draw_estimates(ours, table.iloc[[place]], column, **HOLLOW, label=network)
-    title = f"here: {protocol['data']}, {protocol['task']}, {protocol['frames']} frames"
+    data = {group.scores[0].protocol["data"] for group in groups}
+    name = protocol["data"] if len(data) == 1 else f"{SPLIT.sub('', protocol['data'])}, {len(data)} splits"
+    title = f"here: {name}, {protocol['task']}, {protocol['frames']} frames"
     ours.set(title=title, ylabel="video@1 (%)", xlabel=label)
     if not by_cost:
         ours.set(xscale="log")
