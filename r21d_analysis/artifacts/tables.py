@@ -276,14 +276,14 @@ def run_roles(specs: Sequence[Spec]) -> dict[Spec, str]:
 def deviations_table(specs: Sequence[Spec], experiment: str) -> pd.DataFrame:
     """A row for each setting of `specs` that differs from the paper's runs of `experiment`, and the runs' roles.
 
-    Each run is compared with that run of the paper, of the same variant, stream and role, from which it differs in the
-    fewest settings; with all such, if there are several. A role that the paper lacks is compared with all others.
+    Each run is compared with that run of the paper, of the same variant and role, from which it differs in the fewest
+    settings; with all such, if there are several. A role that the paper lacks is compared with all others.
     """
     roles, papers = run_roles(specs), run_roles(paper_specs(experiment, list(dict.fromkeys(s.variant for s in specs))))
     found: dict[tuple[str, str], tuple[dict, dict]] = defaultdict(lambda: ({}, {}))  # values as keys, in order
     for spec, role in roles.items():
         of_variant = [paper for paper in papers if paper.variant == spec.variant]
-        alike = [paper for paper in of_variant if (paper.modality, papers[paper]) == (spec.modality, role)]
+        alike = [paper for paper in of_variant if papers[paper] == role]
         ignored = NOT_SETTINGS | (OF_STEPS if spec.lr_schedule != "step" else set())
         changes = [(spec.changes_from(paper).keys() - ignored, paper) for paper in alike or of_variant]
         fewest = min(len(keys) for keys, _ in changes)

@@ -236,11 +236,17 @@ def test_deviations_are_from_the_runs_of_the_same_table():
     assert ("epochs", "8 (authors' code)", "15", "finetuned") in table_6
     assert ("clips_per_epoch", "100000 (authors' code), 40000 (authors' code)", "640", "finetuned") in table_6
     assert ("eval_clips", "269 (ours), 100", "10", "pretraining") in table_6, "Kinetics and Sports-1M"
+    assert {("epochs", "45 (ours)", "30", "from scratch"), ("epochs", "45", "30", "pretraining")} <= table_6
+    demo = rows("transfer", "demo", "builtin")
+    batches = ("32 (ours)", "from scratch"), ("32", "pretraining"), ("32 (authors' code)", "finetuned")
+    assert {("batch_size", printed, "16", role) for printed, role in batches} <= demo
     assert ("task", "action", "speed", "pretraining") in rows("rate_pretraining")
     assert ("flip", "True (authors' code)", "False") in rows("variant_comparison", data="miracl-vc1-split1")
     lengths = rows("clip_length", "demo", "builtin")
     assert ("frames", "8, 16, 24, 32, 40, 48", "4, 12", "from scratch") in lengths
     assert ("epochs", "15 (ours)", "3", "finetuned") in lengths
+    on_flow = rows("clip_length", "demo", "builtin", modality="flow")
+    assert {("modality", "rgb", "flow", "all"), ("epochs", "45", "12", "from scratch")} <= on_flow, "of the same role"
 
 
 def test_deviations_name_every_other_setting():
