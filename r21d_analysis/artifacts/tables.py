@@ -17,6 +17,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
+from r21d_analysis.artifacts.networks import RGB, Network
 from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, accuracy_difference, group_all, group_by_seed
 from r21d_analysis.statistics.inference import Estimate, Outcomes, family_p, format_interval, required_recordings
@@ -103,10 +104,11 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Table 2: a row for each network, the paper's columns under "paper", those of `runs` under "here".
 
     Accuracies and the training error of the last epoch in per cent. Clips per second are below the name of the one
-    device that measured them, and NaN for a network that has no run there. The paper trained 18
-    layers on 8 or 16 frames of Kinetics; a run with another clip length stands beside the paper's numbers for 8. A
-    network without a finished run has its arithmetic cost, and NaN elsewhere; a network that the paper lacks, such as
-    33p22, has NaN under "paper". The rows of one network have the settings in which the runs differ.
+    device that measured them, and NaN for a network that has no run there. The paper trained 18 layers on 8 or 16
+    frames of Kinetics; a run with another clip length stands beside the paper's numbers for 8. A network without a
+    finished run has its arithmetic cost, and NaN elsewhere; a network that the paper lacks, such as 33p22, has NaN
+    under "paper". The rows of one network have the settings in which the runs differ, and the origin of their weights
+    if it differs.
     """
     table, printed = measure(runs), []
     if table.empty:
@@ -117,9 +119,13 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
         columns = {"parameters (M)": "parameters (M)"} | columns
         printed.append({name: row.get(column, np.nan) for name, column in columns.items()})
     if table["network"].duplicated().any():  # an experiment that varies another field
-        varied = sorted({key for spec in table["spec"] for key in spec.changes_from(table["spec"][0])} - NOT_SETTINGS)
-        settings = [format_settings({key: getattr(spec, key) for key in varied}) for spec in table["spec"]]
-        table["network"] += ", " + pd.Series(settings)
+        varied = {key for spec in table["spec"] for key in spec.changes_from(table["spec"][0])}
+        names = []
+        for spec in table["spec"]:
+            parts = [spec.variant, format_settings({key: getattr(spec, key) for key in sorted(varied - NOT_SETTINGS)})]
+            parts += [Network(spec, RGB, {}).training] if "init_from" in varied else []
+            names.append(", ".join(filter(None, parts)))
+        table["network"] = names
     table = table.assign(seeds=table["seeds"] + table["range"]).set_index("network")
     here = ["clip@1", "video@1", INTERVAL, "video@5", "training error", "seeds", "videos", "parameters (M)"]
     sides = {"here": table[[*here, "GMAC/clip"]], speed_device(runs): table[[*SPEEDS]]}

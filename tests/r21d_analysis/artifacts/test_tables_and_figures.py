@@ -189,6 +189,15 @@ def test_rows_of_one_network_have_the_settings_that_differ(tmp_path):
     assert "R3D, lr=0.1" in html and "R3D, lr=0.2" in html and "seed=" not in html
 
 
+def test_rows_of_one_network_have_the_origin_of_their_weights(tmp_path):
+    (scratch,) = variant_comparison("demo", variants=("R3D",))
+    pretrained = scratch.replace(data="source").finetune_spec(data=scratch.data)
+    specs = [scratch, scratch.replace(init_from="r3d_18"), pretrained, pretrained.replace(lr=0.1)]
+    rows = tables.variant_table(make_runs(specs[:3], tmp_path)).index.tolist()
+    assert rows == ["R3D, from scratch", "R3D, pretrained on r3d_18", "R3D, pretrained on source"]
+    assert tables.variant_table(make_runs(specs, tmp_path)).index[3] == "R3D, lr=0.1, pretrained on source"
+
+
 def test_network_outside_table_2_is_shown_without_paper_values(tmp_path):
     runs = make_runs(variant_comparison("small", "set", variants=("33p22", "R3D"), seeds=(0,)), tmp_path)
     table = tables.variant_table(runs)
