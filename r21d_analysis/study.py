@@ -58,7 +58,7 @@ def open_study(
     profile: str = "demo",  # "demo" (built-in videos, CPU, minutes), "small" (real videos, one GPU) or "paper"
     manifest: Path | str | None = None,  # CSV file of `r21d manifest` and `r21d check`; empty: the built-in videos
     source: str = "",  # data set for pretraining in `kinetics` and `transfer`
-    splits: Sequence[int] | int | str = "",  # official splits in `transfer` (empty: all three) and `why_2plus1d`
+    splits: Sequence[int] | int | str = "",  # official splits; of variant_comparison, why_2plus1d, transfer
     task: str = "",  # "action", "speed" (playback rate) or "arrow" (direction)
     variants: Sequence[str] | str = "",  # names of networks, or "all" for the twelve of Table 2
     seeds: Sequence[int] | int | str = 0,

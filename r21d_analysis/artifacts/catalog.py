@@ -14,8 +14,9 @@ from pandas.io.formats.style_render import CSSDict
 
 from r21d_analysis.style import TABLE_CSS, align_left
 from r21d_core import R21DError
+from r21d_core.data.dataset_cards import FOLDER
 from r21d_core.runs.run import Run, read_spec, spec_files
-from r21d_core.study.experiments import EXPERIMENTS, as_list
+from r21d_core.study.experiments import EXPERIMENTS, SPLIT, as_list
 from r21d_core.study.spec import CHOICES, Spec
 
 
@@ -73,8 +74,9 @@ def show_catalog(folders: Sequence[str] | str, notebooks: Path | str = ".") -> S
     """Return the catalog, a line an artifact, with links into the folder `notebooks` and the runs of each experiment.
 
     `folders` are folders of runs, as a list or separated by commas. A run in several of them counts once. For each
-    profile, the runs of the experiment's default parameters are counted, for the existing data, tasks and seeds; the
-    counts for each of these are under the pointer. The caption counts the finished runs of each folder.
+    profile, and for each data set of the user's own, the runs of the experiment's default parameters are counted, for
+    the existing data, tasks and seeds; the counts for each of these are under the pointer. The caption counts the
+    finished runs of each folder.
     """
     complete: dict[Spec, bool] = {}
     finished = Counter()
@@ -117,13 +119,22 @@ def _link(folder: Path, artifact: Artifact) -> str:
 
 
 def _describe_runs(counts: pd.DataFrame) -> str:
-    """The counts of each profile as HTML, with those of each data set and task as its title."""
+    """The counts of each profile as HTML, with those of each data set and task as its title.
+
+    The built-in and the published data sets are counted together, a user's own each by itself.
+    """
     if counts.empty:
         return "–"
     lines = [f"{r.data}, {r.task}: {r.complete} of {r.total}" for r in counts.itertuples()]
-    sums = counts.groupby("profile", sort=False)[["complete", "total"]].sum()
-    text = ", ".join(f"{profile} {row['complete']} of {row['total']}" for profile, row in sums.iterrows())
+    data = ["" if _is_known(name) else f" on {SPLIT.sub('', name)}" for name in counts["data"]]
+    sums = counts.groupby(counts["profile"] + data, sort=False)[["complete", "total"]].sum()
+    text = ", ".join(f"{name} {row['complete']} of {row['total']}" for name, row in sums.iterrows())
     return f'<span title="{html.escape("; ".join(lines))}">{html.escape(text)}</span>'
+
+
+def _is_known(data: str) -> bool:
+    """Whether `data` is of the built-in videos or of a data set with a card in data_manifests/."""
+    return data.startswith(("builtin", *(card.stem for card in FOLDER.glob("*.json"))))
 
 
 def _count_runs(artifact: Artifact, complete: Mapping[Spec, bool]) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, without
 from r21d_analysis.statistics.inference import Estimate, detectable_difference, holm
 from r21d_analysis.style import ERROR_BAR, GRAY, PAPER_TICK, VARIANT_STYLE, P, figure_of_runs, note, style_table
 from r21d_core.runs.run import Run
-from r21d_core.study.experiments import SPLIT, TABLE_2, why_2plus1d
+from r21d_core.study.experiments import SPLIT, TABLE_2, variant_comparison
 from r21d_core.study.paper import paper_table
 from r21d_core.study.recipes import CONFIRMATORY, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
@@ -66,7 +66,7 @@ def family_specs(family: Family, recipe: Mapping, seeds: Sequence[int] = ()) -> 
     specs = []
     for frames in dict.fromkeys(frames for _, frames in family.contrasts):
         variants = (BASELINE, *(name for name, length in family.contrasts if length == frames))
-        specs += why_2plus1d(
+        specs += variant_comparison(
             "small", family.data, variants=variants, seeds=seeds or range(family.seeds or 1), splits=family.splits,
             frames=frames, frame_stride=1, **recipe,
         )  # fmt: skip
@@ -87,7 +87,7 @@ def training_commands(recipes: Mapping[str, Mapping] = CONFIRMATORY, families: S
             changes = members[0].changes_from(get_recipe("small", data=family.data).replace(data=family.data))
             settings = {"splits": ",".join(map(str, family.splits)), **changes}
             manifest = f"data_manifests/{family.data}.csv"
-            line = ["r21d", "train", "why_2plus1d", "--profile", "small", "--manifest", manifest]
+            line = ["r21d", "train", "variant_comparison", "--profile", "small", "--manifest", manifest]
             line += ["--variants", ",".join(variants), "--seeds", ",".join(seeds)]
             for key, value in settings.items():
                 line += ["--set", f"{key}={value}"] if key != "variant" else []

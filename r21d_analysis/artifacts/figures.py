@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from r21d_analysis.artifacts.tables import PAPER, SPEEDS, compare, family_table, measure
+from r21d_analysis.artifacts.tables import PAPER, compare, family_table, measure, speed_device
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.style import ERROR_BAR, GRAY, HOLLOW, PAPER_TICK, VARIANT_STYLE, figure_of_runs, panel_grid
 from r21d_core.models.cost import cost
 from r21d_core.runs.run import Run
-from r21d_core.study.experiments import TABLE_2
+from r21d_core.study.experiments import SPLIT, TABLE_2
 from r21d_core.study.paper import paper, paper_table
 
 
@@ -71,14 +71,15 @@ def accuracy_against_cost(groups: list[SeedGroup], runs: Sequence[Run], *, x: st
         label = f"multiply-adds ({column})"
     else:
         column = "inference clips/s"
-        device, table[column] = speed_on_one_device(table)
-        label = f"inference on {device} (clips/s)"
-        if others := list(table.loc[table[column].isna(), "network"]):
+        label = f"inference on {speed_device(runs)} (clips/s)"
+        if others := [str(name) for name, rates in table.groupby("network", sort=False)[column] if rates.isna().all()]:
             label += f"\nnot shown, measured on another device: {', '.join(others)}"
         table = table.dropna(subset=column)
     for place, network in enumerate(table["network"]):
         draw_estimates(ours, table.iloc[[place]], column, **HOLLOW, label=network)
-    title = f"here: {protocol['data']}, {protocol['task']}, {protocol['frames']} frames"
+    data = {group.scores[0].protocol["data"] for group in groups}
+    name = protocol["data"] if len(data) == 1 else f"{SPLIT.sub('', protocol['data'])}, {len(data)} splits"
+    title = f"here: {name}, {protocol['task']}, {protocol['frames']} frames"
     ours.set(title=title, ylabel="video@1 (%)", xlabel=label)
     if not by_cost:
         ours.set(xscale="log")
@@ -91,15 +92,6 @@ def accuracy_against_cost(groups: list[SeedGroup], runs: Sequence[Run], *, x: st
         drawn |= dict(zip(labels, handles, strict=True))
     figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", frameon=False)
     return figure
-
-
-def speed_on_one_device(table: pd.DataFrame) -> tuple[str, pd.Series]:
-    """The device of most runs of `table`, rows of `measure`, and each row's mean inference speed there, NaN if none."""
-    runs = [(row, run.summary) for row, group in table["group"].items() for run in group.runs]
-    rows = [(row, summary["device"], summary[SPEEDS["inference clips/s"]]) for row, summary in runs]
-    speeds = pd.DataFrame(rows, columns=["row", "device", "speed"])
-    device = speeds["device"].mode()[0]
-    return device, speeds[speeds["device"] == device].groupby("row")["speed"].mean().reindex(table.index)
 
 
 @figure_of_runs

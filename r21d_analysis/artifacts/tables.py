@@ -6,9 +6,9 @@ import html
 import os
 import re
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
+from r21d_analysis.artifacts.networks import RGB, Network
 from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, accuracy_difference, group_all, group_by_seed
 from r21d_analysis.statistics.inference import Estimate, Outcomes, family_p, format_interval, required_recordings
@@ -39,12 +40,16 @@ SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "in
 def measure(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each Spec of `runs` with its SeedGroup: accuracies in per cent with 95 % intervals, cost and speed.
 
-    A network without a finished run has its arithmetic cost, and NaN elsewhere. Empty where no run at all is finished.
+    Speeds are the means of the runs on `speed_device`, NaN if there are none. A network without a finished run has its
+    arithmetic cost, and NaN elsewhere. Empty where no run at all is finished.
     """
     groups, rows = group_all(runs), []
+    device = speed_device(runs) if groups else ""
     for spec, group in groups:
         if group:
-            row = measure_group(group)
+            there = tuple(run for run in group.runs if run.summary["device"] == device)
+            speeds = {name: replace(group, runs=there).mean(key) if there else np.nan for name, key in SPEEDS.items()}
+            row = speeds | measure_group(group)
         else:
             cost = spec_cost(spec, next(len(group.scores[0].classes) for _, group in groups if group))
             row = {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9, "seeds": NOT_RUN, "range": ""}
@@ -52,10 +57,16 @@ def measure(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"videos": "Int64"}) if rows else pd.DataFrame()
 
 
+def speed_device(runs: Sequence[Run]) -> str:
+    """The device of most finished runs, of several such the first by name; speeds of two devices have no mean."""
+    devices = Counter(run.summary["device"] for run in runs if run.is_complete)
+    return min(devices, key=lambda device: (-devices[device], device))
+
+
 def measure_group(group: SeedGroup) -> dict[str, Any]:
-    """The row of `measure` for a SeedGroup."""
+    """The row of `measure` for a SeedGroup, without its speed."""
     accuracy, n_classes = group.accuracy, len(group.scores[0].classes)
-    return {name: group.mean(key) for name, key in SPEEDS.items()} | {
+    return {
         "parameters (M)": group.mean("parameters") / 1e6,
         "GMAC/clip": group.mean("macs") / 1e9,
         "clip@1": group.clip_at_1,
@@ -92,10 +103,12 @@ def describe_intervals(runs: Sequence[Run]) -> str:
 def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Table 2: a row for each network, the paper's columns under "paper", those of `runs` under "here".
 
-    Accuracies and the training error of the last epoch in per cent, speeds in clips per second. The paper trained 18
-    layers on 8 or 16 frames of Kinetics; a run with another clip length stands beside the paper's numbers for 8. A
-    network without a finished run has its arithmetic cost, and NaN elsewhere; a network that the paper lacks, such as
-    33p22, has NaN under "paper". The rows of one network have the settings in which the runs differ.
+    Accuracies and the training error of the last epoch in per cent. Clips per second are below the name of the one
+    device that measured them, and NaN for a network that has no run there. The paper trained 18 layers on 8 or 16
+    frames of Kinetics; a run with another clip length stands beside the paper's numbers for 8. A network without a
+    finished run has its arithmetic cost, and NaN elsewhere; a network that the paper lacks, such as 33p22, has NaN
+    under "paper". The rows of one network have the settings in which the runs differ, and the origin of their weights
+    if it differs.
     """
     table, printed = measure(runs), []
     if table.empty:
@@ -106,13 +119,17 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
         columns = {"parameters (M)": "parameters (M)"} | columns
         printed.append({name: row.get(column, np.nan) for name, column in columns.items()})
     if table["network"].duplicated().any():  # an experiment that varies another field
-        varied = sorted({key for spec in table["spec"] for key in spec.changes_from(table["spec"][0])} - NOT_SETTINGS)
-        settings = [format_settings({key: getattr(spec, key) for key in varied}) for spec in table["spec"]]
-        table["network"] += ", " + pd.Series(settings)
+        varied = {key for spec in table["spec"] for key in spec.changes_from(table["spec"][0])}
+        names = []
+        for spec in table["spec"]:
+            parts = [spec.variant, format_settings({key: getattr(spec, key) for key in sorted(varied - NOT_SETTINGS)})]
+            parts += [Network(spec, RGB, {}).training] if "init_from" in varied else []
+            names.append(", ".join(filter(None, parts)))
+        table["network"] = names
     table = table.assign(seeds=table["seeds"] + table["range"]).set_index("network")
     here = ["clip@1", "video@1", INTERVAL, "video@5", "training error", "seeds", "videos", "parameters (M)"]
-    here += ["GMAC/clip", *SPEEDS]
-    return pd.concat({PAPER: pd.DataFrame(printed, table.index), "here": table[here]}, axis=1)
+    sides = {"here": table[[*here, "GMAC/clip"]], speed_device(runs): table[[*SPEEDS]]}
+    return pd.concat({PAPER: pd.DataFrame(printed, table.index)} | sides, axis=1)
 
 
 def show_variant_table(runs: Sequence[Run]) -> Styler | Markdown:
@@ -273,14 +290,14 @@ def run_roles(specs: Sequence[Spec]) -> dict[Spec, str]:
 def deviations_table(specs: Sequence[Spec], experiment: str) -> pd.DataFrame:
     """A row for each setting of `specs` that differs from the paper's runs of `experiment`, and the runs' roles.
 
-    Each run is compared with that run of the paper, of the same variant, stream and role, from which it differs in the
-    fewest settings; with all such, if there are several. A role that the paper lacks is compared with all others.
+    Each run is compared with that run of the paper, of the same variant and role, from which it differs in the fewest
+    settings; with all such, if there are several. A role that the paper lacks is compared with all others.
     """
     roles, papers = run_roles(specs), run_roles(paper_specs(experiment, list(dict.fromkeys(s.variant for s in specs))))
     found: dict[tuple[str, str], tuple[dict, dict]] = defaultdict(lambda: ({}, {}))  # values as keys, in order
     for spec, role in roles.items():
         of_variant = [paper for paper in papers if paper.variant == spec.variant]
-        alike = [paper for paper in of_variant if (paper.modality, papers[paper]) == (spec.modality, role)]
+        alike = [paper for paper in of_variant if papers[paper] == role]
         ignored = NOT_SETTINGS | (OF_STEPS if spec.lr_schedule != "step" else set())
         changes = [(spec.changes_from(paper).keys() - ignored, paper) for paper in alike or of_variant]
         fewest = min(len(keys) for keys, _ in changes)

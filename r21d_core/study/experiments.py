@@ -73,14 +73,18 @@ def as_list(values: Numbers | Sequence[str]) -> list:
 @reject_ignored_overrides
 def variant_comparison(
     profile: str = "demo", data: str = "builtin", *, task: str = "action", variants: Sequence[str] = TABLE_2,
-    seeds: Sequence[int] = (0,), **settings,
+    seeds: Sequence[int] = (0,), splits: Numbers = (), **settings,
 ) -> list[Spec]:  # fmt: skip
     """Table 2 and Figure 4: every variant with the same recipe, for each seed.
 
+    `splits` are numbers of official splits or folds, such as "1,2,3"; default the one that `data` names.
+
     `r21d train variant_comparison --profile small --manifest data/ucf101-14-split1.csv --task speed`
     """
+    names = [SPLIT.sub(f"-split{split}", data) for split in as_list(splits)] if splits else [data]
+    grid = product(names, variants, seeds)
     base = get_recipe(profile, task, data).replace(data=data, **settings)
-    return [base.replace(variant=variant, seed=seed) for variant, seed in product(variants, seeds)]
+    return [base.replace(data=name, variant=variant, seed=seed) for name, variant, seed in grid]
 
 
 @reject_ignored_overrides
@@ -288,14 +292,11 @@ def why_2plus1d(
 ) -> list[Spec]:  # fmt: skip
     """R(2+1)D, R3D, and the networks between them that test the paper's two reasons for (2+1)D (Section 3.5).
 
-    `splits` are numbers of official splits or folds, such as "1,2,3,4,5"; default the one that `data` names.
+    `splits` as in `variant_comparison`, whose recipe and runs these are.
 
     `r21d train why_2plus1d --profile small --manifest data/miracl-vc1-split1.csv --set splits=1,2,3,4,5`
     """
-    names = [SPLIT.sub(f"-split{split}", data) for split in as_list(splits)] if splits else [data]
-    grid = product(dict.fromkeys(names), variants, seeds)
-    base = get_recipe(profile, task, data).replace(data=data, **settings)
-    return [base.replace(data=name, variant=variant, seed=seed) for name, variant, seed in grid]
+    return variant_comparison(profile, data, task=task, variants=variants, seeds=seeds, splits=splits, **settings)
 
 
 @reject_ignored_overrides

@@ -14,8 +14,12 @@ from statsmodels.stats.multitest import multipletests
 
 from r21d_analysis import outcome
 from r21d_analysis.artifacts.catalog import ARTIFACTS
+from r21d_analysis.claims.claims import CLAIMS
+from r21d_analysis.claims.evaluate import evaluate_claim
+from r21d_analysis.claims.table import format_effect
 from r21d_analysis.interpret.artifact import load_record
 from r21d_analysis.results_page import build_results
+from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core import R21DError
 from r21d_core.runs.run import load_runs
 from r21d_core.study.experiments import TABLE_2
@@ -191,6 +195,14 @@ def test_readme_is_short_with_numbers_of_the_page():
     assert len(numbers) > 15
     assert [number for number in numbers if not re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.])", TEXT)] == []
     assert len(README.encode()) <= 9000
+
+
+def test_readme_row_of_table_5_has_the_effect_of_its_card():
+    """The effect of the claim, over all splits, whereas its notebook and docs/results.md show split 1."""
+    claim = next(claim for claim in CLAIMS if claim.id == "pretraining-helps")
+    effect = format_effect(evaluate_claim(claim, group_by_seed(load_runs(ROOT / "results" / "small.zip"))))
+    (row,) = (line for line in README.splitlines() if line.startswith("| Table 5 |"))
+    assert effect.replace("-", "−") in row, "with the minus sign of README.md"
 
 
 def test_readme_evidence_is_that_of_the_records():

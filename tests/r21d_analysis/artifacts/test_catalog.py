@@ -68,10 +68,19 @@ def test_counts_are_of_the_default_runs(tmp_path):
     make_run(second, tmp_path / "b", complete=False)
     table = catalog.show_catalog(f"{tmp_path}/a, {tmp_path}/b, {tmp_path}/a")
     counts = "builtin, action: 1 of 12; set, speed: 4 of 24; set, action: 1 of 12"
-    cell = f'<span title="{counts}">demo 1 of 12, small 5 of 36</span>'
+    cell = f'<span title="{counts}">demo 1 of 12, small on set 5 of 36</span>'
     assert row_of(table, "variant_comparison")[1] == cell and row_of(table, "architectures")[1] == "–"
     assert f"Finished runs: 7 in {tmp_path}/a, 0 in {tmp_path}/b; those" in table.caption
-    assert row_of(table, "temporal_probe")[1] == '<span title="set, speed: 4 of 6">small 4 of 6</span>'
+    assert row_of(table, "temporal_probe")[1] == '<span title="set, speed: 4 of 6">small on set 4 of 6</span>'
+
+
+def test_runs_on_own_videos_are_counted_by_themselves(tmp_path):
+    own = variant_comparison("demo", "holiday-split1", variants=("R3D", "MC3"), splits="1,2")
+    ours = variant_comparison("demo") + variant_comparison("demo", "ucf101-14-split2", variants=("R3D",))
+    for spec in ours + own:
+        make_run(spec, tmp_path)
+    text = row_of(catalog.show_catalog(str(tmp_path)), "variant_comparison")[1]
+    assert text.endswith(">demo 13 of 24, demo on holiday 4 of 24</span>")
 
 
 def test_experiment_that_raises_has_no_runs(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Networks against R(2+1)D over folds, by hand; what each network is composed of; pretraining on the rate."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from scipy import stats
 from torch import nn
 
 from r21d_analysis.artifacts.curves import error_curves
+from r21d_analysis.artifacts.figures import accuracy_against_cost
 from r21d_analysis.artifacts.folds import COMPOSITIONS, composition_table, fold_table, reasons_figure, show_fold_table
 from r21d_analysis.artifacts.pretraining import GAP, rate_table, show_rate_table
 from r21d_analysis.artifacts.tables import measure
@@ -15,7 +18,7 @@ from r21d_core import R21DError
 from r21d_core.models.architecture import PAIRS
 from r21d_core.models.network import VideoResNet
 from r21d_core.runs.scores import take_items
-from r21d_core.study.experiments import REASONS, rate_pretraining, why_2plus1d
+from r21d_core.study.experiments import REASONS, rate_pretraining, variant_comparison, why_2plus1d
 from r21d_core.study.variants import LETTERS
 from tests.runs import finish, make_runs
 
@@ -69,6 +72,19 @@ def test_curves_are_means_over_folds_and_seeds(runs):
     assert set(panels) == set(ERRORS)
     for name, axes in panels.items():
         assert axes.lines[0].get_ydata()[1] == pytest.approx(np.mean(ERRORS[name]))
+
+
+def test_notebook_of_table_2_pools_splits(tmp_path, execute):
+    """The rows of each split, then the means over both with their differences."""
+    options = {"variants": ("R3D", "R(2+1)D"), "splits": "1,2"}
+    for run in (runs := make_runs(variant_comparison("small", "set-split1", **options), tmp_path)):
+        finish(run, replace(run.scores, protocol=run.scores.protocol | {"data": run.spec.data}))
+    parameters = options | {"variants": "R3D, R(2+1)D", "runs": str(tmp_path), "train": False}
+    outputs, _ = execute("variant_comparison", profile="small", manifest="set-split1.csv", **parameters)
+    html = [output["text/html"] for output in outputs if "text/html" in output]
+    assert all(f"R3D, data=set-split{number}" in html[0] for number in "12")
+    assert "Means over 2 folds" in html[1] and f">{fold_table(runs)['video@1'][0]:.1f}<" in html[1]
+    assert accuracy_against_cost(runs).axes[1].get_title() == "here: set, 2 splits, action, 16 frames"
 
 
 def test_network_that_lacks_a_fold_is_compared_on_the_others(runs):

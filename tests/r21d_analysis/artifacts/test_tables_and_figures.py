@@ -103,12 +103,21 @@ def test_only_accuracies_on_actions_stand_beside_the_papers(runs, tmp_path):
 def test_speeds_are_of_one_device(tmp_path):
     runs = make_runs(variant_comparison("small", "set", variants=("f-R2D", "R3D", "MC3"), seeds=(0, 1, 2)), tmp_path)
     for run in (runs[0], *runs[6:]):  # the first seed of f-R2D, and all of MC3
-        finish(run, device="Faster", inference_clips_per_second=9e9)
+        finish(run, device="Faster", train_clips_per_second=9e9, inference_clips_per_second=9e9)
     ours = figures.accuracy_against_cost(runs, x="clips_per_second").axes[0]
     speeds = {bar.get_label(): bar[0].get_xdata()[0] for bar in ours.containers}
     assert speeds == {"f-R2D": 315, "R3D": 340}
     here, elsewhere = ours.get_xlabel().splitlines()
     assert "TestGPU" in here and elsewhere.endswith("another device: MC3")
+    table = tables.variant_table(runs)
+    assert "clips/s" not in str(table["here"].columns) and "Faster" not in table.columns.levels[0]
+    assert table["TestGPU", "inference clips/s"].dropna().to_dict() == {"f-R2D": 315, "R3D": 340}
+    assert table["TestGPU", "training clips/s"].dropna().to_dict() == {"f-R2D": 100, "R3D": 100}
+    for run in runs[6:8]:  # three runs on each of three devices
+        finish(run, device="Other")
+    finish(runs[1], device="Faster")
+    finish(runs[3], device="Other")
+    assert tables.speed_device(runs) == "Faster"
 
 
 def test_training_curves_have_a_panel_for_each_network(runs):
@@ -193,6 +202,15 @@ def test_rows_of_one_network_have_the_settings_that_differ(tmp_path):
     assert "R3D, lr=0.1" in html and "R3D, lr=0.2" in html and "seed=" not in html
 
 
+def test_rows_of_one_network_have_the_origin_of_their_weights(tmp_path):
+    (scratch,) = variant_comparison("demo", variants=("R3D",))
+    pretrained = scratch.replace(data="source").finetune_spec(data=scratch.data)
+    specs = [scratch, scratch.replace(init_from="r3d_18"), pretrained, pretrained.replace(lr=0.1)]
+    rows = tables.variant_table(make_runs(specs[:3], tmp_path)).index.tolist()
+    assert rows == ["R3D, from scratch", "R3D, pretrained on r3d_18", "R3D, pretrained on source"]
+    assert tables.variant_table(make_runs(specs, tmp_path)).index[3] == "R3D, lr=0.1, pretrained on source"
+
+
 def test_network_outside_table_2_is_shown_without_paper_values(tmp_path):
     runs = make_runs(variant_comparison("small", "set", variants=("33p22", "R3D"), seeds=(0,)), tmp_path)
     table = tables.variant_table(runs)
@@ -240,11 +258,17 @@ def test_deviations_are_from_the_runs_of_the_same_table():
     assert ("epochs", "8 (authors' code)", "15", "finetuned") in table_6
     assert ("clips_per_epoch", "100000 (authors' code), 40000 (authors' code)", "640", "finetuned") in table_6
     assert ("eval_clips", "269 (ours), 100", "10", "pretraining") in table_6, "Kinetics and Sports-1M"
+    assert {("epochs", "45 (ours)", "30", "from scratch"), ("epochs", "45", "30", "pretraining")} <= table_6
+    demo = rows("transfer", "demo", "builtin")
+    batches = ("32 (ours)", "from scratch"), ("32", "pretraining"), ("32 (authors' code)", "finetuned")
+    assert {("batch_size", printed, "16", role) for printed, role in batches} <= demo
     assert ("task", "action", "speed", "pretraining") in rows("rate_pretraining")
     assert ("flip", "True (authors' code)", "False") in rows("variant_comparison", data="miracl-vc1-split1")
     lengths = rows("clip_length", "demo", "builtin")
     assert ("frames", "8, 16, 24, 32, 40, 48", "4, 12", "from scratch") in lengths
     assert ("epochs", "15 (ours)", "3", "finetuned") in lengths
+    on_flow = rows("clip_length", "demo", "builtin", modality="flow")
+    assert {("modality", "rgb", "flow", "all"), ("epochs", "45", "12", "from scratch")} <= on_flow, "of the same role"
 
 
 def test_deviations_name_every_other_setting():

@@ -57,7 +57,7 @@ RECORDED = [  # pack, experiment and its arguments
     ("small", "rate_pretraining", {"profile": "small", "data": UCF101, "seeds": (0, 1, 2)}),
     ("small", "sports1m", {"profile": "small", "data": UCF101, "variants": FOUR_PAPERS, "seeds": (0, 1)}),
     ("miracl", "variant_comparison", {"profile": "small", "data": "miracl-vc1-split5", **LIPS}),
-    ("actions", "why_2plus1d", {"profile": "small", "data": UCF101, **THREE, **CONFIRMATORY["ucf101-14"]}),
+    ("actions", "variant_comparison", {"profile": "small", "data": UCF101, **THREE, **CONFIRMATORY["ucf101-14"]}),
     *(("recipe", "recipe_trials", {"profile": "small", "data": UCF101, "trials": t}) for t in ("small", "schedules")),
 ]
 

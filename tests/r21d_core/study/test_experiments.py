@@ -4,7 +4,7 @@ import torch
 from r21d_core import R21DError
 from r21d_core.models.neighbors import Neighbor
 from r21d_core.models.network import VideoResNet
-from r21d_core.study.experiments import EXPERIMENTS, REASONS, IgnoredOverrideError, variant_comparison
+from r21d_core.study.experiments import EXPERIMENTS, REASONS, TABLE_2, IgnoredOverrideError, variant_comparison
 from r21d_core.study.variants import NEIGHBORS
 
 
@@ -41,9 +41,11 @@ def test_repeated_seeds_and_networks_are_one_run():
 
 
 def test_folds_are_runs_of_their_own():
-    specs = EXPERIMENTS["why_2plus1d"]("small", "miracl-vc1-split1", splits="1,5", seeds=(0, 1))
-    assert len(specs) == len({spec.folder for spec in specs}) == 2 * len(REASONS) * 2
-    assert {spec.data for spec in specs} == {"miracl-vc1-split1", "miracl-vc1-split5"}
+    for name, variants in (("variant_comparison", TABLE_2), ("why_2plus1d", REASONS)):
+        specs = EXPERIMENTS[name]("small", "miracl-vc1-split1", splits="1,5", seeds=(0, 1))
+        assert len(specs) == len({spec.folder for spec in specs}) == 2 * len(variants) * 2
+        assert {spec.data for spec in specs} == {"miracl-vc1-split1", "miracl-vc1-split5"}
+        assert {*EXPERIMENTS[name]("small", "miracl-vc1-split5", seeds=(0, 1))} < {*specs}
 
 
 @pytest.mark.parametrize("profile", ["small", "demo"])
@@ -78,7 +80,7 @@ def test_settings_hold_in_all_runs_from_scratch(experiment):
         ("transfer", {"splits": "1,2", "init_from": "x.pth"}, 8),
         ("kinetics", {"source": "builtin-source-split2"}, 6),
         ("sports1m", {"frames": "4,8"}, 6),
-        ("why_2plus1d", {"splits": "1,2,3", "variants": ("R3D",)}, 1),  # the built-in videos have no splits
+        ("variant_comparison", {"splits": "1,2,3", "variants": ("R3D",)}, 1),  # the built-in videos have no splits
     ],
 )
 def test_own_parameters_of_an_experiment_are_accepted(experiment, parameters, count):
