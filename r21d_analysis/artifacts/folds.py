@@ -96,7 +96,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 def _training_difference(arms: Sequence[tuple[float, Network]]) -> Estimate:
     """The signed sum of the networks' training errors of the last epoch, in per cent, averaged over their folds."""
-    errors = [(sign, [group.errors("train_error")[:, -1] for group in n.splits.values()]) for sign, n in arms]
+    errors = [(sign, [group.train_errors for group in n.splits.values()]) for sign, n in arms]
     if all(len(seeds) == 1 for _, folds in errors for seeds in folds):
         return estimate_sum_of_means([(1, np.sum([sign * np.concatenate(folds) for sign, folds in errors], axis=0))])
     return estimate_sum_of_means([(sign / len(folds), seeds) for sign, folds in errors for seeds in folds])
