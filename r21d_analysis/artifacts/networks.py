@@ -178,11 +178,10 @@ def pretrained_pairs(rows: Sequence[Network]) -> list[tuple[Network, Network]]:
 
 def on_shared_splits(a: Network, b: Network) -> tuple[Network, Network]:
     """Both on the splits that both have; on the seeds that both have too if one is the fusion of the other."""
-    names = [name for name in a.splits if name in b.splits]
-    pairs = [(a.splits[name], b.splits[name]) for name in names]
+    pairs = {name: (group, b.splits[name]) for name, group in a.splits.items() if name in b.splits}
     if same_weights(a, b):
-        pairs = [on_shared_seeds(*pair) for pair in pairs]
-    ours, theirs = (dict(zip(names, (pair[side] for pair in pairs), strict=True)) for side in (0, 1))
+        pairs = {name: on_shared_seeds(*pair) for name, pair in pairs.items()}
+    ours, theirs = ({name: pair[side] for name, pair in pairs.items()} for side in (0, 1))
     return replace(a, splits=ours), replace(b, splits=theirs)
 
 
