@@ -37,7 +37,7 @@ from r21d_analysis.artifacts.tables import compare, measure
 from r21d_analysis.claims.claims import ARITHMETIC, NOT_YET
 from r21d_analysis.claims.table import MARKS, count_answers, format_effect, ledger
 from r21d_analysis.statistics.inference import detectable_difference, family_p, format_interval
-from r21d_analysis.style import GRAY
+from r21d_analysis.style import GRAY, P
 from r21d_core import R21DError
 from r21d_core.runs.run import Run, find_runs, load_runs
 from r21d_core.study.experiments import EXPERIMENTS
@@ -95,7 +95,7 @@ def answer(root: Path = ROOT) -> list[str]:
     speech = find_speech(SPEECH, root)
     spoken, words = fold_table(speech).set_index("network"), len(speech[0].scores.classes)
     r3d = spoken.loc["R3D"].to_dict()
-    lips, better = spoken["video@1"], [*spoken.index[(spoken["gap low"] > 0) & (spoken["p, Holm"] < 0.05)]]
+    lips, better = spoken["video@1"], [*spoken.index[(spoken["gap low"] > 0) & (spoken[P] < 0.05)]]
     return [
         f"The paper answers (2+1)D: on Kinetics-400, with clips of 16 frames, R(2+1)D is {gaps[0]:.1f} points above "
         f"R3D and {gaps[1]:.1f} above the 2-D network f-R2D.",
@@ -195,7 +195,7 @@ def describe_gap(row: Mapping[Hashable, Any], *columns: str) -> str:
 def describe_reasons(runs: Sequence[Run]) -> str:
     """The paper's two reasons for (2+1)D, what networks with one of them gain, and which networks are missing."""
     table = fold_table(runs).set_index("network")
-    clear = [*table.index[table["p, Holm"] < 0.05]]
+    clear = [*table.index[table[P] < 0.05]]
     names = dict.fromkeys(["R3D", "R3D+ReLU", "R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU", *clear])
     rows = table.reindex([*names]).dropna(subset=["video@1"]).to_dict("index").items()
     lines = [f"{name} {describe_gap(row)}, training error {describe_gap(row, *TRAINING)}" for name, row in rows]

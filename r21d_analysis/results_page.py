@@ -19,7 +19,13 @@ from r21d_analysis.artifacts.folds import fold_table, show_fold_table
 from r21d_analysis.artifacts.pretraining import show_rate_table
 from r21d_analysis.artifacts.recipe import chosen_line, show_recipe_table
 from r21d_analysis.artifacts.streams import pretraining_gain, show_stream_table, stream_gain
-from r21d_analysis.artifacts.tables import comparison_table, family_table, protocol_line, show_variant_table
+from r21d_analysis.artifacts.tables import (
+    INTERVAL,
+    comparison_table,
+    family_table,
+    protocol_line,
+    show_variant_table,
+)
 from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import format_effect
@@ -39,7 +45,6 @@ from r21d_core.study.variants import NEIGHBORS
 PLAIN: dict = {"frames": 8, "frame_stride": 1}
 BUILTIN: dict = {"data": "builtin", "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400, **PLAIN}
 HALVES: dict = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1", "seeds": 1}
-INTERVAL = "95 % interval"
 OMITTED = ("parameters (M)", "GMAC/clip", "video@5", "training clips/s", "inference clips/s", "training loss")
 INTRODUCTION = """# Results
 {answer}
@@ -54,9 +59,9 @@ The [confirmatory study](#confirmatory-study) follows [protocol.md](protocol.md)
 else is exploratory. p-values are corrected within a table, not over the page."""
 
 
-def write_results(root: Path = ROOT) -> Path:
-    """Write docs/results.md below `root`; return its path."""
-    write_atomically(path := root / "docs" / "results.md", build_results(root))
+def write_results() -> Path:
+    """Write docs/results.md; return its path."""
+    write_atomically(path := ROOT / "docs" / "results.md", build_results())
     return path
 
 
@@ -127,7 +132,7 @@ def _sections(root: Path) -> Iterator[str]:
         f"{format_effect(alone)}, {alone.answer}. "
     )
     fact += "The paper's R3D and R(2+1)D have 34 layers, these 18. "
-    errors = {g.spec.variant: g.errors("train_error")[:, -1].mean() for g in group_by_seed(others)}
+    errors = {g.spec.variant: g.train_errors.mean() for g in group_by_seed(others)}
     texts = [f"{name} {error:.1f} %{' (did not learn)' if error > 80 else ''}" for name, error in errors.items()]
     fact += f"Networks of other papers, trained alike, with their training errors: {', '.join(texts)}."
     yield _section("Table 4", fact, _texts(show_stream_table([*others, *runs], 4)), gain)

@@ -24,6 +24,7 @@ from r21d_core.runs.run import Run, find_run
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, as_list
 from r21d_core.study.spec import FIELD_OPTIONS, Spec, format_settings, parse_settings
 
+MOST_LISTED = 5  # alternatives to the parameters of a study
 INJECTED = "# Parameters\n"  # the first line of the cell that papermill adds to a notebook
 
 
@@ -140,9 +141,9 @@ def find_alternatives(
 
 
 def describe_alternatives(
-    alternatives: Mapping[tuple[str, str, str], Sequence[Run]], runs: Path | str, data: Collection[str], most: int = 5
+    alternatives: Mapping[tuple[str, str, str], Sequence[Run]], runs: Path | str, data: Collection[str]
 ) -> str:
-    """Return lines with the parameters and networks of at most `most` alternatives, or else the other data with runs.
+    """Return lines with the parameters and networks of at most MOST_LISTED alternatives, or else the other data.
 
     Empty text if the folder `runs` has no finished run.
     """
@@ -152,13 +153,13 @@ def describe_alternatives(
             return ""
         return f"In {runs} other data have finished runs: {others}. The parameter `manifest` chooses them.\n"
     lines = [f"No run with these parameters is finished. In {runs} the same data have finished runs with:"]
-    for (profile, task, settings), found in list(alternatives.items())[:most]:
+    for (profile, task, settings), found in list(alternatives.items())[:MOST_LISTED]:
         variants = ", ".join(dict.fromkeys(run.spec.variant for run in found))
         seeds = ", ".join(map(str, sorted({run.spec.seed for run in found})))
         parameters = f'profile = "{profile}", task = "{task}", seeds = "{seeds}", settings = "{settings}"'
         lines.append(f"  {parameters}: {variants}")
-    if len(alternatives) > most:
-        lines.append(f"  and {len(alternatives) - most} more; `r21d runs` lists all runs of a folder")
+    if len(alternatives) > MOST_LISTED:
+        lines.append(f"  and {len(alternatives) - MOST_LISTED} more; `r21d runs` lists all runs of a folder")
     return "\n".join(lines) + "\n"
 
 

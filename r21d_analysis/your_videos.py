@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
+from r21d_analysis.explorer.comparison import Comparison
 from r21d_analysis.explorer.figures import confusion_figure
 from r21d_analysis.explorer.predictions import confusion_matrix, score_runs, select_items
 from r21d_analysis.statistics.aggregate import group_by_seed
@@ -138,15 +138,6 @@ def worst_video(run: Run, manifest: Path | str) -> Path:
 def _errors(run: Run) -> pd.DataFrame:
     """The wrong test videos with class, prediction, confidence in per cent and the rank of the class, surest first."""
     scored = score_runs((run,))
-    count, scores = max(scored.predictions), scored.scores
-    rows, predictions = select_items(scored, None, count, show="A wrong"), scored.predictions[count]
-    classes = np.array(scores.classes, dtype=object)
-    return pd.DataFrame(
-        {
-            "video": scores.videos[rows],
-            "class": classes[scores.labels[rows]],
-            "prediction": classes[predictions.pred[0][rows]],
-            "confidence": 100 * predictions.confidence[0][rows],
-            "rank of class": predictions.label_rank[0][rows] + 1,
-        }
-    )
+    comparison = Comparison(scored, None, "", "", count=max(scored.predictions))
+    table = comparison.items_view(select_items(scored, None, comparison.count, show="A wrong")).table
+    return table.rename(columns={"A prediction": "prediction", "A %": "confidence", "A rank": "rank of class"})

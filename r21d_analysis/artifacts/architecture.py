@@ -19,6 +19,7 @@ from r21d_core.study.variants import VARIANTS, stage_spec
 
 CROP = 112  # Table 1's input
 CLASSES = 400
+LENGTHS = (8, 16)  # frames of the clips of Table 2
 
 
 class Stage(NamedTuple):
@@ -122,21 +123,21 @@ def midplanes_table(depth: int = 18, width: int = 64) -> pd.DataFrame:
     return table.assign(remark=remarks)
 
 
-def counts_table(depth: int = 18, width: int = 64, lengths: Sequence[int] = (8, 16)) -> pd.DataFrame:
+def counts_table(depth: int = 18, width: int = 64) -> pd.DataFrame:
     """The twelve networks: parameters, weights of convolutions and fc beside the paper's column, GMAC and final T.
 
-    Parameters are those for clips of `lengths[0]` frames; only R2D's depend on it. The paper's column is for 18 layers
+    Parameters are those for clips of 8 frames; only R2D's depend on it. The paper's column is for 18 layers
     of width 64 only.
     """
     rows = []
     for variant, letters in VARIANTS.items():
-        costs = [cost(variant, depth, width, frames, CLASSES) for frames in lengths]
+        costs = [cost(variant, depth, width, frames, CLASSES) for frames in LENGTHS]
         total, weights = costs[0].parameters, costs[0].conv_fc_weights
         row = {"network": variant, "stages": letters, "parameters": total, "conv + fc weights": weights}
         if (depth, width) == (18, 64):
             printed = paper(2, variant, "parameters (M)")
             row |= {"paper (M)": printed, "agrees": _agreement(total, weights, printed)}
-        row |= {f"GMAC, {frames} frames": c.macs / 1e9 for frames, c in zip(lengths, costs, strict=True)}
+        row |= {f"GMAC, {frames} frames": c.macs / 1e9 for frames, c in zip(LENGTHS, costs, strict=True)}
         row["final T"] = ", ".join(str(c.final_shape[1]) for c in costs)
         rows.append(row)
     return pd.DataFrame(rows).set_index("network")

@@ -17,6 +17,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.figures import draw_against_chance, draw_estimates
+from r21d_analysis.artifacts.recipe import recipe_of
 from r21d_analysis.artifacts.tables import INTERVAL, PAPER, measure, measure_group, show_table
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all
 from r21d_analysis.statistics.clips import exact_counts, with_clips
@@ -46,7 +47,7 @@ def error_curves(groups: list[SeedGroup], runs: Sequence[Run], *, by: str = "rec
         return None
     recipes = _recipe_names([group.spec for group in trained])
     data = trained[0].spec.data
-    keys = [g.spec.replace(data=data) if by == "network" else _recipe(g.spec) for g in trained]
+    keys = [g.spec.replace(data=data) if by == "network" else recipe_of(g.spec) for g in trained]
     panels = pd.Series(trained).groupby(keys, sort=False)
     size = (4.4, 3.8) if by == "recipe" else (2.7, 2.3)
     figure, grid = panel_grid(len(panels), *size)
@@ -62,7 +63,7 @@ def error_curves(groups: list[SeedGroup], runs: Sequence[Run], *, by: str = "rec
                     band = errors.min(axis=0), errors.max(axis=0)
                     axes.fill_between(epochs, *band, color=look["color"], alpha=0.18, lw=0)
         spec = members.iloc[0].spec
-        axes.set_title(recipes[_recipe(spec)] if by == "recipe" else spec.variant, size=10)
+        axes.set_title(recipes[recipe_of(spec)] if by == "recipe" else spec.variant, size=10)
         axes.set_ylim(-3, 103)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     figure.supxlabel("epoch", size=10)
@@ -83,8 +84,8 @@ def error_table(runs: Sequence[Run]) -> Styler | Markdown:
     trained = [(spec, group) for spec, group in group_all(runs) if spec.epochs]
     recipes, firsts, rows = _recipe_names([spec for spec, _ in trained]), {}, []
     for spec, group in trained:
-        base, first = firsts.setdefault(_recipe(spec), (spec, group))
-        row = {"recipe": recipes[_recipe(spec)], "network": spec.variant}
+        base, first = firsts.setdefault(recipe_of(spec), (spec, group))
+        row = {"recipe": recipes[recipe_of(spec)], "network": spec.variant}
         for name, key in (("training", "train_error"), ("test", "test_error")):
             values, less = (member.errors(key)[:, -1] if member else np.empty(0) for member in (group, first))
             spread = f" ({format_interval(values.min(), values.max())})" if len(values) > 1 else ""
@@ -98,11 +99,6 @@ def error_table(runs: Sequence[Run]) -> Styler | Markdown:
     return show_table(pd.DataFrame(rows), runs)
 
 
-def _recipe(spec: Spec) -> Spec:
-    """All settings but the variant and the seed."""
-    return spec.replace(variant="R3D", seed=0)
-
-
 def _recipe_names(specs: Sequence[Spec]) -> dict[Spec, str]:
     """The depth of each recipe, and the clip length, task and origin of the weights where recipes differ in them."""
     texts = [
@@ -112,7 +108,7 @@ def _recipe_names(specs: Sequence[Spec]) -> dict[Spec, str]:
     ]  # fmt: skip
     differ = [len({*column}) > 1 for column in zip(*texts, strict=True)]
     return {
-        _recipe(spec): ", ".join([f"{spec.depth} layers", *compress(text, differ)])
+        recipe_of(spec): ", ".join([f"{spec.depth} layers", *compress(text, differ)])
         for spec, text in zip(specs, texts, strict=True)
     }
 

@@ -15,7 +15,7 @@ from r21d_analysis.artifacts.networks import RGB, Network, difference, networks,
 from r21d_analysis.artifacts.tables import INTERVAL, protocol_line
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
-from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, figure_of_runs, note, style_table
+from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, P, figure_of_runs, note, style_table
 from r21d_core import R21DError
 from r21d_core.models.architecture import KERNELS, PAIRS, midplanes
 from r21d_core.models.cost import spec_cost
@@ -88,7 +88,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
             "network": name, "clip@1": network.clip_at_1, "video@1": accuracy.value, "low": accuracy.low,
             "high": accuracy.high, "training error": _training_difference([(1, network)]).value,
             "folds": len(network.splits), "seeds": accuracy.seeds, "groups": accuracy.recordings,
-            "minus R(2+1)D": gap.value, "gap low": gap.low, "gap high": gap.high, "p, Holm": p.get(name, np.nan),
+            "minus R(2+1)D": gap.value, "gap low": gap.low, "gap high": gap.high, P: p.get(name, np.nan),
             "training gap": training.value, "training low": training.low, "training high": training.high,
         })  # fmt: skip
     return pd.DataFrame(records)
@@ -96,7 +96,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 def _training_difference(arms: Sequence[tuple[float, Network]]) -> Estimate:
     """The signed sum of the networks' training errors of the last epoch, in per cent, averaged over their folds."""
-    errors = [(sign, [group.errors("train_error")[:, -1] for group in n.splits.values()]) for sign, n in arms]
+    errors = [(sign, [group.train_errors for group in n.splits.values()]) for sign, n in arms]
     if all(len(seeds) == 1 for _, folds in errors for seeds in folds):
         return estimate_sum_of_means([(1, np.sum([sign * np.concatenate(folds) for sign, folds in errors], axis=0))])
     return estimate_sum_of_means([(sign / len(folds), seeds) for sign, folds in errors for seeds in folds])
@@ -117,7 +117,7 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
     shown = pd.DataFrame({
         "network": table["network"], "clip@1": table["clip@1"], "video@1": table["video@1"],
         INTERVAL: format_intervals(table, "low", "high", ".1f"), GAP: table["minus R(2+1)D"],
-        "its interval": format_intervals(table, "gap low", "gap high", "+.1f"), "p, Holm": table["p, Holm"],
+        "its interval": format_intervals(table, "gap low", "gap high", "+.1f"), P: table[P],
         "training error": table["training error"], f"training {GAP}": table["training gap"],
         "interval": format_intervals(table, "training low", "training high", "+.1f"), "seeds": table["seeds"],
         "folds": table["folds"],
@@ -126,7 +126,7 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
     some = "; networks with fewer are below, their differences are over the folds that they have"
     if table["folds"].nunique() == 1:
         shown, some = shown.drop(columns="folds"), ""
-    tests = int(table["p, Holm"].count())
+    tests = int(table[P].count())
     family = f"{tests} test{'s' * (tests > 1)}, one family, Holm" if tests else "no tests"
     family += ", none for a network of one run" if 0 < tests < len(table) - 1 else ""
     caption = (

@@ -10,7 +10,14 @@ from functools import cached_property
 import numpy as np
 from scipy.special import log_softmax
 
-from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, accuracy_over_splits, group_by_seed
+from r21d_analysis.statistics.aggregate import (
+    SeedGroup,
+    accuracy_difference,
+    accuracy_over_splits,
+    group_all,
+    on_shared_seeds,
+    without_split,
+)
 from r21d_analysis.statistics.inference import Estimate, Outcomes, SeedVariance, check_same_items, estimate_mean
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
@@ -76,20 +83,21 @@ def networks(runs: Sequence[Run], groups: Sequence[SeedGroup] | None = None) -> 
 
     Runs on a data set that others are only pretrained on are left out, unless all `groups` of `runs` are given.
     """
-    runs = on_target(runs) if groups is None else runs
-    requested, by_spec = dict.fromkeys(_spec_and_stream(run.spec) for run in runs), {}
-    done = {_spec_and_stream(group.spec): group for group in (group_by_seed(runs) if groups is None else groups)}
-    problems, peers = [], defaultdict(list)
-    for spec in dict.fromkeys(spec for spec, _ in requested):
-        row, split = network_spec(spec), split_of(spec)
+    members = group_all(on_target(runs)) if groups is None else [(group.spec, group) for group in groups]
+    requested: dict[Spec, dict[str, SeedGroup | None]] = {}  # by stream, of each network on each split
+    for spec, group in members:
+        stream = FLOW if spec.modality == "flow" else RGB
+        requested.setdefault(spec.replace(seed=0, modality="rgb"), {})[stream] = group
+    by_spec, problems, peers = {}, [], defaultdict(list)
+    for spec, found in requested.items():
+        row, split = without_split(spec), split_of(spec)
         streams = by_spec.setdefault(row, {stream: {} for stream in STREAMS})
-        pair = {stream: done[spec, stream] for stream in (RGB, FLOW) if (spec, stream) in done}
+        pair = {stream: group for stream in (RGB, FLOW) if (group := found.get(stream))}
         for stream, group in pair.items():
             streams[stream][split] = group
         seeds = {stream: f"seed {', '.join(str(run.spec.seed) for run in g.runs)}" for stream, g in pair.items()}
         texts = [f"{stream} has {seeds.get(stream, 'no finished run')}" for stream in (RGB, FLOW)]
-        is_requested, same = {(spec, RGB), (spec, FLOW)} <= requested.keys(), seeds.get(RGB) == seeds.get(FLOW)
-        problem = ", ".join(texts) if is_requested and not same else ""
+        problem = ", ".join(texts) if len(found) == 2 and seeds.get(RGB) != seeds.get(FLOW) else ""
         if len(pair) == 2:
             try:
                 streams[FUSED][split] = fuse_streams(pair[RGB], pair[FLOW], peers[spec.data, spec.task])
@@ -106,21 +114,15 @@ def networks(runs: Sequence[Run], groups: Sequence[SeedGroup] | None = None) -> 
     ], problems
 
 
-def _spec_and_stream(spec: Spec) -> tuple[Spec, str]:
-    return spec.replace(seed=0, modality="rgb"), FLOW if spec.modality == "flow" else RGB
-
-
 def fuse_streams(rgb: SeedGroup, flow: SeedGroup, peers: list[SeedGroup]) -> SeedGroup:
     """Both streams of one network fused, seed by seed, and appended to its `peers`.
 
     Raises R21DError where they share no seed.
     """
-    by_seed = {run.spec.seed: scores for run, scores in zip(flow.runs, flow.scores, strict=True)}
-    shared = _select_seeds(rgb, set(by_seed))
-    if not shared.runs:
+    rgb, flow = on_shared_seeds(rgb, flow)
+    if not rgb.runs:
         raise R21DError("no seed has both streams")
-    fused = [fuse(scores, by_seed[run.spec.seed]) for run, scores in zip(shared.runs, shared.scores, strict=True)]
-    peers.append(SeedGroup(rgb.spec, shared.runs, tuple(fused), peers=peers))
+    peers.append(SeedGroup(rgb.spec, rgb.runs, tuple(map(fuse, rgb.scores, flow.scores)), peers=peers))
     return peers[-1]
 
 
@@ -147,11 +149,6 @@ def fuse(a: Scores, b: Scores) -> Scores:
     logits = np.logaddexp(log_softmax(a.logits, axis=2), log_softmax(b.logits, axis=2)) - np.log(2)
     streams = [scores.protocol.get("modality", "rgb") for scores in (a, b)]
     return replace(a, logits=logits, protocol=a.protocol | {"modality": " + ".join(streams)})
-
-
-def network_spec(spec: Spec) -> Spec:
-    """`spec` without what the seeds, splits and streams of one network differ in."""
-    return spec.replace(seed=0, modality="rgb", data=SPLIT.sub("", spec.data), init_from=SPLIT.sub("", spec.init_from))
 
 
 def split_of(spec: Spec) -> str:
@@ -181,14 +178,11 @@ def pretrained_pairs(rows: Sequence[Network]) -> list[tuple[Network, Network]]:
 
 def on_shared_splits(a: Network, b: Network) -> tuple[Network, Network]:
     """Both on the splits that both have; on the seeds that both have too if one is the fusion of the other."""
-    names = [name for name in a.splits if name in b.splits]
-    splits = [{name: network.splits[name] for name in names} for network in (a, b)]
+    pairs = {name: (group, b.splits[name]) for name, group in a.splits.items() if name in b.splits}
     if same_weights(a, b):
-        for name in names:
-            seeds = set.intersection(*({run.spec.seed for run in side[name].runs} for side in splits))
-            for side in splits:
-                side[name] = _select_seeds(side[name], seeds)
-    return replace(a, splits=splits[0]), replace(b, splits=splits[1])
+        pairs = {name: on_shared_seeds(*pair) for name, pair in pairs.items()}
+    ours, theirs = ({name: pair[side] for name, pair in pairs.items()} for side in (0, 1))
+    return replace(a, splits=ours), replace(b, splits=theirs)
 
 
 def difference(network: Network, baseline: Network, seeds: SeedVariance | None = None) -> Estimate:
@@ -214,9 +208,3 @@ def stream_differences(network: Network, baseline: Network) -> list[Outcomes]:
 def same_weights(a: Network, b: Network) -> bool:
     """Whether one is the fusion of the other."""
     return a.spec == b.spec and FUSED in (a.stream, b.stream)
-
-
-def _select_seeds(group: SeedGroup, seeds: set[int]) -> SeedGroup:
-    pairs = [pair for pair in zip(group.runs, group.scores, strict=True) if pair[0].spec.seed in seeds]
-    pairs.sort(key=lambda pair: pair[0].spec.seed)
-    return replace(group, runs=tuple(run for run, _ in pairs), scores=tuple(scores for _, scores in pairs), peers=[])

@@ -26,7 +26,7 @@ from r21d_core.study.spec import Spec
 
 COLUMNS: dict[str, Callable[[SeedGroup], float]] = {
     "training loss": lambda group: float(np.mean([run.history[-1]["train_loss"] for run in group.runs])),
-    "training error": lambda group: float(group.errors("train_error")[:, -1].mean()),
+    "training error": lambda group: float(group.train_errors.mean()),
     "clip@1": lambda group: group.clip_at_1,
     "video@1": lambda group: group.video_at(1),
 }
@@ -63,7 +63,7 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
             row |= {(side, name): getattr(estimate, end, np.nan) for name, end in ENDS.items()}
         for variant, (name, value) in product(variants, COLUMNS.items()):
             row[variant, name] = value(groups[variant]) if variant in groups else np.nan
-        requested = [run.is_complete for run in runs if _recipe_of(run.spec) == spec]
+        requested = [run.is_complete for run in runs if recipe_of(run.spec) == spec]
         rows.append(row | {("", "runs"): f"{sum(requested)} of {len(requested)}"})
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
 
@@ -84,7 +84,7 @@ def accuracy_against_schedule(groups: list[SeedGroup], runs: Sequence[Run]) -> F
     """
     rows = pd.DataFrame([
         {"network": group.spec.variant, "epochs": group.spec.epochs, "video@1": 100 * video_at(scores, 1),
-         "recipe": _recipe_of(group.spec).replace(**SCHEDULE)}
+         "recipe": recipe_of(group.spec).replace(**SCHEDULE)}
         for group in groups for scores in group.scores
     ])  # fmt: skip
     if rows["epochs"].nunique() < 2:
@@ -138,15 +138,16 @@ def _estimate(sides: Sequence[tuple[int, dict[str, SeedGroup]]], seeds: SeedVari
 
 def _trials(runs: Sequence[Run]) -> dict[Spec, dict[str, SeedGroup]]:
     """The finished networks by variant of each recipe among `runs`."""
-    trials: dict[Spec, dict[str, SeedGroup]] = {_recipe_of(run.spec): {} for run in runs}
+    trials: dict[Spec, dict[str, SeedGroup]] = {recipe_of(run.spec): {} for run in runs}
     groups = group_by_seed(runs)
     for group in groups:
         check_same_items(groups[0].scores[0], group.scores[0])
-        trials[_recipe_of(group.spec)][group.spec.variant] = group
+        trials[recipe_of(group.spec)][group.spec.variant] = group
     return trials
 
 
-def _recipe_of(spec: Spec) -> Spec:
+def recipe_of(spec: Spec) -> Spec:
+    """All settings but the variant and the seed."""
     return spec.replace(variant=Spec().variant, seed=Spec().seed)
 
 

@@ -75,7 +75,7 @@ def measure_group(group: SeedGroup) -> dict[str, Any]:
         "high": accuracy.high,
         INTERVAL: format_interval(accuracy.low, accuracy.high),
         "video@5": group.video_at(5) if n_classes > 5 else np.nan,
-        "training error": group.errors("train_error")[:, -1].mean() if group.spec.epochs else np.nan,
+        "training error": group.train_errors.mean(),
         "chance": 100 / n_classes,
         "videos": group.videos,
         "seeds": group.seeds,

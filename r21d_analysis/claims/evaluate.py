@@ -15,8 +15,8 @@ from r21d_analysis.claims import select
 from r21d_analysis.claims.select import R21D, Arm, Claim, Contrast, Selection, describe_protocol, rank_settings
 from r21d_analysis.claims.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict, decide_bonferroni, decide_size
 from r21d_analysis.statistics import inference
-from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference
-from r21d_analysis.statistics.inference import Estimate, Outcomes, SeedVariance
+from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, on_shared_seeds
+from r21d_analysis.statistics.inference import Estimate, SeedVariance
 from r21d_core import R21DError
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.paper import paper
@@ -116,29 +116,19 @@ def _estimate_contrast(
     """
     if metric == TRAIN_ERROR:
         arms = [(weight / len(splits), group) for split in splits for weight, group in split]
-        last = [(weight, [run.history[-1:] for run in group.runs]) for weight, group in arms]
-        errors = [(weight, [rows[0]["train_error"] if rows else np.nan for rows in runs]) for weight, runs in last]
-        return inference.estimate_sum_of_means([(weight, 100 * np.array(values)) for weight, values in errors])
+        return inference.estimate_sum_of_means([(weight, group.train_errors) for weight, group in arms])
     if all(len(split) == 2 and _share_weights(split[0][1], split[1][1]) for split in splits):
-        return inference.estimate_mean([_subtract_by_seed(a, b, metric) for (_, a), (_, b) in splits])
+        shared = [on_shared_seeds(a, b) for (_, a), (_, b) in splits]
+        return inference.estimate_mean([OUTCOMES[metric](a) - OUTCOMES[metric](b) for a, b in shared])
     outcomes = [[(weight, OUTCOMES[metric](group)) for weight, group in split] for split in splits]
     strata = [([(weight, own.values) for weight, own in split], split[0][1].groups) for split in outcomes]
     return inference.estimate_contrast(strata, seeds)
 
 
-def _subtract_by_seed(a: SeedGroup, b: SeedGroup, metric: str) -> Outcomes:
-    """The outcomes of one network less those of the other, on the seeds that both have."""
-    sides = [(OUTCOMES[metric](group), [run.spec.seed for run in group.runs]) for group in (a, b)]
-    ours, others = (dict(zip(seeds, outcomes.values, strict=True)) for outcomes, seeds in sides)
-    shared = sorted(ours.keys() & others.keys())
-    return Outcomes(np.array([ours[seed] - others[seed] for seed in shared]), sides[0][0].groups)
-
-
 def _share_weights(a: SeedGroup, b: SeedGroup) -> bool:
     """Whether the runs of one start from those of the other, with a seed in common."""
     specs = [group.spec.replace(seed=0) for group in (a, b)]
-    seeds = [{run.spec.seed for run in group.runs} for group in (a, b)]
-    return any(x.parent_spec == y for x, y in (specs, specs[::-1])) and bool(seeds[0] & seeds[1])
+    return any(x.parent_spec == y for x, y in (specs, specs[::-1])) and bool(on_shared_seeds(a, b)[0].runs)
 
 
 def _incomparable(groups: Sequence[SeedGroup]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from r21d_analysis.artifacts.confirmatory import planned_specs
+from r21d_analysis.artifacts.networks import split_of
 from r21d_analysis.claims.verdict import ABOVE, Region, Verdict
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_core.study.experiments import SPLIT
@@ -209,7 +210,7 @@ def describe_protocol(groups: Sequence[SeedGroup]) -> dict[str, str]:
 
     specs, seeds = [group.spec for group in groups], [len(group.runs) for group in groups]
     epochs = sorted({spec.epochs or (spec.parent_spec or spec).epochs for spec in specs})
-    splits = sorted({match[1] for spec in specs if (match := SPLIT.search(spec.data))})
+    splits = sorted({split_of(spec) for spec in specs} - {""})
     data = f"{SPLIT.sub('', specs[0].data)}, splits {', '.join(splits)}" if len(splits) > 1 else specs[0].data
     return {
         "profile": values("profile", "profile {}"), "data": data, "task": values("task", "{}"),

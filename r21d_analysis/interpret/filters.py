@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.fft import dct
 
-from r21d_core.models.architecture import conv_rows
+from r21d_core.models.cost import cost
 
 STAGES = ("conv1", "conv2_x", "conv3_x", "conv4_x", "conv5_x")
 ORDERS = ("average", "difference", "higher")
@@ -203,11 +203,10 @@ def input_frames(spec: Mapping) -> dict[str, int]:
 
     With one frame, only the center taps of a temporal filter meet anything but padding and are trained.
     """
-    variant, depth, width, per_block = (spec[name] for name in ("variant", "depth", "width", "midplanes_per_block"))
-    rows = conv_rows(variant, depth, width, spec["frames"], in_channels=3, stem_midplanes=None, per_block=per_block)
-    frames, result = spec["frames"], {}
-    for row in rows:
-        if not row.is_branch:
-            result.setdefault(row.name.removesuffix(".0").removesuffix(".3"), frames)
-            frames = (frames + 2 * row.padding[0] - row.kernel[0]) // row.stride[0] + 1
+    variant, depth, width, frames = (spec[name] for name in ("variant", "depth", "width", "frames"))
+    result: dict[str, int] = {}
+    for conv in cost(variant, depth, width, frames, midplanes_per_block=spec["midplanes_per_block"]).convs:
+        if not conv.is_branch:
+            result.setdefault(conv.name.removesuffix(".0").removesuffix(".3"), frames)
+            frames = conv.size[0]
     return result

@@ -60,6 +60,12 @@ class SeedGroup:
         return replace(estimate, low=np.nan, high=np.nan, p=np.nan) if by_construction else estimate
 
     @property
+    def train_errors(self) -> np.ndarray:
+        """Each seed's training error of the last epoch in per cent, (seeds,); NaN for a run that is only evaluated."""
+        histories = [run.history for run in self.runs]
+        return 100 * np.array([history[-1]["train_error"] if history else np.nan for history in histories])
+
+    @property
     def videos(self) -> int:
         """The number of test videos."""
         return len(np.unique(self.scores[0].videos))
@@ -99,11 +105,14 @@ def pooled_seed_variance(groups: Sequence[SeedGroup]) -> SeedVariance:
     data = sorted({member.spec.data for member in members})
     rows: dict[Spec, dict[str, Outcomes]] = defaultdict(dict)
     for member in members:
-        names = {key: SPLIT.sub("", getattr(member.spec, key)) for key in ("data", "init_from")}
-        row = member.spec.replace(seed=0, **names)
-        rows[row][member.spec.data] = member.outcomes
+        rows[without_split(member.spec)][member.spec.data] = member.outcomes
     networks = [[row[name] for name in data] for row in rows.values() if len(row) == len(data)]
     return inference.fold_variance([network for network in networks if _items(network) == _items(networks[0])])
+
+
+def without_split(spec: Spec) -> Spec:
+    """`spec` without its seed and the number of its split, and that of the data it was pretrained on."""
+    return spec.replace(seed=0, data=SPLIT.sub("", spec.data), init_from=SPLIT.sub("", spec.init_from))
 
 
 def _items(network: Sequence[Outcomes]) -> list[list]:
@@ -155,6 +164,18 @@ def group_all(runs: Sequence[Run]) -> list[tuple[Spec, SeedGroup | None]]:
             peers.append(group)
         groups.append((spec, group))
     return groups if any(group for _, group in groups) else []
+
+
+def on_shared_seeds(a: SeedGroup, b: SeedGroup) -> tuple[SeedGroup, SeedGroup]:
+    """Both groups on the seeds that both have, in ascending order, without their peers; without runs for no seed."""
+    shared = sorted({run.spec.seed for run in a.runs} & {run.spec.seed for run in b.runs})
+
+    def select(group: SeedGroup) -> SeedGroup:
+        place = {run.spec.seed: index for index, run in enumerate(group.runs)}
+        runs, scores = (tuple(of[place[seed]] for seed in shared) for of in (group.runs, group.scores))
+        return replace(group, runs=runs, scores=scores, peers=[])
+
+    return select(a), select(b)
 
 
 def without_videos(groups: Sequence[SeedGroup], videos: Collection[str]) -> list[SeedGroup]:

@@ -32,6 +32,8 @@ from r21d_core.runs.scores import Scores
 
 CONFIDENCE = 0.95
 UPPER = (1 + CONFIDENCE) / 2
+POWER = 0.8  # of the tests in `detectable_difference` and `required_recordings`
+RESAMPLES = 999  # of the bootstrap in `estimate_correlation`
 ROUNDING = 1e-10  # of sums of outcomes in per cent; what is smaller is no variance
 UNEQUAL = 0.05  # the p of Bartlett's test below which the networks' seeds differ in variance
 
@@ -235,9 +237,7 @@ def estimate_by_class(
     return mean - half, mean + half
 
 
-def estimate_correlation(
-    networks: Sequence[Outcomes], others: Sequence[Outcomes], seeds: SeedVariance, resamples: int = 999
-) -> Estimate:
+def estimate_correlation(networks: Sequence[Outcomes], others: Sequence[Outcomes], seeds: SeedVariance) -> Estimate:
     """Spearman's rank correlation of two rows of networks' accuracies on the same items; without p.
 
     The interval is a bootstrap over recordings. Each accuracy is drawn with a normal effect of its seeds besides.
@@ -247,7 +247,7 @@ def estimate_correlation(
     count, sizes, drawn = len(names), np.bincount(recording), []
     totals = [np.array([np.bincount(recording, n.values.mean(axis=0)) for n in row]) for row in (networks, others)]
     errors = [np.sqrt([seeds.value / len(n.values) for n in row]) for row in (networks, others)]
-    for weights in random.multinomial(count, np.full(count, 1 / count), size=resamples):
+    for weights in random.multinomial(count, np.full(count, 1 / count), size=RESAMPLES):
         rows = [total @ weights / (sizes @ weights) for total in totals]
         drawn.append(spearman(*(row + random.normal(0, error) for row, error in zip(rows, errors, strict=True))))
     low, high = np.nanquantile(drawn, [1 - UPPER, UPPER]) if not np.isnan(drawn).all() else (np.nan, np.nan)
@@ -272,23 +272,23 @@ def estimate_sum_of_means(samples: Sequence[tuple[float, np.ndarray]]) -> Estima
     return Estimate(value, value - half, value + half, items=count, seeds=fewest)
 
 
-def detectable_difference(estimate: Estimate, tests: int = 1, power: float = 0.8) -> float:
-    """The smallest true difference that a test like this one, one of a family of `tests`, finds with `power`.
+def detectable_difference(estimate: Estimate, tests: int = 1) -> float:
+    """The smallest true difference that a test like this one, one of a family of `tests`, finds with the power POWER.
 
     It is found at 5 % after Bonferroni's correction, so by Holm's method too, whatever the others are.
     """
-    return float(_standard_errors(estimate, tests, power) * np.sqrt(estimate.recording_variance + estimate.seed_part))
+    return float(_standard_errors(estimate, tests) * np.sqrt(estimate.recording_variance + estimate.seed_part))
 
 
-def required_recordings(estimate: Estimate, tests: int = 1, power: float = 0.8) -> float:
+def required_recordings(estimate: Estimate, tests: int = 1) -> float:
     """How many recordings show a difference as large as the estimate, with as many seeds; inf where none do."""
-    room = (estimate.value / _standard_errors(estimate, tests, power)) ** 2 - estimate.seed_part
+    room = (estimate.value / _standard_errors(estimate, tests)) ** 2 - estimate.seed_part
     return float(np.ceil(estimate.recording_variance * estimate.recordings / room)) if room > 0 else np.inf
 
 
-def _standard_errors(estimate: Estimate, tests: int, power: float) -> float:
-    """The standard errors in the smallest difference that one of a family of `tests` finds with `power`."""
-    return float(stats.t.ppf(1 - (1 - UPPER) / tests, estimate.df) + stats.t.ppf(power, estimate.df))
+def _standard_errors(estimate: Estimate, tests: int) -> float:
+    """The standard errors in the smallest difference that one of a family of `tests` finds with the power POWER."""
+    return float(stats.t.ppf(1 - (1 - UPPER) / tests, estimate.df) + stats.t.ppf(POWER, estimate.df))
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
