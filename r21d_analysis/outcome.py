@@ -221,7 +221,7 @@ def _svg(figure: Figure | Markdown, salt: str) -> str:
 
 
 def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]:
-    """What the paper says, what the records say and the verdict, for each artifact; the confirmatory study first."""
+    """What the paper says, what the records say and the verdict, for each artifact."""
     rate = compare(find_records("variant_comparison", task="speed")).set_index("network")["estimate"]["f-R2D"]
     runs = claims["by"] != ARITHMETIC
     long = find_records("variant_comparison", **LONG)
@@ -254,7 +254,7 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
                 card["here"] = f"{effect}{f' on {data}' * bool(data)}; {row['comparison']}"
                 card |= {"answer": row["answer"], "mark": MARKS[str(row["answer"])]}
         cards.append(card)
-    return sorted(cards, key=lambda card: card["notebook"] != "confirmatory")  # first what was planned
+    return cards
 
 
 def _list_not_done(runs: Sequence[Run], claims: pd.DataFrame) -> list[str]:

@@ -79,6 +79,7 @@ def test_committed_page_has_no_dead_link_and_names_its_images(page):
     for link in {str(tag["href"]) for tag in page.select("a[href]")}:
         path, _, anchor = link.partition("#")
         assert anchor in ids if link.startswith("#") else ":" in path or (ROOT / "reports" / path).exists(), link
+        assert ".." not in Path(path).parts[1:], f"{link} leaves the checkout"
     assert all(tag.get("alt") for tag in page.select("img")) and page.select("figure[aria-label] svg")
     assert [int(tag.name[1]) for tag in page.select("h1, h2")] == [1] + [2] * len(page.select("h2"))
 
