@@ -216,8 +216,9 @@ def _convert(kind: type, key: str, value):
     try:
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]
-        number = float(value)
-        if isinstance(value, bool) or (kind is int and not number.is_integer()):
+        # A float would round whole numbers beyond 2**53, and two seeds could become one.
+        number = int(value) if kind is int and str(value).isdecimal() else float(value)
+        if isinstance(value, bool) or (kind is int and number % 1):
             raise ValueError
         return kind(number)
     except (KeyError, TypeError, ValueError, OverflowError):
