@@ -249,6 +249,14 @@ def test_command(path, capsys):
     assert "even number" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("names", [("a.avi", "a.mkv", "a.avi.webm"), ("a.avi", "a.avi.webm"), ("a", "a.avi")])
+def test_each_video_has_a_file_of_its_own(tmp_path, names):
+    rows = [Video(name, tmp_path, "a", "train", name) for name in names]
+    write_manifest(tmp_path / "set.csv", DatasetCard("set", ("a",)), rows)
+    jobs = module.encode_jobs(load_manifest(tmp_path / "set.csv"), tmp_path / "out", SMALL)
+    assert len({job.target for job in jobs}) == len(names)
+
+
 def test_names_stay_apart_and_short_enough(tmp_path):
     long = "長い題名" * 20
     names = ["a/1.mp4", "a/1.avi", "a/2.v1.mp4", f"{long}a.mp4", f"{long}b.mp4"]
