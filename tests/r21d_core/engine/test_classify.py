@@ -76,7 +76,7 @@ def test_top_five_equal_a_numpy_implementation(noise, file):
 
 def test_published_weights_set_clip_length_and_stride(noise, file, monkeypatch):
     sha = module.read_weights(file).sha256[:8]
-    row = Published("r3d", f"http://nowhere.example/r3d-{sha}.pth", "torchvision", "R3D", 10, 12, 400, "", "", 15)
+    row = Published("r3d", f"http://nowhere.example/r3d-{sha}.pth", "R3D", 10, 12, 400, "", "", 15)
     assert "3 clips of 16 frames, stride 1," in load(file, device="cpu").predict(noise, clips=3).protocol
     monkeypatch.setattr(module, "PUBLISHED", (row,))
     for options, expected in ({}, "12 frames, stride 2,"), ({"frames": 4, "frame_stride": 3}, "4 frames, stride 3,"):
