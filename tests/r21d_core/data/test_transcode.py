@@ -243,7 +243,8 @@ def test_impossible_codings_are_refused(wrong):
 def test_command(path, capsys):
     assert main(["prepare", str(path), "--height", "48", "--width", "64", "--fps", "12.5", "--workers", "0"]) == 0
     said = capsys.readouterr().out
-    assert "set-48x64-12.5fps.csv: 6 videos" in said and "MB before" in said and "--set frame_width=64" in said
+    assert "set-48x64-12.5fps.csv: 6 videos" in said and "MB before" in said
+    assert "--set frame_height=48 --set frame_width=64 skips" in said
     assert json.loads(path.with_name("set-48x64-12.5fps.json").read_text())["frame_rate"] == "12.5 fps"
     assert main(["prepare", str(path), "--width", "171"]) == 1
     assert "even number" in capsys.readouterr().err
