@@ -13,6 +13,7 @@ from scipy.special import softmax
 
 from r21d_core import R21DError, load
 from r21d_core.cli import main
+from r21d_core.data import parallel
 from r21d_core.data.decode import read_all
 from r21d_core.data.parallel import MIN_ITEMS
 from r21d_core.data.transforms import center_crop
@@ -117,7 +118,7 @@ def test_several_videos_equal_each_alone(clips, workers, tiny, file, tmp_path):
 
 def test_many_videos_start_no_process_unless_asked(tiny, file, monkeypatch):
     """Processes would run a script again that has no guard."""
-    monkeypatch.setattr(module, "map_in_processes", lambda *_: pytest.fail("starts processes"))
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", lambda *_, **__: pytest.fail("starts processes"))
     videos = [tiny.videos[0].path] * MIN_ITEMS
     assert len(load(file, device="cpu").predict(videos, clips=1, frames=2)) == MIN_ITEMS
 
