@@ -27,7 +27,8 @@ CHOICES = {
 RANGES = (  # fields, least, most
     (("depth", "width", "frames", "frame_stride", "frame_height", "frame_width", "crop", "clips_per_epoch",
       "batch_size", "grad_accum_steps", "eval_clips"), 1, math.inf, "1 or more"),
-    (("seed", "eps", "epochs", "lr", "warmup_epochs", "lr_decay_epochs", "lr_decay", "momentum", "weight_decay"),
+    (("seed",), 0, 2**64 - 1, "a whole number from 0 to 2**64 - 1"),  # PyTorch takes none above
+    (("eps", "epochs", "lr", "warmup_epochs", "lr_decay_epochs", "lr_decay", "momentum", "weight_decay"),
      0, sys.float_info.max, "a finite number, 0 or more"),
     (("frame_stride_max",), 0, math.inf, "0 or more"),
     (("crop_area", "brightness", "color", "label_smoothing"), 0, 1, "a fraction from 0 to 1"),

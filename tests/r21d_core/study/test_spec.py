@@ -81,6 +81,7 @@ def test_every_number_has_a_range():
         ({"zzz": 1}, "keys: variant, depth"),
         ({"batch_size": "0.5"}, "batch_size = '0.5', expected a whole number"),
         ({"batch_size": 0}, "batch_size = 0, expected 1 or more"),
+        ({"seed": 2**64}, "seed = 18446744073709551616, expected a whole number from 0 to 2**64 - 1"),
         ({"lr": "fast"}, "lr = 'fast', expected a number"),
         ({"lr": float("nan")}, "lr = nan"),
         ({"lr": -1}, "lr = -1.0"),
