@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from importlib import import_module
-from importlib.metadata import entry_points
 from types import ModuleType
 
 from r21d_core import R21DError, __version__
@@ -19,9 +18,7 @@ from r21d_core import R21DError, __version__
 COMMANDS = (
     "variants", "manifest", "check", "prepare", "flow", "train", "runs", "weights", "classify", "export", "bench",
 )  # fmt: skip
-# The commands of r21d_analysis, which the core does not import. Installed, they are entry points of the group
-# `r21d.commands`; the names here find them in a checkout that is not installed.
-ANALYSIS_COMMANDS = {name: f"r21d_analysis.cli.{name}" for name in ("insight", "pack", "report", "notebooks")}
+ANALYSIS_COMMANDS = ("insight", "pack", "report", "notebooks")  # modules of r21d_analysis.cli, found by name only
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,9 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def load_commands() -> dict[str, ModuleType]:
     """The module of each command by the command's name."""
-    installed = {point.name: point.value for point in entry_points(group="r21d.commands")}
-    paths = {name: f"{__name__}.{name}" for name in COMMANDS} | ANALYSIS_COMMANDS | installed
-    return {name: import_module(path) for name, path in paths.items()}
+    packages = dict.fromkeys(COMMANDS, "r21d_core.cli") | dict.fromkeys(ANALYSIS_COMMANDS, "r21d_analysis.cli")
+    return {name: import_module(f"{package}.{name}") for name, package in packages.items()}
 
 
 def build_parser(modules: dict[str, ModuleType] | None = None) -> argparse.ArgumentParser:

@@ -23,5 +23,5 @@ def run(options) -> None:
 
     encoding = EncodeOptions(options.height, options.width, options.fps, options.gop, options.crf)
     prepared = prepare(options.manifest, options.out, encoding, workers=options.workers)
-    rescaling = f"--set frame_width={encoding.width} skips rescaling the frames"
-    print(f"{prepared}\nnext: r21d train … --manifest {prepared.path}; {rescaling}")
+    size = f"--set frame_height={encoding.height} --set frame_width={encoding.width}"
+    print(f"{prepared}\nnext: r21d train … --manifest {prepared.path}; {size} skips rescaling the frames")

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from itertools import chain, groupby
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from textwrap import fill
@@ -29,11 +29,16 @@ def run(options) -> int:
     from r21d_core.runs.run import Run, read_spec, spec_files
 
     rows, failed = [], False
+    paths: list[Path] = []
     for folder in options.folders:
-        if folder != Path("runs") and not folder.exists():
+        try:
+            if folder != Path("runs") and not folder.exists():
+                raise R21DError(f"{folder}: no such folder or pack")
+            paths += spec_files(folder)
+        except R21DError as error:
             failed = True
-            print(f"r21d: {folder}: no such folder or pack", file=sys.stderr)
-    for path in chain.from_iterable(map(spec_files, options.folders)):
+            print(f"r21d: {error}", file=sys.stderr)
+    for path in paths:
         try:
             spec = read_spec(path)
             if spec.data == (options.data or spec.data):

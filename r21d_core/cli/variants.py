@@ -3,6 +3,8 @@
 import json
 
 from r21d_core.cli.options import format_table
+from r21d_core.models.cost import cost
+from r21d_core.study.variants import NETWORKS
 
 
 def add_parser(subparsers) -> None:
@@ -17,18 +19,18 @@ def add_parser(subparsers) -> None:
 
 
 def run(options) -> None:
-    from r21d_core.models.cost import variants_table
-
-    rows = variants_table(options.depth, options.width, options.frames, options.classes, options.channels)
+    arguments = options.depth, options.width, options.frames, options.classes, options.channels
+    costs = {name: cost(name, *arguments) for name in NETWORKS}
     if options.json:
+        keys = ("parameters", "conv_fc_weights", "macs", "final_shape")
+        rows = [{"name": name} | {key: getattr(c, key) for key in keys} for name, c in costs.items()]
         print(json.dumps(rows, indent=1))
         return
     clips = f"clips of {options.channels}×{options.frames}×112×112"
     print(f"{options.depth} layers of width {options.width}, {clips}, {options.classes} classes")
     columns = ("network", "parameters", "conv+fc weights", "GMAC/clip", "conv5_x")
     cells = [
-        (row["name"], f"{row['parameters']:,}", f"{row['conv_fc_weights']:,}", f"{row['macs'] / 1e9:.3f}",
-         "×".join(map(str, row["final_shape"])))
-        for row in rows
-    ]  # fmt: skip
+        (name, f"{c.parameters:,}", f"{c.conv_fc_weights:,}", f"{c.macs / 1e9:.3f}", "×".join(map(str, c.final_shape)))
+        for name, c in costs.items()
+    ]
     print(format_table(columns, cells, right=columns[1:4]))

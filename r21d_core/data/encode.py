@@ -113,10 +113,11 @@ def encode_jobs(manifest: Manifest, folder: Path, encoder: Encoder) -> tuple[Enc
         if name.is_absolute() or name.parts[:1] == ("..",):
             what = f"{video.video!r} lies outside the card's root, so its encoded file would too"
             raise R21DError(f"{manifest.path}: {what}; set the card's root to a folder that holds all videos")
-    stems = Counter(name.with_suffix("") for name in names)
+    stems, taken = Counter(name.with_suffix("") for name in names), set(names)
     jobs = []
     for video, name in zip(manifest.videos, names, strict=True):
-        target = f"{name.name}.mp4" if stems[name.with_suffix("")] > 1 else f"{name.stem}.mp4"
+        stem = name.with_suffix("")
+        target = f"{name.name}.mp4" if stems[stem] > 1 or stem in taken else f"{name.stem}.mp4"
         if len(target.encode()) > MAX_NAME_BYTES:
             start = target.encode()[: MAX_NAME_BYTES - 21].decode(errors="ignore")
             target = f"{start}-{hashlib.sha256(target.encode()).hexdigest()[:16]}.mp4"

@@ -7,6 +7,7 @@ import math
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -33,7 +34,7 @@ def save_checkpoint(run: Run, manifest: Manifest, state: TrainState) -> None:
     on_rank_zero(write)
 
 
-def abort(run: Run, state: TrainState, reason: str) -> None:
+def abort(run: Run, state: TrainState, reason: str) -> NoReturn:
     """Raise R21DError with the reason, the epoch and the last good checkpoint."""
     path = run.folder / "checkpoint.pt"
     saved = f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"

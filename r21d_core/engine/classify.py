@@ -107,10 +107,7 @@ class Predictor:
         overrides = {name: value for name, value in given.items() if value is not None}
         spec = spec_for_video(self.weights, None).replace(**overrides)  # raises for an impossible option
         decode = partial(_decode, weights=replace(self.weights, state={}), overrides=overrides)
-        n_workers = count_workers(workers, len(videos))
-        decoded = iter(map(decode, videos))
-        if n_workers:
-            decoded = map_in_processes(decode, videos, n_workers, "what is finished is kept")
+        decoded = map_in_processes(decode, videos, count_workers(workers, len(videos)), "what is finished is kept")
         batch_size = 4 if self.device.type == "cpu" else 32  # a GPU takes the clips of several videos at once
         with tqdm(total=len(videos) * clips, desc=self.model.variant, unit="clip", leave=False) as bar:
             while group := list(islice(decoded, max(1, batch_size // clips))):

@@ -74,10 +74,13 @@ def device_name(device: torch.device) -> str:
 def environment_info(device: torch.device) -> dict:
     """Return versions, device and commit, for the run folder's environment.json."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    try:
+        commit = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+    except OSError:  # such as in a container without git
+        commit = ""
     return {
         "r21d": __version__,
-        "commit": git.stdout.strip() or None,
+        "commit": commit or None,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": device_name(device),

@@ -139,7 +139,7 @@ def lr_at_step(spec: Spec, step: int, steps: int) -> float:
     """
     warmup = spec.warmup_epochs * steps
     if step < warmup:
-        return spec.lr * (step + 1) / warmup
+        return spec.lr * min(step + 1, warmup) / warmup
     if spec.lr_schedule == "cosine":
         return spec.lr * (1 + math.cos(math.pi * (step - warmup) / (spec.epochs * steps - warmup))) / 2
     decays = math.floor((step - warmup) / (spec.lr_decay_epochs * steps)) if spec.lr_decay_epochs else 0

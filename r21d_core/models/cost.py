@@ -8,7 +8,7 @@ from math import prod
 
 from r21d_core.models.architecture import Conv, Triple, conv_rows
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import NEIGHBORS, NETWORKS
+from r21d_core.study.variants import NEIGHBORS
 
 CHANNELS = {"rgb": 3, "flow": 2}
 
@@ -78,10 +78,3 @@ def _with_sizes(rows: Iterable[Conv], size: Triple) -> Iterator[ConvCost]:
             )
             size = t, h, w
         yield ConvCost(**vars(row), size=size)
-
-
-def variants_table(depth=18, width=64, frames=8, num_classes=400, in_channels=3) -> list[dict]:
-    """Return a dict for each of NETWORKS, in its order, as `r21d variants --json` prints them."""
-    costs = {name: cost(name, depth, width, frames, num_classes, in_channels) for name in NETWORKS}
-    columns = ("parameters", "conv_fc_weights", "macs", "final_shape")
-    return [{"name": name} | {column: getattr(c, column) for column in columns} for name, c in costs.items()]

@@ -65,7 +65,7 @@ class Neighbor(nn.Module):
             raise R21DError(f"{self.variant} was built for clips of {self.frames} frames and got {x.shape[2]}")
         if self.training and x.device.type != "meta":
             self.passes += 1
-            torch.manual_seed(1_000_003 * self.seed + int(self.passes))
+            torch.manual_seed((1_000_003 * self.seed + int(self.passes)) % 2**64)
         return self.fc(self.body(x))
 
 

@@ -17,7 +17,6 @@ class Published:
 
     name: str
     url: str
-    layout: str  # as in `convert.Weights`
     variant: str
     depth: int
     frames: int
@@ -44,20 +43,18 @@ _MIT = "MIT for this conversion; Apache-2.0 for the authors' release (VMZ); IG-6
 # Sources: of the first three rows torchvision's documentation, of the others the maintainers' conversion scripts and
 # the authors' model zoo. An early README of the conversion swapped 487 and 359; the rows follow the files.
 PUBLISHED = (
-    Published("r3d_18", f"{_TORCHVISION}r3d_18-b3b3357e.pth",
-              "torchvision", "R3D", 18, 16, 400, "Kinetics-400", _BSD, 15),
-    Published("mc3_18", f"{_TORCHVISION}mc3_18-a90a0ba3.pth",
-              "torchvision", "MC3", 18, 16, 400, "Kinetics-400", _BSD, 15),
+    Published("r3d_18", f"{_TORCHVISION}r3d_18-b3b3357e.pth", "R3D", 18, 16, 400, "Kinetics-400", _BSD, 15),
+    Published("mc3_18", f"{_TORCHVISION}mc3_18-a90a0ba3.pth", "MC3", 18, 16, 400, "Kinetics-400", _BSD, 15),
     Published("r2plus1d_18", f"{_TORCHVISION}r2plus1d_18-91a641e6.pth",
-              "torchvision", "R(2+1)D", 18, 16, 400, "Kinetics-400", _BSD, 15),
+              "R(2+1)D", 18, 16, 400, "Kinetics-400", _BSD, 15),
     Published("r2plus1d_34_8_ig65m", f"{_IG65M}r2plus1d_34_clip8_ig65m_from_scratch-9bae36ae.pth",
-              "authors", "R(2+1)D", 34, 8, 487, "IG-65M", _MIT),
+              "R(2+1)D", 34, 8, 487, "IG-65M", _MIT),
     Published("r2plus1d_34_32_ig65m", f"{_IG65M}r2plus1d_34_clip32_ig65m_from_scratch-449a7af9.pth",
-              "authors", "R(2+1)D", 34, 32, 359, "IG-65M", _MIT),
+              "R(2+1)D", 34, 32, 359, "IG-65M", _MIT),
     Published("r2plus1d_34_8_kinetics", f"{_IG65M}r2plus1d_34_clip8_ft_kinetics_from_ig65m-0aa0550b.pth",
-              "authors", "R(2+1)D", 34, 8, 400, "IG-65M, then Kinetics-400", _MIT),
+              "R(2+1)D", 34, 8, 400, "IG-65M, then Kinetics-400", _MIT),
     Published("r2plus1d_34_32_kinetics", f"{_IG65M}r2plus1d_34_clip32_ft_kinetics_from_ig65m-ade133f1.pth",
-              "authors", "R(2+1)D", 34, 32, 400, "IG-65M, then Kinetics-400", _MIT),
+              "R(2+1)D", 34, 32, 400, "IG-65M, then Kinetics-400", _MIT),
 )  # fmt: skip
 
 

@@ -318,11 +318,11 @@ def _checksum_of_summary(summary: dict) -> str:
     return hashlib.sha256(json.dumps([rest, files], sort_keys=True).encode()).hexdigest()
 
 
-def _parse(path: Path, text: bytes | str) -> dict:
+def _parse(path: Path, content: bytes) -> dict:
     try:
-        content = json.loads(text.decode() if isinstance(text, bytes) else text)
+        record = json.loads(content.decode())
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise R21DError(f"{path}: half written or damaged ({error}); delete it and run the experiment again") from error
-    if not isinstance(content, dict):
-        raise R21DError(f"{path}: expected JSON objects, found {type(content).__name__}; delete it and run again")
-    return content
+    if not isinstance(record, dict):
+        raise R21DError(f"{path}: expected JSON objects, found {type(record).__name__}; delete it and run again")
+    return record

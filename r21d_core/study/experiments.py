@@ -117,8 +117,7 @@ def optimization_curves(
     """
     base = get_recipe(profile, task, data).replace(data=data, **settings)
     grid = product(as_list(depth or recipes.CURVE_DEPTHS[profile]), variants, seeds)
-    specs = [base.replace(variant=variant, depth=layers, seed=seed) for layers, variant, seed in grid]
-    return list(dict.fromkeys(specs))
+    return [base.replace(variant=variant, depth=layers, seed=seed) for layers, variant, seed in grid]
 
 
 @reject_ignored_overrides
@@ -192,7 +191,7 @@ def transfer(
     for split in as_list(splits):
         target, origin = (SPLIT.sub(f"-split{split}", name) for name in (data, source))
         specs += _pretrain_and_finetune(base, target, origin, init_from, variants, seeds, settings)
-    return list(dict.fromkeys(specs))
+    return specs
 
 
 def _name_datasets(data: str, source: str, init_from: str, default_source: str) -> tuple[str, str]:
@@ -318,8 +317,7 @@ def recipe_trials(
         data += VAL_SUFFIX
     base = get_recipe(profile, task, data).replace(data=data, frames=8, frame_stride=1)
     grid = product(recipes.RECIPE_TRIALS[trials], variants, seeds)
-    specs = [base.replace(variant=variant, seed=seed, **trial | settings) for trial, variant, seed in grid]
-    return list(dict.fromkeys(specs))
+    return [base.replace(variant=variant, seed=seed, **trial | settings) for trial, variant, seed in grid]
 
 
 EXPERIMENTS = {experiment.__name__: experiment for experiment in (

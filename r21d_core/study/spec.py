@@ -27,7 +27,8 @@ CHOICES = {
 RANGES = (  # fields, least, most
     (("depth", "width", "frames", "frame_stride", "frame_height", "frame_width", "crop", "clips_per_epoch",
       "batch_size", "grad_accum_steps", "eval_clips"), 1, math.inf, "1 or more"),
-    (("seed", "eps", "epochs", "lr", "warmup_epochs", "lr_decay_epochs", "lr_decay", "momentum", "weight_decay"),
+    (("seed",), 0, 2**64 - 1, "a whole number from 0 to 2**64 - 1"),  # PyTorch takes none above
+    (("eps", "epochs", "lr", "warmup_epochs", "lr_decay_epochs", "lr_decay", "momentum", "weight_decay"),
      0, sys.float_info.max, "a finite number, 0 or more"),
     (("frame_stride_max",), 0, math.inf, "0 or more"),
     (("crop_area", "brightness", "color", "label_smoothing"), 0, 1, "a fraction from 0 to 1"),
@@ -216,8 +217,9 @@ def _convert(kind: type, key: str, value):
     try:
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]
-        number = float(value)
-        if isinstance(value, bool) or (kind is int and not number.is_integer()):
+        # A float would round whole numbers beyond 2**53, and two seeds could become one.
+        number = int(value) if kind is int and str(value).isdecimal() else float(value)
+        if isinstance(value, bool) or (kind is int and number % 1):
             raise ValueError
         return kind(number)
     except (KeyError, TypeError, ValueError, OverflowError):

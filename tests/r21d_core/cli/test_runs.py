@@ -80,10 +80,13 @@ def test_damaged_run_does_not_hide_the_others(runs, tmp_path, capsys):
     assert f"{runs[1].folder / 'spec.json'}: half written" in output.err and "finished" in output.out
 
 
-def test_missing_folder_is_an_error(runs, tmp_path, capsys):
-    assert main(["runs", str(tmp_path / "nosuch"), str(tmp_path)]) == 1
+@pytest.mark.parametrize("name", ["nosuch", "nosuch.zip", "text"])
+def test_missing_folder_or_pack_does_not_hide_the_others(runs, tmp_path, capsys, name):
+    (tmp_path / "text").touch()
+    assert main(["runs", str(tmp_path / name), str(tmp_path)]) == 1
     printed = capsys.readouterr()
-    assert "nosuch: no such folder or pack" in printed.err and "video@1" in printed.out
+    what = "a file, but not a pack" if name == "text" else "no such folder or pack"
+    assert f"{name}: {what}" in printed.err and printed.err.count("\n") == 1 and "video@1" in printed.out
 
 
 def test_folder_without_runs_says_so(tmp_path, capsys):

@@ -243,10 +243,19 @@ def test_impossible_codings_are_refused(wrong):
 def test_command(path, capsys):
     assert main(["prepare", str(path), "--height", "48", "--width", "64", "--fps", "12.5", "--workers", "0"]) == 0
     said = capsys.readouterr().out
-    assert "set-48x64-12.5fps.csv: 6 videos" in said and "MB before" in said and "--set frame_width=64" in said
+    assert "set-48x64-12.5fps.csv: 6 videos" in said and "MB before" in said
+    assert "--set frame_height=48 --set frame_width=64 skips" in said
     assert json.loads(path.with_name("set-48x64-12.5fps.json").read_text())["frame_rate"] == "12.5 fps"
     assert main(["prepare", str(path), "--width", "171"]) == 1
     assert "even number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [("a.avi", "a.mkv", "a.avi.webm"), ("a.avi", "a.avi.webm"), ("a", "a.avi")])
+def test_each_video_has_a_file_of_its_own(tmp_path, names):
+    rows = [Video(name, tmp_path, "a", "train", name) for name in names]
+    write_manifest(tmp_path / "set.csv", DatasetCard("set", ("a",)), rows)
+    jobs = module.encode_jobs(load_manifest(tmp_path / "set.csv"), tmp_path / "out", SMALL)
+    assert len({job.target for job in jobs}) == len(names)
 
 
 def test_names_stay_apart_and_short_enough(tmp_path):

@@ -13,6 +13,7 @@ from scipy.special import softmax
 
 from r21d_core import R21DError, load
 from r21d_core.cli import main
+from r21d_core.data import parallel
 from r21d_core.data.decode import read_all
 from r21d_core.data.parallel import MIN_ITEMS
 from r21d_core.data.transforms import center_crop
@@ -76,7 +77,7 @@ def test_top_five_equal_a_numpy_implementation(noise, file):
 
 def test_published_weights_set_clip_length_and_stride(noise, file, monkeypatch):
     sha = module.read_weights(file).sha256[:8]
-    row = Published("r3d", f"http://nowhere.example/r3d-{sha}.pth", "torchvision", "R3D", 10, 12, 400, "", "", 15)
+    row = Published("r3d", f"http://nowhere.example/r3d-{sha}.pth", "R3D", 10, 12, 400, "", "", 15)
     assert "3 clips of 16 frames, stride 1," in load(file, device="cpu").predict(noise, clips=3).protocol
     monkeypatch.setattr(module, "PUBLISHED", (row,))
     for options, expected in ({}, "12 frames, stride 2,"), ({"frames": 4, "frame_stride": 3}, "4 frames, stride 3,"):
@@ -117,7 +118,7 @@ def test_several_videos_equal_each_alone(clips, workers, tiny, file, tmp_path):
 
 def test_many_videos_start_no_process_unless_asked(tiny, file, monkeypatch):
     """Processes would run a script again that has no guard."""
-    monkeypatch.setattr(module, "map_in_processes", lambda *_: pytest.fail("starts processes"))
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", lambda *_, **__: pytest.fail("starts processes"))
     videos = [tiny.videos[0].path] * MIN_ITEMS
     assert len(load(file, device="cpu").predict(videos, clips=1, frames=2)) == MIN_ITEMS
 

@@ -197,6 +197,12 @@ def test_lr_warms_up_then_decays_in_steps():
     assert rates[20:] == pytest.approx([1e-3] * 10 + [1e-4] * 10 + [1e-5] * 5)
 
 
+@pytest.mark.parametrize("epochs", [0.01, 0.05, 1.3])
+def test_warmup_that_ends_within_a_step_does_not_exceed_lr(epochs):
+    spec = Spec(warmup_epochs=epochs)
+    assert max(lr_at_step(spec, step, 15) for step in range(60)) == pytest.approx(spec.lr, rel=1e-12)
+
+
 def test_cosine_schedule_is_that_of_torch():
     spec, parameter = Spec(lr_schedule="cosine", lr=0.3, epochs=6, warmup_epochs=1), torch.nn.Parameter(torch.zeros(1))
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([parameter], spec.lr), 5 * 7)

@@ -223,7 +223,7 @@ def test_other_files_are_refused(name, content, says, tmp_path):
 
 def test_a_published_file_with_other_content_is_damaged(tmp_path, monkeypatch):
     path = saved(small().state_dict(), tmp_path, "tiny-00000000.pth")
-    row = Published("tiny", "https://nowhere.example/tiny-00000000.pth", "", "", 0, 0, 0, "", "")
+    row = Published("tiny", "https://nowhere.example/tiny-00000000.pth", "", 0, 0, 0, "", "")
     assert read_weights(path).sha256
     monkeypatch.setattr(load, "PUBLISHED", (row,))
     message = r"damaged, as its SHA-256 begins with .* download it again from https://nowhere"

@@ -109,7 +109,7 @@ def server(tmp_path, monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path / "served")) as http:
         threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
         url = f"http://127.0.0.1:{http.server_port}/{name}"
-        row = Published("tiny", url, "torchvision", "R3D", 18, 16, 400, "nothing", "none")
+        row = Published("tiny", url, "R3D", 18, 16, 400, "nothing", "none")
         monkeypatch.setattr(zoo, "PUBLISHED", (row,))
         yield tmp_path / "served" / name, content
         http.shutdown()
@@ -141,7 +141,7 @@ def test_download_that_fails_leaves_nothing_and_says_what_to_do(server, harm, sa
 
 def test_download_offline(tmp_path, monkeypatch):
     url = "http://127.0.0.1:1/tiny-00000000.pth"
-    monkeypatch.setattr(zoo, "PUBLISHED", (Published("tiny", url, "torchvision", "R3D", 18, 16, 400, "", ""),))
+    monkeypatch.setattr(zoo, "PUBLISHED", (Published("tiny", url, "R3D", 18, 16, 400, "", ""),))
     with pytest.raises(R21DError, match=r"refused.*; download http://127\.0\.0\.1:1/tiny-00000000\.pth yourself"):
         download("tiny", tmp_path)
 

@@ -41,6 +41,11 @@ def test_equal_numbers_of_any_type_give_one_hash():
     assert Spec.from_json(specs[0].to_json()).folder == specs[0].folder
 
 
+@pytest.mark.parametrize("kind", [int, str])
+def test_long_seeds_stay_as_they_are(kind):
+    assert [Spec(seed=kind(seed)).seed for seed in (2**53 + 1, 2**64 - 1)] == [2**53 + 1, 2**64 - 1]
+
+
 def test_folders_of_committed_records_do_not_change():
     assert Spec().folder == "r21d-18-8f-44136fa355"
     spec = Spec(variant="f-R2D", seed=1, profile="demo")
@@ -76,6 +81,7 @@ def test_every_number_has_a_range():
         ({"zzz": 1}, "keys: variant, depth"),
         ({"batch_size": "0.5"}, "batch_size = '0.5', expected a whole number"),
         ({"batch_size": 0}, "batch_size = 0, expected 1 or more"),
+        ({"seed": 2**64}, "seed = 18446744073709551616, expected a whole number from 0 to 2**64 - 1"),
         ({"lr": "fast"}, "lr = 'fast', expected a number"),
         ({"lr": float("nan")}, "lr = nan"),
         ({"lr": -1}, "lr = -1.0"),
