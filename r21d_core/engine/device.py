@@ -32,6 +32,8 @@ def pick_device(name: str = "auto") -> torch.device:
         reason = str(error).splitlines()[0]
         reason = "no such kind" if "device type at start" in reason else reason  # instead of a list of all backends
         raise R21DError(f"device {name!r}: not usable here ({reason}); try auto, cpu or cuda") from error
+    if device.index is not None and device.type == "cuda":
+        torch.cuda.set_device(device)  # Triton's kernels and CUDA graphs run on the current device
     torch.backends.cudnn.benchmark = True  # a run's batches all have the same shape
     # Kernels tried for each convolution: the default, 10, misses some that are faster by a fifth, and 40 take 7 to 16 s
     # longer to try, 20 less than 1 s.
@@ -72,18 +74,26 @@ def device_name(device: torch.device) -> str:
 
 
 def environment_info(device: torch.device) -> dict:
-    """Return versions, device and commit, for the run folder's environment.json."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        commit = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
-    except OSError:  # such as in a container without git
-        commit = ""
+    """Return versions, device and, in a checkout, its commit, for the run folder's environment.json."""
     return {
         "r21d": __version__,
-        "commit": commit or None,
+        "commit": _describe_commit(Path(__file__).parents[2]),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": device_name(device),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "packages": {name: version(name) for name in ("torch", "torchvision", "numpy", "av")},
     }
+
+
+def _describe_commit(checkout: Path) -> str | None:
+    """The commit of the checkout; None for an installed package, whose folder may lie in a repository of another
+    project, and where git is not installed, as in many container images.
+    """
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, cwd=checkout, capture_output=True, text=True).stdout.strip() or None
+    except OSError:
+        return None
