@@ -230,7 +230,7 @@ def comparison_caption(estimates: Sequence[Estimate]) -> str:
     data += f" and {' to '.join(map(str, seeds[:: len(seeds) - 1 or 1]))} seed{'s' * (seeds[-1] > 1)}"
     tested = [estimate for estimate in estimates if estimate.tested]
     if not tested:
-        return f"Intervals by recording; {data}, hence no test"
+        return f"Intervals by recording; {data}, hence no test: another seed may change a difference beyond its interval"
     points = [inference.detectable_difference(e, len(tested)) for e in tested if not np.isnan(e.low)]
     data += f", {np.median(points):.1f} points at 80 % power" if points else ""
     family = f"{len(tested)} test{'s' * (len(tested) > 1)}, one family, Holm"

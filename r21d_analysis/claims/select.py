@@ -89,7 +89,9 @@ class Selection:
     setting: Spec  # on the first split
     splits: list[dict[tuple[Arm, str], SeedGroup]]  # the finished networks on each split that counts
     missing: list[tuple[Arm, str]]
-    trained: list[SeedGroup]  # all networks on each of these splits, of other variants too, but not of other papers
+    # Those over which the seeds' variance is pooled: all networks on each of these splits, of other variants too, but
+    # not of other papers; of confirmatory runs the claim's own networks.
+    trained: list[SeedGroup]
 
     @property
     def groups(self) -> list[SeedGroup]:
@@ -132,6 +134,9 @@ def rank_settings(groups: Sequence[SeedGroup], arms: Sequence[Arm], data: str = 
             if setting.profile != "demo" or all(_fits_demo(arm) for arm, _ in missing):
                 pooled = [row for spec, row in rows if spec.epochs and spec.variant not in NEIGHBORS]
                 trained = [row[name] for row in pooled if row.keys() >= {*counted} for name in counted]
+                own = [group for split in splits for group in split.values()]
+                if _is_planned(own):  # the protocol pools the seeds' variance over the networks of a family alone
+                    trained = own
                 selections.append(Selection(setting.replace(data=counted[0]), splits, missing, trained))
     if selections:
         return sorted(selections, key=lambda s: (len(s.missing) > 0, *setting_rank(s.setting, s.groups)))
@@ -152,11 +157,15 @@ def setting_rank(setting: Spec, groups: Sequence[SeedGroup]) -> tuple:
     differing = setting.changes_from(paper)
     data = 0 if setting.data.startswith(("kinetics", SPORTS)) else 2 if setting.data.startswith("builtin") else 1
     further = len(differing.keys() - {*first, "variant", "frames", "seed", "data", "profile", "init_from"})
-    confirmatory = bool(groups) and all(group.spec in planned_specs() for group in groups)
     return (
-        not confirmatory, setting.profile == "demo", *(key in differing for key in first), data, further,
+        not _is_planned(groups), setting.profile == "demo", *(key in differing for key in first), data, further,
         -min(len(group.runs) for group in groups), setting.data, setting.frames, setting.to_json(),
     )  # fmt: skip
+
+
+def _is_planned(groups: Sequence[SeedGroup]) -> bool:
+    """Whether there are groups and all are of the confirmatory runs on actions."""
+    return bool(groups) and all(group.spec in planned_specs() for group in groups)
 
 
 def _fits_demo(arm: Arm) -> bool:

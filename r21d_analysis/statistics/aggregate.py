@@ -129,9 +129,11 @@ def accuracy_difference(
 ) -> Estimate:
     """video@1 of one network less that of another, in points; raises R21DError if their items differ.
 
-    Without `seeds`, the variance of the seed is that of `pooled_seed_variance`, or of these two where one of them is of
-    another paper.
+    The groups are paired by the names of their data. Without `seeds`, the variance of the seed is that of
+    `pooled_seed_variance`, or of these two where one of them is of another paper; so the interval depends on which
+    runs `group_by_seed` was given with them.
     """
+    splits, baselines = (sorted(side, key=lambda group: group.spec.data) for side in (splits, baselines))
     for group, baseline in zip(splits, baselines, strict=True):
         inference.check_same_items(group.scores[0], baseline.scores[0])
     outcomes, others = ([group.outcomes for group in side] for side in (splits, baselines))
@@ -142,7 +144,11 @@ def accuracy_difference(
 
 
 def group_by_seed(runs: Sequence[Run]) -> list[SeedGroup]:
-    """The finished runs among `runs`, grouped over seeds, in order of first appearance."""
+    """The finished runs among `runs`, grouped over seeds, in order of first appearance.
+
+    Groups on the same data, task and modality become `peers`: the variance of the seed is pooled over them. Give the
+    runs of two networks alone for an interval that depends on no other.
+    """
     return [group for _, group in group_all(runs) if group]
 
 
