@@ -86,7 +86,6 @@ REPORTS = tuple(Report(*row) for row in (
     ("Trials on a validation split", "recipe-small", RECIPE),
     ("Trials of three lengths of training", "recipe-schedules", SCHEDULES),
     ("Speech, MIRACL-VC1", "why_2plus1d-small", SPEECH),
-    ("Speech, MIRACL-VC1, 8 frames", "variant_comparison-small-speech", SPEECH),
     ("Real videos, playback rate", "why_2plus1d-small-rate", TABLE_2 | {"task": "speed", "variants": ""}),
     ("Real videos, 8 frames", "variant_comparison-small-8f", FRAMES_8),
     ("Real videos, 16 frames", "variant_comparison-small-16f", FRAMES_16),
