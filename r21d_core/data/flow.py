@@ -6,6 +6,8 @@ right, y down. The stored video holds x in red and y in green.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -99,8 +101,8 @@ def dequantize_flow(stored):
 
 def input_manifest(manifest: Manifest, spec: Spec) -> Manifest:
     """The manifest of a network's input: `manifest` itself, or, for flow, one with the files of fields for its videos.
-    Flow is computed once, into the folder flow-HxW-stepS beside the manifest, for all manifests of the folder. Raises
-    R21DError, naming them, for videos that do not decode.
+    Flow is computed once, into the folder flow-HxW-stepS beside the manifest, for all manifests there with one root.
+    Raises R21DError, naming them, for videos that do not decode.
     """
     if spec.modality == "rgb":
         return manifest
@@ -110,7 +112,10 @@ def input_manifest(manifest: Manifest, spec: Spec) -> Manifest:
 def compute_flow(manifest: Manifest, farneback: Farneback, *, workers: int | None = None) -> Manifest:
     """`manifest` with the files of fields for its videos; missing ones are computed. See `input_manifest`."""
     frame_counts(manifest.videos)  # raises R21DError if the manifest has not been checked
-    folder = manifest.path.parent / farneback.folder / manifest.root.name
+    root, beside = manifest.root, manifest.path.parent.resolve()
+    # Two data sets' folders may have one name, and files of one name in them.
+    digest = hashlib.sha256(os.fsencode(os.path.relpath(root, beside))).hexdigest()[:8]
+    folder = manifest.path.parent / farneback.folder / f"{root.name}-{digest}"
     jobs = encode_jobs(manifest, folder, farneback)
     videos = []
     for video, job, columns in zip(manifest.videos, jobs, _encode_fields(jobs, workers), strict=True):

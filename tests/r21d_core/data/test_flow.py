@@ -24,7 +24,7 @@ from r21d_core.data.flow import (
     measure_loss,
     quantize_flow,
 )  # fmt: skip
-from r21d_core.data.manifest import load_manifest, write_manifest
+from r21d_core.data.manifest import DatasetCard, Video, load_manifest, write_manifest
 from r21d_core.data.sampling import Clips, sample_epoch
 from r21d_core.data.sources import open_clips
 from r21d_core.data.transforms import augment, center_crop
@@ -122,6 +122,19 @@ def test_flow_is_computed_once_for_each_step(tiny, monkeypatch):
     assert len(made) == len(set(made)) == 12
     compute_flow(tiny, replace(way, frame_stride=2), workers=0)
     assert len(made) == 24, "another step is another flow"
+
+
+def test_roots_of_one_name_keep_their_own_flow(tmp_path):
+    manifests = []
+    for name, shift in (("a", (2, 0)), ("b", (-2, 0))):
+        write_video(tmp_path / name / "videos" / "1.mp4", moving(5, shift))
+        card = DatasetCard(name, ("x",), root=f"{name}/videos")
+        write_manifest(tmp_path / f"{name}.csv", card, [Video("1.mp4", tmp_path, "x", "train", "1", 5)])
+        manifests.append(load_manifest(tmp_path / f"{name}.csv"))
+    for number in (0, 1, 0):
+        (video,) = compute_flow(manifests[number], Farneback(48, 64), workers=0).videos
+        displacement = np.median(dequantize_flow(read_all(video.path, None))[..., 0])
+        assert abs(displacement - (2, -2)[number]) < 0.3
 
 
 def test_undecodable_video_is_named_and_others_are_kept(tiny, tmp_path):
