@@ -85,7 +85,8 @@ def _train(
     dist.on_rank_zero(lambda: input_manifest(manifest, spec))  # computes missing optical flow once
     with dist.raise_on_all_ranks():
         inputs = input_manifest(manifest, spec)
-        train_videos, test_videos = inputs.split("train"), inputs.split("test")
+        train_videos = inputs.split("train") if spec.epochs else ()  # a set may be there to test on only
+        test_videos = inputs.split("test")
         size, pool = (spec.frame_height, spec.frame_width), inputs.videos
         train_source = open_clips(train_videos, size, device, cache, workers, state.substituted.__setitem__, pool=pool)
         test_source = open_clips(test_videos, size, device, cache, workers, pool=pool)

@@ -120,6 +120,18 @@ def test_run_folder_of_same_classes_keeps_the_classifier(first, fit):
     np.testing.assert_allclose(later.scores.logits, first.scores.logits, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("cache", ["host", "stream"])
+def test_run_is_tested_on_a_set_without_training_videos(first, two, tmp_path, cache):
+    manifest = load_manifest(two[0])
+    path = tmp_path / "tested.csv"
+    write_manifest(path, replace(manifest.card, name="tested"), manifest.split("test"))
+    spec = SPEC.replace(data="tested", init_from=str(first.folder), epochs=0)
+    run = train(spec, load_manifest(path), tmp_path / "runs", device="cpu", cache=cache, workers=0)
+    np.testing.assert_allclose(run.scores.logits, first.scores.logits, atol=1e-5)
+    with pytest.raises(R21DError, match="no row has split 'train'"):
+        train(SPEC.replace(data="tested"), load_manifest(path), tmp_path / "runs", device="cpu")
+
+
 @pytest.mark.parametrize(("lost", "says"), [("trained_on.txt", "are unknown"), ("summary.json", "not finished")])
 def test_incomplete_run_folder_is_refused(first, fit, lost, says):
     (first.folder / lost).unlink()
