@@ -103,11 +103,17 @@ def open_folder(directory: Path | str) -> Path:
 
 
 def files_below(root: Path) -> Iterator[PurePosixPath]:
-    """Yield the files at any depth below `root`, relative to it; hidden ones are skipped, links are followed."""
+    """Yield the files at any depth below `root`, relative to it; hidden ones are skipped, links are followed, but not
+    to a folder that the link lies in.
+    """
     for folder, folders, files in os.walk(root, onerror=_raise_unlistable, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _is_loop(Path(folder, name)))
         parent = PurePosixPath(Path(folder).relative_to(root))
         yield from (parent / file for file in sorted(files) if not file.startswith("."))
+
+
+def _is_loop(folder: Path) -> bool:
+    return folder.is_symlink() and any(folder.samefile(parent) for parent in folder.absolute().parents)
 
 
 def is_video(path: PurePath) -> bool:

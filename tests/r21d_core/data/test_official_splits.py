@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from r21d_core import R21DError
 from r21d_core.data import dataset_cards
 from r21d_core.data.dataset_cards import FOLDER, PublishedDataset, load_published_dataset
-from r21d_core.data.official_splits import Row, match_listing
+from r21d_core.data.official_splits import Row, files_below, match_listing
 from tests.bad_videos import blocks, write_video
 from tests.listings import checked, touch, write
 
@@ -46,6 +46,15 @@ def test_folders_elsewhere_are_followed(tmp_path):
         "train/1.mp4",
         "train/2.mp4",
     ]
+
+
+def test_links_to_a_folder_above_are_not_followed(tmp_path):
+    root = touch(tmp_path / "set", "a/1.mp4", "b/2.mp4")
+    links = {"a/up": "..", "a/here": ".", "a/out": tmp_path, "a/b": "../b", "b/a": "../a"}
+    for name, target in links.items():
+        (root / name).symlink_to(target)
+    found = {str(file) for file in files_below(root)}
+    assert found == {"a/1.mp4", "b/2.mp4", "a/b/2.mp4", "b/a/1.mp4"}
 
 
 def test_video_that_is_there_twice_is_told(tmp_path):
