@@ -10,7 +10,7 @@ from r21d_core.engine.build import Model
 from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.models.load import load_weights_into, read_weights
 from r21d_core.models.zoo import resolve_weights
-from r21d_core.runs.run import TRAINED_ON, Run, find_run
+from r21d_core.runs.run import Run, find_run, write_trained_on
 
 UNCHECKED = "the training data of these weights are unknown, so they cannot be compared with the test split"
 
@@ -23,10 +23,6 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
     trained on a group of the test split. A run's checkpoint counts as that run; of other files the training data are
     unknown, and their classes are compared by number.
     """
-
-    def write_groups(groups: set[str]) -> None:
-        run.write(TRAINED_ON, "".join(f"{group}\n" for group in sorted(groups)))
-
     groups = {video.group for video in manifest.split("train")} if run.spec.epochs else set()
     weights = read_weights(resolve_weights(run.spec.init_file)) if run.spec.init_file else None
     if weights and weights.spec:
@@ -34,7 +30,7 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
     elif run.spec.parent_spec:
         parent = find_run(run.folder.parent, run.spec.parent_spec)
     else:
-        write_groups(groups)
+        write_trained_on(run, groups)
         return f"{load_weights_into(model, weights)}; SHA-256 {weights.sha256}; {UNCHECKED}" if weights else ""
     if not parent.is_complete:
         raise R21DError(
@@ -47,7 +43,7 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
             f"{run.folder}: starts from {parent.folder}, which was trained on {len(leaked)} groups of the test split, "
             f"such as {min(leaked)!r}, so its accuracy would be too high; start from a run on the same split"
         )
-    write_groups(groups | parent_groups)
+    write_trained_on(run, groups | parent_groups)
     skip = {"fc.weight", "fc.bias"} if parent.scores.classes != classes else set()
     if weights:
         state_dict = {name: value for name, value in weights.state.items() if name not in skip}

@@ -100,9 +100,10 @@ class Run:
         if not path.exists():
             raise R21DError(f"{path}: missing, so the videos the weights were trained on are unknown; train it again")
         try:
-            return set(self.read(TRAINED_ON).decode().splitlines())
+            lines = self.read(TRAINED_ON).decode().split("\n")[:-1]  # a name may hold other separators of lines
         except UnicodeDecodeError as error:
             raise R21DError(f"{path}: half written or damaged ({error}); delete it and train the run again") from error
+        return {line.replace("\r", "\n") for line in lines}
 
     @property
     def scores(self) -> Scores:
@@ -206,6 +207,11 @@ def write_json(run: Run, name: str, content: dict) -> None:
 def write_history(run: Run, history: list[dict]) -> None:
     """Write the whole history, so that after a crash it is the checkpoint's."""
     run.write("history.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+
+
+def write_trained_on(run: Run, groups: set[str]) -> None:
+    """Write the recording groups, one a line; a line feed in a name becomes a carriage return, which none holds."""
+    run.write(TRAINED_ON, "".join(group.replace("\n", "\r") + "\n" for group in sorted(groups)))
 
 
 def write_scores(run: Run, scores: Scores) -> None:

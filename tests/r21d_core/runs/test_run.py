@@ -25,6 +25,7 @@ from r21d_core.runs.run import (
     write_history,
     write_scores,
     write_summary,
+    write_trained_on,
 )
 from r21d_core.runs.scores import Scores, encode_scores, load_scores
 from r21d_core.study.spec import Spec
@@ -50,6 +51,13 @@ def test_scores_come_back_as_they_were(tmp_path, scores):
     for name in ("logits", "labels", "videos", "groups"):
         np.testing.assert_array_equal(getattr(back, name), getattr(scores, name))
     assert (back.classes, back.protocol) == (scores.classes, scores.protocol)
+
+
+def test_groups_come_back_as_they_were(tmp_path):
+    groups = {"a", "", " b ", "c\u2028d", "c\x85d", "c\x0bd\x1c", "e\nf", "ü/“g”"}
+    for expected in (groups, set()):
+        write_trained_on(Run(Spec(), tmp_path), expected)
+        assert Run(Spec(), tmp_path).trained_on == expected
 
 
 def test_damaged_or_pickled_scores_are_refused(tmp_path):
