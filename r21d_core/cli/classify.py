@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from r21d_core import R21DError, load
-from r21d_core.cli.options import CACHE_DIR, DEVICE, WORKERS
+from r21d_core.cli.options import CACHE_DIR, DEVICE, WORKERS, printable
 
 SAVE_SECONDS = 30.0  # between writes of the predictions so far
 
@@ -38,13 +38,14 @@ def run(options) -> None:
     errors, saved = [], -SAVE_SECONDS  # so that a file that cannot be written is an error at the first video
     try:
         for video, prediction in zip(videos, predictions, strict=True):
+            name = printable(str(video))
             if isinstance(prediction, R21DError):
-                errors.append(str(prediction))
-                rows.append({"video": str(video), "error": str(prediction)})
+                errors.append(printable(str(prediction)))
+                rows.append({"video": name, "error": errors[-1]})
             else:
-                rows.append({"video": str(video), **_cells(prediction.top), "protocol": prediction.protocol})
+                rows.append({"video": name, **_cells(prediction.top), "protocol": prediction.protocol})
                 if not options.out:
-                    _print(prediction, str(video) if len(videos) > 1 else "")
+                    _print(prediction, name if len(videos) > 1 else "")
             if options.out and time.monotonic() - saved > SAVE_SECONDS:
                 _write(options.out, rows)
                 saved = time.monotonic()

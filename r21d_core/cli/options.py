@@ -27,6 +27,11 @@ def parse_fraction(text: str) -> Fraction:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a number such as 15 or 30000/1001") from None
 
 
+def printable(text: str) -> str:
+    """`text` with an escape for each byte of a file name that is not UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> str:
     """Rows of text below the names of their columns; the columns named in `right` are aligned to the right."""
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]

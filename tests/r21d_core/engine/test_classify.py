@@ -220,6 +220,16 @@ def test_folder_becomes_a_table_with_its_errors(kind, folder, seven, noise, monk
     assert "1 clips of 4 frames" in rows[0]["protocol"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_a_name_that_is_not_utf8_loses_no_prediction(kind, folder, seven, noise, capsys):
+    (folder / "c\udcff.mp4").write_bytes(noise.read_bytes())
+    (folder / "d\udcff.mp4").write_bytes(b"nothing")
+    assert main(["classify", str(folder), "--out", str(folder / f"out.{kind}"), *seven]) == 1
+    printed = capsys.readouterr()
+    assert f"out.{kind}: 3 of 5 videos" in printed.out and "d\\udcff.mp4: " in printed.err
+    assert "c\\udcff.mp4" in (folder / f"out.{kind}").read_text().replace("\\\\", "\\")
+
+
 def test_finished_predictions_survive_an_interruption(folder, seven, monkeypatch, capsys):
     probe = module.probe
     monkeypatch.setattr(module, "probe", lambda path: _interrupt() if path.name == "b.mp4" else probe(path))
