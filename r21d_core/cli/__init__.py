@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from types import ModuleType
 
 from r21d_core import R21DError, __version__
@@ -25,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 with the error on standard error, or 128 + a signal."""
     modules = load_commands()
     options = build_parser(modules).parse_args((sys.argv[1:] if arguments is None else arguments) or ["--help"])
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # of characters that the terminal's encoding lacks
     try:
         status = modules[options.command].run(options) or 0
         sys.stdout.flush()

@@ -36,6 +36,17 @@ def test_output_to_an_ended_reader_is_quiet():
     assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, b"")
 
 
+@pytest.mark.parametrize(("encoding", "printed"), [("ascii", b"\\xfc\\udcff.txt"), ("utf-8", "ü\\udcff.txt".encode())])
+def test_output_that_cannot_be_encoded_is_escaped(tmp_path, encoding, printed):
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    for name in ("1.mp4", "ü\udcff.txt"):
+        (tmp_path / "set" / "a" / name).touch()
+    command = [sys.executable, "-m", "r21d_core", "manifest", "folder", str(tmp_path / "set")]
+    environment = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}
+    result = subprocess.run([*command, "--out", str(tmp_path / "set.csv")], env=environment, capture_output=True)
+    assert (result.returncode, result.stderr) == (0, b"") and printed in result.stdout
+
+
 @pytest.mark.parametrize("command", cli.load_commands())
 def test_every_option_has_help(command):
     parsers = [cli.build_parser()._subparsers._group_actions[0].choices[command]]
