@@ -72,7 +72,7 @@ def collect_specs(options) -> list[Spec]:
     With `all`, experiments that do not take an option or whose data are missing are skipped with a message.
     """
     settings: dict = parse_settings(options.set)
-    for key, option in FIELD_OPTIONS.items():
+    for key, option in (FIELD_OPTIONS | {option: option for option in FIELD_OPTIONS.values()}).items():
         if key in settings:
             raise R21DError(f"--set {key}: use the option --{option} instead")
     settings |= {key: value for key in ("task", "variants") if (value := getattr(options, key))}
