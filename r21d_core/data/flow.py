@@ -41,6 +41,11 @@ class Farneback:
     frame_stride: int = 1
     crf: int = 12
 
+    def __post_init__(self):
+        for name in ("height", "width", "frame_stride"):
+            if (value := getattr(self, name)) < 1:
+                raise R21DError(f"{name} is {value}, expected 1 or more")
+
     @property
     def folder(self) -> str:
         """The name of the folder that holds the stored fields."""

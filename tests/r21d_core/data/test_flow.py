@@ -209,6 +209,13 @@ def test_an_example_has_frames_and_their_flow(tiny):
     assert np.abs(flow - exact[middle : middle + 4].clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT)).mean() < 0.3
 
 
+@pytest.mark.parametrize("option", ["--height", "--width", "--frame-stride"])
+def test_command_refuses_sizes_and_strides_of_zero(tiny, option, capsys):
+    assert main(["flow", str(tiny.path), option, "0"]) == 1
+    name = option.removeprefix("--").replace("-", "_")
+    assert capsys.readouterr().err == f"r21d: {name} is 0, expected 1 or more\n"
+
+
 def test_command_computes_flow_and_tells_its_loss(tiny, capsys):
     size = ["--height", "24", "--width", "32", "--frame-stride", "2"]
     assert main(["flow", str(tiny.path), *size, "--workers", "0"]) == 0
