@@ -20,9 +20,9 @@ def parse_ints(text: str) -> list[int]:
 
 
 def parse_fraction(text: str) -> Fraction:
-    """A decimal number or a ratio of two whole numbers."""
+    """A decimal number or a ratio of two whole numbers; FFmpeg takes no longer ones, and 29.97002997 is 30000/1001."""
     try:
-        return Fraction(text)
+        return Fraction(text).limit_denominator(1_000_000)
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"{text!r}, expected a number such as 15 or 30000/1001") from None
 

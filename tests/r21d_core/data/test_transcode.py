@@ -250,6 +250,14 @@ def test_command(path, capsys):
     assert "even number" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("fps", ["14.985014985014985", "15000/1001"])
+def test_command_takes_frame_rates_of_many_digits(path, fps, capsys):
+    assert main(["prepare", str(path), "--fps", fps, "--workers", "0"]) == 0
+    (video, *_) = load_manifest(path.with_name("set-128x172-14.985fps.csv")).videos
+    with av.open(video.path) as container:
+        assert container.streams.video[0].average_rate == Fraction(15000, 1001)
+
+
 @pytest.mark.parametrize("names", [("a.avi", "a.mkv", "a.avi.webm"), ("a.avi", "a.avi.webm"), ("a", "a.avi")])
 def test_each_video_has_a_file_of_its_own(tmp_path, names):
     rows = [Video(name, tmp_path, "a", "train", name) for name in names]
