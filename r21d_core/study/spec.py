@@ -99,6 +99,7 @@ class Spec:
         for keys, low, high, expected in RANGES:
             for key in keys:
                 self._expect(key, low <= getattr(self, key) <= high, expected)
+        self._expect("eps", self.eps > 0, "a finite number above 0, as PyTorch divides by its root")
         side, batch = min(self.frame_height, self.frame_width), self.batch_size
         self._expect("crop", self.crop <= side, f"{side} or less, the frame's shorter side")
         has_weights = self.epochs > 0 or self.init_from != ""

@@ -91,6 +91,7 @@ def test_every_number_has_a_range():
         ({"task": "sound"}, "expected one of action, speed, arrow"),
         ({"flip": "yes"}, "expected true or false"),
         ({"grad_accum_steps": 5}, "a divisor of batch_size = 32"),
+        ({"eps": 0}, "eps = 0.0, expected a finite number above 0"),
         ({"crop_area": 1.5}, "a fraction from 0 to 1"),
         ({"frame_stride": 2, "frame_stride_max": 1}, "0, or 2 or more"),
         ({"frame_stride_max": 2, "task": "speed"}, "for the task action"),
