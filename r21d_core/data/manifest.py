@@ -147,9 +147,11 @@ def write_manifest(path: Path | str, card: DatasetCard, videos: Iterable[Video])
 
 def write_new_manifest(path: Path, card: DatasetCard, videos: Iterable[Video]) -> None:
     """Write a manifest as `write_manifest`; the card takes the name of the file.
-    Raises R21DError if another manifest has the name, such as one that has been checked or edited since, or if its
-    quarantine file exists. The same rows may be written again.
+    Raises R21DError if another manifest has the name, such as one that has been checked or edited since, if its
+    quarantine file exists, or if the name does not end in .csv. The same rows may be written again.
     """
+    if path.suffix != ".csv":  # NAME.json would be the card, and other data sets are searched as NAME.csv beside it
+        raise R21DError(f"{path}: expected the name of a manifest to end in .csv")
     card, videos = replace(card, name=path.stem), list(videos)
     advice, quarantine = "delete it, or write the new manifest elsewhere by --out", path.with_suffix(".quarantine.csv")
     if path.exists():

@@ -8,6 +8,7 @@ import pytest
 
 from r21d_core import cli
 from r21d_core.cli import bench, main
+from tests.listings import touch
 
 
 @pytest.mark.parametrize(
@@ -81,11 +82,13 @@ def test_bench_outside_a_checkout_says_so(monkeypatch, tmp_path, capsys):
         (["manifest", "ucf101", "gone", "--split", "4"], "split is 4"),
         (["manifest", "hmdb51", "gone", "--split", "1,2", "--out", "one.csv"], "one.csv: one file for 2 splits"),
         (["manifest", "kinetics", "gone"], "gone"),
+        (["manifest", "folder", "set", "--out", "set.json"], "set.json: expected the name of a manifest to end"),
         (["manifest", "sports1m", "gone"], "gone"),
     ],
 )
 def test_errors_are_one_line_without_traceback(arguments, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "set", "a/1.mp4")
     assert main(arguments) == 1
     stderr = capsys.readouterr().err
     assert stderr.startswith("r21d: ") and says in stderr and "Traceback" not in stderr
