@@ -281,10 +281,14 @@ def _acquire(handle: FileLock, run: Run) -> int | None:
     make_folder(run.folder)
     try:
         handle.acquire()
+        path.write_text(f"process {os.getpid()}")
     except Timeout:
         holder = path.read_text() or "another process"
         raise RunLockedError(f"{run.folder}: locked by {holder}; wait for it, or stop it and run again") from None
-    path.write_text(f"process {os.getpid()}")
+    except OSError as error:
+        handle.release()
+        reason = f"could not be locked ({error.strerror or error})"
+        raise R21DError(f"{path}: {reason}; change the permissions, free some space, or name another folder") from error
     return _inode(path)
 
 

@@ -163,6 +163,20 @@ def test_two_processes_cannot_hold_one_run(tmp_path):
     assert _try_to_lock(run) == "held"
 
 
+def test_lock_that_cannot_be_written_is_named(tmp_path):
+    run = find_run(tmp_path, Spec())
+    (run.folder / ".lock").mkdir(parents=True)
+    assert f"{run.folder / '.lock'}: could not be locked (" in _try_to_lock(run)
+    (run.folder / ".lock").rmdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # as on a full disk
+    try:
+        assert "could not be locked (" in _try_to_lock(run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert _try_to_lock(run) == "held"
+
+
 def test_reading_the_state_does_not_refuse_a_training(tmp_path):
     run = find_run(tmp_path, Spec())
     run.folder.mkdir()
