@@ -60,11 +60,18 @@ def encode_h264(
         stream: Any = container.add_stream(codec, rate=rate, options=options | {"x264-params": "log-level=error"})
         (stream.height, stream.width), stream.pix_fmt = size, pix_fmt
         stream.codec_context.time_base, stream.codec_context.thread_count = time_base, 1
+        durations: dict[int | None, int] = {}  # encoders drop them, and the last frame would last 1 / rate
+
+        def mux(packets: list[av.Packet]) -> None:
+            for packet in packets:
+                packet.duration = durations.pop(packet.pts, packet.duration)
+                container.mux(packet)
+
         for pts, duration, pixels in frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels))
-            frame.pts, frame.duration, frame.time_base = pts, duration, time_base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            frame.pts, frame.time_base, durations[pts] = pts, time_base, duration
+            mux(stream.encode(frame))
+        mux(stream.encode(None))
     return file.getvalue()
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from r21d_core import R21DError
 from r21d_core.cli import main
 from r21d_core.data import encode as module
-from r21d_core.data.decode import probe, read_all, read_frames
+from r21d_core.data.decode import iter_timed_frames, probe, read_all, read_frames
 from r21d_core.data.encode import EncodeJob, encode_video
 from r21d_core.data.manifest import DatasetCard, Video, load_manifest, write_manifest
 from r21d_core.data.transcode import EncodeOptions, prepare
@@ -256,6 +256,15 @@ def test_command_takes_frame_rates_of_many_digits(path, fps, capsys):
     (video, *_) = load_manifest(path.with_name("set-128x172-14.985fps.csv")).videos
     with av.open(video.path) as container:
         assert container.streams.video[0].average_rate == Fraction(15000, 1001)
+
+
+@pytest.mark.parametrize("rate", [10, 240])
+def test_last_frame_lasts_as_long_as_before(tmp_path, rate):
+    write_video(tmp_path / "a.mp4", numbered(10), rate=rate)
+    columns, _, _ = code(tmp_path / "a.mp4", tmp_path / "b.mp4")
+    assert (columns["frames"], columns["fps"]) == (10, rate)
+    seconds = [[time for time, _ in iter_timed_frames(tmp_path / name, (48, 64))] for name in ("a.mp4", "b.mp4")]
+    assert seconds[0] == seconds[1] and seconds[1][-1] == Fraction(10, rate)
 
 
 @pytest.mark.parametrize("names", [("a.avi", "a.mkv", "a.avi.webm"), ("a.avi", "a.avi.webm"), ("a", "a.avi")])
