@@ -56,16 +56,25 @@ def train(
     with dist.process_group(device) as device, ExitStack() as stack:
         run = dist.on_rank_zero(lambda: find_run(runs, spec))
         check_data_name(spec, manifest)
-        if dist.on_rank_zero(lambda: run.is_complete):
-            dist.on_rank_zero(lambda: check_fingerprint(run, run.environment["fingerprint"], manifest))
+        if _is_finished(run, manifest):
             return run
         check_no_leaks(manifest)
         dist.check_divisible(spec, dist.world_size())
         dist.on_rank_zero(lambda: stack.enter_context(lock(run)))
+        if _is_finished(run, manifest):  # by a process that held the lock until now
+            return run
         target = pick_device(device)
         stack.enter_context(limit_cpu_threads(spec, target))
         log_history = stack.enter_context(open_log(log, run.folder))
         return _train(run, manifest, target, cache, workers, save_seconds, log_history)
+
+
+def _is_finished(run: Run, manifest: Manifest) -> bool:
+    """Return whether the run is complete; raises R21DError if it was trained on other data."""
+    if not dist.on_rank_zero(lambda: run.is_complete):
+        return False
+    dist.on_rank_zero(lambda: check_fingerprint(run, run.environment["fingerprint"], manifest))
+    return True
 
 
 def _train(

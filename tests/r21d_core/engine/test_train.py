@@ -1,10 +1,13 @@
 """Training one run: recipe, records, and exact resume after any interruption."""
 
+import fcntl
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -70,6 +73,24 @@ def wait_until(condition):
 @pytest.fixture(scope="module")
 def uninterrupted(tiny, tmp_path_factory):
     return train(SPEC, tiny, tmp_path_factory.mktemp("runs"), device="cpu")
+
+
+def test_run_finished_while_waiting_is_not_evaluated_again(uninterrupted, tiny, tmp_path):
+    folder = shutil.copytree(uninterrupted.folder, tmp_path / uninterrupted.folder.name)
+    summary = (folder / "summary.json").rename(folder / "later.json")
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+        def finish():
+            summary.rename(folder / "summary.json")
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+        timer = threading.Timer(0.2, finish)
+        timer.start()
+        run = train(SPEC, tiny, tmp_path, device="cpu")
+        timer.join()
+    for name in ("summary.json", "environment.json"):
+        assert (run.folder / name).stat().st_mtime_ns == (uninterrupted.folder / name).stat().st_mtime_ns
 
 
 def test_run_leaves_every_record(uninterrupted, tiny):
