@@ -258,6 +258,13 @@ def _load_card(path: Path) -> DatasetCard:
             raise R21DError(f"{path}: {key!r} is {value!r}, expected a {kind.__name__}")
     if re.search(r"[/\\\x00]", values["name"]) or values["name"].strip() in ("", ".", ".."):
         raise R21DError(f"{path}: 'name' is {values['name']!r}, expected a name that a file can have")
+    names = [values["classes"], *values.get("families", {}).values()]
+    if not all(isinstance(listed, list) and all(isinstance(name, str) for name in listed) for listed in names):
+        raise R21DError(f"{path}: expected names in quotation marks, in lists, as 'classes' and as each of 'families'")
+    if unknown := {*chain(*names)} - {*values["classes"]}:
+        raise R21DError(f"{path}: 'families' has {min(unknown)!r}, which is not among 'classes'")
+    if any(type(count) is not int for count in values.get("expected", {}).values()):
+        raise R21DError(f"{path}: 'expected' is {values['expected']!r}, expected a whole number for each split")
     families = {family: tuple(members) for family, members in values.get("families", {}).items()}
     return DatasetCard(**values | {"classes": tuple(values["classes"]), "families": families})
 

@@ -110,6 +110,10 @@ CARD_FAULTS = {
     "class twice": ('{"name": "set", "classes": ["a", "b", "a"]}', "a class is listed twice"),
     "name of a path": ('{"name": "../set", "classes": ["a", "b"]}', "'name' is '../set', expected a name"),
     "unknown split": ('{"name": "set", "classes": ["a", "b"], "expected": {"tests": 1}}', "'tests'"),
+    "count as text": ('{"name": "set", "classes": ["a", "b"], "expected": {"test": "1"}}', "a whole number for each"),
+    "numbers as classes": ('{"name": "set", "classes": [1, 2]}', "expected names in quotation marks"),
+    "family of no list": ('{"name": "set", "classes": ["a", "b"], "families": {"f": "ab"}}', "expected names in quot"),
+    "family of others": ('{"name": "set", "classes": ["a", "b"], "families": {"f": ["a", "c"]}}', "'families' has 'c'"),
 }
 ROW_FAULTS = {
     "duplicate row": (LINES + "a/1.mp4,a,train,1\n", "line 5.*'a/1.mp4' is listed twice.*line 2"),
