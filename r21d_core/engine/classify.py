@@ -168,7 +168,12 @@ def _decode(path: Path | str, weights: Weights, overrides: dict) -> _DecodedClip
 
 
 def weights_for_frames(weights: Run | Path | str, folder: Path | str = "weights") -> Weights:
-    """Return the Weights of a run, its folder, a file, or a published name in `folder`; raises R21DError for flow."""
+    """Return the Weights of a run, its folder, a file, or a published name in `folder`.
+
+    Raises R21DError for a run in a pack and for flow.
+    """
+    if isinstance(weights, Run) and not isinstance(weights.folder, Path):
+        raise R21DError(f"{weights.folder}: a pack holds no weights; train the run in a folder of runs")
     loaded = read_weights(resolve_weights(weights.folder if isinstance(weights, Run) else weights, folder))
     if loaded.in_channels != 3:
         raise R21DError(f"{loaded.path}: takes {loaded.in_channels} channels, but a video's frames have 3")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from r21d_core import R21DError, load
+from r21d_core import R21DError, load, package_folder
 from r21d_core.cli import main
 from r21d_core.data import parallel
 from r21d_core.data.decode import read_all
@@ -20,6 +20,7 @@ from r21d_core.data.transforms import center_crop
 from r21d_core.engine import classify as module
 from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import Published, kinetics400
+from r21d_core.runs.run import load_runs
 from r21d_core.study.spec import Spec
 from tests.bad_videos import write_video
 from tests.r21d_core.engine.test_train import SPEC
@@ -163,6 +164,12 @@ def test_weights_for_flow_are_refused(noise, tmp_path):
     torch.save(small("R3D", in_channels=2).state_dict(), tmp_path / "flow.pth")
     with pytest.raises(R21DError, match=r"flow\.pth: takes 2 channels"):
         load(tmp_path / "flow.pth")
+
+
+def test_run_in_a_pack_has_no_weights():
+    run = load_runs(package_folder("r21d_core", "results") / "demo.zip")[0]
+    with pytest.raises(R21DError, match=r"demo\.zip/.*: a pack holds no weights"):
+        load(run)
 
 
 def test_command_prints_the_top_five(noise, file, tmp_path, capsys):
