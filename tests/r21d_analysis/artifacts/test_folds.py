@@ -17,6 +17,7 @@ from r21d_analysis.artifacts.tables import measure
 from r21d_core import R21DError
 from r21d_core.models.architecture import PAIRS
 from r21d_core.models.network import VideoResNet
+from r21d_core.runs.metrics import video_at
 from r21d_core.runs.scores import take_items
 from r21d_core.study.experiments import REASONS, rate_pretraining, variant_comparison, why_2plus1d
 from r21d_core.study.variants import LETTERS
@@ -93,6 +94,15 @@ def test_network_that_lacks_a_fold_is_compared_on_the_others(runs):
     assert (last["network"], last["folds"], last["training gap"]) == ("P3D-B", 1, pytest.approx(18.5 - 20.5))
     table = show_fold_table(some)
     assert table.data["folds"].tolist() == [2, 2, 1] and "networks with fewer are below" in table.caption
+
+
+def test_networks_on_flow_are_compared(tmp_path):
+    options = {"variants": ("R(2+1)D", "R3D"), "splits": "1,2", "modality": "flow"}
+    runs = make_runs(why_2plus1d("small", "set-split1", **options), tmp_path)
+    table = fold_table(runs).set_index("network")
+    best, other = ([video_at(run.scores, 1) for run in runs if run.spec.variant == name] for name in table.index)
+    assert table["video@1"].tolist() == pytest.approx([100 * np.mean(best), 100 * np.mean(other)])
+    assert isinstance(reasons_figure(runs), Figure)
 
 
 def test_caption_says_how_many_tests_there_are(runs):
