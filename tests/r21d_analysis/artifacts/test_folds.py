@@ -149,6 +149,13 @@ def test_compositions_have_the_relus_of_the_networks():
     assert texts["R(2+1)D-0.5M"].startswith("1×3×3 to 0.5M, BN") and texts["R3D+ReLU"].startswith("3×3×3 to M, BN")
 
 
+def test_network_of_another_paper_has_its_cost_alone():
+    table = composition_table(why_2plus1d("small", "a-split1", variants=("R(2+1)D", "C3D"))).data.set_index("network")
+    row = table.loc["C3D"]
+    assert row["a convolution is"] == "–" and row["parameters (M)"] > table["parameters (M)"]["R(2+1)D"]
+    assert row[["ReLUs", "M of 64 → 64"]].isna().all()
+
+
 def test_finetuned_network_is_compared_with_its_own_scratch(tmp_path):
     runs = make_runs(rate_pretraining("small", "set-split1", variants=("R3D", "R(2+1)D"), seeds=(0, 1)), tmp_path)
     table = rate_table(runs).set_index(["network", "clips of the playback rate"])
