@@ -285,6 +285,13 @@ def test_length_table_has_the_papers_rows(runs):
     assert "8 finetuned at 32" in curves.show_length_table(runs).to_html()
 
 
+def test_papers_lengths_are_those_of_r2plus1d(tmp_path):
+    runs = make_runs(clip_length("small", "set", variants=("R3D", "R(2+1)D")), tmp_path)
+    table = curves.length_table([finish(run, seconds=3600) for run in runs]).set_index(("", "network"))
+    assert table.loc["R3D", "paper, Kinetics-400"].isna().all(axis=None)
+    assert table.loc["R(2+1)D", "paper, Kinetics-400"]["video@1"].count() == 4
+
+
 @pytest.mark.parametrize("x", ["frames", "hours"])
 def test_length_figures_have_every_network(runs, x):
     axes = curves.length_figure(runs, x=x).axes[0]
