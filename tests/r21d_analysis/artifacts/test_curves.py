@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from r21d_analysis.artifacts import curves
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.clips import exact_counts, with_clips
+from r21d_analysis.style import VARIANT_STYLE
 from r21d_core import R21DError
 from r21d_core.cli import build_parser
 from r21d_core.data.manifest import REQUIRED, Video, required_cells, write_rows
@@ -290,6 +291,17 @@ def test_papers_lengths_are_those_of_r2plus1d(tmp_path):
     table = curves.length_table([finish(run, seconds=3600) for run in runs]).set_index(("", "network"))
     assert table.loc["R3D", "paper, Kinetics-400"].isna().all(axis=None)
     assert table.loc["R(2+1)D", "paper, Kinetics-400"]["video@1"].count() == 4
+
+
+@pytest.mark.parametrize("x", ["frames", "hours"])
+def test_length_figures_tell_networks_apart(tmp_path, x):
+    variants = ("R3D", "R(2+1)D")
+    runs = make_runs(clip_length("demo", variants=variants), tmp_path)
+    axes = curves.length_figure([finish(run, seconds=3600) for run in runs], x=x).axes[0]
+    points = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    for kind in ("tested longer", "finetuned"):
+        colors = {name: points[f"{name}, 4 frames, {kind}: video@1"][0].get_color() for name in variants}
+        assert colors == {name: VARIANT_STYLE[name]["color"] for name in variants}
 
 
 @pytest.mark.parametrize("x", ["frames", "hours"])
