@@ -96,9 +96,14 @@ class SeedGroup:
 def pooled_seed_variance(groups: Sequence[SeedGroup]) -> SeedVariance:
     """The variance of the seed, pooled over `groups` and all that are shown together with them.
 
-    Where all have one seed, it is that of the networks that have a run on each data set, such as the splits of one.
+    Evaluations of the same weights, such as with more clips, are one network, whose seeds count once: by that of
+    `groups`, or else the first. Where all have one seed, it is that of the networks that have a run on each data set,
+    such as the splits of one.
     """
-    members = list({id(peer): peer for group in groups for peer in [group, *group.peers]}.values())
+    by_weights: dict[Spec, SeedGroup] = {}
+    for member in [*groups, *(peer for group in groups for peer in group.peers)]:
+        by_weights.setdefault(_trained_spec(member.spec), member)
+    members = list(by_weights.values())
     pooled = inference.seed_variance(member.outcomes for member in members)
     if pooled.df:
         return pooled
@@ -108,6 +113,12 @@ def pooled_seed_variance(groups: Sequence[SeedGroup]) -> SeedVariance:
         rows[without_split(member.spec)][member.spec.data] = member.outcomes
     networks = [[row[name] for name in data] for row in rows.values() if len(row) == len(data)]
     return inference.fold_variance([network for network in networks if _items(network) == _items(networks[0])])
+
+
+def _trained_spec(spec: Spec) -> Spec:
+    """The Spec without seed whose training made the weights that `spec` evaluates."""
+    parent = None if spec.epochs else spec.parent_spec
+    return (parent or spec).replace(seed=0)
 
 
 def without_split(spec: Spec) -> Spec:
