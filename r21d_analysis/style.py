@@ -188,6 +188,8 @@ def panel_grid(
     figure, grid = plt.subplots(rows, columns, figsize=(width * columns, height * rows), **options)
     for axes in grid.flat[count:]:
         axes.set_axis_off()
+    for axes in grid.flat[max(0, count - columns) : count]:  # also those above an empty place
+        axes.tick_params(labelbottom=True)
     return figure, list(grid.flat[:count])
 
 

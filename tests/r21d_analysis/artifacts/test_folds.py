@@ -75,6 +75,15 @@ def test_curves_are_means_over_folds_and_seeds(runs):
         assert axes.lines[0].get_ydata()[1] == pytest.approx(np.mean(ERRORS[name]))
 
 
+def test_lowest_panel_of_each_column_has_the_epochs(tmp_path):
+    """Six networks stand in rows of four and two."""
+    runs = make_runs(why_2plus1d("small", "set-split1", variants=REASONS[:6]), tmp_path)
+    figure = error_curves(runs, by="network")
+    figure.draw_without_rendering()
+    labelled = [any(label.get_visible() for label in axes.get_xticklabels()) for axes in figure.axes if axes.lines]
+    assert labelled == [False, False, True, True, True, True]
+
+
 def test_notebook_of_table_2_pools_splits(tmp_path, execute):
     """The rows of each split, then the means over both with their differences."""
     options = {"variants": ("R3D", "R(2+1)D"), "splits": "1,2"}
