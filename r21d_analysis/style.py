@@ -69,6 +69,7 @@ TABLE_CSS: list[CSSDict] = [
 PAPER = "opacity: 0.7"  # of the paper's numbers; text of any theme keeps a contrast above 4.5
 P = "p, Holm"  # a column of every table of tests
 LONG_TEXT = 30  # characters; a column with longer texts is wrapped, or the columns after it are off the screen
+NO_MATH = "tex2jax_ignore mathjax_ignore"  # CSS classes: a `$` in a name is not the start of a formula
 NO_RUNS = "no run is finished; see the output of `open_study` above"
 NO_RECORDS = "nothing to draw: no run has a record or a checkpoint"
 
@@ -107,7 +108,7 @@ def style_table(
             styles[column] = form
     style = table.style.format(styles, na_rep=na_rep, escape="html").format_index(escape="html")
     style = style.format_index(escape="html", axis="columns").map(lambda _: PAPER, subset=papers)
-    style = style.set_table_styles(TABLE_CSS)
+    style = style.set_table_styles(TABLE_CSS).set_table_attributes(f'class="{NO_MATH}"')
     wrapped = [column for column in table.columns if table[column].map(_text_length).max() > LONG_TEXT]
     props = "text-align: left; white-space: normal; min-width: 14em"
     style = style.set_table_styles({column: [{"selector": "", "props": props}] for column in wrapped}, overwrite=False)
@@ -188,6 +189,8 @@ def panel_grid(
     figure, grid = plt.subplots(rows, columns, figsize=(width * columns, height * rows), **options)
     for axes in grid.flat[count:]:
         axes.set_axis_off()
+    for axes in grid.flat[max(0, count - columns) : count]:  # also those above an empty place
+        axes.tick_params(labelbottom=True)
     return figure, list(grid.flat[:count])
 
 

@@ -54,7 +54,7 @@ def stages_of(variant: str, depth: int, width: int, frames: int) -> list[Stage]:
         for _, block in groupby(convs, lambda conv: _block(conv.name)):
             named = [(conv, "M = " if letter == "p" and conv.kernel[0] == 1 else "") for conv in block]
             blocks.append([f"{format_size(conv.kernel)}, {m}{conv.out_channels}" for conv, m in named])
-        stride = tuple(map(prod, zip(*(conv.stride for conv in convs), strict=True)))
+        stride = tuple(map(prod, zip(*(conv.stride for conv in convs if not conv.is_branch), strict=True)))
         repeats = [(lines, len(list(equal))) for lines, equal in groupby(blocks)]
         stages.append(Stage(name, letter, stride, convs[-1].size, convs[-1].out_channels, repeats))
     return stages

@@ -25,6 +25,7 @@ LETTERS = {
     "3": ("3-D", COLORS["R3D"], "////"),
     "p": ("(2+1)D", COLORS["R(2+1)D"], "xxx"),
 }
+ABLATION = "ablation", COLORS["between"], "++"  # the kernels under it say which
 FIGURE_1 = (
     ("R2D", "f-R2D", "R3D", "R(2+1)D"),
     ("MC2", "MC3", "MC4", "MC5"),
@@ -56,7 +57,7 @@ def draw_network(variant: str, depth: int = 18, width: int = 64, frames: int = 8
     outputs = stages[-1].channels
     rows = {
         "": (["clip", *(stage.name for stage in stages), "pool", "fc"], 0),
-        "convolution": (["", *(LETTERS[stage.letter][0] for stage in stages), "", ""], 0.24),
+        "convolution": (["", *(LETTERS.get(stage.letter, ABLATION)[0] for stage in stages), "", ""], 0.24),
         "output,\nT×H×W": (
             [format_size(size), *(format_size(stage.size) for stage in stages), "1×1×1", f"{CLASSES} classes"],
             0.5,
@@ -136,7 +137,7 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _look(letter: str) -> dict[str, Any]:
-    _, color, hatch = LETTERS[letter]
+    _, color, hatch = LETTERS.get(letter, ABLATION)
     return {"facecolor": color, "edgecolor": "white", "hatch": hatch}
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 from pandas.io.formats.style_render import CSSDict
 
-from r21d_analysis.style import TABLE_CSS, align_left
+from r21d_analysis.style import NO_MATH, TABLE_CSS, align_left
 from r21d_core import R21DError
 from r21d_core.data.dataset_cards import FOLDER
 from r21d_core.runs.run import Run, read_spec, spec_files
@@ -96,6 +96,7 @@ def show_catalog(folders: Sequence[str] | str, notebooks: Path | str = ".") -> S
     counts = ", ".join(f"{count} in {folder}" for folder, count in finished.items())
     caption = f"Finished runs: {counts or 'none'}; those with other settings than the defaults are in no row"
     style = style.set_caption(html.escape(caption))
+    style = style.set_table_attributes(f'class="{NO_MATH}"')
     return style.set_table_styles([one_line, TABLE_CSS[0]], overwrite=False)
 
 

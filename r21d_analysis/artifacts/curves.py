@@ -146,12 +146,13 @@ def measure_lengths(runs: Sequence[Run]) -> pd.DataFrame:
 def length_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Table 3 and the points of Figure 5a: a row for each network; accuracies in per cent, hours on the runs' device.
 
-    The paper's columns are filled for 8 and 32 frames, the lengths of its Table 3, whose hours are those of 64 GPUs.
+    The paper's columns are filled for R(2+1)D with 8 and 32 frames, as in its Table 3; its hours are those of 64 GPUs.
     """
     table = measure_lengths(runs)
     if table.empty:
         return table
-    printed = [paper_table(3).get(name, {}) for name in table["clip length"]]
+    lengths = zip(table["network"], table["clip length"], strict=True)
+    printed = [paper_table(3).get(length, {}) if network == "R(2+1)D" else {} for network, length in lengths]
     columns = {"hours, 64 GPUs": "hours", "clip@1": "clip@1", "video@1": "video@1"}
     paper = {name: [row.get(column, np.nan) for row in printed] for name, column in columns.items()}
     here = table[["hours", "clip@1", "video@1", INTERVAL, "GMAC/clip", "seeds"]]
@@ -181,19 +182,19 @@ def length_figure(groups: list[SeedGroup], runs: Sequence[Run], *, x: str = "fra
     table = measure_lengths(runs).dropna(subset="video@1")
     unit, per_hour = _time_unit(table["hours"])
     table["hours"] *= per_hour
-    figure, axes = plt.subplots(figsize=(6.8, 4.4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 4.4), layout="constrained")
     for variant, rows in table.groupby("network", sort=False):
         color, scratch = VARIANT_STYLE[str(variant)]["color"], rows[rows["training"] == SCRATCH].sort_values(x)
         axes.plot(scratch[x], scratch["clip@1"], "o--", color=color, mfc="white", label=f"{variant}, clip@1")
         axes.plot(scratch[x], scratch["video@1"], "-", color=color, label=f"{variant}, video@1")
-    for (_, kind, short), rows in table.groupby(["network", "training", "short"], sort=False):
-        later = {"color": GRAY, "ms": 10, "label": f"{short} frames, {kind}: video@1"}
+    for (variant, kind, short), rows in table.groupby(["network", "training", "short"], sort=False):
+        later = {"ms": 10, "label": f"{variant}, {short} frames, {kind}: video@1"}
         look = {"ms": 6, "label": None} if kind == SCRATCH else later
         draw_estimates(axes, rows, x, **look, marker=MARKERS[str(kind)], ls="none")
     devices = ", ".join(sorted({run.summary["device"] for group in groups for run in group.runs}))
     label = {"frames": "clip length (frames)", "hours": f"training on {devices} ({unit} per run)"}[x]
     axes.set(xlabel=label, ylabel="accuracy (%)")
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 

@@ -11,7 +11,7 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.networks import RGB, Network, difference, networks, on_shared_splits
+from r21d_analysis.artifacts.networks import FUSED, Network, difference, networks, on_shared_splits
 from r21d_analysis.artifacts.tables import INTERVAL, protocol_line
 from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
@@ -21,7 +21,7 @@ from r21d_core.models.architecture import KERNELS, PAIRS, midplanes
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import stage_spec
+from r21d_core.study.variants import NEIGHBORS, stage_spec
 
 BASELINE = "R(2+1)D"
 NO_ESTIMATE = Estimate(np.nan, np.nan, np.nan)  # of R(2+1)D itself
@@ -33,21 +33,26 @@ COMPOSITIONS = {  # the letters that are no pair, in a residual block
 
 
 def composition_table(specs: Sequence[Spec]) -> Styler:
-    """What a convolution of each network's residual blocks is composed of, its ReLUs, M in conv2_x, and its cost."""
-    rows = []
+    """What a convolution of each network's residual blocks is composed of, its ReLUs, M in conv2_x, and its cost.
+
+    A network of another paper has its cost alone.
+    """
+    width = next((spec.width for spec in specs if spec.variant not in NEIGHBORS), 0)
+    rows, m = [], f"M of {width} → {width}"
     for spec in {spec.variant: spec for spec in specs}.values():
+        cost = spec_cost(spec, 1)
+        costs = {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9}
+        if spec.variant in NEIGHBORS:
+            rows.append({"network": spec.variant, "a convolution is": "–", "ReLUs": np.nan, m: np.nan} | costs)
+            continue
         (stem, *letters), blocks = stage_spec(spec.variant, spec.depth)
         inner = dict.fromkeys("c23", 0) | {"b": 2, "s": 2}
         inner |= {kind: int(pair.between == 2) for kind, pair in PAIRS.items()}
         relus = 1 + inner[stem] + sum(2 * n * (1 + inner[k]) for k, n in zip(letters, blocks, strict=True))
         planes = midplanes(spec.width, spec.width, letters[0]) if letters[0] not in "23" else np.nan
-        cost = spec_cost(spec, 1)
-        rows.append(
-            {"network": spec.variant, "a convolution is": "; ".join(map(_compose, dict.fromkeys(letters))),
-             "ReLUs": relus, f"M of {spec.width} → {spec.width}": planes, "parameters (M)": cost.parameters / 1e6,
-             "GMAC/clip": cost.macs / 1e9}
-        )  # fmt: skip
-    digits = {f"M of {specs[0].width} → {specs[0].width}": 0, "parameters (M)": 3, "GMAC/clip": 3}
+        composition = "; ".join(map(_compose, dict.fromkeys(letters)))
+        rows.append({"network": spec.variant, "a convolution is": composition, "ReLUs": relus, m: planes} | costs)
+    digits = {"ReLUs": 0, m: 0, "parameters (M)": 3, "GMAC/clip": 3}
     return style_table(pd.DataFrame(rows), "Without the classes' outputs; BN: batch norm", digits)
 
 
@@ -69,7 +74,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     with one seed that of the mean over folds.
     Raises R21DError without R(2+1)D and for different test videos.
     """
-    rows = [network for network in networks(runs)[0] if network.stream == RGB]
+    rows = [network for network in networks(runs)[0] if network.stream != FUSED]
     most = max((len(network.splits) for network in rows), default=0)
     rows.sort(key=lambda network: (len(network.splits) < most, -network.video_at(1)))
     baseline = next((network for network in rows if network.spec.variant == BASELINE), None)

@@ -21,7 +21,7 @@ from r21d_analysis.artifacts.networks import RGB, Network
 from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, accuracy_difference, group_all, group_by_seed
 from r21d_analysis.statistics.inference import Estimate, Outcomes, family_p, format_interval, required_recordings
-from r21d_analysis.style import NO_RUNS, P, note, style_table
+from r21d_analysis.style import NO_MATH, NO_RUNS, P, note, style_table
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.metrics import family_correct
 from r21d_core.runs.run import Run
@@ -321,7 +321,7 @@ def deviations_table(specs: Sequence[Spec], experiment: str) -> pd.DataFrame:
 def deviations_from_paper(specs: Sequence[Spec], experiment: str) -> HTML:
     """`deviations_table`, and how the profile `paper` differs from the paper; for a notebook."""
     table = deviations_table(specs, experiment)
-    text = table.to_html(index=False, escape=True, border=0) if len(table) else "<p>No setting differs.</p>"
+    text = table.to_html(index=False, escape=True, border=0, classes=NO_MATH) if len(table) else "<p>No setting differs.</p>"
     items = "".join(f"<li>{html.escape(line)}</li>" for line in PAPER_DEVIATIONS)
     items = re.sub("`(.*?)`", r"<code>\1</code>", items)
     beyond = (

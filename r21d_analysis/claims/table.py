@@ -28,8 +28,8 @@ def ledger(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each of CLAIMS, in the paper's order: section, claim, comparison, kind and the fields of its Verdict.
 
     Runs of the confirmatory study's unfinished contrasts are left out (`without_unfinished`).
-    `effect`, `low` and `high` are in `unit`, mostly points of per cent; arithmetic has no interval. A run that cannot
-    be read makes the claims that need it inconclusive.
+    `effect`, `low` and `high` are in `unit`, mostly points of per cent; arithmetic has no interval. Claims that compare
+    networks of different test videos are inconclusive. Raises R21DError for a run that cannot be read.
     """
     unique: dict[Spec, Run] = {}
     for run in without_unfinished(runs):  # a run that is in two folders counts once

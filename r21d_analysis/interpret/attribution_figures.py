@@ -198,7 +198,7 @@ def evidence_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     values, rows = [], []
     for record in records:
         lost = 100 * np.array([evidence_lost(record, name) for name in PERTURBATIONS])
-        tiles = tiles_lost(record) if np.isfinite(lost[0, 0]) else np.full(TILES**2, np.nan)
+        tiles = tiles_lost(record)
         correct = [record["evidence_correct"], record.arrays.get("evidence_correct_frozen", np.nan)]
         values.append([*(100 * np.mean(x) for x in correct), *lost[:, 0], tiles[TILES**2 // 2], tiles.sum()])
         none = np.full((2, 2), np.nan)
@@ -213,15 +213,20 @@ def evidence_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
 
 
 @figure_of_records
-def occlusion_figure(records: Sequence[InsightRecord]) -> Figure:
-    """Plot the fraction of evidence lost when a ninth of the image is occluded in all frames, over all clips."""
-    figure, panels = panel_grid(len(records), 2.5, 2.5, len(records))
+def occlusion_figure(records: Sequence[InsightRecord]) -> Figure | str:
+    """Plot the fraction of evidence lost when a ninth of the image is occluded in all frames, over all clips.
+
+    The panel of a network without evidence is empty.
+    """
     grids = [tiles_lost(record).reshape(TILES, TILES) for record in records]
-    limit = np.abs(grids).max()
+    if np.isnan(grids).all():
+        return "no network has evidence for the classes, of which a fraction could be lost"
+    figure, panels = panel_grid(len(records), 2.5, 2.5, len(records))
+    limit = np.nanmax(np.abs(grids))
     style = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit, "annot": True, "fmt": ".0f", "square": True}
     for axes, record, grid in zip(panels, records, grids, strict=True):
         sns.heatmap(grid, ax=axes, cbar=False, xticklabels=False, yticklabels=False, **style)
-        axes.set_title(record.label)
+        axes.set_title(record.label + "\nno evidence" * bool(np.isnan(grid).any()))
     figure.colorbar(panels[0].collections[0], ax=panels, label="evidence lost (%)", shrink=0.8)
     return figure
 
@@ -252,8 +257,9 @@ def fraction_lost(original: np.ndarray, perturbed: np.ndarray, groups: np.ndarra
 
 
 def tiles_lost(record: InsightRecord) -> np.ndarray:
-    """Return the percentage of evidence lost without each tile, over all clips, (TILES²,)."""
-    return 100 * (1 - record["evidence_occluded"].mean(axis=0) / record["evidence_original"].mean())
+    """Return the percentage of evidence lost without each tile, over all clips, (TILES²,); NaN as `fraction_lost`."""
+    occluded, groups = record["evidence_occluded"], record["evidence_groups"]
+    return 100 * np.array([fraction_lost(record["evidence_original"], tile, groups)[0] for tile in occluded.T])
 
 
 def find_video(records: Sequence[InsightRecord], video: str) -> list[tuple[InsightRecord, int]]:

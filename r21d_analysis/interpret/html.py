@@ -10,8 +10,9 @@ import warnings
 from IPython import get_ipython
 from matplotlib.figure import Figure
 
+from r21d_analysis.style import NO_MATH
+
 DPI = 100
-NO_MATH = "tex2jax_ignore mathjax_ignore"  # CSS classes: a `$` in a name is not the start of a formula
 
 
 def is_interactive() -> bool:

@@ -54,10 +54,8 @@ class SeedGroup:
 
     @cached_property
     def accuracy(self) -> Estimate:
-        """video@1 with its 95 % interval; NaN for f-R2D's playback rate, a quarter whatever the network learns."""
-        estimate = accuracy_over_splits([self])
-        by_construction = (self.spec.variant, self.spec.task) == ("f-R2D", "speed")
-        return replace(estimate, low=np.nan, high=np.nan, p=np.nan) if by_construction else estimate
+        """video@1 with its 95 % interval."""
+        return accuracy_over_splits([self])
 
     @property
     def train_errors(self) -> np.ndarray:
@@ -96,9 +94,14 @@ class SeedGroup:
 def pooled_seed_variance(groups: Sequence[SeedGroup]) -> SeedVariance:
     """The variance of the seed, pooled over `groups` and all that are shown together with them.
 
-    Where all have one seed, it is that of the networks that have a run on each data set, such as the splits of one.
+    Evaluations of the same weights, such as with more clips, are one network, whose seeds count once: by that of
+    `groups`, or else the first. Where all have one seed, it is that of the networks that have a run on each data set,
+    such as the splits of one.
     """
-    members = list({id(peer): peer for group in groups for peer in [group, *group.peers]}.values())
+    by_weights: dict[Spec, SeedGroup] = {}
+    for member in [*groups, *(peer for group in groups for peer in group.peers)]:
+        by_weights.setdefault(_trained_spec(member.spec), member)
+    members = list(by_weights.values())
     pooled = inference.seed_variance(member.outcomes for member in members)
     if pooled.df:
         return pooled
@@ -108,6 +111,12 @@ def pooled_seed_variance(groups: Sequence[SeedGroup]) -> SeedVariance:
         rows[without_split(member.spec)][member.spec.data] = member.outcomes
     networks = [[row[name] for name in data] for row in rows.values() if len(row) == len(data)]
     return inference.fold_variance([network for network in networks if _items(network) == _items(networks[0])])
+
+
+def _trained_spec(spec: Spec) -> Spec:
+    """The Spec without seed whose training made the weights that `spec` evaluates."""
+    parent = None if spec.epochs else spec.parent_spec
+    return (parent or spec).replace(seed=0)
 
 
 def without_split(spec: Spec) -> Spec:
@@ -120,8 +129,13 @@ def _items(network: Sequence[Outcomes]) -> list[list]:
 
 
 def accuracy_over_splits(splits: Sequence[SeedGroup]) -> Estimate:
-    """video@1 in per cent of one network, the mean over `splits` of a data set."""
-    return inference.estimate_accuracy([group.outcomes for group in splits], pooled_seed_variance(splits))
+    """video@1 in per cent of one network, the mean over `splits` of a data set.
+
+    The interval is NaN for f-R2D's playback rate, a quarter whatever the network learns.
+    """
+    estimate = inference.estimate_accuracy([group.outcomes for group in splits], pooled_seed_variance(splits))
+    by_construction = (splits[0].spec.variant, splits[0].spec.task) == ("f-R2D", "speed")
+    return replace(estimate, low=np.nan, high=np.nan, p=np.nan) if by_construction else estimate
 
 
 def accuracy_difference(

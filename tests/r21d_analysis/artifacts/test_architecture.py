@@ -1,5 +1,7 @@
 """Texts of the drawings and sums of the tables, against the paper."""
 
+from itertools import pairwise
+
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
@@ -10,7 +12,7 @@ from r21d_core import R21DError
 from r21d_core.models.architecture import midplanes
 from r21d_core.models.cost import cost
 from r21d_core.study.paper import paper
-from r21d_core.study.variants import VARIANTS
+from r21d_core.study.variants import ABLATIONS, VARIANTS
 
 
 def texts(figure):
@@ -44,6 +46,16 @@ def test_drawing_has_kernels_and_sizes(variant, depth, frames, expected):
     assert not set(expected) - set(texts(figure))
     count = cost(variant, depth, frames=frames)
     assert any(f"{count.parameters:,} parameters" in text for text in texts(figure))
+
+
+@pytest.mark.parametrize("variant", [*ABLATIONS, "cplnh"])
+def test_ablations_are_drawn(variant):
+    drawn = texts(architecture_figures.draw_network(variant))
+    assert "ablation" in drawn and any(text.startswith(f"{variant}, 18 layers") for text in drawn)
+    stages = architecture.stages_of(variant, 18, 64, 8)
+    for before, after in pairwise(stages):
+        expected = [-(-n // stride) for n, stride in zip(before.size, after.stride, strict=True)]
+        assert list(after.size) == expected, "the branches of a block are not one after the other"
 
 
 def test_stacks_have_a_sheet_for_each_frame():

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from r21d_analysis.artifacts import curves
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.clips import exact_counts, with_clips
+from r21d_analysis.statistics.inference import correct_by_seed, estimate_accuracy, seed_variance
+from r21d_analysis.style import VARIANT_STYLE
 from r21d_core import R21DError
 from r21d_core.cli import build_parser
 from r21d_core.data.manifest import REQUIRED, Video, required_cells, write_rows
@@ -66,11 +68,11 @@ def test_count_that_is_not_stored_raises(count):
         with_clips(Scores(np.zeros((2, 10, 2), np.float32), labels, labels, labels, ("a", "b"), {}), count)
 
 
-def noisy(run, clips: int, seed: int) -> None:
-    """Give `run` scores of so many clips, each barely better than guessing."""
+def noisy(run, clips: int, seed: int, gain: float = 0.7) -> None:
+    """Give `run` scores of so many clips, each barely better than guessing unless `gain` is large."""
     random, original = np.random.default_rng(seed), run.scores
     logits = random.normal(0, 1, (24, clips, 6)).astype(np.float32)
-    logits[np.arange(24), :, original.labels] += 0.7
+    logits[np.arange(24), :, original.labels] += gain
     finish(run, replace(original, logits=logits))
 
 
@@ -102,6 +104,20 @@ def test_clip_counts_match_brute_force(tmp_path):
     assert figure.axes[0].get_xlabel() == "clips per video" and "demonstration" in figure.get_suptitle()
     html = curves.clip_count_table(runs).to_html()
     assert "&lt;script&gt;" in html and NASTY not in html and "DEMONSTRATION" in html
+
+
+def test_evaluations_of_the_same_weights_are_one_run(tmp_path):
+    """The seeds of one network have its variance once, not once for each evaluation and number of clips."""
+    runs = make_runs(clip_count("demo", seeds=(0, 1, 2)), tmp_path)
+    for run in runs:
+        noisy(run, run.spec.eval_clips, run.spec.seed, gain=run.spec.seed)
+    (trained, many), table = group_by_seed(runs), curves.clip_counts(runs).set_index("clips")
+    for count in (1, 4, 13):
+        outcomes = correct_by_seed([with_clips(scores, count) for scores in many.scores])
+        alone = estimate_accuracy([outcomes], seed_variance([outcomes]))
+        assert alone.seed_part > 0 and table["low"][count] == pytest.approx(alone.low)
+    for group in (trained, many):
+        assert group.accuracy == estimate_accuracy([group.outcomes], seed_variance([group.outcomes]))
 
 
 def test_error_curves_show_the_history(tmp_path):
@@ -283,6 +299,24 @@ def test_length_table_has_the_papers_rows(runs):
     assert printed["hours, 64 GPUs"].dropna().tolist() == [11.8, 59.8, 11.8, 20.5]
     assert printed["clip@1"].isna().tolist() == [False, True, True, False, True, True, False, False]
     assert "8 finetuned at 32" in curves.show_length_table(runs).to_html()
+
+
+def test_papers_lengths_are_those_of_r2plus1d(tmp_path):
+    runs = make_runs(clip_length("small", "set", variants=("R3D", "R(2+1)D")), tmp_path)
+    table = curves.length_table([finish(run, seconds=3600) for run in runs]).set_index(("", "network"))
+    assert table.loc["R3D", "paper, Kinetics-400"].isna().all(axis=None)
+    assert table.loc["R(2+1)D", "paper, Kinetics-400"]["video@1"].count() == 4
+
+
+@pytest.mark.parametrize("x", ["frames", "hours"])
+def test_length_figures_tell_networks_apart(tmp_path, x):
+    variants = ("R3D", "R(2+1)D")
+    runs = make_runs(clip_length("demo", variants=variants), tmp_path)
+    axes = curves.length_figure([finish(run, seconds=3600) for run in runs], x=x).axes[0]
+    points = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    for kind in ("tested longer", "finetuned"):
+        colors = {name: points[f"{name}, 4 frames, {kind}: video@1"][0].get_color() for name in variants}
+        assert colors == {name: VARIANT_STYLE[name]["color"] for name in variants}
 
 
 @pytest.mark.parametrize("x", ["frames", "hours"])

@@ -14,9 +14,11 @@ from r21d_analysis.artifacts.figures import accuracy_against_cost
 from r21d_analysis.artifacts.folds import COMPOSITIONS, composition_table, fold_table, reasons_figure, show_fold_table
 from r21d_analysis.artifacts.pretraining import GAP, rate_table, show_rate_table
 from r21d_analysis.artifacts.tables import measure
+from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core import R21DError
 from r21d_core.models.architecture import PAIRS
 from r21d_core.models.network import VideoResNet
+from r21d_core.runs.metrics import video_at
 from r21d_core.runs.scores import take_items
 from r21d_core.study.experiments import REASONS, rate_pretraining, variant_comparison, why_2plus1d
 from r21d_core.study.variants import LETTERS
@@ -74,6 +76,15 @@ def test_curves_are_means_over_folds_and_seeds(runs):
         assert axes.lines[0].get_ydata()[1] == pytest.approx(np.mean(ERRORS[name]))
 
 
+def test_lowest_panel_of_each_column_has_the_epochs(tmp_path):
+    """Six networks stand in rows of four and two."""
+    runs = make_runs(why_2plus1d("small", "set-split1", variants=REASONS[:6]), tmp_path)
+    figure = error_curves(runs, by="network")
+    figure.draw_without_rendering()
+    labelled = [any(label.get_visible() for label in axes.get_xticklabels()) for axes in figure.axes if axes.lines]
+    assert labelled == [False, False, True, True, True, True]
+
+
 def test_notebook_of_table_2_pools_splits(tmp_path, execute):
     """The rows of each split, then the means over both with their differences."""
     options = {"variants": ("R3D", "R(2+1)D"), "splits": "1,2"}
@@ -93,6 +104,25 @@ def test_network_that_lacks_a_fold_is_compared_on_the_others(runs):
     assert (last["network"], last["folds"], last["training gap"]) == ("P3D-B", 1, pytest.approx(18.5 - 20.5))
     table = show_fold_table(some)
     assert table.data["folds"].tolist() == [2, 2, 1] and "networks with fewer are below" in table.caption
+
+
+def test_networks_on_flow_are_compared(tmp_path):
+    options = {"variants": ("R(2+1)D", "R3D"), "splits": "1,2", "modality": "flow"}
+    runs = make_runs(why_2plus1d("small", "set-split1", **options), tmp_path)
+    table = fold_table(runs).set_index("network")
+    best, other = ([video_at(run.scores, 1) for run in runs if run.spec.variant == name] for name in table.index)
+    assert table["video@1"].tolist() == pytest.approx([100 * np.mean(best), 100 * np.mean(other)])
+    assert isinstance(reasons_figure(runs), Figure)
+
+
+def test_accuracy_by_construction_has_no_interval(tmp_path):
+    """A quarter of f-R2D's playback rates is right whatever it learns, over folds as on one."""
+    options = {"task": "speed", "variants": ("f-R2D", "R(2+1)D"), "splits": "1,2"}
+    runs = make_runs(why_2plus1d("small", "set-split1", **options), tmp_path)
+    table = fold_table(runs).set_index("network")
+    assert table[["low", "high"]].isna().T.all().to_dict() == {"R(2+1)D": False, "f-R2D": True}
+    assert table.loc["f-R2D", ["gap low", "gap high"]].notna().all() and set(table["groups"]) == {24}
+    assert [group.accuracy.low != group.accuracy.low for group in group_by_seed(runs)] == [True, False, True, False]
 
 
 def test_caption_says_how_many_tests_there_are(runs):
@@ -137,6 +167,13 @@ def test_compositions_have_the_relus_of_the_networks():
     texts = table.set_index("network")["a convolution is"]
     assert texts["R(2+1)D"] == "1×3×3 to M, BN, ReLU, 3×1×1" and texts["R(2+1)D-noBN-noReLU"] == "1×3×3 to M, 3×1×1"
     assert texts["R(2+1)D-0.5M"].startswith("1×3×3 to 0.5M, BN") and texts["R3D+ReLU"].startswith("3×3×3 to M, BN")
+
+
+def test_network_of_another_paper_has_its_cost_alone():
+    table = composition_table(why_2plus1d("small", "a-split1", variants=("R(2+1)D", "C3D"))).data.set_index("network")
+    row = table.loc["C3D"]
+    assert row["a convolution is"] == "–" and row["parameters (M)"] > table["parameters (M)"]["R(2+1)D"]
+    assert row[["ReLUs", "M of 64 → 64"]].isna().all()
 
 
 def test_finetuned_network_is_compared_with_its_own_scratch(tmp_path):

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from r21d_analysis import style
 from r21d_analysis.artifacts import curves, figures, tables
+from r21d_analysis.artifacts.catalog import show_catalog
 from r21d_analysis.artifacts.clip_figures import top_five_figure
 from r21d_analysis.statistics import aggregate
 from r21d_analysis.statistics.aggregate import group_by_seed
@@ -40,6 +41,15 @@ def test_only_columns_of_long_texts_are_wrapped():
     (wrapped,) = re.findall(r"#T_\w+ (\S+) \{[^}]*white-space: normal", html)
     assert wrapped == ".col1"
     assert "normal" not in style.style_table(pd.DataFrame({"verdict": [long[:30]]})).to_html()
+
+
+def test_dollars_in_tables_are_no_formula(runs, tmp_path):
+    """Jupyter sets what stands between two dollars as mathematics, unless the table has a class that forbids it."""
+    html = [style.style_table(pd.DataFrame({"class": ["$a_b$"]})).to_html()]
+    html += [tables.deviations_from_paper([run.spec for run in runs], "variant_comparison").data]
+    html += [show_catalog(str(tmp_path)).to_html()]
+    for table in html:
+        assert re.search('<table[^>]* class="[^"]*mathjax_ignore', table), table[:300]
 
 
 def test_protocol_line_names_a_demonstration(runs, tmp_path):

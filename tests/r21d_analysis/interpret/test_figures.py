@@ -44,7 +44,7 @@ def test_figures_tables_and_captions(trained):
     names = "stem", "spectrum", "orders", "separability"
     figures = [getattr(filter_figures, f"{name}_figure")(filters) for name in names]
     figures += [filter_figures.activations_figure(filters[:1]), attribution_figures.overlay_figure(maps, video)]
-    names = "completeness", "sanity", "evidence", "occlusion"
+    names = "completeness", "sanity", "evidence"
     figures += [getattr(attribution_figures, f"{name}_figure")(maps) for name in names]
     for figure in figures:
         assert isinstance(figure, Figure)
@@ -76,6 +76,21 @@ def test_evidence_table_averages_seeds(trained):
     del arrays["evidence_correct_frozen"]
     table = attribution_figures.evidence_table([InsightRecord(record.metadata, arrays)]).data
     assert table["accuracy, frozen (%)"].tolist() == ["–"], "older records do not have it"
+
+
+def test_fractions_of_no_evidence_are_not_drawn(trained):
+    """A fraction of evidence that is below zero would have the wrong sign; the table has a dash for it."""
+    record = trained[2][1]
+    evidence = {"evidence_occluded": np.full((2, 9), 0.5), "evidence_groups": np.arange(2)}
+    clear, none = (
+        InsightRecord(record.metadata, record.arrays | evidence | {"evidence_original": original})
+        for original in (np.ones(2), np.array([-3.0, 2.0]))
+    )
+    figure = attribution_figures.occlusion_figure([clear, none])
+    figure.canvas.draw()
+    assert [len(axes.texts) for axes in figure.axes[:2]] == [9, 0] and figure.axes[0].texts[0].get_text() == "50"
+    assert figure.axes[1].get_title() == "R3D-10, seed 0\nno evidence"
+    assert isinstance(attribution_figures.occlusion_figure([none]), Markdown)
 
 
 def test_overlays_are_animated(trained):
