@@ -216,7 +216,7 @@ def describe_reasons(runs: Sequence[Run]) -> str:
 
 
 def describe_filters(root: Path = ROOT) -> str:
-    """Of what order the temporal filters of conv1 are in the records of `r21d insight`, and those of the other layers."""
+    """The orders of conv1's temporal filters, and whether those of later layers are as of untrained weights."""
     texts, near, trained = [], 0, 0
     for pack, data in INSIGHT.items():
         files = [run.folder / "filters.npz" for run in load_runs(root / "results" / f"{pack}.zip")]

@@ -117,8 +117,8 @@ def _sections(root: Path) -> Iterator[str]:
     table = _texts(error_table(runs_of("optimization_curves", **PLAIN)))
     fact = ", ".join(f"{row[3]} points with {row[0]}" for row in table[table["network"] == BEST].to_numpy())
     yield _section("Depth (Figure 3)", f"Training error of R(2+1)D minus that of R3D, last epoch: {fact}.", table)
-    fact = "R3D and R(2+1)D, by `r21d insight`; its figures are in the reports of [filters](../notebooks/filters.ipynb)."
-    yield _section("Learned filters", fact, outcome.describe_filters(root))
+    more = " The figures are in the reports of [filters](../notebooks/filters.ipynb)."
+    yield _section("Learned filters", outcome.describe_filters(root) + more)
 
     runs, rows = runs_of("sports1m", seeds=2), paper_table(4)
     others = _finished(sports1m("small", DATA, variants=(*NEIGHBORS, BEST), seeds=(0, 1)), root)

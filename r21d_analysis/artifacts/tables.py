@@ -230,7 +230,7 @@ def comparison_caption(estimates: Sequence[Estimate]) -> str:
     data += f" and {' to '.join(map(str, seeds[:: len(seeds) - 1 or 1]))} seed{'s' * (seeds[-1] > 1)}"
     tested = [estimate for estimate in estimates if estimate.tested]
     if not tested:
-        return f"Intervals by recording; {data}, hence no test: another seed may change a difference beyond its interval"
+        return f"Intervals by recording; {data}, hence no test: another seed may take a difference out of its interval"
     points = [inference.detectable_difference(e, len(tested)) for e in tested if not np.isnan(e.low)]
     data += f", {np.median(points):.1f} points at 80 % power" if points else ""
     family = f"{len(tested)} test{'s' * (len(tested) > 1)}, one family, Holm"
@@ -321,7 +321,11 @@ def deviations_table(specs: Sequence[Spec], experiment: str) -> pd.DataFrame:
 def deviations_from_paper(specs: Sequence[Spec], experiment: str) -> HTML:
     """`deviations_table`, and how the profile `paper` differs from the paper; for a notebook."""
     table = deviations_table(specs, experiment)
-    text = table.to_html(index=False, escape=True, border=0, classes=NO_MATH) if len(table) else "<p>No setting differs.</p>"
+    text = (
+        table.to_html(index=False, escape=True, border=0, classes=NO_MATH)
+        if len(table)
+        else "<p>No setting differs.</p>"
+    )
     items = "".join(f"<li>{html.escape(line)}</li>" for line in PAPER_DEVIATIONS)
     items = re.sub("`(.*?)`", r"<code>\1</code>", items)
     beyond = (
