@@ -18,7 +18,9 @@ def group_of(*seeds):
     return SeedGroup(runs[0].spec, runs, scores, peers=[object()])
 
 
-@pytest.mark.parametrize(("ours", "theirs", "shared"), [((2, 0, 1), (3, 1, 2), [1, 2]), ((0,), (1,), [])])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "shared"), [((2, 0, 1), (3, 1, 2), [1, 2]), ((0,), (1,), []), ((8, 1), (8, 1), [1, 8])]
+)
 def test_shared_seeds_are_paired_in_order_with_their_own_scores(ours, theirs, shared):
     pair = group_of(*ours), group_of(*theirs)
     for before, after in zip(pair, on_shared_seeds(*pair), strict=True):
