@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -72,7 +73,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     Intervals and p are clustered by group, the speaker of MIRACL-VC1; the p-values of all networks are one family.
     `training error` is that of the last epoch; the interval of its difference is Welch's over seeds, fold by fold, or
     with one seed that of the mean over folds.
-    Raises R21DError without R(2+1)D and for different test videos.
+    Raises R21DError without R(2+1)D, for several networks of one name, and for different test videos.
     """
     rows = [network for network in networks(runs)[0] if network.stream != FUSED]
     most = max((len(network.splits) for network in rows), default=0)
@@ -80,6 +81,9 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     baseline = next((network for network in rows if network.spec.variant == BASELINE), None)
     if baseline is None:
         raise R21DError(f"no finished run of {BASELINE}, which the other networks are compared with; train it first")
+    if repeated := [name for name, count in Counter(row.spec.variant for row in rows).items() if count > 1]:
+        what = "runs of it differ in more than seed and split, such as stream or recipe; compare those of one setting"
+        raise R21DError(f"{repeated[0]}: {what}")
     others = [network for network in rows if network is not baseline]
     gaps: dict[str, Estimate] = {network.spec.variant: difference(network, baseline) for network in others}
     p = dict(zip(gaps, family_p(list(gaps.values())), strict=True))

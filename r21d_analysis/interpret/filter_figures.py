@@ -169,7 +169,8 @@ def orders_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     """Return, by network and stage, the number of temporal filters, their orders by number and by energy, in percent.
 
     `change` is the relative change of the temporal weights from the initial ones, where it was recorded. The last
-    columns name the layers whose orders are as of untrained weights, and those that one input frame leaves untrained.
+    columns name the layers whose orders are as of untrained weights, and those that one input frame leaves untrained,
+    without their stage.
     """
     if (table := layer_table(records)).empty:
         return note(NO_TEMPORAL if records else NO_RECORDS)

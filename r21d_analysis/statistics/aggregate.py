@@ -12,6 +12,7 @@ import numpy as np
 from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.clips import clips_correct
 from r21d_analysis.statistics.inference import Estimate, Outcomes, SeedVariance
+from r21d_core import R21DError
 from r21d_core.runs.metrics import clip_at_1, video_at
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores, take_items
@@ -141,13 +142,16 @@ def accuracy_over_splits(splits: Sequence[SeedGroup]) -> Estimate:
 def accuracy_difference(
     splits: Sequence[SeedGroup], baselines: Sequence[SeedGroup], seeds: SeedVariance | None = None
 ) -> Estimate:
-    """video@1 of one network less that of another, in points; raises R21DError if their items differ.
+    """video@1 of one network less that of another, in points; raises R21DError if their data or items differ.
 
     The groups are paired by the names of their data. Without `seeds`, the variance of the seed is that of
     `pooled_seed_variance`, or of these two where one of them is of another paper; so the interval depends on which
     runs `group_by_seed` was given with them.
     """
     splits, baselines = (sorted(side, key=lambda group: group.spec.data) for side in (splits, baselines))
+    ours, theirs = (", ".join(group.spec.data for group in side) for side in (splits, baselines))
+    if ours != theirs:
+        raise R21DError(f"one network has {ours or 'no data'}, the other {theirs or 'none'}; compare them on the same")
     for group, baseline in zip(splits, baselines, strict=True):
         inference.check_same_items(group.scores[0], baseline.scores[0])
     outcomes, others = ([group.outcomes for group in side] for side in (splits, baselines))

@@ -14,6 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from r21d_analysis import outcome
 from r21d_analysis.artifacts.catalog import ARTIFACTS
+from r21d_analysis.artifacts.confirmatory import without_unfinished
 from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import format_effect
@@ -173,6 +174,16 @@ def test_confirmatory_contrasts_match_statsmodels():
     }
     ends = [f(error for name in shown for error in errors[name]) for f in (min, max)]
     assert f"The runs' training errors are {ends[0]:.1f} to {ends[1]:.1f} %" in TEXT
+
+
+def test_ledger_has_the_interval_of_the_primary_contrast():
+    """Other networks on the same videos have no part in its variance of seeds, as the protocol says."""
+    runs = without_unfinished(
+        [run for pack in ("small", "actions") for run in load_runs(ROOT / "results" / f"{pack}.zip")]
+    )
+    claim = next(claim for claim in CLAIMS if claim.id == "r21d-over-r3d-16")
+    verdict, row = evaluate_claim(claim, group_by_seed(runs)), outcome.find_contrasts(ROOT).iloc[0]
+    assert row["network"] == "R3D" and [verdict.low, verdict.high] == pytest.approx([-row["high"], -row["low"]])
 
 
 def test_answer_has_no_number_of_an_unfinished_contrast(monkeypatch):

@@ -111,11 +111,13 @@ def test_evaluations_of_the_same_weights_are_one_run(tmp_path):
     runs = make_runs(clip_count("demo", seeds=(0, 1, 2)), tmp_path)
     for run in runs:
         noisy(run, run.spec.eval_clips, run.spec.seed, gain=run.spec.seed)
+        finish(run, history=run.history if run.spec.epochs else [])
     (trained, many), table = group_by_seed(runs), curves.clip_counts(runs).set_index("clips")
     for count in (1, 4, 13):
         outcomes = correct_by_seed([with_clips(scores, count) for scores in many.scores])
         alone = estimate_accuracy([outcomes], seed_variance([outcomes]))
         assert alone.seed_part > 0 and table["low"][count] == pytest.approx(alone.low)
+    assert np.isnan([trained.train_errors, many.train_errors]).tolist() == [[False] * 3, [True] * 3]
     for group in (trained, many):
         assert group.accuracy == estimate_accuracy([group.outcomes], seed_variance([group.outcomes]))
 

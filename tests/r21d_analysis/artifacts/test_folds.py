@@ -115,6 +115,14 @@ def test_networks_on_flow_are_compared(tmp_path):
     assert isinstance(reasons_figure(runs), Figure)
 
 
+def test_two_networks_of_one_name_are_not_mixed(tmp_path):
+    """Their differences would stand in each other's rows."""
+    options = {"variants": ("R(2+1)D", "R3D"), "splits": "1,2"}
+    specs = [*why_2plus1d("small", "set-split1", **options), *why_2plus1d("small", "set-split1", lr=0.5, **options)]
+    with pytest.raises(R21DError, match=r"R\S+: runs of it differ in more than seed and split"):
+        fold_table(make_runs(specs, tmp_path))
+
+
 def test_accuracy_by_construction_has_no_interval(tmp_path):
     """A quarter of f-R2D's playback rates is right whatever it learns, over folds as on one."""
     options = {"task": "speed", "variants": ("f-R2D", "R(2+1)D"), "splits": "1,2"}

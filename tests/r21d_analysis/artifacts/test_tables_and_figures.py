@@ -127,7 +127,7 @@ def test_speeds_are_of_one_device(tmp_path):
         finish(run, device="Other")
     finish(runs[1], device="Faster")
     finish(runs[3], device="Other")
-    assert tables.speed_device(runs) == "Faster"
+    assert tables.speed_device(runs) == tables.speed_device(runs[3:] + runs[:3]) == "Faster"
 
 
 def test_training_curves_have_a_panel_for_each_network(runs):

@@ -227,8 +227,9 @@ def test_taps_that_saw_one_frame_keep_their_initial_direction(trained, tiny_mani
         assert (ratio.std() / ratio.mean().abs() < 1e-4) == (layer in untrained), layer
     change = torch.linalg.norm(state[f"{layer}.weight"] - initial[f"{layer}.weight"])
     assert record["temporal_change"][-1] == pytest.approx(float(change / initial[f"{layer}.weight"].norm()), rel=1e-4)
-    names = filter_figures.orders_table([record]).data["only center taps trained"]
-    assert ", ".join(filter(None, names)) == ", ".join(untrained)
+    table = filter_figures.orders_table([record]).data
+    cells = zip(table["stage"], table["only center taps trained"], strict=True)
+    assert [f"{stage}.{name}" for stage, names in cells for name in filter(None, names.split(", "))] == untrained
 
 
 @pytest.mark.parametrize(("name", "count"), [("filters", 7), ("attributions", 8)])

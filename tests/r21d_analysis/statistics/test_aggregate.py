@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r21d_analysis.statistics.aggregate import SeedGroup, on_shared_seeds
+from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, on_shared_seeds
+from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from tests.networks import TINY
 from tests.runs import random_scores
@@ -17,10 +18,30 @@ def group_of(*seeds):
     return SeedGroup(runs[0].spec, runs, scores, peers=[object()])
 
 
-@pytest.mark.parametrize(("ours", "theirs", "shared"), [((2, 0, 1), (3, 1, 2), [1, 2]), ((0,), (1,), [])])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "shared"), [((2, 0, 1), (3, 1, 2), [1, 2]), ((0,), (1,), []), ((8, 1), (8, 1), [1, 8])]
+)
 def test_shared_seeds_are_paired_in_order_with_their_own_scores(ours, theirs, shared):
     pair = group_of(*ours), group_of(*theirs)
     for before, after in zip(pair, on_shared_seeds(*pair), strict=True):
         assert [run.spec.seed for run in after.runs] == shared and after.peers == []
         for run, scores in zip(after.runs, after.scores, strict=True):
             np.testing.assert_array_equal(scores.logits, before.scores[before.runs.index(run)].logits)
+
+
+def test_splits_of_two_networks_are_paired_by_name():
+    """In whatever order their runs were found; each split has its own videos."""
+    sides = []
+    for seed in (0, 10):
+        names = {f"set-split{number}": [f"{number}{letter}" for letter in "abcdef"] for number in (1, 2)}
+        groups = []
+        for data, videos in names.items():
+            spec = TINY.replace(data=data)
+            scores = (random_scores(seed, videos, ("x", "y"), {}, share=0.5),)
+            groups.append(SeedGroup(spec, (Run(spec, Path(data)),), scores))
+        sides.append(groups)
+    ours, theirs = sides
+    expected = np.mean([a.video_at(1) - b.video_at(1) for a, b in zip(ours, theirs, strict=True)])
+    assert accuracy_difference(ours, theirs[::-1]).value == pytest.approx(expected)
+    with pytest.raises(R21DError, match="one network has set-split1, set-split2, the other set-split2; compare"):
+        accuracy_difference(ours, theirs[1:])

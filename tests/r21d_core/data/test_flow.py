@@ -124,6 +124,17 @@ def test_flow_is_computed_once_for_each_step(tiny, monkeypatch):
     assert len(made) == 24, "another step is another flow"
 
 
+def test_folder_that_is_moved_keeps_its_flow(tmp_path, monkeypatch):
+    write_video(tmp_path / "a" / "videos" / "1.mp4", moving(5, (2, 0)))
+    card = DatasetCard("set", ("x",), root="videos")
+    write_manifest(tmp_path / "a" / "set.csv", card, [Video("1.mp4", tmp_path, "x", "train", "1", 5)])
+    (before,) = compute_flow(load_manifest(tmp_path / "a" / "set.csv"), Farneback(18, 24), workers=0).videos
+    (tmp_path / "a").rename(tmp_path / "b")
+    monkeypatch.setattr(Farneback, "encode", lambda *_: pytest.fail("computes it again"))
+    (after,) = compute_flow(load_manifest(tmp_path / "b" / "set.csv"), Farneback(18, 24), workers=0).videos
+    assert after.path.relative_to(tmp_path / "b") == before.path.relative_to(tmp_path / "a")
+
+
 def test_roots_of_one_name_keep_their_own_flow(tmp_path):
     manifests = []
     for name, shift in (("a", (2, 0)), ("b", (-2, 0))):

@@ -171,10 +171,11 @@ def test_lock_that_cannot_be_written_is_named(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # as on a full disk
     try:
-        assert "could not be locked (" in _try_to_lock(run)
+        with pytest.raises(R21DError, match=r"could not be locked \(") as error, lock(run):
+            pass
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert _try_to_lock(run) == "held"
+    assert _try_to_lock(run) == "held", f"the lock is free while {error.value} is handled"
 
 
 def test_reading_the_state_does_not_refuse_a_training(tmp_path):
