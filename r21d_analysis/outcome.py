@@ -229,8 +229,8 @@ def describe_filters(root: Path = ROOT) -> str:
         near, trained = near + (others["near"] != "").sum(), trained + len(others)
     return (
         f"Temporal filters of conv1 that are mostly {', '.join(ORDERS)}, in per cent, 33 each without training: "
-        f"{'; '.join(texts)}. In {near} of the {trained} later layers that are trained, each order is within 3 points "
-        "of 33. One seed each."
+        f"{'; '.join(texts)}. In {'all' if near == trained else f'{near} of the'} {trained} later layers that are "
+        "trained, each order is within 3 points of 33. One seed each."
     )
 
 
