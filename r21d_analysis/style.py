@@ -109,16 +109,12 @@ def style_table(
     style = table.style.format(styles, na_rep=na_rep, escape="html").format_index(escape="html")
     style = style.format_index(escape="html", axis="columns").map(lambda _: PAPER, subset=papers)
     style = style.set_table_styles(TABLE_CSS).set_table_attributes(f'class="{NO_MATH}"')
-    wrapped = [column for column in table.columns if table[column].map(_text_length).max() > LONG_TEXT]
+    wrapped = [column for column in table.columns if table[column].astype(str).str.len().max() > LONG_TEXT]
     props = "text-align: left; white-space: normal; min-width: 14em"
     style = style.set_table_styles({column: [{"selector": "", "props": props}] for column in wrapped}, overwrite=False)
     if caption:
         style = style.set_caption(html.escape(caption))
     return style if table.index.name else style.hide(axis="index")
-
-
-def _text_length(value: object) -> int:
-    return len(value) if isinstance(value, str) else 0
 
 
 def format_p(p: float) -> str:
