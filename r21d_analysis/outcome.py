@@ -52,7 +52,7 @@ DATA, FOUR, BEST = "ucf101-14-split1", ("f-R2D", "R3D", "MC3", "R(2+1)D"), "R(2+
 LONG = {"seeds": 2, "variants": FOUR, **LONG_SCHEDULE}
 TRAINING = ("training gap", "training low", "training high")  # columns of `fold_table`
 # The packs with records of `r21d insight`, and what their networks learned.
-INSIGHT = {"diagnostic": "built-in videos", "miracl": "speech", "small": "playback rate"}
+INSIGHT = {"diagnostic": "built-in videos", "miracl": "speech", "small": "playback rate", "actions": "actions"}
 WHOLE_SET = re.compile(r"kinetics-400|sports1m|(ucf101|hmdb51)-split\d")  # as the paper has them
 
 
@@ -216,21 +216,25 @@ def describe_reasons(runs: Sequence[Run]) -> str:
 
 
 def describe_filters(root: Path = ROOT) -> str:
-    """The orders of conv1's temporal filters, and whether those of later layers are as of untrained weights."""
-    texts, near, trained = [], 0, 0
+    """The orders of conv1's temporal filters, and how many later layers do not have those of untrained weights."""
+    texts, changed, trained = [], [], 0
     for pack, data in INSIGHT.items():
         files = [run.folder / "filters.npz" for run in load_runs(root / "results" / f"{pack}.zip")]
         table = layer_table([load_record(file) for file in files if file.is_file()])
+        table["network"] = table["network"].str.partition("-")[0]
         stems = table[table["stage"] == "conv1"].sort_values("network")
         shares = (100 * stems[[*ORDERS]].div(stems["filters"], axis=0)).round().astype(int).to_numpy().tolist()
-        rows = zip(stems["network"].str.partition("-")[0], shares, strict=True)
+        rows = zip(stems["network"], shares, strict=True)
         texts.append(f"{data} {', '.join(f'{name} {a}, {b}, {c}' for name, (a, b, c) in rows)}")
-        others = table[(table["filters"] > 0) & (table["single"] == "") & (table["stage"] != "conv1")]
-        near, trained = near + (others["near"] != "").sum(), trained + len(others)
+        later = table[(table["filters"] > 0) & (table["single"] == "") & (table["stage"] != "conv1")]
+        counts = later.loc[later["near"] == "", "network"].value_counts(sort=False)
+        changed += [f"{count} of {name} on {data}" for name, count in counts.items()]
+        trained += len(later)
+    exceptions = f", except in {', '.join(changed)}" if changed else ""
     return (
         f"Temporal filters of conv1 that are mostly {', '.join(ORDERS)}, in per cent, 33 each without training: "
-        f"{'; '.join(texts)}. In {'all' if near == trained else f'{near} of the'} {trained} later layers that are "
-        "trained, each order is within 3 points of 33. One seed each."
+        f"{'; '.join(texts)}. In the {trained} later layers that are trained, each order is within 3 points of 33"
+        f"{exceptions}. One seed each."
     )
 
 
