@@ -203,8 +203,8 @@ def _list_splits(data: str, splits: Numbers) -> list:
     numbers = as_list(splits)
     if not SPLIT.search(data):
         raise R21DError(
-            f"splits = {', '.join(map(str, numbers))}: the data set {data!r} names no split; leave `splits` out, or "
-            f"give the manifest of one split, with a name such as {data}-split1"
+            f"splits = {', '.join(map(str, numbers))}: the data set {data!r} names no split; leave `splits` out (in "
+            f'a notebook `splits = ""`), or give the manifest of one split, with a name such as {data}-split1'
         )
     return numbers
 
