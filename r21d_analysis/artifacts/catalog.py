@@ -85,9 +85,10 @@ def show_catalog(folders: Sequence[str] | str, notebooks: Path | str = ".") -> S
             if isinstance(run, Run):
                 complete[run.spec] = run.is_complete or complete.get(run.spec, False)
                 finished[folder.as_posix()] += run.is_complete
+    known = "builtin", *(card.stem for card in FOLDER.glob("*.json"))
     rows = [
-        (_link(Path(notebooks), a), _describe_runs(_count_runs(a, complete)), a.command or f"r21d train {a.experiment}",
-         a.requires)
+        (_link(Path(notebooks), a), _describe_runs(_count_runs(a, complete), known),
+         a.command or f"r21d train {a.experiment}", a.requires)
         for a in ARTIFACTS
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=["artifact", "runs", "command", "requires"])
@@ -119,23 +120,19 @@ def _link(folder: Path, artifact: Artifact) -> str:
     return f'<a href="{html.escape(path.as_posix())}">{title}</a>' if path.exists() else f"{title} (not found)"
 
 
-def _describe_runs(counts: pd.DataFrame) -> str:
+def _describe_runs(counts: pd.DataFrame, known: tuple[str, ...]) -> str:
     """The counts of each profile as HTML, with those of each data set and task as its title.
 
-    The built-in and the published data sets are counted together, a user's own each by itself.
+    The data sets whose names begin with one of `known`, the built-in and the published ones, are counted together, a
+    user's own each by itself.
     """
     if counts.empty:
         return "–"
     lines = [f"{r.data}, {r.task}: {r.complete} of {r.total}" for r in counts.itertuples()]
-    data = ["" if _is_known(name) else f" on {SPLIT.sub('', name)}" for name in counts["data"]]
+    data = ["" if name.startswith(known) else f" on {SPLIT.sub('', name)}" for name in counts["data"]]
     sums = counts.groupby(counts["profile"] + data, sort=False)[["complete", "total"]].sum()
     text = ", ".join(f"{name} {row['complete']} of {row['total']}" for name, row in sums.iterrows())
     return f'<span title="{html.escape("; ".join(lines))}">{html.escape(text)}</span>'
-
-
-def _is_known(data: str) -> bool:
-    """Whether `data` is of the built-in videos or of a data set with a card in data_manifests/."""
-    return data.startswith(("builtin", *(card.stem for card in FOLDER.glob("*.json"))))
 
 
 def _count_runs(artifact: Artifact, complete: Mapping[Spec, bool]) -> pd.DataFrame:

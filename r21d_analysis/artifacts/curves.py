@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import compress
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.figures import draw_against_chance, draw_estimates
 from r21d_analysis.artifacts.recipe import recipe_of
-from r21d_analysis.artifacts.tables import INTERVAL, PAPER, measure, measure_group, show_table
+from r21d_analysis.artifacts.tables import INTERVAL, PAPER, measure, measure_group, show_table, speed_device
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_analysis.statistics.inference import estimate_mean, estimate_sum_of_means, format_interval, seed_variance
@@ -101,11 +102,7 @@ def error_table(runs: Sequence[Run]) -> Styler | Markdown:
 
 def _recipe_names(specs: Sequence[Spec]) -> dict[Spec, str]:
     """The depth of each recipe, and the clip length, task and origin of the weights where recipes differ in them."""
-    texts = [
-        (f"{spec.frames} frames", QUESTIONS[spec.task],
-         "finetuned" if spec.init_from else "from scratch")
-        for spec in specs
-    ]  # fmt: skip
+    texts = [(f"{spec.frames} frames", QUESTIONS[spec.task], training(spec)) for spec in specs]
     differ = [len({*column}) > 1 for column in zip(*texts, strict=True)]
     return {
         recipe_of(spec): ", ".join([f"{spec.depth} layers", *compress(text, differ)])
@@ -121,22 +118,26 @@ def training(spec: Spec) -> str:
     return SCRATCH if not spec.init_from else FINETUNED if spec.epochs else TESTED
 
 
-def hours(group: SeedGroup | None) -> float:
-    """Hours of training per run, those of the run it starts from included; NaN where that is not finished."""
-    if group is None:
-        return np.nan
-    seconds = group.mean("seconds")
-    parents = [find_run(run.folder.parent, run.spec.parent_spec) for run in group.runs if run.spec.parent_spec]
-    if parents:
-        seconds += np.mean([parent.summary["seconds"] if parent.is_complete else np.nan for parent in parents])
-    return float(seconds) / 3600
+def hours(group: SeedGroup | None, device: str) -> float:
+    """Hours of training per run, those of the run it starts from included: the mean of the runs on `device`.
+
+    NaN where no run has all of its training there, or the runs that they start from are not finished.
+    """
+    seconds = []
+    for run in group.runs if group else ():
+        parent = [find_run(run.folder.parent, run.spec.parent_spec)] if run.spec.parent_spec else []
+        summaries = [member.summary for member in (run, *parent) if member.is_complete]
+        if len(summaries) == 1 + len(parent) and {s["device"] for s in summaries if s["seconds"]} <= {device}:
+            seconds.append(sum(summary["seconds"] for summary in summaries))
+    return float(np.mean(seconds)) / 3600 if seconds else np.nan
 
 
 def measure_lengths(runs: Sequence[Run]) -> pd.DataFrame:
-    """`measure` with the `training`, the `hours` on the runs' device, and the `clip length` as in Table 3."""
+    """`measure` with the `training`, the `hours` on `speed_device`, and the `clip length` as in Table 3."""
     table = measure(runs)
     if len(table):
-        table["training"], table["hours"] = table["spec"].map(training), table["group"].map(hours)
+        table["training"] = table["spec"].map(training)
+        table["hours"] = table["group"].map(partial(hours, device=speed_device(runs)))
         table["short"] = [spec.parent_spec.frames if spec.parent_spec else 0 for spec in table["spec"]]
         columns = zip(table["training"], table["short"], table["frames"], strict=True)
         table["clip length"] = [LENGTH_NAMES[kind].format(*frames) for kind, *frames in columns]
@@ -144,7 +145,7 @@ def measure_lengths(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def length_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """Table 3 and the points of Figure 5a: a row for each network; accuracies in per cent, hours on the runs' device.
+    """Table 3 and the points of Figure 5a: a row for each network; accuracies in per cent, hours on `speed_device`.
 
     The paper's columns are filled for R(2+1)D with 8 and 32 frames, as in its Table 3; its hours are those of 64 GPUs.
     """
@@ -161,12 +162,14 @@ def length_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 def show_length_table(runs: Sequence[Run]) -> Styler | Markdown:
     """`length_table` for a notebook, with its protocol as the caption."""
-    table = length_table(runs)
+    table, remarks = length_table(runs), []
     if len(table):
         unit, per_hour = _time_unit(table["here", "hours"])
         table["here", "hours"] *= per_hour
         table = table.rename(columns={"hours": unit}, level=1)
-    return show_table(table, runs, {"GMAC/clip": 3})
+        if len({run.summary["device"] for run in runs if run.is_complete}) > 1:
+            remarks = [f"{unit} are those of the runs on {speed_device(runs)}"]
+    return show_table(table, runs, {"GMAC/clip": 3}, *remarks)
 
 
 def _time_unit(hours: pd.Series) -> tuple[str, int]:
@@ -177,11 +180,13 @@ def _time_unit(hours: pd.Series) -> tuple[str, int]:
 @figure_of_runs
 def length_figure(groups: list[SeedGroup], runs: Sequence[Run], *, x: str = "frames") -> Figure:
     """Figure 5a: clip@1 (dashed) and video@1 (solid, 95 % intervals) against clip length; the short network tested and
-    finetuned on the longer clips as single points. With `x="hours"` against the time of training.
+    finetuned on the longer clips as single points. With `x="hours"` against the time of training, on one device: a
+    clip length that has none there is named instead of drawn.
     """
     table = measure_lengths(runs).dropna(subset="video@1")
     unit, per_hour = _time_unit(table["hours"])
     table["hours"] *= per_hour
+    lengths, table = table.loc[table[x].isna(), "clip length"].unique(), table.dropna(subset=x)
     figure, axes = plt.subplots(figsize=(9, 4.4), layout="constrained")
     for variant, rows in table.groupby("network", sort=False):
         color, scratch = VARIANT_STYLE[str(variant)]["color"], rows[rows["training"] == SCRATCH].sort_values(x)
@@ -191,8 +196,9 @@ def length_figure(groups: list[SeedGroup], runs: Sequence[Run], *, x: str = "fra
         later = {"ms": 10, "label": f"{variant}, {short} frames, {kind}: video@1"}
         look = {"ms": 6, "label": None} if kind == SCRATCH else later
         draw_estimates(axes, rows, x, **look, marker=MARKERS[str(kind)], ls="none")
-    devices = ", ".join(sorted({run.summary["device"] for group in groups for run in group.runs}))
-    label = {"frames": "clip length (frames)", "hours": f"training on {devices} ({unit} per run)"}[x]
+    label = {"frames": "clip length (frames)", "hours": f"training on {speed_device(runs)} ({unit} per run)"}[x]
+    if others := ", ".join(lengths):
+        label += f"\nnot shown, as not measured there: {others}"
     axes.set(xlabel=label, ylabel="accuracy (%)")
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure

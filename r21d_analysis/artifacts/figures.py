@@ -27,6 +27,12 @@ def draw_estimates(axes: Axes, rows: pd.DataFrame, x: str, y: str = "video@1", *
     axes.errorbar(rows[x], rows[y], **{"yerr" if y == "video@1" else "xerr": bars}, **style)
 
 
+def draw_legend(figure: Figure) -> None:
+    """Draw a legend beside the panels, with each label once."""
+    handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
+
+
 def draw_against_chance(table: pd.DataFrame) -> Figure:
     """The accuracy of each network with its interval, a panel for each `title` of `table`; dashed is chance."""
     names = list(dict.fromkeys(table["network"]))
@@ -86,11 +92,7 @@ def accuracy_against_cost(groups: list[SeedGroup], runs: Sequence[Run], *, x: st
         ours.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ours.xaxis.set_major_formatter("{x:,.0f}")
         ours.xaxis.set_minor_locator(NullLocator())
-    drawn = {}
-    for panel in axes[0]:
-        handles, labels = panel.get_legend_handles_labels()
-        drawn |= dict(zip(labels, handles, strict=True))
-    figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", frameon=False)
+    draw_legend(figure)
     return figure
 
 

@@ -27,6 +27,7 @@ from r21d_core.study.variants import NEIGHBORS, stage_spec
 BASELINE = "R(2+1)D"
 NO_ESTIMATE = Estimate(np.nan, np.nan, np.nan)  # of R(2+1)D itself
 GAP = f"minus {BASELINE} (points)"
+COMPOSITION = "a convolution is"
 COMPOSITIONS = {  # the letters that are no pair, in a residual block
     "2": "1×3×3", "3": "3×3×3", "b": "(1×3×3 to M, BN, ReLU) + (3×1×1 to M, BN, ReLU), 1×1×1",
     "s": "x = (1×3×3 to M, BN, ReLU); x + (3×1×1, BN, ReLU), 1×1×1",
@@ -36,7 +37,7 @@ COMPOSITIONS = {  # the letters that are no pair, in a residual block
 def composition_table(specs: Sequence[Spec]) -> Styler:
     """What a convolution of each network's residual blocks is composed of, its ReLUs, M in conv2_x, and its cost.
 
-    A network of another paper has its cost alone.
+    A network of another paper has its cost alone; a column without a value in any row is left out.
     """
     width = next((spec.width for spec in specs if spec.variant not in NEIGHBORS), 0)
     rows, m = [], f"M of {width} → {width}"
@@ -44,7 +45,7 @@ def composition_table(specs: Sequence[Spec]) -> Styler:
         cost = spec_cost(spec, 1)
         costs = {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9}
         if spec.variant in NEIGHBORS:
-            rows.append({"network": spec.variant, "a convolution is": "–", "ReLUs": np.nan, m: np.nan} | costs)
+            rows.append({"network": spec.variant, COMPOSITION: np.nan, "ReLUs": np.nan, m: np.nan} | costs)
             continue
         (stem, *letters), blocks = stage_spec(spec.variant, spec.depth)
         inner = dict.fromkeys("c23", 0) | {"b": 2, "s": 2}
@@ -52,9 +53,10 @@ def composition_table(specs: Sequence[Spec]) -> Styler:
         relus = 1 + inner[stem] + sum(2 * n * (1 + inner[k]) for k, n in zip(letters, blocks, strict=True))
         planes = midplanes(spec.width, spec.width, letters[0]) if letters[0] not in "23" else np.nan
         composition = "; ".join(map(_compose, dict.fromkeys(letters)))
-        rows.append({"network": spec.variant, "a convolution is": composition, "ReLUs": relus, m: planes} | costs)
-    digits = {"ReLUs": 0, m: 0, "parameters (M)": 3, "GMAC/clip": 3}
-    return style_table(pd.DataFrame(rows), "Without the classes' outputs; BN: batch norm", digits)
+        rows.append({"network": spec.variant, COMPOSITION: composition, "ReLUs": relus, m: planes} | costs)
+    table = pd.DataFrame(rows).dropna(axis="columns", how="all").fillna({COMPOSITION: "–"})
+    caption = "Without the classes' outputs" + "; BN: batch norm" * (COMPOSITION in table)
+    return style_table(table, caption, {"ReLUs": 0, m: 0, "parameters (M)": 3, "GMAC/clip": 3})
 
 
 def _compose(letter: str) -> str:

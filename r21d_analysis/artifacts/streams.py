@@ -12,6 +12,7 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
+from r21d_analysis.artifacts.figures import draw_legend
 from r21d_analysis.artifacts.networks import (
     FLOW,
     FUSED,
@@ -211,7 +212,7 @@ def stream_figure(groups: list[SeedGroup], runs: Sequence[Run], *, table: int) -
     papers.set_ylim(len(specs) - 0.5, -0.5)
     for axes in (papers, ours):
         axes.grid(axis="y", visible=False)
-    _legend(figure)
+    draw_legend(figure)
     return figure
 
 
@@ -247,7 +248,7 @@ def split_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | None:
         axes.grid(axis="x", visible=False)
         if len(names) > 1:
             axes.axvline(len(names) - 0.5, color=GRAY, lw=0.8)
-    _legend(figure)
+    draw_legend(figure)
     return figure
 
 
@@ -293,7 +294,7 @@ def class_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
         axes.set_yticks(places, labels, size=8)
         axes.set(xlim=(-4, 104), ylim=(len(table) - 0.5, -0.5), xlabel="video@1 of the class (%)")
         axes.set_title(_name(rgb.spec, [rgb.spec for rgb, _ in pairs]), size=10)
-    _legend(figure)
+    draw_legend(figure)
     return figure
 
 
@@ -302,9 +303,3 @@ def _name(spec: Spec, specs: Sequence[Spec]) -> str:
     frames = f", {spec.frames} frames" * (len({other.frames for other in specs}) > 1)
     training = f", {'pretrained' if spec.init_from else 'from scratch'}" * any(other.init_from for other in specs)
     return spec.variant + frames + training
-
-
-def _legend(figure: Figure) -> None:
-    """A legend with each label once."""
-    handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)

@@ -214,7 +214,10 @@ def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | 
     table = table.rename(columns={"video@1": "video@1 (%)"}).set_index("network")
     difference, *texts = columns.columns[:3]
     table = table[["video@1 (%)", difference, *texts, "videos", NEEDED, "seeds"]]
-    return style_table(table, f"{comparison_caption(list(estimates))}, each network minus {against}")
+    caption = f"{comparison_caption(list(estimates))}, each network minus {against}"
+    if tests:
+        caption += f"; {NEEDED}: those that would show the difference in this family, at 80 % power with as many seeds"
+    return style_table(table, caption)
 
 
 def difference_columns(estimates: Sequence[Estimate], name: str = "video@1 (points)") -> pd.DataFrame:

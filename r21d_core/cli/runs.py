@@ -32,9 +32,9 @@ def run(options) -> int:
     paths: list[Path] = []
     for folder in options.folders:
         try:
+            paths += spec_files(folder)
             if folder != Path("runs") and not folder.exists():
                 raise R21DError(f"{folder}: no such folder or pack")
-            paths += spec_files(folder)
         except R21DError as error:
             failed = True
             print(f"r21d: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import json
 
+from r21d_core import R21DError
 from r21d_core.cli.options import format_table
 from r21d_core.models.cost import cost
 from r21d_core.study.variants import NETWORKS
@@ -19,6 +20,9 @@ def add_parser(subparsers) -> None:
 
 
 def run(options) -> None:
+    for name in ("width", "frames", "classes", "channels"):
+        if (number := getattr(options, name)) < 1:
+            raise R21DError(f"--{name} {number}: expected 1 or more")
     arguments = options.depth, options.width, options.frames, options.classes, options.channels
     costs = {name: cost(name, *arguments) for name in NETWORKS}
     if options.json:

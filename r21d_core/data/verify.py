@@ -65,8 +65,14 @@ def verify_videos(manifest_path: Path | str, *, workers: int | None = None) -> V
     `workers` is the number of processes: None is one a CPU, 0 is this process.
 
     Raises R21DError, and leaves the files unchanged, if a video, group or content lies in two splits, if a class
-    loses its last training video, and if no video decodes. An interrupted call writes nothing either.
+    loses its last training video, if no video decodes, and for a symbolic link, in whose place a file would be written.
+    An interrupted call writes nothing either.
     """
+    if (link := Path(manifest_path)).is_symlink():
+        raise R21DError(
+            f"{link}: a symbolic link, which the checked manifest would replace; check {link.resolve()} itself, or put "
+            "a copy of it and of its card here"
+        )
     manifest = load_manifest(manifest_path)
     check_no_leaks(manifest)  # before hours of decoding
     path, quarantine = manifest.path, manifest.path.with_suffix(".quarantine.csv")

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from r21d_core import R21DError
 from r21d_core.engine.device import DTYPES
+from r21d_core.engine.distributed import shard_batch
 from r21d_core.engine.numerics import check_numerics
 from r21d_core.models.cost import CHANNELS, spec_cost
 from r21d_core.models.fast_forward import FastVideoResNet
@@ -44,6 +46,29 @@ def build_model(spec: Spec, num_classes: int, device: torch.device) -> Model:
         model.conv5_x.to(memory_format=torch.contiguous_format)
         model.conv5_x.register_forward_pre_hook(lambda _, inputs: inputs[0].contiguous())
     return model
+
+
+def check_batch_norm(spec: Spec) -> None:
+    """Raise R21DError, with the settings to change, if batch norm would get one value per channel in training.
+
+    That has no variance. Of one clip, the last map of a small crop and few frames is one value per channel.
+    """
+    batches = {min(spec.batch_size, spec.clips_per_epoch), spec.clips_per_epoch % spec.batch_size} - {0}
+    shards = [shard_batch(size, spec.grad_accum_steps, 0, 1) for size in batches]
+    if not spec.epochs or min(rows.stop - rows.start for shard in shards for rows in shard.micro_batches) > 1:
+        return
+    try:
+        with torch.device("meta"):  # only the sizes are computed
+            build_model(spec, 1, torch.device("meta"))(
+                torch.empty(1, CHANNELS[spec.modality], spec.frames, spec.crop, spec.crop)
+            )
+    except ValueError as error:  # PyTorch's
+        raise R21DError(
+            f"{spec.variant}, seed {spec.seed}: some batch is one clip, of which {spec.frames} frames of "
+            f"{spec.crop}×{spec.crop} pixels become one value per channel, and batch norm cannot train on one value; "
+            f"make clips_per_epoch = {spec.clips_per_epoch} a multiple of batch_size = {spec.batch_size} and this at "
+            f"least twice grad_accum_steps = {spec.grad_accum_steps}, or take a larger crop or more frames"
+        ) from error
 
 
 def _convolves_over_time(stage: nn.Module) -> bool:

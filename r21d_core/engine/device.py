@@ -27,7 +27,7 @@ def pick_device(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).item()  # which "meta", that holds no values, refuses
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         reason = "no such kind" if "device type at start" in reason else reason  # instead of a list of all backends

@@ -123,11 +123,13 @@ def make_plan(
     lines.append(f"{count}: {', '.join(f'{states[state]} {state}' for state in STATES if states[state])}")
     if not todo:
         return "\n".join(lines), 0.0
+    from r21d_core.engine.build import check_batch_norm
     from r21d_core.engine.distributed import check_divisible
-    from r21d_core.engine.throughput import measure_runs  # both import torch
+    from r21d_core.engine.throughput import measure_runs  # all import torch
 
     for spec in todo:
         check_divisible(spec, gpus)
+        check_batch_norm(spec)
         if spec.init_file:
             resolve_weights(spec.init_file)  # raises before anything is measured or trained
     throughputs, slots, where = measure_runs(todo, num_classes, device, gpus)

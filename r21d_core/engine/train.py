@@ -24,7 +24,7 @@ from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch, task_
 from r21d_core.data.sources import open_clips
 from r21d_core.data.transforms import augment
 from r21d_core.engine import distributed as dist
-from r21d_core.engine.build import build_model, optimize
+from r21d_core.engine.build import build_model, check_batch_norm, optimize
 from r21d_core.engine.checkpoint import abort, check_fingerprint, resume, save_checkpoint
 from r21d_core.engine.device import device_name, environment_info, limit_cpu_threads, pick_device
 from r21d_core.engine.evaluate import Source, evaluate, predict
@@ -51,7 +51,7 @@ def train(
     step, saves and exits; checkpoints are at most `save_seconds` old. `cache` and `workers` are those of `open_clips`;
     with `log="tensorboard"` the history is also written as event files into the run folder.
     Raises R21DError for a manifest that is not `spec.data` or leaks, a locked run, a checkpoint of another spec or
-    other data, a batch that the processes cannot share, and a loss that is not finite.
+    other data, a batch that the processes cannot share or batch norm cannot train on, and a loss that is not finite.
     """
     with dist.process_group(device) as device, ExitStack() as stack:
         run = dist.on_rank_zero(lambda: find_run(runs, spec))
@@ -60,6 +60,7 @@ def train(
             return run
         check_no_leaks(manifest)
         dist.check_divisible(spec, dist.world_size())
+        check_batch_norm(spec)
         dist.on_rank_zero(lambda: stack.enter_context(lock(run)))
         if _is_finished(run, manifest):  # by a process that held the lock until now
             return run

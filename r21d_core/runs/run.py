@@ -174,10 +174,28 @@ def load_runs(folder: Path | str) -> list[Run]:
 
 
 def spec_files(folder: Path | str) -> list[Path]:
-    """The spec.json of each run directly in `folder`, a folder or a pack, by name; none where it does not exist."""
-    root = open_runs(folder)
-    inside = sorted(root.iterdir(), key=lambda path: path.name) if root.is_dir() else []
-    return [path / "spec.json" for path in inside if (path / "spec.json").exists()]
+    """The spec.json of each run directly in `folder`, a folder or a pack, by name; none where it does not exist.
+
+    That of a folder which may not be entered is listed, for `read_spec` to say so. Raises R21DError where `folder`
+    itself cannot be read.
+    """
+    try:
+        root = open_runs(folder)
+        inside = sorted(root.iterdir(), key=lambda path: path.name) if root.is_dir() else []
+    except OSError as error:
+        raise _unreadable(Path(folder), error) from error
+    return [path / "spec.json" for path in inside if _may_have_spec(path)]
+
+
+def _may_have_spec(folder: Path) -> bool:
+    try:
+        return (folder / "spec.json").exists()
+    except PermissionError:
+        return True
+
+
+def _unreadable(path: Path, error: OSError) -> R21DError:
+    return R21DError(f"{path}: cannot be read ({error.strerror or error}); change its permissions")
 
 
 @contextmanager
@@ -295,11 +313,13 @@ def _acquire(handle: FileLock, run: Run) -> int | None:
 def _is_locked(path: Path) -> bool:
     if not path.exists():
         return False
-    with path.open() as file:
-        try:
+    try:
+        with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except BlockingIOError:
+        return True
+    except PermissionError as error:
+        raise _unreadable(path, error) from error
     return False
 
 
@@ -318,6 +338,8 @@ def read_spec(path: Path) -> Spec:
         return Spec.from_json(path.read_text(encoding="utf-8"))
     except R21DError as error:
         raise R21DError(f"{path}: {error}; move {path.parent} away") from None
+    except PermissionError as error:
+        raise _unreadable(path, error) from error
     except Exception as error:  # of zipfile, JSON and the values in it
         raise R21DError(f"{path}: half written or damaged ({error}); delete {path.parent} to train again") from error
 

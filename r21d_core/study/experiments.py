@@ -77,11 +77,12 @@ def variant_comparison(
 ) -> list[Spec]:  # fmt: skip
     """Table 2 and Figure 4: every variant with the same recipe, for each seed.
 
-    `splits` are numbers of official splits or folds, such as "1,2,3"; default the one that `data` names.
+    `splits` are numbers of official splits or folds, such as "1,2,3"; default the one that `data` names. If it names
+    none, they are an R21DError.
 
     `r21d train variant_comparison --profile small --manifest data/ucf101-14-split1.csv --task speed`
     """
-    names = [SPLIT.sub(f"-split{split}", data) for split in as_list(splits)] if splits else [data]
+    names = [SPLIT.sub(f"-split{split}", data) for split in _list_splits(data, splits)] or [data]
     grid = product(names, variants, seeds)
     base = get_recipe(profile, task, data).replace(data=data, **settings)
     return [base.replace(data=name, variant=variant, seed=seed) for name, variant, seed in grid]
@@ -178,20 +179,34 @@ def kinetics(
 @reject_ignored_overrides
 def transfer(
     profile: str = "demo", data: str = TARGET, *, source: str = "", init_from: str = "", task: str = "action",
-    variants: Sequence[str] = ("R(2+1)D",), seeds: Sequence[int] = (0,), splits: Numbers = (1, 2, 3),
-    **settings,
+    variants: Sequence[str] = ("R(2+1)D",), seeds: Sequence[int] = (0,), splits: Numbers = (), **settings,
 ) -> list[Spec]:  # fmt: skip
     """Table 6: as Table 5, on every split of `data`; if the name of `source` has a split, it changes too.
+
+    `splits` as in `variant_comparison`; default 1, 2 and 3 if `data` names one of them.
 
     `r21d train transfer --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1`
     """
     data, source = _name_datasets(data, source, init_from, default_source="kinetics-400")
     base = _get_deep_recipe(profile, task, data).replace(**recipes.PRETRAINING[profile] | settings)
     specs = []
-    for split in as_list(splits):
+    for split in _list_splits(data, splits) or (1, 2, 3):
         target, origin = (SPLIT.sub(f"-split{split}", name) for name in (data, source))
         specs += _pretrain_and_finetune(base, target, origin, init_from, variants, seeds, settings)
     return specs
+
+
+def _list_splits(data: str, splits: Numbers) -> list:
+    """`splits` as a list; raises R21DError if there are some and the name of `data` has none to replace."""
+    if not splits:
+        return []
+    numbers = as_list(splits)
+    if not SPLIT.search(data):
+        raise R21DError(
+            f"splits = {', '.join(map(str, numbers))}: the data set {data!r} names no split; leave `splits` out (in "
+            f'a notebook `splits = ""`), or give the manifest of one split, with a name such as {data}-split1'
+        )
+    return numbers
 
 
 def _name_datasets(data: str, source: str, init_from: str, default_source: str) -> tuple[str, str]:

@@ -74,13 +74,17 @@ def test_counts_are_of_the_default_runs(tmp_path):
     assert row_of(table, "temporal_probe")[1] == '<span title="set, speed: 4 of 6">small on set 4 of 6</span>'
 
 
-def test_runs_on_own_videos_are_counted_by_themselves(tmp_path):
+def test_runs_on_own_videos_are_counted_by_themselves(tmp_path, monkeypatch):
+    """The cards of published data are listed once, however many rows there are."""
+    listed, glob = [], Path.glob
+    monkeypatch.setattr(Path, "glob", lambda *arguments: listed.append(arguments) or glob(*arguments))
     own = variant_comparison("demo", "holiday-split1", variants=("R3D", "MC3"), splits="1,2")
     ours = variant_comparison("demo") + variant_comparison("demo", "ucf101-14-split2", variants=("R3D",))
     for spec in ours + own:
         make_run(spec, tmp_path)
     text = row_of(catalog.show_catalog(str(tmp_path)), "variant_comparison")[1]
     assert text.endswith(">demo 13 of 24, demo on holiday 4 of 24</span>")
+    assert listed == [(catalog.FOLDER, "*.json")]
 
 
 def test_experiment_that_raises_has_no_runs(tmp_path, monkeypatch):

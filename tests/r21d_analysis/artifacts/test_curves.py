@@ -286,11 +286,28 @@ def test_experiment_has_its_runs(profile):
 
 
 def test_hours_include_those_of_the_parent(runs, tmp_path):
-    hours = {curves.training(group.spec): curves.hours(group) for group in group_by_seed(runs)}
+    hours = {curves.training(group.spec): curves.hours(group, "TestGPU") for group in group_by_seed(runs)}
     assert hours == pytest.approx({"from scratch": 1, "tested longer": 1, "finetuned": 1.1})
     later = [run for run in runs if run.spec.init_from]
     unfinish(*[run for run in runs if not run.spec.init_from and run.spec.frames == 8])
-    assert all(hour != hour for hour in map(curves.hours, group_by_seed(later))), "unknown without the start's record"
+    assert np.isnan([curves.hours(group, "TestGPU") for group in group_by_seed(later)]).all(), "the start has no record"
+
+
+def test_hours_are_those_of_one_device(runs):
+    """A mean over devices is the time of none. Testing takes no training, wherever it is done."""
+    for run in runs:
+        if run.spec.frames == 16 or (run.spec.frames == 8 and run.spec.seed == 1) or not run.spec.epochs:
+            finish(run, seconds=36 * run.summary["seconds"], device="CPU")
+    table = curves.length_table(runs).set_index(("", "clip length"))["here", "hours"]
+    expected = dict.fromkeys(["8", "24", "32", "40", "48", "8 tested at 32"], 1) | {"8 finetuned at 32": 1.1}
+    assert table.dropna().to_dict() == pytest.approx(expected)
+    assert "; hours are those of the runs on TestGPU" in curves.show_length_table(runs).caption
+    axes = curves.length_figure(runs, x="hours").axes[0]
+    label = "training on TestGPU (hours per run)\nnot shown, as not measured there: 16"
+    assert axes.get_xlabel() == label and sum(len(points[0].get_xdata()) for points in axes.containers) == 7
+    by_length = curves.length_figure(runs).axes[0]
+    assert sum(len(points[0].get_xdata()) for points in by_length.containers) == 8
+    assert by_length.get_xlabel() == "clip length (frames)"
 
 
 def test_length_table_has_the_papers_rows(runs):
@@ -334,7 +351,7 @@ def test_training_below_an_hour_is_in_seconds(runs):
     for run in runs:
         finish(run, seconds=run.summary["seconds"] / 2, device=f"GPU {run.spec.seed}")
     axes = curves.length_figure(runs, x="hours").axes[0]
-    assert axes.get_xlabel() == "training on GPU 0, GPU 1 (seconds per run)"
+    assert axes.get_xlabel() == "training on GPU 0 (seconds per run)"
     assert {round(x, 1) for points in axes.containers for x in points[0].get_xdata()} == {1800, 1980}
     table = curves.show_length_table(runs).data
     assert table["here", "seconds"].tolist() == pytest.approx([1800] * 7 + [1980]) and ("here", "hours") not in table

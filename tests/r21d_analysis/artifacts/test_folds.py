@@ -182,6 +182,10 @@ def test_network_of_another_paper_has_its_cost_alone():
     row = table.loc["C3D"]
     assert row["a convolution is"] == "–" and row["parameters (M)"] > table["parameters (M)"]["R(2+1)D"]
     assert row[["ReLUs", "M of 64 → 64"]].isna().all()
+    alone = composition_table(why_2plus1d("small", "a-split1", variants=("s3d", "C3D")))
+    assert list(alone.data) == ["network", "parameters (M)", "GMAC/clip"] and "BN" not in alone.caption
+    without_m = composition_table(why_2plus1d("small", "a-split1", variants=("R3D", "C3D"))).data
+    assert list(without_m) == ["network", "a convolution is", "ReLUs", "parameters (M)", "GMAC/clip"]
 
 
 def test_finetuned_network_is_compared_with_its_own_scratch(tmp_path):

@@ -12,6 +12,7 @@ from r21d_analysis import style
 from r21d_analysis.artifacts import curves, figures, tables
 from r21d_analysis.artifacts.catalog import show_catalog
 from r21d_analysis.artifacts.clip_figures import top_five_figure
+from r21d_analysis.report import NOTEBOOKS
 from r21d_analysis.statistics import aggregate
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import SeedVariance
@@ -68,6 +69,14 @@ def test_equal_results_have_no_interval(runs):
     table = tables.comparison_table([finish(run, runs[0].scores) for run in runs])
     assert table.data.iloc[0, 1:3].tolist() == ["+0.0", "–"] and table.data.iloc[0, 5] == "–"
     assert "2 seeds; 2 tests" in table.caption and "nan" not in table.to_html().lower().replace("nano", "")
+
+
+def test_recordings_needed_are_explained_by_their_own_table(runs):
+    """The notebook shows another table with `splits`, which has no such column; so its text does not explain it."""
+    table = tables.comparison_table(runs)
+    assert "recordings needed" in table.data and "; recordings needed: those that would show" in table.caption
+    assert "recordings needed:" not in tables.comparison_table([run for run in runs if run.spec.seed == 0]).caption
+    assert "recordings needed" not in (NOTEBOOKS / "variant_comparison.ipynb").read_text("utf-8").lower()
 
 
 def test_differences_are_those_of_the_comparison(runs):

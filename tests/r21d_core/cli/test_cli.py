@@ -69,6 +69,9 @@ def test_bench_outside_a_checkout_says_so(monkeypatch, tmp_path, capsys):
     ("arguments", "says"),
     [
         (["variants", "--depth", "12"], "depth 12: expected one of 10, 18, 34"),
+        (["variants", "--width", "0"], "--width 0: expected 1 or more"),
+        (["variants", "--classes", "-1"], "--classes -1: expected 1 or more"),
+        (["train", "variant_comparison", "--device", "meta"], "device 'meta': not usable here"),
         (["train", "variant_comparison", "--manifest", "gone.csv"], "gone.csv: no such file"),
         (["train", "variant_comparison", "--set", "epoch=3"], "no key 'epoch'; did you mean epochs?"),
         (["train", "variant_comparison", "--set", "lr=fast"], "lr = 'fast', expected a number"),

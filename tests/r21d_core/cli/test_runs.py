@@ -85,8 +85,34 @@ def test_missing_folder_or_pack_does_not_hide_the_others(runs, tmp_path, capsys,
     (tmp_path / "text").touch()
     assert main(["runs", str(tmp_path / name), str(tmp_path)]) == 1
     printed = capsys.readouterr()
-    what = "a file, but not a pack" if name == "text" else "no such folder or pack"
+    what = {"text": "a file, but not a pack", "nosuch.zip": "no such pack"}.get(name, "no such folder or pack")
     assert f"{name}: {what}" in printed.err and printed.err.count("\n") == 1 and "video@1" in printed.out
+
+
+@pytest.mark.parametrize("denied", ["folder", "run", "spec.json", ".lock"])
+def test_unreadable_path_is_named_and_does_not_hide_the_others(runs, tmp_path, capsys, monkeypatch, denied):
+    """Root reads everything, so the system's refusal is imitated: of a folder's list, of a run's files, of one file."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (runs[1].folder / ".lock").touch()
+    path = {"folder": other, "run": runs[1].folder}.get(denied, runs[1].folder / denied)
+    protected = {"folder": "iterdir", "run": "stat read_text", "spec.json": "read_text", ".lock": "open"}[denied]
+
+    def refuse(method):
+        def refusing(self, *args, **options):
+            if self == path or (denied == "run" and path in self.parents):
+                raise PermissionError(13, "Permission denied", str(self))
+            return method(self, *args, **options)
+
+        return refusing
+
+    for name in protected.split():
+        monkeypatch.setattr(Path, name, refuse(getattr(Path, name)))
+    assert main(["runs", str(other), str(tmp_path)]) == 1
+    monkeypatch.undo()
+    printed, named = capsys.readouterr(), path / "spec.json" if denied == "run" else path
+    assert printed.err == f"r21d: {named}: cannot be read (Permission denied); change its permissions\n"
+    assert "75.0%" in printed.out
 
 
 def test_folder_without_runs_says_so(tmp_path, capsys):

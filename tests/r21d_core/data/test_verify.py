@@ -219,6 +219,19 @@ def test_set_of_which_nothing_decodes_is_refused(path, refused):
     assert "none of its videos decodes (6):" in said and "a/1.mp4: no such file" in said and "and 1 more" in said
 
 
+def test_link_is_refused_instead_of_replaced(path):
+    """The file that it points to would stay unchecked, and the link would become a file."""
+    links = [path.with_name(f"link{suffix}") for suffix in (".csv", ".json")]
+    for link in links:
+        link.symlink_to(path.with_suffix(link.suffix))
+    before = files(path)
+    with pytest.raises(R21DError) as error:
+        verify_videos(links[0])
+    assert str(error.value).startswith(f"{links[0]}: a symbolic link")
+    assert f"check {path.resolve()} itself" in str(error.value)
+    assert files(path) == before and all(link.is_symlink() for link in links)
+
+
 def test_number_of_workers_is_one(refused):
     assert "workers is -1" in refused(workers=-1)
 

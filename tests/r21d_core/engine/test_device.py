@@ -32,7 +32,7 @@ def test_commit_is_that_of_the_checkout_alone(monkeypatch, tmp_path):
 def test_a_numbered_gpu_becomes_the_current_one(monkeypatch):
     """Triton launches its kernels on the current device, which is the first without this."""
     chosen = []
-    monkeypatch.setattr(torch, "empty", lambda *args, **options: None)
+    monkeypatch.setattr(torch, "empty", lambda *args, **options: torch.tensor(0))
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     pick_device("cpu"), pick_device("cuda"), pick_device("cuda:1")
     assert chosen == [torch.device("cuda:1")]

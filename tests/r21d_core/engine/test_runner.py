@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import weakref
+from contextlib import nullcontext
 from dataclasses import replace
 from threading import Event, Thread
 
@@ -14,6 +15,7 @@ from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.engine import plan as planning
 from r21d_core.engine import runner, throughput
+from r21d_core.engine.build import check_batch_norm
 from r21d_core.engine.plan import plan
 from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.train import train
@@ -145,6 +147,41 @@ def test_failing_run_does_not_stop_the_others(tiny_manifest, tmp_path):
     with pytest.raises(R21DError, match=r"1 of 2 runs failed:\nR3D, seed 0"):
         run_experiment(specs, tiny_manifest, tmp_path, device="cpu")
     assert find_run(tmp_path, specs[1]).is_complete
+
+
+def test_batch_of_one_value_is_refused_before_training(tiny_manifest, tiny, tmp_path):
+    """The last of the four batches is one clip. The other run, which could be trained, is not begun either."""
+    bad = SPEC.replace(clips_per_epoch=19, variant="R2D")
+    match = r"^R2D, seed 0: some batch is one clip, .* make clips_per_epoch = 19 a multiple of batch_size = 6 and"
+    with pytest.raises(R21DError, match=match):
+        run_experiment([SPEC, bad], tiny_manifest, tmp_path / "runs", device="cpu")
+    with pytest.raises(R21DError, match=match):
+        train(bad, tiny, tmp_path / "runs", device="cpu")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_refused"),
+    [
+        ({}, True),
+        ({"clips_per_epoch": 20}, False),
+        ({"clips_per_epoch": 18}, False),
+        ({"clips_per_epoch": 1}, True),
+        ({"clips_per_epoch": 18, "batch_size": 1}, True),
+        ({"clips_per_epoch": 18, "grad_accum_steps": 6}, True),
+        ({"clips_per_epoch": 21, "grad_accum_steps": 2}, True),  # three clips are a micro-batch of two and one of one
+        ({"crop": 17}, False),
+        ({"frames": 9}, False),
+        ({"variant": "f-R2D"}, False),  # keeps all frames
+        ({"variant": "s3d", "frames": 8, "frame_height": 32, "frame_width": 32, "crop": 32}, True),
+        ({"variant": "mvit_v2_s"}, False),  # has no batch norm
+        ({"init_from": "x", "epochs": 0}, False),
+    ],
+)
+def test_batches_that_batch_norm_cannot_train_on(changes, is_refused):
+    spec = SPEC.replace(**{"clips_per_epoch": 19} | changes)
+    with pytest.raises(R21DError, match="batch norm cannot train") if is_refused else nullcontext():
+        check_batch_norm(spec)
 
 
 def test_plan_over_max_hours_is_not_trained(tiny_manifest, tmp_path, capsys):

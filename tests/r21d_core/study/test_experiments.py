@@ -48,6 +48,13 @@ def test_folds_are_runs_of_their_own():
         assert {*EXPERIMENTS[name]("small", "miracl-vc1-split5", seeds=(0, 1))} < {*specs}
 
 
+@pytest.mark.parametrize("experiment", ["variant_comparison", "why_2plus1d", "transfer"])
+def test_splits_of_data_without_splits_are_refused(experiment):
+    with pytest.raises(R21DError, match=r"splits = 1, 2: the data set 'mine' names no split; leave `splits` out"):
+        EXPERIMENTS[experiment]("small", "mine", splits="1,2")
+    assert {spec.data for spec in EXPERIMENTS[experiment]("small", "mine")} - {"kinetics-400"} == {"mine"}
+
+
 @pytest.mark.parametrize("profile", ["small", "demo"])
 def test_rate_and_actions_take_as_many_clips_as_actions(profile):
     scratch, pretrained, finetuned = EXPERIMENTS["rate_pretraining"](profile, "a-split1", seeds=(1,))
@@ -80,7 +87,6 @@ def test_settings_hold_in_all_runs_from_scratch(experiment):
         ("transfer", {"splits": "1,2", "init_from": "x.pth"}, 8),
         ("kinetics", {"source": "builtin-source-split2"}, 6),
         ("sports1m", {"frames": "4,8"}, 6),
-        ("variant_comparison", {"splits": "1,2,3", "variants": ("R3D",)}, 1),  # the built-in videos have no splits
     ],
 )
 def test_own_parameters_of_an_experiment_are_accepted(experiment, parameters, count):
