@@ -23,8 +23,8 @@ from captum.attr import DeepLift, GuidedBackprop, IntegratedGradients, LayerAttr
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from r21d_analysis.interpret.attribution_figures import TILES
 from r21d_analysis.interpret.checkpoints import EvalClips
+from r21d_analysis.interpret.evidence import TILES
 from r21d_analysis.interpret.filters import STAGES
 from r21d_analysis.statistics.inference import spearman
 from r21d_core.models.network import VideoResNet

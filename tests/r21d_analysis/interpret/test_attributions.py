@@ -7,8 +7,8 @@ from scipy import stats
 from torch import nn
 
 from r21d_analysis.interpret import attributions
-from r21d_analysis.interpret.attribution_figures import PERTURBATIONS, TILES, fraction_lost
 from r21d_analysis.interpret.attributions import attribute, completeness_gap, for_attribution
+from r21d_analysis.interpret.evidence import PERTURBATIONS, TILES, fraction_lost
 from r21d_analysis.interpret.filters import STAGES
 from r21d_core.study.variants import VARIANTS
 from tests.r21d_core.models.test_network import small
