@@ -146,37 +146,43 @@ def protocol_line(runs: Sequence[Run]) -> str:
 
     Where runs differ in one of these, all of its values are named.
     """
-    lines, groups = [], group_by_seed(runs)
-    splits: dict[str, dict[str, dict]] = defaultdict(dict)  # the protocols of a data set's splits
+    groups = group_by_seed(runs)
+    by_set: dict[str, list[SeedGroup]] = defaultdict(list)
     for group in groups:
-        splits[SPLIT.sub("", group.spec.data)].setdefault(group.spec.data, group.scores[0].protocol)
-    for group in groups:
-        spec, p = group.spec, group.scores[0].protocol
-        of_set = splits[SPLIT.sub("", spec.data)]
-        rates = {"speed": ", each at 1, 2, 4 and 8 times its rate", "arrow": ", each in both directions"}
-        demo = "DEMONSTRATION with tiny networks, not comparable with the paper"
-        counts = [sum(of[f"videos_{key}"] for of in of_set.values()) for key in ("evaluated", "listed")]
-        videos = f"{counts[0]:,} of {counts[1]:,} videos{rates.get(p['task'], '')}"
-        data = p["data"] if len(of_set) == 1 else f"{SPLIT.sub('', spec.data)}, {len(of_set)} splits,"
-        training = f"{'finetuned' if spec.init_from else 'trained from scratch'} on"
-        clips = f"{training} {spec.epochs * spec.clips_per_epoch:,} clips"
-        lines.append(
-            (
-                demo if p["profile"] == "demo" else f"profile {p['profile']}",
-                f"{data} {p['split']}, {videos}",
-                spec.variant if spec.variant in NEIGHBORS else f"{spec.depth} layers, width {spec.width}",
-                clips if spec.epochs else "evaluated only, with the weights of another run",
-                p["averaging"],
-                p["frame_rate"],
-                f"on {', '.join(sorted({run.summary['device'] for run in group.runs}))}",
-            )
-        )
-    protocols = [group.scores[0].protocol for group in groups]
-    keys = ("clips", "frames", "frame_stride", "crop")
-    clips, frames, stride, crop = (_name_all(str(p[key]) for p in protocols) for key in keys)
-    *first, averaging, rate, device = map(_name_all, zip(*lines, strict=True))
-    of_clips = f"{clips} clips of {frames} frames at stride {stride}, {crop}"
-    return "; ".join([*first, of_clips, averaging, rate, device])
+        by_set[SPLIT.sub("", group.spec.data)].append(group)
+    parts = [_protocol_parts(group, by_set[SPLIT.sub("", group.spec.data)]) for group in groups]
+    profile, data, network, training, averaging, rate, device = map(_name_all, zip(*parts, strict=True))
+    protocols, keys = [group.scores[0].protocol for group in groups], ("clips", "frames", "frame_stride", "crop")
+    clips, frames, stride, crop = (_name_all(str(protocol[key]) for protocol in protocols) for key in keys)
+    evaluation = f"{clips} clips of {frames} frames at stride {stride}, {crop}"
+    return "; ".join([profile, data, network, training, evaluation, averaging, rate, device])
+
+
+def _protocol_parts(group: SeedGroup, of_set: Sequence[SeedGroup]) -> tuple[str, ...]:
+    """Profile, data, network, training, averaging, frame rate and device of a group, the data for all splits of a set.
+
+    `of_set` are the groups on these splits; each split counts once.
+    """
+    spec, protocol = group.spec, group.scores[0].protocol
+    splits: dict[str, dict] = {}
+    for member in of_set:
+        splits.setdefault(member.spec.data, member.scores[0].protocol)
+    evaluated, listed = (sum(split[f"videos_{key}"] for split in splits.values()) for key in ("evaluated", "listed"))
+    data = protocol["data"] if len(splits) == 1 else f"{SPLIT.sub('', spec.data)}, {len(splits)} splits,"
+    rates = {"speed": ", each at 1, 2, 4 and 8 times its rate", "arrow": ", each in both directions"}
+    origin = "finetuned" if spec.init_from else "trained from scratch"
+    demo = "DEMONSTRATION with tiny networks, not comparable with the paper"
+    return (
+        demo if protocol["profile"] == "demo" else f"profile {protocol['profile']}",
+        f"{data} {protocol['split']}, {evaluated:,} of {listed:,} videos{rates.get(protocol['task'], '')}",
+        spec.variant if spec.variant in NEIGHBORS else f"{spec.depth} layers, width {spec.width}",
+        f"{origin} on {spec.epochs * spec.clips_per_epoch:,} clips"
+        if spec.epochs
+        else "evaluated only, with the weights of another run",
+        protocol["averaging"],
+        protocol["frame_rate"],
+        f"on {', '.join(sorted({run.summary['device'] for run in group.runs}))}",
+    )
 
 
 def _name_all(values: Iterable[str]) -> str:
