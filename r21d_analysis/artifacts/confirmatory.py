@@ -18,7 +18,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE, fold_table, format_intervals
 from r21d_analysis.artifacts.networks import Network, difference, networks
 from r21d_analysis.artifacts.tables import INTERVAL, PAPER, protocol_line
-from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, without_videos
+from r21d_analysis.statistics.aggregate import group_by_seed, without_videos
 from r21d_analysis.statistics.inference import Estimate, detectable_difference, holm
 from r21d_analysis.style import ERROR_BAR, GRAY, PAPER_TICK, VARIANT_STYLE, P, figure_of_runs, note, style_table
 from r21d_core.runs.run import Run
@@ -280,10 +280,7 @@ def show_accuracies(
 
 @figure_of_runs
 def contrasts_figure(
-    groups: Sequence[SeedGroup],
-    runs: Sequence[Run],
-    recipes: Mapping[str, Mapping] = CONFIRMATORY,
-    families: Sequence[Family] = FAMILIES,
+    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
 ) -> Figure | str:
     """The complete contrasts with their 95 % intervals, a panel a family; a tick is the paper's on Kinetics-400.
 

@@ -19,7 +19,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.figures import draw_against_chance, draw_estimates
 from r21d_analysis.artifacts.recipe import recipe_of
 from r21d_analysis.artifacts.tables import INTERVAL, PAPER, measure, measure_group, show_table
-from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all
+from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all, group_by_seed
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_analysis.statistics.inference import estimate_mean, estimate_sum_of_means, format_interval, seed_variance
 from r21d_analysis.style import GRAY, VARIANT_STYLE, figure_of_runs, panel_grid
@@ -37,12 +37,12 @@ QUESTIONS = {"speed": "playback rate", "arrow": "direction", "action": "class"}
 
 
 @figure_of_runs
-def error_curves(groups: list[SeedGroup], runs: Sequence[Run], *, by: str = "recipe") -> Figure | None:
+def error_curves(runs: Sequence[Run], *, by: str = "recipe") -> Figure | None:
     """Figure 3: error in per cent by epoch, a panel for each recipe or (`by="network"`) network: thin on the epoch's
     training clips, thick on the center clips of the test videos. Lines are means over seeds and, in a network's panel,
     over splits; bands span all of them.
     """
-    trained = [group for group in groups if group.spec.epochs]
+    trained = [group for group in group_by_seed(runs) if group.spec.epochs]
     if not trained:
         return None
     recipes = _recipe_names([group.spec for group in trained])
@@ -175,7 +175,7 @@ def _time_unit(hours: pd.Series) -> tuple[str, int]:
 
 
 @figure_of_runs
-def length_figure(groups: list[SeedGroup], runs: Sequence[Run], *, x: str = "frames") -> Figure:
+def length_figure(runs: Sequence[Run], *, x: str = "frames") -> Figure:
     """Figure 5a: clip@1 (dashed) and video@1 (solid, 95 % intervals) against clip length; the short network tested and
     finetuned on the longer clips as single points. With `x="hours"` against the time of training.
     """
@@ -191,7 +191,7 @@ def length_figure(groups: list[SeedGroup], runs: Sequence[Run], *, x: str = "fra
         later = {"ms": 10, "label": f"{variant}, {short} frames, {kind}: video@1"}
         look = {"ms": 6, "label": None} if kind == SCRATCH else later
         draw_estimates(axes, rows, x, **look, marker=MARKERS[str(kind)], ls="none")
-    devices = ", ".join(sorted({run.summary["device"] for group in groups for run in group.runs}))
+    devices = ", ".join(sorted({run.summary["device"] for run in runs if run.is_complete}))
     label = {"frames": "clip length (frames)", "hours": f"training on {devices} ({unit} per run)"}[x]
     axes.set(xlabel=label, ylabel="accuracy (%)")
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
@@ -236,7 +236,7 @@ def _most_clips(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 @figure_of_runs
-def clip_count_curve(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure:
+def clip_count_curve(runs: Sequence[Run]) -> Figure:
     """Figure 5b: video@1 against the number of clips it is averaged over, with 95 % intervals."""
     table = clip_counts(runs).dropna(subset="video@1")
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
@@ -306,7 +306,7 @@ def short_videos_line(specs: Sequence[Spec], manifest: Path | str) -> str:
 
 
 @figure_of_runs
-def probe_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure:
+def probe_figure(runs: Sequence[Run]) -> Figure:
     """Accuracy on the playback rate or the direction, a panel for each clip length and step; the dashed line is
     chance, bars are 95 % intervals.
     """

@@ -14,7 +14,6 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.networks import FUSED, Network, difference, networks, on_shared_splits
 from r21d_analysis.artifacts.tables import INTERVAL, protocol_line
-from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
 from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, P, figure_of_runs, note, style_table
 from r21d_core import R21DError
@@ -148,7 +147,7 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
 
 
 @figure_of_runs
-def reasons_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
+def reasons_figure(runs: Sequence[Run]) -> Figure | str:
     """Training error and video@1 of each network less those of R(2+1)D, as in `fold_table`, with 95 % intervals.
 
     A network left of zero in the first panel is easier to optimize, right of zero in the second more accurate.

@@ -33,7 +33,6 @@ from r21d_analysis.artifacts.tables import (
     difference_columns,
     show_table,
 )
-from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.statistics.inference import format_interval, seed_variance
 from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_runs, note
 from r21d_core import R21DError
@@ -184,7 +183,7 @@ def _format_seeds(network: Network) -> str:
 
 
 @figure_of_runs
-def stream_figure(groups: list[SeedGroup], runs: Sequence[Run], *, table: int) -> Figure | None:
+def stream_figure(runs: Sequence[Run], *, table: int) -> Figure | None:
     """video@1 of RGB, flow and both, a line for each network: the paper's panel of `table` (4 or 5) beside ours, whose
     bars are 95 % intervals.
     """
@@ -216,7 +215,7 @@ def stream_figure(groups: list[SeedGroup], runs: Sequence[Run], *, table: int) -
 
 
 @figure_of_runs
-def split_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | None:
+def split_figure(runs: Sequence[Run]) -> Figure | None:
     """video@1 from scratch and pretrained, for each split and the mean of those that both have; 95 % intervals."""
     rows = networks(runs)[0]
     if not rows:
@@ -270,7 +269,7 @@ def class_accuracy(a: Network, b: Network) -> pd.DataFrame:
 
 
 @figure_of_runs
-def class_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
+def class_figure(runs: Sequence[Run]) -> Figure | str:
     """video@1 of each class on RGB and on flow, a panel for each network, the classes with the largest gain by flow
     first; of many classes those at both ends.
     """
