@@ -175,10 +175,13 @@ def _finish_figure(figure: Figure | str, profiles: Sequence[str]) -> Figure | Ma
 
 
 def panel_grid(
-    count: int, width: float, height: float, most: int = 4, *, sharex: bool = True, sharey: bool = True
+    count: int, width: float, height: float, max_columns: int = 4, *, sharex: bool = True, sharey: bool = True
 ) -> tuple[Figure, list]:
-    """A Figure with `count` panels, at most `most` in a row, of `width` × `height` inches, which share their axes."""
-    columns = min(most, count)
+    """A Figure with `count` panels of `width` × `height` inches, which share their axes, and the panels.
+
+    At most `max_columns` stand in a row.
+    """
+    columns = min(max_columns, count)
     rows = -(-count // columns)
     options = {"sharex": sharex, "sharey": sharey, "squeeze": False, "layout": "constrained"}
     figure, grid = plt.subplots(rows, columns, figsize=(width * columns, height * rows), **options)

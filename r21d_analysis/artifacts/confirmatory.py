@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE, fold_table, format_intervals
-from r21d_analysis.artifacts.networks import Network, difference, networks
+from r21d_analysis.artifacts.networks import Network, collect_networks, difference
 from r21d_analysis.artifacts.tables import INTERVAL, PAPER, protocol_line
 from r21d_analysis.statistics.aggregate import group_by_seed, without_videos
 from r21d_analysis.statistics.inference import Estimate, detectable_difference, holm
@@ -111,7 +111,7 @@ def confirmatory_table(
     for family in families:
         recipe = recipes.get(SPLIT.sub("", family.data))
         specs, counts, members = _members(family, recipe, complete)
-        estimates = _differences(family, counts, networks(members)[0])
+        estimates = _differences(family, counts, collect_networks(members)[0])
         # As if a missing contrast were tested and no difference found, which corrects the others the more.
         p = holm([1.0 if not estimate.tested or np.isnan(estimate.p) else estimate.p for estimate in estimates])
         verdicts = [decide_contrast(*pair, len(estimates)) for pair in zip(estimates, p, strict=True)]
@@ -134,7 +134,7 @@ def _check_rows(
     videos = {v for run in complete.values() if run.spec.data == family.tried for v in run.scores.videos}
     if videos:
         kept = without_videos(group_by_seed(members), videos)
-        estimates = _differences(family, counts, networks(members, kept)[0])
+        estimates = _differences(family, counts, collect_networks(members, kept)[0])
         verdicts = [CHECK if _is_whole(count) else MISSING for count in counts]
     else:
         estimates = [NO_ESTIMATE] * len(counts)
@@ -283,7 +283,7 @@ def show_accuracies(
         table = fold_table(of_length)
         table[INTERVAL] = format_intervals(table, "low", "high", ".1f")
         table["its interval"] = format_intervals(table, "training low", "training high", "+.1f")
-        by_split = {network.spec.variant: [*network.splits.values()] for network in networks(of_length)[0]}
+        by_split = {network.spec.variant: [*network.splits.values()] for network in collect_networks(of_length)[0]}
         best = [group.video_at(1) for group in by_split.pop(BASELINE)]
         texts = {
             name: ", ".join(f"{group.video_at(1) - value:+.1f}" for group, value in zip(groups, best, strict=True))

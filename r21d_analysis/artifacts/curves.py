@@ -116,12 +116,12 @@ def _recipe_names(specs: Sequence[Spec]) -> dict[Spec, str]:
 # --- Figure 5a and Table 3 ------------------------------------------------------------------------------------------
 
 
-def training(spec: Spec) -> str:
+def describe_training(spec: Spec) -> str:
     """Whether a network is trained from scratch, or is another's tested on longer clips or finetuned on them."""
     return SCRATCH if not spec.init_from else FINETUNED if spec.epochs else TESTED
 
 
-def hours(group: SeedGroup | None) -> float:
+def training_hours(group: SeedGroup | None) -> float:
     """Hours of training per run, those of the run it starts from included; NaN where that is not finished."""
     if group is None:
         return np.nan
@@ -136,7 +136,7 @@ def measure_lengths(runs: Sequence[Run]) -> pd.DataFrame:
     """`measure` with the `training`, the `hours` on the runs' device, and the `clip length` as in Table 3."""
     table = measure(runs)
     if len(table):
-        table["training"], table["hours"] = table["spec"].map(training), table["group"].map(hours)
+        table["training"], table["hours"] = table["spec"].map(describe_training), table["group"].map(training_hours)
         table["short"] = [spec.parent_spec.frames if spec.parent_spec else 0 for spec in table["spec"]]
         columns = zip(table["training"], table["short"], table["frames"], strict=True)
         table["clip length"] = [LENGTH_NAMES[kind].format(*frames) for kind, *frames in columns]

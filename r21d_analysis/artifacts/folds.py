@@ -12,7 +12,7 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.networks import FUSED, Network, difference, networks, on_shared_splits
+from r21d_analysis.artifacts.networks import FUSED, Network, collect_networks, difference, on_shared_splits
 from r21d_analysis.artifacts.tables import INTERVAL, protocol_line
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
 from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, P, figure_of_runs, note, style_table
@@ -74,7 +74,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     with one seed that of the mean over folds.
     Raises R21DError without R(2+1)D, for several networks of one name, and for different test videos.
     """
-    rows = [network for network in networks(runs)[0] if network.stream != FUSED]
+    rows = [network for network in collect_networks(runs)[0] if network.stream != FUSED]
     most = max((len(network.splits) for network in rows), default=0)
     rows.sort(key=lambda network: (len(network.splits) < most, -network.video_at(1)))
     baseline = next((network for network in rows if network.spec.variant == BASELINE), None)

@@ -78,7 +78,7 @@ class Network:
         return f"mean of {names}" if len(self.splits) > 1 else names
 
 
-def networks(runs: Sequence[Run], groups: Sequence[SeedGroup] | None = None) -> tuple[list[Network], list[str]]:
+def collect_networks(runs: Sequence[Run], groups: Sequence[SeedGroup] | None = None) -> tuple[list[Network], list[str]]:
     """The finished runs as Networks, RGB, flow and fused in turn, and a line for each pair that cannot be fused.
 
     Runs on a data set that others are only pretrained on are left out, unless all `groups` of `runs` are given.

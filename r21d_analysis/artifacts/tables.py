@@ -189,28 +189,28 @@ def _name_all(values: Iterable[str]) -> str:
     return " / ".join(dict.fromkeys(values))
 
 
-def compare(runs: Sequence[Run], against: str = "R(2+1)D") -> pd.DataFrame:
-    """The rows of `measure` of networks other than `against`, with the `estimate` of their difference; or none."""
+def compare(runs: Sequence[Run], baseline: str = "R(2+1)D") -> pd.DataFrame:
+    """The rows of `measure` of networks other than `baseline`, with the `estimate` of their difference; or none."""
     table = measure(runs)
     done = [group for group in table.get("group", ()) if group]
-    baseline = next((group for group in done if group.spec.variant == against), None)
-    if not baseline or len(done) == 1:
+    baseline_group = next((group for group in done if group.spec.variant == baseline), None)
+    if not baseline_group or len(done) == 1:
         return pd.DataFrame()
-    table = table[[group is not baseline for group in table["group"]]]
-    estimates = {row: accuracy_difference([group], [baseline]) for row, group in table["group"].items() if group}
+    table = table[[group is not baseline_group for group in table["group"]]]
+    estimates = {row: accuracy_difference([group], [baseline_group]) for row, group in table["group"].items() if group}
     return table.assign(estimate=pd.Series(estimates))
 
 
-def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | Markdown:
-    """Each network minus the variant `against` on the same videos, for a notebook; all rows are one family of tests.
+def comparison_table(runs: Sequence[Run], baseline: str = "R(2+1)D") -> Styler | Markdown:
+    """Each network minus the variant `baseline` on the same videos, for a notebook; all rows are one family of tests.
 
     `recordings needed` would show the difference, were it true, in this family with 80 % power and as many seeds.
     """
-    table = compare(runs, against)
+    table = compare(runs, baseline)
     if table.empty:
-        return note(f"a comparison needs {against} and another network, both finished")
+        return note(f"a comparison needs {baseline} and another network, both finished")
     estimates = table["estimate"].dropna()
-    columns = difference_columns(list(estimates), f"minus {against} (points)")
+    columns = difference_columns(list(estimates), f"minus {baseline} (points)")
     tests = sum(estimate.tested for estimate in estimates)
     needed = [required_recordings(e, tests) if e.tested else np.inf for e in estimates]
     needed = [f"{n:,.0f}" if np.isfinite(n) else "more seeds" for n in needed]
@@ -220,7 +220,7 @@ def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | 
     table = table.rename(columns={"video@1": "video@1 (%)"}).set_index("network")
     difference, *texts = columns.columns[:3]
     table = table[["video@1 (%)", difference, *texts, "videos", NEEDED, "seeds"]]
-    return style_table(table, f"{comparison_caption(list(estimates))}, each network minus {against}")
+    return style_table(table, f"{comparison_caption(list(estimates))}, each network minus {baseline}")
 
 
 def difference_columns(estimates: Sequence[Estimate], name: str = "video@1 (points)") -> pd.DataFrame:

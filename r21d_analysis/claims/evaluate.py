@@ -198,16 +198,19 @@ def evaluate_clip_counts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verd
 
 # --- rows of Tables 4 to 6 ------------------------------------------------------------------------------------------
 
-Rows = tuple[Network, Network]  # the first is claimed to be above the second
+NetworkPair = tuple[Network, Network]  # the first is claimed to be above the second
 
 
 def evaluate_rows(
-    claim: Claim, groups: Sequence[SeedGroup], find_pairs: Callable[[list[Network]], list[list[Rows]]], command: str
+    claim: Claim,
+    groups: Sequence[SeedGroup],
+    find_pairs: Callable[[list[Network]], list[list[NetworkPair]]],
+    command: str,
 ) -> list[Verdict]:
     """For each setting whether every pair of rows of Tables 4 to 6 differs in video@1 by more than zero."""
-    rows, verdicts = networks.networks([run for group in groups for run in group.runs], groups)[0], []
+    rows, verdicts = networks.collect_networks([run for group in groups for run in group.runs], groups)[0], []
 
-    def members(pairs: list[Rows]) -> list[SeedGroup]:
+    def members(pairs: list[NetworkPair]) -> list[SeedGroup]:
         return [group for pair in pairs for row in pair for group in row.splits.values()]
 
     settings = find_pairs(rows)
@@ -235,25 +238,25 @@ def _describe_pair(a: Network, b: Network) -> str:
     return " minus ".join(f"{row.spec.variant} {row.stream} {row.training}" for row in (a, b)) + splits
 
 
-def both_over_each(rows: list[Network]) -> list[list[Rows]]:
+def both_over_each(rows: list[Network]) -> list[list[NetworkPair]]:
     """For each setting both streams together and each alone."""
     by_spec = {(row.spec, row.stream): row for row in rows}
     return [[(row, by_spec[row.spec, stream]) for stream in (RGB, FLOW)] for row in rows if row.stream == FUSED]
 
 
-def rgb_over_flow(rows: list[Network]) -> list[list[Rows]]:
+def rgb_over_flow(rows: list[Network]) -> list[list[NetworkPair]]:
     """R(2+1)D's two streams, each from scratch."""
     pairs = [(rgb, flow) for (_, rgb), (_, flow) in both_over_each(rows)]
     return [[(rgb, flow)] for rgb, flow in pairs if rgb.spec.variant in R21D and not rgb.source]
 
 
-def pretrained_over_scratch(rows: list[Network]) -> list[list[Rows]]:
+def pretrained_over_scratch(rows: list[Network]) -> list[list[NetworkPair]]:
     """R(2+1)D on RGB, finetuned and from scratch."""
     pairs = networks.pretrained_pairs(rows)
     return [[(a, b)] for a, b in pairs if a.stream == RGB and a.spec.variant in R21D]
 
 
-def kinetics_over_sports(rows: list[Network]) -> list[list[Rows]]:
+def kinetics_over_sports(rows: list[Network]) -> list[list[NetworkPair]]:
     """Networks finetuned alike, from runs that were trained alike on Kinetics and on Sports-1M."""
     by_source: dict[Spec, dict[str, Network]] = {}
     for row in rows:

@@ -286,11 +286,12 @@ def test_experiment_has_its_runs(profile):
 
 
 def test_hours_include_those_of_the_parent(runs, tmp_path):
-    hours = {curves.training(group.spec): curves.hours(group) for group in group_by_seed(runs)}
+    hours = {curves.describe_training(group.spec): curves.training_hours(group) for group in group_by_seed(runs)}
     assert hours == pytest.approx({"from scratch": 1, "tested longer": 1, "finetuned": 1.1})
     later = [run for run in runs if run.spec.init_from]
     unfinish(*[run for run in runs if not run.spec.init_from and run.spec.frames == 8])
-    assert all(hour != hour for hour in map(curves.hours, group_by_seed(later))), "unknown without the start's record"
+    unknown = map(curves.training_hours, group_by_seed(later))
+    assert np.isnan(list(unknown)).all(), "unknown without the start's record"
 
 
 def test_length_table_has_the_papers_rows(runs):
