@@ -101,9 +101,14 @@ def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
 
 def _weigh(contrast: Contrast, split: dict[tuple[Arm, str], SeedGroup]) -> list[tuple[float, SeedGroup]]:
     """The networks of a contrast with their weights, alike within an arm; empty where an arm has no network."""
-    signed = [(sign, arm) for sign, side in zip((1, -1), contrast, strict=True) for arm in side]
-    arms = [(sign, [split[arm, name] for name in arm.variants if (arm, name) in split]) for sign, arm in signed]
-    return [(sign / len(arm), group) for sign, arm in arms for group in arm] if all(arm for _, arm in arms) else []
+    weighted = []
+    for sign, side in zip((1, -1), contrast, strict=True):
+        for arm in side:
+            groups = [split[arm, variant] for variant in arm.variants if (arm, variant) in split]
+            if not groups:
+                return []
+            weighted += [(sign / len(groups), group) for group in groups]
+    return weighted
 
 
 def _estimate_contrast(
@@ -115,13 +120,16 @@ def _estimate_contrast(
     seed. The training error has no recordings, so its interval is over seeds alone.
     """
     if metric == TRAIN_ERROR:
-        arms = [(weight / len(splits), group) for split in splits for weight, group in split]
-        return inference.estimate_sum_of_means([(weight, group.train_errors) for weight, group in arms])
+        errors = [(weight / len(splits), group.train_errors) for split in splits for weight, group in split]
+        return inference.estimate_sum_of_means(errors)
+    outcomes = OUTCOMES[metric]
     if all(len(split) == 2 and _share_weights(split[0][1], split[1][1]) for split in splits):
         shared = [on_shared_seeds(a, b) for (_, a), (_, b) in splits]
-        return inference.estimate_mean([OUTCOMES[metric](a) - OUTCOMES[metric](b) for a, b in shared])
-    outcomes = [[(weight, OUTCOMES[metric](group)) for weight, group in split] for split in splits]
-    strata = [([(weight, own.values) for weight, own in split], split[0][1].groups) for split in outcomes]
+        return inference.estimate_mean([outcomes(a) - outcomes(b) for a, b in shared])
+    strata = []
+    for split in splits:
+        arms = [(weight, outcomes(group).values) for weight, group in split]
+        strata.append((arms, outcomes(split[0][1]).groups))
     return inference.estimate_contrast(strata, seeds)
 
 
@@ -162,20 +170,28 @@ def _paper_mean(arm: Arm, metric: str) -> float:
 def evaluate_ranking(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
     """Spearman's correlation of the twelve clip@1 with 8 and with 16 frames, in each setting on each split."""
     arms, verdicts = (Arm(TABLE_2, 8), Arm(TABLE_2, 16)), []
-    for selection, split in ((s, split) for s in rank_settings(groups, arms) for split in s.splits):
-        members = list(split.values())
-        reason = select.describe_missing(selection) if selection.missing else _incomparable(members)
-        if reason:
-            verdict = Verdict(INCONCLUSIVE, why=reason)
-        else:
-            short, long = ([split[arm, name].clip_outcomes for name in arm.variants] for arm in arms)
-            correlation = inference.estimate_correlation(short, long, inference.seed_variance([*short, *long]))
-            verdict = _decide_all(claim, [(correlation, claim.comparison)])[0]
-            if verdict.answer == REFUTED:
-                noise = "a low correlation refutes nothing: sampling noise alone disorders close accuracies"
-                verdict = replace(verdict, answer=INCONCLUSIVE, why=noise)
-        verdicts.append(replace(verdict, unit="correlation", protocol=describe_protocol(members)))
+    for selection in rank_settings(groups, arms):
+        for split in selection.splits:
+            verdict = _rank_correlation(claim, arms, selection, split)
+            protocol = describe_protocol(list(split.values()))
+            verdicts.append(replace(verdict, unit="correlation", protocol=protocol))
     return verdicts
+
+
+def _rank_correlation(
+    claim: Claim, arms: tuple[Arm, Arm], selection: Selection, split: dict[tuple[Arm, str], SeedGroup]
+) -> Verdict:
+    """The Verdict on the correlation of two arms' clip@1 on one split, without its unit and protocol."""
+    reason = select.describe_missing(selection) if selection.missing else _incomparable(list(split.values()))
+    if reason:
+        return Verdict(INCONCLUSIVE, why=reason)
+    short, long = ([split[arm, name].clip_outcomes for name in arm.variants] for arm in arms)
+    correlation = inference.estimate_correlation(short, long, inference.seed_variance([*short, *long]))
+    verdict, _ = _decide_all(claim, [(correlation, claim.comparison)])
+    if verdict.answer == REFUTED:
+        noise = "a low correlation refutes nothing: sampling noise alone disorders close accuracies"
+        return replace(verdict, answer=INCONCLUSIVE, why=noise)
+    return verdict
 
 
 def evaluate_clip_counts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
