@@ -68,37 +68,47 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 def _choose_ways(scores: dict[Run, Scores]) -> dict[Run, np.ndarray]:
-    """Return the first way to round each item of each run that keeps all decisions; quantized scores stay."""
-    last, exact = len(STEPS) * DRAWS, {run: softmax(s.logits.astype(float), axis=2) for run, s in scores.items()}
-    ways = {run: np.full(len(s.labels), last * ("quantization" in s.protocol)) for run, s in scores.items()}
-    pairs = [
+    """Return the first way to round each item of each run that keeps all decisions; quantized scores stay.
+
+    All items are rounded in their way; those with a changed decision, alone or in the mean of two streams, take the
+    next way and are rounded again, until none has changed or the last way, which keeps the logits, is reached.
+    """
+    last = len(STEPS) * DRAWS
+    ways = {run: np.full(len(s.labels), last if "quantization" in s.protocol else 0) for run, s in scores.items()}
+    exact = {run: softmax(s.logits.astype(float), axis=2) for run, s in scores.items()}
+    rounded = {run: np.empty_like(probabilities) for run, probabilities in exact.items()}
+    changed = {run: np.ones(len(s.labels), bool) for run, s in scores.items()}
+    streams = _stream_pairs(scores)
+    while any(map(np.any, changed.values())):
+        tried = {run: np.flatnonzero(mask) for run, mask in changed.items()}
+        for run, rows in tried.items():
+            items = take_items(scores[run], rows)
+            logits = dequantize(quantize(items.logits, ways[run][rows]))
+            rounded[run][rows] = softmax(logits.astype(float), axis=2)
+            subsets = clip_subsets(items.logits.shape[1])
+            changed[run][rows] = ~same_decisions(exact[run][rows], rounded[run][rows], items, subsets)
+        for rgb, flow in streams:  # their mean changes the way of items whose own decisions were kept
+            rows = np.union1d(tried[rgb], tried[flow])
+            before, after = ((of[rgb][rows] + of[flow][rows]) / 2 for of in (exact, rounded))
+            all_clips = np.arange(before.shape[1])
+            changed_mean = ~same_decisions(before, after, take_items(scores[rgb], rows), [all_clips])
+            for run in (rgb, flow):
+                changed[run][rows] |= changed_mean
+        for run, mask in changed.items():
+            mask &= ways[run] < last
+            ways[run][mask] += 1
+    return ways
+
+
+def _stream_pairs(scores: dict[Run, Scores]) -> list[tuple[Run, Run]]:
+    """Return the runs on RGB and on flow that are two streams of one network on the same videos."""
+    return [
         (rgb, flow)
         for rgb, flow in product(scores, repeat=2)
         if (rgb.spec.modality, flow.spec.modality) == ("rgb", "flow")
         and all(getattr(rgb.spec, name) == getattr(flow.spec, name) for name in SAME_INPUT)
         and np.array_equal(scores[rgb].videos, scores[flow].videos)
     ]
-    decoded = {run: np.empty_like(of) for run, of in exact.items()}
-    changed = {run: np.ones(len(of), bool) for run, of in exact.items()}
-    while any(map(np.any, changed.values())):
-        tried = {run: np.flatnonzero(rows) for run, rows in changed.items()}
-        for run, rows in tried.items():
-            few = take_items(scores[run], rows)
-            logits = dequantize(quantize(few.logits, ways[run][rows]))
-            decoded[run][rows] = softmax(logits.astype(float), axis=2)
-            subsets = clip_subsets(few.logits.shape[1])
-            changed[run][rows] = ~same_decisions(exact[run][rows], decoded[run][rows], few, subsets)
-        for rgb, flow in pairs:  # a second stream changes the way of items whose own decisions were kept
-            rows = np.union1d(tried[rgb], tried[flow])
-            before, after = ((of[rgb][rows] + of[flow][rows]) / 2 for of in (exact, decoded))
-            few = take_items(scores[rgb], rows)
-            fused = ~same_decisions(before, after, few, [np.arange(before.shape[1])])
-            changed[rgb][rows] |= fused
-            changed[flow][rows] |= fused
-        for run, rows in changed.items():
-            rows &= ways[run] < last
-            ways[run][rows] += 1
-    return ways
 
 
 def clip_subsets(stored: int) -> list[np.ndarray]:

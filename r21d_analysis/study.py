@@ -96,25 +96,33 @@ def open_study(
         names = {spec.data for spec in specs}
         alternatives = find_alternatives(partial(build_specs, **given), runs, names)
         print(describe_alternatives(alternatives, runs, names), end="")
-        usable = [text for *same, text in alternatives if same == [profile, specs[0].task]]
-        if len(usable) == 1 and not fields:
-            others = build_specs(profile, seeds=as_list(seeds), **options, **read_settings(usable[0]))
+        same = [text for (name, kind, text) in alternatives if (name, kind) == (profile, specs[0].task)]
+        if len(same) == 1 and not fields:
+            others = build_specs(profile, seeds=as_list(seeds), **options, **read_settings(same[0]))
             if any(find_run(runs, spec).is_complete for spec in others):
-                print(f'These settings are the only ones of this profile and task, so they are used: "{usable[0]}"')
-                specs, fields = others, read_settings(usable[0])
+                print(f'These settings are the only ones of this profile and task, so they are used: "{same[0]}"')
+                specs, fields = others, read_settings(same[0])
     study = Study(
         experiment, specs, [find_run(runs, spec) for spec in specs], Path(runs), Path(manifest) if manifest else None,
         Path(builtin), device,
     )  # fmt: skip
+    parameters = {"seeds": as_list(seeds)} | options | fields
+    print(missing_line(study.runs, _training_command(experiment, profile, manifest, parameters)))
+    return study
+
+
+def _training_command(
+    experiment: str, profile: str, manifest: Path | str | None, parameters: Mapping[str, object]
+) -> str:
+    """Return the command that trains a study's runs, for the folder above the working directory."""
     command = ["r21d", "train", experiment, "--profile", profile]
-    if manifest:  # as seen from the folder above the working directory, where the command runs
+    if manifest:
         path = manifest if Path(manifest).is_absolute() else os.path.relpath(manifest, "..")
         command += ["--manifest", str(path)]
-    for name, value in ({"seeds": as_list(seeds)} | options | fields).items():
+    for name, value in parameters.items():
         has_option = name in ("task", "variants", "seeds")
         command += [f"--{name}", _to_text(value)] if has_option else ["--set", f"{name}={_to_text(value)}"]
-    print(missing_line(study.runs, shlex.join(command)))
-    return study
+    return shlex.join(command)
 
 
 def find_alternatives(

@@ -23,7 +23,6 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 from pandas.io.formats.style_render import CSSDict
 
-from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core.runs.run import Run
 
 GRAY = "#797979"  # of text and lines; its contrast is 4.3 on white and on JupyterLab's dark #111, and no gray has more
@@ -136,19 +135,19 @@ def figure_style() -> Iterator[None]:
 
 
 def figure_of_runs(draw: Callable[..., Figure | str | None]) -> Callable[..., Figure | Markdown]:
-    """Make `draw`, a function of SeedGroups and options, one of runs that returns a closed Figure, or a note.
+    """Make `draw`, a function of runs and options, return a closed Figure, or a note if no run is finished.
 
     `draw` may return the reason why there is nothing to draw.
     """
 
     @wraps(draw)
     def draw_runs(runs: Sequence[Run], **options) -> Figure | Markdown:
-        groups = group_by_seed(runs)
+        profiles = [run.spec.profile for run in runs if run.is_complete]
         with figure_style():
-            figure = draw(groups, runs, **options) if groups else NO_RUNS
+            figure = draw(runs, **options) if profiles else NO_RUNS
             if not isinstance(figure, Figure):
                 figure = f"nothing to draw: {figure or 'these runs do not have these data'}"
-            return _finish_figure(figure, [group.spec.profile for group in groups])
+            return _finish_figure(figure, profiles)
 
     return draw_runs
 
@@ -176,10 +175,13 @@ def _finish_figure(figure: Figure | str, profiles: Sequence[str]) -> Figure | Ma
 
 
 def panel_grid(
-    count: int, width: float, height: float, most: int = 4, *, sharex: bool = True, sharey: bool = True
+    count: int, width: float, height: float, max_columns: int = 4, *, sharex: bool = True, sharey: bool = True
 ) -> tuple[Figure, list]:
-    """A Figure with `count` panels, at most `most` in a row, of `width` × `height` inches, which share their axes."""
-    columns = min(most, count)
+    """A Figure with `count` panels of `width` × `height` inches, which share their axes, and the panels.
+
+    At most `max_columns` stand in a row.
+    """
+    columns = min(max_columns, count)
     rows = -(-count // columns)
     options = {"sharex": sharex, "sharey": sharey, "squeeze": False, "layout": "constrained"}
     figure, grid = plt.subplots(rows, columns, figsize=(width * columns, height * rows), **options)

@@ -118,7 +118,7 @@ def worst_frames(run: Run, manifest: Path | str, n: int = 6) -> Figure | Markdow
     if table.empty:
         return note("nothing to draw: every test video is classified correctly")
     videos = {video.video: video for video in load_manifest(manifest).videos}
-    figure, panels = panel_grid(len(table), 1.7, 1.8, most=6)
+    figure, panels = panel_grid(len(table), 1.7, 1.8, max_columns=6)
     for axes, row in zip(panels, table.to_dict("records"), strict=True):
         if not (video := videos.get(row["video"])):
             expected = f"a test video of {run.folder}; restore the manifest that the run was trained on"

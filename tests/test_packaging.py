@@ -35,7 +35,7 @@ WITHOUT_TORCH = (
     "r21d_core/study", "r21d_core/runs", "r21d_analysis/statistics", "r21d_analysis/artifacts", "r21d_analysis/claims",
 )  # fmt: skip
 # Modules that draw insight records on a machine without torch.
-FIGURES_OF_INSIGHT = ("artifact", "filters", "filter_figures", "attribution_figures", "html")
+FIGURES_OF_INSIGHT = ("artifact", "evidence", "filters", "filter_figures", "attribution_figures", "html")
 
 
 def pins() -> dict[str, str]:
@@ -132,6 +132,18 @@ def test_packages_for_laptops_import_no_torch():
             assert module.split(".")[0] not in {"torch", "torchvision", "av", "captum"}, file
             if match := re.match(r"r21d_analysis\.interpret\.(\w+)", module):
                 assert match[1] in FIGURES_OF_INSIGHT, file
+
+
+def test_computing_insight_imports_no_drawing_code():
+    waiting, seen = ["r21d_analysis.interpret.inspect_run"], set()
+    while waiting:
+        seen.add(module := waiting.pop())
+        file = ROOT / f"{module.replace('.', '/')}.py"
+        names = imported(file) if file.is_file() else set()  # else a package or a name in a module
+        drawing = {name for name in names if name.split(".")[0] in {"IPython", "matplotlib", "seaborn"}}
+        assert not drawing and module != "r21d_analysis.style", f"{module} imports {drawing}"
+        waiting += [name for name in names - seen if name.startswith("r21d_")]
+    assert "r21d_analysis.interpret.evidence" in seen
 
 
 def imported(file: Path) -> set[str]:

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE, fold_table, format_intervals
-from r21d_analysis.artifacts.networks import Network, difference, networks
+from r21d_analysis.artifacts.networks import Network, collect_networks, difference
 from r21d_analysis.artifacts.tables import INTERVAL, PAPER, protocol_line
-from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, without_videos
+from r21d_analysis.statistics.aggregate import group_by_seed, without_videos
 from r21d_analysis.statistics.inference import Estimate, detectable_difference, holm
 from r21d_analysis.style import ERROR_BAR, GRAY, PAPER_TICK, VARIANT_STYLE, P, figure_of_runs, note, style_table
 from r21d_core.runs.run import Run
@@ -73,13 +73,13 @@ def family_specs(family: Family, recipe: Mapping, seeds: Sequence[int] = ()) -> 
     return specs
 
 
-def training_commands(recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES) -> str:
-    """The commands that train the runs of the families, a line for each family and clip length; of an open number of
-    seeds the first. A run of several families is trained once.
+def training_commands() -> str:
+    """The commands that train the runs of FAMILIES, a line for each family and clip length; of an open number of seeds
+    the first. A run of several families is trained once.
     """
     lines = []
-    for family in families:
-        specs = family_specs(family, recipes[SPLIT.sub("", family.data)])
+    for family in FAMILIES:
+        specs = family_specs(family, CONFIRMATORY[SPLIT.sub("", family.data)])
         for frames in dict.fromkeys(spec.frames for spec in specs):
             members = [spec for spec in specs if spec.frames == frames]
             variants = dict.fromkeys(spec.variant for spec in members)
@@ -111,41 +111,58 @@ def confirmatory_table(
     for family in families:
         recipe = recipes.get(SPLIT.sub("", family.data))
         specs, counts, members = _members(family, recipe, complete)
-        whole = [done == total > 0 for done, total in counts]
-        estimates = _differences(family, whole, networks(members)[0])
+        estimates = _differences(family, counts, collect_networks(members)[0])
         # As if a missing contrast were tested and no difference found, which corrects the others the more.
         p = holm([1.0 if not estimate.tested or np.isnan(estimate.p) else estimate.p for estimate in estimates])
-        verdicts = [judge(*pair, len(estimates)) for pair in zip(estimates, p, strict=True)]
+        verdicts = [decide_contrast(*pair, len(estimates)) for pair in zip(estimates, p, strict=True)]
         if recipe is None:
             verdicts = ["none: no recipe is chosen yet"] * len(p)
         elif not family.seeds and any(spec not in complete for spec in specs):
             verdicts = ["none: no seed has all runs of the family"] * len(p)
         elif {spec.seed for spec in specs} <= {*family.seen}:
             verdicts = [f"exploratory: {verdict}" for verdict in verdicts]
-        rows += _rows(family.name, family, estimates, p, counts, verdicts)
+        rows += _rows(family, family.name, counts, estimates, p, verdicts)
         if family.tried:
-            videos = {v for run in complete.values() if run.spec.data == family.tried for v in run.scores.videos}
-            whole = [is_whole and bool(videos) for is_whole in whole]
-            kept = without_videos(group_by_seed(members), videos)
-            estimates = _differences(family, whole, networks(members, kept)[0])
-            absent = MISSING if videos else f"none: no run on {family.tried}"
-            verdicts = [CHECK if is_whole else absent for is_whole in whole]
-            name = f"{family.name}{WITHOUT}{family.tried}"
-            rows += _rows(name, family, estimates, [estimate.p for estimate in estimates], counts, verdicts)
+            rows += _check_rows(family, counts, members, complete)
     return pd.DataFrame(rows)
+
+
+def _check_rows(
+    family: Family, counts: Sequence[tuple[int, int]], members: Sequence[Run], complete: Mapping[Spec, Run]
+) -> Iterator[dict]:
+    """The rows of a family with trials, computed from its runs `members` without the videos of these."""
+    videos = {v for run in complete.values() if run.spec.data == family.tried for v in run.scores.videos}
+    if videos:
+        kept = without_videos(group_by_seed(members), videos)
+        estimates = _differences(family, counts, collect_networks(members, kept)[0])
+        verdicts = [CHECK if _is_whole(count) else MISSING for count in counts]
+    else:
+        estimates = [NO_ESTIMATE] * len(counts)
+        verdicts = [f"none: no run on {family.tried}"] * len(counts)
+    p = [estimate.p for estimate in estimates]  # not corrected, as a check is no test of the family
+    return _rows(family, f"{family.name}{WITHOUT}{family.tried}", counts, estimates, p, verdicts)
+
+
+def _is_whole(count: tuple[int, int]) -> bool:
+    """Whether a contrast has runs and all of them are complete."""
+    done, total = count
+    return done == total > 0
 
 
 def _members(
     family: Family, recipe: Mapping | None, complete: Mapping[Spec, Run]
 ) -> tuple[list[Spec], list[tuple[int, int]], list[Run]]:
-    """The Specs that count, the numbers of complete and of all runs of each contrast, and the runs of those that are
-    complete. The seeds of others would count in the variance that networks share.
+    """The Specs that count, the (complete, all) runs of each contrast, and the runs of contrasts that are complete.
+
+    The seeds of other runs would count in the variance that networks share.
     """
     specs = counted_specs(family, recipe, complete) if recipe is not None else []
-    needed = [[s for s in specs if s.frames == n and s.variant in (name, BASELINE)] for name, n in family.contrasts]
-    counts = [(sum(spec in complete for spec in of_contrast), len(of_contrast)) for of_contrast in needed]
-    whole = zip(needed, counts, strict=True)
-    used = {spec for of_contrast, (done, total) in whole if done == total for spec in of_contrast}
+    counts, used = [], set()
+    for name, frames in family.contrasts:
+        needed = {spec for spec in specs if spec.frames == frames and spec.variant in (name, BASELINE)}
+        counts.append((sum(spec in complete for spec in needed), len(needed)))
+        if needed <= complete.keys():
+            used |= needed
     return specs, counts, [complete[spec] for spec in specs if spec in used]
 
 
@@ -174,11 +191,12 @@ def without_unfinished(
     return [run for run in runs if run.spec not in planned - used]
 
 
-def _differences(family: Family, whole: Sequence[bool], found: Sequence[Network]) -> list[Estimate]:
+def _differences(family: Family, counts: Sequence[tuple[int, int]], found: Sequence[Network]) -> list[Estimate]:
+    """The difference of each contrast that has all of its runs, by the networks `found`; NO_ESTIMATE of the others."""
     by_name = {(network.spec.variant, network.spec.frames): network for network in found}
     return [
-        difference(by_name[name, frames], by_name[BASELINE, frames]) if is_whole else NO_ESTIMATE
-        for (name, frames), is_whole in zip(family.contrasts, whole, strict=True)
+        difference(by_name[name, frames], by_name[BASELINE, frames]) if _is_whole(count) else NO_ESTIMATE
+        for (name, frames), count in zip(family.contrasts, counts, strict=True)
     ]
 
 
@@ -190,13 +208,18 @@ def _paper_gap(family: Family, network: str, frames: int) -> float:
     return ours - best
 
 
-def _rows(name: str, family: Family, *columns: Iterable) -> Iterator[dict]:
-    for (network, frames), estimate, p, count, verdict in zip(family.contrasts, *columns, strict=True):
+def _rows(
+    family: Family, name: str, counts: Sequence[tuple[int, int]], estimates: Sequence[Estimate], p: Iterable[float],
+    verdicts: Sequence[str],
+) -> Iterator[dict]:  # fmt: skip
+    """Yield the rows of `confirmatory_table` for a family's contrasts, under its `name` or that of its check."""
+    columns = zip(family.contrasts, counts, estimates, p, verdicts, strict=True)
+    for (network, frames), (done, total), estimate, corrected, verdict in columns:
         yield {
             "family": name, "network": network, "frames": frames,
             GAP: estimate.value, "low": estimate.low, "high": estimate.high, PAPER: _paper_gap(family, network, frames),
-            P: p if estimate.tested else np.nan, "groups": estimate.recordings,
-            "seeds": estimate.seeds, RUNS: "{} of {}".format(*count) if count[1] else "–", "verdict": verdict,
+            P: corrected if estimate.tested else np.nan, "groups": estimate.recordings,
+            "seeds": estimate.seeds, RUNS: f"{done} of {total}" if total else "–", "verdict": verdict,
         }  # fmt: skip
 
 
@@ -212,7 +235,7 @@ def counted_specs(family: Family, recipe: Mapping, complete: Mapping[Spec, Run])
     return family_specs(family, recipe, counted)
 
 
-def judge(estimate: Estimate, p: float, tests: int) -> str:
+def decide_contrast(estimate: Estimate, p: float, tests: int) -> str:
     """The protocol's verdict on a contrast with the p-value `p` in a family of `tests`."""
     if np.isnan(estimate.value):
         return MISSING
@@ -260,7 +283,7 @@ def show_accuracies(
         table = fold_table(of_length)
         table[INTERVAL] = format_intervals(table, "low", "high", ".1f")
         table["its interval"] = format_intervals(table, "training low", "training high", "+.1f")
-        by_split = {network.spec.variant: [*network.splits.values()] for network in networks(of_length)[0]}
+        by_split = {network.spec.variant: [*network.splits.values()] for network in collect_networks(of_length)[0]}
         best = [group.video_at(1) for group in by_split.pop(BASELINE)]
         texts = {
             name: ", ".join(f"{group.video_at(1) - value:+.1f}" for group, value in zip(groups, best, strict=True))
@@ -280,10 +303,7 @@ def show_accuracies(
 
 @figure_of_runs
 def contrasts_figure(
-    groups: Sequence[SeedGroup],
-    runs: Sequence[Run],
-    recipes: Mapping[str, Mapping] = CONFIRMATORY,
-    families: Sequence[Family] = FAMILIES,
+    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
 ) -> Figure | str:
     """The complete contrasts with their 95 % intervals, a panel a family; a tick is the paper's on Kinetics-400.
 

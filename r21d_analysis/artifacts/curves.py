@@ -20,7 +20,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.figures import draw_against_chance, draw_estimates
 from r21d_analysis.artifacts.recipe import recipe_of
 from r21d_analysis.artifacts.tables import INTERVAL, PAPER, measure, measure_group, show_table, speed_device
-from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all
+from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all, group_by_seed
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_analysis.statistics.inference import estimate_mean, estimate_sum_of_means, format_interval, seed_variance
 from r21d_analysis.style import GRAY, VARIANT_STYLE, figure_of_runs, panel_grid
@@ -38,12 +38,12 @@ QUESTIONS = {"speed": "playback rate", "arrow": "direction", "action": "class"}
 
 
 @figure_of_runs
-def error_curves(groups: list[SeedGroup], runs: Sequence[Run], *, by: str = "recipe") -> Figure | None:
+def error_curves(runs: Sequence[Run], *, by: str = "recipe") -> Figure | None:
     """Figure 3: error in per cent by epoch, a panel for each recipe or (`by="network"`) network: thin on the epoch's
     training clips, thick on the center clips of the test videos. Lines are means over seeds and, in a network's panel,
     over splits; bands span all of them.
     """
-    trained = [group for group in groups if group.spec.epochs]
+    trained = [group for group in group_by_seed(runs) if group.spec.epochs]
     if not trained:
         return None
     recipes = _recipe_names([group.spec for group in trained])
@@ -102,7 +102,7 @@ def error_table(runs: Sequence[Run]) -> Styler | Markdown:
 
 def _recipe_names(specs: Sequence[Spec]) -> dict[Spec, str]:
     """The depth of each recipe, and the clip length, task and origin of the weights where recipes differ in them."""
-    texts = [(f"{spec.frames} frames", QUESTIONS[spec.task], training(spec)) for spec in specs]
+    texts = [(f"{spec.frames} frames", QUESTIONS[spec.task], describe_training(spec)) for spec in specs]
     differ = [len({*column}) > 1 for column in zip(*texts, strict=True)]
     return {
         recipe_of(spec): ", ".join([f"{spec.depth} layers", *compress(text, differ)])
@@ -113,12 +113,12 @@ def _recipe_names(specs: Sequence[Spec]) -> dict[Spec, str]:
 # --- Figure 5a and Table 3 ------------------------------------------------------------------------------------------
 
 
-def training(spec: Spec) -> str:
+def describe_training(spec: Spec) -> str:
     """Whether a network is trained from scratch, or is another's tested on longer clips or finetuned on them."""
     return SCRATCH if not spec.init_from else FINETUNED if spec.epochs else TESTED
 
 
-def hours(group: SeedGroup | None, device: str) -> float:
+def training_hours(group: SeedGroup | None, device: str) -> float:
     """Hours of training per run, those of the run it starts from included: the mean of the runs on `device`.
 
     NaN where no run has all of its training there, or the runs that they start from are not finished.
@@ -136,8 +136,8 @@ def measure_lengths(runs: Sequence[Run]) -> pd.DataFrame:
     """`measure` with the `training`, the `hours` on `speed_device`, and the `clip length` as in Table 3."""
     table = measure(runs)
     if len(table):
-        table["training"] = table["spec"].map(training)
-        table["hours"] = table["group"].map(partial(hours, device=speed_device(runs)))
+        table["training"] = table["spec"].map(describe_training)
+        table["hours"] = table["group"].map(partial(training_hours, device=speed_device(runs)))
         table["short"] = [spec.parent_spec.frames if spec.parent_spec else 0 for spec in table["spec"]]
         columns = zip(table["training"], table["short"], table["frames"], strict=True)
         table["clip length"] = [LENGTH_NAMES[kind].format(*frames) for kind, *frames in columns]
@@ -178,7 +178,7 @@ def _time_unit(hours: pd.Series) -> tuple[str, int]:
 
 
 @figure_of_runs
-def length_figure(groups: list[SeedGroup], runs: Sequence[Run], *, x: str = "frames") -> Figure:
+def length_figure(runs: Sequence[Run], *, x: str = "frames") -> Figure:
     """Figure 5a: clip@1 (dashed) and video@1 (solid, 95 % intervals) against clip length; the short network tested and
     finetuned on the longer clips as single points. With `x="hours"` against the time of training, on one device: a
     clip length that has none there is named instead of drawn.
@@ -242,7 +242,7 @@ def _most_clips(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 @figure_of_runs
-def clip_count_curve(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure:
+def clip_count_curve(runs: Sequence[Run]) -> Figure:
     """Figure 5b: video@1 against the number of clips it is averaged over, with 95 % intervals."""
     table = clip_counts(runs).dropna(subset="video@1")
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
@@ -312,7 +312,7 @@ def short_videos_line(specs: Sequence[Spec], manifest: Path | str) -> str:
 
 
 @figure_of_runs
-def probe_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure:
+def probe_figure(runs: Sequence[Run]) -> Figure:
     """Accuracy on the playback rate or the direction, a panel for each clip length and step; the dashed line is
     chance, bars are 95 % intervals.
     """

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from r21d_analysis.artifacts.tables import PAPER, compare, family_table, measure, speed_device
-from r21d_analysis.statistics.aggregate import SeedGroup
+from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.style import ERROR_BAR, GRAY, HOLLOW, PAPER_TICK, VARIANT_STYLE, figure_of_runs, panel_grid
 from r21d_core.models.cost import cost
 from r21d_core.runs.run import Run
@@ -51,14 +51,15 @@ def draw_against_chance(table: pd.DataFrame) -> Figure:
 
 
 @figure_of_runs
-def accuracy_against_cost(groups: list[SeedGroup], runs: Sequence[Run], *, x: str = "gmac") -> Figure:
+def accuracy_against_cost(runs: Sequence[Run], *, x: str = "gmac") -> Figure:
     """Figure 4: video@1 against multiply-adds per clip (`x="gmac"`), for actions the paper's panel beside ours, or
     against the measured inference speed (`x="clips_per_second"`), which the paper does not give. Bars are 95 %
     intervals.
 
     Speeds are of one device: a network that has none there is named instead of drawn.
     """
-    by_cost, protocol = x == "gmac", groups[0].scores[0].protocol
+    by_cost, groups = x == "gmac", group_by_seed(runs)
+    protocol = groups[0].scores[0].protocol
     beside_paper = by_cost and protocol["task"] == "action"  # the paper has no other
     size = (10, 4.6) if beside_paper else (6.4, 4.6)
     figure, axes = plt.subplots(1, 1 + beside_paper, figsize=size, squeeze=False, layout="constrained")
@@ -97,13 +98,14 @@ def accuracy_against_cost(groups: list[SeedGroup], runs: Sequence[Run], *, x: st
 
 
 @figure_of_runs
-def differences(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
+def differences(runs: Sequence[Run]) -> Figure | str:
     """Video@1 of each network minus R(2+1)D's on the same videos with its interval, beside the paper's as a tick."""
     table = compare(runs)
     if table.empty:
         return "a comparison needs R(2+1)D and another network, both finished"
     table = table.dropna(subset="estimate")
-    estimates, frames = table["estimate"], 16 if groups[0].spec.frames == 16 else 8
+    estimates, spec = table["estimate"], group_by_seed(runs)[0].spec
+    frames = 16 if spec.frames == 16 else 8
     figure, axes = plt.subplots(figsize=(4.6, 0.28 * len(table) + 1.3), layout="constrained")
     for place, (name, estimate) in enumerate(zip(table["network"], estimates, strict=True)):
         label = "_" * bool(place) + "here, 95 % interval"
@@ -115,7 +117,7 @@ def differences(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
     axes.set_yticks(range(len(table)), table["network"])
     axes.set(
         xlabel="video@1 minus R(2+1)D's (points)",
-        title=f"{frames} frames, {groups[0].spec.epochs} epochs",
+        title=f"{frames} frames, {spec.epochs} epochs",
         ylim=(len(table) - 0.5, -0.5),
     )
     figure.legend(loc="outside lower center", ncols=2)
@@ -123,7 +125,7 @@ def differences(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
 
 
 @figure_of_runs
-def family_bars(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
+def family_bars(runs: Sequence[Run]) -> Figure | str:
     """Accuracy within each family of classes, a panel for each family; the dashed line is chance."""
     table = family_table(runs).rename(columns={"accuracy": "video@1"})
     if table.empty:

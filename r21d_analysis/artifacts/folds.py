@@ -12,9 +12,8 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.networks import FUSED, Network, difference, networks, on_shared_splits
+from r21d_analysis.artifacts.networks import FUSED, Network, collect_networks, difference, on_shared_splits
 from r21d_analysis.artifacts.tables import INTERVAL, protocol_line
-from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
 from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, P, figure_of_runs, note, style_table
 from r21d_core import R21DError
@@ -77,7 +76,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     with one seed that of the mean over folds.
     Raises R21DError without R(2+1)D, for several networks of one name, and for different test videos.
     """
-    rows = [network for network in networks(runs)[0] if network.stream != FUSED]
+    rows = [network for network in collect_networks(runs)[0] if network.stream != FUSED]
     most = max((len(network.splits) for network in rows), default=0)
     rows.sort(key=lambda network: (len(network.splits) < most, -network.video_at(1)))
     baseline = next((network for network in rows if network.spec.variant == BASELINE), None)
@@ -150,7 +149,7 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
 
 
 @figure_of_runs
-def reasons_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
+def reasons_figure(runs: Sequence[Run]) -> Figure | str:
     """Training error and video@1 of each network less those of R(2+1)D, as in `fold_table`, with 95 % intervals.
 
     A network left of zero in the first panel is easier to optimize, right of zero in the second more accurate.

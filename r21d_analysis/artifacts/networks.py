@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -78,40 +78,53 @@ class Network:
         return f"mean of {names}" if len(self.splits) > 1 else names
 
 
-def networks(runs: Sequence[Run], groups: Sequence[SeedGroup] | None = None) -> tuple[list[Network], list[str]]:
+def collect_networks(runs: Sequence[Run], groups: Sequence[SeedGroup] | None = None) -> tuple[list[Network], list[str]]:
     """The finished runs as Networks, RGB, flow and fused in turn, and a line for each pair that cannot be fused.
 
     Runs on a data set that others are only pretrained on are left out, unless all `groups` of `runs` are given.
     """
     members = group_all(on_target(runs)) if groups is None else [(group.spec, group) for group in groups]
-    requested: dict[Spec, dict[str, SeedGroup | None]] = {}  # by stream, of each network on each split
+    requested: dict[Spec, dict[str, SeedGroup | None]] = {}  # the streams of each network on each split
     for spec, group in members:
         stream = FLOW if spec.modality == "flow" else RGB
         requested.setdefault(spec.replace(seed=0, modality="rgb"), {})[stream] = group
-    by_spec, problems, peers = {}, [], defaultdict(list)
-    for spec, found in requested.items():
+    by_spec: dict[Spec, dict[str, dict[str, SeedGroup]]] = {}  # the groups of each network by stream and split
+    problems, peers = [], defaultdict(list)
+    for spec, streams in requested.items():
         row, split = without_split(spec), split_of(spec)
-        streams = by_spec.setdefault(row, {stream: {} for stream in STREAMS})
-        pair = {stream: group for stream in (RGB, FLOW) if (group := found.get(stream))}
-        for stream, group in pair.items():
-            streams[stream][split] = group
-        seeds = {stream: f"seed {', '.join(str(run.spec.seed) for run in g.runs)}" for stream, g in pair.items()}
-        texts = [f"{stream} has {seeds.get(stream, 'no finished run')}" for stream in (RGB, FLOW)]
-        problem = ", ".join(texts) if len(found) == 2 and seeds.get(RGB) != seeds.get(FLOW) else ""
-        if len(pair) == 2:
-            try:
-                streams[FUSED][split] = fuse_streams(pair[RGB], pair[FLOW], peers[spec.data, spec.task])
-            except R21DError as error:
-                problem = str(error)
+        fused, problem = _try_to_fuse(streams, peers[spec.data, spec.task])
+        by_stream = by_spec.setdefault(row, {stream: {} for stream in STREAMS})
+        for stream, group in (streams | {FUSED: fused}).items():
+            if group:
+                by_stream[stream][split] = group
         if problem:
             training = Network(row, FUSED, {}).training
             problems.append(f"{spec.variant}, {training}{f', split {split}' if split else ''}: {problem}")
     return [
         Network(spec, stream, dict(sorted(splits.items())))
-        for spec, streams in by_spec.items()
-        for stream, splits in streams.items()
+        for spec, by_stream in by_spec.items()
+        for stream, splits in by_stream.items()
         if splits
     ], problems
+
+
+def _try_to_fuse(streams: Mapping[str, SeedGroup | None], peers: list[SeedGroup]) -> tuple[SeedGroup | None, str]:
+    """The two `streams` of one network fused, None if that cannot be, and what hinders it or which seeds are left out.
+
+    A stream that was requested and has no finished run is None; a network of which one stream was requested has no
+    problem.
+    """
+    if len(streams) < 2:
+        return None, ""
+    rgb, flow = streams[RGB], streams[FLOW]
+    seeds = [f"seed {', '.join(str(run.spec.seed) for run in g.runs)}" if g else "no finished run" for g in (rgb, flow)]
+    problem = f"{RGB} has {seeds[0]}, {FLOW} has {seeds[1]}" if seeds[0] != seeds[1] else ""
+    if not (rgb and flow):
+        return None, problem
+    try:
+        return fuse_streams(rgb, flow, peers), problem
+    except R21DError as error:
+        return None, str(error)
 
 
 def fuse_streams(rgb: SeedGroup, flow: SeedGroup, peers: list[SeedGroup]) -> SeedGroup:

@@ -8,7 +8,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.networks import difference, networks
+from r21d_analysis.artifacts.networks import collect_networks, difference
 from r21d_analysis.artifacts.tables import INTERVAL, show_table
 from r21d_analysis.statistics.inference import Estimate, family_p, format_interval
 from r21d_analysis.style import P, align_left, note, style_table
@@ -25,7 +25,7 @@ def rate_table(runs: Sequence[Run]) -> pd.DataFrame:
     Accuracies in per cent, the difference in points. Intervals and p, of one family over the networks, are by recording
     and seed. Empty if no run is finished.
     """
-    members = networks([run for run in runs if run.spec.task == "action"])[0]
+    members = collect_networks([run for run in runs if run.spec.task == "action"])[0]
     scratch = {network.spec.variant: network for network in members if not network.spec.init_from}
     rows: list[dict] = []
     gaps: dict[int, Estimate] = {}

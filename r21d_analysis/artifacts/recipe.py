@@ -77,7 +77,7 @@ def show_recipe_table(runs: Sequence[Run]) -> Styler | Markdown:
 
 
 @figure_of_runs
-def accuracy_against_schedule(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
+def accuracy_against_schedule(runs: Sequence[Run]) -> Figure | str:
     """Video@1 against the epochs of training, a line for each network and a panel for each set of other settings.
 
     A point is one seed, a line their mean. A panel's title names the settings in which the recipes differ.
@@ -85,7 +85,7 @@ def accuracy_against_schedule(groups: list[SeedGroup], runs: Sequence[Run]) -> F
     rows = pd.DataFrame([
         {"network": group.spec.variant, "epochs": group.spec.epochs, "video@1": 100 * video_at(scores, 1),
          "recipe": recipe_of(group.spec).replace(**SCHEDULE)}
-        for group in groups for scores in group.scores
+        for group in group_by_seed(runs) for scores in group.scores
     ])  # fmt: skip
     if rows["epochs"].nunique() < 2:
         return "all recipes have the same number of epochs"

@@ -19,8 +19,8 @@ from r21d_analysis.artifacts.networks import (
     RGB,
     STREAMS,
     Network,
+    collect_networks,
     difference,
-    networks,
     on_shared_splits,
     on_target,
     pretrained_pairs,
@@ -34,7 +34,6 @@ from r21d_analysis.artifacts.tables import (
     difference_columns,
     show_table,
 )
-from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_analysis.statistics.inference import format_interval, seed_variance
 from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_runs, note
 from r21d_core import R21DError
@@ -71,7 +70,7 @@ def stream_table(runs: Sequence[Run], table: int) -> pd.DataFrame:
     in per cent; `videos` are those evaluated of those listed, in all splits of the row.
     """
     rows = []
-    for network in networks(runs)[0]:
+    for network in collect_networks(runs)[0]:
         for row in network.rows:
             classes = len(next(iter(row.splits.values())).scores[0].classes)
             setting = {"network": row.spec.network, "frames": str(row.spec.frames), "weights": row.training,
@@ -95,7 +94,7 @@ def show_stream_table(runs: Sequence[Run], table: int) -> Styler | Markdown:
         return note(NO_RUNS)
     constant = [("", name) for name in ("frames", "weights", "split") if frame["", name].nunique() == 1]
     empty = [column for column in frame.columns if column[0] == "here" and frame[column].isna().all()]
-    unfused = [f"not fused: {line}" for line in networks(runs)[1]]
+    unfused = [f"not fused: {line}" for line in collect_networks(runs)[1]]
     return show_table(frame.drop(columns=constant + empty), on_target(runs), None, describe_intervals(runs), *unfused)
 
 
@@ -104,7 +103,7 @@ def stream_gain(runs: Sequence[Run]) -> Styler | Markdown:
 
     A row for each comparison, for a notebook.
     """
-    by_spec, pairs = {(network.spec, network.stream): network for network in networks(runs)[0]}, []
+    by_spec, pairs = {(network.spec, network.stream): network for network in collect_networks(runs)[0]}, []
     for (spec, stream), network in by_spec.items():
         baselines = {FUSED: (RGB, FLOW), FLOW: (RGB,), RGB: ()}[stream]
         pairs += [(network, by_spec[spec, name]) for name in baselines if (spec, name) in by_spec]
@@ -117,7 +116,7 @@ def pretraining_gain(runs: Sequence[Run]) -> Styler | Markdown:
     """Each pretrained network minus the same from scratch on the same videos, for each split and over all of them."""
     pairs = [
         pair
-        for pretrained, scratch in pretrained_pairs(networks(runs)[0])
+        for pretrained, scratch in pretrained_pairs(collect_networks(runs)[0])
         for pair in zip(*(network.rows for network in on_shared_splits(pretrained, scratch)), strict=True)
     ]
     return _differences(runs, pairs, "a comparison needs a pretrained network and one from scratch, both finished")
@@ -185,11 +184,11 @@ def _format_seeds(network: Network) -> str:
 
 
 @figure_of_runs
-def stream_figure(groups: list[SeedGroup], runs: Sequence[Run], *, table: int) -> Figure | None:
+def stream_figure(runs: Sequence[Run], *, table: int) -> Figure | None:
     """video@1 of RGB, flow and both, a line for each network: the paper's panel of `table` (4 or 5) beside ours, whose
     bars are 95 % intervals.
     """
-    rows = networks(runs)[0]
+    rows = collect_networks(runs)[0]
     if not rows:
         return None
     specs, printed = list(dict.fromkeys(network.spec for network in rows)), {}
@@ -217,9 +216,9 @@ def stream_figure(groups: list[SeedGroup], runs: Sequence[Run], *, table: int) -
 
 
 @figure_of_runs
-def split_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | None:
+def split_figure(runs: Sequence[Run]) -> Figure | None:
     """video@1 from scratch and pretrained, for each split and the mean of those that both have; 95 % intervals."""
-    rows = networks(runs)[0]
+    rows = collect_networks(runs)[0]
     if not rows:
         return None
     streams = [stream for stream in STREAMS if any(network.stream == stream for network in rows)]
@@ -271,11 +270,11 @@ def class_accuracy(a: Network, b: Network) -> pd.DataFrame:
 
 
 @figure_of_runs
-def class_figure(groups: list[SeedGroup], runs: Sequence[Run]) -> Figure | str:
+def class_figure(runs: Sequence[Run]) -> Figure | str:
     """video@1 of each class on RGB and on flow, a panel for each network, the classes with the largest gain by flow
     first; of many classes those at both ends.
     """
-    rows = networks(runs)[0]
+    rows = collect_networks(runs)[0]
     flow = {network.spec: network for network in rows if network.stream == FLOW}
     pairs = [(network, flow[network.spec]) for network in rows if network.stream == RGB and network.spec in flow]
     pairs, half = [pair for pair in pairs if on_shared_splits(*pair)[0].splits], MAX_CLASSES // 2

@@ -146,65 +146,71 @@ def protocol_line(runs: Sequence[Run]) -> str:
 
     Where runs differ in one of these, all of its values are named.
     """
-    lines, groups = [], group_by_seed(runs)
-    splits: dict[str, dict[str, dict]] = defaultdict(dict)  # the protocols of a data set's splits
+    groups = group_by_seed(runs)
+    by_set: dict[str, list[SeedGroup]] = defaultdict(list)
     for group in groups:
-        splits[SPLIT.sub("", group.spec.data)].setdefault(group.spec.data, group.scores[0].protocol)
-    for group in groups:
-        spec, p = group.spec, group.scores[0].protocol
-        of_set = splits[SPLIT.sub("", spec.data)]
-        rates = {"speed": ", each at 1, 2, 4 and 8 times its rate", "arrow": ", each in both directions"}
-        demo = "DEMONSTRATION with tiny networks, not comparable with the paper"
-        counts = [sum(of[f"videos_{key}"] for of in of_set.values()) for key in ("evaluated", "listed")]
-        videos = f"{counts[0]:,} of {counts[1]:,} videos{rates.get(p['task'], '')}"
-        data = p["data"] if len(of_set) == 1 else f"{SPLIT.sub('', spec.data)}, {len(of_set)} splits,"
-        training = f"{'finetuned' if spec.init_from else 'trained from scratch'} on"
-        clips = f"{training} {spec.epochs * spec.clips_per_epoch:,} clips"
-        lines.append(
-            (
-                demo if p["profile"] == "demo" else f"profile {p['profile']}",
-                f"{data} {p['split']}, {videos}",
-                spec.variant if spec.variant in NEIGHBORS else f"{spec.depth} layers, width {spec.width}",
-                clips if spec.epochs else "evaluated only, with the weights of another run",
-                p["averaging"],
-                p["frame_rate"],
-                f"on {', '.join(sorted({run.summary['device'] for run in group.runs}))}",
-            )
-        )
-    protocols = [group.scores[0].protocol for group in groups]
-    keys = ("clips", "frames", "frame_stride", "crop")
-    clips, frames, stride, crop = (_name_all(str(p[key]) for p in protocols) for key in keys)
-    *first, averaging, rate, device = map(_name_all, zip(*lines, strict=True))
-    of_clips = f"{clips} clips of {frames} frames at stride {stride}, {crop}"
-    return "; ".join([*first, of_clips, averaging, rate, device])
+        by_set[SPLIT.sub("", group.spec.data)].append(group)
+    parts = [_protocol_parts(group, by_set[SPLIT.sub("", group.spec.data)]) for group in groups]
+    profile, data, network, training, averaging, rate, device = map(_name_all, zip(*parts, strict=True))
+    protocols, keys = [group.scores[0].protocol for group in groups], ("clips", "frames", "frame_stride", "crop")
+    clips, frames, stride, crop = (_name_all(str(protocol[key]) for protocol in protocols) for key in keys)
+    evaluation = f"{clips} clips of {frames} frames at stride {stride}, {crop}"
+    return "; ".join([profile, data, network, training, evaluation, averaging, rate, device])
+
+
+def _protocol_parts(group: SeedGroup, of_set: Sequence[SeedGroup]) -> tuple[str, ...]:
+    """Profile, data, network, training, averaging, frame rate and device of a group, the data for all splits of a set.
+
+    `of_set` are the groups on these splits; each split counts once.
+    """
+    spec, protocol = group.spec, group.scores[0].protocol
+    splits: dict[str, dict] = {}
+    for member in of_set:
+        splits.setdefault(member.spec.data, member.scores[0].protocol)
+    evaluated, listed = (sum(split[f"videos_{key}"] for split in splits.values()) for key in ("evaluated", "listed"))
+    data = protocol["data"] if len(splits) == 1 else f"{SPLIT.sub('', spec.data)}, {len(splits)} splits,"
+    rates = {"speed": ", each at 1, 2, 4 and 8 times its rate", "arrow": ", each in both directions"}
+    origin = "finetuned" if spec.init_from else "trained from scratch"
+    demo = "DEMONSTRATION with tiny networks, not comparable with the paper"
+    return (
+        demo if protocol["profile"] == "demo" else f"profile {protocol['profile']}",
+        f"{data} {protocol['split']}, {evaluated:,} of {listed:,} videos{rates.get(protocol['task'], '')}",
+        spec.variant if spec.variant in NEIGHBORS else f"{spec.depth} layers, width {spec.width}",
+        f"{origin} on {spec.epochs * spec.clips_per_epoch:,} clips"
+        if spec.epochs
+        else "evaluated only, with the weights of another run",
+        protocol["averaging"],
+        protocol["frame_rate"],
+        f"on {', '.join(sorted({run.summary['device'] for run in group.runs}))}",
+    )
 
 
 def _name_all(values: Iterable[str]) -> str:
     return " / ".join(dict.fromkeys(values))
 
 
-def compare(runs: Sequence[Run], against: str = "R(2+1)D") -> pd.DataFrame:
-    """The rows of `measure` of networks other than `against`, with the `estimate` of their difference; or none."""
+def compare(runs: Sequence[Run], baseline: str = "R(2+1)D") -> pd.DataFrame:
+    """The rows of `measure` of networks other than `baseline`, with the `estimate` of their difference; or none."""
     table = measure(runs)
     done = [group for group in table.get("group", ()) if group]
-    baseline = next((group for group in done if group.spec.variant == against), None)
-    if not baseline or len(done) == 1:
+    baseline_group = next((group for group in done if group.spec.variant == baseline), None)
+    if not baseline_group or len(done) == 1:
         return pd.DataFrame()
-    table = table[[group is not baseline for group in table["group"]]]
-    estimates = {row: accuracy_difference([group], [baseline]) for row, group in table["group"].items() if group}
+    table = table[[group is not baseline_group for group in table["group"]]]
+    estimates = {row: accuracy_difference([group], [baseline_group]) for row, group in table["group"].items() if group}
     return table.assign(estimate=pd.Series(estimates))
 
 
-def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | Markdown:
-    """Each network minus the variant `against` on the same videos, for a notebook; all rows are one family of tests.
+def comparison_table(runs: Sequence[Run], baseline: str = "R(2+1)D") -> Styler | Markdown:
+    """Each network minus the variant `baseline` on the same videos, for a notebook; all rows are one family of tests.
 
     `recordings needed` would show the difference, were it true, in this family with 80 % power and as many seeds.
     """
-    table = compare(runs, against)
+    table = compare(runs, baseline)
     if table.empty:
-        return note(f"a comparison needs {against} and another network, both finished")
+        return note(f"a comparison needs {baseline} and another network, both finished")
     estimates = table["estimate"].dropna()
-    columns = difference_columns(list(estimates), f"minus {against} (points)")
+    columns = difference_columns(list(estimates), f"minus {baseline} (points)")
     tests = sum(estimate.tested for estimate in estimates)
     needed = [required_recordings(e, tests) if e.tested else np.inf for e in estimates]
     needed = [f"{n:,.0f}" if np.isfinite(n) else "more seeds" for n in needed]
@@ -214,7 +220,7 @@ def comparison_table(runs: Sequence[Run], against: str = "R(2+1)D") -> Styler | 
     table = table.rename(columns={"video@1": "video@1 (%)"}).set_index("network")
     difference, *texts = columns.columns[:3]
     table = table[["video@1 (%)", difference, *texts, "videos", NEEDED, "seeds"]]
-    caption = f"{comparison_caption(list(estimates))}, each network minus {against}"
+    caption = f"{comparison_caption(list(estimates))}, each network minus {baseline}"
     if tests:
         caption += f"; {NEEDED}: those that would show the difference in this family, at 80 % power with as many seeds"
     return style_table(table, caption)

@@ -101,9 +101,14 @@ def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
 
 def _weigh(contrast: Contrast, split: dict[tuple[Arm, str], SeedGroup]) -> list[tuple[float, SeedGroup]]:
     """The networks of a contrast with their weights, alike within an arm; empty where an arm has no network."""
-    signed = [(sign, arm) for sign, side in zip((1, -1), contrast, strict=True) for arm in side]
-    arms = [(sign, [split[arm, name] for name in arm.variants if (arm, name) in split]) for sign, arm in signed]
-    return [(sign / len(arm), group) for sign, arm in arms for group in arm] if all(arm for _, arm in arms) else []
+    weighted = []
+    for sign, side in zip((1, -1), contrast, strict=True):
+        for arm in side:
+            groups = [split[arm, variant] for variant in arm.variants if (arm, variant) in split]
+            if not groups:
+                return []
+            weighted += [(sign / len(groups), group) for group in groups]
+    return weighted
 
 
 def _estimate_contrast(
@@ -115,13 +120,16 @@ def _estimate_contrast(
     seed. The training error has no recordings, so its interval is over seeds alone.
     """
     if metric == TRAIN_ERROR:
-        arms = [(weight / len(splits), group) for split in splits for weight, group in split]
-        return inference.estimate_sum_of_means([(weight, group.train_errors) for weight, group in arms])
+        errors = [(weight / len(splits), group.train_errors) for split in splits for weight, group in split]
+        return inference.estimate_sum_of_means(errors)
+    outcomes = OUTCOMES[metric]
     if all(len(split) == 2 and _share_weights(split[0][1], split[1][1]) for split in splits):
         shared = [on_shared_seeds(a, b) for (_, a), (_, b) in splits]
-        return inference.estimate_mean([OUTCOMES[metric](a) - OUTCOMES[metric](b) for a, b in shared])
-    outcomes = [[(weight, OUTCOMES[metric](group)) for weight, group in split] for split in splits]
-    strata = [([(weight, own.values) for weight, own in split], split[0][1].groups) for split in outcomes]
+        return inference.estimate_mean([outcomes(a) - outcomes(b) for a, b in shared])
+    strata = []
+    for split in splits:
+        arms = [(weight, outcomes(group).values) for weight, group in split]
+        strata.append((arms, outcomes(split[0][1]).groups))
     return inference.estimate_contrast(strata, seeds)
 
 
@@ -162,20 +170,28 @@ def _paper_mean(arm: Arm, metric: str) -> float:
 def evaluate_ranking(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
     """Spearman's correlation of the twelve clip@1 with 8 and with 16 frames, in each setting on each split."""
     arms, verdicts = (Arm(TABLE_2, 8), Arm(TABLE_2, 16)), []
-    for selection, split in ((s, split) for s in rank_settings(groups, arms) for split in s.splits):
-        members = list(split.values())
-        reason = select.describe_missing(selection) if selection.missing else _incomparable(members)
-        if reason:
-            verdict = Verdict(INCONCLUSIVE, why=reason)
-        else:
-            short, long = ([split[arm, name].clip_outcomes for name in arm.variants] for arm in arms)
-            correlation = inference.estimate_correlation(short, long, inference.seed_variance([*short, *long]))
-            verdict = _decide_all(claim, [(correlation, claim.comparison)])[0]
-            if verdict.answer == REFUTED:
-                noise = "a low correlation refutes nothing: sampling noise alone disorders close accuracies"
-                verdict = replace(verdict, answer=INCONCLUSIVE, why=noise)
-        verdicts.append(replace(verdict, unit="correlation", protocol=describe_protocol(members)))
+    for selection in rank_settings(groups, arms):
+        for split in selection.splits:
+            verdict = _rank_correlation(claim, arms, selection, split)
+            protocol = describe_protocol(list(split.values()))
+            verdicts.append(replace(verdict, unit="correlation", protocol=protocol))
     return verdicts
+
+
+def _rank_correlation(
+    claim: Claim, arms: tuple[Arm, Arm], selection: Selection, split: dict[tuple[Arm, str], SeedGroup]
+) -> Verdict:
+    """The Verdict on the correlation of two arms' clip@1 on one split, without its unit and protocol."""
+    reason = select.describe_missing(selection) if selection.missing else _incomparable(list(split.values()))
+    if reason:
+        return Verdict(INCONCLUSIVE, why=reason)
+    short, long = ([split[arm, name].clip_outcomes for name in arm.variants] for arm in arms)
+    correlation = inference.estimate_correlation(short, long, inference.seed_variance([*short, *long]))
+    verdict, _ = _decide_all(claim, [(correlation, claim.comparison)])
+    if verdict.answer == REFUTED:
+        noise = "a low correlation refutes nothing: sampling noise alone disorders close accuracies"
+        return replace(verdict, answer=INCONCLUSIVE, why=noise)
+    return verdict
 
 
 def evaluate_clip_counts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
@@ -198,16 +214,19 @@ def evaluate_clip_counts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verd
 
 # --- rows of Tables 4 to 6 ------------------------------------------------------------------------------------------
 
-Rows = tuple[Network, Network]  # the first is claimed to be above the second
+NetworkPair = tuple[Network, Network]  # the first is claimed to be above the second
 
 
 def evaluate_rows(
-    claim: Claim, groups: Sequence[SeedGroup], find_pairs: Callable[[list[Network]], list[list[Rows]]], command: str
+    claim: Claim,
+    groups: Sequence[SeedGroup],
+    find_pairs: Callable[[list[Network]], list[list[NetworkPair]]],
+    command: str,
 ) -> list[Verdict]:
     """For each setting whether every pair of rows of Tables 4 to 6 differs in video@1 by more than zero."""
-    rows, verdicts = networks.networks([run for group in groups for run in group.runs], groups)[0], []
+    rows, verdicts = networks.collect_networks([run for group in groups for run in group.runs], groups)[0], []
 
-    def members(pairs: list[Rows]) -> list[SeedGroup]:
+    def members(pairs: list[NetworkPair]) -> list[SeedGroup]:
         return [group for pair in pairs for row in pair for group in row.splits.values()]
 
     settings = find_pairs(rows)
@@ -235,25 +254,25 @@ def _describe_pair(a: Network, b: Network) -> str:
     return " minus ".join(f"{row.spec.variant} {row.stream} {row.training}" for row in (a, b)) + splits
 
 
-def both_over_each(rows: list[Network]) -> list[list[Rows]]:
+def both_over_each(rows: list[Network]) -> list[list[NetworkPair]]:
     """For each setting both streams together and each alone."""
     by_spec = {(row.spec, row.stream): row for row in rows}
     return [[(row, by_spec[row.spec, stream]) for stream in (RGB, FLOW)] for row in rows if row.stream == FUSED]
 
 
-def rgb_over_flow(rows: list[Network]) -> list[list[Rows]]:
+def rgb_over_flow(rows: list[Network]) -> list[list[NetworkPair]]:
     """R(2+1)D's two streams, each from scratch."""
     pairs = [(rgb, flow) for (_, rgb), (_, flow) in both_over_each(rows)]
     return [[(rgb, flow)] for rgb, flow in pairs if rgb.spec.variant in R21D and not rgb.source]
 
 
-def pretrained_over_scratch(rows: list[Network]) -> list[list[Rows]]:
+def pretrained_over_scratch(rows: list[Network]) -> list[list[NetworkPair]]:
     """R(2+1)D on RGB, finetuned and from scratch."""
     pairs = networks.pretrained_pairs(rows)
     return [[(a, b)] for a, b in pairs if a.stream == RGB and a.spec.variant in R21D]
 
 
-def kinetics_over_sports(rows: list[Network]) -> list[list[Rows]]:
+def kinetics_over_sports(rows: list[Network]) -> list[list[NetworkPair]]:
     """Networks finetuned alike, from runs that were trained alike on Kinetics and on Sports-1M."""
     by_source: dict[Spec, dict[str, Network]] = {}
     for row in rows:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from r21d_analysis.artifacts.confirmatory import planned_specs
 from r21d_analysis.artifacts.networks import split_of
@@ -109,40 +110,69 @@ def rank_settings(groups: Sequence[SeedGroup], arms: Sequence[Arm], data: str = 
     its own.
     """
     free = {"variant"} | {key for arm in arms for key in arm.settings}
-    defaults = {key: getattr(Spec(), key) for key in free}
-    settings: dict[Spec, dict[Spec, dict[str, SeedGroup]]] = {}  # of each setting and network the splits
-    for group in groups:
-        base = group.spec.parent_spec or group.spec
-        usable = (base.task, base.modality) == ("action", "rgb")
-        usable = usable and not {"task", "modality", "data"} & group.spec.changes_from(base).keys()
-        usable = usable and base.data.startswith(data) and not base.data.endswith(VAL_SUFFIX)
-        if usable and ("depth" in free or base.depth <= 18):  # 34 layers count only for a claim about depth
-            # "-split" stays, as a set beside its splits is none of them.
-            fixed = {"seed": 0, "data": SPLIT.sub("-split", base.data)}
-            networks = settings.setdefault(base.replace(**fixed, **defaults), {})
-            networks.setdefault(group.spec.replace(**fixed), {})[base.data] = group
     wanted = list(dict.fromkeys((arm, variant) for arm in arms for variant in arm.variants))
     selections = []
-    for setting, networks in settings.items():
-        rows = sorted(networks.items(), key=lambda row: (-sum(len(g.runs) for g in row[1].values()), row[0].to_json()))
-        matches = {key: next((row for spec, row in rows if key[0].matches(spec, key[1])), {}) for key in wanted}
-        names = sorted({name for row in matches.values() for name in row})
-        shared = [name for name in names if all(name in row for row in matches.values())]
-        for counted in [shared] if shared else [[name] for name in names]:
-            splits = [{key: row[name] for key, row in matches.items() if name in row} for name in counted]
-            missing = [key for key in wanted if key not in splits[0]]
-            if setting.profile != "demo" or all(_fits_demo(arm) for arm, _ in missing):
-                pooled = [row for spec, row in rows if spec.epochs and spec.variant not in NEIGHBORS]
-                trained = [row[name] for row in pooled if row.keys() >= {*counted} for name in counted]
-                own = [group for split in splits for group in split.values()]
-                if _is_planned(own):  # the protocol pools the seeds' variance over the networks of a family alone
-                    trained = own
-                selections.append(Selection(setting.replace(data=counted[0]), splits, missing, trained))
+    for setting, networks in _group_by_setting(groups, free, data).items():
+        selections += _select(setting, networks, wanted)
     if selections:
         return sorted(selections, key=lambda s: (len(s.missing) > 0, *setting_rank(s.setting, s.groups)))
-    usual = get_recipe("paper").replace(data=data, eval_clips=100)
-    usual = usual if data else get_recipe("small").replace(data="NAME")
-    return [Selection(usual.replace(**defaults), [{}], wanted, [])]
+    usual = get_recipe("paper").replace(data=data, eval_clips=100) if data else get_recipe("small").replace(data="NAME")
+    return [Selection(usual.replace(**_defaults(free)), [{}], wanted, [])]
+
+
+def _group_by_setting(
+    groups: Sequence[SeedGroup], free: Collection[str], data: str
+) -> dict[Spec, dict[Spec, dict[str, SeedGroup]]]:
+    """The groups that may count by setting, in it by network, and of that by the name of their data.
+
+    Networks of a setting differ in the fields `free`. The Specs of both are without seed and number of the split.
+    """
+    settings: dict[Spec, dict[Spec, dict[str, SeedGroup]]] = {}
+    for group in groups:
+        base = group.spec.parent_spec or group.spec
+        same_input = not {"task", "modality", "data"} & group.spec.changes_from(base).keys()
+        is_action = same_input and (base.task, base.modality) == ("action", "rgb")
+        is_of_data = base.data.startswith(data) and not base.data.endswith(VAL_SUFFIX)
+        # 34 layers count only for a claim about depth.
+        if is_action and is_of_data and ("depth" in free or base.depth <= 18):
+            # "-split" stays, as a set beside its splits is none of them.
+            unsplit = {"seed": 0, "data": SPLIT.sub("-split", base.data)}
+            networks = settings.setdefault(base.replace(**unsplit, **_defaults(free)), {})
+            networks.setdefault(group.spec.replace(**unsplit), {})[base.data] = group
+    return settings
+
+
+def _defaults(keys: Collection[str]) -> dict[str, Any]:
+    return {key: getattr(Spec(), key) for key in keys}
+
+
+def _select(
+    setting: Spec, networks: Mapping[Spec, Mapping[str, SeedGroup]], wanted: Sequence[tuple[Arm, str]]
+) -> list[Selection]:
+    """The Selection of one setting on the splits that count, or one for each split if none has all `wanted` networks.
+
+    Of several networks that match one wanted, it takes that with the most runs. A demonstration that cannot hold a
+    missing network is left out.
+    """
+    by_runs = sorted(networks, key=lambda spec: (-sum(len(g.runs) for g in networks[spec].values()), spec.to_json()))
+    found: dict[tuple[Arm, str], Mapping[str, SeedGroup]] = {}
+    for arm, variant in wanted:
+        matching = (networks[spec] for spec in by_runs if arm.matches(spec, variant))
+        found[arm, variant] = next(matching, {})
+    names = sorted({name for splits in found.values() for name in splits})
+    shared = [name for name in names if all(name in splits for splits in found.values())]
+    selections = []
+    for counted in [shared] if shared else [[name] for name in names]:
+        splits = [{key: groups[name] for key, groups in found.items() if name in groups} for name in counted]
+        missing = [key for key in wanted if key not in splits[0]]
+        if setting.profile == "demo" and not all(_fits_demo(arm) for arm, _ in missing):
+            continue
+        trained = [group for split in splits for group in split.values()]
+        if not _is_planned(trained):  # else the protocol pools the seeds' variance over the networks of a family alone
+            pooled = [networks[spec] for spec in by_runs if spec.epochs and spec.variant not in NEIGHBORS]
+            trained = [groups[name] for groups in pooled if groups.keys() >= {*counted} for name in counted]
+        selections.append(Selection(setting.replace(data=counted[0]), splits, missing, trained))
+    return selections
 
 
 def setting_rank(setting: Spec, groups: Sequence[SeedGroup]) -> tuple:

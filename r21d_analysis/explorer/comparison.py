@@ -136,7 +136,7 @@ class Comparison:
         return View(table, figure, caption, alt), cells, pairs
 
     def items_view(self, rows: np.ndarray) -> View:
-        """Return the table of the items `rows`: each side's prediction, its confidence and the rank of the class."""
+        """Return the table of items `rows` (n,): each side's prediction, its confidence and the rank of the class."""
         table = pd.DataFrame({"video": self.a.scores.videos[rows], "class": self.classes[self.a.scores.labels[rows]]})
         for side, scored, _ in self.sides():
             predicted = scored.predictions[self.count]

@@ -69,7 +69,7 @@ def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> F
 
 
 def confusion_figure(names: Sequence[str], counts: np.ndarray, percent: bool = False, note: str = "") -> Figure:
-    """Plot a confusion matrix: rows are classes, columns predictions, color the fraction of the row.
+    """Plot `counts` (k, k) or (k, k + 1): rows are the classes `names`, columns predictions, color the row's fraction.
 
     With one column more than rows, the last column holds all other predictions. With `percent` the numbers are those
     fractions, else counts.
@@ -103,7 +103,7 @@ def confusion_figure(names: Sequence[str], counts: np.ndarray, percent: bool = F
 
 
 def row_fractions(counts: np.ndarray) -> np.ndarray:
-    """Return the counts of a confusion matrix as fractions of their row; a row without items has zeros."""
+    """Return the counts of a confusion matrix (k, columns) as fractions of their row; a row without items has zeros."""
     total = counts.sum(axis=1, keepdims=True)
     return counts / np.where(total > 0, total, 1)
 

@@ -169,7 +169,7 @@ def select_items(
     search: str = "",
     confidence: tuple[float, float] = (0, 100),
 ) -> np.ndarray:
-    """Return the rows of items by ITEM_FILTERS `show`, label `true` and the prediction `pred` of `side`.
+    """Return the rows (n,) of items by ITEM_FILTERS `show`, label `true` and the prediction `pred` of `side`.
 
     `pred` is a class index or several. `search` is a part of the video's name or class, in any case, and `confidence`
     the range in per cent of that of `side`. The items of which `side` is most confident come first. Predictions are

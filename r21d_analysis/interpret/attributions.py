@@ -23,8 +23,8 @@ from captum.attr import DeepLift, GuidedBackprop, IntegratedGradients, LayerAttr
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from r21d_analysis.interpret.attribution_figures import TILES
 from r21d_analysis.interpret.checkpoints import EvalClips
+from r21d_analysis.interpret.evidence import TILES
 from r21d_analysis.interpret.filters import STAGES
 from r21d_analysis.statistics.inference import spearman
 from r21d_core.models.network import VideoResNet
@@ -131,11 +131,13 @@ def sanity_correlations(network: VideoResNet, clips: Tensor, label: Tensor, meth
         return torch.stack(maps).abs().flatten(2).cpu().numpy()  # (methods, N, T·H·W)
 
     stages, before = ("fc", *reversed(STAGES)), absolute_maps(network)
-    after = [absolute_maps(shuffle_weights(network, stages[: last + 1])) for last in range(len(stages))]
-    return torch.tensor([
-        [np.mean([spearman(*pair) for pair in zip(*maps, strict=True)]) for maps in zip(before, shuffled, strict=True)]
-        for shuffled in after
-    ], dtype=torch.float32).T  # fmt: skip
+    correlations = torch.empty(len(methods), len(stages))
+    for last in range(len(stages)):
+        after = absolute_maps(shuffle_weights(network, stages[: last + 1]))
+        for row in range(len(methods)):
+            by_clip = [spearman(*maps) for maps in zip(before[row], after[row], strict=True)]
+            correlations[row, last] = float(np.mean(by_clip))
+    return correlations
 
 
 def logit_margin(logits: Tensor, label: Tensor) -> Tensor:

@@ -292,7 +292,7 @@ def _standard_errors(estimate: Estimate, tests: int) -> float:
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Correct the p-values of one family of tests by Holm's method; NaN is no test and stays NaN."""
+    """Correct the p-values (tests,) of one family by Holm's method, (tests,); NaN is no test and stays NaN."""
     p = np.asarray(p, float)
     corrected = np.full(len(p), np.nan)
     order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN comes last
@@ -301,12 +301,12 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def family_p(estimates: Sequence[Estimate]) -> np.ndarray:
-    """The p-values of one family of tests by Holm's method; NaN where a network has one run."""
+    """The p-values of one family by Holm's method, (estimates,); NaN where an estimate is not tested."""
     return holm([estimate.p if estimate.tested else np.nan for estimate in estimates])
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """The rank correlation of two rows of numbers; NaN where either is constant."""
+    """Spearman's rank correlation of two rows of numbers, (n,) each; NaN where either is constant."""
     return float(stats.spearmanr(a, b).statistic) if np.ptp(a) and np.ptp(b) else np.nan  # pyright: ignore
 
 

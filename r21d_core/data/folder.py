@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -53,20 +54,33 @@ def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int
         found = f"{len(loose):,} videos are in no class folder" if loose else "no videos"
         expected = f"{root.name}/CLASS/VIDEO or {root.name}/train/CLASS/VIDEO"
         raise R21DError(f"{root}: {found}; expected {expected}, with one of the extensions {' '.join(EXTENSIONS)}")
-    for folder in [root / split for split in splits] or [root]:
-        folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        if empty := [name for name in folders if (folder / name).relative_to(root).parts not in classes]:
-            notes.append(f"class folders without a video in {folder.name}: {len(empty):,}{examples(empty)}")
-    if loose:
-        notes.append(f"skipped, as they are in no class folder: {len(loose):,}{examples(map(str, loose))}")
-    if skipped:
-        kinds = Counter(path.suffix.lower() or "no extension" for path in skipped)
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-        notes.append(f"skipped, as they are no video files: {counts}{examples(map(str, skipped))}")
+    notes += _note_empty_classes(root, splits, classes.keys()) + _note_skipped(loose, skipped)
     name = re.sub(r"[^\w-]+", "-", root.name.lower()).strip("-") or "videos"
     labels = tuple(sorted({video.label for video in videos}))
     card = DatasetCard(name, labels, expected=split_counts(videos), root=str(root))
     return Listing(card, tuple(videos), notes=tuple(notes))
+
+
+def _note_empty_classes(root: Path, splits: Iterable[str], found: Collection[tuple[str, ...]]) -> list[str]:
+    """A note for each split folder, or the root, with class folders that are not `found`, the parts of their paths."""
+    notes = []
+    for folder in [root / split for split in splits] or [root]:
+        folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if empty := [name for name in folders if (folder / name).relative_to(root).parts not in found]:
+            notes.append(f"class folders without a video in {folder.name}: {len(empty):,}{examples(empty)}")
+    return notes
+
+
+def _note_skipped(loose: Sequence[PurePosixPath], others: Sequence[PurePosixPath]) -> list[str]:
+    """Notes about `loose` videos, in no class folder, and `others`, files in class folders that are no videos."""
+    notes = []
+    if loose:
+        notes.append(f"skipped, as they are in no class folder: {len(loose):,}{examples(map(str, loose))}")
+    if others:
+        kinds = Counter(path.suffix.lower() or "no extension" for path in others)
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+        notes.append(f"skipped, as they are no video files: {counts}{examples(map(str, others))}")
+    return notes
 
 
 def _find_splits(root: Path, videos: list[PurePosixPath], notes: list[str]) -> dict[str, str]:

@@ -96,21 +96,32 @@ def verify_videos(manifest_path: Path | str, *, workers: int | None = None) -> V
     check_rows(path, manifest.card, kept)
     check_no_leaks(verified)
     duplicates = [videos for videos in by_digest.values() if len(videos) > 1]
-    if across := [videos for videos in duplicates if len({video.split for video in videos}) > 1]:
-        message = f"{path}: the same content in two splits, so the accuracy would be too high; "
-        message += f"keep one split's rows of each ({len(across)}):"
-        sets = [" = ".join(_shorten([f"{video.video} in {video.split}" for video in videos])) for videos in across]
-        raise R21DError("\n".join([message, *(f"  {names}" for names in sets)]))
+    _check_no_shared_content(path, duplicates)
 
     write_quarantine(quarantine, earlier | bad)  # first, so that a crash before the last write loses no row
     write_manifest(path, manifest.card, kept)
     write_quarantine(quarantine, bad)
-    reasons = {name: reason for name, (_, reason) in bad.items()}
-    returned = tuple(video.video for video in kept if video.video not in listed)
-    copies = tuple(tuple(video.video for video in videos) for videos in duplicates)
-    frames = sum(video.frames for video in kept)
-    counts, expected = split_counts(kept), manifest.card.expected
-    return VerifyReport(path, quarantine, counts, expected, frames, reasons, returned, notes, copies)
+    return VerifyReport(
+        path=path,
+        quarantine=quarantine,
+        counts=split_counts(kept),
+        expected=manifest.card.expected,
+        frames=sum(video.frames for video in kept),
+        bad={name: reason for name, (_, reason) in bad.items()},
+        returned=tuple(video.video for video in kept if video.video not in listed),
+        notes=notes,
+        duplicates=tuple(tuple(video.video for video in videos) for videos in duplicates),
+    )
+
+
+def _check_no_shared_content(path: Path, duplicates: Sequence[Sequence[Video]]) -> None:
+    """Raise R21DError if videos with the same content, a sequence each, lie in two splits."""
+    across = [videos for videos in duplicates if len({video.split for video in videos}) > 1]
+    if across:
+        message = f"{path}: the same content in two splits, so the accuracy would be too high; "
+        message += f"keep one split's rows of each ({len(across)}):"
+        sets = [" = ".join(_shorten([f"{video.video} in {video.split}" for video in videos])) for videos in across]
+        raise R21DError("\n".join([message, *(f"  {names}" for names in sets)]))
 
 
 def _verify_video(video: Video) -> tuple[Probe | None, str]:

@@ -91,7 +91,7 @@ def _train_all(specs: list[Spec], data: dict, runs: Path | str, pool: InProcess 
     """Train the runs, `pool.slots` at once and parents first; return a message for each that failed."""
     # With several processes the others wait for one that is out of memory, so that one must exit.
     recoverable = (R21DError,) if world_size() > 1 else (R21DError, torch.OutOfMemoryError)
-    waiting, locked, failures, told = list(specs), [], [], set()
+    waiting, locked, failures, announced = list(specs), [], [], set()
     active: dict[Future, Spec] = {}
     bar = tqdm(total=len(specs), desc="runs", unit="run", leave=False)
     while waiting or locked or active:
@@ -106,9 +106,9 @@ def _train_all(specs: list[Spec], data: dict, runs: Path | str, pool: InProcess 
                 if isinstance(output := future.result(), str) and output:
                     tqdm.write(output, end="")
             except RunLockedError as error:
-                if spec not in told:
+                if spec not in announced:
                     tqdm.write(str(error))
-                told.add(spec)
+                announced.add(spec)
                 locked.append(spec)
                 continue
             except (*recoverable, BrokenProcessPool) as error:

@@ -30,7 +30,7 @@ def video_at(scores: Scores, k: int) -> float:
 
 
 def family_correct(scores: Scores) -> dict[str, np.ndarray]:
-    """For each family of classes, whether its items' label is the most probable of the family's own classes.
+    """For each family of classes, whether its items' label is the most probable of its own, (items of it,) bool.
 
     A network that ignores the order of frames is right on exactly 1/2 of two classes that are each other's reversal, as
     long as clips start at positions that are symmetric in time: then a video and its reversal give the same frames.

@@ -46,7 +46,8 @@ def paper(table: int, row: str, column: str) -> float:
 
     Rows and columns have the paper's names. Table 2 (Kinetics validation set) has the columns `parameters (M)` and
     `clip@1`, `video@1` with `8f` or `16f`; Table 3 has the rows `8`, `8 tested at 32`, `32` and `8 finetuned at 32`;
-    the rows of Tables 5 and 6 end with the data set of the pretraining, such as `R(2+1)D-RGB (Sports-1M)`.
+    Table 4 has rows such as `R(2+1)D-RGB-8frame`; the rows of Tables 5 and 6 end with the data set of the pretraining,
+    such as `R(2+1)D-RGB (Sports-1M)`.
     """
     try:
         return _values()[table, row, column]

@@ -197,7 +197,7 @@ def test_command_error_is_one_line(arguments, says, capsys, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("arguments", [[], ["speed"], ["train", "--frames", "many"]])
-def test_command_usage_errors(arguments, capsys):
+def test_command_refuses_wrong_arguments(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["bench", *arguments])
     assert "usage: r21d bench" in capsys.readouterr().err

@@ -17,9 +17,9 @@ from r21d_analysis.artifacts.confirmatory import (
     Family,
     confirmatory_table,
     contrasts_figure,
+    decide_contrast,
     describe_verdicts,
     family_specs,
-    judge,
     planned_specs,
     show_accuracies,
     show_confirmatory,
@@ -192,9 +192,10 @@ def test_clear_difference_is_a_verdict(runs, share, verdict):
 )
 def test_verdict_is_the_rule_of_the_protocol(low, high, p, tested, verdict):
     estimate = Estimate(np.nan_to_num((low + high) / 2), low, high, p, recording_variance=1.0, df=20, tested=tested)
-    assert judge(estimate, p, 3).startswith(verdict)
+    assert decide_contrast(estimate, p, 3).startswith(verdict)
     if verdict == "undecided":
-        assert judge(estimate, p, 3).endswith(f"; {detectable_difference(estimate, 3):.1f} points would be found")
+        points = f"{detectable_difference(estimate, 3):.1f} points"
+        assert decide_contrast(estimate, p, 3).endswith(f"; {points} would be found")
 
 
 def test_check_is_the_contrast_without_the_videos_of_the_trials(runs, tmp_path):

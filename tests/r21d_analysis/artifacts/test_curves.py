@@ -286,11 +286,13 @@ def test_experiment_has_its_runs(profile):
 
 
 def test_hours_include_those_of_the_parent(runs, tmp_path):
-    hours = {curves.training(group.spec): curves.hours(group, "TestGPU") for group in group_by_seed(runs)}
+    groups = group_by_seed(runs)
+    hours = {curves.describe_training(group.spec): curves.training_hours(group, "TestGPU") for group in groups}
     assert hours == pytest.approx({"from scratch": 1, "tested longer": 1, "finetuned": 1.1})
     later = [run for run in runs if run.spec.init_from]
     unfinish(*[run for run in runs if not run.spec.init_from and run.spec.frames == 8])
-    assert np.isnan([curves.hours(group, "TestGPU") for group in group_by_seed(later)]).all(), "the start has no record"
+    unknown = [curves.training_hours(group, "TestGPU") for group in group_by_seed(later)]
+    assert np.isnan(unknown).all(), "the start has no record"
 
 
 def test_hours_are_those_of_one_device(runs):

@@ -116,7 +116,7 @@ def test_source_evaluated_with_other_clips_is_paired(tmp_path):
     assert len(streams.pretraining_gain(five).data) == 3
     sources = ["kinetics-400", "sports1m"]
     specs = [spec for name in sources for spec in transfer("paper", "ucf101-split1", source=name, splits=1)]
-    ((pair,),) = kinetics_over_sports(networks.networks(make(specs, tmp_path))[0])
+    ((pair,),) = kinetics_over_sports(networks.collect_networks(make(specs, tmp_path))[0])
     assert [network.source for network in pair] == sources
 
 
@@ -138,7 +138,7 @@ def test_pretraining_gain_matches_a_hand_count(table_6_runs):
 
 def test_fused_and_single_stream_share_seeds(table_4_runs):
     """The luck of a seed is in both, so that a bad seed of RGB is not taken for a gain by flow."""
-    rows = {(network.spec.variant, network.stream): network for network in networks.networks(table_4_runs)[0]}
+    rows = {(network.spec.variant, network.stream): network for network in networks.collect_networks(table_4_runs)[0]}
     fused, rgb = rows["R(2+1)D", FUSED], rows["R(2+1)D", RGB]
     outcomes = [row.splits[""].outcomes for row in (fused, rgb)]
     assert networks.difference(fused, rgb) == estimate_mean([outcomes[0] - outcomes[1]])
@@ -148,15 +148,15 @@ def test_fused_and_single_stream_share_seeds(table_4_runs):
 def test_only_seeds_with_both_streams_are_fused(table_4_runs):
     flow = pick(table_4_runs, modality="flow")
     unfinish(flow[1])
-    fused = networks.networks(table_4_runs)[0][-1]
+    fused = networks.collect_networks(table_4_runs)[0][-1]
     assert fused.stream == FUSED and [run.spec.seed for run in fused.splits[""].runs] == [0]
     rgb = pick(table_4_runs, variant="R(2+1)D", modality="rgb")
     assert fused.video_at(1) == pytest.approx(100 * count_correct(rgb[0], flow[0]).mean())
-    assert networks.difference(fused, networks.networks(table_4_runs)[0][1]).items == 24
+    assert networks.difference(fused, networks.collect_networks(table_4_runs)[0][1]).items == 24
     assert streams.stream_table(table_4_runs, 4)["here", "seeds"].tolist()[-1] == "1 seed"
-    assert networks.networks(table_4_runs)[1] == ["R(2+1)D, from scratch: RGB has seed 0, 1, Flow has seed 0"]
+    assert networks.collect_networks(table_4_runs)[1] == ["R(2+1)D, from scratch: RGB has seed 0, 1, Flow has seed 0"]
     unfinish(flow[0], rgb[1])
-    assert len(networks.networks(table_4_runs)[0]) == 2
+    assert len(networks.collect_networks(table_4_runs)[0]) == 2
 
 
 def test_caption_names_what_is_not_fused(table_6_runs, table_4_runs):
@@ -188,7 +188,7 @@ def test_runs_that_cannot_be_fused_are_named(table_4_runs):
     assert "the evaluated videos of the runs differ" in streams.show_stream_table(table_4_runs, 4).caption
     gained = streams.stream_gain(table_4_runs)
     assert "two runs were evaluated on different videos" in gained.caption and len(gained.data) == 1
-    rgb = networks.networks(pick(table_4_runs, variant="R(2+1)D", modality="rgb"))[0][0].splits[""]
+    rgb = networks.collect_networks(pick(table_4_runs, variant="R(2+1)D", modality="rgb"))[0][0].splits[""]
     with pytest.raises(R21DError, match="no seed has both"):
         networks.fuse_streams(rgb, networks.SeedGroup(rgb.spec, (), ()), [])
 
@@ -215,7 +215,7 @@ def test_stream_tables_escape_names(tmp_path):
 
 
 def test_class_accuracy_matches_a_hand_count(table_6_runs):
-    rows = {(network.training, network.stream): network for network in networks.networks(table_6_runs)[0]}
+    rows = {(network.training, network.stream): network for network in networks.collect_networks(table_6_runs)[0]}
     table = streams.class_accuracy(rows["from scratch", RGB], rows["from scratch", FLOW])
     for number, name in enumerate(CLASSES):
         for stream, modality in ((RGB, "rgb"), (FLOW, "flow")):

@@ -12,7 +12,7 @@ from scipy import stats
 
 from r21d_analysis.artifacts.confirmatory import FAMILIES, confirmatory_table, family_specs
 from r21d_analysis.artifacts.folds import GAP
-from r21d_analysis.artifacts.networks import RGB, difference, networks, pretrained_pairs
+from r21d_analysis.artifacts.networks import RGB, collect_networks, difference, pretrained_pairs
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS, NOT_YET, RUNS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.select import rank_settings, setting_rank
@@ -465,7 +465,7 @@ def test_ledger_is_escaped_and_needs_no_runs(tmp_path):
 def test_one_seed_on_splits_has_the_interval_of_its_table():
     runs = [run for run in load_runs(RESULTS / "small.zip") if run.spec.data.startswith("ucf101-7b")]
     verdict = evaluate_claim(BY_ID["pretraining-helps"], group_by_seed(runs))
-    pretrained, scratch = pretrained_pairs([row for row in networks(runs)[0] if row.stream == RGB])[0]
+    pretrained, scratch = pretrained_pairs([row for row in collect_networks(runs)[0] if row.stream == RGB])[0]
     estimate = difference(pretrained, scratch)
     assert (verdict.low, verdict.high) == (estimate.low, estimate.high) and verdict.answer == INCONCLUSIVE
     assert estimate.seed_part > 0, "the pretrained network gains on one split and loses on the others"

@@ -7,8 +7,8 @@ from scipy import stats
 from torch import nn
 
 from r21d_analysis.interpret import attributions
-from r21d_analysis.interpret.attribution_figures import PERTURBATIONS, TILES, fraction_lost
 from r21d_analysis.interpret.attributions import attribute, completeness_gap, for_attribution
+from r21d_analysis.interpret.evidence import PERTURBATIONS, TILES, fraction_lost
 from r21d_analysis.interpret.filters import STAGES
 from r21d_core.study.variants import VARIANTS
 from tests.r21d_core.models.test_network import small
@@ -125,12 +125,12 @@ def test_sanity_check_detects_maps_of_the_video(monkeypatch):
     assert found[1].isnan().all() and found[2, -1] < 0.6
 
 
-def test_logit_margin():
+def test_logit_margin_is_to_the_mean_of_the_others():
     logits = torch.tensor([[3.0, 1, 2], [0, 5, 1]])
     assert attributions.logit_margin(logits, torch.tensor([0, 2])).tolist() == [1.5, -1.5]
 
 
-def test_temporal_perturbations():
+def test_perturbed_clips_have_the_frames_of_the_clip():
     x = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(1, 3, 8, 2, 2)
     clips = attributions.temporal_perturbations(x)
     found = {name: [draw[0, 0, :, 0, 0].tolist() for draw in draws] for name, draws in clips.items()}

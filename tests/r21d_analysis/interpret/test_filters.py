@@ -19,7 +19,7 @@ def state_of(network):
     return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
 
 
-def test_filter_orders():
+def test_order_of_a_filter_has_most_of_its_energy():
     found = np.array([[1, 1, 1], [1, 2, 1], [-3, -3, -2], [1, 0, -1], [-2, 0, 2], [1, 1, -1], [1, -2, 1], [0, 1, 0.0]])
     # (1, 1, −1) has energy 1/3, 2 and 2/3; (0, 1, 0) has 1/3, 0 and 2/3; (1, 2, 1) has 16/3, 0 and 2/3
     assert filters.filter_order(found).tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
@@ -37,7 +37,7 @@ def test_temporal_taps_by_position_and_channel():
     assert len(filters.temporal_taps(kernel)) == 2 * 5 * 9 - 1
 
 
-def test_spectra():
+def test_spectra_of_known_filters_and_of_noise():
     average, spike = np.array([[1, 1, 1.0]]), np.array([[0, 1.0, 0]])
     power = filters.temporal_spectrum(average)
     assert power[0] == pytest.approx(3) and power[-1] == pytest.approx(1 / 3)

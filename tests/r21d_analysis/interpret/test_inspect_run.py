@@ -1,6 +1,8 @@
 """Insight records: computed from checkpoints, stored small, and read without a network."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,6 +194,15 @@ def test_items_of_one_video_at_several_rates_have_maps_each(tiny_manifest):
     assert [label for _, label in loaded] == [0, 1, 2, 3]
     assert not any(torch.equal(loaded[0][0], frames) for frames, _ in loaded[1:])
     assert inspect_run._load_video(test, items[0].split(", ")[0])[1] == 0, "a video's name alone is its first item"
+
+
+def test_command_line_needs_no_ipython(runs, tiny_manifest):
+    code = "import sys; sys.modules['IPython'] = None; from r21d_core.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = ["insight", runs[0].folder, "--manifest", tiny_manifest, "--device", "cpu", "--per-class", "1"]
+    for name in (FILTERS, ATTRIBUTIONS):
+        (runs[0].folder / name).unlink()
+    result = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True)
+    assert "2 of 2 records exist" in result.stdout and not result.returncode, result.stderr
 
 
 def test_command_line_accepts_videos_and_files(runs, tiny_manifest, capsys, tmp_path):

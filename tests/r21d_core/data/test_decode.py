@@ -108,7 +108,7 @@ def test_changing_resolution_is_read_in_one_size_and_noted(tmp_path):
 
 
 @pytest.mark.parametrize(("height", "width"), [(47, 63), (1, 1), (17, 240), (240, 17)])
-def test_odd_sizes(tmp_path, height, width):
+def test_odd_sizes_are_decoded_and_scaled(tmp_path, height, width):
     path = write_video(tmp_path / "odd.mkv", blocks(4, height, width), "ffv1", pix_fmt="yuv444p")
     found = probe(path)
     assert (found.height, found.width, found.frames) == (height, width, 4)

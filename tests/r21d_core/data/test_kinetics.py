@@ -34,7 +34,7 @@ def names(first, folder="{}"):
     return [f"{folder.format(n)}/{key(first + n)}_{n:06d}_{n + 10:06d}.mp4" for n in range(400)]
 
 
-def test_official_validation_set(tmp_path):
+def test_official_validation_set_is_matched_whole(tmp_path):
     file = official("kinetics") / "kinetics-400_val.csv"
     with open(file, newline="") as text:
         wanted = {

@@ -240,7 +240,7 @@ def test_impossible_codings_are_refused(wrong):
         EncodeOptions(**wrong)
 
 
-def test_command(path, capsys):
+def test_command_says_what_it_wrote_and_refuses_odd_widths(path, capsys):
     assert main(["prepare", str(path), "--height", "48", "--width", "64", "--fps", "12.5", "--workers", "0"]) == 0
     said = capsys.readouterr().out
     assert "set-48x64-12.5fps.csv: 6 videos" in said and "MB before" in said

@@ -216,7 +216,7 @@ def test_weights_file_appears_in_the_table(two, tmp_path):
     assert shown["", "weights"].tolist() == 3 * ["from scratch"] + 3 * [f"pretrained on {file}"]
 
 
-def test_paper_recipes():
+def test_recipes_of_tables_4_to_6_are_the_papers():
     specs = transfer("paper", "ucf101-split1", splits="2")
     later = specs[-1]
     assert {spec.data for spec in specs} == {"ucf101-split2", "kinetics-400"}

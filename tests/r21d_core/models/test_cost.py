@@ -32,7 +32,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize("variant", TABLE)
-def test_eighteen_layers(variant):
+def test_costs_of_18_layers_are_those_of_table_2(variant):
     parameters, weights, paper, short, long, short_end, long_end = TABLE[variant]
     eight, sixteen = cost(variant), cost(variant, frames=16)
     assert eight.parameters == parameters
@@ -48,7 +48,7 @@ def test_eighteen_layers(variant):
     ("variant", "parameters", "short", "long"),
     [("R3D", 63_681_104, "37.689", "150.756"), ("R(2+1)D", 63_697_175, "38.089", "152.356")],
 )
-def test_thirty_four_layers(variant, parameters, short, long):
+def test_costs_of_34_layers_are_those_by_hand(variant, parameters, short, long):
     assert cost(variant, 34).parameters == parameters
     assert f"{cost(variant, 34).macs / 1e9:.3f}" == short
     assert f"{cost(variant, 34, frames=32).macs / 1e9:.3f}" == long

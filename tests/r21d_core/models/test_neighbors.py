@@ -38,7 +38,7 @@ def test_size_and_multiply_adds_are_the_published_ones(variant, weights):
     assert macs / 1e9 == pytest.approx(weights.meta["_ops"], rel=0.01)
 
 
-def test_c3d_by_hand():
+def test_cost_of_c3d_is_that_by_hand():
     """Its parameters with 101 classes; eight 3×3×3 convolutions at the sizes that the poolings leave, and three fc."""
     shapes = [(3, 64), (64, 128), (128, 256), (256, 256), (256, 512), (512, 512), (512, 512), (512, 512)]
     convs = sum(27 * i * o + o for i, o in shapes)

@@ -54,13 +54,13 @@ def close(actual, expected):
     assert (actual - expected).abs().max() <= 1e-10 * expected.abs().max()
 
 
-def test_logits_of_evaluation(pair):
+def test_logits_of_evaluation_are_torchvisions(pair):
     oracle, network, clips = pair
     with torch.no_grad():
         close(network.eval()(clips), oracle.eval()(clips))
 
 
-def test_logits_gradients_and_statistics_of_training(pair):
+def test_training_pass_is_torchvisions(pair):
     oracle, network, clips = pair
     labels = torch.tensor([1, 3])
     logits = [module.train()(clips) for module in (network, oracle)]

@@ -139,14 +139,14 @@ def test_download_that_fails_leaves_nothing_and_says_what_to_do(server, harm, sa
     assert list((tmp_path / "weights").iterdir()) == []
 
 
-def test_download_offline(tmp_path, monkeypatch):
+def test_failed_download_names_the_url(tmp_path, monkeypatch):
     url = "http://127.0.0.1:1/tiny-00000000.pth"
     monkeypatch.setattr(zoo, "PUBLISHED", (Published("tiny", url, "R3D", 18, 16, 400, "", ""),))
     with pytest.raises(R21DError, match=r"refused.*; download http://127\.0\.0\.1:1/tiny-00000000\.pth yourself"):
         download("tiny", tmp_path)
 
 
-def test_command_line(server, tmp_path, capfd):
+def test_weights_command_lists_describes_and_downloads(server, tmp_path, capfd):
     source, _ = server
     folder = ["--cache-dir", str(tmp_path / "weights")]
     assert main(["weights", *folder]) == 0

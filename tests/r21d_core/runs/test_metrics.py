@@ -24,7 +24,7 @@ def make(seed, items=12, clips=3, classes=6, families=None):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 15), st.integers(1, 4), st.integers(2, 8))
-def test_against_loops(seed, items, clips, classes):
+def test_accuracies_equal_plain_loops(seed, items, clips, classes):
     scores = make(seed, items, clips, classes)
     rows = torch.from_numpy(scores.logits).double().softmax(2).mean(1).numpy()
     np.testing.assert_allclose(video_probabilities(scores), rows, rtol=1e-4)
