@@ -228,10 +228,15 @@ def shard_batch(batch_size: int, grad_accum_steps: int, rank: int, world_size: i
     return BatchShard(rows, micro_batches, before, after, loss_scale, batch_size)
 
 
-def check_divisible(spec: Spec, processes: int) -> None:
-    """Raise R21DError, with the settings to use instead, if `processes` cannot share a batch evenly."""
+def check_count(processes: int) -> None:
+    """Raise R21DError if there would be no process."""
     if processes < 1:
         raise R21DError(f"{processes} GPUs: expected 1 or more")
+
+
+def check_divisible(spec: Spec, processes: int) -> None:
+    """Raise R21DError, with the settings to use instead, if `processes` cannot share a batch evenly."""
+    check_count(processes)
     if spec.grad_accum_steps % processes == 0 or not spec.epochs:
         return
     accum = math.lcm(spec.grad_accum_steps, processes)

@@ -27,7 +27,7 @@ from r21d_core.engine.launcher import spawn_workers
 from r21d_core.engine.plan import plan
 from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.train import train
-from r21d_core.runs.run import find_run, load_runs
+from r21d_core.runs.run import find_run, load_runs, write_summary
 from r21d_core.study.spec import Spec
 from tests.r21d_core.engine.test_train import (
     CPU,
@@ -111,6 +111,9 @@ def test_impossible_gpus_are_refused_before_training(tiny_manifest, tmp_path):
     with pytest.raises(R21DError, match="0 GPUs: expected 1 or more"):
         run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu", gpus=0)
     assert not list(tmp_path.iterdir())
+    write_summary(find_run(tmp_path, SPEC), {})  # nothing is left to train
+    with pytest.raises(R21DError, match="0 GPUs: expected 1 or more"):
+        run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu", gpus=0)
 
 
 def test_torchrun_restarts_need_the_store_variable(tiny_manifest, tmp_path, monkeypatch):
