@@ -62,6 +62,16 @@ def assert_close(run, other):
     np.testing.assert_array_equal(run.scores.videos, other.scores.videos)
 
 
+def test_wrapping_for_several_processes_raises_no_warning(monkeypatch, recwarn):
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        monkeypatch.setattr(distributed, "world_size", lambda: 2)
+        assert distributed.wrap_ddp(torch.nn.BatchNorm3d(2), CPU).module.num_features == 2
+    finally:
+        torch.distributed.destroy_process_group()
+    assert not [str(warning.message) for warning in recwarn]
+
+
 # Shards of a batch.
 
 
