@@ -43,7 +43,9 @@ def sample_epoch(spec: Spec, epoch: int, videos: tuple[Video, ...], classes: tup
     drawn uniformly from those at which the clip fits. A video shorter than the clip starts at frame 0 and is repeated
     until the clip is full, here and in evaluation. The tasks `speed` and `arrow` draw the label too.
     """
-    order, generator, later = (np.random.default_rng([spec.seed, epoch, stream]) for stream in range(3))
+    # A seed beyond 32 bits fills two words of the generator's seed; with the high one last, no two seeds share it.
+    high, low = divmod(spec.seed, 2**32)
+    order, generator, later = (np.random.default_rng([low, epoch, stream, high]) for stream in range(3))
     rounds = -(-spec.clips_per_epoch // len(videos))
     video = np.concatenate([order.permutation(len(videos)) for _ in range(rounds)])[: spec.clips_per_epoch]
     draws = generator.random((spec.clips_per_epoch, 8), np.float32)

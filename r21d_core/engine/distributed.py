@@ -228,10 +228,15 @@ def shard_batch(batch_size: int, grad_accum_steps: int, rank: int, world_size: i
     return BatchShard(rows, micro_batches, before, after, loss_scale, batch_size)
 
 
-def check_divisible(spec: Spec, processes: int) -> None:
-    """Raise R21DError, with the settings to use instead, if `processes` cannot share a batch evenly."""
+def check_count(processes: int) -> None:
+    """Raise R21DError if there would be no process."""
     if processes < 1:
         raise R21DError(f"{processes} GPUs: expected 1 or more")
+
+
+def check_divisible(spec: Spec, processes: int) -> None:
+    """Raise R21DError, with the settings to use instead, if `processes` cannot share a batch evenly."""
+    check_count(processes)
     if spec.grad_accum_steps % processes == 0 or not spec.epochs:
         return
     accum = math.lcm(spec.grad_accum_steps, processes)
@@ -254,9 +259,11 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
         return model
     for value in model.buffers():
         dist.broadcast(value, 0)
-    # `count_as_one_process` keeps the buffers equal. PyTorch 2.14 renamed the option that broadcasts them.
+    # `count_as_one_process` keeps the buffers equal. PyTorch 2.14 renamed the option that broadcasts them, and warns if
+    # it gets both names.
     options = signature(DistributedDataParallel).parameters
-    broadcast: Any = {name: False for name in ("forward_sync_buffers", "broadcast_buffers") if name in options}
+    name = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"
+    broadcast: Any = {name: False}
     # The weights of 1×1×1 convolutions have both layouts at once, and their gradients may have the other one.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     devices = [device] if device.type == "cuda" else None

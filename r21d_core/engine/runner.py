@@ -16,7 +16,14 @@ from tqdm.auto import tqdm
 from r21d_core import R21DError
 from r21d_core.engine.checkpoint import check_fingerprint
 from r21d_core.engine.device import pick_device
-from r21d_core.engine.distributed import check_divisible, is_torchrun, on_rank_zero, process_group, world_size
+from r21d_core.engine.distributed import (
+    check_count,
+    check_divisible,
+    is_torchrun,
+    on_rank_zero,
+    process_group,
+    world_size,
+)
 from r21d_core.engine.launcher import spawn_workers
 from r21d_core.engine.log import check_log
 from r21d_core.engine.plan import BUILTIN_ROOT, data_size, load_manifests, make_plan
@@ -48,6 +55,7 @@ def run_experiment(
     of `train`.
     """
     check_log(log)
+    check_count(gpus)
     options = {"device": device, "cache": cache, "workers": workers, "log": log}
     work = partial(_run_all, specs, manifest, runs, builtin, max_hours, options)
     if gpus == 1 or is_torchrun():

@@ -29,7 +29,7 @@ def read_weights(path: Path | str) -> Weights:
 
     Known layouts are a run folder's checkpoint, a state dict of `VideoResNet`, torchvision's three networks, and the
     authors' R(2+1)D in PyTorch, bare or wrapped as training scripts do. Raises R21DError that names the file if it is
-    missing, damaged or not weights, and the key if one is unknown, missing or of another shape.
+    missing, damaged or not weights, and the key if one is unknown, missing, of another shape or not finite.
     """
     path = Path(path)
     try:
@@ -49,7 +49,11 @@ def read_weights(path: Path | str) -> Weights:
         if spec.variant in NEIGHBORS:
             what = f"a checkpoint of {spec.variant}, which is trained and evaluated only"
             raise R21DError(f"{path}: {what}; expected weights of a VideoResNet")
-    return identify_architecture(_unwrapped(path, saved), path, sha256, spec)
+    state = _unwrapped(path, saved)
+    weights = identify_architecture(state, path, sha256, spec)
+    if key := next((key for key, value in state.items() if not value.isfinite().all()), None):
+        raise R21DError(f"{path}: {key} has values that are not finite; take weights from before the training diverged")
+    return weights
 
 
 def model_from_weights(weights: Weights) -> VideoResNet:

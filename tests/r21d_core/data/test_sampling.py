@@ -54,6 +54,21 @@ def test_row_is_a_function_of_seed_epoch_and_index(spec, lengths, epoch):
         np.testing.assert_array_equal(getattr(some, name), getattr(more, name)[: spec.clips_per_epoch])
 
 
+def test_no_seed_or_epoch_repeats_anothers_clips():
+    seeds = [0, 1, 2**32, 2**32 + 1, 2**33, 2**64 - 1]
+    epochs = [
+        sample_epoch(Spec(seed=s, clips_per_epoch=40), e, videos(*[9] * 40), CLASSES) for s in seeds for e in (0, 1, 2)
+    ]
+    assert len({epoch.video.tobytes() for epoch in epochs}) == len({epoch.draws.tobytes() for epoch in epochs}) == 18
+
+
+def test_small_seeds_keep_the_clips_of_committed_runs():
+    order, generator = (np.random.default_rng([7, 2, stream]) for stream in range(2))
+    clips = sample_epoch(Spec(seed=7, clips_per_epoch=9), 2, videos(*[9] * 9), CLASSES)
+    np.testing.assert_array_equal(clips.video, order.permutation(9))
+    np.testing.assert_array_equal(clips.draws[:, :6], generator.random((9, 8), np.float32)[:, 2:])
+
+
 @given(SPECS, LENGTHS)
 def test_every_video_comes_equally_often_to_within_one(spec, lengths):
     counts = np.bincount(sample_epoch(spec, 0, videos(*lengths), CLASSES).video, minlength=len(lengths))

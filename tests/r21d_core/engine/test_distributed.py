@@ -27,7 +27,7 @@ from r21d_core.engine.launcher import spawn_workers
 from r21d_core.engine.plan import plan
 from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.train import train
-from r21d_core.runs.run import find_run, load_runs
+from r21d_core.runs.run import find_run, load_runs, write_summary
 from r21d_core.study.spec import Spec
 from tests.r21d_core.engine.test_train import (
     CPU,
@@ -60,6 +60,16 @@ def assert_close(run, other):
     torch.testing.assert_close(weights(run), weights(other), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(run.scores.logits, other.scores.logits, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(run.scores.videos, other.scores.videos)
+
+
+def test_wrapping_for_several_processes_raises_no_warning(monkeypatch, recwarn):
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        monkeypatch.setattr(distributed, "world_size", lambda: 2)
+        assert distributed.wrap_ddp(torch.nn.BatchNorm3d(2), CPU).module.num_features == 2
+    finally:
+        torch.distributed.destroy_process_group()
+    assert not [str(warning.message) for warning in recwarn]
 
 
 # Shards of a batch.
@@ -111,6 +121,9 @@ def test_impossible_gpus_are_refused_before_training(tiny_manifest, tmp_path):
     with pytest.raises(R21DError, match="0 GPUs: expected 1 or more"):
         run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu", gpus=0)
     assert not list(tmp_path.iterdir())
+    write_summary(find_run(tmp_path, SPEC), {})  # nothing is left to train
+    with pytest.raises(R21DError, match="0 GPUs: expected 1 or more"):
+        run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu", gpus=0)
 
 
 def test_torchrun_restarts_need_the_store_variable(tiny_manifest, tmp_path, monkeypatch):

@@ -172,6 +172,8 @@ def test_wrapped_weights_are_read(wrap, theirs, zipped, tmp_path):
          "has [1, 1, 1, 2] blocks in its four stages, expected one of [[1, 1, 1, 1]"),
         (lambda state: state.update(step=3), "step is a int, expected a state dict of tensors only"),
         (lambda state: state.clear(), "contains no state dict, only dict"),
+        (lambda state: state["stem.1.running_var"].fill_(np.nan), "stem.1.running_var has values that are not finite"),
+        (lambda state: state["fc.weight"].view(-1)[5:6].fill_(np.inf), "fc.weight has values that are not finite"),
     ],
 )  # fmt: skip
 def test_misfitting_key_is_named(harm, says, tmp_path):
