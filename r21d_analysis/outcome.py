@@ -36,9 +36,9 @@ from r21d_analysis.artifacts.recipe import DIFFERENCE, recipe_table
 from r21d_analysis.artifacts.tables import compare, measure
 from r21d_analysis.claims.claims import ARITHMETIC, NOT_YET
 from r21d_analysis.claims.table import MARKS, count_answers, format_effect, ledger
-from r21d_analysis.interpret.artifact import load_record
 from r21d_analysis.interpret.filter_figures import layer_table
 from r21d_analysis.interpret.filters import ORDERS
+from r21d_analysis.interpret.records import load_record
 from r21d_analysis.statistics.inference import detectable_difference, family_p, format_interval
 from r21d_analysis.style import GRAY, P
 from r21d_core import R21DError

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.markers import CARETLEFTBASE, CARETRIGHTBASE
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.interpret.artifact import InsightRecord
 from r21d_analysis.interpret.evidence import PERTURBATIONS, TILES, evidence_lost, tiles_lost
 from r21d_analysis.interpret.filter_figures import legend_outside, variant_style
 from r21d_analysis.interpret.html import image_html
+from r21d_analysis.interpret.records import InsightRecord
 from r21d_analysis.style import (
     GRAY,
     NO_RECORDS,

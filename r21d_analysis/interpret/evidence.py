@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from r21d_analysis.interpret.artifact import InsightRecord
+from r21d_analysis.interpret.records import InsightRecord
 from r21d_analysis.statistics.inference import Outcomes, estimate_mean
 
 PERTURBATIONS = ("frozen", "shuffled", "reversed")

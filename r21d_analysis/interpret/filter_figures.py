@@ -14,8 +14,8 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 from pandas.io.formats.style import Styler
 
-from r21d_analysis.interpret.artifact import InsightRecord
 from r21d_analysis.interpret.filters import FREQUENCIES, ORDERS, STAGES, filter_order, input_frames
+from r21d_analysis.interpret.records import InsightRecord
 from r21d_analysis.style import (
     GRAY,
     NO_RECORDS,

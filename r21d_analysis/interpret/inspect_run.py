@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from r21d_analysis.interpret import activation_max, attributions, checkpoints
-from r21d_analysis.interpret.artifact import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
 from r21d_analysis.interpret.attributions import COMPLETE, METHODS, STEPS, completeness_gap, for_attribution
 from r21d_analysis.interpret.checkpoints import EvalClips, crop_frames, open_network, read_clip
 from r21d_analysis.interpret.filters import filter_statistics, temporal_change
+from r21d_analysis.interpret.records import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
 from r21d_core import R21DError
 from r21d_core.data.decode import probe
 from r21d_core.data.transforms import center_crop

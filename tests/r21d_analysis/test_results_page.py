@@ -18,7 +18,7 @@ from r21d_analysis.artifacts.confirmatory import without_unfinished
 from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import format_effect
-from r21d_analysis.interpret.artifact import load_record
+from r21d_analysis.interpret.records import load_record
 from r21d_analysis.results_page import build_results
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core import R21DError

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from r21d_analysis.interpret.artifact import ATTRIBUTIONS, FILTERS
 from r21d_analysis.interpret.inspect_run import load_or_compute
+from r21d_analysis.interpret.records import ATTRIBUTIONS, FILTERS
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine.train import train
 from tests.networks import TINY

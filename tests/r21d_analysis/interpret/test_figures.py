@@ -13,7 +13,7 @@ from matplotlib.markers import CARETLEFTBASE, CARETRIGHTBASE
 from PIL import Image
 
 from r21d_analysis.interpret import attribution_figures, filter_figures
-from r21d_analysis.interpret.artifact import InsightRecord, without_frames
+from r21d_analysis.interpret.records import InsightRecord, without_frames
 from tests.runs import NASTY
 
 

@@ -12,10 +12,10 @@ import torch
 from matplotlib.figure import Figure
 
 from r21d_analysis.interpret import activation_max, attribution_figures, checkpoints, filter_figures, inspect_run
-from r21d_analysis.interpret.artifact import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
 from r21d_analysis.interpret.attributions import for_attribution
 from r21d_analysis.interpret.filters import input_frames
 from r21d_analysis.interpret.inspect_run import default_videos, load_or_compute
+from r21d_analysis.interpret.records import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
 from r21d_core import R21DError
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest, write_manifest
