@@ -76,21 +76,21 @@ def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4
     """Show `frames` frames of the clip and of each map, a row a method, networks side by side."""
     columns = find_video(records, video)
     titles = _titles(columns)
-    size = (0.85 * frames * len(columns) + 1.5, 0.85 * len(titles) + 0.7)
+    size = (0.85 * frames * len(columns) + 1.7, 0.85 * len(titles) + 0.7)
     figure = plt.figure(figsize=size, dpi=80, layout="constrained")
-    widths = [0.85 * frames + 1.5, *[0.85 * frames] * (len(columns) - 1)]  # the first has the names of the methods
+    widths = [0.85 * frames + 1.7, *[0.85 * frames] * (len(columns) - 1)]  # the first has the names of the methods
     subfigures = figure.subfigures(1, len(columns), squeeze=False, width_ratios=widths)[0]
     for subfigure, (record, index) in zip(subfigures, columns, strict=True):
         panels = subfigure.subplots(len(titles), frames, squeeze=False)
-        subfigure.suptitle(f"{record.label}\n{_describe_prediction(record, index)}", size=8)
+        subfigure.suptitle(f"{record.label}\n{_describe_prediction(record, index)}", size=9)
         for row, title, overlay in zip(panels, titles, _overlays(record, index)[-len(titles) :], strict=True):
             if subfigure is subfigures[0]:
-                row[0].set_ylabel(title, size=8, rotation=0, ha="right", va="center")
+                row[0].set_ylabel(title, size=9, rotation=0, ha="right", va="center")
             for axes, frame in zip(row, np.linspace(0, len(overlay) - 1, frames).round().astype(int), strict=True):
                 axes.imshow(overlay[frame])
                 axes.set(xticks=[], yticks=[])
     if "clip" not in titles:
-        figure.supxlabel("the clip is not shown: its frames are left out of the records", size=8)
+        figure.supxlabel("the clip is not shown: its frames are left out of the records", size=9)
     return figure
 
 
