@@ -11,7 +11,7 @@ from r21d_core.cli import build_parser
 
 # Pages, and what they link to.
 PATTERNS = (
-    "*.md", "LICENSE", "docs/*.md", "docs/*.png", "docs/api/*.md", "*/README.md",
+    "*.md", "LICENSE", "docs/*.md", "docs/*.png", "docs/*.css", "docs/api/*.md", "*/README.md",
     "data_manifests/*", "notebooks/*.ipynb", "reports/*", "benchmarks/records/*", "r21d_core/study/spec.py",
 )  # fmt: skip
 
