@@ -223,9 +223,10 @@ def occlusion_figure(records: Sequence[InsightRecord]) -> Figure | str:
         return "no network has evidence for the classes, of which a fraction could be lost"
     figure, panels = panel_grid(len(records), 2.5, 2.5, len(records))
     limit = np.nanmax(np.abs(grids))
-    style = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit, "annot": True, "fmt": ".0f", "square": True}
+    style = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit, "fmt": ".0f", "square": True}
     for axes, record, grid in zip(panels, records, grids, strict=True):
-        sns.heatmap(grid, ax=axes, cbar=False, xticklabels=False, yticklabels=False, **style)
+        annot = grid.round() + 0  # -0 becomes 0
+        sns.heatmap(grid, annot=annot, ax=axes, cbar=False, xticklabels=False, yticklabels=False, **style)
         axes.set_title(record.label + "\nno evidence" * bool(np.isnan(grid).any()))
     figure.colorbar(panels[0].collections[0], ax=panels, label="evidence lost (%)", shrink=0.8)
     return figure
