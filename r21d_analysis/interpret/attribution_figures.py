@@ -76,9 +76,9 @@ def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4
     """Show `frames` frames of the clip and of each map, a row a method, networks side by side."""
     columns = find_video(records, video)
     titles = _titles(columns)
-    size = (0.85 * frames * len(columns) + 1.7, 0.85 * len(titles) + 0.7)
+    size = (0.85 * frames * len(columns) + 1.5, 0.85 * len(titles) + 0.7)
     figure = plt.figure(figsize=size, dpi=80, layout="constrained")
-    widths = [0.85 * frames + 1.7, *[0.85 * frames] * (len(columns) - 1)]  # the first has the names of the methods
+    widths = [0.85 * frames + 1.5, *[0.85 * frames] * (len(columns) - 1)]  # the first has the names of the methods
     subfigures = figure.subfigures(1, len(columns), squeeze=False, width_ratios=widths)[0]
     for subfigure, (record, index) in zip(subfigures, columns, strict=True):
         panels = subfigure.subplots(len(titles), frames, squeeze=False)
