@@ -1,6 +1,7 @@
 """Hooks of mkdocs.yml: the files of the repository that make the site, and a page with the help of every command."""
 
 import argparse
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from r21d_core.cli import build_parser
 
 # Pages, and what they link to.
 PATTERNS = (
-    "*.md", "LICENSE", "docs/*.md", "docs/*.png", "docs/api/*.md", "*/README.md",
+    "*.md", "LICENSE", "docs/*.md", "docs/*.png", "docs/*.css", "docs/api/*.md", "*/README.md",
     "data_manifests/*", "notebooks/*.ipynb", "reports/*", "benchmarks/records/*", "r21d_core/study/spec.py",
 )  # fmt: skip
+MARKDOWN_LINK = re.compile(r'(<a href="\.\./[^"#:]*?)(README)?\.md\b')
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -23,6 +25,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.remove(file)
     for path in sorted({path for pattern in PATTERNS for path in root.glob(pattern) if path.is_file()}):
         name = path.relative_to(root).as_posix()
+        if name == "reports/index.html":  # is no Markdown, so its links to pages are not made those of the site
+            text = MARKDOWN_LINK.sub(lambda link: f"{link[1]}{'index' * bool(link[2])}.html", path.read_text("utf-8"))
+            files.append(File.generated(config, name, content=text))
+            continue
         files.append(File.generated(config, name, abs_src_path=str(path)))
     files.append(File.generated(config, "docs/commands.md", content=describe_commands()))
     return files

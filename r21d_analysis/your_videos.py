@@ -18,7 +18,7 @@ from r21d_analysis.explorer.predictions import confusion_matrix, score_runs, sel
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
 from r21d_analysis.study import read_settings
-from r21d_analysis.style import NO_RUNS, close_figure, note, panel_grid, style_table
+from r21d_analysis.style import NO_RUNS, close_figure, figure_style, note, panel_grid, style_table
 from r21d_core import R21DError
 from r21d_core.data.decode import read_frames
 from r21d_core.data.folder import from_folder
@@ -107,6 +107,7 @@ def worst_videos(run: Run, n: int = 8) -> Styler | Markdown:
     return style_table(table.head(n), caption, {"confidence": "{:.1f} %"})
 
 
+@figure_style()
 def worst_frames(run: Run, manifest: Path | str, n: int = 6) -> Figure | Markdown:
     """Return the center frames of the first `n` videos of `worst_videos`, from the files that `manifest` lists.
 
@@ -125,7 +126,7 @@ def worst_frames(run: Run, manifest: Path | str, n: int = 6) -> Figure | Markdow
             raise R21DError(f"{manifest}: does not list {row['video']}, {expected}")
         axes.imshow(read_frames(video.path, [(video.frames or 1) // 2], FRAME_SIZE)[0])
         axes.set_axis_off()
-        axes.set_title(f"{row['class']}\npredicted {row['prediction']}", size=9, parse_math=False)
+        axes.set_title(f"{row['class']}\npredicted {row['prediction']}", size=8)
     return close_figure(figure)
 
 

@@ -21,6 +21,9 @@ def test_site_is_built_without_warnings(tmp_path):
     assert result.returncode == 0 and "WARNING" not in result.stderr, result.stderr
     pages = [page for page in tmp_path.rglob("*.html") if "reports" not in page.parts]
     assert len(pages) > 20 and "open_study" in (tmp_path / "docs/api/analysis.html").read_text()
+    reports = tmp_path / "reports" / "index.html"
+    links = re.findall(r'<a href="(\.\./[^"#]*)"', reports.read_text())
+    assert links and all((reports.parent / link).resolve().is_file() for link in links), links
     for page in pages:
         other = r'<(?:script|img|iframe)[^>]* src="(\w+:)?//|<link rel="(?:style|pre)[^>]*//'
         assert not re.search(other, page.read_text()), f"{page.name} needs another host"

@@ -191,7 +191,7 @@ def length_figure(runs: Sequence[Run], *, x: str = "frames") -> Figure:
     for variant, rows in table.groupby("network", sort=False):
         color, scratch = VARIANT_STYLE[str(variant)]["color"], rows[rows["training"] == SCRATCH].sort_values(x)
         axes.plot(scratch[x], scratch["clip@1"], "o--", color=color, mfc="white", label=f"{variant}, clip@1")
-        axes.plot(scratch[x], scratch["video@1"], "-", color=color, label=f"{variant}, video@1")
+        axes.plot(scratch[x], scratch["video@1"], "o-", color=color, mec="white", label=f"{variant}, video@1")
     for (variant, kind, short), rows in table.groupby(["network", "training", "short"], sort=False):
         later = {"ms": 10, "label": f"{variant}, {short} frames, {kind}: video@1"}
         look = {"ms": 6, "label": None} if kind == SCRATCH else later
@@ -200,6 +200,8 @@ def length_figure(runs: Sequence[Run], *, x: str = "frames") -> Figure:
     if others := ", ".join(lengths):
         label += f"\nnot shown, as not measured there: {others}"
     axes.set(xlabel=label, ylabel="accuracy (%)")
+    if x == "frames":
+        axes.set_xticks(sorted(set(table[x])))
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure
 

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -28,9 +29,10 @@ def draw_estimates(axes: Axes, rows: pd.DataFrame, x: str, y: str = "video@1", *
 
 
 def draw_legend(figure: Figure) -> None:
-    """Draw a legend beside the panels, with each label once."""
+    """Draw a legend beside the panels, with each label once; of a point with an interval it has the point."""
     handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
+    points = [h.lines[0] if isinstance(h, ErrorbarContainer) else h for h in handles.values()]
+    figure.legend(points, handles.keys(), loc="outside right upper", frameon=False)
 
 
 def draw_against_chance(table: pd.DataFrame) -> Figure:

@@ -90,7 +90,7 @@ def accuracy_against_schedule(runs: Sequence[Run]) -> Figure | str:
     if rows["epochs"].nunique() < 2:
         return "all recipes have the same number of epochs"
     recipes = list(dict.fromkeys(rows["recipe"]))
-    figure, grid = panel_grid(len(recipes), 4.2, 3.6)
+    figure, grid = panel_grid(len(recipes), 3.4, 3.6)
     for axes, recipe in zip(grid, recipes, strict=True):
         for network, values in rows[rows["recipe"] == recipe].groupby("network", sort=False):
             means = values.groupby("epochs")["video@1"].mean()
@@ -100,8 +100,9 @@ def accuracy_against_schedule(runs: Sequence[Run]) -> Figure | str:
         axes.set(xscale="log", xlabel="epochs", xticks=sorted(set(rows["epochs"])))
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.xaxis.set_minor_locator(NullLocator())
-        names = [f"{key} {_format_field(recipe, key)}" for key in _differing_fields(recipes)]
-        axes.set_title(textwrap.fill(", ".join(names), 44), size=9)
+        names = [f"{key}={_format_field(recipe, key)}" for key in _differing_fields(recipes)]
+        # A line ends after a value, not before it.
+        axes.set_title(textwrap.fill(", ".join(names), 40).replace("=", " "), size=9)
     grid[0].set_ylabel("video@1 (%)")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure

@@ -207,6 +207,8 @@ def stream_figure(runs: Sequence[Run], *, table: int) -> Figure | None:
             papers.annotate(text, (0.03, place), xycoords=("axes fraction", "data"), color=GRAY, size=8)
     papers.set(title=f"paper: {'Sports-1M' if table == 4 else 'Kinetics'}, ResNets of 34 layers", xlabel="video@1 (%)")
     ours.set(title=f"here: {specs[0].data}, ResNets of {specs[0].depth} layers", xlabel="video@1 (%)")
+    papers.title.set_size(10)
+    ours.title.set_size(10)
     papers.set_yticks(range(len(specs)), [_name(spec, specs) for spec in specs])
     papers.set_ylim(len(specs) - 0.5, -0.5)
     for axes in (papers, ours):

@@ -37,20 +37,29 @@ class ClassifyWidget:
         self.weights.value = next(iter(trained), "")
         self.path = widgets.Text(description="Video or folder", placeholder="path", **WIDE)
         self.upload = widgets.FileUpload(description="or upload small files", multiple=True, accept="video/*,.mkv,.avi")
-        self.upload.layout.width = "auto"
+        self.upload.layout.width, self.upload.layout.min_width = "auto", "max-content"
         self.clips = widgets.BoundedIntText(10, min=1, max=1000, description="Clips per video", style=WIDE["style"])
-        start = widgets.Button(description="Classify", button_style="primary")
+        self.start = widgets.Button(description="Classify", button_style="primary", layout={"min_width": "7em"})
         self.output = widgets.Output()
         self.errors, self.probabilities, self.player, self.saliency = (widgets.HTML() for _ in range(4))
         self.videos = widgets.Select(description="Videos", rows=5, **WIDE)
         attributions = widgets.Button(description="Attributions", layout={"align_self": "flex-start"})
+        controls = widgets.HBox([self.upload, self.clips, self.start], layout={"flex_flow": "row wrap"})
         self.box = widgets.VBox(
-            [self.weights, self.path, widgets.HBox([self.upload, self.clips, start]), self.output, self.errors,
-             self.videos, self.player, self.probabilities, attributions, self.saliency]
+            [self.weights, self.path, controls, self.output, self.errors, self.videos, self.player, self.probabilities,
+             attributions, self.saliency]
         )  # fmt: skip
-        start.on_click(lambda button: self.classify())
+        self.start.on_click(lambda button: self._classify_once())
         self.videos.observe(lambda change: self.draw(), "value")
         attributions.on_click(lambda button: self.compute_saliency())
+
+    def _classify_once(self) -> None:
+        """Classify while the button shows that it works and takes no second click."""
+        self.start.disabled, self.start.description = True, "Classifying …"
+        try:
+            self.classify()
+        finally:
+            self.start.disabled, self.start.description = False, "Classify"
 
     def classify(self) -> None:
         """Classify the selected videos in turn; an error becomes a line, and the other videos go on."""

@@ -40,8 +40,11 @@ STATIC = """In a live notebook widgets change these pictures. It also classifies
 KEEP_KEYS = """setTimeout(() => element.closest('.jp-OutputArea')?.addEventListener('keydown', event =>
   event.target.toggleAttribute('data-lm-suppress-shortcuts',
     !(event.ctrlKey || event.metaKey || event.altKey || event.key == 'Escape')), true), 300)"""
-# Contrasts of 4.5 or more: of the gray of plots, which suits light and dark pages, and of a table's selected row.
+# Contrasts of 4.5 or more: of the gray of plots, which suits light and dark pages, and of a table's selected row. In a
+# narrow window text wraps beside a figure that scrolls, and a tab is as wide as its name.
 STYLE = """<style>.r21d-explorer table.dataTable { --dt-row-selected: 0, 75, 160 }
+.r21d-explorer .widget-html-content { min-width: 0 }
+.r21d-explorer .widget-tab > .lm-TabBar .lm-TabBar-tab { flex: 0 1 auto; min-width: max-content }
 [data-jp-theme-light="true"] .r21d-explorer img:is([alt^=Re], [alt^=Con], [alt^=Prob]) { filter: brightness(0.93) }
 [data-jp-theme-light="false"] .r21d-explorer img:is([alt^=Re], [alt^=Con], [alt^=Prob]) { filter: brightness(1.2) }
 </style>"""

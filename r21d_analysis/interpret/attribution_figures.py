@@ -80,15 +80,15 @@ def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4
     subfigures = figure.subfigures(1, len(columns), squeeze=False, width_ratios=widths)[0]
     for subfigure, (record, index) in zip(subfigures, columns, strict=True):
         panels = subfigure.subplots(len(titles), frames, squeeze=False)
-        subfigure.suptitle(f"{record.label}\n{_describe_prediction(record, index)}", size=8)
+        subfigure.suptitle(f"{record.label}\n{_describe_prediction(record, index)}", size=9)
         for row, title, overlay in zip(panels, titles, _overlays(record, index)[-len(titles) :], strict=True):
             if subfigure is subfigures[0]:
-                row[0].set_ylabel(title, size=8, rotation=0, ha="right", va="center")
+                row[0].set_ylabel(title, size=9, rotation=0, ha="right", va="center")
             for axes, frame in zip(row, np.linspace(0, len(overlay) - 1, frames).round().astype(int), strict=True):
                 axes.imshow(overlay[frame])
                 axes.set(xticks=[], yticks=[])
     if "clip" not in titles:
-        figure.supxlabel("the clip is not shown: its frames are left out of the records", size=8)
+        figure.supxlabel("the clip is not shown: its frames are left out of the records", size=9)
     return figure
 
 
@@ -221,9 +221,10 @@ def occlusion_figure(records: Sequence[InsightRecord]) -> Figure | str:
         return "no network has evidence for the classes, of which a fraction could be lost"
     figure, panels = panel_grid(len(records), 2.5, 2.5, len(records))
     limit = np.nanmax(np.abs(grids))
-    style = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit, "annot": True, "fmt": ".0f", "square": True}
+    style = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit, "fmt": ".0f", "square": True}
     for axes, record, grid in zip(panels, records, grids, strict=True):
-        sns.heatmap(grid, ax=axes, cbar=False, xticklabels=False, yticklabels=False, **style)
+        annot = grid.round() + 0  # -0 becomes 0
+        sns.heatmap(grid, annot=annot, ax=axes, cbar=False, xticklabels=False, yticklabels=False, **style)
         axes.set_title(record.label + "\nno evidence" * bool(np.isnan(grid).any()))
     figure.colorbar(panels[0].collections[0], ax=panels, label="evidence lost (%)", shrink=0.8)
     return figure

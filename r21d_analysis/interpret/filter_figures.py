@@ -229,15 +229,17 @@ def activations_figure(records: Sequence[InsightRecord]) -> Figure:
     """Show the test clips with the largest response of each filter, and the clip optimized for it at the right.
 
     A ring marks the position of the largest response, in the nearest frame shown. The title has how far the optimized
-    clips exceed the responses to test clips. Without the videos' frames, class and response stand in their place.
-    `records` has one record.
+    clips exceed the responses to test clips. Without the videos' frames, class and response stand in their place, in
+    columns that are as narrow as the text. `records` has one record.
     """
     (record,) = records
     strips = np.concatenate([record["strips"], record["optimized"][:, None]], axis=1)
     responses = np.column_stack([record["responses"], record["optimized_responses"]])
     n_filters, n_columns, n_frames, size = strips.shape[:4]
-    options = {"figsize": (2.5 * n_columns, 0.62 * n_filters + 0.5), "dpi": 80, "layout": "constrained"}
-    figure, panels = plt.subplots(n_filters, n_columns, squeeze=False, **options)
+    text_width = 2.5 if record.has_frames else 0.3 + 0.075 * max(len(name) for name in record["labels"].flat)
+    widths = [text_width] * (n_columns - 1) + [2.5]
+    options = {"figsize": (sum(widths) + 0.7, 0.66 * n_filters + 0.5), "dpi": 80, "layout": "constrained"}
+    figure, panels = plt.subplots(n_filters, n_columns, squeeze=False, width_ratios=widths, **options)
     for (row, column), axes in np.ndenumerate(panels):
         axes.set(xticks=[], yticks=[])
         axes.grid(False)
@@ -246,10 +248,10 @@ def activations_figure(records: Sequence[InsightRecord]) -> Figure:
         name = "optimized" if is_optimized else record["labels"][row, column]
         text = f"{name}: {response:,.{0 if response >= 100 else 1}f}"
         if not (is_optimized or record.has_frames):
-            axes.text(0.5, 0.5, text, size=7, ha="center", va="center", transform=axes.transAxes)
+            axes.text(0.5, 0.5, text.replace(": ", "\n"), size=9, ha="center", va="center", transform=axes.transAxes)
             continue
         axes.imshow(np.hstack([*strips[row, column]]), interpolation="nearest")
-        axes.set_title(text, size=7, pad=2)
+        axes.set_title(text, size=9, pad=2)
         for frame in range(1, n_frames):
             axes.axvline(frame * size - 0.5, color="white", lw=1)
         if not is_optimized:
@@ -260,9 +262,10 @@ def activations_figure(records: Sequence[InsightRecord]) -> Figure:
     ratio = np.median(record["optimized_responses"] / np.maximum(record["responses"][:, 0], 1e-6))
     best = f"the best of {record.metadata['test_clips']:,} test clips"
     best += ", whose frames are left out" * (not record.has_frames)
-    figure.suptitle(f"{record.label}: optimized clips reach {ratio:.1f} times the response to {best} (median)", size=9)
+    text = f"{record.label}: optimized clips reach {ratio:.1f} times the response to {best} (median)"
+    figure.suptitle(text, size=9, wrap=True)
     for axes, stage, channel in zip(panels[:, 0], record["stage"], record["channel"], strict=True):
-        axes.set_ylabel(f"{stage}\nfilter {channel}", size=7, rotation=0, ha="right", va="center")
+        axes.set_ylabel(f"{stage}\nfilter {channel}", size=9, rotation=0, ha="right", va="center")
     return figure
 
 

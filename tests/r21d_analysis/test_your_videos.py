@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from r21d_analysis import your_videos
 from r21d_analysis.study import open_study
+from r21d_analysis.style import GRAY
 from r21d_core import R21DError
 from r21d_core.data import synthetic
 from r21d_core.data.manifest import load_manifest
@@ -84,7 +85,9 @@ def test_errors_of_a_finetuned_run_are_its_scores(manifest, tmp_path):
     assert f"{len(wrong)} of 4 test videos are classified wrongly" in (text := your_videos.worst_videos(run).to_html())
     assert re.findall(r"\w+/v_g\d+\.mp4", text) == expected
     assert your_videos.worst_video(run, manifest).resolve() == load_manifest(manifest).root / expected[0]
-    titles = [axes.get_title().split("\n")[0] for axes in your_videos.worst_frames(run, manifest).axes]
+    figure = your_videos.worst_frames(run, manifest)
+    assert {axes.title.get_color() for axes in figure.axes} == {GRAY}, "black on a dark page"
+    titles = [axes.get_title().split("\n")[0] for axes in figure.axes]
     assert titles[: len(expected)] == [name.split("/")[0] for name in expected]
     other = tmp_path / "other.csv"
     other.write_bytes(b"".join(x for x in manifest.read_bytes().splitlines(True) if expected[0].encode() not in x))

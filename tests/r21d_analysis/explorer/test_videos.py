@@ -51,6 +51,14 @@ def test_folder_is_classified_and_errors_listed(own, tiny_manifest, tmp_path, mo
     assert "<b>é" not in own.player.value and "&lt;b&gt;é" in own.player.value
 
 
+def test_button_shows_that_it_works(own, monkeypatch):
+    states = []
+    monkeypatch.setattr(own, "classify", lambda: states.append((own.start.disabled, own.start.description)))
+    own.start.click()
+    assert states == [(True, "Classifying …")]
+    assert (own.start.disabled, own.start.description) == (False, "Classify")
+
+
 def test_error_that_ends_the_loop_joins_the_others(own, tiny_manifest, monkeypatch):
     def iter_predictions(*_, **options):
         yield R21DError("a.mp4: broken")
