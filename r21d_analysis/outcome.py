@@ -76,7 +76,7 @@ def describe_outcome() -> dict[str, Any]:
     drawn += [(f"Difference to R(2+1)D with {n} frames", figures.differences(runs)) for n, runs in panels.items()]
     claims = ledger(packs["small"] + actions + packs["demo"])
     return {
-        "sentences": answer(),
+        "sentences": [_typeset(sentence) for sentence in answer()],
         "figures": [(label, _svg(figure, label)) for label, figure in drawn],
         "captions": (  # of the first figure, and of the others
             "The confirmatory contrasts: video@1 with 95 % intervals by recording and seed. Tall ticks are the "
@@ -89,7 +89,7 @@ def describe_outcome() -> dict[str, Any]:
 
 
 def answer(root: Path = ROOT) -> list[str]:
-    """The paper's answer, the records' in its comparison, and the records' where the label needs motion: sentences."""
+    """Paragraphs: the verdicts in one sentence, the paper's answer, the records' in its comparison and on motion."""
     gaps = [paper(2, BEST, "video@1 16f") - paper(2, other, "video@1 16f") for other in ("R3D", "f-R2D")]
     runs = find_records("variant_comparison", frames=16, frame_stride=1, root=root)
     table, networks = compare(runs), measure(runs).set_index("network")
@@ -104,6 +104,7 @@ def answer(root: Path = ROOT) -> list[str]:
     r3d = spoken.loc["R3D"].to_dict()
     lips, better = spoken["video@1"], [*spoken.index[(spoken["gap low"] > 0) & (spoken[P] < 0.05)]]
     return [
+        _summarize_verdicts(find_contrasts(root)),
         f"The paper answers (2+1)D: on Kinetics-400, with clips of 16 frames, R(2+1)D is {gaps[0]:.1f} points above "
         f"R3D and {gaps[1]:.1f} above the 2-D network f-R2D.",
         confirm(root),
@@ -145,6 +146,19 @@ def confirm(root: Path = ROOT) -> str:
         f"runs' training errors are {min(errors):.1f} to {max(errors):.1f} %, so it does not test which network is "
         "easier to optimize."
     )
+
+
+def _summarize_verdicts(table: pd.DataFrame) -> str:
+    """The verdicts on the rows of `find_contrasts`, a sentence without numbers."""
+    lengths = []
+    for frames, of_length in table[table["verdict"] != CHECK].groupby("frames", sort=False):
+        texts = []
+        for verdict, rows in of_length.groupby("verdict", sort=False):
+            *names, last = rows["network"]
+            subject = f"{', '.join(names)} and {last} are" if names else f"{last} is"
+            texts.append(f"{subject} {str(verdict).partition(';')[0].removesuffix(f' than {BEST}')}")
+        lengths.append(f"with {frames} frames {', and '.join(texts)}")
+    return f"Here, compared with {BEST}, {'; '.join(lengths)}."
 
 
 def _describe_contrasts(table: pd.DataFrame) -> str:
@@ -240,6 +254,12 @@ def describe_filters(root: Path = ROOT) -> str:
     )
 
 
+def _typeset(text: str) -> str:
+    """`text` with minus signs, and with intervals that no line breaks."""
+    text = re.sub(r"\(([^() ]+) to ([^() ]+)\)", "(\\1\u00a0to\u00a0\\2)", text)
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
+
+
 def _svg(figure: Figure | Markdown, salt: str) -> str:
     """The figure, whose text has the color of the page."""
     file = io.StringIO()
@@ -276,13 +296,13 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
     cards = []
     for artifact in ARTIFACTS:
         card = {"title": artifact.title, "notebook": artifact.notebook, "paper": "", "answer": "", "mark": ""}
-        card["here"] = here.get(artifact.notebook, "figures without a verdict")
+        card["here"] = _typeset(here.get(artifact.notebook, "figures without a verdict"))
         if artifact.claim:
             row = claims.loc[artifact.claim]
             card |= {"paper": row["claim"], "here": "no runs"}
             if effect := format_effect(row):
                 data = row["protocol"].get("data", "")
-                card["here"] = f"{effect}{f' on {data}' * bool(data)}; {row['comparison']}"
+                card["here"] = _typeset(f"{effect}{f' on {data}' * bool(data)}; {row['comparison']}")
                 card |= {"answer": row["answer"], "mark": MARKS[str(row["answer"])]}
         cards.append(card)
     return cards

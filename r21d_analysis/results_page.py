@@ -71,7 +71,8 @@ def build_results(root: Path = ROOT) -> str:
     for name in (DATA, *(f"ucf101-7b-split{split}" for split in (1, 2, 3))):
         videos = load_manifest(root / "data_manifests" / f"{name}.csv").split("test")
         texts.append(f"`{name}` tests {len(videos)} videos of {len({(v.label, v.group) for v in videos})} recordings")
-    introduction = INTRODUCTION.format(answer="\n\n".join(outcome.answer(root)), recordings=", ".join(texts))
+    verdicts, *answer = outcome.answer(root)
+    introduction = INTRODUCTION.format(answer="\n\n".join([f"**{verdicts}**", *answer]), recordings=", ".join(texts))
     return "\n\n".join([introduction, *_sections(root)]) + "\n"
 
 

@@ -92,8 +92,8 @@ def style_table(
     """A table for a notebook: floats with one decimal, NaN as `na_rep`, the paper's columns last and paler.
 
     `formats` gives columns by name the number of decimals, a format or a function; P has `format_p`. A column may be a
-    pair (side, name); a side that begins with "paper" holds the paper's numbers, whose format stays. A column with a
-    text above LONG_TEXT characters is wrapped. An index without a name is hidden.
+    pair (side, name); a side that begins with "paper" holds the paper's numbers, whose format stays. Columns of words
+    are aligned to the left, one with a text above LONG_TEXT characters is wrapped. An index without a name is hidden.
     """
     styles: dict = {}
     papers: list[Hashable] = [c for c in table.columns if isinstance(c, tuple) and c[0].startswith("paper")]
@@ -108,12 +108,19 @@ def style_table(
     style = table.style.format(styles, na_rep=na_rep, escape="html").format_index(escape="html")
     style = style.format_index(escape="html", axis="columns").map(lambda _: PAPER, subset=papers)
     style = style.set_table_styles(TABLE_CSS).set_table_attributes(f'class="{NO_MATH}"')
-    wrapped = [column for column in table.columns if table[column].astype(str).str.len().max() > LONG_TEXT]
-    props = "text-align: left; white-space: normal; min-width: 14em"
-    style = style.set_table_styles({column: [{"selector": "", "props": props}] for column in wrapped}, overwrite=False)
+    style = style.set_table_styles({column: _align_words(table[column]) for column in table.columns}, overwrite=False)
     if caption:
         style = style.set_caption(html.escape(caption))
     return style if table.index.name else style.hide(axis="index")
+
+
+def _align_words(column: pd.Series) -> list[CSSDict]:
+    """Styles of a column of words, which a long text wraps; none of numbers, also formatted ones."""
+    texts = [text for text in column if isinstance(text, str) and text not in ("", "–")]
+    props = "text-align: left" if texts and all(text[0].isalpha() for text in texts) else ""
+    if max(map(len, texts), default=0) > LONG_TEXT:
+        props = "text-align: left; white-space: normal; min-width: 14em"
+    return [{"selector": "", "props": props}] if props else []
 
 
 def format_p(p: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -112,7 +112,7 @@ def _training_difference(arms: Sequence[tuple[float, Network]]) -> Estimate:
     return estimate_sum_of_means([(sign / len(folds), seeds) for sign, folds in errors for seeds in folds])
 
 
-def format_intervals(table: pd.DataFrame, low: str, high: str, spec: str) -> list[str]:
+def format_intervals(table: pd.DataFrame, low: Hashable, high: Hashable, spec: str) -> list[str]:
     """The intervals between two columns of `table` as text."""
     return [format_interval(*pair, spec) for pair in zip(table[low], table[high], strict=True)]
 

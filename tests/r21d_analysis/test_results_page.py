@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from scipy import stats
@@ -196,6 +197,17 @@ def test_answer_has_no_number_of_an_unfinished_contrast(monkeypatch):
     text = outcome.confirm(ROOT)
     assert " f-R2D -7.1" in text and " R2D " not in text
     assert f"{100 * max(errors.values()):.1f} %" not in text
+
+
+def test_answer_begins_with_the_verdicts_of_each_clip_length():
+    rows = {"frames": [16, 16, 16, 8, 16], "network": ["R3D", "f-R2D", "MC3", "R2D", "R3D"]}
+    less = "less accurate than R(2+1)D"
+    rows["verdict"] = ["less than 3 points apart", less, less, "undecided; 4.1 points would be found", outcome.CHECK]
+    assert outcome._summarize_verdicts(pd.DataFrame(rows)) == (
+        "Here, compared with R(2+1)D, with 16 frames R3D is less than 3 points apart, and f-R2D and MC3 are less "
+        "accurate; with 8 frames R2D is undecided."
+    )
+    assert outcome._typeset("f-R2D -0.3 (-1.9 to +1.3)") == "f-R2D −0.3 (−1.9\xa0to\xa0+1.3)"
 
 
 def test_readme_is_short_with_numbers_of_the_page():

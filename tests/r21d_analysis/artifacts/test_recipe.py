@@ -90,7 +90,10 @@ def test_recipe_differences_are_paired_over_recordings(runs):
     second = (best + 1) % 5
     interval = stats.ttest_1samp(correct[second] - correct[best], 0).confidence_interval()  # a video, a recording
     np.testing.assert_allclose(table.loc[second, DIFFERENCE].tolist()[1:], [interval.low, interval.high])
-    assert "seeds of each network: 1 seed" in recipe.show_recipe_table(runs).caption
+    shown = recipe.show_recipe_table(runs)
+    assert "seeds of each network: 1 seed" in shown.caption
+    assert shown.data.loc[second, (DIFFERENCE, "95 % interval")] == f"{interval.low:+.1f} to {interval.high:+.1f}"
+    assert not {"95 % from", "to"} & {*shown.data.columns.get_level_values(1)}, "one column for both ends"
 
 
 def test_schedule_figure_has_seeds_and_their_mean(runs):

@@ -44,6 +44,20 @@ def test_only_columns_of_long_texts_are_wrapped():
     assert "normal" not in style.style_table(pd.DataFrame({"verdict": [long[:30]]})).to_html()
 
 
+def test_columns_of_words_are_aligned_to_the_left():
+    words = {"network": ["R3D", "MC3"], "verdict": ["–", "none"]}
+    numbers = {
+        "seeds": [5, 3],
+        "gap": [1.5, np.nan],
+        "interval": ["-1.9 to +1.3", "–"],
+        "needed": ["1,200", "more seeds"],
+    }
+    html = style.style_table(pd.DataFrame(words | numbers)).to_html()
+    rules = re.findall(r"([^{}]+)\{([^}]*)\}", html)
+    aligned = [names for names, css in rules if "text-align: left" in css and ".col" in names]
+    assert sorted(re.findall(r"\.col(\d)", " ".join(aligned))) == ["0", "1"]
+
+
 def test_dollars_in_tables_are_no_formula(runs, tmp_path):
     """Jupyter sets what stands between two dollars as mathematics, unless the table has a class that forbids it."""
     html = [style.style_table(pd.DataFrame({"class": ["$a_b$"]})).to_html()]
