@@ -187,8 +187,9 @@ def compare_schedules(long: Sequence[Run], short: Sequence[Run]) -> str:
     texts = []
     for variants, name in ((FOUR, "on the mean of four networks"), ((BEST,), "for R(2+1)D")):
         table = recipe_table([run for run in (*long, *short) if run.spec.variant in variants])
-        value, low, high = table[DIFFERENCE].dropna().to_numpy()[0, :3]  # of the schedule with the lower mean
-        texts.append(f"{-value:+.1f} ({format_interval(-high, -low, '+.1f')}) points {name}")
+        rows = table[DIFFERENCE].to_numpy()  # of the long schedule and the short one; NaN for the better
+        value, low, high = rows[0] if np.isnan(rows[1, 0]) else -rows[1, [0, 2, 1]]
+        texts.append(f"{value:+.1f} ({format_interval(low, high, '+.1f')}) points {name}")
     sides = [f"{r[0].spec.epochs} epochs ({len({run.spec.seed for run in r})} seeds)" for r in (long, short)]
     return f"{' minus '.join(sides)}: {', '.join(texts)}."
 

@@ -37,7 +37,6 @@ from r21d_analysis.artifacts.tables import (
 from r21d_analysis.statistics.inference import format_interval, seed_variance
 from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_runs, note
 from r21d_core import R21DError
-from r21d_core.runs.metrics import video_correct
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper_table
 from r21d_core.study.spec import Spec
@@ -256,17 +255,17 @@ def split_figure(runs: Sequence[Run]) -> Figure | None:
 def class_accuracy(a: Network, b: Network) -> pd.DataFrame:
     """A row for each class: its video@1 in per cent by each Network, their difference in points, and its videos.
 
-    Over the seeds and all videos of the splits that both have; the classes with the largest gain of `b` come first.
+    Over all videos of the splits that both have, each the mean of its seeds; the classes with the largest gain of `b`
+    come first.
     """
     table = pd.DataFrame()
     for network in on_shared_splits(a, b):
-        seeds = [scores for group in network.splits.values() for scores in group.scores]
-        classes = np.concatenate([np.array(scores.classes)[scores.labels] for scores in seeds])
-        order = pd.Categorical(classes, list(dict.fromkeys(name for scores in seeds for name in scores.classes)))
-        correct = pd.Series(100.0 * np.concatenate([video_correct(scores) for scores in seeds]))
+        splits = [(group.scores[0], group.outcomes.values.mean(axis=0)) for group in network.splits.values()]
+        classes = np.concatenate([np.array(scores.classes)[scores.labels] for scores, _ in splits])
+        order = pd.Categorical(classes, list(dict.fromkeys(name for scores, _ in splits for name in scores.classes)))
+        correct = pd.Series(np.concatenate([share for _, share in splits]))
         by_class = correct.groupby(pd.Series(order), observed=True)
-        table[network.stream] = by_class.mean()
-        table["videos"] = (by_class.size() * len(network.splits) / len(seeds)).round().astype(int)
+        table[network.stream], table["videos"] = by_class.mean(), by_class.size()
     table["difference"] = table[b.stream] - table[a.stream]
     return table.sort_values("difference", ascending=False, kind="stable")
 

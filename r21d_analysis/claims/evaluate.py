@@ -231,9 +231,9 @@ def evaluate_rows(
 
     settings = find_pairs(rows)
     for pairs in sorted(settings, key=lambda pairs: select.setting_rank(pairs[0][0].spec, members(pairs))):
-        spec = pairs[0][0].spec
+        specs = {row.spec for pair in pairs for row in pair}  # of one variant
         alike = [row for row in rows if row.stream != FUSED and row.spec.variant not in NEIGHBORS]
-        alike = [row for row in alike if row.spec.replace(variant=spec.variant) == spec]
+        alike = [row for row in alike if row.spec.replace(variant=pairs[0][0].spec.variant) in specs]
         seeds = inference.seed_variance(group.outcomes for row in alike for group in row.splits.values())
         verdict, name = _decide_all(claim, [(_row_difference(a, b, seeds), _describe_pair(a, b)) for a, b in pairs])
         why = "; ".join(filter(None, [verdict.why, "" if len(pairs) > 1 else name]))

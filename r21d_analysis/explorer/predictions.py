@@ -93,30 +93,31 @@ def _predict_items(scores: Scores) -> ItemPredictions:
 def class_table(a: ScoredRuns, b: ScoredRuns | None, count: int) -> pd.DataFrame:
     """Return, for each class with items, their number `items` and its recall, precision and F1, means over seeds.
 
-    `A recall` is the class's video@1, with its interval `A low` to `A high`; `A precision` is NaN where nothing is
-    predicted as the class. With B, also the same of `B`, and `A − B`, the difference of the recalls in points with its
-    interval `low` to `high`. An interval is NaN where `estimate_by_class` gives none, and does not include the variance
-    of seeds.
+    `A recall` is the class's video@1, with its interval `A low` to `A high`; `A precision` is the mean over the seeds
+    that predict the class, NaN where none does. With B, also the same of `B`, and `A − B`, the difference of the
+    recalls in points with its interval `low` to `high`. An interval is NaN where `estimate_by_class` gives none, and
+    does not include the variance of seeds.
     """
     labels, classes = a.scores.labels, a.scores.classes
     n = np.bincount(labels, minlength=len(classes))
     table, means = pd.DataFrame({"class": classes, "items": n}), []
 
-    def add(name: str, ends: tuple[str, str], values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-        total = np.bincount(labels, values, minlength=len(classes))
-        table[name] = total / np.where(n, n, np.nan)
+    def add(name: str, ends: tuple[str, str], values: np.ndarray, limits: tuple[float, float]) -> None:
+        table[name] = np.bincount(labels, values, minlength=len(classes)) / np.where(n, n, np.nan)
         for end, bound in zip(ends, estimate_by_class(values, labels, a.recordings, len(classes)), strict=True):
             table[end] = bound.clip(*limits)
-        return total
 
     for side, scored in (("A", a), ("B", b)):
         if scored:
-            means.append(scored.outcomes(count).values.mean(axis=0))
-            correct = add(f"{side} recall", (f"{side} low", f"{side} high"), means[-1], (0, 100))
-            pred = scored.predictions[count].pred
-            n_pred = np.bincount(pred.ravel(), minlength=len(classes)) / len(pred)
-            table[f"{side} precision"] = correct / np.where(n_pred, n_pred, np.nan)
-            table[f"{side} F1"] = 2 * correct / np.maximum(n + n_pred, 1)
+            outcomes = scored.outcomes(count).values
+            means.append(outcomes.mean(axis=0))
+            add(f"{side} recall", (f"{side} low", f"{side} high"), means[-1], (0, 100))
+            correct = np.array([np.bincount(labels, seed, minlength=len(classes)) for seed in outcomes])
+            n_pred = np.array([np.bincount(p, minlength=len(classes)) for p in scored.predictions[count].pred])
+            some = n_pred > 0
+            precision = np.divide(correct, n_pred, out=np.zeros(correct.shape), where=some)
+            table[f"{side} precision"] = precision.sum(axis=0) / np.where(some.any(axis=0), some.sum(axis=0), np.nan)
+            table[f"{side} F1"] = (2 * correct / np.maximum(n + n_pred, 1)).mean(axis=0)
     if b:
         add("A − B", ("low", "high"), means[0] - means[1], (-100, 100))
     return table[n > 0]

@@ -245,8 +245,9 @@ class Explorer(ExplorerLayout):
         self.row = self.row if self.row in rows[:MAX_LISTED] else (int(rows[0]) if len(rows) else None)
         view = self.views["Videos"] = c.items_view(rows)
         listed = f"; the first {MAX_LISTED} are listed" if len(rows) > MAX_LISTED else ""
-        seed = f" Predictions are those of seed {c.a.runs[0].spec.seed}." * (len(c.a.runs) > 1)
-        self.n_items.value = text_html(f"{len(rows):,} of {len(c.a.scores.labels):,} items{listed}.{seed}")
+        several = [(side, scored.runs[0].spec.seed) for side, scored, _ in c.sides() if len(scored.runs) > 1]
+        seeds = "".join(f" Predictions of {side} are those of seed {seed}." for side, seed in several)
+        self.n_items.value = text_html(f"{len(rows):,} of {len(c.a.scores.labels):,} items{listed}.{seeds}")
         selected = np.flatnonzero(rows[:MAX_LISTED] == self.row).tolist()
         fill_table(self.videos, view.table[:MAX_LISTED], selected, **layout.NO_SEARCH)
         self.draw_video()

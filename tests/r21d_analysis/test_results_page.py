@@ -210,6 +210,14 @@ def test_answer_begins_with_the_verdicts_of_each_clip_length():
     assert outcome._typeset("f-R2D -0.3 (-1.9 to +1.3)") == "f-R2D −0.3 (−1.9\xa0to\xa0+1.3)"
 
 
+def test_difference_of_schedules_has_its_sign():
+    long = outcome.find_records("variant_comparison", **outcome.LONG)
+    short = outcome.find_records("variant_comparison", variants=outcome.FOUR, frames=16, frame_stride=2)
+    assert outcome.compare_schedules(long, short).startswith("30 epochs (2 seeds) minus 18 epochs (3 seeds): +5.5 (")
+    swapped = "18 epochs (3 seeds) minus 30 epochs (2 seeds): -5.5 (-9.5 to -1.5) points on the mean of four networks"
+    assert outcome.compare_schedules(short, long).startswith(swapped)
+
+
 def test_readme_is_short_with_numbers_of_the_page():
     rows = [line.split("|") for line in README.splitlines() if re.match(r"\| .*\.ipynb", line)]
     numbers = [number for row in rows for number in re.findall(r"\d+\.\d", row[4])]

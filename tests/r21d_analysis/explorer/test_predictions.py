@@ -37,7 +37,12 @@ def scores(seed=0, items=60, clips=7, classes=6, videos=None, low=0, high=4):
 def score(scores: Scores, monkeypatch, at_once=100):
     """Score a run in many small chunks."""
     monkeypatch.setattr(predictions, "CHUNK_LOGITS", at_once)
-    return predictions.score_runs((type("Run", (), {"scores": scores})(),))
+    return score_seeds([scores])
+
+
+def score_seeds(seeds):
+    """Score several runs of one network."""
+    return predictions.score_runs(tuple(type("Run", (), {"scores": scores})() for scores in seeds))
 
 
 def confusion(scores):
@@ -81,6 +86,19 @@ def test_every_clip_count_matches_the_metrics(seed, clips, at_once):
         np.testing.assert_allclose(table["A F1"] / 100, f1)
         members, counts = predictions.confusion_matrix(found, count)
         assert (counts == whole).all() and (members == np.arange(6)).all()
+
+
+def test_several_seeds_have_the_mean_of_their_precision_and_f1():
+    seeds = [replace(scores(seed), labels=scores(0).labels) for seed in range(3)]
+    seeds[2].logits[..., 1] = -1  # a seed that never predicts class 1
+    table = predictions.class_table(score_seeds(seeds), None, 7)
+    whole = np.array([confusion(one) for one in seeds])
+    right, n_pred = whole.diagonal(axis1=1, axis2=2), whole.sum(axis=1)
+    n_seeds = (n_pred > 0).sum(axis=0)
+    assert n_seeds.tolist() == [3, 2, 3, 3, 3, 3]
+    precision = (right / np.maximum(n_pred, 1)).sum(axis=0) / n_seeds
+    np.testing.assert_allclose(table["A precision"] / 100, precision)
+    np.testing.assert_allclose(table["A F1"] / 100, (2 * right / (n_pred + whole.sum(axis=2))).mean(axis=0))
 
 
 def test_class_differences_match_scipy(pair):

@@ -198,7 +198,10 @@ def test_mean_over_seeds_is_of_all_runs(tmp_path):
     total = np.sum([confusion(r.scores) for r in runs if r.spec.variant == "R3D"], axis=0)
     np.testing.assert_allclose(shown.views["Confusion"].table["items"], total.ravel() / 3)
     shown.tabs.selected_index = 2
-    assert "those of seed 0" in text_of(shown.n_items)
+    assert "Predictions of A are those of seed 0. Predictions of B are those of seed 0." in text_of(shown.n_items)
+    shown.a.value = (shown.runs[0],)
+    assert "Predictions of A" not in text_of(shown.n_items), "A is one seed, as its name says"
+    assert "Predictions of B are those of seed 0." in text_of(shown.n_items)
 
 
 def test_opens_on_the_newest_runs_with_videos(tiny_manifest, tmp_path):

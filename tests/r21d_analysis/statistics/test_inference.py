@@ -213,6 +213,33 @@ def test_power_is_reached_with_the_required_recordings():
     assert inference.required_recordings(replace(pilot, value=5.0, seed_part=9.0)) == np.inf, "it takes more seeds"
 
 
+@pytest.mark.parametrize(("value", "tests"), [(10, 1), (15, 11), (20, 3)])
+@pytest.mark.parametrize("recordings", [8, 98])
+def test_few_required_recordings_have_few_degrees_of_freedom(value, tests, recordings):
+    random = np.random.default_rng(0)
+    pilot = inference.Estimate(
+        value, np.nan, np.nan, recordings=recordings, recording_variance=100 / recordings, df=recordings - 1
+    )
+    needed = int(inference.required_recordings(pilot, tests))
+    found = [
+        np.mean(stats.ttest_1samp(random.normal(value, 10, (4000, count)), 0, axis=1).pvalue < 0.05 / tests)
+        for count in (needed - 1, needed)
+    ]
+    assert found[0] < 0.8 and found[1] > 0.75
+
+
+def test_more_recordings_do_not_show_what_seeds_hide():
+    """With more recordings the degrees of freedom fall to the few of the seeds."""
+    pilot = inference.Estimate(
+        8.7, np.nan, np.nan, recordings=98, seeds=3, recording_variance=1.94, seed_part=1.94, df=9.7
+    )
+    assert inference.required_recordings(pilot, 11) == np.inf
+    assert inference.required_recordings(replace(pilot, seed_part=0.0, df=97.0), 11) < 98
+    assert 80 < inference.required_recordings(replace(pilot, value=9.0), 11) < 98
+    constant = replace(pilot, recording_variance=0.0, seed_part=0.0, df=97.0)
+    assert inference.required_recordings(constant) == np.inf
+
+
 def test_holm_is_statsmodels():
     p = np.random.default_rng(0).random(20) ** 3
     np.testing.assert_allclose(inference.holm(p), multipletests(p, method="holm")[1])
