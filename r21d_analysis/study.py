@@ -88,9 +88,11 @@ def open_study(
     build_specs = partial(EXPERIMENTS[experiment], data=Path(manifest).stem if manifest else "builtin")
     specs = build_specs(profile, seeds=as_list(seeds), **options, **fields)
     if _to_bool("train", train):
-        from r21d_core.engine.runner import run_experiment
+        # With nothing left to train, only a manifest and the GPUs are to check, and PyTorch takes seconds to import.
+        if manifest or limits["gpus"] < 1 or not all(find_run(runs, spec).is_complete for spec in specs):
+            from r21d_core.engine.runner import run_experiment
 
-        run_experiment(specs, manifest or None, runs, device=device, cache=cache, builtin=builtin, **limits)
+            run_experiment(specs, manifest or None, runs, device=device, cache=cache, builtin=builtin, **limits)
     elif not any(find_run(runs, spec).is_complete for spec in specs):
         given = {name: value for name, value in options.items() if name in ("source", "splits")}
         names = {spec.data for spec in specs}

@@ -1,4 +1,4 @@
-"""A tiny run's spec, and networks in which every batch norm does something."""
+"""A tiny run's spec, networks in which every batch norm does something, and kernels that are interpreted faster."""
 
 from torch import nn
 
@@ -18,3 +18,12 @@ def randomize_batch_norms(network, min_var=0.5):
             nn.init.normal_(module.running_mean, 0, 0.3)
             nn.init.uniform_(module.running_var, min_var, 1.5)
     return network
+
+
+def few_programs(monkeypatch, fused_bn):
+    """Total more channels at once: Triton's interpreter takes as long for a program of 64 as for one of 4.
+
+    `test_batch_norm_is_that_of_float64` has the sizes of a GPU.
+    """
+    monkeypatch.setattr(fused_bn, "PARTS", 64)
+    monkeypatch.setattr(fused_bn, "WIDTH", 64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -114,6 +114,7 @@ def pooled_seed_variance(groups: Sequence[SeedGroup]) -> SeedVariance:
     return inference.fold_variance([network for network in networks if _items(network) == _items(networks[0])])
 
 
+@lru_cache(maxsize=4096)  # of each group, for each that is shown beside it
 def _trained_spec(spec: Spec) -> Spec:
     """The Spec without seed whose training made the weights that `spec` evaluates."""
     parent = None if spec.epochs else spec.parent_spec

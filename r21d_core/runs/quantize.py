@@ -11,7 +11,6 @@ streams' mean too. No decision hangs on a difference below 1e-6.
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import softmax
 
 STEPS = (20, 60, 255, 2000, 65535)  # probabilities are multiples of 1/step; the last level keeps the logits
 DRAWS = 32  # ways to round to a step
@@ -24,6 +23,8 @@ def quantize(logits: np.ndarray, ways: np.ndarray) -> dict[str, np.ndarray]:
     Draw 0 rounds the largest remainders up, the others random ones, the same for each item: the sum stays 1. One more
     level keeps the logits.
     """
+    from scipy.special import softmax  # 0.2 s in each process that trains or reads scores
+
     levels = ways // DRAWS
     arrays = {"levels": levels.astype(np.uint8), "logits": logits[levels == len(STEPS)].astype(np.float32)}
     noise = np.random.default_rng(0).random((DRAWS, *logits.shape[1:]))

@@ -19,12 +19,13 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import cast
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from filelock import FileLock, Timeout
 
@@ -40,8 +41,31 @@ CHECKED = ("spec.json", "environment.json", TRAINED_ON, "history.jsonl", "scores
 STATES = ("finished", "running", "interrupted", "new")
 
 
+Record = TypeVar("Record")
+_READ: WeakKeyDictionary[zipfile.ZipFile, dict[tuple[str, str], Any]] = WeakKeyDictionary()  # the records of each pack
+
+
 class RunLockedError(R21DError):
     """Another process is training the run."""
+
+
+def _once_in_pack(read: Callable[[Run], Record]) -> Callable[[Run], Record]:
+    """Decorate a reader of a run's record: in a pack, which does not change while it is open, it reads each run once.
+
+    The tables and figures of a notebook read a record many times, and a pack's are compressed.
+    """
+
+    @wraps(read)
+    def cached(run: Run) -> Record:
+        if not isinstance(run.folder, zipfile.Path):
+            return read(run)
+        pack = cast(zipfile.ZipFile, run.folder.root)
+        records, key = _READ.setdefault(pack, {}), (run.folder.at, read.__name__)
+        if key not in records:
+            records[key] = read(run)
+        return records[key]
+
+    return cached
 
 
 @dataclass(frozen=True)
@@ -73,19 +97,12 @@ class Run:
     @property
     def history(self) -> list[dict]:
         """One dict per finished epoch; empty before the first."""
-        path = self.folder / "history.jsonl"
-        lines = self.read(path.name).splitlines() if path.exists() else []
-        return check_history(path, [_parse(path, line) for line in lines])
+        return [{**line} for line in _read_history(self)]
 
     @property
     def summary(self) -> dict:
         """Device, speed, cost and checksums of a complete run; raises R21DError before that."""
-        path = self.folder / SUMMARY
-        summary = _parse(path, self.read(SUMMARY))
-        checksums = summary.get("sha256")
-        if not isinstance(checksums, dict) or checksums.get(SUMMARY) != _checksum_of_summary(summary):
-            raise R21DError(f"{path}: damaged, as its checksum is wrong; delete it and train the run again")
-        return summary
+        return {**_read_summary(self)}
 
     @property
     def environment(self) -> dict:
@@ -107,9 +124,8 @@ class Run:
 
     @property
     def scores(self) -> Scores:
-        """The logits of every evaluated clip; from a pack, quantized."""
-        path = self.folder / "scores.npz"
-        return decode_scores(path, self.read(path.name))
+        """The logits of every evaluated clip; from a pack, quantized, and read only, as they are read once."""
+        return _read_scores(self)
 
     def read(self, name: str) -> bytes:
         """The content of the record `name`; raises R21DError if it is missing or a complete run's checksum differs."""
@@ -134,6 +150,33 @@ class Run:
         write_atomically(self.folder / name, content)
         if self.folder in _LOCKED and name in CHECKED:
             _LOCKED[self.folder].records[name] = content
+
+
+@_once_in_pack
+def _read_history(run: Run) -> list[dict]:
+    path = run.folder / "history.jsonl"
+    lines = run.read(path.name).splitlines() if path.exists() else []
+    return check_history(path, [_parse(path, line) for line in lines])
+
+
+@_once_in_pack
+def _read_summary(run: Run) -> dict:
+    path = run.folder / SUMMARY
+    summary = _parse(path, run.read(SUMMARY))
+    checksums = summary.get("sha256")
+    if not isinstance(checksums, dict) or checksums.get(SUMMARY) != _checksum_of_summary(summary):
+        raise R21DError(f"{path}: damaged, as its checksum is wrong; delete it and train the run again")
+    return summary
+
+
+@_once_in_pack
+def _read_scores(run: Run) -> Scores:
+    path = run.folder / "scores.npz"
+    scores = decode_scores(path, run.read(path.name))
+    if isinstance(run.folder, zipfile.Path):
+        for array in (scores.logits, scores.labels, scores.videos, scores.groups):
+            array.flags.writeable = False
+    return scores
 
 
 def open_runs(runs: Path | str) -> Path:

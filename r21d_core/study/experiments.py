@@ -45,8 +45,9 @@ def reject_ignored_overrides(experiment: Callable[..., list[Spec]]) -> Callable[
         specs = list(dict.fromkeys(experiment(*arguments, **options)))
         for key in options.keys() - parameters.keys():
             having = [spec for spec in specs if _has_setting(spec, key)]
-            holds = {spec: spec.replace(**{key: options[key]}) == spec for spec in having}  # "16" equals 16
-            if not any(holds.values()) or not all(holds[spec] for spec in having if not spec.init_from):
+            value = getattr(having[0].replace(**{key: options[key]}), key) if having else None  # "16" is 16
+            holds = [getattr(spec, key) == value for spec in having]
+            if not any(holds) or not all(hold or spec.init_from for hold, spec in zip(holds, having, strict=True)):
                 values = ", ".join(dict.fromkeys(str(getattr(spec, key)) for spec in specs))
                 raise IgnoredOverrideError(
                     f"{experiment.__name__} sets {key} itself, to {values}; leave it out of --set, or in a notebook "

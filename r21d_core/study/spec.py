@@ -213,6 +213,8 @@ def parse_settings(settings: list[str]) -> dict[str, str]:
 
 def _convert(kind: type, key: str, value):
     """`value` as `kind`: "1e6" and 1e6 convert to int, 0.5 does not; only true and false convert to bool."""
+    if type(value) is kind:
+        return value
     if kind is str:
         return str(value)
     try:

@@ -60,6 +60,19 @@ def test_pack_is_read_like_the_folder(runs, tmp_path):
         _ = missing.summary
 
 
+def test_records_of_a_pack_are_decoded_once(runs, tmp_path):
+    first, *_ = pack_runs(tmp_path / "runs", tmp_path / "study.zip")
+    scores = first.scores
+    assert find_run(tmp_path / "study.zip", first.spec).scores is scores and not scores.logits.flags.writeable
+    first.history.append({})
+    first.summary["seconds"] = first.history[0]["epoch"] = 9
+    assert (first.summary["seconds"], first.history) == (3, [{"epoch": 1, "train_error": 0.5}])
+    finish(find_run(tmp_path / "runs", first.spec), replace(scores, logits=scores.logits[:, ::-1]))
+    again, *_ = pack_runs(tmp_path / "runs", tmp_path / "study.zip")
+    assert again.spec == first.spec and np.array_equal(again.scores.logits, scores.logits[:, ::-1])
+    assert first.scores is scores, "an open pack does not change"
+
+
 def test_packed_scores_keep_every_decision(runs, tmp_path):
     originals = {run.spec: run.scores for run in runs if run.is_complete}
     for run in pack_runs(tmp_path / "runs", tmp_path / "study.zip"):

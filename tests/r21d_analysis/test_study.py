@@ -9,8 +9,16 @@ from r21d_analysis.study import check_parameters, find_alternatives, open_study,
 from r21d_core import R21DError
 from r21d_core.data import synthetic
 from r21d_core.engine import runner
-from r21d_core.runs.run import find_run
-from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, clip_length, kinetics, transfer, variant_comparison
+from r21d_core.runs.run import find_run, write_json
+from r21d_core.study.experiments import (
+    EXPERIMENTS,
+    TABLE_2,
+    clip_count,
+    clip_length,
+    kinetics,
+    transfer,
+    variant_comparison,
+)
 from tests.runs import finish
 
 
@@ -113,6 +121,21 @@ def test_injected_name_must_be_known_or_assigned_before():
         check_parameters({"In": cells})
     with pytest.raises(R21DError, match="parameter 'later'"):
         check_parameters({"In": [*cells, "# Parameters\nlater = 3"][::-1]}, ["folder", "gpus"])
+
+
+def test_finished_runs_are_opened_without_the_engine(tmp_path, monkeypatch, tiny_manifest):
+    for spec in clip_count():
+        finish(find_run(tmp_path, spec))
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "run_experiment", lambda *_, **__: pytest.fail("PyTorch was imported"))
+        assert all(run.is_complete for run in open_study("clip_count", train=True, runs=tmp_path).runs)
+    with pytest.raises(R21DError, match="0 GPUs: expected 1 or more"):
+        open_study("clip_count", train=True, gpus=0, runs=tmp_path)
+    for spec in clip_count(data="tiny"):
+        write_json(find_run(tmp_path, spec), "environment.json", {"fingerprint": "another"})
+        finish(find_run(tmp_path, spec))
+    with pytest.raises(R21DError, match="another version of"):
+        open_study("clip_count", train=True, manifest=tiny_manifest, runs=tmp_path)
 
 
 @pytest.mark.filterwarnings("default")  # of the notebook machinery's own making

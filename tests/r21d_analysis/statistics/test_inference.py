@@ -54,7 +54,7 @@ def scores(correct, videos=None):
 
 
 @pytest.mark.parametrize("seed", [0.0, 4.0])
-@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("seeds", [2, 5])
 def test_intervals_cover_and_tests_reject_at_their_rate(seeds, seed):
     random, covered, p = np.random.default_rng(0), [], []
     for _ in range(1000):

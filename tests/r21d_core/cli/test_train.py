@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from r21d_core.cli import main
+from r21d_core.engine import throughput
 from r21d_core.runs.run import find_run
 from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
 
@@ -12,6 +13,11 @@ SETTINGS = {
     "width": 2, "frames": 4, "frame_height": 18, "frame_width": 24, "crop": 16, "epochs": 1, "clips_per_epoch": 8,
 }  # fmt: skip
 TINY = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")] + ["--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def one_network_is_timed(monkeypatch):
+    monkeypatch.setattr(throughput, "PLAN_SECONDS", 0)
 
 
 def test_help_of_train_names_the_defaults(capsys):

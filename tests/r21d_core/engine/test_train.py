@@ -3,6 +3,7 @@
 import fcntl
 import json
 import math
+import resource
 import shutil
 import signal
 import subprocess
@@ -134,33 +135,27 @@ def test_equal_specs_give_equal_runs(uninterrupted, fit, changes, options):
     assert_same_run(uninterrupted, fit(SPEC.replace(**changes), **options))
 
 
-SUBPROCESS = """
-import resource, sys, torch; torch.set_num_threads(1)
-from r21d_core.cli import main
+SLOW_TRAINING = """
+import sys, time, torch; torch.set_num_threads(1)
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import train as engine
 from r21d_core.study.spec import Spec
-{}
+
+flush = engine._flush_metrics
+def slow_flush(*args):
+    print("step", flush=True)
+    time.sleep(0.05)
+    return flush(*args)
+engine._flush_metrics = slow_flush
 engine.train(Spec.from_json(sys.argv[2]), load_manifest(sys.argv[1]), sys.argv[3], device="cpu", save_seconds=0)
 """
 
 
-@pytest.mark.parametrize(
-    "signals", [(signal.SIGKILL, signal.SIGKILL), (signal.SIGTERM, signal.SIGINT)], ids=["killed", "asked to stop"]
-)
-def test_killed_and_resumed_run_equals_the_uninterrupted_one(uninterrupted, fit, tiny_manifest, tmp_path, signals):
-    """Interrupt a subprocess twice, the second time after more steps, then finish the run in this process."""
-    code = SUBPROCESS.format(
-        "flush = engine._flush_metrics\n"
-        "def slow_flush(*args):\n"
-        "    print('step', flush=True)\n"
-        "    import time; time.sleep(0.05)\n"
-        "    return flush(*args)\n"
-        "engine._flush_metrics = slow_flush"
-    )
-    command = [sys.executable, "-c", code, str(tiny_manifest), SPEC.to_json(), str(tmp_path)]
+def test_killed_and_resumed_run_equals_the_uninterrupted_one(uninterrupted, fit, tiny_manifest, tmp_path):
+    """Kill a subprocess, ask the second and the third to stop, then finish the run in this process."""
+    command = [sys.executable, "-c", SLOW_TRAINING, str(tiny_manifest), SPEC.to_json(), str(tmp_path)]
     run = find_run(tmp_path, SPEC)
-    for steps, how in zip((2, 5), signals, strict=True):
+    for steps, how in ((2, signal.SIGKILL), (2, signal.SIGTERM), (3, signal.SIGINT)):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for _ in range(steps):
             assert process.stdout.readline() == "step\n"
@@ -257,12 +252,15 @@ def test_infinite_loss_names_epoch_videos_and_checkpoint(fit, tiny, tmp_path, mo
     assert run.history[0]["seconds"] >= 4 * 0.02, "of all four steps"
 
 
-def test_full_disk_while_saving_loses_nothing(uninterrupted, fit, tiny_manifest, tmp_path):
+def test_full_disk_while_saving_loses_nothing(uninterrupted, fit):
     """Limit files to 20 kB, as on a full disk; without the limit the run resumes."""
-    code = SUBPROCESS.format("resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))")
-    command = [sys.executable, "-c", code, str(tiny_manifest), SPEC.to_json(), str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode != 0 and "checkpoint.pt: could not be written" in result.stderr
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(R21DError, match=r"checkpoint\.pt: could not be written"):
+            fit(SPEC, save_seconds=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert_same_run(uninterrupted, fit(SPEC))
 
 

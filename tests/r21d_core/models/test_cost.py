@@ -117,7 +117,7 @@ def test_stem_of_83_planes():
     assert_counts_agree("R(2+1)D", stem_midplanes=83)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     variant=st.sampled_from(list(VARIANTS)) | st.from_regex(FIVE_LETTERS, fullmatch=True),
     depth=st.sampled_from(list(DEPTHS)), width=st.integers(1, 16), frames=st.integers(1, 20),

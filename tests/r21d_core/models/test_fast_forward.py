@@ -21,6 +21,7 @@ from r21d_core.models.fast_forward import FastVideoResNet, conv_bias_relu, conv_
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NETWORKS
+from tests.networks import few_programs
 
 LAST = torch.channels_last_3d
 ZERO = 1e-6  # less than this is rounding, as of a bias that a linear layer passes on to a batch norm
@@ -199,6 +200,8 @@ def test_fast_form_has_all_options(options, stem):
 
 def test_fast_form_with_triton_kernels(kernels, stem, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # the kernels are held to more digits than it has
+    if DEVICE == "cpu":
+        few_programs(monkeypatch, kernels)
     conv = kernels.conv_bias_relu if DEVICE == "cuda" else conv_bias_relu  # the first is cuDNN's
     kernels = SimpleNamespace(**vars(PLAIN) | {"batch_norm": kernels.batch_norm, "conv_bias_relu": conv})
     plain, x = network("R(2+1)D", width=5).to(DEVICE), clips().to(DEVICE)

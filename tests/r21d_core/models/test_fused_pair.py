@@ -10,8 +10,10 @@ from torch import nn
 from r21d_core.models import fast_forward
 from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.models.network import VideoResNet
+from tests.networks import few_programs
 
 fused_pair = pytest.importorskip("r21d_core.models.fused_pair", exc_type=ImportError)
+fused_bn = pytest.importorskip("r21d_core.models.fused_bn", exc_type=ImportError)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Products are tf32 on a GPU, and the interpreter has none of bf16.
@@ -26,6 +28,7 @@ def small_tiles(monkeypatch):
         for name in ("SPATIAL", "FORWARD", "INFERENCE", "WEIGHT", "NARROW_WEIGHT"):
             monkeypatch.setattr(fused_pair, name, getattr(fused_pair, name)._replace(rows=16))
         monkeypatch.setattr(fused_pair, "multiprocessors", lambda device: 3)
+        few_programs(monkeypatch, fused_bn)
 
 
 def make_midplanes(size, real, padded, dtype, shift=0.0):

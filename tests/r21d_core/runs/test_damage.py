@@ -37,6 +37,7 @@ ODD = st.one_of(
     st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
 )  # fmt: skip
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ_OF_CHECKPOINT = settings(FUZZ, max_examples=60)  # each builds a network
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +172,7 @@ def saved_state(run):
     return found
 
 
-@FUZZ
+@FUZZ_OF_CHECKPOINT
 @given(data=st.data())
 def test_damaged_bytes_of_a_checkpoint_are_noticed(run, saved_state, data):
     path = run.folder / "checkpoint.pt"
@@ -179,7 +180,7 @@ def test_damaged_bytes_of_a_checkpoint_are_noticed(run, saved_state, data):
     assert found is None or found == saved_state
 
 
-@FUZZ
+@FUZZ_OF_CHECKPOINT
 @given(data=st.data())
 def test_odd_values_in_a_checkpoint_are_noticed(run, data):
     path = run.folder / "checkpoint.pt"
