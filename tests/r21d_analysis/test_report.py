@@ -18,7 +18,7 @@ from r21d_analysis import report
 from r21d_analysis.artifacts.catalog import ARTIFACTS, parse_folders
 from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.outcome import answer
-from r21d_analysis.report import RECORDS, REPORTS, build_page, describe_environments, run_suite
+from r21d_analysis.report import NOTEBOOKS, RECORDS, REPORTS, build_page, describe_environments, run_suite
 from r21d_analysis.study import open_study
 from r21d_core import R21DError
 
@@ -161,6 +161,14 @@ def test_suite_passes_only_known_parameters(tmp_path, monkeypatch):
         known = set(papermill.inspect_notebook(source))
         assert set(given) <= known | (inspect.signature(open_study).parameters.keys() if "train" in known else set())
     assert "hidden" not in (tmp_path / "out" / "explorer.ipynb").read_text()
+
+
+def test_reports_pass_only_parameters_of_their_notebook():
+    """Any other stands in the executed copy, although it has no effect."""
+    known = {path.stem: papermill.inspect_notebook(str(path)).keys() for path in NOTEBOOKS.glob("*.ipynb")}
+    assert {row.name: row.parameters.keys() - known[row.name.split("-")[0]] for row in REPORTS} == dict.fromkeys(
+        (row.name for row in REPORTS), set()
+    )
 
 
 def tables(outputs):
