@@ -87,6 +87,8 @@ def test_committed_page_has_no_dead_link_and_names_its_images(page):
 def test_answer_stands_first_and_provenance_last(page):
     sentences = [sentence.text.replace("−", "-").replace("\xa0", " ") for sentence in page.select(".outcome")]
     assert sentences == answer()
+    first, *others = [figure["aria-label"] for figure in page.select("figure[aria-label]")]
+    assert [figure["aria-label"] for figure in page.select(".lead figure")] == [first] and first not in others
     order = [tag["id"] for tag in page.select("h2")]
     assert order[:3] == ["artifacts", "not-done", "contents"] and order[-1] == "provenance"
     assert [str(link["href"])[1:] for link in page.select(".card a")] == order[3:-1] and page.select(".figures svg")
