@@ -79,8 +79,8 @@ def describe_outcome() -> dict[str, Any]:
         "sentences": [_typeset(sentence) for sentence in answer()],
         "figures": [(label, _svg(figure, label)) for label, figure in drawn],
         "captions": (  # of the first figure, and of the others
-            "The confirmatory contrasts: video@1 with 95 % intervals by recording and seed. Tall ticks are the "
-            "paper's, on Kinetics-400; the band is 3 points wide in either direction.",
+            "The confirmatory contrasts: video@1 minus R(2+1)D's, with 95 % intervals by recording and seed. Tall "
+            "ticks are the paper's, on Kinetics-400; the band is 3 points wide in either direction.",
             f"Exploratory, on {DATA}: the same networks and all others of Table 2, after fewer epochs.",
         ),
         "cards": _cards(claims, packs["miracl"] + actions),

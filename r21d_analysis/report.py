@@ -77,8 +77,9 @@ INSIGHT = (
     ("Full-size networks on the built-in videos", "diagnostic", DIAGNOSTIC | TWO),
 )
 # Its attributions wait until the contrasts on 8 frames are complete: they have accuracies of some test clips.
-CONFIRMED = SMALL | TWO | {
-    "manifest": "../data_manifests/ucf101-14-split3.csv", "seeds": "0", "runs": "../results/actions.zip",
+CONFIRMED = TWO | {
+    "profile": "small", "manifest": "../data_manifests/ucf101-14-split3.csv", "seeds": "0",
+    "runs": "../results/actions.zip",
     "settings": CONFIRMATORY["ucf101-14"] | {"frames": 8, "frame_stride": 1},
 }  # fmt: skip
 START = {"runs": f"../{RECORDS[0]}", "records": ", ".join(f"../{pack}" for pack in RECORDS[1:]),

@@ -18,7 +18,7 @@ from r21d_analysis import report
 from r21d_analysis.artifacts.catalog import ARTIFACTS, parse_folders
 from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.outcome import answer
-from r21d_analysis.report import RECORDS, REPORTS, build_page, describe_environments, run_suite
+from r21d_analysis.report import NOTEBOOKS, RECORDS, REPORTS, build_page, describe_environments, run_suite
 from r21d_analysis.study import open_study
 from r21d_core import R21DError
 
@@ -87,6 +87,8 @@ def test_committed_page_has_no_dead_link_and_names_its_images(page):
 def test_answer_stands_first_and_provenance_last(page):
     sentences = [sentence.text.replace("−", "-").replace("\xa0", " ") for sentence in page.select(".outcome")]
     assert sentences == answer()
+    first, *others = [figure["aria-label"] for figure in page.select("figure[aria-label]")]
+    assert [figure["aria-label"] for figure in page.select(".lead figure")] == [first] and first not in others
     order = [tag["id"] for tag in page.select("h2")]
     assert order[:3] == ["artifacts", "not-done", "contents"] and order[-1] == "provenance"
     assert [str(link["href"])[1:] for link in page.select(".card a")] == order[3:-1] and page.select(".figures svg")
@@ -161,6 +163,13 @@ def test_suite_passes_only_known_parameters(tmp_path, monkeypatch):
         known = set(papermill.inspect_notebook(source))
         assert set(given) <= known | (inspect.signature(open_study).parameters.keys() if "train" in known else set())
     assert "hidden" not in (tmp_path / "out" / "explorer.ipynb").read_text()
+
+
+def test_reports_pass_only_parameters_of_their_notebook():
+    """Any other stands in the executed copy, although it has no effect."""
+    known = {path.stem: papermill.inspect_notebook(str(path)).keys() for path in NOTEBOOKS.glob("*.ipynb")}
+    unknown = {row.name: row.parameters.keys() - known[row.name.split("-")[0]] for row in REPORTS}
+    assert {name: names for name, names in unknown.items() if names} == {}
 
 
 def tables(outputs):

@@ -213,7 +213,8 @@ def test_answer_begins_with_the_verdicts_of_each_clip_length():
 def test_difference_of_schedules_has_its_sign():
     long = outcome.find_records("variant_comparison", **outcome.LONG)
     short = outcome.find_records("variant_comparison", variants=outcome.FOUR, frames=16, frame_stride=2)
-    assert outcome.compare_schedules(long, short).startswith("30 epochs (2 seeds) minus 18 epochs (3 seeds): +5.5 (")
+    gain = "30 epochs (2 seeds) minus 18 epochs (3 seeds): +5.5 (+1.5 to +9.5) points on the mean of four networks"
+    assert outcome.compare_schedules(long, short).startswith(gain)
     swapped = "18 epochs (3 seeds) minus 30 epochs (2 seeds): -5.5 (-9.5 to -1.5) points on the mean of four networks"
     assert outcome.compare_schedules(short, long).startswith(swapped)
 
@@ -252,6 +253,26 @@ def test_readme_evidence_is_that_of_the_records():
     line = r"Speech, 3 speakers, accuracy (\d+) and (\d+) %: .* "
     line += r"(\d+) % \((\d+) to (\d+)\) of R3D's evidence, (\d+) \((\d+) to (\d+)\) of"
     assert re.findall(line, README) == [(right["R3D"], right["R(2+1)D"], *lost["R3D"], *lost["R(2+1)D"])]
+
+
+def test_orders_of_filters_are_those_of_the_records():
+    """From the counts alone. The last three layers have one frame, of which training changes the center tap only."""
+    section, averages, n_layers, changed = TEXT.split("\n## Learned filters\n")[1].split("\n## ")[0], {}, 0, []
+    for pack, data in outcome.INSIGHT.items():
+        for run in load_runs(ROOT / "results" / f"{pack}.zip"):
+            if (path := run.folder / "filters.npz").is_file():
+                record = load_record(path)
+                fractions = record["counts"] / record["counts"].sum(axis=1, keepdims=True)
+                percent, later = [round(100 * fraction) for fraction in fractions[0]], fractions[1:-3]
+                assert re.search(rf"{data}[^;.]* {re.escape(run.spec.variant)} {', '.join(map(str, percent))}", section)
+                averages[data, run.spec.variant], n_layers = percent[0], n_layers + len(later)
+                if n := int((np.abs(later - 1 / 3).max(axis=1) >= 0.03).sum()):
+                    changed.append(f"{n} of {run.spec.variant} on {data}")
+    assert f"In the {n_layers} later layers that are trained, " in section and len(averages) == 8
+    assert f"within 3 points of 33, except in {', '.join(changed)}. One seed each." in section
+    others = [averages[data, "R3D"] for data in outcome.INSIGHT.values() if data != "actions"]
+    sentence = f"{averages['actions', 'R3D']} % of R3D's temporal filters average ({min(others)} to {max(others)} "
+    assert f"{sentence}elsewhere), {averages['actions', 'R(2+1)D']} of R(2+1)D's, 33 untrained" in README
 
 
 def test_readme_speed_is_that_of_the_benchmarks():

@@ -131,6 +131,12 @@ def test_finished_runs_are_opened_without_the_engine(tmp_path, monkeypatch, tiny
         assert all(run.is_complete for run in open_study("clip_count", train=True, runs=tmp_path).runs)
     with pytest.raises(R21DError, match="0 GPUs: expected 1 or more"):
         open_study("clip_count", train=True, gpus=0, runs=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "run_experiment", lambda specs, *_, **__: trained.extend(specs))
+        trained, (*_, last) = [], clip_count()
+        (find_run(tmp_path, last).folder / "summary.json").unlink()
+        open_study("clip_count", train=True, runs=tmp_path)
+        assert last in trained, "one run is missing"
     for spec in clip_count(data="tiny"):
         write_json(find_run(tmp_path, spec), "environment.json", {"fingerprint": "another"})
         finish(find_run(tmp_path, spec))

@@ -215,6 +215,7 @@ def test_check_is_the_contrast_without_the_videos_of_the_trials(runs, tmp_path):
     numbers = [GAP, "low", "high", "seeds", RUNS]
     pd.testing.assert_frame_equal(table[numbers][3:].reset_index(drop=True), alone[numbers])
     np.testing.assert_allclose(holm(list(table["p, Holm"][3:])), alone["p, Holm"].astype(float))
+    assert table["p, Holm"][3:].max() < 1 == alone["p, Holm"].min(), "corrected, each would be 1"
     assert set(table["verdict"][3:]) == {confirmatory.CHECK}
     assert describe_verdicts(table) == "contrasts with a verdict that is not exploratory: fixed 3 of 3"
 

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
@@ -250,7 +251,10 @@ def test_network_outside_table_2_is_shown_without_paper_values(tmp_path):
     assert table.loc["33p22", "paper, Kinetics-400"].isna().all()
     assert table.loc["33p22", "here"].equals(table.loc["33p22", "here"].dropna())
     assert "33p22" in tables.show_variant_table(runs).to_html()
-    assert "33p22" in [text.get_text() for text in figures.accuracy_against_cost(runs).legends[0].get_texts()]
+    legend = figures.accuracy_against_cost(runs).legends[0]
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert "33p22" in labels and len(labels) == len({*labels}), "each once, for both panels"
+    assert not legend.findobj(LineCollection), "points without the bars of their intervals"
     assert isinstance(curves.error_curves(runs), Figure)
 
 

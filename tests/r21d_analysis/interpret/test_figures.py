@@ -34,8 +34,14 @@ def test_frames_that_are_left_out_are_not_drawn(trained):
     assert list(filter(None, (axes.get_ylabel() for axes in figure.subfigs[0].axes))) == methods
     assert "left out" in figure.get_supxlabel()
     assert isinstance(attribution_figures.play_overlays([maps, trained[2][1]], video), HTML)
-    for axes in filter_figures.activations_figure([filters]).axes:
+    figure = filter_figures.activations_figure([filters])
+    for axes in figure.axes:
         assert bool(axes.images) == axes.get_title().startswith("optimized")
+    assert figure.axes[0].texts[0].get_text() == f"{filters['labels'][0, 0]}\n{filters['responses'][0, 0]:,.1f}"
+    *of_text, of_clip = figure.axes[0].get_gridspec().get_width_ratios()
+    assert max(of_text) < of_clip, "as narrow as the text"
+    whole = filter_figures.activations_figure([trained[1][2]]).axes[0].get_gridspec()
+    assert len({*whole.get_width_ratios()}) == 1
 
 
 def test_figures_tables_and_captions(trained):
@@ -91,6 +97,8 @@ def test_fractions_of_no_evidence_are_not_drawn(trained):
     assert [len(axes.texts) for axes in figure.axes[:2]] == [9, 0] and figure.axes[0].texts[0].get_text() == "50"
     assert figure.axes[1].get_title() == "R3D-10, seed 0\nno evidence"
     assert isinstance(attribution_figures.occlusion_figure([none]), Markdown)
+    gained = InsightRecord(clear.metadata, clear.arrays | {"evidence_occluded": np.full((2, 9), 1.001)})
+    assert {text.get_text() for text in attribution_figures.occlusion_figure([gained]).axes[0].texts} == {"0"}, "not -0"
 
 
 def test_overlays_are_animated(trained):

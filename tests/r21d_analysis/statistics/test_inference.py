@@ -236,6 +236,8 @@ def test_more_recordings_do_not_show_what_seeds_hide():
     assert inference.required_recordings(pilot, 11) == np.inf
     assert inference.required_recordings(replace(pilot, seed_part=0.0, df=97.0), 11) < 98
     assert 80 < inference.required_recordings(replace(pilot, value=9.0), 11) < 98
+    fewest = [inference.required_recordings(replace(pilot, value=value), 11) for value in (9.0, -9.0)]
+    assert fewest[0] == fewest[1], "of either sign"
     constant = replace(pilot, recording_variance=0.0, seed_part=0.0, df=97.0)
     assert inference.required_recordings(constant) == np.inf
 
