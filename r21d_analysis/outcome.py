@@ -251,7 +251,7 @@ def describe_filters(root: Path = ROOT) -> str:
     return (
         f"Temporal filters of conv1 that are mostly {', '.join(ORDERS)}, in per cent, 33 each without training: "
         f"{'; '.join(texts)}. In the {trained} later layers that are trained, each order is within 3 points of 33"
-        f"{exceptions}. One seed each."
+        f"{exceptions}. One seed and one split each."
     )
 
 

@@ -269,7 +269,7 @@ def test_orders_of_filters_are_those_of_the_records():
                 if n := int((np.abs(later - 1 / 3).max(axis=1) >= 0.03).sum()):
                     changed.append(f"{n} of {run.spec.variant} on {data}")
     assert f"In the {n_layers} later layers that are trained, " in section and len(averages) == 8
-    assert f"within 3 points of 33, except in {', '.join(changed)}. One seed each." in section
+    assert f"within 3 points of 33, except in {', '.join(changed)}. One seed and one split each." in section
     others = [averages[data, "R3D"] for data in outcome.INSIGHT.values() if data != "actions"]
     sentence = f"{averages['actions', 'R3D']} % of R3D's temporal filters average ({min(others)} to {max(others)} "
     assert f"{sentence}elsewhere), {averages['actions', 'R(2+1)D']} of R(2+1)D's, 33 untrained" in README
