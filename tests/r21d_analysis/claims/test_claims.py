@@ -243,7 +243,7 @@ def test_demonstration_that_cannot_hold_a_network_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("most", [8, 16])
-def test_of_several_matching_networks_that_with_the_most_runs_counts(most, tmp_path):
+def test_the_matching_network_with_the_most_runs_counts(most, tmp_path):
     specs = [BASE.replace(variant="R3D", frames=n, seed=s) for n in (8, 16) for s in range(3 if n == most else 2)]
     groups = group_by_seed(make("other", [BASE.replace(variant="R(2+1)D", frames=8), *specs], tmp_path))
     arms = Arm(("R(2+1)D",), 8), Arm(("R3D",))
