@@ -101,10 +101,10 @@ def answer(root: Path = ROOT) -> list[str]:
     rate = measure(find_records("variant_comparison", task="speed", root=root)).set_index("network")
     speech = find_speech(SPEECH, root)
     spoken, words = fold_table(speech).set_index("network"), len(speech[0].scores.classes)
-    r3d = spoken.loc["R3D"].to_dict()
+    r3d, contrasts = spoken.loc["R3D"].to_dict(), find_contrasts(root)
     lips, better = spoken["video@1"], [*spoken.index[(spoken["gap low"] > 0) & (spoken[P] < 0.05)]]
     return [
-        _summarize_verdicts(find_contrasts(root)),
+        _summarize_verdicts(contrasts),
         f"The paper answers (2+1)D: on Kinetics-400, with clips of 16 frames, R(2+1)D is {gaps[0]:.1f} points above "
         f"R3D and {gaps[1]:.1f} above the 2-D network f-R2D.",
         confirm(root),
@@ -113,7 +113,7 @@ def answer(root: Path = ROOT) -> list[str]:
         f"{group.video_at(1):.1f} % and {': '.join(filter(None, [count, ', '.join(clear)]))}; the {len(table)} tests "
         f"find a difference of {power:.1f} points with 80 % power. Training errors are {errors.min():.1f} to "
         f"{errors.max():.1f} % ({errors.idxmax()}): these networks are not trained to the end. "
-        f"{_describe_schedules(table.set_index('network'), root)}",
+        f"{_describe_schedules(table.set_index('network'), contrasts)}",
         f"Where the label is the playback rate, R(2+1)D has {rate['video@1'][BEST]:.1f} % and f-R2D, which ignores the "
         f"order of frames, {rate['video@1']['f-R2D']:.1f} (chance {rate['chance'][BEST]:.0f}); on speech from lips "
         f"{lips[BEST]:.1f} and {lips['f-R2D']:.1f} (chance {100 / words:.0f}), where {lips.idxmax()} has the highest "
@@ -173,10 +173,9 @@ def _describe_contrasts(table: pd.DataFrame) -> str:
     return "; ".join(lengths)
 
 
-def _describe_schedules(short: pd.DataFrame, root: Path) -> str:
-    """The confirmatory differences with 16 frames beside those of `short`, rows of `compare` by network: a sentence."""
-    table = find_contrasts(root)
-    rows = table[(table["frames"] == 16) & (table["verdict"] != CHECK)].to_dict("records")
+def _describe_schedules(short: pd.DataFrame, contrasts: pd.DataFrame) -> str:
+    """The `contrasts` with 16 frames beside the differences of `short`, rows of `compare` by network: a sentence."""
+    rows = contrasts[(contrasts["frames"] == 16) & (contrasts["verdict"] != CHECK)].to_dict("records")
     texts = [f"{r['network']} {short['estimate'][r['network']].value:+.1f} and {r[CONTRAST]:+.1f}" for r in rows]
     epochs = f"{short['spec'].iloc[0].epochs} and {CONFIRMATORY['ucf101-14']['epochs']}"
     return f"After {epochs} epochs, minus R(2+1)D: {', '.join(texts)}."
@@ -297,15 +296,15 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
     cards = []
     for artifact in ARTIFACTS:
         card = {"title": artifact.title, "notebook": artifact.notebook, "paper": "", "answer": "", "mark": ""}
-        card["here"] = _typeset(here.get(artifact.notebook, "figures without a verdict"))
+        card["here"] = here.get(artifact.notebook, "figures without a verdict")
         if artifact.claim:
             row = claims.loc[artifact.claim]
             card |= {"paper": row["claim"], "here": "no runs"}
             if effect := format_effect(row):
                 data = row["protocol"].get("data", "")
-                card["here"] = _typeset(f"{effect}{f' on {data}' * bool(data)}; {row['comparison']}")
+                card["here"] = f"{effect}{f' on {data}' * bool(data)}; {row['comparison']}"
                 card |= {"answer": row["answer"], "mark": MARKS[str(row["answer"])]}
-        cards.append(card)
+        cards.append(card | {"here": _typeset(str(card["here"]))})
     return cards
 
 
