@@ -11,9 +11,10 @@ variance has two parts. The first is the cluster-robust variance over recordings
 every term that varies with the recording, the interactions with the seed included. The second is the variance of
 seed(n, s), which moves all recordings alike and which no resampling of recordings shows. `seed_variance` estimates it
 by analysis of variance, pooled over all networks of a table, as a single network has too few seeds to tell; where
-Bartlett's test rejects equal variances, a contrast takes those of its own networks. Networks with one seed on several
-splits have several runs, from which `fold_variance` estimates it. The interval and the p-value come from one
-t-distribution with Satterthwaite's degrees of freedom.
+Bartlett's test rejects equal variances, a contrast takes those of its own networks: of two networks with as many seeds
+each their mean, else each network's own, with its own weight. Networks with one seed on several splits have several
+runs, from which `fold_variance` estimates it. The interval and the p-value come from one t-distribution with
+Satterthwaite's degrees of freedom.
 
 Everything is in the unit of the values; `correct_by_seed` makes it per cent, so that differences are in points.
 """
@@ -110,6 +111,15 @@ def seed_variance(networks: Iterable[Outcomes]) -> SeedVariance:
     For each network the variance of a run's mean between seeds, less what the interactions of seed and recording
     contribute to it (their cluster-robust variance), is an unbiased estimate. A negative pooled estimate is 0.
     """
+    value, square, df, runs = _seed_components(networks)
+    if not df:
+        return SeedVariance()
+    equal = len(runs) < 2 or stats.bartlett(*runs).pvalue >= UNEQUAL
+    return SeedVariance(max(0.0, value), square, df, bool(equal))
+
+
+def _seed_components(networks: Iterable[Outcomes]) -> tuple[float, float, int, list[np.ndarray]]:
+    """`value`, which may be negative, `mean_square` and `df` of `SeedVariance`, and the means of runs that differ."""
     squares, interactions, df, runs = 0.0, 0.0, 0, []
     for network in networks:
         if (seeds := len(network.values)) < 2:
@@ -119,10 +129,7 @@ def seed_variance(networks: Iterable[Outcomes]) -> SeedVariance:
         interactions += _recording_variances(network.values - network.values.mean(axis=0), network.groups).sum()
         runs += [means] if np.ptp(means) > ROUNDING else []  # in f-R2D's playback rate no seed differs
         df += seeds - 1
-    if not df:
-        return SeedVariance()
-    equal = len(runs) < 2 or stats.bartlett(*runs).pvalue >= UNEQUAL
-    return SeedVariance(float(max(0.0, (squares - interactions) / df)), float(squares / df), df, bool(equal))
+    return float(squares - interactions) / max(df, 1), float(squares) / max(df, 1), df, runs
 
 
 def fold_variance(networks: Sequence[Sequence[Outcomes]]) -> SeedVariance:
@@ -154,10 +161,13 @@ def estimate_contrast(
 ) -> Estimate:
     """Estimate a contrast, averaged over `strata` that count alike, such as the splits of a data set.
 
-    A stratum is a pair: its arms, each a sign and values (seeds, items), and the recording of each item (items,). A
-    recording that stands in several strata is one cluster. Without `seeds`, or where these are not equal, the variance
-    of seeds is estimated from the arms. The interval is NaN where there are fewer than two recordings.
+    A stratum is a pair: its arms, each a weight and values (seeds, items), and the recording of each item (items,). The
+    arms are of the same networks in the same order in every stratum. A recording that stands in several strata is one
+    cluster. Without `seeds`, or where these are not equal, the variance of seeds is estimated from the arms: from all
+    together where they are two with as many seeds, or where a run is the only one of its arm; otherwise, if `seeds` are
+    not equal, from each by itself. The interval is NaN where there are fewer than two recordings.
     """
+    parts = [] if seeds is None or seeds.equal else _own_seed_parts(strata)
     if seeds is None or not seeds.equal:
         own = seed_variance(Outcomes(values, groups) for arms, groups in strata for _, values in arms)
         seeds = own if own.df or seeds is None else seeds
@@ -174,10 +184,11 @@ def estimate_contrast(
     totals[np.abs(totals) < ROUNDING] = 0
     df = len(names) - len(strata)
     clustered = (totals**2).sum() * len(names) / df if df > 0 else np.nan
-    seed_part = share * seeds.value
+    parts = parts or [(share * seeds.value, share * seeds.mean_square, seeds.df)]
+    seed_part = max(0.0, sum(part for part, _, _ in parts))
     variance = clustered + seed_part
     if seed_part > 0 and variance > 0:
-        df = max(1.0, variance**2 / (clustered**2 / df + (share * seeds.mean_square) ** 2 / seeds.df))
+        df = max(1.0, variance**2 / (clustered**2 / df + sum(square**2 / dfs for _, square, dfs in parts)))
     error = np.sqrt(variance)
     half = error * stats.t.ppf(UPPER, df) if df > 0 else np.nan
     p = 2 * stats.t.sf(abs(value) / error, df) if error > 0 else (1.0 if value == 0 and error == 0 else np.nan)
@@ -186,6 +197,24 @@ def estimate_contrast(
         float(value), float(value - half), float(value + half), float(p), len(names), begin, fewest,
         float(clustered), float(seed_part), float(df), min(seeds.df, df) > 0 and fewest * len(strata) > 1,
     )  # fmt: skip
+
+
+def _own_seed_parts(
+    strata: Sequence[tuple[Sequence[tuple[float, np.ndarray]], np.ndarray]],
+) -> list[tuple[float, float, int]]:
+    """Each network's part of the variance of a contrast by its own seeds, with its mean square and degrees of freedom.
+
+    Empty where two networks with as many seeds have one estimate, their mean, and where a network has one seed.
+    """
+    counts, parts = {len(values) for arms, _ in strata for _, values in arms}, []
+    if min(counts) < 2 or (len(counts) == 1 and len(strata[0][0]) <= 2):
+        return []
+    for network in range(len(strata[0][0])):
+        own = [(*arms[network], groups) for arms, groups in strata]
+        share = sum(weight**2 / len(values) for weight, values, _ in own) / len(strata) ** 2
+        value, square, df, _ = _seed_components(Outcomes(values, groups) for _, values, groups in own)
+        parts.append((share * value, share * square, df))
+    return parts
 
 
 def estimate_mean(splits: Sequence[Outcomes], seeds: SeedVariance | None = None) -> Estimate:

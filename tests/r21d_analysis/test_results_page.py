@@ -213,9 +213,9 @@ def test_answer_begins_with_the_verdicts_of_each_clip_length():
 def test_difference_of_schedules_has_its_sign():
     long = outcome.find_records("variant_comparison", **outcome.LONG)
     short = outcome.find_records("variant_comparison", variants=outcome.FOUR, frames=16, frame_stride=2)
-    gain = "30 epochs (2 seeds) minus 18 epochs (3 seeds): +5.5 (+1.5 to +9.5) points on the mean of four networks"
+    gain = "30 epochs (2 seeds) minus 18 epochs (3 seeds): +5.5 (-3.4 to +14.5) points on the mean of four networks"
     assert outcome.compare_schedules(long, short).startswith(gain)
-    swapped = "18 epochs (3 seeds) minus 30 epochs (2 seeds): -5.5 (-9.5 to -1.5) points on the mean of four networks"
+    swapped = "18 epochs (3 seeds) minus 30 epochs (2 seeds): -5.5 (-14.5 to +3.4) points on the mean of four networks"
     assert outcome.compare_schedules(short, long).startswith(swapped)
 
 

@@ -101,6 +101,21 @@ def test_unequal_seed_variances_are_not_pooled():
     assert estimate_difference(alone[:1], alone[1:], pooled).seed_part == pytest.approx(2 * pooled.value)
 
 
+def test_unequal_seed_variances_of_several_networks_count_by_their_weights():
+    """Where all videos move with the seed alone, the interval is Welch's; with the variances' mean it is narrower."""
+    shifts = [[-30.0, 30.0], [-1.0, 1.0], [-1.0, 0.0, 1.0], [0.0, 1.0, 2.0]]
+    arms = [(w, np.array(s)[:, None] + np.zeros(98)) for w, s in zip((0.5, 0.5, -0.5, -0.5), shifts, strict=True)]
+    pooled = seed_variance(Outcomes(values, np.arange(98)) for _, values in arms)
+    welch = inference.estimate_sum_of_means([(weight, values.mean(axis=1)) for weight, values in arms])
+    estimate = estimate_contrast([(arms, np.arange(98))], pooled)
+    assert not pooled.equal and (estimate.value, estimate.low) == pytest.approx((welch.value, welch.low))
+    assert estimate_contrast([(arms, np.arange(98))], replace(pooled, equal=True)).low > estimate.low + 50
+    halves = [(arms, np.arange(98)), (arms, np.arange(98, 196))]  # a second split, with the same runs
+    assert estimate_contrast(halves, pooled).seed_part == pytest.approx(estimate.seed_part / 2)
+    single = [*arms[1:], (0.5, arms[0][1][:1])]
+    assert estimate_contrast([(single, np.arange(98))], pooled).seed_part < 2, "a network with one seed has no own"
+
+
 @pytest.mark.parametrize("run", [0.0, 9.0])
 def test_folds_with_one_seed_show_the_variance_of_runs(run):
     """Twelve equal networks on five folds of three speakers, one run each."""
