@@ -105,10 +105,10 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
 
     Accuracies and the training error of the last epoch in per cent. Clips per second are below the name of the one
     device that measured them, and NaN for a network that has no run there. The paper trained 18 layers on 8 or 16
-    frames of Kinetics; a run with another clip length stands beside the paper's numbers for 8. A network without a
-    finished run has its arithmetic cost, and NaN elsewhere; a network that the paper lacks, such as 33p22, has NaN
-    under "paper". The rows of one network have the settings in which the runs differ, and the origin of their weights
-    if it differs.
+    frames of Kinetics; a run with another clip length stands beside the paper's numbers for 8, and one of another task
+    than `action` beside no accuracy. A network without a finished run has its arithmetic cost, and NaN elsewhere; a
+    network that the paper lacks, such as 33p22, has NaN under "paper". The rows of one network have the settings in
+    which the runs differ, and the origin of their weights if it differs.
     """
     table, printed = measure(runs), []
     if table.empty:
@@ -116,7 +116,7 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
     for spec in table["spec"]:
         frames, row = spec.frames if spec.frames in (8, 16) else 8, paper_table(2).get(spec.variant, {})
         columns = {f"{name}, {frames} frames": f"{name} {frames}f" for name in ("clip@1", "video@1")}
-        columns = {"parameters (M)": "parameters (M)"} | columns
+        columns = {"parameters (M)": "parameters (M)"} | (columns if spec.task == "action" else {})
         printed.append({name: row.get(column, np.nan) for name, column in columns.items()})
     if table["network"].duplicated().any():  # an experiment that varies another field
         varied = {key for spec in table["spec"] for key in spec.changes_from(table["spec"][0])}

@@ -218,6 +218,13 @@ def test_network_that_was_not_run_has_a_row(tmp_path):
     assert table.loc[["f-R2D", "R(2+1)D"], "here"].drop(columns="seeds").equals(done), "the others are as they were"
 
 
+def test_only_actions_stand_beside_the_papers_accuracies(tmp_path):
+    for task, names in (("action", ["parameters (M)", "clip@1, 8 frames", "video@1, 8 frames"]),
+                        ("speed", ["parameters (M)"])):  # fmt: skip
+        specs = variant_comparison("small", "set", variants=("R3D",), task=task, frames=8)
+        assert [*tables.variant_table(make_runs(specs, tmp_path / task))["paper, Kinetics-400"]] == names
+
+
 def test_networks_of_other_papers_leave_intervals_as_they_are(tmp_path, monkeypatch):
     specs = variant_comparison("small", "set", variants=("f-R2D", "R(2+1)D", "C3D"), seeds=(0, 1, 2))
     ours, all_of_them = (make_runs(specs[:count], tmp_path / str(count)) for count in (6, 9))
