@@ -81,7 +81,7 @@ def describe_outcome() -> dict[str, Any]:
         "captions": (  # of the first figure, and of the others
             "The confirmatory contrasts: video@1 minus R(2+1)D's, with 95 % intervals by recording and seed. Tall "
             "ticks are the paper's, on Kinetics-400; the band is 3 points wide in either direction.",
-            f"Exploratory, on {DATA}: the same networks and all others of Table 2, after fewer epochs.",
+            f"Exploratory, on {DATA}: the same networks and all others of Table 2, by the recipe of fewer epochs.",
         ),
         "cards": _cards(claims, packs["miracl"] + actions),
         "not_done": _list_not_done([run for runs in packs.values() for run in runs], claims),
@@ -177,8 +177,9 @@ def _describe_schedules(short: pd.DataFrame, contrasts: pd.DataFrame) -> str:
     """The `contrasts` with 16 frames beside the differences of `short`, rows of `compare` by network: a sentence."""
     rows = contrasts[(contrasts["frames"] == 16) & (contrasts["verdict"] != CHECK)].to_dict("records")
     texts = [f"{r['network']} {short['estimate'][r['network']].value:+.1f} and {r[CONTRAST]:+.1f}" for r in rows]
-    epochs = f"{short['spec'].iloc[0].epochs} and {CONFIRMATORY['ucf101-14']['epochs']}"
-    return f"After {epochs} epochs, minus R(2+1)D: {', '.join(texts)}."
+    few, many = short["spec"].iloc[0].epochs, CONFIRMATORY["ucf101-14"]["epochs"]
+    recipes = f"the recipe of {few} epochs on this split and that of {many} epochs on three splits"
+    return f"By {recipes}, minus R(2+1)D: {', '.join(texts)}."
 
 
 def compare_schedules(long: Sequence[Run], short: Sequence[Run]) -> str:

@@ -104,8 +104,14 @@ def _sections(root: Path) -> Iterator[str]:
     fact = outcome.compare_schedules(runs, runs_of("variant_comparison", variants=FOUR, frames=16, frame_stride=2))
     yield _compare("Table 2, longer training", fact, runs)
     yield _compare("Playback rate, longer training", rate, runs_of("variant_comparison", task="speed", **LONG))
-    fact = "R(2+1)D from scratch, and for half of the clips on the playback rate first; the same clips in all."
-    yield _section("Pretraining on the playback rate", fact, _texts(show_rate_table(runs_of("rate_pretraining"))))
+    runs = runs_of("rate_pretraining")
+    rate_frames, frames = ({run.spec.frames for run in runs if run.spec.task == task} for task in ("speed", "action"))
+    fact = (
+        "R(2+1)D from scratch, and for half of the clips on the playback rate first; as many clips in all, those of "
+        f"the playback rate of {', '.join(map(str, rate_frames))} frames, those of the actions of "
+        f"{', '.join(map(str, frames))}."
+    )
+    yield _section("Pretraining on the playback rate", fact, _texts(show_rate_table(runs)))
 
     table = _texts(show_length_table(runs := runs_of("clip_length")))
     loss = format_effect(_evaluate("test-longer-video", runs))
@@ -181,8 +187,6 @@ def _speech(runs: Sequence[Run]) -> str:
 def _compare(title: str, fact: str, runs: Sequence[Run]) -> str:
     """The section of Table 2 for `runs`: accuracies, differences to R(2+1)D, and which are significant."""
     table, differences = _texts(show_variant_table(runs)), _texts(comparison_table(runs))
-    if runs[0].spec.task != "action":
-        table = table.filter(regex="^(?!paper)")
     p = differences.filter(regex="^p").iloc[:, 0].str.extract(r"([\d.]+)$")[0].astype(float)  # also of "< 0.001"
     clear = differences[p < 0.05]
     names = ", ".join(f"{name} ({interval})" for name, interval in zip(clear["network"], clear[INTERVAL], strict=True))
