@@ -18,8 +18,8 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE, fold_table, format_intervals
 from r21d_analysis.artifacts.networks import Network, collect_networks, difference
 from r21d_analysis.artifacts.tables import INTERVAL, PAPER, protocol_line
-from r21d_analysis.statistics.aggregate import group_by_seed, without_videos
-from r21d_analysis.statistics.inference import Estimate, detectable_difference, holm
+from r21d_analysis.statistics.aggregate import group_by_seed, pooled_seed_variance, without_videos
+from r21d_analysis.statistics.inference import Estimate, SeedVariance, detectable_difference, estimate_contrast, holm
 from r21d_analysis.style import ERROR_BAR, GRAY, PAPER_TICK, VARIANT_STYLE, P, figure_of_runs, note, style_table
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import SPLIT, TABLE_2, variant_comparison
@@ -29,6 +29,7 @@ from r21d_core.study.spec import Spec
 
 MISSING, CHECK = "none: runs are missing", "a check; the verdict is that of all videos"
 RUNS, BY_SPLIT = "runs of both", f"{GAP} by split"
+LONGER = "16 minus 8 frames (points)"
 WITHOUT = ", without the videos of "
 LEAST = 3.0  # points; a contrast that may be as large, and may be none, is undecided
 
@@ -275,11 +276,9 @@ def show_accuracies(
     runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES[:2]
 ) -> list[Styler] | list[Markdown]:
     """A table for each clip length: the networks of the families' complete contrasts, with their training errors."""
-    complete = {run.spec: run for run in runs if run.is_complete}
-    members = {run.spec: run for f in families for run in _members(f, recipes.get(SPLIT.sub("", f.data)), complete)[2]}
-    tables = []
-    for frames in dict.fromkeys(spec.frames for spec in members):
-        of_length = [run for spec, run in members.items() if spec.frames == frames]
+    members, tables = _complete_members(runs, recipes, families), []
+    for frames in dict.fromkeys(run.spec.frames for run in members):
+        of_length = [run for run in members if run.spec.frames == frames]
         table = fold_table(of_length)
         table[INTERVAL] = format_intervals(table, "low", "high", ".1f")
         table["its interval"] = format_intervals(table, "training low", "training high", "+.1f")
@@ -299,6 +298,60 @@ def show_accuracies(
         )
         tables.append(style_table(table[shown], caption, {f"training {GAP}": "{:+.1f}"}))
     return tables or [note("no contrast on actions has all of its runs")]
+
+
+def length_gains(
+    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES[:2]
+) -> pd.DataFrame:
+    """A row for each network whose contrasts are complete with 8 and with 16 frames: what the longer clips add.
+
+    The difference of video@1 in points, the paper's on Kinetics-400, and the difference less R(2+1)D's, each with its
+    interval. They are no contrasts of docs/protocol.md, so exploratory.
+    """
+    members = _complete_members(runs, recipes, families)
+    networks = {(network.spec.variant, network.spec.frames): network for network in collect_networks(members)[0]}
+    seeds = pooled_seed_variance([group for network in networks.values() for group in network.splits.values()])
+    longer = {
+        name: [(1, network), (-1, networks[name, 8])]
+        for (name, frames), network in networks.items()
+        if frames == 16 and (name, 8) in networks
+    }
+    rows = []
+    for name in sorted(longer, key=lambda name: (name != BASELINE, name)):
+        less = [*longer[name], *((-sign, network) for sign, network in longer[BASELINE])]
+        gain, more = _combine(longer[name], seeds), NO_ESTIMATE if name == BASELINE else _combine(less, seeds)
+        short, long = (paper_table(2)[name][f"video@1 {frames}f"] for frames in (8, 16))
+        rows.append((name, gain.value, gain.low, gain.high, long - short, more.value, more.low, more.high))
+    return pd.DataFrame(rows, columns=["network", LONGER, "low", "high", PAPER, GAP, "gap low", "gap high"])
+
+
+def show_length_gains(runs: Sequence[Run]) -> Styler | Markdown:
+    """`length_gains` for a notebook."""
+    if (table := length_gains(runs)).empty:
+        return note("no network has all runs of its contrasts with 8 and with 16 frames")
+    table.insert(2, INTERVAL, format_intervals(table, "low", "high", "+.1f"))
+    table["its interval"] = format_intervals(table, "gap low", "gap high", "+.1f")
+    caption = "Exploratory; intervals by recording and seed, not corrected"
+    shown = table.drop(columns=["low", "high", "gap low", "gap high"])
+    return style_table(shown, caption, dict.fromkeys((LONGER, PAPER, GAP), "{:+.1f}"))
+
+
+def _combine(arms: Sequence[tuple[int, Network]], seeds: SeedVariance) -> Estimate:
+    """The signed sum of the networks' video@1, averaged over the splits."""
+    strata = []
+    for split in arms[0][1].splits:
+        outcomes = [(sign, network.splits[split].outcomes) for sign, network in arms]
+        strata.append(([(sign, one.values) for sign, one in outcomes], outcomes[0][1].groups))
+    return estimate_contrast(strata, seeds)
+
+
+def _complete_members(runs: Sequence[Run], recipes: Mapping[str, Mapping], families: Sequence[Family]) -> list[Run]:
+    """The runs of the families' complete contrasts."""
+    complete, members = {run.spec: run for run in runs if run.is_complete}, {}
+    for family in families:
+        recipe = recipes.get(SPLIT.sub("", family.data))
+        members |= {run.spec: run for run in _members(family, recipe, complete)[2]}
+    return [*members.values()]
 
 
 @figure_of_runs

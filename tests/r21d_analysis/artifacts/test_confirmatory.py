@@ -1,5 +1,6 @@
 """The confirmatory families are those of docs/protocol.md, and a verdict needs all runs of a contrast."""
 
+import itertools
 import re
 import shlex
 from dataclasses import replace
@@ -27,7 +28,9 @@ from r21d_analysis.artifacts.confirmatory import (
     without_unfinished,
 )
 from r21d_analysis.artifacts.folds import GAP, fold_table
+from r21d_analysis.artifacts.tables import PAPER
 from r21d_analysis.outcome import ROOT, find_speech
+from r21d_analysis.statistics.aggregate import accuracy_difference, group_by_seed, pooled_seed_variance
 from r21d_analysis.statistics.inference import Estimate, detectable_difference, holm
 from r21d_analysis.style import PAPER_TICK, VARIANT_STYLE
 from r21d_core.cli import main
@@ -262,6 +265,28 @@ def test_tables_and_figure_have_the_complete_contrasts(runs):
     drawn = [container.lines[0].get_xdata()[0] for container in axes.containers]
     np.testing.assert_allclose(drawn, table[GAP])
     assert "No contrast on actions" in show_accuracies(runs, {}, [FIXED])[0].data
+
+
+def test_gain_of_longer_clips_is_the_difference_of_lengths(runs):
+    seeds = itertools.count()
+    for run in runs:
+        answer(run, np.random.default_rng(next(seeds)).random(len(run.scores.labels)) < 0.4 + 0.02 * run.spec.frames)
+    table = confirmatory.length_gains(runs, RECIPE, [FIXED]).set_index("network")
+    groups = group_by_seed([run for run in runs if run.spec.variant != "MC3" or run.spec.frames == 8])
+    for name in ("R(2+1)D", "R3D"):
+        long, short = ([g for g in groups if (g.spec.variant, g.spec.frames) == (name, n)] for n in (16, 8))
+        estimate = accuracy_difference(long, short, pooled_seed_variance(groups))
+        row = table.loc[name]
+        assert [row[confirmatory.LONGER], row["low"], row["high"]] == pytest.approx(
+            [estimate.value, estimate.low, estimate.high]
+        )
+    assert [*table.index] == ["R(2+1)D", "R3D"] and np.isnan(table[GAP]["R(2+1)D"]), "MC3 has no 16 frames"
+    assert table[GAP]["R3D"] == pytest.approx(np.subtract(*table[confirmatory.LONGER][["R3D", "R(2+1)D"]]))
+    assert table["gap low"]["R3D"] < table[GAP]["R3D"] < table["gap high"]["R3D"]
+    assert table[PAPER].round(1).tolist() == [3.2, 2.4]
+    unfinish(next(run for run in runs if is_of(run, "R3D", 16)))
+    assert confirmatory.length_gains(runs, RECIPE, [FIXED]).empty
+    assert "No network has all runs" in confirmatory.show_length_gains([]).data
 
 
 def test_figure_has_intervals_a_band_and_the_papers_gaps():
