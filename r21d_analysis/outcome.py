@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_analysis.artifacts.confirmatory import (
     CHECK,
     FAMILIES,
+    LONGER,
     SPEECH,
     WHY,
     Family,
@@ -27,13 +28,14 @@ from r21d_analysis.artifacts.confirmatory import (
     contrasts_figure,
     counted_specs,
     describe_verdicts,
+    length_gains,
     without_unfinished,
 )
 from r21d_analysis.artifacts.folds import GAP as CONTRAST
 from r21d_analysis.artifacts.folds import fold_table
 from r21d_analysis.artifacts.pretraining import GAP, rate_table
 from r21d_analysis.artifacts.recipe import DIFFERENCE, recipe_table
-from r21d_analysis.artifacts.tables import compare, measure
+from r21d_analysis.artifacts.tables import PAPER, compare, measure
 from r21d_analysis.claims.claims import ARITHMETIC, NOT_YET
 from r21d_analysis.claims.table import MARKS, count_answers, format_effect, ledger
 from r21d_analysis.interpret.filter_figures import layer_table
@@ -144,7 +146,21 @@ def confirm(root: Path = ROOT) -> str:
         f"{len(runs[0].scores.classes)} classes of UCF101, three splits, five seeds, 200 epochs from scratch. "
         f"Without the videos on which the recipe was chosen, R3D's is {check}. The "
         f"runs' training errors are {min(errors):.1f} to {max(errors):.1f} %, so it does not test which network is "
-        "easier to optimize."
+        f"easier to optimize. {_describe_gains(runs)}"
+    )
+
+
+def _describe_gains(runs: Sequence[Run]) -> str:
+    """What clips of 16 frames add to each network, here and in the paper: a sentence; "" without such networks."""
+    rows = length_gains(runs).to_dict("records")
+    texts = [f"{row['network']} {describe_gap(row, LONGER, 'low', 'high')}" for row in rows]
+    less = [f"{row['network']}'s {describe_gap(row, CONTRAST, 'gap low', 'gap high')}" for row in rows[1:]]
+    printed = ", ".join(f"{row[PAPER]:+.1f}" for row in rows)
+    return (
+        f"Exploratory: with 16 frames instead of 8 video@1 changes by, in points: {', '.join(texts)}; in the paper, on "
+        f"Kinetics-400, {printed}. Minus R(2+1)D's change: {', '.join(less)}."
+        if less
+        else ""
     )
 
 
@@ -233,26 +249,37 @@ def describe_reasons(runs: Sequence[Run]) -> str:
 
 
 def describe_filters(root: Path = ROOT) -> str:
-    """The orders of conv1's temporal filters, and how many later layers do not have those of untrained weights."""
-    texts, changed, trained = [], [], 0
+    """The orders of conv1's temporal filters, how far training turned later ones, and whose orders it changed."""
+    stems, angles, changed = [], [], []
     for pack, data in INSIGHT.items():
         files = [run.folder / "filters.npz" for run in load_runs(root / "results" / f"{pack}.zip")]
-        table = layer_table([load_record(file) for file in files if file.is_file()])
-        table["network"] = table["network"].str.partition("-")[0]
-        stems = table[table["stage"] == "conv1"].sort_values("network")
-        shares = (100 * stems[[*ORDERS]].div(stems["filters"], axis=0)).round().astype(int).to_numpy().tolist()
-        rows = zip(stems["network"], shares, strict=True)
-        texts.append(f"{data} {', '.join(f'{name} {a}, {b}, {c}' for name, (a, b, c) in rows)}")
-        later = table[(table["filters"] > 0) & (table["single"] == "") & (table["stage"] != "conv1")]
-        counts = later.loc[later["near"] == "", "network"].value_counts(sort=False)
-        changed += [f"{count} of {name} on {data}" for name, count in counts.items()]
-        trained += len(later)
+        networks: dict[str, list[pd.DataFrame]] = {}
+        for record in (load_record(file) for file in files if file.is_file()):
+            networks.setdefault(record.metadata["spec"]["variant"], []).append(layer_table([record]))
+        of_stems, of_angles = [], []
+        for name, tables in sorted(networks.items()):
+            shares = [100 * table[[*ORDERS]].iloc[0] / table["filters"].iloc[0] for table in tables]
+            later = [table[(table["filters"] > 0) & (table["single"] == "")].iloc[1:] for table in tables]
+            spans = ", ".join(_span(share[order] for share in shares) for order in ORDERS)
+            of_stems.append(f"{name} {spans}" + f" ({len(tables)} runs)" * (len(tables) > 1))
+            of_angles.append(f"{name} {_span(angle for rows in later for angle in rows['temporal angle'])}")
+            counts = [int((rows["near"] == "").sum()) for rows in later]
+            changed += [f"{_span(counts)} of {name}'s {len(later[0])} on {data}"] if any(counts) else []
+        stems.append(f"{data} {', '.join(of_stems)}")
+        angles.append(f"{data} {', '.join(of_angles)}")
     exceptions = f", except in {', '.join(changed)}" if changed else ""
     return (
         f"Temporal filters of conv1 that are mostly {', '.join(ORDERS)}, in per cent, 33 each without training: "
-        f"{'; '.join(texts)}. In the {trained} later layers that are trained, each order is within 3 points of 33"
-        f"{exceptions}. One seed and one split each."
+        f"{'; '.join(stems)}. In the later layers that are trained, each order is within 3 points of 33{exceptions}. "
+        "Training turned the temporal weights of these layers, R3D's whole kernels, by, in degrees: "
+        f"{'; '.join(angles)}. Where no number of runs is given, it is one, of one seed and split."
     )
+
+
+def _span(values: Iterable[float]) -> str:
+    """Return the rounded values' range, such as "3 to 5", or their one value."""
+    ends = sorted({round(value) for value in values})
+    return f"{ends[0]} to {ends[-1]}" if len(ends) > 1 else f"{ends[0]}"
 
 
 def _typeset(text: str) -> str:

@@ -27,9 +27,12 @@ from r21d_analysis.style import (
     panel_grid,
     style_table,
 )
+from r21d_core.study.schedule import shrinkage
+from r21d_core.study.spec import Spec
 
 ORDER_COLORS = dict(zip(ORDERS, (PALETTE[7], PALETTE[0], PALETTE[1]), strict=True))
 ENERGIES = [f"energy, {name}" for name in ORDERS]
+KERNELS = [f"kernel, {name}" for name in ORDERS]
 NO_TEMPORAL = "nothing to draw: none of these networks has a filter along time"
 SEPARABILITY_TITLES = {  # of the figure and of the table
     "kernel_separability": ("one kernel: one input channel", "one kernel"),
@@ -63,6 +66,19 @@ def records_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     return align_left(style_table(pd.DataFrame(rows, columns=columns))) if rows else note(NO_RECORDS)
 
 
+def turned(record: InsightRecord) -> np.ndarray:
+    """Return the angle between each layer's temporal weights and their initial values, degrees, (layers,).
+
+    Weight decay shortens weights, but does not turn them. Older records have only ‖W − W₀‖ / ‖W₀‖, from which the angle
+    follows if what decay leaves unexplained is at right angles to W₀, as the gradient of a convolution before batch
+    norm is to its weights. NaN for weights that start from another run's.
+    """
+    if "temporal_angle" in record.arrays or "temporal_change" not in record.arrays:
+        return record.arrays.get("temporal_angle", np.full(len(record["layer"]), np.nan))
+    shrunk, change = shrinkage(Spec(**record.metadata["spec"])), record["temporal_change"]
+    return np.degrees(np.arctan2(np.sqrt(np.maximum(0, change**2 - shrunk**2)), 1 - shrunk))
+
+
 def layer_table(records: Sequence[InsightRecord]) -> pd.DataFrame:
     """Return a row for each layer of the networks that have filters along time; empty without one.
 
@@ -81,7 +97,9 @@ def layer_table(records: Sequence[InsightRecord]) -> pd.DataFrame:
             rows[[f"{name}{end}" for end in ("", " low", " high")[: values.shape[1]]]] = values
             rows[f"{name} untrained"] = 100 * record[f"random_{name}"]
         rows.loc[is_pair, ["low_rank_energy", "low_rank_energy untrained"]] = np.nan
-        rows["change"] = 100 * record.arrays.get("temporal_change", np.full(len(rows), np.nan))
+        rows["temporal angle"] = turned(record)
+        rows["spatial angle"] = record.arrays.get("spatial_angle", np.nan)
+        rows[KERNELS] = record.arrays.get("kernel_counts", np.zeros((len(rows), 3))) * is_pair[:, None]
         temporal, frames = rows["filters"] > 0, rows["layer"].map(input_frames(record.metadata["spec"]))
         off = (rows[list(ORDERS)].div(rows["filters"], axis=0) - 1 / 3).abs().max(axis=1)
         rows["single"] = rows["layer"].where(temporal & (frames == 1), "")
@@ -168,17 +186,20 @@ def orders_figure(records: Sequence[InsightRecord]) -> Figure | str:
 def orders_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     """Return, by network and stage, the number of temporal filters, their orders by number and by energy, in percent.
 
-    `change` is the relative change of the temporal weights from the initial ones, where it was recorded. The last
-    columns name the layers whose orders are as of untrained weights, and those that one input frame leaves untrained,
-    without their stage.
+    Of a (2+1)D pair also the orders of its whole kernel. Angles are between the weights and the initial ones, by
+    `turned`. The last columns name the layers whose orders are as of untrained weights, and those that one input frame
+    leaves untrained, without their stage.
     """
     if (table := layer_table(records)).empty:
         return note(NO_TEMPORAL if records else NO_RECORDS)
     stages = table[table["filters"] > 0].groupby(["network", "stage"], sort=False)
-    sums = stages[["filters", *ORDERS, *ENERGIES]].sum()
-    shown = 100 * sums.drop(columns="filters").div(sums["filters"], axis=0).add_suffix(" (%)")
+    sums = stages[["filters", *ORDERS, *ENERGIES, *KERNELS]].sum()
+    shown = 100 * sums[[*ORDERS, *ENERGIES]].div(sums["filters"], axis=0).add_suffix(" (%)")
     shown.insert(0, "temporal filters", sums["filters"])
-    shown["change from initial weights (%)"] = stages["change"].mean()
+    kernels = (100 * sums[KERNELS].div(sums[KERNELS].sum(axis=1), axis=0)).dropna()
+    shown["whole kernel (%)"] = kernels.apply(lambda row: " / ".join(f"{value:.0f}" for value in row), axis=1)
+    for part in ("temporal", "spatial"):
+        shown[f"{part} weights turned (°)"] = stages[f"{part} angle"].mean()
     names = stages[["near", "single"]].agg(lambda names: ", ".join(filter(None, names)))
     names = names.replace(r"conv\d_x\.", "", regex=True)  # the row has the stage
     shown[["within 3 points of untrained", "only center taps trained"]] = names

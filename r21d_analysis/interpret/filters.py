@@ -156,6 +156,7 @@ def filter_statistics(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> dic
         kernel, pair = layer.kernel, bool(layer.midplanes)
         row = {"layer": layer.name, "length": layer.temporal.shape[2], "midplanes": layer.midplanes or 0}
         row |= {"n_filters": 0, "counts": np.zeros(3), "energy": np.zeros(3), "spectrum": np.full(FREQUENCIES, np.nan)}
+        row |= {"kernel_counts": np.zeros(3)}  # of the slices of the whole kernel, of a pair that without its ReLU
         row |= dict.fromkeys(SEPARABILITY[:2], np.full(3, np.nan))
         row |= dict.fromkeys((SEPARABILITY[2], *(f"random_{name}" for name in SEPARABILITY)), np.nan)
         if row["length"] > 1:
@@ -164,6 +165,7 @@ def filter_statistics(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> dic
             taps = temporal_taps(layer.temporal)
             row |= {"n_filters": len(taps), "spectrum": temporal_spectrum(taps)}
             row["counts"], row["energy"] = order_statistics(taps)
+            row["kernel_counts"], _ = order_statistics(temporal_taps(kernel))
             for name, values in separability(kernel, planes, pair).items():
                 row[name] = np.array([values.mean(), *np.quantile(values, (0.1, 0.9))]) if values.ndim else values
             row |= _random_separability(kernel.shape, planes, pair)
@@ -191,11 +193,25 @@ def _random_separability(shape: tuple[int, ...], planes: int, pair: bool) -> dic
     return {f"random_{name}": float(np.mean(values)) for name, values in separability(kernel, planes, pair).items()}
 
 
-def temporal_change(state: Mapping[str, np.ndarray], initial: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return ‖W − W₀‖ / ‖W₀‖ of each layer's temporal weights against the initial ones, (layers,)."""
-    keys = [f"{layer.name}.{'3.' * bool(layer.midplanes)}weight" for layer in layers(state)]
-    pairs = [(state[key].astype(np.float64), initial[key].astype(np.float64)) for key in keys]
-    return np.array([np.linalg.norm(weight - start) / np.linalg.norm(start) for weight, start in pairs])
+def weight_changes(state: Mapping[str, np.ndarray], initial: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return how each layer's weights differ from the initial ones, (layers,) each.
+
+    `temporal_change` is ‖W − W₀‖ / ‖W₀‖ of the temporal weights, weight decay included. `temporal_angle` and
+    `spatial_angle` are the angles between W and W₀ in degrees, which weight decay does not change.
+    """
+    rows = []
+    for layer in layers(state):
+        spatial, temporal = (f"{layer.name}.{part}weight" for part in (("0.", "3.") if layer.midplanes else ("", "")))
+        pairs = [(state[key].astype(np.float64), initial[key].astype(np.float64)) for key in (temporal, spatial)]
+        change = np.linalg.norm(pairs[0][0] - pairs[0][1]) / np.linalg.norm(pairs[0][1])
+        rows.append((change, *(_angle(*pair) for pair in pairs)))
+    return dict(zip(("temporal_change", "temporal_angle", "spatial_angle"), np.array(rows).T, strict=True))
+
+
+def _angle(weight: np.ndarray, other: np.ndarray) -> float:
+    """Return the angle between two arrays as vectors, in degrees."""
+    cosine = (weight * other).sum() / (np.linalg.norm(weight) * np.linalg.norm(other))
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 def input_frames(spec: Mapping) -> dict[str, int]:

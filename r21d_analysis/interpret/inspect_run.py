@@ -15,7 +15,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from r21d_analysis.interpret import activation_max, attributions, checkpoints
 from r21d_analysis.interpret.attributions import COMPLETE, METHODS, STEPS, completeness_gap, for_attribution
 from r21d_analysis.interpret.checkpoints import EvalClips, crop_frames, open_network, read_clip
-from r21d_analysis.interpret.filters import filter_statistics, temporal_change
+from r21d_analysis.interpret.filters import filter_statistics, weight_changes
 from r21d_analysis.interpret.records import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
 from r21d_core import R21DError
 from r21d_core.data.decode import probe
@@ -140,7 +140,7 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device) -> InsightR
     if not run.spec.init_from:  # then the seed reproduces the initial weights
         with torch.random.fork_rng(devices=[]):
             initial = build_model(run.spec, len(test.classes), torch.device("cpu"))
-        arrays["temporal_change"] = temporal_change(state, _state_arrays(initial))
+        arrays |= weight_changes(state, _state_arrays(initial))
     return InsightRecord({"test_clips": len(test.clips), "steps": activation_max.STEPS}, arrays)
 
 

@@ -36,6 +36,7 @@ from r21d_core.engine.state import TrainState, capture_step, create_state, train
 from r21d_core.engine.throughput import inference_throughput
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import Run, find_run, lock, write_history, write_json, write_scores, write_summary
+from r21d_core.study.schedule import lr_at_step, steps_per_epoch
 from r21d_core.study.spec import Spec
 
 LOG_EVERY = 20  # steps between reads of the loss, each of which makes the host wait for a GPU
@@ -101,7 +102,7 @@ def _train(
         train_source = open_clips(train_videos, size, device, cache, workers, state.substituted.__setitem__, pool=pool)
         test_source = open_clips(test_videos, size, device, cache, workers, pool=pool)
     center_clips = evaluation_clips(spec, 1, test_videos, classes)
-    steps = math.ceil(spec.clips_per_epoch / spec.batch_size)  # of an epoch
+    steps = steps_per_epoch(spec)
     done = state.epoch * steps + state.step
     pending: list[tuple[Clips, int, Tensor]] = []  # steps whose loss was not read yet
     throughputs: list[float] = []
@@ -141,20 +142,6 @@ def _train(
     save_checkpoint(run, manifest, state)
     _finish(run, manifest, device, state, test_source, test_videos, throughputs)
     return run
-
-
-def lr_at_step(spec: Spec, step: int, steps: int) -> float:
-    """Return the learning rate after `step` steps, `steps` an epoch: linear warm-up, then `lr_schedule`.
-
-    The step decay is that of Section 4.1.
-    """
-    warmup = spec.warmup_epochs * steps
-    if step < warmup:
-        return spec.lr * min(step + 1, warmup) / warmup
-    if spec.lr_schedule == "cosine":
-        return spec.lr * (1 + math.cos(math.pi * (step - warmup) / (spec.epochs * steps - warmup))) / 2
-    decays = math.floor((step - warmup) / (spec.lr_decay_epochs * steps)) if spec.lr_decay_epochs else 0
-    return spec.lr * spec.lr_decay**decays
 
 
 def _batches(spec: Spec, videos: tuple[Video, ...], classes: tuple[str, ...], state: TrainState) -> Iterator[Clips]:

@@ -14,6 +14,8 @@ from PIL import Image
 
 from r21d_analysis.interpret import attribution_figures, filter_figures
 from r21d_analysis.interpret.records import InsightRecord, without_frames
+from r21d_core.study.schedule import shrinkage
+from r21d_core.study.spec import Spec
 from tests.runs import NASTY
 
 
@@ -67,6 +69,18 @@ def test_figures_tables_and_captions(trained):
     assert bars[0] == pytest.approx(100 * counts[0] / counts.sum())
     for table in (filter_figures.orders_table(filters), filter_figures.separability_table(filters)):
         assert "conv2_x" in table.to_html()
+
+
+def test_angle_of_an_older_record_leaves_weight_decay_out(trained):
+    """What is known there is the change, of which weight decay is most: a turn by 30 degrees and its shortening."""
+    record, recipe = trained[1][1], {"lr": 0.02, "weight_decay": 0.001, "epochs": 200, "clips_per_epoch": 1272}
+    metadata = {**record.metadata, "spec": {**record.metadata["spec"], **recipe}}
+    kept = 1 - shrinkage(Spec(**metadata["spec"]))
+    change = np.array([1 - kept, np.hypot(1 - kept, kept * np.tan(np.radians(30))), 0.0])
+    older = {"layer": np.array(["conv1", "a", "b"]), "temporal_change": change}
+    assert 0.2 < kept < 0.8
+    np.testing.assert_allclose(filter_figures.turned(InsightRecord(metadata, older)), [0, 30, 0], atol=1e-4)
+    assert np.isnan(filter_figures.turned(InsightRecord(metadata, {"layer": older["layer"]}))).all()
 
 
 def test_evidence_table_averages_seeds(trained):

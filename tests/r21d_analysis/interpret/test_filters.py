@@ -119,3 +119,19 @@ def test_statistics_of_every_variant(variant):
         assert found["midplanes"].tolist()[1:3] == [planes] * 2 and found["n_filters"][1] == 4 * planes
         assert found["pictures"].shape == (2, 3, 7, 7) and found["curves"].shape == (4, 3)
         np.testing.assert_allclose(np.linalg.norm(found["curves"].astype(float), axis=1), 1, atol=1e-3)
+        composed = [*filters.layers(state_of(network))][1].kernel
+        slices = composed.transpose(0, 1, 3, 4, 2).reshape(-1, 3)
+        assert found["kernel_counts"][1].tolist() == filters.order_statistics(slices)[0].tolist()
+        assert found["kernel_counts"][1].sum() == 4 * 4 * 9 != found["n_filters"][1]
+
+
+def test_decay_turns_no_weights_and_training_of_a_pair_turns_each_part():
+    initial = state_of(small("R(2+1)D"))
+    state = {key: 0.25 * value for key, value in initial.items()}
+    state["conv2_x.0.conv1.3.weight"] = np.flip(initial["conv2_x.0.conv1.3.weight"], 0)
+    state["conv2_x.0.conv2.0.weight"] = -initial["conv2_x.0.conv2.0.weight"]
+    changes = filters.weight_changes(state, initial)
+    np.testing.assert_allclose(changes["temporal_change"][[0, 2]], 0.75, rtol=1e-6)
+    np.testing.assert_allclose(changes["temporal_angle"][[0, 2]], 0, atol=1e-3)
+    assert changes["temporal_angle"][1] > 45 and changes["spatial_angle"][1] < 1e-3
+    assert changes["temporal_angle"][2] < 1e-3 and changes["spatial_angle"][2] == pytest.approx(180)

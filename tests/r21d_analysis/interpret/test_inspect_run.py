@@ -22,6 +22,7 @@ from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.engine.build import build_model
 from r21d_core.engine.train import train
 from r21d_core.runs.run import find_run
+from r21d_core.study.schedule import shrinkage
 from tests.networks import TINY
 from tests.r21d_analysis.interpret.conftest import OPTIONS, VARIANTS
 from tests.r21d_core.models.test_network import small
@@ -236,8 +237,15 @@ def test_taps_that_saw_one_frame_keep_their_initial_direction(trained, tiny_mani
         taps = [weights[f"{layer}.weight"][:, :, [0, 2]].flatten() for weights in (state, initial)]
         ratio = taps[0] / taps[1]
         assert (ratio.std() / ratio.mean().abs() < 1e-4) == (layer in untrained), layer
+        assert (float(1 - ratio.mean()) == pytest.approx(shrinkage(run.spec), abs=1e-6)) == (layer in untrained), layer
     change = torch.linalg.norm(state[f"{layer}.weight"] - initial[f"{layer}.weight"])
     assert record["temporal_change"][-1] == pytest.approx(float(change / initial[f"{layer}.weight"].norm()), rel=1e-4)
+    vectors = state[f"{layer}.weight"].flatten(), initial[f"{layer}.weight"].flatten()
+    cosine = float(torch.nn.functional.cosine_similarity(*(vector.double() for vector in vectors), dim=0))
+    assert record["temporal_angle"][-1] == record["spatial_angle"][-1] == pytest.approx(np.degrees(np.arccos(cosine)))
+    arrays = {key: value for key, value in record.arrays.items() if "angle" not in key}
+    older = filter_figures.turned(InsightRecord(record.metadata, arrays))
+    np.testing.assert_allclose(older, record["temporal_angle"], rtol=0.05)
     table = filter_figures.orders_table([record]).data
     cells = zip(table["stage"], table["only center taps trained"], strict=True)
     assert [f"{stage}.{name}" for stage, names in cells for name in filter(None, names.split(", "))] == untrained

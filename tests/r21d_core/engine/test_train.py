@@ -26,7 +26,7 @@ from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.evaluate import evaluate, predict
 from r21d_core.engine.runner import run_experiment
-from r21d_core.engine.train import lr_at_step, train
+from r21d_core.engine.train import train
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import find_run
 from r21d_core.study.spec import Spec
@@ -203,32 +203,6 @@ def test_run_equals_training_written_out_here(fit, tiny, smoothing):
             "test_loss": losses.mean(), "test_error": is_wrong.mean(),
         }, rel=1e-4)  # fmt: skip
     torch.testing.assert_close(weights(run), network.state_dict(), rtol=1e-4, atol=1e-6)
-
-
-def test_lr_warms_up_then_decays_in_steps():
-    spec = Spec()
-    rates = [lr_at_step(spec, epoch * 100, 100) for epoch in range(45)]
-    assert rates[0] == pytest.approx(0.01 / 1000) and rates[5] == pytest.approx(0.005, rel=0.01)
-    assert rates[10:20] == [0.01] * 10 and lr_at_step(Spec(warmup_epochs=0.5), 4, 100) == 0.01 * 5 / 50
-    assert rates[20:] == pytest.approx([1e-3] * 10 + [1e-4] * 10 + [1e-5] * 5)
-
-
-@pytest.mark.parametrize("epochs", [0.01, 0.05, 1.3])
-def test_warmup_that_ends_within_a_step_does_not_exceed_lr(epochs):
-    spec = Spec(warmup_epochs=epochs)
-    assert max(lr_at_step(spec, step, 15) for step in range(60)) == pytest.approx(spec.lr, rel=1e-12)
-
-
-def test_cosine_schedule_is_that_of_torch():
-    spec, parameter = Spec(lr_schedule="cosine", lr=0.3, epochs=6, warmup_epochs=1), torch.nn.Parameter(torch.zeros(1))
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([parameter], spec.lr), 5 * 7)
-    rates = []
-    for _ in range(5 * 7):
-        rates += scheduler.get_last_lr()
-        scheduler.optimizer.step()
-        scheduler.step()
-    assert [lr_at_step(spec, step, 7) for step in range(7, 42)] == pytest.approx(rates)
-    assert lr_at_step(spec, 6, 7) == spec.lr
 
 
 @pytest.mark.parametrize(("name", "value"), [("augment", math.nan), ("train_step", math.inf)])
