@@ -71,7 +71,8 @@ def starting_point(
     """Return the parameters `variants` and `settings` of `open_study` for a run that starts from `weights`.
 
     Weights are published ones, a run folder or a file; they determine the network and its clips, and the recipe is
-    that of TRANSFER. Without weights the run starts from scratch. Fields in `settings` take precedence.
+    that of TRANSFER. Without weights the run starts from scratch. Fields in `settings` take precedence. The path of
+    weights becomes absolute, as it is part of the Spec, and of the command for the folder above the notebooks.
     """
     if not weights:
         return {"variants": variants, "settings": settings}
@@ -82,7 +83,8 @@ def starting_point(
     spec = spec_for_video(loaded, median(rates) if rates else None)
     fields = {name: getattr(source, name) for source, names in ((loaded, NETWORK), (spec, INPUT)) for name in names}
     fields |= {"eps": loaded.eps} if loaded.eps else {}
-    fields |= TRANSFER[profile] | {"init_from": str(weights)} | read_settings(settings)
+    start = str(Path(weights).resolve() if Path(weights).exists() else weights)  # or a published name
+    fields |= TRANSFER[profile] | {"init_from": start} | read_settings(settings)
     return {"variants": loaded.variant, "settings": fields}
 
 

@@ -61,3 +61,14 @@ def test_documented_commands_and_options_exist():
             assert parser, f"{page}: r21d {command}"
         unknown = [word for word in words if word.startswith("--") and word not in parser._option_string_actions]
         assert not unknown, f"{page}: r21d {command}: no option {unknown[0]}"
+
+
+def test_code_of_the_howto_on_records_prints_what_it_says(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "docs/howto.md").read_text().split("\n## Read records")[1].split("\n## ")[0]
+    first, second = re.findall(r"```python\n(.*?)```", text, re.S)
+    names: dict = {}
+    exec(first, names)
+    assert len(names["measure"](names["runs"])) == len(names["compare"](names["runs"], "R3D")) + 1 == 12
+    exec(second, names)
+    assert capsys.readouterr().out.strip() == second.strip().rpartition("# ")[2]

@@ -7,7 +7,9 @@ from r21d_core.study.recipes import RECIPES
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("report", help="execute the notebooks on the records in results/ for one page")
+    parser = subparsers.add_parser(
+        "report", help="execute the notebooks on the records in results/ for one page, and write docs/results.md"
+    )
     add = parser.add_argument
     add("--out", type=Path, help="folder of notebooks and page; default reports, with --runs: RUNS/reports")
     trains = "missing runs are trained first; `r21d train all --dry-run` prints their cost"

@@ -1,6 +1,7 @@
 """`r21d train`: train and evaluate the runs of an experiment."""
 
 import os
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,15 +13,20 @@ from r21d_core.study.spec import CHOICES, FIELD_OPTIONS, Spec, parse_settings
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("train", help="train and evaluate the runs of an experiment that are not complete")
+    lines = [f"  {name}: {str(function.__doc__).splitlines()[0]}" for name, function in EXPERIMENTS.items()]
+    parser = subparsers.add_parser(
+        "train", help="train and evaluate the runs of an experiment that are not complete",
+        epilog="\n".join(["experiments:", *lines]), formatter_class=RawDescriptionHelpFormatter,
+    )  # fmt: skip
     add = parser.add_argument
-    add("experiment", choices=[*EXPERIMENTS, "all"], help="name of the experiment, or all of them")
+    add("experiment", choices=[*EXPERIMENTS, "all"], metavar="EXPERIMENT", help="one of those below, or all of them")
     add("--profile", choices=RECIPES, default="demo", help="recipe and network size, see the glossary; default demo")
     add("--manifest", type=Path, help="CSV file of `r21d manifest` and `r21d check`; default: the built-in videos")
     add("--task", choices=CHOICES["task"], help="labels: class, playback rate or direction; default: the experiment's")
     add("--variants", type=parse_names, help="networks, such as f-R2D,R3D; default: the experiment's")
     add("--seeds", **SEEDS)
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="set a field of the Spec; may be repeated")
+    several = "set a field of the Spec, such as lr=0.02; may be repeated"
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help=several)
     add("--runs", type=Path, default=Path("runs"), help="folder of the run folders; default runs")
     add("--device", **DEVICE)
     caches = ("auto", "device", "host", "stream")

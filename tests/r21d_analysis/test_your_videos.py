@@ -98,10 +98,11 @@ def test_errors_of_a_finetuned_run_are_its_scores(manifest, tmp_path):
     assert isinstance(figure, Figure) and f"video@1 {25 * (4 - len(wrong)):.1f} %" in figure.texts[-1].get_text()
 
 
-def test_published_weights_determine_network_and_clips(manifest, tmp_path):
+def test_published_weights_determine_network_and_clips(manifest, tmp_path, monkeypatch):
     """Weights in torchvision's layout take 16 frames of full size, at the stride of their training's frame rate."""
+    monkeypatch.chdir(tmp_path)
     torch.save(as_theirs(small("R3D", num_classes=400)), tmp_path / "r3d.pth")
-    start = your_videos.starting_point(tmp_path / "r3d.pth", manifest, "small", "MC3", "epochs=2, frames=8")
+    start = your_videos.starting_point("r3d.pth", manifest, "small", "MC3", "epochs=2, frames=8")
     assert start["variants"] == "R3D"
     expected = {"depth": 10, "width": 4, "frames": "8", "crop": 112, "frame_height": 128, "eps": 1e-5, "epochs": "2"}
     assert expected.items() <= start["settings"].items()

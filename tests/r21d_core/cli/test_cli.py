@@ -49,9 +49,10 @@ def test_output_that_cannot_be_encoded_is_escaped(tmp_path, encoding, printed):
 
 
 @pytest.mark.parametrize("command", cli.load_commands())
-def test_every_option_has_help(command):
+def test_every_command_and_option_has_help(command):
     parsers = [cli.build_parser()._subparsers._group_actions[0].choices[command]]
     for parser in parsers:
+        assert len(parser.description or "") > 1, f"{parser.prog} does not say what it does"
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):
                 parsers += action.choices.values()

@@ -20,11 +20,12 @@ def one_network_is_timed(monkeypatch):
     monkeypatch.setattr(throughput, "PLAN_SECONDS", 0)
 
 
-def test_help_of_train_names_the_defaults(capsys):
+def test_help_of_train_has_defaults_and_experiments(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     stdout = " ".join(capsys.readouterr().out.split())
     assert all(f"default {value}" in stdout for value in ("demo", "runs", "auto"))
+    assert all(f" {name}: {str(function.__doc__).splitlines()[0]}" in stdout for name, function in EXPERIMENTS.items())
 
 
 def test_train_plans_trains_and_reports(tiny_manifest, tmp_path, capsys):
