@@ -38,9 +38,10 @@ from r21d_analysis.artifacts.recipe import DIFFERENCE, recipe_table
 from r21d_analysis.artifacts.tables import PAPER, compare, measure
 from r21d_analysis.claims.claims import ARITHMETIC, NOT_YET
 from r21d_analysis.claims.table import MARKS, count_answers, format_effect, ledger
+from r21d_analysis.interpret.evidence import PERTURBATIONS, evidence_lost
 from r21d_analysis.interpret.filter_figures import layer_table
 from r21d_analysis.interpret.filters import ORDERS
-from r21d_analysis.interpret.records import load_record
+from r21d_analysis.interpret.records import ATTRIBUTIONS, FILTERS, load_record
 from r21d_analysis.statistics.inference import detectable_difference, family_p, format_interval
 from r21d_analysis.style import GRAY, P
 from r21d_core import R21DError
@@ -252,7 +253,7 @@ def describe_filters(root: Path = ROOT) -> str:
     """The orders of conv1's temporal filters, how far training turned later ones, and whose orders it changed."""
     stems, angles, changed = [], [], []
     for pack, data in INSIGHT.items():
-        files = [run.folder / "filters.npz" for run in load_runs(root / "results" / f"{pack}.zip")]
+        files = [run.folder / FILTERS for run in load_runs(root / "results" / f"{pack}.zip")]
         networks: dict[str, list[pd.DataFrame]] = {}
         for record in (load_record(file) for file in files if file.is_file()):
             networks.setdefault(record.metadata["spec"]["variant"], []).append(layer_table([record]))
@@ -273,6 +274,24 @@ def describe_filters(root: Path = ROOT) -> str:
         f"{'; '.join(stems)}. In the later layers that are trained, each order is within 3 points of 33{exceptions}. "
         "Training turned the temporal weights of these layers, R3D's whole kernels, by, in degrees: "
         f"{'; '.join(angles)}. Where no number of runs is given, it is one, of one seed and split."
+    )
+
+
+def describe_evidence(root: Path = ROOT) -> str:
+    """What perturbed clips lose of the evidence for their class, for each network: sentences."""
+    lost: dict[str, list[str]] = {name: [] for name in PERTURBATIONS}
+    for pack, data in INSIGHT.items():
+        files = [run.folder / ATTRIBUTIONS for run in load_runs(root / "results" / f"{pack}.zip")]
+        records = {(r := load_record(file)).metadata["spec"]["variant"]: r for file in files if file.is_file()}
+        for name, texts in lost.items():
+            values = [(variant, *(100 * x for x in evidence_lost(r, name))) for variant, r in sorted(records.items())]
+            rows = [f"{variant} {value:z.0f} ({format_interval(*ends, 'z.0f')})" for variant, value, *ends in values]
+            texts.append(f"{data} {', '.join(rows)}")
+    kinds = zip(("Frozen at one frame", "With shuffled frames", "Reversed"), lost.values(), strict=True)
+    sentences = [f"{kind}: {'; '.join(texts)}." for kind, texts in kinds]
+    return (
+        "Evidence for the class that perturbed clips lose, in per cent, with intervals by recording or speaker. "
+        f"{' '.join(sentences)} One run of each network."
     )
 
 

@@ -126,6 +126,8 @@ def _sections(root: Path) -> Iterator[str]:
     yield _section("Depth (Figure 3)", f"Training error of R(2+1)D minus that of R3D, last epoch: {fact}.", table)
     more = " The figures are in the reports of [filters](../notebooks/filters.ipynb)."
     yield _section("Learned filters", outcome.describe_filters(root) + more)
+    more = " What this shows, and what not, is in [attributions](../notebooks/attributions.ipynb)."
+    yield _section("Evidence in perturbed clips", outcome.describe_evidence(root) + more)
 
     runs, rows = runs_of("sports1m", seeds=2), paper_table(4)
     others = _finished(sports1m("small", DATA, variants=(*NEIGHBORS, BEST), seeds=(0, 1)), root)

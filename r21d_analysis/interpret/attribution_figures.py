@@ -241,8 +241,8 @@ def _titles(networks: Sequence[tuple[InsightRecord, int]]) -> list[str]:
 
 
 def _percent(value: float, low: float, high: float) -> str:
-    ends = "" if np.isnan(low) else f" ({low:.0f} to {high:.0f})"
-    return "–" if np.isnan(value) else f"{value:.0f}{ends}"
+    ends = "" if np.isnan(low) else f" ({low:z.0f} to {high:z.0f})"
+    return "–" if np.isnan(value) else f"{value:z.0f}{ends}"
 
 
 def _describe_prediction(record: InsightRecord, index: int) -> str:

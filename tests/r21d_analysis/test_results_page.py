@@ -237,22 +237,28 @@ def test_readme_row_of_table_5_has_the_effect_of_its_card():
     assert effect.replace("-", "−") in row, "with the minus sign of README.md"
 
 
-def test_readme_evidence_is_that_of_the_records():
-    """One minus a ratio of means, with an interval over three speakers, from the arrays alone."""
-    lost, right = {}, {}
-    for run in load_runs(ROOT / "results" / "miracl.zip"):
-        if (path := run.folder / "attributions.npz").is_file():
-            record = load_record(path)
-            whole, frozen, speakers = (record[f"evidence_{name}"] for name in ("original", "frozen", "groups"))
-            ratio = frozen.mean() / whole.mean()
-            means = [(ratio * whole - frozen)[speakers == name].mean() for name in ("F01", "F02", "M01")]
-            shares = [(speakers == name).mean() for name in ("F01", "F02", "M01")]
-            half = stats.t.ppf(0.975, 2) * np.sqrt(3 / 2 * np.square(np.multiply(means, shares)).sum()) / whole.mean()
-            lost[run.spec.variant] = [f"{100 * value:.0f}" for value in (1 - ratio, 1 - ratio - half, 1 - ratio + half)]
-            right[run.spec.variant] = f"{100 * record['evidence_correct'].mean():.0f}"
-    line = r"Speech, 3 speakers, accuracy (\d+) and (\d+) %: .* "
-    line += r"(\d+) % \((\d+) to (\d+)\) of R3D's evidence, (\d+) \((\d+) to (\d+)\) of"
-    assert re.findall(line, README) == [(right["R3D"], right["R(2+1)D"], *lost["R3D"], *lost["R(2+1)D"])]
+def test_evidence_is_that_of_the_records():
+    """One minus a ratio of means, with an interval over recordings or speakers, from the arrays alone."""
+    lost = {}
+    for pack, data in (("actions", "actions"), ("miracl", "speech")):
+        for run in load_runs(ROOT / "results" / f"{pack}.zip"):
+            if (path := run.folder / "attributions.npz").is_file():
+                record = load_record(path)
+                whole, frozen, names = (record[f"evidence_{name}"] for name in ("original", "frozen", "groups"))
+                ratio, n = frozen.mean() / whole.mean(), len(set(names))
+                sums = [(ratio * whole - frozen)[names == name].sum() / len(names) for name in sorted(set(names))]
+                half = stats.t.ppf(0.975, n - 1) * np.sqrt(n / (n - 1) * np.square(sums).sum()) / whole.mean()
+                value, low, high = (f"{100 * one:.0f}" for one in (1 - ratio, 1 - ratio - half, 1 - ratio + half))
+                lost[data, run.spec.variant] = f"{value} ({low} to {high})"
+    line = r"Frozen clips lose (\d+) % (\([^)]+\)) of R3D's evidence on actions, ([^)]+\)) of R\(2\+1\)D's; "
+    line += r"on speech \(3 speakers\) ([^)]+\)) and ([^)]+\))"
+    (found,) = re.findall(line, README)
+    assert [" ".join(found[:2]), *found[2:]] == [
+        lost[key] for key in product(("actions", "speech"), ("R3D", "R(2+1)D"))
+    ]
+    frozen = TEXT.split("\n## Evidence in perturbed clips\n")[1].split("With shuffled")[0]
+    for data in ("actions", "speech"):
+        assert f"{data} R(2+1)D {lost[data, 'R(2+1)D']}, R3D {lost[data, 'R3D']}" in frozen
 
 
 def test_filters_are_those_of_the_records():
