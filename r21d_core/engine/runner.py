@@ -30,7 +30,8 @@ from r21d_core.engine.plan import BUILTIN_ROOT, data_size, load_manifests, make_
 from r21d_core.engine.pool import InProcess, WorkerPool, count_parallel_runs
 from r21d_core.engine.train import train
 from r21d_core.runs.files import make_folder
-from r21d_core.runs.run import Run, RunLockedError, find_run, find_runs
+from r21d_core.runs.locking import RunLockedError
+from r21d_core.runs.run import Run, find_run, find_runs
 from r21d_core.study.spec import Spec
 
 LOCKED_SECONDS = 1.0  # between attempts at runs that another process has locked

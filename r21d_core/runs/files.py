@@ -60,3 +60,8 @@ def make_folder(path: Path) -> None:
             ) from error
         reason = f"no folder can be made here ({error.strerror})"
         raise R21DError(f"{path}: {reason}; name another folder, or change the permissions") from error
+
+
+def unreadable(path: Path, error: OSError) -> R21DError:
+    """The error to raise for a file or folder that may not be read."""
+    return R21DError(f"{path}: cannot be read ({error.strerror or error}); change its permissions")

@@ -13,24 +13,20 @@ A pack (`r21d_analysis.pack`) is a ZIP file of such folders; everything here rea
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import sys
 import zipfile
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from filelock import FileLock, Timeout
-
 from r21d_core import R21DError
-from r21d_core.runs.files import make_folder, remove_temporary, write_atomically
+from r21d_core.runs import locking
+from r21d_core.runs.files import unreadable, write_atomically
 from r21d_core.runs.scores import Scores, decode_scores, encode_scores
 from r21d_core.study.spec import Spec
 
@@ -43,10 +39,6 @@ STATES = ("finished", "running", "interrupted", "new")
 
 Record = TypeVar("Record")
 _READ: WeakKeyDictionary[zipfile.ZipFile, dict[tuple[str, str], Any]] = WeakKeyDictionary()  # the records of each pack
-
-
-class RunLockedError(R21DError):
-    """Another process is training the run."""
 
 
 def _once_in_pack(read: Callable[[Run], Record]) -> Callable[[Run], Record]:
@@ -90,7 +82,7 @@ class Run:
         """One of STATES; a run is `running` while a process holds its lock, and `interrupted` with its spec alone."""
         if self.is_complete:
             return "finished"
-        if _is_locked(self.folder / ".lock"):
+        if locking.is_locked(self.folder):
             return "running"
         return "interrupted" if (self.folder / "spec.json").exists() else "new"
 
@@ -146,10 +138,10 @@ class Run:
         if isinstance(self.folder, zipfile.Path):
             raise R21DError(f"{self.folder}: a pack is read only; write to a folder of runs")
         content = content.encode() if isinstance(content, str) else content
-        _restore(self)
+        locking.restore(self.folder)
         write_atomically(self.folder / name, content)
-        if self.folder in _LOCKED and name in CHECKED:
-            _LOCKED[self.folder].records[name] = content
+        if name in CHECKED:
+            locking.remember(self.folder, name, content)
 
 
 @_once_in_pack
@@ -226,7 +218,7 @@ def spec_files(folder: Path | str) -> list[Path]:
         root = open_runs(folder)
         inside = sorted(root.iterdir(), key=lambda path: path.name) if root.is_dir() else []
     except OSError as error:
-        raise _unreadable(Path(folder), error) from error
+        raise unreadable(Path(folder), error) from error
     return [path / "spec.json" for path in inside if _may_have_spec(path)]
 
 
@@ -237,27 +229,11 @@ def _may_have_spec(folder: Path) -> bool:
         return True
 
 
-def _unreadable(path: Path, error: OSError) -> R21DError:
-    return R21DError(f"{path}: cannot be read ({error.strerror or error}); change its permissions")
-
-
-@contextmanager
-def lock(run: Run):
-    """Hold the run for this process alone; raises RunLockedError if another process keeps holding it.
-
-    The system frees the lock when its holder dies. Temporary files of killed writers are removed.
-    """
+def lock(run: Run) -> AbstractContextManager[None]:
+    """Hold the run for this process alone; raises RunLockedError if another process keeps holding it."""
     if isinstance(run.folder, zipfile.Path):
         raise R21DError(f"{run.folder}: a pack is read only; train in a folder of runs")
-    handle = FileLock(run.folder / ".lock", timeout=0.5)  # `_is_locked` of another process holds it for a moment
-    inode = _acquire(handle, run)
-    try:
-        remove_temporary(run.folder)
-        _LOCKED[run.folder] = _Locked(handle, inode, _checked_records(run))
-        yield
-    finally:
-        _LOCKED.pop(run.folder, None)
-        handle.release()
+    return locking.hold(run.folder, lambda: _checked_records(run))
 
 
 def write_json(run: Run, name: str, content: dict) -> None:
@@ -282,7 +258,7 @@ def write_scores(run: Run, scores: Scores) -> None:
 
 def write_summary(run: Run, summary: dict) -> None:
     """Write the summary with the checksums of the run's records, which completes the run."""
-    _restore(run)
+    locking.restore(run.folder)
     run.write(SUMMARY, seal_summary(summary, _checked_records(run)))
 
 
@@ -309,65 +285,8 @@ def check_history(path: Path, history: list[dict]) -> list[dict]:
     return history
 
 
-@dataclass
-class _Locked:
-    """A lock of this process and the records written under it, to write anew if the folder goes away."""
-
-    lock: FileLock
-    inode: int | None
-    records: dict[str, bytes]
-
-
-_LOCKED: dict[Path, _Locked] = {}
-
-
 def _checked_records(run: Run) -> dict[str, bytes]:
     return {name: (run.folder / name).read_bytes() for name in CHECKED if (run.folder / name).exists()}
-
-
-def _restore(run: Run) -> None:
-    """Write a folder that this process has locked anew, with all its records, if it was deleted or moved."""
-    locked = _LOCKED.get(run.folder)
-    if locked and _inode(run.folder / ".lock") != locked.inode:
-        print(f"{run.folder}: deleted or moved during the run; its records are written again", file=sys.stderr)
-        locked.lock.release()
-        locked.inode = _acquire(locked.lock, run)
-        for name, content in locked.records.items():
-            write_atomically(run.folder / name, content)
-
-
-def _acquire(handle: FileLock, run: Run) -> int | None:
-    """Take the lock of `run` and return the inode of its file."""
-    path = run.folder / ".lock"
-    make_folder(run.folder)
-    try:
-        handle.acquire()
-        path.write_text(f"process {os.getpid()}")
-    except Timeout:
-        holder = path.read_text() or "another process"
-        raise RunLockedError(f"{run.folder}: locked by {holder}; wait for it, or stop it and run again") from None
-    except OSError as error:
-        handle.release()
-        reason = f"could not be locked ({error.strerror or error})"
-        raise R21DError(f"{path}: {reason}; change the permissions, free some space, or name another folder") from error
-    return _inode(path)
-
-
-def _is_locked(path: Path) -> bool:
-    if not path.exists():
-        return False
-    try:
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except PermissionError as error:
-        raise _unreadable(path, error) from error
-    return False
-
-
-def _inode(path: Path) -> int | None:
-    return path.stat().st_ino if path.exists() else None
 
 
 @lru_cache(maxsize=8)
@@ -382,7 +301,7 @@ def read_spec(path: Path) -> Spec:
     except R21DError as error:
         raise R21DError(f"{path}: {error}; move {path.parent} away") from None
     except PermissionError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except Exception as error:  # of zipfile, JSON and the values in it
         raise R21DError(f"{path}: half written or damaged ({error}); delete {path.parent} to train again") from error
 

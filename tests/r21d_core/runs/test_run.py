@@ -16,9 +16,9 @@ import pytest
 
 from r21d_core import R21DError
 from r21d_core.runs.files import remove_temporary, write_atomically
+from r21d_core.runs.locking import RunLockedError
 from r21d_core.runs.run import (
     Run,
-    RunLockedError,
     find_run,
     load_runs,
     lock,
