@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,15 @@ from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_analysis.artifacts.confirmatory import (
     CHECK,
     FAMILIES,
-    LONGER,
     SPEECH,
     WHY,
     Family,
     confirmatory_table,
-    contrasts_figure,
     counted_specs,
     describe_verdicts,
-    length_gains,
     without_unfinished,
 )
+from r21d_analysis.artifacts.confirmatory_figures import LONGER, contrasts_figure, length_gains
 from r21d_analysis.artifacts.folds import GAP as CONTRAST
 from r21d_analysis.artifacts.folds import fold_table
 from r21d_analysis.artifacts.pretraining import GAP, rate_table
@@ -38,10 +36,7 @@ from r21d_analysis.artifacts.recipe import DIFFERENCE, recipe_table
 from r21d_analysis.artifacts.tables import PAPER, compare, measure
 from r21d_analysis.claims.claims import ARITHMETIC, NOT_YET
 from r21d_analysis.claims.table import MARKS, count_answers, format_effect, ledger
-from r21d_analysis.interpret.evidence import PERTURBATIONS, evidence_lost
-from r21d_analysis.interpret.filter_figures import layer_table
-from r21d_analysis.interpret.filters import ORDERS
-from r21d_analysis.interpret.records import ATTRIBUTIONS, FILTERS, load_record
+from r21d_analysis.interpret.summary import describe_evidence, describe_filters
 from r21d_analysis.statistics.inference import detectable_difference, family_p, format_interval
 from r21d_analysis.style import GRAY, P
 from r21d_core import R21DError
@@ -55,7 +50,6 @@ DATA, FOUR, BEST = "ucf101-14-split1", ("f-R2D", "R3D", "MC3", "R(2+1)D"), "R(2+
 LONG = {"seeds": 2, "variants": FOUR, **LONG_SCHEDULE}
 TRAINING = ("training gap", "training low", "training high")  # columns of `fold_table`
 # The packs with records of `r21d insight`, and what their networks learned.
-INSIGHT = {"diagnostic": "built-in videos", "miracl": "speech", "small": "playback rate", "actions": "actions"}
 WHOLE_SET = re.compile(r"kinetics-400|sports1m|(ucf101|hmdb51)-split\d")  # as the paper has them
 
 
@@ -249,58 +243,6 @@ def describe_reasons(runs: Sequence[Run]) -> str:
     )
 
 
-def describe_filters(root: Path = ROOT) -> str:
-    """The orders of conv1's temporal filters, how far training turned later ones, and whose orders it changed."""
-    stems, angles, changed = [], [], []
-    for pack, data in INSIGHT.items():
-        files = [run.folder / FILTERS for run in load_runs(root / "results" / f"{pack}.zip")]
-        networks: dict[str, list[pd.DataFrame]] = {}
-        for record in (load_record(file) for file in files if file.is_file()):
-            networks.setdefault(record.metadata["spec"]["variant"], []).append(layer_table([record]))
-        of_stems, of_angles = [], []
-        for name, tables in sorted(networks.items()):
-            shares = [100 * table[[*ORDERS]].iloc[0] / table["filters"].iloc[0] for table in tables]
-            later = [table[(table["filters"] > 0) & (table["single"] == "")].iloc[1:] for table in tables]
-            spans = ", ".join(_span(share[order] for share in shares) for order in ORDERS)
-            of_stems.append(f"{name} {spans}" + f" ({len(tables)} runs)" * (len(tables) > 1))
-            of_angles.append(f"{name} {_span(angle for rows in later for angle in rows['temporal angle'])}")
-            counts = [int((rows["near"] == "").sum()) for rows in later]
-            changed += [f"{_span(counts)} of {name}'s {len(later[0])} on {data}"] if any(counts) else []
-        stems.append(f"{data} {', '.join(of_stems)}")
-        angles.append(f"{data} {', '.join(of_angles)}")
-    exceptions = f", except in {', '.join(changed)}" if changed else ""
-    return (
-        f"Temporal filters of conv1 that are mostly {', '.join(ORDERS)}, in per cent, 33 each without training: "
-        f"{'; '.join(stems)}. In the later layers that are trained, each order is within 3 points of 33{exceptions}. "
-        "Training turned the temporal weights of these layers, R3D's whole kernels, by, in degrees: "
-        f"{'; '.join(angles)}. Where no number of runs is given, it is one, of one seed and split."
-    )
-
-
-def describe_evidence(root: Path = ROOT) -> str:
-    """What perturbed clips lose of the evidence for their class, for each network: sentences."""
-    lost: dict[str, list[str]] = {name: [] for name in PERTURBATIONS}
-    for pack, data in INSIGHT.items():
-        files = [run.folder / ATTRIBUTIONS for run in load_runs(root / "results" / f"{pack}.zip")]
-        records = {(r := load_record(file)).metadata["spec"]["variant"]: r for file in files if file.is_file()}
-        for name, texts in lost.items():
-            values = [(variant, *(100 * x for x in evidence_lost(r, name))) for variant, r in sorted(records.items())]
-            rows = [f"{variant} {value:z.0f} ({format_interval(*ends, 'z.0f')})" for variant, value, *ends in values]
-            texts.append(f"{data} {', '.join(rows)}")
-    kinds = zip(("Frozen at one frame", "With shuffled frames", "Reversed"), lost.values(), strict=True)
-    sentences = [f"{kind}: {'; '.join(texts)}." for kind, texts in kinds]
-    return (
-        "Evidence for the class that perturbed clips lose, in per cent, with intervals by recording or speaker. "
-        f"{' '.join(sentences)} One run of each network."
-    )
-
-
-def _span(values: Iterable[float]) -> str:
-    """Return the rounded values' range, such as "3 to 5", or their one value."""
-    ends = sorted({round(value) for value in values})
-    return f"{ends[0]} to {ends[-1]}" if len(ends) > 1 else f"{ends[0]}"
-
-
 def _typeset(text: str) -> str:
     """`text` with minus signs, and with intervals that no line breaks."""
     text = re.sub(r"\(([^() ]+) to ([^() ]+)\)", "(\\1\u00a0to\u00a0\\2)", text)
@@ -336,7 +278,8 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
         "rate_pretraining": f"Gain of R(2+1)D: {pretrained[GAP]:+.1f} points ({pretrained['its interval']})",
         "recipe": compare_schedules(long, find_records("variant_comparison", variants=FOUR, frames=16, frame_stride=2)),
         "why_2plus1d": f"Minus R(2+1)D on speech: {'; '.join(speech)}",
-        "filters": describe_filters(),
+        "filters": describe_filters(ROOT),
+        "attributions": describe_evidence(ROOT),
         "confirmatory": f"Minus R(2+1)D: {_describe_contrasts(contrasts)}; {describe_verdicts(confirmed)}",
         "claims": f"from runs {count_answers(claims[runs])}; by arithmetic {count_answers(claims[~runs])}",
     }

@@ -25,7 +25,8 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from r21d_analysis.artifacts.catalog import ARTIFACTS
-from r21d_analysis.artifacts.confirmatory import FAMILIES, contrasts_figure
+from r21d_analysis.artifacts.confirmatory import FAMILIES
+from r21d_analysis.artifacts.confirmatory_figures import contrasts_figure
 from r21d_analysis.outcome import ROOT, describe_outcome
 from r21d_analysis.style import render
 from r21d_core import R21DError, package_folder

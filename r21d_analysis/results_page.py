@@ -13,7 +13,8 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from r21d_analysis import outcome
-from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH, show_accuracies, show_confirmatory
+from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH
+from r21d_analysis.artifacts.confirmatory_figures import show_accuracies, show_confirmatory
 from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
 from r21d_analysis.artifacts.folds import fold_table, show_fold_table
 from r21d_analysis.artifacts.pretraining import show_rate_table
@@ -30,6 +31,7 @@ from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import format_effect
 from r21d_analysis.claims.verdict import Verdict
+from r21d_analysis.interpret.summary import describe_evidence, describe_filters
 from r21d_analysis.outcome import BEST, DATA, FOUR, LONG, ROOT
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
@@ -125,9 +127,9 @@ def _sections(root: Path) -> Iterator[str]:
     fact = ", ".join(f"{row[3]} points with {row[0]}" for row in table[table["network"] == BEST].to_numpy())
     yield _section("Depth (Figure 3)", f"Training error of R(2+1)D minus that of R3D, last epoch: {fact}.", table)
     more = " The figures are in the reports of [filters](../notebooks/filters.ipynb)."
-    yield _section("Learned filters", outcome.describe_filters(root) + more)
+    yield _section("Learned filters", describe_filters(root) + more)
     more = " What this shows, and what not, is in [attributions](../notebooks/attributions.ipynb)."
-    yield _section("Evidence in perturbed clips", outcome.describe_evidence(root) + more)
+    yield _section("Evidence in perturbed clips", describe_evidence(root) + more)
 
     runs, rows = runs_of("sports1m", seeds=2), paper_table(4)
     others = _finished(sports1m("small", DATA, variants=(*NEIGHBORS, BEST), seeds=(0, 1)), root)

@@ -8,19 +8,15 @@ from functools import cache
 from itertools import product
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
-from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
 
-from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE, fold_table, format_intervals
+from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE
 from r21d_analysis.artifacts.networks import Network, collect_networks, difference
-from r21d_analysis.artifacts.tables import INTERVAL, PAPER, protocol_line
-from r21d_analysis.statistics.aggregate import group_by_seed, pooled_seed_variance, without_videos
-from r21d_analysis.statistics.inference import Estimate, SeedVariance, detectable_difference, estimate_contrast, holm
-from r21d_analysis.style import ERROR_BAR, GRAY, PAPER_TICK, VARIANT_STYLE, P, figure_of_runs, note, style_table
+from r21d_analysis.artifacts.tables import PAPER
+from r21d_analysis.statistics.aggregate import group_by_seed, without_videos
+from r21d_analysis.statistics.inference import Estimate, detectable_difference, holm
+from r21d_analysis.style import P
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import SPLIT, TABLE_2, variant_comparison
 from r21d_core.study.paper import paper_table
@@ -28,8 +24,7 @@ from r21d_core.study.recipes import CONFIRMATORY, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
 
 MISSING, CHECK = "none: runs are missing", "a check; the verdict is that of all videos"
-RUNS, BY_SPLIT = "runs of both", f"{GAP} by split"
-LONGER = "16 minus 8 frames (points)"
+RUNS = "runs of both"
 WITHOUT = ", without the videos of "
 LEAST = 3.0  # points; a contrast that may be as large, and may be none, is undecided
 
@@ -167,6 +162,15 @@ def _members(
     return specs, counts, [complete[spec] for spec in specs if spec in used]
 
 
+def complete_members(runs: Sequence[Run], recipes: Mapping[str, Mapping], families: Sequence[Family]) -> list[Run]:
+    """The runs of the families' complete contrasts."""
+    complete, members = {run.spec: run for run in runs if run.is_complete}, {}
+    for family in families:
+        recipe = recipes.get(SPLIT.sub("", family.data))
+        members |= {run.spec: run for run in _members(family, recipe, complete)[2]}
+    return [*members.values()]
+
+
 @cache
 def planned_specs() -> frozenset[Spec]:
     """The Specs of the families with a fixed number of seeds, whether they have been run or not."""
@@ -256,135 +260,3 @@ def describe_verdicts(table: pd.DataFrame) -> str:
     counts = decided.groupby(table["family"], sort=False).agg(["sum", "size"])
     texts = [f"{name} {done} of {total}" for name, done, total in counts.itertuples()]
     return f"contrasts with a verdict that is not exploratory: {'; '.join(texts)}"
-
-
-def show_confirmatory(
-    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
-) -> Styler:
-    """`confirmatory_table` for a notebook."""
-    table = confirmatory_table(runs, recipes, families)
-    table["family"] = table["family"].where(~table["family"].duplicated(), "")
-    table.insert(4, INTERVAL, format_intervals(table, "low", "high", "+.1f"))
-    table[["groups", "seeds"]] = table[["groups", "seeds"]].map(lambda count: str(count or "–"))
-    caption = (
-        "Intervals and p by group (recording or speaker) and seed, or with one seed by fold; Holm within each family"
-    )
-    return style_table(table.drop(columns=["low", "high"]), caption, dict.fromkeys((GAP, PAPER), "{:+.1f}"))
-
-
-def show_accuracies(
-    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES[:2]
-) -> list[Styler] | list[Markdown]:
-    """A table for each clip length: the networks of the families' complete contrasts, with their training errors."""
-    members, tables = _complete_members(runs, recipes, families), []
-    for frames in dict.fromkeys(run.spec.frames for run in members):
-        of_length = [run for run in members if run.spec.frames == frames]
-        table = fold_table(of_length)
-        table[INTERVAL] = format_intervals(table, "low", "high", ".1f")
-        table["its interval"] = format_intervals(table, "training low", "training high", "+.1f")
-        by_split = {network.spec.variant: [*network.splits.values()] for network in collect_networks(of_length)[0]}
-        best = [group.video_at(1) for group in by_split.pop(BASELINE)]
-        texts = {
-            name: ", ".join(f"{group.video_at(1) - value:+.1f}" for group, value in zip(groups, best, strict=True))
-            for name, groups in by_split.items()
-        }
-        table[BY_SPLIT] = table["network"].map(texts).fillna("–")
-        table = table.rename(columns={"training gap": f"training {GAP}", "folds": "splits"})
-        shown = ["network", "clip@1", "video@1", INTERVAL, "training error", f"training {GAP}", "its interval"]
-        shown += ["groups", "seeds", "splits", BY_SPLIT]
-        caption = (
-            f"{protocol_line(of_length)}. Means over splits; intervals of video@1 by group and seed; training error of "
-            "the last epoch, its interval over runs; the differences by split are exploratory"
-        )
-        tables.append(style_table(table[shown], caption, {f"training {GAP}": "{:+.1f}"}))
-    return tables or [note("no contrast on actions has all of its runs")]
-
-
-def length_gains(
-    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES[:2]
-) -> pd.DataFrame:
-    """A row for each network whose contrasts are complete with 8 and with 16 frames: what the longer clips add.
-
-    The difference of video@1 in points, the paper's on Kinetics-400, and the difference less R(2+1)D's, each with its
-    interval. They are no contrasts of docs/protocol.md, so exploratory.
-    """
-    members = _complete_members(runs, recipes, families)
-    networks = {(network.spec.variant, network.spec.frames): network for network in collect_networks(members)[0]}
-    seeds = pooled_seed_variance([group for network in networks.values() for group in network.splits.values()])
-    longer = {
-        name: [(1, network), (-1, networks[name, 8])]
-        for (name, frames), network in networks.items()
-        if frames == 16 and (name, 8) in networks
-    }
-    rows = []
-    for name in sorted(longer, key=lambda name: (name != BASELINE, name)):
-        less = [*longer[name], *((-sign, network) for sign, network in longer[BASELINE])]
-        gain, more = _combine(longer[name], seeds), NO_ESTIMATE if name == BASELINE else _combine(less, seeds)
-        short, long = (paper_table(2)[name][f"video@1 {frames}f"] for frames in (8, 16))
-        rows.append((name, gain.value, gain.low, gain.high, long - short, more.value, more.low, more.high))
-    return pd.DataFrame(rows, columns=["network", LONGER, "low", "high", PAPER, GAP, "gap low", "gap high"])
-
-
-def show_length_gains(runs: Sequence[Run]) -> Styler | Markdown:
-    """`length_gains` for a notebook."""
-    if (table := length_gains(runs)).empty:
-        return note("no network has all runs of its contrasts with 8 and with 16 frames")
-    table.insert(2, INTERVAL, format_intervals(table, "low", "high", "+.1f"))
-    table["its interval"] = format_intervals(table, "gap low", "gap high", "+.1f")
-    caption = "Exploratory; intervals by recording and seed, not corrected"
-    shown = table.drop(columns=["low", "high", "gap low", "gap high"])
-    return style_table(shown, caption, dict.fromkeys((LONGER, PAPER, GAP), "{:+.1f}"))
-
-
-def _combine(arms: Sequence[tuple[int, Network]], seeds: SeedVariance) -> Estimate:
-    """The signed sum of the networks' video@1, averaged over the splits."""
-    strata = []
-    for split in arms[0][1].splits:
-        outcomes = [(sign, network.splits[split].outcomes) for sign, network in arms]
-        strata.append(([(sign, one.values) for sign, one in outcomes], outcomes[0][1].groups))
-    return estimate_contrast(strata, seeds)
-
-
-def _complete_members(runs: Sequence[Run], recipes: Mapping[str, Mapping], families: Sequence[Family]) -> list[Run]:
-    """The runs of the families' complete contrasts."""
-    complete, members = {run.spec: run for run in runs if run.is_complete}, {}
-    for family in families:
-        recipe = recipes.get(SPLIT.sub("", family.data))
-        members |= {run.spec: run for run in _members(family, recipe, complete)[2]}
-    return [*members.values()]
-
-
-@figure_of_runs
-def contrasts_figure(
-    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
-) -> Figure | str:
-    """The complete contrasts with their 95 % intervals, a panel a family; a tick is the paper's on Kinetics-400.
-
-    The band is LEAST points wide in either direction. A hollow marker is exploratory.
-    """
-    table = confirmatory_table(runs, recipes, families).dropna(subset=GAP)
-    table = table[~table["family"].str.contains(WITHOUT, regex=False)]
-    if table.empty:
-        return "no contrast has all of its runs"
-    sizes = table.groupby("family", sort=False).size()
-    figure, panels = plt.subplots(
-        len(sizes), figsize=(5, 0.28 * len(table) + 0.55 * len(sizes) + 0.7), sharex=True, squeeze=False,
-        layout="constrained", height_ratios=(sizes + 0.6).tolist(),
-    )  # fmt: skip
-    for axes, (name, rows) in zip(panels[:, 0], table.groupby("family", sort=False), strict=True):
-        for place, row in enumerate(rows.to_dict("records")):
-            look = VARIANT_STYLE[row["network"]] | ERROR_BAR
-            if row["verdict"].startswith("exploratory"):
-                look |= {"mfc": "none", "mec": look["color"]}
-            axes.errorbar(row[GAP], place, xerr=[[row[GAP] - row["low"]], [row["high"] - row[GAP]]], **look)
-            axes.plot(row[PAPER], place, **PAPER_TICK)
-        axes.axvspan(-LEAST, LEAST, color=GRAY, alpha=0.15, lw=0)
-        axes.axvline(0, color=GRAY, lw=1)
-        labels, lengths = [*rows["network"]], rows["frames"].unique()
-        if len(lengths) > 1:
-            labels = [f"{network}, {n} frames" for network, n in zip(labels, rows["frames"], strict=True)]
-        axes.set_yticks(range(len(rows)), labels)
-        axes.set(ylim=(len(rows) - 0.4, -0.6))
-        axes.set_title(f"{name}, {lengths[0]} frames" if len(lengths) == 1 else name, loc="left", size=10)
-    figure.supxlabel("video@1 minus R(2+1)D's (points)", size=10)
-    return figure

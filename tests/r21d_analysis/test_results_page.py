@@ -20,6 +20,7 @@ from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import format_effect
 from r21d_analysis.interpret.records import load_record
+from r21d_analysis.interpret.summary import INSIGHT
 from r21d_analysis.results_page import build_results
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core import R21DError
@@ -265,7 +266,7 @@ def test_filters_are_those_of_the_records():
     """From the counts alone. On 8 frames the last three layers have one frame, of which training changes one tap."""
     section, averages, n_runs = TEXT.split("\n## Learned filters\n")[1].split("\n## ")[0], {}, {}
     changed = set()
-    for pack, data in outcome.INSIGHT.items():
+    for pack, data in INSIGHT.items():
         for run in load_runs(ROOT / "results" / f"{pack}.zip"):
             if (path := run.folder / "filters.npz").is_file():
                 record, key = load_record(path), (data, run.spec.variant)
