@@ -6,6 +6,7 @@ All text in a table is escaped for HTML, since names of classes, videos and data
 from __future__ import annotations
 
 import html
+import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,7 @@ TABLE_CSS: list[CSSDict] = [
 ]
 PAPER = "opacity: 0.7"  # of the paper's numbers; text of any theme keeps a contrast above 4.5
 P = "p, Holm"  # a column of every table of tests
+NUMBERS = re.compile(r"([-+]?\d[\d.,]*|to|[ (),%–])+")  # such as `-1.2 to +3.4`, and no name
 LONG_TEXT = 30  # characters; a column with longer texts is wrapped, or the columns after it are off the screen
 NO_MATH = "tex2jax_ignore mathjax_ignore"  # CSS classes: a `$` in a name is not the start of a formula
 NO_RUNS = "no run is finished; see the output of `open_study` above"
@@ -80,6 +82,11 @@ def render(template: str, **values: object) -> str:
     return environment.get_template(template).render(values)
 
 
+def write_minus(text: str) -> str:
+    """`text` with minus signs in place of the hyphens before numbers."""
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
+
+
 def note(text: str) -> Markdown:
     """A line of text in place of a table or figure, escaped."""
     text = html.escape(text, quote=False)
@@ -90,6 +97,8 @@ def style_table(
     table: pd.DataFrame, caption: str = "", formats: Mapping[Any, Any] | None = None, na_rep: str = "–"
 ) -> Styler:
     """A table for a notebook: floats with one decimal, NaN as `na_rep`, the paper's columns last and paler.
+
+    Numbers have minus signs; names keep their hyphens, and so does the data of the Styler.
 
     `formats` gives columns by name the number of decimals, a format or a function; P has `format_p`. A column may be a
     pair (side, name); a side that begins with "paper" holds the paper's numbers, whose format stays. Columns of words
@@ -105,6 +114,9 @@ def style_table(
             styles[column] = f"{{:,.{form}f}}" if isinstance(form, int) else form
         elif not isinstance(form, int):
             styles[column] = form
+        elif pd.api.types.infer_dtype(table[column]) == "string":
+            styles[column] = lambda text: write_minus(text) if NUMBERS.fullmatch(text) else text
+    styles = {column: _with_minus(form) for column, form in styles.items()}
     style = table.style.format(styles, na_rep=na_rep, escape="html").format_index(escape="html")
     style = style.format_index(escape="html", axis="columns").map(lambda _: PAPER, subset=papers)
     style = style.set_table_styles(TABLE_CSS).set_table_attributes(f'class="{NO_MATH}"')
@@ -112,6 +124,11 @@ def style_table(
     if caption:
         style = style.set_caption(html.escape(caption))
     return style if table.index.name else style.hide(axis="index")
+
+
+def _with_minus(form: str | Callable[[Any], str]) -> Callable[[Any], str]:
+    show = form.format if isinstance(form, str) else form
+    return lambda value: show(value) if isinstance(value, str) else write_minus(show(value))
 
 
 def _align_words(column: pd.Series) -> list[CSSDict]:

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -169,6 +170,16 @@ def test_every_named_network_has_a_look_of_its_own():
     named = [name for _, names, _ in style.KINDS.values() for name in names]
     assert sorted(named) == sorted(NETWORKS), "a network with a name needs a look: add it to style.KINDS"
     assert len({tuple(style.VARIANT_STYLE[name].values()) for name in named}) == len(named)
+
+
+def test_tables_have_minus_signs_in_numbers_alone():
+    """Names keep their hyphens, and so do the data, which are copied and exported."""
+    names = ["f-R2D -1", "<-2>"]
+    table = pd.DataFrame({"name": names, "gap": [-1.25, np.nan], "interval": ["-2.0 to -0.5", "–"], "n": ["-3", "1"]})
+    shown = style.style_table(table, formats={"gap": "{:+.2f}"})
+    cells = BeautifulSoup(shown.to_html(), "html.parser").find_all("td")
+    texts = ["f-R2D -1", "−1.25", "−2.0 to −0.5", "−3", "<-2>", "–", "–", "1"]
+    assert [cell.text for cell in cells] == texts and shown.data["interval"][0] == "-2.0 to -0.5"  # pyright: ignore
 
 
 def test_gray_and_green_differ_in_their_markers():

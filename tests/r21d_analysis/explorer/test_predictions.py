@@ -131,7 +131,8 @@ def test_items_of_a_recording_are_one_unit(monkeypatch):
     interval = stats.ttest_1samp(a.reshape(15, 4).mean(axis=1), 0).confidence_interval()
     assert f"{interval.low:.1f} to {interval.high:.1f}" in summary
     interval = stats.ttest_1samp((a - b).reshape(15, 4).mean(axis=1), 0).confidence_interval()
-    assert f"{interval.low:+.1f} to {interval.high:+.1f}" in summary and f"{(a - b).mean():+.1f}" in summary
+    texts = f"{interval.low:+.1f} to {interval.high:+.1f}", f"{(a - b).mean():+.1f}"
+    assert interval.low < 0 and all(text.replace("-", "−") in summary for text in texts)
 
 
 @pytest.mark.parametrize(("variant", "task"), [("f-R2D", "speed"), ("R2D", "speed"), ("f-R2D", "action")])
