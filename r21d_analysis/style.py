@@ -20,6 +20,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 from pandas.io.formats.style_render import CSSDict
@@ -28,20 +29,21 @@ from r21d_core.runs.run import Run
 
 GRAY = "#797979"  # of text and lines; its contrast is 4.3 on white and on JupyterLab's dark #111, and no gray has more
 PALETTE = sns.color_palette("colorblind")
-# Of each kind of network the color in PALETTE, the networks, and a marker for each. The last three kinds are R(2+1)D
-# with one thing changed: the layers between its two convolutions, their planes, their arrangement. The markers in gray
-# are of no other kind, since gray and green look alike to those who do not see green.
+DARK_GRAY = to_rgb("#626262")  # of 2-D networks: to those who do not see green, a lighter gray is MC's green
+# Of each kind of network the color, the networks, and a marker for each. The last three kinds are R(2+1)D with one
+# thing changed: the layers between its two convolutions, their planes, their arrangement. Kinds whose colors are close
+# to those who do not see red or green have no marker in common.
 KINDS = {
-    "R2D": (7, ("R2D", "f-R2D"), "<>"),
-    "R3D": (0, ("R3D", "R3D+ReLU"), "os"),
-    "MC": (2, ("MC2", "MC3", "MC4", "MC5"), "D^sv"),
-    "rMC": (1, ("rMC2", "rMC3", "rMC4", "rMC5"), "D^sv"),
-    "R(2+1)D": (3, ("R(2+1)D",), "o"),
-    "between": (4, ("R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU"), "Xp"),
-    "planes": (5, ("R(2+1)D-0.5M", "R(2+1)D-2M"), "v^"),
-    "arrangement": (9, ("R(1+2)D", "P3D-B", "P3D-C"), "D^v"),
+    "R2D": (DARK_GRAY, ("R2D", "f-R2D"), "<>"),
+    "R3D": (PALETTE[0], ("R3D", "R3D+ReLU"), "os"),
+    "MC": (PALETTE[2], ("MC2", "MC3", "MC4", "MC5"), "D^sv"),
+    "rMC": (PALETTE[1], ("rMC2", "rMC3", "rMC4", "rMC5"), "D^sv"),
+    "R(2+1)D": (PALETTE[3], ("R(2+1)D",), "o"),
+    "between": (PALETTE[4], ("R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU"), "Xp"),
+    "planes": (PALETTE[5], ("R(2+1)D-0.5M", "R(2+1)D-2M"), "P*"),
+    "arrangement": (PALETTE[9], ("R(1+2)D", "P3D-B", "P3D-C"), "D^v"),
 }
-COLORS = {kind: PALETTE[color] for kind, (color, *_) in KINDS.items()}
+COLORS = {kind: color for kind, (color, *_) in KINDS.items()}
 _OTHER_MARKERS = cycle("pXP*h8H")
 # Others, such as 33p22 and s3d, take a marker each when first drawn.
 VARIANT_STYLE: defaultdict[str, dict[str, Any]] = defaultdict(

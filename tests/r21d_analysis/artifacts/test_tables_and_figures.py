@@ -1,6 +1,7 @@
 """Tables and figures match the records and escape names."""
 
 import re
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -182,10 +183,34 @@ def test_tables_have_minus_signs_in_numbers_alone():
     assert [cell.text for cell in cells] == texts and shown.data["interval"][0] == "-2.0 to -0.5"  # pyright: ignore
 
 
-def test_gray_and_green_differ_in_their_markers():
-    markers = {kind: set(marks) for kind, (_, _, marks) in style.KINDS.items()}
-    gray, others = markers.pop("R2D"), {style.VARIANT_STYLE.default_factory()["marker"] for _ in range(20)}
-    assert gray.isdisjoint(set.union(others, *markers.values())) and others.isdisjoint(markers["MC"])
+# To Oklab (Ottosson, 2020), in which 0.02 is a just noticeable difference: from linear sRGB to cones, and from these.
+CONES = np.array([[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.63]])
+OKLAB = np.array([[0.2105, 0.7936, -0.0041], [1.978, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]])
+VISION = {  # how linear sRGB looks (Machado et al., 2009)
+    "normal": np.eye(3),
+    "deuteranopia": np.array([[0.3673, 0.8606, -0.228], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]]),
+    "protanopia": np.array([[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.052]]),
+}
+
+
+def color_distances(a, b):
+    """The distance in Oklab of two colors, by vision."""
+    colors = np.transpose([to_rgb(a), to_rgb(b)])
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    seen = {name: OKLAB @ np.cbrt(CONES @ np.clip(matrix @ linear, 0, 1)) for name, matrix in VISION.items()}
+    return {name: np.linalg.norm(lab[:, 0] - lab[:, 1]) for name, lab in seen.items()}
+
+
+def test_kinds_of_close_colors_differ_in_their_markers():
+    """Also to those who do not see red or green."""
+    looks = {kind: (color, set(marks)) for kind, (color, _, marks) in style.KINDS.items()}
+    looks["others"] = style.GRAY, {style.VARIANT_STYLE.default_factory()["marker"] for _ in range(20)}
+    close = set()
+    for (name, (color, markers)), (other, (its_color, its_markers)) in combinations(looks.items(), 2):
+        distance = min(color_distances(color, its_color).values())
+        close |= {(name, other)} if distance < 0.07 else set()
+        assert distance >= 0.07 or markers.isdisjoint(its_markers), (name, other)
+    assert ("MC", "others") in close and ("R2D", "MC") not in close
 
 
 def test_missing_line_names_unfinished_runs(runs, tmp_path):
