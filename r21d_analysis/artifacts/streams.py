@@ -43,7 +43,7 @@ from r21d_core.study.spec import Spec
 
 STREAM_STYLE = {
     stream: ERROR_BAR | {"color": color, "marker": marker, "ls": "none", "label": stream}
-    for stream, color, marker in zip(STREAMS, PALETTE[:3], "osD", strict=True)
+    for stream, color, marker in zip(STREAMS, ("#5555ff", "#c2185b", "#8a8a00"), "osD", strict=True)  # of no network
 }
 TRAINING_STYLE = {
     label: ERROR_BAR | {"color": color, "marker": marker, "ls": "none", "label": label}

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from r21d_analysis import style
-from r21d_analysis.artifacts import curves, figures, tables
+from r21d_analysis.artifacts import curves, figures, streams, tables
 from r21d_analysis.artifacts.catalog import show_catalog
 from r21d_analysis.artifacts.clip_figures import top_five_figure
 from r21d_analysis.report import NOTEBOOKS
@@ -211,6 +211,15 @@ def test_kinds_of_close_colors_differ_in_their_markers():
         close |= {(name, other)} if distance < 0.07 else set()
         assert distance >= 0.07 or markers.isdisjoint(its_markers), (name, other)
     assert ("MC", "others") in close and ("R2D", "MC") not in close
+
+
+def test_streams_have_colors_of_their_own():
+    colors = [look["color"] for look in streams.STREAM_STYLE.values()]
+    for color in colors:
+        for other in (*style.COLORS.values(), style.GRAY):
+            assert color_distances(color, other)["normal"] > 0.1, (color, other)
+    for pair in combinations(colors, 2):
+        assert min(color_distances(*pair).values()) > 0.1, pair
 
 
 def test_missing_line_names_unfinished_runs(runs, tmp_path):
