@@ -22,6 +22,7 @@ from IPython.display import Markdown
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from pandas.io.formats.style import Styler
 from pandas.io.formats.style_render import CSSDict
 
@@ -54,9 +55,27 @@ VARIANT_STYLE: defaultdict[str, dict[str, Any]] = defaultdict(
         for variant, marker in zip(members, markers, strict=True)
     },
 )
+# Fonts with Chinese, Japanese and Korean letters, which names of classes may have and matplotlib's own font lacks.
+CJK_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "Source Han Sans SC",
+    "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Hiragino Sans GB", "Apple SD Gothic Neo",
+    "Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS",
+)  # fmt: skip
+
+
+def font_families() -> list[str]:
+    """The default family, then those of CJK_FONTS that are installed: a letter comes from the first that has it.
+
+    Others are left out, since matplotlib warns of a family that it does not find.
+    """
+    installed = set(fontManager.get_font_names())
+    return ["sans-serif", *(name for name in CJK_FONTS if name in installed)]
+
+
 RC_PARAMS: dict[Any, Any] = {  # transparent, for light and dark pages
     "axes.grid": True, "grid.color": "#79797944", "axes.spines.top": False, "axes.spines.right": False,
     "legend.framealpha": 0.0, "legend.edgecolor": "none", "text.parse_math": False,  # a name may contain $
+    "font.family": font_families(),
 } | dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none") | dict.fromkeys(
     ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color"), GRAY
 )  # fmt: skip
