@@ -182,7 +182,7 @@ def test_split_missing_in_one_stream_is_not_averaged(table_6_runs):
     assert set(gained["", "split"]) == {"mean of 1, 3"} and set(gained["here", "videos"]) == {"52"}
 
 
-def test_one_seed_on_several_splits_has_the_variance_of_the_folds(table_6_runs):
+def test_one_seed_on_splits_has_the_variance_of_the_folds(table_6_runs):
     """Of both streams minus one too, over the networks less the same stream: here the pretrained and the other."""
     single = [run for run in table_6_runs if run.spec.seed == 0]
     gained = streams.stream_gain(single).data.set_index([("", "of"), ("", "comparison")])["here"]
