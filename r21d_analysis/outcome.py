@@ -38,7 +38,7 @@ from r21d_analysis.claims.claims import ARITHMETIC, NOT_YET
 from r21d_analysis.claims.table import MARKS, count_answers, format_effect, ledger
 from r21d_analysis.interpret.summary import describe_evidence, describe_filters
 from r21d_analysis.statistics.inference import detectable_difference, family_p, format_interval
-from r21d_analysis.style import GRAY, P
+from r21d_analysis.style import GRAY, P, write_minus
 from r21d_core import R21DError
 from r21d_core.runs.run import Run, find_runs, load_runs
 from r21d_core.study.experiments import EXPERIMENTS
@@ -246,7 +246,7 @@ def describe_reasons(runs: Sequence[Run]) -> str:
 def _typeset(text: str) -> str:
     """`text` with minus signs, and with intervals that no line breaks."""
     text = re.sub(r"\(([^() ]+) to ([^() ]+)\)", "(\\1\u00a0to\u00a0\\2)", text)
-    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
+    return write_minus(text)
 
 
 def _svg(figure: Figure | Markdown, salt: str) -> str:

@@ -6,6 +6,7 @@ All text in a table is escaped for HTML, since names of classes, videos and data
 from __future__ import annotations
 
 import html
+import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from pandas.io.formats.style import Styler
 from pandas.io.formats.style_render import CSSDict
 
@@ -27,20 +30,21 @@ from r21d_core.runs.run import Run
 
 GRAY = "#797979"  # of text and lines; its contrast is 4.3 on white and on JupyterLab's dark #111, and no gray has more
 PALETTE = sns.color_palette("colorblind")
-# Of each kind of network the color in PALETTE, the networks, and a marker for each. The last three kinds are R(2+1)D
-# with one thing changed: the layers between its two convolutions, their planes, their arrangement. The markers in gray
-# are of no other kind, since gray and green look alike to those who do not see green.
+DARK_GRAY = to_rgb("#626262")  # of 2-D networks: to those who do not see green, a lighter gray is MC's green
+# Of each kind of network the color, the networks, and a marker for each. The last three kinds are R(2+1)D with one
+# thing changed: the layers between its two convolutions, their planes, their arrangement. Kinds whose colors are close
+# to those who do not see red or green have no marker in common.
 KINDS = {
-    "R2D": (7, ("R2D", "f-R2D"), "<>"),
-    "R3D": (0, ("R3D", "R3D+ReLU"), "os"),
-    "MC": (2, ("MC2", "MC3", "MC4", "MC5"), "D^sv"),
-    "rMC": (1, ("rMC2", "rMC3", "rMC4", "rMC5"), "D^sv"),
-    "R(2+1)D": (3, ("R(2+1)D",), "o"),
-    "between": (4, ("R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU"), "Xp"),
-    "planes": (5, ("R(2+1)D-0.5M", "R(2+1)D-2M"), "v^"),
-    "arrangement": (9, ("R(1+2)D", "P3D-B", "P3D-C"), "D^v"),
+    "R2D": (DARK_GRAY, ("R2D", "f-R2D"), "<>"),
+    "R3D": (PALETTE[0], ("R3D", "R3D+ReLU"), "os"),
+    "MC": (PALETTE[2], ("MC2", "MC3", "MC4", "MC5"), "D^sv"),
+    "rMC": (PALETTE[1], ("rMC2", "rMC3", "rMC4", "rMC5"), "D^sv"),
+    "R(2+1)D": (PALETTE[3], ("R(2+1)D",), "o"),
+    "between": (PALETTE[4], ("R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU"), "Xp"),
+    "planes": (PALETTE[5], ("R(2+1)D-0.5M", "R(2+1)D-2M"), "P*"),
+    "arrangement": (PALETTE[9], ("R(1+2)D", "P3D-B", "P3D-C"), "D^v"),
 }
-COLORS = {kind: PALETTE[color] for kind, (color, *_) in KINDS.items()}
+COLORS = {kind: color for kind, (color, *_) in KINDS.items()}
 _OTHER_MARKERS = cycle("pXP*h8H")
 # Others, such as 33p22 and s3d, take a marker each when first drawn.
 VARIANT_STYLE: defaultdict[str, dict[str, Any]] = defaultdict(
@@ -51,9 +55,27 @@ VARIANT_STYLE: defaultdict[str, dict[str, Any]] = defaultdict(
         for variant, marker in zip(members, markers, strict=True)
     },
 )
+# Fonts with Chinese, Japanese and Korean letters, which names of classes may have and matplotlib's own font lacks.
+CJK_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "Source Han Sans SC",
+    "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Hiragino Sans GB", "Apple SD Gothic Neo",
+    "Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS",
+)  # fmt: skip
+
+
+def font_families() -> list[str]:
+    """The default family, then those of CJK_FONTS that are installed: a letter comes from the first that has it.
+
+    Others are left out, since matplotlib warns of a family that it does not find.
+    """
+    installed = set(fontManager.get_font_names())
+    return ["sans-serif", *(name for name in CJK_FONTS if name in installed)]
+
+
 RC_PARAMS: dict[Any, Any] = {  # transparent, for light and dark pages
     "axes.grid": True, "grid.color": "#79797944", "axes.spines.top": False, "axes.spines.right": False,
     "legend.framealpha": 0.0, "legend.edgecolor": "none", "text.parse_math": False,  # a name may contain $
+    "font.family": font_families(),
 } | dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none") | dict.fromkeys(
     ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color"), GRAY
 )  # fmt: skip
@@ -67,6 +89,7 @@ TABLE_CSS: list[CSSDict] = [
 ]
 PAPER = "opacity: 0.7"  # of the paper's numbers; text of any theme keeps a contrast above 4.5
 P = "p, Holm"  # a column of every table of tests
+NUMBERS = re.compile(r"([-+]?\d[\d.,]*|to|[ (),%–])+")  # such as `-1.2 to +3.4`, and no name
 LONG_TEXT = 30  # characters; a column with longer texts is wrapped, or the columns after it are off the screen
 NO_MATH = "tex2jax_ignore mathjax_ignore"  # CSS classes: a `$` in a name is not the start of a formula
 NO_RUNS = "no run is finished; see the output of `open_study` above"
@@ -80,6 +103,11 @@ def render(template: str, **values: object) -> str:
     return environment.get_template(template).render(values)
 
 
+def write_minus(text: str) -> str:
+    """`text` with minus signs in place of the hyphens before numbers."""
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
+
+
 def note(text: str) -> Markdown:
     """A line of text in place of a table or figure, escaped."""
     text = html.escape(text, quote=False)
@@ -90,6 +118,8 @@ def style_table(
     table: pd.DataFrame, caption: str = "", formats: Mapping[Any, Any] | None = None, na_rep: str = "–"
 ) -> Styler:
     """A table for a notebook: floats with one decimal, NaN as `na_rep`, the paper's columns last and paler.
+
+    Numbers have minus signs; names keep their hyphens, and so does the data of the Styler.
 
     `formats` gives columns by name the number of decimals, a format or a function; P has `format_p`. A column may be a
     pair (side, name); a side that begins with "paper" holds the paper's numbers, whose format stays. Columns of words
@@ -105,6 +135,9 @@ def style_table(
             styles[column] = f"{{:,.{form}f}}" if isinstance(form, int) else form
         elif not isinstance(form, int):
             styles[column] = form
+        elif pd.api.types.infer_dtype(table[column]) == "string":
+            styles[column] = lambda text: write_minus(text) if NUMBERS.fullmatch(text) else text
+    styles = {column: _with_minus(form) for column, form in styles.items()}
     style = table.style.format(styles, na_rep=na_rep, escape="html").format_index(escape="html")
     style = style.format_index(escape="html", axis="columns").map(lambda _: PAPER, subset=papers)
     style = style.set_table_styles(TABLE_CSS).set_table_attributes(f'class="{NO_MATH}"')
@@ -112,6 +145,11 @@ def style_table(
     if caption:
         style = style.set_caption(html.escape(caption))
     return style if table.index.name else style.hide(axis="index")
+
+
+def _with_minus(form: str | Callable[[Any], str]) -> Callable[[Any], str]:
+    show = form.format if isinstance(form, str) else form
+    return lambda value: show(value) if isinstance(value, str) else write_minus(show(value))
 
 
 def _align_words(column: pd.Series) -> list[CSSDict]:

@@ -18,12 +18,21 @@ from r21d_analysis.statistics.aggregate import (
     on_shared_seeds,
     without_split,
 )
-from r21d_analysis.statistics.inference import Estimate, Outcomes, SeedVariance, check_same_items, estimate_mean
+from r21d_analysis.statistics.inference import (
+    Estimate,
+    Outcomes,
+    SeedVariance,
+    check_same_items,
+    estimate_mean,
+    fold_variance,
+    seed_variance,
+)
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import NEIGHBORS
 
 SAME_PROTOCOL = ("clips", "crop", "averaging", "frames", "frame_stride", "task", "data", "split", "profile")
 RGB, FLOW, FUSED = STREAMS = ("RGB", "Flow", "Two-Stream")  # as the paper's rows are named
@@ -202,7 +211,7 @@ def difference(network: Network, baseline: Network, seeds: SeedVariance | None =
     """video@1 of two Networks, in points, on the splits that both have; raises R21DError if their videos differ.
 
     A fused Network and one of its streams have the same weights, so they are compared seed by seed; `seeds` is the
-    variance of such differences, by default their own.
+    variance of such differences (`fusion_variance`), by default their own.
     """
     if same_weights(network, baseline):
         return estimate_mean(stream_differences(network, baseline), seeds)
@@ -216,6 +225,28 @@ def stream_differences(network: Network, baseline: Network) -> list[Outcomes]:
     for a, b in zip(*sides, strict=True):
         check_same_items(a.scores[0], b.scores[0])
     return [a.outcomes - b.outcomes for a, b in zip(*sides, strict=True)]
+
+
+def fusion_variance(network: Network, baseline: Network, pairs: Sequence[tuple[Network, Network]]) -> SeedVariance:
+    """The variance of the seed in the difference of a fused Network and one of its streams, pooled over `pairs`.
+
+    Those count that are of the same weights; of other papers' networks a pair is alone. Where all have one seed, it is
+    that of the folds, as in `pooled_seed_variance`, over the networks that have all splits of this difference: each
+    less the same stream, since a network's differences to its two streams depend on each other.
+    """
+    alike = [pair for pair in pairs if same_weights(*pair) and pair[0].spec.variant not in NEIGHBORS]
+    alike = [(network, baseline)] if network.spec.variant in NEIGHBORS else alike
+    pooled = seed_variance(outcomes for pair in alike for outcomes in stream_differences(*pair))
+    if pooled.df:
+        return pooled
+    names, rows = on_shared_splits(network, baseline)[0].splits, []
+    for a, b in alike:
+        splits = on_shared_splits(a, b)[0].splits
+        if (a.spec.data, b.stream) == (network.spec.data, baseline.stream) and splits.keys() >= names.keys():
+            by_split = dict(zip(splits, stream_differences(a, b), strict=True))
+            rows.append([by_split[name] for name in names])
+    items = [outcomes.groups.tolist() for outcomes in stream_differences(network, baseline)]
+    return fold_variance([row for row in rows if [outcomes.groups.tolist() for outcomes in row] == items])
 
 
 def same_weights(a: Network, b: Network) -> bool:

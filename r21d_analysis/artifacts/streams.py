@@ -21,11 +21,11 @@ from r21d_analysis.artifacts.networks import (
     Network,
     collect_networks,
     difference,
+    fusion_variance,
     on_shared_splits,
     on_target,
     pretrained_pairs,
     same_weights,
-    stream_differences,
 )
 from r21d_analysis.artifacts.tables import (
     INTERVAL,
@@ -34,7 +34,7 @@ from r21d_analysis.artifacts.tables import (
     difference_columns,
     show_table,
 )
-from r21d_analysis.statistics.inference import format_interval, seed_variance
+from r21d_analysis.statistics.inference import format_interval
 from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_runs, note
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
@@ -43,7 +43,7 @@ from r21d_core.study.spec import Spec
 
 STREAM_STYLE = {
     stream: ERROR_BAR | {"color": color, "marker": marker, "ls": "none", "label": stream}
-    for stream, color, marker in zip(STREAMS, PALETTE[:3], "osD", strict=True)
+    for stream, color, marker in zip(STREAMS, ("#5555ff", "#c2185b", "#8a8a00"), "osD", strict=True)  # of no network
 }
 TRAINING_STYLE = {
     label: ERROR_BAR | {"color": color, "marker": marker, "ls": "none", "label": label}
@@ -123,10 +123,9 @@ def pretraining_gain(runs: Sequence[Run]) -> Styler | Markdown:
 
 def _differences(runs: Sequence[Run], pairs: Sequence[tuple[Network, Network]], needed: str) -> Styler | Markdown:
     estimates, problems = [], []
-    alike = [pair for pair in pairs if same_weights(*pair)]
     for a, b in pairs:
         try:
-            pooled = seed_variance(split for pair in alike for split in stream_differences(*pair))
+            pooled = fusion_variance(a, b, pairs) if same_weights(a, b) else None
             estimates.append((a, b, on_shared_splits(a, b)[0].split, difference(a, b, pooled)))
         except R21DError as error:
             problems.append(f"{a.spec.variant}, {a.training}, {a.stream}: {error}")

@@ -232,19 +232,28 @@ def evaluate_rows(
     settings = find_pairs(rows)
     for pairs in sorted(settings, key=lambda pairs: select.setting_rank(pairs[0][0].spec, members(pairs))):
         specs = {row.spec for pair in pairs for row in pair}  # of one variant
-        alike = [row for row in rows if row.stream != FUSED and row.spec.variant not in NEIGHBORS]
-        alike = [row for row in alike if row.spec.replace(variant=pairs[0][0].spec.variant) in specs]
-        seeds = inference.seed_variance(group.outcomes for row in alike for group in row.splits.values())
-        verdict, name = _decide_all(claim, [(_row_difference(a, b, seeds), _describe_pair(a, b)) for a, b in pairs])
+        alike = [row for row in rows if row.spec.replace(variant=pairs[0][0].spec.variant) in specs]
+        estimates = [(_row_difference(a, b, alike, rows), _describe_pair(a, b)) for a, b in pairs]
+        verdict, name = _decide_all(claim, estimates)
         why = "; ".join(filter(None, [verdict.why, "" if len(pairs) > 1 else name]))
         verdicts.append(replace(verdict, why=why, protocol=describe_protocol(members(pairs))))
     return verdicts or [Verdict(INCONCLUSIVE, why=f"missing; to make them: {command}")]
 
 
-def _row_difference(a: Network, b: Network, seeds: SeedVariance) -> Estimate:
-    """The difference in video@1 on the splits that both have; a stream and its fusion are the same weights."""
+def _row_difference(a: Network, b: Network, alike: Sequence[Network], rows: Sequence[Network]) -> Estimate:
+    """The difference in video@1 on the splits that both have, with the seeds' variance of all `alike` in settings.
+
+    Where these have one seed, it is that of all `rows` on the same data. A stream and its fusion are the same weights,
+    whose differences have a variance of their own.
+    """
     if networks.same_weights(a, b):
-        return networks.difference(a, b)
+        keys = attrgetter("data", "task", "profile")
+        fusions = [[pair for pairs in both_over_each(some) for pair in pairs]
+                   for some in (alike, [row for row in rows if keys(row.spec) == keys(a.spec)])]  # fmt: skip
+        variances = [networks.fusion_variance(a, b, pairs) for pairs in fusions]
+        return networks.difference(a, b, next((v for v in variances if v.df), SeedVariance()))
+    single = [row for row in alike if row.stream != FUSED and row.spec.variant not in NEIGHBORS]
+    seeds = inference.seed_variance(group.outcomes for row in single for group in row.splits.values())
     splits, baselines = (list(row.splits.values()) for row in networks.on_shared_splits(a, b))
     return accuracy_difference(splits, baselines, seeds if seeds.df else None)  # of folds where there is one seed
 
@@ -254,7 +263,7 @@ def _describe_pair(a: Network, b: Network) -> str:
     return " minus ".join(f"{row.spec.variant} {row.stream} {row.training}" for row in (a, b)) + splits
 
 
-def both_over_each(rows: list[Network]) -> list[list[NetworkPair]]:
+def both_over_each(rows: Sequence[Network]) -> list[list[NetworkPair]]:
     """For each setting both streams together and each alone."""
     by_spec = {(row.spec, row.stream): row for row in rows}
     return [[(row, by_spec[row.spec, stream]) for stream in (RGB, FLOW)] for row in rows if row.stream == FUSED]

@@ -16,7 +16,7 @@ from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
-from r21d_analysis.style import render
+from r21d_analysis.style import render, write_minus
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
@@ -59,7 +59,8 @@ def show_ledger(runs: Sequence[Run]) -> HTML:
     table = ledger(runs)
     usual = _usual_protocol(table)
     table["setting"] = [", ".join(t for key, t in p.items() if t != usual.get(key)) for p in table["protocol"]]
-    table["difference"] = [format_effect(row) for row in table.itertuples()]
+    table["difference"] = [write_minus(format_effect(row)) for row in table.itertuples()]
+    table["other_settings"] = table["other_settings"].map(write_minus)
     by_arithmetic = table["by"] == ARITHMETIC
     groups = {"Evaluated from runs": table[~by_arithmetic], "Evaluated by arithmetic": table[by_arithmetic]}
     parts = [(title, count_answers(rows), rows.to_dict("records")) for title, rows in groups.items()]

@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from r21d_analysis.explorer import figures, predictions
 from r21d_analysis.explorer.predictions import MAX_MATRIX_CLASSES, ScoredRuns
 from r21d_analysis.interpret.source_videos import SourceClips
-from r21d_analysis.statistics.inference import estimate_accuracy, estimate_difference, format_interval
+from r21d_analysis.statistics.aggregate import network_accuracy
+from r21d_analysis.statistics.inference import estimate_difference, format_interval
+from r21d_analysis.style import write_minus
 
 
 class View(NamedTuple):
@@ -58,7 +60,8 @@ class Comparison:
         """Return the accuracies of both networks and their difference as HTML; pandas escapes the names."""
         rows = []
         for side, scored, name in self.sides():
-            predicted, video = scored.predictions[self.count], estimate_accuracy([scored.outcomes(self.count)])
+            predicted = scored.predictions[self.count]
+            video = network_accuracy(scored.runs[0].spec, [scored.outcomes(self.count)])
             # A pack keeps whether the label is among the first five for all clips only.
             all_or_exact = self.count == scored.scores.logits.shape[1] or "quantization" not in scored.scores.protocol
             shown = len(self.classes) > 5 and all_or_exact
@@ -69,6 +72,7 @@ class Comparison:
             difference = estimate_difference([self.a.outcomes(self.count)], [self.b.outcomes(self.count)])
             interval = format_interval(difference.low, difference.high, "+.1f")
             rows.append(("A − B (points)", "", f"{difference.value:+.1f}", interval, ""))
+        rows = [(name, *map(write_minus, numbers)) for name, *numbers in rows]
         columns = ["run", "clip@1 (%)", "video@1 (%)", "95 % interval", "video@5 (%)"]
         table = pd.DataFrame(rows, columns=columns).to_html(index=False, border=0, justify="left", col_space="8em")
         return f'<div style="line-height: 1.5; white-space: nowrap; overflow-x: auto">{table}</div>'

@@ -78,7 +78,8 @@ class ExplorerLayout:
         self.classifier = ClassifyWidget(runs, weights)
         tabs = [
             [self.class_table, self.class_bars],
-            [row([self.side, self.percent]), self.matrix_value, self.matrix, self.matrix_caption, self.pairs],
+            # The value's text comes after the matrix, which must not move under the pointer when the text wraps.
+            [row([self.side, self.percent]), self.matrix, self.matrix_value, self.matrix_caption, self.pairs],
             [row([self.true, self.pred, self.items, self.side, self.search, self.confidence]), self.n_items,
              self.thumbnails, self.videos, self.player, self.video, self.attributions, self.saliency],
             [self.classifier.box],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,6 +32,7 @@ from r21d_core.study.schedule import shrinkage
 from r21d_core.study.spec import Spec
 
 ORDER_COLORS = dict(zip(ORDERS, (PALETTE[7], PALETTE[0], PALETTE[1]), strict=True))
+MARKERS = "osD^vP"  # of the networks of a figure in turn: several may have one color
 ENERGIES = [f"energy, {name}" for name in ORDERS]
 KERNELS = [f"kernel, {name}" for name in ORDERS]
 NO_TEMPORAL = "nothing to draw: none of these networks has a filter along time"
@@ -142,8 +144,9 @@ def spectrum_figure(records: Sequence[InsightRecord]) -> Figure:
     """Plot power by frequency: conv1 in space, and each stage along time, averaged over its layers. Noise is 1."""
     figure, (space, *times) = panel_grid(6, 1.83, 2.7, 6, sharex=False, sharey=False)
     cycles = np.linspace(0, 0.5, FREQUENCIES)
-    for record in records:
-        style = {"color": variant_style(record)["color"], "lw": 1.8, "label": record.label}
+    for number, (record, marker) in enumerate(zip(records, cycle(MARKERS), strict=False)):
+        style = {"color": variant_style(record)["color"], "marker": marker, "lw": 1.8, "ms": 5, "mec": "white",
+                 "markevery": (number % 4, 4), "label": record.label}  # fmt: skip
         space.plot(cycles, record["spatial_spectrum"], **style)
         means = pd.DataFrame(record["spectrum"]).groupby(_stages(record)).mean()
         for axes, stage in zip(times, STAGES, strict=True):
@@ -217,11 +220,13 @@ def separability_figure(records: Sequence[InsightRecord]) -> Figure | str:
     if (table := layer_table(records)).empty:
         return NO_TEMPORAL
     figure, panels = panel_grid(3, 3.67, 3.4, sharex=False, sharey=False)
-    colors = {record.label: variant_style(record)["color"] for record in records}
+    styles = {record.label: {"color": variant_style(record)["color"], "marker": marker}
+              for record, marker in zip(records, cycle(MARKERS), strict=False)}  # fmt: skip
     for axes, (name, (title, _)) in zip(panels, SEPARABILITY_TITLES.items(), strict=True):
         for network, rows in table.groupby("network", sort=False):
-            color, x = colors[str(network)], np.arange(len(rows))
-            axes.plot(x, rows[name], color=color, marker="o", ms=3, label=network)
+            style, x = styles[str(network)], np.arange(len(rows))
+            color = style["color"]
+            axes.plot(x, rows[name], **style, ms=5, mec="white", mew=0.5, label=network)
             axes.plot(x, rows[f"{name} untrained"], color=color, ls="--", lw=1)
             if f"{name} low" in rows:
                 axes.fill_between(x, rows[f"{name} low"], rows[f"{name} high"], color=color, alpha=0.15, lw=0)

@@ -131,12 +131,17 @@ def _items(network: Sequence[Outcomes]) -> list[list]:
 
 
 def accuracy_over_splits(splits: Sequence[SeedGroup]) -> Estimate:
-    """video@1 in per cent of one network, the mean over `splits` of a data set.
+    """video@1 in per cent of one network, the mean over `splits` of a data set, as of `network_accuracy`."""
+    return network_accuracy(splits[0].spec, [group.outcomes for group in splits], pooled_seed_variance(splits))
+
+
+def network_accuracy(spec: Spec, splits: Sequence[Outcomes], seeds: SeedVariance | None = None) -> Estimate:
+    """`estimate_accuracy` of the network of `spec`.
 
     The interval is NaN for f-R2D's playback rate, a quarter whatever the network learns.
     """
-    estimate = inference.estimate_accuracy([group.outcomes for group in splits], pooled_seed_variance(splits))
-    by_construction = (splits[0].spec.variant, splits[0].spec.task) == ("f-R2D", "speed")
+    estimate = inference.estimate_accuracy(splits, seeds)
+    by_construction = (spec.variant, spec.task) == ("f-R2D", "speed")
     return replace(estimate, low=np.nan, high=np.nan, p=np.nan) if by_construction else estimate
 
 

@@ -14,14 +14,15 @@ from r21d_core.study.recipes import get_recipe
 from r21d_core.study.spec import FIELD_OPTIONS, format_settings
 from r21d_core.study.variants import NEIGHBORS, NETWORKS
 
-COLUMNS = ("network", "seed", "state", "video@1", "folder")
+COLUMNS, ACCURACY = ("network", "seed", "state", "folder"), "video@1"
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("runs", help="list the runs in folders, with their settings, states and results")
+    parser = subparsers.add_parser("runs", help="list the runs in folders, with their settings and states")
     add = parser.add_argument
     add("folders", nargs="*", type=Path, default=[Path("runs")], help="folders of runs, or packs; default runs")
     add("--data", metavar="NAME", help="list only the runs of this data set")
+    add("--accuracy", action="store_true", help="also read and print video@1 on the test videos")
     add("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -42,7 +43,7 @@ def run(options) -> int:
         try:
             spec = read_spec(path)
             if spec.data == (options.data or spec.data):
-                rows.append(describe(Run(spec, path.parent)))
+                rows.append(describe(Run(spec, path.parent), options.accuracy))
         except R21DError as error:
             failed = True
             print(f"r21d: {error}", file=sys.stderr)
@@ -58,25 +59,31 @@ def run(options) -> int:
     return int(failed)
 
 
-def describe(run) -> dict:
-    """What is listed of a run: `epoch` is the last finished one, video@1 a fraction, or None of an unfinished run.
+def describe(run, accuracy: bool = False) -> dict:
+    """What is listed of a run: `epoch` is the last finished one, and with `accuracy` the result on the test videos.
 
-    `settings` are the fields that differ from the recipe, without those that have an option of their own.
+    That is a fraction, or None of an unfinished run. It is read only if asked for: who lists runs may be in the middle
+    of a study whose test results nobody should see yet. `settings` are the fields that differ from the recipe, without
+    those that have an option of their own.
     """
-    from r21d_core.runs.metrics import video_at
-
-    spec, accuracy = run.spec, None
-    if run.is_complete:  # in a pack the summary has the accuracies, which are faster to read
-        accuracies = run.summary.get("accuracies_before_quantization")
-        accuracy = accuracies["video@1"] if accuracies else video_at(run.scores, 1)
+    spec = run.spec
     changes = spec.changes_from(get_recipe(spec.profile, spec.task, spec.data))
     settings = {key: value for key, value in changes.items() if key not in FIELD_OPTIONS}
     settings |= {"init_from": spec.parent_spec.folder} if spec.parent_spec else {}
     return {
         "data": spec.data, "profile": spec.profile, "task": spec.task, "network": spec.network, "variant": spec.variant,
         "depth": spec.depth, "seed": spec.seed, "state": run.state, "epoch": len(run.history), "epochs": spec.epochs,
-        "video@1": accuracy, "settings": settings, "folder": str(run.folder).rstrip("/"),
-    }  # fmt: skip
+        "settings": settings, "folder": str(run.folder).rstrip("/"),
+    } | ({ACCURACY: _video_at_1(run)} if accuracy else {})  # fmt: skip
+
+
+def _video_at_1(run) -> float | None:
+    from r21d_core.runs.metrics import video_at
+
+    if not run.is_complete:
+        return None
+    accuracies = run.summary.get("accuracies_before_quantization")  # in a pack, where they are faster to read
+    return accuracies[ACCURACY] if accuracies else video_at(run.scores, 1)
 
 
 def format_runs(rows: Sequence[dict]) -> str:
@@ -84,7 +91,9 @@ def format_runs(rows: Sequence[dict]) -> str:
 
     What all runs share stands once above them, and above each group what differs.
     """
-    header, *lines = format_table(COLUMNS, [_format(row) for row in rows], right=("seed", "video@1")).splitlines()
+    columns = (*COLUMNS[:-1], ACCURACY, COLUMNS[-1]) if ACCURACY in rows[0] else COLUMNS
+    cells = [[texts[column] for column in columns] for texts in map(_format, rows)]
+    header, *lines = format_table(columns, cells, right=("seed", ACCURACY)).splitlines()
     settings = [_settings(row) for row in rows]
     shared = {key: value for key, value in settings[0].items() if all(own.get(key) == value for own in settings)}
     title = f"{len(rows)} run{'s' * (len(rows) > 1)}{' with ' * bool(shared)}{format_settings(shared)}"
@@ -103,11 +112,11 @@ def _settings(row: dict) -> dict:
     return {key: value for key, value in own.items() if key != "init_from"}
 
 
-def _format(row: dict) -> list[str]:
+def _format(row: dict) -> dict[str, str]:
     source = row["settings"].get("init_from")
     texts = {
         "state": row["state"] if row["state"] == "finished" else f"{row['state']} {row['epoch']}/{row['epochs']}",
-        "video@1": "" if row["video@1"] is None else f"{row['video@1']:.1%}",
+        ACCURACY: "" if row.get(ACCURACY) is None else f"{row[ACCURACY]:.1%}",
         "folder": f"{row['folder']} from {source}" if source else row["folder"],
     }
-    return [str((row | texts)[column]) for column in COLUMNS]
+    return {column: str(value) for column, value in (row | texts).items()}

@@ -141,7 +141,7 @@ def test_error_curves_show_the_history(tmp_path):
         assert axes.lines[0].get_linewidth() < axes.lines[1].get_linewidth()
     html = curves.error_table(runs).to_html()
     last = [100 * np.mean([run.history[-1]["train_error"] for run in runs[at : at + 2]]) for at in (0, 2)]
-    assert f"{last[0]:.1f} (" in html and f"{last[1] - last[0]:+.1f} (" in html
+    assert f"{last[0]:.1f} (" in html and f"{last[1] - last[0]:+.1f} (".replace("-", "−") in html
 
 
 def test_panels_are_named_by_what_differs(tmp_path):

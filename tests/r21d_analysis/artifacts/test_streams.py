@@ -13,7 +13,7 @@ from scipy.special import softmax
 from r21d_analysis.artifacts import clip_figures, networks, pretraining, streams, tables
 from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB
 from r21d_analysis.claims.evaluate import kinetics_over_sports
-from r21d_analysis.statistics.inference import estimate_mean
+from r21d_analysis.statistics.inference import estimate_mean, fold_variance, format_interval
 from r21d_core import R21DError
 from r21d_core.runs.metrics import clip_at_1, video_at, video_probabilities
 from r21d_core.runs.run import find_run, find_runs, write_json
@@ -180,6 +180,24 @@ def test_split_missing_in_one_stream_is_not_averaged(table_6_runs):
     assert {"mean of 1, 2, 3", "mean of 1, 3"} < set(table["", "split"])
     gained = streams.stream_gain(table_6_runs).data
     assert set(gained["", "split"]) == {"mean of 1, 3"} and set(gained["here", "videos"]) == {"52"}
+
+
+def test_one_seed_on_splits_has_the_variance_of_the_folds(table_6_runs):
+    """Of both streams minus one too, over the networks less the same stream: here the pretrained and the other."""
+    single = [run for run in table_6_runs if run.spec.seed == 0]
+    gained = streams.stream_gain(single).data.set_index([("", "of"), ("", "comparison")])["here"]
+    assert not gained["p, Holm"].isna().any()
+    rows = {(network.training, network.stream): network for network in networks.collect_networks(single)[0]}
+    trainings = {training for training, _ in rows}
+    for stream in (RGB, FLOW):
+        pairs = [(rows[training, FUSED], rows[training, stream]) for training in sorted(trainings)]
+        differences = [networks.stream_differences(*pair) for pair in pairs]
+        variance = fold_variance(differences)
+        assert variance.df == 2
+        for (a, _), own in zip(pairs, differences, strict=True):
+            estimate = estimate_mean(own, variance)
+            row = gained.loc[f"R(2+1)D, {a.training}", f"{FUSED} minus {stream}"]
+            assert row["95 % interval"] == format_interval(estimate.low, estimate.high, "+.1f")
 
 
 def test_runs_that_cannot_be_fused_are_named(table_4_runs):

@@ -1,16 +1,22 @@
 """Tables and figures match the records and escape names."""
 
 import re
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import rc_context
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 
 from r21d_analysis import style
-from r21d_analysis.artifacts import curves, figures, tables
+from r21d_analysis.artifacts import curves, figures, streams, tables
 from r21d_analysis.artifacts.catalog import show_catalog
 from r21d_analysis.artifacts.clip_figures import top_five_figure
 from r21d_analysis.report import NOTEBOOKS
@@ -171,10 +177,85 @@ def test_every_named_network_has_a_look_of_its_own():
     assert len({tuple(style.VARIANT_STYLE[name].values()) for name in named}) == len(named)
 
 
-def test_gray_and_green_differ_in_their_markers():
-    markers = {kind: set(marks) for kind, (_, _, marks) in style.KINDS.items()}
-    gray, others = markers.pop("R2D"), {style.VARIANT_STYLE.default_factory()["marker"] for _ in range(20)}
-    assert gray.isdisjoint(set.union(others, *markers.values())) and others.isdisjoint(markers["MC"])
+def test_tables_have_minus_signs_in_numbers_alone():
+    """Names keep their hyphens, and so do the data, which are copied and exported."""
+    names = ["f-R2D -1", "<-2>"]
+    table = pd.DataFrame({"name": names, "gap": [-1.25, np.nan], "interval": ["-2.0 to -0.5", "–"], "n": ["-3", "1"]})
+    shown = style.style_table(table, formats={"gap": "{:+.2f}"})
+    cells = BeautifulSoup(shown.to_html(), "html.parser").find_all("td")
+    texts = ["f-R2D -1", "−1.25", "−2.0 to −0.5", "−3", "<-2>", "–", "–", "1"]
+    assert [cell.text for cell in cells] == texts and shown.data["interval"][0] == "-2.0 to -0.5"  # pyright: ignore
+
+
+# To Oklab (Ottosson, 2020), in which 0.02 is a just noticeable difference: from linear sRGB to cones, and from these.
+CONES = np.array([[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.63]])
+OKLAB = np.array([[0.2105, 0.7936, -0.0041], [1.978, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]])
+VISION = {  # how linear sRGB looks (Machado et al., 2009)
+    "normal": np.eye(3),
+    "deuteranopia": np.array([[0.3673, 0.8606, -0.228], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]]),
+    "protanopia": np.array([[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.052]]),
+}
+
+
+def color_distances(a, b):
+    """The distance in Oklab of two colors, by vision."""
+    colors = np.transpose([to_rgb(a), to_rgb(b)])
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    seen = {name: OKLAB @ np.cbrt(CONES @ np.clip(matrix @ linear, 0, 1)) for name, matrix in VISION.items()}
+    return {name: np.linalg.norm(lab[:, 0] - lab[:, 1]) for name, lab in seen.items()}
+
+
+def test_kinds_of_close_colors_differ_in_their_markers():
+    """Also to those who do not see red or green."""
+    looks = {kind: (color, set(marks)) for kind, (color, _, marks) in style.KINDS.items()}
+    looks["others"] = style.GRAY, {style.VARIANT_STYLE.default_factory()["marker"] for _ in range(20)}
+    close = set()
+    for (name, (color, markers)), (other, (its_color, its_markers)) in combinations(looks.items(), 2):
+        distance = min(color_distances(color, its_color).values())
+        close |= {(name, other)} if distance < 0.07 else set()
+        assert distance >= 0.07 or markers.isdisjoint(its_markers), (name, other)
+    assert ("MC", "others") in close and ("R2D", "MC") not in close
+
+
+def test_streams_have_colors_of_their_own():
+    colors = [look["color"] for look in streams.STREAM_STYLE.values()]
+    for color in colors:
+        for other in (*style.COLORS.values(), style.GRAY):
+            assert color_distances(color, other)["normal"] > 0.1, (color, other)
+    for pair in combinations(colors, 2):
+        assert min(color_distances(*pair).values()) > 0.1, pair
+
+
+def test_letters_come_from_an_installed_font(tmp_path, monkeypatch, caplog):
+    """Of names of classes that matplotlib's own font cannot write."""
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder([".notdef", "hand"])
+    font.setupCharacterMap({ord("手"): "hand"})
+    pen = TTGlyphPen(None)
+    for step, point in enumerate(((0, 0), (0, 700), (700, 700))):
+        (pen.lineTo if step else pen.moveTo)(point)
+    pen.closePath()
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "hand": pen.glyph()})
+    font.setupHorizontalMetrics({".notdef": (700, 0), "hand": (700, 0)})
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": "Noto Sans CJK SC", "styleName": "Regular"})
+    font.setupOS2()
+    font.setupPost()
+    font.save(tmp_path / "hand.ttf")
+
+    def draw():
+        with rc_context({**style.RC_PARAMS, "font.family": style.font_families()}):
+            figure = Figure()
+            figure.text(0.5, 0.5, "wave 手")
+            figure.savefig(tmp_path / "hand.png")
+
+    monkeypatch.setattr(fontManager, "ttflist", [f for f in fontManager.ttflist if f.name not in style.CJK_FONTS])
+    assert style.font_families() == ["sans-serif"]
+    with pytest.warns(UserWarning, match="Glyph 25163 .* missing"):
+        draw()
+    fontManager.addfont(tmp_path / "hand.ttf")
+    draw()  # a warning would be an error
+    assert style.font_families() == ["sans-serif", "Noto Sans CJK SC"] and "findfont" not in caplog.text
 
 
 def test_missing_line_names_unfinished_runs(runs, tmp_path):

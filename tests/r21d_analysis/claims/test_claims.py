@@ -12,7 +12,15 @@ from scipy import stats
 
 from r21d_analysis.artifacts.confirmatory import FAMILIES, confirmatory_table, family_specs
 from r21d_analysis.artifacts.folds import GAP
-from r21d_analysis.artifacts.networks import RGB, collect_networks, difference, pretrained_pairs
+from r21d_analysis.artifacts.networks import (
+    FLOW,
+    FUSED,
+    RGB,
+    collect_networks,
+    difference,
+    pretrained_pairs,
+    stream_differences,
+)
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS, NOT_YET, RUNS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.select import Arm, rank_settings, setting_rank
@@ -377,6 +385,18 @@ def test_families_and_training_errors_are_means_over_splits(tmp_path):
     parts = errors.var(axis=2, ddof=1).ravel() / 2 / 4  # the variance of a mean of two seeds, halved by the splits
     half = np.sqrt(parts.sum()) * stats.t.ppf(0.975, parts.sum() ** 2 / (parts**2).sum())
     assert (verdict.low, verdict.high) == pytest.approx((verdict.effect - half, verdict.effect + half))
+
+
+def test_both_streams_have_the_variance_of_the_table(tmp_path):
+    """That of the seeds, of both streams minus each, pooled over all networks alike, as in `stream_gain`."""
+    specs = sports1m("small", "set", variants=("R3D",), seeds=(0, 1))
+    runs = make("open", [*specs, *(spec.replace(variant="R(2+1)D") for spec in specs)], tmp_path)
+    verdict = evaluate_claim(BY_ID["two-streams"], group_by_seed(runs))
+    rows = {(network.spec.variant, network.stream): network for network in collect_networks(runs)[0]}
+    pairs = [(rows[variant, FUSED], rows[variant, stream]) for variant in ("R3D", "R(2+1)D") for stream in (RGB, FLOW)]
+    pooled = seed_variance(outcomes for pair in pairs for outcomes in stream_differences(*pair))
+    estimates = [estimate_mean(stream_differences(*pair), pooled) for pair in pairs]
+    assert pooled.df == 4 and (verdict.low, verdict.high) in [(estimate.low, estimate.high) for estimate in estimates]
 
 
 def test_same_weights_are_compared_by_seed_on_each_split(tmp_path):

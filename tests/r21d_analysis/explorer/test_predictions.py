@@ -20,6 +20,7 @@ from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_core.runs import metrics
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import variant_comparison
+from r21d_core.study.spec import Spec
 from tests.runs import make_runs
 
 ODD = ('<script>alert("1")</script>', "cost in $ and $", "Überraschung ∂é", "_private", "=1+1", "手话" * 20)
@@ -40,9 +41,10 @@ def score(scores: Scores, monkeypatch, at_once=100):
     return score_seeds([scores])
 
 
-def score_seeds(seeds):
-    """Score several runs of one network."""
-    return predictions.score_runs(tuple(type("Run", (), {"scores": scores})() for scores in seeds))
+def score_seeds(seeds, **fields):
+    """Score several runs of one network, whose Spec has these fields."""
+    spec = Spec(**fields)
+    return predictions.score_runs(tuple(type("Run", (), {"scores": scores, "spec": spec})() for scores in seeds))
 
 
 def confusion(scores):
@@ -129,7 +131,16 @@ def test_items_of_a_recording_are_one_unit(monkeypatch):
     interval = stats.ttest_1samp(a.reshape(15, 4).mean(axis=1), 0).confidence_interval()
     assert f"{interval.low:.1f} to {interval.high:.1f}" in summary
     interval = stats.ttest_1samp((a - b).reshape(15, 4).mean(axis=1), 0).confidence_interval()
-    assert f"{interval.low:+.1f} to {interval.high:+.1f}" in summary and f"{(a - b).mean():+.1f}" in summary
+    texts = f"{interval.low:+.1f} to {interval.high:+.1f}", f"{(a - b).mean():+.1f}"
+    assert interval.low < 0 and all(text.replace("-", "−") in summary for text in texts)
+
+
+@pytest.mark.parametrize(("variant", "task"), [("f-R2D", "speed"), ("R2D", "speed"), ("f-R2D", "action")])
+def test_chance_by_construction_has_no_interval(variant, task):
+    """The playback rate of f-R2D, as in the tables."""
+    one = score_seeds([scores(classes=4)], variant=variant, task=task)
+    summary = Comparison(one, None, "a", "", 7).summary_table()
+    assert (" to " not in summary) == ((variant, task) == ("f-R2D", "speed"))
 
 
 def test_first_five_of_a_pack_are_those_of_all_clips(monkeypatch):

@@ -147,6 +147,30 @@ def table_rows(page):
     return page.locator(".widget-tab .dt-scroll-body tbody tr:visible")
 
 
+def matrix_value(page):
+    """The line with the values of the cell under the pointer, which comes after the matrix."""
+    return page.locator(".r21d-explorer p[role=status]", has_text=re.compile("^Point at a cell|, predicted as "))
+
+
+def cell_center(page, column):
+    """The place in the window of a cell in the first row of the confusion matrix."""
+    box = page.locator("img[alt^=Confusion]").bounding_box()
+    return box["x"] + 190 + 44 * (column + 0.5), box["y"] + 28 + 22
+
+
+def point_at_cell(page, column):
+    """Point at a cell, wait for its values, and return its class, its prediction and its number of items."""
+    text = matrix_value(page)
+    before = text.inner_text()
+    page.mouse.move(*cell_center(page, column))
+    expect(text).not_to_have_text(before)
+    return re.fullmatch("(.*), predicted as (.*): ([0-9]+) items, .* % of the class", text.inner_text()).groups()
+
+
+def click_cell(page, column):
+    page.mouse.click(*cell_center(page, column))
+
+
 def take_picture(page, name):
     """Save a picture for the documentation if R21D_SCREENSHOTS is set."""
     page.wait_for_function(f"{KERNEL} == 'idle'")
@@ -186,24 +210,20 @@ def test_classes_are_searched_sorted_and_selected(page):
     page.keyboard.press("d")
     page.keyboard.press("d")
     assert page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length") == 5, "a key deleted a cell"
-    for number in (1, 2):
+    for number, drawn in ((1, 1), (2, len(orders[0]))):  # the second click comes after the redraw of the first
         table_rows(page).nth(number).click()
-    expect(page.locator("img[alt^=Recall]")).to_have_attribute("alt", re.compile(f"Recall of {len(orders[0])} classes"))
+        expect(page.locator("img[alt^=Recall]")).to_have_attribute("alt", re.compile(f"Recall of {drawn} classes"))
 
 
 def test_matrix_shows_values_and_lists_videos(page):
     open_tab(page, "Confusion")
-    matrix = page.locator("img[alt^=Confusion]")
     take_picture(page, "confusion")
-    box = matrix.bounding_box()
-    for x in range(200, int(box["width"]) - 16, 20):  # along the first row to a confusion
-        page.mouse.move(box["x"] + x, box["y"] + 40)
-        page.wait_for_timeout(150)
-        text = page.get_by_text(", predicted as ").inner_text()
-        true, pred, n = re.fullmatch("(.*), predicted as (.*): ([0-9]+) items, .* % of the class", text).groups()
+    expect(matrix_value(page)).to_be_visible()
+    for column in range(len(CLASSES)):  # along the first row to a confusion
+        true, pred, n = point_at_cell(page, column)
         if n != "0" and true != pred:
             break
-    page.mouse.click(box["x"] + x, box["y"] + 40)
+    click_cell(page, column)
     expect(page.get_by_text(re.compile(f"^{n} of [0-9]+ items"))).to_be_visible()
     expect(table_rows(page)).to_have_count(min(int(n), 10))
     for label, name in (("Class", true), ("Predicted as", pred)):
@@ -213,6 +233,32 @@ def test_matrix_shows_values_and_lists_videos(page):
     table_rows(page).first.focus()
     page.keyboard.press("Space")
     expect(page.get_by_label("Predicted as", exact=True)).to_be_visible()
+
+
+@pytest.fixture
+def narrow(page):
+    """The page in a window that is narrower than the confusion matrix."""
+    size = page.viewport_size
+    page.set_viewport_size(size | {"width": 700})
+    yield page
+    page.set_viewport_size(size)
+
+
+def test_matrix_stays_under_the_pointer_in_a_narrow_window(narrow):
+    """Scrolled, and while the text of its values takes more or fewer lines: the click takes the cell that was shown."""
+    page = narrow
+    open_tab(page, "Confusion")
+    matrix, column = page.locator("img[alt^=Confusion]"), len(CLASSES) - 1
+    expect(matrix_value(page)).to_be_visible()
+    matrix.scroll_into_view_if_needed()
+    scroll = "(img, x) => { const box = img.closest('.widget-vbox'); box.scrollLeft = x; return box.scrollLeft }"
+    assert matrix.evaluate(scroll, 999) > 44
+    before = matrix.bounding_box()
+    true, pred, n = point_at_cell(page, column)
+    assert matrix.bounding_box() == before and (true, pred) == (CLASSES[0], CLASSES[column])
+    click_cell(page, column)
+    expect(page.get_by_text(re.compile(f"^{n} of [0-9]+ items"))).to_be_visible()
+    assert page.get_by_label("Predicted as", exact=True).evaluate("menu => menu.selectedOptions[0].text") == pred
 
 
 def test_video_plays_and_changes(page):

@@ -67,6 +67,10 @@ def test_figures_tables_and_captions(trained):
     bars, counts = [bar.get_height() for bar in figures[2].axes[0].patches], filters[1]["counts"][0]
     np.testing.assert_allclose(np.reshape(bars, (3, -1)).sum(axis=0), 100)
     assert bars[0] == pytest.approx(100 * counts[0] / counts.sum())
+    for figure in (figures[1], figures[3]):
+        lines = {line.get_label(): line.get_marker() for line in figure.axes[0].lines if line.get_label()[0] != "_"}
+        names = [record.label for record in filters if record.label in lines]
+        assert len(names) > 1 and len({lines[name] for name in names}) == len(names), "not by color alone"
     for table in (filter_figures.orders_table(filters), filter_figures.separability_table(filters)):
         assert "conv2_x" in table.to_html()
 

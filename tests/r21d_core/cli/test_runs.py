@@ -31,7 +31,7 @@ def runs(tmp_path):
     return finished, interrupted, child
 
 
-def test_runs_are_listed_with_settings_and_result(runs, tmp_path, capsys):
+def test_runs_are_listed_with_settings_and_state(runs, tmp_path, capsys):
     """Shared settings stand once on top, the others above their runs; what a run starts from is behind its folder."""
     finished, interrupted, child = runs
     with lock(child):
@@ -44,14 +44,29 @@ def test_runs_are_listed_with_settings_and_result(runs, tmp_path, capsys):
     assert heading == "frames=12, lr=0.005, warmup_epochs=0, lr_decay_epochs=2" and "running 0/3" in row
     assert row.endswith(f"{child.folder} from {finished.folder.name}")
     heading, row = third.splitlines()
-    assert heading == "frames=4" and "75.0%" in row and row.endswith(str(finished.folder))
+    assert heading == "frames=4" and "finished" in row and row.endswith(str(finished.folder))
+
+
+def test_accuracy_is_read_and_printed_only_if_asked_for(runs, tmp_path, capsys, monkeypatch):
+    """The test results of a study that is not finished are not seen by who lists its runs."""
+    assert main(["runs", str(tmp_path), "--accuracy"]) == 0
+    printed = capsys.readouterr().out
+    assert "  video@1  folder\n" in printed and printed.count("%") == printed.count(" 75.0%") == 1
+    main(["runs", str(tmp_path), "--accuracy", "--json"])
+    accuracies = {row["folder"]: row["video@1"] for row in json.loads(capsys.readouterr().out)}
+    assert accuracies == dict(zip([str(run.folder) for run in runs], (0.75, None, None), strict=True))
+    monkeypatch.setattr("r21d_core.runs.run.Run.scores", property(lambda run: pytest.fail("scores were read")))
+    for form in ([], ["--json"]):
+        assert main(["runs", str(tmp_path), *form]) == 0
+        printed = capsys.readouterr().out
+        assert "%" not in printed and "video@1" not in printed and "finished" in printed
 
 
 def test_json_has_the_settings_as_set_takes_them(runs, tmp_path, capsys):
     assert main(["runs", str(tmp_path), "--json"]) == 0
     rows = {row["folder"]: row for row in json.loads(capsys.readouterr().out)}
     row = rows[str(runs[0].folder)]
-    assert row["settings"] == {"frames": 4, "epochs": 3} and row["video@1"] == 0.75
+    assert row["settings"] == {"frames": 4, "epochs": 3} and row["state"] == "finished"
     assert clip_length(epochs=3)[0] == runs[0].spec.replace(**row["settings"])
 
 
@@ -59,7 +74,7 @@ def test_pack_is_listed_by_data(capsys):
     assert main(["runs", str(PACK), "--data", "builtin-target-split2"]) == 0
     title, columns, *lines = capsys.readouterr().out.splitlines()
     assert title.startswith(f"{sum(str(PACK) in line for line in lines)} runs with data=builtin-target-split2, profile")
-    assert columns.split() == ["network", "seed", "state", "video@1", "folder"] and "data=" not in "".join(lines)
+    assert columns.split() == ["network", "seed", "state", "folder"] and "data=" not in "".join(lines)
 
 
 def test_committed_runs_fit_a_terminal(capsys, monkeypatch):
@@ -86,7 +101,7 @@ def test_missing_folder_or_pack_does_not_hide_the_others(runs, tmp_path, capsys,
     assert main(["runs", str(tmp_path / name), str(tmp_path)]) == 1
     printed = capsys.readouterr()
     what = {"text": "a file, but not a pack", "nosuch.zip": "no such pack"}.get(name, "no such folder or pack")
-    assert f"{name}: {what}" in printed.err and printed.err.count("\n") == 1 and "video@1" in printed.out
+    assert f"{name}: {what}" in printed.err and printed.err.count("\n") == 1 and "finished" in printed.out
 
 
 @pytest.mark.parametrize("denied", ["folder", "run", "spec.json", ".lock"])
@@ -112,7 +127,7 @@ def test_unreadable_path_is_named_and_does_not_hide_the_others(runs, tmp_path, c
     monkeypatch.undo()
     printed, named = capsys.readouterr(), path / "spec.json" if denied == "run" else path
     assert printed.err == f"r21d: {named}: cannot be read (Permission denied); change its permissions\n"
-    assert "75.0%" in printed.out
+    assert "finished" in printed.out
 
 
 def test_folder_without_runs_says_so(tmp_path, capsys):
