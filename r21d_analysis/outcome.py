@@ -37,7 +37,8 @@ from r21d_analysis.artifacts.tables import PAPER, compare, measure
 from r21d_analysis.claims.claims import ARITHMETIC, NOT_YET
 from r21d_analysis.claims.table import MARKS, count_answers, format_effect, ledger
 from r21d_analysis.interpret.summary import describe_evidence, describe_filters
-from r21d_analysis.statistics.inference import detectable_difference, family_p, format_interval
+from r21d_analysis.statistics.inference import family_p, format_interval
+from r21d_analysis.statistics.power import detectable_difference
 from r21d_analysis.style import GRAY, P, write_minus
 from r21d_core import R21DError
 from r21d_core.runs.run import Run, find_runs, load_runs

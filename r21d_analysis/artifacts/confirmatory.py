@@ -15,7 +15,8 @@ from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE
 from r21d_analysis.artifacts.networks import Network, collect_networks, difference
 from r21d_analysis.artifacts.tables import PAPER
 from r21d_analysis.statistics.aggregate import group_by_seed, without_videos
-from r21d_analysis.statistics.inference import Estimate, detectable_difference, holm
+from r21d_analysis.statistics.inference import Estimate, holm
+from r21d_analysis.statistics.power import detectable_difference
 from r21d_analysis.style import P
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import SPLIT, TABLE_2, variant_comparison

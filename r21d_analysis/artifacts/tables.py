@@ -20,7 +20,8 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.networks import RGB, Network
 from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, accuracy_difference, group_all, group_by_seed
-from r21d_analysis.statistics.inference import Estimate, Outcomes, family_p, format_interval, required_recordings
+from r21d_analysis.statistics.inference import Estimate, Outcomes, family_p, format_interval
+from r21d_analysis.statistics.power import detectable_difference, required_recordings
 from r21d_analysis.style import NO_MATH, NO_RUNS, P, note, style_table
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.metrics import family_correct
@@ -34,6 +35,7 @@ from r21d_core.study.variants import NEIGHBORS
 PAPER, INTERVAL, NEEDED = "paper, Kinetics-400", "95 % interval", "recordings needed"
 NOT_SETTINGS = {"variant", "seed", "profile", "init_from"}
 OF_STEPS = {"lr_decay", "lr_decay_epochs"}  # without effect under another schedule
+MANY = 10_000  # recordings; more that a test would need say no more than that
 SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "inference_clips_per_second"}
 
 
@@ -213,7 +215,7 @@ def comparison_table(runs: Sequence[Run], baseline: str = "R(2+1)D") -> Styler |
     columns = difference_columns(list(estimates), f"minus {baseline} (points)")
     tests = sum(estimate.tested for estimate in estimates)
     needed = [required_recordings(e, tests) if e.tested else np.inf for e in estimates]
-    needed = [f"{n:,.0f}" if np.isfinite(n) else "more seeds" for n in needed]
+    needed = ["more seeds" if np.isinf(n) else f"> {MANY:,}" if n > MANY else f"{n:,.0f}" for n in needed]
     columns[NEEDED] = ["–" if np.isnan(e.low) else n for e, n in zip(estimates, needed, strict=True)]
     table = table.drop(columns=INTERVAL).join(columns.set_index(estimates.index))
     table = table.assign(seeds=table["seeds"] + table["range"])
@@ -240,7 +242,7 @@ def comparison_caption(estimates: Sequence[Estimate]) -> str:
     tested = [estimate for estimate in estimates if estimate.tested]
     if not tested:
         return f"Intervals by recording; {data}, hence no test: another seed may take a difference out of its interval"
-    points = [inference.detectable_difference(e, len(tested)) for e in tested if not np.isnan(e.low)]
+    points = [detectable_difference(e, len(tested)) for e in tested if not np.isnan(e.low)]
     data += f", {np.median(points):.1f} points at 80 % power" if points else ""
     family = f"{len(tested)} test{'s' * (len(tested) > 1)}, one family, Holm"
     return f"Intervals and p by recording and seed; with {data}; {family}"

@@ -36,7 +36,8 @@ from r21d_analysis.artifacts.folds import GAP, fold_table
 from r21d_analysis.artifacts.tables import PAPER
 from r21d_analysis.outcome import ROOT, find_speech
 from r21d_analysis.statistics.aggregate import accuracy_difference, group_by_seed, pooled_seed_variance
-from r21d_analysis.statistics.inference import Estimate, detectable_difference, holm
+from r21d_analysis.statistics.inference import Estimate, holm
+from r21d_analysis.statistics.power import detectable_difference
 from r21d_analysis.style import PAPER_TICK, VARIANT_STYLE
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
