@@ -41,7 +41,8 @@ def show_confirmatory(
     table.insert(4, INTERVAL, format_intervals(table, "low", "high", "+.1f"))
     table[["groups", "seeds"]] = table[["groups", "seeds"]].map(lambda count: str(count or "–"))
     caption = (
-        "Intervals and p by group (recording or speaker) and seed, or with one seed by fold; Holm within each family"
+        "Intervals and p by group (recording or speaker) and seed, or with one seed by fold; Holm within each family; "
+        "less than 3 points apart is by each interval alone, not corrected for the other contrasts"
     )
     return style_table(table.drop(columns=["low", "high"]), caption, dict.fromkeys((GAP, PAPER), "{:+.1f}"))
 
