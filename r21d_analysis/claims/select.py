@@ -74,7 +74,7 @@ class Claim:
     contrasts: tuple[Contrast, ...] = ()  # differences in `metric` that all have to lie in `region`
     metric: str = "clip@1"
     region: Region = ABOVE
-    size: tuple[float, float] | None = None  # the effects that the paper states, lowest and highest
+    size: float | None = None  # the effect by the paper, of the same comparison
     data: str = ""  # the set that the paper names
 
 

@@ -57,7 +57,7 @@ def decide_bonferroni(estimate: Estimate, region: Region, comparisons: int) -> s
     return REFUTED if decide(estimate.value - half, estimate.value + half, region) == REFUTED else INCONCLUSIVE
 
 
-def decide_size(answer: str, low: float, high: float, size: tuple[float, float] | None) -> str:
-    """DIRECTION instead of SUPPORTED where the sizes that the paper states, lowest and highest, miss the interval."""
-    misses = size is not None and (high < size[0] or low > size[1])
+def decide_size(answer: str, low: float, high: float, size: float | None) -> str:
+    """DIRECTION instead of SUPPORTED where the paper's size lies outside the interval."""
+    misses = size is not None and not low <= size <= high
     return DIRECTION if answer == SUPPORTED and misses else answer
