@@ -14,7 +14,7 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis import outcome
 from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH
-from r21d_analysis.artifacts.confirmatory_figures import show_accuracies, show_confirmatory
+from r21d_analysis.artifacts.confirmatory_figures import show_accuracies, show_confirmatory, show_length_gains
 from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
 from r21d_analysis.artifacts.folds import fold_table, show_fold_table
 from r21d_analysis.artifacts.pretraining import show_rate_table
@@ -35,6 +35,7 @@ from r21d_analysis.interpret.summary import describe_evidence, describe_filters
 from r21d_analysis.outcome import BEST, DATA, FOUR, LONG, ROOT
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
+from r21d_analysis.style import write_minus
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.files import write_atomically
 from r21d_core.runs.run import Run, find_runs, load_runs
@@ -75,14 +76,14 @@ def build_results(root: Path = ROOT) -> str:
         texts.append(f"`{name}` tests {len(videos)} videos of {len({(v.label, v.group) for v in videos})} recordings")
     verdicts, *answer = outcome.answer(root)
     introduction = INTRODUCTION.format(answer="\n\n".join([f"**{verdicts}**", *answer]), recordings=", ".join(texts))
-    return "\n\n".join([introduction, *_sections(root)]) + "\n"
+    return write_minus("\n\n".join([introduction, *_sections(root)])) + "\n"
 
 
 def _sections(root: Path) -> Iterator[str]:
     runs_of = partial(outcome.find_records, root=root)
     runs = [run for pack in ("actions", "recipe") for run in load_runs(root / "results" / f"{pack}.zip")]
-    actions = show_confirmatory(runs, families=FAMILIES[:2])
-    yield _section("Confirmatory study", outcome.confirm(root), *map(_texts, [actions, *show_accuracies(runs)]))
+    tables = [show_confirmatory(runs, families=FAMILIES[:2]), *show_accuracies(runs), show_length_gains(runs)]
+    yield _section("Confirmatory study", outcome.confirm(root), *map(_texts, tables))
     table = outcome.find_contrasts(root)
     less = ", ".join(table["network"][table["verdict"].str.startswith("less accurate") & (table["frames"] == 16)])
     for frames, stride in ((8, 1), (16, 1), (16, 2)):

@@ -215,7 +215,7 @@ def comparison_table(runs: Sequence[Run], baseline: str = "R(2+1)D") -> Styler |
     columns = difference_columns(list(estimates), f"minus {baseline} (points)")
     tests = sum(estimate.tested for estimate in estimates)
     needed = [required_recordings(e, tests) if e.tested else np.inf for e in estimates]
-    needed = ["more seeds" if np.isinf(n) else f"> {MANY:,}" if n > MANY else f"{n:,.0f}" for n in needed]
+    needed = ["more seeds" if np.isinf(n) else f"over {MANY:,}" if n > MANY else f"{n:,.0f}" for n in needed]
     columns[NEEDED] = ["–" if np.isnan(e.low) else n for e, n in zip(estimates, needed, strict=True)]
     table = table.drop(columns=INTERVAL).join(columns.set_index(estimates.index))
     table = table.assign(seeds=table["seeds"] + table["range"])

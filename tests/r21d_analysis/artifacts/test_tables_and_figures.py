@@ -97,7 +97,7 @@ def test_recordings_needed_are_explained_by_their_own_table(runs, monkeypatch):
     table = tables.comparison_table(runs)
     assert "recordings needed" in table.data and "; recordings needed: those that would show" in table.caption
     assert "recordings needed:" not in tables.comparison_table([run for run in runs if run.spec.seed == 0]).caption
-    for count, shown in ((816_027.0, "> 10,000"), (9_999.0, "9,999"), (np.inf, "more seeds")):
+    for count, shown in ((816_027.0, "over 10,000"), (9_999.0, "9,999"), (np.inf, "more seeds")):
         monkeypatch.setattr(tables, "required_recordings", lambda *_, count=count: count)
         assert set(tables.comparison_table(runs).data["recordings needed"]) == {shown}
     assert "recordings needed" not in (NOTEBOOKS / "variant_comparison.ipynb").read_text("utf-8").lower()
