@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+import torch
 from scipy import stats
 from scipy.special import softmax
 from statsmodels.stats.multitest import multipletests
@@ -34,13 +35,8 @@ README = (ROOT / "README.md").read_text()
 
 def read_table(title, first="network", position=0):
     """The rows of a table below `title`, dicts by header, with hyphens for minus signs."""
-    lines = (
-        TEXT.replace("−", "-")
-        .split(f"\n## {title}\n")[1]
-        .split(f"| {first} |")[1 + position]
-        .split("\n\n")[0]
-        .splitlines()
-    )
+    section = TEXT.replace("−", "-").split(f"\n## {title}\n")[1]
+    lines = section.split(f"| {first} |")[1 + position].split("\n\n")[0].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [dict(zip([first, *cells[0]], row, strict=True)) for row in cells[2:]]
 
@@ -296,8 +292,15 @@ def test_filters_are_those_of_the_records():
 
 
 def test_angles_of_filters_follow_from_change_and_decay():
-    """With the last formula in closed form: 8,000 steps shrink a weight as exp(−Σ lr · decay / (1 − momentum))."""
-    kept, found = np.exp(-0.001 / 0.1 * 0.02 * (7200 / 2 + 801 / 2)), {}
+    """Weight decay over the 8,000 steps by torch, on a weight without gradient."""
+    weight, found = torch.nn.Parameter(torch.ones(1, dtype=torch.float64)), {}
+    weight.grad = torch.zeros_like(weight)
+    optimizer = torch.optim.SGD([weight], 0.02, momentum=0.9, weight_decay=0.001, nesterov=True)
+    for step in range(8000):
+        rate = (step + 1) / 800 if step < 800 else (1 + np.cos(np.pi * (step - 800) / 7200)) / 2
+        optimizer.param_groups[0]["lr"] = 0.02 * rate
+        optimizer.step()
+    kept = weight.item()
     for run in load_runs(ROOT / "results" / "actions.zip"):
         if (path := run.folder / "filters.npz").is_file():
             turned = np.sqrt(load_record(path)["temporal_change"][1:-3] ** 2 - (1 - kept) ** 2) / kept
