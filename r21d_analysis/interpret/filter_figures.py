@@ -100,7 +100,7 @@ def layer_table(records: Sequence[InsightRecord]) -> pd.DataFrame:
             rows[f"{name} untrained"] = 100 * record[f"random_{name}"]
         rows.loc[is_pair, ["low_rank_energy", "low_rank_energy untrained"]] = np.nan
         rows["temporal angle"] = turned(record)
-        rows["spatial angle"] = record.arrays.get("spatial_angle", np.nan)
+        rows["spatial angle"], rows["is pair"] = record.arrays.get("spatial_angle", np.nan), is_pair
         rows[KERNELS] = record.arrays.get("kernel_counts", np.zeros((len(rows), 3))) * is_pair[:, None]
         temporal, frames = rows["filters"] > 0, rows["layer"].map(input_frames(record.metadata["spec"]))
         off = (rows[list(ORDERS)].div(rows["filters"], axis=0) - 1 / 3).abs().max(axis=1)
@@ -208,6 +208,25 @@ def orders_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     shown[["within 3 points of untrained", "only center taps trained"]] = names
     shown = shown.reset_index().dropna(axis="columns", how="all")
     return style_table(shown, formats={"temporal filters": "{:,}"})
+
+
+@figure_of_records
+def angles_figure(records: Sequence[InsightRecord]) -> Figure | str:
+    """Plot by layer how far training turned the temporal weights; dotted the spatial ones of a (2+1)D pair."""
+    table = layer_table(records)
+    if table.empty or table["temporal angle"].isna().all():
+        return NO_TEMPORAL if table.empty else "nothing to draw: the initial weights of these networks are not known"
+    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    for record, marker in zip(records, cycle(MARKERS), strict=False):
+        rows = table[table["network"] == record.label].reset_index(drop=True)
+        style = {"color": variant_style(record)["color"], "marker": marker, "ms": 5, "mec": "white", "mew": 0.5}
+        axes.plot(rows["temporal angle"], label=record.label, **style)
+        if (pairs := rows["spatial angle"].where(rows["is pair"])).notna().any():
+            axes.plot(pairs, ls=":", label=f"{record.label}, spatial", **style)
+    _mark_stages(axes, max((rows for _, rows in table.groupby("network", sort=False)), key=len))
+    axes.set(ylabel="turned by training (°)", ylim=(0, None))
+    legend_outside(figure, axes)
+    return figure
 
 
 @figure_of_records

@@ -87,6 +87,19 @@ def test_angle_of_an_older_record_leaves_weight_decay_out(trained):
     assert np.isnan(filter_figures.turned(InsightRecord(metadata, {"layer": older["layer"]}))).all()
 
 
+def test_angles_are_drawn_of_both_parts_of_a_pair(trained):
+    records = trained[1][1:]
+    (axes,) = filter_figures.angles_figure(records).axes
+    lines = {line.get_label(): line for line in axes.lines if len(line.get_xdata()) > 2}
+    pair = next(record for record in records if record["midplanes"].any())
+    assert {*lines} == {*(record.label for record in records), f"{pair.label}, spatial"}
+    for record in records:
+        np.testing.assert_allclose(lines[record.label].get_ydata(), record["temporal_angle"])
+    np.testing.assert_allclose(lines[f"{pair.label}, spatial"].get_ydata(), pair["spatial_angle"])
+    finetuned = {name: array for name, array in pair.arrays.items() if not name.startswith(("temporal_", "spatial_a"))}
+    assert "initial weights of these" in filter_figures.angles_figure([InsightRecord(pair.metadata, finetuned)]).data
+
+
 def test_evidence_table_averages_seeds(trained):
     record = trained[2][1]
     spec = {**record.metadata["spec"], "seed": 1}

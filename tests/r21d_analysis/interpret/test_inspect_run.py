@@ -251,7 +251,7 @@ def test_taps_that_saw_one_frame_keep_their_initial_direction(trained, tiny_mani
     assert [f"{stage}.{name}" for stage, names in cells for name in filter(None, names.split(", "))] == untrained
 
 
-@pytest.mark.parametrize(("name", "count"), [("filters", 7), ("attributions", 8)])
+@pytest.mark.parametrize(("name", "count"), [("filters", 8), ("attributions", 8)])
 def test_notebook_without_runs_says_what_to_do(name, count, tmp_path, execute):
     outputs, printed = execute(name, runs=str(tmp_path))
     assert "to make them: r21d train variant_comparison" in printed
