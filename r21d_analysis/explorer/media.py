@@ -70,11 +70,12 @@ def _preview_frames(path: Path, size: tuple[int, int]) -> Iterator[tuple[int, in
 def thumbnails_html(videos: Sequence[tuple[str, Path, int]]) -> str:
     """Return a grid of frames as HTML, a tile for the name, the path and the frame number of each video."""
     tiles, label = [], f"width: {THUMBNAIL[1]}px; overflow: hidden; text-overflow: ellipsis; font-size: 11px"
+    box = f"height: {THUMBNAIL[0]}px; width: {THUMBNAIL[1]}px; white-space: normal"
     for name, path, frame in videos:
         try:
             image = image_html(_thumbnail(path, frame), "webp", f"Frame of {name}")
         except R21DError:
-            image = "(cannot be decoded)"
+            image = f'<div style="{box}">(cannot be decoded)</div>'
         name = html.escape(name)
         tiles.append(f'<div style="height: {TILE[0]}px" title="{name}">{image}<div style="{label}">{name}</div></div>')
     style = f"display: grid; grid-template-columns: repeat(auto-fill, {TILE[1]}px); white-space: nowrap"

@@ -253,7 +253,8 @@ class Explorer(ExplorerLayout):
         self.draw_video()
         sources = [(c.item_name(row)[0], self._locate(c.a, row, 1)) for row in rows[:N_THUMBNAILS] if self.is_live]
         tiles = [(name, source.path, int(source.center_frames[0])) for name, source in sources if source]
-        self.thumbnails.value = media.thumbnails_html(tiles) if tiles and len(tiles) == len(sources) else ""
+        some_exist = any(path.is_file() for _, path, _ in tiles)  # records are often read without their videos
+        self.thumbnails.value = media.thumbnails_html(tiles) if some_exist and len(tiles) == len(sources) else ""
 
     def draw_video(self) -> None:
         """Draw the selected video's class probabilities, then, which takes longer, play it."""

@@ -143,3 +143,20 @@ def test_video_has_its_times_and_plays_when_live(tiny_manifest, tmp_path):
     before = shown.row
     shown.use_thumbnails({"relativeX": 130, "relativeY": 5, "boundingRectWidth": 700})
     assert shown.row == shown.rows[1] != before
+
+
+def test_records_without_their_videos_have_no_grid(tiny_manifest, tmp_path):
+    (folder := tmp_path / "manifests").mkdir()
+    for suffix in (".csv", ".json"):
+        (folder / f"tiny{suffix}").write_bytes(tiny_manifest.with_suffix(suffix).read_bytes())
+    videos = load_manifest(folder / "tiny.csv").split("test")
+    write_run(variant_comparison("small", "tiny", eval_clips=5)[0], tmp_path / "runs", videos=[v.video for v in videos])
+    shown = Explorer(str(tmp_path / "runs"), str(folder))
+    shown.is_live = True
+    shown.tabs.selected_index = 2
+    assert shown.thumbnails.value == "" and "no such file" in text_of(shown.player)
+    videos[-1].path.parent.mkdir(parents=True)
+    videos[-1].path.write_bytes(b"no")
+    shown.items.value = "A wrong"
+    shown.items.value = "all"
+    assert shown.thumbnails.value.count("cannot be decoded") == min(12, len(videos))
