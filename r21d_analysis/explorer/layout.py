@@ -86,7 +86,7 @@ class ExplorerLayout:
         ]  # fmt: skip
         self.tabs = widgets.Tab([widgets.VBox(tab) for tab in tabs], titles=TABS)
         menus = row([self.data, self.protocol, self.a, self.b])
-        members = [menus, self.clips, self.summary, self.tabs, self.status, widgets.HTML(STYLE)]
+        members = [menus, self.clips, self.summary, self.status, self.tabs, widgets.HTML(STYLE)]
         self.box = widgets.VBox(members, layout={"max_width": "900px"}).add_class("r21d-explorer")
 
 

@@ -89,7 +89,7 @@ class Explorer(ExplorerLayout):
             image = Image(figure_png(view.figure), alt=title)
             display(HTML(f"<b>{title}</b>"), image, HTML(text_html(view.caption)))
         self._run(self.compute_saliency)
-        display(HTML("<b>Attributions of this video</b>"), HTML(self.saliency.value + self.status.value))
+        display(HTML("<b>Attributions of this video</b>"), HTML(self.saliency.value))
         display(HTML(text_html(layout.STATIC)))
 
     def static_views(self) -> dict[str, View]:
@@ -268,9 +268,16 @@ class Explorer(ExplorerLayout):
         self.player.value = media.video_html(source.path) if source and self.is_live else ""
 
     def compute_saliency(self) -> None:
-        """Draw maps of the selected video's class for those of A and B that have their checkpoint."""
-        self.saliency.value, c = "", self.comparison
-        if self.row is None:
+        """Draw maps of the selected video's class for those of A and B that have their checkpoint, or say why not."""
+        self.saliency.value = text_html("computing attributions; the first time, PyTorch and Captum are loaded …")
+        try:
+            self.saliency.value = self._saliency_html()
+        except R21DError as error:
+            self.saliency.value = text_html(str(error), "alert")
+
+    def _saliency_html(self) -> str:
+        c = self.comparison
+        if not c or self.row is None:
             raise R21DError("select a video in the list first")
         trained = [scored for _, scored, _ in c.sides() if scored.runs[0].has_checkpoint]
         if not trained:
@@ -280,14 +287,13 @@ class Explorer(ExplorerLayout):
         sources = [self._locate(scored, self.row, 1) for scored in trained]
         if None in sources:
             raise R21DError(f"attributions need the video file, and no manifest lists {video}; name its folder")
-        self.report("computing attributions; the first time, PyTorch and Captum are loaded …")
         networks = [(s.runs[0], source.frames[0]) for s, source in zip(trained, sources, strict=True)]
-        self.saliency.value = media.saliency_html(sources[0].path, class_name, networks)
+        maps = media.saliency_html(sources[0].path, class_name, networks)
         skipped = [side for side, scored, _ in c.sides() if scored not in trained]
-        self.report(f"{skipped[0]} is omitted: it has no checkpoint here" if skipped else "")
+        return maps + (text_html(f"{skipped[0]} is omitted: it has no checkpoint here") if skipped else "")
 
     def report(self, text: str, role: str = "status") -> None:
-        """Show a line below the explorer."""
+        """Show a line above the tabs."""
         self.status.value = text_html(text, role)
 
     # Events

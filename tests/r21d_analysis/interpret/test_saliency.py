@@ -105,38 +105,39 @@ def test_reversed_clip_has_reversed_maps(folder, tiny_manifest, records):
 
 
 def test_missing_files_are_reported(folder, tiny_manifest, tmp_path):
+    """Below the button, where a reader who pressed it looks."""
     shown, tab = explorer_on(folder, tiny_manifest)
     video = load_manifest(tiny_manifest).split("test")[shown.row]
     click(tab, "Attributions")
     (shown.comparison.b.runs[0].folder / "checkpoint.pt").unlink()
     click(tab, "Attributions")
-    assert "<img" in shown.saliency.value and text_of(shown.status).strip().startswith("B is omitted")
+    assert "<img" in shown.saliency.value and "B is omitted" in text_of(shown.saliency)
     shutil.move(video.path, tmp_path / "gone.mp4")
     try:
         click(tab, "Attributions")
-        assert "no such file" in text_of(shown.status) and shown.saliency.value == ""
+        assert "no such file" in text_of(shown.saliency) and "<img" not in shown.saliency.value
     finally:
         shutil.move(tmp_path / "gone.mp4", video.path)
     (shown.comparison.a.runs[0].folder / "checkpoint.pt").write_bytes(b"no")
     click(tab, "Attributions")
-    assert "not a complete file of PyTorch weights" in text_of(shown.status)
+    assert "not a complete file of PyTorch weights" in text_of(shown.saliency)
     shutil.copy(find_run(folder, SPECS[2]).folder / "checkpoint.pt", shown.comparison.a.runs[0].folder)
     click(tab, "Attributions")
-    assert "a checkpoint of another spec" in text_of(shown.status)
+    assert "a checkpoint of another spec" in text_of(shown.saliency)
     (shown.comparison.a.runs[0].folder / "checkpoint.pt").unlink()
     click(tab, "Attributions")
-    assert "need a run's checkpoint, and there is none in" in text_of(shown.status)
-    assert 'role="alert"' in shown.status.value and shown.saliency.value == ""
+    assert "need a run's checkpoint, and there is none in" in text_of(shown.saliency)
+    assert 'role="alert"' in shown.saliency.value and text_of(shown.status).strip() == ""
     shown.true.value, shown.pred.value, shown.items.value = 0, 1, "A correct"
     click(tab, "Attributions")
-    assert "select a video in the list first" in text_of(shown.status)
+    assert "select a video in the list first" in text_of(shown.saliency)
 
 
 def test_missing_manifest_is_reported(folder):
     shown = Explorer(str(folder))
     shown.tabs.selected_index = 2
     click(shown.tabs.children[2], "Attributions")
-    assert "no manifest lists" in text_of(shown.status)
+    assert "no manifest lists" in text_of(shown.saliency)
 
 
 def test_static_display_has_maps(folder, tiny_manifest, monkeypatch):
@@ -159,7 +160,7 @@ assert "av" not in sys.modules
 from r21d_analysis.explorer.widget import Explorer
 shown = Explorer({str(folder)!r})
 shown._ipython_display_()
-assert "checkpoint" in shown.status.value, shown.status.value
+assert "checkpoint" in shown.saliency.value, shown.saliency.value
 assert not {{"torch", "captum"}} & set(sys.modules)"""
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
