@@ -149,7 +149,7 @@ def time_figure(
                 figure.add_artist(Line2D([left + 0.01], [y + 0.012], **styles[name], ms=7, mec="white", ls="none"))
                 figure.text(left + 0.025, y, f"{rank}.  {mean:6.1%}  {_shorten(name, round(70 * (right - left)))}",
                             size=9, weight="bold" if name == true else "normal")  # fmt: skip
-            axes.set_title(_shorten(title, 48), size=10, loc="left")
+            axes.set_title(_shorten(title, round(105 * (right - left))), size=10, loc="left")
             axes.set(ylim=(-3, 103))
             axes.text(0.5, -0.2, "clip" if times is None else f"center of the clip ({unit})", ha="center", va="top",
                       transform=axes.transAxes)  # fmt: skip
@@ -194,4 +194,6 @@ def _write_numbers(axes: Axes, x, y, numbers: Sequence[str], colors) -> None:
 
 
 def _shorten(name: str, length: int = MAX_LABEL) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
+    """Leave out the middle of a long name: names of actions and runs often begin alike."""
+    tail = (length - 1) * 2 // 5
+    return name if len(name) <= length else f"{name[: length - 1 - tail]}…{name[-tail:]}"

@@ -259,7 +259,10 @@ def test_figures_show_names_literally(pair):
     assert {f"A: {long}", f"B: {long}"} <= {text.replace("\n", " ") for text in texts(figure)}
     _, counts = predictions.confusion_matrix(one, 7)
     matrix = confusion_figure(ODD, counts, note="demonstration")
-    assert {"cost in $ and $", "_private", ("手话" * 20)[:23] + "…"} <= set(texts(matrix))
+    assert {"cost in $ and $", "_private", "手话手话手话手话手话手话手话…话手话手话手话手话"} <= set(texts(matrix))
+    alike = [f"Pretending to {verb} something without actually {verb}ing it" for verb in ("open", "push")]
+    labels = {text for text in texts(confusion_figure(alike, np.eye(2, dtype=int))) if "…" in text}
+    assert labels == {"Pretending to …pening it", "Pretending to …ushing it"}, "their ends tell them apart"
     panels = [
         ("A: $x", ODD[:5], range(1, 6), np.full(5, 0.2), np.full((3, 5), 0.2)),
         ("B", ODD[1:], range(2, 7), np.full(5, 0.2), np.eye(3, 5)),
