@@ -13,6 +13,8 @@ from r21d_core import R21DError
 from r21d_core.runs.run import SUMMARY, Run
 from r21d_core.study.spec import Spec
 
+IDENTITY = ("variant", "modality", "data", "task", "frames")  # fields of a Spec that name the run of its weights
+
 
 def finished_runs(folders: Sequence[str] | str) -> tuple[list[Run], list[str]]:
     """Return the finished runs of `folders`, and a message for each run that cannot be read.
@@ -51,10 +53,25 @@ def name_runs(specs: Sequence[Spec]) -> list[str]:
     """Return a unique name for each Spec: network and depth, then the fields in which runs of equal names differ."""
     names = pd.Series([spec.network for spec in specs])
     values = pd.DataFrame([asdict(spec) for spec in specs]).astype(str).replace("", "none")
+    origins = pd.Series([_origin(spec) for spec in specs])
     for field in sorted(values, key=lambda name: name == "seed"):  # the seed comes last
         differ = values[field].groupby(names).transform("nunique") > 1
+        if field == "init_from":
+            names = names.mask(differ, names + ", " + origins)
+            differ = values[field].groupby(names).transform("nunique") > 1  # origins that this does not tell apart
         names = names.mask(differ, names + f", {field} " + values[field])
     return names.tolist()
+
+
+def _origin(spec: Spec) -> str:
+    """Return from what a run started, with the fields of IDENTITY in which that run differs: "finetuned from speed"."""
+    if not spec.init_from:
+        return "from scratch"
+    start = spec.init_file
+    if parent := spec.parent_spec:
+        differ = {field: getattr(parent, field) for field in IDENTITY if getattr(parent, field) != getattr(spec, field)}
+        start = " ".join(f"{value} frames" if field == "frames" else str(value) for field, value in differ.items())
+    return ("finetuned" if spec.epochs else "tested") + f" from {start}" * bool(start)
 
 
 def run_options(runs: Sequence[Run]) -> list[tuple[str, tuple[Run, ...]]]:

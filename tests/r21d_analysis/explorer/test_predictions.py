@@ -238,8 +238,16 @@ def test_names_have_the_fields_that_differ():
         "R3D-18, frames 8, lr 0.02", "R3D-18, frames 4", "R3D-18, frames 8, lr 0.5, seed 0",
         "R3D-18, frames 8, lr 0.5, seed 1", "R2D-18",
     ]  # fmt: skip
-    finetuned = spec.finetune_spec(data="other").replace(data="set")
-    assert run_menu.name_runs([spec, finetuned])[0] == "R3D-18, init_from none"
+    finetuned = spec.replace(data="other").finetune_spec(data="set")
+    assert run_menu.name_runs([spec, finetuned]) == ["R3D-18, from scratch", "R3D-18, finetuned from other"]
+    starts = [spec.replace(task=task, frames=4).finetune_spec(task="action", frames=8) for task in ("speed", "arrow")]
+    names = run_menu.name_runs([*starts, spec.replace(init_from="r3d_18")])
+    assert names == [f"R3D-18, finetuned from {start}" for start in ("speed 4 frames", "arrow 4 frames", "r3d_18")]
+    tested = run_menu.name_runs([spec, spec.replace(frames=4).finetune_spec(frames=8, epochs=0)])
+    assert tested == ["R3D-18, from scratch", "R3D-18, tested from 4 frames"]
+    long, short = (spec.replace(epochs=n).finetune_spec(epochs=1) for n in (5, 9))
+    names = run_menu.name_runs([long, short])
+    assert names == [f'R3D-18, finetuned, init_from {{"epochs": {n}}}' for n in (5, 9)], "else they were equal"
 
 
 # --- Figures
@@ -254,7 +262,7 @@ def test_figures_show_names_literally(pair):
     figure = class_figure(predictions.class_table(one, other, 7), ["$a$", "b"], "demonstration")
     assert {"cost in $ and $", "demonstration"} <= {text.rsplit("  ", 1)[0] for text in texts(figure)}
     assert "A: $a$" in texts(figure)
-    long = "R(2+1)D-18, init_from none, epochs 18, mean of 3 seeds"
+    long = "R(2+1)D-18, from scratch, epochs 18, mean of 3 seeds"
     figure = class_figure(predictions.class_table(one, other, 7), [long, long])
     assert {f"A: {long}", f"B: {long}"} <= {text.replace("\n", " ") for text in texts(figure)}
     _, counts = predictions.confusion_matrix(one, 7)
