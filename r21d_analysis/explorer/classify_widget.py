@@ -37,6 +37,7 @@ class ClassifyWidget:
         self.weights.value = next(iter(trained), "")
         self.path = widgets.Text(description="Video or folder", placeholder="path", **WIDE)
         self.upload = widgets.FileUpload(description="or upload small files", multiple=True, accept="video/*,.mkv,.avi")
+        self.upload.tooltip = "The notebook's server receives the files; a path needs no upload"  # else "null"
         self.upload.layout.width, self.upload.layout.min_width = "auto", "max-content"
         self.clips = widgets.BoundedIntText(10, min=1, max=1000, description="Clips per video", style=WIDE["style"])
         self.start = widgets.Button(description="Classify", button_style="primary", layout={"min_width": "7em"})

@@ -74,7 +74,8 @@ class Comparison:
             rows.append(("A − B (points)", "", f"{difference.value:+.1f}", interval, ""))
         rows = [(name, *map(write_minus, numbers)) for name, *numbers in rows]
         columns = ["run", "clip@1 (%)", "video@1 (%)", "95 % interval", "video@5 (%)"]
-        table = pd.DataFrame(rows, columns=columns).to_html(index=False, border=0, justify="left", col_space="8em")
+        table = pd.DataFrame(rows, columns=columns).to_html(index=False, border=0, justify="left", col_space="7em")
+        table = table.replace("<table ", '<table style="border-collapse: separate; border-spacing: 0.3em 0" ', 1)
         return f'<div style="line-height: 1.5; white-space: nowrap; overflow-x: auto">{table}</div>'
 
     def caption(self) -> str:
