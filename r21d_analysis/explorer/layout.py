@@ -18,16 +18,24 @@ from r21d_analysis.explorer.run_menu import data_label
 from r21d_core.runs.run import Run
 
 TABS = ("Classes", "Confusion", "Videos", "Your own video")
-HALF = WIDE | {"layout": {"width": "49%", "min_width": "300px"}}
+HALF = WIDE | {"layout": {"width": "49%", "min_width": "min(300px, 98%)"}}
 TABLE: dict[str, Any] = {
     "maxBytes": 0, "style": "width: 100%", "classes": "display compact nowrap", "scrollX": True, "pageLength": 10,
     "text_in_header_can_be_selected": False,  # a click on it sorts
     "layout": {"topStart": "search", "topEnd": "buttons", "bottomStart": "info", "bottomEnd": "paging"},
-    "buttons": [{"extend": kind, "exportOptions": {"escapeExcelFormula": True}} for kind in ("copyHtml5", "csvHtml5")],
     "select": {"style": "single", "keys": True, "info": False},
 }  # fmt: skip
-MULTIPLE = {"select": TABLE["select"] | {"style": "multi"}}
-NO_SEARCH = {"layout": TABLE["layout"] | {"topStart": None}}
+
+
+def _buttons(file: str) -> dict[str, Any]:
+    """Copy, and save as `file`.csv; without a title, the browser's page names the file and heads the copy."""
+    options = {"title": "", "filename": file, "exportOptions": {"escapeExcelFormula": True}}
+    return {"buttons": [{"extend": kind} | options for kind in ("copyHtml5", "csvHtml5")]}
+
+
+CLASSES = _buttons("classes") | {"select": TABLE["select"] | {"style": "multi"}}
+PAIRS = _buttons("confusions")
+VIDEOS = _buttons("videos") | {"layout": TABLE["layout"] | {"topStart": None}}
 
 POINT = "Point at a cell for its values. Click it, or select a row of the table below, for its videos."
 NO_RUNS = """<p><b>No finished run in <code>{folders}</code>.</b> Train some, about three minutes on two cores, then
@@ -40,13 +48,19 @@ STATIC = """In a live notebook widgets change these pictures. It also classifies
 KEEP_KEYS = """setTimeout(() => element.closest('.jp-OutputArea')?.addEventListener('keydown', event =>
   event.target.toggleAttribute('data-lm-suppress-shortcuts',
     !(event.ctrlKey || event.metaKey || event.altKey || event.key == 'Escape')), true), 300)"""
-# Contrasts of 4.5 or more: of the gray of plots, which suits light and dark pages, and of a table's selected row. In a
-# narrow window text wraps beside a figure that scrolls, and a tab is as wide as its name.
+# Contrasts of 4.5 or more: of the gray of plots, which suits light and dark pages, and of a table's selected row. The
+# confusion matrix is on white, where a darker cell is always a larger number. In a narrow window text wraps beside a
+# figure that scrolls, a tab is as wide as its name, and the tabs take several lines. What has the keyboard is outlined.
 STYLE = """<style>.r21d-explorer table.dataTable { --dt-row-selected: 0, 75, 160 }
+.r21d-explorer table.dataTable td:not(.dt-type-numeric) { overflow-wrap: anywhere; white-space: normal; min-width: 7em }
 .r21d-explorer .widget-html-content { min-width: 0 }
+.r21d-explorer .widget-tab > .lm-TabBar { height: auto; min-height: 0 }
+.r21d-explorer .widget-tab > .lm-TabBar .lm-TabBar-content { flex-wrap: wrap }
 .r21d-explorer .widget-tab > .lm-TabBar .lm-TabBar-tab { flex: 0 1 auto; min-width: max-content }
+.r21d-explorer :is(select, input, .noUi-handle):focus-visible { outline: 2px solid #4a8af4; outline-offset: 1px }
 [data-jp-theme-light="true"] .r21d-explorer img:is([alt^=Re], [alt^=Con], [alt^=Prob]) { filter: brightness(0.93) }
-[data-jp-theme-light="false"] .r21d-explorer img:is([alt^=Re], [alt^=Con], [alt^=Prob]) { filter: brightness(1.2) }
+[data-jp-theme-light="false"] .r21d-explorer img:is([alt^=Re], [alt^=Prob]) { filter: brightness(1.2) }
+[data-jp-theme-light="false"] .r21d-explorer img[alt^=Con] { background: white; filter: brightness(0.93) }
 </style>"""
 
 
@@ -62,7 +76,9 @@ class ExplorerLayout:
         self.clips = widgets.SelectionSlider(options=[1], description="Clips per video", **WIDE)
         self.side = dropdown(description="Predictions of", options=["A", "B"])
         self.percent = widgets.Checkbox(description="Per cent of the class", indent=False, layout={"width": "auto"})
-        self.class_table, self.pairs, self.videos = (ITable(pd.DataFrame({"": []}), **TABLE) for _ in range(3))
+        self.class_table, self.pairs, self.videos = (
+            ITable(pd.DataFrame({"": []}), **TABLE | options) for options in (CLASSES, PAIRS, VIDEOS)
+        )
         self.true, self.pred = dropdown(description="Class"), dropdown(description="Predicted as")
         self.items = dropdown(description="Show", options=list(ITEM_FILTERS))
         self.search = widgets.Text(description="Search", placeholder="part of a file's or class's name", **HALF)

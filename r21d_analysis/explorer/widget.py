@@ -224,9 +224,11 @@ class Explorer(ExplorerLayout):
     def draw_classes(self) -> None:
         """List the classes, and draw those that are chosen."""
         view = self.views["Classes"] = self.comparison.class_view(self.chosen)
-        self.class_bars.value = figure_html(view.figure, view.alt) + text_html(view.caption)
         selected = np.flatnonzero(view.table.index.isin(self.chosen)).tolist()
-        fill_table(self.class_table, view.table.filter(regex="^(?!.*(low|high)$)"), selected, **layout.MULTIPLE)
+        ends = [number for number, name in enumerate(view.table) if str(name).endswith(("low", "high"))]
+        hidden = {"columnDefs": [{"targets": ends, "visible": False}]}  # in the files alone: the figure draws them
+        fill_table(self.class_table, view.table, selected, **layout.CLASSES, **hidden)
+        self.class_bars.value = figure_html(view.figure, view.alt) + text_html(view.caption)
 
     def draw_confusion(self) -> None:
         """Draw the confusion matrix, and list the confused pairs."""
@@ -235,7 +237,9 @@ class Explorer(ExplorerLayout):
         self.views["Confusion"] = view
         self.matrix.value = figure_html(view.figure, view.alt)
         self.matrix_value.value, self.matrix_caption.value = text_html(layout.POINT), text_html(view.caption)
-        fill_table(self.pairs, self.confused[["class", "predicted as", "items", "% of class"]][:MAX_LISTED])
+        fill_table(
+            self.pairs, self.confused[["class", "predicted as", "items", "% of class"]][:MAX_LISTED], **layout.PAIRS
+        )
 
     def draw_videos(self) -> None:
         """List the selected videos, the most confident first, draw one of them, and frames of the first."""
@@ -249,7 +253,7 @@ class Explorer(ExplorerLayout):
         seeds = "".join(f" Predictions of {side} are those of seed {seed}." for side, seed in several)
         self.n_items.value = text_html(f"{len(rows):,} of {len(c.a.scores.labels):,} items{listed}.{seeds}")
         selected = np.flatnonzero(rows[:MAX_LISTED] == self.row).tolist()
-        fill_table(self.videos, view.table[:MAX_LISTED], selected, **layout.NO_SEARCH)
+        fill_table(self.videos, view.table[:MAX_LISTED], selected, **layout.VIDEOS)
         self.draw_video()
         sources = [(c.item_name(row)[0], self._locate(c.a, row, 1)) for row in rows[:N_THUMBNAILS] if self.is_live]
         tiles = [(name, source.path, int(source.center_frames[0])) for name, source in sources if source]

@@ -71,7 +71,7 @@ def folder(tiny_manifest, tmp_path_factory):
     if not PICTURES:
         runs, manifests = root / "runs", tiny_manifest.parent
         videos = [f"{name}/v_g{number:02d}.mp4" for number in range(8, 12) for name in [("dark", "bright")[number % 2]]]
-        videos += [f"<i>{number}</i> $.mp4" for number in range(56)]
+        videos += [f"<i>{number}</i> $, {'as cameras name their files, ' * 3}.mp4" for number in range(56)]
         for number, spec in enumerate(variant_comparison("demo", "tiny", variants=("f-R2D", "R(2+1)D"), eval_clips=5)):
             write_run(spec, runs, number, classes=CLASSES, videos=videos)
     notebook = nbformat.read(ROOT / "notebooks" / "explorer.ipynb", as_version=4)
@@ -215,6 +215,26 @@ def test_classes_are_searched_sorted_and_selected(page):
         expect(page.locator("img[alt^=Recall]")).to_have_attribute("alt", re.compile(f"Recall of {drawn} classes"))
 
 
+def test_tables_are_saved_with_intervals_under_their_names(page):
+    files = {
+        "Classes": ("classes", "A recall"),
+        "Confusion": ("confusions", "predicted as"),
+        "Videos": ("videos", "A %"),
+    }
+    for tab, (name, column) in files.items():
+        open_tab(page, tab)
+        expect(page.get_by_role("columnheader", name=column).locator("visible=true").first).to_be_visible()
+        page.wait_for_function(f"{KERNEL} == 'idle'")
+        page.wait_for_timeout(500)  # a table that is replaced while it writes a file raises an error
+        with page.expect_download() as download:
+            page.get_by_role("button", name="CSV").locator("visible=true").click()
+        assert download.value.suggested_filename == f"{name}.csv"
+        header, *rows = Path(download.value.path()).read_text().splitlines()
+        assert rows and ('"A low","A high"' in header) == (tab == "Classes")
+    open_tab(page, "Classes")
+    expect(page.get_by_role("columnheader", name="A low")).to_have_count(0)
+
+
 def test_matrix_shows_values_and_lists_videos(page):
     open_tab(page, "Confusion")
     take_picture(page, "confusion")
@@ -259,6 +279,26 @@ def test_matrix_stays_under_the_pointer_in_a_narrow_window(narrow):
     click_cell(page, column)
     expect(page.get_by_text(re.compile(f"^{n} of [0-9]+ items"))).to_be_visible()
     assert page.get_by_label("Predicted as", exact=True).evaluate("menu => menu.selectedOptions[0].text") == pred
+
+
+def test_controls_fit_a_phone_and_names_wrap(narrow):
+    narrow.set_viewport_size({"width": 400, "height": 2400})
+    narrow.evaluate("jupyterapp.commands.execute('application:toggle-left-area').then(() => true)")
+    try:
+        for tab in ("Classes", "Confusion", "Videos", "Your own video"):
+            open_tab(narrow, tab)
+            narrow.wait_for_timeout(500)
+            wide = """box => [...box.querySelectorAll('select, input, button, .widget-hbox, .lm-TabBar-tab')]
+              .filter(e => e.offsetParent && !e.closest('.dt-container')
+                && e.getBoundingClientRect().right > box.getBoundingClientRect().right + 1).map(e => e.outerHTML)"""
+            assert narrow.locator(".r21d-explorer").evaluate(wide) == [], tab
+    finally:
+        narrow.evaluate("jupyterapp.commands.execute('application:toggle-left-area').then(() => true)")
+    narrow.set_viewport_size({"width": 1280, "height": 2400})
+    open_tab(narrow, "Videos")
+    table = narrow.locator(".dt-scroll-body").locator("visible=true")
+    hidden = table.evaluate("table => table.scrollWidth - table.clientWidth")
+    assert hidden <= 1, "the predictions of B are out of sight"
 
 
 def test_video_plays_and_changes(page):
