@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from r21d_core.cli import build_parser
 
@@ -15,6 +16,7 @@ PATTERNS = (
     "*.md", "LICENSE", "docs/*.md", "docs/*.png", "docs/*.css", "docs/api/*.md", "*/README.md",
     "data_manifests/*", "notebooks/*.ipynb", "reports/*", "benchmarks/records/*", "r21d_core/study/spec.py",
 )  # fmt: skip
+FOLDER_LINK = re.compile(r"\[([^]]+)\]\(([\w./-]+)\)")
 MARKDOWN_LINK = re.compile(r'(<a href="\.\./[^"#:]*?)(README)?\.md\b')
 
 
@@ -32,6 +34,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, name, abs_src_path=str(path)))
     files.append(File.generated(config, "docs/commands.md", content=describe_commands()))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Link to the page of a folder, as GitHub does; where the folder has none, to nothing."""
+    folder = (Path(config.config_file_path).parent / page.file.src_uri).parent
+
+    def link_page(link: re.Match) -> str:
+        text, target = link.groups()
+        if not (folder / target).is_dir():
+            return link[0]
+        name = next((name for name in ("README.md", "index.html") if (folder / target / name).is_file()), "")
+        return f"[{text}]({target.rstrip('/')}/{name})" if name else text
+
+    return FOLDER_LINK.sub(link_page, markdown)
 
 
 def describe_commands() -> str:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 from r21d_analysis.claims import verdict
 from r21d_core.cli import build_parser
@@ -19,12 +20,15 @@ def test_site_is_built_without_warnings(tmp_path):
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0 and "WARNING" not in result.stderr, result.stderr
+    assert "unrecognized" not in result.stderr, result.stderr
     pages = [page for page in tmp_path.rglob("*.html") if "reports" not in page.parts]
     assert len(pages) > 20 and "open_study" in (tmp_path / "docs/api/analysis.html").read_text()
     reports = tmp_path / "reports" / "index.html"
     links = re.findall(r'<a href="(\.\./[^"#]*)"', reports.read_text())
     assert links and all((reports.parent / link).resolve().is_file() for link in links), links
     for page in pages:
+        linked = re.findall(r'href="(?!\w+:)([^"#]+)', page.read_text()) if page.name != "404.html" else []
+        assert [link for link in linked if not (page.parent / unquote(link)).is_file()] == [], page
         other = r'<(?:script|img|iframe)[^>]* src="(\w+:)?//|<link rel="(?:style|pre)[^>]*//'
         assert not re.search(other, page.read_text()), f"{page.name} needs another host"
 
