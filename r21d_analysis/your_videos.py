@@ -57,9 +57,10 @@ def make_manifest(folder: Path | str, manifest: Path | str = "", test_fraction: 
         print(verify_videos(path))
         return path
     quarantine = path.with_suffix(".quarantine.csv")
-    listed = {video.video for video in loaded.videos}
-    listed |= {cells[0] for _, cells in read_rows(quarantine, COLUMNS)} if quarantine.exists() else set()
-    print(f"{path}: checked earlier, {len(loaded.videos)} videos")
+    aside = {cells[0] for _, cells in read_rows(quarantine, COLUMNS)} if quarantine.exists() else set()
+    listed = {video.video for video in loaded.videos} | aside
+    skipped = f"; {len(aside)} more, set aside, with the reasons, in {quarantine}" if aside else ""
+    print(f"{path}: checked earlier, {len(loaded.videos)} videos{skipped}")
     if new := [video.video for video in listing.videos if video.video not in listed]:
         print(f"not in it: {len(new)} videos of the folder{examples(new)}; delete {path} to list the folder again")
     return path

@@ -45,7 +45,8 @@ def test_folder_is_listed_and_checked_once(folder, tmp_path, capsys):
     shutil.copy(folder / "dark" / "v_g00.mp4", folder / "dark" / "new.mp4")
     assert your_videos.make_manifest(folder, manifest) == manifest and manifest.read_bytes() == before
     said = capsys.readouterr().out
-    assert "checked earlier, 12 videos" in said and "not in it: 1 videos of the folder (dark/new.mp4)" in said
+    assert "checked earlier, 12 videos; 1 more, set aside, with the reasons, in" in said and "mine.quarantine" in said
+    assert "not in it: 1 videos of the folder (dark/new.mp4)" in said
     with pytest.raises(R21DError, match="lists the videos of"):
         your_videos.make_manifest(folder.rename(folder.with_name("other")), manifest)
 
