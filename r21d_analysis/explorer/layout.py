@@ -53,14 +53,16 @@ KEEP_KEYS = """setTimeout(() => element.closest('.jp-OutputArea')?.addEventListe
 # figure that scrolls, a tab is as wide as its name, and the tabs take several lines. What has the keyboard is outlined.
 STYLE = """<style>.r21d-explorer table.dataTable { --dt-row-selected: 0, 75, 160 }
 .r21d-explorer table.dataTable td:not(.dt-type-numeric) { overflow-wrap: anywhere; white-space: normal; min-width: 7em }
+.r21d-explorer table.dataframe td:first-child { overflow-wrap: anywhere; white-space: normal }
 .r21d-explorer .widget-html-content { min-width: 0 }
 .r21d-explorer .widget-tab > .lm-TabBar { height: auto; min-height: 0 }
 .r21d-explorer .widget-tab > .lm-TabBar .lm-TabBar-content { flex-wrap: wrap }
 .r21d-explorer .widget-tab > .lm-TabBar .lm-TabBar-tab { flex: 0 1 auto; min-width: max-content }
 .r21d-explorer :is(select, input, .noUi-handle):focus-visible { outline: 2px solid #4a8af4; outline-offset: 1px }
-[data-jp-theme-light="true"] .r21d-explorer img:is([alt^=Re], [alt^=Con], [alt^=Prob]) { filter: brightness(0.93) }
+.r21d-explorer img[alt^=Con], [data-jp-theme-light="true"] .r21d-explorer img:is([alt^=Re], [alt^=Prob]) {
+  filter: brightness(0.93) }
 [data-jp-theme-light="false"] .r21d-explorer img:is([alt^=Re], [alt^=Prob]) { filter: brightness(1.2) }
-[data-jp-theme-light="false"] .r21d-explorer img[alt^=Con] { background: white; filter: brightness(0.93) }
+[data-jp-theme-light="false"] .r21d-explorer .widget-html-content:has(> img[alt^=Con]) { background: white }
 </style>"""
 
 

@@ -336,6 +336,11 @@ def test_page_is_accessible(page, theme):
         open_tab(page, tab)
         page.wait_for_timeout(500)
         assert page.locator(".r21d-explorer").evaluate(CHECKS) == [], tab
+    background = "img => getComputedStyle(img.parentElement).backgroundColor"
+    is_white = page.locator("img[alt^=Confusion]").evaluate(background) == "rgb(255, 255, 255)"
+    assert is_white == (theme == "JupyterLab Dark"), (
+        "where empty cells would be black, and rare confusions the brightest"
+    )
     if theme == "JupyterLab Light":  # once: Tab leaves every widget
         open_tab(page, "Videos")
         page.get_by_label("Data", exact=True).focus()
