@@ -1,16 +1,20 @@
 """Planning and training an experiment's runs."""
 
+import io
 import os
 import re
 import subprocess
 import sys
 import time
 import weakref
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from threading import Event, Thread
 
 import pytest
+from tqdm import tqdm
 
 from r21d_core import R21DError
 from r21d_core.data import decode
@@ -113,6 +117,26 @@ def test_plan_measures_steps_when_rows_are_gone(tiny_manifest, tmp_path, monkeyp
     ):
         with pytest.raises(R21DError, match=what):
             plan([SPEC.replace(**changes)], tiny_manifest, tmp_path)
+
+
+def test_waiting_for_workers_does_not_redraw_the_bar_at_once(tmp_path, monkeypatch):
+    class Pool:
+        slots, polls = 2, 0
+
+        def submit(self, *_, **__):
+            future = Future()
+            future.set_result(None)
+            return future
+
+        def wait(self, futures):
+            self.polls += 1
+            return set(futures) if self.polls > 20 else set()
+
+    file = io.StringIO()
+    bar = partial(tqdm, disable=False, file=file, mininterval=30, maxinterval=30)
+    monkeypatch.setattr(runner, "tqdm", bar)
+    assert not runner._train_all([SPEC], {"tiny": None}, tmp_path, Pool())  # pyright: ignore[reportArgumentType]
+    assert file.getvalue().count("runs") == 1
 
 
 def test_plan_counts_decoding(tiny_manifest, tmp_path, monkeypatch):
