@@ -1,5 +1,6 @@
 """docs/results.md is what the records say, and a table of it agrees with an independent computation."""
 
+import html
 import json
 import re
 from itertools import product
@@ -22,7 +23,8 @@ from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import format_effect
 from r21d_analysis.interpret.records import load_record
 from r21d_analysis.interpret.summary import INSIGHT
-from r21d_analysis.results_page import build_results
+from r21d_analysis.report import REPORTS
+from r21d_analysis.results_page import _link_reports, _texts, build_results
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core import R21DError
 from r21d_core.runs.run import load_runs
@@ -345,3 +347,14 @@ def test_speech_folds_match_a_plain_computation():
     half = stats.t.ppf(0.975, 10) * np.sqrt(15 / 10 * sum(total**2 for total in totals.values()))
     line = next(line for line in TEXT.splitlines() if line.startswith("| rMC5 | 55.0"))
     assert f"| {np.mean(gaps):+.1f} | {np.mean(gaps) - half:+.1f} to {np.mean(gaps) + half:+.1f} | < 0.001 |" in line
+
+
+def test_reports_of_insight_are_linked_and_captions_readable():
+    names = {report.name for report in REPORTS}
+    for notebook in ("filters", "attributions"):
+        linked = set(re.findall(r"\(\.\./reports/([\w-]+)\.ipynb\)", _link_reports(notebook)))
+        assert linked == {name for name in names if name.startswith(f"{notebook}-")}
+    table = pd.DataFrame({"a": ["1"]}).style.set_caption(html.escape("the seeds' variance < 1"))
+    table = table.format_index(escape="html", axis=1).relabel_index(["minus R3D&#39;s"], axis=1)
+    texts = _texts(table)
+    assert texts.attrs["caption"] == "the seeds' variance &lt; 1" and [*texts] == ["", "minus R3D's"]
