@@ -18,9 +18,9 @@ from statsmodels.stats.multitest import multipletests
 from r21d_analysis import outcome
 from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_analysis.artifacts.confirmatory import without_unfinished
-from r21d_analysis.claims.claims import CLAIMS
+from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
-from r21d_analysis.claims.table import format_effect
+from r21d_analysis.claims.table import count_answers, format_effect, ledger
 from r21d_analysis.interpret.records import load_record
 from r21d_analysis.interpret.summary import INSIGHT
 from r21d_analysis.report import REPORTS
@@ -347,6 +347,17 @@ def test_speech_folds_match_a_plain_computation():
     half = stats.t.ppf(0.975, 10) * np.sqrt(15 / 10 * sum(total**2 for total in totals.values()))
     line = next(line for line in TEXT.splitlines() if line.startswith("| rMC5 | 55.0"))
     assert f"| {np.mean(gaps):+.1f} | {np.mean(gaps) - half:+.1f} to {np.mean(gaps) + half:+.1f} | < 0.001 |" in line
+
+
+def test_readme_row_of_claims_has_the_counts_of_the_ledger():
+    table = ledger(
+        [run for pack in ("small", "actions", "demo") for run in load_runs(ROOT / "results" / f"{pack}.zip")]
+    )
+    from_runs = table["by"] != ARITHMETIC
+    parts = [(len(rows), count_answers(rows)) for rows in (table[from_runs], table[~from_runs])]
+    sentence = "{} claims by runs: {}; {} by arithmetic: {}.".format(*parts[0], *parts[1])
+    (row,) = (line for line in README.splitlines() if line.startswith("| every claim |"))
+    assert sentence in row
 
 
 def test_reports_of_insight_are_linked_and_captions_readable():
