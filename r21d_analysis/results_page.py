@@ -31,7 +31,7 @@ from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import format_effect
 from r21d_analysis.claims.verdict import Verdict
-from r21d_analysis.interpret.summary import describe_evidence, describe_filters
+from r21d_analysis.interpret.summary import summarize_evidence, summarize_filters
 from r21d_analysis.outcome import BEST, DATA, FOUR, LONG, ROOT
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
@@ -133,10 +133,10 @@ def _sections(root: Path) -> Iterator[str]:
     table = _texts(error_table(runs_of("optimization_curves", **PLAIN)))
     fact = ", ".join(f"{row[3]} points with {row[0]}" for row in table[table["network"] == BEST].to_numpy())
     yield _section("Depth (Figure 3)", f"Training error of R(2+1)D minus that of R3D, last epoch: {fact}.", table)
-    more = f" The figures are in the reports on {_link_reports('filters')}."
-    yield _section("Learned filters", describe_filters(root) + more)
-    more = f" What this shows, and what not, is in the reports on {_link_reports('attributions')}."
-    yield _section("Evidence in perturbed clips", describe_evidence(root) + more)
+    fact = f"The figures are in the reports on {_link_reports('filters')}."
+    yield _section("Learned filters", fact, summarize_filters(root))
+    fact = f"The maps, and what this shows and what not, are in the reports on {_link_reports('attributions')}."
+    yield _section("Evidence in perturbed clips", fact, summarize_evidence(root))
 
     runs, rows = runs_of("sports1m", seeds=2), paper_table(4)
     others = _finished(sports1m("small", DATA, variants=(*NEIGHBORS, BEST), seeds=(0, 1)), root)

@@ -261,32 +261,29 @@ def test_evidence_is_that_of_the_records():
     assert [" ".join(found[:2]), *found[2:]] == [
         lost[key] for key in product(("actions", "speech"), ("R3D", "R(2+1)D"))
     ]
-    frozen = TEXT.split("\n## Evidence in perturbed clips\n")[1].split("With shuffled")[0]
-    for data in ("actions", "speech"):
-        assert f"{data} R(2+1)D {lost[data, 'R(2+1)D']}, R3D {lost[data, 'R3D']}" in frozen
+    shown = {(row["data"], row["network"]): row for row in read_table("Evidence in perturbed clips", "data")}
+    assert {key: shown[key]["frozen: evidence lost (%)"] for key in lost} == lost
+    assert shown["speech", "R3D"]["recordings or speakers"] == "3"
 
 
 def test_filters_are_those_of_the_records():
     """From the counts alone. On 8 frames the last three layers have one frame, of which training changes one tap."""
-    section, averages, n_runs = TEXT.split("\n## Learned filters\n")[1].split("\n## ")[0], {}, {}
-    changed = set()
+    averages, changed = {}, {}
     for pack, data in INSIGHT.items():
         for run in load_runs(ROOT / "results" / f"{pack}.zip"):
             if (path := run.folder / "filters.npz").is_file():
                 record, key = load_record(path), (data, run.spec.variant)
                 fractions = record["counts"] / record["counts"].sum(axis=1, keepdims=True)
                 averages.setdefault(key, []).append([round(100 * fraction) for fraction in fractions[0]])
-                if n := int((np.abs(fractions[1:-3] - 1 / 3).max(axis=1) >= 0.03).sum()):
-                    changed.add((n, *key))
-    for (data, variant), rows in averages.items():
-        ends = [
-            f"{min(column)} to {max(column)}" if len(rows) > 1 else str(*column) for column in zip(*rows, strict=True)
-        ]
-        assert f"{variant} {', '.join(ends)}" in re.search(rf"{data} ([^;.]*)", section)[1]
-        n_runs |= {(data, variant): len(rows)} if len(rows) > 1 else {}
-    assert n_runs == {("actions", "R3D"): 12} and "R3D 70 to 76, 15 to 20, 8 to 11 (12 runs)" in section
-    assert changed == {(n, "actions", "R3D") for n in (8, 9)}
-    assert "within 3 points of 33, except in 8 to 9 of R3D's 13 on actions. Training turned" in section
+                changed.setdefault(key, set()).add(int((np.abs(fractions[1:-3] - 1 / 3).max(axis=1) >= 0.03).sum()))
+    for row in read_table("Learned filters", "data"):
+        key = row["data"], row["network"]
+        columns = zip(*(rows := averages[key]), strict=True)
+        ends = [f"{min(column)} to {max(column)}" if len(rows) > 1 else str(*column) for column in columns]
+        assert [row[f"conv1: {order} (%)"] for order in ("average", "difference", "higher")] == ends
+        assert row["runs"] == str(len(rows)) and len(rows) == (12 if key == ("actions", "R3D") else 1)
+        assert row["later layers with other orders"] == " to ".join(map(str, sorted(changed.pop(key)))) + " of 13"
+    assert not changed
     others = [row[0] for (data, name), rows in averages.items() if name == "R3D" and data != "actions" for row in rows]
     ends = {row[0] for row in averages["actions", "R3D"]}
     sentence = f"{min(ends)} to {max(ends)} % of R3D's temporal filters average ({min(others)} to {max(others)} "
@@ -307,9 +304,11 @@ def test_angles_of_filters_follow_from_change_and_decay():
         if (path := run.folder / "filters.npz").is_file():
             turned = np.sqrt(load_record(path)["temporal_change"][1:-3] ** 2 - (1 - kept) ** 2) / kept
             found.setdefault(run.spec.variant, []).extend(np.degrees(np.arctan(turned)))
-    (ends,) = re.findall(r"by, in degrees: .*actions R\(2\+1\)D (\d+) to (\d+), R3D (\d+) to (\d+)\. Where", TEXT)
-    exact = [end(found[name]) for name in ("R(2+1)D", "R3D") for end in (min, max)]
-    np.testing.assert_allclose([*map(int, ends)], exact, atol=0.6)
+    rows = [row for row in read_table("Learned filters", "data") if row["data"] == "actions"]
+    for row in rows:
+        ends = [int(end) for end in row["later layers turned (°)"].split(" to ")]
+        np.testing.assert_allclose(ends, [min(found[row["network"]]), max(found[row["network"]])], atol=0.6)
+    assert len(rows) == 2
 
 
 def test_readme_speed_is_that_of_the_benchmarks():
