@@ -1,6 +1,10 @@
 # make demo, test or lab: each makes .venv first if it is missing or older than what it is made from.
 PYTHON ?= python3
 BIN := .venv/bin
+# Without a GPU, https://download.pytorch.org/whl/cpu has PyTorch without the libraries of CUDA.
+TORCH_INDEX ?=
+# Jupyter refuses to run as root, as which many containers do, without this option.
+LAB := $(BIN)/jupyter lab$(if $(filter 0,$(shell id -u)), --allow-root)
 .DEFAULT_GOAL := help
 
 help:
@@ -10,13 +14,15 @@ help:
 	@echo "make browser the explorer in a real browser; as root on Debian it installs Chromium first"
 	@echo "make docs    the documentation site in build/site"
 	@echo "make report  draw the reports, and one page of all, from the records in results/"
+	@echo "The first call makes .venv, 7 GB. With TORCH_INDEX=https://download.pytorch.org/whl/cpu it has no CUDA."
 
 .venv/made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; ok = (3, 11) <= v < (3, 14); \
 		ok or sys.exit(f"Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is {v[0]}.{v[1]}; name another: make PYTHON=python3.12")'
 	@echo "making .venv (a few minutes; PyTorch is most of it)"
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+		--constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: .venv/made
@@ -25,7 +31,7 @@ demo: .venv/made
 	$(BIN)/papermill --no-progress-bar --cwd notebooks notebooks/variant_comparison.ipynb reports/demo/variant_comparison.ipynb
 	$(BIN)/jupyter nbconvert --to html --log-level ERROR reports/demo/variant_comparison.ipynb
 	@echo "Table 2 is in reports/demo/variant_comparison.ipynb and .html"
-	@if [ -t 1 ]; then $(BIN)/jupyter lab reports/demo/variant_comparison.ipynb; fi
+	@if [ -t 1 ]; then $(LAB) reports/demo/variant_comparison.ipynb || echo "JupyterLab has ended with an error; open one of the two files"; fi
 
 # The notebooks run in a copy, beside runs of their own. Those of the experiments `TRAINED` are trained: they have every kind
 # of run, and the checkpoints that notebooks need. The others are those of results/demo.zip.
@@ -64,6 +70,6 @@ docs: .venv/made
 	@echo "open build/site/index.html, or for the search: $(BIN)/mkdocs serve"
 
 lab: .venv/made
-	$(BIN)/jupyter lab notebooks/start_here.ipynb
+	$(LAB) notebooks/start_here.ipynb
 
 .PHONY: help demo test types runs-of-notebooks browser docs lab report

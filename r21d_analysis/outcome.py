@@ -119,6 +119,8 @@ def answer(root: Path = ROOT) -> list[str]:
         f"accuracy, {lips.max():.1f}, and {len(better)} of {len(lips) - 1} networks are significantly above R(2+1)D, "
         f"with {spoken['seeds'].max()} seed: {', '.join(better)}. R3D minus R(2+1)D is {describe_gap(r3d)} there, in "
         f"training error {describe_gap(r3d, *TRAINING)}.",
+        f"{describe_evidence(root)} So the evidence for actions needs little motion; for speech and the rate it needs "
+        "motion, or a still clip is too unusual an input. One run of each network.",
     ]
 
 

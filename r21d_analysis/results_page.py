@@ -31,7 +31,7 @@ from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import format_effect
 from r21d_analysis.claims.verdict import Verdict
-from r21d_analysis.interpret.summary import describe_evidence, describe_filters
+from r21d_analysis.interpret.summary import summarize_evidence, summarize_filters
 from r21d_analysis.outcome import BEST, DATA, FOUR, LONG, ROOT
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
@@ -48,6 +48,10 @@ from r21d_core.study.variants import NEIGHBORS
 PLAIN: dict = {"frames": 8, "frame_stride": 1}
 BUILTIN: dict = {"data": "builtin", "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400, **PLAIN}
 HALVES: dict = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1", "seeds": 1}
+# The suffix of each report on records of `r21d insight`, and what its networks learned.
+INSIGHT_REPORTS = {
+    "actions": "actions", "small": "speech", "small-rate": "playback rate", "diagnostic": "built-in videos",
+}  # fmt: skip
 OMITTED = ("parameters (M)", "GMAC/clip", "video@5", "training clips/s", "inference clips/s", "training loss")
 INTRODUCTION = """# Results
 {answer}
@@ -101,6 +105,7 @@ def _sections(root: Path) -> Iterator[str]:
     rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original."
     again = " R3D trained three times with one seed differs by up to 1.8 points"
     again += " ([records](../results/README.md#small))."
+    again += " By clip length: [report](../reports/temporal_probe-small-lengths.ipynb)."
     yield _compare("Playback rate", rate + again, runs_of("variant_comparison", task="speed"))
     runs = _finished(why_2plus1d("small", DATA, task="speed", seeds=(0, 1, 2)), root)
     yield _section("Why (2+1)D? Playback rate, 8 frames", outcome.describe_reasons(runs), _texts(show_fold_table(runs)))
@@ -128,23 +133,24 @@ def _sections(root: Path) -> Iterator[str]:
     table = _texts(error_table(runs_of("optimization_curves", **PLAIN)))
     fact = ", ".join(f"{row[3]} points with {row[0]}" for row in table[table["network"] == BEST].to_numpy())
     yield _section("Depth (Figure 3)", f"Training error of R(2+1)D minus that of R3D, last epoch: {fact}.", table)
-    more = " The figures are in the reports of [filters](../notebooks/filters.ipynb)."
-    yield _section("Learned filters", describe_filters(root) + more)
-    more = " What this shows, and what not, is in [attributions](../notebooks/attributions.ipynb)."
-    yield _section("Evidence in perturbed clips", describe_evidence(root) + more)
+    fact = f"The figures are in the reports on {_link_reports('filters')}."
+    yield _section("Learned filters", fact, summarize_filters(root))
+    fact = f"The maps, and what this shows and what not, are in the reports on {_link_reports('attributions')}."
+    yield _section("Evidence in perturbed clips", fact, summarize_evidence(root))
 
     runs, rows = runs_of("sports1m", seeds=2), paper_table(4)
     others = _finished(sports1m("small", DATA, variants=(*NEIGHBORS, BEST), seeds=(0, 1)), root)
     others = [run for run in others if run.spec.variant in NEIGHBORS]
     gain = _texts(stream_gain([*others, *runs]))
     flow = gain.set_index("comparison").loc["Flow minus RGB"]
-    printed = rows[f"{BEST}-Flow-8frame"]["video@1"] - rows[f"{BEST}-RGB-8frame"]["video@1"]
+    printed = rows[f"{BEST}-RGB-8frame"]["video@1"] - rows[f"{BEST}-Flow-8frame"]["video@1"]
     alone = _evaluate("rgb-over-flow", load_runs(root / "results" / "small.zip"))
     fact = (
-        f"Flow minus RGB, R(2+1)D: {flow['video@1 (points)']} points ({flow[INTERVAL]}), p after Holm's correction "
-        f"{flow['p, Holm']}; on Sports-1M {printed:+.1f}. The ledger of claims tests this "
-        f"difference alone, with the seeds' variance of all networks with these settings: RGB minus flow "
-        f"{format_effect(alone)}, {alone.answer}. "
+        f"RGB minus flow, R(2+1)D: {format_effect(alone)}; on Sports-1M {printed:+.1f}. By the ledger of claims, which "
+        f"tests this difference alone, that RGB is better is {alone.answer}. The second table has it as flow minus "
+        f"RGB, {flow['video@1 (points)']} ({flow[INTERVAL]}), p after Holm's correction {flow['p, Holm']}. The "
+        "intervals differ as that table takes the seeds' variance from its own networks, and the ledger from all "
+        "networks with these settings; p differ as that table corrects for all of its tests. "
     )
     fact += "The paper's R3D and R(2+1)D have 34 layers, these 18. "
     errors = {g.spec.variant: g.train_errors.mean() for g in group_by_seed(others)}
@@ -170,9 +176,15 @@ def _sections(root: Path) -> Iterator[str]:
     cells = table.pivot(index="network", columns="family", values="text").loc[list(TABLE_2), table["family"].unique()]
     chance = ", ".join(f"{r.chance:.0f} % for {r.family}" for r in table.drop_duplicates("family").itertuples())
     fact = f"Full size, built-in videos, one seed; f-R2D ignores the order of frames. Chance: {chance}."
-    cells.attrs["caption"] = html.escape(protocol_line(runs))
+    cells.attrs["caption"] = html.escape(protocol_line(runs), quote=False)
     yield _section("Diagnostic", fact, cells.reset_index())
     yield "## How the profile `paper` differs from the paper\n" + "".join(f"\n- {line}" for line in PAPER_DEVIATIONS)
+
+
+def _link_reports(notebook: str) -> str:
+    """Links to the executed copies of a notebook that reads records of `r21d insight`, by what the networks learned."""
+    links = [f"[{data}](../reports/{notebook}-{suffix}.ipynb)" for suffix, data in INSIGHT_REPORTS.items()]
+    return f"{', '.join(links[:-1])} and {links[-1]}"
 
 
 def _speech(runs: Sequence[Run]) -> str:
@@ -225,7 +237,8 @@ def _section(title: str, fact: str, *tables: pd.DataFrame) -> str:
 def _texts(table: Styler | Markdown) -> pd.DataFrame:
     """The texts that `table` displays, without OMITTED columns."""
     assert isinstance(table, Styler), "Markdown stands for missing runs, which are an error before"
-    lines = [line.split("|") for line in table.to_string(delimiter="|", sparse_columns=False).strip("\n").splitlines()]
+    text = _readable(table.to_string(delimiter="|", sparse_columns=False))
+    lines = [line.split("|") for line in text.strip("\n").splitlines()]
     levels, name = table.columns.nlevels, table.index.name  # pyright: ignore[reportAttributeAccessIssue]
     heads = [": ".join(filter(None, head)) for head in zip(*lines[:levels], strict=True)]
     heads = [re.sub("^(here|recipe): ", "", head) for head in heads]
@@ -233,5 +246,10 @@ def _texts(table: Styler | Markdown) -> pd.DataFrame:
     frame = pd.DataFrame(lines[levels + bool(name) :], columns=heads)
     shown = [head for head in heads if head.rpartition(": ")[2] not in OMITTED]
     frame = frame[shown]
-    frame.attrs["caption"] = table.caption  # pyright: ignore[reportAttributeAccessIssue]
+    frame.attrs["caption"] = _readable(table.caption or "")  # pyright: ignore[reportAttributeAccessIssue]
     return frame
+
+
+def _readable(text: str) -> str:
+    """The text of HTML with its quotation marks, which only an attribute needs escaped."""
+    return re.sub("&(#x27|#39|quot|#34);", lambda match: html.unescape(match[0]), text)

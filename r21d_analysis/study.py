@@ -30,7 +30,7 @@ INJECTED = "# Parameters\n"  # the first line of the cell that papermill adds to
 
 @dataclass(frozen=True)
 class Study:
-    """An experiment's specs and their runs in the folder `folder`, in the same order."""
+    """The specs of an experiment, of the networks that are shown, and their runs in `folder`, in the same order."""
 
     experiment: str
     specs: list[Spec]
@@ -74,9 +74,10 @@ def open_study(
 ) -> Study:
     """Return the study of `experiment`, a name in EXPERIMENTS, and print which of its runs are missing.
 
-    Paths are relative to the working directory, which is `notebooks/` for a notebook. Lists may be lists, a single
-    value or text such as "0, 1, 2"; empty text stands for the experiment's default. Raises R21DError for a value that
-    cannot be read.
+    Without `train`, networks that have no finished run are left out and named in a line, unless none has one. Paths
+    are relative to the working directory, which is `notebooks/` for a notebook. Lists may be lists, a single value or
+    text such as "0, 1, 2"; empty text stands for the experiment's default. Raises R21DError for a value that cannot be
+    read.
     """
     if experiment not in EXPERIMENTS:
         raise R21DError(f"experiment {experiment!r}: expected one of {', '.join(EXPERIMENTS)}")
@@ -104,11 +105,19 @@ def open_study(
             if any(find_run(runs, spec).is_complete for spec in others):
                 print(f'These settings are the only ones of this profile and task, so they are used: "{same[0]}"')
                 specs, fields = others, read_settings(same[0])
+    parameters = {"seeds": as_list(seeds)} | options | fields
+    if not _to_bool("train", train):
+        finished = {spec.variant for spec in specs if find_run(runs, spec).is_complete}
+        if without := [
+            name for name in dict.fromkeys(spec.variant for spec in specs) if finished and name not in finished
+        ]:
+            print(f"Not shown, since no run of theirs is finished: {', '.join(without)}.")
+            specs = [spec for spec in specs if spec.variant in finished]
+            parameters["variants"] = list(dict.fromkeys(spec.variant for spec in specs))
     study = Study(
         experiment, specs, [find_run(runs, spec) for spec in specs], Path(runs), Path(manifest) if manifest else None,
         Path(builtin), device,
     )  # fmt: skip
-    parameters = {"seeds": as_list(seeds)} | options | fields
     print(missing_line(study.runs, _training_command(experiment, profile, manifest, parameters)))
     return study
 

@@ -22,7 +22,7 @@ from r21d_analysis.style import NO_RUNS, close_figure, figure_style, note, panel
 from r21d_core import R21DError
 from r21d_core.data.decode import read_frames
 from r21d_core.data.folder import from_folder
-from r21d_core.data.manifest import load_manifest, read_rows, write_new_manifest
+from r21d_core.data.manifest import describe_recordings, load_manifest, read_rows, write_new_manifest
 from r21d_core.data.official_splits import examples
 from r21d_core.data.verify import COLUMNS, verify_videos
 from r21d_core.runs.run import Run
@@ -55,12 +55,14 @@ def make_manifest(folder: Path | str, manifest: Path | str = "", test_fraction: 
         raise R21DError(f"{path}: lists the videos of {loaded.root}; name another file by the parameter `manifest`")
     if not all(video.frames for video in loaded.videos):
         print(verify_videos(path))
+        print(describe_recordings(load_manifest(path).videos))
         return path
     quarantine = path.with_suffix(".quarantine.csv")
     aside = {cells[0] for _, cells in read_rows(quarantine, COLUMNS)} if quarantine.exists() else set()
     listed = {video.video for video in loaded.videos} | aside
     skipped = f"; {len(aside)} more, set aside, with the reasons, in {quarantine}" if aside else ""
     print(f"{path}: checked earlier, {len(loaded.videos)} videos{skipped}")
+    print(describe_recordings(loaded.videos))
     if new := [video.video for video in listing.videos if video.video not in listed]:
         print(f"not in it: {len(new)} videos of the folder{examples(new)}; delete {path} to list the folder again")
     return path

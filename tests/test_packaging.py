@@ -2,6 +2,7 @@
 
 import ast
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -61,6 +62,20 @@ def test_make_and_conda_install_the_same_versions():
     python, _, by_pip = environment["dependencies"]
     assert SpecifierSet(PROJECT["requires-python"]).contains(python.removeprefix("python="))
     assert by_pip["pip"] == ["--constraint constraints.txt", "--editable .[dev]"]
+
+
+def test_demo_survives_a_jupyter_that_does_not_start(tmp_path):
+    """In a terminal, whose shells ask for it; root needs an option of Jupyter's."""
+    for name in ("r21d", "papermill", "jupyter"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/calls\n[ "$1" != lab ]\n')
+        (tmp_path / name).chmod(0o755)
+    command = ["make", "-f", ROOT / "Makefile", "-o", ".venv/made", f"BIN={tmp_path}", "demo"]
+    terminal, stdout = pty.openpty()
+    assert subprocess.run(command, cwd=tmp_path, stdout=stdout).returncode == 0
+    os.close(stdout)
+    os.close(terminal)
+    *_, lab = (tmp_path / "calls").read_text().splitlines()
+    assert lab.startswith("jupyter lab ") and ("--allow-root" in lab) == (os.getuid() == 0)
 
 
 def test_wheel_lists_every_package():

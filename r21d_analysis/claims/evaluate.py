@@ -13,7 +13,15 @@ from r21d_analysis.artifacts import networks
 from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB, Network
 from r21d_analysis.claims import select
 from r21d_analysis.claims.select import R21D, Arm, Claim, Contrast, Selection, describe_protocol, rank_settings
-from r21d_analysis.claims.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict, decide_bonferroni, decide_size
+from r21d_analysis.claims.verdict import (
+    INCONCLUSIVE,
+    REFUTED,
+    SUPPORTED,
+    Verdict,
+    decide_bonferroni,
+    decide_size,
+    describe_size,
+)
 from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, on_shared_seeds
 from r21d_analysis.statistics.inference import Estimate, SeedVariance
@@ -62,7 +70,9 @@ def _decide_all(claim: Claim, estimates: list[tuple[Estimate, str]]) -> tuple[Ve
     elif np.isnan(estimate.low):
         why.append("no interval, as there is one recording or all runs have the same result")
     value, low, high = estimate.value, estimate.low, estimate.high
-    return Verdict(answer, value, low, high, estimate.recordings or estimate.items, "; ".join(why)), name
+    verdict = Verdict(answer, value, low, high, estimate.recordings or estimate.items, "; ".join(why))
+    size = claim.size if estimate.seeds > 1 else None
+    return replace(verdict, paper_size=describe_size(low, high, size)), name
 
 
 def evaluate_contrasts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:

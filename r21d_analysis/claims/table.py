@@ -59,12 +59,14 @@ def show_ledger(runs: Sequence[Run]) -> HTML:
     table = ledger(runs)
     usual = _usual_protocol(table)
     table["setting"] = [", ".join(t for key, t in p.items() if t != usual.get(key)) for p in table["protocol"]]
-    table["difference"] = [write_minus(format_effect(row)) for row in table.itertuples()]
+    effects = zip(map(format_effect, table.itertuples()), table["paper_size"], strict=True)
+    table["difference"] = [write_minus("; ".join(filter(None, texts))) for texts in effects]
     table["other_settings"] = table["other_settings"].map(write_minus)
     by_arithmetic = table["by"] == ARITHMETIC
     groups = {"Evaluated from runs": table[~by_arithmetic], "Evaluated by arithmetic": table[by_arithmetic]}
     parts = [(title, count_answers(rows), rows.to_dict("records")) for title, rows in groups.items()]
-    return HTML(render("claims.html", marks=MARKS, answers=list(table["answer"]), usual=[*usual.values()], parts=parts))
+    answers = {"answers": [*table["answer"]], "of_runs": [*table["answer"][~by_arithmetic]]}
+    return HTML(render("claims.html", marks=MARKS, **answers, usual=[*usual.values()], parts=parts))
 
 
 def format_effect(row) -> str:

@@ -32,6 +32,7 @@ class Verdict:
     why: str = ""
     unit: str = "points"
     protocol: dict[str, str] = field(default_factory=dict)  # of the networks, as of `describe_protocol`
+    paper_size: str = ""  # whether the interval excludes the size that the paper states, as of `describe_size`
     other_settings: str = ""  # what other complete settings in the records answer
 
 
@@ -61,3 +62,10 @@ def decide_size(answer: str, low: float, high: float, size: float | None) -> str
     """DIRECTION instead of SUPPORTED where the paper's size lies outside the interval."""
     misses = size is not None and not low <= size <= high
     return DIRECTION if answer == SUPPORTED and misses else answer
+
+
+def describe_size(low: float, high: float, size: float | None) -> str:
+    """Whether the interval excludes the paper's size, such as `3.8 excluded`; "" without a size or an interval."""
+    if size is None or np.isnan(low):
+        return ""
+    return f"{size:.1f} {'not excluded' if low <= size <= high else 'excluded'}"

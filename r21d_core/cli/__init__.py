@@ -21,9 +21,14 @@ COMMANDS = (
 )  # fmt: skip
 ANALYSIS_COMMANDS = ("insight", "pack", "report", "notebooks")  # modules of r21d_analysis.cli, found by name only
 
+LOG_SECONDS = 30  # between lines of a progress bar in a file
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 with the error on standard error, or 128 + a signal."""
+    if not sys.stderr.isatty():  # tqdm, imported below, then adds a line instead of redrawing one
+        for name in ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL"):
+            os.environ.setdefault(name, str(LOG_SECONDS))
     modules = load_commands()
     options = build_parser(modules).parse_args((sys.argv[1:] if arguments is None else arguments) or ["--help"])
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":

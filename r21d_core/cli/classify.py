@@ -25,6 +25,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(options) -> None:
+    from r21d_core.data.folder import recording_names
     from r21d_core.data.official_splits import list_videos
 
     if options.out and options.out.suffix not in (".csv", ".json"):
@@ -34,6 +35,7 @@ def run(options) -> None:
     predictions = predictor.iter_predictions(
         videos, clips=options.clips, frames=options.frames, frame_stride=options.frame_stride, workers=options.workers
     )
+    known = _trained_on(predictor.weights)
     rows: list[dict] = []
     errors, saved = [], -SAVE_SECONDS  # so that a file that cannot be written is an error at the first video
     try:
@@ -44,6 +46,8 @@ def run(options) -> None:
                 rows.append({"video": name, "error": errors[-1]})
             else:
                 rows.append({"video": name, **_cells(prediction.top), "protocol": prediction.protocol})
+                if known:
+                    rows[-1]["trained_on"] = min(recording_names(video) & known, default="")
                 if not options.out:
                     _print(prediction, name if len(videos) > 1 else "")
             if options.out and time.monotonic() - saved > SAVE_SECONDS:
@@ -53,9 +57,22 @@ def run(options) -> None:
         if options.out and rows:
             _write(options.out, rows)
             print(f"{options.out}: {len(rows) - len(errors)} of {len(videos)} videos")
+    if seen := sum(bool(row.get("trained_on")) for row in rows):
+        where = "; the column trained_on has their recordings" if options.out else ""
+        print(f"Warning: the run was trained on {seen} of these {len(rows)} videos, by their names{where}")
     if errors:
         count = f"{len(errors)} of {len(videos)} videos could not be classified:\n" if len(videos) > 1 else ""
         raise R21DError(count + "\n".join(errors))
+
+
+def _trained_on(weights) -> set[str]:
+    """The recordings that the weights of a run were trained on; empty if they are unknown."""
+    from r21d_core.runs.run import Run
+
+    try:
+        return Run(weights.spec, weights.path.parent).trained_on if weights.spec else set()
+    except R21DError:
+        return set()
 
 
 def _cells(top: list[tuple[str, float]]) -> dict[str, str | float]:

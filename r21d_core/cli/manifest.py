@@ -77,8 +77,9 @@ def run(options) -> None:
 
 
 def _print_counts(path: Path, listing) -> None:
-    from r21d_core.data.manifest import split_counts
+    from r21d_core.data.manifest import describe_recordings, split_counts
 
     counts = ", ".join(f"{count:,} {split}" for split, count in split_counts(listing.videos).items())
     hint = "" if all(video.frames for video in listing.videos) else f"; next: r21d check {path}"
     print(f"{path}: {len(listing.videos):,} videos of {len(listing.card.classes)} classes ({counts}){hint}")
+    print(describe_recordings(listing.videos))

@@ -68,8 +68,8 @@ def run(options) -> None:
         return
     print(f"{len(runs)} {'run is' if len(runs) == 1 else 'runs are'} finished; records in {options.runs}:")
     for run in runs:
-        name, accuracy = run.spec.network, video_at(run.scores, 1)
-        print(f"  {name:<11} seed {run.spec.seed}  video@1 {accuracy:6.1%}  {run.folder}")
+        name, accuracy, count = run.spec.network, video_at(run.scores, 1), len(set(run.scores.groups))
+        print(f"  {name:<11} seed {run.spec.seed}  video@1 {accuracy:6.1%} on {count} test recordings  {run.folder}")
 
 
 def collect_specs(options) -> list[Spec]:

@@ -61,6 +61,17 @@ def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int
     return Listing(card, tuple(videos), notes=tuple(notes))
 
 
+def recording_names(path: Path | str) -> set[str]:
+    """Return the names that the recording of a video file may have in a manifest of any folder above it.
+
+    These are CLASS_g01 if its name contains `_g01_`, and its path, from any folder on, without the extension.
+    """
+    parts = Path(path).absolute().with_suffix("").parts[1:]
+    names = {"/".join(parts[start:]) for start in range(len(parts))}
+    match = GROUP.search(parts[-1])
+    return names | {f"{folder}_g{match[1]}" for folder in parts[:-1]} if match else names
+
+
 def _note_empty_classes(root: Path, splits: Iterable[str], found: Collection[tuple[str, ...]]) -> list[str]:
     """A note for each split folder, or the root, with class folders that are not `found`, the parts of their paths."""
     notes = []

@@ -28,6 +28,7 @@ from r21d_core.study.recipes import VAL_SUFFIX
 
 SPLITS = ("train", "val", "test")
 REQUIRED = ("video", "label", "split", "group")
+FEW_RECORDINGS = 10  # the 95 % interval of an accuracy of 50 % is then ±31 points
 INDEXED = ("frames", "fps", "width", "height")  # filled in by `verify_videos`
 _by_name = attrgetter("video")
 required_cells, _all_cells = attrgetter(*REQUIRED), attrgetter(*REQUIRED, *INDEXED)  # of a video's row
@@ -172,6 +173,20 @@ def split_counts(rows: Iterable) -> dict[str, int]:
     """The number of rows of each split, in the order of SPLITS, without empty splits; a row has a `split`."""
     counts = Counter(row.split for row in rows)
     return {split: counts[split] for split in SPLITS if counts[split]}
+
+
+def describe_recordings(videos: Sequence[Video]) -> str:
+    """Return a line with the number of recordings of each split, and a warning if few are tested on."""
+    labels, parts, counts = {video.label for video in videos}, [], {}
+    for split in split_counts(videos):
+        groups = {(video.label, video.group) for video in videos if video.split == split}
+        fewest = min(Counter(label for label, _ in groups).get(label, 0) for label in labels)
+        counts[split] = len({group for _, group in groups})
+        parts.append(f"{counts[split]:,} {split} ({fewest} or more of each class)")
+    line = f"recordings: {', '.join(parts)}"
+    if (count := counts.get("test", 0)) >= FEW_RECORDINGS:
+        return line
+    return f"{line}\nWarning: with {count} test recordings, accuracies are uncertain by tens of points; add recordings."
 
 
 def check_no_leaks(manifest: Manifest) -> None:

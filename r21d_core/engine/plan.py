@@ -6,13 +6,16 @@ Imports torch only to measure training steps, after the rows of the manifests ar
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest, load_manifest
+from r21d_core.data.parallel import available_cpus
 from r21d_core.data.sampling import frame_counts, task_classes
 from r21d_core.models.cost import spec_cost
 from r21d_core.models.zoo import resolve_weights
@@ -21,17 +24,19 @@ from r21d_core.study.recipes import VAL_SUFFIX
 from r21d_core.study.spec import Spec, run_labels
 
 BUILTIN_ROOT = Path("data")
+FORWARD = 1 / 3  # of a training step; the other two thirds are the gradients of activations and weights
+WORKER_SECONDS = 5.0  # until worker processes have imported PyTorch
 
 
 class DataSize(NamedTuple):
-    """What a plan needs of a data set: its classes, the videos of each split, a line if files are missing, and whether
-    all are.
-    """
+    """What a plan needs of a data set."""
 
     classes: tuple[str, ...]
-    counts: dict[str, int]
-    missing: str
-    is_empty: bool
+    counts: dict[str, int]  # videos of each split
+    missing: str  # a line if files are missing
+    is_empty: bool  # all are
+    frames: int  # of all videos
+    example: tuple[Path, int]  # the file of a video, and its frames
 
 
 def data_size(manifest: Manifest) -> DataSize:
@@ -44,7 +49,9 @@ def data_size(manifest: Manifest) -> DataSize:
         missing = f"{manifest.card.name}: {count:,} of {len(videos):,} videos are missing in {manifest.root}; put them "
         missing += f'there, or write their folder as "root" into {manifest.path.with_suffix(".json")}'
         missing += f"; source: {manifest.card.source}" if manifest.card.source else ""
-    return DataSize(manifest.card.classes, Counter(video.split for video in videos), missing, count == len(videos))
+    counts, frames, middle = Counter(video.split for video in videos), frame_counts(videos), len(videos) // 2
+    example = videos[middle].path, int(frames[middle])
+    return DataSize(manifest.card.classes, counts, missing, count == len(videos), int(frames.sum()), example)
 
 
 def load_manifests(
@@ -99,8 +106,9 @@ def plan(
 ) -> str:  # fmt: skip
     """Return what `run_experiment` would do with the same arguments, as text: runs, parameters, MACs and time.
 
-    The time is that of training steps measured now for a moment, where these take long in proportion to the MACs;
-    without data loading, evaluation and communication.
+    The time is that of training steps measured now for a moment, where these take long in proportion to the MACs, of
+    evaluation, of each run's start and of decoding every video once; without communication, streaming from files, and
+    the computation of optical flow. Where other processes use the CPU it is a range.
     """
     sizes = {name: data_size(loaded) for name, loaded in load_manifests(specs, manifest, builtin).items()}
     return make_plan(specs, sizes, runs, device, gpus)[0]
@@ -132,9 +140,15 @@ def make_plan(
         check_batch_norm(spec)
         if spec.init_file:
             resolve_weights(spec.init_file)  # raises before anything is measured or trained
-    throughputs, slots, where = measure_runs(todo, num_classes, device, gpus)
-    clips = {spec: (spec.epochs - len(find_run(runs, spec).history)) * spec.clips_per_epoch for spec in todo}
-    hours = {spec: clips[spec] / throughputs[spec] / gpus / 3600 for spec in todo}
+    throughputs, starts, slots, slowdown, where = measure_runs(todo, num_classes, device, gpus)
+    epochs = {spec: spec.epochs - len(find_run(runs, spec).history) for spec in todo}
+    clips = {spec: epochs[spec] * spec.clips_per_epoch for spec in todo}
+    hours = {}
+    for spec in todo:
+        items = data[spec.data].counts.get("test", 0) * (1 if spec.task == "action" else num_classes[spec])
+        passes = items * (epochs[spec] + spec.eval_clips)  # one clip after each epoch, all of them at the end
+        seconds = (clips[spec] + passes * FORWARD) / throughputs[spec] / gpus + starts[spec]
+        hours[spec] = seconds / 3600
     labels = dict(zip(specs, run_labels(specs), strict=True))
     width = max(len(labels[spec]) for spec in todo)
     lines.append(f"{'run':<{width}}{'parameters':>12}{'GMAC/clip':>11}{'clips left':>12}{'about':>10}")
@@ -144,9 +158,30 @@ def make_plan(
         for spec in todo
     ]
     total = max(sum(hours.values()) / slots, max(hours.values()))
-    lines.append(f"in all about {_duration(total)} on {where}, if nothing else runs there; records in {runs}")
+    total += (_decoding_seconds(todo, data, slots) + WORKER_SECONDS * (slots > 1)) / 3600
+    about = f"{_duration(total)} on {where}, if nothing else runs there"
+    if slowdown > 1:
+        about = f"{_duration(total)} to {_duration(total * slowdown)} on {where}, as other processes use the CPU"
+    lines.append(f"in all about {about}; records in {runs}")
     lines += [line for name in {spec.data: None for spec in todo} if (line := data[name].missing)]
     return "\n".join(lines), total
+
+
+def _decoding_seconds(specs: Sequence[Spec], data: dict[str, DataSize], slots: int) -> float:
+    """How long it takes to decode each data set once, of which one video is timed; 0 without that file.
+
+    Each of `slots` worker processes decodes for itself.
+    """
+    from r21d_core.data.decode import read_all  # imports PyAV
+
+    seconds = 0.0
+    for name, size in {(spec.data, (spec.frame_height, spec.frame_width)) for spec in specs}:
+        path, frames = data[name].example
+        began = time.perf_counter()
+        with suppress(R21DError):
+            read_all(path, size)
+            seconds += (time.perf_counter() - began) / frames * data[name].frames * slots / available_cpus()
+    return seconds
 
 
 def _duration(hours: float) -> str:

@@ -102,7 +102,7 @@ def _train_all(specs: list[Spec], data: dict, runs: Path | str, pool: InProcess 
     recoverable = (R21DError,) if world_size() > 1 else (R21DError, torch.OutOfMemoryError)
     waiting, locked, failures, announced = list(specs), [], [], set()
     active: dict[Future, Spec] = {}
-    bar = tqdm(total=len(specs), desc="runs", unit="run", leave=False)
+    bar = tqdm(total=len(specs), desc="runs", unit="run", leave=False, miniters=0)
     while waiting or locked or active:
         pending = {*waiting, *locked, *active.values()}
         ready = [spec for spec in waiting if spec.parent_spec not in pending]
@@ -126,9 +126,11 @@ def _train_all(specs: list[Spec], data: dict, runs: Path | str, pool: InProcess 
             bar.update()
         if pool.slots > 1 and active:
             epochs = (f"{s.variant} {len(find_run(runs, s).history)}/{s.epochs}" for s in active.values())
-            bar.set_description("runs (epochs: " + ", ".join(epochs) + ")")
+            bar.set_description("runs (epochs: " + ", ".join(epochs) + ")", refresh=False)
+            bar.update(0)  # draws as often as the bar may, which is rarely in a file
         if locked and not ready:
-            bar.set_description(f"runs ({len(locked)} locked by another process)")
+            bar.set_description(f"runs ({len(locked)} locked by another process)", refresh=False)
+            bar.update(0)
             if not active:
                 time.sleep(LOCKED_SECONDS)
             waiting, locked = waiting + locked, []

@@ -6,10 +6,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import psutil
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from r21d_core.data.parallel import available_cpus
 from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.device import autocast, device_name, is_small, limit_cpu_threads, pick_device
 from r21d_core.engine.distributed import shard_batch
@@ -28,10 +30,12 @@ SLOW_ON_CPU = (
 
 def measure_runs(
     specs: Sequence[Spec], num_classes: Mapping[Spec, int], device: str, gpus: int
-) -> tuple[dict[Spec, float], int, str]:
-    """Return each run's training clips a second and GPU, the number of runs trained at once, and the device in words.
+) -> tuple[dict[Spec, float], dict[Spec, float], int, float, str]:
+    """Return what runs take on a device: training clips a second and GPU, and seconds to start, of each run; the number
+    of runs trained at once; how many times longer all takes if the CPU's present load lasts; and the device in words.
 
-    The seeds of a network share a measurement. After PLAN_SECONDS clips a second are in proportion to the MACs.
+    The start of a run builds the network, selects kernels and measures inference, as this measurement does. The seeds
+    of a network share a measurement. After PLAN_SECONDS clips a second are in proportion to the MACs.
     """
     target = pick_device(device)
     if target.type == "cuda":
@@ -41,23 +45,32 @@ def measure_runs(
     if is_slow:
         print(SLOW_ON_CPU, flush=True)
     macs = {spec: spec_cost(spec, num_classes[spec]).macs for spec in specs}
+    load = psutil.getloadavg()[0] if target.type == "cpu" else 0.0  # of other processes, before this one computes
     throughputs: dict[Spec, float] = {}
-    began = time.perf_counter()
+    starts: dict[Spec, float] = {}
+    began = now = time.perf_counter()
     for network, spec in tqdm({spec.replace(seed=0): spec for spec in specs}.items(), "measuring steps", leave=False):
-        if not throughputs or time.perf_counter() - began < PLAN_SECONDS:
+        if not throughputs or now - began < PLAN_SECONDS:
             timed = network.replace(batch_size=2, grad_accum_steps=1) if is_slow else network  # 32 clips take minutes
             throughputs[network] = training_throughput(timed, num_classes[spec], target, gpus)
             last = throughputs[network] * macs[spec]
+            start = time.perf_counter() - now
+            now += start
         else:
             throughputs[network] = last / macs[spec]
+        starts[network] = start
     with limit_cpu_threads(max(specs, key=lambda spec: macs[spec] * spec.batch_size), target):
         where = f"{gpus} × {device_name(target)}" if gpus > 1 else device_name(target)
+        threads = torch.get_num_threads()
     if target.type == "cuda":
         where += f", {(torch.cuda.max_memory_allocated(target) - allocated) / 2**30:.1f} GiB beside the videos"
     slots = count_parallel_runs(specs, target) if gpus == 1 else 1
     if slots > 1:
         where += f", {slots} runs at a time"
-    return {spec: throughputs[spec.replace(seed=0)] for spec in specs}, slots, where
+    # A tenth of a CPU is always busy.
+    slowdown = max(1.0, (load + threads * slots * gpus) / available_cpus()) if load > 0.1 else 1.0
+    rates, seconds = ({spec: each[spec.replace(seed=0)] for spec in specs} for each in (throughputs, starts))
+    return rates, seconds, slots, slowdown, where
 
 
 def inference_throughput(model: nn.Module, spec: Spec, device: torch.device) -> float:

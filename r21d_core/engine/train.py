@@ -128,8 +128,11 @@ def _train(
                 logged += elapsed
                 throughputs.append(n_clips / elapsed)
                 state.seconds += elapsed
-                bar.set_description(f"{spec.variant}: epoch {state.epoch + 1} of {spec.epochs}, lr {lr:.2g}")
-                bar.set_postfix_str(f"loss {state.loss / state.n_clips:.3f}, error {state.n_wrong / state.n_clips:.1%}")
+                bar.set_description(
+                    f"{spec.variant}: epoch {state.epoch + 1} of {spec.epochs}, lr {lr:.2g}", refresh=False
+                )
+                loss, error = state.loss / state.n_clips, state.n_wrong / state.n_clips
+                bar.set_postfix_str(f"loss {loss:.3f}, error {error:.1%}", refresh=False)  # drawn by the next update
             if state.step == steps:
                 _validate(run, state, test_source, center_clips, lr, log_history)
                 logged = time.perf_counter()

@@ -1,5 +1,6 @@
 """docs/results.md is what the records say, and a table of it agrees with an independent computation."""
 
+import html
 import json
 import re
 from itertools import product
@@ -17,12 +18,13 @@ from statsmodels.stats.multitest import multipletests
 from r21d_analysis import outcome
 from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_analysis.artifacts.confirmatory import without_unfinished
-from r21d_analysis.claims.claims import CLAIMS
+from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
-from r21d_analysis.claims.table import format_effect
+from r21d_analysis.claims.table import count_answers, format_effect, ledger
 from r21d_analysis.interpret.records import load_record
 from r21d_analysis.interpret.summary import INSIGHT
-from r21d_analysis.results_page import build_results
+from r21d_analysis.report import REPORTS
+from r21d_analysis.results_page import _link_reports, _texts, build_results
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core import R21DError
 from r21d_core.runs.run import load_runs
@@ -259,32 +261,29 @@ def test_evidence_is_that_of_the_records():
     assert [" ".join(found[:2]), *found[2:]] == [
         lost[key] for key in product(("actions", "speech"), ("R3D", "R(2+1)D"))
     ]
-    frozen = TEXT.split("\n## Evidence in perturbed clips\n")[1].split("With shuffled")[0]
-    for data in ("actions", "speech"):
-        assert f"{data} R(2+1)D {lost[data, 'R(2+1)D']}, R3D {lost[data, 'R3D']}" in frozen
+    shown = {(row["data"], row["network"]): row for row in read_table("Evidence in perturbed clips", "data")}
+    assert {key: shown[key]["frozen: evidence lost (%)"] for key in lost} == lost
+    assert shown["speech", "R3D"]["recordings or speakers"] == "3"
 
 
 def test_filters_are_those_of_the_records():
     """From the counts alone. On 8 frames the last three layers have one frame, of which training changes one tap."""
-    section, averages, n_runs = TEXT.split("\n## Learned filters\n")[1].split("\n## ")[0], {}, {}
-    changed = set()
+    averages, changed = {}, {}
     for pack, data in INSIGHT.items():
         for run in load_runs(ROOT / "results" / f"{pack}.zip"):
             if (path := run.folder / "filters.npz").is_file():
                 record, key = load_record(path), (data, run.spec.variant)
                 fractions = record["counts"] / record["counts"].sum(axis=1, keepdims=True)
                 averages.setdefault(key, []).append([round(100 * fraction) for fraction in fractions[0]])
-                if n := int((np.abs(fractions[1:-3] - 1 / 3).max(axis=1) >= 0.03).sum()):
-                    changed.add((n, *key))
-    for (data, variant), rows in averages.items():
-        ends = [
-            f"{min(column)} to {max(column)}" if len(rows) > 1 else str(*column) for column in zip(*rows, strict=True)
-        ]
-        assert f"{variant} {', '.join(ends)}" in re.search(rf"{data} ([^;.]*)", section)[1]
-        n_runs |= {(data, variant): len(rows)} if len(rows) > 1 else {}
-    assert n_runs == {("actions", "R3D"): 12} and "R3D 70 to 76, 15 to 20, 8 to 11 (12 runs)" in section
-    assert changed == {(n, "actions", "R3D") for n in (8, 9)}
-    assert "within 3 points of 33, except in 8 to 9 of R3D's 13 on actions. Training turned" in section
+                changed.setdefault(key, set()).add(int((np.abs(fractions[1:-3] - 1 / 3).max(axis=1) >= 0.03).sum()))
+    for row in read_table("Learned filters", "data"):
+        key = row["data"], row["network"]
+        columns = zip(*(rows := averages[key]), strict=True)
+        ends = [f"{min(column)} to {max(column)}" if len(rows) > 1 else str(*column) for column in columns]
+        assert [row[f"conv1: {order} (%)"] for order in ("average", "difference", "higher")] == ends
+        assert row["runs"] == str(len(rows)) and len(rows) == (12 if key == ("actions", "R3D") else 1)
+        assert row["later layers with other orders"] == " to ".join(map(str, sorted(changed.pop(key)))) + " of 13"
+    assert not changed
     others = [row[0] for (data, name), rows in averages.items() if name == "R3D" and data != "actions" for row in rows]
     ends = {row[0] for row in averages["actions", "R3D"]}
     sentence = f"{min(ends)} to {max(ends)} % of R3D's temporal filters average ({min(others)} to {max(others)} "
@@ -305,9 +304,11 @@ def test_angles_of_filters_follow_from_change_and_decay():
         if (path := run.folder / "filters.npz").is_file():
             turned = np.sqrt(load_record(path)["temporal_change"][1:-3] ** 2 - (1 - kept) ** 2) / kept
             found.setdefault(run.spec.variant, []).extend(np.degrees(np.arctan(turned)))
-    (ends,) = re.findall(r"by, in degrees: .*actions R\(2\+1\)D (\d+) to (\d+), R3D (\d+) to (\d+)\. Where", TEXT)
-    exact = [end(found[name]) for name in ("R(2+1)D", "R3D") for end in (min, max)]
-    np.testing.assert_allclose([*map(int, ends)], exact, atol=0.6)
+    rows = [row for row in read_table("Learned filters", "data") if row["data"] == "actions"]
+    for row in rows:
+        ends = [int(end) for end in row["later layers turned (°)"].split(" to ")]
+        np.testing.assert_allclose(ends, [min(found[row["network"]]), max(found[row["network"]])], atol=0.6)
+    assert len(rows) == 2
 
 
 def test_readme_speed_is_that_of_the_benchmarks():
@@ -345,3 +346,25 @@ def test_speech_folds_match_a_plain_computation():
     half = stats.t.ppf(0.975, 10) * np.sqrt(15 / 10 * sum(total**2 for total in totals.values()))
     line = next(line for line in TEXT.splitlines() if line.startswith("| rMC5 | 55.0"))
     assert f"| {np.mean(gaps):+.1f} | {np.mean(gaps) - half:+.1f} to {np.mean(gaps) + half:+.1f} | < 0.001 |" in line
+
+
+def test_readme_row_of_claims_has_the_counts_of_the_ledger():
+    table = ledger(
+        [run for pack in ("small", "actions", "demo") for run in load_runs(ROOT / "results" / f"{pack}.zip")]
+    )
+    from_runs = table["by"] != ARITHMETIC
+    parts = [(len(rows), count_answers(rows)) for rows in (table[from_runs], table[~from_runs])]
+    sentence = "{} claims by runs: {}; {} by arithmetic: {}.".format(*parts[0], *parts[1])
+    (row,) = (line for line in README.splitlines() if line.startswith("| every claim |"))
+    assert sentence in row
+
+
+def test_reports_of_insight_are_linked_and_captions_readable():
+    names = {report.name for report in REPORTS}
+    for notebook in ("filters", "attributions"):
+        linked = set(re.findall(r"\(\.\./reports/([\w-]+)\.ipynb\)", _link_reports(notebook)))
+        assert linked == {name for name in names if name.startswith(f"{notebook}-")}
+    table = pd.DataFrame({"a": ["1"]}).style.set_caption(html.escape("the seeds' variance < 1"))
+    table = table.format_index(escape="html", axis=1).relabel_index(["minus R3D&#39;s"], axis=1)
+    texts = _texts(table)
+    assert texts.attrs["caption"] == "the seeds' variance &lt; 1" and [*texts] == ["", "minus R3D's"]

@@ -103,6 +103,19 @@ def test_missing_runs_are_printed_with_their_command(tmp_path, capsys):
     )
 
 
+def test_networks_without_runs_are_named_and_left_out(tmp_path, capsys):
+    trained = variant_comparison(variants=("R3D", "R(2+1)D"), seeds=(0, 1))
+    finish(find_run(tmp_path, trained[0]))
+    finish(find_run(tmp_path, trained[-1]))
+    study = open_study("variant_comparison", variants="all", seeds="0, 1", runs=tmp_path)
+    assert study.specs == trained and [run.spec for run in study.runs] == trained
+    line, count, command = capsys.readouterr().out.splitlines()
+    others = [name for name in TABLE_2 if name not in ("R3D", "R(2+1)D")]
+    assert line == f"Not shown, since no run of theirs is finished: {', '.join(others)}."
+    assert count.startswith("2 of 4 runs are finished; missing: ")
+    assert f"--variants 'R3D,R(2+1)D' --runs {tmp_path}" in command
+
+
 def test_manifest_path_is_the_given_or_the_builtin_file(tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic, "make_builtin", lambda folder: folder / "builtin.csv")
     assert open_study("clip_length", manifest=f"{tmp_path}/a.csv").manifest_path() == tmp_path / "a.csv"

@@ -40,11 +40,13 @@ def manifest(folder, tmp_path):
 def test_folder_is_listed_and_checked_once(folder, tmp_path, capsys):
     manifest = your_videos.make_manifest(folder, tmp_path / "data" / "mine.csv", 0.34)
     assert "12 videos decode (8 train, 4 test)" in (said := capsys.readouterr().out) and "dark/broken.mp4: " in said
+    assert "recordings: 8 train (4 or more of each class), 4 test (2 or more of each class)\nWarning: " in said
     assert all(video.frames for video in load_manifest(manifest).videos)
     before = manifest.read_bytes()
     shutil.copy(folder / "dark" / "v_g00.mp4", folder / "dark" / "new.mp4")
     assert your_videos.make_manifest(folder, manifest) == manifest and manifest.read_bytes() == before
     said = capsys.readouterr().out
+    assert "Warning: with 4 test recordings" in said
     assert "checked earlier, 12 videos; 1 more, set aside, with the reasons, in" in said and "mine.quarantine" in said
     assert "not in it: 1 videos of the folder (dark/new.mp4)" in said
     with pytest.raises(R21DError, match="lists the videos of"):

@@ -15,6 +15,7 @@ from r21d_analysis.claims.verdict import (
     decide,
     decide_bonferroni,
     decide_size,
+    describe_size,
 )
 from r21d_analysis.statistics.inference import Estimate
 
@@ -87,6 +88,8 @@ def test_interval_decides_only_when_wholly_on_one_side(low, high, region, answer
 )  # fmt: skip
 def test_size_outside_the_interval_is_direction_only(low, high, size, answer):
     assert decide_size(SUPPORTED, low, high, size) == answer
+    text = {SUPPORTED: "3.0 not excluded", DIRECTION: "3.0 excluded"}[answer] if size else ""
+    assert describe_size(low, high, size) == text and describe_size(np.nan, np.nan, size) == ""
     assert {decide_size(other, low, high, size) for other in (REFUTED, INCONCLUSIVE)} == {REFUTED, INCONCLUSIVE}
 
 

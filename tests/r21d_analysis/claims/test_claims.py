@@ -450,6 +450,8 @@ def test_primary_contrast_is_that_of_the_confirmatory_table():
     runs = [run for run in load_runs(RESULTS / "actions.zip") if run.spec.frames == 16]
     (row,) = [row for row in confirmatory_table(runs).to_dict("records") if row["family"] == "primary"]
     verdict = evaluate_claim(BY_ID["r21d-over-r3d-16"], group_by_seed(runs))
+    assert verdict.answer == INCONCLUSIVE and verdict.paper_size == "3.8 excluded"
+    assert re.search(r"\d\); 3.8 excluded</span>", show_ledger(runs).data)
     gap = row[GAP], row["high"], row["low"]
     assert (verdict.effect, verdict.low, verdict.high) == pytest.approx([-number for number in gap])
     assert verdict.n == 294 and verdict.protocol["data"] == "ucf101-14, splits 1, 2, 3"
@@ -461,6 +463,9 @@ def test_answers_of_runs_and_arithmetic_are_counted_apart(worlds):
     right, wrong, of_runs = by_arithmetic[SUPPORTED], by_arithmetic[REFUTED], len(CLAIMS) - by_arithmetic.total()
     of_arithmetic = f"{right} supported, {wrong} refuted"
     assert counts == [("from runs", f"{of_runs} inconclusive"), ("by arithmetic", of_arithmetic)]
+    labels = f"✓ supported {right} (0 from runs)", f"? inconclusive {of_runs} ({of_runs} from runs)"
+    html = show_ledger([]).data
+    assert all(f" {label}</label>" in html for label in (f"all {len(CLAIMS)} ({of_runs} from runs)", *labels))
     table = ledger([run for group in worlds["paper"] for run in group.runs])
     sized, not_yet = sum(bool(claim.size) for claim in CLAIMS), sum(claim.kind == NOT_YET for claim in CLAIMS)
     right += of_runs - sized - not_yet  # effects of the paper's world are larger than the paper's

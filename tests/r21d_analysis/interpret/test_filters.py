@@ -125,7 +125,7 @@ def test_statistics_of_every_variant(variant):
         assert found["kernel_counts"][1].sum() == 4 * 4 * 9 != found["n_filters"][1]
 
 
-def test_decay_turns_no_weights_and_training_of_a_pair_turns_each_part():
+def test_decay_turns_no_weights_and_each_part_has_its_angle():
     initial = state_of(small("R(2+1)D"))
     state = {key: 0.25 * value for key, value in initial.items()}
     state["conv2_x.0.conv1.3.weight"] = np.flip(initial["conv2_x.0.conv1.3.weight"], 0)

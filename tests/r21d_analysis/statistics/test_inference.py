@@ -101,7 +101,7 @@ def test_unequal_seed_variances_are_not_pooled():
     assert estimate_difference(alone[:1], alone[1:], pooled).seed_part == pytest.approx(2 * pooled.value)
 
 
-def test_unequal_seed_variances_of_several_networks_count_by_their_weights():
+def test_unequal_seed_variances_count_by_their_weights():
     """Where all videos move with the seed alone, the interval is Welch's; with the variances' mean it is narrower."""
     shifts = [[-30.0, 30.0], [-1.0, 1.0], [-1.0, 0.0, 1.0], [0.0, 1.0, 2.0]]
     arms = [(w, np.array(s)[:, None] + np.zeros(98)) for w, s in zip((0.5, 0.5, -0.5, -0.5), shifts, strict=True)]

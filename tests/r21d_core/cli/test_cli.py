@@ -37,6 +37,14 @@ def test_output_to_an_ended_reader_is_quiet():
     assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, b"")
 
 
+def test_progress_in_a_file_is_written_rarely():
+    code = "from r21d_core.cli import main; main(['variants']); from tqdm.auto import tqdm; bar = tqdm(total=1); "
+    code += "sys.exit(f'{bar.mininterval:g} {bar.maxinterval:g}')"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TQDM_")}
+    result = subprocess.run([sys.executable, "-c", f"import sys; {code}"], env=environment, capture_output=True)
+    assert b"30 30\n" in result.stderr
+
+
 @pytest.mark.parametrize(("encoding", "printed"), [("ascii", b"\\xfc\\udcff.txt"), ("utf-8", "ü\\udcff.txt".encode())])
 def test_output_that_cannot_be_encoded_is_escaped(tmp_path, encoding, printed):
     (tmp_path / "set" / "a").mkdir(parents=True)

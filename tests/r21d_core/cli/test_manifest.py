@@ -23,3 +23,18 @@ def test_row_without_a_reader_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(manifest.OFFICIAL, "mine", ("Mine", "", 0))
     assert main(["manifest", "mine", str(tmp_path)]) == 1
     assert "official_readers.py: no from_mine" in capsys.readouterr().err
+
+
+def test_few_test_recordings_are_warned_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "few", *(f"{label}/{n}.mp4" for label in "abcd" for n in range(4)), "a/4.mp4")
+    assert main(["manifest", "folder", "few"]) == 0
+    first, line, warning = capsys.readouterr().out.splitlines()
+    assert first.startswith("data/few.csv: 17 videos")
+    assert line == "recordings: 13 train (3 or more of each class), 4 test (1 or more of each class)"
+    assert warning.startswith("Warning: with 4 test recordings, accuracies are uncertain by tens of points")
+    touch(tmp_path / "more", *ucf("a", "b", groups=20))
+    assert main(["manifest", "folder", "more", "--out", "more.csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "recordings: 30 train (15 or more of each class), 10 test (5 or more of each class)"
+    ]

@@ -35,7 +35,7 @@ def test_train_plans_trains_and_reports(tiny_manifest, tmp_path, capsys):
     assert "4 runs: 4 new" in capsys.readouterr().out
     assert main(command) == 0
     stdout = capsys.readouterr().out
-    assert "4 runs are finished" in stdout
+    assert "4 runs are finished" in stdout and stdout.count("% on 4 test recordings  ") == 4
     for spec in variant_comparison("demo", "tiny", variants=("f-R2D", "R3D"), seeds=(0, 1), **SETTINGS):
         assert find_run(tmp_path, spec).is_complete and spec.folder in stdout
     assert main(command) == 0

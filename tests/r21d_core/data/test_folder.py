@@ -6,7 +6,7 @@ import pytest
 
 from r21d_core import R21DError
 from r21d_core.cli import main
-from r21d_core.data.folder import from_folder
+from r21d_core.data.folder import from_folder, recording_names
 from r21d_core.data.manifest import load_manifest
 from tests.listings import checked, sides, touch, ucf
 
@@ -145,3 +145,10 @@ def test_manifest_of_the_same_name_is_not_overwritten(tmp_path, monkeypatch, cap
     assert "holds the bad videos of another manifest" in capsys.readouterr().err
     assert main(["manifest", "folder", str(two), "--out", "x/a.csv"]) == 0
     assert load_manifest("x/a.csv").card.name == "a"
+
+
+def test_recordings_are_known_by_the_names_of_their_files(tmp_path):
+    root = touch(tmp_path / "set", "train/a/1.mp4", "train/b/deep/v_g02_c1.mp4", "test/a/2.mp4", "test/b/v_g03_c1.mp4")
+    groups = {video.video: video.group for video in from_folder(root).videos}
+    for video, group in groups.items():
+        assert {group} == recording_names(root / video) & set(groups.values())

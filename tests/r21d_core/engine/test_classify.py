@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -225,6 +226,24 @@ def test_folder_becomes_a_table_with_its_errors(kind, folder, seven, noise, monk
     shares = [float(rows[0][f"probability_{rank}"]) for rank in range(1, 6)]
     assert shares == sorted(shares, reverse=True) and rows[0]["class_1"] == rows[2]["class_1"]
     assert "1 clips of 4 frames" in rows[0]["protocol"]
+
+
+def test_videos_of_the_training_are_named(tiny, fit, tmp_path, capsys):
+    named = tuple(replace(video, group=video.video.removesuffix(".mp4")) for video in tiny.videos)
+    tiny = replace(tiny, videos=named)
+    run = fit(SPEC.replace(epochs=1), manifest=tiny)
+    videos = [video for split in ("train", "test") for video in tiny.split(split)[:2]]
+    names = [str(video.path) for video in videos]
+    out = tmp_path / "out.csv"
+    command = ["classify", *names, "--weights", str(run.folder), "--clips", "1", "--device", "cpu"]
+    assert main([*command, "--out", str(out)]) == 0
+    text = "Warning: the run was trained on 2 of these 4 videos, by their names"
+    assert f"{text}; the column trained_on has their recordings" in capsys.readouterr().out
+    cells = [row["trained_on"] for row in csv.DictReader(out.read_text().splitlines())]
+    assert cells == [videos[0].group, videos[1].group, "", ""]
+    assert main(command) == 0 and text in capsys.readouterr().out
+    (run.folder / "trained_on.txt").unlink()
+    assert main(command) == 0 and "Warning" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["csv", "json"])

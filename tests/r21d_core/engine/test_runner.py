@@ -1,17 +1,23 @@
 """Planning and training an experiment's runs."""
 
+import io
 import os
+import re
 import subprocess
 import sys
 import time
 import weakref
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from threading import Event, Thread
 
 import pytest
+from tqdm import tqdm
 
 from r21d_core import R21DError
+from r21d_core.data import decode
 from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.engine import plan as planning
 from r21d_core.engine import runner, throughput
@@ -86,8 +92,9 @@ def test_plan_measures_steps_when_rows_are_gone(tiny_manifest, tmp_path, monkeyp
         return manifest
 
     def measure(specs, *_):
-        assert [manifest() for manifest in loaded] == [None] and specs == todo
-        return dict.fromkeys(specs, 22 / 1800), 2, "a device"  # an epoch in half an hour, two runs at a time
+        assert not any(manifest() for manifest in loaded) and specs == todo
+        # An epoch in half an hour, a start in six minutes, two runs at a time.
+        return dict.fromkeys(specs, 22 / 1800), dict.fromkeys(specs, 360), 2, slowdown, "a device"
 
     monkeypatch.setattr(planning, "load_manifest", load_and_watch)
     monkeypatch.setattr(throughput, "measure_runs", measure)
@@ -96,15 +103,57 @@ def test_plan_measures_steps_when_rows_are_gone(tiny_manifest, tmp_path, monkeyp
     begun = find_run(tmp_path, SPEC)
     begun.write("spec.json", SPEC.to_json())
     write_history(begun, [{"epoch": 1}])  # of three
+    slowdown = 1.0
     text = plan([finished, *todo], tiny_manifest, tmp_path)
     assert "tiny: 8 train, 4 test videos" in text and "3 runs: 1 finished, 1 interrupted, 1 new" in text
-    assert "30 min\nin all about 1.0 h on a device" in text, "as long as the longest run"
+    # Evaluation takes 4 videos × (1 epoch + 2 clips) / 3, as long as 4 of 22 training clips.
+    assert "41 min\nin all about 1.2 h on a device, if nothing else runs there" in text, "as long as the longest run"
+    slowdown = 2.0
+    text = plan([finished, *todo], tiny_manifest, tmp_path)
+    assert "in all about 1.2 h to 2.4 h on a device, as other processes use the CPU" in text
     for changes, what in (
         ({"data": "other"}, "has the name 'tiny', expected 'other'"),
         ({"init_from": "a.pth"}, "a.pth"),
     ):
         with pytest.raises(R21DError, match=what):
             plan([SPEC.replace(**changes)], tiny_manifest, tmp_path)
+
+
+def test_waiting_for_workers_does_not_redraw_the_bar_at_once(tmp_path, monkeypatch):
+    class Pool:
+        slots, polls = 2, 0
+
+        def submit(self, *_, **__):
+            future = Future()
+            future.set_result(None)
+            return future
+
+        def wait(self, futures):
+            self.polls += 1
+            return set(futures) if self.polls > 20 else set()
+
+    file = io.StringIO()
+    bar = partial(tqdm, disable=False, file=file, mininterval=30, maxinterval=30)
+    monkeypatch.setattr(runner, "tqdm", bar)
+    assert not runner._train_all([SPEC], {"tiny": None}, tmp_path, Pool())  # pyright: ignore[reportArgumentType]
+    assert file.getvalue().count("runs") == 1
+
+
+def test_plan_counts_decoding(tiny_manifest, tmp_path, monkeypatch):
+    nothing = dict.fromkeys([SPEC], 1e9), dict.fromkeys([SPEC], 0), 1, 1.0, "a device"
+    monkeypatch.setattr(throughput, "measure_runs", lambda *_: nothing)
+    monkeypatch.setattr(planning, "available_cpus", lambda: 2)
+    monkeypatch.setattr(decode, "read_all", lambda *_: time.sleep(0.5))
+    seconds = re.search(r"in all about (\d+) s on", plan([SPEC], tiny_manifest, tmp_path))
+    assert seconds and 3 <= int(seconds[1]) <= 6, "12 videos, 0.5 s each, on two cores"
+
+
+def test_load_of_other_processes_lengthens_the_plan(monkeypatch):
+    monkeypatch.setattr(throughput, "available_cpus", lambda: 2)
+    monkeypatch.setattr(throughput, "training_throughput", lambda *_: 100.0)
+    for load, expected in ((0.0, 1.0), (3.0, 2.0)):
+        monkeypatch.setattr(throughput.psutil, "getloadavg", lambda load=load: (load, 0, 0))
+        assert throughput.measure_runs([SPEC], {SPEC: 3}, "cpu", 1)[3] == expected, "one thread on two cores"
 
 
 def test_rows_take_little_memory_and_no_torch(tmp_path):

@@ -35,7 +35,7 @@ def test_cosine_schedule_is_that_of_torch():
 
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("schedule", ["cosine", "step"])
-def test_shrinkage_is_that_of_a_weight_without_gradient_in_torch(nesterov, schedule):
+def test_shrinkage_is_that_of_sgd_without_gradient(nesterov, schedule):
     spec = Spec(
         nesterov=nesterov, lr_schedule=schedule, epochs=6, warmup_epochs=1, lr=0.3, weight_decay=0.02,
         clips_per_epoch=70, batch_size=32,
