@@ -66,15 +66,22 @@ def find_records(
 
 
 def describe_outcome() -> dict[str, Any]:
-    """Return what the committed records answer, for page.html: sentences, figures, cards, and what was not done."""
+    """Return what the committed records answer, for page.html: sentences, figures, cards, and what was not done.
+
+    The page has the contrasts as a table, in place of their sentence.
+    """
     packs = {path.stem: load_runs(path) for path in sorted((ROOT / "results").glob("*.zip"))}
     actions = packs["actions"]
     panels = {n: find_records("variant_comparison", frames=n, frame_stride=1) for n in (16, 8)}
     drawn = [("Confirmatory differences to R(2+1)D", contrasts_figure(actions, families=FAMILIES[:2]))]
     drawn += [(f"Difference to R(2+1)D with {n} frames", figures.differences(runs)) for n, runs in panels.items()]
     claims = ledger(packs["small"] + actions + packs["demo"])
+    verdicts, printed, _, study, gains, *exploratory = map(_typeset, answer())
     return {
-        "sentences": [_typeset(sentence) for sentence in answer()],
+        "lead": [verdicts, printed],
+        "contrasts": _contrast_rows(find_contrasts()),
+        "study": [study, gains],
+        "exploratory": exploratory,
         "figures": [(label, _svg(figure, label)) for label, figure in drawn],
         "captions": (  # of the first figure, and of the others
             "The confirmatory contrasts: video@1 minus R(2+1)D's, with 95 % intervals by recording and seed. Tall "
@@ -105,6 +112,7 @@ def answer(root: Path = ROOT) -> list[str]:
         _summarize_verdicts(contrasts),
         f"The paper answers (2+1)D: on Kinetics-400, with clips of 16 frames, R(2+1)D is {gaps[0]:.1f} points above "
         f"R3D and {gaps[1]:.1f} above the 2-D network f-R2D.",
+        f"Here, in points of video@1 minus R(2+1)D: {_describe_contrasts(contrasts[contrasts['verdict'] != CHECK])}.",
         confirm(root),
         describe_gains(load_runs(root / "results" / "actions.zip")),
         f"Exploratory, with {runs[0].spec.epochs} epochs on one split: on {group.videos} videos from "
@@ -131,7 +139,7 @@ def find_contrasts(root: Path = ROOT) -> pd.DataFrame:
 
 
 def confirm(root: Path = ROOT) -> str:
-    """The complete contrasts of the confirmatory study on actions, and of what it consists: sentences."""
+    """Of what the confirmatory study on actions consists, and its check: sentences."""
     runs, table = load_runs(root / "results" / "actions.zip"), find_contrasts(root)
     (check,) = (
         describe_gap(row, CONTRAST, "low", "high") for row in table[table["verdict"] == CHECK].to_dict("records")
@@ -140,9 +148,9 @@ def confirm(root: Path = ROOT) -> str:
     errors = [100 * run.history[-1]["train_error"] for run in without_unfinished(runs)]
     videos = sum(len(scores.videos) for scores in {run.spec.data: run.scores for run in runs}.values())
     return (
-        f"Here, in points of video@1 minus R(2+1)D: {_describe_contrasts(table)}. This is confirmatory, by a protocol "
-        f"written before the runs: {videos:,} videos from {table['groups'].iloc[0]} recordings of "
-        f"{len(runs[0].scores.classes)} classes of UCF101, three splits, five seeds, 200 epochs from scratch. "
+        f"This is confirmatory, by a protocol written before the runs: {videos:,} videos from "
+        f"{table['groups'].iloc[0]} recordings of {len(runs[0].scores.classes)} classes of UCF101, three splits, five "
+        f"seeds, 200 epochs from scratch. "
         f"Without the videos on which the recipe was chosen, R3D's is {check}. The "
         f"runs' training errors are {min(errors):.1f} to {max(errors):.1f} %, so it does not test which network is "
         "easier to optimize."
@@ -159,6 +167,15 @@ def describe_gains(runs: Sequence[Run]) -> str:
         f"Exploratory: with 16 frames instead of 8 video@1 changes by, in points: {', '.join(texts)}; in the paper, on "
         f"Kinetics-400, {printed}. Minus R(2+1)D's change: {', '.join(less)}."
     )
+
+
+def _contrast_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Network, frames, difference here and in the paper, and verdict, of the rows of `find_contrasts`, as texts."""
+    return [
+        tuple(map(_typeset, (row["network"], f"{row['frames']}", here, f"{row[PAPER]:+.1f}", row["verdict"])))
+        for row in table[table["verdict"] != CHECK].to_dict("records")
+        for here in [describe_gap(row, CONTRAST, "low", "high")]
+    ]
 
 
 def _summarize_verdicts(table: pd.DataFrame) -> str:

@@ -207,7 +207,7 @@ def build_page(
 ) -> str:
     """Return a self-contained HTML page: `outcome`, the (title, name, notebook)s beside the page, `environments`.
 
-    Each report is folded, and demonstrations stand below the other reports of their artifact.
+    Each report is folded. Those on the built-in videos stand below the other reports of their artifact.
     """
     sections = []
     for artifact in ARTIFACTS:
@@ -215,10 +215,10 @@ def build_page(
             {"title": title, "name": name, "body": _embed(name, notebook)}
             for title, name, notebook in reports if name.partition("-")[0] == artifact.notebook
         ]  # fmt: skip
-        own.sort(key=lambda report: report["name"].endswith("-demo"))
+        own.sort(key=lambda report: report["name"].endswith(("-diagnostic", "-demo")))
         sections += [(artifact, own, artifact.notebook in PHOTOS)] if own else []
-    notebooks = [artifact.notebook for artifact, *_ in sections]
-    return render("page.html", outcome=outcome, sections=sections, notebooks=notebooks, environments=environments)
+    first = {artifact.notebook: own[0]["name"] for artifact, own, _ in sections}
+    return render("page.html", outcome=outcome, sections=sections, first=first, environments=environments)
 
 
 def _embed(name: str, notebook: nbformat.NotebookNode) -> str:

@@ -84,14 +84,26 @@ def test_committed_page_has_no_dead_link_and_names_its_images(page):
     assert [int(tag.name[1]) for tag in page.select("h1, h2")] == [1] + [2] * len(page.select("h2"))
 
 
+def _plain(tag) -> str:
+    return tag.text.replace("−", "-").replace("\xa0", " ")
+
+
 def test_answer_stands_first_and_provenance_last(page):
-    sentences = [sentence.text.replace("−", "-").replace("\xa0", " ") for sentence in page.select(".outcome")]
-    assert sentences == answer()
+    verdicts, printed, contrasts, *rest = answer()
+    assert [_plain(sentence) for sentence in page.select(".outcome")] == [verdicts, printed, *rest]
+    rows = [[_plain(cell) for cell in row.select("td")] for row in page.select(".contrasts tr")[1:]]
+    assert len(rows) == contrasts.count(" to ")
+    for network, _, here, _, verdict in rows:
+        assert f"{network} {here}" in contrasts and verdict in contrasts
     first, *others = [figure["aria-label"] for figure in page.select("figure[aria-label]")]
     assert [figure["aria-label"] for figure in page.select(".lead figure")] == [first] and first not in others
     order = [tag["id"] for tag in page.select("h2")]
     assert order[:3] == ["artifacts", "not-done", "contents"] and order[-1] == "provenance"
-    assert [str(link["href"])[1:] for link in page.select(".card a")] == order[3:-1] and page.select(".figures svg")
+    links = [str(link["href"])[1:] for link in page.select(".card a")]  # to the first report of each section
+    sections = [section for section in page.select("section") if section.select("details")]
+    assert links == [str(section.select("details > div")[0]["id"]) for section in sections]
+    assert [str(section.select("h2")[0]["id"]) for section in sections] == order[3:-1]
+    assert not [link for link in links if "-demo" in link] and page.select(".figures svg")
     assert {artifact.claim for artifact in ARTIFACTS} <= {claim.id for claim in CLAIMS} | {""}
 
 

@@ -199,7 +199,7 @@ def test_answer_has_no_number_of_an_unfinished_contrast(monkeypatch):
     errors = {run: run.history[-1]["train_error"] for run in chosen}
     rest = [run for run in runs if run != min(errors, key=lambda run: errors[run])]
     monkeypatch.setattr(outcome, "load_runs", lambda path: rest if path.stem == "actions" else load_runs(path))
-    text = outcome.confirm(ROOT)
+    text = " ".join(outcome.answer(ROOT)[2:4])
     assert " f-R2D -7.1" in text and " R2D " not in text
     assert f"{100 * max(errors.values()):.1f} %" not in text
 
