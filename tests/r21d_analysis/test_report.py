@@ -100,8 +100,8 @@ def test_answer_stands_first_and_provenance_last(page):
     order = [tag["id"] for tag in page.select("h2")]
     assert order[:3] == ["artifacts", "not-done", "contents"] and order[-1] == "provenance"
     links = [str(link["href"])[1:] for link in page.select(".card a")]  # to the first report of each section
-    sections = [section for section in page.select("section") if section.select("details")]
-    assert links == [str(section.select("details > div")[0]["id"]) for section in sections]
+    sections = page.select("body > section")
+    assert links == [str(section.select(".notebook")[0]["id"]) for section in sections]
     assert [str(section.select("h2")[0]["id"]) for section in sections] == order[3:-1]
     assert not [link for link in links if "-demo" in link] and page.select(".figures svg")
     assert {artifact.claim for artifact in ARTIFACTS} <= {claim.id for claim in CLAIMS} | {""}
