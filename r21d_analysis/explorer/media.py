@@ -36,7 +36,8 @@ def video_html(path: Path) -> str:
     try:
         data, kind = preview_video(path)
     except R21DError as error:
-        return text_html(f"It cannot be played: {error}")
+        hint = "" if path.exists() else '; put it there, or write its folder as "root" into the manifest\'s JSON file'
+        return text_html(f"It cannot be played: {error}{hint}")
     name, source = html.escape(path.name), f"data:video/{kind};base64,{base64.b64encode(data).decode()}"
     style = f"display: block; height: {PREVIEW_HEIGHT}px; max-width: 100%"
     return f'<video aria-label="{name}" src="{source}" style="{style}" controls loop autoplay muted></video>'

@@ -290,7 +290,8 @@ class Explorer(ExplorerLayout):
         video, class_name = c.item_name(self.row)
         sources = [self._locate(scored, self.row, 1) for scored in trained]
         if None in sources:
-            raise R21DError(f"attributions need the video file, and no manifest lists {video}; name its folder")
+            hint = "the parameter `manifests` names the folders of manifests"
+            raise R21DError(f"attributions need the video file, and no manifest lists {video}; {hint}")
         networks = [(s.runs[0], source.frames[0]) for s, source in zip(trained, sources, strict=True)]
         maps = media.saliency_html(sources[0].path, class_name, networks)
         skipped = [side for side, scored, _ in c.sides() if scored not in trained]
