@@ -26,7 +26,7 @@ LOG_SECONDS = 30  # between lines of a progress bar in a file
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 with the error on standard error, or 128 + a signal."""
-    if not sys.stderr.isatty():  # tqdm, imported below, then adds a line instead of redrawing one
+    if arguments is None and not sys.stderr.isatty():  # tqdm, imported below, adds a line instead of redrawing one
         for name in ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL"):
             os.environ.setdefault(name, str(LOG_SECONDS))
     modules = load_commands()

@@ -38,8 +38,8 @@ def test_output_to_an_ended_reader_is_quiet():
 
 
 def test_progress_in_a_file_is_written_rarely():
-    code = "from r21d_core.cli import main; main(['variants']); from tqdm.auto import tqdm; bar = tqdm(total=1); "
-    code += "sys.exit(f'{bar.mininterval:g} {bar.maxinterval:g}')"
+    code = "from r21d_core.cli import main; sys.argv[1:] = ['variants']; main(); from tqdm.auto import tqdm; "
+    code += "bar = tqdm(total=1); sys.exit(f'{bar.mininterval:g} {bar.maxinterval:g}')"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TQDM_")}
     result = subprocess.run([sys.executable, "-c", f"import sys; {code}"], env=environment, capture_output=True)
     assert b"30 30\n" in result.stderr

@@ -95,7 +95,9 @@ def test_command_writes_the_cut_beside_its_set_and_says_so(tmp_path, capsys):
     write_manifest(tmp_path / "set.csv", whole.card, whole.videos)
     assert main(["manifest", "validation", str(tmp_path / "set.csv")]) == 0
     path = tmp_path / "set-val.csv"
-    assert capsys.readouterr().out == f"{path}: 10 videos of 2 classes (8 train, 2 test)\n"
+    line, recordings, warning = capsys.readouterr().out.splitlines()
+    assert line == f"{path}: 10 videos of 2 classes (8 train, 2 test)" and "with 2 test recordings" in warning
+    assert recordings == "recordings: 8 train (4 or more of each class), 2 test (1 or more of each class)"
     cut = load_manifest(path)
     assert cut.root == load_manifest(tmp_path / "set.csv").root
     assert [video.video for video in cut.split("test")] == ["a/3.mp4", "b/3.mp4"]
