@@ -130,13 +130,17 @@ def test_waiting_for_workers_does_not_redraw_the_bar_at_once(tmp_path, monkeypat
 
         def wait(self, futures):
             self.polls += 1
-            return set(futures) if self.polls > 20 else set()
+            return {next(iter(futures))} if self.polls % 21 == 0 else set()
 
-    file = io.StringIO()
-    bar = partial(tqdm, disable=False, file=file, mininterval=30, maxinterval=30)
-    monkeypatch.setattr(runner, "tqdm", bar)
-    assert not runner._train_all([SPEC], {"tiny": None}, tmp_path, Pool())  # pyright: ignore[reportArgumentType]
-    assert file.getvalue().count("runs") == 1
+    drawn = []
+    for seconds in (30, 0):
+        file = io.StringIO()
+        bar = partial(tqdm, disable=False, file=file, mininterval=seconds, maxinterval=30)
+        monkeypatch.setattr(runner, "tqdm", bar)
+        specs = [SPEC, SPEC.replace(seed=1)]
+        assert not runner._train_all(specs, {"tiny": None}, tmp_path, Pool())  # pyright: ignore[reportArgumentType]
+        drawn.append(file.getvalue().count("runs"))
+    assert drawn[0] == 1 and drawn[1] > 2 * 20, "but in a terminal also after a run has ended"
 
 
 @pytest.mark.parametrize("slots", [1, 2])
