@@ -322,6 +322,14 @@ def test_networks_of_other_papers_say_nothing_of_the_seeds(name, tmp_path):
     assert alone == beside and np.isfinite(alone.low)
 
 
+def test_sizes_are_of_the_compared_means():
+    """Of clip@1 in Table 2 by hand, as the contrasts are; the sentences have the range over single networks."""
+    mixed, flat = np.mean([49.4, 50.2, 50.7, 50.5, 50.3, 49.8, 49.8, 49.9, 49.4]), np.mean([46.7, 48.1])
+    sizes = {"3d-over-2d-8": mixed - flat, "r21d-over-mixed-8": 52.8 - mixed, "r21d-over-2d-8": 52.8 - flat}
+    assert {name: BY_ID[name].size for name in sizes} == pytest.approx(sizes)
+    assert {BY_ID[name].metric for name in sizes} == {"clip@1"}
+
+
 def test_one_seed_is_inconclusive(tmp_path):
     runs = make("paper", two_networks(frames=8, seeds=[0]), tmp_path)
     row = ledger(runs).loc["r21d-over-r3d-8"]
