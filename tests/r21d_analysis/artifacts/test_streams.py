@@ -200,7 +200,7 @@ def test_one_seed_on_splits_has_the_variance_of_the_folds(table_6_runs):
             assert row["95 % interval"] == format_interval(estimate.low, estimate.high, "+.1f")
 
 
-def test_network_without_a_split_is_no_part_of_the_variance_of_all_splits(table_6_runs):
+def test_networks_without_a_split_leave_the_variance_of_all(table_6_runs):
     single = [run for run in pick(table_6_runs, seed=0) if run.spec.data.startswith("set")]
     single = [run for run in single if not (run.spec.init_from and run.spec.data == "set-split3")]
     rows = {(network.source, network.stream): network for network in networks.collect_networks(single)[0]}
@@ -209,7 +209,7 @@ def test_network_without_a_split_is_no_part_of_the_variance_of_all_splits(table_
     assert found == {3: 0, 2: 1}, "of two splits both networks have both"
 
 
-def test_both_streams_of_another_papers_network_have_a_variance_of_their_own(tmp_path):
+def test_fusions_of_other_papers_have_a_variance_of_their_own(tmp_path):
     """And have no part in that of the others."""
     specs = sports1m("small", "set", variants=("R(2+1)D",), seeds=(0, 1))
     runs = make([*specs, *(spec.replace(variant=name) for name in ("R3D", "C3D") for spec in specs)], tmp_path)

@@ -413,7 +413,7 @@ def test_both_streams_have_the_variance_of_the_table(tmp_path):
     assert pooled.df == 4 and (verdict.low, verdict.high) in [(estimate.low, estimate.high) for estimate in estimates]
 
 
-def test_both_streams_with_one_seed_have_the_variance_of_all_networks_on_the_data(tmp_path):
+def test_both_streams_with_one_seed_have_the_variance_of_folds(tmp_path):
     """Over the folds of the pretrained and of the other, whose settings differ."""
     runs = make("open", transfer("small", "set-split1", source="large-split1", seeds=(0,)), tmp_path)
     runs = [run for run in runs if run.spec.data.startswith("set")]
