@@ -180,6 +180,7 @@ def test_start_of_each_network_is_timed_alone(monkeypatch):
 
 def test_load_of_other_processes_lengthens_the_plan(monkeypatch):
     monkeypatch.setattr(throughput, "available_cpus", lambda: 2)
+    monkeypatch.setattr(throughput.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(throughput, "training_throughput", lambda *_: 100.0)
     for load, expected in ((0.0, 1.0), (3.0, 2.0)):
         monkeypatch.setattr(throughput.psutil, "getloadavg", lambda load=load: (load, 0, 0))
@@ -187,6 +188,9 @@ def test_load_of_other_processes_lengthens_the_plan(monkeypatch):
     assert throughput.measure_runs([SPEC], {SPEC: 3}, "cpu", 2)[3] == 2.5, "two processes"
     monkeypatch.setattr(throughput, "count_parallel_runs", lambda *_: 2)
     assert throughput.measure_runs([SPEC], {SPEC: 3}, "cpu", 1)[3] == 2.5, "two runs at a time"
+    monkeypatch.setattr(throughput.os, "cpu_count", lambda: 8)
+    assert throughput.measure_runs([SPEC], {SPEC: 3}, "cpu", 1)[3] == (3 / 4 + 2) / 2, "two of eight cores"
+    assert throughput.measure_runs([SPEC], {SPEC: 3}, "cpu", 4)[3] == (3 / 4 + 2) / 2, "which is all that it may use"
 
 
 def test_rows_take_little_memory_and_no_torch(tmp_path):
