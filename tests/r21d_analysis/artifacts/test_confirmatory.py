@@ -39,6 +39,7 @@ from r21d_analysis.statistics.aggregate import accuracy_difference, group_by_see
 from r21d_analysis.statistics.inference import Estimate, estimate_contrast, holm
 from r21d_analysis.statistics.power import detectable_difference
 from r21d_analysis.style import PAPER_TICK, VARIANT_STYLE
+from r21d_core import R21DError
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.metrics import video_at
@@ -297,6 +298,10 @@ def test_gain_of_longer_clips_is_the_difference_of_lengths(runs):
     assert table[PAPER].round(1).tolist() == [3.2, 2.4]
     unfinish(next(run for run in runs if is_of(run, "R3D", 16)))
     assert length_gains(runs, RECIPE, [FIXED]).empty
+    for run in (run for run in runs if run.spec.variant in ("R3D", "R(2+1)D") and run.spec.frames == 16):
+        finish(run, replace(run.scores, videos=np.roll(run.scores.videos, 1)))
+    with pytest.raises(R21DError, match="different videos"):
+        length_gains(runs, RECIPE, [FIXED])
     assert "No network has all runs" in show_length_gains([]).data
 
 
