@@ -50,7 +50,6 @@ ROOT = Path(__file__).parents[1]  # of a checkout; the wheel holds no results/
 DATA, FOUR, BEST = "ucf101-14-split1", ("f-R2D", "R3D", "MC3", "R(2+1)D"), "R(2+1)D"
 LONG = {"seeds": 2, "variants": FOUR, **LONG_SCHEDULE}
 TRAINING = ("training gap", "training low", "training high")  # columns of `fold_table`
-# The packs with records of `r21d insight`, and what their networks learned.
 WHOLE_SET = re.compile(r"kinetics-400|sports1m|(ucf101|hmdb51)-split\d")  # as the paper has them
 
 

@@ -219,6 +219,8 @@ def angles_figure(records: Sequence[InsightRecord]) -> Figure | str:
     figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
     for record, marker in zip(records, cycle(MARKERS), strict=False):
         rows = table[table["network"] == record.label].reset_index(drop=True)
+        if rows["temporal angle"].isna().all():  # also of a network without filters along time, which has no rows
+            continue
         style = {"color": variant_style(record)["color"], "marker": marker, "ms": 5, "mec": "white", "mew": 0.5}
         axes.plot(rows["temporal angle"], label=record.label, **style)
         if (pairs := rows["spatial angle"].where(rows["is pair"])).notna().any():

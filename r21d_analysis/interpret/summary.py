@@ -40,7 +40,8 @@ def summarize_filters(root: Path) -> pd.DataFrame:
     table.attrs["caption"] = (
         "Orders: temporal filters of conv1 that are mostly of one; 33 each without training. Later layers: those of "
         "which more than the center taps are trained; their orders are other than untrained if one is more than 3 "
-        "points from 33. Turned: the angle between temporal weights and their initial values, of R3D its whole kernels"
+        "points from 33. Turned: the angle between temporal weights and their initial values, of R3D its whole "
+        "kernels; of records without it computed from the length of the change, as the notebook `filters` says"
     )
     return table
 
@@ -50,7 +51,8 @@ def summarize_evidence(root: Path) -> pd.DataFrame:
     rows = []
     for data, variant, records in _by_network(root, ATTRIBUTIONS):
         (record,) = records
-        row = {"data": data, "network": variant, "clips": f"{len(record['evidence_original'])}"}
+        row = {"data": data, "network": variant, "frames": f"{record.metadata['spec']['frames']}"}
+        row["clips"] = f"{len(record['evidence_original'])}"
         row["recordings or speakers"] = f"{len(set(record['evidence_groups']))}"
         for name in PERTURBATIONS:
             lost, low, high = (100 * share for share in evidence_lost(record, name))
@@ -58,8 +60,8 @@ def summarize_evidence(root: Path) -> pd.DataFrame:
         rows.append(row)
     table = pd.DataFrame(rows)
     table.attrs["caption"] = (
-        "Evidence: the logit of the class minus the mean of the others. Frozen: one frame in place of all. Intervals "
-        "by recording or speaker; one run of each network"
+        "Evidence: the logit of the class minus the mean of the others, relative to a clip of the mean color. Frozen: "
+        "one frame in place of all. Intervals by recording or speaker; one run of each network"
     )
     return table
 
@@ -75,8 +77,12 @@ def describe_filters(root: Path) -> str:
 
 def describe_evidence(root: Path) -> str:
     """The evidence that frozen clips lose: a sentence."""
-    lost = _list(summarize_evidence(root), LOST)
-    return f"Evidence for the class that clips frozen at one frame lose, in per cent: {lost}."
+    table = summarize_evidence(root)
+    lengths = " or ".join(table["frames"].unique())
+    return (
+        f"Evidence for the class that clips of {lengths} frames lose if frozen at one, in per cent: "
+        f"{_list(table, LOST)}."
+    )
 
 
 def _by_network(root: Path, name: str) -> Iterator[tuple[str, str, list[InsightRecord]]]:

@@ -28,7 +28,7 @@ from r21d_core.study.recipes import VAL_SUFFIX
 
 SPLITS = ("train", "val", "test")
 REQUIRED = ("video", "label", "split", "group")
-FEW_RECORDINGS = 10  # the 95 % interval of an accuracy of 50 % is then ±31 points
+FEW_RECORDINGS = 10  # the 95 % interval of an accuracy of 50 % is then ±38 points
 INDEXED = ("frames", "fps", "width", "height")  # filled in by `verify_videos`
 _by_name = attrgetter("video")
 required_cells, _all_cells = attrgetter(*REQUIRED), attrgetter(*REQUIRED, *INDEXED)  # of a video's row

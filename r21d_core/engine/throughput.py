@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +46,8 @@ def measure_runs(
     if is_slow:
         print(SLOW_ON_CPU, flush=True)
     macs = {spec: spec_cost(spec, num_classes[spec]).macs for spec in specs}
-    load = psutil.getloadavg()[0] if target.type == "cpu" else 0.0  # of other processes, before this one computes
+    # Of other processes, before this one computes. It is the machine's, of which this process may have a part.
+    load = psutil.getloadavg()[0] * available_cpus() / (os.cpu_count() or 1) if target.type == "cpu" else 0.0
     throughputs: dict[Spec, float] = {}
     starts: dict[Spec, float] = {}
     began = now = time.perf_counter()
@@ -67,8 +69,8 @@ def measure_runs(
     slots = count_parallel_runs(specs, target) if gpus == 1 else 1
     if slots > 1:
         where += f", {slots} runs at a time"
-    # A tenth of a CPU is always busy.
-    slowdown = max(1.0, (load + threads * slots * gpus) / available_cpus()) if load > 0.1 else 1.0
+    own = min(threads * slots * gpus, available_cpus())
+    slowdown = max(1.0, (load + own) / available_cpus()) if load > 0.1 else 1.0  # a tenth of a CPU is always busy
     rates, seconds = ({spec: each[spec.replace(seed=0)] for spec in specs} for each in (throughputs, starts))
     return rates, seconds, slots, slowdown, where
 

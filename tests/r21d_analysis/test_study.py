@@ -103,7 +103,7 @@ def test_missing_runs_are_printed_with_their_command(tmp_path, capsys):
     )
 
 
-def test_networks_without_runs_are_named_and_left_out(tmp_path, capsys):
+def test_networks_without_runs_are_named_and_left_out(tmp_path, capsys, monkeypatch):
     trained = variant_comparison(variants=("R3D", "R(2+1)D"), seeds=(0, 1))
     finish(find_run(tmp_path, trained[0]))
     finish(find_run(tmp_path, trained[-1]))
@@ -114,6 +114,9 @@ def test_networks_without_runs_are_named_and_left_out(tmp_path, capsys):
     assert line == f"Not shown, since no run of theirs is finished: {', '.join(others)}."
     assert count.startswith("2 of 4 runs are finished; missing: ")
     assert f"--variants 'R3D,R(2+1)D' --runs {tmp_path}" in command
+    monkeypatch.setattr("r21d_core.engine.runner.run_experiment", lambda *_, **__: [])  # as with too few max_hours
+    study = open_study("variant_comparison", variants="all", seeds="0, 1", runs=tmp_path, train=True)
+    assert len(study.specs) == 2 * len(TABLE_2) and "Not shown" not in capsys.readouterr().out
 
 
 def test_manifest_path_is_the_given_or_the_builtin_file(tmp_path, monkeypatch):

@@ -36,9 +36,10 @@ from r21d_analysis.artifacts.folds import GAP, fold_table
 from r21d_analysis.artifacts.tables import PAPER
 from r21d_analysis.outcome import ROOT, find_speech
 from r21d_analysis.statistics.aggregate import accuracy_difference, group_by_seed, pooled_seed_variance
-from r21d_analysis.statistics.inference import Estimate, holm
+from r21d_analysis.statistics.inference import Estimate, estimate_contrast, holm
 from r21d_analysis.statistics.power import detectable_difference
 from r21d_analysis.style import PAPER_TICK, VARIANT_STYLE
+from r21d_core import R21DError
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.metrics import video_at
@@ -286,10 +287,21 @@ def test_gain_of_longer_clips_is_the_difference_of_lengths(runs):
         assert [row[LONGER], row["low"], row["high"]] == pytest.approx([estimate.value, estimate.low, estimate.high])
     assert [*table.index] == ["R(2+1)D", "R3D"] and np.isnan(table[GAP]["R(2+1)D"]), "MC3 has no 16 frames"
     assert table[GAP]["R3D"] == pytest.approx(np.subtract(*table[LONGER][["R3D", "R(2+1)D"]]))
-    assert table["gap low"]["R3D"] < table[GAP]["R3D"] < table["gap high"]["R3D"]
+    by_split = {(g.spec.variant, g.spec.frames, g.spec.data): g.outcomes for g in groups}
+    strata = [
+        ([(sign, by_split[name, n, data].values) for sign, name, n in
+          ((1, "R3D", 16), (-1, "R3D", 8), (-1, "R(2+1)D", 16), (1, "R(2+1)D", 8))], by_split["R3D", 16, data].groups)
+        for data in sorted({g.spec.data for g in groups})
+    ]  # fmt: skip
+    estimate = estimate_contrast(strata, pooled_seed_variance(groups))
+    assert [table[f"gap {end}"]["R3D"] for end in ("low", "high")] == pytest.approx([estimate.low, estimate.high])
     assert table[PAPER].round(1).tolist() == [3.2, 2.4]
     unfinish(next(run for run in runs if is_of(run, "R3D", 16)))
     assert length_gains(runs, RECIPE, [FIXED]).empty
+    for run in (run for run in runs if run.spec.variant in ("R3D", "R(2+1)D") and run.spec.frames == 16):
+        finish(run, replace(run.scores, videos=np.roll(run.scores.videos, 1)))
+    with pytest.raises(R21DError, match="different videos"):
+        length_gains(runs, RECIPE, [FIXED])
     assert "No network has all runs" in show_length_gains([]).data
 
 

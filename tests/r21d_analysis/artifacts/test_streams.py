@@ -13,7 +13,7 @@ from scipy.special import softmax
 from r21d_analysis.artifacts import clip_figures, networks, pretraining, streams, tables
 from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB
 from r21d_analysis.claims.evaluate import kinetics_over_sports
-from r21d_analysis.statistics.inference import estimate_mean, fold_variance, format_interval
+from r21d_analysis.statistics.inference import estimate_mean, fold_variance, format_interval, seed_variance
 from r21d_core import R21DError
 from r21d_core.runs.metrics import clip_at_1, video_at, video_probabilities
 from r21d_core.runs.run import find_run, find_runs, write_json
@@ -198,6 +198,29 @@ def test_one_seed_on_splits_has_the_variance_of_the_folds(table_6_runs):
             estimate = estimate_mean(own, variance)
             row = gained.loc[f"R(2+1)D, {a.training}", f"{FUSED} minus {stream}"]
             assert row["95 % interval"] == format_interval(estimate.low, estimate.high, "+.1f")
+
+
+def test_networks_without_a_split_leave_the_variance_of_all(table_6_runs):
+    single = [run for run in pick(table_6_runs, seed=0) if run.spec.data.startswith("set")]
+    single = [run for run in single if not (run.spec.init_from and run.spec.data == "set-split3")]
+    rows = {(network.source, network.stream): network for network in networks.collect_networks(single)[0]}
+    pairs = {source: (rows[source, FUSED], rows[source, RGB]) for source, stream in rows if stream == FUSED}
+    found = {len(a.splits): networks.fusion_variance(a, b, [*pairs.values()]).df for a, b in pairs.values()}
+    assert found == {3: 0, 2: 1}, "of two splits both networks have both"
+
+
+def test_fusions_of_other_papers_have_a_variance_of_their_own(tmp_path):
+    """And have no part in that of the others."""
+    specs = sports1m("small", "set", variants=("R(2+1)D",), seeds=(0, 1))
+    runs = make([*specs, *(spec.replace(variant=name) for name in ("R3D", "C3D") for spec in specs)], tmp_path)
+    rows = {(network.spec.variant, network.stream): network for network in networks.collect_networks(runs)[0]}
+    names = "R(2+1)D", "R3D", "C3D"
+    pairs = {name: (rows[name, FUSED], rows[name, RGB]) for name in names}
+    own = {name: networks.stream_differences(*pair) for name, pair in pairs.items()}
+    ours, found = seed_variance([*own["R(2+1)D"], *own["R3D"]]), [*pairs.values()]
+    variances = [networks.fusion_variance(*pair, found) for pair in found]
+    assert variances == [ours, ours, seed_variance(own["C3D"])]
+    assert seed_variance(split for name in names for split in own[name]) != ours != variances[2]
 
 
 def test_runs_that_cannot_be_fused_are_named(table_4_runs):

@@ -28,7 +28,13 @@ from r21d_analysis.claims.table import count_answers, ledger, show_ledger
 from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPORTED, decide_size
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.clips import clips_correct
-from r21d_analysis.statistics.inference import correct_by_seed, estimate_difference, estimate_mean, seed_variance
+from r21d_analysis.statistics.inference import (
+    correct_by_seed,
+    estimate_difference,
+    estimate_mean,
+    fold_variance,
+    seed_variance,
+)
 from r21d_core.cli import build_parser
 from r21d_core.runs.run import find_run, find_runs, load_runs
 from r21d_core.runs.scores import Scores
@@ -316,10 +322,18 @@ def test_networks_of_other_papers_say_nothing_of_the_seeds(name, tmp_path):
     assert alone == beside and np.isfinite(alone.low)
 
 
+def test_sizes_are_of_the_compared_means():
+    """Of clip@1 in Table 2 by hand, as the contrasts are; the sentences have the range over single networks."""
+    mixed, flat = np.mean([49.4, 50.2, 50.7, 50.5, 50.3, 49.8, 49.8, 49.9, 49.4]), np.mean([46.7, 48.1])
+    sizes = {"3d-over-2d-8": mixed - flat, "r21d-over-mixed-8": 52.8 - mixed, "r21d-over-2d-8": 52.8 - flat}
+    assert {name: BY_ID[name].size for name in sizes} == pytest.approx(sizes)
+    assert {BY_ID[name].metric for name in sizes} == {"clip@1"}
+
+
 def test_one_seed_is_inconclusive(tmp_path):
     runs = make("paper", two_networks(frames=8, seeds=[0]), tmp_path)
     row = ledger(runs).loc["r21d-over-r3d-8"]
-    assert row["answer"] == INCONCLUSIVE and "one seed" in row["why"] and row["low"] > 0
+    assert row["answer"] == INCONCLUSIVE and "one seed" in row["why"] and row["low"] > 0 and row["paper_size"] == ""
     assert "inconclusive: one seed" in show_ledger(runs).data
 
 
@@ -397,6 +411,20 @@ def test_both_streams_have_the_variance_of_the_table(tmp_path):
     pooled = seed_variance(outcomes for pair in pairs for outcomes in stream_differences(*pair))
     estimates = [estimate_mean(stream_differences(*pair), pooled) for pair in pairs]
     assert pooled.df == 4 and (verdict.low, verdict.high) in [(estimate.low, estimate.high) for estimate in estimates]
+
+
+def test_both_streams_with_one_seed_have_the_variance_of_folds(tmp_path):
+    """Over the folds of the pretrained and of the other, whose settings differ."""
+    runs = make("open", transfer("small", "set-split1", source="large-split1", seeds=(0,)), tmp_path)
+    runs = [run for run in runs if run.spec.data.startswith("set")]
+    verdict = evaluate_claim(BY_ID["two-streams"], group_by_seed(runs))
+    rows = {(network.training, network.stream): network for network in collect_networks(runs)[0]}
+    trainings, estimates = sorted({training for training, _ in rows}), []
+    for stream in (RGB, FLOW):
+        differences = [stream_differences(rows[name, FUSED], rows[name, stream]) for name in trainings]
+        estimates += [estimate_mean(own, fold_variance(differences)) for own in differences]
+    assert len(estimates) == 4 and all(estimate.tested for estimate in estimates)
+    assert (verdict.low, verdict.high) in [(estimate.low, estimate.high) for estimate in estimates]
 
 
 def test_same_weights_are_compared_by_seed_on_each_split(tmp_path):

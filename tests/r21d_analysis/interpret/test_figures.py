@@ -96,6 +96,8 @@ def test_angles_are_drawn_of_both_parts_of_a_pair(trained):
     for record in records:
         np.testing.assert_allclose(lines[record.label].get_ydata(), record["temporal_angle"])
     np.testing.assert_allclose(lines[f"{pair.label}, spatial"].get_ydata(), pair["spatial_angle"])
+    (with_2d,) = filter_figures.angles_figure(trained[1]).axes
+    assert all(trained[1][0].label not in line.get_label() for line in with_2d.lines), "f-R2D has no filter along time"
     finetuned = {name: array for name, array in pair.arrays.items() if not name.startswith(("temporal_", "spatial_a"))}
     assert "initial weights of these" in filter_figures.angles_figure([InsightRecord(pair.metadata, finetuned)]).data
 

@@ -114,6 +114,11 @@ def test_unequal_seed_variances_count_by_their_weights():
     assert estimate_contrast(halves, pooled).seed_part == pytest.approx(estimate.seed_part / 2)
     single = [*arms[1:], (0.5, arms[0][1][:1])]
     assert estimate_contrast([(single, np.arange(98))], pooled).seed_part < 2, "a network with one seed has no own"
+    constant = 10 * np.outer([1, -1], np.resize([1, -1], 98))  # its runs have one mean, by items that cancel out
+    mixed = [*arms[:1], *((weight, constant) for weight in (-0.25, -0.25))]
+    less = 0.25**2 / 2 * -2 * 10**2 / 97  # its variance by recordings, which is all that its seeds show, below zero
+    part = estimate_contrast([(mixed, np.arange(98))], replace(pooled, equal=False)).seed_part
+    assert part == pytest.approx(0.5**2 / 2 * 1800 + 2 * less), "no part is cut off at zero, only their sum"
 
 
 @pytest.mark.parametrize("run", [0.0, 9.0])

@@ -1,5 +1,7 @@
 import argparse
+import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -37,12 +39,23 @@ def test_output_to_an_ended_reader_is_quiet():
     assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, b"")
 
 
-def test_progress_in_a_file_is_written_rarely():
+@pytest.mark.parametrize(("terminal", "given", "intervals"), [
+    (False, {}, b"30 30"), (False, {"TQDM_MININTERVAL": "2"}, b"2 30"), (True, {}, b"0.1 10"),
+])  # fmt: skip
+def test_progress_in_a_file_is_written_rarely(terminal, given, intervals):
     code = "from r21d_core.cli import main; sys.argv[1:] = ['variants']; main(); from tqdm.auto import tqdm; "
-    code += "bar = tqdm(total=1); sys.exit(f'{bar.mininterval:g} {bar.maxinterval:g}')"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("TQDM_")}
-    result = subprocess.run([sys.executable, "-c", f"import sys; {code}"], env=environment, capture_output=True)
-    assert b"30 30\n" in result.stderr
+    code += "bar = tqdm(total=1); sys.exit(f'every {bar.mininterval:g} {bar.maxinterval:g} s')"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TQDM_")} | given
+    reader, writer = pty.openpty() if terminal else os.pipe()
+    command = [sys.executable, "-c", f"import sys; {code}"]
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=writer)
+    os.close(writer)
+    printed = b""
+    with contextlib.suppress(OSError):  # a terminal ends with an error
+        while part := os.read(reader, 10_000):
+            printed += part
+    os.close(reader)
+    assert b"every %s s" % intervals in printed
 
 
 @pytest.mark.parametrize(("encoding", "printed"), [("ascii", b"\\xfc\\udcff.txt"), ("utf-8", "ü\\udcff.txt".encode())])

@@ -243,7 +243,8 @@ def test_videos_of_the_training_are_named(tiny, fit, tmp_path, capsys):
     assert cells == [videos[0].group, videos[1].group, "", ""]
     assert main(command) == 0 and text in capsys.readouterr().out
     (run.folder / "trained_on.txt").unlink()
-    assert main(command) == 0 and "Warning" not in capsys.readouterr().out
+    assert main([*command, "--out", str(out)]) == 0 and "Warning" not in capsys.readouterr().out
+    assert "trained_on" not in out.read_text(), "an empty column would say that no video was trained on"
 
 
 @pytest.mark.parametrize("kind", ["csv", "json"])

@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from threading import Event, Thread
+from types import SimpleNamespace
 
 import pytest
 from tqdm import tqdm
@@ -130,30 +130,67 @@ def test_waiting_for_workers_does_not_redraw_the_bar_at_once(tmp_path, monkeypat
 
         def wait(self, futures):
             self.polls += 1
-            return set(futures) if self.polls > 20 else set()
+            return {next(iter(futures))} if self.polls % 21 == 0 else set()
 
-    file = io.StringIO()
-    bar = partial(tqdm, disable=False, file=file, mininterval=30, maxinterval=30)
-    monkeypatch.setattr(runner, "tqdm", bar)
-    assert not runner._train_all([SPEC], {"tiny": None}, tmp_path, Pool())  # pyright: ignore[reportArgumentType]
-    assert file.getvalue().count("runs") == 1
+    drawn = []
+    for seconds in (30, 0):
+        file = io.StringIO()
+        bar = partial(tqdm, disable=False, file=file, mininterval=seconds, maxinterval=30)
+        monkeypatch.setattr(runner, "tqdm", bar)
+        specs = [SPEC, SPEC.replace(seed=1)]
+        assert not runner._train_all(specs, {"tiny": None}, tmp_path, Pool())  # pyright: ignore[reportArgumentType]
+        drawn.append(file.getvalue().count("runs"))
+    assert drawn[0] == 1 and drawn[1] > 2 * 20, "but in a terminal also after a run has ended"
 
 
-def test_plan_counts_decoding(tiny_manifest, tmp_path, monkeypatch):
-    nothing = dict.fromkeys([SPEC], 1e9), dict.fromkeys([SPEC], 0), 1, 1.0, "a device"
+@pytest.mark.parametrize("slots", [1, 2])
+def test_plan_counts_decoding(tiny_manifest, tmp_path, monkeypatch, slots):
+    """Of each process for itself, and the seconds until several have begun."""
+    nothing = dict.fromkeys([SPEC], 1e9), dict.fromkeys([SPEC], 0), slots, 1.0, "a device"
     monkeypatch.setattr(throughput, "measure_runs", lambda *_: nothing)
     monkeypatch.setattr(planning, "available_cpus", lambda: 2)
-    monkeypatch.setattr(decode, "read_all", lambda *_: time.sleep(0.5))
-    seconds = re.search(r"in all about (\d+) s on", plan([SPEC], tiny_manifest, tmp_path))
-    assert seconds and 3 <= int(seconds[1]) <= 6, "12 videos, 0.5 s each, on two cores"
+    clock = SimpleNamespace(perf_counter=lambda: clock.now, now=0.0)
+    monkeypatch.setattr(planning, "time", clock)
+    monkeypatch.setattr(decode, "read_all", lambda *_: setattr(clock, "now", clock.now + 0.5))
+    frames = [video.frames for video in load_manifest(tiny_manifest).videos]
+    seconds = 0.5 * sum(frames) / frames[len(frames) // 2] / 2 * slots + (5 if slots > 1 else 0)  # on two cores
+    assert f"in all about {seconds:.0f} s on" in plan([SPEC], tiny_manifest, tmp_path) and seconds > 3
+
+
+def test_plan_counts_the_items_that_a_task_makes_of_a_video(tiny, tmp_path, monkeypatch):
+    """And needs no file to be there."""
+    videos = tuple(replace(video, root=tmp_path / "moved", file=None) for video in tiny.videos)
+    seconds = {}
+    for task in ("action", "speed"):
+        spec = SPEC.replace(task=task)
+        measured = {spec: 1.0}, {spec: 0.0}, 1, 1.0, "a device"
+        monkeypatch.setattr(throughput, "measure_runs", lambda *_, measured=measured: measured)
+        sizes = {"tiny": planning.data_size(replace(tiny, videos=videos))}
+        seconds[task] = 3600 * planning.make_plan([spec], sizes, tmp_path, "cpu", 1)[1]
+    # 4 test videos at one or four rates, in three epochs and in two clips at the end.
+    assert seconds["speed"] - seconds["action"] == pytest.approx(4 * (4 - 1) * (3 + 2) / 3)
+
+
+def test_start_of_each_network_is_timed_alone(monkeypatch):
+    specs, seconds = [SPEC, SPEC.replace(variant="f-R2D")], iter((0.3, 0.1))
+    monkeypatch.setattr(throughput, "training_throughput", lambda *_: time.sleep(next(seconds)) or 1.0)
+    starts = throughput.measure_runs(specs, dict.fromkeys(specs, 3), "cpu", 1)[1]
+    assert 0.3 <= starts[specs[0]] > starts[specs[1]] >= 0.1
 
 
 def test_load_of_other_processes_lengthens_the_plan(monkeypatch):
     monkeypatch.setattr(throughput, "available_cpus", lambda: 2)
+    monkeypatch.setattr(throughput.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(throughput, "training_throughput", lambda *_: 100.0)
     for load, expected in ((0.0, 1.0), (3.0, 2.0)):
         monkeypatch.setattr(throughput.psutil, "getloadavg", lambda load=load: (load, 0, 0))
         assert throughput.measure_runs([SPEC], {SPEC: 3}, "cpu", 1)[3] == expected, "one thread on two cores"
+    assert throughput.measure_runs([SPEC], {SPEC: 3}, "cpu", 2)[3] == 2.5, "two processes"
+    monkeypatch.setattr(throughput, "count_parallel_runs", lambda *_: 2)
+    assert throughput.measure_runs([SPEC], {SPEC: 3}, "cpu", 1)[3] == 2.5, "two runs at a time"
+    monkeypatch.setattr(throughput.os, "cpu_count", lambda: 8)
+    assert throughput.measure_runs([SPEC], {SPEC: 3}, "cpu", 1)[3] == (3 / 4 + 2) / 2, "two of eight cores"
+    assert throughput.measure_runs([SPEC], {SPEC: 3}, "cpu", 4)[3] == (3 / 4 + 2) / 2, "which is all that it may use"
 
 
 def test_rows_take_little_memory_and_no_torch(tmp_path):

@@ -1,6 +1,7 @@
 """Training one run: recipe, records, and exact resume after any interruption."""
 
 import fcntl
+import io
 import json
 import math
 import resource
@@ -11,11 +12,13 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tqdm import tqdm
 
 from r21d_core import R21DError
 from r21d_core.data.sampling import evaluation_clips, sample_epoch
@@ -203,6 +206,14 @@ def test_run_equals_training_written_out_here(fit, tiny, smoothing):
             "test_loss": losses.mean(), "test_error": is_wrong.mean(),
         }, rel=1e-4)  # fmt: skip
     torch.testing.assert_close(weights(run), network.state_dict(), rtol=1e-4, atol=1e-6)
+
+
+def test_losses_are_drawn_as_rarely_as_the_bar(fit, monkeypatch):
+    file = io.StringIO()
+    monkeypatch.setattr(engine, "LOG_EVERY", 1)
+    monkeypatch.setattr(engine, "tqdm", partial(tqdm, disable=False, file=file, mininterval=30, maxinterval=30))
+    fit(SPEC.replace(epochs=2))
+    assert file.getvalue().count("step") == 1, "as it begins"
 
 
 @pytest.mark.parametrize(("name", "value"), [("augment", math.nan), ("train_step", math.inf)])

@@ -208,7 +208,8 @@ def test_folder_deleted_or_moved_during_a_run_is_written_anew(tmp_path, capsys, 
         begin(run)
         run.folder.rename(tmp_path / "moved") if moved else shutil.rmtree(run.folder)
         run.write("checkpoint.pt", b"state")
-        assert f"{run.folder}: deleted or moved" in capsys.readouterr().err
+        run.write("checkpoint.pt", b"state")
+        assert capsys.readouterr().err.count(f"{run.folder}: deleted or moved") == 1
         assert run.trained_on == {"g"} and len(run.history) == 1 and run.has_checkpoint
         assert find_run(tmp_path, Spec()) == run
         assert "locked by" in _lock_elsewhere(run)
@@ -220,6 +221,9 @@ def test_folder_deleted_or_moved_during_a_run_is_written_anew(tmp_path, capsys, 
         shutil.rmtree(run.folder)
         run.write("checkpoint.pt", b"state")
     assert run.trained_on == {"g"} and len(run.history) == 1
+    shutil.rmtree(run.folder)
+    run.write("checkpoint.pt", b"state")
+    assert [path.name for path in run.folder.iterdir()] == ["checkpoint.pt"], "it is not held any more"
 
 
 def test_moved_folder_that_was_recreated_is_an_error(tmp_path):
