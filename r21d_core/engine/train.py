@@ -142,6 +142,7 @@ def _train(
                 saved = time.perf_counter()
             if stop:
                 exit_on_signal(stop)
+        bar.refresh()  # with the last loss, which no later step draws
 
     save_checkpoint(run, manifest, state)
     _finish(run, manifest, device, state, test_source, test_videos, throughputs)

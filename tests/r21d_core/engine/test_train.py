@@ -213,7 +213,8 @@ def test_losses_are_drawn_as_rarely_as_the_bar(fit, monkeypatch):
     monkeypatch.setattr(engine, "LOG_EVERY", 1)
     monkeypatch.setattr(engine, "tqdm", partial(tqdm, disable=False, file=file, mininterval=30, maxinterval=30))
     fit(SPEC.replace(epochs=2))
-    assert file.getvalue().count("step") == 1, "as it begins"
+    assert file.getvalue().count("step") == 2, "as it begins and as it ends"
+    assert "epoch 2 of 2" in file.getvalue()
 
 
 @pytest.mark.parametrize(("name", "value"), [("augment", math.nan), ("train_step", math.inf)])
