@@ -132,8 +132,7 @@ def _train(
                     f"{spec.variant}: epoch {state.epoch + 1} of {spec.epochs}, lr {lr:.2g}", refresh=False
                 )
                 loss, error = state.loss / state.n_clips, state.n_wrong / state.n_clips
-                # Drawn by the next update, or at the end of an epoch, so a file has a line for each.
-                bar.set_postfix_str(f"loss {loss:.3f}, error {error:.1%}", refresh=state.step == steps)
+                bar.set_postfix_str(f"loss {loss:.3f}, error {error:.1%}", refresh=False)  # drawn by the next update
             if state.step == steps:
                 _validate(run, state, test_source, center_clips, lr, log_history)
                 logged = time.perf_counter()
