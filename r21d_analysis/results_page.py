@@ -31,7 +31,7 @@ from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import format_effect
 from r21d_analysis.claims.verdict import Verdict
-from r21d_analysis.interpret.summary import summarize_evidence, summarize_filters
+from r21d_analysis.interpret.summary import INSIGHT, summarize_evidence, summarize_filters
 from r21d_analysis.outcome import BEST, DATA, FOUR, LONG, ROOT
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
@@ -48,10 +48,6 @@ from r21d_core.study.variants import NEIGHBORS
 PLAIN: dict = {"frames": 8, "frame_stride": 1}
 BUILTIN: dict = {"data": "builtin", "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400, **PLAIN}
 HALVES: dict = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1", "seeds": 1}
-# The suffix of each report on records of `r21d insight`, and what its networks learned.
-INSIGHT_REPORTS = {
-    "actions": "actions", "small": "speech", "small-rate": "playback rate", "diagnostic": "built-in videos",
-}  # fmt: skip
 OMITTED = ("parameters (M)", "GMAC/clip", "video@5", "training clips/s", "inference clips/s", "training loss")
 INTRODUCTION = """# Results
 {answer}
@@ -183,7 +179,7 @@ def _sections(root: Path) -> Iterator[str]:
 
 def _link_reports(notebook: str) -> str:
     """Links to the executed copies of a notebook that reads records of `r21d insight`, by what the networks learned."""
-    links = [f"[{data}](../reports/{notebook}-{suffix}.ipynb)" for suffix, data in INSIGHT_REPORTS.items()]
+    links = [f"[{data}](../reports/{notebook}-{suffix}.ipynb)" for _, suffix, data in INSIGHT]
     return f"{', '.join(links[:-1])} and {links[-1]}"
 
 

@@ -190,10 +190,9 @@ def without_unfinished(
     """`runs` without those of contrasts with a fixed number of seeds that lack runs: nothing is computed before all are
     there.
     """
-    complete, planned, used = {run.spec: run for run in runs if run.is_complete}, set(), set()
-    for family, recipe in _fixed(recipes, families):
-        planned |= {*family_specs(family, recipe)}
-        used |= {run.spec for run in _members(family, recipe, complete)[2]}
+    fixed = _fixed(recipes, families)
+    planned = {spec for family, recipe in fixed for spec in family_specs(family, recipe)}
+    used = {run.spec for run in complete_members(runs, recipes, [family for family, _ in fixed])}
     return [run for run in runs if run.spec not in planned - used]
 
 

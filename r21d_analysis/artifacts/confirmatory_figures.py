@@ -21,8 +21,8 @@ from r21d_analysis.artifacts.confirmatory import (
 from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE, fold_table, format_intervals
 from r21d_analysis.artifacts.networks import Network, collect_networks
 from r21d_analysis.artifacts.tables import INTERVAL, PAPER, protocol_line
-from r21d_analysis.statistics.aggregate import pooled_seed_variance
-from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items, estimate_contrast
+from r21d_analysis.statistics.aggregate import pooled_seed_variance, weighted_sum
+from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items
 from r21d_analysis.style import ERROR_BAR, GRAY, PAPER_TICK, VARIANT_STYLE, figure_of_runs, note, style_table
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper_table
@@ -113,13 +113,11 @@ def show_length_gains(runs: Sequence[Run]) -> Styler | Markdown:
 
 def _combine(arms: Sequence[tuple[int, Network]], seeds: SeedVariance) -> Estimate:
     """The signed sum of the networks' video@1, averaged over the splits; R21DError if their videos differ."""
-    strata = []
-    for split, first in arms[0][1].splits.items():
-        for _, network in arms[1:]:
-            check_same_items(first.scores[0], network.splits[split].scores[0])
-        outcomes = [(sign, network.splits[split].outcomes) for sign, network in arms]
-        strata.append(([(sign, one.values) for sign, one in outcomes], outcomes[0][1].groups))
-    return estimate_contrast(strata, seeds)
+    splits = [[(sign, network.splits[split]) for sign, network in arms] for split in arms[0][1].splits]
+    for (_, first), *others in splits:
+        for _, group in others:
+            check_same_items(first.scores[0], group.scores[0])
+    return weighted_sum(splits, seeds)
 
 
 @figure_of_runs

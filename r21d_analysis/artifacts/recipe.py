@@ -17,8 +17,8 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.folds import format_intervals
 from r21d_analysis.artifacts.tables import INTERVAL, describe_intervals, show_table
-from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, pooled_seed_variance
-from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items, estimate_contrast
+from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, pooled_seed_variance, weighted_sum
+from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items
 from r21d_analysis.style import HOLLOW, VARIANT_STYLE, figure_of_runs, note, panel_grid
 from r21d_core.runs.metrics import video_at
 from r21d_core.runs.run import Run
@@ -139,8 +139,7 @@ def chosen_line(runs: Sequence[Run]) -> Markdown:
 
 def _estimate(sides: Sequence[tuple[int, dict[str, SeedGroup]]], seeds: SeedVariance) -> Estimate:
     """The signed sum of the means over networks of each recipe's video@1."""
-    arms = [(sign / len(side), group.outcomes.values) for sign, side in sides for group in side.values()]
-    return estimate_contrast([(arms, next(iter(sides[0][1].values())).outcomes.groups)], seeds)
+    return weighted_sum([[(sign / len(side), group) for sign, side in sides for group in side.values()]], seeds)
 
 
 def _trials(runs: Sequence[Run]) -> dict[Spec, dict[str, SeedGroup]]:

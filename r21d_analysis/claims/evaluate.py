@@ -23,7 +23,7 @@ from r21d_analysis.claims.verdict import (
     describe_size,
 )
 from r21d_analysis.statistics import inference
-from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, on_shared_seeds
+from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, on_shared_seeds, weighted_sum
 from r21d_analysis.statistics.inference import Estimate, SeedVariance
 from r21d_core import R21DError
 from r21d_core.study.experiments import TABLE_2
@@ -136,11 +136,7 @@ def _estimate_contrast(
     if all(len(split) == 2 and _share_weights(split[0][1], split[1][1]) for split in splits):
         shared = [on_shared_seeds(a, b) for (_, a), (_, b) in splits]
         return inference.estimate_mean([outcomes(a) - outcomes(b) for a, b in shared])
-    strata = []
-    for split in splits:
-        arms = [(weight, outcomes(group).values) for weight, group in split]
-        strata.append((arms, outcomes(split[0][1]).groups))
-    return inference.estimate_contrast(strata, seeds)
+    return weighted_sum(splits, seeds, outcomes)
 
 
 def _share_weights(a: SeedGroup, b: SeedGroup) -> bool:

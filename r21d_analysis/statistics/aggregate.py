@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from operator import attrgetter
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NEIGHBORS
 
+of_videos = attrgetter("outcomes")  # of a SeedGroup
 NOT_RUN = "not run"  # in the column `seeds`
 
 
@@ -165,6 +167,18 @@ def accuracy_difference(
     if seeds is None and not any(group.spec.variant in NEIGHBORS for group in groups):
         seeds = pooled_seed_variance(groups)
     return inference.estimate_difference(outcomes, others, seeds)
+
+
+def weighted_sum(
+    splits: Iterable[Sequence[tuple[float, SeedGroup]]], seeds: SeedVariance | None,
+    outcomes: Callable[[SeedGroup], Outcomes] = of_videos,
+) -> Estimate:  # fmt: skip
+    """`inference.estimate_contrast` of (weight, group) pairs of each split, whose groups have the same items."""
+    strata = []
+    for split in splits:
+        arms = [(weight, outcomes(group).values) for weight, group in split]
+        strata.append((arms, outcomes(split[0][1]).groups))
+    return inference.estimate_contrast(strata, seeds)
 
 
 def group_by_seed(runs: Sequence[Run]) -> list[SeedGroup]:

@@ -269,7 +269,7 @@ def test_evidence_is_that_of_the_records():
 def test_filters_are_those_of_the_records():
     """From the counts alone. On 8 frames the last three layers have one frame, of which training changes one tap."""
     averages, changed = {}, {}
-    for pack, data in INSIGHT.items():
+    for pack, _, data in INSIGHT:
         for run in load_runs(ROOT / "results" / f"{pack}.zip"):
             if (path := run.folder / "filters.npz").is_file():
                 record, key = load_record(path), (data, run.spec.variant)
