@@ -112,7 +112,7 @@ def answer(root: Path = ROOT) -> list[str]:
         f"The paper answers (2+1)D: on Kinetics-400, with clips of 16 frames, R(2+1)D is {gaps[0]:.1f} points above "
         f"R3D and {gaps[1]:.1f} above the 2-D network f-R2D.",
         f"Here, in points of video@1 minus R(2+1)D: {_describe_contrasts(contrasts[contrasts['verdict'] != CHECK])}.",
-        confirm(root),
+        confirm(contrasts, root),
         describe_gains(load_runs(root / "results" / "actions.zip")),
         f"Exploratory, with {runs[0].spec.epochs} epochs on one split: on {group.videos} videos from "
         f"{table['estimate'].iloc[0].recordings} recordings, with {group.seeds} seeds, R(2+1)D has "
@@ -137,9 +137,9 @@ def find_contrasts(root: Path = ROOT) -> pd.DataFrame:
     return confirmatory_table(runs, families=FAMILIES[:2]).dropna(subset=CONTRAST)
 
 
-def confirm(root: Path = ROOT) -> str:
-    """Of what the confirmatory study on actions consists, and its check: sentences."""
-    runs, table = load_runs(root / "results" / "actions.zip"), find_contrasts(root)
+def confirm(table: pd.DataFrame, root: Path = ROOT) -> str:
+    """Of what the confirmatory study on actions consists, and its check among `find_contrasts`: sentences."""
+    runs = load_runs(root / "results" / "actions.zip")
     (check,) = (
         describe_gap(row, CONTRAST, "low", "high") for row in table[table["verdict"] == CHECK].to_dict("records")
     )
@@ -149,7 +149,7 @@ def confirm(root: Path = ROOT) -> str:
     return (
         f"This is confirmatory, by a protocol written before the runs: {videos:,} videos from "
         f"{table['groups'].iloc[0]} recordings of {len(runs[0].scores.classes)} classes of UCF101, three splits, five "
-        f"seeds, 200 epochs from scratch. "
+        "seeds, 200 epochs from scratch. "
         f"Without the videos on which the recipe was chosen, R3D's is {check}. The "
         f"runs' training errors are {min(errors):.1f} to {max(errors):.1f} %, so it does not test which network is "
         "easier to optimize."

@@ -83,9 +83,9 @@ def _sections(root: Path) -> Iterator[str]:
     runs_of = partial(outcome.find_records, root=root)
     runs = [run for pack in ("actions", "recipe") for run in load_runs(root / "results" / f"{pack}.zip")]
     tables = [show_confirmatory(runs, families=FAMILIES[:2]), *show_accuracies(runs), show_length_gains(runs)]
-    facts = f"{outcome.confirm(root)}\n\n{outcome.describe_gains(runs)}"
-    yield _section("Confirmatory study", facts, *map(_texts, tables))
     table = outcome.find_contrasts(root)
+    facts = f"{outcome.confirm(table, root)}\n\n{outcome.describe_gains(runs)}"
+    yield _section("Confirmatory study", facts, *map(_texts, tables))
     less = ", ".join(table["network"][table["verdict"].str.startswith("less accurate") & (table["frames"] == 16)])
     for frames, stride in ((8, 1), (16, 1), (16, 2)):
         runs = runs_of("variant_comparison", frames=frames, frame_stride=stride)
