@@ -185,7 +185,7 @@ def _summarize_verdicts(table: pd.DataFrame) -> str:
         for verdict, rows in of_length.groupby("verdict", sort=False):
             *names, last = rows["network"]
             subject = f"{', '.join(names)} and {last} are" if names else f"{last} is"
-            texts.append(f"{subject} {str(verdict).partition(';')[0].removesuffix(f' than {BEST}')}")
+            texts.append(f"{subject} {str(verdict).partition(' (')[0].removesuffix(f' than {BEST}')}")
         lengths.append(f"with {frames} frames {', and '.join(texts)}")
     return f"Here, compared with {BEST}, {'; '.join(lengths)}."
 

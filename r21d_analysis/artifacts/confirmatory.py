@@ -250,7 +250,7 @@ def decide_contrast(estimate: Estimate, p: float, tests: int) -> str:
         return f"{'more' if estimate.value > 0 else 'less'} accurate than {BASELINE}"
     if -LEAST < estimate.low <= 0 <= estimate.high < LEAST:
         return f"less than {LEAST:g} points apart"
-    return f"undecided; {detectable_difference(estimate, tests):.1f} points would be found"
+    return f"undecided ({detectable_difference(estimate, tests):.1f} points would be found)"
 
 
 def describe_verdicts(table: pd.DataFrame) -> str:

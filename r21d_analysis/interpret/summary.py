@@ -39,13 +39,15 @@ def summarize_filters(root: Path) -> pd.DataFrame:
         counts = [int((rows_of_run["near"] == "").sum()) for rows_of_run in later]
         row["later layers with other orders"] = f"{_span(counts)} of {len(later[0])}"
         row[TURNED] = _span(angle for rows_of_run in later for angle in rows_of_run["temporal angle"])
+        if any("temporal_angle" not in record.arrays for record in records):
+            row[TURNED] = f"about {row[TURNED]}"
         rows.append(row)
     table = pd.DataFrame(rows)
     table.attrs["caption"] = (
         "Orders: temporal filters of conv1 that are mostly of one; 33 each without training. Later layers: those of "
         "which more than the center taps are trained; their orders are other than untrained if one is more than 3 "
-        "points from 33. Turned: the angle between temporal weights and their initial values, of R3D its whole "
-        "kernels; of records without it computed from the length of the change, as the notebook `filters` says"
+        "points from 33. Turned: the angle between temporal weights and their initial values, of networks "
+        'without pairs their whole kernels; "about": computed from the length of the change (notebook `filters`)'
     )
     return table
 
@@ -75,7 +77,7 @@ def describe_filters(root: Path) -> str:
     table = summarize_filters(root)
     return (
         f"Averages among conv1's temporal filters, 33 % without training: {_list(table, AVERAGE)}. Training turned the "
-        f"temporal weights of later layers, R3D's whole kernels, by, in degrees: {_list(table, TURNED)}."
+        f"temporal weights of later layers, without pairs whole kernels, by, in degrees: {_list(table, TURNED)}."
     )
 
 

@@ -6,6 +6,7 @@ import re
 from itertools import product
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -207,7 +208,7 @@ def test_answer_has_no_number_of_an_unfinished_contrast(monkeypatch):
 def test_answer_begins_with_the_verdicts_of_each_clip_length():
     rows = {"frames": [16, 16, 16, 8, 16], "network": ["R3D", "f-R2D", "MC3", "R2D", "R3D"]}
     less = "less accurate than R(2+1)D"
-    rows["verdict"] = ["less than 3 points apart", less, less, "undecided; 4.1 points would be found", outcome.CHECK]
+    rows["verdict"] = ["less than 3 points apart", less, less, "undecided (4.1 points would be found)", outcome.CHECK]
     assert outcome._summarize_verdicts(pd.DataFrame(rows)) == (
         "Here, compared with R(2+1)D, with 16 frames R3D is less than 3 points apart, and f-R2D and MC3 are less "
         "accurate; with 8 frames R2D is undecided."
@@ -267,22 +268,27 @@ def test_evidence_is_that_of_the_records():
 
 
 def test_filters_are_those_of_the_records():
-    """From the counts alone. On 8 frames the last three layers have one frame, of which training changes one tap."""
-    averages, changed = {}, {}
+    """From the counts alone. On 8 frames the last three layers have one frame, of which training changes one tap.
+
+    MC3 has 3-D convolutions in conv1 and the four layers of conv2_x only.
+    """
+    averages, changed, several = {}, {}, {("actions", "R3D"): 12, ("actions", "MC3"): 3}
     for pack, _, data in INSIGHT:
         for run in load_runs(ROOT / "results" / f"{pack}.zip"):
             if (path := run.folder / "filters.npz").is_file():
                 record, key = load_record(path), (data, run.spec.variant)
-                fractions = record["counts"] / record["counts"].sum(axis=1, keepdims=True)
+                fractions = record["counts"] / np.maximum(1, record["counts"].sum(axis=1, keepdims=True))
                 averages.setdefault(key, []).append([round(100 * fraction) for fraction in fractions[0]])
-                changed.setdefault(key, set()).add(int((np.abs(fractions[1:-3] - 1 / 3).max(axis=1) >= 0.03).sum()))
+                later = slice(1, 5) if run.spec.variant == "MC3" else slice(1, -3)
+                changed.setdefault(key, set()).add(int((np.abs(fractions[later] - 1 / 3).max(axis=1) >= 0.03).sum()))
     for row in read_table("Learned filters", "data"):
         key = row["data"], row["network"]
         columns = zip(*(rows := averages[key]), strict=True)
         ends = [f"{min(column)} to {max(column)}" if len(rows) > 1 else str(*column) for column in columns]
         assert [row[f"conv1: {order} (%)"] for order in ("average", "difference", "higher")] == ends
-        assert row["runs"] == str(len(rows)) and len(rows) == (12 if key == ("actions", "R3D") else 1)
-        assert row["later layers with other orders"] == " to ".join(map(str, sorted(changed.pop(key)))) + " of 13"
+        assert row["runs"] == str(len(rows)) and len(rows) == several.get(key, 1)
+        counts, layers = " to ".join(map(str, sorted(changed.pop(key)))), 4 if key[1] == "MC3" else 13
+        assert row["later layers with other orders"] == f"{counts} of {layers}"
     assert not changed
     others = [row[0] for (data, name), rows in averages.items() if name == "R3D" and data != "actions" for row in rows]
     ends = {row[0] for row in averages["actions", "R3D"]}
@@ -291,8 +297,8 @@ def test_filters_are_those_of_the_records():
 
 
 def test_angles_of_filters_follow_from_change_and_decay():
-    """Weight decay over the 8,000 steps by torch, on a weight without gradient."""
-    weight, found = torch.nn.Parameter(torch.ones(1, dtype=torch.float64)), {}
+    """Weight decay over the 8,000 steps by torch, on a weight without gradient; MC3's records have the angle too."""
+    weight, found, low = torch.nn.Parameter(torch.ones(1, dtype=torch.float64)), {}, []
     weight.grad = torch.zeros_like(weight)
     optimizer = torch.optim.SGD([weight], 0.02, momentum=0.9, weight_decay=0.001, nesterov=True)
     for step in range(8000):
@@ -302,13 +308,21 @@ def test_angles_of_filters_follow_from_change_and_decay():
     kept = weight.item()
     for run in load_runs(ROOT / "results" / "actions.zip"):
         if (path := run.folder / "filters.npz").is_file():
-            turned = np.sqrt(load_record(path)["temporal_change"][1:-3] ** 2 - (1 - kept) ** 2) / kept
-            found.setdefault(run.spec.variant, []).extend(np.degrees(np.arctan(turned)))
+            record = load_record(path)
+            turned = np.degrees(np.arctan(np.sqrt(record["temporal_change"][1:] ** 2 - (1 - kept) ** 2) / kept))
+            if "temporal_angle" in record.arrays:
+                angles = record["temporal_angle"][1:]
+                low, turned = [*low, *(angles - turned)], angles
+            found.setdefault(run.spec.variant, []).extend(turned[: 4 if run.spec.variant == "MC3" else -3])
     rows = [row for row in read_table("Learned filters", "data") if row["data"] == "actions"]
     for row in rows:
-        ends = [int(end) for end in row["later layers turned (°)"].split(" to ")]
+        about, ends = re.fullmatch(r"(about )?(\d+ to \d+)", row["later layers turned (°)"]).groups()
+        assert bool(about) == (row["network"] != "MC3")
+        ends = [int(end) for end in ends.split(" to ")]
         np.testing.assert_allclose(ends, [min(found[row["network"]]), max(found[row["network"]])], atol=0.6)
-    assert len(rows) == 2
+    assert len(rows) == 3
+    cell = next(c.source for c in nbformat.read(ROOT / "notebooks/filters.ipynb", 4).cells if c.id == "angles-text")
+    assert f"is up to {max(low):.1f}° too small and up to {-min(low):.1f}° too large" in cell
 
 
 def test_readme_speed_is_that_of_the_benchmarks():
