@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.confirmatory import (
+    DETECTABLE,
     FAMILIES,
     LEAST,
     WITHOUT,
@@ -23,6 +24,7 @@ from r21d_analysis.artifacts.networks import Network, collect_networks
 from r21d_analysis.artifacts.tables import INTERVAL, PAPER, protocol_line
 from r21d_analysis.statistics.aggregate import pooled_seed_variance, weighted_sum
 from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items
+from r21d_analysis.statistics.power import describe_power
 from r21d_analysis.style import ERROR_BAR, GRAY, PAPER_TICK, VARIANT_STYLE, figure_of_runs, note, style_table
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper_table
@@ -37,6 +39,8 @@ def show_confirmatory(
 ) -> Styler:
     """`confirmatory_table` for a notebook."""
     table = confirmatory_table(runs, recipes, families)
+    power = {name: describe_power(rows[DETECTABLE]) for name, rows in table.groupby("family", sort=False)}
+    found = [f"{text} ({name})" for name, text in power.items() if text and WITHOUT not in str(name)]
     table["family"] = table["family"].where(~table["family"].duplicated(), "")
     table.insert(4, INTERVAL, format_intervals(table, "low", "high", "+.1f"))
     table[["groups", "seeds"]] = table[["groups", "seeds"]].map(lambda count: str(count or "–"))
@@ -44,7 +48,8 @@ def show_confirmatory(
         "Intervals and p by group (recording or speaker) and seed, or with one seed by fold; Holm within each family; "
         "less than 3 points apart is by each interval alone, not corrected for the other contrasts"
     )
-    return style_table(table.drop(columns=["low", "high"]), caption, dict.fromkeys((GAP, PAPER), "{:+.1f}"))
+    caption += f"; at 80 % power the tests find {'; '.join(found)}" if found else ""
+    return style_table(table.drop(columns=["low", "high", DETECTABLE]), caption, dict.fromkeys((GAP, PAPER), "{:+.1f}"))
 
 
 def show_accuracies(

@@ -169,7 +169,11 @@ def test_contrast_is_with_its_own_length_and_corrected(runs, monkeypatch):
     table = confirmatory_table(runs, RECIPE, [FIXED])
     assert list(table[GAP]) == [8, 8, 16]
     np.testing.assert_allclose(table["p, Holm"], [0.03, np.nan, 0.06])
-    undecided = f"undecided; {detectable_difference(estimate, 3):.1f} points would be found"
+    found = detectable_difference(estimate, 3)
+    np.testing.assert_allclose(table["detectable"], [found, np.nan, found])
+    caption = show_confirmatory(runs, RECIPE, [FIXED]).caption
+    assert caption.endswith(f"; at 80 % power the tests find {found:.1f} points (fixed)")
+    undecided = f"undecided; {found:.1f} points would be found"
     assert list(table["verdict"]) == [
         "more accurate than R(2+1)D", "none: the variance of a run is not known", undecided
     ]  # fmt: skip
@@ -253,6 +257,7 @@ def test_no_recipe_means_no_runs_and_names_are_shown(runs):
     table = confirmatory_table(runs, {}, [FIXED])
     assert set(table["verdict"]) == {"none: no recipe is chosen yet"} and set(table[RUNS]) == {"–"}
     html = show_confirmatory(runs, {}).to_html()
+    assert "power" not in html, "nothing is tested"
     assert "primary" in html and "no recipe is chosen yet" in html and "why (2+1)D" in html
 
 
