@@ -243,6 +243,12 @@ def describe_gap(row: Mapping[Hashable, Any], *columns: str) -> str:
     return f"{value:+.1f} ({format_interval(low, high, '+.1f')})"
 
 
+def describe_fit(errors: pd.Series) -> str:
+    """What the training errors of networks, in per cent by network, say of their differences: a sentence."""
+    ends = f"{errors.min():.1f} % ({errors.idxmin()}) to {errors.max():.1f} % ({errors.idxmax()})"
+    return f"Training errors of the last epoch: {ends}, so longer training may change these differences."
+
+
 def describe_reasons(runs: Sequence[Run]) -> str:
     """The paper's two reasons for (2+1)D, what networks with one of them gain, and which networks are missing."""
     table = fold_table(runs).set_index("network")
@@ -254,10 +260,11 @@ def describe_reasons(runs: Sequence[Run]) -> str:
     gaps = [f"{name} has {count} {unit if count > 1 else unit[:-1]}" for unit, n in few for name, count in n.items()]
     if missing := [name for name, _ in WHY.contrasts if name not in table.index]:
         gaps.append(f"fewer folds or not run: {', '.join(missing)}")
+    incomplete = f" Incomplete, so without a verdict: {'; '.join(gaps)}." if gaps else ""
     return (
         "The paper gives two reasons for (2+1)D convolutions: more ReLUs with as many parameters, and easier "
         f"optimization. Points of video@1 minus R(2+1)D's: {'; '.join(lines)}. Significant after Holm's correction: "
-        f"{', '.join(clear) or 'none'}." + (f" Incomplete, so without a verdict: {'; '.join(gaps)}." if gaps else "")
+        f"{', '.join(clear) or 'none'}. {describe_fit(table['training error'])}{incomplete}"
     )
 
 
