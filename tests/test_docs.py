@@ -68,7 +68,7 @@ def test_documented_commands_and_options_exist():
         assert not unknown, f"{page}: r21d {command}: no option {unknown[0]}"
 
 
-def test_commands_of_the_paper_have_the_runs_that_the_howto_says():
+def test_commands_of_the_paper_have_the_runs_of_the_howto():
     """Its runs have the paper's recipe; the sentence counts a run that two commands share once."""
     text = (ROOT / "docs/howto.md").read_text().split("### As published")[1].split("\n## ")[0]
     lines = re.findall(r"^r21d train (\w+) --profile paper --manifest data/(\S+)\.csv(.*)# .*: (\d+) runs$", text, re.M)
