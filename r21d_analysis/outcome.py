@@ -28,7 +28,12 @@ from r21d_analysis.artifacts.confirmatory import (
     describe_verdicts,
     without_unfinished,
 )
-from r21d_analysis.artifacts.confirmatory_figures import LONGER, contrasts_figure, length_gains
+from r21d_analysis.artifacts.confirmatory_figures import (
+    LONGER,
+    contrasts_figure,
+    length_gains,
+    training_course,
+)
 from r21d_analysis.artifacts.folds import GAP as CONTRAST
 from r21d_analysis.artifacts.folds import fold_table
 from r21d_analysis.artifacts.pretraining import GAP, rate_table
@@ -151,8 +156,21 @@ def confirm(table: pd.DataFrame, root: Path = ROOT) -> str:
         f"{table['groups'].iloc[0]} recordings of {len(runs[0].scores.classes)} classes of UCF101, three splits, five "
         "seeds, 200 epochs from scratch. "
         f"Without the videos on which the recipe was chosen, R3D's is {check}. The "
-        f"runs' training errors are {min(errors):.1f} to {max(errors):.1f} %, so it does not test which network is "
-        "easier to optimize."
+        f"runs' training errors are {min(errors):.1f} to {max(errors):.1f} %, so their end does not show which network "
+        f"is easier to optimize.{_describe_course(runs)}"
+    )
+
+
+def _describe_course(runs: Sequence[Run]) -> str:
+    """How R3D's training error falls compared with R(2+1)D's: a sentence after a space, or none."""
+    table = training_course(runs)
+    rows = table[table["network"] == "R3D"].to_dict("records") if len(table) else []
+    texts = [f"{describe_gap(row, CONTRAST, 'low', 'high')} with {row['frames']} frames" for row in rows]
+    if not texts:
+        return ""
+    return (
+        " Exploratory: over all epochs R3D's training error minus R(2+1)D's is, in points, "
+        f"{', '.join(texts)}; in the paper's Figure 3 R(2+1)D's is the lower one."
     )
 
 

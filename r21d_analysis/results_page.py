@@ -14,7 +14,12 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis import outcome
 from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH
-from r21d_analysis.artifacts.confirmatory_figures import show_accuracies, show_confirmatory, show_length_gains
+from r21d_analysis.artifacts.confirmatory_figures import (
+    show_accuracies,
+    show_confirmatory,
+    show_length_gains,
+    show_training_course,
+)
 from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
 from r21d_analysis.artifacts.folds import fold_table, show_fold_table
 from r21d_analysis.artifacts.pretraining import show_rate_table
@@ -82,7 +87,8 @@ def build_results(root: Path = ROOT) -> str:
 def _sections(root: Path) -> Iterator[str]:
     runs_of = partial(outcome.find_records, root=root)
     runs = [run for pack in ("actions", "recipe") for run in load_runs(root / "results" / f"{pack}.zip")]
-    tables = [show_confirmatory(runs, families=FAMILIES[:2]), *show_accuracies(runs), show_length_gains(runs)]
+    tables = [show_confirmatory(runs, families=FAMILIES[:2]), *show_accuracies(runs)]
+    tables += [show_training_course(runs), show_length_gains(runs)]
     table = outcome.find_contrasts(root)
     facts = f"{outcome.confirm(table, root)}\n\n{outcome.describe_gains(runs)}"
     yield _section("Confirmatory study", facts, *map(_texts, tables))
