@@ -28,7 +28,12 @@ from r21d_analysis.artifacts.confirmatory import (
     describe_verdicts,
     without_unfinished,
 )
-from r21d_analysis.artifacts.confirmatory_figures import LONGER, contrasts_figure, length_gains
+from r21d_analysis.artifacts.confirmatory_figures import (
+    LONGER,
+    contrasts_figure,
+    length_gains,
+    training_course,
+)
 from r21d_analysis.artifacts.folds import GAP as CONTRAST
 from r21d_analysis.artifacts.folds import fold_table
 from r21d_analysis.artifacts.pretraining import GAP, rate_table
@@ -151,8 +156,21 @@ def confirm(table: pd.DataFrame, root: Path = ROOT) -> str:
         f"{table['groups'].iloc[0]} recordings of {len(runs[0].scores.classes)} classes of UCF101, three splits, five "
         "seeds, 200 epochs from scratch. "
         f"Without the videos on which the recipe was chosen, R3D's is {check}. The "
-        f"runs' training errors are {min(errors):.1f} to {max(errors):.1f} %, so it does not test which network is "
-        "easier to optimize."
+        f"runs' training errors are {min(errors):.1f} to {max(errors):.1f} %, so their end does not show which network "
+        f"is easier to optimize.{_describe_course(runs)}"
+    )
+
+
+def _describe_course(runs: Sequence[Run]) -> str:
+    """How R3D's training error falls compared with R(2+1)D's: a sentence after a space, or none."""
+    table = training_course(runs)
+    rows = table[table["network"] == "R3D"].to_dict("records") if len(table) else []
+    texts = [f"{describe_gap(row, CONTRAST, 'low', 'high')} with {row['frames']} frames" for row in rows]
+    if not texts:
+        return ""
+    return (
+        " Exploratory: over all epochs R3D's training error minus R(2+1)D's is, in points, "
+        f"{', '.join(texts)}; in the paper's Figure 3 R(2+1)D's is the lower one."
     )
 
 
@@ -243,6 +261,12 @@ def describe_gap(row: Mapping[Hashable, Any], *columns: str) -> str:
     return f"{value:+.1f} ({format_interval(low, high, '+.1f')})"
 
 
+def describe_fit(errors: pd.Series) -> str:
+    """What the training errors of networks, in per cent by network, say of their differences: a sentence."""
+    ends = f"{errors.min():.1f} % ({errors.idxmin()}) to {errors.max():.1f} % ({errors.idxmax()})"
+    return f"Training errors of the last epoch: {ends}, so longer training may change these differences."
+
+
 def describe_reasons(runs: Sequence[Run]) -> str:
     """The paper's two reasons for (2+1)D, what networks with one of them gain, and which networks are missing."""
     table = fold_table(runs).set_index("network")
@@ -254,10 +278,11 @@ def describe_reasons(runs: Sequence[Run]) -> str:
     gaps = [f"{name} has {count} {unit if count > 1 else unit[:-1]}" for unit, n in few for name, count in n.items()]
     if missing := [name for name, _ in WHY.contrasts if name not in table.index]:
         gaps.append(f"fewer folds or not run: {', '.join(missing)}")
+    incomplete = f" Incomplete, so without a verdict: {'; '.join(gaps)}." if gaps else ""
     return (
         "The paper gives two reasons for (2+1)D convolutions: more ReLUs with as many parameters, and easier "
         f"optimization. Points of video@1 minus R(2+1)D's: {'; '.join(lines)}. Significant after Holm's correction: "
-        f"{', '.join(clear) or 'none'}." + (f" Incomplete, so without a verdict: {'; '.join(gaps)}." if gaps else "")
+        f"{', '.join(clear) or 'none'}. {describe_fit(table['training error'])}{incomplete}"
     )
 
 

@@ -14,7 +14,12 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis import outcome
 from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH
-from r21d_analysis.artifacts.confirmatory_figures import show_accuracies, show_confirmatory, show_length_gains
+from r21d_analysis.artifacts.confirmatory_figures import (
+    show_accuracies,
+    show_confirmatory,
+    show_length_gains,
+    show_training_course,
+)
 from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
 from r21d_analysis.artifacts.folds import fold_table, show_fold_table
 from r21d_analysis.artifacts.pretraining import show_rate_table
@@ -82,7 +87,8 @@ def build_results(root: Path = ROOT) -> str:
 def _sections(root: Path) -> Iterator[str]:
     runs_of = partial(outcome.find_records, root=root)
     runs = [run for pack in ("actions", "recipe") for run in load_runs(root / "results" / f"{pack}.zip")]
-    tables = [show_confirmatory(runs, families=FAMILIES[:2]), *show_accuracies(runs), show_length_gains(runs)]
+    tables = [show_confirmatory(runs, families=FAMILIES[:2]), *show_accuracies(runs)]
+    tables += [show_training_course(runs), show_length_gains(runs)]
     table = outcome.find_contrasts(root)
     facts = f"{outcome.confirm(table, root)}\n\n{outcome.describe_gains(runs)}"
     yield _section("Confirmatory study", facts, *map(_texts, tables))
@@ -158,7 +164,8 @@ def _sections(root: Path) -> Iterator[str]:
         tables = _texts(show_stream_table(runs, number)), _texts(pretraining_gain(runs))
         yield _section(
             f"Table {number}",
-            "Pretraining is on the seven other classes, with 18 layers; the paper has 34. Every row has one seed.",
+            "Pretraining is on the seven other classes, with 18 layers; the paper has 34. Every row has one seed. "
+            "Networks of other papers were trained for Table 4 alone.",
             *tables,
         )
     runs = runs_of("recipe_trials", "recipe", seeds=1, data=DATA + VAL_SUFFIX, variants=("f-R2D", BEST))
@@ -193,7 +200,8 @@ def _speech(runs: Sequence[Run]) -> str:
         f"which ignores the order of frames, is {-still['minus R(2+1)D']:.1f} points below R(2+1)D "
         f"({format_interval(-still['gap high'], -still['gap low'])}). {best['network']} has the highest accuracy, "
         f"{best['minus R(2+1)D']:.1f} points above R(2+1)D ({format_interval(best['gap low'], best['gap high'])}); R3D "
-        f"minus R(2+1)D is {outcome.describe_gap(gap)}. Chance is 5 %."
+        f"minus R(2+1)D is {outcome.describe_gap(gap)}. Chance is 5 %. "
+        f"{outcome.describe_fit(table.set_index('network')['training error'])}"
     )
     return _section("Speech, MIRACL-VC1, 8 frames", fact, _texts(show_fold_table(runs)))
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from r21d_analysis.claims import verdict
 from r21d_core.cli import build_parser
 from r21d_core.runs.run import STATES
+from r21d_core.study.experiments import EXPERIMENTS
 from r21d_core.study.spec import CHOICES
 
 ROOT = Path(__file__).parents[1]
@@ -65,6 +66,23 @@ def test_documented_commands_and_options_exist():
             assert parser, f"{page}: r21d {command}"
         unknown = [word for word in words if word.startswith("--") and word not in parser._option_string_actions]
         assert not unknown, f"{page}: r21d {command}: no option {unknown[0]}"
+
+
+def test_commands_of_the_paper_have_the_runs_of_the_howto():
+    """Its runs have the paper's recipe; the sentence counts a run that two commands share once."""
+    text = (ROOT / "docs/howto.md").read_text().split("### As published")[1].split("\n## ")[0]
+    lines = re.findall(r"^r21d train (\w+) --profile paper --manifest data/(\S+)\.csv(.*)# .*: (\d+) runs$", text, re.M)
+    specs = []
+    for name, data, options, count in lines:
+        settings = dict(re.findall(r"--set (\w+)=(\S+)", options))
+        specs.append(EXPERIMENTS[name]("paper", data, **settings))
+        assert len(specs[-1]) == int(count), name
+    every = {spec for of_command in specs for spec in of_command}
+    assert f"these are {len(every)} runs" in " ".join(text.split())
+    whole = [spec for spec in every if spec.epochs * spec.clips_per_epoch == 45_000_000]
+    of_table_6 = [spec for spec in whole if spec.data.startswith(("ucf101", "hmdb51"))]
+    says = f"{len(whole)} of them train on 45 million clips, {len(of_table_6)} of these from scratch for Table 6"
+    assert says in " ".join(text.split())
 
 
 def test_code_of_the_howto_on_records_prints_what_it_says(monkeypatch, capsys):

@@ -25,7 +25,7 @@ from r21d_core.study.recipes import CONFIRMATORY, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
 
 MISSING, CHECK = "none: runs are missing", "a check; the verdict is that of all videos"
-RUNS = "runs of both"
+RUNS, DETECTABLE = "runs of both", "detectable"
 WITHOUT = ", without the videos of "
 LEAST = 3.0  # points; a contrast that may be as large, and may be none, is undecided
 
@@ -101,7 +101,7 @@ def confirmatory_table(
     whose runs are all complete has numbers and a part in the seeds' variance; a missing one counts as a test of its
     family. Where the number of seeds is open, a verdict needs a seed with all runs of the family; it is exploratory if
     no other seed counts than those seen. A family with trials has its contrasts once more, without the videos of these
-    and without a verdict.
+    and without a verdict. DETECTABLE is the difference that a test finds with 80 % power.
     """
     complete = {run.spec: run for run in runs if run.is_complete}
     rows = []
@@ -118,7 +118,7 @@ def confirmatory_table(
             verdicts = ["none: no seed has all runs of the family"] * len(p)
         elif {spec.seed for spec in specs} <= {*family.seen}:
             verdicts = [f"exploratory: {verdict}" for verdict in verdicts]
-        rows += _rows(family, family.name, counts, estimates, p, verdicts)
+        rows += _rows(family, family.name, counts, estimates, p, verdicts, len(estimates))
         if family.tried:
             rows += _check_rows(family, counts, members, complete)
     return pd.DataFrame(rows)
@@ -137,7 +137,7 @@ def _check_rows(
         estimates = [NO_ESTIMATE] * len(counts)
         verdicts = [f"none: no run on {family.tried}"] * len(counts)
     p = [estimate.p for estimate in estimates]  # not corrected, as a check is no test of the family
-    return _rows(family, f"{family.name}{WITHOUT}{family.tried}", counts, estimates, p, verdicts)
+    return _rows(family, f"{family.name}{WITHOUT}{family.tried}", counts, estimates, p, verdicts, tests=1)
 
 
 def _is_whole(count: tuple[int, int]) -> bool:
@@ -215,7 +215,7 @@ def _paper_gap(family: Family, network: str, frames: int) -> float:
 
 def _rows(
     family: Family, name: str, counts: Sequence[tuple[int, int]], estimates: Sequence[Estimate], p: Iterable[float],
-    verdicts: Sequence[str],
+    verdicts: Sequence[str], tests: int,
 ) -> Iterator[dict]:  # fmt: skip
     """Yield the rows of `confirmatory_table` for a family's contrasts, under its `name` or that of its check."""
     columns = zip(family.contrasts, counts, estimates, p, verdicts, strict=True)
@@ -225,6 +225,7 @@ def _rows(
             GAP: estimate.value, "low": estimate.low, "high": estimate.high, PAPER: _paper_gap(family, network, frames),
             P: corrected if estimate.tested else np.nan, "groups": estimate.recordings,
             "seeds": estimate.seeds, RUNS: f"{done} of {total}" if total else "–", "verdict": verdict,
+            DETECTABLE: detectable_difference(estimate, tests) if estimate.tested else np.nan,
         }  # fmt: skip
 
 

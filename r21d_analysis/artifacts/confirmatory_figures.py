@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.confirmatory import (
+    DETECTABLE,
     FAMILIES,
     LEAST,
     WITHOUT,
@@ -18,18 +20,31 @@ from r21d_analysis.artifacts.confirmatory import (
     complete_members,
     confirmatory_table,
 )
+from r21d_analysis.artifacts.figures import draw_legend
 from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE, fold_table, format_intervals
 from r21d_analysis.artifacts.networks import Network, collect_networks
 from r21d_analysis.artifacts.tables import INTERVAL, PAPER, protocol_line
 from r21d_analysis.statistics.aggregate import pooled_seed_variance, weighted_sum
-from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items
-from r21d_analysis.style import ERROR_BAR, GRAY, PAPER_TICK, VARIANT_STYLE, figure_of_runs, note, style_table
+from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items, estimate_sum_of_means
+from r21d_analysis.statistics.power import describe_power
+from r21d_analysis.style import (
+    ERROR_BAR,
+    GRAY,
+    PAPER_TICK,
+    VARIANT_STYLE,
+    figure_of_runs,
+    note,
+    panel_grid,
+    style_table,
+)
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper_table
 from r21d_core.study.recipes import CONFIRMATORY
 
 BY_SPLIT = f"{GAP} by split"
 LONGER = "16 minus 8 frames (points)"
+WHILE = "training error, mean over epochs"
+AFTER = (10, 20, 50, 100)  # epochs whose training error `training_course` has
 
 
 def show_confirmatory(
@@ -37,6 +52,8 @@ def show_confirmatory(
 ) -> Styler:
     """`confirmatory_table` for a notebook."""
     table = confirmatory_table(runs, recipes, families)
+    power = {name: describe_power(rows[DETECTABLE]) for name, rows in table.groupby("family", sort=False)}
+    found = [f"{text} ({name})" for name, text in power.items() if text and WITHOUT not in str(name)]
     table["family"] = table["family"].where(~table["family"].duplicated(), "")
     table.insert(4, INTERVAL, format_intervals(table, "low", "high", "+.1f"))
     table[["groups", "seeds"]] = table[["groups", "seeds"]].map(lambda count: str(count or "–"))
@@ -44,7 +61,8 @@ def show_confirmatory(
         "Intervals and p by group (recording or speaker) and seed, or with one seed by fold; Holm within each family; "
         "less than 3 points apart is by each interval alone, not corrected for the other contrasts"
     )
-    return style_table(table.drop(columns=["low", "high"]), caption, dict.fromkeys((GAP, PAPER), "{:+.1f}"))
+    caption += f"; at 80 % power the tests find {'; '.join(found)}" if found else ""
+    return style_table(table.drop(columns=["low", "high", DETECTABLE]), caption, dict.fromkeys((GAP, PAPER), "{:+.1f}"))
 
 
 def show_accuracies(
@@ -109,6 +127,63 @@ def show_length_gains(runs: Sequence[Run]) -> Styler | Markdown:
     caption = "Exploratory; intervals by recording and seed, not corrected"
     shown = table.drop(columns=["low", "high", "gap low", "gap high"])
     return style_table(shown, caption, dict.fromkeys((LONGER, PAPER, GAP), "{:+.1f}"))
+
+
+def training_course(
+    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES[:2]
+) -> pd.DataFrame:
+    """A row for each clip length and network of the families' complete contrasts: how fast the training error falls.
+
+    Its mean over all epochs in per cent, that less R(2+1)D's in points with Welch's interval over runs, split by split,
+    and the error in the epochs AFTER. They are no contrasts of docs/protocol.md, so exploratory.
+    """
+    networks, rows = collect_networks(complete_members(runs, recipes, families))[0], []
+    errors = {(n.spec.frames, n.spec.variant): [g.errors("train_error") for g in n.splits.values()] for n in networks}
+    for frames, name in sorted(errors, key=lambda key: (-key[0], key[1] != BASELINE)):
+        of_splits = {sign: errors[frames, other] for sign, other in ((1, name), (-1, BASELINE))}
+        arms = [(sign / len(s), seeds.mean(axis=1)) for sign, s in of_splits.items() for seeds in s]
+        gap = NO_ESTIMATE if name == BASELINE else estimate_sum_of_means(arms)
+        course = np.mean([seeds.mean(axis=0) for seeds in errors[frames, name]], axis=0)
+        row = {"frames": frames, "network": name, WHILE: course.mean()}
+        row |= {GAP: gap.value, "low": gap.low, "high": gap.high}
+        rows.append(row | {f"epoch {epoch}": course[epoch - 1] for epoch in AFTER if epoch <= len(course)})
+    return pd.DataFrame(rows)
+
+
+def show_training_course(runs: Sequence[Run]) -> Styler | Markdown:
+    """`training_course` for a notebook."""
+    if (table := training_course(runs)).empty:
+        return note("no contrast on actions has all of its runs")
+    table["frames"] = table["frames"].astype(str).where(~table["frames"].duplicated(), "")
+    table.insert(4, "its interval", format_intervals(table, "low", "high", "+.1f"))
+    caption = "Exploratory; in per cent, with augmentation, means over seeds and splits; intervals over runs"
+    return style_table(table.drop(columns=["low", "high"]), caption, {GAP: "{:+.1f}"})
+
+
+@figure_of_runs
+def course_figure(
+    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES[:2]
+) -> Figure | str:
+    """The training error by epoch on a logarithmic scale, a panel for each clip length, the longer first.
+
+    Networks are those of complete contrasts; lines are means over seeds and splits.
+    """
+    networks = collect_networks(complete_members(runs, recipes, families))[0]
+    if not networks:
+        return "no contrast has all of its runs"
+    lengths = sorted({network.spec.frames for network in networks}, reverse=True)
+    figure, panels = panel_grid(len(lengths), 4.2, 3.4)
+    for axes, frames in zip(panels, lengths, strict=True):
+        for network in (network for network in networks if network.spec.frames == frames):
+            course = np.mean([group.errors("train_error").mean(axis=0) for group in network.splits.values()], axis=0)
+            look = VARIANT_STYLE[network.spec.variant] | {"ms": 5, "mec": "white", "label": network.spec.variant}
+            axes.plot(np.arange(1, len(course) + 1), course, **look, lw=1.4, markevery=max(1, len(course) // 8))
+        axes.set(yscale="log", title=f"{frames} frames")
+        axes.yaxis.set_major_formatter("{x:g}")
+    figure.supxlabel("epoch", size=10)
+    figure.supylabel("training error (%)", size=10)
+    draw_legend(figure)
+    return figure
 
 
 def _combine(arms: Sequence[tuple[int, Network]], seeds: SeedVariance) -> Estimate:

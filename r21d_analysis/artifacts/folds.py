@@ -15,6 +15,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.networks import FUSED, Network, collect_networks, difference, on_shared_splits
 from r21d_analysis.artifacts.tables import INTERVAL, protocol_line
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
+from r21d_analysis.statistics.power import describe_power, detectable_difference
 from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, P, figure_of_runs, note, style_table
 from r21d_core import R21DError
 from r21d_core.models.architecture import KERNELS, PAIRS, midplanes
@@ -72,6 +73,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
 
     The best is first, networks that lack a fold are last.
     Intervals and p are clustered by group, the speaker of MIRACL-VC1; the p-values of all networks are one family.
+    `detectable` is the difference that the test finds with 80 % power.
     `training error` is that of the last epoch; the interval of its difference is Welch's over seeds, fold by fold, or
     with one seed that of the mean over folds.
     Raises R21DError without R(2+1)D, for several networks of one name, and for different test videos.
@@ -88,6 +90,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     others = [network for network in rows if network is not baseline]
     gaps: dict[str, Estimate] = {network.spec.variant: difference(network, baseline) for network in others}
     p = dict(zip(gaps, family_p(list(gaps.values())), strict=True))
+    tests = sum(gap.tested for gap in gaps.values())
     records = []
     for network in rows:
         name, accuracy, gap, training = network.spec.variant, network.accuracy, NO_ESTIMATE, NO_ESTIMATE
@@ -99,6 +102,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
             "high": accuracy.high, "training error": _training_difference([(1, network)]).value,
             "folds": len(network.splits), "seeds": accuracy.seeds, "groups": accuracy.recordings,
             "minus R(2+1)D": gap.value, "gap low": gap.low, "gap high": gap.high, P: p.get(name, np.nan),
+            "detectable": detectable_difference(gap, tests) if gap.tested else np.nan,
             "training gap": training.value, "training low": training.low, "training high": training.high,
         })  # fmt: skip
     return pd.DataFrame(records)
@@ -139,6 +143,7 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
     tests = int(table[P].count())
     family = f"{tests} test{'s' * (tests > 1)}, one family, Holm" if tests else "no tests"
     family += ", none for a network of one run" if 0 < tests < len(table) - 1 else ""
+    family += f", {power} at 80 % power" if (power := describe_power(table["detectable"])) else ""
     caption = (
         f"{protocol_line(runs)}. "
         + (f"Means over {folds} folds{some}; " if folds > 1 else "")

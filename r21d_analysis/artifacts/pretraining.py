@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
@@ -11,6 +12,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.networks import collect_networks, difference
 from r21d_analysis.artifacts.tables import INTERVAL, show_table
 from r21d_analysis.statistics.inference import Estimate, family_p, format_interval
+from r21d_analysis.statistics.power import describe_power, detectable_difference
 from r21d_analysis.style import P, align_left, note, style_table
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
@@ -23,7 +25,7 @@ def rate_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Two rows for each network, actions from scratch and finetuned from the playback rate, on as many clips.
 
     Accuracies in per cent, the difference in points. Intervals and p, of one family over the networks, are by recording
-    and seed. Empty if no run is finished.
+    and seed; `detectable` is the difference that a test finds with 80 % power. Empty if no run is finished.
     """
     members = collect_networks([run for run in runs if run.spec.task == "action"])[0]
     scratch = {network.spec.variant: network for network in members if not network.spec.init_from}
@@ -39,17 +41,20 @@ def rate_table(runs: Sequence[Run]) -> pd.DataFrame:
         })  # fmt: skip
         if parent and spec.variant in scratch:
             gaps[place] = difference(network, scratch[spec.variant])
+    tests = sum(gap.tested for gap in gaps.values())
     for (place, gap), p in zip(gaps.items(), family_p(list(gaps.values())), strict=True):
+        rows[place]["detectable"] = detectable_difference(gap, tests) if gap.tested else np.nan
         rows[place] |= {GAP: gap.value, "its interval": format_interval(gap.low, gap.high, "+.1f"), P: p}
     return pd.DataFrame(rows)
 
 
 def show_rate_table(runs: Sequence[Run]) -> Styler | Markdown:
-    """`rate_table` for a notebook, with the protocol of the actions as its caption."""
+    """`rate_table` for a notebook, with the protocol of the actions and the power of its tests as its caption."""
     actions = [run for run in runs if run.spec.task == "action"]
-    return show_table(rate_table(runs), actions, {
-        GAP: "{:+.1f}", "clips of the playback rate": "{:,}", "clips of the actions": "{:,}",
-    })  # fmt: skip
+    table = rate_table(runs)
+    power = describe_power(table.pop("detectable")) if "detectable" in table else ""
+    formats = {GAP: "{:+.1f}", "clips of the playback rate": "{:,}", "clips of the actions": "{:,}"}
+    return show_table(table, actions, formats, *([f"{power} at 80 % power"] if power else []))
 
 
 def init_table(runs: Sequence[Run]) -> Styler | Markdown:

@@ -35,7 +35,7 @@ from r21d_analysis.artifacts.tables import (
     show_table,
 )
 from r21d_analysis.statistics.inference import format_interval
-from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_runs, note
+from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_runs, note, style_table
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper_table
@@ -58,6 +58,11 @@ PAPER_COLUMNS = {
         ("paper, from Sports-1M", "{0}-{4} (Sports1M)", {name: name for name in ("UCF101", "HMDB51")}),
         ("paper, from Kinetics", "{0}-{4} (Kinetics)", {name: name for name in ("UCF101", "HMDB51")}),
     ],
+}
+QUOTED = {  # what the rows of the paper's tables are
+    4: "Sports-1M; R3D and R(2+1)D have 34 layers; 2D Resnet-152 and P3D, of 152, are those of Qiu et al. (2017)",
+    5: "Kinetics-400; R(2+1)D has 34 layers; brackets: the data of the pretraining",
+    6: "averages over three splits; R(2+1)D has 34 layers; brackets: the data of the pretraining",
 }
 
 
@@ -95,6 +100,13 @@ def show_stream_table(runs: Sequence[Run], table: int) -> Styler | Markdown:
     empty = [column for column in frame.columns if column[0] == "here" and frame[column].isna().all()]
     unfused = [f"not fused: {line}" for line in collect_networks(runs)[1]]
     return show_table(frame.drop(columns=constant + empty), on_target(runs), None, describe_intervals(runs), *unfused)
+
+
+def quoted_table(table: int) -> Styler:
+    """The paper's Table 4, 5 or 6 as printed, with the methods that it compares itself with, for a notebook."""
+    names = {printed: here for _, _, columns in PAPER_COLUMNS[table] for here, printed in columns.items()}
+    rows = pd.DataFrame.from_dict(paper_table(table), orient="index").rename(columns=names)
+    return style_table(rows.rename_axis("in the paper").reset_index(), f"As printed, in per cent; {QUOTED[table]}")
 
 
 def stream_gain(runs: Sequence[Run]) -> Styler | Markdown:

@@ -15,8 +15,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from r21d_analysis.interpret.attribution_figures import overlay_figure
+from r21d_analysis.interpret.attribution_figures import find_video, overlay_figure
 from r21d_analysis.interpret.html import figure_html, image_html, text_html
+from r21d_analysis.interpret.records import InsightRecord
 from r21d_core import R21DError
 from r21d_core.data.decode import iter_timed_frames, read_frames
 from r21d_core.data.encode import encode_h264
@@ -110,7 +111,21 @@ def saliency_html(
     from r21d_analysis.interpret.inspect_run import analyze_video  # imports torch
 
     records = [analyze_video(video, weights, class_name, clip, weights_folder) for weights, clip in networks]
-    figure = overlay_figure(records, str(video), frames=4 if len(records) == 1 else 3)
+    return _overlays_html(records, str(video), video.name, class_name)
+
+
+def recorded_maps_html(records: Sequence[InsightRecord], video: str, class_name: str) -> str:
+    """Return the maps of `video` in `records` of `r21d insight`, side by side, as HTML; neither weights nor a file are
+    needed. Empty if none has any.
+    """
+    for name in (video, f"{video}, {class_name}"):  # of a playback rate
+        if having := [record for record, _ in find_video(records, name)]:
+            return _overlays_html(having, name, Path(video).name, class_name, " From the records of r21d insight.")
+    return ""
+
+
+def _overlays_html(records: Sequence[InsightRecord], video: str, title: str, class_name: str, remark: str = "") -> str:
+    figure = overlay_figure(records, video, frames=4 if len(records) == 1 else 3)
     assert isinstance(figure, Figure)
-    caption = text_html(f"{video.name}, maps for {class_name}. {MAPS_CAPTION}")
-    return figure_html(figure, f"Saliency maps for {class_name} in {video.name}") + caption
+    caption = text_html(f"{title}, maps for {class_name}. {MAPS_CAPTION}{remark}")
+    return figure_html(figure, f"Saliency maps for {class_name} in {title}") + caption

@@ -21,6 +21,7 @@ from r21d_analysis.explorer.comparison import Comparison, View
 from r21d_analysis.explorer.layout import TABS, ExplorerLayout, fill_table
 from r21d_analysis.explorer.predictions import ANY
 from r21d_analysis.interpret.html import figure_html, figure_png, is_interactive, text_html
+from r21d_analysis.interpret.records import ATTRIBUTIONS, load_record
 from r21d_analysis.interpret.source_videos import SourceClips, VideoLocator
 from r21d_analysis.statistics.inference import check_same_items
 from r21d_core import R21DError
@@ -272,7 +273,10 @@ class Explorer(ExplorerLayout):
         self.player.value = media.video_html(source.path) if source and self.is_live else ""
 
     def compute_saliency(self) -> None:
-        """Draw maps of the selected video's class for those of A and B that have their checkpoint, or say why not."""
+        """Draw maps of the selected video's class for those of A and B that have their checkpoint, or say why not.
+
+        Without a checkpoint, as in a pack, the recorded maps are drawn, of the few videos that have some.
+        """
         self.saliency.value = text_html("computing attributions; the first time, PyTorch and Captum are loaded …")
         try:
             self.saliency.value = self._saliency_html()
@@ -284,10 +288,16 @@ class Explorer(ExplorerLayout):
         if not c or self.row is None:
             raise R21DError("select a video in the list first")
         trained = [scored for _, scored, _ in c.sides() if scored.runs[0].has_checkpoint]
-        if not trained:
-            folders = " and ".join(str(scored.runs[0].folder) for _, scored, _ in c.sides())
-            raise R21DError(f"attributions need a run's checkpoint, and there is none in {folders}")
         video, class_name = c.item_name(self.row)
+        if not trained:
+            paths = [run.folder / ATTRIBUTIONS for _, scored, _ in c.sides() for run in scored.runs]
+            records = [load_record(path) for path in paths if path.exists()]
+            if maps := media.recorded_maps_html(records, video, class_name):
+                return maps
+            folders = " and ".join(str(scored.runs[0].folder) for _, scored, _ in c.sides())
+            names = ", ".join(dict.fromkeys(str(name) for record in records for name in record["videos"]))
+            recorded = f"; recorded are maps of {names}" if names else ""
+            raise R21DError(f"attributions need a run's checkpoint, and there is none in {folders}{recorded}")
         sources = [self._locate(scored, self.row, 1) for scored in trained]
         if None in sources:
             hint = "the parameter `manifests` names the folders of manifests"

@@ -362,6 +362,14 @@ def test_speech_folds_match_a_plain_computation():
     assert f"| {np.mean(gaps):+.1f} | {np.mean(gaps) - half:+.1f} to {np.mean(gaps) + half:+.1f} | < 0.001 |" in line
 
 
+def test_sentence_on_training_errors_has_both_ends():
+    text = outcome.describe_fit(pd.Series({"R3D": 16.64, "rMC5": 8.0, "f-R2D": 45.04}))
+    assert (
+        text == "Training errors of the last epoch: 8.0 % (rMC5) to 45.0 % (f-R2D), so longer training may change "
+        "these differences."
+    )
+
+
 def test_readme_row_of_claims_has_the_counts_of_the_ledger():
     table = ledger(
         [run for pack in ("small", "actions", "demo") for run in load_runs(ROOT / "results" / f"{pack}.zip")]

@@ -138,14 +138,16 @@ def test_caption_says_how_many_tests_there_are(runs):
     first = [run for run in runs if run.spec.data.endswith("1")]
     some = [run for run in first if run.spec.variant != "P3D-B" or run.spec.seed == 0]
     caption = show_fold_table(some).caption
-    assert "; 1 test, one family, Holm, none for a network of one run; " in caption and "Means over" not in caption
+    assert "; 1 test, one family, Holm, none for a network of one run, " in caption and "Means over" not in caption
     assert "; no tests; " in show_fold_table([run for run in first if run.spec.seed == 0]).caption
 
 
 def test_table_and_figure_have_every_network(runs):
     table = show_fold_table(runs)
     assert set(table.data["network"]) == set(ERRORS) and set(table.data["seeds"]) == {2}
-    assert "Means over 2 folds" in table.caption and "2 tests, one family" in table.caption
+    points = sorted(f"{value:.1f}" for value in fold_table(runs)["detectable"].dropna())
+    assert len(points) == 2 and f"2 tests, one family, Holm, {' to '.join(points)} points at 80 %" in table.caption
+    assert "Means over 2 folds" in table.caption
     figure = reasons_figure(runs)
     assert isinstance(figure, Figure)
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
@@ -197,6 +199,7 @@ def test_finetuned_network_is_compared_with_its_own_scratch(tmp_path):
         accuracy = table["video@1"][name]
         assert table[GAP][name][18 * 636] == pytest.approx(accuracy[18 * 636] - accuracy[0])
     assert table["p, Holm"].notna().sum() == 2
-    assert "trained from scratch" in show_rate_table(runs).caption
+    caption, found = show_rate_table(runs).caption, sorted(f"{points:.1f}" for points in table["detectable"].dropna())
+    assert "trained from scratch" in caption and caption.endswith(f"; {' to '.join(found)} points at 80 % power")
     alone = rate_table([run for run in runs if run.spec.seed == 0])
     assert alone["p, Holm"].isna().all() and alone["its interval"].notna().sum() == 2, "one run is no test"

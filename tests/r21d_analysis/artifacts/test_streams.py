@@ -95,6 +95,17 @@ def test_papers_numbers_are_beside_its_own_rows(table_4_runs, table_6_runs, tmp_
     assert table.drop(means.index)["paper, from Kinetics"].isna().all(axis=None), "its numbers are averages"
 
 
+def test_quoted_tables_have_every_row_of_the_paper():
+    four, five, six = (streams.quoted_table(table) for table in (4, 5, 6))
+    assert [len(table.data) for table in (four, five, six)] == [12, 10, 17]
+    by_row = four.data.set_index("in the paper")
+    assert by_row.loc["P3D"].tolist() == [47.9, 66.4, 87.4] and np.isnan(by_row.loc["Conv pooling", "clip@1"])
+    assert five.data.loc[2].tolist() == ["I3D-Flow (ImageNet)", 65.3, 86.2]
+    assert ([*five.data][1:], [*six.data][1:]) == (["video@1", "video@5"], ["UCF101", "HMDB51"])
+    text = six.to_string(delimiter="|")
+    assert "Temp. Segm. Net (ImageNet)|94.2|69.4" in text and "Conv Pooling (Sports-1M)|88.6|–" in text
+
+
 def test_table_6_matches_a_hand_count(table_6_runs):
     table = streams.stream_table(table_6_runs, 6)
     assert len(table) == 2 * 3 * 4 and "large" not in set(table["", "network"])

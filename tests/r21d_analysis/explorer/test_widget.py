@@ -1,6 +1,7 @@
 """The explorer's widgets show what the metrics compute; hostile or missing input does not break them."""
 
 import html
+import json
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ from r21d_analysis.explorer import media, predictions
 from r21d_analysis.explorer import widget as module
 from r21d_analysis.explorer.widget import Explorer
 from r21d_analysis.interpret.html import is_interactive, text_html
+from r21d_analysis.interpret.records import ATTRIBUTIONS, InsightRecord, save_record
 from r21d_analysis.statistics.clips import with_clips
 from r21d_core import R21DError
 from r21d_core.runs import metrics
@@ -225,6 +227,24 @@ def test_opens_on_the_newest_runs_with_videos(tiny_manifest, tmp_path):
         says = rf"parameter {next(iter(wrong))} = 'gone': expected one of '.*(tiny|clips)"
         with pytest.raises(R21DError, match=says):
             Explorer(str(tmp_path), manifests, **wrong)
+
+
+def test_recorded_maps_are_shown_without_a_checkpoint(shown):
+    """Of a video that the record of A has, B has none; of another video the message names those that have maps."""
+    shown.tabs.selected_index, run = 2, shown.a.value[0]
+    video, other = (str(shown.comparison.a.scores.videos[row]) for row in shown.rows[:2])
+    maps = {"videos": [video], "methods": ["Grad-CAM"], "pred": ["a"], "target": ["b"], "probability": [0.4],
+            "frames": np.zeros((1, 2, 8, 8, 3), np.uint8), "maps": np.ones((1, 1, 2, 8, 8), np.float16)}  # fmt: skip
+    record = InsightRecord({"spec": json.loads(run.spec.to_json())}, {name: np.array(maps[name]) for name in maps})
+    save_record(run.folder / ATTRIBUTIONS, record)
+    select_item(shown, shown.rows[0])
+    shown.compute_saliency()
+    assert 'src="data:image/png' in shown.saliency.value and "From the records" in text_of(shown.saliency)
+    assert NASTY not in shown.saliency.value
+    select_item(shown, shown.rows[1])
+    shown.compute_saliency()
+    assert "need a run's checkpoint" in text_of(shown.saliency) and "<img" not in shown.saliency.value
+    assert f"recorded are maps of {video}" in text_of(shown.saliency) and other not in text_of(shown.saliency)
 
 
 def test_single_run_offers_no_comparison(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from r21d_analysis.statistics.inference import Estimate, Outcomes, estimate_mean
-from r21d_analysis.statistics.power import detectable_difference, required_recordings
+from r21d_analysis.statistics.power import describe_power, detectable_difference, required_recordings
 
 
 def test_power_is_reached_with_the_required_recordings():
@@ -52,3 +52,8 @@ def test_more_recordings_do_not_show_what_seeds_hide():
     assert fewest[0] == fewest[1], "of either sign"
     constant = replace(pilot, recording_variance=0.0, seed_part=0.0, df=97.0)
     assert required_recordings(constant) == np.inf
+
+
+def test_power_of_a_table_is_the_range_of_its_tests():
+    assert describe_power([10.04, np.nan, 2.56, 4.2]) == "2.6 to 10.0 points"
+    assert (describe_power([2.2]), describe_power([np.nan])) == ("2.2 points", "")
