@@ -28,8 +28,11 @@ TABLE: dict[str, Any] = {
 
 
 def _buttons(file: str) -> dict[str, Any]:
-    """Copy, and save as `file`.csv; without a title, the browser's page names the file and heads the copy."""
-    options = {"title": "", "filename": file, "exportOptions": {"escapeExcelFormula": True}}
+    """Copy, and save as `file`.csv; without a title, the browser's page names the file and heads the copy.
+
+    They do so at the click, not 0.1 s later, when another table may have replaced theirs.
+    """
+    options = {"title": "", "filename": file, "exportOptions": {"escapeExcelFormula": True}, "async": 0}
     return {"buttons": [{"extend": kind} | options for kind in ("copyHtml5", "csvHtml5")]}
 
 
