@@ -10,6 +10,7 @@ from typing import Any
 import ipywidgets as widgets
 import pandas as pd
 from ipyevents import Event
+from itables.javascript import JavascriptFunction
 from itables.widget import ITable
 
 from r21d_analysis.explorer.classify_widget import WIDE, ClassifyWidget
@@ -23,8 +24,13 @@ TABLE: dict[str, Any] = {
     "maxBytes": 0, "style": "width: 100%", "classes": "display compact nowrap", "scrollX": True, "pageLength": 10,
     "text_in_header_can_be_selected": False,  # a click on it sorts
     "layout": {"topStart": "search", "topEnd": "buttons", "bottomStart": "info", "bottomEnd": "paging"},
-    "select": {"style": "single", "keys": True, "info": False},
+    "select": {"style": "single", "keys": True, "info": False}, "stateSave": True, "stateDuration": 0,
+    "warn_on_undocumented_option": False,  # two of stateSave are DataTables' own
 }  # fmt: skip
+# The element of a table outlives its content, and holds how it is sorted, searched and paged. Which rows are selected
+# is a trait of the widget.
+SAVE_STATE = "function(settings, state) { settings.nTable.r21d = {...state, select: undefined, data: %d} }"
+LOAD_STATE = "function({nTable: {r21d: state}}) { return state?.data == %d ? {...state, start: %s} : null }"
 
 
 def _buttons(file: str) -> dict[str, Any]:
@@ -111,10 +117,16 @@ class ExplorerLayout:
         self.box = widgets.VBox(members, layout={"max_width": "900px"}).add_class("r21d-explorer")
 
 
-def fill_table(widget: ITable, table: pd.DataFrame, selected: Sequence[int] = (), **options: Any) -> None:
-    """Show `table` with the rows `selected`; equal content keeps its order, page and search."""
-    table = table.round(1)
-    if widget.df is None or not table.equals(widget.df):
-        widget.update(table, selected_rows=list(selected), **TABLE | options)
-    else:
+def fill_table(widget: ITable, table: pd.DataFrame, selected: Sequence[int], data: int, **options: Any) -> None:
+    """Show `table` with the rows `selected`; while the number `data` is equal, it keeps its order and its search.
+
+    A table whose first column is equal also keeps its page.
+    """
+    table, previous = table.round(1), widget.df
+    if previous is not None and table.equals(previous):
         widget.selected_rows = list(selected)
+        return
+    same_rows = previous is not None and table.iloc[:, 0].equals(previous.iloc[:, 0])
+    load = JavascriptFunction(LOAD_STATE % (data, "state.start" if same_rows else "0"))
+    state: dict[str, Any] = {"stateSaveCallback": JavascriptFunction(SAVE_STATE % data), "stateLoadCallback": load}
+    widget.update(table, selected_rows=list(selected), **TABLE | state | options)

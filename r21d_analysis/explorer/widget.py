@@ -58,6 +58,7 @@ class Explorer(ExplorerLayout):
         self.load = lru_cache(maxsize=4)(predictions.score_runs)  # the two that are shown and two more
         self.comparison: Comparison | None = None
         self.views: dict[str, View] = {}  # what each tab shows
+        self.n_data = 0  # data sets that were shown; tables keep their order while it is equal
         self.chosen: list[int] = []  # classes
         self.rows, self.row = np.empty(0, int), None  # the items in the table of videos, and the one that is shown
         self._lock, self._active_thread = threading.Lock(), None
@@ -154,7 +155,7 @@ class Explorer(ExplorerLayout):
 
     def _forget_choices(self) -> None:
         """Undo the choices of classes and videos, which do not outlive their data."""
-        c, self.chosen, self.row = self.comparison, [], None
+        c, self.chosen, self.row, self.n_data = self.comparison, [], None, self.n_data + 1
         self.true.options = [("any", ANY), *((name, index) for index, name in enumerate(c.classes))]
         disagree = c.b and len(predictions.select_items(c.a, c.b, c.count, show=DISAGREE))
         self._filter(ANY, ANY, DISAGREE if disagree else "all")
@@ -227,7 +228,7 @@ class Explorer(ExplorerLayout):
         selected = np.flatnonzero(view.table.index.isin(self.chosen)).tolist()
         ends = [number for number, name in enumerate(view.table) if str(name).endswith(("low", "high"))]
         hidden = {"columnDefs": [{"targets": ends, "visible": False}]}  # in the files alone: the figure draws them
-        fill_table(self.class_table, view.table, selected, **layout.CLASSES, **hidden)
+        fill_table(self.class_table, view.table, selected, self.n_data, **layout.CLASSES, **hidden)
         self.class_bars.value = figure_html(view.figure, view.alt) + text_html(view.caption)
 
     def draw_confusion(self) -> None:
@@ -237,9 +238,8 @@ class Explorer(ExplorerLayout):
         self.views["Confusion"] = view
         self.matrix.value = figure_html(view.figure, view.alt)
         self.matrix_value.value, self.matrix_caption.value = text_html(layout.POINT), text_html(view.caption)
-        fill_table(
-            self.pairs, self.confused[["class", "predicted as", "items", "% of class"]][:MAX_LISTED], **layout.PAIRS
-        )
+        pairs = self.confused[["class", "predicted as", "items", "% of class"]][:MAX_LISTED]
+        fill_table(self.pairs, pairs, [], self.n_data, **layout.PAIRS)
 
     def draw_videos(self) -> None:
         """List the selected videos, the most confident first, draw one of them, and frames of the first."""
@@ -253,7 +253,7 @@ class Explorer(ExplorerLayout):
         seeds = "".join(f" Predictions of {side} are those of seed {seed}." for side, seed in several)
         self.n_items.value = text_html(f"{len(rows):,} of {len(c.a.scores.labels):,} items{listed}.{seeds}")
         selected = np.flatnonzero(rows[:MAX_LISTED] == self.row).tolist()
-        fill_table(self.videos, view.table[:MAX_LISTED], selected, **layout.VIDEOS)
+        fill_table(self.videos, view.table[:MAX_LISTED], selected, self.n_data, **layout.VIDEOS)
         self.draw_video()
         sources = [(c.item_name(row)[0], self._locate(c.a, row, 1)) for row in rows[:N_THUMBNAILS] if self.is_live]
         tiles = [(name, source.path, int(source.center_frames[0])) for name, source in sources if source]

@@ -176,9 +176,16 @@ def test_choices_do_not_outlive_their_data(many):
     shown = many
     shown.class_table.selected_rows, shown.tabs.selected_index = [1], 2
     shown.true.value, shown.search.value, shown.confidence.value = 3, "1", (10, 90)
+    shown.tabs.selected_index = 0
+    tables = [shown.class_table._dt_args["stateLoadCallback"]]
     shown.b.value = None
     assert (shown.true.value, shown.search.value, shown.chosen) == (3, "1", [1]), "another run keeps them"
+    tables.append(shown.class_table._dt_args["stateLoadCallback"])
     shown.data.value = f"{NASTY}, action"
+    tables.append(shown.class_table._dt_args["stateLoadCallback"])
+    orders = [re.findall("data == ([0-9]+)", table) for table in tables]
+    assert orders[0] == orders[1] != orders[2], "the order of a table is that of its data"
+    shown.tabs.selected_index = 2
     assert (shown.true.value, shown.search.value, shown.confidence.value, shown.chosen) == (-1, "", (0, 100), [])
     assert shown.row == shown.rows[0] and shown.items.value == "A and B disagree"
 

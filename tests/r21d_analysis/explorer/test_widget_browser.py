@@ -215,6 +215,29 @@ def test_classes_are_searched_sorted_and_selected(page):
         expect(page.locator("img[alt^=Recall]")).to_have_attribute("alt", re.compile(f"Recall of {drawn} classes"))
 
 
+def test_order_search_and_selection_outlive_the_number_of_clips(page):
+    header, image = page.get_by_role("columnheader", name="A recall").first, page.locator("img[alt^=Recall]")
+    while header.get_attribute("aria-sort") != "descending":
+        header.click()
+    page.get_by_label("Search:").first.fill("i")
+    table_rows(page).nth(1).click()
+    expect(image).to_have_attribute("alt", re.compile("Recall of 1 classes"))
+    names = [text.split("\t")[0] for text in page.locator("tr.selected:visible").all_inner_texts()]
+    for key in ("ArrowLeft", "ArrowRight"):
+        before = image.get_attribute("src"), table_rows(page).all_inner_texts()
+        page.locator(".noUi-handle:visible").first.focus()
+        page.keyboard.press(key)
+        expect(image).not_to_have_attribute("src", before[0])
+        page.wait_for_function(f"{KERNEL} == 'idle'")
+        rows = [text.split("\t") for text in table_rows(page).all_inner_texts()]
+        assert len(rows) == len(before[1]) < len(CLASSES)
+        assert [float(row[2]) for row in rows] == sorted((float(row[2]) for row in rows), reverse=True)
+        assert [text.split("\t")[0] for text in page.locator("tr.selected:visible").all_inner_texts()] == names
+    page.get_by_label("Search:").first.fill("")
+    page.locator("tr.selected:visible").click()
+    expect(image).to_have_attribute("alt", re.compile(f"Recall of {len(CLASSES)} classes"))
+
+
 def test_tables_are_saved_with_intervals_under_their_names(page):
     files = {
         "Classes": ("classes", "A recall"),
