@@ -46,7 +46,7 @@ CLASSES = _buttons("classes") | {"select": TABLE["select"] | {"style": "multi"}}
 PAIRS = _buttons("confusions")
 VIDEOS = _buttons("videos") | {"layout": TABLE["layout"] | {"topStart": None}}
 
-POINT = "Point at a cell for its values. Click it, or select a row of the table below, for its videos."
+POINT = "Point at a cell for its values. Click it, or select a row of the table, for its videos."
 NO_RUNS = """<p><b>No finished run in <code>{folders}</code>.</b> Train some, about three minutes on two cores, then
 run this cell again:</p><pre>r21d train variant_comparison --variants "f-R2D,R3D,R(2+1)D"</pre>
 <p>Or name a folder with runs in the parameters' cell, such as <code>../results/small.zip</code>.</p>"""
@@ -64,6 +64,7 @@ STYLE = """<style>.r21d-explorer table.dataTable { --dt-row-selected: 0, 75, 160
 .r21d-explorer table.dataTable td:not(.dt-type-numeric) { overflow-wrap: anywhere; white-space: normal; min-width: 7em }
 .r21d-explorer table.dataframe td:first-child { overflow-wrap: anywhere; white-space: normal }
 .r21d-explorer .widget-html-content { min-width: 0 }
+.r21d-explorer p, .r21d-explorer > .widget-inline-hbox { max-width: 900px }
 .r21d-explorer .widget-tab > .lm-TabBar { height: auto; min-height: 0 }
 .r21d-explorer .widget-tab > .lm-TabBar .lm-TabBar-content { flex-wrap: wrap }
 .r21d-explorer .widget-tab > .lm-TabBar .lm-TabBar-tab { flex: 0 1 auto; min-width: max-content }
@@ -98,23 +99,33 @@ class ExplorerLayout:
          self.thumbnails, self.player, self.video, self.saliency, self.status) = (
             widgets.HTML(layout={"max_width": "100%"}) for _ in range(11)
         )  # fmt: skip
+        self.attributions = widgets.Button(description="Attributions", layout={"align_self": "flex-start"})
+        # Beside its figure where the window is wide enough for both, else above it.
+        for table, width in ((self.class_table, 640), (self.pairs, 400), (self.videos, 700)):
+            table.layout = {"flex": f"1 1 {width}px", "min_width": "0", "max_width": "100%"}
+        bars, matrix, video = (
+            widgets.VBox(members, layout={"width": f"{width}px", "max_width": "100%"})
+            for members, width in (
+                ([self.class_bars], 800), ([self.matrix, self.matrix_value, self.matrix_caption], 690),
+                ([self.player, self.video, self.attributions], 800),
+            )
+        )  # fmt: skip
         mouse = partial(Event, wait=50, throttle_or_debounce="throttle")
         self.matrix_mouse = mouse(source=self.matrix, watched_events=["click", "mousemove"])
         self.thumbnail_mouse = mouse(source=self.thumbnails, watched_events=["click"])
-        self.attributions = widgets.Button(description="Attributions", layout={"align_self": "flex-start"})
         self.classifier = ClassifyWidget(runs, weights)
         tabs = [
-            [self.class_table, self.class_bars],
+            [row([self.class_table, bars])],
             # The value's text comes after the matrix, which must not move under the pointer when the text wraps.
-            [row([self.side, self.percent]), self.matrix, self.matrix_value, self.matrix_caption, self.pairs],
+            [row([self.side, self.percent]), row([matrix, self.pairs])],
             [row([self.true, self.pred, self.items, self.side, self.search, self.confidence]), self.n_items,
-             self.thumbnails, self.videos, self.player, self.video, self.attributions, self.saliency],
+             self.thumbnails, row([self.videos, video]), self.saliency],
             [self.classifier.box],
         ]  # fmt: skip
         self.tabs = widgets.Tab([widgets.VBox(tab) for tab in tabs], titles=TABS)
         menus = row([self.data, self.protocol, self.a, self.b])
         members = [menus, self.clips, self.summary, self.status, self.tabs, widgets.HTML(STYLE)]
-        self.box = widgets.VBox(members, layout={"max_width": "900px"}).add_class("r21d-explorer")
+        self.box = widgets.VBox(members, layout={"max_width": "1600px"}).add_class("r21d-explorer")
 
 
 def fill_table(widget: ITable, table: pd.DataFrame, selected: Sequence[int], data: int, **options: Any) -> None:

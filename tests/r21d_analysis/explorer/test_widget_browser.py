@@ -301,6 +301,31 @@ def narrow(page):
     page.set_viewport_size(size)
 
 
+def test_wide_window_has_tables_beside_their_figures(page):
+    size, beside = page.viewport_size, []
+    try:
+        for width in (size["width"], 1600, 2000):
+            page.set_viewport_size(size | {"width": width})
+            for tab, figure in (("Confusion", "Confusion"), ("Classes", "Recall"), ("Videos", "Probabilities")):
+                open_tab(page, tab)
+                image = page.locator(f"img[alt^={figure}]")
+                expect(image).to_be_visible()
+                page.wait_for_timeout(500)
+                table = page.locator(".dt-container").locator("visible=true").bounding_box()
+                box = image.bounding_box()
+                beside.append(
+                    (width, tab, table["y"] < box["y"] + box["height"] and box["y"] < table["y"] + table["height"])
+                )
+            box = page.locator(".r21d-explorer")
+            used, available = box.bounding_box()["width"], box.evaluate("box => box.parentElement.clientWidth")
+            assert used == min(available, 1600)
+    finally:
+        page.set_viewport_size(size)
+    assert {(width, tab) for width, tab, is_beside in beside if is_beside} == {
+        (1600, "Confusion"), (2000, "Confusion"), (2000, "Classes"), (2000, "Videos")
+    }  # fmt: skip
+
+
 def test_matrix_stays_under_the_pointer_in_a_narrow_window(narrow):
     """Scrolled, and while the text of its values takes more or fewer lines: the click takes the cell that was shown."""
     page = narrow
