@@ -31,6 +31,7 @@ class ClassifyWidget:
         self.weights_folder = weights_folder  # of published weights
         self.used_weights = ""  # those of `results`; the field may have changed since
         self.results: list[tuple[Path, Prediction]] = []
+        self.maps: dict[int, str] = {}  # computed attributions as HTML, by the number of the result
         self._uploads: tempfile.TemporaryDirectory | None = None
         trained = [str(run.folder) for run in runs if run.has_checkpoint]
         self.weights = widgets.Combobox(options=trained, description="Weights", placeholder=WEIGHTS_HINT, **WIDE)
@@ -44,15 +45,15 @@ class ClassifyWidget:
         self.output = widgets.Output()
         self.errors, self.probabilities, self.player, self.saliency = (widgets.HTML() for _ in range(4))
         self.videos = widgets.Select(description="Videos", rows=5, **WIDE)
-        attributions = widgets.Button(description="Attributions", layout={"align_self": "flex-start"})
+        self.attributions = widgets.Button(description="Attributions", layout={"align_self": "flex-start"})
         controls = widgets.HBox([self.upload, self.clips, self.start], layout={"flex_flow": "row wrap"})
         self.box = widgets.VBox(
             [self.weights, self.path, controls, self.output, self.errors, self.videos, self.player, self.probabilities,
-             attributions, self.saliency]
+             self.attributions, self.saliency]
         )  # fmt: skip
         self.start.on_click(lambda button: self._classify_once())
         self.videos.observe(lambda change: self.draw(), "value")
-        attributions.on_click(lambda button: self.compute_saliency())
+        self.attributions.on_click(lambda button: self.compute_saliency())
 
     def _classify_once(self) -> None:
         """Classify while the button shows that it works and takes no second click."""
@@ -64,7 +65,7 @@ class ClassifyWidget:
 
     def classify(self) -> None:
         """Classify the selected videos in turn; an error becomes a line, and the other videos go on."""
-        self.results, self.videos.options = [], ()
+        self.results, self.maps, self.videos.options = [], {}, ()
         self.errors.value = self.probabilities.value = self.player.value = self.saliency.value = ""
         self.used_weights = self.weights.value.strip()
         try:
@@ -120,7 +121,7 @@ class ClassifyWidget:
         if self.videos.value is None:
             return
         path, prediction = self.results[self.videos.value]
-        self.saliency.value = ""
+        self.saliency.value = self.maps.get(self.videos.value, "")
         (classes, means), unit = zip(*prediction.top, strict=True), "s" if prediction.fps else "frame"
         ranks, times = range(1, len(classes) + 1), prediction.center_frames / (prediction.fps or 1)
         panel = (f"{path.name}: {self.used_weights}", classes, ranks, np.array(means), prediction.clip_probs)
@@ -134,10 +135,16 @@ class ClassifyWidget:
         if self.videos.value is None:
             self.saliency.value = text_html("classify a video first", "alert")
             return
-        path, prediction = self.results[self.videos.value]
-        self.saliency.value = text_html("computing attributions; the first time, PyTorch and Captum are loaded …")
-        try:
-            networks = [(self.used_weights, None)]
-            self.saliency.value = saliency_html(path, prediction.top[0][0], networks, self.weights_folder)
-        except R21DError as error:
-            self.saliency.value = text_html(str(error), "alert")
+        if (number := self.videos.value) not in self.maps:  # as by the second of two quick clicks
+            path, prediction = self.results[number]
+            self.saliency.value = text_html("computing attributions; the first time, PyTorch and Captum are loaded …")
+            self.attributions.disabled = True
+            try:
+                networks = [(self.used_weights, None)]
+                self.maps[number] = saliency_html(path, prediction.top[0][0], networks, self.weights_folder)
+            except R21DError as error:
+                self.saliency.value = text_html(str(error), "alert")
+                return
+            finally:
+                self.attributions.disabled = False
+        self.saliency.value = self.maps[number]

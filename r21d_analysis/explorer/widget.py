@@ -61,6 +61,9 @@ class Explorer(ExplorerLayout):
         self.n_data = 0  # data sets that were shown; tables keep their order while it is equal
         self.chosen: list[int] = []  # classes
         self.rows, self.row = np.empty(0, int), None  # the items in the table of videos, and the one that is shown
+        self.maps: dict[
+            tuple, str
+        ] = {}  # computed attributions as HTML, by the item, the runs and whether they can have maps
         self._lock, self._active_thread = threading.Lock(), None
         self.is_live = False  # displayed as widgets: only then frames and videos are read, so that no file has them
         self._connect()
@@ -262,7 +265,7 @@ class Explorer(ExplorerLayout):
 
     def draw_video(self) -> None:
         """Draw the selected video's class probabilities, then, which takes longer, play it."""
-        self.saliency.value = self.player.value = ""
+        self.player.value, self.saliency.value = "", self.maps.get(self._maps_key(), "")
         if self.row is None:
             self.video.value = text_html("No such video.")
             return
@@ -272,12 +275,25 @@ class Explorer(ExplorerLayout):
         self.player.value = media.video_html(source.path) if source and self.is_live else ""
 
     def compute_saliency(self) -> None:
-        """Draw maps of the selected video's class for those of A and B that have their checkpoint, or say why not."""
-        self.saliency.value = text_html("computing attributions; the first time, PyTorch and Captum are loaded …")
-        try:
-            self.saliency.value = self._saliency_html()
-        except R21DError as error:
-            self.saliency.value = text_html(str(error), "alert")
+        """Draw maps of the selected video's class for those of A and B that have their checkpoint, or say why not.
+
+        Clicks that come before the button is disabled find the maps of the first one.
+        """
+        if (key := self._maps_key()) not in self.maps:
+            self.saliency.value = text_html("computing attributions; the first time, PyTorch and Captum are loaded …")
+            self.attributions.disabled = True
+            try:
+                self.maps[key] = self._saliency_html()
+            except R21DError as error:
+                self.saliency.value = text_html(str(error), "alert")
+                return
+            finally:
+                self.attributions.disabled = False
+        self.saliency.value = self.maps[key]
+
+    def _maps_key(self) -> tuple:
+        sides = self.comparison.sides() if self.comparison else ()
+        return self.row, *((scored.runs, scored.runs[0].has_checkpoint) for _, scored, _ in sides)
 
     def _saliency_html(self) -> str:
         c = self.comparison
