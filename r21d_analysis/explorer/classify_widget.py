@@ -13,6 +13,7 @@ import numpy as np
 from r21d_analysis.explorer.figures import time_figure
 from r21d_analysis.explorer.media import saliency_html, video_html
 from r21d_analysis.interpret.html import figure_html, text_html
+from r21d_analysis.style import isolate
 from r21d_core import R21DError, load
 from r21d_core.data.official_splits import list_videos
 from r21d_core.runs.run import Run
@@ -86,7 +87,7 @@ class ClassifyWidget:
                 self.errors.value += text_html(str(error), "alert")
         self.output.clear_output()
         self.videos.options = [
-            (f"{path.name}: {prediction.top[0][0]} {prediction.top[0][1]:.1%}", index)
+            (f"{path.name}: {isolate(prediction.top[0][0])} {prediction.top[0][1]:.1%}", index)
             for index, (path, prediction) in enumerate(self.results)
         ]
         self.videos.value = 0 if self.results else None

@@ -17,6 +17,7 @@ from PIL import Image
 
 from r21d_analysis.interpret.attribution_figures import overlay_figure
 from r21d_analysis.interpret.html import figure_html, image_html, text_html
+from r21d_analysis.style import isolate
 from r21d_core import R21DError
 from r21d_core.data.decode import iter_timed_frames, read_frames
 from r21d_core.data.encode import encode_h264
@@ -112,5 +113,5 @@ def saliency_html(
     records = [analyze_video(video, weights, class_name, clip, weights_folder) for weights, clip in networks]
     figure = overlay_figure(records, str(video), frames=4 if len(records) == 1 else 3)
     assert isinstance(figure, Figure)
-    caption = text_html(f"{video.name}, maps for {class_name}. {MAPS_CAPTION}")
+    caption = text_html(f"{video.name}, maps for {isolate(class_name)}. {MAPS_CAPTION}")
     return figure_html(figure, f"Saliency maps for {class_name} in {video.name}") + caption

@@ -23,6 +23,7 @@ from r21d_analysis.explorer.predictions import ANY
 from r21d_analysis.interpret.html import figure_html, figure_png, is_interactive, text_html
 from r21d_analysis.interpret.source_videos import SourceClips, VideoLocator
 from r21d_analysis.statistics.inference import check_same_items
+from r21d_analysis.style import isolate
 from r21d_core import R21DError
 from r21d_core.data.manifest import gc_disabled
 from r21d_core.runs.run import Run
@@ -200,7 +201,7 @@ class Explorer(ExplorerLayout):
             self._show_cell(*self.cells[cell])
         elif cell is not None:
             true, pred, n, percent = view.table.iloc[cell][:4]
-            text = f"{true}, predicted as {pred}: {n:.4g} items, {percent:.1f} % of the class"
+            text = f"{isolate(true)}, predicted as {isolate(pred)}: {n:.4g} items, {percent:.1f} % of the class"
             self.matrix_value.value = text_html(text)
 
     def use_thumbnails(self, event: dict) -> None:

@@ -304,6 +304,25 @@ def test_hostile_names_are_escaped(shown, displayed):
         assert "<script" not in str(getattr(one, "data", "")[:20_000])
 
 
+def test_names_from_the_right_leave_the_order_of_other_text(tmp_path):
+    classes = ("ריצה", "مرحبا 3", "a \u202eb")  # the last turns the order by itself
+    specs = variant_comparison("small", "set", variants=("R3D", "MC3"), eval_clips=5)
+    for number, spec in enumerate(specs):
+        write_run(spec, tmp_path, number, classes=classes)
+    shown = Explorer(str(tmp_path))
+    found = []
+    for tab in range(3):
+        shown.tabs.selected_index = tab
+        view = list(shown.views.values())[-1]
+        found += [view.caption, *texts(view.figure)]
+    point(shown, 1, "mousemove")
+    found.append(text_of(shown.matrix_value))
+    for name in classes:
+        assert sum(name in text for text in found) >= 5
+        assert all(text.count(name) == text.count(f"\u2068{name}\u2069") for text in found)
+    assert set(shown.class_table.df["class"]) == set(classes), "cells have one direction each"
+
+
 def test_static_display_has_figures_and_captions(shown, displayed):
     assert not is_interactive()
     shown._ipython_display_()
