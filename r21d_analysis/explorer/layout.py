@@ -82,6 +82,7 @@ class ExplorerLayout:
     def __init__(self, runs: Sequence[Run], weights: Path | str):
         dropdown = partial(widgets.Dropdown, **HALF)
         row = partial(widgets.HBox, layout={"flex_flow": "row wrap"})
+        pair = partial(widgets.HBox, layout={"flex_flow": "row wrap", "grid_gap": "0 16px"})
         data = list(dict.fromkeys(data_label(run.spec) for run in runs))
         self.data, self.protocol = dropdown(description="Data", options=data), dropdown(description="Protocol")
         self.a, self.b = dropdown(description="Run A"), dropdown(description="Run B")
@@ -115,11 +116,11 @@ class ExplorerLayout:
         self.thumbnail_mouse = mouse(source=self.thumbnails, watched_events=["click"])
         self.classifier = ClassifyWidget(runs, weights)
         tabs = [
-            [row([self.class_table, bars])],
+            [pair([self.class_table, bars])],
             # The value's text comes after the matrix, which must not move under the pointer when the text wraps.
-            [row([self.side, self.percent]), row([matrix, self.pairs])],
+            [row([self.side, self.percent]), pair([matrix, self.pairs])],
             [row([self.true, self.pred, self.items, self.side, self.search, self.confidence]), self.n_items,
-             self.thumbnails, row([self.videos, video]), self.saliency],
+             self.thumbnails, pair([self.videos, video]), self.saliency],
             [self.classifier.box],
         ]  # fmt: skip
         self.tabs = widgets.Tab([widgets.VBox(tab) for tab in tabs], titles=TABS)
