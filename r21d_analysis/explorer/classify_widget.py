@@ -30,7 +30,7 @@ class ClassifyWidget:
 
     def __init__(self, runs: Sequence[Run], weights_folder: Path | str = "weights"):
         self.weights_folder = weights_folder  # of published weights
-        self.used_weights = ""  # those of `results`; the field may have changed since
+        self.used_weights, self.root = "", Path()  # those of `results`; the fields may have changed since
         self.results: list[tuple[Path, Prediction]] = []
         self.maps: dict[int, str] = {}  # computed attributions as HTML, by the number of the result
         self._uploads: tempfile.TemporaryDirectory | None = None
@@ -68,7 +68,7 @@ class ClassifyWidget:
         """Classify the selected videos in turn; an error becomes a line, and the other videos go on."""
         self.results, self.maps, self.videos.options = [], {}, ()
         self.errors.value = self.probabilities.value = self.player.value = self.saliency.value = ""
-        self.used_weights = self.weights.value.strip()
+        self.used_weights, self.root = self.weights.value.strip(), Path(self.path.value.strip()).expanduser()
         try:
             paths = self.input_paths()
         except (R21DError, OSError) as error:
@@ -87,11 +87,16 @@ class ClassifyWidget:
                 self.errors.value += text_html(str(error), "alert")
         self.output.clear_output()
         self.videos.options = [
-            (f"{path.name}: {isolate(prediction.top[0][0])} {prediction.top[0][1]:.1%}", index)
+            (f"{self._name(path)}: {isolate(prediction.top[0][0])} {prediction.top[0][1]:.1%}", index)
             for index, (path, prediction) in enumerate(self.results)
         ]
         self.videos.value = 0 if self.results else None
         self.draw()
+
+    def _name(self, path: Path) -> str:
+        """Return the path below the given folder, since names in several folders may be equal, or the file's name."""
+        is_below = path != self.root and path.is_relative_to(self.root)
+        return path.relative_to(self.root).as_posix() if is_below else path.name
 
     def input_paths(self) -> list[Path]:
         """Return the file or the videos below the folder, then the uploaded files, which are written to a new folder.
@@ -125,9 +130,9 @@ class ClassifyWidget:
         self.saliency.value = self.maps.get(self.videos.value, "")
         (classes, means), unit = zip(*prediction.top, strict=True), "s" if prediction.fps else "frame"
         ranks, times = range(1, len(classes) + 1), prediction.center_frames / (prediction.fps or 1)
-        panel = (f"{path.name}: {self.used_weights}", classes, ranks, np.array(means), prediction.clip_probs)
+        panel = (f"{self._name(path)}: {self.used_weights}", classes, ranks, np.array(means), prediction.clip_probs)
         figure = time_figure([panel], times, unit)
-        plot = figure_html(figure, f"Probabilities of {path.name} over time")
+        plot = figure_html(figure, f"Probabilities of {self._name(path)} over time")
         self.probabilities.value = plot + text_html(prediction.protocol)
         self.player.value = video_html(path)
 
