@@ -134,7 +134,8 @@ def fill_table(widget: ITable, table: pd.DataFrame, selected: Sequence[int], dat
 
     A table whose first column is equal also keeps its page.
     """
-    table, previous = table.round(1), widget.df
+    previous, table, numbers = widget.df, table.copy(), table.select_dtypes("float").columns
+    table[numbers] = table[numbers].round(1) + 0.0  # −0.04 is 0.0, not −0.0
     if previous is not None and table.equals(previous):
         widget.selected_rows = list(selected)
         return

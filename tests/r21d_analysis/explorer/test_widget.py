@@ -4,12 +4,14 @@ import html
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from IPython.display import Image
 
 from benchmarks import explorer
 from r21d_analysis.explorer import media, predictions
 from r21d_analysis.explorer import widget as module
+from r21d_analysis.explorer.layout import fill_table
 from r21d_analysis.explorer.widget import Explorer
 from r21d_analysis.interpret.html import is_interactive, text_html
 from r21d_analysis.statistics.clips import with_clips
@@ -188,6 +190,11 @@ def test_choices_do_not_outlive_their_data(many):
     shown.tabs.selected_index = 2
     assert (shown.true.value, shown.search.value, shown.confidence.value, shown.chosen) == (-1, "", (0, 100), [])
     assert shown.row == shown.rows[0] and shown.items.value == "A and B disagree"
+
+
+def test_tables_have_no_negative_zero(shown):
+    fill_table(shown.class_table, pd.DataFrame({"class": ["a", "b"], "A − B": [-0.04, -0.06], "items": [1, 2]}), [], 0)
+    assert shown.class_table.df.to_csv(index=False).split() == ["class,A", "−", "B,items", "a,0.0,1", "b,-0.1,2"]
 
 
 def test_mean_over_seeds_is_of_all_runs(tmp_path):
