@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -106,6 +107,15 @@ def render(template: str, **values: object) -> str:
 def write_minus(text: str) -> str:
     """`text` with minus signs in place of the hyphens before numbers."""
     return re.sub(r"(?<!\w)-(?=\d)", "−", text)
+
+
+def isolate(name: str) -> str:
+    """`name`, to be written within other text; one that is read from right to left leaves the order of this text.
+
+    Without this, numbers beside an Arabic or Hebrew name change sides, and of two names the second comes first.
+    """
+    from_the_right = {"R", "AL", "AN", "RLE", "RLO", "RLI"}.intersection(map(unicodedata.bidirectional, name))
+    return f"\u2068{name}\u2069" if from_the_right else name  # Unicode's isolate, with its own direction
 
 
 def note(text: str) -> Markdown:

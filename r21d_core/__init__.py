@@ -15,6 +15,10 @@ __version__ = "0.1.0"
 class R21DError(Exception):
     """An error the user can correct: the message names the file or key, what was expected and what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows in place of the traceback: the message. The cell fails all the same."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 def package_folder(package: str, name: str) -> Path:
     """The data folder `name` of `package`: inside it in a wheel, beside it in a checkout or editable install."""

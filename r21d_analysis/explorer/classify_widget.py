@@ -11,8 +11,10 @@ import ipywidgets as widgets
 import numpy as np
 
 from r21d_analysis.explorer.figures import time_figure
-from r21d_analysis.explorer.media import saliency_html, video_html
+from r21d_analysis.explorer.maps import saliency_html
+from r21d_analysis.explorer.media import video_html
 from r21d_analysis.interpret.html import figure_html, text_html
+from r21d_analysis.style import isolate
 from r21d_core import R21DError, load
 from r21d_core.data.official_splits import list_videos
 from r21d_core.runs.run import Run
@@ -29,8 +31,9 @@ class ClassifyWidget:
 
     def __init__(self, runs: Sequence[Run], weights_folder: Path | str = "weights"):
         self.weights_folder = weights_folder  # of published weights
-        self.used_weights = ""  # those of `results`; the field may have changed since
+        self.used_weights, self.root = "", Path()  # those of `results`; the fields may have changed since
         self.results: list[tuple[Path, Prediction]] = []
+        self.maps: dict[int, str] = {}  # computed attributions as HTML, by the number of the result
         self._uploads: tempfile.TemporaryDirectory | None = None
         trained = [str(run.folder) for run in runs if run.has_checkpoint]
         self.weights = widgets.Combobox(options=trained, description="Weights", placeholder=WEIGHTS_HINT, **WIDE)
@@ -44,15 +47,15 @@ class ClassifyWidget:
         self.output = widgets.Output()
         self.errors, self.probabilities, self.player, self.saliency = (widgets.HTML() for _ in range(4))
         self.videos = widgets.Select(description="Videos", rows=5, **WIDE)
-        attributions = widgets.Button(description="Attributions", layout={"align_self": "flex-start"})
+        self.attributions = widgets.Button(description="Attributions", layout={"align_self": "flex-start"})
         controls = widgets.HBox([self.upload, self.clips, self.start], layout={"flex_flow": "row wrap"})
         self.box = widgets.VBox(
             [self.weights, self.path, controls, self.output, self.errors, self.videos, self.player, self.probabilities,
-             attributions, self.saliency]
+             self.attributions, self.saliency]
         )  # fmt: skip
         self.start.on_click(lambda button: self._classify_once())
         self.videos.observe(lambda change: self.draw(), "value")
-        attributions.on_click(lambda button: self.compute_saliency())
+        self.attributions.on_click(lambda button: self.compute_saliency())
 
     def _classify_once(self) -> None:
         """Classify while the button shows that it works and takes no second click."""
@@ -64,9 +67,9 @@ class ClassifyWidget:
 
     def classify(self) -> None:
         """Classify the selected videos in turn; an error becomes a line, and the other videos go on."""
-        self.results, self.videos.options = [], ()
+        self.results, self.maps, self.videos.options = [], {}, ()
         self.errors.value = self.probabilities.value = self.player.value = self.saliency.value = ""
-        self.used_weights = self.weights.value.strip()
+        self.used_weights, self.root = self.weights.value.strip(), Path(self.path.value.strip()).expanduser()
         try:
             paths = self.input_paths()
         except (R21DError, OSError) as error:
@@ -85,11 +88,16 @@ class ClassifyWidget:
                 self.errors.value += text_html(str(error), "alert")
         self.output.clear_output()
         self.videos.options = [
-            (f"{path.name}: {prediction.top[0][0]} {prediction.top[0][1]:.1%}", index)
+            (f"{self._name(path)}: {isolate(prediction.top[0][0])} {prediction.top[0][1]:.1%}", index)
             for index, (path, prediction) in enumerate(self.results)
         ]
         self.videos.value = 0 if self.results else None
         self.draw()
+
+    def _name(self, path: Path) -> str:
+        """Return the path below the given folder, since names in several folders may be equal, or the file's name."""
+        is_below = path != self.root and path.is_relative_to(self.root)
+        return path.relative_to(self.root).as_posix() if is_below else path.name
 
     def input_paths(self) -> list[Path]:
         """Return the file or the videos below the folder, then the uploaded files, which are written to a new folder.
@@ -120,12 +128,12 @@ class ClassifyWidget:
         if self.videos.value is None:
             return
         path, prediction = self.results[self.videos.value]
-        self.saliency.value = ""
+        self.saliency.value = self.maps.get(self.videos.value, "")
         (classes, means), unit = zip(*prediction.top, strict=True), "s" if prediction.fps else "frame"
         ranks, times = range(1, len(classes) + 1), prediction.center_frames / (prediction.fps or 1)
-        panel = (f"{path.name}: {self.used_weights}", classes, ranks, np.array(means), prediction.clip_probs)
+        panel = (f"{self._name(path)}: {self.used_weights}", classes, ranks, np.array(means), prediction.clip_probs)
         figure = time_figure([panel], times, unit)
-        plot = figure_html(figure, f"Probabilities of {path.name} over time")
+        plot = figure_html(figure, f"Probabilities of {self._name(path)} over time")
         self.probabilities.value = plot + text_html(prediction.protocol)
         self.player.value = video_html(path)
 
@@ -134,10 +142,16 @@ class ClassifyWidget:
         if self.videos.value is None:
             self.saliency.value = text_html("classify a video first", "alert")
             return
-        path, prediction = self.results[self.videos.value]
-        self.saliency.value = text_html("computing attributions; the first time, PyTorch and Captum are loaded …")
-        try:
-            networks = [(self.used_weights, None)]
-            self.saliency.value = saliency_html(path, prediction.top[0][0], networks, self.weights_folder)
-        except R21DError as error:
-            self.saliency.value = text_html(str(error), "alert")
+        if (number := self.videos.value) not in self.maps:  # as by the second of two quick clicks
+            path, prediction = self.results[number]
+            self.saliency.value = text_html("computing attributions; the first time, PyTorch and Captum are loaded …")
+            self.attributions.disabled = True
+            try:
+                networks = [(self.used_weights, None)]
+                self.maps[number] = saliency_html(path, prediction.top[0][0], networks, self.weights_folder)
+            except R21DError as error:
+                self.saliency.value = text_html(str(error), "alert")
+                return
+            finally:
+                self.attributions.disabled = False
+        self.saliency.value = self.maps[number]

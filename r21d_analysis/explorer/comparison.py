@@ -15,7 +15,7 @@ from r21d_analysis.explorer.predictions import MAX_MATRIX_CLASSES, ScoredRuns
 from r21d_analysis.interpret.source_videos import SourceClips
 from r21d_analysis.statistics.aggregate import network_accuracy
 from r21d_analysis.statistics.inference import estimate_difference, format_interval
-from r21d_analysis.style import write_minus
+from r21d_analysis.style import isolate, write_minus
 
 
 class View(NamedTuple):
@@ -127,7 +127,10 @@ class Comparison:
         pairs = predictions.confused_pairs(scored, self.count)
         pairs["class"], pairs["predicted as"] = classes[pairs["true"]], classes[pairs["pred"]]
         pairs["% of class"] = 100 * pairs["items"] / np.bincount(scored.scores.labels)[pairs["true"]]
-        top = [f"{n:.3g} × {true} → {pred}" for _, _, n, true, pred, _ in pairs[:3].itertuples(index=False)]
+        top = [
+            f"{n:.3g} × {isolate(true)} → {isolate(pred)}"
+            for _, _, n, true, pred, _ in pairs[:3].itertuples(index=False)
+        ]
         caption = (
             f"Rows: classes; columns: predictions of {side}; {'per cent of the row' if percent else 'items'}"
             f"{f', mean of {len(scored.runs)} seeds' * (len(scored.runs) > 1)}. {pairs['items'].sum():,.4g} of "
@@ -161,13 +164,13 @@ class Comparison:
             panels.append((f"{side}: {name}", self.classes[best].tolist(), ranks, means, by_clip))
             n_first, rank = (by_clip.argmax(axis=1) == 0).sum(), ranks[best.tolist().index(scored.scores.labels[row])]
             sentences.append(
-                f"{side} predicts {self.classes[best[0]]}, {100 * means[0]:.0f} %, first in {n_first} of {self.count} "
-                f"clips; its rank of the class is {rank}"
+                f"{side} predicts {isolate(scored.scores.classes[best[0]])}, {100 * means[0]:.0f} %, first in "
+                f"{n_first} of {self.count} clips; its rank of the class is {rank}"
             )
         specs = [scored.runs[0].spec for _, scored, _ in self.sides()]
         same_clips = len({(spec.frames, spec.frame_stride, spec.eval_clips) for spec in specs}) == 1
         times, unit = (source.times, source.unit) if source and same_clips else (None, "")
         figure = figures.time_figure(panels, times, unit, true, self.note)
-        caption = f"{video}, class {true}. {'. '.join(sentences)}."
+        caption = f"{video}, class {isolate(true)}. {'. '.join(sentences)}."
         alt = f"Probabilities over time of {video}, class {true}"
         return items._replace(figure=figure, caption=caption, alt=alt)

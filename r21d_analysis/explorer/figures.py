@@ -21,7 +21,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
 from r21d_analysis.interpret.html import DPI
-from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS
+from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, isolate
 
 WIDTH = 7.8  # inches: fits a notebook beside JupyterLab's side bar in a window of 1280 pixels
 SIDE_STYLE = {"A": {"color": PALETTE[0], "marker": "o"}, "B": {"color": PALETTE[1], "marker": "s"}}
@@ -194,6 +194,6 @@ def _write_numbers(axes: Axes, x, y, numbers: Sequence[str], colors) -> None:
 
 
 def _shorten(name: str, length: int = MAX_LABEL) -> str:
-    """Leave out the middle of a long name: names of actions and runs often begin alike."""
+    """Leave out the middle of a long name: names of actions and runs often begin alike. It stands in other text."""
     tail = (length - 1) * 2 // 5
-    return name if len(name) <= length else f"{name[: length - 1 - tail]}…{name[-tail:]}"
+    return isolate(name if len(name) <= length else f"{name[: length - 1 - tail]}…{name[-tail:]}")

@@ -10,6 +10,7 @@ from typing import Any
 import ipywidgets as widgets
 import pandas as pd
 from ipyevents import Event
+from itables.javascript import JavascriptFunction
 from itables.widget import ITable
 
 from r21d_analysis.explorer.classify_widget import WIDE, ClassifyWidget
@@ -23,13 +24,21 @@ TABLE: dict[str, Any] = {
     "maxBytes": 0, "style": "width: 100%", "classes": "display compact nowrap", "scrollX": True, "pageLength": 10,
     "text_in_header_can_be_selected": False,  # a click on it sorts
     "layout": {"topStart": "search", "topEnd": "buttons", "bottomStart": "info", "bottomEnd": "paging"},
-    "select": {"style": "single", "keys": True, "info": False},
+    "select": {"style": "single", "keys": True, "info": False}, "stateSave": True, "stateDuration": 0,
+    "warn_on_undocumented_option": False,  # two of stateSave are DataTables' own
 }  # fmt: skip
+# The element of a table outlives its content, and holds how it is sorted, searched and paged. Which rows are selected
+# is a trait of the widget.
+SAVE_STATE = "function(settings, state) { settings.nTable.r21d = {...state, select: undefined, data: %d} }"
+LOAD_STATE = "function({nTable: {r21d: state}}) { return state?.data == %d ? {...state, start: %s} : null }"
 
 
 def _buttons(file: str) -> dict[str, Any]:
-    """Copy, and save as `file`.csv; without a title, the browser's page names the file and heads the copy."""
-    options = {"title": "", "filename": file, "exportOptions": {"escapeExcelFormula": True}}
+    """Copy, and save as `file`.csv; without a title, the browser's page names the file and heads the copy.
+
+    They do so at the click, not 0.1 s later, when another table may have replaced theirs.
+    """
+    options = {"title": "", "filename": file, "exportOptions": {"escapeExcelFormula": True}, "async": 0}
     return {"buttons": [{"extend": kind} | options for kind in ("copyHtml5", "csvHtml5")]}
 
 
@@ -37,7 +46,7 @@ CLASSES = _buttons("classes") | {"select": TABLE["select"] | {"style": "multi"}}
 PAIRS = _buttons("confusions")
 VIDEOS = _buttons("videos") | {"layout": TABLE["layout"] | {"topStart": None}}
 
-POINT = "Point at a cell for its values. Click it, or select a row of the table below, for its videos."
+POINT = "Point at a cell for its values. Click it, or select a row of the table, for its videos."
 NO_RUNS = """<p><b>No finished run in <code>{folders}</code>.</b> Train some, about three minutes on two cores, then
 run this cell again:</p><pre>r21d train variant_comparison --variants "f-R2D,R3D,R(2+1)D"</pre>
 <p>Or name a folder with runs in the parameters' cell, such as <code>../results/small.zip</code>.</p>"""
@@ -55,6 +64,7 @@ STYLE = """<style>.r21d-explorer table.dataTable { --dt-row-selected: 0, 75, 160
 .r21d-explorer table.dataTable td:not(.dt-type-numeric) { overflow-wrap: anywhere; white-space: normal; min-width: 7em }
 .r21d-explorer table.dataframe td:first-child { overflow-wrap: anywhere; white-space: normal }
 .r21d-explorer .widget-html-content { min-width: 0 }
+.r21d-explorer p, .r21d-explorer > .widget-inline-hbox { max-width: 900px }
 .r21d-explorer .widget-tab > .lm-TabBar { height: auto; min-height: 0 }
 .r21d-explorer .widget-tab > .lm-TabBar .lm-TabBar-content { flex-wrap: wrap }
 .r21d-explorer .widget-tab > .lm-TabBar .lm-TabBar-tab { flex: 0 1 auto; min-width: max-content }
@@ -72,6 +82,7 @@ class ExplorerLayout:
     def __init__(self, runs: Sequence[Run], weights: Path | str):
         dropdown = partial(widgets.Dropdown, **HALF)
         row = partial(widgets.HBox, layout={"flex_flow": "row wrap"})
+        pair = partial(widgets.HBox, layout={"flex_flow": "row wrap", "grid_gap": "0 16px"})
         data = list(dict.fromkeys(data_label(run.spec) for run in runs))
         self.data, self.protocol = dropdown(description="Data", options=data), dropdown(description="Protocol")
         self.a, self.b = dropdown(description="Run A"), dropdown(description="Run B")
@@ -89,29 +100,46 @@ class ExplorerLayout:
          self.thumbnails, self.player, self.video, self.saliency, self.status) = (
             widgets.HTML(layout={"max_width": "100%"}) for _ in range(11)
         )  # fmt: skip
+        self.attributions = widgets.Button(description="Attributions", layout={"align_self": "flex-start"})
+        # Beside its figure where the window is wide enough for both, else above it.
+        for table, width in ((self.class_table, 640), (self.pairs, 400), (self.videos, 700)):
+            table.layout = {"flex": f"1 1 {width}px", "min_width": "0", "max_width": "100%"}
+        bars, matrix, video = (
+            widgets.VBox(members, layout={"width": f"{width}px", "max_width": "100%"})
+            for members, width in (
+                ([self.class_bars], 800), ([self.matrix, self.matrix_value, self.matrix_caption], 690),
+                ([self.player, self.video, self.attributions], 800),
+            )
+        )  # fmt: skip
         mouse = partial(Event, wait=50, throttle_or_debounce="throttle")
         self.matrix_mouse = mouse(source=self.matrix, watched_events=["click", "mousemove"])
         self.thumbnail_mouse = mouse(source=self.thumbnails, watched_events=["click"])
-        self.attributions = widgets.Button(description="Attributions", layout={"align_self": "flex-start"})
         self.classifier = ClassifyWidget(runs, weights)
         tabs = [
-            [self.class_table, self.class_bars],
+            [pair([self.class_table, bars])],
             # The value's text comes after the matrix, which must not move under the pointer when the text wraps.
-            [row([self.side, self.percent]), self.matrix, self.matrix_value, self.matrix_caption, self.pairs],
+            [row([self.side, self.percent]), pair([matrix, self.pairs])],
             [row([self.true, self.pred, self.items, self.side, self.search, self.confidence]), self.n_items,
-             self.thumbnails, self.videos, self.player, self.video, self.attributions, self.saliency],
+             self.thumbnails, pair([self.videos, video]), self.saliency],
             [self.classifier.box],
         ]  # fmt: skip
         self.tabs = widgets.Tab([widgets.VBox(tab) for tab in tabs], titles=TABS)
         menus = row([self.data, self.protocol, self.a, self.b])
         members = [menus, self.clips, self.summary, self.status, self.tabs, widgets.HTML(STYLE)]
-        self.box = widgets.VBox(members, layout={"max_width": "900px"}).add_class("r21d-explorer")
+        self.box = widgets.VBox(members, layout={"max_width": "1600px"}).add_class("r21d-explorer")
 
 
-def fill_table(widget: ITable, table: pd.DataFrame, selected: Sequence[int] = (), **options: Any) -> None:
-    """Show `table` with the rows `selected`; equal content keeps its order, page and search."""
-    table = table.round(1)
-    if widget.df is None or not table.equals(widget.df):
-        widget.update(table, selected_rows=list(selected), **TABLE | options)
-    else:
+def fill_table(widget: ITable, table: pd.DataFrame, selected: Sequence[int], data: int, **options: Any) -> None:
+    """Show `table` with the rows `selected`; while the number `data` is equal, it keeps its order and its search.
+
+    A table whose first column is equal also keeps its page.
+    """
+    previous, table, numbers = widget.df, table.copy(), table.select_dtypes("float").columns
+    table[numbers] = table[numbers].round(1) + 0.0  # −0.04 is 0.0, not −0.0
+    if previous is not None and table.equals(previous):
         widget.selected_rows = list(selected)
+        return
+    same_rows = previous is not None and table.iloc[:, 0].equals(previous.iloc[:, 0])
+    load = JavascriptFunction(LOAD_STATE % (data, "state.start" if same_rows else "0"))
+    state: dict[str, Any] = {"stateSaveCallback": JavascriptFunction(SAVE_STATE % data), "stateLoadCallback": load}
+    widget.update(table, selected_rows=list(selected), **TABLE | state | options)

@@ -1,4 +1,4 @@
-"""Videos, frames and saliency maps that a notebook shows without writing a file, made from video files."""
+"""Videos and frames that a notebook shows without writing a file, made from video files."""
 
 from __future__ import annotations
 
@@ -12,24 +12,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
-from r21d_analysis.interpret.attribution_figures import find_video, overlay_figure
-from r21d_analysis.interpret.html import figure_html, image_html, text_html
-from r21d_analysis.interpret.records import InsightRecord
+from r21d_analysis.interpret.html import image_html, text_html
 from r21d_core import R21DError
 from r21d_core.data.decode import iter_timed_frames, read_frames
 from r21d_core.data.encode import encode_h264
 from r21d_core.data.video_file import open_video
-from r21d_core.runs.run import Run
 
 PLAYABLE = {".mp4": ("h264", "av1", "vp9"), ".webm": ("vp8", "vp9", "av1")}  # codecs that browsers decode, by container
 MAX_BYTES = 8 * 2**20  # of a file that is sent whole
 PREVIEW_HEIGHT, PREVIEW_SECONDS = 240, 20
 THUMBNAIL, TILE = (90, 120), (112, 128)  # height and width in pixels of a frame in the grid, and with name and margins
-MAPS_CAPTION = """One clip; each map has its own scale. Orange supports the class, blue opposes it; Grad-CAM shows only
-support. attributions.ipynb tests how far such maps can be trusted."""
 
 
 def video_html(path: Path) -> str:
@@ -95,37 +89,3 @@ def _thumbnail(path: Path, frame: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(read_frames(path, [frame], THUMBNAIL)[0]).save(file, "WEBP", quality=80)
     return file.getvalue()
-
-
-def saliency_html(
-    video: Path,
-    class_name: str,
-    networks: Sequence[tuple[Run | Path | str, np.ndarray | None]],
-    weights_folder: Path | str = "weights",
-) -> str:
-    """Return maps of all `networks` for `class_name` in the file `video`, side by side, as HTML.
-
-    A network is a run, its folder, a weights file or a published name in `weights_folder`, with the frame numbers (T,)
-    of a clip, or None for the center clip. Raises R21DError if the video, the weights or the class do not exist.
-    """
-    from r21d_analysis.interpret.inspect_run import analyze_video  # imports torch
-
-    records = [analyze_video(video, weights, class_name, clip, weights_folder) for weights, clip in networks]
-    return _overlays_html(records, str(video), video.name, class_name)
-
-
-def recorded_maps_html(records: Sequence[InsightRecord], video: str, class_name: str) -> str:
-    """Return the maps of `video` in `records` of `r21d insight`, side by side, as HTML; neither weights nor a file are
-    needed. Empty if none has any.
-    """
-    for name in (video, f"{video}, {class_name}"):  # of a playback rate
-        if having := [record for record, _ in find_video(records, name)]:
-            return _overlays_html(having, name, Path(video).name, class_name, " From the records of r21d insight.")
-    return ""
-
-
-def _overlays_html(records: Sequence[InsightRecord], video: str, title: str, class_name: str, remark: str = "") -> str:
-    figure = overlay_figure(records, video, frames=4 if len(records) == 1 else 3)
-    assert isinstance(figure, Figure)
-    caption = text_html(f"{title}, maps for {class_name}. {MAPS_CAPTION}{remark}")
-    return figure_html(figure, f"Saliency maps for {class_name} in {title}") + caption

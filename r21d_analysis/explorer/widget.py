@@ -16,14 +16,14 @@ import numpy as np
 from IPython.display import HTML, Image, Javascript, display
 
 from r21d_analysis.artifacts.catalog import parse_folders
-from r21d_analysis.explorer import figures, layout, media, predictions, run_menu
+from r21d_analysis.explorer import figures, layout, maps, media, predictions, run_menu
 from r21d_analysis.explorer.comparison import Comparison, View
 from r21d_analysis.explorer.layout import TABS, ExplorerLayout, fill_table
 from r21d_analysis.explorer.predictions import ANY
 from r21d_analysis.interpret.html import figure_html, figure_png, is_interactive, text_html
-from r21d_analysis.interpret.records import ATTRIBUTIONS, load_record
 from r21d_analysis.interpret.source_videos import SourceClips, VideoLocator
 from r21d_analysis.statistics.inference import check_same_items
+from r21d_analysis.style import isolate
 from r21d_core import R21DError
 from r21d_core.data.manifest import gc_disabled
 from r21d_core.runs.run import Run
@@ -59,8 +59,10 @@ class Explorer(ExplorerLayout):
         self.load = lru_cache(maxsize=4)(predictions.score_runs)  # the two that are shown and two more
         self.comparison: Comparison | None = None
         self.views: dict[str, View] = {}  # what each tab shows
+        self.n_data = 0  # data sets that were shown; tables keep their order while it is equal
         self.chosen: list[int] = []  # classes
         self.rows, self.row = np.empty(0, int), None  # the items in the table of videos, and the one that is shown
+        self.maps: dict[tuple, str] = {}  # computed, as HTML, by item, runs and whether these have checkpoints
         self._lock, self._active_thread = threading.Lock(), None
         self.is_live = False  # displayed as widgets: only then frames and videos are read, so that no file has them
         self._connect()
@@ -155,7 +157,7 @@ class Explorer(ExplorerLayout):
 
     def _forget_choices(self) -> None:
         """Undo the choices of classes and videos, which do not outlive their data."""
-        c, self.chosen, self.row = self.comparison, [], None
+        c, self.chosen, self.row, self.n_data = self.comparison, [], None, self.n_data + 1
         self.true.options = [("any", ANY), *((name, index) for index, name in enumerate(c.classes))]
         disagree = c.b and len(predictions.select_items(c.a, c.b, c.count, show=DISAGREE))
         self._filter(ANY, ANY, DISAGREE if disagree else "all")
@@ -197,7 +199,7 @@ class Explorer(ExplorerLayout):
             self._show_cell(*self.cells[cell])
         elif cell is not None:
             true, pred, n, percent = view.table.iloc[cell][:4]
-            text = f"{true}, predicted as {pred}: {n:.4g} items, {percent:.1f} % of the class"
+            text = f"{isolate(true)}, predicted as {isolate(pred)}: {n:.4g} items, {percent:.1f} % of the class"
             self.matrix_value.value = text_html(text)
 
     def use_thumbnails(self, event: dict) -> None:
@@ -228,7 +230,7 @@ class Explorer(ExplorerLayout):
         selected = np.flatnonzero(view.table.index.isin(self.chosen)).tolist()
         ends = [number for number, name in enumerate(view.table) if str(name).endswith(("low", "high"))]
         hidden = {"columnDefs": [{"targets": ends, "visible": False}]}  # in the files alone: the figure draws them
-        fill_table(self.class_table, view.table, selected, **layout.CLASSES, **hidden)
+        fill_table(self.class_table, view.table, selected, self.n_data, **layout.CLASSES, **hidden)
         self.class_bars.value = figure_html(view.figure, view.alt) + text_html(view.caption)
 
     def draw_confusion(self) -> None:
@@ -238,9 +240,8 @@ class Explorer(ExplorerLayout):
         self.views["Confusion"] = view
         self.matrix.value = figure_html(view.figure, view.alt)
         self.matrix_value.value, self.matrix_caption.value = text_html(layout.POINT), text_html(view.caption)
-        fill_table(
-            self.pairs, self.confused[["class", "predicted as", "items", "% of class"]][:MAX_LISTED], **layout.PAIRS
-        )
+        pairs = self.confused[["class", "predicted as", "items", "% of class"]][:MAX_LISTED]
+        fill_table(self.pairs, pairs, [], self.n_data, **layout.PAIRS)
 
     def draw_videos(self) -> None:
         """List the selected videos, the most confident first, draw one of them, and frames of the first."""
@@ -254,7 +255,7 @@ class Explorer(ExplorerLayout):
         seeds = "".join(f" Predictions of {side} are those of seed {seed}." for side, seed in several)
         self.n_items.value = text_html(f"{len(rows):,} of {len(c.a.scores.labels):,} items{listed}.{seeds}")
         selected = np.flatnonzero(rows[:MAX_LISTED] == self.row).tolist()
-        fill_table(self.videos, view.table[:MAX_LISTED], selected, **layout.VIDEOS)
+        fill_table(self.videos, view.table[:MAX_LISTED], selected, self.n_data, **layout.VIDEOS)
         self.draw_video()
         sources = [(c.item_name(row)[0], self._locate(c.a, row, 1)) for row in rows[:N_THUMBNAILS] if self.is_live]
         tiles = [(name, source.path, int(source.center_frames[0])) for name, source in sources if source]
@@ -263,7 +264,7 @@ class Explorer(ExplorerLayout):
 
     def draw_video(self) -> None:
         """Draw the selected video's class probabilities, then, which takes longer, play it."""
-        self.saliency.value = self.player.value = ""
+        self.player.value, self.saliency.value = "", self.maps.get(self._maps_key(), "")
         if self.row is None:
             self.video.value = text_html("No such video.")
             return
@@ -275,37 +276,29 @@ class Explorer(ExplorerLayout):
     def compute_saliency(self) -> None:
         """Draw maps of the selected video's class for those of A and B that have their checkpoint, or say why not.
 
-        Without a checkpoint, as in a pack, the recorded maps are drawn, of the few videos that have some.
+        Without a checkpoint, as in a pack, the recorded maps are drawn, of the few videos that have some. Clicks that
+        come before the button is disabled find the maps of the first one.
         """
-        self.saliency.value = text_html("computing attributions; the first time, PyTorch and Captum are loaded …")
-        try:
-            self.saliency.value = self._saliency_html()
-        except R21DError as error:
-            self.saliency.value = text_html(str(error), "alert")
+        if (key := self._maps_key()) not in self.maps:
+            self.saliency.value = text_html("computing attributions; the first time, PyTorch and Captum are loaded …")
+            self.attributions.disabled = True
+            try:
+                self.maps[key] = self._compute_maps()
+            except R21DError as error:
+                self.saliency.value = text_html(str(error), "alert")
+                return
+            finally:
+                self.attributions.disabled = False
+        self.saliency.value = self.maps[key]
 
-    def _saliency_html(self) -> str:
-        c = self.comparison
-        if not c or self.row is None:
+    def _compute_maps(self) -> str:
+        if not self.comparison or self.row is None:
             raise R21DError("select a video in the list first")
-        trained = [scored for _, scored, _ in c.sides() if scored.runs[0].has_checkpoint]
-        video, class_name = c.item_name(self.row)
-        if not trained:
-            paths = [run.folder / ATTRIBUTIONS for _, scored, _ in c.sides() for run in scored.runs]
-            records = [load_record(path) for path in paths if path.exists()]
-            if maps := media.recorded_maps_html(records, video, class_name):
-                return maps
-            folders = " and ".join(str(scored.runs[0].folder) for _, scored, _ in c.sides())
-            names = ", ".join(dict.fromkeys(str(name) for record in records for name in record["videos"]))
-            recorded = f"; recorded are maps of {names}" if names else ""
-            raise R21DError(f"attributions need a run's checkpoint, and there is none in {folders}{recorded}")
-        sources = [self._locate(scored, self.row, 1) for scored in trained]
-        if None in sources:
-            hint = "the parameter `manifests` names the folders of manifests"
-            raise R21DError(f"attributions need the video file, and no manifest lists {video}; {hint}")
-        networks = [(s.runs[0], source.frames[0]) for s, source in zip(trained, sources, strict=True)]
-        maps = media.saliency_html(sources[0].path, class_name, networks)
-        skipped = [side for side, scored, _ in c.sides() if scored not in trained]
-        return maps + (text_html(f"{skipped[0]} is omitted: it has no checkpoint here") if skipped else "")
+        return maps.comparison_maps_html(self.comparison, self.row, self._locate)
+
+    def _maps_key(self) -> tuple:
+        sides = self.comparison.sides() if self.comparison else ()
+        return self.row, *((scored.runs, scored.runs[0].has_checkpoint) for _, scored, _ in sides)
 
     def report(self, text: str, role: str = "status") -> None:
         """Show a line above the tabs."""

@@ -26,6 +26,7 @@ from r21d_analysis.style import (
     PALETTE,
     figure_of_records,
     figure_style,
+    isolate,
     note,
     panel_grid,
     style_table,
@@ -247,7 +248,8 @@ def _percent(value: float, low: float, high: float) -> str:
 
 def _describe_prediction(record: InsightRecord, index: int) -> str:
     """Return the prediction for a video and the probability of the class that the maps explain."""
-    pred, target, percent = record["pred"][index], record["target"][index], 100 * record["probability"][index]
+    pred, target = (isolate(str(record[key][index])) for key in ("pred", "target"))
+    percent = 100 * record["probability"][index]
     return f"predicts {pred}, {percent:.0f} %" if pred == target else f"predicts {pred}; {target}: {percent:.0f} %"
 
 

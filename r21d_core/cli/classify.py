@@ -58,8 +58,9 @@ def run(options) -> None:
             _write(options.out, rows)
             print(f"{options.out}: {len(rows) - len(errors)} of {len(videos)} videos")
     if seen := sum(bool(row.get("trained_on")) for row in rows):
-        where = "; the column trained_on has their recordings" if options.out else ""
-        print(f"Warning: the run was trained on {seen} of these {len(rows)} videos, by their names{where}")
+        where = "; the column trained_on has them" if options.out else ""
+        # Names are all that a run keeps; a video of the same name in a folder of the same name may be another one.
+        print(f"Warning: {seen} of these {len(rows)} videos have the names of recordings of the run's training{where}")
     if errors:
         count = f"{len(errors)} of {len(videos)} videos could not be classified:\n" if len(videos) > 1 else ""
         raise R21DError(count + "\n".join(errors))

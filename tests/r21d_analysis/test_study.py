@@ -1,5 +1,6 @@
 """Parameters of notebooks: every form that papermill gives is read, and what is unknown is an error."""
 
+import nbformat
 import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
@@ -165,6 +166,9 @@ def test_papermill_parameter_with_a_typo_is_an_error(tmp_path):
     paths = NOTEBOOKS / "clip_count.ipynb", tmp_path / "out.ipynb"
     with pytest.raises(PapermillExecutionError, match=r"parameter 'sedes': this notebook .* did you mean seeds\?"):
         papermill.execute_notebook(*paths, {"sedes": [0, 1]}, cwd=NOTEBOOKS, progress_bar=False)
+    outputs = [output for cell in nbformat.read(paths[1], as_version=4).cells for output in cell.get("outputs", ())]
+    (error,) = [output for output in outputs if output.output_type == "error"]
+    assert error.traceback == [f"R21DError: {error.evalue}"], "the reader wants the sentence"
 
 
 def test_runs_with_other_settings_are_found(tmp_path, capsys):

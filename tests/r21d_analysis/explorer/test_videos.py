@@ -38,17 +38,22 @@ def test_folder_is_classified_and_errors_listed(own, tiny_manifest, tmp_path, mo
     (root / "deep").mkdir(parents=True)
     good = sorted(Path(tiny_manifest.parent, "videos", "dark").glob("*.mp4"))[-1].read_bytes()
     (root / "deep" / f"{ODD[1]} <b>é.mp4").write_bytes(good)
-    (root / "a.mp4").write_bytes(good)
+    for name in ("a.mp4", "deep/a.mp4"):
+        (root / name).write_bytes(good)
     (root / "broken.mp4").write_bytes(good[:300])
     own.path.value = str(root)
     own.classify()
-    assert len(own.results) == 2 and len(own.videos.options) == 2
+    names = [label.rsplit(": ", 1)[0] for label, _ in own.videos.options]
+    assert names == ["a.mp4", "deep/a.mp4", f"deep/{ODD[1]} <b>é.mp4"] and len(own.results) == 3
     assert "broken.mp4" in text_of(own.errors) and own.errors.value.count("<p") == 1
-    own.videos.value = 1
-    answer, axes = own.results[1][1], figures[-1].axes[0]
+    own.videos.value = 2
+    answer, axes = own.results[2][1], figures[-1].axes[0]
     np.testing.assert_allclose(np.transpose([one.get_ydata() for one in axes.lines]), 100 * answer.clip_probs)
     np.testing.assert_allclose(axes.lines[0].get_xdata(), answer.center_frames / answer.fps)
     assert "<b>é" not in own.player.value and "&lt;b&gt;é" in own.player.value
+    own.path.value = str(root / "deep" / "a.mp4")
+    own.classify()
+    assert own.videos.options[0][0].startswith("a.mp4: ")
 
 
 def test_button_shows_that_it_works(own, monkeypatch):

@@ -5,12 +5,14 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from IPython.display import Image
 
 from benchmarks import explorer
 from r21d_analysis.explorer import media, predictions
 from r21d_analysis.explorer import widget as module
+from r21d_analysis.explorer.layout import fill_table
 from r21d_analysis.explorer.widget import Explorer
 from r21d_analysis.interpret.html import is_interactive, text_html
 from r21d_analysis.interpret.records import ATTRIBUTIONS, InsightRecord, save_record
@@ -178,11 +180,23 @@ def test_choices_do_not_outlive_their_data(many):
     shown = many
     shown.class_table.selected_rows, shown.tabs.selected_index = [1], 2
     shown.true.value, shown.search.value, shown.confidence.value = 3, "1", (10, 90)
+    shown.tabs.selected_index = 0
+    tables = [shown.class_table._dt_args["stateLoadCallback"]]
     shown.b.value = None
     assert (shown.true.value, shown.search.value, shown.chosen) == (3, "1", [1]), "another run keeps them"
+    tables.append(shown.class_table._dt_args["stateLoadCallback"])
     shown.data.value = f"{NASTY}, action"
+    tables.append(shown.class_table._dt_args["stateLoadCallback"])
+    orders = [re.findall("data == ([0-9]+)", table) for table in tables]
+    assert orders[0] == orders[1] != orders[2], "the order of a table is that of its data"
+    shown.tabs.selected_index = 2
     assert (shown.true.value, shown.search.value, shown.confidence.value, shown.chosen) == (-1, "", (0, 100), [])
     assert shown.row == shown.rows[0] and shown.items.value == "A and B disagree"
+
+
+def test_tables_have_no_negative_zero(shown):
+    fill_table(shown.class_table, pd.DataFrame({"class": ["a", "b"], "A − B": [-0.04, -0.06], "items": [1, 2]}), [], 0)
+    assert shown.class_table.df.to_csv(index=False).split() == ["class,A", "−", "B,items", "a,0.0,1", "b,-0.1,2"]
 
 
 def test_mean_over_seeds_is_of_all_runs(tmp_path):
@@ -315,6 +329,25 @@ def test_hostile_names_are_escaped(shown, displayed):
     shown._ipython_display_()
     for one in displayed:
         assert "<script" not in str(getattr(one, "data", "")[:20_000])
+
+
+def test_names_from_the_right_leave_the_order_of_other_text(tmp_path):
+    classes = ("ריצה", "مرحبا 3", "a \u202eb")  # the last turns the order by itself
+    specs = variant_comparison("small", "set", variants=("R3D", "MC3"), eval_clips=5)
+    for number, spec in enumerate(specs):
+        write_run(spec, tmp_path, number, classes=classes)
+    shown = Explorer(str(tmp_path))
+    found = []
+    for tab in range(3):
+        shown.tabs.selected_index = tab
+        view = list(shown.views.values())[-1]
+        found += [view.caption, *texts(view.figure)]
+    point(shown, 1, "mousemove")
+    found.append(text_of(shown.matrix_value))
+    for name in classes:
+        assert sum(name in text for text in found) >= 5
+        assert all(text.count(name) == text.count(f"\u2068{name}\u2069") for text in found)
+    assert set(shown.class_table.df["class"]) == set(classes), "cells have one direction each"
 
 
 def test_static_display_has_figures_and_captions(shown, displayed):

@@ -215,6 +215,29 @@ def test_classes_are_searched_sorted_and_selected(page):
         expect(page.locator("img[alt^=Recall]")).to_have_attribute("alt", re.compile(f"Recall of {drawn} classes"))
 
 
+def test_order_search_and_selection_outlive_the_number_of_clips(page):
+    header, image = page.get_by_role("columnheader", name="A recall").first, page.locator("img[alt^=Recall]")
+    while header.get_attribute("aria-sort") != "descending":
+        header.click()
+    page.get_by_label("Search:").first.fill("i")
+    table_rows(page).nth(1).click()
+    expect(image).to_have_attribute("alt", re.compile("Recall of 1 classes"))
+    names = [text.split("\t")[0] for text in page.locator("tr.selected:visible").all_inner_texts()]
+    for key in ("ArrowLeft", "ArrowRight"):
+        before = image.get_attribute("src"), table_rows(page).all_inner_texts()
+        page.locator(".noUi-handle:visible").first.focus()
+        page.keyboard.press(key)
+        expect(image).not_to_have_attribute("src", before[0])
+        page.wait_for_function(f"{KERNEL} == 'idle'")
+        rows = [text.split("\t") for text in table_rows(page).all_inner_texts()]
+        assert len(rows) == len(before[1]) < len(CLASSES)
+        assert [float(row[2]) for row in rows] == sorted((float(row[2]) for row in rows), reverse=True)
+        assert [text.split("\t")[0] for text in page.locator("tr.selected:visible").all_inner_texts()] == names
+    page.get_by_label("Search:").first.fill("")
+    page.locator("tr.selected:visible").click()
+    expect(image).to_have_attribute("alt", re.compile(f"Recall of {len(CLASSES)} classes"))
+
+
 def test_tables_are_saved_with_intervals_under_their_names(page):
     files = {
         "Classes": ("classes", "A recall"),
@@ -225,7 +248,6 @@ def test_tables_are_saved_with_intervals_under_their_names(page):
         open_tab(page, tab)
         expect(page.get_by_role("columnheader", name=column).locator("visible=true").first).to_be_visible()
         page.wait_for_function(f"{KERNEL} == 'idle'")
-        page.wait_for_timeout(500)  # a table that is replaced while it writes a file raises an error
         with page.expect_download() as download:
             page.get_by_role("button", name="CSV").locator("visible=true").click()
         assert download.value.suggested_filename == f"{name}.csv"
@@ -233,6 +255,21 @@ def test_tables_are_saved_with_intervals_under_their_names(page):
         assert rows and ('"A low","A high"' in header) == (tab == "Classes")
     open_tab(page, "Classes")
     expect(page.get_by_role("columnheader", name="A low")).to_have_count(0)
+
+
+@pytest.mark.parametrize("button", ["CSV", "Copy"])
+def test_table_that_is_replaced_is_saved_without_error(page, button):
+    click = """name => new Promise(end => { let n = 0; const timer = setInterval(() => {
+      [...document.querySelectorAll('.dt-buttons button')].find(e => e.offsetParent && e.textContent == name)?.click();
+      if (++n == 12) { clearInterval(timer); end() } }, 50) })"""
+    image = page.locator("img[alt^=Recall]")
+    for key in ("ArrowLeft", "ArrowRight"):
+        before = image.get_attribute("src")
+        page.locator(".noUi-handle:visible").first.focus()
+        page.keyboard.press(key)
+        page.evaluate(click, button)  # before, while and after the table is replaced
+        expect(image).not_to_have_attribute("src", before)
+    page.wait_for_function(f"{KERNEL} == 'idle'")
 
 
 def test_matrix_shows_values_and_lists_videos(page):
@@ -262,6 +299,31 @@ def narrow(page):
     page.set_viewport_size(size | {"width": 700})
     yield page
     page.set_viewport_size(size)
+
+
+def test_wide_window_has_tables_beside_their_figures(page):
+    size, beside = page.viewport_size, []
+    try:
+        for width in (size["width"], 1600, 2000):
+            page.set_viewport_size(size | {"width": width})
+            for tab, figure in (("Confusion", "Confusion"), ("Classes", "Recall"), ("Videos", "Probabilities")):
+                open_tab(page, tab)
+                image = page.locator(f"img[alt^={figure}]")
+                expect(image).to_be_visible()
+                page.wait_for_timeout(500)
+                table = page.locator(".dt-container").locator("visible=true").bounding_box()
+                box = image.bounding_box()
+                beside.append(
+                    (width, tab, table["y"] < box["y"] + box["height"] and box["y"] < table["y"] + table["height"])
+                )
+            box = page.locator(".r21d-explorer")
+            used, available = box.bounding_box()["width"], box.evaluate("box => box.parentElement.clientWidth")
+            assert used == min(available, 1600)
+    finally:
+        page.set_viewport_size(size)
+    assert {(width, tab) for width, tab, is_beside in beside if is_beside} == {
+        (1600, "Confusion"), (2000, "Confusion"), (2000, "Classes"), (2000, "Videos")
+    }  # fmt: skip
 
 
 def test_matrix_stays_under_the_pointer_in_a_narrow_window(narrow):

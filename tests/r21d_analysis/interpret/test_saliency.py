@@ -104,6 +104,32 @@ def test_reversed_clip_has_reversed_maps(folder, tiny_manifest, records):
     np.testing.assert_array_equal(forward["frames"], reversed_["frames"][:, ::-1])
 
 
+def test_maps_are_computed_once(folder, tiny_manifest, records):
+    """By quick clicks, and when the reader comes back to a video."""
+    shown, tab = explorer_on(folder, tiny_manifest)
+    states = []
+    shown.attributions.observe(lambda change: states.append(change.new), "disabled")
+    for _ in range(3):
+        click(tab, "Attributions")
+    assert len(records) == 1 and states == [True, False]
+    maps, first = shown.saliency.value, shown.row
+    select_item(shown, other := int(shown.rows[1]))
+    assert shown.saliency.value == ""
+    click(tab, "Attributions")
+    assert len(records) == 2 and shown.saliency.value not in ("", maps)
+    for item in (first, other, first):
+        select_item(shown, item)
+    assert shown.saliency.value == maps
+    shown.b.value = None
+    assert shown.saliency.value == "", "those of A and B"
+    shown.classifier.path.value = str(load_manifest(tiny_manifest).split("test")[0].path.parent)
+    shown.classifier.classify()
+    for number in (0, 0, 1, 0):
+        shown.classifier.videos.value = number
+        click(shown.classifier.box, "Attributions")
+    assert len(records) == 4 and "<img" in shown.classifier.saliency.value
+
+
 def test_missing_files_are_reported(folder, tiny_manifest, tmp_path):
     """Below the button, where a reader who pressed it looks."""
     shown, tab = explorer_on(folder, tiny_manifest)
@@ -113,6 +139,7 @@ def test_missing_files_are_reported(folder, tiny_manifest, tmp_path):
     click(tab, "Attributions")
     assert "<img" in shown.saliency.value and "B is omitted" in text_of(shown.saliency)
     shutil.move(video.path, tmp_path / "gone.mp4")
+    shown.maps.clear()
     try:
         click(tab, "Attributions")
         assert "no such file" in text_of(shown.saliency) and "<img" not in shown.saliency.value
@@ -181,6 +208,7 @@ def test_own_video_with_hostile_names(folder, tiny_manifest, tmp_path, records):
     assert NASTY not in own.saliency.value and html.escape(likeliest) in own.saliency.value
     assert records[0][0]["target"][0] == likeliest and NASTY in likeliest
     (run.folder / "checkpoint.pt").unlink()
+    own.maps.clear()
     click(own.box, "Attributions")
     assert "checkpoint.pt: no such file" in text_of(own.saliency) and "<img" not in own.saliency.value
 

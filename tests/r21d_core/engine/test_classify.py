@@ -237,8 +237,8 @@ def test_videos_of_the_training_are_named(tiny, fit, tmp_path, capsys):
     out = tmp_path / "out.csv"
     command = ["classify", *names, "--weights", str(run.folder), "--clips", "1", "--device", "cpu"]
     assert main([*command, "--out", str(out)]) == 0
-    text = "Warning: the run was trained on 2 of these 4 videos, by their names"
-    assert f"{text}; the column trained_on has their recordings" in capsys.readouterr().out
+    text = "Warning: 2 of these 4 videos have the names of recordings of the run's training"
+    assert f"{text}; the column trained_on has them" in capsys.readouterr().out
     cells = [row["trained_on"] for row in csv.DictReader(out.read_text().splitlines())]
     assert cells == [videos[0].group, videos[1].group, "", ""]
     assert main(command) == 0 and text in capsys.readouterr().out
