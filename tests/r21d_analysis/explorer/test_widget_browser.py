@@ -1,7 +1,8 @@
 """The explorer's notebook in JupyterLab and a real browser, by mouse and by keyboard.
 
-Needs Chromium (on Debian: `apt-get install chromium`), and is skipped without it. With R21D_SCREENSHOTS=docs the tests
-also take the pictures of the documentation, from the records in results/demo.zip and the built-in videos.
+Needs Chromium (on Debian: `apt-get install chromium`), and is skipped without it. `R21D_SCREENSHOTS=docs pytest -m
+browser -k pictures` takes the pictures of the documentation, from the records in results/demo.zip and the built-in
+videos.
 """
 
 import json
@@ -171,16 +172,21 @@ def click_cell(page, column):
     page.mouse.click(*cell_center(page, column))
 
 
-def take_picture(page, name):
-    """Save a picture for the documentation if R21D_SCREENSHOTS is set."""
-    page.wait_for_function(f"{KERNEL} == 'idle'")
-    if PICTURES:
+@pytest.mark.skipif(not PICTURES, reason="R21D_SCREENSHOTS names no folder for pictures")
+def test_pictures_of_the_tabs_are_taken(page):
+    for tab, figure in (("Classes", "Recall"), ("Confusion", "Confusion"), ("Videos", "Probabilities")):
+        open_tab(page, tab)
+        if tab == "Videos":
+            page.get_by_label("Search", exact=True).fill("hover/")
+            page.keyboard.press("Enter")
+            expect(page.locator("img[alt^=Probabilities]")).to_have_attribute("alt", re.compile("hover/"))
+        expect(page.locator(f"img[alt^={figure}]")).to_be_visible()
+        page.wait_for_function(f"{KERNEL} == 'idle'")
         page.wait_for_timeout(1000)
-        page.locator(".r21d-explorer").screenshot(path=Path(PICTURES) / f"explorer-{name}.png")
+        page.locator(".r21d-explorer").screenshot(path=Path(PICTURES) / f"explorer-{tab.lower()}.png")
 
 
 def test_slider_moves_by_keyboard(page):
-    take_picture(page, "classes")
     image, table = page.locator("img[alt^=Recall]"), page.locator(".r21d-explorer table.dataframe")
     before, numbers = image.get_attribute("src"), table.inner_text()
     page.locator(".noUi-handle:visible").first.focus()
@@ -274,7 +280,6 @@ def test_table_that_is_replaced_is_saved_without_error(page, button):
 
 def test_matrix_shows_values_and_lists_videos(page):
     open_tab(page, "Confusion")
-    take_picture(page, "confusion")
     expect(matrix_value(page)).to_be_visible()
     for column in range(len(CLASSES)):  # along the first row to a confusion
         true, pred, n = point_at_cell(page, column)
@@ -369,11 +374,10 @@ def test_video_plays_and_changes(page):
         menu = page.get_by_label(label, exact=True)
         menu.select_option(index=0)
         assert menu.evaluate("menu => menu.selectedOptions[0].text") == ("all" if label == "Show" else "any")
-    page.get_by_label("Search", exact=True).fill("hover/" if PICTURES else "dark/")
+    page.get_by_label("Search", exact=True).fill("dark/")
     page.keyboard.press("Enter")
     plot = page.locator("img[alt^=Probabilities]")
-    expect(plot).to_have_attribute("alt", re.compile("hover/|dark/"))
-    take_picture(page, "videos")
+    expect(plot).to_have_attribute("alt", re.compile("dark/"))
     page.wait_for_function("(v => v && v.readyState >= 2 && v.currentTime > 0)(document.querySelector('video'))")
     before = plot.get_attribute("alt")
     page.get_by_alt_text("Frame of").nth(1).click()
