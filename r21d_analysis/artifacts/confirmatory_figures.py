@@ -164,9 +164,9 @@ def show_training_course(runs: Sequence[Run]) -> Styler | Markdown:
 def course_figure(
     runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES[:2]
 ) -> Figure | str:
-    """The training error by epoch on a logarithmic scale, a panel for each clip length, the longer first.
+    """The training error relative to R(2+1)D's by epoch, a panel for each clip length, the longer first.
 
-    Networks are those of complete contrasts; lines are means over seeds and splits.
+    Networks are those of complete contrasts; a point is the mean over seeds, splits and a twentieth of the epochs.
     """
     networks = collect_networks(complete_members(runs, recipes, families))[0]
     if not networks:
@@ -174,14 +174,22 @@ def course_figure(
     lengths = sorted({network.spec.frames for network in networks}, reverse=True)
     figure, panels = panel_grid(len(lengths), 4.2, 3.4)
     for axes, frames in zip(panels, lengths, strict=True):
-        for network in (network for network in networks if network.spec.frames == frames):
-            course = np.mean([group.errors("train_error").mean(axis=0) for group in network.splits.values()], axis=0)
-            look = VARIANT_STYLE[network.spec.variant] | {"ms": 5, "mec": "white", "label": network.spec.variant}
-            axes.plot(np.arange(1, len(course) + 1), course, **look, lw=1.4, markevery=max(1, len(course) // 8))
-        axes.set(yscale="log", title=f"{frames} frames")
-        axes.yaxis.set_major_formatter("{x:g}")
+        courses = {
+            network.spec.variant: np.mean(
+                [g.errors("train_error").mean(axis=0) for g in network.splits.values()], axis=0
+            )
+            for network in networks
+            if network.spec.frames == frames
+        }
+        starts = np.arange(0, len(courses[BASELINE]), max(1, len(courses[BASELINE]) // 20))
+        counts = np.diff(starts, append=len(courses[BASELINE]))
+        for name, course in courses.items():
+            look = VARIANT_STYLE[name] | {"ms": 5, "mec": "white", "label": name, "lw": 1.4}
+            ratio = np.add.reduceat(course, starts) / np.add.reduceat(courses[BASELINE], starts)
+            axes.plot(starts + (counts + 1) / 2, ratio, **look)
+        axes.set_title(f"{frames} frames")
     figure.supxlabel("epoch", size=10)
-    figure.supylabel("training error (%)", size=10)
+    figure.supylabel(f"training error / {BASELINE}'s", size=10)
     draw_legend(figure)
     return figure
 
