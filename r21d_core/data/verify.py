@@ -140,7 +140,8 @@ def _verify_all(videos: Sequence[Video], workers: int | None, progress: Path) ->
     earlier = _read_progress(progress)
     results = {v.video: earlier[key] for v in videos if earlier and (key := _identity(v)) in earlier}
     if results:
-        print(f"{progress}: {len(results):,} of {len(videos):,} videos were checked earlier and have not changed")
+        text = f"{progress}: {len(results):,} of {len(videos):,} videos were checked earlier and have not changed"
+        print(text, flush=True)
     todo = [video for video in videos if video.video not in results]
     on_death = "the manifest is unchanged, and the same command resumes"
     lines, saved = [], time.monotonic()

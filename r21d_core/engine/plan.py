@@ -18,7 +18,6 @@ from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.parallel import available_cpus
 from r21d_core.data.sampling import frame_counts, task_classes
 from r21d_core.models.cost import spec_cost
-from r21d_core.models.zoo import resolve_weights
 from r21d_core.runs.run import STATES, find_run, find_runs
 from r21d_core.study.recipes import VAL_SUFFIX
 from r21d_core.study.spec import Spec, run_labels
@@ -121,7 +120,8 @@ def make_plan(
     found = find_runs(specs, runs)
     todo = [run.spec for run in found if not run.is_complete]
     states = Counter(run.state for run in found)
-    num_classes = {spec: len(task_classes(spec, data[spec.data].classes)) for spec in specs}
+    classes = {spec: task_classes(spec, data[spec.data].classes) for spec in specs}
+    num_classes = {spec: len(names) for spec, names in classes.items()}
     costs = {spec: spec_cost(spec, num_classes[spec]) for spec in specs}
     lines = [
         f"{name}: {', '.join(f'{count} {split}' for split, count in size.counts.items())} videos"
@@ -133,13 +133,13 @@ def make_plan(
         return "\n".join(lines), 0.0
     from r21d_core.engine.build import check_batch_norm
     from r21d_core.engine.distributed import check_divisible
+    from r21d_core.engine.init_weights import check_init_files
     from r21d_core.engine.throughput import measure_runs  # all import torch
 
     for spec in todo:
         check_divisible(spec, gpus)
         check_batch_norm(spec)
-        if spec.init_file:
-            resolve_weights(spec.init_file)  # raises before anything is measured or trained
+    check_init_files({spec: classes[spec] for spec in todo})
     throughputs, starts, slots, slowdown, where = measure_runs(todo, num_classes, device, gpus)
     epochs = {spec: spec.epochs - len(find_run(runs, spec).history) for spec in todo}
     clips = {spec: epochs[spec] * spec.clips_per_epoch for spec in todo}

@@ -73,21 +73,11 @@ def model_from_weights(weights: Weights) -> VideoResNet:
 def load_weights_into(network: nn.Module, weights: Weights) -> str:
     """Load the weights into `network`; return a report that names the tensors that kept their values, and why.
 
-    Other numbers of classes leave fc as it is, other input channels conv1's first convolution. Raises R21DError that
-    names the fields of Spec, and changes nothing, if the architectures differ.
+    Other numbers of classes leave fc as it is, other input channels conv1's first convolution. Raises R21DError as
+    `check_architecture`, and then changes nothing.
     """
-    if not isinstance(network, VideoResNet):
-        raise R21DError(f"{weights.path}: weights of {weights.variant}; networks of other papers start from runs only")
+    here = check_architecture(network, weights)
     own = network.state_dict()
-    here = read_architecture(own, str, Path("the network")) | {"variant": network.variant, "frames": network.frames}
-    pairs = {name: (here[name], getattr(weights, name)) for name in FIELDS}
-    pairs["eps"] = network.bn1.eps, weights.eps or network.bn1.eps
-    if wrong := {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}:
-        if len(wrong) > 1:
-            wrong.pop("stem_midplanes", None)  # follows from the others
-        what = ", ".join(f"{name} is {b} for these weights, and {a} in the network" for name, (a, b) in wrong.items())
-        settings = ", ".join(f"{name}={value}" for name, (_, value) in wrong.items())
-        raise R21DError(f"{weights.path}: {what}; set {settings}, or take other weights")
     fits = {name: tensor for name, tensor in weights.state.items() if tensor.shape == own[name].shape}
     network.load_state_dict(fits, strict=False)
     reasons = {
@@ -98,6 +88,26 @@ def load_weights_into(network: nn.Module, weights: Weights) -> str:
     parameters = sum(p.numel() for name, p in network.named_parameters() if name in fits)
     report = f"{weights.path} ({weights.layout}): {parameters:,} parameters in {len(fits)} tensors loaded"
     return f"{report}; skipped: {skipped}" if skipped else f"{report}, none skipped"
+
+
+def check_architecture(network: nn.Module, weights: Weights) -> dict[str, Any]:
+    """Return the architecture of `network`, which may be on the meta device.
+
+    Raises R21DError that names the fields of Spec if that of the weights differs, apart from classes and channels.
+    """
+    if not isinstance(network, VideoResNet):
+        raise R21DError(f"{weights.path}: weights of {weights.variant}; networks of other papers start from runs only")
+    here = read_architecture(network.state_dict(), str, Path("the network"))
+    here |= {"variant": network.variant, "frames": network.frames}
+    pairs = {name: (here[name], getattr(weights, name)) for name in FIELDS}
+    pairs["eps"] = network.bn1.eps, weights.eps or network.bn1.eps
+    if wrong := {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}:
+        if len(wrong) > 1:
+            wrong.pop("stem_midplanes", None)  # follows from the others
+        what = ", ".join(f"{name} is {b} for these weights, and {a} in the network" for name, (a, b) in wrong.items())
+        settings = ", ".join(f"{name}={value}" for name, (_, value) in wrong.items())
+        raise R21DError(f"{weights.path}: {what}; set {settings}, or take other weights")
+    return here
 
 
 def _load(path: Path):

@@ -3,9 +3,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from r21d_core.cli import main
 from r21d_core.engine import throughput
+from r21d_core.models.network import VideoResNet
 from r21d_core.runs.run import find_run
 from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
 
@@ -98,6 +100,23 @@ def test_impossible_option_is_an_error_of_one_line(options, says, tiny_manifest,
     output = capsys.readouterr()
     assert output.err.startswith("r21d: ") and says in output.err and len(output.err.splitlines()) == 1
     assert not output.out or "--dry-run" not in options, "no plan"
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_measured(tiny_manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(throughput, "measure_runs", lambda *_: pytest.fail("was measured"))
+    file, spec = tmp_path / "given.pth", variant_comparison("demo", **SETTINGS)[0]
+    torch.save(VideoResNet("R(2+1)D", spec.depth, 2, num_classes=2, midplanes_per_block=True).state_dict(), file)
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--runs", str(tmp_path / "runs"), *TINY]
+    for variants, words, says in (
+        ("R(2+1)D", [], "set midplanes_per_block=True, or"),
+        ("R(2+1)D", ["midplanes_per_block=true", "width=4"], "set width=2, or"),
+        ("R(2+1)D", ["midplanes_per_block=true", "depth=34"], f"set depth={spec.depth}, or"),
+        ("R3D", ["midplanes_per_block=true"], "set variant=R(2+1)D, midplanes_per_block=True, or"),
+    ):
+        settings = [word for setting in (f"init_from={file}", *words) for word in ("--set", setting)]
+        assert main([*command, "--variants", variants, *settings, "--dry-run"]) == 1
+        assert f"r21d: {file}: " in (error := capsys.readouterr().err) and says in error
+    assert not (tmp_path / "runs").exists()
 
 
 def test_all_skips_experiments_that_set_the_option(capsys, tmp_path, monkeypatch):
