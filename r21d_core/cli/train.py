@@ -41,18 +41,20 @@ def add_parser(subparsers) -> None:
 
 
 def run(options) -> None:
+    from r21d_core.engine.plan import check_builtin, plan
+
     specs = collect_specs(options)
     indices = range(len(specs)) if options.index is None else options.index
     if beyond := [index for index in indices if not 0 <= index < len(specs)]:
         raise R21DError(f"--index {beyond[0]}: there are {len(specs)} runs, from 0 on; --list numbers them")
     if options.list:
+        if not options.manifest:
+            check_builtin(specs)
         _print_list(specs, indices, options.runs)
         return
     specs = [specs[index] for index in indices]
 
     if options.dry_run:
-        from r21d_core.engine.plan import plan
-
         print(plan(specs, options.manifest, options.runs, options.device, options.gpus))
         return
 

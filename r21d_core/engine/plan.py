@@ -61,14 +61,10 @@ def load_manifests(
     `manifest` is the file of one of them, or of the data set from which the validation split was taken; the others are
     in the same folder. Without it the built-in videos are used, made in the folder `builtin` on first use.
     """
-    hint = "give its checked manifest (--manifest, in a notebook the parameter `manifest`)"
-    if not manifest and (profiles := {spec.profile for spec in specs} - {"demo"}):
-        raise R21DError(f"profile {min(profiles)}: needs your own data set; {hint}")
-    if not manifest and (names := [spec.data for spec in specs if not spec.data.startswith("builtin")]):
-        raise R21DError(f"data {names[0]}: not one of the built-in data sets; {hint}")
     if manifest:
         path = Path(manifest)
     else:
+        check_builtin(specs)
         from r21d_core.data.synthetic import make_builtin  # imports PyAV
 
         path = make_builtin(Path(builtin))
@@ -88,6 +84,15 @@ def load_manifests(
     for loaded in data.values():
         frame_counts(loaded.videos)
     return data
+
+
+def check_builtin(specs: Sequence[Spec]) -> None:
+    """Raise R21DError unless the built-in videos, which are taken without a manifest, are the data of all `specs`."""
+    hint = "give its checked manifest (--manifest, in a notebook the parameter `manifest`)"
+    if profiles := {spec.profile for spec in specs} - {"demo"}:
+        raise R21DError(f"profile {min(profiles)}: needs your own data set; {hint}")
+    if names := [spec.data for spec in specs if not spec.data.startswith("builtin")]:
+        raise R21DError(f"data {names[0]}: not one of the built-in data sets; {hint}")
 
 
 def check_data_name(spec: Spec, manifest: Manifest) -> None:
@@ -151,10 +156,10 @@ def make_plan(
         hours[spec] = seconds / 3600
     labels = dict(zip(specs, run_labels(specs), strict=True))
     width = max(len(labels[spec]) for spec in todo)
-    lines.append(f"{'run':<{width}}{'parameters':>12}{'GMAC/clip':>11}{'clips left':>12}{'about':>10}")
+    lines.append(f"{'run':<{width}}{'parameters':>12}{'GMAC/clip':>11}{'clips left':>12}{'about':>12}")
     lines += [
         f"{labels[spec]:<{width}}{costs[spec].parameters:>12,}{costs[spec].macs / 1e9:>11.3f}{clips[spec]:>12,}"
-        f"{_duration(hours[spec]):>10}"
+        f"{_duration(hours[spec]):>12}"
         for spec in todo
     ]
     total = max(sum(hours.values()) / slots, max(hours.values()))
@@ -185,6 +190,9 @@ def _decoding_seconds(specs: Sequence[Spec], data: dict[str, DataSize], slots: i
 
 
 def _duration(hours: float) -> str:
+    for unit, length in (("years", 365 * 24), ("days", 24)):
+        if hours >= 2 * length:
+            return f"{hours / length:.1f} {unit}"
     if hours >= 1:
         return f"{hours:.1f} h"
     return f"{hours * 60:.0f} min" if hours * 60 >= 2 else f"{hours * 3600:.0f} s"

@@ -119,6 +119,17 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_measured(tiny_ma
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("profile", ["paper", "small"])
+def test_profile_without_a_manifest_is_neither_listed_nor_planned(profile, tmp_path, monkeypatch, capsys):
+    """The folders of runs on another data set have other names."""
+    monkeypatch.chdir(tmp_path)
+    for option in ("--list", "--dry-run"):
+        assert main(["train", "variant_comparison", "--profile", profile, option]) == 1
+        output = capsys.readouterr()
+        assert f"r21d: profile {profile}: needs your own data set; give its checked manifest" in output.err
+        assert not output.out
+
+
 def test_all_skips_experiments_that_set_the_option(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "all", "--set", "frames=16", "--list"]) == 0
