@@ -17,7 +17,7 @@ from r21d_core import R21DError
 from r21d_core.models.convert import Weights, identify_architecture, read_architecture
 from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import PUBLISHED
-from r21d_core.study.spec import Spec
+from r21d_core.study.spec import Spec, format_settings
 from r21d_core.study.variants import NEIGHBORS
 
 # The arguments of `VideoResNet` in which weights and network must agree.
@@ -68,6 +68,22 @@ def model_from_weights(weights: Weights) -> VideoResNet:
     network.to_empty(device="cpu")
     network.load_state_dict(weights.state)
     return network
+
+
+def describe_weights(path: Path | str) -> str:
+    """Return what the weights in the file at `path` are, with the fields of Spec that fit, as text."""
+    weights = read_weights(path)
+    frames = weights.frames or "any number of"
+    parameters = sum(parameter.numel() for parameter in model_from_weights(weights).parameters())
+    eps = {} if weights.eps is None else {"eps": weights.eps}  # of an unknown one, that of the Spec remains
+    settings = {name: getattr(weights, name) for name in ("variant", "depth", "width", "midplanes_per_block")} | eps
+    own = [row.name for row in PUBLISHED if weights.sha256.startswith(row.sha256)]
+    return f"""{weights.path}: {weights.variant}, {weights.depth} layers, {weights.num_classes} classes
+  layout      {weights.layout}{f", published as {own[0]}" if own else ""}
+  input       clips of {frames} frames, {weights.in_channels} channels
+  parameters  {parameters:,}
+  settings    {format_settings(settings)}
+  SHA-256     {weights.sha256}"""
 
 
 def load_weights_into(network: nn.Module, weights: Weights) -> str:
