@@ -69,9 +69,11 @@ def run(options) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     print(f"{len(runs)} {'run is' if len(runs) == 1 else 'runs are'} finished; records in {options.runs}:")
+    name_width, seed_width = (max(len(str(getattr(run.spec, key))) for run in runs) for key in ("network", "seed"))
     for run in runs:
-        name, accuracy, count = run.spec.network, video_at(run.scores, 1), len(set(run.scores.groups))
-        print(f"  {name:<11} seed {run.spec.seed}  video@1 {accuracy:6.1%} on {count} test recordings  {run.folder}")
+        accuracy, count = video_at(run.scores, 1), len(set(run.scores.groups))
+        name = f"{run.spec.network:<{name_width}} seed {run.spec.seed:>{seed_width}}"
+        print(f"  {name}  video@1 {accuracy:6.1%} on {count} test recordings  {run.folder}")
 
 
 def collect_specs(options) -> list[Spec]:

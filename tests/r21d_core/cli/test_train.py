@@ -31,14 +31,15 @@ def test_help_of_train_has_defaults_and_experiments(capsys):
 
 
 def test_train_plans_trains_and_reports(tiny_manifest, tmp_path, capsys):
-    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "f-R2D,R3D",
-               "--seeds", "0,1", "--runs", str(tmp_path), *TINY]  # fmt: skip
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "f-R2D,R(2+1)D-0.5M",
+               "--seeds", "0,10", "--runs", str(tmp_path), *TINY]  # fmt: skip
     assert main([*command, "--dry-run"]) == 0
     assert "4 runs: 4 new" in capsys.readouterr().out
     assert main(command) == 0
     stdout = capsys.readouterr().out
     assert "4 runs are finished" in stdout and stdout.count("% on 4 test recordings  ") == 4
-    for spec in variant_comparison("demo", "tiny", variants=("f-R2D", "R3D"), seeds=(0, 1), **SETTINGS):
+    assert len({line.index("video@1") for line in stdout.splitlines() if "recordings  " in line}) == 1, "aligned"
+    for spec in variant_comparison("demo", "tiny", variants=("f-R2D", "R(2+1)D-0.5M"), seeds=(0, 10), **SETTINGS):
         assert find_run(tmp_path, spec).is_complete and spec.folder in stdout
     assert main(command) == 0
     assert "new" not in capsys.readouterr().out
