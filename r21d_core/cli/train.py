@@ -69,7 +69,9 @@ def run(options) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     print(f"{len(runs)} {'run is' if len(runs) == 1 else 'runs are'} finished; records in {options.runs}:")
-    name_width, seed_width = (max(len(str(getattr(run.spec, key))) for run in runs) for key in ("network", "seed"))
+    name_width, seed_width = (
+        max((len(str(getattr(run.spec, key))) for run in runs), default=0) for key in ("network", "seed")
+    )
     for run in runs:
         accuracy, count = video_at(run.scores, 1), len(set(run.scores.groups))
         name = f"{run.spec.network:<{name_width}} seed {run.spec.seed:>{seed_width}}"
