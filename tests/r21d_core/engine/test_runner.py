@@ -120,7 +120,7 @@ def test_plan_measures_steps_when_rows_are_gone(tiny_manifest, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(("hours", "text"), [
-    (0.01, "36 s"), (0.5, "30 min"), (47.9, "47.9 h"), (48, "2.0 days"), (17_000, "708.3 days"),
+    (0.01, "36 s"), (0.5, "30 min"), (47.9, "47.9 h"), (48.1, "2.0 days"), (17_000, "708.3 days"),
     (159_188.1, "18.2 years"),
 ])  # fmt: skip
 def test_long_time_is_printed_in_days_or_years(tiny, tmp_path, monkeypatch, hours, text):
