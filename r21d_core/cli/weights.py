@@ -17,15 +17,15 @@ def add_parser(subparsers) -> None:
 def run(options) -> None:
     from r21d_core.models.zoo import PUBLISHED, describe_published, download, resolve_weights
 
-    if options.download:
-        if not options.name:
-            raise R21DError("weights --download: name which, such as r2plus1d_18; `r21d weights` lists them")
-        download(options.name, options.cache_dir)
-    if options.name and Path(options.name).exists():
+    if options.name and Path(options.name).exists() and options.name not in [row.name for row in PUBLISHED]:
         from r21d_core.models.load import describe_weights  # imports torch
 
         print(describe_weights(resolve_weights(options.name)))
         return
+    if options.download:
+        if not options.name:
+            raise R21DError("weights --download: name which, such as r2plus1d_18; `r21d weights` lists them")
+        download(options.name, options.cache_dir)
     if options.name:
         print(describe_published(options.name, options.cache_dir))
         return

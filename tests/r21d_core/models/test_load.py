@@ -309,6 +309,7 @@ def test_file_is_described_by_the_weights_command(tmp_path, monkeypatch, capsys)
     spec = Spec().replace(**parse_settings(rows["settings"].split(", ")))
     assert spec == Spec(depth=10, width=4, midplanes_per_block=True, eps=1e-5)
     monkeypatch.setattr(load, "PUBLISHED", (Published("tiny", f"x-{rows['SHA-256'][:8]}.pth", "", 0, 0, 0, "", ""),))
-    assert main(["weights", str(file)]) == 0 and "torchvision, published as tiny\n" in capsys.readouterr().out
+    assert main(["weights", str(file), "--download"]) == 0
+    assert "torchvision, published as tiny\n" in capsys.readouterr().out
     assert main(["weights", str(tmp_path / "gone.pth")]) == 1
     assert "gone.pth: neither an existing file" in capsys.readouterr().err
