@@ -103,7 +103,7 @@ def test_impossible_option_is_an_error_of_one_line(options, says, tiny_manifest,
     assert not output.out or "--dry-run" not in options, "no plan"
 
 
-def test_weights_that_do_not_fit_are_refused_before_anything_is_measured(tiny_manifest, tmp_path, monkeypatch, capsys):
+def test_misfitting_weights_are_refused_before_measuring(tiny_manifest, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(throughput, "measure_runs", lambda *_: pytest.fail("was measured"))
     file, spec = tmp_path / "given.pth", variant_comparison("demo", **SETTINGS)[0]
     torch.save(VideoResNet("R(2+1)D", spec.depth, 2, num_classes=2, midplanes_per_block=True).state_dict(), file)
@@ -121,7 +121,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_measured(tiny_ma
 
 
 @pytest.mark.parametrize("profile", ["paper", "small"])
-def test_profile_without_a_manifest_is_neither_listed_nor_planned(profile, tmp_path, monkeypatch, capsys):
+def test_profile_without_its_manifest_is_not_listed(profile, tmp_path, monkeypatch, capsys):
     """The folders of runs on another data set have other names."""
     monkeypatch.chdir(tmp_path)
     for option in ("--list", "--dry-run"):
