@@ -63,7 +63,8 @@ def describe(run, accuracy: bool = False) -> dict:
     """What is listed of a run: `epoch` is the last finished one, and with `accuracy` the result on the test videos.
 
     That is a fraction, or None of an unfinished run. It is read only if asked for: who lists runs may be in the middle
-    of a study whose test results nobody should see yet. `settings` are the fields that differ from the recipe, without
+    of a study whose test results nobody should see yet. `spec_folder` is the name of the folder in which `train` looks
+    for the run. `settings` are the fields that differ from the recipe, without
     those that have an option of their own.
     """
     spec = run.spec
@@ -73,7 +74,7 @@ def describe(run, accuracy: bool = False) -> dict:
     return {
         "data": spec.data, "profile": spec.profile, "task": spec.task, "network": spec.network, "variant": spec.variant,
         "depth": spec.depth, "seed": spec.seed, "state": run.state, "epoch": len(run.history), "epochs": spec.epochs,
-        "settings": settings, "folder": str(run.folder).rstrip("/"),
+        "settings": settings, "folder": str(run.folder).rstrip("/"), "spec_folder": spec.folder,
     } | ({ACCURACY: _video_at_1(run)} if accuracy else {})  # fmt: skip
 
 
@@ -113,10 +114,12 @@ def _settings(row: dict) -> dict:
 
 
 def _format(row: dict) -> dict[str, str]:
-    source = row["settings"].get("init_from")
+    source, folder = row["settings"].get("init_from"), row["folder"]
+    if row["spec_folder"] != folder.rpartition("/")[2]:  # as of a run by letters that have a name now
+        folder += f", which train expects as {row['spec_folder']}"
     texts = {
         "state": row["state"] if row["state"] == "finished" else f"{row['state']} {row['epoch']}/{row['epochs']}",
         ACCURACY: "" if row.get(ACCURACY) is None else f"{row[ACCURACY]:.1%}",
-        "folder": f"{row['folder']} from {source}" if source else row["folder"],
+        "folder": f"{folder} from {source}" if source else folder,
     }
     return {column: str(value) for column, value in (row | texts).items()}

@@ -41,18 +41,20 @@ def add_parser(subparsers) -> None:
 
 
 def run(options) -> None:
+    from r21d_core.engine.plan import check_builtin, plan
+
     specs = collect_specs(options)
     indices = range(len(specs)) if options.index is None else options.index
     if beyond := [index for index in indices if not 0 <= index < len(specs)]:
         raise R21DError(f"--index {beyond[0]}: there are {len(specs)} runs, from 0 on; --list numbers them")
     if options.list:
+        if not options.manifest:
+            check_builtin(specs)
         _print_list(specs, indices, options.runs)
         return
     specs = [specs[index] for index in indices]
 
     if options.dry_run:
-        from r21d_core.engine.plan import plan
-
         print(plan(specs, options.manifest, options.runs, options.device, options.gpus))
         return
 
@@ -67,9 +69,13 @@ def run(options) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     print(f"{len(runs)} {'run is' if len(runs) == 1 else 'runs are'} finished; records in {options.runs}:")
+    name_width, seed_width = (
+        max((len(str(getattr(run.spec, key))) for run in runs), default=0) for key in ("network", "seed")
+    )
     for run in runs:
-        name, accuracy, count = run.spec.network, video_at(run.scores, 1), len(set(run.scores.groups))
-        print(f"  {name:<11} seed {run.spec.seed}  video@1 {accuracy:6.1%} on {count} test recordings  {run.folder}")
+        accuracy, count = video_at(run.scores, 1), len(set(run.scores.groups))
+        name = f"{run.spec.network:<{name_width}} seed {run.spec.seed:>{seed_width}}"
+        print(f"  {name}  video@1 {accuracy:6.1%} on {count} test recordings  {run.folder}")
 
 
 def collect_specs(options) -> list[Spec]:

@@ -1,5 +1,7 @@
 """`r21d weights`: list and download published weights."""
 
+from pathlib import Path
+
 from r21d_core import R21DError
 from r21d_core.cli.options import CACHE_DIR, format_table
 
@@ -7,14 +9,19 @@ from r21d_core.cli.options import CACHE_DIR, format_table
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser("weights", help="list the published weights of these networks, or download some")
     add = parser.add_argument
-    add("name", nargs="?", help="weights to describe or download, such as r2plus1d_18")
+    add("name", nargs="?", help="weights to describe or download, such as r2plus1d_18; or a file or run folder")
     add("--download", action="store_true", help="download the named weights")
     add("--cache-dir", **CACHE_DIR)
 
 
 def run(options) -> None:
-    from r21d_core.models.zoo import PUBLISHED, describe_published, download
+    from r21d_core.models.zoo import PUBLISHED, describe_published, download, resolve_weights
 
+    if options.name and Path(options.name).exists() and options.name not in [row.name for row in PUBLISHED]:
+        from r21d_core.models.load import describe_weights  # imports torch
+
+        print(describe_weights(resolve_weights(options.name)))
+        return
     if options.download:
         if not options.name:
             raise R21DError("weights --download: name which, such as r2plus1d_18; `r21d weights` lists them")

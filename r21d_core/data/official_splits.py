@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple, NoReturn
 
+from tqdm.auto import tqdm
+
 from r21d_core import R21DError
 from r21d_core.data.dataset_cards import PublishedDataset
 from r21d_core.data.decode import probe
@@ -68,7 +70,8 @@ def match_listing(
         what = f"{len(labels)} of the {dataset.classes} classes of {dataset.name} are on disk or listed"
         raise R21DError(f"{root}: {what}; download the others, or choose classes {dataset.choice}")
     subset_name, classes = dataset.choose(subset, labels) if subset else ("", labels)
-    listed, notes = _drop_leaks([row for row in rows if row.split and row.label in set(classes)])
+    chosen = set(classes)
+    listed, notes = _drop_leaks([row for row in rows if row.split and row.label in chosen])
     paths, extra = _find_videos(root, {row.name for row in rows}, name_of, notes)
     on_disk = [row for row in listed if row.name in paths]
     videos = tuple(Video(paths[row.name], root, row.label, row.split or "", row.group) for row in on_disk)
@@ -104,12 +107,14 @@ def open_folder(directory: Path | str) -> Path:
 
 def files_below(root: Path) -> Iterator[PurePosixPath]:
     """Yield the files at any depth below `root`, relative to it; hidden ones are skipped, links are followed, but not
-    to a folder that the link lies in.
+    to a folder that the link lies in. What takes longer than a second has a progress bar.
     """
-    for folder, folders, files in os.walk(root, onerror=_raise_unlistable, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _is_loop(Path(folder, name)))
-        parent = PurePosixPath(Path(folder).relative_to(root))
-        yield from (parent / file for file in sorted(files) if not file.startswith("."))
+    with tqdm(desc=f"listing {root}", unit=" files", leave=False, delay=1) as bar:
+        for folder, folders, files in os.walk(root, onerror=_raise_unlistable, followlinks=True):
+            folders[:] = sorted(name for name in folders if not (name.startswith(".") or _is_loop(Path(folder, name))))
+            parent = PurePosixPath(Path(folder).relative_to(root))
+            yield from (parent / file for file in sorted(files) if not file.startswith("."))
+            bar.update(len(files))
 
 
 def _is_loop(folder: Path) -> bool:

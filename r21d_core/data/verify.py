@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from r21d_core import R21DError
@@ -27,6 +30,8 @@ from r21d_core.study.spec import Spec
 
 MAX_LINES = 5  # of a list in a message; the VerifyReport and the quarantine file have all of them
 COLUMNS = (*REQUIRED, "reason")
+SAVE_SECONDS = 10.0  # between writes of what is checked so far
+Identity = tuple[str, int, int]  # of a file: its path, size, and time of the last change in nanoseconds
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,12 @@ def verify_videos(manifest_path: Path | str, *, workers: int | None = None) -> V
     """Decode every video of a manifest and fill in frames, fps, width and height.
 
     Videos that do not decode go to NAME.quarantine.csv beside it; a later call takes those that decode back.
-    `workers` is the number of processes: None is one a CPU, 0 is this process.
+    `workers` is the number of processes: None is one a CPU, 0 is this process. A call that takes longer than
+    SAVE_SECONDS and does not complete leaves NAME.checking.jsonl, from which the next call continues.
 
     Raises R21DError, and leaves the files unchanged, if a video, group or content lies in two splits, if a class
     loses its last training video, if no video decodes, and for a symbolic link, in whose place a file would be written.
-    An interrupted call writes nothing either.
+    An interrupted call changes none of them either.
     """
     if (link := Path(manifest_path)).is_symlink():
         raise R21DError(
@@ -80,7 +86,8 @@ def verify_videos(manifest_path: Path | str, *, workers: int | None = None) -> V
     earlier = {video.video: (video, reason) for video, reason in _read_quarantine(quarantine, manifest)}
     videos = sorted([*listed.values(), *(earlier[name][0] for name in earlier.keys() - listed)], key=lambda v: v.video)
 
-    results = parallel_map(_verify_video, videos, workers, "checking", "nothing was written")
+    progress = path.with_suffix(".checking.jsonl")
+    results = _verify_all(videos, workers, progress)
     kept, bad, notes, by_digest = [], {}, {}, {}
     for video, (probed, digest_or_reason) in zip(videos, results, strict=True):
         if probed is None:
@@ -101,6 +108,7 @@ def verify_videos(manifest_path: Path | str, *, workers: int | None = None) -> V
     write_quarantine(quarantine, earlier | bad)  # first, so that a crash before the last write loses no row
     write_manifest(path, manifest.card, kept)
     write_quarantine(quarantine, bad)
+    progress.unlink(missing_ok=True)
     return VerifyReport(
         path=path,
         quarantine=quarantine,
@@ -124,16 +132,76 @@ def _check_no_shared_content(path: Path, duplicates: Sequence[Sequence[Video]]) 
         raise R21DError("\n".join([message, *(f"  {names}" for names in sets)]))
 
 
-def _verify_video(video: Video) -> tuple[Probe | None, str]:
-    """The Probe of a video and the SHA-256 of its file; or None and the reason if it does not decode."""
+def _verify_all(videos: Sequence[Video], workers: int | None, progress: Path) -> list[tuple[Probe | None, str]]:
+    """The result of `_verify_video` for each video, without the file's identity.
+
+    Those of videos that decode are read from the file `progress` and added to it as they come, for the next call.
+    """
+    earlier = _read_progress(progress)
+    results = {v.video: earlier[key] for v in videos if earlier and (key := _identity(v)) in earlier}
+    if results:
+        text = f"{progress}: {len(results):,} of {len(videos):,} videos were checked earlier and have not changed"
+        print(text, flush=True)
+    todo = [video for video in videos if video.video not in results]
+    on_death = "the manifest is unchanged, and the same command resumes"
+    lines, saved = [], time.monotonic()
     try:
+        verified = parallel_map(_verify_video, todo, workers, "checking", on_death)
+        for video, (probed, digest, identity) in zip(todo, verified, strict=True):
+            results[video.video] = probed, digest
+            if probed and identity:
+                lines.append(json.dumps([*identity, digest, asdict(probed)]) + "\n")
+            if time.monotonic() - saved > SAVE_SECONDS:
+                _append(progress, lines)
+                saved = time.monotonic()
+    finally:  # whatever ends the loop
+        if progress.exists():
+            _append(progress, lines)
+    return [results[video.video] for video in videos]
+
+
+def _verify_video(video: Video) -> tuple[Probe | None, str, Identity | None]:
+    """The Probe of a video, and the SHA-256 and the identity of its file; or None, why it does not decode, and None."""
+    try:
+        identity = _identity(video)  # before the file is read, should it change meanwhile
         probed = probe(video.path)
         with open(video.path, "rb") as file:
-            return probed, hashlib.file_digest(file, "sha256").hexdigest()
+            return probed, hashlib.file_digest(file, "sha256").hexdigest(), identity
     except R21DError as error:
-        return None, str(error).removeprefix(f"{video.path}: ")  # the quarantine's row names the video
+        return None, str(error).removeprefix(f"{video.path}: "), None  # the quarantine's row names the video
     except OSError as error:
-        return None, f"could not be read ({error.strerror})"
+        return None, f"could not be read ({error.strerror})", None
+
+
+def _identity(video: Video) -> Identity | None:
+    """The path, size and time of the last change of a video's file; None if it cannot be looked at."""
+    try:
+        stat = video.path.stat()
+    except (OSError, ValueError):  # ValueError: a null byte in the path
+        return None
+    return str(video.path), stat.st_size, stat.st_mtime_ns
+
+
+def _read_progress(path: Path) -> dict[Identity | None, tuple[Probe, str]]:
+    """What an earlier call has added to the file `path`, without lines that are not whole, such as the last one."""
+    results = {}
+    with suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            with suppress(ValueError, TypeError, KeyError):
+                name, size, changed, digest, probed = json.loads(line)
+                results[name, size, changed] = Probe(**probed | {"notes": tuple(probed["notes"])}), digest
+    return results
+
+
+def _append(path: Path, lines: list[str]) -> None:
+    """Add the lines to the file `path` and clear their list."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(lines)
+    except OSError as error:
+        what = f"could not be written ({error.strerror}); free some space, or change the permissions"
+        raise R21DError(f"{path}: {what}") from error
+    lines.clear()
 
 
 def _notes(probed: Probe) -> tuple[str, ...]:

@@ -69,6 +69,11 @@ class Predictor:
         self.model = model_from_weights(self.weights).eval().to(self.device)
         self._fast_model = optimize(self.model, Spec(), self.device)
 
+    def __repr__(self) -> str:
+        weights = self.weights
+        network = f"{weights.variant}-{weights.depth} of {len(self.classes)} classes"
+        return f"<{type(self).__name__} of {weights.path}: {network}, on {self.device}>"
+
     @overload
     def predict(self, videos: Path | str, **options) -> Prediction: ...
     @overload

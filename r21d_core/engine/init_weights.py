@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+
+import torch
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
-from r21d_core.engine.build import Model
+from r21d_core.engine.build import Model, build_model
 from r21d_core.engine.checkpoint import load_checkpoint
-from r21d_core.models.load import load_weights_into, read_weights
+from r21d_core.models.load import check_architecture, load_weights_into, read_weights
 from r21d_core.models.zoo import resolve_weights
 from r21d_core.runs.run import Run, find_run, write_trained_on
+from r21d_core.study.spec import Spec
 
 UNCHECKED = "the training data of these weights are unknown, so they cannot be compared with the test split"
 
@@ -20,8 +25,9 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
 
     The classifier keeps its values if the class names differ. The groups of videos that the weights were trained on
     are recorded in the run folder. Raises R21DError if the parent run is not complete, has another network or was
-    trained on a group of the test split. A run's checkpoint counts as that run; of other files the training data are
-    unknown, and their classes are compared by number.
+    trained on a group of the test split, and if the run does not train a classifier that keeps its values. A run's
+    checkpoint counts as that run; of other files the training data are unknown, and their classes are compared by
+    number.
     """
     groups = {video.group for video in manifest.split("train")} if run.spec.epochs else set()
     weights = read_weights(resolve_weights(run.spec.init_file)) if run.spec.init_file else None
@@ -30,6 +36,8 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
     elif run.spec.parent_spec:
         parent = find_run(run.folder.parent, run.spec.parent_spec)
     else:
+        if weights:
+            _check_classifier(run.spec, weights.path, weights.num_classes, classes)
         write_trained_on(run, groups)
         return f"{load_weights_into(model, weights)}; SHA-256 {weights.sha256}; {UNCHECKED}" if weights else ""
     if not parent.is_complete:
@@ -43,6 +51,7 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
             f"{run.folder}: starts from {parent.folder}, which was trained on {len(leaked)} groups of the test split, "
             f"such as {min(leaked)!r}, so its accuracy would be too high; start from a run on the same split"
         )
+    _check_classifier(run.spec, parent.folder, parent.scores.classes, classes)
     write_trained_on(run, groups | parent_groups)
     skip = {"fc.weight", "fc.bias"} if parent.scores.classes != classes else set()
     if weights:
@@ -54,3 +63,29 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
     model.load_state_dict(own | {name: value for name, value in saved.items() if name not in skip})
     report = f"{run.folder.name} starts from {parent.folder.name}: {len(own) - len(skip)} tensors"
     return report + (f", fc initialized for {len(classes)} other classes" if skip else "")
+
+
+def check_init_files(classes: Mapping[Spec, tuple[str, ...]]) -> None:
+    """Raise R21DError if the run of one of the Specs, with its classes, cannot start from the file it names.
+
+    A file is read once, and keys and shapes are compared; other runs' weights, which may not exist yet, are not.
+    """
+    for file in dict.fromkeys(spec.init_file for spec in classes if spec.init_file):
+        weights = read_weights(resolve_weights(file))
+        for spec in (spec for spec in classes if spec.init_file == file):
+            with torch.device("meta"):
+                check_architecture(build_model(spec, len(classes[spec]), torch.device("meta")), weights)
+            _check_classifier(spec, weights.path, weights.num_classes, classes[spec])
+
+
+def _check_classifier(spec: Spec, source: Path, given: tuple[str, ...] | int, classes: tuple[str, ...]) -> None:
+    """Raise R21DError if weights of the `given` classes, or so many, leave a random classifier that is not trained."""
+    if spec.epochs or given in (classes, len(classes)):
+        return
+    expected = f"{given} classes"
+    if not isinstance(given, int):
+        expected = f"the {len(given)} classes {', '.join(given[:3])}{', …' * (len(given) > 3)}"
+    raise R21DError(
+        f"{source}: weights for {expected}, and {spec.data} has {len(classes)} others, so the classifier would be "
+        f"random, and epochs=0 does not train it; test on data with {expected}, or set epochs to 1 or more"
+    )

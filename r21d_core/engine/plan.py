@@ -18,7 +18,6 @@ from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.parallel import available_cpus
 from r21d_core.data.sampling import frame_counts, task_classes
 from r21d_core.models.cost import spec_cost
-from r21d_core.models.zoo import resolve_weights
 from r21d_core.runs.run import STATES, find_run, find_runs
 from r21d_core.study.recipes import VAL_SUFFIX
 from r21d_core.study.spec import Spec, run_labels
@@ -62,14 +61,10 @@ def load_manifests(
     `manifest` is the file of one of them, or of the data set from which the validation split was taken; the others are
     in the same folder. Without it the built-in videos are used, made in the folder `builtin` on first use.
     """
-    hint = "give its checked manifest (--manifest, in a notebook the parameter `manifest`)"
-    if not manifest and (profiles := {spec.profile for spec in specs} - {"demo"}):
-        raise R21DError(f"profile {min(profiles)}: needs your own data set; {hint}")
-    if not manifest and (names := [spec.data for spec in specs if not spec.data.startswith("builtin")]):
-        raise R21DError(f"data {names[0]}: not one of the built-in data sets; {hint}")
     if manifest:
         path = Path(manifest)
     else:
+        check_builtin(specs)
         from r21d_core.data.synthetic import make_builtin  # imports PyAV
 
         path = make_builtin(Path(builtin))
@@ -89,6 +84,15 @@ def load_manifests(
     for loaded in data.values():
         frame_counts(loaded.videos)
     return data
+
+
+def check_builtin(specs: Sequence[Spec]) -> None:
+    """Raise R21DError unless the built-in videos, which are taken without a manifest, are the data of all `specs`."""
+    hint = "give its checked manifest (--manifest, in a notebook the parameter `manifest`)"
+    if profiles := {spec.profile for spec in specs} - {"demo"}:
+        raise R21DError(f"profile {min(profiles)}: needs your own data set; {hint}")
+    if names := [spec.data for spec in specs if not spec.data.startswith("builtin")]:
+        raise R21DError(f"data {names[0]}: not one of the built-in data sets; {hint}")
 
 
 def check_data_name(spec: Spec, manifest: Manifest) -> None:
@@ -121,7 +125,8 @@ def make_plan(
     found = find_runs(specs, runs)
     todo = [run.spec for run in found if not run.is_complete]
     states = Counter(run.state for run in found)
-    num_classes = {spec: len(task_classes(spec, data[spec.data].classes)) for spec in specs}
+    classes = {spec: task_classes(spec, data[spec.data].classes) for spec in specs}
+    num_classes = {spec: len(names) for spec, names in classes.items()}
     costs = {spec: spec_cost(spec, num_classes[spec]) for spec in specs}
     lines = [
         f"{name}: {', '.join(f'{count} {split}' for split, count in size.counts.items())} videos"
@@ -133,13 +138,13 @@ def make_plan(
         return "\n".join(lines), 0.0
     from r21d_core.engine.build import check_batch_norm
     from r21d_core.engine.distributed import check_divisible
+    from r21d_core.engine.init_weights import check_init_files
     from r21d_core.engine.throughput import measure_runs  # all import torch
 
     for spec in todo:
         check_divisible(spec, gpus)
         check_batch_norm(spec)
-        if spec.init_file:
-            resolve_weights(spec.init_file)  # raises before anything is measured or trained
+    check_init_files({spec: classes[spec] for spec in todo})
     throughputs, starts, slots, slowdown, where = measure_runs(todo, num_classes, device, gpus)
     epochs = {spec: spec.epochs - len(find_run(runs, spec).history) for spec in todo}
     clips = {spec: epochs[spec] * spec.clips_per_epoch for spec in todo}
@@ -151,10 +156,10 @@ def make_plan(
         hours[spec] = seconds / 3600
     labels = dict(zip(specs, run_labels(specs), strict=True))
     width = max(len(labels[spec]) for spec in todo)
-    lines.append(f"{'run':<{width}}{'parameters':>12}{'GMAC/clip':>11}{'clips left':>12}{'about':>10}")
+    lines.append(f"{'run':<{width}}{'parameters':>12}{'GMAC/clip':>11}{'clips left':>12}{'about':>12}")
     lines += [
         f"{labels[spec]:<{width}}{costs[spec].parameters:>12,}{costs[spec].macs / 1e9:>11.3f}{clips[spec]:>12,}"
-        f"{_duration(hours[spec]):>10}"
+        f"{_duration(hours[spec]):>12}"
         for spec in todo
     ]
     total = max(sum(hours.values()) / slots, max(hours.values()))
@@ -185,6 +190,9 @@ def _decoding_seconds(specs: Sequence[Spec], data: dict[str, DataSize], slots: i
 
 
 def _duration(hours: float) -> str:
+    for unit, length in (("years", 365 * 24), ("days", 24)):
+        if hours >= 2 * length:
+            return f"{hours / length:.1f} {unit}"
     if hours >= 1:
         return f"{hours:.1f} h"
     return f"{hours * 60:.0f} min" if hours * 60 >= 2 else f"{hours * 3600:.0f} s"

@@ -9,6 +9,7 @@ import io
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -123,5 +124,7 @@ def _call_quietly(function: Callable, args: tuple, options: dict) -> str:
         try:
             function(*args, **options)
         except (KeyboardInterrupt, SystemExit):  # stopped by a signal; without a parent nothing else ends this process
+            with suppress(OSError):  # nobody reads it any more
+                print(output.getvalue(), end="", file=sys.__stdout__, flush=True)  # such as what the checkpoint has
             os._exit(1)
     return output.getvalue()

@@ -24,8 +24,8 @@ from r21d_core.study.spec import Spec
 EVALUATION_BATCH = 32
 PLAN_SECONDS = 5.0  # for measuring networks before a plan is printed
 SLOW_ON_CPU = (
-    "The device is a CPU, and networks of this size need a GPU. A few steps are timed now; training takes hours to "
-    "days. The profile `demo` is made for a CPU."
+    "The device is a CPU, and networks of this size need a GPU. A few steps are timed now, to tell how long training "
+    "takes. The profile `demo` is made for a CPU."
 )
 
 

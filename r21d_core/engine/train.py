@@ -140,6 +140,7 @@ def _train(
                 save_checkpoint(run, manifest, state)
                 saved = time.perf_counter()
             if stop:
+                _say_stopped(run, state)
                 exit_on_signal(stop)
         bar.refresh()  # with the last loss, which no later step draws
 
@@ -194,6 +195,14 @@ def _validate(run: Run, state: TrainState, source: Source, clips: Clips, lr: flo
     })  # fmt: skip
     dist.on_rank_zero(lambda: _write_history(run, state, log_history))
     state.start_epoch(state.epoch + 1)
+
+
+def _say_stopped(run: Run, state: TrainState) -> None:
+    """Print what the checkpoint has, on rank zero."""
+    if not dist.rank():
+        has = f"{state.epoch} of {run.spec.epochs} epochs"
+        has += f" and {state.step} of {steps_per_epoch(run.spec)} steps of the next" if state.step else ""
+        tqdm.write(f"{run.folder}: stopped; the checkpoint has {has}; the same command resumes")
 
 
 def _finish(run: Run, manifest: Manifest, device: torch.device, state: TrainState, source: Source, videos, throughputs):

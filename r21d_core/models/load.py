@@ -17,7 +17,7 @@ from r21d_core import R21DError
 from r21d_core.models.convert import Weights, identify_architecture, read_architecture
 from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import PUBLISHED
-from r21d_core.study.spec import Spec
+from r21d_core.study.spec import Spec, format_settings
 from r21d_core.study.variants import NEIGHBORS
 
 # The arguments of `VideoResNet` in which weights and network must agree.
@@ -70,24 +70,30 @@ def model_from_weights(weights: Weights) -> VideoResNet:
     return network
 
 
+def describe_weights(path: Path | str) -> str:
+    """Return what the weights in the file at `path` are, with the fields of Spec that fit, as text."""
+    weights = read_weights(path)
+    frames = weights.frames or "any number of"
+    parameters = sum(parameter.numel() for parameter in model_from_weights(weights).parameters())
+    eps = {} if weights.eps is None else {"eps": weights.eps}  # of an unknown one, that of the Spec remains
+    settings = {name: getattr(weights, name) for name in ("variant", "depth", "width", "midplanes_per_block")} | eps
+    own = [row.name for row in PUBLISHED if weights.sha256.startswith(row.sha256)]
+    return f"""{weights.path}: {weights.variant}, {weights.depth} layers, {weights.num_classes} classes
+  layout      {weights.layout}{f", published as {own[0]}" if own else ""}
+  input       clips of {frames} frames, {weights.in_channels} channels
+  parameters  {parameters:,}
+  settings    {format_settings(settings)}
+  SHA-256     {weights.sha256}"""
+
+
 def load_weights_into(network: nn.Module, weights: Weights) -> str:
     """Load the weights into `network`; return a report that names the tensors that kept their values, and why.
 
-    Other numbers of classes leave fc as it is, other input channels conv1's first convolution. Raises R21DError that
-    names the fields of Spec, and changes nothing, if the architectures differ.
+    Other numbers of classes leave fc as it is, other input channels conv1's first convolution. Raises R21DError as
+    `check_architecture`, and then changes nothing.
     """
-    if not isinstance(network, VideoResNet):
-        raise R21DError(f"{weights.path}: weights of {weights.variant}; networks of other papers start from runs only")
+    here = check_architecture(network, weights)
     own = network.state_dict()
-    here = read_architecture(own, str, Path("the network")) | {"variant": network.variant, "frames": network.frames}
-    pairs = {name: (here[name], getattr(weights, name)) for name in FIELDS}
-    pairs["eps"] = network.bn1.eps, weights.eps or network.bn1.eps
-    if wrong := {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}:
-        if len(wrong) > 1:
-            wrong.pop("stem_midplanes", None)  # follows from the others
-        what = ", ".join(f"{name} is {b} for these weights, and {a} in the network" for name, (a, b) in wrong.items())
-        settings = ", ".join(f"{name}={value}" for name, (_, value) in wrong.items())
-        raise R21DError(f"{weights.path}: {what}; set {settings}, or take other weights")
     fits = {name: tensor for name, tensor in weights.state.items() if tensor.shape == own[name].shape}
     network.load_state_dict(fits, strict=False)
     reasons = {
@@ -98,6 +104,26 @@ def load_weights_into(network: nn.Module, weights: Weights) -> str:
     parameters = sum(p.numel() for name, p in network.named_parameters() if name in fits)
     report = f"{weights.path} ({weights.layout}): {parameters:,} parameters in {len(fits)} tensors loaded"
     return f"{report}; skipped: {skipped}" if skipped else f"{report}, none skipped"
+
+
+def check_architecture(network: nn.Module, weights: Weights) -> dict[str, Any]:
+    """Return the architecture of `network`, which may be on the meta device.
+
+    Raises R21DError that names the fields of Spec if that of the weights differs, apart from classes and channels.
+    """
+    if not isinstance(network, VideoResNet):
+        raise R21DError(f"{weights.path}: weights of {weights.variant}; networks of other papers start from runs only")
+    here = read_architecture(network.state_dict(), str, Path("the network"))
+    here |= {"variant": network.variant, "frames": network.frames}
+    pairs = {name: (here[name], getattr(weights, name)) for name in FIELDS}
+    pairs["eps"] = network.bn1.eps, weights.eps or network.bn1.eps
+    if wrong := {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}:
+        if len(wrong) > 1:
+            wrong.pop("stem_midplanes", None)  # follows from the others
+        what = ", ".join(f"{name} is {b} for these weights, and {a} in the network" for name, (a, b) in wrong.items())
+        settings = ", ".join(f"{name}={value}" for name, (_, value) in wrong.items())
+        raise R21DError(f"{weights.path}: {what}; set {settings}, or take other weights")
+    return here
 
 
 def _load(path: Path):

@@ -10,7 +10,8 @@ import pytest
 from r21d_core.cli import main
 from r21d_core.runs.run import find_run, lock, write_history, write_scores, write_summary
 from r21d_core.runs.scores import Scores
-from r21d_core.study.experiments import clip_length
+from r21d_core.study.experiments import clip_length, variant_comparison
+from r21d_core.study.variants import NETWORKS
 
 PACK = Path(__file__).parents[3] / "results" / "demo.zip"
 
@@ -68,6 +69,21 @@ def test_json_has_the_settings_as_set_takes_them(runs, tmp_path, capsys):
     row = rows[str(runs[0].folder)]
     assert row["settings"] == {"frames": 4, "epochs": 3} and row["state"] == "finished"
     assert clip_length(epochs=3)[0] == runs[0].spec.replace(**row["settings"])
+
+
+def test_folder_that_train_does_not_find_is_pointed_out(tmp_path, monkeypatch, capsys):
+    """Of a run by letters that got a name later, which is part of the hash."""
+    spec = variant_comparison(variants=["R(2+1)D-0.5M"])[0]
+    with monkeypatch.context() as before:
+        before.delitem(NETWORKS, spec.variant)
+        run = find_run(tmp_path, variant_comparison(variants=["phhhh"])[0])
+        run.folder.mkdir()
+        run.write("spec.json", run.spec.to_json())
+        main(["runs", str(tmp_path)])
+        assert "expects" not in capsys.readouterr().out
+    assert main(["runs", str(tmp_path)]) == 0
+    row = capsys.readouterr().out.splitlines()[2]
+    assert row.startswith("R(2+1)D-0.5M-10") and row.endswith(f"{run.folder}, which train expects as {spec.folder}")
 
 
 def test_pack_is_listed_by_data(capsys):

@@ -3,9 +3,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from r21d_core.cli import main
 from r21d_core.engine import throughput
+from r21d_core.models.network import VideoResNet
 from r21d_core.runs.run import find_run
 from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
 
@@ -29,14 +31,15 @@ def test_help_of_train_has_defaults_and_experiments(capsys):
 
 
 def test_train_plans_trains_and_reports(tiny_manifest, tmp_path, capsys):
-    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "f-R2D,R3D",
-               "--seeds", "0,1", "--runs", str(tmp_path), *TINY]  # fmt: skip
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", "f-R2D,R(2+1)D-0.5M",
+               "--seeds", "0,10", "--runs", str(tmp_path), *TINY]  # fmt: skip
     assert main([*command, "--dry-run"]) == 0
     assert "4 runs: 4 new" in capsys.readouterr().out
     assert main(command) == 0
     stdout = capsys.readouterr().out
     assert "4 runs are finished" in stdout and stdout.count("% on 4 test recordings  ") == 4
-    for spec in variant_comparison("demo", "tiny", variants=("f-R2D", "R3D"), seeds=(0, 1), **SETTINGS):
+    assert len({line.index("video@1") for line in stdout.splitlines() if "recordings  " in line}) == 1, "aligned"
+    for spec in variant_comparison("demo", "tiny", variants=("f-R2D", "R(2+1)D-0.5M"), seeds=(0, 10), **SETTINGS):
         assert find_run(tmp_path, spec).is_complete and spec.folder in stdout
     assert main(command) == 0
     assert "new" not in capsys.readouterr().out
@@ -98,6 +101,34 @@ def test_impossible_option_is_an_error_of_one_line(options, says, tiny_manifest,
     output = capsys.readouterr()
     assert output.err.startswith("r21d: ") and says in output.err and len(output.err.splitlines()) == 1
     assert not output.out or "--dry-run" not in options, "no plan"
+
+
+def test_misfitting_weights_are_refused_before_measuring(tiny_manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(throughput, "measure_runs", lambda *_: pytest.fail("was measured"))
+    file, spec = tmp_path / "given.pth", variant_comparison("demo", **SETTINGS)[0]
+    torch.save(VideoResNet("R(2+1)D", spec.depth, 2, num_classes=2, midplanes_per_block=True).state_dict(), file)
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--runs", str(tmp_path / "runs"), *TINY]
+    for variants, words, says in (
+        ("R(2+1)D", [], "set midplanes_per_block=True, or"),
+        ("R(2+1)D", ["midplanes_per_block=true", "width=4"], "set width=2, or"),
+        ("R(2+1)D", ["midplanes_per_block=true", "depth=34"], f"set depth={spec.depth}, or"),
+        ("R3D", ["midplanes_per_block=true"], "set variant=R(2+1)D, midplanes_per_block=True, or"),
+    ):
+        settings = [word for setting in (f"init_from={file}", *words) for word in ("--set", setting)]
+        assert main([*command, "--variants", variants, *settings, "--dry-run"]) == 1
+        assert f"r21d: {file}: " in (error := capsys.readouterr().err) and says in error
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("profile", ["paper", "small"])
+def test_profile_without_its_manifest_is_not_listed(profile, tmp_path, monkeypatch, capsys):
+    """The folders of runs on another data set have other names."""
+    monkeypatch.chdir(tmp_path)
+    for option in ("--list", "--dry-run"):
+        assert main(["train", "variant_comparison", "--profile", profile, option]) == 1
+        output = capsys.readouterr()
+        assert f"r21d: profile {profile}: needs your own data set; give its checked manifest" in output.err
+        assert not output.out
 
 
 def test_all_skips_experiments_that_set_the_option(capsys, tmp_path, monkeypatch):

@@ -2,12 +2,14 @@
 
 import gc
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from r21d_core import R21DError
-from r21d_core.data.manifest import DatasetCard, Video, load_manifest, write_manifest
+from r21d_core.data import manifest as manifests
+from r21d_core.data.manifest import DatasetCard, Video, describe_recordings, load_manifest, write_manifest
 
 CARD = DatasetCard(
     "set", ("a", "b"), "made up", "none", {"train": 2, "test": 1}, "videos", {"letters": ("a", "b")}, "25"
@@ -204,3 +206,13 @@ def test_loading_leaves_the_collector_as_it_was(path, enabled):
 def test_card_may_say_no_more_than_name_and_classes(path):
     path.with_suffix(".json").write_text(json.dumps({"name": "set", "classes": ["a", "b"]}))
     assert load_manifest(path).card == DatasetCard("set", ("a", "b"))
+
+
+def test_recordings_are_counted_once_a_split(monkeypatch):
+    """And not for each of its classes, which takes a minute for Kinetics' 400."""
+    counted = []
+    monkeypatch.setattr(manifests, "Counter", lambda items: counted.append(1) or Counter(items))
+    videos = [video(f"{n}/{m}.mp4", str(n), split) for n in range(50) for m, split in enumerate(("train", "test"))]
+    line = describe_recordings([*videos, video("0/2.mp4", "0")])
+    assert line == "recordings: 51 train (1 or more of each class), 50 test (1 or more of each class)"
+    assert len(counted) <= 3, "the splits' videos, and the recordings of each of two"

@@ -1,18 +1,22 @@
 """Lists against a disk: what is kept, gone and not listed adds up, and no recording is on two sides."""
 
+import io
 import json
 import re
 import string
 import tempfile
+import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tqdm import tqdm
 
 from r21d_core import R21DError
-from r21d_core.data import dataset_cards
+from r21d_core.data import dataset_cards, official_splits
 from r21d_core.data.dataset_cards import FOLDER, PublishedDataset, load_published_dataset
 from r21d_core.data.official_splits import Row, files_below, match_listing
 from tests.bad_videos import blocks, write_video
@@ -164,3 +168,15 @@ def test_replacement_that_decodes_is_taken(tmp_path):
     listing = match_listing(root, ABOUT, rows)
     assert [video.video for video in listing.videos] == ["replacement_for_x/1.mp4", "train/2.mp4"]
     assert listing.notes[-1] == "with a replacement; the first one that decodes is used: 2 (1, 2)"
+
+
+def test_slow_listing_shows_progress(tmp_path, monkeypatch):
+    touch(tmp_path / "set", "a/1.mp4", "b/1.mp4")
+    drawn = []
+    for seconds in (0, 0.6):
+        file = io.StringIO()
+        monkeypatch.setattr(official_splits, "tqdm", partial(tqdm, disable=False, file=file, mininterval=0))
+        for _ in files_below(tmp_path / "set"):
+            time.sleep(seconds)
+        drawn.append(file.getvalue())
+    assert not drawn[0] and f"listing {tmp_path / 'set'}: 2 files" in drawn[1]

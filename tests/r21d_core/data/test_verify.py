@@ -254,6 +254,73 @@ def test_nothing_is_written_when_interrupted(path, monkeypatch, workers):
     assert files(path) == before
 
 
+def stop_after(monkeypatch, count):
+    """Interrupt `verify_videos` after so many videos, and return the names of those that it decodes."""
+    decoded, probe = [], verify.probe
+
+    def probe_or_stop(path):
+        if len(decoded) == count:
+            interrupt()
+        decoded.append(path.relative_to(path.parents[1]).as_posix())
+        return probe(path)
+
+    monkeypatch.setattr(verify, "probe", probe_or_stop)
+    return decoded
+
+
+@pytest.fixture
+def interrupted(path, monkeypatch):
+    """The manifest of a set of which four videos were checked, one of them bad, and the file of that progress."""
+    spoil(path, "a/2.mp4")
+    before = files(path)
+    monkeypatch.setattr(verify, "SAVE_SECONDS", 0)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            verify_videos(path)
+    left = files(path)
+    progress = path.with_suffix(".checking.jsonl")
+    assert left.pop(progress.name).count("\n") == 3 and left == before, "the manifest is as it was"
+    return path, progress
+
+
+def test_interrupted_check_resumes(interrupted, monkeypatch, capsys):
+    path, progress = interrupted
+    with progress.open("a") as file:
+        file.write('["half a li')
+    (path.parent / "videos" / "a" / "1.mp4").touch()  # perhaps with another content
+    decoded = stop_after(monkeypatch, 99)
+    report = verify_videos(path)
+    assert decoded == ["a/1.mp4", "a/2.mp4", "b/2.mp4", "b/3.mp4"], "what has changed, was bad or is new"
+    assert f"{progress}: 2 of 6 videos were checked earlier and have not changed" in capsys.readouterr().out
+    assert not progress.exists() and list(report.bad) == ["a/2.mp4"] and report.frames == 63 - 9
+    checked = files(path)
+    assert verify_videos(path) == report and files(path) == checked, "as in one go"
+    assert decoded[4:] == SOUND, "after a complete check the next one decodes everything"
+
+
+def test_refused_check_is_not_repeated(interrupted, monkeypatch):
+    """Once the rows are corrected: the same content in two splits is found after an hour of decoding."""
+    path, progress = interrupted
+    shutil.copy(path.parent / "videos" / "a" / "1.mp4", path.parent / "videos" / "copy.mp4")
+    manifest = load_manifest(path)
+    write_manifest(path, manifest.card, [*manifest.videos, row("copy.mp4", split="test")])
+    with pytest.raises(R21DError, match="the same content in two splits"):
+        verify_videos(path)
+    assert progress.exists()
+    write_manifest(path, manifest.card, manifest.videos)
+    decoded = stop_after(monkeypatch, 9)
+    verify_videos(path)
+    assert decoded == ["a/2.mp4"] and not progress.exists()
+
+
+def test_progress_that_cannot_be_written_is_named(path, monkeypatch):
+    monkeypatch.setattr(verify, "SAVE_SECONDS", 0)
+    path.with_suffix(".checking.jsonl").symlink_to(path.parent / "gone" / "x")
+    with pytest.raises(R21DError, match=r"set\.checking\.jsonl: could not be written \(No such file"):
+        verify_videos(path)
+
+
 def test_crash_between_two_writings_loses_no_row(path, monkeypatch):
     broken, sound = spoil(path)
     verify_videos(path)

@@ -86,6 +86,10 @@ def test_published_weights_set_clip_length_and_stride(noise, file, monkeypatch):
         assert f"3 clips of {expected}" in load(file, device="cpu").predict(noise, clips=3, **options).protocol
 
 
+def test_predictor_says_what_it_is(file):
+    assert repr(load(file, device="cpu")) == f"<Predictor of {file}: R3D-10 of 400 classes, on cpu>"
+
+
 def test_features_are_the_mean_of_pooled_conv5_x(noise, file):
     predictor = load(file, device="cpu")
     pixels = torch.from_numpy(read_all(noise, (128, 171)))

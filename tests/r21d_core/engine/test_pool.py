@@ -96,9 +96,10 @@ def test_stopped_workers_leave_checkpoints(tiny_manifest, tmp_path, number):
     if number == signal.SIGTERM:
         processes[0].send_signal(signal.SIGSTOP)  # it is continued, to stop with a checkpoint
     os.killpg(parent.pid, number) if number == signal.SIGINT else parent.send_signal(number)
-    _, err = parent.communicate(timeout=60)
+    out, err = parent.communicate(timeout=60)
     assert parent.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     assert "Traceback" not in err
     assert not psutil.wait_procs(processes, timeout=60)[1]
     for run in load_runs(tmp_path):
-        assert not run.is_complete and load_checkpoint(run)["state"]["epoch"] >= 1
+        assert not run.is_complete and (epochs := load_checkpoint(run)["state"]["epoch"]) >= 1
+        assert f"{run.folder}: stopped; the checkpoint has {epochs} of 100000 epochs" in out

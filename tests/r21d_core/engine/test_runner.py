@@ -119,6 +119,20 @@ def test_plan_measures_steps_when_rows_are_gone(tiny_manifest, tmp_path, monkeyp
             plan([SPEC.replace(**changes)], tiny_manifest, tmp_path)
 
 
+@pytest.mark.parametrize(("hours", "text"), [
+    (0.01, "36 s"), (0.5, "30 min"), (47.9, "47.9 h"), (48.1, "2.0 days"), (17_000, "708.3 days"),
+    (159_188.1, "18.2 years"),
+])  # fmt: skip
+def test_long_time_is_printed_in_days_or_years(tiny, tmp_path, monkeypatch, hours, text):
+    sizes = {"tiny": planning.data_size(replace(tiny, videos=tiny.videos[:1]))}  # of train: no evaluation
+    measured = {SPEC: 1e12}, {SPEC: hours * 3600}, 1, 1.0, "a device"
+    monkeypatch.setattr(throughput, "measure_runs", lambda *_: measured)
+    monkeypatch.setattr(planning, "_decoding_seconds", lambda *_: 0)
+    plan, total = planning.make_plan([SPEC], sizes, tmp_path, "cpu", 1)
+    assert total == pytest.approx(hours) and f"in all about {text} on a device" in plan
+    assert plan.splitlines()[3].endswith(f"  {text}"), "a column of its own"
+
+
 def test_waiting_for_workers_does_not_redraw_the_bar_at_once(tmp_path, monkeypatch):
     class Pool:
         slots, polls = 2, 0
@@ -224,7 +238,8 @@ def test_large_network_on_a_cpu_is_announced(tiny_manifest, tmp_path, monkeypatc
     monkeypatch.setattr(throughput, "training_throughput", measure)
     plan([SPEC.replace(width=256)], tiny_manifest, tmp_path, "cpu")
     plan([SPEC], tiny_manifest, tmp_path, "cpu")
-    assert "profile `demo`" in said[0] and "--dry-run" not in said[0] and not said[1], "before anything is timed"
+    assert "profile `demo`" in said[0] and "days" not in said[0], "which the plan says"
+    assert "--dry-run" not in said[0] and not said[1], "before anything is timed"
     assert [spec.batch_size for spec in timed] == [2, SPEC.batch_size]
 
 

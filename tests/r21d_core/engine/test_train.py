@@ -163,10 +163,14 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(uninterrupted, fit,
         for _ in range(steps):
             assert process.stdout.readline() == "step\n"
         process.send_signal(how)
-        process.communicate()
+        printed = process.communicate()[0].replace("step\n", "")
         assert process.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: -2}[how]
         assert run.has_checkpoint and not run.is_complete
-    reached = load_checkpoint(run)["state"]
+        reached = load_checkpoint(run)["state"]
+        has = f"{reached['epoch']} of 3 epochs"
+        has += f" and {reached['step']} of 4 steps of the next" if reached["step"] else ""
+        line = f"{run.folder}: stopped; the checkpoint has {has}; the same command resumes\n"
+        assert printed == line * (how != signal.SIGKILL)
     assert 5 <= 4 * reached["epoch"] + reached["step"] < 12, "the run resumed, and is not complete"
     assert_same_run(uninterrupted, fit(SPEC))
 

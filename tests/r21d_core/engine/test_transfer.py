@@ -10,6 +10,7 @@ from r21d_analysis.artifacts.streams import stream_table
 from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.engine.checkpoint import load_checkpoint
+from r21d_core.engine.plan import plan
 from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.train import train
 from r21d_core.models.load import model_from_weights, read_weights
@@ -18,6 +19,7 @@ from r21d_core.study.experiments import kinetics, sports1m, transfer, variant_co
 from tests.networks import TINY
 
 SPEC = TINY.replace(width=4, frame_height=24, frame_width=32, clips_per_epoch=16, warmup_epochs=0, eval_clips=2)
+UNCHANGED = {"epochs": 1, "lr": 0}  # a training that changes no parameter
 
 
 @pytest.fixture
@@ -45,16 +47,42 @@ def write_swapped(manifest, path):
     return path
 
 
-@pytest.mark.parametrize(("changes", "fc"), [({"data": "other"}, {"fc.weight", "fc.bias"}), ({"eval_clips": 3}, set())])
+def changed_parameters(first, second):
+    """The names of the parameters in which two runs differ."""
+    one, other = (load_checkpoint(run)["model"] for run in (first, second))
+    assert one.keys() == other.keys()
+    return {name for name in one if name.endswith(("weight", "bias")) and not torch.equal(one[name], other[name])}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fc"),
+    [({"data": "other", **UNCHANGED}, {"fc.weight", "fc.bias"}), ({"eval_clips": 3, "epochs": 0}, set())],
+)
 def test_only_equal_classes_keep_the_classifier(two, tmp_path, capsys, changes, fc):
-    specs = [SPEC, SPEC.finetune_spec(epochs=0, **changes)]
-    one, other = (load_checkpoint(run)["model"] for run in run_experiment(specs, two[0], tmp_path, device="cpu"))
-    assert one.keys() == other.keys() and {name for name in one if not torch.equal(one[name], other[name])} == fc
+    specs = [SPEC, SPEC.finetune_spec(**changes)]
+    assert changed_parameters(*run_experiment(specs, two[0], tmp_path, device="cpu")) == fc
     assert ("fc initialized for 2 other classes" in capsys.readouterr().out) == bool(fc)
 
 
+def test_random_classifier_is_not_evaluated(first, fit, two, tmp_path):
+    """Names of classes are compared of runs, their number of other weights, for which the plan does it too."""
+    expected = "weights for the 2 classes dark, bright, and other has 2 others, so the classifier would be random, and"
+    untrained = SPEC.replace(data="other", init_from=str(first.folder), epochs=0)
+    fit(SPEC)
+    for spec in (untrained, SPEC.finetune_spec(data="other", epochs=0)):
+        with pytest.raises(R21DError, match=f"{expected} epochs=0 does not train it; test on data with the 2 classes"):
+            fit(spec, two[1])
+    file = tmp_path / "given.pth"
+    torch.save(VideoResNet("R(2+1)D", 10, 4, num_classes=400, frames=4).state_dict(), file)
+    spec = SPEC.replace(init_from=str(file), epochs=0)
+    for call in (fit, lambda spec: plan([spec], two[0], tmp_path / "runs", "cpu")):
+        with pytest.raises(R21DError, match=r"weights for 400 classes, and tiny has 2 others.* on data with 400"):
+            call(spec)
+        assert call(spec.replace(epochs=1))
+
+
 def test_run_records_all_groups_it_was_trained_on(fit, two):
-    later = SPEC.finetune_spec(data="other", epochs=0)
+    later = SPEC.finetune_spec(data="other", **UNCHANGED)
     first, second = fit(SPEC), fit(later, two[1])
     groups = {video.group for video in load_manifest(two[0]).split("train")}
     assert first.trained_on == second.trained_on == groups
@@ -71,7 +99,7 @@ def test_testing_on_the_parents_training_data_is_refused(fit, two):
 
 def test_leak_through_an_intermediate_run_is_refused(fit, two):
     fit(SPEC)
-    between = SPEC.finetune_spec(data="other", epochs=0)
+    between = SPEC.finetune_spec(data="other")
     fit(between, two[1])
     with pytest.raises(R21DError, match="its accuracy would be too high"):
         fit(
@@ -103,11 +131,10 @@ def first(two, tmp_path):
 @pytest.mark.parametrize("named", ["", "checkpoint.pt"])
 def test_run_folder_as_weights_file_is_checked_as_a_run(first, fit, two, named):
     """By the groups it was trained on, which the next run knows of too, and by the names of its classes."""
-    spec = SPEC.replace(data="other", init_from=str(first.folder / named), epochs=0)
+    spec = SPEC.replace(data="other", init_from=str(first.folder / named), **UNCHANGED)
     later = fit(spec, two[1])
     assert later.trained_on == first.trained_on and "not compared" not in later.environment["init_from"]
-    mine, theirs = (load_checkpoint(run)["model"] for run in (first, later))
-    assert {name for name in mine if not torch.equal(mine[name], theirs[name])} == {"fc.weight", "fc.bias"}
+    assert changed_parameters(first, later) == {"fc.weight", "fc.bias"}
     assert "fc.weight (2 classes in the file, 2 others in the network)" in later.environment["init_from"]
     swapped = write_swapped(load_manifest(two[0]), two[0].with_name("swapped.csv"))
     for start in (spec, spec.finetune_spec(data="swapped")):

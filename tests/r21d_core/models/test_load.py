@@ -16,12 +16,13 @@ from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dSte
 from torchvision.models.video.resnet import VideoResNet as TheirVideoResNet
 
 from r21d_core import R21DError
+from r21d_core.cli import main
 from r21d_core.models import load
 from r21d_core.models.convert import _torchvision_key, identify_architecture
 from r21d_core.models.load import load_weights_into, model_from_weights, read_weights
 from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import Published
-from r21d_core.study.spec import Spec
+from r21d_core.study.spec import Spec, parse_settings
 from r21d_core.study.variants import DEPTHS, FIVE_LETTERS, NETWORKS, VARIANTS, stage_spec, variant_name
 from tests.networks import randomize_batch_norms
 
@@ -293,3 +294,22 @@ def test_torchvision_weights_want_their_own_eps_and_midplanes():
         load_weights_into(small(midplanes_per_block=True), weights)
     assert "none skipped" in load_weights_into(small(midplanes_per_block=True, eps=1e-5), weights)
     assert "none skipped" in load_weights_into(small(eps=1e-5), weights_of(small())), "a bare state dict has no eps"
+
+
+def test_file_is_described_by_the_weights_command(tmp_path, monkeypatch, capsys):
+    """Not only a published name; the settings are those of a Spec for a run that starts from the file."""
+    network = small("R(2+1)D", num_classes=7, midplanes_per_block=True, in_channels=2)
+    file = saved(as_theirs(network), tmp_path, "r2plus1d_18.pth")
+    assert main(["weights", str(file)]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    rows = dict(line.split(maxsplit=1) for line in lines)
+    assert head == f"{file}: R(2+1)D, 10 layers, 7 classes" and rows["layout"] == "torchvision"
+    assert rows["input"] == "clips of any number of frames, 2 channels"
+    assert rows["parameters"] == f"{sum(p.numel() for p in network.parameters()):,}"
+    spec = Spec().replace(**parse_settings(rows["settings"].split(", ")))
+    assert spec == Spec(depth=10, width=4, midplanes_per_block=True, eps=1e-5)
+    monkeypatch.setattr(load, "PUBLISHED", (Published("tiny", f"x-{rows['SHA-256'][:8]}.pth", "", 0, 0, 0, "", ""),))
+    assert main(["weights", str(file), "--download"]) == 0
+    assert "torchvision, published as tiny\n" in capsys.readouterr().out
+    assert main(["weights", str(tmp_path / "gone.pth")]) == 1
+    assert "gone.pth: neither an existing file" in capsys.readouterr().err
