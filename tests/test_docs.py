@@ -68,6 +68,16 @@ def test_documented_commands_and_options_exist():
         assert not unknown, f"{page}: r21d {command}: no option {unknown[0]}"
 
 
+def test_notebooks_are_executed_in_their_folder():
+    """The paths in a notebook are relative to it; from elsewhere it finds no runs."""
+    pages = {page: page.read_text() for page in (ROOT / "README.md", ROOT / "Makefile", *ROOT.glob("docs/*.md"))}
+    commands = [
+        (page.name, *found) for page in pages for found in re.findall(r"papermill (.*?)(\S+\.ipynb)", pages[page])
+    ]
+    outside = [(page, notebook) for page, options, notebook in commands if "--cwd notebooks" not in options]
+    assert len(commands) > 2 and [row for row in outside if "/" in row[1]] == []
+
+
 def test_commands_of_the_paper_have_the_runs_of_the_howto():
     """Its runs have the paper's recipe; the sentence counts a run that two commands share once."""
     text = (ROOT / "docs/howto.md").read_text().split("### As published")[1].split("\n## ")[0]
