@@ -42,7 +42,8 @@ SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "in
 def measure(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each Spec of `runs` with its SeedGroup: accuracies in per cent with 95 % intervals, cost and speed.
 
-    Speeds are the means of the runs on `speed_device`, NaN if there are none. A network without a finished run has its
+    Seeds are together, splits are not: `accuracy_over_splits` gives the mean of a network's groups over them. Speeds
+    are the means of the runs on `speed_device`, NaN if there are none. A network without a finished run has its
     arithmetic cost, and NaN elsewhere. Empty where no run at all is finished.
     """
     groups, rows = group_all(runs), []
@@ -55,7 +56,8 @@ def measure(runs: Sequence[Run]) -> pd.DataFrame:
         else:
             cost = spec_cost(spec, next(len(group.scores[0].classes) for _, group in groups if group))
             row = {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9, "seeds": NOT_RUN, "range": ""}
-        rows.append({"spec": spec, "group": group, "network": spec.variant, "frames": spec.frames} | row)
+        names = {"network": spec.variant, "data": spec.data, "frames": spec.frames}
+        rows.append({"spec": spec, "group": group} | names | row)
     return pd.DataFrame(rows).astype({"videos": "Int64"}) if rows else pd.DataFrame()
 
 
