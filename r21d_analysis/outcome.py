@@ -348,7 +348,7 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
         card = {"title": artifact.title, "notebook": artifact.notebook, "paper": "", "answer": "", "mark": ""}
         card["here"] = here.get(artifact.notebook, "figures without a verdict")
         if artifact.claim:
-            row = claims.loc[artifact.claim]
+            row = subtract_best(claims.loc[artifact.claim])
             card |= {"paper": row["claim"], "here": "no runs"}
             if effect := format_effect(row):
                 data = row["protocol"].get("data", "")
@@ -357,6 +357,18 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
                 card |= {"answer": row["answer"], "mark": MARKS[str(row["answer"])]}
         cards.append(card | {"here": _typeset(str(card["here"]))})
     return cards
+
+
+def subtract_best(row: Any) -> Any:
+    """A row of the `ledger` that states R(2+1)D minus others, as others minus R(2+1)D; any other as it is."""
+    stated = re.fullmatch(rf"(.*): {re.escape(BEST)} minus (.*), (each )?above 0", row["comparison"])
+    if not stated:
+        return row
+    metric, others, each = stated.groups("")
+    row = row.copy()
+    row["comparison"] = f"{metric}: {others} minus {BEST}, {each}below 0"
+    row[["effect", "low", "high"]] = [-row["effect"], -row["high"], -row["low"]]
+    return row
 
 
 def _list_not_done(runs: Sequence[Run], claims: pd.DataFrame) -> list[str]:
