@@ -240,8 +240,8 @@ def warn_of_short_training(runs: Sequence[Run], contrasts: pd.DataFrame) -> str:
     texts = [f"{row['network']} {row[CONTRAST]:+.1f}" for row in rows]
     return (
         f"After {runs[0].spec.epochs} epochs, not trained to the end: training errors are {errors.min():.1f} to "
-        f"{errors.max():.1f} %. The confirmatory study trains for {CONFIRMATORY['ucf101-14']['epochs']} epochs and "
-        f"finds, in points minus R(2+1)D: {', '.join(texts)}."
+        f"{errors.max():.1f} %. The confirmatory study, on consecutive frames, trains for "
+        f"{CONFIRMATORY['ucf101-14']['epochs']} epochs and finds, in points minus R(2+1)D: {', '.join(texts)}."
     )
 
 
