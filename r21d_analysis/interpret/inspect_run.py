@@ -102,7 +102,7 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device, optimize: b
     """Return the filter statistics of the network of `run`, and the inputs that activate N_CHANNELS of each stage.
 
     The channels of a stage are those whose largest response differs most between classes, relative to its variance.
-    With `optimize` the inputs include a clip optimized for each; where this will take minutes, a line says how many.
+    With `optimize` the inputs include a clip optimized for each.
     Raises R21DError for a flow network, whose filters are no images, and for the letters of ABLATIONS.
     """
     if other := set(stage_spec(run.spec.variant, run.spec.depth)[0]) - set("c23p"):
@@ -112,10 +112,7 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device, optimize: b
     network = for_attribution(open_network(run, device))
     state = _state_arrays(network)
     channels, rows, responses, places = [], [], [], []
-    start = time.perf_counter()
-    maxima = activation_max.max_responses(network, test)
-    forward = (time.perf_counter() - start) / len(test.clips)  # seconds a clip, with reading it
-    for stage, (values, positions) in maxima.items():
+    for stage, (values, positions) in activation_max.max_responses(network, test).items():
         separation = activation_max.eta_squared(values, test.clips.label)
         for channel in np.argsort(-separation, kind="stable")[:N_CHANNELS].tolist():
             channels.append((stage, channel))
@@ -138,11 +135,6 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device, optimize: b
         }
     )
     if optimize:
-        # A step is a forward and a backward pass of a clip for each channel, which is three forward passes.
-        minutes = 3 * forward * activation_max.STEPS * len(channels) / 60
-        if minutes > 1:
-            clips = f"optimizing {len(channels)} clips for filters takes about {minutes:.0f} minutes"
-            print(f"{clips}; `r21d insight --no-optimize` leaves them out", flush=True)
         arrays |= _optimize_clips(network, channels, np.array(responses)[:, 0], frames.shape[1:4])
     if not run.spec.init_from:  # then the seed reproduces the initial weights
         with torch.random.fork_rng(devices=[]):
