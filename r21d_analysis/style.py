@@ -127,17 +127,21 @@ def note(text: str) -> Markdown:
 def style_table(
     table: pd.DataFrame, caption: str = "", formats: Mapping[Any, Any] | None = None, na_rep: str = "–"
 ) -> Styler:
-    """A table for a notebook: floats with one decimal, NaN as `na_rep`, the paper's columns last and paler.
+    """A table for a notebook: floats with one decimal, NaN as `na_rep`, the paper's columns paler.
 
     Numbers have minus signs; names keep their hyphens, and so does the data of the Styler.
 
     `formats` gives columns by name the number of decimals, a format or a function; P has `format_p`. A column may be a
-    pair (side, name); a side that begins with "paper" holds the paper's numbers, whose format stays. Columns of words
-    are aligned to the left, one with a text above LONG_TEXT characters is wrapped. An index without a name is hidden.
+    pair (side, name); a side that begins with "paper" holds the paper's numbers, whose format stays. They stand after
+    the side "here", or last. Columns of words are aligned to the left, one with a text above LONG_TEXT characters is
+    wrapped. An index without a name is hidden.
     """
     styles: dict = {}
     papers: list[Hashable] = [c for c in table.columns if isinstance(c, tuple) and c[0].startswith("paper")]
-    table = table[[column for column in table.columns if column not in papers] + papers]
+    others = [column for column in table.columns if column not in papers]
+    sides = [column[0] if isinstance(column, tuple) else "" for column in others]
+    place = max((at for at, side in enumerate(sides, 1) if side == "here"), default=len(others))
+    table = table[others[:place] + papers + others[place:]]
     for column in table.columns:
         side, name = column if isinstance(column, tuple) else ("", column)
         form = 1 if side.startswith("paper") else ({P: format_p} | dict(formats or {})).get(name, 1)

@@ -1,7 +1,9 @@
 """The documentation site is built without warnings, needs no other host, and explains the suite's words."""
 
+import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +11,10 @@ from urllib.parse import unquote
 
 from r21d_analysis.claims import verdict
 from r21d_core.cli import build_parser
-from r21d_core.runs.run import STATES
+from r21d_core.runs.run import STATES, load_runs
 from r21d_core.study.experiments import EXPERIMENTS
 from r21d_core.study.spec import CHOICES
+from r21d_core.study.variants import VARIANTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,6 +71,16 @@ def test_documented_commands_and_options_exist():
         assert not unknown, f"{page}: r21d {command}: no option {unknown[0]}"
 
 
+def test_notebooks_are_executed_in_their_folder():
+    """The paths in a notebook are relative to it; from elsewhere it finds no runs."""
+    pages = {page: page.read_text() for page in (ROOT / "README.md", ROOT / "Makefile", *ROOT.glob("docs/*.md"))}
+    commands = [
+        (page.name, *found) for page in pages for found in re.findall(r"papermill (.*?)(\S+\.ipynb)", pages[page])
+    ]
+    outside = [(page, notebook) for page, options, notebook in commands if "--cwd notebooks" not in options]
+    assert len(commands) > 2 and [row for row in outside if "/" in row[1]] == []
+
+
 def test_commands_of_the_paper_have_the_runs_of_the_howto():
     """Its runs have the paper's recipe; the sentence counts a run that two commands share once."""
     text = (ROOT / "docs/howto.md").read_text().split("### As published")[1].split("\n## ")[0]
@@ -83,6 +96,49 @@ def test_commands_of_the_paper_have_the_runs_of_the_howto():
     of_table_6 = [spec for spec in whole if spec.data.startswith(("ucf101", "hmdb51"))]
     says = f"{len(whole)} of them train on 45 million clips, {len(of_table_6)} of these from scratch for Table 6"
     assert says in " ".join(text.split())
+
+
+def test_cost_of_table_2_is_that_of_the_records():
+    """Hours on an H100 by the runs in small.zip, those on an H200 and of decoding by the records of benchmarks."""
+    text = (ROOT / "docs/howto.md").read_text().split("#### What Table 2 costs")[1].split("\n## ")[0]
+    words, rate, records = " ".join(text.split()), {}, {}
+    alike = {"frame_stride": 1, "epochs": 18, "depth": 18, "task": "action", "modality": "rgb", "init_from": ""}
+    for run in load_runs(ROOT / "results/small.zip"):
+        is_alike = all(getattr(run.spec, key) == value for key, value in alike.items())
+        if is_alike and run.is_complete and "H100" in run.summary["device"]:
+            key = "H100", run.spec.variant, run.spec.frames
+            records.setdefault(key, []).append(run.summary["train_clips_per_second"])
+    per_core = {}
+    for path in (ROOT / "benchmarks/records").glob("h200-*.json"):
+        for row in json.loads(path.read_text())["rows"]:
+            if row["bench"] == "train" and row["what"] == "ours, as the engine runs it" and row["batch"] == 32:
+                records["H200", row["variant"], row["frames"]] = [row["clips_per_second"]]
+            if row["bench"] == "loader":
+                per_core.setdefault(row["frames"], []).append(row["clips_per_second"] / row["workers"])
+    for variant in VARIANTS:
+        columns = [(device, variant, frames) for frames in (8, 16) for device in ("H100", "H200")]
+        rate |= {key: statistics.mean(records[key]) for key in columns if key in records}
+        cells = [f"{12_500 / rate[key]:.1f} h ({rate[key]:,.0f})" if key in rate else "–" for key in columns]
+        assert f"| {variant} | {' | '.join(cells)} |" in text
+    assert all(len(speeds) == (3 if key[0] == "H100" else 1) for key, speeds in records.items() if key in rate)
+    hours = {
+        f: sum(12_500 / r for (gpu, _, frames), r in rate.items() if (gpu, frames) == ("H100", f)) for f in (8, 16)
+    }
+    days, all_days = [hours[f] / 24 for f in (8, 16)], sum(hours.values()) / 24
+    assert f"| all twelve | {hours[8]:.1f} h | – | {hours[16]:.1f} h | – |" in text
+    assert f"{days[0]:.1f} days for 8 frames and {days[1]:.1f} for 16, {all_days:.1f} in all" in words
+    ratios = [rate["H100", v, f] / r for (gpu, v, f), r in rate.items() if gpu == "H200"]
+    least, most = min(ratios), max(ratios)
+    assert len(ratios) == 4 and f"{least:.2f} to {most:.2f} times as long" in words
+    assert f"that would be {least * all_days:.1f} to {most * all_days:.1f} days" in words
+    (low8, high8), (low16, high16) = (sorted(per_core[frames]) for frames in (8, 16))
+    assert f"{low8:.0f} to {high8:.0f} clips/s of 8 frames, and {low16:.0f} to {high16:.0f} of 16" in words
+    ours, r2d = ([rate[gpu, v, f] for f in (8, 16)] for gpu, v in (("H200", "R(2+1)D"), ("H100", "R2D")))
+    of8, of16 = ([f"{speed[at] / high:.0f} to {speed[at] / low:.0f}" for speed in (ours, r2d)]
+                 for at, (low, high) in enumerate([(low8, high8), (low16, high16)]))  # fmt: skip
+    assert f"{of8[0]} cores with 8 frames and {of16[0]} with 16. R2D takes {of8[1]} and {of16[1]}" in words
+    on_16 = [f"{12_500 / high / 16:.1f} to {12_500 / low / 16:.1f}" for low, high in ((low8, high8), (low16, high16))]
+    assert f"on 16 cores {on_16[0]} hours with 8 frames, {on_16[1]} with 16" in words
 
 
 def test_code_of_the_howto_on_records_prints_what_it_says(monkeypatch, capsys):

@@ -79,19 +79,22 @@ def error_curves(runs: Sequence[Run], *, by: str = "recipe") -> Figure | None:
 def error_table(runs: Sequence[Run]) -> Styler | Markdown:
     """The errors of Figure 3 after the last epoch, in per cent, a row for each network, for a notebook.
 
-    Differences are to the first network of the same recipe, in points; negative where this network has the lower error.
+    Differences are to R(2+1)D of the same recipe, without it to its first network, in points; negative where this
+    network has the lower error.
     That of the training error has Welch's 95 % interval over seeds; the test error's has recordings too, so none here.
     """
     trained = [(spec, group) for spec, group in group_all(runs) if spec.epochs]
-    recipes, firsts, rows = _recipe_names([spec for spec, _ in trained]), {}, []
+    recipes, bases, rows = _recipe_names([spec for spec, _ in trained]), {}, []
+    for pair in sorted(trained, key=lambda pair: pair[0].variant != "R(2+1)D"):  # the first of them, and its runs
+        bases.setdefault(recipe_of(pair[0]), pair)
     for spec, group in trained:
-        base, first = firsts.setdefault(recipe_of(spec), (spec, group))
+        base, baseline = bases[recipe_of(spec)]
         row = {"recipe": recipes[recipe_of(spec)], "network": spec.variant}
         for name, key in (("training", "train_error"), ("test", "test_error")):
-            values, less = (member.errors(key)[:, -1] if member else np.empty(0) for member in (group, first))
+            values, less = (member.errors(key)[:, -1] if member else np.empty(0) for member in (group, baseline))
             spread = f" ({format_interval(values.min(), values.max())})" if len(values) > 1 else ""
             row[f"{name} error (%)"] = f"{values.mean():.1f}{spread}" if group else "–"
-            difference = f"{values.mean() - less.mean():+.1f}" if group and first else "–"
+            difference = f"{values.mean() - less.mean():+.1f}" if group and baseline else "–"
             if name == "training" and min(len(values), len(less)) > 1:
                 gap = estimate_sum_of_means([(1, values), (-1, less)])
                 difference += f" ({format_interval(gap.low, gap.high, '+.1f')})"

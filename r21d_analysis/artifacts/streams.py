@@ -110,7 +110,7 @@ def quoted_table(table: int) -> Styler:
 
 
 def stream_gain(runs: Sequence[Run]) -> Styler | Markdown:
-    """Differences on the same videos, over all splits: both streams minus each, flow minus RGB, R(2+1)D minus others.
+    """Differences on the same videos, over all splits: both streams minus each, flow minus RGB, others minus R(2+1)D.
 
     A row for each comparison, for a notebook.
     """
@@ -119,7 +119,7 @@ def stream_gain(runs: Sequence[Run]) -> Styler | Markdown:
         baselines = {FUSED: (RGB, FLOW), FLOW: (RGB,), RGB: ()}[stream]
         pairs += [(network, by_spec[spec, name]) for name in baselines if (spec, name) in by_spec]
         best = by_spec.get((spec.replace(variant="R(2+1)D"), stream))
-        pairs += [(best, network)] if best not in (None, network) else []
+        pairs += [(network, best)] if best not in (None, network) else []
     return _differences(runs, pairs, "a comparison needs two streams, or two networks on one stream, both finished")
 
 

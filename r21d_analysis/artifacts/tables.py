@@ -33,6 +33,7 @@ from r21d_core.study.spec import Spec, format_settings, run_labels
 from r21d_core.study.variants import NEIGHBORS
 
 PAPER, INTERVAL, NEEDED = "paper, Kinetics-400", "95 % interval", "recordings needed"
+COST = "size and cost"  # the side of columns that follow from the network
 NOT_SETTINGS = {"variant", "seed", "profile", "init_from"}
 OF_STEPS = {"lr_decay", "lr_decay_epochs"}  # without effect under another schedule
 MANY = 10_000  # recordings; more that a test would need say no more than that
@@ -42,7 +43,8 @@ SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "in
 def measure(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each Spec of `runs` with its SeedGroup: accuracies in per cent with 95 % intervals, cost and speed.
 
-    Speeds are the means of the runs on `speed_device`, NaN if there are none. A network without a finished run has its
+    Seeds are together, splits are not: `accuracy_over_splits` gives the mean of a network's groups over them. Speeds
+    are the means of the runs on `speed_device`, NaN if there are none. A network without a finished run has its
     arithmetic cost, and NaN elsewhere. Empty where no run at all is finished.
     """
     groups, rows = group_all(runs), []
@@ -55,7 +57,8 @@ def measure(runs: Sequence[Run]) -> pd.DataFrame:
         else:
             cost = spec_cost(spec, next(len(group.scores[0].classes) for _, group in groups if group))
             row = {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9, "seeds": NOT_RUN, "range": ""}
-        rows.append({"spec": spec, "group": group, "network": spec.variant, "frames": spec.frames} | row)
+        names = {"network": spec.variant, "data": spec.data, "frames": spec.frames}
+        rows.append({"spec": spec, "group": group} | names | row)
     return pd.DataFrame(rows).astype({"videos": "Int64"}) if rows else pd.DataFrame()
 
 
@@ -103,7 +106,7 @@ def describe_intervals(runs: Sequence[Run]) -> str:
 
 
 def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """Table 2: a row for each network, the paper's columns under "paper", those of `runs` under "here".
+    """Table 2: a row for each network, the paper's columns under "paper", those of `runs` under "here" and COST.
 
     Accuracies and the training error of the last epoch in per cent. Clips per second are below the name of the one
     device that measured them, and NaN for a network that has no run there. The paper trained 18 layers on 8 or 16
@@ -118,7 +121,7 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
     for spec in table["spec"]:
         frames, row = spec.frames if spec.frames in (8, 16) else 8, paper_table(2).get(spec.variant, {})
         columns = {f"{name}, {frames} frames": f"{name} {frames}f" for name in ("clip@1", "video@1")}
-        columns = {"parameters (M)": "parameters (M)"} | (columns if spec.task == "action" else {})
+        columns = (columns if spec.task == "action" else {}) | {"parameters (M)": "parameters (M)"}
         printed.append({name: row.get(column, np.nan) for name, column in columns.items()})
     if table["network"].duplicated().any():  # an experiment that varies another field
         varied = {key for spec in table["spec"] for key in spec.changes_from(table["spec"][0])}
@@ -129,8 +132,8 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
             names.append(", ".join(filter(None, parts)))
         table["network"] = names
     table = table.assign(seeds=table["seeds"] + table["range"]).set_index("network")
-    here = ["clip@1", "video@1", INTERVAL, "video@5", "training error", "seeds", "videos", "parameters (M)"]
-    sides = {"here": table[[*here, "GMAC/clip"]], speed_device(runs): table[[*SPEEDS]]}
+    here = ["clip@1", "video@1", INTERVAL, "video@5", "training error", "seeds", "videos"]
+    sides = {"here": table[here], COST: table[["parameters (M)", "GMAC/clip"]], speed_device(runs): table[[*SPEEDS]]}
     return pd.concat({PAPER: pd.DataFrame(printed, table.index)} | sides, axis=1)
 
 

@@ -14,6 +14,8 @@ def add_parser(subparsers) -> None:
     add("--videos", type=parse_names, default=[], help="videos to draw maps of: test videos of the manifest, or files")
     add("--per-class", type=int, default=5, help="test clips of each class for the measurement of evidence; default 5")
     add("--steps", type=int, default=32, help="steps of integrated gradients; default 32")
+    less = "leave out the clips that are optimized for filters, most of the time on a CPU"
+    add("--no-optimize", dest="optimize", action="store_false", help=less)
     add("--device", **DEVICE)
 
 
@@ -24,13 +26,18 @@ def run(options) -> int:
 
     runs = []
     for folder in options.run:
+        if folder.is_file():
+            raise R21DError(
+                f"{folder}: a file, expected a run folder; for weights, `r21d train variant_comparison --set epochs=0 "
+                f"--set init_from={folder}` with their --variants and --manifest makes one, which is evaluated only"
+            )
         matches = [run for run in load_runs(folder.resolve().parent) if run.folder.name == folder.resolve().name]
         if not matches:
             inside = load_runs(folder)
             hint = f"; it is a folder of runs: name some, such as {inside[0].folder}" if inside else ""
             raise R21DError(f"{folder}: not a run folder, as it has no spec.json{hint}")
         runs += matches
-    records = load_or_compute(FILTERS, runs, options.manifest, device=options.device)
+    records = load_or_compute(FILTERS, runs, options.manifest, device=options.device, optimize=options.optimize)
     settings = {"videos": options.videos, "per_class": options.per_class, "steps": options.steps}
     records += load_or_compute(ATTRIBUTIONS, runs, options.manifest, device=options.device, **settings)
     n_expected = 2 * len(runs)

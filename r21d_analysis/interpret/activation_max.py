@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -59,18 +60,23 @@ def maximize_activation(
     """Return a clip for each of `channels` that maximizes its activation at the center of its map, (n, 3, T, H, W).
 
     Gradient ascent from grey noise on the input of the ReLU, divided by `scale` (n,), with a penalty on differences in
-    time and space. Colors stay in the range of images. `shape` is (T, H, W).
+    time and space. Colors stay in the range of images. `shape` is (T, H, W). Where the first step shows that all will
+    take more than a minute, a line says how long.
     """
     device = next(network.parameters()).device
     noise = torch.randn((len(channels), 3, *shape), generator=torch.Generator().manual_seed(0)).to(device)
     pixels = (0.1 * noise).requires_grad_()
     divisor = torch.as_tensor(scale, dtype=torch.float32, device=device).clamp(min=1e-6)
     optimizer = torch.optim.Adam([pixels], lr=0.1)
-    for _ in tqdm(range(STEPS), "optimizing clips", unit="step", leave=False):
+    start = time.perf_counter()
+    for step in tqdm(range(STEPS), "optimizing clips", unit="step", leave=False):
         optimizer.zero_grad()
         penalty = 0.3 * sum(pixels.diff(dim=dim).square().mean((1, 2, 3, 4)).sum() for dim in (2, 3, 4))
         (penalty - (_center_activation(network, channels, _as_input(pixels)) / divisor).sum()).backward()
         optimizer.step()
+        if not step and (minutes := (time.perf_counter() - start) * STEPS / 60) > 1:
+            clips = f"optimizing {len(channels)} clips for filters takes about {minutes:.0f} min"
+            tqdm.write(f"{clips}; `r21d insight --no-optimize` leaves them out")
     return _as_input(pixels.detach())
 
 

@@ -273,25 +273,27 @@ def separability_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
 
 @figure_of_records
 def activations_figure(records: Sequence[InsightRecord]) -> Figure:
-    """Show the test clips with the largest response of each filter, and the clip optimized for it at the right.
+    """Show the test clips with the largest response of each filter, at their right the clip optimized for it, if any.
 
     A ring marks the position of the largest response, in the nearest frame shown. The title has how far the optimized
     clips exceed the responses to test clips. Without the videos' frames, class and response stand in their place, in
     columns that are as narrow as the text. `records` has one record.
     """
     (record,) = records
-    strips = np.concatenate([record["strips"], record["optimized"][:, None]], axis=1)
-    responses = np.column_stack([record["responses"], record["optimized_responses"]])
+    strips, responses, has_optimized = record["strips"], record["responses"], "optimized" in record.arrays
+    if has_optimized:
+        strips = np.concatenate([strips, record["optimized"][:, None]], axis=1)
+        responses = np.column_stack([responses, record["optimized_responses"]])
     n_filters, n_columns, n_frames, size = strips.shape[:4]
     text_width = 2.5 if record.has_frames else 0.3 + 0.075 * max(len(name) for name in record["labels"].flat)
-    widths = [text_width] * (n_columns - 1) + [2.5]
+    widths = [text_width] * (n_columns - has_optimized) + [2.5] * has_optimized
     options = {"figsize": (sum(widths) + 0.7, 0.66 * n_filters + 0.5), "dpi": 80, "layout": "constrained"}
     figure, panels = plt.subplots(n_filters, n_columns, squeeze=False, width_ratios=widths, **options)
     for (row, column), axes in np.ndenumerate(panels):
         axes.set(xticks=[], yticks=[])
         axes.grid(False)
         axes.spines[:].set_visible(False)
-        is_optimized, response = column == n_columns - 1, responses[row, column]
+        is_optimized, response = has_optimized and column == n_columns - 1, responses[row, column]
         name = "optimized" if is_optimized else record["labels"][row, column]
         text = f"{name}: {response:,.{0 if response >= 100 else 1}f}"
         if not (is_optimized or record.has_frames):
@@ -306,11 +308,13 @@ def activations_figure(records: Sequence[InsightRecord]) -> Figure:
             frame = np.clip(round(float(time) * n_frames - 0.5), 0, n_frames - 1)
             for width, color in ((2, "black"), (1, "white")):
                 axes.add_patch(Circle(((frame + x) * size, y * size), 0.12 * size, fill=False, ec=color, lw=width))
-    ratio = np.median(record["optimized_responses"] / np.maximum(record["responses"][:, 0], 1e-6))
     best = f"the best of {record.metadata['test_clips']:,} test clips"
     best += ", whose frames are left out" * (not record.has_frames)
-    text = f"{record.label}: optimized clips reach {ratio:.1f} times the response to {best} (median)"
-    figure.suptitle(text, size=9, wrap=True)
+    text = f"{best}; clips were not optimized"
+    if has_optimized:
+        ratio = np.median(record["optimized_responses"] / np.maximum(record["responses"][:, 0], 1e-6))
+        text = f"optimized clips reach {ratio:.1f} times the response to {best} (median)"
+    figure.suptitle(f"{record.label}: {text}", size=9, wrap=True)
     for axes, stage, channel in zip(panels[:, 0], record["stage"], record["channel"], strict=True):
         axes.set_ylabel(f"{stage}\nfilter {channel}", size=9, rotation=0, ha="right", va="center")
     return figure

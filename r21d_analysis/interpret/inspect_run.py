@@ -46,7 +46,8 @@ def load_or_compute(
     """Return the record `name`, FILTERS or ATTRIBUTIONS, of each run that has it or a checkpoint.
 
     Prints a line for each other run. A record with other SETTINGS is computed again if the run has its checkpoint, and
-    returned as it is otherwise.
+    returned as it is otherwise. `optimize` is a setting of FILTERS: False leaves the optimized clips out, which take
+    most of the time, True computes a record without them again.
     """
     settings, records = SETTINGS[name] | settings, []
     for run in runs:
@@ -58,8 +59,11 @@ def load_or_compute(
                     f"{run.folder}: has no {name} and no checkpoint of a finished run; where its checkpoint is, "
                     f"`r21d insight {run.folder.name}` in the folder of runs writes it"
                 )
-            expected, record = settings | {"weights": weights}, load_record(path) if path.exists() else None
-            if not record or (weights and any(record.metadata[key] != value for key, value in expected.items())):
+            expected = {key: value for key, value in settings.items() if key != "optimize"} | {"weights": weights}
+            record = load_record(path) if path.exists() else None
+            lacks_clips = record and settings.get("optimize") and "optimized" not in record.arrays
+            is_other = record and any(record.metadata[key] != value for key, value in expected.items())
+            if not record or (weights and (lacks_clips or is_other)):
                 print(f"{network}: computing {name} …", flush=True)
                 record = _compute(name, run, settings, manifest, pick_device(device), Path(builtin))
                 record.metadata.update(expected)
@@ -94,10 +98,11 @@ def _compute(
     return InsightRecord(record.metadata | {"spec": json.loads(run.spec.to_json())} | measured, record.arrays)
 
 
-def analyze_filters(run: Run, test: EvalClips, device: torch.device) -> InsightRecord:
+def analyze_filters(run: Run, test: EvalClips, device: torch.device, optimize: bool = True) -> InsightRecord:
     """Return the filter statistics of the network of `run`, and the inputs that activate N_CHANNELS of each stage.
 
     The channels of a stage are those whose largest response differs most between classes, relative to its variance.
+    With `optimize` the inputs include a clip optimized for each.
     Raises R21DError for a flow network, whose filters are no images, and for the letters of ABLATIONS.
     """
     if other := set(stage_spec(run.spec.variant, run.spec.depth)[0]) - set("c23p"):
@@ -116,12 +121,6 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device) -> InsightR
             places.append(positions[rows[-1], channel])
     rows = np.array(rows)
     frames = torch.cat([frames.cpu() for _, frames, _ in test.iter_batches(rows.ravel())])
-    scale = np.array(responses)[:, 0]
-    optimized = activation_max.maximize_activation(network, channels, scale, frames.shape[1:4])
-    size, crops = min(frames.shape[3], activation_max.STRIP_SIZE), []
-    boxes = activation_max.receptive_field_box(network, channels, optimized)
-    for clip, (y, x) in zip(activation_max.as_frames(optimized), boxes, strict=True):  # enlarged to a whole strip
-        crops.append(activation_max.resize_frames(clip[None, :, y, x], size))
     strips = activation_max.make_strip(frames)
     arrays = (
         filter_statistics(state, run.spec.eps)
@@ -133,15 +132,30 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device) -> InsightR
             "labels": np.array(test.classes)[test.clips.label[rows]],
             "videos": test.names(rows),
             "strips": strips.reshape(*rows.shape, *strips.shape[1:]),
-            "optimized": activation_max.make_strip(torch.cat(crops)),
-            "optimized_responses": activation_max.peak_responses(network, channels, optimized).astype(np.float32),
         }
     )
+    if optimize:
+        arrays |= _optimize_clips(network, channels, np.array(responses)[:, 0], frames.shape[1:4])
     if not run.spec.init_from:  # then the seed reproduces the initial weights
         with torch.random.fork_rng(devices=[]):
             initial = build_model(run.spec, len(test.classes), torch.device("cpu"))
         arrays |= weight_changes(state, _state_arrays(initial))
     return InsightRecord({"test_clips": len(test.clips), "steps": activation_max.STEPS}, arrays)
+
+
+def _optimize_clips(
+    network: VideoResNet, channels: Sequence[activation_max.Channel], scale: np.ndarray, shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
+    """Return the arrays of the clips (T, H, W) = `shape` that `maximize_activation` makes, and their responses."""
+    optimized = activation_max.maximize_activation(network, channels, scale, shape)
+    size, crops = min(shape[1], activation_max.STRIP_SIZE), []
+    boxes = activation_max.receptive_field_box(network, channels, optimized)
+    for clip, (y, x) in zip(activation_max.as_frames(optimized), boxes, strict=True):  # enlarged to a whole strip
+        crops.append(activation_max.resize_frames(clip[None, :, y, x], size))
+    return {
+        "optimized": activation_max.make_strip(torch.cat(crops)),
+        "optimized_responses": activation_max.peak_responses(network, channels, optimized).astype(np.float32),
+    }
 
 
 def _state_arrays(network: nn.Module) -> dict[str, np.ndarray]:

@@ -216,6 +216,25 @@ def test_answer_begins_with_the_verdicts_of_each_clip_length():
     assert outcome._typeset("f-R2D -0.3 (-1.9 to +1.3)") == "f-R2D −0.3 (−1.9\xa0to\xa0+1.3)"
 
 
+@pytest.mark.parametrize(("frames", "ends", "gap"), [(16, "17.8 to 26.9", "R2D -3.8"), (8, "19.4 to 23.8", "R2D +0.7")])
+def test_table_2_of_18_epochs_warns_of_its_end(frames, ends, gap):
+    """Its sign may be another after 200 epochs, as R2D's is."""
+    runs = outcome.find_records("variant_comparison", frames=frames, frame_stride=1)
+    text = outcome.warn_of_short_training(runs, outcome.find_contrasts())
+    assert text.startswith(f"After 18 epochs, not trained to the end: training errors are {ends} %.")
+    assert "200 epochs" in text and gap in text
+
+
+def test_card_has_others_minus_r2plus1d():
+    table = ledger(load_runs(ROOT / "results" / "small.zip"))
+    stated = table.loc["r21d-best-16"]
+    row = outcome.subtract_best(stated)
+    assert row["comparison"] == "clip@1: each of the other eleven minus R(2+1)D, each below 0"
+    assert format_effect(stated) == "-3.4 points (-7.4 to +0.7)" and format_effect(row) == "+3.4 points (-0.7 to +7.4)"
+    kept = table.loc["test-longer-video"]
+    assert outcome.subtract_best(kept) is kept, "R(2+1)D is on both sides"
+
+
 def test_difference_of_schedules_has_its_sign():
     long = outcome.find_records("variant_comparison", **outcome.LONG)
     short = outcome.find_records("variant_comparison", variants=outcome.FOUR, frames=16, frame_stride=2)

@@ -141,7 +141,7 @@ def test_error_curves_show_the_history(tmp_path):
         assert axes.lines[0].get_linewidth() < axes.lines[1].get_linewidth()
     html = curves.error_table(runs).to_html()
     last = [100 * np.mean([run.history[-1]["train_error"] for run in runs[at : at + 2]]) for at in (0, 2)]
-    assert f"{last[0]:.1f} (" in html and f"{last[1] - last[0]:+.1f} (".replace("-", "−") in html
+    assert f"{last[0]:.1f} (" in html and f"{last[0] - last[1]:+.1f} (".replace("-", "−") in html, "R3D minus R(2+1)D"
 
 
 def test_panels_are_named_by_what_differs(tmp_path):
@@ -218,7 +218,10 @@ def test_networks_that_were_not_run_have_rows(tmp_path):
     rows = [cells(errors, row) for row in range(-6, 0)]
     assert [row[:2] for row in rows] == [[f"{d} layers", v] for d in (10, 18) for v in ("R3D", "MC3", "R(2+1)D")]
     assert [row[-1] for row in rows] == ["not run", "2", "2", "2", "not run", "not run"]
-    assert rows[0][2:-1] == ["–", "", "–", ""] and rows[1][3] == "–" != rows[1][2] and rows[5][2:-1] == [*"––––"]
+    assert rows[5][2:-1] == ["–", "", "–", ""] and rows[3][3] == "–" != rows[3][2] and rows[0][2:-1] == [*"––––"]
+    assert "training error minus R(2+1)D" in errors.to_html() and rows[1][3] != "–"
+    html = curves.error_table([run for run in find_runs(specs, tmp_path) if run.spec.variant != "R(2+1)D"]).to_html()
+    assert "training error minus R3D" in html, "the first, without R(2+1)D"
 
     specs = temporal_probe("small", "set", seeds=(0, 1))
     made = make_runs(specs[:3], tmp_path, classes=4)

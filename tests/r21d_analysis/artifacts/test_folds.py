@@ -59,6 +59,12 @@ def test_one_seed_has_runs_on_folds_alone(runs):
     assert np.isnan([alone["p, Holm"], alone["training low"]]).all() and alone["gap low"] < alone["gap high"]
 
 
+def test_measure_has_a_row_for_each_split(runs):
+    table = measure(runs)
+    assert not table[["network", "data"]].duplicated().any()
+    assert set(table["data"]) == {run.spec.data for run in runs} and table["network"].duplicated().any()
+
+
 def test_networks_of_other_videos_are_told(runs):
     """The rows of one seed have the variance of folds, which is that of the networks on the same videos."""
     runs = [run for run in runs if run.spec.seed == 0]

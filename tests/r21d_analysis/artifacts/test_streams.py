@@ -239,6 +239,7 @@ def test_runs_that_cannot_be_fused_are_named(table_4_runs):
         finish(run, replace(run.scores, videos=np.char.add(run.scores.videos, "x")))
     assert "the evaluated videos of the runs differ" in streams.show_stream_table(table_4_runs, 4).caption
     gained = streams.stream_gain(table_4_runs)
+    assert gained.data["", "comparison"].tolist() == ["R3D minus R(2+1)D"]
     assert "two runs were evaluated on different videos" in gained.caption and len(gained.data) == 1
     rgb = networks.collect_networks(pick(table_4_runs, variant="R(2+1)D", modality="rgb"))[0][0].splits[""]
     with pytest.raises(R21DError, match="no seed has both"):

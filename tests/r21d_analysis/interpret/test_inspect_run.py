@@ -1,9 +1,12 @@
 """Insight records: computed from checkpoints, stored small, and read without a network."""
 
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +225,34 @@ def test_command_line_accepts_videos_and_files(runs, tiny_manifest, capsys, tmp_
     assert main(["insight", str(tmp_path)]) == 1 and "no spec.json" in capsys.readouterr().err
     assert main(["insight", str(tmp_path / "runs")]) == 1
     assert f"name some, such as {tmp_path / 'runs' / 'demo-'}" in capsys.readouterr().err
+
+
+def test_optimized_clips_may_be_left_out(runs, tiny_manifest, capsys, monkeypatch):
+    """The record is complete otherwise, and is computed again only where the clips are asked for."""
+    path = runs[2].folder / FILTERS
+    whole = load_record(path)
+    path.unlink()
+    command = ["insight", str(runs[2].folder), "--manifest", str(tiny_manifest), "--device", "cpu", "--per-class", "2"]
+    assert main([*command, "--no-optimize"]) == 0
+    record = load_record(path)
+    assert set(whole.arrays) - set(record.arrays) == {"optimized", "optimized_responses"}
+    np.testing.assert_array_equal(record["strips"], whole["strips"])
+    (same,) = load_or_compute(FILTERS, runs[2:], tiny_manifest, **OPTIONS)
+    assert "optimized" not in same.arrays, "a notebook takes the record as it is"
+    figure = filter_figures.activations_figure([record])
+    assert "clips were not optimized" in figure.get_suptitle()
+    assert len(figure.axes) == record["responses"].size and all(axes.images for axes in figure.axes)
+    capsys.readouterr()
+    monkeypatch.setattr(activation_max.time, "perf_counter", partial(next, count(0, 10)))  # ten seconds a step
+    assert main(command) == 0 and "optimized" in load_record(path).arrays
+    assert re.search(r"10 clips for filters takes about [1-9]\d* min; .* --no-optimize", capsys.readouterr().out)
+    assert main([*command, "--no-optimize"]) == 0 and "optimized" in load_record(path).arrays
+
+
+def test_file_of_weights_names_the_command_for_a_run(tmp_path, capsys):
+    (tmp_path / "mine.pt").write_bytes(b"")
+    assert main(["insight", str(tmp_path / "mine.pt")]) == 1
+    assert f"--set epochs=0 --set init_from={tmp_path / 'mine.pt'}" in capsys.readouterr().err
 
 
 def test_taps_that_saw_one_frame_keep_their_initial_direction(trained, tiny_manifest):
