@@ -27,7 +27,8 @@ from tqdm.auto import tqdm
 from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_analysis.artifacts.confirmatory import FAMILIES
 from r21d_analysis.artifacts.confirmatory_figures import contrasts_figure
-from r21d_analysis.outcome import ROOT, describe_outcome
+from r21d_analysis.outcome import ROOT
+from r21d_analysis.report_summary import describe_outcome
 from r21d_analysis.style import render
 from r21d_core import R21DError, package_folder
 from r21d_core.runs.files import make_folder, write_atomically

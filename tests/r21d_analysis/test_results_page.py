@@ -16,7 +16,7 @@ from scipy import stats
 from scipy.special import softmax
 from statsmodels.stats.multitest import multipletests
 
-from r21d_analysis import outcome
+from r21d_analysis import outcome, report_summary
 from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_analysis.artifacts.confirmatory import without_unfinished
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
@@ -213,7 +213,7 @@ def test_answer_begins_with_the_verdicts_of_each_clip_length():
         "Here, compared with R(2+1)D, with 16 frames R3D is less than 3 points apart, and f-R2D and MC3 are less "
         "accurate; with 8 frames R2D is undecided."
     )
-    assert outcome._typeset("f-R2D -0.3 (-1.9 to +1.3)") == "f-R2D −0.3 (−1.9\xa0to\xa0+1.3)"
+    assert report_summary._typeset("f-R2D -0.3 (-1.9 to +1.3)") == "f-R2D −0.3 (−1.9\xa0to\xa0+1.3)"
 
 
 @pytest.mark.parametrize(("frames", "ends", "gap"), [(16, "17.8 to 26.9", "R2D -3.8"), (8, "19.4 to 23.8", "R2D +0.7")])
@@ -228,11 +228,11 @@ def test_table_2_of_18_epochs_warns_of_its_end(frames, ends, gap):
 def test_card_has_others_minus_r2plus1d():
     table = ledger(load_runs(ROOT / "results" / "small.zip"))
     stated = table.loc["r21d-best-16"]
-    row = outcome.subtract_best(stated)
+    row = report_summary.subtract_best(stated)
     assert row["comparison"] == "clip@1: each of the other eleven minus R(2+1)D, each below 0"
     assert format_effect(stated) == "-3.4 points (-7.4 to +0.7)" and format_effect(row) == "+3.4 points (-0.7 to +7.4)"
     kept = table.loc["test-longer-video"]
-    assert outcome.subtract_best(kept) is kept, "R(2+1)D is on both sides"
+    assert report_summary.subtract_best(kept) is kept, "R(2+1)D is on both sides"
 
 
 def test_difference_of_schedules_has_its_sign():
