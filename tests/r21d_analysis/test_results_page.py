@@ -216,12 +216,12 @@ def test_answer_begins_with_the_verdicts_of_each_clip_length():
     assert report_summary._typeset("f-R2D -0.3 (-1.9 to +1.3)") == "f-R2D −0.3 (−1.9\xa0to\xa0+1.3)"
 
 
-@pytest.mark.parametrize(("frames", "ends", "gap"), [(16, "17.8 to 26.9", "R2D -3.8"), (8, "19.4 to 23.8", "R2D +0.7")])
-def test_table_2_of_18_epochs_warns_of_its_end(frames, ends, gap):
+@pytest.mark.parametrize(("frames", "gap"), [(16, "R2D -3.8"), (8, "R2D +0.7")])
+def test_table_2_of_18_epochs_warns_of_its_end(frames, gap):
     """Its sign may be another after 200 epochs, as R2D's is."""
     runs = outcome.find_records("variant_comparison", frames=frames, frame_stride=1)
     text = outcome.warn_of_short_training(runs, outcome.find_contrasts())
-    assert text.startswith(f"After 18 epochs, not trained to the end: training errors are {ends} %.")
+    assert text.startswith("After 18 epochs these networks are not trained to the end.")
     assert "200 epochs" in text and gap in text
 
 
