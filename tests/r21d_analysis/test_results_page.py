@@ -235,6 +235,13 @@ def test_card_has_others_minus_r2plus1d():
     assert report_summary.subtract_best(kept) is kept, "R(2+1)D is on both sides"
 
 
+def test_gains_of_longer_clips_begin_with_the_largest():
+    text = outcome.describe_gains(list(load_runs(ROOT / "results" / "actions.zip")))
+    gains = [float(gain) for gain in re.findall(r"(\S+) \([^)]*\), in the paper", text)]
+    assert len(gains) == 5 and gains == sorted(gains, reverse=True)
+    assert "R(2+1)D +4.8 (+3.0 to +6.7), in the paper +3.2; " in text and "f-R2D's -4.7 (-6.7 to -2.6)." in text
+
+
 def test_difference_of_schedules_has_its_sign():
     long = outcome.find_records("variant_comparison", **outcome.LONG)
     short = outcome.find_records("variant_comparison", variants=outcome.FOUR, frames=16, frame_stride=2)
