@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -44,6 +45,7 @@ from r21d_core.study.recipes import CONFIRMATORY
 BY_SPLIT = f"{GAP} by split"
 LONGER = "16 minus 8 frames (points)"
 WHILE = "training error, mean over epochs"
+LATER = "after the warmup, minus R(2+1)D (points)"
 AFTER = (10, 20, 50, 100)  # epochs whose training error `training_course` has
 
 
@@ -135,19 +137,32 @@ def training_course(
     """A row for each clip length and network of the families' complete contrasts: how fast the training error falls.
 
     Its mean over all epochs in per cent, that less R(2+1)D's in points with Welch's interval over runs, split by split,
-    and the error in the epochs AFTER. They are no contrasts of docs/protocol.md, so exploratory.
+    the same of the epochs after the warmup alone, and the error in the epochs AFTER. The intervals are over seeds, for
+    the training videos of these splits, which share most of them; other videos may differ by more. They are no
+    contrasts of docs/protocol.md, so exploratory.
     """
     networks, rows = collect_networks(complete_members(runs, recipes, families))[0], []
     errors = {(n.spec.frames, n.spec.variant): [g.errors("train_error") for g in n.splits.values()] for n in networks}
+    warmup = {n.spec.frames: math.ceil(n.spec.warmup_epochs) for n in networks}
     for frames, name in sorted(errors, key=lambda key: (-key[0], key[1] != BASELINE)):
-        of_splits = {sign: errors[frames, other] for sign, other in ((1, name), (-1, BASELINE))}
-        arms = [(sign / len(s), seeds.mean(axis=1)) for sign, s in of_splits.items() for seeds in s]
-        gap = NO_ESTIMATE if name == BASELINE else estimate_sum_of_means(arms)
+        whole, later = (
+            NO_ESTIMATE if name == BASELINE else _course_gap(errors[frames, name], errors[frames, BASELINE], first)
+            for first in (0, warmup[frames])
+        )
         course = np.mean([seeds.mean(axis=0) for seeds in errors[frames, name]], axis=0)
         row = {"frames": frames, "network": name, WHILE: course.mean()}
-        row |= {GAP: gap.value, "low": gap.low, "high": gap.high}
+        row |= {GAP: whole.value, "low": whole.low, "high": whole.high}
+        row |= {LATER: later.value, "later low": later.low, "later high": later.high, "warmup": warmup[frames]}
         rows.append(row | {f"epoch {epoch}": course[epoch - 1] for epoch in AFTER if epoch <= len(course)})
     return pd.DataFrame(rows)
+
+
+def _course_gap(errors: Sequence[np.ndarray], baseline: Sequence[np.ndarray], first: int) -> Estimate:
+    """The difference of the errors (seeds, epochs) of each split, averaged over the splits and the epochs after
+    `first`.
+    """
+    arms = [(1 / len(errors), seeds) for seeds in errors] + [(-1 / len(baseline), seeds) for seeds in baseline]
+    return estimate_sum_of_means([(weight, seeds[:, first:].mean(axis=1)) for weight, seeds in arms])
 
 
 def show_training_course(runs: Sequence[Run]) -> Styler | Markdown:
@@ -155,9 +170,14 @@ def show_training_course(runs: Sequence[Run]) -> Styler | Markdown:
     if (table := training_course(runs)).empty:
         return note("no contrast on actions has all of its runs")
     table["frames"] = table["frames"].astype(str).where(~table["frames"].duplicated(), "")
-    table.insert(4, "its interval", format_intervals(table, "low", "high", "+.1f"))
-    caption = "Exploratory; in per cent, with augmentation, means over seeds and splits; intervals over runs"
-    return style_table(table.drop(columns=["low", "high"]), caption, {GAP: "{:+.1f}"})
+    table.insert(4, INTERVAL, format_intervals(table, "low", "high", "+.1f"))
+    table.insert(8, "its interval", format_intervals(table, "later low", "later high", "+.1f"))
+    caption = (
+        "Exploratory; in per cent, with augmentation, means over seeds and splits; intervals over runs, for these "
+        f"training videos; warmup: the first {table['warmup'].max()} epochs"
+    )
+    shown = table.drop(columns=["low", "high", "later low", "later high", "warmup"])
+    return style_table(shown, caption, dict.fromkeys((GAP, LATER), "{:+.1f}"))
 
 
 @figure_of_runs
