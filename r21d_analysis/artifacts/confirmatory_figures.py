@@ -142,27 +142,33 @@ def training_course(
     contrasts of docs/protocol.md, so exploratory.
     """
     networks, rows = collect_networks(complete_members(runs, recipes, families))[0], []
-    errors = {(n.spec.frames, n.spec.variant): [g.errors("train_error") for g in n.splits.values()] for n in networks}
-    warmup = {n.spec.frames: math.ceil(n.spec.warmup_epochs) for n in networks}
-    for frames, name in sorted(errors, key=lambda key: (-key[0], key[1] != BASELINE)):
+    members = {(network.spec.frames, network.spec.variant): network for network in networks}
+    for frames, name in sorted(members, key=lambda key: (-key[0], key[1] != BASELINE)):
+        network, baseline = members[frames, name], members[frames, BASELINE]
+        warmup, course = math.ceil(network.spec.warmup_epochs), _mean_course(network)
         whole, later = (
-            NO_ESTIMATE if name == BASELINE else _course_gap(errors[frames, name], errors[frames, BASELINE], first)
-            for first in (0, warmup[frames])
+            NO_ESTIMATE if network is baseline else _course_gap(network, baseline, first) for first in (0, warmup)
         )
-        course = np.mean([seeds.mean(axis=0) for seeds in errors[frames, name]], axis=0)
         row = {"frames": frames, "network": name, WHILE: course.mean()}
         row |= {GAP: whole.value, "low": whole.low, "high": whole.high}
-        row |= {LATER: later.value, "later low": later.low, "later high": later.high, "warmup": warmup[frames]}
+        row |= {LATER: later.value, "later low": later.low, "later high": later.high, "warmup": warmup}
         rows.append(row | {f"epoch {epoch}": course[epoch - 1] for epoch in AFTER if epoch <= len(course)})
     return pd.DataFrame(rows)
 
 
-def _course_gap(errors: Sequence[np.ndarray], baseline: Sequence[np.ndarray], first: int) -> Estimate:
-    """The difference of the errors (seeds, epochs) of each split, averaged over the splits and the epochs after
-    `first`.
-    """
-    arms = [(1 / len(errors), seeds) for seeds in errors] + [(-1 / len(baseline), seeds) for seeds in baseline]
-    return estimate_sum_of_means([(weight, seeds[:, first:].mean(axis=1)) for weight, seeds in arms])
+def _mean_course(network: Network) -> np.ndarray:
+    """The training error of each epoch in per cent, the mean over seeds and splits, (epochs,)."""
+    return np.mean([group.errors("train_error").mean(axis=0) for group in network.splits.values()], axis=0)
+
+
+def _course_gap(network: Network, baseline: Network, first: int) -> Estimate:
+    """The training error of `network` less that of `baseline`, the mean over splits and the epochs after `first`."""
+    arms = [
+        (sign / len(of.splits), group.errors("train_error")[:, first:].mean(axis=1))
+        for sign, of in ((1, network), (-1, baseline))
+        for group in of.splits.values()
+    ]
+    return estimate_sum_of_means(arms)
 
 
 def show_training_course(runs: Sequence[Run]) -> Styler | Markdown:
@@ -194,13 +200,7 @@ def course_figure(
     lengths = sorted({network.spec.frames for network in networks}, reverse=True)
     figure, panels = panel_grid(len(lengths), 4.2, 3.4)
     for axes, frames in zip(panels, lengths, strict=True):
-        courses = {
-            network.spec.variant: np.mean(
-                [g.errors("train_error").mean(axis=0) for g in network.splits.values()], axis=0
-            )
-            for network in networks
-            if network.spec.frames == frames
-        }
+        courses = {n.spec.variant: _mean_course(n) for n in networks if n.spec.frames == frames}
         starts = np.arange(0, len(courses[BASELINE]), max(1, len(courses[BASELINE]) // 20))
         counts = np.diff(starts, append=len(courses[BASELINE]))
         for name, course in courses.items():
