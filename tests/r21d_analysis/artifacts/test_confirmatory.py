@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from r21d_analysis.artifacts import confirmatory
+from r21d_analysis.artifacts import confirmatory, confirmatory_figures
 from r21d_analysis.artifacts.confirmatory import (
     CHECK,
     FAMILIES,
@@ -233,9 +233,12 @@ def test_check_is_the_contrast_without_the_videos_of_the_trials(runs, tmp_path):
     alone = confirmatory_table(runs, RECIPE, [FIXED])
     numbers = [GAP, "low", "high", "seeds", RUNS]
     pd.testing.assert_frame_equal(table[numbers][3:].reset_index(drop=True), alone[numbers])
+    assert (table["detectable"].to_numpy()[3:] < alone["detectable"]).all(), "not corrected either"
     np.testing.assert_allclose(holm(list(table["p, Holm"][3:])), alone["p, Holm"].astype(float))
     assert table["p, Holm"][3:].max() < 1 == alone["p, Holm"].min(), "corrected, each would be 1"
     assert set(table["verdict"][3:]) == {confirmatory.CHECK}
+    caption = show_confirmatory([*runs, trial, other], RECIPE, [family]).caption
+    assert caption.count("points (fixed") == 1 and "without the videos" not in caption, "a check is no test"
     assert describe_verdicts(table) == "contrasts with a verdict that is not exploratory: fixed 3 of 3"
 
 
@@ -315,7 +318,7 @@ def test_gain_of_longer_clips_is_the_difference_of_lengths(runs):
     assert "No network has all runs" in show_length_gains([]).data
 
 
-def test_course_of_training_is_the_mean_over_epochs(runs):
+def test_course_of_training_is_the_mean_over_epochs(runs, monkeypatch):
     """R3D's error is 3 points below R(2+1)D's in the first of three epochs, in split 2 with seed 1 it is 6 below; in
     the last, the only one after the warmup, it is 1 below, with seed 1 half a point.
     """
@@ -341,6 +344,12 @@ def test_course_of_training_is_the_mean_over_epochs(runs):
         assert table.loc[row, ends].tolist() == pytest.approx([later.value, later.low, later.high])
     assert (whole.value, later.value) == pytest.approx((-1.5, -0.75)) and set(table["warmup"]) == {2}
     assert table.loc[[0, 2], [GAP, LATER]].isna().all(axis=None)
+    monkeypatch.setattr(confirmatory_figures, "training_course", lambda runs: table.copy())
+    shown = show_training_course(runs)
+    intervals = [f"{estimate.low:+.1f} to {estimate.high:+.1f}" for estimate in (whole, later)]
+    assert shown.data.loc[1, ["95 % interval", "its interval"]].tolist() == intervals
+    assert "for these training videos; warmup: the first 2 epochs" in shown.caption
+    monkeypatch.undo()
     panels = course_figure(runs, recipes=RECIPE, families=[FIXED]).axes
     assert [axes.get_title() for axes in panels] == ["16 frames", "8 frames"]
     drawn = {line.get_label(): line.get_ydata() for line in panels[1].lines}
@@ -349,6 +358,19 @@ def test_course_of_training_is_the_mean_over_epochs(runs):
     np.testing.assert_allclose(panels[1].lines[0].get_xdata(), [1, 2, 3])
     assert training_course(runs, {}, [FIXED]).empty and "has all of its runs" in show_training_course([]).data
     assert "no contrast has all of its runs" in course_figure(runs, recipes={}, families=[FIXED]).data
+
+
+def test_figure_of_the_course_has_means_of_a_twentieth_of_the_epochs(runs):
+    """Of 45 epochs a point for two, and one for the last."""
+    for run in runs:
+        rows = [{"epoch": epoch, "train_error": 0.5, "test_error": 0.5} for epoch in range(1, 46)]
+        if run.spec.variant == "R3D":
+            rows[0]["train_error"], rows[-1]["train_error"] = 0.3, 0.1
+        finish(run, history=rows)
+    lines = course_figure(runs, recipes=RECIPE, families=[FIXED]).axes[0].lines
+    assert [line.get_label() for line in lines] == ["R(2+1)D", "R3D"]
+    np.testing.assert_allclose(lines[1].get_xdata(), [*np.arange(1.5, 45, 2), 45])
+    np.testing.assert_allclose(lines[1].get_ydata(), [0.8, *[1] * 21, 0.2])
 
 
 def test_figure_has_intervals_a_band_and_the_papers_gaps():
