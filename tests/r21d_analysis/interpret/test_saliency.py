@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from r21d_analysis.explorer import media as module
+from r21d_analysis.explorer import maps as module
 from r21d_analysis.explorer import widget as explorer_module
 from r21d_analysis.explorer.classify_widget import ClassifyWidget
 from r21d_analysis.explorer.widget import Explorer
