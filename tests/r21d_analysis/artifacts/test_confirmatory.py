@@ -365,12 +365,16 @@ def test_figure_of_the_course_has_means_of_a_twentieth_of_the_epochs(runs):
     for run in runs:
         rows = [{"epoch": epoch, "train_error": 0.5, "test_error": 0.5} for epoch in range(1, 46)]
         if run.spec.variant == "R3D":
-            rows[0]["train_error"], rows[-1]["train_error"] = 0.3, 0.1
+            for epoch, error in ((1, 0.3), (10, 0.4), (45, 0.1)):
+                rows[epoch - 1]["train_error"] = error
         finish(run, history=rows)
     lines = course_figure(runs, recipes=RECIPE, families=[FIXED]).axes[0].lines
     assert [line.get_label() for line in lines] == ["R(2+1)D", "R3D"]
     np.testing.assert_allclose(lines[1].get_xdata(), [*np.arange(1.5, 45, 2), 45])
-    np.testing.assert_allclose(lines[1].get_ydata(), [0.8, *[1] * 21, 0.2])
+    np.testing.assert_allclose(lines[1].get_ydata(), [0.8, 1, 1, 1, 0.9, *[1] * 17, 0.2])
+    table = training_course(runs, RECIPE, [FIXED]).set_index(["frames", "network"])
+    assert table.loc[(16, "R3D"), ["epoch 10", "epoch 20"]].tolist() == pytest.approx([40, 50])
+    assert "epoch 50" not in table
 
 
 def test_figure_has_intervals_a_band_and_the_papers_gaps():
