@@ -244,7 +244,9 @@ def test_opens_on_the_newest_runs_with_videos(tiny_manifest, tmp_path):
 
 
 def test_recorded_maps_are_shown_without_a_checkpoint(shown):
-    """Of a video that the record of A has, B has none; of another video the message names those that have maps."""
+    """Of a video that the record of A has, B has none; of another video the message names those that have maps. Then B
+    has a record too, of this other video at the playback rate that is its class.
+    """
     shown.tabs.selected_index, run = 2, shown.a.value[0]
     video, other = (str(shown.comparison.a.scores.videos[row]) for row in shown.rows[:2])
     maps = {"videos": [video], "methods": ["Grad-CAM"], "pred": ["a"], "target": ["b"], "probability": [0.4],
@@ -259,6 +261,12 @@ def test_recorded_maps_are_shown_without_a_checkpoint(shown):
     shown.compute_saliency()
     assert "need a run's checkpoint" in text_of(shown.saliency) and "<img" not in shown.saliency.value
     assert f"recorded are maps of {video}" in text_of(shown.saliency) and other not in text_of(shown.saliency)
+    class_name = shown.comparison.item_name(shown.rows[1])[1]
+    maps["videos"] = [f"{other}, {class_name}"]
+    record = InsightRecord({"spec": json.loads(run.spec.to_json())}, {name: np.array(maps[name]) for name in maps})
+    save_record(shown.b.value[-1].folder / ATTRIBUTIONS, record)
+    shown.compute_saliency()
+    assert 'src="data:image/png' in shown.saliency.value and f"maps for {class_name}" in text_of(shown.saliency)
 
 
 def test_single_run_offers_no_comparison(tmp_path):
