@@ -264,9 +264,24 @@ def test_recorded_maps_are_shown_without_a_checkpoint(shown):
     class_name = shown.comparison.item_name(shown.rows[1])[1]
     maps["videos"] = [f"{other}, {class_name}"]
     record = InsightRecord({"spec": json.loads(run.spec.to_json())}, {name: np.array(maps[name]) for name in maps})
-    save_record(shown.b.value[-1].folder / ATTRIBUTIONS, record)
+    save_record(shown.b.value[0].folder / ATTRIBUTIONS, record)
     shown.compute_saliency()
     assert 'src="data:image/png' in shown.saliency.value and f"maps for {class_name}" in text_of(shown.saliency)
+
+
+def test_recorded_maps_may_be_of_any_seed(tmp_path):
+    """Of three seeds the second has a record; its maps are shown for the mean of all."""
+    specs = variant_comparison("small", "set", variants=("R3D",), seeds=(0, 1, 2), eval_clips=5)
+    first, second, _ = (write_run(spec, tmp_path, number) for number, spec in enumerate(specs))
+    shown = Explorer(str(tmp_path))
+    shown.tabs.selected_index, shown.a.value = 2, next(value for _, value in shown.a.options if len(value) == 3)
+    maps = {"videos": [str(first.scores.videos[shown.row])], "methods": ["Grad-CAM"], "pred": ["a"], "target": ["b"],
+            "probability": [0.4], "frames": np.zeros((1, 2, 8, 8, 3), np.uint8),
+            "maps": np.ones((1, 1, 2, 8, 8), np.float16)}  # fmt: skip
+    record = InsightRecord({"spec": json.loads(second.spec.to_json())}, {name: np.array(maps[name]) for name in maps})
+    save_record(second.folder / ATTRIBUTIONS, record)
+    shown.compute_saliency()
+    assert 'src="data:image/png' in shown.saliency.value and "From the records" in text_of(shown.saliency)
 
 
 def test_single_run_offers_no_comparison(tmp_path):
