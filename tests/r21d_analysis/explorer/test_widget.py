@@ -17,6 +17,7 @@ from r21d_analysis.explorer.widget import Explorer
 from r21d_analysis.interpret.html import is_interactive, text_html
 from r21d_analysis.interpret.records import ATTRIBUTIONS, InsightRecord, save_record
 from r21d_analysis.statistics.clips import with_clips
+from r21d_analysis.style import isolate
 from r21d_core import R21DError
 from r21d_core.runs import metrics
 from r21d_core.runs.run import find_run
@@ -371,6 +372,18 @@ def test_names_from_the_right_leave_the_order_of_other_text(tmp_path):
         assert sum(name in text for text in found) >= 5
         assert all(text.count(name) == text.count(f"\u2068{name}\u2069") for text in found)
     assert set(shown.class_table.df["class"]) == set(classes), "cells have one direction each"
+    for letter in "א", "م", "٣", "\u202b", "\u202e", "\u2067":
+        assert isolate(f"a{letter}") == f"\u2068a{letter}\u2069"
+    assert isolate("é 3 →") == "é 3 →"
+
+
+def test_table_keeps_its_page_while_its_rows_are_the_same(shown):
+    """The first column tells; the page of other rows is the first."""
+    pages = []
+    for names, values in (("ab", (1, 2)), ("ab", (2, 1)), ("ba", (2, 1))):
+        fill_table(shown.class_table, pd.DataFrame({"class": list(names), "items": values}), [], 0)
+        pages.append(re.search(r"start: (\S+)}", shown.class_table._dt_args["stateLoadCallback"])[1])
+    assert pages == ["0", "state.start", "0"]
 
 
 def test_static_display_has_figures_and_captions(shown, displayed):
