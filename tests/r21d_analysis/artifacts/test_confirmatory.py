@@ -360,7 +360,7 @@ def test_course_of_training_is_the_mean_over_epochs(runs, monkeypatch):
     assert "no contrast has all of its runs" in course_figure(runs, recipes={}, families=[FIXED]).data
 
 
-def test_figure_of_the_course_has_means_of_a_twentieth_of_the_epochs(runs):
+def test_course_is_drawn_in_means_of_a_twentieth_of_epochs(runs):
     """Of 45 epochs a point for two, and one for the last."""
     for run in runs:
         rows = [{"epoch": epoch, "train_error": 0.5, "test_error": 0.5} for epoch in range(1, 46)]
