@@ -391,6 +391,35 @@ def test_figure_has_intervals_a_band_and_the_papers_gaps():
     assert [(band.get_x(), band.get_width()) for axes in panels for band in axes.patches] == [(-3, 6)] * len(panels)
 
 
+def test_protocol_has_the_p_values_of_three_models():
+    """Of the family of Table 2: the model fixed before, the plain variance between seeds, two networks' seeds alone."""
+    family = FAMILIES[1]
+    specs = family_specs(family, CONFIRMATORY["ucf101-14"])
+    runs = [run for run in load_runs(ROOT / "results" / "actions.zip") if run.spec in specs]
+    groups = group_by_seed(runs)
+    plain = pooled_seed_variance(groups)
+    plain = replace(plain, value=plain.mean_square)
+
+    def correct(alone=False, seeds=None):
+        p = []
+        for name, frames in family.contrasts:
+            pair = [run for run in runs if run.spec.frames == frames and run.spec.variant in (name, "R(2+1)D")]
+            found = group_by_seed(pair) if alone else [group for group in groups if group.spec.frames == frames]
+            sides = [[group for group in found if group.spec.variant == of] for of in (name, "R(2+1)D")]
+            p.append(accuracy_difference(*sides, seeds).p)
+        return dict(zip(family.contrasts, holm(p), strict=True))
+
+    fixed, of_plain, own = correct(), correct(seeds=plain), correct(alone=True)
+    mc3, still = ("MC3", 16), ("f-R2D", 8)
+    text = " ".join((ROOT / "docs" / "protocol.md").read_text().split("## Status")[1].split())
+    assert f"p {fixed[mc3]:.3f}; all *less accurate" in text and f"p {fixed[still]:.3f}, *undecided*" in text
+    assert fixed["R2D", 16] < 0.001 and "(−5.7 to −1.9), p < 0.001" in text
+    assert f"its p is {of_plain[mc3]:.2f}, and with the seeds of MC3 and R(2+1)D alone {own[mc3]:.3f}." in text
+    assert f"f-R2D's p with 8 frames is then {of_plain[still]:.2f} and {own[still]:.3f}." in text
+    clear = [{key for key, p in model.items() if p < 0.05} for model in (fixed, of_plain, own)]
+    assert clear[0] - {mc3} == clear[1] == clear[2] == {("f-R2D", 16), ("R2D", 16)}
+
+
 def test_a_hollow_marker_is_exploratory(runs):
     for seen, face in (((), VARIANT_STYLE["R3D"]["color"]), ((0, 1), "none")):
         (axes,) = contrasts_figure(runs, recipes=RECIPE, families=[OPEN._replace(seen=seen)]).axes
