@@ -21,6 +21,7 @@ from r21d_analysis.artifacts.confirmatory import (
     without_unfinished,
 )
 from r21d_analysis.artifacts.confirmatory_figures import (
+    LATER,
     LONGER,
     length_gains,
     training_course,
@@ -124,13 +125,14 @@ def _describe_course(runs: Sequence[Run]) -> str:
     """How R3D's training error falls compared with R(2+1)D's: a sentence after a space, or none."""
     table = training_course(runs)
     rows = table[table["network"] == "R3D"].to_dict("records") if len(table) else []
-    texts = [f"{describe_gap(row, CONTRAST, 'low', 'high')} with {row['frames']} frames" for row in rows]
-    if not texts:
-        return ""
-    return (
-        " Exploratory: over all epochs R3D's training error minus R(2+1)D's is, in points, "
-        f"{', '.join(texts)}; in the paper's Figure 3 R(2+1)D's is the lower one."
-    )
+    texts = [
+        f"with {row['frames']} frames {describe_gap(row, CONTRAST, 'low', 'high')}, without the {row['warmup']} epochs "
+        f"of warmup {describe_gap(row, LATER, 'later low', 'later high')}"
+        for row in rows
+    ]
+    start = " Exploratory: over all epochs R3D's training error minus R(2+1)D's is, in points"
+    end = "In the paper's Figure 3 R(2+1)D's is the lower one."
+    return f"{start}, at the learning rate that all share, {'; '.join(texts)}. {end}" if texts else ""
 
 
 def describe_gains(runs: Sequence[Run]) -> str:

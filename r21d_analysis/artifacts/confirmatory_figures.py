@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -44,6 +45,7 @@ from r21d_core.study.recipes import CONFIRMATORY
 BY_SPLIT = f"{GAP} by split"
 LONGER = "16 minus 8 frames (points)"
 WHILE = "training error, mean over epochs"
+LATER = "after the warmup, minus R(2+1)D (points)"
 AFTER = (10, 20, 50, 100)  # epochs whose training error `training_course` has
 
 
@@ -135,19 +137,38 @@ def training_course(
     """A row for each clip length and network of the families' complete contrasts: how fast the training error falls.
 
     Its mean over all epochs in per cent, that less R(2+1)D's in points with Welch's interval over runs, split by split,
-    and the error in the epochs AFTER. They are no contrasts of docs/protocol.md, so exploratory.
+    the same of the epochs after the warmup alone, and the error in the epochs AFTER. The intervals are over seeds, for
+    the training videos of these splits, which share most of them; other videos may differ by more. They are no
+    contrasts of docs/protocol.md, so exploratory.
     """
     networks, rows = collect_networks(complete_members(runs, recipes, families))[0], []
-    errors = {(n.spec.frames, n.spec.variant): [g.errors("train_error") for g in n.splits.values()] for n in networks}
-    for frames, name in sorted(errors, key=lambda key: (-key[0], key[1] != BASELINE)):
-        of_splits = {sign: errors[frames, other] for sign, other in ((1, name), (-1, BASELINE))}
-        arms = [(sign / len(s), seeds.mean(axis=1)) for sign, s in of_splits.items() for seeds in s]
-        gap = NO_ESTIMATE if name == BASELINE else estimate_sum_of_means(arms)
-        course = np.mean([seeds.mean(axis=0) for seeds in errors[frames, name]], axis=0)
+    members = {(network.spec.frames, network.spec.variant): network for network in networks}
+    for frames, name in sorted(members, key=lambda key: (-key[0], key[1] != BASELINE)):
+        network, baseline = members[frames, name], members[frames, BASELINE]
+        warmup, course = math.ceil(network.spec.warmup_epochs), _mean_course(network)
+        whole, later = (
+            NO_ESTIMATE if network is baseline else _course_gap(network, baseline, first) for first in (0, warmup)
+        )
         row = {"frames": frames, "network": name, WHILE: course.mean()}
-        row |= {GAP: gap.value, "low": gap.low, "high": gap.high}
+        row |= {GAP: whole.value, "low": whole.low, "high": whole.high}
+        row |= {LATER: later.value, "later low": later.low, "later high": later.high, "warmup": warmup}
         rows.append(row | {f"epoch {epoch}": course[epoch - 1] for epoch in AFTER if epoch <= len(course)})
     return pd.DataFrame(rows)
+
+
+def _mean_course(network: Network) -> np.ndarray:
+    """The training error of each epoch in per cent, the mean over seeds and splits, (epochs,)."""
+    return np.mean([group.errors("train_error").mean(axis=0) for group in network.splits.values()], axis=0)
+
+
+def _course_gap(network: Network, baseline: Network, first: int) -> Estimate:
+    """The training error of `network` less that of `baseline`, the mean over splits and the epochs after `first`."""
+    arms = [
+        (sign / len(of.splits), group.errors("train_error")[:, first:].mean(axis=1))
+        for sign, of in ((1, network), (-1, baseline))
+        for group in of.splits.values()
+    ]
+    return estimate_sum_of_means(arms)
 
 
 def show_training_course(runs: Sequence[Run]) -> Styler | Markdown:
@@ -155,9 +176,14 @@ def show_training_course(runs: Sequence[Run]) -> Styler | Markdown:
     if (table := training_course(runs)).empty:
         return note("no contrast on actions has all of its runs")
     table["frames"] = table["frames"].astype(str).where(~table["frames"].duplicated(), "")
-    table.insert(4, "its interval", format_intervals(table, "low", "high", "+.1f"))
-    caption = "Exploratory; in per cent, with augmentation, means over seeds and splits; intervals over runs"
-    return style_table(table.drop(columns=["low", "high"]), caption, {GAP: "{:+.1f}"})
+    table.insert(4, INTERVAL, format_intervals(table, "low", "high", "+.1f"))
+    table.insert(8, "its interval", format_intervals(table, "later low", "later high", "+.1f"))
+    caption = (
+        "Exploratory; in per cent, with augmentation, means over seeds and splits; intervals over runs, for these "
+        f"training videos; warmup: the first {table['warmup'].max()} epochs"
+    )
+    shown = table.drop(columns=["low", "high", "later low", "later high", "warmup"])
+    return style_table(shown, caption, dict.fromkeys((GAP, LATER), "{:+.1f}"))
 
 
 @figure_of_runs
@@ -174,13 +200,7 @@ def course_figure(
     lengths = sorted({network.spec.frames for network in networks}, reverse=True)
     figure, panels = panel_grid(len(lengths), 4.2, 3.4)
     for axes, frames in zip(panels, lengths, strict=True):
-        courses = {
-            network.spec.variant: np.mean(
-                [g.errors("train_error").mean(axis=0) for g in network.splits.values()], axis=0
-            )
-            for network in networks
-            if network.spec.frames == frames
-        }
+        courses = {n.spec.variant: _mean_course(n) for n in networks if n.spec.frames == frames}
         starts = np.arange(0, len(courses[BASELINE]), max(1, len(courses[BASELINE]) // 20))
         counts = np.diff(starts, append=len(courses[BASELINE]))
         for name, course in courses.items():

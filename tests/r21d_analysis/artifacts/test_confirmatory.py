@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from r21d_analysis.artifacts import confirmatory
+from r21d_analysis.artifacts import confirmatory, confirmatory_figures
 from r21d_analysis.artifacts.confirmatory import (
     CHECK,
     FAMILIES,
@@ -25,6 +25,7 @@ from r21d_analysis.artifacts.confirmatory import (
     without_unfinished,
 )
 from r21d_analysis.artifacts.confirmatory_figures import (
+    LATER,
     LONGER,
     WHILE,
     contrasts_figure,
@@ -40,7 +41,7 @@ from r21d_analysis.artifacts.folds import GAP, fold_table
 from r21d_analysis.artifacts.tables import PAPER
 from r21d_analysis.outcome import ROOT, find_speech
 from r21d_analysis.statistics.aggregate import accuracy_difference, group_by_seed, pooled_seed_variance
-from r21d_analysis.statistics.inference import Estimate, estimate_contrast, holm
+from r21d_analysis.statistics.inference import Estimate, estimate_contrast, estimate_sum_of_means, holm
 from r21d_analysis.statistics.power import detectable_difference
 from r21d_analysis.style import PAPER_TICK, VARIANT_STYLE
 from r21d_core import R21DError
@@ -232,9 +233,12 @@ def test_check_is_the_contrast_without_the_videos_of_the_trials(runs, tmp_path):
     alone = confirmatory_table(runs, RECIPE, [FIXED])
     numbers = [GAP, "low", "high", "seeds", RUNS]
     pd.testing.assert_frame_equal(table[numbers][3:].reset_index(drop=True), alone[numbers])
+    assert (table["detectable"].to_numpy()[3:] < alone["detectable"]).all(), "not corrected either"
     np.testing.assert_allclose(holm(list(table["p, Holm"][3:])), alone["p, Holm"].astype(float))
     assert table["p, Holm"][3:].max() < 1 == alone["p, Holm"].min(), "corrected, each would be 1"
     assert set(table["verdict"][3:]) == {confirmatory.CHECK}
+    caption = show_confirmatory([*runs, trial, other], RECIPE, [family]).caption
+    assert caption.count("points (fixed") == 1 and "without the videos" not in caption, "a check is no test"
     assert describe_verdicts(table) == "contrasts with a verdict that is not exploratory: fixed 3 of 3"
 
 
@@ -314,29 +318,63 @@ def test_gain_of_longer_clips_is_the_difference_of_lengths(runs):
     assert "No network has all runs" in show_length_gains([]).data
 
 
-def test_course_of_training_is_the_mean_over_epochs(runs):
-    """R3D's error is 3 points below R(2+1)D's in the first of three epochs, in split 2 with seed 1 it is 6 below."""
+def test_course_of_training_is_the_mean_over_epochs(runs, monkeypatch):
+    """R3D's error is 3 points below R(2+1)D's in the first of three epochs, in split 2 with seed 1 it is 6 below; in
+    the last, the only one after the warmup, it is 1 below, with seed 1 half a point.
+    """
     for run in runs:
         less = 0.03 * (1 + (run.spec.data.endswith("2") and run.spec.seed == 1)) * (run.spec.variant == "R3D")
-        errors = enumerate((0.6 - less + 0.01 * run.spec.seed, 0.3, 0.06), 1)
+        last = 0.06 - 0.01 / (1 + run.spec.seed) * (run.spec.variant == "R3D")
+        errors = enumerate((0.6 - less + 0.01 * run.spec.seed, 0.3, last), 1)
         finish(run, history=[{"epoch": epoch, "train_error": error, "test_error": 0.5} for epoch, error in errors])
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
     table = training_course(runs, RECIPE, [FIXED])
     assert [*zip(table["frames"], table["network"], strict=True)] == [
         (16, "R(2+1)D"), (16, "R3D"), (8, "R(2+1)D"), (8, "R3D")
     ]  # fmt: skip
-    assert table[WHILE].tolist() == pytest.approx(2 * [(60.5 + 30 + 6) / 3, (60.5 - 3.75 + 30 + 6) / 3])
-    assert (
-        table[GAP][1] == pytest.approx(-1.25) and table["low"][1] < -1.25 < table["high"][1] and np.isnan(table[GAP][0])
-    )
+    assert table[WHILE].tolist() == pytest.approx(2 * [(60.5 + 30 + 6) / 3, (60.5 - 3.75 + 30 + 6 - 0.75) / 3])
+    base, other = [(60, 30, 6), (61, 30, 6)], [(57, 30, 5), (58, 30, 5.5)]  # the epochs of both seeds
+    arms = [np.array(seeds) for seeds in (base, base, other, [(57, 30, 5), (55, 30, 5.5)])]
+    weights = (-0.5, -0.5, 0.5, 0.5)
+    whole = estimate_sum_of_means([*zip(weights, [seeds.mean(axis=1) for seeds in arms], strict=True)])
+    later = estimate_sum_of_means([*zip(weights, [seeds[:, 2] for seeds in arms], strict=True)])
+    for row in (1, 3):
+        assert table.loc[row, [GAP, "low", "high"]].tolist() == pytest.approx([whole.value, whole.low, whole.high])
+        ends = [LATER, "later low", "later high"]
+        assert table.loc[row, ends].tolist() == pytest.approx([later.value, later.low, later.high])
+    assert (whole.value, later.value) == pytest.approx((-1.5, -0.75)) and set(table["warmup"]) == {2}
+    assert table.loc[[0, 2], [GAP, LATER]].isna().all(axis=None)
+    monkeypatch.setattr(confirmatory_figures, "training_course", lambda runs: table.copy())
+    shown = show_training_course(runs)
+    intervals = [f"{estimate.low:+.1f} to {estimate.high:+.1f}" for estimate in (whole, later)]
+    assert shown.data.loc[1, ["95 % interval", "its interval"]].tolist() == intervals
+    assert "for these training videos; warmup: the first 2 epochs" in shown.caption
+    monkeypatch.undo()
     panels = course_figure(runs, recipes=RECIPE, families=[FIXED]).axes
     assert [axes.get_title() for axes in panels] == ["16 frames", "8 frames"]
     drawn = {line.get_label(): line.get_ydata() for line in panels[1].lines}
-    np.testing.assert_allclose(drawn["R3D"], [1 - 3.75 / 60.5, 1, 1])
+    np.testing.assert_allclose(drawn["R3D"], [1 - 3.75 / 60.5, 1, 1 - 0.75 / 6])
     assert {*drawn} == {"R3D", "R(2+1)D"}, "MC3 lacks a run"
     np.testing.assert_allclose(panels[1].lines[0].get_xdata(), [1, 2, 3])
     assert training_course(runs, {}, [FIXED]).empty and "has all of its runs" in show_training_course([]).data
     assert "no contrast has all of its runs" in course_figure(runs, recipes={}, families=[FIXED]).data
+
+
+def test_course_is_drawn_in_means_of_a_twentieth_of_epochs(runs):
+    """Of 45 epochs a point for two, and one for the last."""
+    for run in runs:
+        rows = [{"epoch": epoch, "train_error": 0.5, "test_error": 0.5} for epoch in range(1, 46)]
+        if run.spec.variant == "R3D":
+            for epoch, error in ((1, 0.3), (10, 0.4), (45, 0.1)):
+                rows[epoch - 1]["train_error"] = error
+        finish(run, history=rows)
+    lines = course_figure(runs, recipes=RECIPE, families=[FIXED]).axes[0].lines
+    assert [line.get_label() for line in lines] == ["R(2+1)D", "R3D"]
+    np.testing.assert_allclose(lines[1].get_xdata(), [*np.arange(1.5, 45, 2), 45])
+    np.testing.assert_allclose(lines[1].get_ydata(), [0.8, 1, 1, 1, 0.9, *[1] * 17, 0.2])
+    table = training_course(runs, RECIPE, [FIXED]).set_index(["frames", "network"])
+    assert table.loc[(16, "R3D"), ["epoch 10", "epoch 20"]].tolist() == pytest.approx([40, 50])
+    assert "epoch 50" not in table
 
 
 def test_figure_has_intervals_a_band_and_the_papers_gaps():
@@ -351,6 +389,35 @@ def test_figure_has_intervals_a_band_and_the_papers_gaps():
     gaps = [printed[n][name] - printed[n]["R(2+1)D"] for name, n in zip(shown["network"], shown["frames"], strict=True)]
     assert [tick.get_xdata()[0] for tick in ticks] == pytest.approx(gaps)
     assert [(band.get_x(), band.get_width()) for axes in panels for band in axes.patches] == [(-3, 6)] * len(panels)
+
+
+def test_protocol_has_the_p_values_of_three_models():
+    """Of the family of Table 2: the model fixed before, the plain variance between seeds, two networks' seeds alone."""
+    family = FAMILIES[1]
+    specs = family_specs(family, CONFIRMATORY["ucf101-14"])
+    runs = [run for run in load_runs(ROOT / "results" / "actions.zip") if run.spec in specs]
+    groups = group_by_seed(runs)
+    plain = pooled_seed_variance(groups)
+    plain = replace(plain, value=plain.mean_square)
+
+    def correct(alone=False, seeds=None):
+        p = []
+        for name, frames in family.contrasts:
+            pair = [run for run in runs if run.spec.frames == frames and run.spec.variant in (name, "R(2+1)D")]
+            found = group_by_seed(pair) if alone else [group for group in groups if group.spec.frames == frames]
+            sides = [[group for group in found if group.spec.variant == of] for of in (name, "R(2+1)D")]
+            p.append(accuracy_difference(*sides, seeds).p)
+        return dict(zip(family.contrasts, holm(p), strict=True))
+
+    fixed, of_plain, own = correct(), correct(seeds=plain), correct(alone=True)
+    mc3, still = ("MC3", 16), ("f-R2D", 8)
+    text = " ".join((ROOT / "docs" / "protocol.md").read_text().split("## Status")[1].split())
+    assert f"p {fixed[mc3]:.3f}; all *less accurate" in text and f"p {fixed[still]:.3f}, *undecided*" in text
+    assert fixed["R2D", 16] < 0.001 and "(−5.7 to −1.9), p < 0.001" in text
+    assert f"its p is {of_plain[mc3]:.2f}, and with the seeds of MC3 and R(2+1)D alone {own[mc3]:.3f}." in text
+    assert f"f-R2D's p with 8 frames is then {of_plain[still]:.2f} and {own[still]:.3f}." in text
+    clear = [{key for key, p in model.items() if p < 0.05} for model in (fixed, of_plain, own)]
+    assert clear[0] - {mc3} == clear[1] == clear[2] == {("f-R2D", 16), ("R2D", 16)}
 
 
 def test_a_hollow_marker_is_exploratory(runs):

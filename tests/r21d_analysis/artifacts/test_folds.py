@@ -12,9 +12,11 @@ from torch import nn
 from r21d_analysis.artifacts.curves import error_curves
 from r21d_analysis.artifacts.figures import accuracy_against_cost
 from r21d_analysis.artifacts.folds import COMPOSITIONS, composition_table, fold_table, reasons_figure, show_fold_table
+from r21d_analysis.artifacts.networks import collect_networks, difference
 from r21d_analysis.artifacts.pretraining import GAP, rate_table, show_rate_table
 from r21d_analysis.artifacts.tables import measure
 from r21d_analysis.statistics.aggregate import group_by_seed
+from r21d_analysis.statistics.power import detectable_difference
 from r21d_core import R21DError
 from r21d_core.models.architecture import PAIRS
 from r21d_core.models.network import VideoResNet
@@ -139,19 +141,29 @@ def test_accuracy_by_construction_has_no_interval(tmp_path):
     assert [group.accuracy.low != group.accuracy.low for group in group_by_seed(runs)] == [True, False, True, False]
 
 
+def differences(runs, names):
+    """The estimates of the networks `names` minus R(2+1)D."""
+    networks = {network.spec.variant: network for network in collect_networks(runs)[0]}
+    return [difference(networks[name], networks["R(2+1)D"]) for name in names]
+
+
 def test_caption_says_how_many_tests_there_are(runs):
     """A network of one run has none, beside others of two seeds; nor has any network if all have one run."""
     first = [run for run in runs if run.spec.data.endswith("1")]
     some = [run for run in first if run.spec.variant != "P3D-B" or run.spec.seed == 0]
     caption = show_fold_table(some).caption
     assert "; 1 test, one family, Holm, none for a network of one run, " in caption and "Means over" not in caption
-    assert "; no tests; " in show_fold_table([run for run in first if run.spec.seed == 0]).caption
+    (estimate,) = differences(some, ["R3D"])
+    found = fold_table(some).set_index("network")["detectable"].dropna()
+    assert found.to_dict() == {"R3D": pytest.approx(detectable_difference(estimate, 1))}, "one test"
+    alone = show_fold_table([run for run in first if run.spec.seed == 0]).caption
+    assert "; no tests; " in alone and "power" not in alone
 
 
 def test_table_and_figure_have_every_network(runs):
     table = show_fold_table(runs)
     assert set(table.data["network"]) == set(ERRORS) and set(table.data["seeds"]) == {2}
-    points = sorted(f"{value:.1f}" for value in fold_table(runs)["detectable"].dropna())
+    points = sorted(f"{detectable_difference(gap, 2):.1f}" for gap in differences(runs, ["R3D", "P3D-B"]))
     assert len(points) == 2 and f"2 tests, one family, Holm, {' to '.join(points)} points at 80 %" in table.caption
     assert "Means over 2 folds" in table.caption
     figure = reasons_figure(runs)
@@ -205,7 +217,13 @@ def test_finetuned_network_is_compared_with_its_own_scratch(tmp_path):
         accuracy = table["video@1"][name]
         assert table[GAP][name][18 * 636] == pytest.approx(accuracy[18 * 636] - accuracy[0])
     assert table["p, Holm"].notna().sum() == 2
-    caption, found = show_rate_table(runs).caption, sorted(f"{points:.1f}" for points in table["detectable"].dropna())
+    actions = collect_networks([run for run in runs if run.spec.task == "action"])[0]
+    members = {(network.spec.variant, network.source): network for network in actions}
+    pairs = [(network, members[name, ""]) for (name, source), network in members.items() if source]
+    found = sorted(f"{detectable_difference(difference(*pair), 2):.1f}" for pair in pairs)
+    caption = show_rate_table(runs).caption
+    assert len(found) == 2
     assert "trained from scratch" in caption and caption.endswith(f"; {' to '.join(found)} points at 80 % power")
     alone = rate_table([run for run in runs if run.spec.seed == 0])
     assert alone["p, Holm"].isna().all() and alone["its interval"].notna().sum() == 2, "one run is no test"
+    assert alone["detectable"].isna().all()

@@ -17,6 +17,7 @@ from r21d_analysis.explorer.widget import Explorer
 from r21d_analysis.interpret.html import is_interactive, text_html
 from r21d_analysis.interpret.records import ATTRIBUTIONS, InsightRecord, save_record
 from r21d_analysis.statistics.clips import with_clips
+from r21d_analysis.style import isolate
 from r21d_core import R21DError
 from r21d_core.runs import metrics
 from r21d_core.runs.run import find_run
@@ -244,7 +245,9 @@ def test_opens_on_the_newest_runs_with_videos(tiny_manifest, tmp_path):
 
 
 def test_recorded_maps_are_shown_without_a_checkpoint(shown):
-    """Of a video that the record of A has, B has none; of another video the message names those that have maps."""
+    """Of a video that the record of A has, B has none; of another video the message names those that have maps. Then B
+    has a record too, of this other video at the playback rate that is its class.
+    """
     shown.tabs.selected_index, run = 2, shown.a.value[0]
     video, other = (str(shown.comparison.a.scores.videos[row]) for row in shown.rows[:2])
     maps = {"videos": [video], "methods": ["Grad-CAM"], "pred": ["a"], "target": ["b"], "probability": [0.4],
@@ -259,6 +262,27 @@ def test_recorded_maps_are_shown_without_a_checkpoint(shown):
     shown.compute_saliency()
     assert "need a run's checkpoint" in text_of(shown.saliency) and "<img" not in shown.saliency.value
     assert f"recorded are maps of {video}" in text_of(shown.saliency) and other not in text_of(shown.saliency)
+    class_name = shown.comparison.item_name(shown.rows[1])[1]
+    maps["videos"] = [f"{other}, {class_name}"]
+    record = InsightRecord({"spec": json.loads(run.spec.to_json())}, {name: np.array(maps[name]) for name in maps})
+    save_record(shown.b.value[0].folder / ATTRIBUTIONS, record)
+    shown.compute_saliency()
+    assert 'src="data:image/png' in shown.saliency.value and f"maps for {class_name}" in text_of(shown.saliency)
+
+
+def test_recorded_maps_may_be_of_any_seed(tmp_path):
+    """Of three seeds the second has a record; its maps are shown for the mean of all."""
+    specs = variant_comparison("small", "set", variants=("R3D",), seeds=(0, 1, 2), eval_clips=5)
+    first, second, _ = (write_run(spec, tmp_path, number) for number, spec in enumerate(specs))
+    shown = Explorer(str(tmp_path))
+    shown.tabs.selected_index, shown.a.value = 2, next(value for _, value in shown.a.options if len(value) == 3)
+    maps = {"videos": [str(first.scores.videos[shown.row])], "methods": ["Grad-CAM"], "pred": ["a"], "target": ["b"],
+            "probability": [0.4], "frames": np.zeros((1, 2, 8, 8, 3), np.uint8),
+            "maps": np.ones((1, 1, 2, 8, 8), np.float16)}  # fmt: skip
+    record = InsightRecord({"spec": json.loads(second.spec.to_json())}, {name: np.array(maps[name]) for name in maps})
+    save_record(second.folder / ATTRIBUTIONS, record)
+    shown.compute_saliency()
+    assert 'src="data:image/png' in shown.saliency.value and "From the records" in text_of(shown.saliency)
 
 
 def test_single_run_offers_no_comparison(tmp_path):
@@ -348,6 +372,18 @@ def test_names_from_the_right_leave_the_order_of_other_text(tmp_path):
         assert sum(name in text for text in found) >= 5
         assert all(text.count(name) == text.count(f"\u2068{name}\u2069") for text in found)
     assert set(shown.class_table.df["class"]) == set(classes), "cells have one direction each"
+    for letter in "א", "م", "٣", "\u202b", "\u202e", "\u2067":
+        assert isolate(f"a{letter}") == f"\u2068a{letter}\u2069"
+    assert isolate("é 3 →") == "é 3 →"
+
+
+def test_table_keeps_its_page_while_its_rows_are_the_same(shown):
+    """The first column tells; the page of other rows is the first."""
+    pages = []
+    for names, values in (("ab", (1, 2)), ("ab", (2, 1)), ("ba", (2, 1))):
+        fill_table(shown.class_table, pd.DataFrame({"class": list(names), "items": values}), [], 0)
+        pages.append(re.search(r"start: (\S+)}", shown.class_table._dt_args["stateLoadCallback"])[1])
+    assert pages == ["0", "state.start", "0"]
 
 
 def test_static_display_has_figures_and_captions(shown, displayed):

@@ -193,3 +193,10 @@ def test_hostile_text_is_escaped(trained):
         assert not re.search(r"<(script|b>`|i>|svg)", output) and text in html.unescape(output)
     for figure in (attribution_figures.overlay_figure(maps, text), attribution_figures.evidence_figure(maps)):
         figure.canvas.draw()
+
+
+def test_prediction_isolates_a_name_from_the_right():
+    arrays = {"pred": np.array(["بجد", "b"]), "target": np.array(["b", "b"]), "probability": np.array([0.4, 0.6])}
+    record = InsightRecord({}, arrays)
+    texts = [attribution_figures._describe_prediction(record, index) for index in range(2)]
+    assert texts == [f"predicts \u2068{arrays['pred'][0]}\u2069; b: 40 %", "predicts b, 60 %"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from r21d_analysis.explorer import media as module
+from r21d_analysis.explorer import maps as module
 from r21d_analysis.explorer import widget as explorer_module
 from r21d_analysis.explorer.classify_widget import ClassifyWidget
 from r21d_analysis.explorer.widget import Explorer
@@ -128,6 +128,10 @@ def test_maps_are_computed_once(folder, tiny_manifest, records):
         shown.classifier.videos.value = number
         click(shown.classifier.box, "Attributions")
     assert len(records) == 4 and "<img" in shown.classifier.saliency.value
+    shown.classifier.classify()
+    assert shown.classifier.saliency.value == "", "the same number may be another video, or of other weights"
+    click(shown.classifier.box, "Attributions")
+    assert len(records) == 5
 
 
 def test_missing_files_are_reported(folder, tiny_manifest, tmp_path):
