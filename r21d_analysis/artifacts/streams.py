@@ -60,7 +60,7 @@ PAPER_COLUMNS = {
     ],
 }
 QUOTED = {  # what the rows of the paper's tables are
-    4: "Sports-1M; R3D and R(2+1)D have 34 layers; 2D Resnet-152 and P3D, of 152, are those of Qiu et al. (2017)",
+    4: "Sports-1M; R3D and R(2+1)D have 34 layers, 2D Resnet-152 and P3D 152, both rows from Qiu et al. (2017)",
     5: "Kinetics-400; R(2+1)D has 34 layers; brackets: the data of the pretraining",
     6: "averages over three splits; R(2+1)D has 34 layers; brackets: the data of the pretraining",
 }
