@@ -321,6 +321,12 @@ def test_progress_that_cannot_be_written_is_named(path, monkeypatch):
         verify_videos(path)
 
 
+def test_progress_that_cannot_be_read_is_named(path):
+    path.with_suffix(".checking.jsonl").mkdir()
+    with pytest.raises(R21DError, match=r"set\.checking\.jsonl: could not be read \(Is a directory\); remove it"):
+        verify_videos(path)
+
+
 def test_crash_between_two_writings_loses_no_row(path, monkeypatch):
     broken, sound = spoil(path)
     verify_videos(path)
