@@ -81,6 +81,17 @@ def test_random_classifier_is_not_evaluated(first, fit, two, tmp_path):
         assert call(spec.replace(epochs=1))
 
 
+def test_random_first_convolution_is_not_evaluated(fit, two, tmp_path):
+    """Nor planned: weights for optical flow fit all but the first convolution of a network for RGB."""
+    file = tmp_path / "flow.pth"
+    torch.save(VideoResNet("R(2+1)D", 10, 4, num_classes=2, frames=4, in_channels=2).state_dict(), file)
+    spec = SPEC.replace(init_from=str(file), epochs=0)
+    for call in (fit, lambda spec: plan([spec], two[0], tmp_path / "runs", "cpu")):
+        with pytest.raises(R21DError, match=r"weights for 2 channels, and rgb has 3, so .* epochs=0 does not train it"):
+            call(spec)
+        assert call(spec.replace(epochs=1))
+
+
 def test_run_records_all_groups_it_was_trained_on(fit, two):
     later = SPEC.finetune_spec(data="other", **UNCHANGED)
     first, second = fit(SPEC), fit(later, two[1])
