@@ -132,7 +132,7 @@ def _load(path: Path):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle may raise anything
         reason = "not a complete file of PyTorch weights; download or save it again"
-        if found := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
+        if found := re.search(r"unsupported global(?:: GLOBAL)? (\S+)", str(error), re.IGNORECASE):
             reason = f"contains {found[1]}, a Python object that could run code; save only the state dict"
         if path.suffix == ".pkl" or b"blobs" in path.read_bytes()[:4096]:
             reason = "a Caffe2 pickle, which is not supported; use its conversion to PyTorch, see `r21d weights`"
