@@ -76,11 +76,13 @@ def check_init_files(classes: Mapping[Spec, tuple[str, ...]]) -> None:
     """
     for file in dict.fromkeys(spec.init_file for spec in classes if spec.init_file):
         weights = read_weights(resolve_weights(file))
+        parent = Run(weights.spec, weights.path.parent) if weights.spec else None
+        given = parent.scores.classes if parent and parent.is_complete else weights.num_classes
         for spec in (spec for spec in classes if spec.init_file == file):
             with torch.device("meta"):
                 check_architecture(build_model(spec, len(classes[spec]), torch.device("meta")), weights)
             _check_channels(spec, weights)
-            _check_classifier(spec, weights.path, weights.num_classes, classes[spec])
+            _check_classifier(spec, weights.path, given, classes[spec])
 
 
 def _check_classifier(spec: Spec, source: Path, given: tuple[str, ...] | int, classes: tuple[str, ...]) -> None:

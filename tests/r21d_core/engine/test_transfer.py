@@ -65,13 +65,15 @@ def test_only_equal_classes_keep_the_classifier(two, tmp_path, capsys, changes, 
 
 
 def test_random_classifier_is_not_evaluated(first, fit, two, tmp_path):
-    """Names of classes are compared of runs, their number of other weights, for which the plan does it too."""
+    """Names of classes are compared of runs, their number of other weights; of files the plan does it too."""
     expected = "weights for the 2 classes dark, bright, and other has 2 others, so the classifier would be random, and"
     untrained = SPEC.replace(data="other", init_from=str(first.folder), epochs=0)
     fit(SPEC)
     for spec in (untrained, SPEC.finetune_spec(data="other", epochs=0)):
         with pytest.raises(R21DError, match=f"{expected} epochs=0 does not train it; test on data with the 2 classes"):
             fit(spec, two[1])
+    with pytest.raises(R21DError, match=expected):
+        plan([untrained], two[1], tmp_path / "runs", "cpu")
     file = tmp_path / "given.pth"
     torch.save(VideoResNet("R(2+1)D", 10, 4, num_classes=400, frames=4).state_dict(), file)
     spec = SPEC.replace(init_from=str(file), epochs=0)

@@ -315,6 +315,8 @@ def test_file_is_described_by_the_weights_command(tmp_path, monkeypatch, capsys)
     assert rows["parameters"] == f"{sum(p.numel() for p in network.parameters()):,}"
     spec = Spec().replace(**parse_settings(rows["settings"].split(", ")))
     assert spec == Spec(depth=10, width=4, midplanes_per_block=True, eps=1e-5)
+    assert main(["weights", str(saved(small("R2D", frames=16).state_dict(), tmp_path))]) == 0
+    assert ", frames=16, " in capsys.readouterr().out, "R2D has those of its first convolution"
     monkeypatch.setattr(load, "PUBLISHED", (Published("tiny", f"x-{rows['SHA-256'][:8]}.pth", "", 0, 0, 0, "", ""),))
     assert main(["weights", str(file), "--download"]) == 0
     assert "torchvision, published as tiny\n" in capsys.readouterr().out
