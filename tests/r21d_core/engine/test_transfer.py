@@ -121,7 +121,7 @@ def test_leak_through_an_intermediate_run_is_refused(fit, two):
         )
 
 
-def test_weights_file_initializes_the_model(fit, tmp_path, capsys):
+def test_weights_file_initializes_the_model(fit, two, tmp_path, capsys):
     """Such as torchvision's: classifier and all where the numbers of classes agree, and the record says which file."""
     given = VideoResNet("R(2+1)D", 10, 4, num_classes=2, midplanes_per_block=True, eps=1e-5)
     file = tmp_path / "given.pth"
@@ -133,6 +133,8 @@ def test_weights_file_initializes_the_model(fit, tmp_path, capsys):
     assert "none skipped; SHA-256" in run.environment["init_from"] and str(file) in capsys.readouterr().out
     with pytest.raises(R21DError, match=r"midplanes_per_block is True for these weights, and False in the network"):
         fit(spec.replace(midplanes_per_block=False))
+    file.unlink()
+    assert "1 finished" in plan([spec, SPEC], two[0], tmp_path / "runs", "cpu"), "a finished run needs no file"
 
 
 @pytest.fixture
