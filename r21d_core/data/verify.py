@@ -185,11 +185,15 @@ def _identity(video: Video) -> Identity | None:
 def _read_progress(path: Path) -> dict[Identity | None, tuple[Probe, str]]:
     """What an earlier call has added to the file `path`, without lines that are not whole, such as the last one."""
     results = {}
-    with suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            with suppress(ValueError, TypeError, KeyError):
-                name, size, changed, digest, probed = json.loads(line)
-                results[name, size, changed] = Probe(**probed | {"notes": tuple(probed["notes"])}), digest
+    try:
+        with suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                with suppress(ValueError, TypeError, KeyError):
+                    name, size, changed, digest, probed = json.loads(line)
+                    results[name, size, changed] = Probe(**probed | {"notes": tuple(probed["notes"])}), digest
+    except OSError as error:
+        what = f"could not be read ({error.strerror}); remove it, and all videos are checked again"
+        raise R21DError(f"{path}: {what}") from error
     return results
 
 

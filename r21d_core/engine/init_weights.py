@@ -12,6 +12,8 @@ from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
 from r21d_core.engine.build import Model, build_model
 from r21d_core.engine.checkpoint import load_checkpoint
+from r21d_core.models.convert import Weights
+from r21d_core.models.cost import CHANNELS
 from r21d_core.models.load import check_architecture, load_weights_into, read_weights
 from r21d_core.models.zoo import resolve_weights
 from r21d_core.runs.run import Run, find_run, write_trained_on
@@ -25,12 +27,14 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
 
     The classifier keeps its values if the class names differ. The groups of videos that the weights were trained on
     are recorded in the run folder. Raises R21DError if the parent run is not complete, has another network or was
-    trained on a group of the test split, and if the run does not train a classifier that keeps its values. A run's
-    checkpoint counts as that run; of other files the training data are unknown, and their classes are compared by
-    number.
+    trained on a group of the test split, and if the run does not train a classifier or first convolution that keeps its
+    values. A run's checkpoint counts as that run; of other files the training data are unknown, and their classes are
+    compared by number.
     """
     groups = {video.group for video in manifest.split("train")} if run.spec.epochs else set()
     weights = read_weights(resolve_weights(run.spec.init_file)) if run.spec.init_file else None
+    if weights:
+        _check_channels(run.spec, weights)
     if weights and weights.spec:
         parent = Run(weights.spec, weights.path.parent)
     elif run.spec.parent_spec:
@@ -72,10 +76,13 @@ def check_init_files(classes: Mapping[Spec, tuple[str, ...]]) -> None:
     """
     for file in dict.fromkeys(spec.init_file for spec in classes if spec.init_file):
         weights = read_weights(resolve_weights(file))
+        parent = Run(weights.spec, weights.path.parent) if weights.spec else None
+        given = parent.scores.classes if parent and parent.is_complete else weights.num_classes
         for spec in (spec for spec in classes if spec.init_file == file):
             with torch.device("meta"):
                 check_architecture(build_model(spec, len(classes[spec]), torch.device("meta")), weights)
-            _check_classifier(spec, weights.path, weights.num_classes, classes[spec])
+            _check_channels(spec, weights)
+            _check_classifier(spec, weights.path, given, classes[spec])
 
 
 def _check_classifier(spec: Spec, source: Path, given: tuple[str, ...] | int, classes: tuple[str, ...]) -> None:
@@ -88,4 +95,15 @@ def _check_classifier(spec: Spec, source: Path, given: tuple[str, ...] | int, cl
     raise R21DError(
         f"{source}: weights for {expected}, and {spec.data} has {len(classes)} others, so the classifier would be "
         f"random, and epochs=0 does not train it; test on data with {expected}, or set epochs to 1 or more"
+    )
+
+
+def _check_channels(spec: Spec, weights: Weights) -> None:
+    """Raise R21DError if the weights are of another modality, and leave a random convolution that is not trained."""
+    if spec.epochs or weights.in_channels == CHANNELS[spec.modality]:
+        return
+    raise R21DError(
+        f"{weights.path}: weights for {weights.in_channels} channels, and {spec.modality} has "
+        f"{CHANNELS[spec.modality]}, so the first convolution would be random, and epochs=0 does not train it; "
+        "test on the modality of the weights, or set epochs to 1 or more"
     )

@@ -75,8 +75,9 @@ def describe_weights(path: Path | str) -> str:
     weights = read_weights(path)
     frames = weights.frames or "any number of"
     parameters = sum(parameter.numel() for parameter in model_from_weights(weights).parameters())
-    eps = {} if weights.eps is None else {"eps": weights.eps}  # of an unknown one, that of the Spec remains
-    settings = {name: getattr(weights, name) for name in ("variant", "depth", "width", "midplanes_per_block")} | eps
+    names = ("variant", "depth", "width", "frames", "midplanes_per_block", "eps")
+    # Of an unknown eps, and where any number of frames fits, that of the Spec remains.
+    settings = {name: value for name in names if (value := getattr(weights, name)) is not None}
     own = [row.name for row in PUBLISHED if weights.sha256.startswith(row.sha256)]
     return f"""{weights.path}: {weights.variant}, {weights.depth} layers, {weights.num_classes} classes
   layout      {weights.layout}{f", published as {own[0]}" if own else ""}
@@ -132,7 +133,7 @@ def _load(path: Path):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle may raise anything
         reason = "not a complete file of PyTorch weights; download or save it again"
-        if found := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
+        if found := re.search(r"unsupported global(?:: GLOBAL)? (\S+)", str(error), re.IGNORECASE):
             reason = f"contains {found[1]}, a Python object that could run code; save only the state dict"
         if path.suffix == ".pkl" or b"blobs" in path.read_bytes()[:4096]:
             reason = "a Caffe2 pickle, which is not supported; use its conversion to PyTorch, see `r21d weights`"

@@ -117,6 +117,9 @@ def test_misfitting_weights_are_refused_before_measuring(tiny_manifest, tmp_path
         settings = [word for setting in (f"init_from={file}", *words) for word in ("--set", setting)]
         assert main([*command, "--variants", variants, *settings, "--dry-run"]) == 1
         assert f"r21d: {file}: " in (error := capsys.readouterr().err) and says in error
+    settings = ["--set", f"init_from={file}", "--set", "midplanes_per_block=true"]
+    assert main([*command, "--variants", "R(2+1)D,R3D", *settings, "--dry-run"]) == 1
+    assert "set variant=R(2+1)D, " in capsys.readouterr().err, "the second run is compared too"
     assert not (tmp_path / "runs").exists()
 
 

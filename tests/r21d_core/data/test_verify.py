@@ -1,6 +1,7 @@
 """A verify_videos keeps what decodes, sets the rest aside, and loses no row whatever happens."""
 
 import csv
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -299,6 +300,19 @@ def test_interrupted_check_resumes(interrupted, monkeypatch, capsys):
     assert decoded[4:] == SOUND, "after a complete check the next one decodes everything"
 
 
+def test_file_of_another_size_is_decoded_again(interrupted, monkeypatch):
+    """Such as one that was copied with its time, but not to its end."""
+    path, _ = interrupted
+    file = path.parent / "videos" / "a" / "1.mp4"
+    stat = file.stat()
+    file.write_bytes(file.read_bytes()[:-1])
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    add(path, row("nu\0ll.mp4"))  # no such path can be looked at
+    decoded = stop_after(monkeypatch, 99)
+    report = verify_videos(path)
+    assert "a/1.mp4" in decoded and "b/1.mp4" not in decoded and "nu\0ll.mp4" in report.bad
+
+
 def test_refused_check_is_not_repeated(interrupted, monkeypatch):
     """Once the rows are corrected: the same content in two splits is found after an hour of decoding."""
     path, progress = interrupted
@@ -318,6 +332,12 @@ def test_progress_that_cannot_be_written_is_named(path, monkeypatch):
     monkeypatch.setattr(verify, "SAVE_SECONDS", 0)
     path.with_suffix(".checking.jsonl").symlink_to(path.parent / "gone" / "x")
     with pytest.raises(R21DError, match=r"set\.checking\.jsonl: could not be written \(No such file"):
+        verify_videos(path)
+
+
+def test_progress_that_cannot_be_read_is_named(path):
+    path.with_suffix(".checking.jsonl").mkdir()
+    with pytest.raises(R21DError, match=r"set\.checking\.jsonl: could not be read \(Is a directory\); remove it"):
         verify_videos(path)
 
 

@@ -65,18 +65,31 @@ def test_only_equal_classes_keep_the_classifier(two, tmp_path, capsys, changes, 
 
 
 def test_random_classifier_is_not_evaluated(first, fit, two, tmp_path):
-    """Names of classes are compared of runs, their number of other weights, for which the plan does it too."""
+    """Names of classes are compared of runs, their number of other weights; of files the plan does it too."""
     expected = "weights for the 2 classes dark, bright, and other has 2 others, so the classifier would be random, and"
     untrained = SPEC.replace(data="other", init_from=str(first.folder), epochs=0)
     fit(SPEC)
     for spec in (untrained, SPEC.finetune_spec(data="other", epochs=0)):
         with pytest.raises(R21DError, match=f"{expected} epochs=0 does not train it; test on data with the 2 classes"):
             fit(spec, two[1])
+    with pytest.raises(R21DError, match=expected):
+        plan([untrained], two[1], tmp_path / "runs", "cpu")
     file = tmp_path / "given.pth"
     torch.save(VideoResNet("R(2+1)D", 10, 4, num_classes=400, frames=4).state_dict(), file)
     spec = SPEC.replace(init_from=str(file), epochs=0)
     for call in (fit, lambda spec: plan([spec], two[0], tmp_path / "runs", "cpu")):
         with pytest.raises(R21DError, match=r"weights for 400 classes, and tiny has 2 others.* on data with 400"):
+            call(spec)
+        assert call(spec.replace(epochs=1))
+
+
+def test_random_first_convolution_is_not_evaluated(fit, two, tmp_path):
+    """Nor planned: weights for optical flow fit all but the first convolution of a network for RGB."""
+    file = tmp_path / "flow.pth"
+    torch.save(VideoResNet("R(2+1)D", 10, 4, num_classes=2, frames=4, in_channels=2).state_dict(), file)
+    spec = SPEC.replace(init_from=str(file), epochs=0)
+    for call in (fit, lambda spec: plan([spec], two[0], tmp_path / "runs", "cpu")):
+        with pytest.raises(R21DError, match=r"weights for 2 channels, and rgb has 3, so .* epochs=0 does not train it"):
             call(spec)
         assert call(spec.replace(epochs=1))
 
@@ -108,7 +121,7 @@ def test_leak_through_an_intermediate_run_is_refused(fit, two):
         )
 
 
-def test_weights_file_initializes_the_model(fit, tmp_path, capsys):
+def test_weights_file_initializes_the_model(fit, two, tmp_path, capsys):
     """Such as torchvision's: classifier and all where the numbers of classes agree, and the record says which file."""
     given = VideoResNet("R(2+1)D", 10, 4, num_classes=2, midplanes_per_block=True, eps=1e-5)
     file = tmp_path / "given.pth"
@@ -120,6 +133,8 @@ def test_weights_file_initializes_the_model(fit, tmp_path, capsys):
     assert "none skipped; SHA-256" in run.environment["init_from"] and str(file) in capsys.readouterr().out
     with pytest.raises(R21DError, match=r"midplanes_per_block is True for these weights, and False in the network"):
         fit(spec.replace(midplanes_per_block=False))
+    file.unlink()
+    assert "1 finished" in plan([spec, SPEC], two[0], tmp_path / "runs", "cpu"), "a finished run needs no file"
 
 
 @pytest.fixture

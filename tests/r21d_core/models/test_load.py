@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import pickle
 from dataclasses import asdict
 from pathlib import Path
@@ -191,6 +192,11 @@ class Evil:
         return (pytest.fail, ("the pickle was executed",))
 
 
+class Command:
+    def __reduce__(self):
+        return (os.system, ("exit 1",))  # of a module that PyTorch blocks, which it reports in other words
+
+
 def caffe2(protocol):
     return pickle.dumps({"blobs": {"conv1_middle_w": np.zeros((2, 2), np.float32)}}, protocol)
 
@@ -209,6 +215,7 @@ def torch_bytes(content):
         ("a.pth", lambda: torch_bytes(small().state_dict())[:-2000], "not a complete file of PyTorch weights"),
         ("a.pth", lambda: torch_bytes([1, 2]), "contains no state dict, only list"),
         ("a.pth", lambda: torch_bytes({"state_dict": Evil()}), "a Python object that could run code"),
+        ("a.pth", lambda: torch_bytes(Command()), r"contains \w+\.system, a Python object that could run code"),
         ("a.pth", lambda: pickle.dumps(Evil()), "not a complete file"),
         ("r2plus1d.pkl", lambda: caffe2(2), "a Caffe2 pickle"),
         ("r2plus1d", lambda: caffe2(0), "a Caffe2 pickle"),
@@ -308,6 +315,8 @@ def test_file_is_described_by_the_weights_command(tmp_path, monkeypatch, capsys)
     assert rows["parameters"] == f"{sum(p.numel() for p in network.parameters()):,}"
     spec = Spec().replace(**parse_settings(rows["settings"].split(", ")))
     assert spec == Spec(depth=10, width=4, midplanes_per_block=True, eps=1e-5)
+    assert main(["weights", str(saved(small("R2D", frames=16).state_dict(), tmp_path))]) == 0
+    assert ", frames=16, " in capsys.readouterr().out, "R2D has those of its first convolution"
     monkeypatch.setattr(load, "PUBLISHED", (Published("tiny", f"x-{rows['SHA-256'][:8]}.pth", "", 0, 0, 0, "", ""),))
     assert main(["weights", str(file), "--download"]) == 0
     assert "torchvision, published as tiny\n" in capsys.readouterr().out

@@ -146,8 +146,10 @@ def test_failed_download_names_the_url(tmp_path, monkeypatch):
         download("tiny", tmp_path)
 
 
-def test_weights_command_lists_describes_and_downloads(server, tmp_path, capfd):
+def test_weights_command_lists_describes_and_downloads(server, tmp_path, monkeypatch, capfd):
     source, _ = server
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()  # a published name is one, whatever else has it
     folder = ["--cache-dir", str(tmp_path / "weights")]
     assert main(["weights", *folder]) == 0
     assert capfd.readouterr().out.splitlines()[1].split()[-1] == "none"
