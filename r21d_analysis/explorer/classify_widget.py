@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from r21d_analysis.explorer.figures import time_figure
-from r21d_analysis.explorer.maps import saliency_html
+from r21d_analysis.explorer.maps import saliency_html, show_maps
 from r21d_analysis.explorer.media import video_html
 from r21d_analysis.interpret.html import figure_html, text_html
 from r21d_analysis.style import isolate
@@ -142,16 +143,7 @@ class ClassifyWidget:
         if self.videos.value is None:
             self.saliency.value = text_html("classify a video first", "alert")
             return
-        if (number := self.videos.value) not in self.maps:  # as by the second of two quick clicks
-            path, prediction = self.results[number]
-            self.saliency.value = text_html("computing attributions; the first time, PyTorch and Captum are loaded …")
-            self.attributions.disabled = True
-            try:
-                networks = [(self.used_weights, None)]
-                self.maps[number] = saliency_html(path, prediction.top[0][0], networks, self.weights_folder)
-            except R21DError as error:
-                self.saliency.value = text_html(str(error), "alert")
-                return
-            finally:
-                self.attributions.disabled = False
-        self.saliency.value = self.maps[number]
+        path, prediction = self.results[self.videos.value]
+        networks = [(self.used_weights, None)]
+        compute = partial(saliency_html, path, prediction.top[0][0], networks, self.weights_folder)
+        show_maps(self.saliency, self.attributions, self.maps, self.videos.value, compute)

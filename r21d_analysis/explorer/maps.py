@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
+import ipywidgets as widgets
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -20,6 +22,26 @@ from r21d_core.runs.run import Run
 
 MAPS_CAPTION = """One clip; each map has its own scale. Orange supports the class, blue opposes it; Grad-CAM shows only
 support. attributions.ipynb tests how far such maps can be trusted."""
+
+
+def show_maps(
+    shown: widgets.HTML, button: widgets.Button, maps: dict[Any, str], key: Hashable, compute: Callable[[], str]
+) -> None:
+    """Show the maps of `key`, which are computed once and kept in `maps`; an R21DError becomes a line.
+
+    The button takes no click meanwhile. Those that came before find the maps of the first one.
+    """
+    if key not in maps:
+        shown.value = text_html("computing attributions; the first time, PyTorch and Captum are loaded …")
+        button.disabled = True
+        try:
+            maps[key] = compute()
+        except R21DError as error:
+            shown.value = text_html(str(error), "alert")
+            return
+        finally:
+            button.disabled = False
+    shown.value = maps[key]
 
 
 def comparison_maps_html(

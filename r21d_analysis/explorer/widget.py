@@ -276,20 +276,9 @@ class Explorer(ExplorerLayout):
     def compute_saliency(self) -> None:
         """Draw maps of the selected video's class for those of A and B that have their checkpoint, or say why not.
 
-        Without a checkpoint, as in a pack, the recorded maps are drawn, of the few videos that have some. Clicks that
-        come before the button is disabled find the maps of the first one.
+        Without a checkpoint, as in a pack, the recorded maps are drawn, of the few videos that have some.
         """
-        if (key := self._maps_key()) not in self.maps:
-            self.saliency.value = text_html("computing attributions; the first time, PyTorch and Captum are loaded …")
-            self.attributions.disabled = True
-            try:
-                self.maps[key] = self._compute_maps()
-            except R21DError as error:
-                self.saliency.value = text_html(str(error), "alert")
-                return
-            finally:
-                self.attributions.disabled = False
-        self.saliency.value = self.maps[key]
+        maps.show_maps(self.saliency, self.attributions, self.maps, self._maps_key(), self._compute_maps)
 
     def _compute_maps(self) -> str:
         if not self.comparison or self.row is None:

@@ -64,8 +64,7 @@ def describe(run, accuracy: bool = False) -> dict:
 
     That is a fraction, or None of an unfinished run. It is read only if asked for: who lists runs may be in the middle
     of a study whose test results nobody should see yet. `spec_folder` is the name of the folder in which `train` looks
-    for the run. `settings` are the fields that differ from the recipe, without
-    those that have an option of their own.
+    for the run. `settings` are the fields that differ from the recipe, without those that have an option of their own.
     """
     spec = run.spec
     changes = spec.changes_from(get_recipe(spec.profile, spec.task, spec.data))
