@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.networks import FUSED, Network, collect_networks, difference, on_shared_splits
 from r21d_analysis.artifacts.tables import INTERVAL, protocol_line
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
-from r21d_analysis.statistics.power import describe_power, detectable_difference
+from r21d_analysis.statistics.power import describe_power, family_power
 from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, P, figure_of_runs, note, style_table
 from r21d_core import R21DError
 from r21d_core.models.architecture import KERNELS, PAIRS, midplanes
@@ -90,7 +90,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     others = [network for network in rows if network is not baseline]
     gaps: dict[str, Estimate] = {network.spec.variant: difference(network, baseline) for network in others}
     p = dict(zip(gaps, family_p(list(gaps.values())), strict=True))
-    tests = sum(gap.tested for gap in gaps.values())
+    detectable = dict(zip(gaps, family_power(list(gaps.values())), strict=True))
     records = []
     for network in rows:
         name, accuracy, gap, training = network.spec.variant, network.accuracy, NO_ESTIMATE, NO_ESTIMATE
@@ -102,7 +102,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
             "high": accuracy.high, "training error": _training_difference([(1, network)]).value,
             "folds": len(network.splits), "seeds": accuracy.seeds, "groups": accuracy.recordings,
             "minus R(2+1)D": gap.value, "gap low": gap.low, "gap high": gap.high, P: p.get(name, np.nan),
-            "detectable": detectable_difference(gap, tests) if gap.tested else np.nan,
+            "detectable": detectable.get(name, np.nan),
             "training gap": training.value, "training low": training.low, "training high": training.high,
         })  # fmt: skip
     return pd.DataFrame(records)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
@@ -12,7 +11,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.networks import collect_networks, difference
 from r21d_analysis.artifacts.tables import INTERVAL, show_table
 from r21d_analysis.statistics.inference import Estimate, family_p, format_interval
-from r21d_analysis.statistics.power import describe_power, detectable_difference
+from r21d_analysis.statistics.power import describe_power, family_power
 from r21d_analysis.style import P, align_left, note, style_table
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
@@ -41,10 +40,10 @@ def rate_table(runs: Sequence[Run]) -> pd.DataFrame:
         })  # fmt: skip
         if parent and spec.variant in scratch:
             gaps[place] = difference(network, scratch[spec.variant])
-    tests = sum(gap.tested for gap in gaps.values())
-    for (place, gap), p in zip(gaps.items(), family_p(list(gaps.values())), strict=True):
-        rows[place]["detectable"] = detectable_difference(gap, tests) if gap.tested else np.nan
-        rows[place] |= {GAP: gap.value, "its interval": format_interval(gap.low, gap.high, "+.1f"), P: p}
+    estimates = list(gaps.values())
+    for (place, gap), p, found in zip(gaps.items(), family_p(estimates), family_power(estimates), strict=True):
+        interval = format_interval(gap.low, gap.high, "+.1f")
+        rows[place] |= {"detectable": found, GAP: gap.value, "its interval": interval, P: p}
     return pd.DataFrame(rows)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy import stats
@@ -20,6 +20,12 @@ def detectable_difference(estimate: Estimate, tests: int = 1) -> float:
     It is found at 5 % after Bonferroni's correction, so by Holm's method too, whatever the others are.
     """
     return float(_standard_errors(estimate.df, tests) * np.sqrt(estimate.recording_variance + estimate.seed_part))
+
+
+def family_power(estimates: Sequence[Estimate]) -> list[float]:
+    """`detectable_difference` of each estimate in the family of those that are tested; NaN for the others."""
+    tests = sum(estimate.tested for estimate in estimates)
+    return [detectable_difference(estimate, tests) if estimate.tested else np.nan for estimate in estimates]
 
 
 def describe_power(points: Iterable[float]) -> str:
