@@ -71,7 +71,8 @@ def answer(root: Path = ROOT) -> list[str]:
     speech = find_speech(SPEECH, root)
     spoken, words = fold_table(speech).set_index("network"), len(speech[0].scores.classes)
     r3d, contrasts = spoken.loc["R3D"].to_dict(), find_contrasts(root)
-    lips, better = spoken["video@1"], [*spoken.index[(spoken["gap low"] > 0) & (spoken[P] < 0.05)]]
+    seeds, lips = int(spoken["seeds"].max()), spoken["video@1"]
+    better = [*spoken.index[(spoken["gap low"] > 0) & (spoken[P] < 0.05)]]
     return [
         _summarize_verdicts(contrasts),
         f"The paper answers (2+1)D: on Kinetics-400, with clips of 16 frames, R(2+1)D is {gaps[0]:.1f} points above "
@@ -89,8 +90,8 @@ def answer(root: Path = ROOT) -> list[str]:
         f"order of frames, {rate['video@1']['f-R2D']:.1f} (chance {rate['chance'][BEST]:.0f}); on speech from lips "
         f"{lips[BEST]:.1f} and {lips['f-R2D']:.1f} (chance {100 / words:.0f}), where {lips.idxmax()} has the highest "
         f"accuracy, {lips.max():.1f}, and {len(better)} of {len(lips) - 1} networks are significantly above R(2+1)D, "
-        f"with {spoken['seeds'].max()} seed: {', '.join(better)}. R3D minus R(2+1)D is {describe_gap(r3d)} there, in "
-        f"training error {describe_gap(r3d, *TRAINING)}.",
+        f"with {seeds} seed{'s' * (seeds > 1)}: {', '.join(better)}. R3D minus R(2+1)D is {describe_gap(r3d)} there, "
+        f"in training error {describe_gap(r3d, *TRAINING)}.",
         f"{describe_evidence(root)} So the evidence for actions needs little motion; for speech and the rate it needs "
         "motion, or a still clip is too unusual an input. One run of each network.",
     ]
@@ -215,6 +216,20 @@ def find_speech(family: Family, root: Path = ROOT) -> list[Run]:
     complete = {run.spec: run for run in load_runs(root / "results" / "miracl.zip") if run.is_complete}
     specs = counted_specs(family, CONFIRMATORY["miracl-vc1"], complete)
     return [complete[spec] for spec in specs if spec in complete]
+
+
+def describe_unseen(runs: Sequence[Run]) -> str:
+    """Which networks differ from R(2+1)D by the seeds of SPEECH not seen before: a sentence after a space, or none."""
+    unseen = [run for run in runs if run.spec.seed not in SPEECH.seen]
+    if not unseen:
+        return ""
+    table = fold_table(unseen).set_index("network")
+    clear = [f"{name} {describe_gap(row)}" for name, row in table[table[P] < 0.05].to_dict("index").items()]
+    seeds = sorted({run.spec.seed for run in unseen})
+    return (
+        f" Seed{'s' * (len(seeds) > 1)} {' and '.join(map(str, seeds))} alone, of which nothing was seen before the "
+        f"protocol, show{'s' * (len(seeds) < 2)} as significant: {'; '.join(clear) or 'none'}."
+    )
 
 
 def find_reasons(root: Path = ROOT) -> list[Run]:

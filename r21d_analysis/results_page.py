@@ -199,7 +199,7 @@ def _speech(runs: Sequence[Run]) -> str:
         f"({format_interval(-still['gap high'], -still['gap low'])}). {best['network']} has the highest accuracy, "
         f"{best['minus R(2+1)D']:.1f} points above R(2+1)D ({format_interval(best['gap low'], best['gap high'])}); R3D "
         f"minus R(2+1)D is {outcome.describe_gap(gap)}. Chance is 5 %. "
-        f"{outcome.describe_fit(table.set_index('network')['training error'])}"
+        f"{outcome.describe_fit(table.set_index('network')['training error'])}{outcome.describe_unseen(runs)}"
     )
     return _section("Speech, MIRACL-VC1, 8 frames", fact, _texts(show_fold_table(runs)))
 
