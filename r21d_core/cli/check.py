@@ -4,11 +4,11 @@ import signal
 import sys
 from pathlib import Path
 
-from r21d_core.cli.options import WORKERS
+from r21d_core.cli.options import WORKERS, add_command
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("check", help="decode every video of a manifest once; exclude those that fail")
+    parser = add_command(subparsers, "check", "decode every video of a manifest once; exclude those that fail")
     parser.add_argument("manifest", type=Path, help="CSV file of `r21d manifest`")
     parser.add_argument("--workers", **WORKERS)
 
