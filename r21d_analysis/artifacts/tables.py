@@ -21,7 +21,7 @@ from r21d_analysis.artifacts.networks import RGB, Network
 from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, accuracy_difference, group_all, group_by_seed
 from r21d_analysis.statistics.inference import Estimate, Outcomes, family_p, format_interval
-from r21d_analysis.statistics.power import detectable_difference, required_recordings
+from r21d_analysis.statistics.power import describe_power, family_power, required_recordings
 from r21d_analysis.style import NO_MATH, NO_RUNS, P, note, style_table
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.metrics import family_correct
@@ -245,8 +245,7 @@ def comparison_caption(estimates: Sequence[Estimate]) -> str:
     tested = [estimate for estimate in estimates if estimate.tested]
     if not tested:
         return f"Intervals by recording; {data}, hence no test: another seed may take a difference out of its interval"
-    points = [detectable_difference(e, len(tested)) for e in tested if not np.isnan(e.low)]
-    data += f", {np.median(points):.1f} points at 80 % power" if points else ""
+    data += f", {power} at 80 % power" if (power := describe_power(family_power(estimates))) else ""
     family = f"{len(tested)} test{'s' * (len(tested) > 1)}, one family, Holm"
     return f"Intervals and p by recording and seed; with {data}; {family}"
 
