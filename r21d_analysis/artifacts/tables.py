@@ -6,6 +6,7 @@ import html
 import os
 import re
 import shlex
+import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -272,21 +273,26 @@ def family_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def missing_line(runs: Sequence[Run], command: str) -> str:
-    """How many of `runs` are finished, and the command that makes the others in the same folder.
-
-    The command is for the folder above notebooks/, from which the notebooks see `runs` one level up.
-    """
+    """How many of `runs` are finished, and in a second line the command that makes the others, by `command_line`."""
     missing = [run for run in runs if not run.is_complete]
     if not missing:
         return f"{len(runs)} of {len(runs)} runs are finished."
     labels = zip(runs, run_labels([run.spec for run in runs]), strict=True)
     names = ", ".join(label for run, label in labels if not run.is_complete)
-    folder = missing[0].folder.parent
+    named = f"; missing: {names}" if len(missing) < len(runs) else ""
+    count = f"{len(runs) - len(missing)} of {len(runs)} runs are finished{named}"
+    return f"{count}\n{command_line(missing[0].folder.parent, command)}"
+
+
+def command_line(folder: Path | zipfile.Path, command: str) -> str:
+    """A line with the `command` that makes runs in `folder`.
+
+    It is for the folder above notebooks/, from which the notebooks see `folder` one level up.
+    """
     if isinstance(folder, Path):  # a pack is read only
         path = str(folder if folder.is_absolute() else os.path.relpath(folder, ".."))
         command += f" --runs {shlex.quote(path)}" if path != "runs" else ""
-    named = f"; missing: {names}" if len(missing) < len(runs) else ""
-    return f"{len(runs) - len(missing)} of {len(runs)} runs are finished{named}\nto make them: {command}"
+    return f"to make them: {command}"
 
 
 def run_roles(specs: Sequence[Spec]) -> dict[Spec, str]:
