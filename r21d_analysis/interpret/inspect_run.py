@@ -16,7 +16,14 @@ from r21d_analysis.interpret import activation_max, attributions, checkpoints
 from r21d_analysis.interpret.attributions import COMPLETE, METHODS, STEPS, completeness_gap, for_attribution
 from r21d_analysis.interpret.checkpoints import EvalClips, crop_frames, open_network, read_clip
 from r21d_analysis.interpret.filters import filter_statistics, weight_changes
-from r21d_analysis.interpret.records import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
+from r21d_analysis.interpret.records import (
+    ATTRIBUTIONS,
+    FILTERS,
+    InsightRecord,
+    load_record,
+    save_record,
+    with_unique_labels,
+)
 from r21d_core import R21DError
 from r21d_core.data.decode import probe
 from r21d_core.data.transforms import center_crop
@@ -76,7 +83,7 @@ def load_or_compute(
             records.append(record)
         except R21DError as error:
             print(f"{network}, is left out of {name}: {error}")
-    return records
+    return with_unique_labels(records)
 
 
 def _compute(
