@@ -244,8 +244,8 @@ def angles_figure(records: Sequence[InsightRecord]) -> Figure | str:
 def separability_figure(records: Sequence[InsightRecord]) -> Figure | str:
     """Plot by layer the fraction of a kernel's energy in one spatial times one temporal filter.
 
-    Lines: means; bands: first to last decile; dashed: untrained weights of the same shape. Right: the largest fraction
-    of a full layer that a (2+1)D pair with M_i planes represents.
+    Lines: means; bands: first to last decile; dashed: untrained weights of the same shape, unknown of P3D's letters.
+    Right: the largest fraction of a full layer that a (2+1)D pair with M_i planes represents.
     """
     records = with_unique_labels(records)
     if (table := layer_table(records)).empty:

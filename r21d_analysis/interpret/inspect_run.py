@@ -35,7 +35,6 @@ from r21d_core.engine.runner import BUILTIN_ROOT, load_manifests
 from r21d_core.models.load import model_from_weights
 from r21d_core.models.network import VideoResNet
 from r21d_core.runs.run import Run
-from r21d_core.study.variants import stage_spec
 
 N_CHANNELS, N_CLIPS = 2, 3  # filters of each stage, and clips of each filter
 MAX_FRAMES, MAX_SIZE = 8, 56  # of a stored map
@@ -110,10 +109,8 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device, optimize: b
 
     The channels of a stage are those whose largest response differs most between classes, relative to its variance.
     With `optimize` the inputs include a clip optimized for each.
-    Raises R21DError for a flow network, whose filters are no images, and for the letters of ABLATIONS.
+    Raises R21DError for a flow network, whose filters are no images.
     """
-    if other := set(stage_spec(run.spec.variant, run.spec.depth)[0]) - set("c23p"):
-        raise R21DError(f"{run.folder}: filters are of the letters c, 2, 3 and p; {run.spec.variant} has {min(other)}")
     if run.spec.modality != "rgb":
         raise R21DError(f"{run.folder}: its input is {run.spec.modality}; filters are shown of networks on RGB frames")
     network = for_attribution(open_network(run, device))
