@@ -32,7 +32,7 @@ from r21d_analysis.artifacts.recipe import DIFFERENCE, recipe_table
 from r21d_analysis.artifacts.tables import PAPER, compare, measure
 from r21d_analysis.interpret.summary import describe_evidence
 from r21d_analysis.statistics.inference import family_p, format_interval
-from r21d_analysis.statistics.power import detectable_difference
+from r21d_analysis.statistics.power import describe_power, family_power
 from r21d_analysis.style import P
 from r21d_core import R21DError
 from r21d_core.runs.run import Run, find_runs, load_runs
@@ -66,7 +66,7 @@ def answer(root: Path = ROOT) -> list[str]:
     rows = zip(table["network"], table["estimate"], family_p(list(table["estimate"])), strict=True)
     clear = [f"{name} ({estimate.value:+.1f} points)" for name, estimate, p in rows if p < 0.05]
     count = f"{len(clear) or 'none'} of the {len(table)} others differ{'s' * (len(clear) < 2)} significantly from it"
-    power = np.median([detectable_difference(estimate, len(table)) for estimate in table["estimate"]])
+    power = describe_power(family_power(list(table["estimate"])))
     rate = measure(find_records("variant_comparison", task="speed", root=root)).set_index("network")
     speech = find_speech(SPEECH, root)
     spoken, words = fold_table(speech).set_index("network"), len(speech[0].scores.classes)
@@ -83,7 +83,7 @@ def answer(root: Path = ROOT) -> list[str]:
         f"Exploratory, with {runs[0].spec.epochs} epochs on one split: on {group.videos} videos from "
         f"{table['estimate'].iloc[0].recordings} recordings, with {group.seeds} seeds, R(2+1)D has "
         f"{group.video_at(1):.1f} % and {': '.join(filter(None, [count, ', '.join(clear)]))}; the {len(table)} tests "
-        f"find a difference of {power:.1f} points with 80 % power. Training errors are {errors.min():.1f} to "
+        f"find differences of {power} with 80 % power. Training errors are {errors.min():.1f} to "
         f"{errors.max():.1f} % ({errors.idxmax()}): these networks are not trained to the end. "
         f"{_describe_schedules(table.set_index('network'), contrasts)}",
         f"Where the label is the playback rate, R(2+1)D has {rate['video@1'][BEST]:.1f} % and f-R2D, which ignores the "

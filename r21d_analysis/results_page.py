@@ -184,7 +184,7 @@ def _sections(root: Path) -> Iterator[str]:
 
 def _link_reports(notebook: str) -> str:
     """Links to the executed copies of a notebook that reads records of `r21d insight`, by what the networks learned."""
-    links = [f"[{data}](../reports/{notebook}-{suffix}.ipynb)" for _, suffix, data in INSIGHT]
+    links = [f"[{data}](../reports/{notebook}-{suffix}.ipynb)" for _, data, suffix, _ in INSIGHT]
     return f"{', '.join(links[:-1])} and {links[-1]}"
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from r21d_analysis.artifacts.catalog import iter_runs
-from r21d_analysis.artifacts.tables import missing_line
+from r21d_analysis.artifacts.tables import command_line, missing_line
 from r21d_core import R21DError
 from r21d_core.runs.run import Run, find_run
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, as_list
@@ -74,10 +74,10 @@ def open_study(
 ) -> Study:
     """Return the study of `experiment`, a name in EXPERIMENTS, and print which of its runs are missing.
 
-    Without `train`, networks that have no finished run are left out and named in a line, unless none has one. Paths
-    are relative to the working directory, which is `notebooks/` for a notebook. Lists may be lists, a single value or
-    text such as "0, 1, 2"; empty text stands for the experiment's default. Raises R21DError for a value that cannot be
-    read.
+    Without `train`, networks that have no finished run are left out and named, with the command that trains them,
+    unless none has one. Paths are relative to the working directory, which is `notebooks/` for a notebook. Lists may be
+    lists, a single value or text such as "0, 1, 2"; empty text stands for the experiment's default. Raises R21DError
+    for a value that cannot be read.
     """
     if experiment not in EXPERIMENTS:
         raise R21DError(f"experiment {experiment!r}: expected one of {', '.join(EXPERIMENTS)}")
@@ -111,7 +111,9 @@ def open_study(
         if without := [
             name for name in dict.fromkeys(spec.variant for spec in specs) if finished and name not in finished
         ]:
+            command = _training_command(experiment, profile, manifest, parameters | {"variants": without})
             print(f"Not shown, since no run of theirs is finished: {', '.join(without)}.")
+            print(command_line(find_run(runs, specs[0]).folder.parent, command))
             specs = [spec for spec in specs if spec.variant in finished]
             parameters["variants"] = list(dict.fromkeys(spec.variant for spec in specs))
     study = Study(

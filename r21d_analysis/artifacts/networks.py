@@ -23,6 +23,7 @@ from r21d_analysis.statistics.inference import (
     Outcomes,
     SeedVariance,
     check_same_items,
+    df_of_same_runs,
     estimate_mean,
     fold_variance,
     seed_variance,
@@ -230,15 +231,21 @@ def stream_differences(network: Network, baseline: Network) -> list[Outcomes]:
 def fusion_variance(network: Network, baseline: Network, pairs: Sequence[tuple[Network, Network]]) -> SeedVariance:
     """The variance of the seed in the difference of a fused Network and one of its streams, pooled over `pairs`.
 
-    Those count that are of the same weights; of other papers' networks a pair is alone. Where all have one seed, it is
-    that of the folds, as in `pooled_seed_variance`, over the networks that have all splits of this difference: each
-    less the same stream, since a network's differences to its two streams depend on each other.
+    Those count that are of the same weights; of other papers' networks a pair is alone. A network's differences to its
+    two streams depend on each other, so they have fewer degrees of freedom than their number. Where all have one seed,
+    it is that of the folds, as in `pooled_seed_variance`, over the networks that have all splits of this difference:
+    each less the same stream.
     """
     alike = [pair for pair in pairs if same_weights(*pair) and pair[0].spec.variant not in NEIGHBORS]
     alike = [(network, baseline)] if network.spec.variant in NEIGHBORS else alike
-    pooled = seed_variance(outcomes for pair in alike for outcomes in stream_differences(*pair))
+    by_network: dict[Spec, list[list[Outcomes]]] = defaultdict(list)
+    for a, b in alike:
+        by_network[a.spec].append(stream_differences(a, b))
+    pooled = seed_variance(outcomes for streams in by_network.values() for splits in streams for outcomes in splits)
     if pooled.df:
-        return pooled
+        both = [split for streams in by_network.values() for split in zip(*streams, strict=True)]
+        means = [np.array([outcomes.values.mean(axis=1) for outcomes in split]) for split in both]
+        return replace(pooled, df=df_of_same_runs(means))
     names, rows = on_shared_splits(network, baseline)[0].splits, []
     for a, b in alike:
         splits = on_shared_splits(a, b)[0].splits

@@ -6,6 +6,7 @@ import html
 import os
 import re
 import shlex
+import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -21,7 +22,7 @@ from r21d_analysis.artifacts.networks import RGB, Network
 from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, accuracy_difference, group_all, group_by_seed
 from r21d_analysis.statistics.inference import Estimate, Outcomes, family_p, format_interval
-from r21d_analysis.statistics.power import detectable_difference, required_recordings
+from r21d_analysis.statistics.power import describe_power, family_power, required_recordings
 from r21d_analysis.style import NO_MATH, NO_RUNS, P, note, style_table
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.metrics import family_correct
@@ -245,8 +246,7 @@ def comparison_caption(estimates: Sequence[Estimate]) -> str:
     tested = [estimate for estimate in estimates if estimate.tested]
     if not tested:
         return f"Intervals by recording; {data}, hence no test: another seed may take a difference out of its interval"
-    points = [detectable_difference(e, len(tested)) for e in tested if not np.isnan(e.low)]
-    data += f", {np.median(points):.1f} points at 80 % power" if points else ""
+    data += f", {power} at 80 % power" if (power := describe_power(family_power(estimates))) else ""
     family = f"{len(tested)} test{'s' * (len(tested) > 1)}, one family, Holm"
     return f"Intervals and p by recording and seed; with {data}; {family}"
 
@@ -273,21 +273,26 @@ def family_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def missing_line(runs: Sequence[Run], command: str) -> str:
-    """How many of `runs` are finished, and the command that makes the others in the same folder.
-
-    The command is for the folder above notebooks/, from which the notebooks see `runs` one level up.
-    """
+    """How many of `runs` are finished, and in a second line the command that makes the others, by `command_line`."""
     missing = [run for run in runs if not run.is_complete]
     if not missing:
         return f"{len(runs)} of {len(runs)} runs are finished."
     labels = zip(runs, run_labels([run.spec for run in runs]), strict=True)
     names = ", ".join(label for run, label in labels if not run.is_complete)
-    folder = missing[0].folder.parent
+    named = f"; missing: {names}" if len(missing) < len(runs) else ""
+    count = f"{len(runs) - len(missing)} of {len(runs)} runs are finished{named}"
+    return f"{count}\n{command_line(missing[0].folder.parent, command)}"
+
+
+def command_line(folder: Path | zipfile.Path, command: str) -> str:
+    """A line with the `command` that makes runs in `folder`.
+
+    It is for the folder above notebooks/, from which the notebooks see `folder` one level up.
+    """
     if isinstance(folder, Path):  # a pack is read only
         path = str(folder if folder.is_absolute() else os.path.relpath(folder, ".."))
         command += f" --runs {shlex.quote(path)}" if path != "runs" else ""
-    named = f"; missing: {names}" if len(missing) < len(runs) else ""
-    return f"{len(runs) - len(missing)} of {len(runs)} runs are finished{named}\nto make them: {command}"
+    return f"to make them: {command}"
 
 
 def run_roles(specs: Sequence[Spec]) -> dict[Spec, str]:

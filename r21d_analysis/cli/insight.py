@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.cli.options import DEVICE, parse_names
+from r21d_core.cli.options import DEVICE, add_command, parse_names
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("insight", help="compute filter statistics and attributions of trained networks")
+    parser = add_command(subparsers, "insight", "compute filter statistics and attributions of trained networks")
     add = parser.add_argument
     add("run", nargs="+", type=Path, help="run folder with its checkpoint")
     add("--manifest", type=Path, help="CSV file of the runs' videos; default: data/NAME.csv or the built-in videos")

@@ -4,11 +4,12 @@ import shutil
 from pathlib import Path
 
 from r21d_core import R21DError, package_folder
+from r21d_core.cli.options import add_command
 from r21d_core.runs.files import make_folder
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("notebooks", help="copy the notebooks that come with the package to a folder")
+    parser = add_command(subparsers, "notebooks", "copy the notebooks that come with the package to a folder")
     add = parser.add_argument
     add("--out", type=Path, default=Path("notebooks"), metavar="DIR", help="folder to copy them to; default notebooks")
 

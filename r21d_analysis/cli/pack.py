@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from r21d_core.cli.options import add_command
+
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("pack", help="write a folder's finished runs to one small file that is read like it")
+    parser = add_command(subparsers, "pack", "write a folder's finished runs to one small file that is read like it")
     parser.add_argument("runs", type=Path, help="folder of runs")
     parser.add_argument("--out", type=Path, required=True, help="the ZIP file to write, such as results/small.zip")
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from r21d_core.cli.options import SEEDS
+from r21d_core.cli.options import SEEDS, add_command
 from r21d_core.study.recipes import RECIPES
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser(
-        "report", help="execute the notebooks on the records in results/ for one page, and write docs/results.md"
+    parser = add_command(
+        subparsers, "report", "execute the notebooks on the records in results/ for one page, and write docs/results.md"
     )
     add = parser.add_argument
     add("--out", type=Path, help="folder of notebooks and page; default reports, with --runs: RUNS/reports")

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.interpret.filters import FREQUENCIES, ORDERS, STAGES, filter_order, input_frames
-from r21d_analysis.interpret.records import InsightRecord
+from r21d_analysis.interpret.records import InsightRecord, with_unique_labels
 from r21d_analysis.style import (
     GRAY,
     NO_RECORDS,
@@ -49,9 +49,12 @@ def variant_style(record: InsightRecord) -> dict:
 
 
 def legend_outside(figure: Figure, axes: Axes, columns: int = 0) -> None:
-    """Draw the legend of `axes` below the figure in `columns`, or at its right."""
-    place: dict = {"loc": "outside lower center", "ncols": columns} if columns else {"loc": "outside right upper"}
-    figure.legend(*axes.get_legend_handles_labels(), **place, frameon=False, fontsize=None if columns else 8)
+    """Draw the legend of `axes` below the figure in at most `columns`, or at its right."""
+    handles, labels = axes.get_legend_handles_labels()
+    fit = int(figure.get_figwidth() / (0.07 * max(map(len, labels), default=0) + 0.55))
+    below = {"loc": "outside lower center", "ncols": max(1, min(columns, fit))}
+    place: dict = below if columns else {"loc": "outside right upper"}
+    figure.legend(handles, labels, **place, frameon=False, fontsize=None if columns else 8)
 
 
 def records_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
@@ -87,9 +90,10 @@ def layer_table(records: Sequence[InsightRecord]) -> pd.DataFrame:
     Numbers of filters by order, and energies times the number; separabilities in percent with their first and last
     decile, and of untrained weights; `near` is the layer's name where the orders are within 3 points of one third each,
     as of untrained weights, and `single` where one input frame trains only the center tap.
+    `place` is the layer's number in the network with most layers, whose blocks the others have too.
     """
     parts = []
-    for record in (record for record in records if record["n_filters"].any()):
+    for record in (record for record in with_unique_labels(records) if record["n_filters"].any()):
         rows = pd.DataFrame({"network": record.label, "layer": record["layer"], "filters": record["n_filters"]})
         rows["stage"], rows[list(ORDERS)] = _stages(record), record["counts"]
         rows[ENERGIES] = record["energy"] * record["n_filters"][:, None]
@@ -107,7 +111,10 @@ def layer_table(records: Sequence[InsightRecord]) -> pd.DataFrame:
         rows["single"] = rows["layer"].where(temporal & (frames == 1), "")
         rows["near"] = rows["layer"].where(temporal & (frames > 1) & (off < 0.03), "")
         parts.append(rows)
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    if not parts:
+        return pd.DataFrame()
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(place=table["layer"].map({layer: n for n, layer in enumerate(_layer_order(table)["layer"])}))
 
 
 @figure_of_records
@@ -213,19 +220,21 @@ def orders_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
 @figure_of_records
 def angles_figure(records: Sequence[InsightRecord]) -> Figure | str:
     """Plot by layer how far training turned the temporal weights; dotted the spatial ones of a (2+1)D pair."""
+    records = with_unique_labels(records)
     table = layer_table(records)
     if table.empty or table["temporal angle"].isna().all():
         return NO_TEMPORAL if table.empty else "nothing to draw: the initial weights of these networks are not known"
     figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    order = _layer_order(table)
     for record, marker in zip(records, cycle(MARKERS), strict=False):
-        rows = table[table["network"] == record.label].reset_index(drop=True)
+        rows = table[table["network"] == record.label].set_index("place")
         if rows["temporal angle"].isna().all():  # also of a network without filters along time, which has no rows
             continue
         style = {"color": variant_style(record)["color"], "marker": marker, "ms": 5, "mec": "white", "mew": 0.5}
         axes.plot(rows["temporal angle"], label=record.label, **style)
         if (pairs := rows["spatial angle"].where(rows["is pair"])).notna().any():
             axes.plot(pairs, ls=":", label=f"{record.label}, spatial", **style)
-    _mark_stages(axes, max((rows for _, rows in table.groupby("network", sort=False)), key=len))
+    _mark_stages(axes, order)
     axes.set(ylabel="turned by training (°)", ylim=(0, None))
     legend_outside(figure, axes)
     return figure
@@ -235,24 +244,26 @@ def angles_figure(records: Sequence[InsightRecord]) -> Figure | str:
 def separability_figure(records: Sequence[InsightRecord]) -> Figure | str:
     """Plot by layer the fraction of a kernel's energy in one spatial times one temporal filter.
 
-    Lines: means; bands: first to last decile; dashed: untrained weights of the same shape. Right: the largest fraction
-    of a full layer that a (2+1)D pair with M_i planes represents.
+    Lines: means; bands: first to last decile; dashed: untrained weights of the same shape, unknown of P3D's letters.
+    Right: the largest fraction of a full layer that a (2+1)D pair with M_i planes represents.
     """
+    records = with_unique_labels(records)
     if (table := layer_table(records)).empty:
         return NO_TEMPORAL
-    figure, panels = panel_grid(3, 3.67, 3.4, sharex=False, sharey=False)
+    order = _layer_order(table)
+    figure, panels = panel_grid(3, max(3.67, 0.16 * len(order)), 3.4, sharex=False, sharey=False)
     styles = {record.label: {"color": variant_style(record)["color"], "marker": marker}
               for record, marker in zip(records, cycle(MARKERS), strict=False)}  # fmt: skip
     for axes, (name, (title, _)) in zip(panels, SEPARABILITY_TITLES.items(), strict=True):
         for network, rows in table.groupby("network", sort=False):
-            style, x = styles[str(network)], np.arange(len(rows))
+            style, x = styles[str(network)], rows["place"]
             color = style["color"]
             axes.plot(x, rows[name], **style, ms=5, mec="white", mew=0.5, label=network)
             axes.plot(x, rows[f"{name} untrained"], color=color, ls="--", lw=1)
             if f"{name} low" in rows:
                 axes.fill_between(x, rows[f"{name} low"], rows[f"{name} high"], color=color, alpha=0.15, lw=0)
         axes.plot([], color=GRAY, ls="--", lw=1, label="untrained")
-        _mark_stages(axes, max((rows for _, rows in table.groupby("network", sort=False)), key=len))
+        _mark_stages(axes, order)
         axes.set(title=title, ylim=(None, 101))
     panels[0].set_ylabel("energy (%)")
     legend_outside(figure, panels[0], 4)
@@ -267,8 +278,7 @@ def separability_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
               for name, (_, title) in SEPARABILITY_TITLES.items() for end in ("", " untrained")}  # fmt: skip
     columns = {network: rows.set_index("layer")[list(titles)].rename(columns=titles).dropna(axis="columns", how="all")
                for network, rows in table.groupby("network", sort=False)}  # fmt: skip
-    order = max((rows["layer"] for _, rows in table.groupby("network", sort=False)), key=len)
-    return style_table(pd.concat(columns, axis=1).reindex(order).rename_axis("layer"))
+    return style_table(pd.concat(columns, axis=1).reindex(_layer_order(table)["layer"]).rename_axis("layer"))
 
 
 @figure_of_records
@@ -323,6 +333,11 @@ def activations_figure(records: Sequence[InsightRecord]) -> Figure:
 def _stages(record: InsightRecord) -> np.ndarray:
     """Return the stage of each layer, (layers,)."""
     return np.array([layer.split(".")[0] for layer in record["layer"]])
+
+
+def _layer_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `layer_table` of the network with most layers, which has the layers of all."""
+    return max((rows for _, rows in table.groupby("network", sort=False)), key=len)
 
 
 def _mark_stages(axes: Axes, rows: pd.DataFrame) -> None:

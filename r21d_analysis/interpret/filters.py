@@ -7,8 +7,9 @@ three frames the average (1, 1, 1), the difference (1, 0, −1) and the second d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -19,38 +20,80 @@ from r21d_core.models.cost import cost
 STAGES = ("conv1", "conv2_x", "conv3_x", "conv4_x", "conv5_x")
 ORDERS = ("average", "difference", "higher")
 FREQUENCIES = 17  # from 0 to half a cycle a frame or pixel
+PART = re.compile(r"(\.(\d|spatial|temporal|project))?\.weight$")  # what follows a layer's name in a key
 SEPARABILITY = ("kernel_separability", "filter_separability", "low_rank_energy")
 
 
 class Layer(NamedTuple):
-    """A convolution of a block or the stem; the `kernel` of a (2+1)D pair is that without its ReLU."""
+    """A convolution of a block or the stem, whose `kernel` is composed of its parts without the ReLUs between them.
+
+    One part filters along time and one in space, which may be the same. Those of a pair are (M_i, in, 1, h, w) and
+    (out, M_i, t, 1, 1), with the scale of the batch norm between them in the latter.
+    """
 
     name: str
     kernel: np.ndarray  # (out, in, t, h, w)
-    temporal: np.ndarray  # (out, in, t, h, w), or of a pair (out, M_i, t, 1, 1)
-    spatial: np.ndarray  # (out, in, t, h, w), or of a pair (M_i, in, 1, h, w)
-    midplanes: int | None  # M_i of a pair
+    temporal: np.ndarray
+    spatial: np.ndarray
+    midplanes: int | None  # M_i of a pair, whose first part is the spatial one
+    keys: tuple[str, str]  # of the temporal and the spatial weights in the state dict
+    shapes: tuple[tuple[int, ...], ...]  # of all parts
 
 
 def layers(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> Iterator[Layer]:
     """Yield the convolutions of a network's state dict in order, without shortcuts.
 
-    The kernel of a pair is Σ_m temporal[o, m] · scale[m] · spatial[m, i] with the scale of the batch norm between them.
-    The ReLU between them is ignored, because with it the pair is not linear.
+    The kernel of a pair is Σ_m temporal[o, m] · scale[m] · spatial[m, i] with the scale of the batch norm between them,
+    if there is one; other parts are composed alike. ReLUs are ignored, because with them the parts are not linear.
     """
+    names: dict[str, list[str]] = {}
     for key, weight in state.items():
-        if weight.ndim != 5 or "shortcut" in key or key.endswith(".3.weight"):
-            continue
-        weight, name = np.asarray(weight, np.float32), key.removesuffix(".weight")
-        if not name.endswith(".0"):
-            yield Layer(name, weight, weight, weight, None)
-            continue
-        name = name.removesuffix(".0")
-        scale = state[f"{name}.1.weight"] / np.sqrt(state[f"{name}.1.running_var"] + eps)
-        temporal = np.asarray(state[f"{name}.3.weight"] * scale[:, None, None, None], np.float32)
-        (out, planes, t, *_), (_, inputs, _, *size) = temporal.shape, weight.shape
-        kernel = temporal[..., 0, 0].swapaxes(1, 2).reshape(-1, planes) @ weight.reshape(planes, -1)
-        yield Layer(name, kernel.reshape(out, t, inputs, *size).swapaxes(1, 2), temporal, weight, planes)
+        if weight.ndim == 5 and "shortcut" not in key:
+            names.setdefault(PART.sub("", key), []).append(key)
+    for name, keys in names.items():
+        parts = [np.asarray(state[key], np.float32) for key in keys]
+        shapes = tuple(part.shape for part in parts)
+        if len(parts) == 2 and f"{name}.1.running_var" in state:  # the second part takes the scale
+            parts[1] = np.asarray(parts[1] * _scale(state, f"{name}.1", eps)[:, None, None, None], np.float32)
+        if len(parts) == 3:
+            norms = [f"{name}.{part}_norm" for part in ("spatial", "temporal")]
+            scales = [np.float32(_scale(state, norm, eps)[:, None, None, None, None]) for norm in norms]
+            parts[:2] = [part * scale for part, scale in zip(parts[:2], scales, strict=True)]
+        # The part whose kernel is longest in time, and the one whose kernel is widest.
+        time, space = (max(range(len(parts)), key=lambda n, axis=axis: shapes[n][axis]) for axis in (2, 3))
+        planes = shapes[0][0] if (len(parts), time, space) == (2, 1, 0) else None
+        yield Layer(name, _compose(parts), parts[time], parts[space], planes, (keys[time], keys[space]), shapes)
+
+
+def _scale(state: Mapping[str, np.ndarray], norm: str, eps: float) -> np.ndarray:
+    """Return what the batch norm `norm` multiplies each channel with, (channels,)."""
+    return state[f"{norm}.weight"] / np.sqrt(state[f"{norm}.running_var"] + eps)
+
+
+def _compose(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the one kernel of a convolution, of two in series, or of P3D's spatial, temporal and projecting ones."""
+    if len(parts) < 3:
+        return reduce(_in_series, parts)
+    spatial, temporal, project = parts
+    if temporal.shape[1] == temporal.shape[0]:  # of M planes: the skip form
+        temporal = _in_series(spatial, temporal)
+    kernel = np.zeros((*spatial.shape[:2], 3, 3, 3), np.float32)
+    for part in (spatial, temporal):
+        kernel[_centered(part.shape)] += part
+    return _in_series(kernel, project)
+
+
+def _centered(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Return the center of a kernel (…, 3, 3, 3) that a kernel of `shape`, of size 1 or 3 along each axis, covers."""
+    return (slice(None), slice(None), *(slice(None) if size == 3 else slice(1, 2) for size in shape[2:]))
+
+
+def _in_series(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the kernel of two convolutions in series, one of which has size 1 along each axis."""
+    (planes, inputs, *a), (out, _, *b) = first.shape, second.shape
+    product = np.moveaxis(second, 1, -1).reshape(-1, planes) @ first.reshape(planes, -1)
+    product = product.reshape(out, *b, inputs, *a).transpose(0, 4, 1, 5, 2, 6, 3, 7)
+    return product.reshape(out, inputs, *(n * m for n, m in zip(a, b, strict=True)))
 
 
 def temporal_taps(weight: np.ndarray) -> np.ndarray:
@@ -149,7 +192,7 @@ def filter_statistics(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> dic
     """Return the statistics above of a network's state dict, a row a layer, and the filters of its first layer.
 
     Separabilities are (mean, first decile, last decile). `random_…` is the value of normally distributed weights of the
-    same shape, as a pair where the layer is one.
+    same shapes, composed alike.
     """
     rows: list[dict] = []
     for layer in layers(state, eps):
@@ -168,7 +211,8 @@ def filter_statistics(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> dic
             row["kernel_counts"], _ = order_statistics(temporal_taps(kernel))
             for name, values in separability(kernel, planes, pair).items():
                 row[name] = np.array([values.mean(), *np.quantile(values, (0.1, 0.9))]) if values.ndim else values
-            row |= _random_separability(kernel.shape, planes, pair)
+            if len(layer.shapes) < 3:
+                row |= _random_separability(layer.shapes, planes, pair)
         rows.append(row)
     first = next(layers(state, eps))
     images, curves = separate_filters(first.kernel)
@@ -182,14 +226,10 @@ def filter_statistics(state: Mapping[str, np.ndarray], eps: float = 1e-3) -> dic
 
 
 @lru_cache
-def _random_separability(shape: tuple[int, ...], planes: int, pair: bool) -> dict[str, float]:
-    """Return the mean SEPARABILITY of normal weights, as a full kernel or composed of a pair."""
-    rng, (out, inputs, t, h, w) = np.random.default_rng(0), shape
-    kernel = rng.standard_normal(shape, np.float32)
-    if pair:
-        temporal = rng.standard_normal((out * t, planes), np.float32)
-        spatial = rng.standard_normal((planes, inputs * h * w), np.float32)
-        kernel = (temporal @ spatial).reshape(out, t, inputs, h, w).swapaxes(1, 2)
+def _random_separability(shapes: tuple[tuple[int, ...], ...], planes: int, pair: bool) -> dict[str, float]:
+    """Return the mean SEPARABILITY of the kernel that is composed of normal weights of these shapes."""
+    rng = np.random.default_rng(0)
+    kernel = _compose([rng.standard_normal(shape, np.float32) for shape in shapes])
     return {f"random_{name}": float(np.mean(values)) for name, values in separability(kernel, planes, pair).items()}
 
 
@@ -201,8 +241,7 @@ def weight_changes(state: Mapping[str, np.ndarray], initial: Mapping[str, np.nda
     """
     rows = []
     for layer in layers(state):
-        spatial, temporal = (f"{layer.name}.{part}weight" for part in (("0.", "3.") if layer.midplanes else ("", "")))
-        pairs = [(state[key].astype(np.float64), initial[key].astype(np.float64)) for key in (temporal, spatial)]
+        pairs = [(state[key].astype(np.float64), initial[key].astype(np.float64)) for key in layer.keys]
         change = np.linalg.norm(pairs[0][0] - pairs[0][1]) / np.linalg.norm(pairs[0][1])
         rows.append((change, *(_angle(*pair) for pair in pairs)))
     return dict(zip(("temporal_change", "temporal_angle", "spatial_angle"), np.array(rows).T, strict=True))
@@ -223,6 +262,6 @@ def input_frames(spec: Mapping) -> dict[str, int]:
     result: dict[str, int] = {}
     for conv in cost(variant, depth, width, frames, midplanes_per_block=spec["midplanes_per_block"]).convs:
         if not conv.is_branch:
-            result.setdefault(conv.name.removesuffix(".0").removesuffix(".3"), frames)
+            result.setdefault(PART.sub("", f"{conv.name}.weight"), frames)
             frames = conv.size[0]
     return result

@@ -16,7 +16,14 @@ from r21d_analysis.interpret import activation_max, attributions, checkpoints
 from r21d_analysis.interpret.attributions import COMPLETE, METHODS, STEPS, completeness_gap, for_attribution
 from r21d_analysis.interpret.checkpoints import EvalClips, crop_frames, open_network, read_clip
 from r21d_analysis.interpret.filters import filter_statistics, weight_changes
-from r21d_analysis.interpret.records import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
+from r21d_analysis.interpret.records import (
+    ATTRIBUTIONS,
+    FILTERS,
+    InsightRecord,
+    load_record,
+    save_record,
+    with_unique_labels,
+)
 from r21d_core import R21DError
 from r21d_core.data.decode import probe
 from r21d_core.data.transforms import center_crop
@@ -28,7 +35,6 @@ from r21d_core.engine.runner import BUILTIN_ROOT, load_manifests
 from r21d_core.models.load import model_from_weights
 from r21d_core.models.network import VideoResNet
 from r21d_core.runs.run import Run
-from r21d_core.study.variants import stage_spec
 
 N_CHANNELS, N_CLIPS = 2, 3  # filters of each stage, and clips of each filter
 MAX_FRAMES, MAX_SIZE = 8, 56  # of a stored map
@@ -76,7 +82,7 @@ def load_or_compute(
             records.append(record)
         except R21DError as error:
             print(f"{network}, is left out of {name}: {error}")
-    return records
+    return with_unique_labels(records)
 
 
 def _compute(
@@ -103,10 +109,8 @@ def analyze_filters(run: Run, test: EvalClips, device: torch.device, optimize: b
 
     The channels of a stage are those whose largest response differs most between classes, relative to its variance.
     With `optimize` the inputs include a clip optimized for each.
-    Raises R21DError for a flow network, whose filters are no images, and for the letters of ABLATIONS.
+    Raises R21DError for a flow network, whose filters are no images.
     """
-    if other := set(stage_spec(run.spec.variant, run.spec.depth)[0]) - set("c23p"):
-        raise R21DError(f"{run.folder}: filters are of the letters c, 2, 3 and p; {run.spec.variant} has {min(other)}")
     if run.spec.modality != "rgb":
         raise R21DError(f"{run.folder}: its input is {run.spec.modality}; filters are shown of networks on RGB frames")
     network = for_attribution(open_network(run, device))

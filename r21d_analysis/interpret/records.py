@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from PIL import Image
 
 from r21d_core import R21DError
 from r21d_core.runs.files import write_atomically
+from r21d_core.study.spec import format_settings
 
 FILTERS, ATTRIBUTIONS = "filters.npz", "attributions.npz"  # names in the run folder
 VIDEO_PICTURES = ("frames", "strips")
@@ -51,6 +53,17 @@ class InsightRecord:
     def has_frames(self) -> bool:
         """Whether the videos' frames are in the record; `without_frames` makes them grey."""
         return "frames" not in self.metadata
+
+
+def with_unique_labels(records: Sequence[InsightRecord]) -> list[InsightRecord]:
+    """Return the records; labels that several have get the fields in which the Specs of these differ."""
+    result = []
+    for record in records:
+        specs = [other.metadata["spec"] for other in records if other.label == record.label]
+        differ = {key: value for key, value in record.metadata["spec"].items() if any(s[key] != value for s in specs)}
+        name = {"name": f"{record.label}, {format_settings(differ)}"} if differ else {}
+        result.append(InsightRecord(record.metadata | name, record.arrays))
+    return result
 
 
 def save_record(path: Path, record: InsightRecord) -> None:

@@ -14,11 +14,12 @@ from r21d_analysis.interpret.records import ATTRIBUTIONS, FILTERS, InsightRecord
 from r21d_analysis.statistics.inference import format_interval
 from r21d_core.runs.run import load_runs
 
-INSIGHT = (  # a pack with records, the suffix of the reports on them, and what the networks learned
-    ("actions", "actions", "actions"),
-    ("miracl", "small", "speech"),
-    ("small", "small-rate", "playback rate"),
-    ("diagnostic", "diagnostic", "built-in videos"),
+# A pack with records, what the networks learned, the suffix of the reports on them, and the title of these.
+INSIGHT = (
+    ("actions", "actions", "actions", "Actions, trained for 200 epochs"),
+    ("miracl", "speech", "small", "Speech, MIRACL-VC1"),
+    ("small", "playback rate", "small-rate", "Real videos, playback rate"),
+    ("diagnostic", "built-in videos", "diagnostic", "Full-size networks on the built-in videos"),
 )
 AVERAGE, TURNED, LOST = "conv1: average (%)", "later layers turned (°)", "frozen: evidence lost (%)"
 
@@ -93,7 +94,7 @@ def describe_evidence(root: Path) -> str:
 
 def _by_network(root: Path, name: str) -> Iterator[tuple[str, str, list[InsightRecord]]]:
     """Yield data, network and the records `name` of its runs."""
-    for pack, _, data in INSIGHT:
+    for pack, data, *_ in INSIGHT:
         networks: dict[str, list[InsightRecord]] = {}
         files = [run.folder / name for run in load_runs(root / "results" / f"{pack}.zip")]
         for record in (load_record(file) for file in files if file.is_file()):

@@ -56,7 +56,7 @@ class SeedVariance:
 
     value: float = 0.0  # the estimate, 0 or more
     mean_square: float = 0.0  # the variance of a run's mean between seeds, interactions included
-    df: int = 0
+    df: float = 0
     equal: bool = True  # False where it differs between the networks, by Bartlett's test at 5 %
 
 
@@ -127,6 +127,18 @@ def _seed_components(networks: Iterable[Outcomes]) -> tuple[float, float, int, l
         runs += [means] if np.ptp(means) > ROUNDING else []  # in f-R2D's playback rate no seed differs
         df += seeds - 1
     return float(squares - interactions) / max(df, 1), float(squares) / max(df, 1), df, runs
+
+
+def df_of_same_runs(means: Sequence[np.ndarray]) -> float:
+    """Satterthwaite's degrees of freedom of the `mean_square` that `seed_variance` pools over several numbers of runs.
+
+    `means` has for each network, of which others are independent, these numbers of its runs, (numbers, seeds). Numbers
+    of the same runs depend on each other, such as both streams' mean less each stream: of two that are each other's
+    negative, the second says nothing more. With two seeds of one network all numbers look so.
+    """
+    squares = sum((centered := rows - rows.mean(axis=1, keepdims=True)) @ centered.T for rows in means)
+    seeds = sum(rows.shape[1] - 1 for rows in means)
+    return float(seeds * np.trace(squares) ** 2 / (np.square(squares).sum() or np.inf)) or float(seeds)
 
 
 def fold_variance(networks: Sequence[Sequence[Outcomes]]) -> SeedVariance:

@@ -23,9 +23,12 @@ def detectable_difference(estimate: Estimate, tests: int = 1) -> float:
 
 
 def family_power(estimates: Sequence[Estimate]) -> list[float]:
-    """`detectable_difference` of each estimate in the family of those that are tested; NaN for the others."""
+    """`detectable_difference` of each estimate in the family of those that are tested.
+
+    NaN for the others, and for those without an interval, such as of equal results.
+    """
     tests = sum(estimate.tested for estimate in estimates)
-    return [detectable_difference(estimate, tests) if estimate.tested else np.nan for estimate in estimates]
+    return [detectable_difference(e, tests) if e.tested and not np.isnan(e.low) else np.nan for e in estimates]
 
 
 def describe_power(points: Iterable[float]) -> str:

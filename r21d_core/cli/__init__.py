@@ -62,15 +62,4 @@ def build_parser(modules: dict[str, ModuleType] | None = None) -> argparse.Argum
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (modules or load_commands()).values():
         module.add_parser(subparsers)
-    _describe_commands(parser)
     return parser
-
-
-def _describe_commands(parser: argparse.ArgumentParser) -> None:
-    """Begin the help of each command with its line in the list of commands, which argparse shows there alone."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for line in action._choices_actions:
-                child, text = action.choices[line.dest], line.help or ""
-                child.description = f"{text[:1].upper()}{text[1:]}."
-                _describe_commands(child)

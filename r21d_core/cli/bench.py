@@ -6,12 +6,13 @@ from importlib import import_module
 from pathlib import Path
 
 from r21d_core import R21DError
+from r21d_core.cli.options import add_command
 
 CHECKOUT = Path(__file__).parents[2]
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("bench", help="measure training, inference and decoding speed on this machine")
+    parser = add_command(subparsers, "bench", "measure training, inference and decoding speed on this machine")
     if command := _load():
         command.add_options(parser)
     else:

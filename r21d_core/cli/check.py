@@ -1,12 +1,14 @@
 """`r21d check`: decode every video of a manifest once."""
 
+import signal
+import sys
 from pathlib import Path
 
-from r21d_core.cli.options import WORKERS
+from r21d_core.cli.options import WORKERS, add_command
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("check", help="decode every video of a manifest once; exclude those that fail")
+    parser = add_command(subparsers, "check", "decode every video of a manifest once; exclude those that fail")
     parser.add_argument("manifest", type=Path, help="CSV file of `r21d manifest`")
     parser.add_argument("--workers", **WORKERS)
 
@@ -14,4 +16,5 @@ def add_parser(subparsers) -> None:
 def run(options) -> None:
     from r21d_core.data.verify import verify_videos
 
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # by way of what saves the progress
     print(verify_videos(options.manifest, workers=options.workers))

@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 
 from r21d_core import R21DError, load
-from r21d_core.cli.options import CACHE_DIR, DEVICE, WORKERS, printable
+from r21d_core.cli.options import CACHE_DIR, DEVICE, WORKERS, add_command, printable
 
 SAVE_SECONDS = 30.0  # between writes of the predictions so far
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("classify", help="print or write the five most probable classes of videos")
+    parser = add_command(subparsers, "classify", "print or write the five most probable classes of videos")
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="video file, or folder of videos, at any depth")
     add("--weights", required=True, metavar="NAME_OR_PATH", help="published weights, a file of weights or a run folder")

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from r21d_core.cli.options import CACHE_DIR
+from r21d_core.cli.options import CACHE_DIR, add_command
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("export", help="write a network as ONNX or as a .pt2 file of PyTorch")
+    parser = add_command(subparsers, "export", "write a network as ONNX or as a .pt2 file of PyTorch")
     add = parser.add_argument
     add("weights", metavar="RUN", help="run folder, file of weights or published weights")
     add("--format", choices=("onnx", "pt2"), required=True, help="ONNX, or PyTorch's file for torch.export.load")

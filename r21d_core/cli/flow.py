@@ -1,10 +1,10 @@
 """`r21d flow`: compute the optical flow of a manifest's videos."""
 
-from r21d_core.cli.options import CHECKED_MANIFEST, WORKERS
+from r21d_core.cli.options import CHECKED_MANIFEST, WORKERS, add_command
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("flow", help="compute a manifest's optical flow; `train` does it if it is missing")
+    parser = add_command(subparsers, "flow", "compute a manifest's optical flow; `train` does it if it is missing")
     add = parser.add_argument
     add("manifest", **CHECKED_MANIFEST)
     add("--height", type=int, default=128, help="height of the frames in pixels; default 128")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.cli.options import parse_ints
+from r21d_core.cli.options import add_command, parse_ints
 
 # Layout: the data set, its annotation files, its number of splits.
 OFFICIAL = {
@@ -17,10 +17,10 @@ OUT = {"type": Path, "help": "CSV file to write; default data/NAME.csv"}
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("manifest", help="list the videos of a folder with their labels and splits")
+    parser = add_command(subparsers, "manifest", "list the videos of a folder with their labels and splits")
     layouts = parser.add_subparsers(dest="layout", required=True, metavar="LAYOUT")
 
-    folder = layouts.add_parser("folder", help="a folder with one folder per class, or train/ and test/ with such")
+    folder = add_command(layouts, "folder", "a folder with one folder per class, or train/ and test/ with such")
     folder.add_argument("directory", type=Path, help="the folder")
     add = folder.add_argument
     add("--test-fraction", type=float, default=0.25, help="fraction to test on if there is no test/; default 0.25")
@@ -29,7 +29,7 @@ def add_parser(subparsers) -> None:
 
     for layout, (dataset, files, splits) in OFFICIAL.items():
         kind = "with its official splits" if files else "in folds"
-        add = layouts.add_parser(layout, help=f"{dataset} {kind}").add_argument
+        add = add_command(layouts, layout, f"{dataset} {kind}").add_argument
         add("directory", type=Path, help="folder of the videos")
         if splits:
             several = ",".join(map(str, range(1, splits + 1)))
@@ -39,7 +39,7 @@ def add_parser(subparsers) -> None:
         add("--subset", help="classes to use: a subset of the data set's card, or a file, one per line")
         add("--out", **OUT)
 
-    validation = layouts.add_parser("validation", help="split off part of a manifest's training videos to validate on")
+    validation = add_command(layouts, "validation", "split off part of a manifest's training videos to validate on")
     validation.add_argument("manifest", type=Path, help="NAME.csv; writes NAME-val.csv beside it")
 
 

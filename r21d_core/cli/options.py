@@ -4,6 +4,12 @@ import argparse
 from collections.abc import Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
+
+
+def add_command(subparsers, name: str, text: str, **options) -> argparse.ArgumentParser:
+    """Add a command and return its parser; `text` is its line in the list of commands, and begins its own help."""
+    return subparsers.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.", **options)
 
 
 def parse_names(text: str) -> list[str]:
@@ -41,7 +47,7 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: C
 
 
 # Options that several commands have: keyword arguments of `add_argument`.
-DEVICE = {"default": "auto", "help": "cpu or cuda; default auto: the GPU if there is one"}
+DEVICE: dict[str, Any] = {"default": "auto", "help": "cpu or cuda; default auto: the GPU if there is one"}
 WORKERS = {"type": int, "help": "processes that decode videos; default: one per CPU core"}
 CACHE_DIR = {"type": Path, "default": Path("weights"), "help": "folder of published weights; default weights"}
 SEEDS = {"type": parse_ints, "default": [0], "help": "seeds of the runs, separated by commas, such as 0,1,2; default 0"}

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from r21d_core.cli.options import CHECKED_MANIFEST, WORKERS, parse_fraction
+from r21d_core.cli.options import CHECKED_MANIFEST, WORKERS, add_command, parse_fraction
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("prepare", help="transcode a manifest's videos to small files that read fast")
+    parser = add_command(subparsers, "prepare", "transcode a manifest's videos to small files that read fast")
     add = parser.add_argument
     add("manifest", **CHECKED_MANIFEST)
     add("--out", type=Path, metavar="DIR", help="folder of the new manifest and videos; default: beside the old ones")

@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import fill
 
 from r21d_core import R21DError
-from r21d_core.cli.options import format_table
+from r21d_core.cli.options import add_command, format_table
 from r21d_core.study.recipes import get_recipe
 from r21d_core.study.spec import FIELD_OPTIONS, format_settings
 from r21d_core.study.variants import NEIGHBORS, NETWORKS
@@ -18,7 +18,7 @@ COLUMNS, ACCURACY = ("network", "seed", "state", "folder"), "video@1"
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("runs", help="list the runs in folders, with their settings and states")
+    parser = add_command(subparsers, "runs", "list the runs in folders, with their settings and states")
     add = parser.add_argument
     add("folders", nargs="*", type=Path, default=[Path("runs")], help="folders of runs, or packs; default runs")
     add("--data", metavar="NAME", help="list only the runs of this data set")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.cli.options import DEVICE, SEEDS, WORKERS, format_table, parse_ints, parse_names
+from r21d_core.cli.options import DEVICE, SEEDS, WORKERS, add_command, format_table, parse_ints, parse_names
 from r21d_core.study.experiments import EXPERIMENTS, IgnoredOverrideError
 from r21d_core.study.recipes import RECIPES
 from r21d_core.study.spec import CHOICES, FIELD_OPTIONS, Spec, parse_settings
@@ -14,8 +14,8 @@ from r21d_core.study.spec import CHOICES, FIELD_OPTIONS, Spec, parse_settings
 
 def add_parser(subparsers) -> None:
     lines = [f"  {name}: {str(function.__doc__).splitlines()[0]}" for name, function in EXPERIMENTS.items()]
-    parser = subparsers.add_parser(
-        "train", help="train and evaluate the runs of an experiment that are not complete",
+    parser = add_command(
+        subparsers, "train", "train and evaluate the runs of an experiment that are not complete",
         epilog="\n".join(["experiments:", *lines]), formatter_class=RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument

@@ -3,13 +3,13 @@
 import json
 
 from r21d_core import R21DError
-from r21d_core.cli.options import format_table
+from r21d_core.cli.options import add_command, format_table
 from r21d_core.models.cost import cost
 from r21d_core.study.variants import NETWORKS, variant_name
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("variants", help="print parameters, multiply-adds and output size of the networks")
+    parser = add_command(subparsers, "variants", "print parameters, multiply-adds and output size of the networks")
     add = parser.add_argument
     names = "names or letters, such as R3D or pnnnn; default: Table 2's networks and the ablations"
     add("networks", nargs="*", metavar="NETWORK", help=names)

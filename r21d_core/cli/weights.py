@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.cli.options import CACHE_DIR, format_table
+from r21d_core.cli.options import CACHE_DIR, add_command, format_table
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("weights", help="list the published weights of these networks, or download some")
+    parser = add_command(subparsers, "weights", "list the published weights of these networks, or download some")
     add = parser.add_argument
     add("name", nargs="?", help="weights to describe or download, such as r2plus1d_18; or a file or run folder")
     add("--download", action="store_true", help="download the named weights")

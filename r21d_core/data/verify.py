@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -183,18 +184,39 @@ def _identity(video: Video) -> Identity | None:
 
 
 def _read_progress(path: Path) -> dict[Identity | None, tuple[Probe, str]]:
-    """What an earlier call has added to the file `path`, without lines that are not whole, such as the last one."""
+    """What an earlier call has added to the file `path`, without lines that are not whole, such as the last one.
+
+    Raises R21DError for a line that is whole, but not one that `_verify_all` writes.
+    """
     results = {}
     try:
         with suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                with suppress(ValueError, TypeError, KeyError):
-                    name, size, changed, digest, probed = json.loads(line)
-                    results[name, size, changed] = Probe(**probed | {"notes": tuple(probed["notes"])}), digest
+            for number, line in enumerate(file, 1):
+                with suppress(json.JSONDecodeError):
+                    identity, probed, digest = _parse_result(f"{path}: line {number}", line)
+                    results[identity] = probed, digest
     except OSError as error:
         what = f"could not be read ({error.strerror}); remove it, and all videos are checked again"
         raise R21DError(f"{path}: {what}") from error
     return results
+
+
+def _parse_result(place: str, line: str) -> tuple[Identity, Probe, str]:
+    """The identity of a video's file, its Probe and the SHA-256 in a line of the progress; `place` is for messages."""
+    try:
+        name, size, changed, digest, fields = json.loads(line)
+        probed = Probe(**fields | {"notes": tuple(fields["notes"])})
+        counts = probed.frames, probed.width, probed.height
+        is_sound = {*map(type, (name, digest, *probed.notes))} == {str}
+        is_sound &= {*map(type, (size, changed, *counts))} == {int}
+        if not (is_sound and min(counts) > 0 and 0 <= (probed.fps or 0) < math.inf):
+            raise ValueError("other values")
+        return (name, size, changed), probed, digest
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        what = "expected the path, size, time, SHA-256 and contents of a video's file, as `r21d check` writes them"
+        raise R21DError(f"{place}: {what}; remove the line, and that video is checked again") from error
 
 
 def _append(path: Path, lines: list[str]) -> None:

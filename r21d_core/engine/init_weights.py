@@ -44,11 +44,7 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
             _check_classifier(run.spec, weights.path, weights.num_classes, classes)
         write_trained_on(run, groups)
         return f"{load_weights_into(model, weights)}; SHA-256 {weights.sha256}; {UNCHECKED}" if weights else ""
-    if not parent.is_complete:
-        raise R21DError(
-            f"{run.folder}: starts from {parent.folder}, which is not finished or not a complete run folder; "
-            "train that run first"
-        )
+    _check_complete(parent)
     parent_groups = parent.trained_on
     if leaked := parent_groups & {video.group for video in manifest.split("test")}:
         raise R21DError(
@@ -72,17 +68,29 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
 def check_init_files(classes: Mapping[Spec, tuple[str, ...]]) -> None:
     """Raise R21DError if the run of one of the Specs, with its classes, cannot start from the file it names.
 
-    A file is read once, and keys and shapes are compared; other runs' weights, which may not exist yet, are not.
+    A file is read once, and keys and shapes are compared; a checkpoint is that of a finished run. The weights of runs
+    named by their Spec, which may not exist yet, are not read.
     """
     for file in dict.fromkeys(spec.init_file for spec in classes if spec.init_file):
         weights = read_weights(resolve_weights(file))
         parent = Run(weights.spec, weights.path.parent) if weights.spec else None
-        given = parent.scores.classes if parent and parent.is_complete else weights.num_classes
+        if parent:
+            _check_complete(parent)
+        given = parent.scores.classes if parent else weights.num_classes
         for spec in (spec for spec in classes if spec.init_file == file):
             with torch.device("meta"):
                 check_architecture(build_model(spec, len(classes[spec]), torch.device("meta")), weights)
             _check_channels(spec, weights)
             _check_classifier(spec, weights.path, given, classes[spec])
+
+
+def _check_complete(parent: Run) -> None:
+    """Raise R21DError unless the run that another one starts from is finished."""
+    if not parent.is_complete:
+        raise R21DError(
+            f"{parent.folder}: not finished or not a complete run folder, so no run can start from it; "
+            "train that run first"
+        )
 
 
 def _check_classifier(spec: Spec, source: Path, given: tuple[str, ...] | int, classes: tuple[str, ...]) -> None:

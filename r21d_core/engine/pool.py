@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +19,7 @@ from functools import partial
 from multiprocessing import forkserver
 
 import torch
+from tqdm.auto import tqdm
 
 from r21d_core.data.parallel import available_cpus, initialize_worker, kill_stopped
 from r21d_core.engine.device import is_small
@@ -115,6 +117,7 @@ class WorkerPool:
 
 def _init_worker(slots: int) -> None:
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its default is a semaphore too, which `os._exit` would leave behind
     os.environ["LOCAL_WORLD_SIZE"] = str(slots)  # the workers share the host's cores and memory
     initialize_worker(end=partial(os.kill, os.getpid(), signal.SIGTERM))
 

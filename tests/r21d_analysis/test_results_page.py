@@ -337,7 +337,7 @@ def test_filters_are_those_of_the_records():
     MC3 has 3-D convolutions in conv1 and the four layers of conv2_x only.
     """
     averages, changed, several = {}, {}, {("actions", "R3D"): 12, ("actions", "MC3"): 3}
-    for pack, _, data in INSIGHT:
+    for pack, data, *_ in INSIGHT:
         for run in load_runs(ROOT / "results" / f"{pack}.zip"):
             if (path := run.folder / "filters.npz").is_file():
                 record, key = load_record(path), (data, run.spec.variant)
@@ -477,8 +477,10 @@ def test_readme_row_of_claims_has_the_counts_of_the_ledger():
 
 
 def test_reports_of_insight_are_linked_and_captions_readable():
-    names = {report.name for report in REPORTS}
+    names = {report.name: report for report in REPORTS}
     for notebook in ("filters", "attributions"):
+        packs = {suffix: names[f"{notebook}-{suffix}"].parameters["runs"] for _, _, suffix, _ in INSIGHT}
+        assert packs == {suffix: f"../results/{pack}.zip" for pack, _, suffix, _ in INSIGHT}
         linked = set(re.findall(r"\(\.\./reports/([\w-]+)\.ipynb\)", _link_reports(notebook)))
         assert linked == {name for name in names if name.startswith(f"{notebook}-")}
     table = pd.DataFrame({"a": ["1"]}).style.set_caption(html.escape("the seeds' variance < 1"))

@@ -110,9 +110,10 @@ def test_networks_without_runs_are_named_and_left_out(tmp_path, capsys, monkeypa
     finish(find_run(tmp_path, trained[-1]))
     study = open_study("variant_comparison", variants="all", seeds="0, 1", runs=tmp_path)
     assert study.specs == trained and [run.spec for run in study.runs] == trained
-    line, count, command = capsys.readouterr().out.splitlines()
+    line, train, count, command = capsys.readouterr().out.splitlines()
     others = [name for name in TABLE_2 if name not in ("R3D", "R(2+1)D")]
     assert line == f"Not shown, since no run of theirs is finished: {', '.join(others)}."
+    assert f"--seeds 0,1 --variants {','.join(others)} --runs {tmp_path}" in train and train.startswith("to make them")
     assert count.startswith("2 of 4 runs are finished; missing: ")
     assert f"--variants 'R3D,R(2+1)D' --runs {tmp_path}" in command
     monkeypatch.setattr("r21d_core.engine.runner.run_experiment", lambda *_, **__: [])  # as with too few max_hours

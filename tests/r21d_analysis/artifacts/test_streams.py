@@ -234,6 +234,21 @@ def test_fusions_of_other_papers_have_a_variance_of_their_own(tmp_path):
     assert seed_variance(split for name in names for split in own[name]) != ours != variances[2]
 
 
+def test_differences_to_both_streams_are_not_counted_twice(tmp_path):
+    """Both streams minus one, and minus the other, are of the same runs."""
+    specs = sports1m("small", "set", variants=("R(2+1)D",), seeds=(0, 1, 2))
+    runs = make([*specs, *(spec.replace(variant="R3D") for spec in specs)], tmp_path)
+    rows = {(network.spec.variant, network.stream): network for network in networks.collect_networks(runs)[0]}
+    pairs = [(rows[name, FUSED], rows[name, stream]) for name in ("R(2+1)D", "R3D") for stream in (RGB, FLOW)]
+    (own,) = {networks.fusion_variance(*pair, pairs) for pair in pairs}
+    plain = seed_variance(split for pair in pairs for split in networks.stream_differences(*pair))
+    assert plain.df == 8 and replace(own, df=8) == plain
+    means = [networks.stream_differences(*pair)[0].values.mean(axis=1) for pair in pairs]
+    gaps = np.reshape(means, (2, 2, 3))  # networks, streams, seeds
+    covariance = np.mean([np.cov(network) for network in gaps], axis=0)
+    assert own.df == pytest.approx(4 * np.trace(covariance) ** 2 / np.trace(covariance @ covariance)) and own.df < 8
+
+
 def test_runs_that_cannot_be_fused_are_named(table_4_runs):
     for run in pick(table_4_runs, modality="flow"):
         finish(run, replace(run.scores, videos=np.char.add(run.scores.videos, "x")))

@@ -23,6 +23,7 @@ from r21d_analysis.report import NOTEBOOKS
 from r21d_analysis.statistics import aggregate
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import SeedVariance
+from r21d_analysis.statistics.power import detectable_difference
 from r21d_core.runs.run import find_runs
 from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
 from r21d_core.study.paper import paper
@@ -90,6 +91,13 @@ def test_equal_results_have_no_interval(runs):
     table = tables.comparison_table([finish(run, runs[0].scores) for run in runs])
     assert table.data.iloc[0, 1:3].tolist() == ["+0.0", "–"] and table.data.iloc[0, 5] == "–"
     assert "2 seeds; 2 tests" in table.caption and "nan" not in table.to_html().lower().replace("nano", "")
+
+
+def test_caption_has_the_range_of_what_the_tests_find(runs):
+    points = sorted(detectable_difference(estimate, 2) for estimate in tables.compare(runs)["estimate"])
+    assert points[0] < points[1] - 0.1
+    found = f"2 seeds, {points[0]:.1f} to {points[1]:.1f} points at 80 % power; 2 tests"
+    assert found in tables.comparison_table(runs).caption
 
 
 def test_recordings_needed_are_explained_by_their_own_table(runs, monkeypatch):

@@ -3,7 +3,9 @@
 import base64
 import html
 import io
+import json
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from matplotlib.markers import CARETLEFTBASE, CARETRIGHTBASE
 from PIL import Image
 
 from r21d_analysis.interpret import attribution_figures, filter_figures
-from r21d_analysis.interpret.records import InsightRecord, without_frames
+from r21d_analysis.interpret.filters import filter_statistics
+from r21d_analysis.interpret.records import InsightRecord, with_unique_labels, without_frames
+from r21d_core.models.network import VideoResNet
 from r21d_core.study.schedule import shrinkage
 from r21d_core.study.spec import Spec
 from tests.runs import NASTY
@@ -100,6 +104,42 @@ def test_angles_are_drawn_of_both_parts_of_a_pair(trained):
     assert all(trained[1][0].label not in line.get_label() for line in with_2d.lines), "f-R2D has no filter along time"
     finetuned = {name: array for name, array in pair.arrays.items() if not name.startswith(("temporal_", "spatial_a"))}
     assert "initial weights of these" in filter_figures.angles_figure([InsightRecord(pair.metadata, finetuned)]).data
+
+
+def filter_record(variant="R3D", depth=18, **fields):
+    """The statistics of an untrained network."""
+    network = VideoResNet(variant, depth, 4, num_classes=2)
+    arrays = filter_statistics({name: tensor.numpy() for name, tensor in network.state_dict().items()})
+    spec = Spec(variant=variant, depth=depth, width=4, **fields)
+    arrays["temporal_angle"] = np.arange(len(arrays["layer"]), dtype=float)
+    return InsightRecord({"spec": json.loads(spec.to_json())}, arrays)
+
+
+def test_networks_of_one_label_are_told_apart():
+    """Such as those of three splits, which were drawn as one network with all of their layers."""
+    records = [filter_record(data="a"), filter_record(data="b"), filter_record("MC3", data="b"), filter_record(seed=1)]
+    names = ["R3D-18, seed 0, data=a", "R3D-18, seed 0, data=b", "MC3-18, seed 0", "R3D-18, seed 1"]
+    assert [record.label for record in with_unique_labels(records)] == names
+    for figure in (filter_figures.separability_figure(records), filter_figures.angles_figure(records)):
+        lines = {line.get_label(): line for line in figure.axes[0].lines}
+        assert {len(lines[name].get_xdata()) for name in names} == {17}
+    assert [*filter_figures.separability_table(records).data.columns.unique(0)] == names
+
+
+def test_labels_of_stages_and_legends_do_not_overlap():
+    """With 34 layers conv1 and conv2_x are narrow; a shallower network has its layers at those of the deeper one."""
+    records = [filter_record(depth=34, data="a" * 30), filter_record(depth=34, data="b"), filter_record()]
+    figure = filter_figures.separability_figure(records)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert len(boxes) == 5 and all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    (legend,) = (legend.get_window_extent() for legend in figure.legends)
+    assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1
+    order = [*records[0]["layer"]]
+    for axes in (figure.axes[0], filter_figures.angles_figure(records).axes[0]):
+        places = next(line for line in axes.lines if line.get_label() == "R3D-18, seed 0").get_xdata()
+        assert [order[int(place)] for place in places] == [*records[2]["layer"]]
 
 
 def test_evidence_table_averages_seeds(trained):

@@ -11,7 +11,8 @@ from torch import nn
 from r21d_analysis.interpret import filters
 from r21d_analysis.interpret.filters import filter_statistics, layers
 from r21d_core.models.architecture import midplanes
-from r21d_core.study.variants import VARIANTS
+from r21d_core.models.network import VideoResNet
+from r21d_core.study.variants import LETTERS, VARIANTS
 from tests.r21d_core.models.test_network import small
 
 
@@ -96,6 +97,46 @@ def test_composed_kernel_equals_pair_without_relu(which):
     padding = (1, *pair[0].padding[1:])
     composed = F.conv3d(x, torch.from_numpy(layer.kernel).double(), stride=stride, padding=padding)
     torch.testing.assert_close(composed, plain(x) - plain(torch.zeros_like(x)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+@pytest.mark.parametrize("which", ["conv2_x.0.conv1", "conv3_x.0.conv1"])
+def test_kernel_of_each_letter_equals_its_parts_without_relus(which, letter):
+    network = small(f"2{letter * 4}")
+    module = network.get_submodule(which)
+    for name, relu in [*module.named_modules()]:
+        if isinstance(relu, nn.ReLU):
+            setattr(module, name, nn.Identity())
+    layer = next(layer for layer in layers(state_of(network)) if layer.name == which)
+    assert layer.temporal.shape[2] == 1 + 2 * (letter != "2") and layer.spatial.shape[3] == 3
+    x = torch.randn(2, 4, 8, 9, 9, dtype=torch.float64)
+    size, stride = layer.kernel.shape[2:], 1 + (which == "conv3_x.0.conv1")
+    options = {"stride": (stride if size[0] > 1 else 1, stride, stride), "padding": (size[0] // 2, 1, 1)}
+    composed = F.conv3d(x, torch.from_numpy(layer.kernel).double(), **options)
+    torch.testing.assert_close(composed, module(x) - module(torch.zeros_like(x)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+def test_statistics_of_every_letter(letter):
+    """Untrained weights have the separability of random ones, and each layer of the network has its frames."""
+    network = VideoResNet(f"2{letter * 4}", 10, 16, num_classes=6).requires_grad_(False)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.momentum = 1  # the statistics of one batch
+    network(torch.randn(4, 3, 8, 32, 32))
+    state = state_of(network)
+    found = filter_statistics(state)
+    frames = filters.input_frames({"variant": f"2{letter * 4}", "depth": 10, "width": 16, "frames": 8,
+                                   "midplanes_per_block": False})  # fmt: skip
+    assert found["layer"].tolist() == [*frames] and len(frames) == 9
+    assert (found["midplanes"][1:] > 0).all() == (letter in "pnlhd")
+    if letter != "2":
+        for name in filters.SEPARABILITY:
+            values = found[name][1:, 0] if found[name].ndim > 1 else found[name][1:]
+            random = found[f"random_{name}"][1:]
+            assert np.isnan(random).all() if letter in "bs" else values.mean() == pytest.approx(random.mean(), abs=0.02)
+    turned = {key: -value if key.endswith("weight") and value.ndim == 5 else value for key, value in state.items()}
+    np.testing.assert_allclose(filters.weight_changes(turned, state)["temporal_angle"], 180)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

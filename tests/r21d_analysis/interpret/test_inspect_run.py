@@ -181,6 +181,24 @@ def test_flow_network_has_maps_but_no_filters(tiny_manifest, tmp_path, capsys):
     assert "a video file, but the network's input is flow" in capsys.readouterr().out
 
 
+def test_letters_of_ablations_have_records_and_figures(tiny_manifest, tmp_path, capsys):
+    """All that `train` takes; each network has four of the letters."""
+    specs = [TINY.replace(variant=letters) for letters in ("prsbt", "pnlhd")]
+    runs = [train(spec, load_manifest(tiny_manifest), tmp_path, device="cpu") for spec in specs]
+    folders = [str(run.folder) for run in runs]
+    assert main(["insight", *folders, "--manifest", str(tiny_manifest), "--per-class", "1", "--device", "cpu"]) == 0
+    assert "4 of 4 records exist" in capsys.readouterr().out
+    records = [load_record(run.folder / FILTERS) for run in runs]
+    assert all((record["n_filters"] > 0).all() and len(record["temporal_angle"]) == 9 for record in records)
+    names = "stem", "spectrum", "orders", "angles", "separability"
+    for figure in (getattr(filter_figures, f"{name}_figure")(records) for name in names):
+        assert isinstance(figure, Figure)
+        figure.canvas.draw()
+    table = filter_figures.separability_table(records).data["prsbt-10, seed 0"]
+    missing = table.index[table["one kernel, untrained"].isna()]
+    assert [*missing] == [f"conv{stage}_x.0.conv{number}" for stage in (3, 4) for number in (1, 2)], "P3D's two forms"
+
+
 def test_default_videos_are_of_last_classes(tiny_manifest):
     test = checkpoints.open_test_clips(TINY, load_manifest(tiny_manifest), torch.device("cpu"))
     assert [name.split("/")[0] for name in default_videos(test)] == ["dark", "bright"]

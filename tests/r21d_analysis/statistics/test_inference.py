@@ -16,6 +16,7 @@ from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.inference import (
     Outcomes,
     SeedVariance,
+    df_of_same_runs,
     estimate_contrast,
     estimate_difference,
     estimate_mean,
@@ -51,6 +52,40 @@ def scores(correct, videos=None):
     names = np.array([f"v{n:03d}" for n in range(len(correct))]) if videos is None else np.array(videos)
     groups = np.array([f"g{n // 2}" for n in range(len(correct))])
     return Scores(logits, np.zeros(len(correct), int), names, groups, ("a", "b"), {"data": "set"})
+
+
+@pytest.mark.parametrize("correlation", [-1.0, -0.7, 0.0])
+def test_degrees_of_freedom_of_two_numbers_of_a_run(correlation):
+    """Those of the χ² distribution with the mean and the variance that the pooled mean square has in simulations."""
+    random, cholesky = np.random.default_rng(0), np.array([[1, 0], [correlation, np.sqrt(1 - correlation**2)]])
+    means = cholesky @ random.normal(size=(4000, 25, 2, 5))  # simulations, networks, numbers, seeds
+    squares = means.var(axis=3, ddof=1).mean(axis=(1, 2))
+    expected = 2 * squares.mean() ** 2 / squares.var()
+    assert expected == pytest.approx(2 * 100 / (1 + correlation**2), rel=0.06)
+    found = np.array([df_of_same_runs([*networks]) for networks in means])
+    assert found.mean() == pytest.approx(expected, rel=0.06) and found.min() >= 100 - 1e-9
+
+
+def test_two_seeds_of_a_network_do_not_tell_dependence():
+    random = np.random.default_rng(0)
+    assert df_of_same_runs([random.normal(size=(2, 2))]) == pytest.approx(1)
+    assert df_of_same_runs([random.normal(size=(1, 4))] * 3) == pytest.approx(9), "a number alone has them all"
+    assert df_of_same_runs([np.ones((2, 3))]) == 2, "where nothing varies"
+
+
+@pytest.mark.parametrize(("seeds", "variance"), [(3, 40.0), (5, 400.0)])
+def test_intervals_of_a_fusion_cover(seeds, variance):
+    """Of both streams' mean less one; its variance is pooled with that of the mean less the other."""
+    random, covered, too_rarely = np.random.default_rng(0), [], []
+    for _ in range(1000):
+        rgb, flow = simulate(random, 2, seeds, variance)
+        pair = [Outcomes((rgb + flow) / 2 - stream, GROUPS) for stream in (rgb, flow)]
+        pooled = seed_variance(pair)
+        df = df_of_same_runs([np.array([outcomes.values.mean(axis=1) for outcomes in pair])])
+        for hits, estimated in ((covered, replace(pooled, df=df)), (too_rarely, pooled)):
+            estimate = estimate_mean(pair[:1], estimated)
+            hits.append(estimate.low <= 0 <= estimate.high)
+    assert np.mean(covered) > 0.93 and np.mean(too_rarely) < 0.92, "with all differences counted it is too narrow"
 
 
 @pytest.mark.parametrize("seed", [0.0, 4.0])

@@ -1,9 +1,14 @@
 """A verify_videos keeps what decodes, sets the rest aside, and loses no row whatever happens."""
 
 import csv
+import json
+import math
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -300,6 +305,31 @@ def test_interrupted_check_resumes(interrupted, monkeypatch, capsys):
     assert decoded[4:] == SOUND, "after a complete check the next one decodes everything"
 
 
+def test_sigterm_saves_what_is_checked(path):
+    """Also what came after the last regular save, here that of the first video."""
+    code = """if True:
+        import os, signal, sys
+        from r21d_core.cli import main
+        from r21d_core.data import verify
+        probe, probed, verify.SAVE_SECONDS = verify.probe, [], 0
+
+        def probe_or_end(path):
+            probed.append(path)
+            if len(probed) == 2:
+                verify.SAVE_SECONDS = 99
+            if len(probed) == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return probe(path)
+
+        verify.probe = probe_or_end
+        sys.exit(main(["check", sys.argv[1]]))
+    """
+    before = files(path)
+    assert subprocess.run([sys.executable, "-c", code, path]).returncode == 128 + signal.SIGTERM
+    left = files(path)
+    assert left.pop("set.checking.jsonl").count("\n") == 3 and left == before
+
+
 def test_file_of_another_size_is_decoded_again(interrupted, monkeypatch):
     """Such as one that was copied with its time, but not to its end."""
     path, _ = interrupted
@@ -339,6 +369,28 @@ def test_progress_that_cannot_be_read_is_named(path):
     path.with_suffix(".checking.jsonl").mkdir()
     with pytest.raises(R21DError, match=r"set\.checking\.jsonl: could not be read \(Is a directory\); remove it"):
         verify_videos(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: [row[0], "12", *row[2:]], lambda row: [[row[0]], *row[1:]], lambda row: [*row[:3], ["x"], row[4]],
+        lambda row: [*row[:4], row[4] | {"frames": "12"}], lambda row: [*row[:4], row[4] | {"fps": "25"}],
+        lambda row: [*row[:4], row[4] | {"width": None}], lambda row: [*row[:4], row[4] | {"notes": [1]}],
+        lambda row: [*row[:4], row[4] | {"fps": math.nan}], lambda row: [*row[:4], row[4] | {"length": 1}],
+        lambda row: row[:4], lambda row: row[4],
+    ],
+)  # fmt: skip
+def test_edited_progress_is_named_by_its_line(interrupted, change):
+    path, progress = interrupted
+    first, second, *rest = progress.read_text().splitlines(keepends=True)
+    progress.write_text("".join([first, json.dumps(change(json.loads(second))) + "\n", *rest]))
+    before = files(path)
+    with pytest.raises(R21DError, match=r"set\.checking\.jsonl: line 2: expected .*; remove the line, and that video"):
+        verify_videos(path)
+    assert files(path) == before
+    progress.write_text("".join([first, *rest]))
+    assert verify_videos(path).frames == 63 - 9
 
 
 def test_crash_between_two_writings_loses_no_row(path, monkeypatch):

@@ -99,6 +99,7 @@ def test_stopped_workers_leave_checkpoints(tiny_manifest, tmp_path, number):
     out, err = parent.communicate(timeout=60)
     assert parent.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     assert "Traceback" not in err
+    assert number == signal.SIGKILL or "leaked" not in err, "a process that is killed leaves its semaphores behind"
     assert not psutil.wait_procs(processes, timeout=60)[1]
     for run in load_runs(tmp_path):
         assert not run.is_complete and (epochs := load_checkpoint(run)["state"]["epoch"]) >= 1

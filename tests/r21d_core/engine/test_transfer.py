@@ -181,6 +181,14 @@ def test_incomplete_run_folder_is_refused(first, fit, lost, says):
         fit(SPEC.replace(init_from=str(first.folder)))
 
 
+def test_plan_refuses_the_checkpoint_of_an_unfinished_run(first, two, tmp_path):
+    later = [SPEC.replace(init_from=str(first.folder / "checkpoint.pt"))]
+    assert "1 new" in plan(later, two[0], tmp_path, "cpu")
+    (first.folder / "summary.json").unlink()
+    with pytest.raises(R21DError, match=rf"^{first.folder}: not finished or not a complete run folder.*; train that"):
+        plan(later, two[0], tmp_path, "cpu")
+
+
 def test_checkpoint_with_torchvision_midplanes_is_read(fit):
     run = fit(SPEC.replace(midplanes_per_block=True, eps=1e-5))
     weights = read_weights(run.folder / "checkpoint.pt")
