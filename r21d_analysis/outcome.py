@@ -28,8 +28,9 @@ from r21d_analysis.artifacts.confirmatory_figures import (
 )
 from r21d_analysis.artifacts.folds import GAP as CONTRAST
 from r21d_analysis.artifacts.folds import fold_table
+from r21d_analysis.artifacts.measures import measure
 from r21d_analysis.artifacts.recipe import DIFFERENCE, recipe_table
-from r21d_analysis.artifacts.tables import PAPER, compare, measure
+from r21d_analysis.artifacts.tables import PAPER, compare
 from r21d_analysis.interpret.summary import describe_evidence
 from r21d_analysis.statistics.inference import family_p, format_interval
 from r21d_analysis.statistics.power import describe_power, family_power

@@ -99,6 +99,7 @@ REPORTS = tuple(Report(*row) for row in (
     ("Real videos, 8 frames", "variant_comparison-small-8f", FRAMES_8),
     ("Real videos, 16 frames", "variant_comparison-small-16f", FRAMES_16),
     ("Real videos, 16 frames at stride 2", "variant_comparison-small-16f-step2", FRAMES_16_STRIDE_2),
+    ("Speech, MIRACL-VC1", "variant_comparison-small-speech", SPEECH | {"variants": "all", "seeds": "0, 2"}),
     ("Real videos, playback rate", "variant_comparison-small-rate", FRAMES_8 | {"task": "speed"}),
     ("Four networks trained longer", "variant_comparison-small-action", LONG),
     ("Four networks trained longer, playback rate", "variant_comparison-small-speed", LONG | {"task": "speed"}),

@@ -22,11 +22,11 @@ from r21d_analysis.artifacts.confirmatory_figures import (
 )
 from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
 from r21d_analysis.artifacts.folds import fold_table, show_fold_table
+from r21d_analysis.artifacts.measures import INTERVAL
 from r21d_analysis.artifacts.pretraining import show_rate_table
 from r21d_analysis.artifacts.recipe import chosen_line, show_recipe_table
 from r21d_analysis.artifacts.streams import pretraining_gain, show_stream_table, stream_gain
 from r21d_analysis.artifacts.tables import (
-    INTERVAL,
     comparison_table,
     family_table,
     protocol_line,
@@ -199,7 +199,8 @@ def _speech(runs: Sequence[Run]) -> str:
         f"({format_interval(-still['gap high'], -still['gap low'])}). {best['network']} has the highest accuracy, "
         f"{best['minus R(2+1)D']:.1f} points above R(2+1)D ({format_interval(best['gap low'], best['gap high'])}); R3D "
         f"minus R(2+1)D is {outcome.describe_gap(gap)}. Chance is 5 %. "
-        f"{outcome.describe_fit(table.set_index('network')['training error'])}{outcome.describe_unseen(runs)}"
+        f"{outcome.describe_fit(table.set_index('network')['training error'])}{outcome.describe_unseen(runs)} "
+        "Accuracy against cost: [report](../reports/variant_comparison-small-speech.ipynb)."
     )
     return _section("Speech, MIRACL-VC1, 8 frames", fact, _texts(show_fold_table(runs)))
 

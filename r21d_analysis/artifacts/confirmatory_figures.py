@@ -23,8 +23,9 @@ from r21d_analysis.artifacts.confirmatory import (
 )
 from r21d_analysis.artifacts.figures import draw_legend
 from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE, fold_table, format_intervals
+from r21d_analysis.artifacts.measures import INTERVAL
 from r21d_analysis.artifacts.networks import Network, collect_networks
-from r21d_analysis.artifacts.tables import INTERVAL, PAPER, protocol_line
+from r21d_analysis.artifacts.tables import PAPER, protocol_line
 from r21d_analysis.statistics.aggregate import pooled_seed_variance, weighted_sum
 from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items, estimate_sum_of_means
 from r21d_analysis.statistics.power import describe_power

@@ -18,8 +18,9 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.figures import draw_against_chance, draw_estimates
+from r21d_analysis.artifacts.measures import INTERVAL, measure, measure_group, speed_device
 from r21d_analysis.artifacts.recipe import recipe_of
-from r21d_analysis.artifacts.tables import INTERVAL, PAPER, measure, measure_group, show_table, speed_device
+from r21d_analysis.artifacts.tables import PAPER, show_table
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all, group_by_seed
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_analysis.statistics.inference import estimate_mean, estimate_sum_of_means, format_interval, seed_variance

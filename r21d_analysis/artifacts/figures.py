@@ -12,7 +12,8 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from r21d_analysis.artifacts.tables import PAPER, compare, family_table, measure, speed_device
+from r21d_analysis.artifacts.measures import measure, pool_splits, speed_device
+from r21d_analysis.artifacts.tables import PAPER, compare, family_table
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.style import ERROR_BAR, GRAY, HOLLOW, PAPER_TICK, VARIANT_STYLE, figure_of_runs, panel_grid
 from r21d_core.models.cost import cost
@@ -56,7 +57,7 @@ def draw_against_chance(table: pd.DataFrame) -> Figure:
 def accuracy_against_cost(runs: Sequence[Run], *, x: str = "gmac") -> Figure:
     """Figure 4: video@1 against multiply-adds per clip (`x="gmac"`), for actions the paper's panel beside ours, or
     against the measured inference speed (`x="clips_per_second"`), which the paper does not give. Bars are 95 %
-    intervals.
+    intervals. Of several splits of a data set the points are the means.
 
     Speeds are of one device: a network that has none there is named instead of drawn.
     """
@@ -72,7 +73,7 @@ def accuracy_against_cost(runs: Sequence[Run], *, x: str = "gmac") -> Figure:
             axes[0, 0].plot(macs, accuracy, **VARIANT_STYLE[variant] | HOLLOW, label=variant)
         title = f"paper: Kinetics, {frames} frames"
         axes[0, 0].set(title=title, xlabel="multiply-adds (GMAC/clip)", ylabel="video@1 (%)")
-    table, ours = measure(runs).dropna(subset="video@1"), axes[0, -1]
+    table, ours = pool_splits(measure(runs)).dropna(subset="video@1"), axes[0, -1]
     if by_cost:
         giga = table["GMAC/clip"].max() >= 0.1
         table["MMAC/clip"] = 1000 * table["GMAC/clip"]

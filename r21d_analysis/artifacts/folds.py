@@ -12,8 +12,9 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
+from r21d_analysis.artifacts.measures import INTERVAL
 from r21d_analysis.artifacts.networks import FUSED, Network, collect_networks, difference, on_shared_splits
-from r21d_analysis.artifacts.tables import INTERVAL, protocol_line
+from r21d_analysis.artifacts.tables import protocol_line
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
 from r21d_analysis.statistics.power import describe_power, family_power
 from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, P, figure_of_runs, note, style_table

@@ -8,8 +8,9 @@ import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
+from r21d_analysis.artifacts.measures import INTERVAL
 from r21d_analysis.artifacts.networks import collect_networks, difference
-from r21d_analysis.artifacts.tables import INTERVAL, show_table
+from r21d_analysis.artifacts.tables import show_table
 from r21d_analysis.statistics.inference import Estimate, family_p, format_interval
 from r21d_analysis.statistics.power import describe_power, family_power
 from r21d_analysis.style import P, align_left, note, style_table

@@ -16,7 +16,8 @@ from matplotlib.ticker import NullLocator
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.folds import format_intervals
-from r21d_analysis.artifacts.tables import INTERVAL, describe_intervals, show_table
+from r21d_analysis.artifacts.measures import INTERVAL
+from r21d_analysis.artifacts.tables import describe_intervals, show_table
 from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, pooled_seed_variance, weighted_sum
 from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items
 from r21d_analysis.style import HOLLOW, VARIANT_STYLE, figure_of_runs, note, panel_grid

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.figures import draw_legend
+from r21d_analysis.artifacts.measures import INTERVAL
 from r21d_analysis.artifacts.networks import (
     FLOW,
     FUSED,
@@ -28,7 +29,6 @@ from r21d_analysis.artifacts.networks import (
     same_weights,
 )
 from r21d_analysis.artifacts.tables import (
-    INTERVAL,
     comparison_caption,
     describe_intervals,
     difference_columns,

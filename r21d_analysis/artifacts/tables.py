@@ -7,9 +7,9 @@ import os
 import re
 import shlex
 import zipfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
+from r21d_analysis.artifacts.measures import INTERVAL, SPEEDS, measure, pool_splits, speed_device
 from r21d_analysis.artifacts.networks import RGB, Network
 from r21d_analysis.statistics import inference
-from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, accuracy_difference, group_all, group_by_seed
+from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, group_by_seed
 from r21d_analysis.statistics.inference import Estimate, Outcomes, family_p, format_interval
 from r21d_analysis.statistics.power import describe_power, family_power, required_recordings
 from r21d_analysis.style import NO_MATH, NO_RUNS, P, note, style_table
-from r21d_core.models.cost import spec_cost
 from r21d_core.runs.metrics import family_correct
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import SPLIT
@@ -33,60 +33,11 @@ from r21d_core.study.recipes import PAPER_DEVIATIONS
 from r21d_core.study.spec import Spec, format_settings, run_labels
 from r21d_core.study.variants import NEIGHBORS
 
-PAPER, INTERVAL, NEEDED = "paper, Kinetics-400", "95 % interval", "recordings needed"
+PAPER, NEEDED = "paper, Kinetics-400", "recordings needed"
 COST = "size and cost"  # the side of columns that follow from the network
 NOT_SETTINGS = {"variant", "seed", "profile", "init_from"}
 OF_STEPS = {"lr_decay", "lr_decay_epochs"}  # without effect under another schedule
 MANY = 10_000  # recordings; more that a test would need say no more than that
-SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "inference_clips_per_second"}
-
-
-def measure(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row for each Spec of `runs` with its SeedGroup: accuracies in per cent with 95 % intervals, cost and speed.
-
-    Seeds are together, splits are not: `accuracy_over_splits` gives the mean of a network's groups over them. Speeds
-    are the means of the runs on `speed_device`, NaN if there are none. A network without a finished run has its
-    arithmetic cost, and NaN elsewhere. Empty where no run at all is finished.
-    """
-    groups, rows = group_all(runs), []
-    device = speed_device(runs) if groups else ""
-    for spec, group in groups:
-        if group:
-            there = tuple(run for run in group.runs if run.summary["device"] == device)
-            speeds = {name: replace(group, runs=there).mean(key) if there else np.nan for name, key in SPEEDS.items()}
-            row = speeds | measure_group(group)
-        else:
-            cost = spec_cost(spec, next(len(group.scores[0].classes) for _, group in groups if group))
-            row = {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9, "seeds": NOT_RUN, "range": ""}
-        names = {"network": spec.variant, "data": spec.data, "frames": spec.frames}
-        rows.append({"spec": spec, "group": group} | names | row)
-    return pd.DataFrame(rows).astype({"videos": "Int64"}) if rows else pd.DataFrame()
-
-
-def speed_device(runs: Sequence[Run]) -> str:
-    """The device of most finished runs, of several such the first by name; speeds of two devices have no mean."""
-    devices = Counter(run.summary["device"] for run in runs if run.is_complete)
-    return min(devices, key=lambda device: (-devices[device], device))
-
-
-def measure_group(group: SeedGroup) -> dict[str, Any]:
-    """The row of `measure` for a SeedGroup, without its speed."""
-    accuracy, n_classes = group.accuracy, len(group.scores[0].classes)
-    return {
-        "parameters (M)": group.mean("parameters") / 1e6,
-        "GMAC/clip": group.mean("macs") / 1e9,
-        "clip@1": group.clip_at_1,
-        "video@1": group.video_at(1),
-        "low": accuracy.low,
-        "high": accuracy.high,
-        INTERVAL: format_interval(accuracy.low, accuracy.high),
-        "video@5": group.video_at(5) if n_classes > 5 else np.nan,
-        "training error": group.train_errors.mean(),
-        "chance": 100 / n_classes,
-        "videos": group.videos,
-        "seeds": group.seeds,
-        "range": f" ({format_interval(*group.seed_range)})" if len(group.runs) > 1 else "",
-    }
 
 
 def show_table(
@@ -113,10 +64,11 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
     device that measured them, and NaN for a network that has no run there. The paper trained 18 layers on 8 or 16
     frames of Kinetics; a run with another clip length stands beside the paper's numbers for 8, and one of another task
     than `action` beside no accuracy. A network without a finished run has its arithmetic cost, and NaN elsewhere; a
-    network that the paper lacks, such as 33p22, has NaN under "paper". The rows of one network have the settings in
-    which the runs differ, and the origin of their weights if it differs.
+    network that the paper lacks, such as 33p22, has NaN under "paper". Several splits of a data set are one row, as in
+    `pool_splits`. The rows of one network have the settings in which the runs differ, and the origin of their weights
+    if it differs.
     """
-    table, printed = measure(runs), []
+    table, printed = pool_splits(measure(runs)), []
     if table.empty:
         return table
     for spec in table["spec"]:

@@ -12,9 +12,9 @@ from torch import nn
 from r21d_analysis.artifacts.curves import error_curves
 from r21d_analysis.artifacts.figures import accuracy_against_cost
 from r21d_analysis.artifacts.folds import COMPOSITIONS, composition_table, fold_table, reasons_figure, show_fold_table
+from r21d_analysis.artifacts.measures import measure, pool_splits
 from r21d_analysis.artifacts.networks import collect_networks, difference
 from r21d_analysis.artifacts.pretraining import GAP, rate_table, show_rate_table
-from r21d_analysis.artifacts.tables import measure
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.power import detectable_difference
 from r21d_core import R21DError
@@ -24,7 +24,7 @@ from r21d_core.runs.metrics import video_at
 from r21d_core.runs.scores import take_items
 from r21d_core.study.experiments import REASONS, rate_pretraining, variant_comparison, why_2plus1d
 from r21d_core.study.variants import LETTERS
-from tests.runs import finish, make_runs
+from tests.runs import finish, make_runs, unfinish
 
 # Training errors in per cent of seeds 0 and 1, in fold 1 and fold 2.
 ERRORS = {"R(2+1)D": ((20, 21), (22, 24)), "R3D": ((24, 26), (27, 27)), "P3D-B": ((18, 19), (20, 20))}
@@ -94,16 +94,33 @@ def test_lowest_panel_of_each_column_has_the_epochs(tmp_path):
 
 
 def test_notebook_of_table_2_pools_splits(tmp_path, execute):
-    """The rows of each split, then the means over both with their differences."""
+    """The means over both splits, first with cost and the paper's numbers, then with their differences."""
     options = {"variants": ("R3D", "R(2+1)D"), "splits": "1,2"}
     for run in (runs := make_runs(variant_comparison("small", "set-split1", **options), tmp_path)):
         finish(run, replace(run.scores, protocol=run.scores.protocol | {"data": run.spec.data}))
     parameters = options | {"variants": "R3D, R(2+1)D", "runs": str(tmp_path), "train": False}
     outputs, _ = execute("variant_comparison", profile="small", manifest="set-split1.csv", **parameters)
     html = [output["text/html"] for output in outputs if "text/html" in output]
-    assert all(f"R3D, data=set-split{number}" in html[0] for number in "12")
+    means = [f">{value:.1f}<" for value in fold_table(runs).sort_values("network")["video@1"]]
+    assert "data=set" not in html[0] and all(mean in html[0] for mean in means)
     assert "Means over 2 folds" in html[1] and f">{fold_table(runs)['video@1'][0]:.1f}<" in html[1]
-    assert accuracy_against_cost(runs).axes[1].get_title() == "here: set, 2 splits, action, 16 frames"
+    ours = accuracy_against_cost(runs).axes[1]
+    assert ours.get_title() == "here: set, 2 splits, action, 16 frames" and len(ours.containers) == 2
+
+
+def test_pooled_splits_are_those_of_the_networks(runs):
+    """Means and intervals as in `fold_table`; a network that lacks a split has its cost alone."""
+    unfinish(*(run for run in runs if run.spec.variant == "P3D-B" and run.spec.data.endswith("1")))
+    pooled, folds = pool_splits(measure(runs)).set_index("network"), fold_table(runs).set_index("network")
+    whole = folds.index.drop("P3D-B")
+    for column in ("clip@1", "video@1", "low", "high", "training error"):
+        assert pooled.loc[whole, column].tolist() == pytest.approx(folds.loc[whole, column].tolist())
+    assert {*pooled.loc[whole, "data"]} == {"set"} and pooled.loc[whole[0], "videos"] == measure(runs)["videos"][
+        :2
+    ].sum()
+    lacking = pooled.loc["P3D-B"]
+    assert lacking["seeds"] == "1 of 2 splits" and lacking[["video@1", "low", "videos"]].isna().all()
+    assert lacking["GMAC/clip"] == measure(runs).groupby("network")["GMAC/clip"].mean()["P3D-B"] > 0
 
 
 def test_network_that_lacks_a_fold_is_compared_on_the_others(runs):

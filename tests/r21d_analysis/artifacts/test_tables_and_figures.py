@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 from r21d_analysis import style
-from r21d_analysis.artifacts import curves, figures, streams, tables
+from r21d_analysis.artifacts import curves, figures, measures, streams, tables
 from r21d_analysis.artifacts.catalog import show_catalog
 from r21d_analysis.artifacts.clip_figures import top_five_figure
 from r21d_analysis.report import NOTEBOOKS
@@ -168,7 +168,7 @@ def test_speeds_are_of_one_device(tmp_path):
         finish(run, device="Other")
     finish(runs[1], device="Faster")
     finish(runs[3], device="Other")
-    assert tables.speed_device(runs) == tables.speed_device(runs[3:] + runs[:3]) == "Faster"
+    assert measures.speed_device(runs) == measures.speed_device(runs[3:] + runs[:3]) == "Faster"
 
 
 def test_training_curves_have_a_panel_for_each_network(runs):

@@ -1,0 +1,99 @@
+"""What is measured of each network: accuracy with its interval, cost and speed, a row for each Spec or data set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from r21d_analysis.statistics.aggregate import (
+    NOT_RUN,
+    SeedGroup,
+    accuracy_over_splits,
+    group_all,
+    without_split,
+)
+from r21d_analysis.statistics.inference import format_interval
+from r21d_core.models.cost import spec_cost
+from r21d_core.runs.run import Run
+
+INTERVAL = "95 % interval"
+SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "inference_clips_per_second"}
+
+
+def measure(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row for each Spec of `runs` with its SeedGroup: accuracies in per cent with 95 % intervals, cost and speed.
+
+    Seeds are together, splits are not: `pool_splits` gives the means over them. Speeds are the means of the runs on
+    `speed_device`, NaN if there are none. A network without a finished run has its arithmetic cost, and NaN elsewhere.
+    Empty where no run at all is finished.
+    """
+    groups, rows = group_all(runs), []
+    device = speed_device(runs) if groups else ""
+    for spec, group in groups:
+        if group:
+            there = tuple(run for run in group.runs if run.summary["device"] == device)
+            speeds = {name: replace(group, runs=there).mean(key) if there else np.nan for name, key in SPEEDS.items()}
+            row = speeds | measure_group(group)
+        else:
+            cost = spec_cost(spec, next(len(group.scores[0].classes) for _, group in groups if group))
+            row = {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9, "seeds": NOT_RUN, "range": ""}
+        names = {"network": spec.variant, "data": spec.data, "frames": spec.frames}
+        rows.append({"spec": spec, "group": group} | names | row)
+    return pd.DataFrame(rows).astype({"videos": "Int64"}) if rows else pd.DataFrame()
+
+
+def speed_device(runs: Sequence[Run]) -> str:
+    """The device of most finished runs, of several such the first by name; speeds of two devices have no mean."""
+    devices = Counter(run.summary["device"] for run in runs if run.is_complete)
+    return min(devices, key=lambda device: (-devices[device], device))
+
+
+def measure_group(group: SeedGroup) -> dict[str, Any]:
+    """The row of `measure` for a SeedGroup, without its speed."""
+    accuracy, n_classes = group.accuracy, len(group.scores[0].classes)
+    return {
+        "parameters (M)": group.mean("parameters") / 1e6,
+        "GMAC/clip": group.mean("macs") / 1e9,
+        "clip@1": group.clip_at_1,
+        "video@1": group.video_at(1),
+        "low": accuracy.low,
+        "high": accuracy.high,
+        INTERVAL: format_interval(accuracy.low, accuracy.high),
+        "video@5": group.video_at(5) if n_classes > 5 else np.nan,
+        "training error": group.train_errors.mean(),
+        "chance": 100 / n_classes,
+        "videos": group.videos,
+        "seeds": group.seeds,
+        "range": f" ({format_interval(*group.seed_range)})" if len(group.runs) > 1 else "",
+    }
+
+
+def _first(seeds: str) -> int:
+    return int(seeds.split()[0])
+
+
+def pool_splits(table: pd.DataFrame) -> pd.DataFrame:
+    """`measure`'s rows of one network on several splits of a data set as one: plain means over them, as in the paper.
+
+    Intervals are by recording and seed over all splits; `seeds` is that of the split with the fewest, `videos` counts
+    those of each split. A network that lacks a split has its cost, and NaN elsewhere.
+    """
+    rows, numbers = [], table.select_dtypes("number").columns
+    for spec, members in table.groupby(table["spec"].map(without_split), sort=False):
+        row, groups = members.iloc[0].to_dict(), list(members["group"])
+        if len(members) > 1:
+            missing = sum(not group for group in groups)
+            seeds = f"{len(groups) - missing} of {len(groups)} splits" if missing else min(members["seeds"], key=_first)
+            row |= members[numbers].mean(skipna=False).to_dict() | {"spec": spec, "data": spec.data, "seeds": seeds}
+            row |= {"videos": pd.NA if missing else members["videos"].sum(), "range": "", INTERVAL: np.nan}
+            if not missing:
+                accuracy = accuracy_over_splits(groups)
+                low, high = accuracy.low, accuracy.high
+                row |= {"low": low, "high": high, INTERVAL: format_interval(low, high)}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=table.columns).astype({"videos": "Int64"}) if rows else table
