@@ -36,7 +36,15 @@ WITHOUT_TORCH = (
     "r21d_core/study", "r21d_core/runs", "r21d_analysis/statistics", "r21d_analysis/artifacts", "r21d_analysis/claims",
 )  # fmt: skip
 # Modules that draw insight records on a machine without torch.
-FIGURES_OF_INSIGHT = ("records", "evidence", "filters", "filter_figures", "attribution_figures", "html")
+FIGURES_OF_INSIGHT = (
+    "records",
+    "evidence",
+    "filters",
+    "filter_figures",
+    "layer_figures",
+    "attribution_figures",
+    "html",
+)
 
 
 def pins() -> dict[str, str]:

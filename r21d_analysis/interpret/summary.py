@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from r21d_analysis.interpret.evidence import PERTURBATIONS, evidence_lost
-from r21d_analysis.interpret.filter_figures import layer_table
 from r21d_analysis.interpret.filters import ORDERS
+from r21d_analysis.interpret.layer_figures import layer_table
 from r21d_analysis.interpret.records import ATTRIBUTIONS, FILTERS, InsightRecord, load_record
 from r21d_analysis.statistics.inference import format_interval
 from r21d_core.runs.run import load_runs

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.markers import CARETLEFTBASE, CARETRIGHTBASE
 from PIL import Image
 
-from r21d_analysis.interpret import attribution_figures, filter_figures
+from r21d_analysis.interpret import attribution_figures, filter_figures, layer_figures
 from r21d_analysis.interpret.filters import filter_statistics
 from r21d_analysis.interpret.records import InsightRecord, with_unique_labels, without_frames
 from r21d_core.models.network import VideoResNet
@@ -53,8 +53,9 @@ def test_frames_that_are_left_out_are_not_drawn(trained):
 def test_figures_tables_and_captions(trained):
     _, filters, maps = trained
     video = str(maps[0]["videos"][0])
-    names = "stem", "spectrum", "orders", "separability"
-    figures = [getattr(filter_figures, f"{name}_figure")(filters) for name in names]
+    drawn = filter_figures.stem_figure, filter_figures.spectrum_figure
+    drawn += layer_figures.orders_figure, layer_figures.separability_figure
+    figures = [draw(filters) for draw in drawn]
     figures += [filter_figures.activations_figure(filters[:1]), attribution_figures.overlay_figure(maps, video)]
     names = "completeness", "sanity", "evidence"
     figures += [getattr(attribution_figures, f"{name}_figure")(maps) for name in names]
@@ -75,7 +76,7 @@ def test_figures_tables_and_captions(trained):
         lines = {line.get_label(): line.get_marker() for line in figure.axes[0].lines if line.get_label()[0] != "_"}
         names = [record.label for record in filters if record.label in lines]
         assert len(names) > 1 and len({lines[name] for name in names}) == len(names), "not by color alone"
-    for table in (filter_figures.orders_table(filters), filter_figures.separability_table(filters)):
+    for table in (layer_figures.orders_table(filters), layer_figures.separability_table(filters)):
         assert "conv2_x" in table.to_html()
 
 
@@ -87,23 +88,23 @@ def test_angle_of_an_older_record_leaves_weight_decay_out(trained):
     change = np.array([1 - kept, np.hypot(1 - kept, kept * np.tan(np.radians(30))), 0.0])
     older = {"layer": np.array(["conv1", "a", "b"]), "temporal_change": change}
     assert 0.2 < kept < 0.8
-    np.testing.assert_allclose(filter_figures.turned(InsightRecord(metadata, older)), [0, 30, 0], atol=1e-4)
-    assert np.isnan(filter_figures.turned(InsightRecord(metadata, {"layer": older["layer"]}))).all()
+    np.testing.assert_allclose(layer_figures.turned(InsightRecord(metadata, older)), [0, 30, 0], atol=1e-4)
+    assert np.isnan(layer_figures.turned(InsightRecord(metadata, {"layer": older["layer"]}))).all()
 
 
 def test_angles_are_drawn_of_both_parts_of_a_pair(trained):
     records = trained[1][1:]
-    (axes,) = filter_figures.angles_figure(records).axes
+    (axes,) = layer_figures.angles_figure(records).axes
     lines = {line.get_label(): line for line in axes.lines if len(line.get_xdata()) > 2}
     pair = next(record for record in records if record["midplanes"].any())
     assert {*lines} == {*(record.label for record in records), f"{pair.label}, spatial"}
     for record in records:
         np.testing.assert_allclose(lines[record.label].get_ydata(), record["temporal_angle"])
     np.testing.assert_allclose(lines[f"{pair.label}, spatial"].get_ydata(), pair["spatial_angle"])
-    (with_2d,) = filter_figures.angles_figure(trained[1]).axes
+    (with_2d,) = layer_figures.angles_figure(trained[1]).axes
     assert all(trained[1][0].label not in line.get_label() for line in with_2d.lines), "f-R2D has no filter along time"
     finetuned = {name: array for name, array in pair.arrays.items() if not name.startswith(("temporal_", "spatial_a"))}
-    assert "initial weights of these" in filter_figures.angles_figure([InsightRecord(pair.metadata, finetuned)]).data
+    assert "initial weights of these" in layer_figures.angles_figure([InsightRecord(pair.metadata, finetuned)]).data
 
 
 def filter_record(variant="R3D", depth=18, **fields):
@@ -120,16 +121,16 @@ def test_networks_of_one_label_are_told_apart():
     records = [filter_record(data="a"), filter_record(data="b"), filter_record("MC3", data="b"), filter_record(seed=1)]
     names = ["R3D-18, seed 0, data=a", "R3D-18, seed 0, data=b", "MC3-18, seed 0", "R3D-18, seed 1"]
     assert [record.label for record in with_unique_labels(records)] == names
-    for figure in (filter_figures.separability_figure(records), filter_figures.angles_figure(records)):
+    for figure in (layer_figures.separability_figure(records), layer_figures.angles_figure(records)):
         lines = {line.get_label(): line for line in figure.axes[0].lines}
         assert {len(lines[name].get_xdata()) for name in names} == {17}
-    assert [*filter_figures.separability_table(records).data.columns.unique(0)] == names
+    assert [*layer_figures.separability_table(records).data.columns.unique(0)] == names
 
 
 def test_labels_of_stages_and_legends_do_not_overlap():
     """With 34 layers conv1 and conv2_x are narrow; a shallower network has its layers at those of the deeper one."""
     records = [filter_record(depth=34, data="a" * 30), filter_record(depth=34, data="b"), filter_record()]
-    figure = filter_figures.separability_figure(records)
+    figure = layer_figures.separability_figure(records)
     figure.canvas.draw()
     for axes in figure.axes:
         boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
@@ -137,7 +138,7 @@ def test_labels_of_stages_and_legends_do_not_overlap():
     (legend,) = (legend.get_window_extent() for legend in figure.legends)
     assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1
     order = [*records[0]["layer"]]
-    for axes in (figure.axes[0], filter_figures.angles_figure(records).axes[0]):
+    for axes in (figure.axes[0], layer_figures.angles_figure(records).axes[0]):
         places = next(line for line in axes.lines if line.get_label() == "R3D-18, seed 0").get_xdata()
         assert [order[int(place)] for place in places] == [*records[2]["layer"]]
 
@@ -225,7 +226,7 @@ def test_hostile_text_is_escaped(trained):
                 "name": text, "device": text, "weights": text}  # fmt: skip
     maps = [InsightRecord(metadata, {**record.arrays, **spoiled})]
     filters = [InsightRecord({**metadata, "test_clips": 4}, filters.arrays)]
-    tables = [filter_figures.orders_table(filters), filter_figures.separability_table(filters)]
+    tables = [layer_figures.orders_table(filters), layer_figures.separability_table(filters)]
     tables += [filter_figures.records_table(maps), attribution_figures.sanity_table(maps)]
     outputs = [table.to_html() for table in (*tables, attribution_figures.evidence_table(maps))]
     outputs += [attribution_figures.play_overlays(maps, text).data]

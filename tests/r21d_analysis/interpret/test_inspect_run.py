@@ -14,7 +14,14 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from r21d_analysis.interpret import activation_max, attribution_figures, checkpoints, filter_figures, inspect_run
+from r21d_analysis.interpret import (
+    activation_max,
+    attribution_figures,
+    checkpoints,
+    filter_figures,
+    inspect_run,
+    layer_figures,
+)
 from r21d_analysis.interpret.attributions import for_attribution
 from r21d_analysis.interpret.filters import input_frames
 from r21d_analysis.interpret.inspect_run import default_videos, load_or_compute
@@ -70,7 +77,7 @@ def test_network_on_single_frames_ignores_their_order(trained):
         np.testing.assert_allclose(record[f"evidence_{change}"], record["evidence_original"], atol=1e-4)
         np.testing.assert_array_equal(record[f"evidence_correct_{change}"], record["evidence_correct"])
     assert trained[1][0]["n_filters"].sum() == 0
-    assert "along time" in filter_figures.orders_figure(trained[1][:1]).data
+    assert "along time" in layer_figures.orders_figure(trained[1][:1]).data
 
 
 def test_top_clips_have_the_largest_responses(trained, tiny_manifest):
@@ -190,11 +197,11 @@ def test_letters_of_ablations_have_records_and_figures(tiny_manifest, tmp_path, 
     assert "4 of 4 records exist" in capsys.readouterr().out
     records = [load_record(run.folder / FILTERS) for run in runs]
     assert all((record["n_filters"] > 0).all() and len(record["temporal_angle"]) == 9 for record in records)
-    names = "stem", "spectrum", "orders", "angles", "separability"
-    for figure in (getattr(filter_figures, f"{name}_figure")(records) for name in names):
+    drawn = filter_figures.stem_figure, filter_figures.spectrum_figure, layer_figures.orders_figure
+    for figure in (draw(records) for draw in (*drawn, layer_figures.angles_figure, layer_figures.separability_figure)):
         assert isinstance(figure, Figure)
         figure.canvas.draw()
-    table = filter_figures.separability_table(records).data["prsbt-10, seed 0"]
+    table = layer_figures.separability_table(records).data["prsbt-10, seed 0"]
     missing = table.index[table["one kernel, untrained"].isna()]
     assert [*missing] == [f"conv{stage}_x.0.conv{number}" for stage in (3, 4) for number in (1, 2)], "P3D's two forms"
 
@@ -293,9 +300,9 @@ def test_taps_that_saw_one_frame_keep_their_initial_direction(trained, tiny_mani
     cosine = float(torch.nn.functional.cosine_similarity(*(vector.double() for vector in vectors), dim=0))
     assert record["temporal_angle"][-1] == record["spatial_angle"][-1] == pytest.approx(np.degrees(np.arccos(cosine)))
     arrays = {key: value for key, value in record.arrays.items() if "angle" not in key}
-    older = filter_figures.turned(InsightRecord(record.metadata, arrays))
+    older = layer_figures.turned(InsightRecord(record.metadata, arrays))
     np.testing.assert_allclose(older, record["temporal_angle"], rtol=0.05)
-    table = filter_figures.orders_table([record]).data
+    table = layer_figures.orders_table([record]).data
     cells = zip(table["stage"], table["only center taps trained"], strict=True)
     assert [f"{stage}.{name}" for stage, names in cells for name in filter(None, names.split(", "))] == untrained
 
