@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
+import traceback
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -44,50 +46,57 @@ class ClassifyWidget:
         self.upload.tooltip = "The notebook's server receives the files; a path needs no upload"  # else "null"
         self.upload.layout.width, self.upload.layout.min_width = "auto", "max-content"
         self.clips = widgets.BoundedIntText(10, min=1, max=1000, description="Clips per video", style=WIDE["style"])
-        self.start = widgets.Button(description="Classify", button_style="primary", layout={"min_width": "7em"})
-        self.output = widgets.Output()
+        self.start = widgets.Button(description="Classify", button_style="primary")
+        self.stop = widgets.Button(description="Stop", disabled=True)
+        self.task: asyncio.Task | None = None  # the last classification
         self.errors, self.probabilities, self.player, self.saliency = (widgets.HTML() for _ in range(4))
         self.videos = widgets.Select(description="Videos", rows=5, **WIDE)
         self.attributions = widgets.Button(description="Attributions", layout={"align_self": "flex-start"})
-        controls = widgets.HBox([self.upload, self.clips, self.start], layout={"flex_flow": "row wrap"})
+        controls = widgets.HBox([self.upload, self.clips, self.start, self.stop], layout={"flex_flow": "row wrap"})
         self.box = widgets.VBox(
-            [self.weights, self.path, controls, self.output, self.errors, self.videos, self.player, self.probabilities,
+            [self.weights, self.path, controls, self.errors, self.videos, self.player, self.probabilities,
              self.attributions, self.saliency]
         )  # fmt: skip
-        self.start.on_click(lambda button: self._classify_once())
+        self.start.on_click(lambda button: self._start_task())
+        self.stop.on_click(lambda button: setattr(button, "disabled", True))
         self.videos.observe(lambda change: self.draw(), "value")
         self.attributions.on_click(lambda button: self.compute_saliency())
 
-    def _classify_once(self) -> None:
-        """Classify while the button shows that it works and takes no second click."""
-        self.start.disabled, self.start.description = True, "Classifying …"
-        try:
-            self.classify()
-        finally:
-            self.start.disabled, self.start.description = False, "Classify"
+    def _start_task(self) -> None:
+        """Classify while other clicks are answered; until its end another click on the button does nothing."""
+        if not self.start.disabled:
+            self.start.disabled = True
+            self.task = asyncio.ensure_future(self.classify())
 
-    def classify(self) -> None:
-        """Classify the selected videos in turn; an error becomes a line, and the other videos go on."""
+    async def classify(self) -> None:
+        """Classify the selected videos in turn; an error becomes a line, and the other videos go on.
+
+        The button Stop ends it after the videos that are being computed, and those that are finished are shown.
+        """
         self.results, self.maps, self.videos.options = [], {}, ()
         self.errors.value = self.probabilities.value = self.player.value = self.saliency.value = ""
         self.used_weights, self.root = self.weights.value.strip(), Path(self.path.value.strip()).expanduser()
+        clips, self.start.disabled, self.stop.disabled = self.clips.value, True, False
+        self.start.description = "Loading …"
         try:
             paths = self.input_paths()
-        except (R21DError, OSError) as error:
-            self.errors.value = text_html(str(error), "alert")
-            return
-        with self.output:  # which shows the progress, and an exception that leaves it
-            try:
-                predictor = load(self.used_weights, folder=self.weights_folder)
-                predictions = predictor.iter_predictions(paths, clips=self.clips.value, workers=None)
-                for path, prediction in zip(paths, predictions, strict=True):
-                    if isinstance(prediction, R21DError):
-                        self.errors.value += text_html(str(prediction), "alert")
-                    else:
-                        self.results.append((path, prediction))
-            except R21DError as error:
-                self.errors.value += text_html(str(error), "alert")
-        self.output.clear_output()
+            predictor = await asyncio.to_thread(load, self.used_weights, folder=self.weights_folder)
+            predictions = predictor.iter_predictions(paths, clips=clips, workers=None)
+            for number, path in enumerate(paths):
+                if self.stop.disabled:  # it was clicked
+                    self.errors.value += text_html(f"stopped after {number} of {len(paths)} videos")
+                    break
+                self.start.description = f"{number} of {len(paths)} videos"
+                prediction = await asyncio.to_thread(next, predictions)
+                if isinstance(prediction, R21DError):
+                    self.errors.value += text_html(str(prediction), "alert")
+                else:
+                    self.results.append((path, prediction))
+            await asyncio.to_thread(predictions.close)
+        except Exception as error:  # nobody would see that of a task
+            text = str(error) if isinstance(error, R21DError | OSError) else traceback.format_exc()
+            self.errors.value += text_html(text, "alert")
+        self.start.description, self.start.disabled, self.stop.disabled = "Classify", False, True
         self.videos.options = [
             (f"{self._name(path)}: {isolate(prediction.top[0][0])} {prediction.top[0][1]:.1%}", index)
             for index, (path, prediction) in enumerate(self.results)
