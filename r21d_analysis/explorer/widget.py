@@ -17,6 +17,7 @@ from IPython.display import HTML, Image, Javascript, display
 
 from r21d_analysis.artifacts.catalog import parse_folders
 from r21d_analysis.explorer import figures, layout, maps, media, predictions, run_menu
+from r21d_analysis.explorer.classify_widget import ClassifyWidget
 from r21d_analysis.explorer.comparison import Comparison, View
 from r21d_analysis.explorer.layout import TABS, ExplorerLayout, fill_table
 from r21d_analysis.explorer.predictions import ANY
@@ -55,7 +56,7 @@ class Explorer(ExplorerLayout):
         self.folders, self.variants = parse_folders(runs), as_list(networks)
         self.locator = VideoLocator(parse_folders(manifests))
         self.runs, messages = run_menu.finished_runs(runs)
-        super().__init__(self.runs, weights)
+        super().__init__(self.runs, ClassifyWidget(self.runs, weights))
         self.load = lru_cache(maxsize=4)(predictions.score_runs)  # the two that are shown and two more
         self.comparison: Comparison | None = None
         self.views: dict[str, View] = {}  # what each tab shows

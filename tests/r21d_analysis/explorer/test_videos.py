@@ -45,17 +45,17 @@ def test_folder_is_classified_and_errors_listed(own, tiny_manifest, tmp_path, mo
     (root / "broken.mp4").write_bytes(good[:300])
     own.path.value = str(root)
     asyncio.run(own.classify())
-    names = [label.rsplit(": ", 1)[0] for label, _ in own.videos.options]
-    assert names == ["a.mp4", "deep/a.mp4", f"deep/{ODD[1]} <b>é.mp4"] and len(own.results) == 3
+    assert own.videos.df["video"].tolist() == ["a.mp4", "deep/a.mp4", f"deep/{ODD[1]} <b>é.mp4"]
     assert "broken.mp4" in text_of(own.errors) and own.errors.value.count("<p") == 1
-    own.videos.value = 2
+    own.videos.selected_rows = [2]
     answer, axes = own.results[2][1], figures[-1].axes[0]
     np.testing.assert_allclose(np.transpose([one.get_ydata() for one in axes.lines]), 100 * answer.clip_probs)
     np.testing.assert_allclose(axes.lines[0].get_xdata(), answer.center_frames / answer.fps)
     assert "<b>é" not in own.player.value and "&lt;b&gt;é" in own.player.value
     own.path.value = str(root / "deep" / "a.mp4")
     asyncio.run(own.classify())
-    assert own.videos.options[0][0].startswith("a.mp4: ")
+    (label, probability), *_ = own.results[0][1].top
+    assert own.videos.df.to_numpy().tolist() == [["a.mp4", label, round(100 * probability, 1)]]
 
 
 def test_classification_takes_no_second_click_and_stops(own, tiny_manifest, monkeypatch):
@@ -79,8 +79,8 @@ def test_classification_takes_no_second_click_and_stops(own, tiny_manifest, monk
     monkeypatch.setattr(Predictor, "iter_predictions", iter_and_stop)
     own.path.value = str(tiny_manifest.parent / "videos")
     asyncio.run(click())
-    assert len(n_started) == len(own.results) == len(own.videos.options) == 1
-    assert "stopped after 1 of 12 videos" in text_of(own.errors) and own.videos.value == 0
+    assert len(n_started) == len(own.results) == len(own.videos.df) == 1
+    assert "stopped after 1 of 12 videos" in text_of(own.errors) and own.videos.selected_rows == [0]
     assert (own.start.disabled, own.stop.disabled) == (False, True)
 
 
@@ -120,7 +120,7 @@ def test_invalid_input_is_reported(own, tmp_path, path, weights, says, monkeypat
     monkeypatch.chdir(tmp_path)
     own.path.value, own.weights.value = path, weights and own.weights.value
     asyncio.run(own.classify())
-    assert says in text_of(own.errors) and 'role="alert"' in own.errors.value and not own.videos.options
+    assert says in text_of(own.errors) and 'role="alert"' in own.errors.value and own.videos.df.empty
 
 
 def test_previews_play_as_the_file(tmp_path, tiny_manifest):

@@ -419,6 +419,11 @@ def test_other_tabs_answer_while_own_videos_are_classified(page, folder, tiny_ma
     expect(page.get_by_text(re.compile("^stopped after [0-9]+ of 12 videos"))).to_be_visible()
     expect(page.get_by_role("button", name="Classify")).to_be_enabled()
     expect(stop).to_be_disabled()
+    table_rows(page).last.click()
+    path = table_rows(page).last.locator("td").first.inner_text()
+    expect(page.locator(f"img[alt='Probabilities of {path} over time']")).to_be_visible()
+    page.locator("input[type=search]:visible").fill("nothing")
+    expect(page.get_by_text("filtered from").locator("visible=true")).to_be_visible()
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])

@@ -126,7 +126,7 @@ def test_maps_are_computed_once(folder, tiny_manifest, records):
     shown.classifier.path.value = str(load_manifest(tiny_manifest).split("test")[0].path.parent)
     asyncio.run(shown.classifier.classify())
     for number in (0, 0, 1, 0):
-        shown.classifier.videos.value = number
+        shown.classifier.videos.selected_rows = [number]
         click(shown.classifier.box, "Attributions")
     assert len(records) == 4 and "<img" in shown.classifier.saliency.value
     asyncio.run(shown.classifier.classify())
@@ -203,7 +203,7 @@ def test_own_video_with_hostile_names(folder, tiny_manifest, tmp_path, records):
     video = shutil.copy(load_manifest(tiny_manifest).split("test")[0].path, tmp_path / "<script>$^$.mp4")
     own = ClassifyWidget([run])
     click(own.box, "Attributions")
-    assert "classify a video first" in text_of(own.saliency)
+    assert "classify a video and select it first" in text_of(own.saliency)
     own.path.value, own.clips.value = str(video), 5
     asyncio.run(own.classify())
     own.weights.value = "something typed since"
