@@ -136,8 +136,11 @@ class Comparison:
             f"{f', mean of {len(scored.runs)} seeds' * (len(scored.runs) > 1)}. {pairs['items'].sum():,.4g} of "
             f"{len(scored.scores.labels):,} items are wrong{', most often ' * bool(top)}{', '.join(top)}."
         )
-        if others:
+        if others or len(chosen) == 1:
             which = "those selected" if chosen else "those most confused; others can be selected"
+            if len(chosen) == 1:
+                name = isolate(classes[chosen[0]])
+                which = f"{name} and those most often confused with it, in either direction, since it alone is selected"
             caption += f" The matrix has {len(members)} of {len(classes)} classes: {which} in the tab Classes."
         figure = figures.confusion_figure(classes[members].tolist(), counts, percent, self.note)
         alt = f"Confusion matrix of {side}, {len(members)} of {len(classes)} classes"

@@ -199,6 +199,14 @@ def test_large_matrix_has_frequent_confusions(monkeypatch):
     assert pairs["items"].tolist() == sorted(wrong[wrong > 0], reverse=True)
     assert all(whole[row.true, row.pred] == row.items for row in pairs.itertuples())
     assert {pairs["true"][0], pairs["pred"][0]} <= set(members)
+    for chosen in range(30):
+        n_confused = np.maximum(whole[chosen], whole[:, chosen])
+        n_confused[chosen] = whole.max() + 1
+        members, counts = predictions.confusion_matrix(one, 7, [chosen])
+        omitted = np.setdiff1d(np.arange(30), members)
+        assert chosen in members and len(members) == min((n_confused > 0).sum(), 20)
+        assert n_confused[members].min() >= n_confused[omitted].max() and (np.diff(members) > 0).all()
+        assert (counts[:, :-1] == whole[np.ix_(members, members)]).all()
 
 
 def test_clip_probabilities_are_softmax(monkeypatch):

@@ -126,6 +126,11 @@ def test_selected_classes_are_drawn(many):
     shown.clips.value = 1
     shown.tabs.selected_index = 0
     assert shown.class_table.selected_rows == [4, 9], "the choice outlives the number of clips"
+    shown.class_table.selected_rows = [4]
+    shown.tabs.selected_index = 1
+    names = shown.views["Confusion"].table["class"].unique()
+    assert "class 04" in names and len(names) > 2, "one row compares nothing"
+    assert f"{len(names)} of 30 classes: class 04 and those most often confused" in text_of(shown.matrix_caption)
 
 
 def test_cell_and_pair_list_their_videos(shown):
