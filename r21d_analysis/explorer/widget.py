@@ -67,7 +67,6 @@ class Explorer(ExplorerLayout):
         self._lock, self._active_thread = threading.Lock(), None
         self.is_live = False  # displayed as widgets: only then frames and videos are read, so that no file has them
         self._connect()
-        self.report(" ".join(messages))
         if self.runs:
             label = run_menu.find_option("data", data, self.data.options)
             usable = [run for run in self.runs if label in ("", run_menu.data_label(run.spec))]
@@ -75,6 +74,7 @@ class Explorer(ExplorerLayout):
             self.data.value = run_menu.data_label(first.spec)
             chosen = run_menu.find_option("protocol", protocol, [*self._protocols(), "any"])
             self._run(lambda: self.select_data(chosen or run_menu.protocol_label(first.spec)))
+        self.status.value += text_html(" ".join(messages)) * bool(messages)
 
     def _ipython_display_(self) -> None:
         self.is_live = is_interactive()

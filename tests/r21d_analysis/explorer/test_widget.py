@@ -336,6 +336,14 @@ def test_incomparable_or_damaged_runs_are_reported(folder):
     assert "A:" in shown.summary.value and text_of(shown.status).strip() == ""
 
 
+def test_runs_that_are_not_offered_are_reported(folder):
+    (folder / "torn").mkdir()
+    (folder / "torn" / "spec.json").write_text("{")
+    (next(folder.glob("*r3d*")) / "summary.json").unlink()
+    said = text_of((shown := Explorer(str(folder))).status)
+    assert shown.comparison and "torn: cannot be read" in said and re.search("1 unfinished, such as .*r3d", said)
+
+
 def test_recent_runs_are_cached(folder, monkeypatch):
     opened, score_runs = [], predictions.score_runs
     monkeypatch.setattr(predictions, "score_runs", lambda runs: opened.append(runs) or score_runs(runs))
