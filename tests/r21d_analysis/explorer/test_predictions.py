@@ -278,6 +278,9 @@ def test_figures_show_names_literally(pair):
     long = "R(2+1)D-18, from scratch, epochs 18, mean of 3 seeds"
     figure = class_figure(predictions.class_table(one, other, 7), [long, long])
     assert {f"A: {long}", f"B: {long}"} <= {text.replace("\n", " ") for text in texts(figure)}
+    longer = "R(2+1)D-18, frames 8, frame_stride_max 0, from scratch, mean of 3 seeds"
+    labels = texts(class_figure(predictions.class_table(one, other, 7), [longer, longer]))
+    assert [text.count("\n") for text in labels if text.startswith(("A: ", "B: "))] == [1, 1], "it leaves the figure"
     _, counts = predictions.confusion_matrix(one, 7)
     matrix = confusion_figure(ODD, counts, note="demonstration")
     assert {"cost in $ and $", "_private", "手话手话手话手话手话手话手话…话手话手话手话手话"} <= set(texts(matrix))
