@@ -41,7 +41,7 @@ class Explorer(ExplorerLayout):
     `runs` are folders of runs, `manifests` folders with the manifests of their data and `networks` the first variants
     to show, as lists or texts with commas. `weights` is the folder of published weights. `data` and `protocol` are
     entries of their menus; without them those of the newest run whose checkpoint and videos exist, if any. The status
-    line reports missing or damaged runs.
+    line reports damaged and unfinished runs.
     """
 
     def __init__(
@@ -326,6 +326,8 @@ class Explorer(ExplorerLayout):
                 self.report(str(error), "alert")
             finally:
                 self._active_thread = None
+                for tab in self.tabs.children[:3]:  # of runs that cannot be read, nothing is left of the earlier ones
+                    tab.layout.visibility = "visible" if self.comparison else "hidden"
 
     def _runs_of_data(self) -> list[Run]:
         return [run for run in self.runs if run_menu.data_label(run.spec) == self.data.value]

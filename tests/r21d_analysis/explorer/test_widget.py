@@ -330,10 +330,12 @@ def test_incomparable_or_damaged_runs_are_reported(folder):
     assert shown.clips.options == (2,) and "only A" not in text_of(shown.status)
     shown.a.value = runs["MC4"]
     assert "checksum" in text_of(shown.status) and shown.summary.value == ""
+    assert [tab.layout.visibility for tab in shown.tabs.children] == ["hidden"] * 3 + [None], "the runs before"
     for tab in range(4):
         shown.tabs.selected_index = tab
     shown.a.value = runs["R3D"]
     assert "A:" in shown.summary.value and text_of(shown.status).strip() == ""
+    assert shown.tabs.children[0].layout.visibility == "visible"
 
 
 def test_runs_that_are_not_offered_are_reported(folder):
