@@ -241,8 +241,8 @@ class Explorer(ExplorerLayout):
         self.views["Confusion"] = view
         self.matrix.value = figure_html(view.figure, view.alt)
         self.matrix_value.value, self.matrix_caption.value = text_html(layout.POINT), text_html(view.caption)
-        pairs = self.confused[["class", "predicted as", "items", "% of class"]][:MAX_LISTED]
-        fill_table(self.pairs, pairs, [], self.n_data, **layout.PAIRS)
+        columns = ["class", "predicted as", "items", *self.confused.columns[5:]]
+        fill_table(self.pairs, self.confused[columns][:MAX_LISTED], [], self.n_data, **layout.PAIRS)
 
     def draw_videos(self) -> None:
         """List the selected videos, the most confident first, draw one of them, and frames of the first."""

@@ -149,6 +149,10 @@ def test_cell_and_pair_list_their_videos(shown):
             predicted = (shown.comparison.a if side == "A" else shown.comparison.b).predictions[5].pred[0]
             assert {(run.scores.labels[item], predicted[item]) for item in shown.rows} <= {(row, column)}
             shown.tabs.selected_index = 1
+        others, other = confusion((shown.b if side == "A" else shown.a).value[0].scores), "BA"[side == "B"]
+        pairs, index = shown.pairs.df, {name: number for number, name in enumerate(ODD)}
+        cells = pairs["class"].map(index), pairs["predicted as"].map(index)
+        assert pairs[f"items of {other}"].tolist() == others[cells].tolist()
         before, shown.percent.value = shown.matrix.value, side == "A"
         assert shown.matrix.value != before and ("per cent of the row" in shown.matrix_caption.value) == (side == "A")
         shown.pairs.selected_rows = [0]
