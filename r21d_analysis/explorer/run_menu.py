@@ -33,7 +33,7 @@ def finished_runs(folders: Sequence[str] | str) -> tuple[list[Run], list[str]]:
             else:
                 begun.setdefault(run.spec, run.folder)
     if unfinished := [folder for spec, folder in begun.items() if spec not in runs]:
-        messages.append(f"{len(unfinished)} unfinished, such as {unfinished[0]}; run this cell again after that")
+        messages.append(f"unfinished runs: {len(unfinished)}, such as {unfinished[0]}; run this cell again later")
     return sorted(runs.values(), key=_order), messages
 
 

@@ -235,7 +235,7 @@ def test_finished_runs_are_unique_and_labeled(tmp_path):
     assert [run.spec.profile for run in runs] == ["small"] * (len(runs) - 1) + ["demo"]
     assert messages == [
         f"{tmp_path}/b/torn: cannot be read; move it away",
-        f"1 unfinished, such as {unfinished.parent}; run this cell again after that",
+        f"unfinished runs: 1, such as {unfinished.parent}; run this cell again later",
     ]
     changes = {"modality": "flow"}, {"variant": "f-R2D"}
     flow, frames = (replace(runs[0], spec=runs[0].spec.replace(**change)) for change in changes)

@@ -347,7 +347,7 @@ def test_runs_that_are_not_offered_are_reported(folder):
     (folder / "torn" / "spec.json").write_text("{")
     (next(folder.glob("*r3d*")) / "summary.json").unlink()
     said = text_of((shown := Explorer(str(folder))).status)
-    assert shown.comparison and "torn: cannot be read" in said and re.search("1 unfinished, such as .*r3d", said)
+    assert shown.comparison and "torn: cannot be read" in said and re.search("unfinished runs: 1, such as .*r3d", said)
 
 
 def test_recent_runs_are_cached(folder, monkeypatch):
