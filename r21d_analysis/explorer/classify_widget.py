@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
+import traceback
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 import numpy as np
+import pandas as pd
+from itables.widget import ITable
 
 from r21d_analysis.explorer.figures import time_figure
+from r21d_analysis.explorer.layout import OWN, TABLE, WIDE, fill_table
 from r21d_analysis.explorer.maps import saliency_html, show_maps
 from r21d_analysis.explorer.media import video_html
 from r21d_analysis.interpret.html import figure_html, text_html
-from r21d_analysis.style import isolate
 from r21d_core import R21DError, load
 from r21d_core.data.official_splits import list_videos
 from r21d_core.runs.run import Run
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
     from r21d_core.engine.classify import Prediction
 
 WEIGHTS_HINT = "a run's folder with its checkpoint, a file, or a published name such as r2plus1d_18"
-WIDE = {"style": {"description_width": "initial"}, "layout": {"width": "calc(100% - 4px)"}}
+COLUMNS = ("video", "prediction", "%")
 
 
 class ClassifyWidget:
@@ -44,56 +48,67 @@ class ClassifyWidget:
         self.upload.tooltip = "The notebook's server receives the files; a path needs no upload"  # else "null"
         self.upload.layout.width, self.upload.layout.min_width = "auto", "max-content"
         self.clips = widgets.BoundedIntText(10, min=1, max=1000, description="Clips per video", style=WIDE["style"])
-        self.start = widgets.Button(description="Classify", button_style="primary", layout={"min_width": "7em"})
-        self.output = widgets.Output()
+        self.start = widgets.Button(description="Classify", button_style="primary")
+        self.stop = widgets.Button(description="Stop", disabled=True)
+        self.task: asyncio.Task | None = None  # the last classification
         self.errors, self.probabilities, self.player, self.saliency = (widgets.HTML() for _ in range(4))
-        self.videos = widgets.Select(description="Videos", rows=5, **WIDE)
+        self.videos = ITable(pd.DataFrame(columns=COLUMNS), **TABLE | OWN)
         self.attributions = widgets.Button(description="Attributions", layout={"align_self": "flex-start"})
-        controls = widgets.HBox([self.upload, self.clips, self.start], layout={"flex_flow": "row wrap"})
-        self.box = widgets.VBox(
-            [self.weights, self.path, controls, self.output, self.errors, self.videos, self.player, self.probabilities,
-             self.attributions, self.saliency]
-        )  # fmt: skip
-        self.start.on_click(lambda button: self._classify_once())
-        self.videos.observe(lambda change: self.draw(), "value")
+        controls = widgets.HBox([self.upload, self.clips, self.start, self.stop], layout={"flex_flow": "row wrap"})
+        self.videos.layout = {"flex": "1 1 640px", "min_width": "0", "max_width": "100%"}
+        figure = [self.player, self.probabilities, self.attributions]
+        beside = widgets.VBox(figure, layout={"width": "800px", "max_width": "100%"})
+        shown = widgets.HBox([self.videos, beside], layout={"flex_flow": "row wrap", "grid_gap": "0 16px"})
+        self.box = widgets.VBox([self.weights, self.path, controls, self.errors, shown, self.saliency])
+        self.start.on_click(lambda button: self._start_task())
+        self.stop.on_click(lambda button: setattr(button, "disabled", True))
+        self.videos.observe(lambda change: self.draw(), "selected_rows")
         self.attributions.on_click(lambda button: self.compute_saliency())
 
-    def _classify_once(self) -> None:
-        """Classify while the button shows that it works and takes no second click."""
-        self.start.disabled, self.start.description = True, "Classifying …"
-        try:
-            self.classify()
-        finally:
-            self.start.disabled, self.start.description = False, "Classify"
+    def _start_task(self) -> None:
+        """Classify while other clicks are answered; until its end another click on the button does nothing."""
+        if not self.start.disabled:
+            self.start.disabled = True
+            self.task = asyncio.ensure_future(self.classify())
 
-    def classify(self) -> None:
-        """Classify the selected videos in turn; an error becomes a line, and the other videos go on."""
-        self.results, self.maps, self.videos.options = [], {}, ()
+    async def classify(self) -> None:
+        """Classify the selected videos in turn; an error becomes a line, and the other videos go on.
+
+        The button Stop ends it after the videos that are being computed, and those that are finished are shown.
+        """
+        self.results, self.maps = [], {}
+        self._list_results()
         self.errors.value = self.probabilities.value = self.player.value = self.saliency.value = ""
         self.used_weights, self.root = self.weights.value.strip(), Path(self.path.value.strip()).expanduser()
+        clips, self.start.disabled, self.stop.disabled = self.clips.value, True, False
+        self.start.description = "Loading …"
         try:
             paths = self.input_paths()
-        except (R21DError, OSError) as error:
-            self.errors.value = text_html(str(error), "alert")
-            return
-        with self.output:  # which shows the progress, and an exception that leaves it
-            try:
-                predictor = load(self.used_weights, folder=self.weights_folder)
-                predictions = predictor.iter_predictions(paths, clips=self.clips.value, workers=None)
-                for path, prediction in zip(paths, predictions, strict=True):
-                    if isinstance(prediction, R21DError):
-                        self.errors.value += text_html(str(prediction), "alert")
-                    else:
-                        self.results.append((path, prediction))
-            except R21DError as error:
-                self.errors.value += text_html(str(error), "alert")
-        self.output.clear_output()
-        self.videos.options = [
-            (f"{self._name(path)}: {isolate(prediction.top[0][0])} {prediction.top[0][1]:.1%}", index)
-            for index, (path, prediction) in enumerate(self.results)
+            predictor = await asyncio.to_thread(load, self.used_weights, folder=self.weights_folder)
+            predictions = predictor.iter_predictions(paths, clips=clips, workers=None)
+            for number, path in enumerate(paths):
+                if self.stop.disabled:  # it was clicked
+                    self.errors.value += text_html(f"stopped after {number} of {len(paths)} videos")
+                    break
+                self.start.description = f"{number} of {len(paths)} videos"
+                prediction = await asyncio.to_thread(next, predictions)
+                if isinstance(prediction, R21DError):
+                    self.errors.value += text_html(str(prediction), "alert")
+                else:
+                    self.results.append((path, prediction))
+            await asyncio.to_thread(predictions.close)
+        except Exception as error:  # nobody would see that of a task
+            text = str(error) if isinstance(error, R21DError | OSError) else traceback.format_exc()
+            self.errors.value += text_html(text, "alert")
+        self.start.description, self.start.disabled, self.stop.disabled = "Classify", False, True
+        self._list_results()
+
+    def _list_results(self) -> None:
+        """List all results and select the first, which draws it."""
+        rows = [
+            (self._name(path), name, 100 * p) for path, prediction in self.results for name, p in prediction.top[:1]
         ]
-        self.videos.value = 0 if self.results else None
-        self.draw()
+        fill_table(self.videos, pd.DataFrame(rows, columns=COLUMNS), [0] * bool(rows), 0, **OWN)
 
     def _name(self, path: Path) -> str:
         """Return the path below the given folder, since names in several folders may be equal, or the file's name."""
@@ -126,10 +141,10 @@ class ClassifyWidget:
 
     def draw(self) -> None:
         """Draw the selected video's most probable classes by clip and play it."""
-        if self.videos.value is None:
+        if not self.videos.selected_rows:
             return
-        path, prediction = self.results[self.videos.value]
-        self.saliency.value = self.maps.get(self.videos.value, "")
+        path, prediction = self.results[row := self.videos.selected_rows[0]]
+        self.saliency.value = self.maps.get(row, "")
         (classes, means), unit = zip(*prediction.top, strict=True), "s" if prediction.fps else "frame"
         ranks, times = range(1, len(classes) + 1), prediction.center_frames / (prediction.fps or 1)
         panel = (f"{self._name(path)}: {self.used_weights}", classes, ranks, np.array(means), prediction.clip_probs)
@@ -140,10 +155,10 @@ class ClassifyWidget:
 
     def compute_saliency(self) -> None:
         """Draw maps of the selected video for its most probable class."""
-        if self.videos.value is None:
-            self.saliency.value = text_html("classify a video first", "alert")
+        if not self.videos.selected_rows:
+            self.saliency.value = text_html("classify a video and select it first", "alert")
             return
-        path, prediction = self.results[self.videos.value]
+        path, prediction = self.results[row := self.videos.selected_rows[0]]
         networks = [(self.used_weights, None)]
         compute = partial(saliency_html, path, prediction.top[0][0], networks, self.weights_folder)
-        show_maps(self.saliency, self.attributions, self.maps, self.videos.value, compute)
+        show_maps(self.saliency, self.attributions, self.maps, row, compute)

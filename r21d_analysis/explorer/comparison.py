@@ -116,7 +116,8 @@ class Comparison:
 
         A cell, a row of the View's table, is a class index and that of a prediction, or those of all other classes.
         """
-        scored, classes = self.b if side == "B" and self.b else self.a, self.classes
+        classes, scores = self.classes, {name: scored for name, scored, _ in self.sides()}
+        scored = scores.pop(side)
         members, counts = predictions.confusion_matrix(scored, self.count, chosen)
         others = tuple(np.setdiff1d(np.arange(len(classes)), members).tolist())
         columns = [*zip(classes[members], members.tolist(), strict=True), ("all others", others)][: counts.shape[1]]
@@ -127,17 +128,24 @@ class Comparison:
         pairs = predictions.confused_pairs(scored, self.count)
         pairs["class"], pairs["predicted as"] = classes[pairs["true"]], classes[pairs["pred"]]
         pairs["% of class"] = 100 * pairs["items"] / np.bincount(scored.scores.labels)[pairs["true"]]
+        for other, runs in scores.items():
+            n_other = predictions.confused_pairs(runs, self.count).set_index(["true", "pred"])["items"]
+            keys = pd.MultiIndex.from_frame(pairs[["true", "pred"]])
+            pairs[f"items of {other}"] = n_other.reindex(keys, fill_value=0).to_numpy()
         top = [
             f"{n:.3g} × {isolate(true)} → {isolate(pred)}"
-            for _, _, n, true, pred, _ in pairs[:3].itertuples(index=False)
+            for _, _, n, true, pred, *_ in pairs[:3].itertuples(index=False)
         ]
         caption = (
             f"Rows: classes; columns: predictions of {side}; {'per cent of the row' if percent else 'items'}"
             f"{f', mean of {len(scored.runs)} seeds' * (len(scored.runs) > 1)}. {pairs['items'].sum():,.4g} of "
             f"{len(scored.scores.labels):,} items are wrong{', most often ' * bool(top)}{', '.join(top)}."
         )
-        if others:
+        if others or len(chosen) == 1:
             which = "those selected" if chosen else "those most confused; others can be selected"
+            if len(chosen) == 1:
+                name = isolate(classes[chosen[0]])
+                which = f"{name} and those most often confused with it, in either direction, since it alone is selected"
             caption += f" The matrix has {len(members)} of {len(classes)} classes: {which} in the tab Classes."
         figure = figures.confusion_figure(classes[members].tolist(), counts, percent, self.note)
         alt = f"Confusion matrix of {side}, {len(members)} of {len(classes)} classes"

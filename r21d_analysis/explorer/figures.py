@@ -51,7 +51,7 @@ def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> F
             _plot_intervals(panels[0], table, (f"{side} recall", f"{side} low", f"{side} high"), y, SIDE_STYLE[side])
             y = 1 - 0.2 / height
             figure.add_artist(Line2D([x + 0.008], [y], **SIDE_STYLE[side], ms=7, ls="none"))
-            label = textwrap.fill(f"{side}: {_shorten(name, 70)}", 40)  # two lines fill the margin
+            label = textwrap.fill(f"{side}: {_shorten(name, 52)}", 36)  # two lines fill the margin
             figure.text(x + 0.02, y, label, va="center", size=9)
         panels[0].set(xlim=(-2, 102), xlabel="recall = video@1 (%)", ylim=(len(table) - 0.4, -0.6))
         items = zip(table["class"], table["items"], strict=True)

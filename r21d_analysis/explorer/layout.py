@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 import pandas as pd
@@ -13,19 +12,27 @@ from ipyevents import Event
 from itables.javascript import JavascriptFunction
 from itables.widget import ITable
 
-from r21d_analysis.explorer.classify_widget import WIDE, ClassifyWidget
 from r21d_analysis.explorer.predictions import ITEM_FILTERS
 from r21d_analysis.explorer.run_menu import data_label
 from r21d_core.runs.run import Run
 
+if TYPE_CHECKING:
+    from r21d_analysis.explorer.classify_widget import ClassifyWidget
+
 TABS = ("Classes", "Confusion", "Videos", "Your own video")
+WIDE = {"style": {"description_width": "initial"}, "layout": {"width": "calc(100% - 4px)"}}
 HALF = WIDE | {"layout": {"width": "49%", "min_width": "min(300px, 98%)"}}
+# The label of a search field belongs to the first field of the page with its id, which several tables share.
+NAME_SEARCH = (
+    "function() { this.api().table().container().querySelector('input')?.setAttribute('aria-label', 'Search:') }"
+)
 TABLE: dict[str, Any] = {
     "maxBytes": 0, "style": "width: 100%", "classes": "display compact nowrap", "scrollX": True, "pageLength": 10,
     "text_in_header_can_be_selected": False,  # a click on it sorts
     "layout": {"topStart": "search", "topEnd": "buttons", "bottomStart": "info", "bottomEnd": "paging"},
     "select": {"style": "single", "keys": True, "info": False}, "stateSave": True, "stateDuration": 0,
     "warn_on_undocumented_option": False,  # two of stateSave are DataTables' own
+    "drawCallback": JavascriptFunction(NAME_SEARCH),
 }  # fmt: skip
 # The element of a table outlives its content, and holds how it is sorted, searched and paged. Which rows are selected
 # is a trait of the widget.
@@ -43,7 +50,7 @@ def _buttons(file: str) -> dict[str, Any]:
 
 
 CLASSES = _buttons("classes") | {"select": TABLE["select"] | {"style": "multi"}}
-PAIRS = _buttons("confusions")
+PAIRS, OWN = _buttons("confusions"), _buttons("predictions")
 VIDEOS = _buttons("videos") | {"layout": TABLE["layout"] | {"topStart": None}}
 
 POINT = "Point at a cell for its values. Click it, or select a row of the table, for its videos."
@@ -77,9 +84,9 @@ STYLE = """<style>.r21d-explorer table.dataTable { --dt-row-selected: 0, 75, 160
 
 
 class ExplorerLayout:
-    """Widgets by name, and `box` with all of them; `weights` is the folder of published weights."""
+    """Widgets by name, and `box` with all of them."""
 
-    def __init__(self, runs: Sequence[Run], weights: Path | str):
+    def __init__(self, runs: Sequence[Run], classifier: ClassifyWidget):
         dropdown = partial(widgets.Dropdown, **HALF)
         row = partial(widgets.HBox, layout={"flex_flow": "row wrap"})
         pair = partial(widgets.HBox, layout={"flex_flow": "row wrap", "grid_gap": "0 16px"})
@@ -114,7 +121,7 @@ class ExplorerLayout:
         mouse = partial(Event, wait=50, throttle_or_debounce="throttle")
         self.matrix_mouse = mouse(source=self.matrix, watched_events=["click", "mousemove"])
         self.thumbnail_mouse = mouse(source=self.thumbnails, watched_events=["click"])
-        self.classifier = ClassifyWidget(runs, weights)
+        self.classifier = classifier
         tabs = [
             [pair([self.class_table, bars])],
             # The value's text comes after the matrix, which must not move under the pointer when the text wraps.

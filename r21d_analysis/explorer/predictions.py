@@ -138,16 +138,20 @@ def confused_pairs(scored: ScoredRuns, count: int) -> pd.DataFrame:
 def confusion_matrix(scored: ScoredRuns, count: int, chosen: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
     """Return the class indices (k,) of a confusion matrix, and its counts, rows true, columns predicted.
 
-    The classes are those `chosen`; without a choice all, or, where they are more than MAX_MATRIX_CLASSES, those of the
-    most frequent confusions. With all classes the matrix is (k, k), otherwise it has a last column for all other
-    predictions. Classes keep their order; counts are means over seeds.
+    The classes are those `chosen`, or all without a choice, or of one chosen also those with which it is confused, as
+    label or as prediction. Of more than MAX_MATRIX_CLASSES they are those of the most frequent confusions. With all
+    classes the matrix is (k, k), otherwise it has a last column for all other predictions. Classes keep their order;
+    counts are means over seeds.
     """
     scores, n_classes = scored.scores, len(scored.scores.classes)
     members = np.sort(np.array(chosen, int)) if len(chosen) else np.arange(n_classes)
-    if len(members) > MAX_MATRIX_CLASSES:
-        pairs = confused_pairs(scored, count)[["true", "pred"]].to_numpy().reshape(-1)
+    if len(members) == 1 or len(members) > MAX_MATRIX_CLASSES:
+        pairs = confused_pairs(scored, count)[["true", "pred"]].to_numpy()
+        if len(members) == 1:
+            pairs = pairs[(pairs == members).any(axis=1)]
+            members = np.union1d(members, pairs)
         by_items = np.argsort(-np.bincount(scores.labels, minlength=n_classes), kind="stable")
-        frequent = dict.fromkeys([*pairs.tolist(), *by_items.tolist()])
+        frequent = dict.fromkeys([*pairs.ravel().tolist(), *by_items.tolist()])
         members = np.sort([index for index in frequent if index in set(members.tolist())][:MAX_MATRIX_CLASSES])
     position = np.full(n_classes, len(members))
     position[members] = np.arange(len(members))

@@ -17,19 +17,23 @@ IDENTITY = ("variant", "modality", "data", "task", "frames")  # fields of a Spec
 
 
 def finished_runs(folders: Sequence[str] | str) -> tuple[list[Run], list[str]]:
-    """Return the finished runs of `folders`, and a message for each run that cannot be read.
+    """Return the finished runs of `folders`, and messages of runs that cannot be read and of the unfinished ones.
 
     `folders` is a list or a text with commas. A run that is in several folders counts once, by its first folder.
     Demonstrations come last.
     """
     runs: dict[Spec, Run] = {}
-    messages = []
+    messages, begun = [], {}
     for folder in parse_folders(folders):
         for run in iter_runs(folder):
             if not isinstance(run, Run):
                 messages.append(f"{run}: cannot be read; move it away")
             elif run.is_complete:
                 runs.setdefault(run.spec, run)
+            else:
+                begun.setdefault(run.spec, run.folder)
+    if unfinished := [folder for spec, folder in begun.items() if spec not in runs]:
+        messages.append(f"unfinished runs: {len(unfinished)}, such as {unfinished[0]}; run this cell again later")
     return sorted(runs.values(), key=_order), messages
 
 

@@ -17,6 +17,7 @@ from IPython.display import HTML, Image, Javascript, display
 
 from r21d_analysis.artifacts.catalog import parse_folders
 from r21d_analysis.explorer import figures, layout, maps, media, predictions, run_menu
+from r21d_analysis.explorer.classify_widget import ClassifyWidget
 from r21d_analysis.explorer.comparison import Comparison, View
 from r21d_analysis.explorer.layout import TABS, ExplorerLayout, fill_table
 from r21d_analysis.explorer.predictions import ANY
@@ -40,7 +41,7 @@ class Explorer(ExplorerLayout):
     `runs` are folders of runs, `manifests` folders with the manifests of their data and `networks` the first variants
     to show, as lists or texts with commas. `weights` is the folder of published weights. `data` and `protocol` are
     entries of their menus; without them those of the newest run whose checkpoint and videos exist, if any. The status
-    line reports missing or damaged runs.
+    line reports damaged and unfinished runs.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Explorer(ExplorerLayout):
         self.folders, self.variants = parse_folders(runs), as_list(networks)
         self.locator = VideoLocator(parse_folders(manifests))
         self.runs, messages = run_menu.finished_runs(runs)
-        super().__init__(self.runs, weights)
+        super().__init__(self.runs, ClassifyWidget(self.runs, weights))
         self.load = lru_cache(maxsize=4)(predictions.score_runs)  # the two that are shown and two more
         self.comparison: Comparison | None = None
         self.views: dict[str, View] = {}  # what each tab shows
@@ -66,7 +67,6 @@ class Explorer(ExplorerLayout):
         self._lock, self._active_thread = threading.Lock(), None
         self.is_live = False  # displayed as widgets: only then frames and videos are read, so that no file has them
         self._connect()
-        self.report(" ".join(messages))
         if self.runs:
             label = run_menu.find_option("data", data, self.data.options)
             usable = [run for run in self.runs if label in ("", run_menu.data_label(run.spec))]
@@ -74,6 +74,7 @@ class Explorer(ExplorerLayout):
             self.data.value = run_menu.data_label(first.spec)
             chosen = run_menu.find_option("protocol", protocol, [*self._protocols(), "any"])
             self._run(lambda: self.select_data(chosen or run_menu.protocol_label(first.spec)))
+        self.status.value += text_html(" ".join(messages)) * bool(messages)
 
     def _ipython_display_(self) -> None:
         self.is_live = is_interactive()
@@ -240,8 +241,8 @@ class Explorer(ExplorerLayout):
         self.views["Confusion"] = view
         self.matrix.value = figure_html(view.figure, view.alt)
         self.matrix_value.value, self.matrix_caption.value = text_html(layout.POINT), text_html(view.caption)
-        pairs = self.confused[["class", "predicted as", "items", "% of class"]][:MAX_LISTED]
-        fill_table(self.pairs, pairs, [], self.n_data, **layout.PAIRS)
+        columns = ["class", "predicted as", "items", *self.confused.columns[5:]]
+        fill_table(self.pairs, self.confused[columns][:MAX_LISTED], [], self.n_data, **layout.PAIRS)
 
     def draw_videos(self) -> None:
         """List the selected videos, the most confident first, draw one of them, and frames of the first."""
@@ -325,6 +326,8 @@ class Explorer(ExplorerLayout):
                 self.report(str(error), "alert")
             finally:
                 self._active_thread = None
+                for tab in self.tabs.children[:3]:  # of runs that cannot be read, nothing is left of the earlier ones
+                    tab.layout.visibility = "visible" if self.comparison else "hidden"
 
     def _runs_of_data(self) -> list[Run]:
         return [run for run in self.runs if run_menu.data_label(run.spec) == self.data.value]

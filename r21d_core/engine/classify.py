@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -100,7 +100,7 @@ class Predictor:
     def iter_predictions(
         self, videos: Sequence[Path | str], *, clips: int = 10, frames: int | None = None,
         frame_stride: int | None = None, top: int = 5, workers: int | None = 0,
-    ) -> Iterator[Prediction | R21DError]:  # fmt: skip
+    ) -> Generator[Prediction | R21DError, None, None]:  # fmt: skip
         """Yield for each video, in order, its Prediction, or the R21DError that says why it cannot be read.
 
         The protocol is that of a run's evaluation: `clips` clips that begin at floor(i·(N−span)/(clips−1)), center

@@ -18,6 +18,7 @@ from r21d_analysis.explorer.figures import DARK_CELL, class_figure, confusion_fi
 from r21d_analysis.interpret.html import figure_png
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_core.runs import metrics
+from r21d_core.runs.run import find_run
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import variant_comparison
 from r21d_core.study.spec import Spec
@@ -199,6 +200,14 @@ def test_large_matrix_has_frequent_confusions(monkeypatch):
     assert pairs["items"].tolist() == sorted(wrong[wrong > 0], reverse=True)
     assert all(whole[row.true, row.pred] == row.items for row in pairs.itertuples())
     assert {pairs["true"][0], pairs["pred"][0]} <= set(members)
+    for chosen in range(30):
+        n_confused = np.maximum(whole[chosen], whole[:, chosen])
+        n_confused[chosen] = whole.max() + 1
+        members, counts = predictions.confusion_matrix(one, 7, [chosen])
+        omitted = np.setdiff1d(np.arange(30), members)
+        assert chosen in members and len(members) == min((n_confused > 0).sum(), 20)
+        assert n_confused[members].min() >= n_confused[omitted].max() and (np.diff(members) > 0).all()
+        assert (counts[:, :-1] == whole[np.ix_(members, members)]).all()
 
 
 def test_clip_probabilities_are_softmax(monkeypatch):
@@ -219,11 +228,15 @@ def test_finished_runs_are_unique_and_labeled(tmp_path):
     make_runs(variant_comparison("demo", variants=("R3D",)), tmp_path / "b")
     (tmp_path / "b" / "torn").mkdir()
     (tmp_path / "b" / "torn" / "spec.json").write_text("{")
-    (next((tmp_path / "a").iterdir()) / "summary.json").unlink()
+    for spec in (specs[0], specs[-1]):  # the first is finished in another folder
+        (unfinished := find_run(tmp_path / "a", spec).folder / "summary.json").unlink()
     runs, messages = run_menu.finished_runs(f"{tmp_path}/b, {tmp_path}/a, {tmp_path}/none")
-    assert len({run.spec for run in runs}) == len(runs) in (4, 5)
+    assert len({run.spec for run in runs}) == len(runs) == 4
     assert [run.spec.profile for run in runs] == ["small"] * (len(runs) - 1) + ["demo"]
-    assert messages == [f"{tmp_path}/b/torn: cannot be read; move it away"]
+    assert messages == [
+        f"{tmp_path}/b/torn: cannot be read; move it away",
+        f"unfinished runs: 1, such as {unfinished.parent}; run this cell again later",
+    ]
     changes = {"modality": "flow"}, {"variant": "f-R2D"}
     flow, frames = (replace(runs[0], spec=runs[0].spec.replace(**change)) for change in changes)
     assert run_menu._order(flow) > run_menu._order(frames), "frames come first"
@@ -265,6 +278,9 @@ def test_figures_show_names_literally(pair):
     long = "R(2+1)D-18, from scratch, epochs 18, mean of 3 seeds"
     figure = class_figure(predictions.class_table(one, other, 7), [long, long])
     assert {f"A: {long}", f"B: {long}"} <= {text.replace("\n", " ") for text in texts(figure)}
+    longer = "R(2+1)D-18, frames 8, frame_stride_max 0, from scratch, mean of 3 seeds"
+    labels = texts(class_figure(predictions.class_table(one, other, 7), [longer, longer]))
+    assert [text.count("\n") for text in labels if text.startswith(("A: ", "B: "))] == [1, 1], "it leaves the figure"
     _, counts = predictions.confusion_matrix(one, 7)
     matrix = confusion_figure(ODD, counts, note="demonstration")
     assert {"cost in $ and $", "_private", "手话手话手话手话手话手话手话…话手话手话手话手话"} <= set(texts(matrix))

@@ -1,5 +1,7 @@
 """Videos play, own ones are classified by the given weights; their files, names and errors do no harm."""
 
+import asyncio
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -42,37 +44,57 @@ def test_folder_is_classified_and_errors_listed(own, tiny_manifest, tmp_path, mo
         (root / name).write_bytes(good)
     (root / "broken.mp4").write_bytes(good[:300])
     own.path.value = str(root)
-    own.classify()
-    names = [label.rsplit(": ", 1)[0] for label, _ in own.videos.options]
-    assert names == ["a.mp4", "deep/a.mp4", f"deep/{ODD[1]} <b>é.mp4"] and len(own.results) == 3
+    asyncio.run(own.classify())
+    assert own.videos.df["video"].tolist() == ["a.mp4", "deep/a.mp4", f"deep/{ODD[1]} <b>é.mp4"]
     assert "broken.mp4" in text_of(own.errors) and own.errors.value.count("<p") == 1
-    own.videos.value = 2
+    own.videos.selected_rows = [2]
     answer, axes = own.results[2][1], figures[-1].axes[0]
     np.testing.assert_allclose(np.transpose([one.get_ydata() for one in axes.lines]), 100 * answer.clip_probs)
     np.testing.assert_allclose(axes.lines[0].get_xdata(), answer.center_frames / answer.fps)
     assert "<b>é" not in own.player.value and "&lt;b&gt;é" in own.player.value
     own.path.value = str(root / "deep" / "a.mp4")
-    own.classify()
-    assert own.videos.options[0][0].startswith("a.mp4: ")
+    asyncio.run(own.classify())
+    (label, probability), *_ = own.results[0][1].top
+    assert own.videos.df.to_numpy().tolist() == [["a.mp4", label, round(100 * probability, 1)]]
 
 
-def test_button_shows_that_it_works(own, monkeypatch):
-    states = []
-    monkeypatch.setattr(own, "classify", lambda: states.append((own.start.disabled, own.start.description)))
-    own.start.click()
-    assert states == [(True, "Classifying …")]
-    assert (own.start.disabled, own.start.description) == (False, "Classify")
+def test_classification_takes_no_second_click_and_stops(own, tiny_manifest, monkeypatch):
+    """Stop is clicked while the first video is computed, which is the only one shown."""
+    n_started, iter_predictions = [], Predictor.iter_predictions
+
+    def iter_and_stop(*args, **options):
+        n_started.append(1)
+        for prediction in iter_predictions(*args, **options):
+            own.task.get_loop().call_soon_threadsafe(own.stop.click)
+            while not own.stop.disabled:
+                time.sleep(0.01)
+            yield prediction
+
+    async def click():
+        own.start.click()
+        own.start.click()
+        assert own.start.disabled
+        await own.task
+
+    monkeypatch.setattr(Predictor, "iter_predictions", iter_and_stop)
+    own.path.value = str(tiny_manifest.parent / "videos")
+    asyncio.run(click())
+    assert len(n_started) == len(own.results) == len(own.videos.df) == 1
+    assert "stopped after 1 of 12 videos" in text_of(own.errors) and own.videos.selected_rows == [0]
+    assert (own.start.disabled, own.stop.disabled) == (False, True)
 
 
-def test_error_that_ends_the_loop_joins_the_others(own, tiny_manifest, monkeypatch):
+@pytest.mark.parametrize("error", [R21DError, MemoryError])
+def test_error_that_ends_the_loop_joins_the_others(own, tiny_manifest, monkeypatch, error):
     def iter_predictions(*_, **options):
         yield R21DError("a.mp4: broken")
-        raise R21DError("a worker process died")
+        raise error("a worker process died")
 
     monkeypatch.setattr(Predictor, "iter_predictions", iter_predictions)
     own.path.value = str(tiny_manifest.parent / "videos")
-    own.classify()
+    asyncio.run(own.classify())
     assert "a.mp4: broken" in (said := text_of(own.errors)) and "a worker process died" in said
+    assert ("Traceback" in said) == (error is MemoryError) and not own.start.disabled and own.stop.disabled
 
 
 def test_uploads_stay_in_their_folder(own, tiny_manifest):
@@ -97,8 +119,8 @@ def test_invalid_input_is_reported(own, tmp_path, path, weights, says, monkeypat
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     own.path.value, own.weights.value = path, weights and own.weights.value
-    own.classify()
-    assert says in text_of(own.errors) and 'role="alert"' in own.errors.value and not own.videos.options
+    asyncio.run(own.classify())
+    assert says in text_of(own.errors) and 'role="alert"' in own.errors.value and own.videos.df.empty
 
 
 def test_previews_play_as_the_file(tmp_path, tiny_manifest):

@@ -126,6 +126,11 @@ def test_selected_classes_are_drawn(many):
     shown.clips.value = 1
     shown.tabs.selected_index = 0
     assert shown.class_table.selected_rows == [4, 9], "the choice outlives the number of clips"
+    shown.class_table.selected_rows = [4]
+    shown.tabs.selected_index = 1
+    names = shown.views["Confusion"].table["class"].unique()
+    assert "class 04" in names and len(names) > 2, "one row compares nothing"
+    assert f"{len(names)} of 30 classes: class 04 and those most often confused" in text_of(shown.matrix_caption)
 
 
 def test_cell_and_pair_list_their_videos(shown):
@@ -144,6 +149,10 @@ def test_cell_and_pair_list_their_videos(shown):
             predicted = (shown.comparison.a if side == "A" else shown.comparison.b).predictions[5].pred[0]
             assert {(run.scores.labels[item], predicted[item]) for item in shown.rows} <= {(row, column)}
             shown.tabs.selected_index = 1
+        others, other = confusion((shown.b if side == "A" else shown.a).value[0].scores), "BA"[side == "B"]
+        pairs, index = shown.pairs.df, {name: number for number, name in enumerate(ODD)}
+        cells = pairs["class"].map(index), pairs["predicted as"].map(index)
+        assert pairs[f"items of {other}"].tolist() == others[cells].tolist()
         before, shown.percent.value = shown.matrix.value, side == "A"
         assert shown.matrix.value != before and ("per cent of the row" in shown.matrix_caption.value) == (side == "A")
         shown.pairs.selected_rows = [0]
@@ -325,10 +334,20 @@ def test_incomparable_or_damaged_runs_are_reported(folder):
     assert shown.clips.options == (2,) and "only A" not in text_of(shown.status)
     shown.a.value = runs["MC4"]
     assert "checksum" in text_of(shown.status) and shown.summary.value == ""
+    assert [tab.layout.visibility for tab in shown.tabs.children] == ["hidden"] * 3 + [None], "the runs before"
     for tab in range(4):
         shown.tabs.selected_index = tab
     shown.a.value = runs["R3D"]
     assert "A:" in shown.summary.value and text_of(shown.status).strip() == ""
+    assert shown.tabs.children[0].layout.visibility == "visible"
+
+
+def test_runs_that_are_not_offered_are_reported(folder):
+    (folder / "torn").mkdir()
+    (folder / "torn" / "spec.json").write_text("{")
+    (next(folder.glob("*r3d*")) / "summary.json").unlink()
+    said = text_of((shown := Explorer(str(folder))).status)
+    assert shown.comparison and "torn: cannot be read" in said and re.search("unfinished runs: 1, such as .*r3d", said)
 
 
 def test_recent_runs_are_cached(folder, monkeypatch):

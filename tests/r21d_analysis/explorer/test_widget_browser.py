@@ -19,10 +19,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from playwright.sync_api import expect, sync_playwright
 
 from r21d_core.study.experiments import variant_comparison
 from tests.r21d_analysis.explorer.test_widget import write_run
+from tests.r21d_core.models.test_load import small
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -393,6 +395,35 @@ def test_errors_of_own_videos_are_reported(page):
     page.keyboard.press("Tab")
     page.get_by_role("button", name="Classify").click()
     expect(page.get_by_role("alert").filter(has_text="nothing")).to_be_visible()
+
+
+def test_other_tabs_answer_while_own_videos_are_classified(page, folder, tiny_manifest):
+    torch.save(small("R3D", num_classes=7).state_dict(), folder / "r3d.pth")
+    open_tab(page, "Your own video")
+    for label, text in (("Weights", folder / "r3d.pth"), ("Video or folder", tiny_manifest.parent / "videos")):
+        page.get_by_label(label).fill(str(text))
+    page.get_by_label("Clips per video").last.fill("1000")
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="Classify").click()
+    start, stop = page.get_by_role("button", name="of 12 videos"), page.get_by_role("button", name="Stop")
+    expect(start).to_be_disabled()
+    open_tab(page, "Classes")
+    image = page.locator("img[alt^=Recall]")
+    for key in ("ArrowLeft", "ArrowRight"):
+        before = image.get_attribute("src")
+        page.locator(".noUi-handle:visible").first.focus()
+        page.keyboard.press(key)
+        expect(image).not_to_have_attribute("src", before)
+    open_tab(page, "Your own video")
+    stop.click()
+    expect(page.get_by_text(re.compile("^stopped after [0-9]+ of 12 videos"))).to_be_visible()
+    expect(page.get_by_role("button", name="Classify")).to_be_enabled()
+    expect(stop).to_be_disabled()
+    table_rows(page).last.click()
+    path = table_rows(page).last.locator("td").first.inner_text()
+    expect(page.locator(f"img[alt='Probabilities of {path} over time']")).to_be_visible()
+    page.locator("input[type=search]:visible").fill("nothing")
+    expect(page.get_by_text("filtered from").locator("visible=true")).to_be_visible()
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])

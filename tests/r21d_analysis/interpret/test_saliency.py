@@ -1,5 +1,6 @@
 """The explorer computes saliency maps of the clips that were scored, or reports why it cannot."""
 
+import asyncio
 import html
 import shutil
 import subprocess
@@ -123,12 +124,12 @@ def test_maps_are_computed_once(folder, tiny_manifest, records):
     shown.b.value = None
     assert shown.saliency.value == "", "those of A and B"
     shown.classifier.path.value = str(load_manifest(tiny_manifest).split("test")[0].path.parent)
-    shown.classifier.classify()
+    asyncio.run(shown.classifier.classify())
     for number in (0, 0, 1, 0):
-        shown.classifier.videos.value = number
+        shown.classifier.videos.selected_rows = [number]
         click(shown.classifier.box, "Attributions")
     assert len(records) == 4 and "<img" in shown.classifier.saliency.value
-    shown.classifier.classify()
+    asyncio.run(shown.classifier.classify())
     assert shown.classifier.saliency.value == "", "the same number may be another video, or of other weights"
     click(shown.classifier.box, "Attributions")
     assert len(records) == 5
@@ -202,9 +203,9 @@ def test_own_video_with_hostile_names(folder, tiny_manifest, tmp_path, records):
     video = shutil.copy(load_manifest(tiny_manifest).split("test")[0].path, tmp_path / "<script>$^$.mp4")
     own = ClassifyWidget([run])
     click(own.box, "Attributions")
-    assert "classify a video first" in text_of(own.saliency)
+    assert "classify a video and select it first" in text_of(own.saliency)
     own.path.value, own.clips.value = str(video), 5
-    own.classify()
+    asyncio.run(own.classify())
     own.weights.value = "something typed since"
     click(own.box, "Attributions")
     likeliest = own.results[0][1].top[0][0]
