@@ -24,7 +24,7 @@ from r21d_core.engine.build import optimize
 from r21d_core.engine.device import pick_device
 from r21d_core.models.convert import Weights
 from r21d_core.models.load import model_from_weights, read_weights
-from r21d_core.models.zoo import PUBLISHED, kinetics400, resolve_weights
+from r21d_core.models.zoo import PUBLISHED, Published, kinetics400, resolve_weights
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import load_scores
 from r21d_core.study.spec import Spec
@@ -191,9 +191,14 @@ def spec_for_video(weights: Weights, fps: float | None) -> Spec:
     """Return the Spec by which clips are cut from a video of `fps`; runs on `speed` or `arrow` see it as it plays."""
     if weights.spec:
         return weights.spec.replace(task="action")
-    row = next((row for row in PUBLISHED if weights.sha256.startswith(row.sha256)), None)
+    row = published_row(weights)
     stride = max(1, round(fps / row.fps)) if row and row.fps and fps else 1
     return Spec(frames=weights.frames or (row.frames if row else DEFAULT_FRAMES), frame_stride=stride)
+
+
+def published_row(weights: Weights) -> Published | None:
+    """Return the row of PUBLISHED that these weights are, or None."""
+    return next((row for row in PUBLISHED if weights.sha256.startswith(row.sha256)), None)
 
 
 def class_names(weights: Weights) -> tuple[tuple[str, ...], str]:
