@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,6 +18,7 @@ from tqdm.auto import tqdm
 from r21d_core import R21DError
 from r21d_core.data.decode import Probe, probe, read_frames
 from r21d_core.data.manifest import Video
+from r21d_core.data.official_splits import list_videos
 from r21d_core.data.parallel import count_workers, map_in_processes
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.data.transforms import center_crop
@@ -90,11 +92,33 @@ class Predictor:
             predictions.append(prediction)
         return predictions[0] if isinstance(videos, Path | str) else predictions
 
-    def features(self, videos: Path | str | Sequence[Path | str], **options) -> np.ndarray:
-        """Return the features of a video file, (8·width,), or of several, (n, 8·width); otherwise as `predict`."""
+    def features(
+        self, videos: Path | str | Sequence[Path | str], *, clips: int = 10, frames: int | None = None,
+        frame_stride: int | None = None, workers: int | None = 0,
+    ) -> np.ndarray:  # fmt: skip
+        """Return the features of a video file, float32 (8·width,), or of several or of folders, (n, 8·width).
+
+        They are conv5_x's output, averaged over space, time and `clips` clips, which takes their number of forward
+        passes; the options are those of `iter_predictions`. A folder stands for the videos that `list_videos` finds in
+        it, in that order. Of several videos, one that cannot be read has a row of NaN, and a warning names it. Raises
+        R21DError for a single file that cannot be read, and for a folder without videos.
+        """
+        options = {"clips": clips, "frames": frames, "frame_stride": frame_stride, "workers": workers}
         if isinstance(videos, Path | str):
-            return self.predict(videos, **options).features
-        return np.stack([prediction.features for prediction in self.predict(videos, **options)])
+            if not Path(videos).is_dir():
+                return self.predict(videos, **options).features
+            videos = [videos]
+        paths = [path for video in videos for path in list_videos([Path(video)])]
+        rows, errors = np.full((len(paths), self.model.fc.in_features), np.nan, np.float32), []
+        for row, prediction in zip(rows, self.iter_predictions(paths, **options), strict=True):
+            if isinstance(prediction, R21DError):
+                errors.append(str(prediction))
+            else:
+                row[:] = prediction.features
+        if errors:
+            what = f"{len(errors)} of {len(paths)} videos could not be read; their rows are NaN:"
+            warnings.warn("\n".join([what, *errors]), stacklevel=2)
+        return rows
 
     @torch.inference_mode()
     def iter_predictions(
