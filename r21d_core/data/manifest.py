@@ -249,9 +249,11 @@ def _columns(path: Path, columns: list[str], required: tuple[str, ...]) -> list[
         raise R21DError(f"{path}: the file is empty; expected columns {', '.join(required)}")
     if missing := [name for name in required if name not in columns]:
         raise R21DError(f"{path}, line 1: no column {missing[0]!r}; expected {', '.join(required)}")
-    known = {*required, *INDEXED}
+    known = required + INDEXED
     if wrong := [name for name in columns if name not in known or columns.count(name) > 1]:
-        raise R21DError(f"{path}, line 1: column {wrong[0]!r} is unknown or duplicated; known: {', '.join(known)}")
+        advice = "keep other columns in another file, as `r21d check` would not write them again"
+        what = f"column {wrong[0]!r} is unknown or duplicated; known: {', '.join(known)}"
+        raise R21DError(f"{path}, line 1: {what}; {advice}")
     return columns
 
 
