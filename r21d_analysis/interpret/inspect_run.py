@@ -209,6 +209,13 @@ def analyze_video(
     `weights` and `weights_folder` are those of `load`. `class_name` None is the most probable class of the clip. `clip`
     are the clip's frame numbers (T,), None is the center clip. Raises R21DError for unreadable weights or videos, and
     for a class that the network does not have.
+
+    For example:
+
+        >>> from r21d_analysis.interpret.attribution_figures import overlay_figure
+        >>> from r21d_analysis.interpret.inspect_run import analyze_video
+        >>> record = analyze_video("video.mp4", "runs/RUN")
+        >>> overlay_figure([record]).savefig("maps.png")
     """
     loaded = weights_for_frames(weights, weights_folder)
     classes, _ = class_names(loaded)

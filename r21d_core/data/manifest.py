@@ -138,7 +138,16 @@ def _root(path: Path, card: DatasetCard) -> Path:
 
 
 def write_manifest(path: Path | str, card: DatasetCard, videos: Iterable[Video]) -> None:
-    """Write `videos`, by name, to the CSV file `path`, and `card` beside it; raises R21DError as `load_manifest`."""
+    """Write `videos`, by name, to the CSV file `path`, and `card` beside it; raises R21DError as `load_manifest`.
+
+    For example:
+
+        >>> from pathlib import Path
+        >>> from r21d_core.data.manifest import DatasetCard, Video, write_manifest
+        >>> names = {"a.mp4": "train", "b.mp4": "test"}
+        >>> videos = [Video(name, Path("videos"), "Archery", split, name) for name, split in names.items()]
+        >>> write_manifest("data/new.csv", DatasetCard("new", ("Archery",), root="../videos"), videos)
+    """
     path, videos = Path(path), sorted(videos, key=_by_name)
     check_rows(path, card, videos)
     indexed = INDEXED if any(getattr(video, name) is not None for video in videos for name in INDEXED) else ()

@@ -102,6 +102,12 @@ class Predictor:
         passes; the options are those of `iter_predictions`. A folder stands for the videos that `list_videos` finds in
         it, in that order. Of several videos, one that cannot be read has a row of NaN, and a warning names it. Raises
         R21DError for a single file that cannot be read, and for a folder without videos.
+
+        For example:
+
+            >>> from r21d_core import load
+            >>> model = load("runs/RUN")
+            >>> model.features(["a.mp4", "b.mp4"], clips=1).shape  # (2, 8·width)
         """
         options = {"clips": clips, "frames": frames, "frame_stride": frame_stride, "workers": workers}
         if isinstance(videos, Path | str):

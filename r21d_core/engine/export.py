@@ -47,6 +47,12 @@ def export(weights: Path | str, format: str, out: Path | str | None = None, fold
     The default of `out` is exports/NAME.FORMAT. The file computes logits (N, classes) of clips (N, C, T, H, W) for any
     N, and carries the values of `metadata`: in ONNX as its metadata, each as JSON, in a .pt2 as the extra file
     metadata.json. Raises R21DError, and writes nothing, if its logits differ from the network's by more than TOLERANCE.
+
+    For example:
+
+        >>> from r21d_core.engine.export import export
+        >>> print(export("runs/RUN", "pt2"))
+        exports/RUN.pt2: R(2+1)D-10, clips (N, 3, 8, 32, 32), ... MB; largest difference from the network's logits ...
     """
     if format not in FORMATS:
         raise R21DError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
