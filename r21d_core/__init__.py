@@ -30,6 +30,12 @@ def load(weights: Run | Path | str, *, device: str = "auto", folder: Path | str 
     """Return the Predictor of `weights`: a run, its folder, a file, or a published name, looked up in `folder`.
 
     Its `predict(video)` returns the most probable classes and `features(video)` an array (8·width,).
+
+    For example:
+
+        >>> from r21d_core import load
+        >>> model = load("runs/RUN")  # or a file, or "r2plus1d_18" after `r21d weights r2plus1d_18 --download`
+        >>> model.predict("video.mp4").top[0]  # the most probable class and its probability
     """
     from r21d_core.engine.classify import Predictor  # imports torch
 

@@ -31,6 +31,13 @@ def measure(runs: Sequence[Run]) -> pd.DataFrame:
     Seeds are together, splits are not: `pool_splits` gives the means over them. Speeds are the means of the runs on
     `speed_device`, NaN if there are none. A network without a finished run has its arithmetic cost, and NaN elsewhere.
     Empty where no run at all is finished.
+
+    For example:
+
+        >>> from r21d_analysis.artifacts.measures import measure
+        >>> from r21d_core.runs.run import load_runs
+        >>> table = measure(load_runs("results/demo.zip"))
+        >>> table[["spec", "video@1", "low", "high"]]  # in per cent, with its 95 % interval
     """
     groups, rows = group_all(runs), []
     device = speed_device(runs) if groups else ""

@@ -42,4 +42,10 @@ def run(options) -> int:
     records += load_or_compute(ATTRIBUTIONS, runs, options.manifest, device=options.device, **settings)
     n_expected = 2 * len(runs)
     print(f"{len(records)} of {n_expected} records exist: filters.npz and attributions.npz in each run's folder")
+    if options.videos:
+        print(
+            "attributions.npz has the maps of these videos: overlay_figure([load_record(PATH)], VIDEO) of "
+            "r21d_analysis.interpret draws them (docs/howto.md, 'See what a class rests on'); the notebook "
+            "attributions, with the same videos, per_class and steps, draws the tests of them too"
+        )
     return int(len(records) < n_expected)

@@ -71,9 +71,12 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
 
 
 @figure_of_records
-def overlay_figure(records: Sequence[InsightRecord], video: str, frames: int = 4) -> Figure:
-    """Show `frames` frames of the clip and of each map, a row a method, networks side by side."""
-    columns = find_video(records, video)
+def overlay_figure(records: Sequence[InsightRecord], video: str | None = None, frames: int = 4) -> Figure:
+    """Show `frames` frames of the clip and of each map, a row a method, networks side by side.
+
+    `video` is one of the names in the records; None is the first.
+    """
+    columns = find_video(records, str(records[0]["videos"][0]) if video is None else video)
     titles = _titles(columns)
     size = (0.85 * frames * len(columns) + 1.5, 0.85 * len(titles) + 0.7)
     figure = plt.figure(figsize=size, dpi=80, layout="constrained")

@@ -201,23 +201,34 @@ def analyze_attributions(
 
 
 def analyze_video(
-    video: Path | str, weights: Run | Path | str, class_name: str, clip: np.ndarray | None, weights_folder: Path | str
-) -> InsightRecord:
-    """Return maps of the QUICK methods for one class in one clip of the file `video`.
+    video: Path | str, weights: Run | Path | str, class_name: str | None = None, clip: np.ndarray | None = None,
+    weights_folder: Path | str = "weights",
+) -> InsightRecord:  # fmt: skip
+    """Return maps of the QUICK methods for one class in one clip of the file `video`; `overlay_figure` draws them.
 
-    `weights` and `weights_folder` are those of `classify`; `clip` are the clip's frame numbers (T,), None is the
-    center clip. Raises R21DError for unreadable weights or videos, and for a class that the network does not have.
+    `weights` and `weights_folder` are those of `load`. `class_name` None is the most probable class of the clip. `clip`
+    are the clip's frame numbers (T,), None is the center clip. Raises R21DError for unreadable weights or videos, and
+    for a class that the network does not have.
+
+    For example:
+
+        >>> from r21d_analysis.interpret.attribution_figures import overlay_figure
+        >>> from r21d_analysis.interpret.inspect_run import analyze_video
+        >>> record = analyze_video("video.mp4", "runs/RUN")
+        >>> overlay_figure([record]).savefig("maps.png")
     """
     loaded = weights_for_frames(weights, weights_folder)
     classes, _ = class_names(loaded)
-    if class_name not in classes:
+    if class_name is not None and class_name not in classes:
         raise R21DError(f"{loaded.path}: has no class {class_name}, but {', '.join(classes[:5])} …")
     spec, target = spec_for_video(loaded, probe(video).fps), pick_device("auto")
     frames = read_clip(Path(video), spec, clip)
     network = for_attribution(model_from_weights(loaded)).requires_grad_(False)
     network.to(target).to(memory_format=torch.channels_last_3d)
-    label = torch.tensor([classes.index(class_name)], device=target)
     clips, cropped = center_crop(frames.to(target), spec), crop_frames(frames, spec)
+    with torch.no_grad():
+        index = network(clips).argmax(1).item() if class_name is None else classes.index(class_name)
+    label = torch.tensor([index], device=target)
     arrays = _compute_maps(network, clips, cropped, label, classes, QUICK, QUICK_STEPS)
     metadata = {"spec": json.loads(spec.replace(variant=loaded.variant, depth=loaded.depth).to_json())}
     if not loaded.spec:

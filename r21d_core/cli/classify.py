@@ -1,5 +1,6 @@
-"""`r21d classify`: the most probable classes of video files and folders."""
+"""`r21d classify`: the most probable classes of video files and folders, and their features."""
 
+import io
 import json
 import time
 from pathlib import Path
@@ -16,6 +17,11 @@ def add_parser(subparsers) -> None:
     add("paths", nargs="+", type=Path, metavar="PATH", help="video file, or folder of videos, at any depth")
     add("--weights", required=True, metavar="NAME_OR_PATH", help="published weights, a file of weights or a run folder")
     add("--out", type=Path, help="CSV or JSON file to write; default: print the classes")
+    add(
+        "--features",
+        type=Path,
+        help="NPZ file to write: `videos` and `features`, (n, 8*width), of those that can be read",
+    )
     add("--clips", type=int, default=10, help="clips whose probabilities are averaged; default 10")
     add("--frames", type=int, help="clip length; default: as the weights were trained")
     add("--frame-stride", type=int, help="distance of a clip's frames; default: nearest to the training's frame rate")
@@ -30,6 +36,8 @@ def run(options) -> None:
 
     if options.out and options.out.suffix not in (".csv", ".json"):
         raise R21DError(f"--out {options.out}: expected a name that ends in .csv or .json")
+    if options.features and options.features.suffix != ".npz":
+        raise R21DError(f"--features {options.features}: expected a name that ends in .npz")
     videos = list_videos(options.paths)
     predictor = load(options.weights, device=options.device, folder=options.cache_dir)
     predictions = predictor.iter_predictions(
@@ -37,7 +45,15 @@ def run(options) -> None:
     )
     known = _trained_on(predictor.weights)
     rows: list[dict] = []
+    features: list = []  # of the rows without an error
     errors, saved = [], -SAVE_SECONDS  # so that a file that cannot be written is an error at the first video
+
+    def save() -> None:
+        if options.out:
+            _write(options.out, rows)
+        if options.features:
+            _write_features(options.features, rows, features, predictor.model.fc.in_features)
+
     try:
         for video, prediction in zip(videos, predictions, strict=True):
             name = printable(str(video))
@@ -46,17 +62,19 @@ def run(options) -> None:
                 rows.append({"video": name, "error": errors[-1]})
             else:
                 rows.append({"video": name, **_cells(prediction.top), "protocol": prediction.protocol})
+                features.append(prediction.features)
                 if known:
                     rows[-1]["trained_on"] = min(recording_names(video) & known, default="")
                 if not options.out:
                     _print(prediction, name if len(videos) > 1 else "")
-            if options.out and time.monotonic() - saved > SAVE_SECONDS:
-                _write(options.out, rows)
+            if time.monotonic() - saved > SAVE_SECONDS:
+                save()
                 saved = time.monotonic()
     finally:  # whatever ends the loop, what is finished is kept
-        if options.out and rows:
-            _write(options.out, rows)
-            print(f"{options.out}: {len(rows) - len(errors)} of {len(videos)} videos")
+        if rows:
+            save()
+            for path in filter(None, (options.out, options.features)):
+                print(f"{path}: {len(rows) - len(errors)} of {len(videos)} videos")
     if seen := sum(bool(row.get("trained_on")) for row in rows):
         where = "; the column trained_on has them" if options.out else ""
         # Names are all that a run keeps; a video of the same name in a folder of the same name may be another one.
@@ -99,3 +117,14 @@ def _write(path: Path, rows: list[dict]) -> None:
         columns = max((tuple(row) for row in rows), key=len)  # of a video that was classified
         columns += ("error",) if "error" not in columns else ()
         write_rows(path, columns, ([spreadsheet_safe(row.get(key)) for key in columns] for row in rows))
+
+
+def _write_features(path: Path, rows: list[dict], features: list, width: int) -> None:
+    import numpy as np
+
+    from r21d_core.runs.files import write_atomically
+
+    read = [row for row in rows if "error" not in row]
+    names, protocols = (np.array([row[key] for row in read], str) for key in ("video", "protocol"))
+    np.savez(file := io.BytesIO(), videos=names, features=np.reshape(features, (-1, width)), protocols=protocols)
+    write_atomically(path, file.getvalue())

@@ -138,7 +138,16 @@ def _root(path: Path, card: DatasetCard) -> Path:
 
 
 def write_manifest(path: Path | str, card: DatasetCard, videos: Iterable[Video]) -> None:
-    """Write `videos`, by name, to the CSV file `path`, and `card` beside it; raises R21DError as `load_manifest`."""
+    """Write `videos`, by name, to the CSV file `path`, and `card` beside it; raises R21DError as `load_manifest`.
+
+    For example:
+
+        >>> from pathlib import Path
+        >>> from r21d_core.data.manifest import DatasetCard, Video, write_manifest
+        >>> names = {"a.mp4": "train", "b.mp4": "test"}
+        >>> videos = [Video(name, Path("videos"), "Archery", split, name) for name, split in names.items()]
+        >>> write_manifest("data/new.csv", DatasetCard("new", ("Archery",), root="../videos"), videos)
+    """
     path, videos = Path(path), sorted(videos, key=_by_name)
     check_rows(path, card, videos)
     indexed = INDEXED if any(getattr(video, name) is not None for video in videos for name in INDEXED) else ()
@@ -249,9 +258,11 @@ def _columns(path: Path, columns: list[str], required: tuple[str, ...]) -> list[
         raise R21DError(f"{path}: the file is empty; expected columns {', '.join(required)}")
     if missing := [name for name in required if name not in columns]:
         raise R21DError(f"{path}, line 1: no column {missing[0]!r}; expected {', '.join(required)}")
-    known = {*required, *INDEXED}
+    known = required + INDEXED
     if wrong := [name for name in columns if name not in known or columns.count(name) > 1]:
-        raise R21DError(f"{path}, line 1: column {wrong[0]!r} is unknown or duplicated; known: {', '.join(known)}")
+        advice = "keep other columns in another file, as `r21d check` would not write them again"
+        what = f"column {wrong[0]!r} is unknown or duplicated; known: {', '.join(known)}"
+        raise R21DError(f"{path}, line 1: {what}; {advice}")
     return columns
 
 

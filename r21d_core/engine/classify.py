@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,6 +18,7 @@ from tqdm.auto import tqdm
 from r21d_core import R21DError
 from r21d_core.data.decode import Probe, probe, read_frames
 from r21d_core.data.manifest import Video
+from r21d_core.data.official_splits import list_videos
 from r21d_core.data.parallel import count_workers, map_in_processes
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.data.transforms import center_crop
@@ -24,7 +26,7 @@ from r21d_core.engine.build import optimize
 from r21d_core.engine.device import pick_device
 from r21d_core.models.convert import Weights
 from r21d_core.models.load import model_from_weights, read_weights
-from r21d_core.models.zoo import PUBLISHED, kinetics400, resolve_weights
+from r21d_core.models.zoo import PUBLISHED, Published, kinetics400, resolve_weights
 from r21d_core.runs.run import Run
 from r21d_core.runs.scores import load_scores
 from r21d_core.study.spec import Spec
@@ -90,11 +92,39 @@ class Predictor:
             predictions.append(prediction)
         return predictions[0] if isinstance(videos, Path | str) else predictions
 
-    def features(self, videos: Path | str | Sequence[Path | str], **options) -> np.ndarray:
-        """Return the features of a video file, (8·width,), or of several, (n, 8·width); otherwise as `predict`."""
+    def features(
+        self, videos: Path | str | Sequence[Path | str], *, clips: int = 10, frames: int | None = None,
+        frame_stride: int | None = None, workers: int | None = 0,
+    ) -> np.ndarray:  # fmt: skip
+        """Return the features of a video file, float32 (8·width,), or of several or of folders, (n, 8·width).
+
+        They are conv5_x's output, averaged over space, time and `clips` clips, which takes their number of forward
+        passes; the options are those of `iter_predictions`. A folder stands for the videos that `list_videos` finds in
+        it, in that order. Of several videos, one that cannot be read has a row of NaN, and a warning names it. Raises
+        R21DError for a single file that cannot be read, and for a folder without videos.
+
+        For example:
+
+            >>> from r21d_core import load
+            >>> model = load("runs/RUN")
+            >>> model.features(["a.mp4", "b.mp4"], clips=1).shape  # (2, 8·width)
+        """
+        options = {"clips": clips, "frames": frames, "frame_stride": frame_stride, "workers": workers}
         if isinstance(videos, Path | str):
-            return self.predict(videos, **options).features
-        return np.stack([prediction.features for prediction in self.predict(videos, **options)])
+            if not Path(videos).is_dir():
+                return self.predict(videos, **options).features
+            videos = [videos]
+        paths = [path for video in videos for path in list_videos([Path(video)])]
+        rows, errors = np.full((len(paths), self.model.fc.in_features), np.nan, np.float32), []
+        for row, prediction in zip(rows, self.iter_predictions(paths, **options), strict=True):
+            if isinstance(prediction, R21DError):
+                errors.append(str(prediction))
+            else:
+                row[:] = prediction.features
+        if errors:
+            what = f"{len(errors)} of {len(paths)} videos could not be read; their rows are NaN:"
+            warnings.warn("\n".join([what, *errors]), stacklevel=2)
+        return rows
 
     @torch.inference_mode()
     def iter_predictions(
@@ -191,9 +221,14 @@ def spec_for_video(weights: Weights, fps: float | None) -> Spec:
     """Return the Spec by which clips are cut from a video of `fps`; runs on `speed` or `arrow` see it as it plays."""
     if weights.spec:
         return weights.spec.replace(task="action")
-    row = next((row for row in PUBLISHED if weights.sha256.startswith(row.sha256)), None)
+    row = published_row(weights)
     stride = max(1, round(fps / row.fps)) if row and row.fps and fps else 1
     return Spec(frames=weights.frames or (row.frames if row else DEFAULT_FRAMES), frame_stride=stride)
+
+
+def published_row(weights: Weights) -> Published | None:
+    """Return the row of PUBLISHED that these weights are, or None."""
+    return next((row for row in PUBLISHED if weights.sha256.startswith(row.sha256)), None)
 
 
 def class_names(weights: Weights) -> tuple[tuple[str, ...], str]:

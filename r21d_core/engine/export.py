@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from r21d_core import R21DError, __version__
+from r21d_core.data.flow import Farneback
 from r21d_core.data.transforms import FLOW_MEAN, FLOW_STD, MEAN, STD
-from r21d_core.engine.classify import class_names, spec_for_video
+from r21d_core.engine.classify import class_names, published_row, spec_for_video
 from r21d_core.models.convert import Weights
 from r21d_core.models.load import model_from_weights, read_weights
 from r21d_core.models.zoo import resolve_weights
@@ -25,6 +26,19 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4  # of a difference of logits, relative to the largest logit or, if that is smaller, to 1
 METADATA = "metadata.json"  # the extra file of a .pt2
 CHECKED_BATCHES = (1, 3)  # beside the batch of 2 that is traced
+# How the clips of a video are cut, in words; names are keys of the metadata, `//` and `%` are Python's.
+SAMPLING = {
+    "clips": "clip i of eval_clips has the frames (start + j * frame_stride) % N, j = 0 … frames - 1, of a video of N; "
+    "start is i * room // (eval_clips - 1), of a single clip room // 2; room is max(N - (frames - 1) * frame_stride "
+    "- 1, 0). If frame_rate is not null, frame_stride is max(1, round(fps / frame_rate)) for a video of fps",
+    "center_crop": "crop x crop pixels from row (frame_height - crop) // 2 and column (frame_width - crop) // 2",
+    "averaging": "mean of softmax over the clips",
+}
+RESIZE = (
+    "frame n is the n-th that the decoder outputs, as displayed, scaled by FFmpeg's (libswscale's) bilinear filter to "
+    "frame_height x frame_width, whatever its aspect ratio, and converted to planar RGB (gbrp) in the same step; to "
+    "packed RGB (rgb24) if it has that size already"
+)
 
 
 def export(weights: Path | str, format: str, out: Path | str | None = None, folder: Path | str = "weights") -> str:
@@ -33,6 +47,12 @@ def export(weights: Path | str, format: str, out: Path | str | None = None, fold
     The default of `out` is exports/NAME.FORMAT. The file computes logits (N, classes) of clips (N, C, T, H, W) for any
     N, and carries the values of `metadata`: in ONNX as its metadata, each as JSON, in a .pt2 as the extra file
     metadata.json. Raises R21DError, and writes nothing, if its logits differ from the network's by more than TOLERANCE.
+
+    For example:
+
+        >>> from r21d_core.engine.export import export
+        >>> print(export("runs/RUN", "pt2"))
+        exports/RUN.pt2: R(2+1)D-10, clips (N, 3, 8, 32, 32), ... MB; largest difference from the network's logits ...
     """
     if format not in FORMATS:
         raise R21DError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
@@ -66,15 +86,22 @@ def export(weights: Path | str, format: str, out: Path | str | None = None, fold
 
 
 def metadata(weights: Weights) -> dict:
-    """Return what a user of the exported file needs to know: classes, clip length, size, mean, std and origin."""
-    spec, (names, _) = spec_for_video(weights, None), class_names(weights)
+    """Return what a user of the exported file needs: classes, how clips are cut from a video, mean, std, origin."""
+    spec, (names, _), row = spec_for_video(weights, None), class_names(weights), published_row(weights)
     mean, std = (MEAN, STD) if weights.in_channels == 3 else (FLOW_MEAN, FLOW_STD)
-    kind = "RGB from 0 to 1" if weights.in_channels == 3 else "optical flow in pixels, x and y"
+    kind, frame = "RGB from 0 to 1", RESIZE
+    if weights.in_channels == 2:
+        farneback = Farneback(spec.frame_height, spec.frame_width, spec.frame_stride)
+        kind, frame = "optical flow in pixels, x and y", f"frame n is the n-th field of {farneback}"
     return {
         "network": f"{weights.variant}-{weights.depth}",
         "classes": list(names),
         "input": f"clips (N, C, T, H, W): {kind}, minus mean, divided by std",
         **{name: getattr(spec, name) for name in ("frames", "frame_stride", "frame_height", "frame_width", "crop")},
+        "eval_clips": spec.eval_clips,
+        "frame_rate": row.fps if row else None,
+        "frame": frame,
+        **SAMPLING,
         "mean": list(mean),
         "std": list(std),
         "weights_sha256": weights.sha256,

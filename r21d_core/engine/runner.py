@@ -54,6 +54,15 @@ def run_experiment(
     on this host, which share each run; under torchrun all processes call this function. On a CPU, runs of small
     networks are trained one a core in worker processes, so call this under `if __name__ == "__main__":`. `log` is that
     of `train`.
+
+    For example:
+
+        >>> from r21d_core.engine.runner import run_experiment
+        >>> from r21d_core.study.recipes import get_recipe
+        >>> spec = get_recipe("demo").replace(data="videos", epochs=1)
+        >>> (run,) = run_experiment([spec], "data/videos.csv")
+        >>> run.is_complete
+        True
     """
     check_log(log)
     check_count(gpus)

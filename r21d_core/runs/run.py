@@ -204,7 +204,15 @@ def find_runs(specs: Sequence[Spec], runs: Path | str = "runs") -> list[Run]:
 
 
 def load_runs(folder: Path | str) -> list[Run]:
-    """All runs directly in the folder or pack `folder`, by name; raises R21DError for a spec that cannot be read."""
+    """All runs directly in the folder or pack `folder`, by name; raises R21DError for a spec that cannot be read.
+
+    For example:
+
+        >>> from r21d_core.runs.run import load_runs
+        >>> runs = load_runs("results/demo.zip")
+        >>> runs[0].scores.logits.shape  # (videos, clips, classes)
+        >>> runs[0].history[-1]["train_loss"]  # of the last epoch
+    """
     return [Run(read_spec(path), path.parent) for path in spec_files(folder)]
 
 

@@ -118,7 +118,14 @@ PAPER_DEVIATIONS = (
 
 
 def get_recipe(profile: str, task: str = "action", data: str = "") -> Spec:
-    """The Spec with the recipe of a profile, task and data set; raises R21DError for an unknown profile."""
+    """The Spec with the recipe of a profile, task and data set; raises R21DError for an unknown profile.
+
+    For example:
+
+        >>> from r21d_core.study.recipes import get_recipe
+        >>> get_recipe("small").replace(variant="R3D", data="ucf101-split1").epochs
+        18
+    """
     if profile not in RECIPES:
         raise R21DError(f"profile {profile!r}: expected one of {', '.join(RECIPES)}")
     of_task = TASK_OVERRIDES.get((profile, task), {})

@@ -43,6 +43,13 @@ class Spec:
     """One run; the defaults are Section 4.1's: Kinetics, 8 frames, 45 epochs of 1M clips. Raises R21DError.
 
     Networks of other papers keep the defaults of NOT_OF_NEIGHBORS, so that equal runs have equal Specs.
+
+    For example:
+
+        >>> from r21d_core.study.spec import Spec
+        >>> spec = Spec(variant="R3D", frames=16)
+        >>> spec.network, spec.replace(seed=1).seed
+        ('R3D-18', 1)
     """
 
     variant: str = "R(2+1)D"

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.pyplot import imread
 
 from r21d_analysis.interpret import (
     activation_max,
@@ -26,7 +27,7 @@ from r21d_analysis.interpret.attributions import for_attribution
 from r21d_analysis.interpret.filters import input_frames
 from r21d_analysis.interpret.inspect_run import default_videos, load_or_compute
 from r21d_analysis.interpret.records import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
-from r21d_core import R21DError
+from r21d_core import R21DError, load
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest, write_manifest
 from r21d_core.engine.build import build_model
@@ -36,6 +37,8 @@ from r21d_core.study.schedule import shrinkage
 from tests.networks import TINY
 from tests.r21d_analysis.interpret.conftest import OPTIONS, VARIANTS
 from tests.r21d_core.models.test_network import small
+
+HOWTO = Path(__file__).parents[3] / "docs" / "howto.md"
 
 
 @pytest.fixture
@@ -250,6 +253,27 @@ def test_command_line_accepts_videos_and_files(runs, tiny_manifest, capsys, tmp_
     assert main(["insight", str(tmp_path)]) == 1 and "no spec.json" in capsys.readouterr().err
     assert main(["insight", str(tmp_path / "runs")]) == 1
     assert f"name some, such as {tmp_path / 'runs' / 'demo-'}" in capsys.readouterr().err
+
+
+def test_code_of_the_howto_draws_maps_of_a_video(runs, tiny_manifest, tmp_path, monkeypatch, capsys):
+    """Of the most probable class of its center clip, and all that `r21d insight --videos` computes."""
+    section = HOWTO.read_text().split("\n## See what a class rests on")[1].split("\n## ")[0]
+    quick, of_record = re.findall(r"```python\n(.*?)```", section, re.S)
+    runs[2].folder.rename(tmp_path / "runs" / "RUN")
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(load_manifest(tiny_manifest).split("test")[1].path, "video.mp4")
+    names: dict = {}
+    exec(quick, names)
+    likeliest = load("runs/RUN").predict("video.mp4", clips=1).top[0]
+    record = names["record"]
+    assert (str(record["target"][0]), str(record["pred"][0])) == (likeliest[0],) * 2
+    assert record["probability"][0] == pytest.approx(likeliest[1], rel=1e-4)
+    command = ["insight", "runs/RUN", "--manifest", str(tiny_manifest), "--per-class", "1", "--no-optimize"]
+    assert main([*command, "--videos", "video.mp4"]) == 0
+    assert "'See what a class rests on'" in capsys.readouterr().out
+    exec(of_record, names)
+    heights = [len(imread(name)) for name in ("maps.png", "all-maps.png")]
+    assert 100 < heights[0] < heights[1], "two methods, and seven"
 
 
 def test_optimized_clips_may_be_left_out(runs, tiny_manifest, capsys, monkeypatch):

@@ -2,14 +2,28 @@
 
 import gc
 import json
+import re
+import shutil
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from r21d_core import R21DError
+from r21d_core.cli import main
 from r21d_core.data import manifest as manifests
-from r21d_core.data.manifest import DatasetCard, Video, describe_recordings, load_manifest, write_manifest
+from r21d_core.data.manifest import (
+    DatasetCard,
+    Video,
+    check_no_leaks,
+    describe_recordings,
+    load_manifest,
+    write_manifest,
+    write_rows,
+)
+
+HOWTO = Path(__file__).parents[3] / "docs" / "howto.md"
 
 CARD = DatasetCard(
     "set", ("a", "b"), "made up", "none", {"train": 2, "test": 1}, "videos", {"letters": ("a", "b")}, "25"
@@ -132,6 +146,11 @@ ROW_FAULTS = {
     "empty cell": (LINES.replace(",a,train", ",,train"), "line 2: column 'label' is empty"),
     "no rows": ("video,label,split,group\n", "lists no video"),
     "empty file": ("", "the file is empty; expected columns video, label, split, group"),
+    "other column": (
+        "video,label,split,group,viewpoint\n1,a,train,1,left\n",
+        "line 1: column 'viewpoint' is unknown or duplicated; "
+        "known: video, label, split, group, frames, fps, width, height; keep other columns in another file",
+    ),
     "no number": ("video,label,split,group,frames\n1,a,train,1,many\n", "line 2: frames is 'many', expected a number"),
     "no frames": ("video,label,split,group,frames\n1,a,train,1,0\n", "line 2: frames is '0', expected more than 0"),
     "no rate": ("video,label,split,group,fps\n1,a,train,1,nan\n", "line 2: fps is 'nan'"),
@@ -148,6 +167,43 @@ def test_fault_is_told_with_file_and_line(path, name, fault):
     with pytest.raises(R21DError, match=f"{name}.*{said}"):
         load_manifest(path)
     assert path.with_name(name).read_text() == text
+
+
+@pytest.mark.parametrize("lists", ["labels.csv", "labels without splits", "mmaction2"])
+def test_code_of_the_howto_makes_a_manifest_of_labels(lists, tiny_manifest, tmp_path, monkeypatch):
+    """From files in one folder."""
+    section = HOWTO.read_text().split("\n### Labels in a CSV or JSON file")[1].split("\n## ")[0]
+    code, of_lists = re.findall(r"```python\n(.*?)```", section, re.S)
+    monkeypatch.chdir(tmp_path)
+    tiny = load_manifest(tiny_manifest)
+    Path("videos").mkdir()
+    for each in tiny.videos:
+        shutil.copy(each.path, Path("videos", each.path.name))
+    rows = [(each.path.name, each.label, each.split, each.group) for each in tiny.videos]
+    columns = ("path", "label", "group") if "without" in lists else ("path", "label", "split", "group")
+    kept = [0, 1, 3] if "without" in lists else range(4)
+    write_rows(Path("labels.csv"), columns, ([row[number] for number in kept] for row in rows))
+    exec(code, {})
+    if lists == "mmaction2":
+        Path("data/mine.csv").unlink()
+        numbers = {"dark": "0", "bright": "1"}
+        for split in ("train", "test"):
+            lines = [f"{path} {numbers[label]}\n" for path, label, of, _ in rows if of == split]
+            Path(f"{split}.txt").write_text("".join(lines))
+        before, after = re.split(r"with open.*?\n(?=root)", code, flags=re.S)
+        exec(before + of_lists + after, {})
+    assert main(["check", "data/mine.csv", "--workers", "0"]) == 0
+    manifest = load_manifest("data/mine.csv")
+    check_no_leaks(manifest)
+    found = [(each.video, each.label, each.split, each.group) for each in manifest.videos]
+    if lists == "labels.csv":
+        assert found == sorted(rows)
+    elif lists == "mmaction2":
+        assert found == sorted((path, numbers[label], split, path) for path, label, split, _ in rows)
+    else:
+        assert [each[:2] + each[3:] for each in found] == sorted(each[:2] + each[3:] for each in rows)
+        assert [each.group for each in manifest.split("test")] == ["g06", "g07"], "the fourth of six of each class"
+    assert all(each.frames for each in manifest.videos)
 
 
 def test_file_in_another_encoding_is_told(path):

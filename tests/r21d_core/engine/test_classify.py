@@ -1,6 +1,7 @@
 """Classifying one video gives what the evaluation of a run gives for it."""
 
 import csv
+import inspect
 import json
 import subprocess
 import sys
@@ -100,6 +101,33 @@ def test_features_are_the_mean_of_pooled_conv5_x(noise, file):
     assert features.shape == (8 * 4,)
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-6)
     assert predictor.features([noise, noise], clips=3, frames=8).shape == (2, 8 * 4)
+
+
+def test_features_of_a_folder_survive_a_broken_video(folder, noise, file, monkeypatch):
+    predictor, frames = load(file, device="cpu"), []
+    predict = predictor._prediction
+
+    def watched(*arguments):
+        assert sum(reference() is not None for reference in frames) <= 1, "more frames than the last video's"
+        prediction = predict(*arguments)
+        frames.append(weakref.ref(prediction.frames))
+        return prediction
+
+    monkeypatch.setattr(predictor, "_prediction", watched)
+    with pytest.warns(UserWarning, match=r"(?s)1 of 4 videos could not be read; their rows are NaN:.*broken\.mp4: "):
+        features = predictor.features([folder, noise], clips=1, frames=4)
+    assert len(frames) == 3 and features.shape == (4, 8 * 4) and features.dtype == np.float32
+    assert [bool(np.isnan(row).all()) for row in features] == [False, True, False, False]
+    np.testing.assert_allclose(features[0], predictor.features(noise, clips=1, frames=4), rtol=1e-4, atol=1e-6)
+    (folder / "broken.mp4").unlink()
+    np.testing.assert_array_equal(predictor.features(str(folder), clips=1, frames=4), features[[0, 2]])
+    assert predictor.features([]).shape == (0, 8 * 4)
+
+
+def test_features_say_how_many_clips_they_take():
+    assert inspect.signature(module.Predictor.features).parameters["clips"].default == 10
+    with pytest.raises(TypeError, match="top"):
+        module.Predictor.features(None, [], top=3)
 
 
 @pytest.mark.parametrize(("clips", "workers"), [(1, 0), (3, 0), (5, 2)])
@@ -232,6 +260,21 @@ def test_folder_becomes_a_table_with_its_errors(kind, folder, seven, noise, monk
     assert "1 clips of 4 frames" in rows[0]["protocol"]
 
 
+def test_features_of_a_folder_become_a_file(folder, seven, noise, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(["classify", ".", "--features", "new/x.npz", "--out", "out.csv", *seven]) == 1
+    printed = capsys.readouterr()
+    assert "out.csv: 2 of 3 videos\nnew/x.npz: 2 of 3 videos\n" in printed.out and "broken.mp4: " in printed.err
+    with np.load("new/x.npz") as arrays:
+        assert arrays["videos"].tolist() == ["-1+1.mp4", "deep/b.mp4"]
+        expected = load(tmp_path / "seven.pth", device="cpu").features([noise, noise], clips=1, frames=4)
+        np.testing.assert_allclose(arrays["features"], expected, rtol=1e-4, atol=1e-6)
+        assert all("1 clips of 4 frames" in protocol for protocol in arrays["protocols"])
+    assert main(["classify", "broken.mp4", "--features", "none.npz", *seven]) == 1
+    with np.load("none.npz") as arrays:
+        assert arrays["features"].shape == (0, 8 * 4) and arrays["videos"].shape == (0,)
+
+
 def test_videos_of_the_training_are_named(tiny, fit, tmp_path, capsys):
     named = tuple(replace(video, group=video.video.removesuffix(".mp4")) for video in tiny.videos)
     tiny = replace(tiny, videos=named)
@@ -264,7 +307,10 @@ def test_a_name_that_is_not_utf8_loses_no_prediction(kind, folder, seven, noise,
 def test_finished_predictions_survive_an_interruption(folder, seven, monkeypatch, capsys):
     probe = module.probe
     monkeypatch.setattr(module, "probe", lambda path: _interrupt() if path.name == "b.mp4" else probe(path))
-    assert main(["classify", str(folder), "--out", str(folder / "out.csv"), *seven, "--clips", "4"]) == 130
+    files = ["--out", str(folder / "out.csv"), "--features", str(folder / "x.npz")]
+    assert main(["classify", str(folder), *files, *seven, "--clips", "4"]) == 130
+    with np.load(folder / "x.npz") as arrays:
+        assert arrays["videos"].tolist() == [str(folder / "-1+1.mp4")]
     rows = list(csv.DictReader((folder / "out.csv").read_text().splitlines()))
     assert [bool(row["error"]) for row in rows] == [False, True]
     assert "out.csv: 1 of 3 videos" in capsys.readouterr().out
@@ -281,6 +327,7 @@ def _interrupt():
         (["mine/list.m3u8"], "is a playlist"),
         (["noise.mp4", "--out", "table.xlsx"], "--out table.xlsx: expected a name that ends in .csv or .json"),
         (["noise.mp4", "--out", "noise.mp4/out.csv"], "could not be written"),
+        (["noise.mp4", "--features", "x.csv"], "--features x.csv: expected a name that ends in .npz"),
     ],
 )
 def test_unusable_paths_are_one_line(arguments, says, folder, seven, tmp_path, monkeypatch, capsys):

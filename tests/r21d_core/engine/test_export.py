@@ -1,17 +1,23 @@
 """An exported file computes the network's logits for any batch, and tells how to feed it."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from r21d_core import R21DError, load
 from r21d_core.cli import main
-from r21d_core.data.transforms import FLOW_MEAN, MEAN, STD
+from r21d_core.data.transforms import FLOW_MEAN, MEAN, STD, center_crop
+from r21d_core.engine import classify
 from r21d_core.engine import export as module
 from r21d_core.engine.export import export
+from r21d_core.models.zoo import Published
+from tests.bad_videos import blocks, write_video
 from tests.r21d_core.engine.test_train import SPEC
 from tests.r21d_core.models.test_load import small
 
@@ -25,6 +31,9 @@ torch.testing.assert_close(network(clips), logits, rtol=1e-4, atol=1e-5)
 assert not any(name.startswith("r21d") for name in sys.modules)
 print(files["metadata.json"])
 """
+
+
+HOWTO = Path(__file__).parents[3] / "docs" / "howto.md"
 
 
 @pytest.fixture
@@ -58,6 +67,55 @@ def test_onnx_runtime_computes_the_logits(run, tmp_path, capsys, monkeypatch):
     assert [values[key] for key in ("frames", "frame_stride", "crop")] == [run.spec.frames, 1, run.spec.crop]
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+@pytest.mark.parametrize("clips", [1, 3])
+def test_sampler_of_the_howto_computes_the_logits_of_predict(clips, fit, tmp_path, monkeypatch):
+    """Of videos that are scaled, also to an odd height, have the size already, or are shorter than a clip."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    run = fit(SPEC.replace(epochs=1, eval_clips=clips, frame_height=19, frame_stride=2), cache="host")
+    export(run.folder, "onnx", "exports/RUN.onnx")
+    section = HOWTO.read_text().split("\n## Use a trained network")[1].split("\n## ")[0]
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", section, re.S) if "onnxruntime" in code]
+    model = load(run, device="cpu")
+    for count, height, width in (21, 48, 64), (30, 90, 120), (9, 19, 24), (5, 48, 64):
+        pix_fmt = "yuv444p" if height % 2 else "yuv420p"
+        write_video(tmp_path / "video.mp4", blocks(count, height, width), pix_fmt=pix_fmt)
+        names: dict = {}
+        exec(code, names)
+        prediction, logits = model.predict("video.mp4", clips=clips), torch.from_numpy(names["logits"])
+        order = [run.scores.classes.index(name) for name, _ in prediction.top]
+        np.testing.assert_allclose(logits.softmax(1)[:, order], prediction.clip_probs, rtol=1e-4)
+        decoded = classify._decode("video.mp4", model.weights, {})
+        with torch.inference_mode():
+            expected = model.model(center_crop(torch.from_numpy(decoded.pixels), run.spec))
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning", "ignore:The given buffer is not writable")
+def test_both_formats_tell_how_clips_are_cut(run, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    for kind in module.FORMATS:
+        export(run.folder, kind, tmp_path / f"net.{kind}")
+    props = onnx.load(tmp_path / "net.onnx").metadata_props
+    files = {module.METADATA: ""}
+    torch.export.load(tmp_path / "net.pt2", extra_files=files)
+    values = json.loads(files[module.METADATA])
+    assert {prop.key: json.loads(prop.value) for prop in props} == values
+    assert values["eval_clips"] == run.spec.eval_clips and values["frame_rate"] is None
+    told = [values[key] for key in ("frame", "clips", "center_crop", "averaging")]
+    assert all(word in text for word, text in zip(("bilinear", "room", "row", "softmax"), told, strict=True))
+    assert "gbrp" in values["frame"]
+
+
+def test_published_weights_tell_their_frame_rate(tmp_path, monkeypatch):
+    torch.save(small("R3D", num_classes=400).state_dict(), tmp_path / "r3d.pth")
+    loaded = module.read_weights(tmp_path / "r3d.pth")
+    row = Published("r3d", f"http://nowhere.example/r3d-{loaded.sha256[:8]}.pth", "R3D", 10, 12, 400, "", "", 15)
+    monkeypatch.setattr(classify, "PUBLISHED", (row,))
+    assert module.metadata(loaded)["frame_rate"] == 15
+
+
 def test_pt2_file_loads_in_a_fresh_process(run, tmp_path):
     export(run.folder, "pt2", tmp_path / "net.pt2")
     torch.save(clips_and_logits(run, 5), tmp_path / "clips.pt")
@@ -87,6 +145,7 @@ def test_weights_for_flow_state_their_normalization(tmp_path):
     torch.save(small("R3D", in_channels=2).state_dict(), tmp_path / "flow.pth")
     values = module.metadata(module.read_weights(tmp_path / "flow.pth"))
     assert values["mean"] == list(FLOW_MEAN) and "optical flow" in values["input"]
+    assert "Farneback's flow over 1 frame at 128×171" in values["frame"] and "bilinear" not in values["frame"]
     assert values["classes"][0] == "output 0"
 
 
