@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from itertools import cycle
+from operator import attrgetter
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -193,15 +194,17 @@ def figure_style() -> Iterator[None]:
         yield
 
 
-def figure_of_runs(draw: Callable[..., Figure | str | None]) -> Callable[..., Figure | Markdown]:
+def figure_of_runs(
+    draw: Callable[..., Figure | str | None], is_drawn: Callable[[Run], bool] = attrgetter("is_complete")
+) -> Callable[..., Figure | Markdown]:
     """Make `draw`, a function of runs and options, return a closed Figure, or a note if no run is finished.
 
-    `draw` may return the reason why there is nothing to draw.
+    `draw` may return the reason why there is nothing to draw. `is_drawn` is for a figure of unfinished runs too.
     """
 
     @wraps(draw)
     def draw_runs(runs: Sequence[Run], **options) -> Figure | Markdown:
-        profiles = [run.spec.profile for run in runs if run.is_complete]
+        profiles = [run.spec.profile for run in runs if is_drawn(run)]
         with figure_style():
             figure = draw(runs, **options) if profiles else NO_RUNS
             if not isinstance(figure, Figure):
