@@ -227,11 +227,12 @@ def figure_of_records(draw: Callable[..., Figure | str]) -> Callable[..., Figure
 
 
 def _finish_figure(figure: Figure | str, profiles: Sequence[str]) -> Figure | Markdown:
-    """`figure`, closed and entitled a demonstration if a profile is one, or a note of the reason why there is none."""
+    """`figure`, closed and entitled a demonstration as far as `profiles` are, or a note of why there is none."""
     if not isinstance(figure, Figure):
         return note(figure)
     if "demo" in profiles:
-        title = "\n".join(filter(None, ["demonstration: tiny networks", figure.get_suptitle()]))
+        what = "in part a demonstration: tiny networks" if set(profiles) - {"demo"} else "demonstration: tiny networks"
+        title = "\n".join(filter(None, [what, figure.get_suptitle()]))
         figure.suptitle(title, x=0.01, ha="left", color=GRAY, size=9)
     return close_figure(figure)
 

@@ -122,8 +122,11 @@ def error_table(runs: Sequence[Run]) -> Styler | Markdown:
 
 
 def _recipe_names(specs: Sequence[Spec]) -> dict[Spec, str]:
-    """The depth of each recipe, and the clip length, task and origin of the weights where recipes differ in them."""
-    texts = [(f"{spec.frames} frames", QUESTIONS[spec.task], describe_training(spec)) for spec in specs]
+    """The depth of each recipe, and where recipes differ in them the width, clip length, task and origin of weights."""
+    texts = [
+        (f"width {spec.width}", f"{spec.frames} frames", QUESTIONS[spec.task], describe_training(spec))
+        for spec in specs
+    ]
     differ = [len({*column}) > 1 for column in zip(*texts, strict=True)]
     return {
         recipe_of(spec): ", ".join([f"{spec.depth} layers", *compress(text, differ)])

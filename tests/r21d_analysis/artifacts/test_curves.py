@@ -167,6 +167,16 @@ def test_curves_of_unfinished_runs_end_at_their_last_epoch(tmp_path):
     assert "no run is finished" in curves.error_curves(runs).data
 
 
+def test_figure_with_other_runs_is_a_demonstration_in_part(tmp_path):
+    demo = make_runs(variant_comparison("demo", variants=("R3D",), depth=18), tmp_path)
+    full = make_runs(variant_comparison("small", "set", variants=("R3D",)), tmp_path)
+    titles = [curves.error_curves(runs).get_suptitle() for runs in (demo, demo + full, full)]
+    assert titles == ["demonstration: tiny networks", "in part a demonstration: tiny networks", ""]
+    widths = [run.spec.width for run in demo + full]
+    panels = [axes.get_title() for axes in curves.error_curves(demo + full).axes]
+    assert all(f"width {width}" in panel for width, panel in zip(widths, panels, strict=True))
+
+
 def test_panels_are_named_by_what_differs(tmp_path):
     """In the demo the rate is predicted from three frames."""
     runs = make_runs(rate_pretraining("demo"), tmp_path)
