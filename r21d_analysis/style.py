@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from itertools import cycle
+from operator import attrgetter
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -193,15 +194,17 @@ def figure_style() -> Iterator[None]:
         yield
 
 
-def figure_of_runs(draw: Callable[..., Figure | str | None]) -> Callable[..., Figure | Markdown]:
+def figure_of_runs(
+    draw: Callable[..., Figure | str | None], is_drawn: Callable[[Run], bool] = attrgetter("is_complete")
+) -> Callable[..., Figure | Markdown]:
     """Make `draw`, a function of runs and options, return a closed Figure, or a note if no run is finished.
 
-    `draw` may return the reason why there is nothing to draw.
+    `draw` may return the reason why there is nothing to draw. `is_drawn` is for a figure of unfinished runs too.
     """
 
     @wraps(draw)
     def draw_runs(runs: Sequence[Run], **options) -> Figure | Markdown:
-        profiles = [run.spec.profile for run in runs if run.is_complete]
+        profiles = [run.spec.profile for run in runs if is_drawn(run)]
         with figure_style():
             figure = draw(runs, **options) if profiles else NO_RUNS
             if not isinstance(figure, Figure):
@@ -224,11 +227,12 @@ def figure_of_records(draw: Callable[..., Figure | str]) -> Callable[..., Figure
 
 
 def _finish_figure(figure: Figure | str, profiles: Sequence[str]) -> Figure | Markdown:
-    """`figure`, closed and entitled a demonstration if a profile is one, or a note of the reason why there is none."""
+    """`figure`, closed and entitled a demonstration as far as `profiles` are, or a note of why there is none."""
     if not isinstance(figure, Figure):
         return note(figure)
     if "demo" in profiles:
-        title = "\n".join(filter(None, ["demonstration: tiny networks", figure.get_suptitle()]))
+        what = "in part a demonstration: tiny networks" if set(profiles) - {"demo"} else "demonstration: tiny networks"
+        title = "\n".join(filter(None, [what, figure.get_suptitle()]))
         figure.suptitle(title, x=0.01, ha="left", color=GRAY, size=9)
     return close_figure(figure)
 

@@ -38,7 +38,10 @@ def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
         torch.use_deterministic_algorithms(True)
         engine.pick_device = torch.device  # without cuDNN's benchmark, which may select other kernels after a restart
     elif restart == 0:
-        check_collectives()
+        try:
+            check_collectives()
+        except BaseException as error:  # for anything else the workers are restarted, and do not check again
+            raise R21DError(f"check_collectives: {error!r}") from error
     who, when, number = deaths[restart] if restart < len(deaths) else (None, None, 0)
     flushes = itertools.count()
     flush = engine._flush_metrics
@@ -50,6 +53,16 @@ def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
 
     engine._flush_metrics = dying
     engine.train(spec, load_manifest(manifest), runs, device=device, save_seconds=0)
+
+
+def fail_always(file, steps):
+    """Write a line to `file` and raise on one rank, another one in each start, after so many training steps."""
+    dist.n_steps = steps
+    if int(os.environ["RANK"]) != int(os.environ["TORCHELASTIC_RESTART_COUNT"]) % 2:
+        time.sleep(600)  # until it is killed
+    with open(file, "a") as lines:
+        lines.write("begun\n")
+    raise ValueError("always")
 
 
 def train_and_kill(manifest, runs, capfd, deaths, device="cpu", spec=SPEC):
@@ -105,9 +118,19 @@ def items():
 
 
 def check_merged_running_stats():
-    """Four micro-batches in order, against two by each process; then one that rank zero alone has."""
+    """Four micro-batches in order, against two by each process; then one that rank zero alone has.
+
+    Of several kinds of batch norm, with momenta of their own, frozen, and without running statistics.
+    """
     values = [torch.randn(3, 5, 2, 2, 2, generator=torch.Generator().manual_seed(number)) for number in range(4)]
-    one, ours = torch.nn.BatchNorm3d(5), torch.nn.BatchNorm3d(5)
+    one, ours = (
+        torch.nn.Sequential(
+            torch.nn.BatchNorm3d(5), torch.nn.BatchNorm3d(5, momentum=0.3), torch.nn.BatchNorm3d(5).eval(),
+            torch.nn.BatchNorm3d(5, track_running_stats=False), torch.nn.Flatten(2), torch.nn.BatchNorm1d(5),
+            torch.nn.Unflatten(2, (2, 4)), torch.nn.BatchNorm2d(5, momentum=0.7),
+        )
+        for _ in range(2)
+    )  # fmt: skip
     for clips, parts in ((12, values), (1, values[:1])):
         share = dist.shard_batch(clips, 4, dist.rank(), dist.world_size())
         for part in parts:
@@ -116,6 +139,9 @@ def check_merged_running_stats():
             for number in range(len(share.micro_batches)):
                 ours(parts[0 if share.is_empty else share.before + number])
         torch.testing.assert_close(ours.state_dict(), one.state_dict())
+    ours[1].momentum = None
+    with refused("1: batch norm with momentum=None; set a number, or train in one process"):
+        dist.wrap_ddp(ours, torch.device("cpu"))
 
 
 def check_gradients_of_the_fast_form():

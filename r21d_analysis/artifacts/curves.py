@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import compress
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,13 +40,19 @@ QUESTIONS = {"speed": "playback rate", "arrow": "direction", "action": "class"}
 # --- Figure 3 -------------------------------------------------------------------------------------------------------
 
 
-@figure_of_runs
+@partial(figure_of_runs, is_drawn=lambda run: run.is_complete or bool(run.history))
 def error_curves(runs: Sequence[Run], *, by: str = "recipe") -> Figure | None:
     """Figure 3: error in per cent by epoch, a panel for each recipe or (`by="network"`) network: thin on the epoch's
     training clips, thick on the center clips of the test videos. Lines are means over seeds and, in a network's panel,
-    over splits; bands span all of them.
+    over splits; bands span all of them. A line without a finished run has the epochs that all of its runs have so far,
+    and is named above the panels.
     """
+    begun: dict[Spec, list[Run]] = defaultdict(list)
+    for run in runs:
+        if not run.is_complete and run.history:
+            begun[run.spec.replace(seed=0)].append(run)
     trained = [group for group in group_by_seed(runs) if group.spec.epochs]
+    trained += [SeedGroup(spec, tuple(members), ()) for spec, members in begun.items()]
     if not trained:
         return None
     recipes = _recipe_names([group.spec for group in trained])
@@ -53,11 +61,18 @@ def error_curves(runs: Sequence[Run], *, by: str = "recipe") -> Figure | None:
     panels = pd.Series(trained).groupby(keys, sort=False)
     size = (4.4, 3.8) if by == "recipe" else (2.7, 2.3)
     figure, grid = panel_grid(len(panels), *size)
+    unfinished: list[str] = []
     for axes, (_, members) in zip(grid, panels, strict=True):
         for variant, splits in members.groupby(pd.Index([group.spec.variant for group in members]), sort=False):
             look = VARIANT_STYLE[str(variant)]
+            histories = [run.history for group in splits if group.scores for run in group.runs]
+            if not histories:
+                histories = [run.history for group in splits for run in group.runs]
+                length, spec = min(map(len, histories)), splits.iloc[0].spec
+                histories = [history[:length] for history in histories]
+                unfinished.append(f"{spec.network}, {length} of {spec.epochs} epochs")
             for key, width in (("train_error", 1), ("test_error", 2.6)):
-                errors = np.vstack([group.errors(key) for group in splits])
+                errors = 100 * np.array([[row[key] for row in history] for history in histories])
                 epochs = np.arange(1, errors.shape[1] + 1)
                 every = max(1, len(epochs) // 6)
                 axes.plot(epochs, errors.mean(axis=0), **look, lw=width, ms=3 + width, mec="white", markevery=every)
@@ -74,6 +89,9 @@ def error_curves(runs: Sequence[Run], *, by: str = "recipe") -> Figure | None:
     handles = [Line2D([], [], **VARIANT_STYLE[name], lw=2, mec="white", label=name) for name in names]
     handles += [Line2D([], [], color=GRAY, lw=lw, label=label) for lw, label in ((1, "training"), (2.6, "test"))]
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    if unfinished:
+        title = fill(f"unfinished: {'; '.join(dict.fromkeys(unfinished))}", 100)
+        figure.suptitle(title, x=0.01, ha="left", color=GRAY, size=9)
     return figure
 
 
@@ -105,8 +123,11 @@ def error_table(runs: Sequence[Run]) -> Styler | Markdown:
 
 
 def _recipe_names(specs: Sequence[Spec]) -> dict[Spec, str]:
-    """The depth of each recipe, and the clip length, task and origin of the weights where recipes differ in them."""
-    texts = [(f"{spec.frames} frames", QUESTIONS[spec.task], describe_training(spec)) for spec in specs]
+    """The depth of each recipe, and where recipes differ in them the width, clip length, task and origin of weights."""
+    texts = [
+        (f"width {spec.width}", f"{spec.frames} frames", QUESTIONS[spec.task], describe_training(spec))
+        for spec in specs
+    ]
     differ = [len({*column}) > 1 for column in zip(*texts, strict=True)]
     return {
         recipe_of(spec): ", ".join([f"{spec.depth} layers", *compress(text, differ)])

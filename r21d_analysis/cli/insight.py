@@ -22,7 +22,7 @@ def add_parser(subparsers) -> None:
 def run(options) -> int:
     print("loading PyTorch and Captum …", flush=True)
     from r21d_analysis.interpret.inspect_run import ATTRIBUTIONS, FILTERS, load_or_compute
-    from r21d_core.runs.run import load_runs
+    from r21d_core.runs.run import Run, load_runs, read_spec, spec_files
 
     runs = []
     for folder in options.run:
@@ -31,7 +31,8 @@ def run(options) -> int:
                 f"{folder}: a file, expected a run folder; for weights, `r21d train variant_comparison --set epochs=0 "
                 f"--set init_from={folder}` with their --variants and --manifest makes one, which is evaluated only"
             )
-        matches = [run for run in load_runs(folder.resolve().parent) if run.folder.name == folder.resolve().name]
+        path = folder.resolve()
+        matches = [Run(read_spec(spec), path) for spec in spec_files(path.parent) if spec.parent.name == path.name]
         if not matches:
             inside = load_runs(folder)
             hint = f"; it is a folder of runs: name some, such as {inside[0].folder}" if inside else ""

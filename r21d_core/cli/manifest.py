@@ -39,8 +39,9 @@ def add_parser(subparsers) -> None:
         add("--subset", help="classes to use: a subset of the data set's card, or a file, one per line")
         add("--out", **OUT)
 
-    validation = add_command(layouts, "validation", "split off part of a manifest's training videos to validate on")
-    validation.add_argument("manifest", type=Path, help="NAME.csv; writes NAME-val.csv beside it")
+    validation = add_command(layouts, "validation", "make a manifest whose test videos are validation videos")
+    writes = "writes NAME-val.csv beside it, with its val videos to test on, or without such a part of its train videos"
+    validation.add_argument("manifest", type=Path, help=f"NAME.csv; {writes}")
 
 
 def run(options) -> None:

@@ -39,7 +39,10 @@ def build_model(spec: Spec, num_classes: int, device: torch.device) -> Model:
     if spec.fc_init == "xavier":  # Caffe2's XavierFill
         bound = math.sqrt(3 / model.fc.in_features)
         nn.init.uniform_(model.fc.weight, -bound, bound)
-    model.to(device).to(memory_format=torch.channels_last_3d)
+    model.to(device)
+    for parameter in model.parameters():
+        if parameter.dim() == 5:  # `model.to(memory_format=…)` would raise for the weights of 2-D convolutions
+            parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
     if device.type == "cpu" and isinstance(model, VideoResNet) and _convolves_over_time(model.conv5_x):
         # Most memory traffic of a conv5_x that convolves over time is weights, and PyTorch's CPU convolutions copy
         # channels-last gradients of weights slowly: a tenth of a training step of R3D with few clips.

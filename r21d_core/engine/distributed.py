@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import timedelta
@@ -24,6 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from r21d_core import R21DError
@@ -254,9 +256,15 @@ def check_divisible(spec: Spec, processes: int) -> None:
 
 
 def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
-    """Return `model` with rank zero's weights and gradients averaged over all processes."""
+    """Return `model` with rank zero's weights and gradients averaged over all processes.
+
+    Raises R21DError for batch norm with momentum=None, whose running statistics `count_as_one_process` cannot merge.
+    """
     if world_size() == 1:
         return model
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is not None and module.momentum is None:
+            raise R21DError(f"{name}: batch norm with momentum=None; set a number, or train in one process")
     for value in model.buffers():
         dist.broadcast(value, 0)
     # `count_as_one_process` keeps the buffers equal. PyTorch 2.14 renamed the option that broadcasts them, and warns if
@@ -270,6 +278,9 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(model, devices, gradient_as_bucket_view=True, **broadcast)
 
 
+n_steps = 0  # that this process has begun
+
+
 @contextmanager
 def count_as_one_process(model: nn.Module, shard: BatchShard) -> Iterator[None]:
     """Leave the running statistics of one process that takes all micro-batches in order, and number its passes.
@@ -277,11 +288,16 @@ def count_as_one_process(model: nn.Module, shard: BatchShard) -> Iterator[None]:
     A micro-batch changes the statistics to (1 − m)·before + m·own, so later ones scale this process's contribution by
     (1 − m)^n. The numbers of a Neighbor's passes seed its dropout.
     """
-    norms: list[Any] = [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]
-    values = [value for norm in norms for value in (norm.running_mean, norm.running_var)]
+    norms: list[Any] = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    norms = [norm for norm in norms if norm.training and norm.running_mean is not None]  # the others change nothing
+    by_momentum = defaultdict(list)
+    for norm in norms:
+        by_momentum[norm.momentum] += [norm.running_mean, norm.running_var]
+    global n_steps
+    n_steps += 1
     n_remote = shard.before + shard.after - shard.is_empty
-    is_shared = values and shard.loss_scale != 1
-    before = torch.cat(values) if is_shared else torch.empty(0)
+    is_shared = norms and shard.loss_scale != 1
+    before = [torch.cat(values) for values in by_momentum.values()] if is_shared else []
     if isinstance(model, Neighbor):
         model.passes += shard.before
     yield
@@ -289,11 +305,12 @@ def count_as_one_process(model: nn.Module, shard: BatchShard) -> Iterator[None]:
         model.passes += n_remote - shard.before
     if not is_shared:
         return
-    change = torch.zeros_like(before)
-    if not shard.is_empty:
-        keep = 1 - norms[0].momentum
-        change.add_(torch.cat(values), alpha=keep**shard.after)
-        if shard.before:
-            change.sub_(before, alpha=keep ** (len(shard.micro_batches) + shard.after))
-    torch._foreach_copy_(values, list(all_reduce_sum_(change).split([len(value) for value in values])))
+    for (momentum, values), old in zip(by_momentum.items(), before, strict=True):
+        change = torch.zeros_like(old)
+        if not shard.is_empty:
+            keep = 1 - momentum
+            change.add_(torch.cat(values), alpha=keep**shard.after)
+            if shard.before:
+                change.sub_(old, alpha=keep ** (len(shard.micro_batches) + shard.after))
+        torch._foreach_copy_(values, list(all_reduce_sum_(change).split([len(value) for value in values])))
     torch._foreach_add_([norm.num_batches_tracked for norm in norms], n_remote)

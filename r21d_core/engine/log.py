@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,7 +26,8 @@ def check_log(log: str) -> None:
 def open_log(log: str, folder: Path) -> Iterator[LogHistory]:
     """Yield the function that logs the rows of a history that are new to it, on rank zero, to event files in `folder`.
 
-    Its first call logs the whole history, which replaces what an interrupted process has logged.
+    Its first call, with the history of the checkpoint, replaces what an interrupted process has logged after that; and
+    all of it where epochs of the history were not logged.
     """
     check_log(log)
     if not log or rank():
@@ -33,11 +35,15 @@ def open_log(log: str, folder: Path) -> Iterator[LogHistory]:
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder), purge_step=1) as writer:
-        logged = 0
+    with ExitStack() as stack:
+        writer, logged = None, 0
 
         def log_history(history: list[dict]) -> None:
-            nonlocal logged
+            nonlocal writer, logged
+            if writer is None:
+                # TensorBoard purges, with a warning, the events from purge_step on that it has read.
+                logged = len(history) if _logged_epochs(folder).issuperset(range(1, len(history) + 1)) else 0
+                writer = stack.enter_context(SummaryWriter(str(folder), purge_step=logged + 1))
             for row in history[logged:]:
                 for name, value in row.items():
                     if name != "epoch":  # train_loss and test_loss become loss/train and loss/test, a chart each
@@ -46,3 +52,13 @@ def open_log(log: str, folder: Path) -> Iterator[LogHistory]:
             writer.flush()
 
         yield log_history
+
+
+def _logged_epochs(folder: Path) -> set[int]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it warns of purged events too
+    events = EventAccumulator(str(folder), {"scalars": 0}).Reload()  # 0: keeps all of them
+    logging.disable(disabled)
+    return {event.step for event in events.Scalars("lr")} if "lr" in events.Tags()["scalars"] else set()

@@ -6,6 +6,7 @@ Imports torch only to measure training steps, after the rows of the manifests ar
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ class DataSize(NamedTuple):
     counts: dict[str, int]  # videos of each split
     missing: str  # a line if files are missing
     is_empty: bool  # all are
+    unused: str  # a line if there are validation videos
     frames: int  # of all videos
     example: tuple[Path, int]  # the file of a video, and its frames
 
@@ -49,8 +51,12 @@ def data_size(manifest: Manifest) -> DataSize:
         missing += f'there, or write their folder as "root" into {manifest.path.with_suffix(".json")}'
         missing += f"; source: {manifest.card.source}" if manifest.card.source else ""
     counts, frames, middle = Counter(video.split for video in videos), frame_counts(videos), len(videos) // 2
+    unused, name = "", f"{manifest.path.stem}{VAL_SUFFIX}.csv"
+    if counts["val"]:
+        unused = f"{manifest.card.name}: its {counts['val']} val videos are not used; `r21d manifest validation "
+        unused += f"{shlex.quote(str(manifest.path))}` writes {name}, which has them as test videos"
     example = videos[middle].path, int(frames[middle])
-    return DataSize(manifest.card.classes, counts, missing, count == len(videos), int(frames.sum()), example)
+    return DataSize(manifest.card.classes, counts, missing, count == len(videos), unused, int(frames.sum()), example)
 
 
 def load_manifests(
@@ -132,6 +138,7 @@ def make_plan(
         f"{name}: {', '.join(f'{count} {split}' for split, count in size.counts.items())} videos"
         for name, size in data.items()
     ]
+    lines += [size.unused for size in data.values() if size.unused]
     count = f"{len(found)} run{'s' * (len(found) > 1)}"
     lines.append(f"{count}: {', '.join(f'{states[state]} {state}' for state in STATES if states[state])}")
     if not todo:

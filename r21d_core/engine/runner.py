@@ -24,6 +24,7 @@ from r21d_core.engine.distributed import (
     process_group,
     world_size,
 )
+from r21d_core.engine.init_weights import check_init_file
 from r21d_core.engine.launcher import spawn_workers
 from r21d_core.engine.log import check_log
 from r21d_core.engine.plan import BUILTIN_ROOT, data_size, load_manifests, make_plan
@@ -68,9 +69,10 @@ def run_experiment(
     check_count(gpus)
     options = {"device": device, "cache": cache, "workers": workers, "log": log}
     work = partial(_run_all, specs, manifest, runs, builtin, max_hours, options)
-    if gpus == 1 or is_torchrun():
+    todo = _incomplete(specs, runs)
+    if gpus == 1 or is_torchrun() or not todo:
         work()
-    elif (todo := _incomplete(specs, runs)) or manifest:
+    else:
         for spec in todo:
             check_divisible(spec, gpus)
         spawn_workers(work, gpus, device)
@@ -80,12 +82,14 @@ def run_experiment(
 def _run_all(specs, manifest, runs, builtin, max_hours: float, options: dict) -> None:
     with process_group(options["device"]) as device:
         todo = on_rank_zero(lambda: _incomplete(specs, runs))
+        complete = on_rank_zero(lambda: [run for run in find_runs(specs, runs) if run.is_complete])
+        for run in (run for run in complete if run.spec.init_file):
+            on_rank_zero(lambda run=run: check_init_file(run, run.environment.get("init_from", "")))
         if not (todo or manifest):
             return
         slots = count_parallel_runs(todo, pick_device(device))
         pool = WorkerPool(slots) if slots > 1 else InProcess()
         data = on_rank_zero(lambda: load_manifests(specs, manifest, builtin))
-        complete = on_rank_zero(lambda: [run for run in find_runs(specs, runs) if run.is_complete])
         for run in complete:
             on_rank_zero(lambda run=run: check_fingerprint(run, run.environment["fingerprint"], data[run.spec.data]))
         if not todo:

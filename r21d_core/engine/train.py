@@ -28,7 +28,7 @@ from r21d_core.engine.build import build_model, check_batch_norm, optimize
 from r21d_core.engine.checkpoint import abort, check_fingerprint, resume, save_checkpoint
 from r21d_core.engine.device import device_name, environment_info, limit_cpu_threads, pick_device
 from r21d_core.engine.evaluate import Source, evaluate, predict
-from r21d_core.engine.init_weights import init_from
+from r21d_core.engine.init_weights import check_init_file, init_from
 from r21d_core.engine.log import LogHistory, open_log
 from r21d_core.engine.plan import check_data_name
 from r21d_core.engine.signals import exit_on_signal, graceful_shutdown
@@ -51,8 +51,9 @@ def train(
     Processes of torchrun call this with the same arguments and share the run. After SIGTERM or Ctrl-C it finishes the
     step, saves and exits; checkpoints are at most `save_seconds` old. `cache` and `workers` are those of `open_clips`;
     with `log="tensorboard"` the history is also written as event files into the run folder.
-    Raises R21DError for a manifest that is not `spec.data` or leaks, a locked run, a checkpoint of another spec or
-    other data, a batch that the processes cannot share or batch norm cannot train on, and a loss that is not finite.
+    Raises R21DError for a manifest that is not `spec.data` or leaks, a locked run, a checkpoint of another spec, other
+    data or another file of initial weights, a batch that the processes cannot share or batch norm cannot train on, and
+    a loss that is not finite.
     """
     with dist.process_group(device) as device, ExitStack() as stack:
         run = dist.on_rank_zero(lambda: find_run(runs, spec))
@@ -72,9 +73,10 @@ def train(
 
 
 def _is_finished(run: Run, manifest: Manifest) -> bool:
-    """Return whether the run is complete; raises R21DError if it was trained on other data."""
+    """Return whether the run is complete; raises R21DError if it was trained on other data or from another file."""
     if not dist.on_rank_zero(lambda: run.is_complete):
         return False
+    dist.on_rank_zero(lambda: check_init_file(run, run.environment.get("init_from", "")))
     dist.on_rank_zero(lambda: check_fingerprint(run, run.environment["fingerprint"], manifest))
     return True
 
@@ -86,7 +88,9 @@ def _train(
     spec, classes = run.spec, manifest.card.classes
     model = build_model(spec, len(task_classes(spec, classes)), device)
     state = create_state(spec, model, optimize(model, spec, device))
-    if not resume(run, manifest, state):
+    if resume(run, manifest, state):
+        dist.on_rank_zero(lambda: check_init_file(run, state.init_from))
+    else:
         state.init_from = dist.on_rank_zero(lambda: init_from(run, model, manifest, task_classes(spec, classes)))
         if state.init_from:
             tqdm.write(state.init_from)

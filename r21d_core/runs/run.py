@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -29,6 +30,7 @@ from r21d_core.runs import locking
 from r21d_core.runs.files import unreadable, write_atomically
 from r21d_core.runs.scores import Scores, decode_scores, encode_scores
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import UnknownVariantError
 
 TRAINED_ON = "trained_on.txt"
 SUMMARY = "summary.json"
@@ -206,6 +208,8 @@ def find_runs(specs: Sequence[Spec], runs: Path | str = "runs") -> list[Run]:
 def load_runs(folder: Path | str) -> list[Run]:
     """All runs directly in the folder or pack `folder`, by name; raises R21DError for a spec that cannot be read.
 
+    A run of a network that is unknown here, such as of another branch, is left out with a warning that names it.
+
     For example:
 
         >>> from r21d_core.runs.run import load_runs
@@ -213,7 +217,13 @@ def load_runs(folder: Path | str) -> list[Run]:
         >>> runs[0].scores.logits.shape  # (videos, clips, classes)
         >>> runs[0].history[-1]["train_loss"]  # of the last epoch
     """
-    return [Run(read_spec(path), path.parent) for path in spec_files(folder)]
+    runs = []
+    for path in spec_files(folder):
+        try:
+            runs.append(Run(read_spec(path), path.parent))
+        except UnknownVariantError as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
+    return runs
 
 
 def spec_files(folder: Path | str) -> list[Path]:
@@ -307,7 +317,7 @@ def read_spec(path: Path) -> Spec:
     try:
         return Spec.from_json(path.read_text(encoding="utf-8"))
     except R21DError as error:
-        raise R21DError(f"{path}: {error}; move {path.parent} away") from None
+        raise type(error)(f"{path}: {error}; move {path.parent} away") from None
     except PermissionError as error:
         raise unreadable(path, error) from error
     except Exception as error:  # of zipfile, JSON and the values in it

@@ -194,14 +194,19 @@ class Spec:
 def run_labels(specs: Sequence[Spec]) -> list[str]:
     """A short label for each run, with the fields in which the runs of an experiment differ."""
     has_several_datasets = len({spec.data for spec in specs}) > 1
-    return [
+    parts = [
         f"{spec.network} (seed {spec.seed}, {spec.frames} frames, {spec.eval_clips} clips"
         + ", flow" * (spec.modality == "flow")
         + f", {spec.data}" * has_several_datasets
         + (", finetuned" if spec.epochs else ", tested") * bool(spec.init_from)
-        + ")"
         for spec in specs
     ]
+    labels = []
+    for spec, part in zip(specs, parts, strict=True):
+        equal = [other for other, text in zip(specs, parts, strict=True) if text == part]  # as those of a sweep are
+        varied = {key: getattr(spec, key) for other in equal for key in other.changes_from(spec)}
+        labels.append(", ".join(filter(None, [part, format_settings(dict(sorted(varied.items())))])) + ")")
+    return labels
 
 
 def format_settings(settings: Mapping[str, Any]) -> str:

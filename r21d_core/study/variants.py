@@ -30,10 +30,14 @@ NOT_OF_NEIGHBORS = ("depth", "width", "midplanes_per_block", "eps")  # fields of
 DEPTHS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # basic blocks of conv2_x … conv5_x
 
 
+class UnknownVariantError(R21DError):
+    """No network has this name here."""
+
+
 def variant_name(variant: str) -> str:
     """Return the name of a network given by name or letters, or the letters of one without a name.
 
-    Raises R21DError for anything else, with the closest name.
+    Raises UnknownVariantError for anything else, with the closest name.
     """
     if variant in NETWORKS or variant in NEIGHBORS:
         return variant
@@ -42,7 +46,7 @@ def variant_name(variant: str) -> str:
     names = {name.lower(): name for name in (*NETWORKS, *NEIGHBORS)}
     close = get_close_matches(variant.lower(), names, 1, cutoff=0.3)
     hint = f"did you mean {names[close[0]]}? " if close else ""
-    raise R21DError(
+    raise UnknownVariantError(
         f"variant {variant!r}: {hint}expected one of {', '.join((*NETWORKS, *NEIGHBORS))}, or five letters such as "
         "33p22 for conv1 … conv5_x: 2, 3 or p, c for conv1 only, and "
         f"{', '.join(LETTERS[3:-1])} or {LETTERS[-1]} for the other four"

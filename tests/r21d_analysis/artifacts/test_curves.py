@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r21d_analysis.artifacts import curves
+from r21d_analysis.artifacts.tables import show_variant_table
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_analysis.statistics.inference import correct_by_seed, estimate_accuracy, seed_variance
@@ -18,7 +19,7 @@ from r21d_core.cli import build_parser
 from r21d_core.data.manifest import REQUIRED, Video, required_cells, write_rows
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.runs.metrics import video_at
-from r21d_core.runs.run import find_runs
+from r21d_core.runs.run import find_runs, write_history
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import (
     EXPERIMENTS,
@@ -142,6 +143,38 @@ def test_error_curves_show_the_history(tmp_path):
     html = curves.error_table(runs).to_html()
     last = [100 * np.mean([run.history[-1]["train_error"] for run in runs[at : at + 2]]) for at in (0, 2)]
     assert f"{last[0]:.1f} (" in html and f"{last[0] - last[1]:+.1f} (".replace("-", "−") in html, "R3D minus R(2+1)D"
+
+
+def test_curves_of_unfinished_runs_end_at_their_last_epoch(tmp_path):
+    runs = make_runs(variant_comparison("small", "set", variants=("R3D", "MC3"), seeds=(0, 1)), tmp_path)
+    assert not curves.error_curves(runs).get_suptitle()
+    summary = runs[2].summary
+    unfinish(*runs)
+    write_history(runs[3], runs[3].history[:2])
+    (axes,) = (figure := curves.error_curves(runs)).axes
+    assert [len(line.get_xdata()) for line in axes.lines] == [3, 3, 2, 2]
+    epochs = runs[0].spec.epochs
+    assert figure.get_suptitle() == f"unfinished: R3D-18, 3 of {epochs} epochs; MC3-18, 2 of {epochs} epochs"
+    finish(runs[2], **summary)
+    (axes,) = (figure := curves.error_curves(runs)).axes
+    assert figure.get_suptitle() == f"unfinished: R3D-18, 3 of {epochs} epochs", "seeds that are finished stand alone"
+    assert len(axes.lines[-1].get_xdata()) == 3
+    for table in (curves.error_table, show_variant_table):
+        assert "1 seed of 2" in (html := table(runs).to_html()) and "not run" in html
+    for run in runs:
+        write_history(run, [])
+    unfinish(runs[2])
+    assert "no run is finished" in curves.error_curves(runs).data
+
+
+def test_figure_with_other_runs_is_a_demonstration_in_part(tmp_path):
+    demo = make_runs(variant_comparison("demo", variants=("R3D",), depth=18), tmp_path)
+    full = make_runs(variant_comparison("small", "set", variants=("R3D",)), tmp_path)
+    titles = [curves.error_curves(runs).get_suptitle() for runs in (demo, demo + full, full)]
+    assert titles == ["demonstration: tiny networks", "in part a demonstration: tiny networks", ""]
+    widths = [run.spec.width for run in demo + full]
+    panels = [axes.get_title() for axes in curves.error_curves(demo + full).axes]
+    assert all(f"width {width}" in panel for width, panel in zip(widths, panels, strict=True))
 
 
 def test_panels_are_named_by_what_differs(tmp_path):

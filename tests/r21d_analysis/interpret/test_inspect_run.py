@@ -388,3 +388,10 @@ def test_record_of_an_earlier_version_is_named(runs, tiny_manifest, capsys):
     save_record(path, record)
     assert len(load_or_compute(ATTRIBUTIONS, runs, tiny_manifest, per_class=2, **OPTIONS)) == 2
     assert "without the recordings of its clips; delete it" in capsys.readouterr().out
+
+
+def test_run_of_an_unknown_network_is_named(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "spec.json").write_text('{"variant": "tinynet"}')
+    assert main(["insight", str(tmp_path / "run")]) == 1
+    assert "spec.json: variant 'tinynet'" in capsys.readouterr().err

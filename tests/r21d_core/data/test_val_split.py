@@ -1,5 +1,6 @@
 """A validation cut holds whole training groups on either side and nothing of the set's own test videos."""
 
+import shlex
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from r21d_core.cli import main
 from r21d_core.data.dataset_cards import FOLDER
 from r21d_core.data.manifest import DatasetCard, Manifest, Video, check_no_leaks, load_manifest, write_manifest
 from r21d_core.data.val_split import make_val_split
-from r21d_core.engine.plan import load_manifests
+from r21d_core.engine.plan import data_size, load_manifests, make_plan
 from r21d_core.study.experiments import recipe_trials
+from r21d_core.study.spec import Spec
 
 
 def manifest_of(groups, others=()):
@@ -52,20 +54,21 @@ def test_no_group_is_on_both_sides_and_no_other_video_on_any(numbers, shared, ot
         for n, (label, split, group) in enumerate(others)
         if label in groups
     ]
-    whole = manifest_of(groups, others)
+    whole, has_val = manifest_of(groups, others), any(video.split == "val" for video in others)
     try:
         cut = make_val_split(whole)
     except R21DError:
-        assume(shared or any(len(set(names)) < 4 for names in groups.values()))
+        assume(not has_val and (shared or any(len(set(names)) < 4 for names in groups.values())))
         return
     sides = defaultdict(set)
     for video in cut.videos:
         sides[video.split].add(video.group)
     assert set(sides) == {"train", "test"} and not sides["train"] & sides["test"]
-    assert [(v.video, v.group, v.frames) for v in cut.videos] == [
-        (v.video, v.group, v.frames) for v in whole.split("train")
-    ]
-    for split in sides:
+    expected = [video for video in whole.videos if video.split != "test"]
+    assert [(v.video, v.group, v.frames) for v in cut.videos] == [(v.video, v.group, v.frames) for v in expected]
+    if has_val:
+        assert [video.split == "test" for video in cut.videos] == [video.split == "val" for video in expected]
+    for split in () if has_val else sides:
         assert {video.label for video in cut.split(split)} == set(groups)
     check_no_leaks(cut)
 
@@ -110,6 +113,26 @@ def test_command_writes_the_cut_beside_its_set_and_says_so(tmp_path, capsys):
     command = r"`r21d manifest validation \S*set\.csv` writes it"
     with pytest.raises(R21DError, match=rf"set-val\.csv: no such file; {command}"):
         load_manifests(specs, tmp_path / "set.csv")
+
+
+def test_val_videos_of_a_set_are_used_and_the_plan_says_how(tmp_path, capsys):
+    others = [Video(f"a/{split}.mp4", None, "a", split, split, 9, 25.0, 32, 24) for split in ("val", "test")]
+    whole, path = manifest_of({"a": "p", "b": "u"}, others), tmp_path / "my set.csv"
+    write_manifest(path, replace(whole.card, name="my set"), whole.videos)
+    sizes = {"my set": data_size(load_manifest(path))}
+    text, _ = make_plan([Spec(data="my set", profile="demo", depth=10, width=1)], sizes, tmp_path / "runs", "cpu", 1)
+    command = f"r21d manifest validation '{path}'"
+    line = f"my set: its 1 val videos are not used; `{command}` writes my set-val.csv, which has them as test videos"
+    assert text.splitlines()[1] == line
+    assert main(shlex.split(command)[1:]) == 0
+    capsys.readouterr()
+    cut = load_manifest(tmp_path / "my set-val.csv")
+    assert [(v.video, v.split) for v in cut.videos] == [
+        ("a/0.mp4", "train"),
+        ("a/val.mp4", "test"),
+        ("b/0.mp4", "train"),
+    ]
+    assert not data_size(cut).unused
 
 
 def test_committed_cut_is_what_the_command_makes():

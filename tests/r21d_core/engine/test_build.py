@@ -4,9 +4,13 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
+from r21d_core.engine import build
 from r21d_core.engine.build import build_model, build_optimizer
+from r21d_core.models.neighbors import Neighbor
 from r21d_core.study.spec import Spec
+from tests.networks import TINY as TINY_RUN
 
 CPU = torch.device("cpu")
 TINY = Spec(variant="R(2+1)D", depth=10, width=4, frames=4, crop=16, momentum=0.9, weight_decay=0.5, lr=0.1)
@@ -40,3 +44,27 @@ def test_xavier_classifier_has_the_spread_of_caffe2():
 def test_other_initial_weights_do_not_depend_on_fc_init():
     normal, xavier = (build_model(TINY.replace(fc_init=kind), 3, CPU).state_dict() for kind in ("normal", "xavier"))
     assert {name for name in normal if not torch.equal(normal[name], xavier[name])} == {"fc.weight"}
+
+
+class FrameNetwork(Neighbor):
+    """2-D convolutions on each frame, as a network of one's own may have."""
+
+    def __init__(self, *args, num_classes, in_channels, seed, **options):
+        nn.Module.__init__(self)
+        self.num_classes, self.seed = num_classes, seed
+        self.conv, self.fc = nn.Conv2d(in_channels, 4, 3), nn.Linear(4, num_classes)
+        self.conv3d = nn.Conv3d(in_channels, 4, 3)
+        self.register_buffer("passes", torch.tensor(0))
+
+    def forward(self, x):
+        maps = self.conv(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(x), -1))
+        return self.fc(maps.mean((1, 3, 4)) + self.conv3d(x).mean((2, 3, 4)))
+
+
+def test_network_with_2d_convolutions_trains(fit, monkeypatch):
+    monkeypatch.setattr(build, "Neighbor", FrameNetwork)
+    spec = TINY_RUN.replace(variant="C3D")
+    model = build_model(spec, 2, CPU)
+    assert model.conv3d.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert not model.conv3d.weight.is_contiguous() and model.conv.weight.is_contiguous()
+    assert fit(spec).is_complete

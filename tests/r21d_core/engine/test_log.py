@@ -42,6 +42,24 @@ def test_resumed_log_has_every_epoch_once(first, save_seconds, fit, monkeypatch)
         assert events[tag] == [(row["epoch"], pytest.approx(row[key], rel=1e-6)) for row in run.history], tag
 
 
+def test_only_events_after_the_checkpoint_are_purged(tmp_path, caplog):
+    """TensorBoard warns of those; it reads while the second process logs. Epochs that were not logged are added."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    history = [{"epoch": epoch, "lr": 1 / epoch} for epoch in range(1, 9)]
+    reader = accumulator.EventAccumulator(str(tmp_path))
+    for first, last, warns in ((0, 3, False), (3, 5, False), (4, 6, True), (7, 8, True)):
+        caplog.clear()
+        with log.open_log("tensorboard", tmp_path) as log_history:
+            for count in range(first, last + 1):
+                log_history(history[:count])
+        assert not caplog.text, "training itself warns of nothing"
+        for events in (reader, accumulator.EventAccumulator(str(tmp_path))):
+            caplog.clear()
+            events.Reload()
+            assert [event.step for event in events.Scalars("lr")] == list(range(1, last + 1))
+        assert ("Purging" in caplog.text) == warns
+
+
 def test_only_rank_zero_logs(tmp_path, monkeypatch):
     monkeypatch.setattr(log, "rank", lambda: 1)
     with log.open_log("tensorboard", tmp_path) as log_history:

@@ -137,6 +137,27 @@ def test_weights_file_initializes_the_model(fit, two, tmp_path, capsys):
     assert "1 finished" in plan([spec, SPEC], two[0], tmp_path / "runs", "cpu"), "a finished run needs no file"
 
 
+def test_another_file_under_the_name_of_the_weights_is_refused(fit, two, tmp_path):
+    """Of a finished run and of one to resume; a file with the same content is the same."""
+    file, runs = tmp_path / "given.pth", tmp_path / "runs"
+    torch.save(VideoResNet("R(2+1)D", 10, 4, num_classes=2, frames=4).state_dict(), file)
+    content, spec = file.read_bytes(), SPEC.replace(init_from=str(file))
+    run = fit(spec)
+    file.write_bytes(content)
+    assert fit(spec).is_complete and run_experiment([spec], two[0], runs)
+    torch.save(VideoResNet("R(2+1)D", 10, 4, num_classes=2, frames=4).state_dict(), file)
+    error = rf"^{run.folder}: started from another version of {file} \(SHA-256 \w{{8}}…, now \w{{8}}…\); restore that"
+    for manifest, gpus in ((two[0], 1), (None, 1), (None, 2)):
+        with pytest.raises(R21DError, match=error):
+            run_experiment([spec], manifest, runs, device="cpu", gpus=gpus)
+    for _ in ("finished", "resumed"):
+        with pytest.raises(R21DError, match=error):
+            fit(spec)
+        (run.folder / "summary.json").unlink(missing_ok=True)
+    file.unlink()
+    assert fit(spec).is_complete
+
+
 @pytest.fixture
 def first(two, tmp_path):
     """A run on the tiny set, in a folder of its own."""

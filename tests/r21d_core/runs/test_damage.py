@@ -80,12 +80,15 @@ def read_all(run):
 
 
 def read_damaged(run, path: Path, content: bytes, read):
-    """What `read` returns with `content` at `path`, or None for an R21DError that names the file or its folder."""
+    """What `read` returns with `content` at `path`, or None for an R21DError that names the file or its folder.
+
+    Or for the warning of an unknown variant.
+    """
     before = path.read_bytes()
     path.write_bytes(content)
     try:
         return read(run)
-    except R21DError as error:
+    except (R21DError, UserWarning) as error:
         message = str(error)
     finally:
         path.write_bytes(before)

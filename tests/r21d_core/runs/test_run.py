@@ -270,6 +270,11 @@ def test_load_runs_returns_folders_with_a_spec(tmp_path):
     (tmp_path / "notes").mkdir()
     assert load_runs(tmp_path) == sorted(runs, key=lambda run: run.folder.name) and load_runs(tmp_path / "none") == []
     assert {run.spec.variant: run.is_complete for run in load_runs(tmp_path)} == {"R3D": True, "MC3": False}
+    (runs[0].folder / "spec.json").write_text(runs[0].spec.to_json().replace("R3D", "tinynet"))
+    with pytest.warns(UserWarning, match=rf"^left out: {runs[0].folder}/spec\.json: variant 'tinynet': .*; move"):
+        assert load_runs(tmp_path) == [runs[1]]
+    with pytest.raises(R21DError, match="variant 'tinynet'"):
+        find_run(tmp_path, runs[0].spec)
     (runs[0].folder / "spec.json").write_text('{"no": 1}')
     with pytest.raises(R21DError, match=r"spec\.json.*no key 'no'"):
         load_runs(tmp_path)

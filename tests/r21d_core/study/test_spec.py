@@ -142,6 +142,14 @@ def test_finetune_specs_can_be_chained():
     assert third.replace(seed=4).parent_spec.parent_spec == first.replace(seed=4)
 
 
+def test_labels_of_a_sweep_have_what_differs():
+    specs = [Spec(lr=lr, weight_decay=decay) for lr in (0.01, 0.1) for decay in (0, 1e-4)]
+    specs += [Spec(seed=1), *(spec.finetune_spec(epochs=2) for spec in specs[1::2])]
+    *swept, alone, tuned, other = (label.partition("8 frames, 10 clips")[2] for label in run_labels(specs))
+    assert swept == [f", lr={lr}, weight_decay={decay})" for lr in ("0.01", "0.1") for decay in ("0", "0.0001")]
+    assert alone == ")" and (tuned, other) == (", finetuned, lr=0.01)", ", finetuned, lr=0.1)")
+
+
 def test_init_from_may_be_a_file():
     spec = Spec(init_from="r2plus1d_18-91a641e6.pth", midplanes_per_block=True, eps=1e-5, epochs=0)
     assert spec.init_file == "r2plus1d_18-91a641e6.pth" and spec.parent_spec is None
