@@ -55,16 +55,6 @@ def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
     engine.train(spec, load_manifest(manifest), runs, device=device, save_seconds=0)
 
 
-def fail_always(file, steps):
-    """Write a line to `file` and raise on one rank, another one in each start, after so many training steps."""
-    dist.n_steps = steps
-    if int(os.environ["RANK"]) != int(os.environ["TORCHELASTIC_RESTART_COUNT"]) % 2:
-        time.sleep(600)  # until it is killed
-    with open(file, "a") as lines:
-        lines.write("begun\n")
-    raise ValueError("always")
-
-
 def train_and_kill(manifest, runs, capfd, deaths, device="cpu", spec=SPEC):
     """Return the run of two workers that die at `deaths` (see `in_two`)."""
     spawn_workers(partial(in_two, manifest, runs, deaths, device, spec), 2, device)

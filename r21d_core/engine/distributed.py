@@ -278,9 +278,6 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(model, devices, gradient_as_bucket_view=True, **broadcast)
 
 
-n_steps = 0  # that this process has begun
-
-
 @contextmanager
 def count_as_one_process(model: nn.Module, shard: BatchShard) -> Iterator[None]:
     """Leave the running statistics of one process that takes all micro-batches in order, and number its passes.
@@ -293,8 +290,6 @@ def count_as_one_process(model: nn.Module, shard: BatchShard) -> Iterator[None]:
     by_momentum = defaultdict(list)
     for norm in norms:
         by_momentum[norm.momentum] += [norm.running_mean, norm.running_var]
-    global n_steps
-    n_steps += 1
     n_remote = shard.before + shard.after - shard.is_empty
     is_shared = norms and shard.loss_scale != 1
     before = [torch.cat(values) for values in by_momentum.values()] if is_shared else []

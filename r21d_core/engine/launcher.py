@@ -9,7 +9,6 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,7 +19,6 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from r21d_core import R21DError
 from r21d_core.data.parallel import call_every, kill_stopped
-from r21d_core.engine import distributed
 from r21d_core.engine.distributed import RDZV_STORE_ENV
 from r21d_core.engine.signals import exit_on_signal
 
@@ -31,9 +29,9 @@ POLL_SECONDS = 0.5
 def spawn_workers(work: Callable[[], object], processes: int, device: str) -> None:
     """Call `work` in `processes` processes, which `distributed.process_group` joins; return when all are done.
 
-    When one dies all restart, at most RESTARTS times, and no more after the same error twice before a training step;
-    one that is stopped for WORKER_TIMEOUT seconds is killed. Raises R21DError: a worker's, or one that says how a
-    worker died; SIGTERM and Ctrl-C are passed on. `work` is pickled, so call this under `if __name__ == "__main__":`.
+    When one dies all restart, at most RESTARTS times; one that is stopped for WORKER_TIMEOUT seconds is killed. Raises
+    R21DError: a worker's, or one that says how a worker died; SIGTERM and Ctrl-C are passed on. `work` is pickled, so
+    call this under `if __name__ == "__main__":`.
     """
     n_gpus = torch.cuda.device_count()
     if device != "cpu" and processes > n_gpus:
@@ -47,7 +45,7 @@ def spawn_workers(work: Callable[[], object], processes: int, device: str) -> No
             logs_specs=DefaultLogsSpecs(logs),
         )  # fmt: skip
         try:
-            errors = elastic_launch(config, _worker)(work, Path(logs))
+            errors = elastic_launch(config, _worker)(work)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             message: Any = failure.message  # a dict where the worker raised, although it is typed as str
@@ -62,26 +60,12 @@ def spawn_workers(work: Callable[[], object], processes: int, device: str) -> No
         raise R21DError(errors[0])
 
 
-def _worker(work: Callable[[], object], folder: Path) -> str | None:
-    """Return the message of an R21DError, for which the launcher must not restart the workers.
-
-    So is another error that was raised in two starts in a row, by any workers, before a training step: the third start
-    only returns it. What workers raise that merely waited for the failed one may be different each time.
-    """
-    start, repeated = int(os.environ["TORCHELASTIC_RESTART_COUNT"]), folder / "repeated"
-    if repeated.exists():
-        return repeated.read_text()
+def _worker(work: Callable[[], object]) -> str | None:
+    """Return the message of an R21DError, for which the launcher must not restart the workers."""
     try:
         work()
     except R21DError as error:
         return str(error)
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        if not distributed.n_steps:
-            if text in [path.read_text() for path in folder.glob(f"error-{start - 1}-*")]:
-                repeated.write_text(f"a worker failed twice before its first training step with: {text}")
-            (folder / f"error-{start}-{os.environ['RANK']}").write_text(text)
-        raise
 
 
 @contextmanager

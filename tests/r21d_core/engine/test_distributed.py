@@ -3,7 +3,6 @@
 import re
 import signal
 import time
-from functools import partial
 from unittest.mock import Mock
 
 import nbformat
@@ -38,7 +37,7 @@ from tests.r21d_core.engine.test_train import (
     wait_until,
     weights,
 )  # fmt: skip
-from tests.workers import SPEC, fail_always, train_and_kill
+from tests.workers import SPEC, train_and_kill
 
 GOOD, BAD = [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=5)], SPEC.replace(lr=1e30, warmup_epochs=0)
 
@@ -209,19 +208,6 @@ def test_killed_workers_resume_to_the_uninterrupted_run(
     killed = train_and_kill(tiny_manifest, tmp_path, capfd, [(1, 1, signal.SIGKILL), (0, 4, signal.SIGSTOP)])
     assert_same_run(killed, find_run(in_notebook[0], SPEC))
     assert_close(killed, alone)
-
-
-@pytest.mark.parametrize(
-    ("steps", "attempts", "says"),
-    [
-        (0, 2, "a worker failed twice before its first training step with: ValueError: always"),
-        pytest.param(1, 4, "failed again after 3 restarts, the last time with: ValueError", marks=pytest.mark.slow),
-    ],
-)
-def test_repeated_error_before_a_step_ends_the_restarts(tmp_path, steps, attempts, says):
-    with pytest.raises(R21DError, match=says):
-        spawn_workers(partial(fail_always, tmp_path / "begun", steps), 2, "cpu")
-    assert (tmp_path / "begun").read_text().count("begun") == attempts
 
 
 def test_suspended_and_resumed_job_is_not_taken_for_dead(monkeypatch):
