@@ -22,8 +22,9 @@ from r21d_analysis.style import NO_RUNS, close_figure, figure_style, note, panel
 from r21d_core import R21DError
 from r21d_core.data.decode import read_frames
 from r21d_core.data.folder import from_folder
-from r21d_core.data.manifest import describe_recordings, load_manifest, read_rows, write_new_manifest
+from r21d_core.data.manifest import describe_recordings, load_manifest, write_new_manifest
 from r21d_core.data.official_splits import examples
+from r21d_core.data.rows import read_rows
 from r21d_core.data.verify import COLUMNS, verify_videos
 from r21d_core.runs.run import Run
 from r21d_core.study.recipes import TRANSFER

@@ -108,7 +108,7 @@ def _print(prediction, title: str) -> None:
 
 
 def _write(path: Path, rows: list[dict]) -> None:
-    from r21d_core.data.manifest import write_rows
+    from r21d_core.data.rows import write_rows
     from r21d_core.runs.files import spreadsheet_safe, write_atomically
 
     if path.suffix == ".json":

@@ -20,13 +20,12 @@ from r21d_core.data.manifest import (
     check_no_leaks,
     check_rows,
     load_manifest,
-    read_rows,
     required_cells,
     split_counts,
     write_manifest,
-    write_rows,
 )  # fmt: skip
 from r21d_core.data.parallel import parallel_map
+from r21d_core.data.rows import read_rows, write_rows
 from r21d_core.study.spec import Spec
 
 MAX_LINES = 5  # of a list in a message; the VerifyReport and the quarantine file have all of them

@@ -16,7 +16,8 @@ from r21d_analysis.statistics.inference import correct_by_seed, estimate_accurac
 from r21d_analysis.style import VARIANT_STYLE
 from r21d_core import R21DError
 from r21d_core.cli import build_parser
-from r21d_core.data.manifest import REQUIRED, Video, required_cells, write_rows
+from r21d_core.data.manifest import REQUIRED, Video, required_cells
+from r21d_core.data.rows import write_rows
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.runs.metrics import video_at
 from r21d_core.runs.run import find_runs, write_history

@@ -9,7 +9,8 @@ import pytest
 from r21d_core.cli import main
 from r21d_core.data.decode import read_all, read_frames
 from r21d_core.data.manifest import load_manifest
-from r21d_core.data.verify import COLUMNS, read_rows
+from r21d_core.data.rows import read_rows
+from r21d_core.data.verify import COLUMNS
 from r21d_core.engine.train import train
 from r21d_core.study.spec import Spec
 from tests.bad_videos import blocks, mutate, write_video

@@ -20,8 +20,8 @@ from r21d_core.data.manifest import (
     describe_recordings,
     load_manifest,
     write_manifest,
-    write_rows,
 )
+from r21d_core.data.rows import write_rows
 
 HOWTO = Path(__file__).parents[3] / "docs" / "howto.md"
 
