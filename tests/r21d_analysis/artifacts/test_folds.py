@@ -123,6 +123,15 @@ def test_pooled_splits_are_those_of_the_networks(runs):
     assert lacking["GMAC/clip"] == measure(runs).groupby("network")["GMAC/clip"].mean()["P3D-B"] > 0
 
 
+def test_speeds_are_those_of_the_splits_on_one_device(runs):
+    """What another device measured is in no mean."""
+    first, others = ([run for run in runs if run.spec.data.endswith(split)] for split in "12")
+    for run in others:
+        finish(run, device="ZGPU", inference_clips_per_second=1.0)
+    pooled, expected = (pool_splits(measure(some))["inference clips/s"].tolist() for some in (runs, first))
+    assert pooled == pytest.approx(expected)
+
+
 def test_network_that_lacks_a_fold_is_compared_on_the_others(runs):
     some = [run for run in runs if run.spec.variant != "P3D-B" or run.spec.data.endswith("1")]
     last = fold_table(some).iloc[-1]
