@@ -306,12 +306,12 @@ def test_interrupted_check_resumes(interrupted, monkeypatch, capsys):
 
 
 def test_sigterm_saves_what_is_checked(path):
-    """Also what came after the last regular save, here that of the first video."""
+    """Also what came after the last regular save, here that of the first video, and if a second one comes then."""
     code = """if True:
         import os, signal, sys
         from r21d_core.cli import main
         from r21d_core.data import verify
-        probe, probed, verify.SAVE_SECONDS = verify.probe, [], 0
+        probe, append, probed, verify.SAVE_SECONDS = verify.probe, verify._append, [], 0
 
         def probe_or_end(path):
             probed.append(path)
@@ -321,7 +321,12 @@ def test_sigterm_saves_what_is_checked(path):
                 os.kill(os.getpid(), signal.SIGTERM)
             return probe(path)
 
-        verify.probe = probe_or_end
+        def append_after_signal(path, lines):
+            if len(probed) == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            append(path, lines)
+
+        verify.probe, verify._append = probe_or_end, append_after_signal
         sys.exit(main(["check", sys.argv[1]]))
     """
     before = files(path)
