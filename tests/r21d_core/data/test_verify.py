@@ -383,7 +383,7 @@ def test_progress_that_cannot_be_read_is_named(path):
         lambda row: [*row[:4], row[4] | {"frames": "12"}], lambda row: [*row[:4], row[4] | {"fps": "25"}],
         lambda row: [*row[:4], row[4] | {"width": None}], lambda row: [*row[:4], row[4] | {"notes": [1]}],
         lambda row: [*row[:4], row[4] | {"fps": math.nan}], lambda row: [*row[:4], row[4] | {"length": 1}],
-        lambda row: row[:4], lambda row: row[4],
+        lambda row: row[:4], lambda row: row[4], lambda row: [*row[:4], row[4] | {"frames": 0}],
     ],
 )  # fmt: skip
 def test_edited_progress_is_named_by_its_line(interrupted, change):
