@@ -116,7 +116,7 @@ def filter_record(variant="R3D", depth=18, width=4, **fields):
     return InsightRecord({"spec": json.loads(spec.to_json())}, arrays)
 
 
-def test_orders_are_compared_with_untrained_weights_of_their_length():
+def test_orders_are_compared_with_those_of_untrained_filters():
     """R2D's conv1 spans the clip, and of eight orders six are higher ones; five networks stand in two rows."""
     records = [filter_record("R2D", width=32), *(filter_record(seed=seed) for seed in range(4))]
     table = layer_figures.layer_table(records)
