@@ -9,6 +9,7 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -21,7 +22,7 @@ from r21d_analysis.artifacts.catalog import iter_runs
 from r21d_analysis.artifacts.tables import command_line, missing_line
 from r21d_core import R21DError
 from r21d_core.runs.run import Run, find_run
-from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, as_list
+from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, IgnoredOverrideError, as_list
 from r21d_core.study.spec import FIELD_OPTIONS, Spec, format_settings, parse_settings
 
 MOST_LISTED = 5  # alternatives to the parameters of a study
@@ -111,17 +112,32 @@ def open_study(
         if without := [
             name for name in dict.fromkeys(spec.variant for spec in specs) if finished and name not in finished
         ]:
-            command = _training_command(experiment, profile, manifest, parameters | {"variants": without})
+            shown = list(dict.fromkeys(spec.variant for spec in specs if spec.variant in finished))
+            build = partial(build_specs, profile, seeds=as_list(seeds), **fields)
+            of_others, parameters = (parameters | _name_networks(build, options, specs, n) for n in (without, shown))
+            command = _training_command(experiment, profile, manifest, of_others)
             print(f"Not shown, since no run of theirs is finished: {', '.join(without)}.")
             print(command_line(find_run(runs, specs[0]).folder.parent, command))
             specs = [spec for spec in specs if spec.variant in finished]
-            parameters["variants"] = list(dict.fromkeys(spec.variant for spec in specs))
     study = Study(
         experiment, specs, [find_run(runs, spec) for spec in specs], Path(runs), Path(manifest) if manifest else None,
         Path(builtin), device,
     )  # fmt: skip
     print(missing_line(study.runs, _training_command(experiment, profile, manifest, parameters)))
     return study
+
+
+def _name_networks(
+    build_specs: Callable[..., list[Spec]], options: Mapping[str, object], specs: Sequence[Spec], names: list[str]
+) -> dict[str, list[str]]:
+    """Return the parameter `variants` that stands for the networks `names` alone, none if `specs` need all networks.
+
+    Table 4 has flow of its last network, and a setting may have no effect in the other papers' networks.
+    """
+    alone: list[Spec] = []
+    with suppress(IgnoredOverrideError):
+        alone = build_specs(**dict(options) | {"variants": names})
+    return {"variants": names} if {*alone} == {spec for spec in specs if spec.variant in names} else {}
 
 
 def _training_command(

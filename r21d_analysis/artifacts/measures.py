@@ -88,9 +88,12 @@ def pool_splits(table: pd.DataFrame) -> pd.DataFrame:
     """`measure`'s rows of one network on several splits of a data set as one: plain means over them, as in the paper.
 
     Intervals are by recording and seed over all splits; `seeds` is that of the split with the fewest, `videos` counts
-    those of each split. A network that lacks a split has its cost, and NaN elsewhere.
+    those of each split, speeds are those of the splits that have some. A network that lacks a split has its cost, and
+    NaN elsewhere.
     """
-    rows, numbers = [], table.select_dtypes("number").columns
+    if table.empty:
+        return table
+    rows, numbers, speeds = [], table.select_dtypes("float").columns, [*SPEEDS]
     for spec, members in table.groupby(table["spec"].map(without_split), sort=False):
         row, groups = members.iloc[0].to_dict(), list(members["group"])
         if len(members) > 1:
@@ -101,6 +104,7 @@ def pool_splits(table: pd.DataFrame) -> pd.DataFrame:
             if not missing:
                 accuracy = accuracy_over_splits(groups)
                 low, high = accuracy.low, accuracy.high
+                row |= members[speeds].mean().to_dict()
                 row |= {"low": low, "high": high, INTERVAL: format_interval(low, high)}
         rows.append(row)
-    return pd.DataFrame(rows, columns=table.columns).astype({"videos": "Int64"}) if rows else table
+    return pd.DataFrame(rows, columns=table.columns).astype({"videos": "Int64"})

@@ -29,6 +29,7 @@ from r21d_core.study.spec import Spec
 
 ENERGIES = [f"energy, {name}" for name in ORDERS]
 KERNELS = [f"kernel, {name}" for name in ORDERS]
+PER_ROW = 3  # networks of `orders_figure`
 NO_TEMPORAL = "nothing to draw: none of these networks has a filter along time"
 SEPARABILITY_TITLES = {  # of the figure and of the table
     "kernel_separability": ("one kernel: one input channel", "one kernel"),
@@ -54,8 +55,9 @@ def layer_table(records: Sequence[InsightRecord]) -> pd.DataFrame:
     """Return a row for each layer of the networks that have filters along time; empty without one.
 
     Numbers of filters by order, and energies times the number; separabilities in percent with their first and last
-    decile, and of untrained weights; `near` is the layer's name where the orders are within 3 points of one third each,
-    as of untrained weights, and `single` where one input frame trains only the center tap.
+    decile, and of untrained weights; `near` is the layer's name where the orders are within 3 points of those of
+    untrained weights, one third each for filters of three frames, and `single` where one input frame trains only the
+    center tap.
     `place` is the layer's number in the network with most layers, whose blocks the others have too.
     """
     parts = []
@@ -73,7 +75,9 @@ def layer_table(records: Sequence[InsightRecord]) -> pd.DataFrame:
         rows["spatial angle"], rows["is pair"] = record.arrays.get("spatial_angle", np.nan), is_pair
         rows[KERNELS] = record.arrays.get("kernel_counts", np.zeros((len(rows), 3))) * is_pair[:, None]
         temporal, frames = rows["filters"] > 0, rows["layer"].map(input_frames(record.metadata["spec"]))
-        off = (rows[list(ORDERS)].div(rows["filters"], axis=0) - 1 / 3).abs().max(axis=1)
+        share = 1 / np.maximum(record["length"], 2)[:, None]  # of each vector of the basis, without training
+        untrained = np.hstack([share, share, 1 - 2 * share])
+        off = (rows[list(ORDERS)].div(rows["filters"], axis=0) - untrained).abs().max(axis=1)
         rows["single"] = rows["layer"].where(temporal & (frames == 1), "")
         rows["near"] = rows["layer"].where(temporal & (frames > 1) & (off < 0.03), "")
         parts.append(rows)
@@ -85,12 +89,12 @@ def layer_table(records: Sequence[InsightRecord]) -> pd.DataFrame:
 
 @figure_of_records
 def orders_figure(records: Sequence[InsightRecord]) -> Figure | str:
-    """Plot the fractions of temporal filters by order, a bar a layer; dashed: untrained weights."""
+    """Plot the fractions of temporal filters by order, a bar a layer; dashed: untrained weights, of three frames."""
     if (table := layer_table(records)).empty:
         return NO_TEMPORAL
     networks = table.groupby("network", sort=False)
     width = max(4.4, 0.22 * networks.size().max() + 2.4)
-    figure, panels = panel_grid(len(networks), width, 3, len(networks), sharex=False)
+    figure, panels = panel_grid(len(networks), width, 3, PER_ROW, sharex=False)
     for axes, (network, rows) in zip(panels, networks, strict=True):
         percent = 100 * rows[list(ORDERS)].div(rows["filters"].clip(lower=1), axis=0)
         percent.plot.bar(ax=axes, stacked=True, width=0.86, color=[*ORDER_COLORS.values()], lw=0, legend=False, rot=0)
@@ -101,7 +105,8 @@ def orders_figure(records: Sequence[InsightRecord]) -> Figure | str:
         near = f"{(rows['near'] != '').sum()} of {counted} trained layers are within 3 points of untrained"
         axes.set(title=f"{network}\n{near}", ylim=(0, 100))
         axes.grid(False)
-    panels[0].set_ylabel("temporal filters (%)")
+    for axes in panels[::PER_ROW]:
+        axes.set_ylabel("temporal filters (%)")
     legend_outside(figure, panels[0], 3)
     return figure
 

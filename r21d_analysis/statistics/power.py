@@ -32,9 +32,13 @@ def family_power(estimates: Sequence[Estimate]) -> list[float]:
 
 
 def describe_power(points: Iterable[float]) -> str:
-    """The range of the differences that tests detect, NaN for none, such as `2.6 to 4.2 points`; empty without one."""
-    found = sorted({f"{value:.1f}" for value in points if not np.isnan(value)}, key=float)
-    return f"{' to '.join(found[:: len(found) - 1 or 1])} points" if found else ""
+    """The range of the differences that tests detect, NaN for none, such as `2.6 to 4.2 points`; empty without one.
+
+    No difference of accuracies is over 100 points, so there the largest is not named.
+    """
+    found = sorted(value for value in points if not np.isnan(value))
+    ends = [f"{value:.1f}" if value <= 100 else "over 100" for value in found[:: len(found) - 1 or 1]]
+    return f"{' to '.join(dict.fromkeys(ends))} points" if found else ""
 
 
 def required_recordings(estimate: Estimate, tests: int = 1) -> float:

@@ -3,6 +3,7 @@
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from r21d_core.cli.options import WORKERS, add_command
 
@@ -16,5 +17,11 @@ def add_parser(subparsers) -> None:
 def run(options) -> None:
     from r21d_core.data.verify import verify_videos
 
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # by way of what saves the progress
+    signal.signal(signal.SIGTERM, _exit)
     print(verify_videos(options.manifest, workers=options.workers))
+
+
+def _exit(number: int, _) -> NoReturn:
+    """End by way of what saves the progress, which a second signal, as of `timeout`, would interrupt."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)

@@ -1,5 +1,8 @@
 """Parameters of notebooks: every form that papermill gives is read, and what is unknown is an error."""
 
+import shlex
+from functools import partial
+
 import nbformat
 import papermill
 import pytest
@@ -8,6 +11,8 @@ from papermill.exceptions import PapermillExecutionError
 from r21d_analysis.report import NOTEBOOKS
 from r21d_analysis.study import check_parameters, find_alternatives, open_study, read_parameters, read_settings
 from r21d_core import R21DError
+from r21d_core.cli import build_parser
+from r21d_core.cli.train import collect_specs
 from r21d_core.data import synthetic
 from r21d_core.engine import runner
 from r21d_core.runs.run import find_run, write_json
@@ -119,6 +124,28 @@ def test_networks_without_runs_are_named_and_left_out(tmp_path, capsys, monkeypa
     monkeypatch.setattr("r21d_core.engine.runner.run_experiment", lambda *_, **__: [])  # as with too few max_hours
     study = open_study("variant_comparison", variants="all", seeds="0, 1", runs=tmp_path, train=True)
     assert len(study.specs) == 2 * len(TABLE_2) and "Not shown" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("experiment", "options"),
+    [
+        ("sports1m", {}), ("sports1m", {"variants": "R3D, 33p22, R(2+1)D"}),
+        ("variant_comparison", {"variants": "C3D, s3d, R(2+1)D", "settings": "width=16"}),
+        ("variant_comparison", {"manifest": "../data/set-split1.csv", "splits": "1, 2"}),
+    ],
+)  # fmt: skip
+def test_command_trains_what_is_left_out(tmp_path, capsys, experiment, options):
+    """And no other network on flow, which Table 4 has of the last one alone."""
+    build = partial(open_study, experiment, seeds="0, 1", runs=tmp_path, **options)
+    specs = build().specs
+    for spec in specs:
+        if spec.variant == "R(2+1)D":
+            finish(find_run(tmp_path, spec))
+    capsys.readouterr()
+    assert {spec.variant for spec in build().specs} == {"R(2+1)D"}
+    command = capsys.readouterr().out.splitlines()[1].removeprefix("to make them: r21d ")
+    trained = collect_specs(build_parser().parse_args(shlex.split(command)))
+    assert {*trained} - {*build().specs} == {spec for spec in specs if spec.variant != "R(2+1)D"}
 
 
 def test_manifest_path_is_the_given_or_the_builtin_file(tmp_path, monkeypatch):

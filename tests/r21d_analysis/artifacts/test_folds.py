@@ -111,16 +111,25 @@ def test_notebook_of_table_2_pools_splits(tmp_path, execute):
 def test_pooled_splits_are_those_of_the_networks(runs):
     """Means and intervals as in `fold_table`; a network that lacks a split has its cost alone."""
     unfinish(*(run for run in runs if run.spec.variant == "P3D-B" and run.spec.data.endswith("1")))
+    unfinish(*(run for run in runs if (run.spec.variant, run.spec.data[-1], run.spec.seed) == ("R3D", "2", 1)))
     pooled, folds = pool_splits(measure(runs)).set_index("network"), fold_table(runs).set_index("network")
     whole = folds.index.drop("P3D-B")
     for column in ("clip@1", "video@1", "low", "high", "training error"):
         assert pooled.loc[whole, column].tolist() == pytest.approx(folds.loc[whole, column].tolist())
-    assert {*pooled.loc[whole, "data"]} == {"set"} and pooled.loc[whole[0], "videos"] == measure(runs)["videos"][
-        :2
-    ].sum()
+    assert {*pooled.loc[whole, "data"]} == {"set"} and pooled.loc["R3D", "seeds"] == "1 seed of 2"
+    assert pooled.loc["R3D", "videos"] == measure(runs)["videos"][:2].sum()
     lacking = pooled.loc["P3D-B"]
     assert lacking["seeds"] == "1 of 2 splits" and lacking[["video@1", "low", "videos"]].isna().all()
     assert lacking["GMAC/clip"] == measure(runs).groupby("network")["GMAC/clip"].mean()["P3D-B"] > 0
+
+
+def test_speeds_are_those_of_the_splits_on_one_device(runs):
+    """What another device measured is in no mean."""
+    first, others = ([run for run in runs if run.spec.data.endswith(split)] for split in "12")
+    for run in others:
+        finish(run, device="ZGPU", inference_clips_per_second=1.0)
+    pooled, expected = (pool_splits(measure(some))["inference clips/s"].tolist() for some in (runs, first))
+    assert pooled == pytest.approx(expected)
 
 
 def test_network_that_lacks_a_fold_is_compared_on_the_others(runs):

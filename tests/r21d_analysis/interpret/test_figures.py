@@ -107,13 +107,25 @@ def test_angles_are_drawn_of_both_parts_of_a_pair(trained):
     assert "initial weights of these" in layer_figures.angles_figure([InsightRecord(pair.metadata, finetuned)]).data
 
 
-def filter_record(variant="R3D", depth=18, **fields):
+def filter_record(variant="R3D", depth=18, width=4, **fields):
     """The statistics of an untrained network."""
-    network = VideoResNet(variant, depth, 4, num_classes=2)
+    network = VideoResNet(variant, depth, width, num_classes=2)
     arrays = filter_statistics({name: tensor.numpy() for name, tensor in network.state_dict().items()})
-    spec = Spec(variant=variant, depth=depth, width=4, **fields)
+    spec = Spec(variant=variant, depth=depth, width=width, **fields)
     arrays["temporal_angle"] = np.arange(len(arrays["layer"]), dtype=float)
     return InsightRecord({"spec": json.loads(spec.to_json())}, arrays)
+
+
+def test_orders_are_compared_with_those_of_untrained_filters():
+    """R2D's conv1 spans the clip, and of eight orders six are higher ones; five networks stand in two rows."""
+    records = [filter_record("R2D", width=32), *(filter_record(seed=seed) for seed in range(4))]
+    table = layer_figures.layer_table(records)
+    assert table["near"][0] == "conv1" and table[["average", "higher"]].iloc[0].div(table["filters"][0]).tolist() == (
+        pytest.approx([1 / 8, 6 / 8], abs=0.03)
+    )
+    figure = layer_figures.orders_figure(records)
+    assert figure.axes[0].get_title().endswith("1 of 1 trained layers are within 3 points of untrained")
+    assert [bool(axes.get_ylabel()) for axes in figure.axes[:5]] == [True, False, False, True, False]
 
 
 def test_networks_of_one_label_are_told_apart():

@@ -56,4 +56,7 @@ def test_more_recordings_do_not_show_what_seeds_hide():
 
 def test_power_of_a_table_is_the_range_of_its_tests():
     assert describe_power([10.04, np.nan, 2.56, 4.2]) == "2.6 to 10.0 points"
-    assert (describe_power([2.2]), describe_power([np.nan])) == ("2.2 points", "")
+    assert (describe_power([2.2]), describe_power([2.24, 2.16]), describe_power([np.nan])) == (*["2.2 points"] * 2, "")
+    assert (
+        describe_power([38.2, 175.4]) == "38.2 to over 100 points" and describe_power([120, 130]) == "over 100 points"
+    )

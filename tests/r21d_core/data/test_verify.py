@@ -306,12 +306,12 @@ def test_interrupted_check_resumes(interrupted, monkeypatch, capsys):
 
 
 def test_sigterm_saves_what_is_checked(path):
-    """Also what came after the last regular save, here that of the first video."""
+    """Also what came after the last regular save, here that of the first video, and if a second one comes then."""
     code = """if True:
         import os, signal, sys
         from r21d_core.cli import main
         from r21d_core.data import verify
-        probe, probed, verify.SAVE_SECONDS = verify.probe, [], 0
+        probe, append, probed, verify.SAVE_SECONDS = verify.probe, verify._append, [], 0
 
         def probe_or_end(path):
             probed.append(path)
@@ -321,7 +321,12 @@ def test_sigterm_saves_what_is_checked(path):
                 os.kill(os.getpid(), signal.SIGTERM)
             return probe(path)
 
-        verify.probe = probe_or_end
+        def append_after_signal(path, lines):
+            if len(probed) == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            append(path, lines)
+
+        verify.probe, verify._append = probe_or_end, append_after_signal
         sys.exit(main(["check", sys.argv[1]]))
     """
     before = files(path)
@@ -378,7 +383,7 @@ def test_progress_that_cannot_be_read_is_named(path):
         lambda row: [*row[:4], row[4] | {"frames": "12"}], lambda row: [*row[:4], row[4] | {"fps": "25"}],
         lambda row: [*row[:4], row[4] | {"width": None}], lambda row: [*row[:4], row[4] | {"notes": [1]}],
         lambda row: [*row[:4], row[4] | {"fps": math.nan}], lambda row: [*row[:4], row[4] | {"length": 1}],
-        lambda row: row[:4], lambda row: row[4],
+        lambda row: row[:4], lambda row: row[4], lambda row: [*row[:4], row[4] | {"frames": 0}],
     ],
 )  # fmt: skip
 def test_edited_progress_is_named_by_its_line(interrupted, change):
