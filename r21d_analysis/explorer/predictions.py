@@ -123,43 +123,46 @@ def class_table(a: ScoredRuns, b: ScoredRuns | None, count: int) -> pd.DataFrame
     return table[n > 0]
 
 
-def confused_pairs(scored: ScoredRuns, count: int) -> pd.DataFrame:
-    """Return the class indices `true` and `pred` of wrong predictions with the number of `items`, most frequent first.
+def confusion_matrix(scored: ScoredRuns, count: int, members: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    """Return the number of items by class and prediction for the classes `members` (k,), means over seeds.
 
-    `items` is a mean over seeds.
+    With all classes, as without `members`, it is (k, k), otherwise it has a last column for all other predictions.
     """
-    predictions = scored.predictions[count]
-    seed, item = np.nonzero(predictions.label_rank)
-    pairs = pd.DataFrame({"true": scored.scores.labels[item], "pred": predictions.pred[seed, item]})
-    n = pairs.groupby(["true", "pred"]).size().sort_values(ascending=False, kind="stable")
-    return (n / len(scored.runs) if len(scored.runs) > 1 else n).reset_index(name="items")
-
-
-def confusion_matrix(scored: ScoredRuns, count: int, chosen: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
-    """Return the class indices (k,) of a confusion matrix, and its counts, rows true, columns predicted.
-
-    The classes are those `chosen`, or all without a choice, or of one chosen also those with which it is confused, as
-    label or as prediction. Of more than MAX_MATRIX_CLASSES they are those of the most frequent confusions. With all
-    classes the matrix is (k, k), otherwise it has a last column for all other predictions. Classes keep their order;
-    counts are means over seeds.
-    """
-    scores, n_classes = scored.scores, len(scored.scores.classes)
-    members = np.sort(np.array(chosen, int)) if len(chosen) else np.arange(n_classes)
-    if len(members) == 1 or len(members) > MAX_MATRIX_CLASSES:
-        pairs = confused_pairs(scored, count)[["true", "pred"]].to_numpy()
-        if len(members) == 1:
-            pairs = pairs[(pairs == members).any(axis=1)]
-            members = np.union1d(members, pairs)
-        by_items = np.argsort(-np.bincount(scores.labels, minlength=n_classes), kind="stable")
-        frequent = dict.fromkeys([*pairs.ravel().tolist(), *by_items.tolist()])
-        members = np.sort([index for index in frequent if index in set(members.tolist())][:MAX_MATRIX_CLASSES])
+    n_classes = len(scored.scores.classes)
+    members = np.arange(n_classes) if members is None else np.asarray(members)
     position = np.full(n_classes, len(members))
     position[members] = np.arange(len(members))
     pred = position[scored.predictions[count].pred]
-    true = np.broadcast_to(position[scores.labels], pred.shape)
+    true = np.broadcast_to(position[scored.scores.labels], pred.shape)
     counts = np.zeros((len(members) + 1, len(members) + 1), int)
     np.add.at(counts, (true, pred), 1)
-    return members, counts[:-1, : n_classes if len(members) == n_classes else None] / len(pred)
+    counts = counts[:-1, : n_classes if len(members) == n_classes else None]
+    return counts / len(pred) if len(pred) > 1 else counts
+
+
+def confused_pairs(counts: np.ndarray) -> np.ndarray:
+    """Return class and prediction (n, 2) of the confusions in `counts` (classes, classes), largest numbers first."""
+    wrong = counts * (1 - np.eye(len(counts), dtype=int))
+    pairs = np.argwhere(wrong)
+    return pairs[np.argsort(-np.abs(wrong[tuple(pairs.T)]), kind="stable")]
+
+
+def matrix_classes(counts: np.ndarray, chosen: Sequence[int] = ()) -> np.ndarray:
+    """Return the class indices (k,), ascending, of a readable matrix of the confusions in `counts` (classes, classes).
+
+    The classes are those `chosen`, or all without a choice, or of one chosen also those with which it is confused, as
+    label or as prediction. Of more than MAX_MATRIX_CLASSES they are those of the most frequent confusions.
+    """
+    members = np.sort(np.array(chosen, int)) if len(chosen) else np.arange(len(counts))
+    if len(members) == 1 or len(members) > MAX_MATRIX_CLASSES:
+        pairs = confused_pairs(counts)
+        if len(members) == 1:
+            pairs = pairs[(pairs == members).any(axis=1)]
+            members = np.union1d(members, pairs)
+        by_items = np.argsort(-counts.sum(axis=1), kind="stable")
+        frequent = dict.fromkeys([*pairs.ravel().tolist(), *by_items.tolist()])
+        members = np.sort([index for index in frequent if index in set(members.tolist())][:MAX_MATRIX_CLASSES])
+    return members
 
 
 def select_items(

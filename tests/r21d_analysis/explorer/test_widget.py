@@ -136,7 +136,7 @@ def test_selected_classes_are_drawn(many):
 def test_cell_and_pair_list_their_videos(shown):
     for side, run in (("A", shown.a.value[0]), ("B", shown.b.value[0])):
         whole = confusion(run.scores)
-        shown.tabs.selected_index, shown.side.value = 1, side
+        shown.tabs.selected_index, shown.matrix_side.value = 1, side
         assert shown.views["Confusion"].table["items"].tolist() == whole.ravel().tolist()
         for row, column in ((0, 1), (2, 2), (3, 5)):
             point(shown, 6 * row + column, "mousemove")
@@ -149,14 +149,64 @@ def test_cell_and_pair_list_their_videos(shown):
             predicted = (shown.comparison.a if side == "A" else shown.comparison.b).predictions[5].pred[0]
             assert {(run.scores.labels[item], predicted[item]) for item in shown.rows} <= {(row, column)}
             shown.tabs.selected_index = 1
+            assert shown.side.value == side
         others, other = confusion((shown.b if side == "A" else shown.a).value[0].scores), "BA"[side == "B"]
         pairs, index = shown.pairs.df, {name: number for number, name in enumerate(ODD)}
         cells = pairs["class"].map(index), pairs["predicted as"].map(index)
-        assert pairs[f"items of {other}"].tolist() == others[cells].tolist()
+        assert pairs[f"{other} items"].tolist() == others[cells].tolist()
         before, shown.percent.value = shown.matrix.value, side == "A"
         assert shown.matrix.value != before and ("per cent of the row" in shown.matrix_caption.value) == (side == "A")
         shown.pairs.selected_rows = [0]
         assert len(shown.rows) == whole[~np.eye(6, dtype=bool)].max() and shown.tabs.selected_index == 2
+
+
+def test_difference_of_the_matrices_lists_videos_of_one_network(shown):
+    a, b = (confusion(run.scores) for (run,) in (shown.a.value, shown.b.value))
+    shown.tabs.selected_index, shown.matrix_side.value = 1, "A − B"
+    assert shown.views["Confusion"].table["items"].tolist() == (a - b).ravel().tolist()
+    assert "Positive, blue: A has more; negative, orange: B has more" in text_of(shown.matrix_caption)
+    wrong = a.sum() - a.trace(), b.sum() - b.trace()
+    assert "{} by A and {} by B of 40 items are wrong; the largest".format(*wrong) in text_of(shown.matrix_caption)
+    pairs, off = shown.pairs.df, (a - b)[~np.eye(6, dtype=bool)]
+    assert pairs["A − B items"].abs().tolist() == sorted(np.abs(off[off != 0]), reverse=True)
+    assert (pairs["A items"] - pairs["B items"]).tolist() == pairs["A − B items"].tolist()
+    assert set(zip(pairs["A items"] > 0, pairs["B items"] > 0, strict=True)) >= {(True, False), (False, True)}
+    labels, predicted = (
+        shown.comparison.a.scores.labels,
+        [s.predictions[5].pred[0] for _, s, _ in shown.comparison.sides()],
+    )
+    for row, n in enumerate(pairs["A − B items"]):
+        shown.tabs.selected_index = 1
+        shown.pairs.selected_rows = [row]
+        more, less = predicted if n > 0 else predicted[::-1]
+        cell = (labels == shown.true.value) & (more == shown.pred.value)
+        assert set(shown.rows) == set(np.flatnonzero(cell & (less != shown.pred.value))) and len(shown.rows) >= abs(n)
+    shown.tabs.selected_index = 1
+    cell = int((a - b).ravel().argmin())
+    point(shown, cell, "mousemove")
+    share = (a - b).ravel()[cell] / a[cell // 6].sum()
+    says = f"A − B {(a - b).min()} items, {100 * share:.1f} % of the class".replace("-", "−")
+    assert says in text_of(shown.matrix_value)
+    point(shown, cell)
+    assert (shown.side.value, shown.items.value) == ("B", "A and B disagree")
+    shown.b.value = shown.b.options[-1][1]
+    assert shown.matrix_side.value == "A − B", "another run keeps it"
+    shown.b.value = None
+    assert shown.matrix_side.options == ("A",)
+
+
+def test_matrices_of_both_networks_have_the_same_rows(many):
+    shown, rows = many, set()
+    shown.tabs.selected_index = 1
+    for side in shown.matrix_side.options:
+        shown.matrix_side.value = side
+        rows.add(tuple(shown.views["Confusion"].table["class"].unique()))
+        assert "20 of 30 classes: those most confused by A or B" in text_of(shown.matrix_caption)
+    assert len(rows) == 1
+    a, b = (confusion(run.scores) for (run,) in (shown.a.value, shown.b.value))
+    n = np.maximum(a, b) * ~np.eye(30, dtype=bool)
+    frequent = {f"class {number:02d}" for number in np.argwhere(n == n.max()).ravel()}
+    assert len(frequent) < 20 and frequent <= set(*rows)
 
 
 def test_filters_select_items_and_draw_a_video(shown):
