@@ -123,7 +123,8 @@ class Comparison:
         """Return the confusion matrix of `side`, which may be DIFFERENCE, its cells, and the confused pairs.
 
         Its rows, the classes `chosen` or those that A or B confuses most, are the same for all sides. A cell, a row of
-        the View's table, is a class index and that of a prediction, or those of all other classes.
+        the View's table, is a class index and that of a prediction, or those of all other classes. With a choice, a
+        pair has a chosen class, as class or as prediction.
         """
         classes, labels, is_difference = self.classes, self.a.scores.labels, side == DIFFERENCE
         whole = self._matrices()
@@ -135,7 +136,7 @@ class Comparison:
         table = pd.DataFrame({"class": np.repeat(classes[members], len(columns))})
         table["prediction"], table["items"] = [name for name, _ in columns] * len(members), counts.ravel()
         table["% of class"] = 100 * (counts / np.maximum(n_items[members], 1)[:, None]).ravel()
-        true, pred = predictions.confused_pairs(whole[side]).T
+        true, pred = predictions.confused_pairs(whole[side], chosen).T
         pairs = pd.DataFrame({"true": true, "pred": pred, "class": classes[true], "predicted as": classes[pred]})
         for name, matrix in whole.items():
             pairs[f"{name} items"] = matrix[true, pred]
@@ -147,18 +148,20 @@ class Comparison:
         shown = [(name, len(scored.runs)) for name, scored, _ in self.sides() if name in side]
         wrong = [f"{whole[name].sum() - whole[name].trace():,.4g}{f' by {name}' * is_difference}" for name, _ in shown]
         n_seeds = [f"{n} seeds{f' of {name}' * is_difference}" for name, n in shown if n > 1]
-        most = "; the largest differences are " if is_difference else ", most often "
+        most = f"{'; of the selected classes' if chosen else ';' if is_difference else ','} "
+        most += "the largest differences are " if is_difference else "most often "
         caption = (
             f"Rows: classes; columns: predictions of {side}; {'per cent of the row' if percent else 'items'}"
             f"{', mean of ' * bool(n_seeds)}{' and '.join(n_seeds)}. {SIGNS * is_difference}{' and '.join(wrong)} of "
             f"{len(labels):,} items are wrong{most * bool(top)}{', '.join(top)}."
         )
         if others or len(chosen) == 1:
-            by = " by A or B" * bool(self.b)
-            which = "those selected" if chosen else f"those most confused{by}; others can be selected"
+            place, by = "selected in the tab Classes", " by A or B" * bool(self.b)
+            which = f"those {place}" if chosen else f"those most confused{by}; others can be {place}"
             if len(chosen) == 1:
-                which = f"{isolate(classes[chosen[0]])} and those most often confused with it, in either direction{by}"
-            caption += f" The matrix has {len(members)} of {len(classes)} classes: {which} in the tab Classes."
+                which = f"{isolate(classes[chosen[0]])}, {place}, and those most often confused with it{by}, either way"
+            caption += f" The matrix has {len(members)} of {len(classes)} classes: {which}."
+        caption += " The table has all confusions of the selected classes." * bool(chosen)
         figure = figures.confusion_figure(classes[members].tolist(), counts, n_items[members], percent, self.note)
         alt = f"Confusion matrix of {side}, {len(members)} of {len(classes)} classes"
         return View(table, figure, caption, alt), cells, pairs

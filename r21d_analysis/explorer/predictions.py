@@ -140,10 +140,14 @@ def confusion_matrix(scored: ScoredRuns, count: int, members: Sequence[int] | np
     return counts / len(pred) if len(pred) > 1 else counts
 
 
-def confused_pairs(counts: np.ndarray) -> np.ndarray:
-    """Return class and prediction (n, 2) of the confusions in `counts` (classes, classes), largest numbers first."""
+def confused_pairs(counts: np.ndarray, chosen: Sequence[int] = ()) -> np.ndarray:
+    """Return class and prediction (n, 2) of the confusions in `counts` (classes, classes), largest numbers first.
+
+    With `chosen` classes they are those that have one of them, as class or as prediction.
+    """
     wrong = counts * (1 - np.eye(len(counts), dtype=int))
     pairs = np.argwhere(wrong)
+    pairs = pairs[np.isin(pairs, chosen).any(axis=1)] if len(chosen) else pairs
     return pairs[np.argsort(-np.abs(wrong[tuple(pairs.T)]), kind="stable")]
 
 
@@ -155,10 +159,8 @@ def matrix_classes(counts: np.ndarray, chosen: Sequence[int] = ()) -> np.ndarray
     """
     members = np.sort(np.array(chosen, int)) if len(chosen) else np.arange(len(counts))
     if len(members) == 1 or len(members) > MAX_MATRIX_CLASSES:
-        pairs = confused_pairs(counts)
-        if len(members) == 1:
-            pairs = pairs[(pairs == members).any(axis=1)]
-            members = np.union1d(members, pairs)
+        pairs = confused_pairs(counts, chosen)
+        members = np.union1d(members, pairs) if len(members) == 1 else members
         by_items = np.argsort(-counts.sum(axis=1), kind="stable")
         frequent = dict.fromkeys([*pairs.ravel().tolist(), *by_items.tolist()])
         members = np.sort([index for index in frequent if index in set(members.tolist())][:MAX_MATRIX_CLASSES])

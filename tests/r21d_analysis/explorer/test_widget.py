@@ -123,6 +123,12 @@ def test_selected_classes_are_drawn(many):
     assert table["class"].tolist() == ["class 04"] * 3 + ["class 09"] * 3
     assert table["prediction"].tolist() == ["class 04", "class 09", "all others"] * 2
     assert table["items"].groupby(table["class"]).sum().tolist() == [8, 8]
+    whole = confusion(shown.a.value[0].scores)
+    np.fill_diagonal(whole, 0)
+    assert shown.pairs.df["A items"].sum() == whole[[4, 9]].sum() + np.delete(whole[:, [4, 9]], [4, 9], axis=0).sum()
+    assert shown.pairs.df[["class", "predicted as"]].isin(["class 04", "class 09"]).any(axis=1).all()
+    top = "{} × {} → {}, ".format(*shown.pairs.df[["A items", "class", "predicted as"]].iloc[0])
+    assert f"; of the selected classes most often {top}" in text_of(shown.matrix_caption)
     shown.clips.value = 1
     shown.tabs.selected_index = 0
     assert shown.class_table.selected_rows == [4, 9], "the choice outlives the number of clips"
@@ -130,7 +136,8 @@ def test_selected_classes_are_drawn(many):
     shown.tabs.selected_index = 1
     names = shown.views["Confusion"].table["class"].unique()
     assert "class 04" in names and len(names) > 2, "one row compares nothing"
-    assert f"{len(names)} of 30 classes: class 04 and those most often confused" in text_of(shown.matrix_caption)
+    says = f"{len(names)} of 30 classes: class 04, selected in the tab Classes, and those most often confused with it"
+    assert says in text_of(shown.matrix_caption)
 
 
 def test_cell_and_pair_list_their_videos(shown):
