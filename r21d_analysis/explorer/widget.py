@@ -134,7 +134,9 @@ class Explorer(ExplorerLayout):
         a, b, message = self.load(self.a.value), None, ""
         counts = list(a.predictions)
         try:
-            if self.b.value and self.b.value != self.a.value:
+            if self.b.value == self.a.value:
+                raise R21DError("A and B are the same run")
+            if self.b.value:
                 b = self.load(self.b.value)
                 check_same_items(a.scores, b.scores)
                 counts = [count for count in counts if count in b.predictions]

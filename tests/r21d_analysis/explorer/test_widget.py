@@ -387,6 +387,8 @@ def test_incomparable_or_damaged_runs_are_reported(folder):
         shown.b.value = runs[variant]
         assert "only A is shown" in text_of(shown.status) and says in text_of(shown.status)
         assert shown.comparison.b is None and "B:" not in shown.summary.value and "A:" in shown.summary.value
+    shown.b.value = shown.a.value
+    assert text_of(shown.status).strip() == "only A is shown: A and B are the same run"
     shown.b.value = runs["MC5"]
     assert shown.clips.options == (2,) and "only A" not in text_of(shown.status)
     shown.a.value = runs["MC4"]
