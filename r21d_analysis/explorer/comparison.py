@@ -51,6 +51,11 @@ class Comparison:
         return "demonstration: tiny networks" if self.a.runs[0].spec.profile == "demo" else ""
 
     @property
+    def class_order(self) -> str:
+        """The column of `class_view` by which its figure sorts the classes, as rounded as in the table, descending."""
+        return DIFFERENCE if self.b else "A recall"
+
+    @property
     def classes(self) -> np.ndarray:
         """The class names, (classes,)."""
         return np.array(self.a.scores.classes, dtype=object)
@@ -98,7 +103,7 @@ class Comparison:
         """Return all classes, and a figure of those `chosen`; without a choice, of those with extreme differences."""
         table, most = predictions.class_table(self.a, self.b, self.count), MAX_MATRIX_CLASSES
         rows = table.loc[table.index.isin(chosen)] if chosen else table
-        rows = rows.sort_values("A − B" if self.b else "A recall", ascending=False, kind="stable")
+        rows = rows.sort_values(self.class_order, ascending=False, kind="stable", key=lambda values: values.round(1))
         page = pd.concat([rows[: most // 2], rows[-most // 2 :]]) if len(rows) > most else rows
         names = [name for *_, name in self.sides()]
         caption = "The number beside a class is the number of its items."

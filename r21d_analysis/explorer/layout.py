@@ -49,7 +49,7 @@ def _buttons(file: str) -> dict[str, Any]:
     return {"buttons": [{"extend": kind} | options for kind in ("copyHtml5", "csvHtml5")]}
 
 
-CLASSES = _buttons("classes") | {"select": TABLE["select"] | {"style": "multi"}}
+CLASSES = _buttons("classes") | {"select": TABLE["select"] | {"style": "multi"}, "orderDescReverse": False}
 PAIRS, OWN = _buttons("confusions"), _buttons("predictions")
 VIDEOS = _buttons("videos") | {"layout": TABLE["layout"] | {"topStart": None}}
 

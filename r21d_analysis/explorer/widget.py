@@ -238,8 +238,9 @@ class Explorer(ExplorerLayout):
         view = self.views["Classes"] = self.comparison.class_view(self.chosen)
         selected = np.flatnonzero(view.table.index.isin(self.chosen)).tolist()
         ends = [number for number, name in enumerate(view.table) if str(name).endswith(("low", "high"))]
-        hidden = {"columnDefs": [{"targets": ends, "visible": False}]}  # in the files alone: the figure draws them
-        fill_table(self.class_table, view.table, selected, self.n_data, **layout.CLASSES, **hidden)
+        options = layout.CLASSES | {"columnDefs": [{"targets": ends, "visible": False}]}  # the figure draws them
+        options["order"] = [[view.table.columns.get_loc(self.comparison.class_order), "desc"]]
+        fill_table(self.class_table, view.table, selected, self.n_data, **options)
         self.class_bars.value = figure_html(view.figure, view.alt) + text_html(view.caption)
 
     def draw_confusion(self) -> None:
