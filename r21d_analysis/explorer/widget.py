@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -106,10 +107,10 @@ class Explorer(ExplorerLayout):
     # Selections
 
     def select_data(self, protocol: str = "") -> None:
-        """Offer the protocols of the runs on the selected data."""
+        """Offer the protocols of the runs on the selected data; the first choice is that of most runs."""
         protocols = self._protocols()
         self.protocol.options = [*["any"] * (len(protocols) > 1), *protocols]
-        self.protocol.value = protocol or self.protocol.options[0]
+        self.protocol.value = protocol or protocols.most_common(1)[0][0]
         self.select_protocol()
 
     def select_protocol(self) -> None:
@@ -342,8 +343,8 @@ class Explorer(ExplorerLayout):
     def _runs_of_data(self) -> list[Run]:
         return [run for run in self.runs if run_menu.data_label(run.spec) == self.data.value]
 
-    def _protocols(self) -> list[str]:
-        return list(dict.fromkeys(run_menu.protocol_label(run.spec) for run in self._runs_of_data()))
+    def _protocols(self) -> Counter[str]:
+        return Counter(run_menu.protocol_label(run.spec) for run in self._runs_of_data())
 
     def _locate(self, scored: predictions.ScoredRuns, row: int, count: int) -> SourceClips | None:
         scores = scored.scores

@@ -310,6 +310,16 @@ def test_opens_on_the_newest_runs_with_videos(tiny_manifest, tmp_path):
             Explorer(str(tmp_path), manifests, **wrong)
 
 
+def test_another_data_set_opens_on_the_protocol_of_most_runs(folder):
+    for frames, variants in ((4, ("R3D",)), (8, ("R3D", "MC3")), (16, ("R3D",))):
+        for spec in variant_comparison("small", "other", variants=variants, frames=frames, eval_clips=5):
+            write_run(spec, folder)
+    shown = Explorer(str(folder), data=NASTY)
+    shown.data.value = "other, action"
+    assert shown.protocol.options[0] == "any" and len(shown.protocol.options) == 4
+    assert "of 8 frames" in shown.protocol.value and len(shown.a.options) == 2
+
+
 def test_recorded_maps_are_shown_without_a_checkpoint(shown):
     """Of a video that the record of A has, B has none; of another video the message names those that have maps. Then B
     has a record too, of this other video at the playback rate that is its class.
