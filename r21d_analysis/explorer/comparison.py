@@ -117,11 +117,6 @@ class Comparison:
         alt = f"Recall of {len(page)} classes with intervals, {' and '.join(names)}; the table has the numbers"
         return View(table, figures.class_figure(page, names, self.note), caption, alt)
 
-    def _matrices(self, members: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """Return the confusion matrices of A, of B and their DIFFERENCE for all classes or `members`."""
-        matrices = {name: predictions.confusion_matrix(scored, self.count, members) for name, scored, _ in self.sides()}
-        return matrices | ({DIFFERENCE: matrices["A"] - matrices["B"]} if self.b else {})
-
     def confusion_view(
         self, side: str = "A", percent: bool = False, chosen: Sequence[int] = ()
     ) -> tuple[View, list[tuple], pd.DataFrame]:
@@ -132,9 +127,12 @@ class Comparison:
         pair has a chosen class, as class or as prediction.
         """
         classes, labels, is_difference = self.classes, self.a.scores.labels, side == DIFFERENCE
-        whole = self._matrices()
-        members = predictions.matrix_classes(np.maximum(whole["A"], whole.get("B", 0)), chosen)
-        counts, n_items = self._matrices(members)[side], np.bincount(labels, minlength=len(classes))
+        whole = {name: predictions.confusion_matrix(scored, self.count) for name, scored, _ in self.sides()}
+        members = predictions.matrix_classes(np.maximum.reduce([*whole.values()]), chosen)
+        if self.b:
+            whole[DIFFERENCE] = whole["A"] - whole["B"]
+        counts = predictions.take_classes(whole[side], members)
+        n_items = np.bincount(labels, minlength=len(classes))
         others = tuple(np.setdiff1d(np.arange(len(classes)), members).tolist())
         columns = [*zip(classes[members], members.tolist(), strict=True), ("all others", others)][: counts.shape[1]]
         cells = [(row, column) for row in members.tolist() for _, column in columns]

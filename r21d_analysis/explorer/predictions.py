@@ -123,21 +123,20 @@ def class_table(a: ScoredRuns, b: ScoredRuns | None, count: int) -> pd.DataFrame
     return table[n > 0]
 
 
-def confusion_matrix(scored: ScoredRuns, count: int, members: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-    """Return the number of items by class and prediction for the classes `members` (k,), means over seeds.
-
-    With all classes, as without `members`, it is (k, k), otherwise it has a last column for all other predictions.
-    """
-    n_classes = len(scored.scores.classes)
-    members = np.arange(n_classes) if members is None else np.asarray(members)
-    position = np.full(n_classes, len(members))
-    position[members] = np.arange(len(members))
-    pred = position[scored.predictions[count].pred]
-    true = np.broadcast_to(position[scored.scores.labels], pred.shape)
-    counts = np.zeros((len(members) + 1, len(members) + 1), int)
-    np.add.at(counts, (true, pred), 1)
-    counts = counts[:-1, : n_classes if len(members) == n_classes else None]
+def confusion_matrix(scored: ScoredRuns, count: int) -> np.ndarray:
+    """Return the number of items by class and prediction (classes, classes), a mean over seeds."""
+    pred, counts = scored.predictions[count].pred, np.zeros((len(scored.scores.classes),) * 2, int)
+    np.add.at(counts, (np.broadcast_to(scored.scores.labels, pred.shape), pred), 1)
     return counts / len(pred) if len(pred) > 1 else counts
+
+
+def take_classes(counts: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Return the part of a confusion matrix with the classes `members` (k,), (k, k) or, with a last column for all
+    other predictions, (k, k + 1).
+    """
+    rows = counts[members]
+    others = np.delete(rows, members, axis=1).sum(axis=1).round(9)  # 0 where sums of thirds are equal
+    return rows[:, members] if len(members) == len(counts) else np.column_stack([rows[:, members], others])
 
 
 def confused_pairs(counts: np.ndarray, chosen: Sequence[int] = ()) -> np.ndarray:

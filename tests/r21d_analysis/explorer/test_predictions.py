@@ -199,7 +199,7 @@ def test_large_matrix_has_frequent_confusions(monkeypatch):
     one = score(replace(many, logits=logits, labels=random.integers(0, 30, 400)), monkeypatch, 10**6)
     whole = confusion(one.scores)
     members = predictions.matrix_classes(whole)
-    counts = predictions.confusion_matrix(one, 7, members)
+    counts = predictions.take_classes(whole, members)
     assert len(members) == 20 and counts.shape == (20, 21) and (np.diff(members) > 0).all()
     assert (counts[:, :20] == whole[np.ix_(members, members)]).all()
     assert (counts.sum(axis=1) == whole[members].sum(axis=1)).all()
@@ -210,11 +210,18 @@ def test_large_matrix_has_frequent_confusions(monkeypatch):
         n_confused = np.maximum(whole[chosen], whole[:, chosen])
         n_confused[chosen] = whole.max() + 1
         members = predictions.matrix_classes(whole, [chosen])
-        counts = predictions.confusion_matrix(one, 7, members)
+        counts = predictions.take_classes(whole, members)
         omitted = np.setdiff1d(np.arange(30), members)
         assert chosen in members and len(members) == min((n_confused > 0).sum(), 20)
         assert n_confused[members].min() >= n_confused[omitted].max() and (np.diff(members) > 0).all()
         assert (counts[:, :-1] == whole[np.ix_(members, members)]).all()
+
+
+def test_other_predictions_of_several_seeds_differ_by_zero():
+    """Of sums of thirds that are equal: else the cell would have a color."""
+    a, b = np.array([[0, 0, 0, 0, 1, 5], [0, 0, 4, 1, 1, 0]]) / 3
+    difference = np.vstack([a - b, np.zeros((5, 6))])
+    assert (a - b).sum() != 0 and predictions.take_classes(difference, np.array([0, 1]))[0].tolist() == [0, 0, 0]
 
 
 def test_clip_probabilities_are_softmax(monkeypatch):
