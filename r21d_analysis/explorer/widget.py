@@ -34,6 +34,7 @@ from r21d_core.study.experiments import as_list
 MAX_LISTED = 1000  # rows of a table
 N_THUMBNAILS = 12
 DISAGREE = "A and B disagree"
+FILTERS = ("true", "pred", "side", "search", "confidence")  # widgets, and parameters of `predictions.select_items`
 
 
 class Explorer(ExplorerLayout):
@@ -207,10 +208,9 @@ class Explorer(ExplorerLayout):
             self._show_cell(*self.cells[cell], view.table["items"][cell])
         elif cell is not None:
             true, pred, n, percent = view.table.iloc[cell]
-            values = f"{n:.4g} items, {percent:.1f} % of the class"
-            if self.matrix_side.value == DIFFERENCE:
-                values = write_minus(f"A − B {n:+.4g} items, {percent:+.1f} % of the class")
-            self.matrix_value.value = text_html(f"{isolate(true)}, predicted as {isolate(pred)}: {values}")
+            values = write_minus(f"{n:.4g} items, {percent:.1f} % of the class")
+            side = f"{DIFFERENCE} " * (self.matrix_side.value == DIFFERENCE)
+            self.matrix_value.value = text_html(f"{isolate(true)}, predicted as {isolate(pred)}: {side}{values}")
 
     def use_thumbnails(self, event: dict) -> None:
         """Show the clicked video."""
@@ -256,8 +256,7 @@ class Explorer(ExplorerLayout):
 
     def draw_videos(self) -> None:
         """List the selected videos, the most confident first, draw one of them, and frames of the first."""
-        c, names = self.comparison, ("true", "pred", "side", "search", "confidence")
-        filters = {name: getattr(self, name).value for name in names}
+        c, filters = self.comparison, {name: getattr(self, name).value for name in FILTERS}
         self.rows = rows = predictions.select_items(c.a, c.b, c.count, show=self.items.value, **filters)
         self.row = self.row if self.row in rows[:MAX_LISTED] else (int(rows[0]) if len(rows) else None)
         view = self.views["Videos"] = c.items_view(rows)
@@ -307,8 +306,7 @@ class Explorer(ExplorerLayout):
     # Events
 
     def _connect(self) -> None:
-        redraw = (self.matrix_side, self.percent, self.side, self.true, self.pred, self.items, self.search,
-                  self.confidence)  # fmt: skip
+        redraw = self.matrix_side, self.percent, *(getattr(self, name) for name in (*FILTERS, "items"))
         actions = {
             **{(widget, "value"): self.draw_tab for widget in redraw}, (self.tabs, "selected_index"): self.draw_tab,
             (self.data, "value"): self.select_data, (self.protocol, "value"): self.select_protocol,
