@@ -90,7 +90,7 @@ def _measure(folder: str, videos: int, classes: int, clips: int) -> list[dict]:
     time_widget("other classes", explorer.class_table, "selected_rows", ([3, 7, 9], [1, 2], []))
     time_widget("another tab", explorer.tabs, "selected_index", (1, 2, 0))
     open_tab(1)
-    time_widget("the other network's confusion", explorer.side, "value", ("B", "A"))
+    time_widget("the other network's confusion", explorer.matrix_side, "value", ("B", "A"))
     time_widget("per cent instead of items", explorer.percent, "value", (True, False))
     time_widget("a confused pair", explorer.pairs, "selected_rows", ([0], [1], [2]), lambda: open_tab(1))
     explorer.true.value = explorer.pred.value = -1  # any

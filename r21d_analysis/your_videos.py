@@ -14,7 +14,7 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.explorer.comparison import Comparison
 from r21d_analysis.explorer.figures import confusion_figure
-from r21d_analysis.explorer.predictions import confusion_matrix, score_runs, select_items
+from r21d_analysis.explorer.predictions import confusion_matrix, matrix_classes, score_runs, select_items, take_classes
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
 from r21d_analysis.study import read_settings
@@ -98,10 +98,12 @@ def confusion(run: Run) -> Figure | Markdown:
         return note(f"nothing to draw: {NO_RUNS}")
     scored, (group,) = score_runs((run,)), group_by_seed([run])
     count, accuracy = max(scored.predictions), group.accuracy
-    members, counts = confusion_matrix(scored, count)
+    whole = confusion_matrix(scored, count)
+    counts = take_classes(whole, members := matrix_classes(whole))
     interval = f"95 % interval {format_interval(accuracy.low, accuracy.high)}"
     text = f"video@1 {accuracy.value:.1f} %, {interval}; {len(scored.scores.labels)} videos, {count} clips each"
-    return confusion_figure([scored.scores.classes[index] for index in members], counts, note=text)
+    names = [scored.scores.classes[index] for index in members]
+    return confusion_figure(names, counts, counts.sum(axis=1), note=text)
 
 
 def worst_videos(run: Run, n: int = 8) -> Styler | Markdown:

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import ipywidgets as widgets
 import numpy as np
@@ -32,7 +32,12 @@ COLUMNS = ("video", "prediction", "%")
 
 
 class ClassifyWidget:
-    """Classify a file, a folder or uploads; `results` are (path, prediction)."""
+    """Classify a file, a folder or uploads; `results` are (path, prediction).
+
+    A new one stops the one before, whose buttons are gone when a notebook's cell runs again.
+    """
+
+    newest: ClassVar[ClassifyWidget | None] = None
 
     def __init__(self, runs: Sequence[Run], weights_folder: Path | str = "weights"):
         self.weights_folder = weights_folder  # of published weights
@@ -50,6 +55,9 @@ class ClassifyWidget:
         self.clips = widgets.BoundedIntText(10, min=1, max=1000, description="Clips per video", style=WIDE["style"])
         self.start = widgets.Button(description="Classify", button_style="primary")
         self.stop = widgets.Button(description="Stop", disabled=True)
+        if ClassifyWidget.newest:
+            ClassifyWidget.newest.stop.disabled = True
+        ClassifyWidget.newest = self
         self.task: asyncio.Task | None = None  # the last classification
         self.errors, self.probabilities, self.player, self.saliency = (widgets.HTML() for _ in range(4))
         self.videos = ITable(pd.DataFrame(columns=COLUMNS), **TABLE | OWN)

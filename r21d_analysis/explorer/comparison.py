@@ -17,6 +17,9 @@ from r21d_analysis.statistics.aggregate import network_accuracy
 from r21d_analysis.statistics.inference import estimate_difference, format_interval
 from r21d_analysis.style import isolate, write_minus
 
+DIFFERENCE = "A − B"
+SIGNS = "Positive, blue: A has more; negative, orange: B has more; on the diagonal these are correct. "
+
 
 class View(NamedTuple):
     """What a tab shows: its table and figure, the figure's caption and its text for screen readers."""
@@ -46,6 +49,11 @@ class Comparison:
     def note(self) -> str:
         """The note that figures of demonstrations carry."""
         return "demonstration: tiny networks" if self.a.runs[0].spec.profile == "demo" else ""
+
+    @property
+    def class_order(self) -> str:
+        """The column of `class_view` by which its figure sorts the classes, as rounded as in the table, descending."""
+        return DIFFERENCE if self.b else "A recall"
 
     @property
     def classes(self) -> np.ndarray:
@@ -95,7 +103,7 @@ class Comparison:
         """Return all classes, and a figure of those `chosen`; without a choice, of those with extreme differences."""
         table, most = predictions.class_table(self.a, self.b, self.count), MAX_MATRIX_CLASSES
         rows = table.loc[table.index.isin(chosen)] if chosen else table
-        rows = rows.sort_values("A − B" if self.b else "A recall", ascending=False, kind="stable")
+        rows = rows.sort_values(self.class_order, ascending=False, kind="stable", key=lambda values: values.round(1))
         page = pd.concat([rows[: most // 2], rows[-most // 2 :]]) if len(rows) > most else rows
         names = [name for *_, name in self.sides()]
         caption = "The number beside a class is the number of its items."
@@ -112,42 +120,52 @@ class Comparison:
     def confusion_view(
         self, side: str = "A", percent: bool = False, chosen: Sequence[int] = ()
     ) -> tuple[View, list[tuple], pd.DataFrame]:
-        """Return the confusion matrix of `side` for the classes `chosen` or all, its cells, and the confused pairs.
+        """Return the confusion matrix of `side`, which may be DIFFERENCE, its cells, and the confused pairs.
 
-        A cell, a row of the View's table, is a class index and that of a prediction, or those of all other classes.
+        Its rows, the classes `chosen` or those that A or B confuses most, are the same for all sides. A cell, a row of
+        the View's table, is a class index and that of a prediction, or those of all other classes. With a choice, a
+        pair has a chosen class, as class or as prediction.
         """
-        classes, scores = self.classes, {name: scored for name, scored, _ in self.sides()}
-        scored = scores.pop(side)
-        members, counts = predictions.confusion_matrix(scored, self.count, chosen)
+        classes, labels, is_difference = self.classes, self.a.scores.labels, side == DIFFERENCE
+        whole = {name: predictions.confusion_matrix(scored, self.count) for name, scored, _ in self.sides()}
+        members = predictions.matrix_classes(np.maximum.reduce([*whole.values()]), chosen)
+        if self.b:
+            whole[DIFFERENCE] = whole["A"] - whole["B"]
+        counts = predictions.take_classes(whole[side], members)
+        n_items = np.bincount(labels, minlength=len(classes))
         others = tuple(np.setdiff1d(np.arange(len(classes)), members).tolist())
         columns = [*zip(classes[members], members.tolist(), strict=True), ("all others", others)][: counts.shape[1]]
         cells = [(row, column) for row in members.tolist() for _, column in columns]
         table = pd.DataFrame({"class": np.repeat(classes[members], len(columns))})
-        table["prediction"] = [name for name, _ in columns] * len(members)
-        table["items"], table["% of class"] = counts.ravel(), 100 * figures.row_fractions(counts).ravel()
-        pairs = predictions.confused_pairs(scored, self.count)
-        pairs["class"], pairs["predicted as"] = classes[pairs["true"]], classes[pairs["pred"]]
-        pairs["% of class"] = 100 * pairs["items"] / np.bincount(scored.scores.labels)[pairs["true"]]
-        for other, runs in scores.items():
-            n_other = predictions.confused_pairs(runs, self.count).set_index(["true", "pred"])["items"]
-            keys = pd.MultiIndex.from_frame(pairs[["true", "pred"]])
-            pairs[f"items of {other}"] = n_other.reindex(keys, fill_value=0).to_numpy()
+        table["prediction"], table["items"] = [name for name, _ in columns] * len(members), counts.ravel()
+        table["% of class"] = 100 * (counts / np.maximum(n_items[members], 1)[:, None]).ravel()
+        true, pred = predictions.confused_pairs(whole[side], chosen).T
+        pairs = pd.DataFrame({"true": true, "pred": pred, "class": classes[true], "predicted as": classes[pred]})
+        for name, matrix in whole.items():
+            pairs[f"{name} items"] = matrix[true, pred]
+        pairs["% of class"] = 100 * pairs[f"{side} items"] / n_items[true]
         top = [
-            f"{n:.3g} × {isolate(true)} → {isolate(pred)}"
-            for _, _, n, true, pred, *_ in pairs[:3].itertuples(index=False)
+            f"{write_minus(format(n, '+.3g' if is_difference else '.3g'))} × {isolate(true)} → {isolate(pred)}"
+            for true, pred, n in pairs[["class", "predicted as", f"{side} items"]][:3].itertuples(index=False)
         ]
+        shown = [(name, len(scored.runs)) for name, scored, _ in self.sides() if name in side]
+        wrong = [f"{whole[name].sum() - whole[name].trace():,.4g}{f' by {name}' * is_difference}" for name, _ in shown]
+        n_seeds = [f"{n} seeds{f' of {name}' * is_difference}" for name, n in shown if n > 1]
+        most = f"{'; of the selected classes' if chosen else ';' if is_difference else ','} "
+        most += "the largest differences are " if is_difference else "most often "
         caption = (
             f"Rows: classes; columns: predictions of {side}; {'per cent of the row' if percent else 'items'}"
-            f"{f', mean of {len(scored.runs)} seeds' * (len(scored.runs) > 1)}. {pairs['items'].sum():,.4g} of "
-            f"{len(scored.scores.labels):,} items are wrong{', most often ' * bool(top)}{', '.join(top)}."
+            f"{', mean of ' * bool(n_seeds)}{' and '.join(n_seeds)}. {SIGNS * is_difference}{' and '.join(wrong)} of "
+            f"{len(labels):,} items are wrong{most * bool(top)}{', '.join(top)}."
         )
         if others or len(chosen) == 1:
-            which = "those selected" if chosen else "those most confused; others can be selected"
+            place, by = "selected in the tab Classes", " by A or B" * bool(self.b)
+            which = f"those {place}" if chosen else f"those most confused{by}; others can be {place}"
             if len(chosen) == 1:
-                name = isolate(classes[chosen[0]])
-                which = f"{name} and those most often confused with it, in either direction, since it alone is selected"
-            caption += f" The matrix has {len(members)} of {len(classes)} classes: {which} in the tab Classes."
-        figure = figures.confusion_figure(classes[members].tolist(), counts, percent, self.note)
+                which = f"{isolate(classes[chosen[0]])}, {place}, and those most often confused with it{by}, either way"
+            caption += f" The matrix has {len(members)} of {len(classes)} classes: {which}."
+        caption += " The table has all confusions of the selected classes." * bool(chosen)
+        figure = figures.confusion_figure(classes[members].tolist(), counts, n_items[members], percent, self.note)
         alt = f"Confusion matrix of {side}, {len(members)} of {len(classes)} classes"
         return View(table, figure, caption, alt), cells, pairs
 

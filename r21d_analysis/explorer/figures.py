@@ -12,8 +12,10 @@ from functools import cache
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.path import Path
@@ -21,14 +23,16 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
 from r21d_analysis.interpret.html import DPI
-from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, isolate
+from r21d_analysis.style import GRAY, PALETTE, RC_PARAMS, isolate, write_minus
 
 WIDTH = 7.8  # inches: fits a notebook beside JupyterLab's side bar in a window of 1280 pixels
 SIDE_STYLE = {"A": {"color": PALETTE[0], "marker": "o"}, "B": {"color": PALETTE[1], "marker": "s"}}
 MARKERS = "osD^vP<>X*"
 MAX_LABEL = 24  # characters of a name on an axis
 MIN_CELL = 22  # pixels of a cell of a large confusion matrix
-DARK_CELL = 0.715  # value of a cell from which white numbers have the higher contrast, 4.5:1 or more
+# From white to the dark colors of A and B in other figures, in which people who do not see red or green differ least.
+MATRIX_COLORS = ListedColormap([*colormaps["Oranges_r"](range(256)), *colormaps["Blues"](range(256))])
+DARK_CELLS = -0.767, 0.715  # values of a cell beyond which white numbers have the higher contrast, 4.5:1 or more
 
 
 def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> Figure:
@@ -68,11 +72,13 @@ def class_figure(table: pd.DataFrame, names: Sequence[str], note: str = "") -> F
     return figure
 
 
-def confusion_figure(names: Sequence[str], counts: np.ndarray, percent: bool = False, note: str = "") -> Figure:
+def confusion_figure(
+    names: Sequence[str], counts: np.ndarray, n_items: np.ndarray, percent: bool = False, note: str = ""
+) -> Figure:
     """Plot `counts` (k, k) or (k, k + 1): rows are the classes `names`, columns predictions, color the row's fraction.
 
-    With one column more than rows, the last column holds all other predictions. With `percent` the numbers are those
-    fractions, else counts.
+    With one column more than rows, the last column holds all other predictions. Fractions are those of `n_items` (k,);
+    with `percent` they are the numbers, else counts. With counts below 0, which are differences, numbers have signs.
     """
     n_rows, n_columns = counts.shape
     cell = max(MIN_CELL, min(44, 420 // max(n_rows, 1)))
@@ -82,13 +88,16 @@ def confusion_figure(names: Sequence[str], counts: np.ndarray, percent: bool = F
     with plt.rc_context({**RC_PARAMS, "axes.grid": False}):
         figure = Figure(figsize=(width / DPI, height / DPI))
         axes = figure.add_axes((left / width, bottom / height, n_columns * cell / width, n_rows * cell / height))
-        fraction = row_fractions(counts)
-        value = 0.2 + 0.8 * fraction  # an empty cell is transparent, all others differ from white
-        axes.imshow(np.where(counts > 0, value, np.nan), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        fraction = counts / np.maximum(n_items, 1)[:, None]
+        value = np.sign(counts) * 0.2 + 0.8 * fraction  # an empty cell is transparent, all others differ from white
+        axes.imshow(np.where(counts, value, np.nan), cmap=MATRIX_COLORS, vmin=-1, vmax=1, aspect="auto")
         row, column = counts.nonzero()
-        values = 100 * fraction if percent else counts
-        numbers = [f"{value:.0f}" if percent or value % 1 == 0 else f"{value:.1f}" for value in values[row, column]]
-        _write_numbers(axes, column, row, numbers, np.where(value[row, column] > DARK_CELL, "white", "black"))
+        values = (100 * fraction if percent else counts)[row, column]
+        form = f"{'+' if (counts < 0).any() else ''}.{0 if percent else 1}f"
+        numbers = [write_minus(format(value, form).removesuffix(".0")) for value in values]
+        is_dark = (value < DARK_CELLS[0]) | (value > DARK_CELLS[1])
+        outlines = [_number_outline(number, (cell - 2) * 72 / DPI) for number in numbers]
+        _draw_outlines(axes, column, row, outlines, np.where(is_dark[row, column], "white", "black"))
         labels = [_shorten(name) for name in names]
         _label_rows(axes, labels)
         for position, label in enumerate([*labels, "all others"][:n_columns]):
@@ -100,12 +109,6 @@ def confusion_figure(names: Sequence[str], counts: np.ndarray, percent: bool = F
         axes.vlines(np.arange(1, n_columns) - 0.5, -0.5, n_rows - 0.5, color=RC_PARAMS["grid.color"], lw=0.8)
         _write_note(figure, note, 6 / height)
     return figure
-
-
-def row_fractions(counts: np.ndarray) -> np.ndarray:
-    """Return the counts of a confusion matrix (k, columns) as fractions of their row; a row without items has zeros."""
-    total = counts.sum(axis=1, keepdims=True)
-    return counts / np.where(total > 0, total, 1)
 
 
 def matrix_cell(figure: Figure, x: float, y: float) -> int | None:
@@ -177,20 +180,20 @@ def _write_note(figure: Figure, note: str, y: float, **options) -> None:
 
 
 @cache
-def _number_outline(number: str) -> Path:
-    """Return the centered outline of a number, in points."""
+def _number_outline(number: str, width: float) -> Path:
+    """Return the centered outline of a number, in points, smaller where it would be wider than `width`."""
     path = TextPath((0, 0), number, size=8)
-    return path.transformed(Affine2D().translate(*-path.get_extents().get_points().mean(axis=0)))
+    box = path.get_extents()
+    center = Affine2D().translate(*-box.get_points().mean(axis=0))
+    return path.transformed(center.scale(min(1, width / box.width)))
 
 
-def _write_numbers(axes: Axes, x, y, numbers: Sequence[str], colors) -> None:
-    """Write numbers in cells as one collection of outlines: hundreds of texts would take a second."""
-    outlines = PathCollection(
-        [_number_outline(number) for number in numbers], offsets=np.column_stack([x, y]),
-        offset_transform=axes.transData, facecolors=colors, linewidths=0,
-    )  # fmt: skip
-    outlines.set_transform(Affine2D().scale(1 / 72) + axes.figure.dpi_scale_trans)
-    axes.add_collection(outlines, autolim=False)
+def _draw_outlines(axes: Axes, x, y, outlines: Sequence[Path], colors) -> None:
+    """Draw the numbers in cells as one collection: hundreds of texts would take a second."""
+    offsets = {"offsets": np.column_stack([x, y]), "offset_transform": axes.transData}
+    numbers = PathCollection(outlines, **offsets, facecolors=colors, linewidths=0)
+    numbers.set_transform(Affine2D().scale(1 / 72) + axes.figure.dpi_scale_trans)
+    axes.add_collection(numbers, autolim=False)
 
 
 def _shorten(name: str, length: int = MAX_LABEL) -> str:

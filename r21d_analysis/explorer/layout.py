@@ -49,7 +49,7 @@ def _buttons(file: str) -> dict[str, Any]:
     return {"buttons": [{"extend": kind} | options for kind in ("copyHtml5", "csvHtml5")]}
 
 
-CLASSES = _buttons("classes") | {"select": TABLE["select"] | {"style": "multi"}}
+CLASSES = _buttons("classes") | {"select": TABLE["select"] | {"style": "multi"}, "orderDescReverse": False}
 PAIRS, OWN = _buttons("confusions"), _buttons("predictions")
 VIDEOS = _buttons("videos") | {"layout": TABLE["layout"] | {"topStart": None}}
 
@@ -94,7 +94,7 @@ class ExplorerLayout:
         self.data, self.protocol = dropdown(description="Data", options=data), dropdown(description="Protocol")
         self.a, self.b = dropdown(description="Run A"), dropdown(description="Run B")
         self.clips = widgets.SelectionSlider(options=[1], description="Clips per video", **WIDE)
-        self.side = dropdown(description="Predictions of", options=["A", "B"])
+        self.side, self.matrix_side = (dropdown(description="Predictions of", options=["A"]) for _ in range(2))
         self.percent = widgets.Checkbox(description="Per cent of the class", indent=False, layout={"width": "auto"})
         self.class_table, self.pairs, self.videos = (
             ITable(pd.DataFrame({"": []}), **TABLE | options) for options in (CLASSES, PAIRS, VIDEOS)
@@ -125,7 +125,7 @@ class ExplorerLayout:
         tabs = [
             [pair([self.class_table, bars])],
             # The value's text comes after the matrix, which must not move under the pointer when the text wraps.
-            [row([self.side, self.percent]), pair([matrix, self.pairs])],
+            [row([self.matrix_side, self.percent]), pair([matrix, self.pairs])],
             [row([self.true, self.pred, self.items, self.side, self.search, self.confidence]), self.n_items,
              self.thumbnails, pair([self.videos, video]), self.saliency],
             [self.classifier.box],

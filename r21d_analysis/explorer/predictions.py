@@ -123,43 +123,47 @@ def class_table(a: ScoredRuns, b: ScoredRuns | None, count: int) -> pd.DataFrame
     return table[n > 0]
 
 
-def confused_pairs(scored: ScoredRuns, count: int) -> pd.DataFrame:
-    """Return the class indices `true` and `pred` of wrong predictions with the number of `items`, most frequent first.
+def confusion_matrix(scored: ScoredRuns, count: int) -> np.ndarray:
+    """Return the number of items by class and prediction (classes, classes), a mean over seeds."""
+    pred, counts = scored.predictions[count].pred, np.zeros((len(scored.scores.classes),) * 2, int)
+    np.add.at(counts, (np.broadcast_to(scored.scores.labels, pred.shape), pred), 1)
+    return counts / len(pred) if len(pred) > 1 else counts
 
-    `items` is a mean over seeds.
+
+def take_classes(counts: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Return the part of a confusion matrix with the classes `members` (k,), (k, k) or, with a last column for all
+    other predictions, (k, k + 1).
     """
-    predictions = scored.predictions[count]
-    seed, item = np.nonzero(predictions.label_rank)
-    pairs = pd.DataFrame({"true": scored.scores.labels[item], "pred": predictions.pred[seed, item]})
-    n = pairs.groupby(["true", "pred"]).size().sort_values(ascending=False, kind="stable")
-    return (n / len(scored.runs) if len(scored.runs) > 1 else n).reset_index(name="items")
+    rows = counts[members]
+    others = np.delete(rows, members, axis=1).sum(axis=1).round(9)  # 0 where sums of thirds are equal
+    return rows[:, members] if len(members) == len(counts) else np.column_stack([rows[:, members], others])
 
 
-def confusion_matrix(scored: ScoredRuns, count: int, chosen: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
-    """Return the class indices (k,) of a confusion matrix, and its counts, rows true, columns predicted.
+def confused_pairs(counts: np.ndarray, chosen: Sequence[int] = ()) -> np.ndarray:
+    """Return class and prediction (n, 2) of the confusions in `counts` (classes, classes), largest numbers first.
+
+    With `chosen` classes they are those that have one of them, as class or as prediction.
+    """
+    wrong = counts * (1 - np.eye(len(counts), dtype=int))
+    pairs = np.argwhere(wrong)
+    pairs = pairs[np.isin(pairs, chosen).any(axis=1)] if len(chosen) else pairs
+    return pairs[np.argsort(-np.abs(wrong[tuple(pairs.T)]), kind="stable")]
+
+
+def matrix_classes(counts: np.ndarray, chosen: Sequence[int] = ()) -> np.ndarray:
+    """Return the class indices (k,), ascending, of a readable matrix of the confusions in `counts` (classes, classes).
 
     The classes are those `chosen`, or all without a choice, or of one chosen also those with which it is confused, as
-    label or as prediction. Of more than MAX_MATRIX_CLASSES they are those of the most frequent confusions. With all
-    classes the matrix is (k, k), otherwise it has a last column for all other predictions. Classes keep their order;
-    counts are means over seeds.
+    label or as prediction. Of more than MAX_MATRIX_CLASSES they are those of the most frequent confusions.
     """
-    scores, n_classes = scored.scores, len(scored.scores.classes)
-    members = np.sort(np.array(chosen, int)) if len(chosen) else np.arange(n_classes)
+    members = np.sort(np.array(chosen, int)) if len(chosen) else np.arange(len(counts))
     if len(members) == 1 or len(members) > MAX_MATRIX_CLASSES:
-        pairs = confused_pairs(scored, count)[["true", "pred"]].to_numpy()
-        if len(members) == 1:
-            pairs = pairs[(pairs == members).any(axis=1)]
-            members = np.union1d(members, pairs)
-        by_items = np.argsort(-np.bincount(scores.labels, minlength=n_classes), kind="stable")
+        pairs = confused_pairs(counts, chosen)
+        members = np.union1d(members, pairs) if len(members) == 1 else members
+        by_items = np.argsort(-counts.sum(axis=1), kind="stable")
         frequent = dict.fromkeys([*pairs.ravel().tolist(), *by_items.tolist()])
         members = np.sort([index for index in frequent if index in set(members.tolist())][:MAX_MATRIX_CLASSES])
-    position = np.full(n_classes, len(members))
-    position[members] = np.arange(len(members))
-    pred = position[scored.predictions[count].pred]
-    true = np.broadcast_to(position[scores.labels], pred.shape)
-    counts = np.zeros((len(members) + 1, len(members) + 1), int)
-    np.add.at(counts, (true, pred), 1)
-    return members, counts[:-1, : n_classes if len(members) == n_classes else None] / len(pred)
+    return members
 
 
 def select_items(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -18,13 +19,13 @@ from IPython.display import HTML, Image, Javascript, display
 from r21d_analysis.artifacts.catalog import parse_folders
 from r21d_analysis.explorer import figures, layout, maps, media, predictions, run_menu
 from r21d_analysis.explorer.classify_widget import ClassifyWidget
-from r21d_analysis.explorer.comparison import Comparison, View
+from r21d_analysis.explorer.comparison import DIFFERENCE, Comparison, View
 from r21d_analysis.explorer.layout import TABS, ExplorerLayout, fill_table
 from r21d_analysis.explorer.predictions import ANY
 from r21d_analysis.interpret.html import figure_html, figure_png, is_interactive, text_html
 from r21d_analysis.interpret.source_videos import SourceClips, VideoLocator
 from r21d_analysis.statistics.inference import check_same_items
-from r21d_analysis.style import isolate
+from r21d_analysis.style import isolate, write_minus
 from r21d_core import R21DError
 from r21d_core.data.manifest import gc_disabled
 from r21d_core.runs.run import Run
@@ -33,6 +34,7 @@ from r21d_core.study.experiments import as_list
 MAX_LISTED = 1000  # rows of a table
 N_THUMBNAILS = 12
 DISAGREE = "A and B disagree"
+FILTERS = ("true", "pred", "side", "search", "confidence")  # widgets, and parameters of `predictions.select_items`
 
 
 class Explorer(ExplorerLayout):
@@ -106,10 +108,10 @@ class Explorer(ExplorerLayout):
     # Selections
 
     def select_data(self, protocol: str = "") -> None:
-        """Offer the protocols of the runs on the selected data."""
+        """Offer the protocols of the runs on the selected data; the first choice is that of most runs."""
         protocols = self._protocols()
         self.protocol.options = [*["any"] * (len(protocols) > 1), *protocols]
-        self.protocol.value = protocol or self.protocol.options[0]
+        self.protocol.value = protocol or protocols.most_common(1)[0][0]
         self.select_protocol()
 
     def select_protocol(self) -> None:
@@ -134,7 +136,9 @@ class Explorer(ExplorerLayout):
         a, b, message = self.load(self.a.value), None, ""
         counts = list(a.predictions)
         try:
-            if self.b.value and self.b.value != self.a.value:
+            if self.b.value == self.a.value:
+                raise R21DError("A and B are the same run")
+            if self.b.value:
                 b = self.load(self.b.value)
                 check_same_items(a.scores, b.scores)
                 counts = [count for count in counts if count in b.predictions]
@@ -146,9 +150,11 @@ class Explorer(ExplorerLayout):
         self.clips.options = counts
         self.clips.value = count if count in counts else counts[-1]
         self.comparison = Comparison(a, b, self.a.label, self.b.label, self.clips.value)
-        self.side.options, show = ("A", "B") if b else ("A",), self.items.value
-        self.items.options = [n for n in predictions.ITEM_FILTERS if b or ("B" not in n and "both" not in n)]
-        self.items.value = show if show in self.items.options else "all"
+        items = [name for name in predictions.ITEM_FILTERS if b or ("B" not in name and "both" not in name)]
+        sides = ["A", "B", DIFFERENCE] if b else ["A"]
+        for menu, options in ((self.side, sides[:2]), (self.matrix_side, sides), (self.items, items)):
+            value, menu.options = menu.value, options
+            menu.value = value if value in options else options[0]
         if previous != (self.comparison.classes.tolist(), a.scores.videos.tolist()):
             self._forget_choices()
         if a.runs[0].has_checkpoint:
@@ -170,9 +176,11 @@ class Explorer(ExplorerLayout):
         self.true.value, self.pred.value, self.items.value = true, pred, show
         self.search.value, self.confidence.value = "", (0, 100)
 
-    def _show_cell(self, true: int, pred: int | tuple[int, ...]) -> None:
-        """Show the videos of a class that are predicted as `pred`."""
-        self._filter(true, pred)
+    def _show_cell(self, true: int, pred: int | tuple[int, ...], n: float) -> None:
+        """Show the videos of a class that are predicted as `pred`; for a difference, `n`, by one network alone."""
+        is_difference = self.matrix_side.value == DIFFERENCE
+        self.side.value = self.matrix_side.value if not is_difference else "A" if n >= 0 else "B"
+        self._filter(true, pred, DISAGREE if is_difference else "all")
         self.pairs.selected_rows, self.tabs.selected_index = [], TABS.index("Videos")
         self.draw_videos()
 
@@ -184,7 +192,7 @@ class Explorer(ExplorerLayout):
     def select_pair(self) -> None:
         """Show the videos of the pair of classes that is selected in the table."""
         for row in self.pairs.selected_rows:
-            self._show_cell(*self.confused[["true", "pred"]].iloc[row].tolist())
+            self._show_cell(*(self.confused[name].iloc[row] for name in ("true", "pred", "% of class")))
 
     def select_video(self) -> None:
         """Show the video that is selected in the table."""
@@ -197,11 +205,12 @@ class Explorer(ExplorerLayout):
         view = self.views["Confusion"]
         cell = figures.matrix_cell(view.figure, event["relativeX"], event["relativeY"])
         if cell is not None and event["event"] == "click":
-            self._show_cell(*self.cells[cell])
+            self._show_cell(*self.cells[cell], view.table["items"][cell])
         elif cell is not None:
-            true, pred, n, percent = view.table.iloc[cell][:4]
-            text = f"{isolate(true)}, predicted as {isolate(pred)}: {n:.4g} items, {percent:.1f} % of the class"
-            self.matrix_value.value = text_html(text)
+            true, pred, n, percent = view.table.iloc[cell]
+            values = write_minus(f"{n:.4g} items, {percent:.1f} % of the class")
+            side = f"{DIFFERENCE} " * (self.matrix_side.value == DIFFERENCE)
+            self.matrix_value.value = text_html(f"{isolate(true)}, predicted as {isolate(pred)}: {side}{values}")
 
     def use_thumbnails(self, event: dict) -> None:
         """Show the clicked video."""
@@ -230,24 +239,24 @@ class Explorer(ExplorerLayout):
         view = self.views["Classes"] = self.comparison.class_view(self.chosen)
         selected = np.flatnonzero(view.table.index.isin(self.chosen)).tolist()
         ends = [number for number, name in enumerate(view.table) if str(name).endswith(("low", "high"))]
-        hidden = {"columnDefs": [{"targets": ends, "visible": False}]}  # in the files alone: the figure draws them
-        fill_table(self.class_table, view.table, selected, self.n_data, **layout.CLASSES, **hidden)
+        options = layout.CLASSES | {"columnDefs": [{"targets": ends, "visible": False}]}  # the figure draws them
+        options["order"] = [[view.table.columns.get_loc(self.comparison.class_order), "desc"]]
+        fill_table(self.class_table, view.table, selected, self.n_data, **options)
         self.class_bars.value = figure_html(view.figure, view.alt) + text_html(view.caption)
 
     def draw_confusion(self) -> None:
         """Draw the confusion matrix, and list the confused pairs."""
-        options = self.side.value, self.percent.value, self.chosen
+        options = self.matrix_side.value, self.percent.value, self.chosen
         view, self.cells, self.confused = self.comparison.confusion_view(*options)
         self.views["Confusion"] = view
         self.matrix.value = figure_html(view.figure, view.alt)
         self.matrix_value.value, self.matrix_caption.value = text_html(layout.POINT), text_html(view.caption)
-        columns = ["class", "predicted as", "items", *self.confused.columns[5:]]
-        fill_table(self.pairs, self.confused[columns][:MAX_LISTED], [], self.n_data, **layout.PAIRS)
+        pairs = self.confused.drop(columns=["true", "pred"])[:MAX_LISTED]
+        fill_table(self.pairs, pairs, [], self.n_data, **layout.PAIRS)
 
     def draw_videos(self) -> None:
         """List the selected videos, the most confident first, draw one of them, and frames of the first."""
-        c, names = self.comparison, ("true", "pred", "side", "search", "confidence")
-        filters = {name: getattr(self, name).value for name in names}
+        c, filters = self.comparison, {name: getattr(self, name).value for name in FILTERS}
         self.rows = rows = predictions.select_items(c.a, c.b, c.count, show=self.items.value, **filters)
         self.row = self.row if self.row in rows[:MAX_LISTED] else (int(rows[0]) if len(rows) else None)
         view = self.views["Videos"] = c.items_view(rows)
@@ -297,7 +306,7 @@ class Explorer(ExplorerLayout):
     # Events
 
     def _connect(self) -> None:
-        redraw = (self.side, self.percent, self.true, self.pred, self.items, self.search, self.confidence)
+        redraw = self.matrix_side, self.percent, *(getattr(self, name) for name in (*FILTERS, "items"))
         actions = {
             **{(widget, "value"): self.draw_tab for widget in redraw}, (self.tabs, "selected_index"): self.draw_tab,
             (self.data, "value"): self.select_data, (self.protocol, "value"): self.select_protocol,
@@ -332,8 +341,8 @@ class Explorer(ExplorerLayout):
     def _runs_of_data(self) -> list[Run]:
         return [run for run in self.runs if run_menu.data_label(run.spec) == self.data.value]
 
-    def _protocols(self) -> list[str]:
-        return list(dict.fromkeys(run_menu.protocol_label(run.spec) for run in self._runs_of_data()))
+    def _protocols(self) -> Counter[str]:
+        return Counter(run_menu.protocol_label(run.spec) for run in self._runs_of_data())
 
     def _locate(self, scored: predictions.ScoredRuns, row: int, count: int) -> SourceClips | None:
         scores = scored.scores

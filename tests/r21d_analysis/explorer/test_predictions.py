@@ -3,7 +3,6 @@
 import io
 from dataclasses import replace
 
-import matplotlib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,9 +11,16 @@ from matplotlib.image import imread
 from scipy import stats
 from scipy.special import softmax
 
-from r21d_analysis.explorer import predictions, run_menu
+from r21d_analysis.explorer import figures, predictions, run_menu
 from r21d_analysis.explorer.comparison import Comparison
-from r21d_analysis.explorer.figures import DARK_CELL, class_figure, confusion_figure, matrix_cell, time_figure
+from r21d_analysis.explorer.figures import (
+    DARK_CELLS,
+    MATRIX_COLORS,
+    class_figure,
+    confusion_figure,
+    matrix_cell,
+    time_figure,
+)
 from r21d_analysis.interpret.html import figure_png
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_core.runs import metrics
@@ -87,8 +93,8 @@ def test_every_clip_count_matches_the_metrics(seed, clips, at_once):
             f1 = np.nan_to_num(2 * precision * recall / (precision + recall))[table.index]
         np.testing.assert_allclose(table["A precision"] / 100, precision[table.index])
         np.testing.assert_allclose(table["A F1"] / 100, f1)
-        members, counts = predictions.confusion_matrix(found, count)
-        assert (counts == whole).all() and (members == np.arange(6)).all()
+        counts = predictions.confusion_matrix(found, count)
+        assert (counts == whole).all() and (predictions.matrix_classes(counts) == np.arange(6)).all()
 
 
 def test_several_seeds_have_the_mean_of_their_precision_and_f1():
@@ -191,23 +197,31 @@ def test_large_matrix_has_frequent_confusions(monkeypatch):
     random = np.random.default_rng(0)
     logits = random.normal(size=(400, 7, 30)).astype(np.float32)
     one = score(replace(many, logits=logits, labels=random.integers(0, 30, 400)), monkeypatch, 10**6)
-    members, counts = predictions.confusion_matrix(one, 7)
     whole = confusion(one.scores)
+    members = predictions.matrix_classes(whole)
+    counts = predictions.take_classes(whole, members)
     assert len(members) == 20 and counts.shape == (20, 21) and (np.diff(members) > 0).all()
     assert (counts[:, :20] == whole[np.ix_(members, members)]).all()
     assert (counts.sum(axis=1) == whole[members].sum(axis=1)).all()
-    pairs, wrong = predictions.confused_pairs(one, 7), whole[~np.eye(30, dtype=bool)]
-    assert pairs["items"].tolist() == sorted(wrong[wrong > 0], reverse=True)
-    assert all(whole[row.true, row.pred] == row.items for row in pairs.itertuples())
-    assert {pairs["true"][0], pairs["pred"][0]} <= set(members)
+    pairs, wrong = predictions.confused_pairs(whole), whole[~np.eye(30, dtype=bool)]
+    assert whole[*pairs.T].tolist() == sorted(wrong[wrong > 0], reverse=True)
+    assert set(pairs[0]) <= set(members)
     for chosen in range(30):
         n_confused = np.maximum(whole[chosen], whole[:, chosen])
         n_confused[chosen] = whole.max() + 1
-        members, counts = predictions.confusion_matrix(one, 7, [chosen])
+        members = predictions.matrix_classes(whole, [chosen])
+        counts = predictions.take_classes(whole, members)
         omitted = np.setdiff1d(np.arange(30), members)
         assert chosen in members and len(members) == min((n_confused > 0).sum(), 20)
         assert n_confused[members].min() >= n_confused[omitted].max() and (np.diff(members) > 0).all()
         assert (counts[:, :-1] == whole[np.ix_(members, members)]).all()
+
+
+def test_other_predictions_of_several_seeds_differ_by_zero():
+    """Of sums of thirds that are equal: else the cell would have a color."""
+    a, b = np.array([[0, 0, 0, 0, 1, 5], [0, 0, 4, 1, 1, 0]]) / 3
+    difference = np.vstack([a - b, np.zeros((5, 6))])
+    assert (a - b).sum() != 0 and predictions.take_classes(difference, np.array([0, 1]))[0].tolist() == [0, 0, 0]
 
 
 def test_clip_probabilities_are_softmax(monkeypatch):
@@ -281,11 +295,11 @@ def test_figures_show_names_literally(pair):
     longer = "R(2+1)D-18, frames 8, frame_stride_max 0, from scratch, mean of 3 seeds"
     labels = texts(class_figure(predictions.class_table(one, other, 7), [longer, longer]))
     assert [text.count("\n") for text in labels if text.startswith(("A: ", "B: "))] == [1, 1], "it leaves the figure"
-    _, counts = predictions.confusion_matrix(one, 7)
-    matrix = confusion_figure(ODD, counts, note="demonstration")
+    counts = predictions.confusion_matrix(one, 7)
+    matrix = confusion_figure(ODD, counts, counts.sum(axis=1), note="demonstration")
     assert {"cost in $ and $", "_private", "手话手话手话手话手话手话手话…话手话手话手话手话"} <= set(texts(matrix))
     alike = [f"Pretending to {verb} something without actually {verb}ing it" for verb in ("open", "push")]
-    labels = {text for text in texts(confusion_figure(alike, np.eye(2, dtype=int))) if "…" in text}
+    labels = {text for text in texts(confusion_figure(alike, np.eye(2, dtype=int), np.ones(2))) if "…" in text}
     assert labels == {"Pretending to …pening it", "Pretending to …ushing it"}, "their ends tell them apart"
     panels = [
         ("A: $x", ODD[:5], range(1, 6), np.full(5, 0.2), np.full((3, 5), 0.2)),
@@ -307,18 +321,34 @@ def test_class_has_one_style_in_all_panels():
 
 
 def test_pixels_belong_to_their_cells():
-    """Compare the color of pixels in the image with that of the cell; numbers are legible on it."""
+    """Compare the color of pixels in the image with that of the cell; numbers are legible on it, and have signs if some
+    are negative.
+    """
     counts = np.zeros((3, 4), int)
     counts[0, 0] = counts[2, 3] = 1
-    figure = confusion_figure("abc", counts)
+    figure = confusion_figure("abc", counts, np.ones(3))
     picture = imread(io.BytesIO(figure_png(figure)))[..., :3]
     height, width, _ = picture.shape
     blue = np.argwhere(picture[..., 2] - picture[..., 0] > 0.2)  # y, x of the pixels of two cells
     cells = [matrix_cell(figure, x + 0.5, y + 0.5) for y, x in blue]
     assert cells.count(0) > 300 and cells.count(11) > 300 and set(cells) == {0, 11}
     assert [matrix_cell(figure, *corner) for corner in ((0, 0), (width, height), (-5, 50))] == [None] * 3
-    for fraction in np.linspace(0, 1, 500):
-        rgb = np.array(matplotlib.colormaps["Blues"](fraction)[:3])
+    counts[2, 3] = -1
+    picture = imread(io.BytesIO(figure_png(confusion_figure("abc", counts, np.ones(3)))))[..., :3]
+    orange = np.argwhere(picture[..., 0] - picture[..., 2] > 0.2)
+    assert {matrix_cell(figure, x + 0.5, y + 0.5) for y, x in orange} == {11}
+    for value in np.linspace(-1, 1, 999):
+        rgb = np.array(MATRIX_COLORS((value + 1) / 2)[:3])
         luminance = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
-        contrast = 1.05 / (luminance + 0.05) if fraction > DARK_CELL else (luminance + 0.05) / 0.05
-        assert contrast >= 4.5, fraction
+        is_dark = value < DARK_CELLS[0] or value > DARK_CELLS[1]
+        assert (1.05 / (luminance + 0.05) if is_dark else (luminance + 0.05) / 0.05) >= 4.5, value
+
+
+@pytest.mark.parametrize(("percent", "numbers"), [(False, ["+1.5", "−3"]), (True, ["+38", "−75"])])
+def test_differences_have_signs(percent, numbers, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "_number_outline", lambda number, _: drawn.append(number) or figures.Path([[0, 0]]))
+    confusion_figure("ab", np.array([[1.5, 0], [0, -3]]), np.array([4, 4]), percent)
+    assert drawn == numbers
+    confusion_figure("ab", np.array([[1.5, 0], [0, 3]]), np.array([4, 4]), percent)
+    assert drawn[2:] == [number[1:] for number in numbers]

@@ -58,16 +58,18 @@ def test_folder_is_classified_and_errors_listed(own, tiny_manifest, tmp_path, mo
     assert own.videos.df.to_numpy().tolist() == [["a.mp4", label, round(100 * probability, 1)]]
 
 
-def test_classification_takes_no_second_click_and_stops(own, tiny_manifest, monkeypatch):
-    """Stop is clicked while the first video is computed, which is the only one shown."""
+@pytest.mark.parametrize("by", ["button", "new widget"])
+def test_classification_takes_no_second_click_and_stops(own, tiny_manifest, monkeypatch, by):
+    """It is stopped while the first video is computed, which is the only one shown."""
+    stop = own.stop.click if by == "button" else lambda: ClassifyWidget([])
     n_started, iter_predictions = [], Predictor.iter_predictions
 
     def iter_and_stop(*args, **options):
         n_started.append(1)
         for prediction in iter_predictions(*args, **options):
-            own.task.get_loop().call_soon_threadsafe(own.stop.click)
-            while not own.stop.disabled:
-                time.sleep(0.01)
+            own.task.get_loop().call_soon_threadsafe(stop)
+            for _ in range(1000):
+                time.sleep(0.01 * (not own.stop.disabled))
             yield prediction
 
     async def click():

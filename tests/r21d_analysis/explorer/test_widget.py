@@ -123,6 +123,12 @@ def test_selected_classes_are_drawn(many):
     assert table["class"].tolist() == ["class 04"] * 3 + ["class 09"] * 3
     assert table["prediction"].tolist() == ["class 04", "class 09", "all others"] * 2
     assert table["items"].groupby(table["class"]).sum().tolist() == [8, 8]
+    whole = confusion(shown.a.value[0].scores)
+    np.fill_diagonal(whole, 0)
+    assert shown.pairs.df["A items"].sum() == whole[[4, 9]].sum() + np.delete(whole[:, [4, 9]], [4, 9], axis=0).sum()
+    assert shown.pairs.df[["class", "predicted as"]].isin(["class 04", "class 09"]).any(axis=1).all()
+    top = "{} × {} → {}, ".format(*shown.pairs.df[["A items", "class", "predicted as"]].iloc[0])
+    assert f"; of the selected classes most often {top}" in text_of(shown.matrix_caption)
     shown.clips.value = 1
     shown.tabs.selected_index = 0
     assert shown.class_table.selected_rows == [4, 9], "the choice outlives the number of clips"
@@ -130,13 +136,14 @@ def test_selected_classes_are_drawn(many):
     shown.tabs.selected_index = 1
     names = shown.views["Confusion"].table["class"].unique()
     assert "class 04" in names and len(names) > 2, "one row compares nothing"
-    assert f"{len(names)} of 30 classes: class 04 and those most often confused" in text_of(shown.matrix_caption)
+    says = f"{len(names)} of 30 classes: class 04, selected in the tab Classes, and those most often confused with it"
+    assert says in text_of(shown.matrix_caption)
 
 
 def test_cell_and_pair_list_their_videos(shown):
     for side, run in (("A", shown.a.value[0]), ("B", shown.b.value[0])):
         whole = confusion(run.scores)
-        shown.tabs.selected_index, shown.side.value = 1, side
+        shown.tabs.selected_index, shown.matrix_side.value = 1, side
         assert shown.views["Confusion"].table["items"].tolist() == whole.ravel().tolist()
         for row, column in ((0, 1), (2, 2), (3, 5)):
             point(shown, 6 * row + column, "mousemove")
@@ -149,14 +156,64 @@ def test_cell_and_pair_list_their_videos(shown):
             predicted = (shown.comparison.a if side == "A" else shown.comparison.b).predictions[5].pred[0]
             assert {(run.scores.labels[item], predicted[item]) for item in shown.rows} <= {(row, column)}
             shown.tabs.selected_index = 1
+            assert shown.side.value == side
         others, other = confusion((shown.b if side == "A" else shown.a).value[0].scores), "BA"[side == "B"]
         pairs, index = shown.pairs.df, {name: number for number, name in enumerate(ODD)}
         cells = pairs["class"].map(index), pairs["predicted as"].map(index)
-        assert pairs[f"items of {other}"].tolist() == others[cells].tolist()
+        assert pairs[f"{other} items"].tolist() == others[cells].tolist()
         before, shown.percent.value = shown.matrix.value, side == "A"
         assert shown.matrix.value != before and ("per cent of the row" in shown.matrix_caption.value) == (side == "A")
         shown.pairs.selected_rows = [0]
         assert len(shown.rows) == whole[~np.eye(6, dtype=bool)].max() and shown.tabs.selected_index == 2
+
+
+def test_difference_of_the_matrices_lists_videos_of_one_network(shown):
+    a, b = (confusion(run.scores) for (run,) in (shown.a.value, shown.b.value))
+    shown.tabs.selected_index, shown.matrix_side.value = 1, "A − B"
+    assert shown.views["Confusion"].table["items"].tolist() == (a - b).ravel().tolist()
+    assert "Positive, blue: A has more; negative, orange: B has more" in text_of(shown.matrix_caption)
+    wrong = a.sum() - a.trace(), b.sum() - b.trace()
+    assert "{} by A and {} by B of 40 items are wrong; the largest".format(*wrong) in text_of(shown.matrix_caption)
+    pairs, off = shown.pairs.df, (a - b)[~np.eye(6, dtype=bool)]
+    assert pairs["A − B items"].abs().tolist() == sorted(np.abs(off[off != 0]), reverse=True)
+    assert (pairs["A items"] - pairs["B items"]).tolist() == pairs["A − B items"].tolist()
+    assert set(zip(pairs["A items"] > 0, pairs["B items"] > 0, strict=True)) >= {(True, False), (False, True)}
+    labels, predicted = (
+        shown.comparison.a.scores.labels,
+        [s.predictions[5].pred[0] for _, s, _ in shown.comparison.sides()],
+    )
+    for row, n in enumerate(pairs["A − B items"]):
+        shown.tabs.selected_index = 1
+        shown.pairs.selected_rows = [row]
+        more, less = predicted if n > 0 else predicted[::-1]
+        cell = (labels == shown.true.value) & (more == shown.pred.value)
+        assert set(shown.rows) == set(np.flatnonzero(cell & (less != shown.pred.value))) and len(shown.rows) >= abs(n)
+    shown.tabs.selected_index = 1
+    cell = int((a - b).ravel().argmin())
+    point(shown, cell, "mousemove")
+    share = (a - b).ravel()[cell] / a[cell // 6].sum()
+    says = f"A − B {(a - b).min()} items, {100 * share:.1f} % of the class".replace("-", "−")
+    assert says in text_of(shown.matrix_value)
+    point(shown, cell)
+    assert (shown.side.value, shown.items.value) == ("B", "A and B disagree")
+    shown.b.value = shown.b.options[-1][1]
+    assert shown.matrix_side.value == "A − B", "another run keeps it"
+    shown.b.value = None
+    assert shown.matrix_side.options == ("A",)
+
+
+def test_matrices_of_both_networks_have_the_same_rows(many):
+    shown, rows = many, set()
+    shown.tabs.selected_index = 1
+    for side in shown.matrix_side.options:
+        shown.matrix_side.value = side
+        rows.add(tuple(shown.views["Confusion"].table["class"].unique()))
+        assert "20 of 30 classes: those most confused by A or B" in text_of(shown.matrix_caption)
+    assert len(rows) == 1
+    a, b = (confusion(run.scores) for (run,) in (shown.a.value, shown.b.value))
+    n = np.maximum(a, b) * ~np.eye(30, dtype=bool)
+    frequent = {f"class {number:02d}" for number in np.argwhere(n == n.max()).ravel()}
+    assert len(frequent) < 20 and frequent <= set(*rows)
 
 
 def test_filters_select_items_and_draw_a_video(shown):
@@ -253,6 +310,16 @@ def test_opens_on_the_newest_runs_with_videos(tiny_manifest, tmp_path):
             Explorer(str(tmp_path), manifests, **wrong)
 
 
+def test_another_data_set_opens_on_the_protocol_of_most_runs(folder):
+    for frames, variants in ((4, ("R3D",)), (8, ("R3D", "MC3")), (16, ("R3D",))):
+        for spec in variant_comparison("small", "other", variants=variants, frames=frames, eval_clips=5):
+            write_run(spec, folder)
+    shown = Explorer(str(folder), data=NASTY)
+    shown.data.value = "other, action"
+    assert shown.protocol.options[0] == "any" and len(shown.protocol.options) == 4
+    assert "of 8 frames" in shown.protocol.value and len(shown.a.options) == 2
+
+
 def test_recorded_maps_are_shown_without_a_checkpoint(shown):
     """Of a video that the record of A has, B has none; of another video the message names those that have maps. Then B
     has a record too, of this other video at the playback rate that is its class.
@@ -330,6 +397,8 @@ def test_incomparable_or_damaged_runs_are_reported(folder):
         shown.b.value = runs[variant]
         assert "only A is shown" in text_of(shown.status) and says in text_of(shown.status)
         assert shown.comparison.b is None and "B:" not in shown.summary.value and "A:" in shown.summary.value
+    shown.b.value = shown.a.value
+    assert text_of(shown.status).strip() == "only A is shown: A and B are the same run"
     shown.b.value = runs["MC5"]
     assert shown.clips.options == (2,) and "only A" not in text_of(shown.status)
     shown.a.value = runs["MC4"]

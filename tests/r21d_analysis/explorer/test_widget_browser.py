@@ -200,6 +200,15 @@ def test_slider_moves_by_keyboard(page):
     assert table.inner_text() == numbers
 
 
+def test_classes_have_the_order_of_their_figure_at_first(page):
+    header = page.locator("th[aria-sort]").locator("visible=true")
+    expect(header).to_have_attribute("aria-sort", "descending")
+    assert header.all_inner_texts() == ["A − B"]
+    rows = [text.split("\t") for text in table_rows(page).all_inner_texts()]
+    order = [(-float(difference), CLASSES.index(name)) for name, *_, difference in rows]
+    assert order == sorted(order) and len({difference for difference, _ in order}) > 1
+
+
 def test_classes_are_searched_sorted_and_selected(page):
     search = page.get_by_label("Search:").first
     search.fill("fall")
