@@ -24,6 +24,7 @@ from r21d_core.study.paper import paper_table
 from r21d_core.study.recipes import CONFIRMATORY, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
 
+SEEN = "seen before"  # of seeds in a verdict
 MISSING, CHECK = "none: runs are missing", "a check; the verdict is that of all videos"
 RUNS, DETECTABLE = "runs of both", "detectable"
 WITHOUT = ", without the videos of "
@@ -100,8 +101,9 @@ def confirmatory_table(
     `recipes` are Spec fields by data set, without the split; a data set without one has no runs yet. Only a contrast
     whose runs are all complete has numbers and a part in the seeds' variance; a missing one counts as a test of its
     family. Where the number of seeds is open, a verdict needs a seed with all runs of the family; it is exploratory if
-    no other seed counts than those seen. A family with trials has its contrasts once more, without the videos of these
-    and without a verdict. DETECTABLE is the difference that a test finds with 80 % power.
+    no other seed counts than those seen, and says how many of its seeds are. A family with trials has its contrasts
+    once more, without the videos of these and without a verdict. DETECTABLE is the difference that a test finds with
+    80 % power.
     """
     complete = {run.spec: run for run in runs if run.is_complete}
     rows = []
@@ -116,8 +118,9 @@ def confirmatory_table(
             verdicts = ["none: no recipe is chosen yet"] * len(p)
         elif not family.seeds and any(spec not in complete for spec in specs):
             verdicts = ["none: no seed has all runs of the family"] * len(p)
-        elif {spec.seed for spec in specs} <= {*family.seen}:
-            verdicts = [f"exploratory: {verdict}" for verdict in verdicts]
+        elif seen := (seeds := {spec.seed for spec in specs}) & {*family.seen}:
+            what = "exploratory" if seen == seeds else f"{len(seen)} of {len(seeds)} seeds {SEEN}"
+            verdicts = [f"{what}: {verdict}" for verdict in verdicts]
         rows += _rows(family, family.name, counts, estimates, p, verdicts, len(estimates))
         if family.tried:
             rows += _check_rows(family, counts, members, complete)
@@ -255,9 +258,9 @@ def decide_contrast(estimate: Estimate, p: float, tests: int) -> str:
 
 
 def describe_verdicts(table: pd.DataFrame) -> str:
-    """How many contrasts of each family have a verdict, as text; exploratory ones are not counted, checks left out."""
+    """How many contrasts of each family have a verdict of runs unseen before, as text; checks are left out."""
     table = table[~table["family"].str.contains(WITHOUT, regex=False)]
-    decided = ~table["verdict"].str.startswith(("none", "exploratory"))
+    decided = ~table["verdict"].str.contains(f"^none|^exploratory|{SEEN}")
     counts = decided.groupby(table["family"], sort=False).agg(["sum", "size"])
     texts = [f"{name} {done} of {total}" for name, done, total in counts.itertuples()]
-    return f"contrasts with a verdict that is not exploratory: {'; '.join(texts)}"
+    return f"contrasts with a verdict of runs that nobody had seen: {'; '.join(texts)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -16,6 +17,7 @@ from r21d_analysis.artifacts.confirmatory import (
     DETECTABLE,
     FAMILIES,
     LEAST,
+    SEEN,
     WITHOUT,
     Family,
     complete_members,
@@ -26,7 +28,7 @@ from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE, fold_table
 from r21d_analysis.artifacts.measures import INTERVAL
 from r21d_analysis.artifacts.networks import Network, collect_networks
 from r21d_analysis.artifacts.tables import PAPER, protocol_line
-from r21d_analysis.statistics.aggregate import pooled_seed_variance, weighted_sum
+from r21d_analysis.statistics.aggregate import means_by_seed, pooled_seed_variance, weighted_sum
 from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items, estimate_sum_of_means
 from r21d_analysis.statistics.power import describe_power
 from r21d_analysis.style import (
@@ -90,7 +92,7 @@ def show_accuracies(
         shown += ["groups", "seeds", "splits", BY_SPLIT]
         caption = (
             f"{protocol_line(of_length)}. Means over splits; intervals of video@1 by group and seed; training error of "
-            "the last epoch, its interval over runs; the differences by split are exploratory"
+            "the last epoch, its interval over seeds; the differences by split are exploratory"
         )
         tables.append(style_table(table[shown], caption, {f"training {GAP}": "{:+.1f}"}))
     return tables or [note("no contrast on actions has all of its runs")]
@@ -137,9 +139,9 @@ def training_course(
 ) -> pd.DataFrame:
     """A row for each clip length and network of the families' complete contrasts: how fast the training error falls.
 
-    Its mean over all epochs in per cent, that less R(2+1)D's in points with Welch's interval over runs, split by split,
-    the same of the epochs after the warmup alone, and the error in the epochs AFTER. The intervals are over seeds, for
-    the training videos of these splits, which share most of them; other videos may differ by more. They are no
+    Its mean over all epochs in per cent, that less R(2+1)D's in points with Welch's interval over seeds, each the mean
+    of its splits, the same of the epochs after the warmup alone, and the error in the epochs AFTER. The intervals are
+    for the training videos of these splits, which share most of them; other videos may differ by more. They are no
     contrasts of docs/protocol.md, so exploratory.
     """
     networks, rows = collect_networks(complete_members(runs, recipes, families))[0], []
@@ -164,12 +166,11 @@ def _mean_course(network: Network) -> np.ndarray:
 
 def _course_gap(network: Network, baseline: Network, first: int) -> Estimate:
     """The training error of `network` less that of `baseline`, the mean over splits and the epochs after `first`."""
-    arms = [
-        (sign / len(of.splits), group.errors("train_error")[:, first:].mean(axis=1))
-        for sign, of in ((1, network), (-1, baseline))
-        for group in of.splits.values()
+    sides = [
+        means_by_seed([*side.splits.values()], lambda group: group.errors("train_error")[:, first:].mean(axis=1))
+        for side in (network, baseline)
     ]
-    return estimate_sum_of_means(arms)
+    return estimate_sum_of_means([*zip((1, -1), sides, strict=True)])
 
 
 def show_training_course(runs: Sequence[Run]) -> Styler | Markdown:
@@ -180,7 +181,7 @@ def show_training_course(runs: Sequence[Run]) -> Styler | Markdown:
     table.insert(4, INTERVAL, format_intervals(table, "low", "high", "+.1f"))
     table.insert(8, "its interval", format_intervals(table, "later low", "later high", "+.1f"))
     caption = (
-        "Exploratory; in per cent, with augmentation, means over seeds and splits; intervals over runs, for these "
+        "Exploratory; in per cent, with augmentation, means over seeds and splits; intervals over seeds, for these "
         f"training videos; warmup: the first {table['warmup'].max()} epochs"
     )
     shown = table.drop(columns=["low", "high", "later low", "later high", "warmup"])
@@ -230,7 +231,8 @@ def contrasts_figure(
 ) -> Figure | str:
     """The complete contrasts with their 95 % intervals, a panel a family; a tick is the paper's on Kinetics-400.
 
-    The band is LEAST points wide in either direction. A hollow marker is exploratory.
+    The band is LEAST points wide in either direction. A hollow marker is exploratory, or rests in part on runs
+    that were seen before.
     """
     table = confirmatory_table(runs, recipes, families).dropna(subset=GAP)
     table = table[~table["family"].str.contains(WITHOUT, regex=False)]
@@ -244,7 +246,7 @@ def contrasts_figure(
     for axes, (name, rows) in zip(panels[:, 0], table.groupby("family", sort=False), strict=True):
         for place, row in enumerate(rows.to_dict("records")):
             look = VARIANT_STYLE[row["network"]] | ERROR_BAR
-            if row["verdict"].startswith("exploratory"):
+            if re.search(f"^exploratory|{SEEN}", row["verdict"]):
                 look |= {"mfc": "none", "mec": look["color"]}
             axes.errorbar(row[GAP], place, xerr=[[row[GAP] - row["low"]], [row["high"] - row[GAP]]], **look)
             axes.plot(row[PAPER], place, **PAPER_TICK)

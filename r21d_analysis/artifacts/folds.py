@@ -15,6 +15,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.measures import INTERVAL
 from r21d_analysis.artifacts.networks import FUSED, Network, collect_networks, difference, on_shared_splits
 from r21d_analysis.artifacts.tables import protocol_line
+from r21d_analysis.statistics.aggregate import means_by_seed
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
 from r21d_analysis.statistics.power import describe_power, family_power
 from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, P, figure_of_runs, note, style_table
@@ -75,8 +76,8 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     The best is first, networks that lack a fold are last.
     Intervals and p are clustered by group, the speaker of MIRACL-VC1; the p-values of all networks are one family.
     `detectable` is the difference that the test finds with 80 % power.
-    `training error` is that of the last epoch; the interval of its difference is Welch's over seeds, fold by fold, or
-    with one seed that of the mean over folds.
+    `training error` is that of the last epoch; its difference is of means over folds, with an interval over seeds whose
+    variance is pooled over the networks (`estimate_sum_of_means`), or with one seed that of the mean over folds.
     Raises R21DError without R(2+1)D, for several networks of one name, and for different test videos.
     """
     rows = [network for network in collect_networks(runs)[0] if network.stream != FUSED]
@@ -92,15 +93,16 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     gaps: dict[str, Estimate] = {network.spec.variant: difference(network, baseline) for network in others}
     p = dict(zip(gaps, family_p(list(gaps.values())), strict=True))
     detectable = dict(zip(gaps, family_power(list(gaps.values())), strict=True))
-    records = []
+    records, peers = [], [_training_errors(network) for network in rows]
     for network in rows:
         name, accuracy, gap, training = network.spec.variant, network.accuracy, NO_ESTIMATE, NO_ESTIMATE
+        train_error = np.mean([group.train_errors.mean() for group in network.splits.values()])
         if network is not baseline:
             shared = on_shared_splits(network, baseline)
-            gap, training = gaps[name], _training_difference(list(zip((1, -1), shared, strict=True)))
+            gap, training = gaps[name], _training_difference(*shared, peers)
         records.append({
             "network": name, "clip@1": network.clip_at_1, "video@1": accuracy.value, "low": accuracy.low,
-            "high": accuracy.high, "training error": _training_difference([(1, network)]).value,
+            "high": accuracy.high, "training error": train_error,
             "folds": len(network.splits), "seeds": accuracy.seeds, "groups": accuracy.recordings,
             "minus R(2+1)D": gap.value, "gap low": gap.low, "gap high": gap.high, P: p.get(name, np.nan),
             "detectable": detectable.get(name, np.nan),
@@ -109,12 +111,18 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def _training_difference(arms: Sequence[tuple[float, Network]]) -> Estimate:
-    """The signed sum of the networks' training errors of the last epoch, in per cent, averaged over their folds."""
-    errors = [(sign, [group.train_errors for group in n.splits.values()]) for sign, n in arms]
-    if all(len(seeds) == 1 for _, folds in errors for seeds in folds):
-        return estimate_sum_of_means([(1, np.sum([sign * np.concatenate(folds) for sign, folds in errors], axis=0))])
-    return estimate_sum_of_means([(sign / len(folds), seeds) for sign, folds in errors for seeds in folds])
+def _training_errors(network: Network) -> np.ndarray:
+    """The training error of the last epoch in per cent, the mean over folds of each seed, (seeds,)."""
+    return means_by_seed([*network.splits.values()], lambda group: group.train_errors)
+
+
+def _training_difference(network: Network, baseline: Network, peers: Sequence[np.ndarray]) -> Estimate:
+    """The difference of `_training_errors` on the same folds; with one seed, of which nothing is known, over folds."""
+    errors = [[group.train_errors for group in side.splits.values()] for side in (network, baseline)]
+    if all(len(seeds) == 1 for folds in errors for seeds in folds):
+        ours, theirs = map(np.concatenate, errors)
+        return estimate_sum_of_means([(1, ours - theirs)])
+    return estimate_sum_of_means([(1, _training_errors(network)), (-1, _training_errors(baseline))], peers)
 
 
 def format_intervals(table: pd.DataFrame, low: Hashable, high: Hashable, spec: str) -> list[str]:
@@ -149,7 +157,8 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
         f"{protocol_line(runs)}. "
         + (f"Means over {folds} folds{some}; " if folds > 1 else "")
         + f"video@1's intervals and p by group, {groups} groups, and by run, whose variance is estimated from seeds, "
-        f"or with one seed from folds; {family}; training error of the last epoch, its interval over runs"
+        f"or with one seed from folds; {family}; training error of the last epoch, its interval over seeds, or with "
+        "one over folds"
     )
     return style_table(shown, caption, {GAP: "{:+.1f}", f"training {GAP}": "{:+.1f}"})
 

@@ -52,7 +52,7 @@ def describe_intervals(runs: Sequence[Run]) -> str:
     others = any(run.spec.variant in NEIGHBORS and run.is_complete for run in runs)
     apart = ", those of other papers each by itself" if others else ""
     return (
-        f"95 % intervals by recording, with the seeds' variance pooled over the networks shown{apart}, or each "
+        f"95 % intervals by recording (group), with the seeds' variance pooled over the networks shown{apart}, or each "
         "network's own where Bartlett's test finds them unequal"
     )
 

@@ -23,7 +23,13 @@ from r21d_analysis.claims.verdict import (
     describe_size,
 )
 from r21d_analysis.statistics import inference
-from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, on_shared_seeds, weighted_sum
+from r21d_analysis.statistics.aggregate import (
+    SeedGroup,
+    accuracy_difference,
+    means_by_seed,
+    on_shared_seeds,
+    weighted_sum,
+)
 from r21d_analysis.statistics.inference import Estimate, SeedVariance
 from r21d_core import R21DError
 from r21d_core.study.experiments import TABLE_2
@@ -130,7 +136,8 @@ def _estimate_contrast(
     seed. The training error has no recordings, so its interval is over seeds alone.
     """
     if metric == TRAIN_ERROR:
-        errors = [(weight / len(splits), group.train_errors) for split in splits for weight, group in split]
+        networks = [(arms[0][0], [group for _, group in arms]) for arms in zip(*splits, strict=True)]
+        errors = [(weight, means_by_seed(groups, lambda group: group.train_errors)) for weight, groups in networks]
         return inference.estimate_sum_of_means(errors)
     outcomes = OUTCOMES[metric]
     if all(len(split) == 2 and _share_weights(split[0][1], split[1][1]) for split in splits):

@@ -60,7 +60,9 @@ def with_unique_labels(records: Sequence[InsightRecord]) -> list[InsightRecord]:
     result = []
     for record in records:
         specs = [other.metadata["spec"] for other in records if other.label == record.label]
-        differ = {key: value for key, value in record.metadata["spec"].items() if any(s[key] != value for s in specs)}
+        differ = {
+            key: value for key, value in record.metadata["spec"].items() if any(s.get(key) != value for s in specs)
+        }
         name = {"name": f"{record.label}, {format_settings(differ)}"} if differ else {}
         result.append(InsightRecord(record.metadata | name, record.arrays))
     return result

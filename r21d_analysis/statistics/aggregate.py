@@ -132,6 +132,19 @@ def _items(network: Sequence[Outcomes]) -> list[list]:
     return [outcomes.groups.tolist() for outcomes in network]
 
 
+def means_by_seed(splits: Sequence[SeedGroup], number: Callable[[SeedGroup], np.ndarray]) -> np.ndarray:
+    """A number of each run of one network, the mean over its splits for each seed that all of them have, (seeds,).
+
+    The runs of one seed start from the same weights, often on one device, so they are no sample of seeds. Where no seed
+    has all splits, the mean over all runs, split by split, (1,).
+    """
+    values = [dict(zip([run.spec.seed for run in group.runs], number(group), strict=True)) for group in splits]
+    shared = sorted(set.intersection(*map(set, values)))
+    if not shared:
+        return np.array([np.mean([np.mean([*seeds.values()]) for seeds in values])])
+    return np.array([np.mean([seeds[seed] for seeds in values]) for seed in shared])
+
+
 def accuracy_over_splits(splits: Sequence[SeedGroup]) -> Estimate:
     """video@1 in per cent of one network, the mean over `splits` of a data set, as of `network_accuracy`."""
     return network_accuracy(splits[0].spec, [group.outcomes for group in splits], pooled_seed_variance(splits))

@@ -296,11 +296,12 @@ def estimate_correlation(networks: Sequence[Outcomes], others: Sequence[Outcomes
     return Estimate(value, float(low), float(high), recordings=count, items=len(groups), seeds=fewest)
 
 
-def estimate_sum_of_means(samples: Sequence[tuple[float, np.ndarray]]) -> Estimate:
+def estimate_sum_of_means(samples: Sequence[tuple[float, np.ndarray]], peers: Sequence[np.ndarray] = ()) -> Estimate:
     """Welch's interval of the weighted sum of the means of `samples`, (weight, values of the seeds); in their unit.
 
-    It is for numbers of a run that its videos do not have, such as its training error. `items` counts runs. The
-    interval is NaN where no seed differs from another, as in `estimate_accuracy`.
+    It is for numbers of a run that its videos do not have, such as its training error. `peers` are the values of all
+    networks of a table, whose variance between seeds is pooled where Bartlett's test does not find it unequal. `items`
+    counts runs. The interval is NaN where no seed differs from another, as in `estimate_accuracy`.
     """
     count, fewest = sum(len(values) for _, values in samples), min(len(values) for _, values in samples)
     value = float(sum(weight * values.mean() for weight, values in samples))
@@ -308,6 +309,12 @@ def estimate_sum_of_means(samples: Sequence[tuple[float, np.ndarray]]) -> Estima
         return Estimate(value, np.nan, np.nan, items=count, seeds=fewest)
     variances = np.array([weight**2 * values.var(ddof=1) / len(values) for weight, values in samples])
     df = variances.sum() ** 2 / (variances**2 / [len(values) - 1 for _, values in samples]).sum()
+    several = [values for values in peers if len(values) > 1]
+    differ = [values for values in several if np.ptp(values) > ROUNDING]
+    if len(differ) > 1 and stats.bartlett(*differ).pvalue >= UNEQUAL:
+        df = sum(len(values) - 1 for values in several)
+        pooled = sum(values.var(ddof=0) * len(values) for values in several) / df
+        variances = np.array([weight**2 * pooled / len(values) for weight, values in samples])
     half = float(stats.t.ppf(UPPER, df) * np.sqrt(variances.sum()))
     return Estimate(value, value - half, value + half, items=count, seeds=fewest)
 

@@ -41,13 +41,13 @@ def runs(request, tmp_path):
     return runs
 
 
-def test_training_error_is_that_of_the_last_epoch_fold_by_fold(runs):
-    """R3D less R(2+1)D: 4.5 points in fold 1, 4 in fold 2; Welch's interval of the four means by hand."""
+def test_training_error_is_that_of_the_last_epoch_seed_by_seed(runs):
+    """R3D less R(2+1)D: 4.5 points in fold 1, 4 in fold 2. The seeds' means over folds are 21 and 22.5 of R(2+1)D, 25.5
+    and 26.5 of R3D, 19 and 19.5 of P3D-B, whose variance is pooled.
+    """
     row = fold_table(runs).set_index("network").loc["R3D"]
     assert row["training error"] == pytest.approx(26) and row["training gap"] == pytest.approx(4.25)
-    variances = np.array([0.5, 2.0, 2.0, 0.0]) / 2 / 4  # of two seeds, of their mean, of half of it
-    df = variances.sum() ** 2 / (variances**2).sum()
-    half = stats.t.ppf(0.975, df) * np.sqrt(variances.sum())
+    half = stats.t.ppf(0.975, 3) * np.sqrt((1.5**2 + 1 + 0.5**2) / 2 / 3)
     assert [row["training low"], row["training high"]] == pytest.approx([4.25 - half, 4.25 + half])
 
 
