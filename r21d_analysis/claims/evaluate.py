@@ -138,7 +138,8 @@ def _estimate_contrast(
     if metric == TRAIN_ERROR:
         networks = [(arms[0][0], [group for _, group in arms]) for arms in zip(*splits, strict=True)]
         errors = [(weight, means_by_seed(groups, lambda group: group.train_errors)) for weight, groups in networks]
-        return inference.estimate_sum_of_means(errors)
+        n_runs = sum(len(group.runs) for _, groups in networks for group in groups)
+        return replace(inference.estimate_sum_of_means(errors), items=n_runs)
     outcomes = OUTCOMES[metric]
     if all(len(split) == 2 and _share_weights(split[0][1], split[1][1]) for split in splits):
         shared = [on_shared_seeds(a, b) for (_, a), (_, b) in splits]

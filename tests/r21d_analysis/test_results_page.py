@@ -320,7 +320,7 @@ def test_evidence_is_that_of_the_records():
                 half = stats.t.ppf(0.975, n - 1) * np.sqrt(n / (n - 1) * np.square(sums).sum()) / whole.mean()
                 value, low, high = (f"{100 * one:.0f}" for one in (1 - ratio, 1 - ratio - half, 1 - ratio + half))
                 lost[data, run.spec.variant] = f"{value} ({low} to {high})"
-    line = r"Frozen clips of 8 frames lose (\d+) % (\([^)]+\)) of R3D's evidence on actions, "
+    line = r"[Ff]rozen clips of 8 frames lose (\d+) % (\([^)]+\)) of R3D's evidence on actions, "
     line += r"([^)]+\)) of R\(2\+1\)D's; on speech \(3 speakers\) ([^)]+\)) and ([^)]+\))"
     (found,) = re.findall(line, README)
     assert [" ".join(found[:2]), *found[2:]] == [

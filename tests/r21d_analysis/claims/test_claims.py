@@ -397,7 +397,7 @@ def test_families_and_training_errors_are_means_over_splits(tmp_path):
     errors = np.array([[[100 * run.history[-1]["train_error"] for run in groups[variant, split].runs] for split in "12"]
                        for variant in ("R3D", "R(2+1)D")])  # fmt: skip
     assert verdict.effect == pytest.approx(errors[0].mean() - errors[1].mean()) and verdict.n == errors.size == 8
-    parts = errors.var(axis=2, ddof=1).ravel() / 2 / 4  # the variance of a mean of two seeds, halved by the splits
+    parts = errors.mean(axis=1).var(axis=1, ddof=1) / 2  # of a mean of two seeds, each the mean of its splits
     half = np.sqrt(parts.sum()) * stats.t.ppf(0.975, parts.sum() ** 2 / (parts**2).sum())
     assert (verdict.low, verdict.high) == pytest.approx((verdict.effect - half, verdict.effect + half))
 
