@@ -108,10 +108,11 @@ class Explorer(ExplorerLayout):
     # Selections
 
     def select_data(self, protocol: str = "") -> None:
-        """Offer the protocols of the runs on the selected data; the first choice is that of most runs."""
+        """Offer the protocols of the selected data; the first choice is that of most runs, or without several "any"."""
         protocols = self._protocols()
+        (most, n_runs), *_ = protocols.most_common(1)
         self.protocol.options = [*["any"] * (len(protocols) > 1), *protocols]
-        self.protocol.value = protocol or protocols.most_common(1)[0][0]
+        self.protocol.value = protocol or (most if n_runs > 1 else self.protocol.options[0])
         self.select_protocol()
 
     def select_protocol(self) -> None:
