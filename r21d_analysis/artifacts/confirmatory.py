@@ -257,10 +257,15 @@ def decide_contrast(estimate: Estimate, p: float, tests: int) -> str:
     return f"undecided ({detectable_difference(estimate, tests):.1f} points would be found)"
 
 
+def rests_on_seen(verdict: str) -> bool:
+    """Whether runs behind a verdict of `confirmatory_table`, some or all, were seen before."""
+    return verdict.startswith("exploratory") or SEEN in verdict
+
+
 def describe_verdicts(table: pd.DataFrame) -> str:
     """How many contrasts of each family have a verdict of runs unseen before, as text; checks are left out."""
     table = table[~table["family"].str.contains(WITHOUT, regex=False)]
-    decided = ~table["verdict"].str.contains(f"^none|^exploratory|{SEEN}")
+    decided = ~table["verdict"].str.startswith("none") & ~table["verdict"].map(rests_on_seen)
     counts = decided.groupby(table["family"], sort=False).agg(["sum", "size"])
     texts = [f"{name} {done} of {total}" for name, done, total in counts.itertuples()]
     return f"contrasts with a verdict of runs that nobody had seen: {'; '.join(texts)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -17,11 +16,11 @@ from r21d_analysis.artifacts.confirmatory import (
     DETECTABLE,
     FAMILIES,
     LEAST,
-    SEEN,
     WITHOUT,
     Family,
     complete_members,
     confirmatory_table,
+    rests_on_seen,
 )
 from r21d_analysis.artifacts.figures import draw_legend
 from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE, fold_table, format_intervals
@@ -246,7 +245,7 @@ def contrasts_figure(
     for axes, (name, rows) in zip(panels[:, 0], table.groupby("family", sort=False), strict=True):
         for place, row in enumerate(rows.to_dict("records")):
             look = VARIANT_STYLE[row["network"]] | ERROR_BAR
-            if re.search(f"^exploratory|{SEEN}", row["verdict"]):
+            if rests_on_seen(row["verdict"]):
                 look |= {"mfc": "none", "mec": look["color"]}
             axes.errorbar(row[GAP], place, xerr=[[row[GAP] - row["low"]], [row["high"] - row[GAP]]], **look)
             axes.plot(row[PAPER], place, **PAPER_TICK)

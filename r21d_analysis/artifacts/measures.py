@@ -80,10 +80,6 @@ def measure_group(group: SeedGroup) -> dict[str, Any]:
     }
 
 
-def _first(seeds: str) -> int:
-    return int(seeds.split()[0])
-
-
 def pool_splits(table: pd.DataFrame) -> pd.DataFrame:
     """`measure`'s rows of one network on several splits of a data set as one: plain means over them, as in the paper.
 
@@ -98,7 +94,10 @@ def pool_splits(table: pd.DataFrame) -> pd.DataFrame:
         row, groups = members.iloc[0].to_dict(), list(members["group"])
         if len(members) > 1:
             missing = sum(not group for group in groups)
-            seeds = f"{len(groups) - missing} of {len(groups)} splits" if missing else min(members["seeds"], key=_first)
+            if missing:
+                seeds = f"{len(groups) - missing} of {len(groups)} splits"
+            else:
+                seeds = min(groups, key=lambda group: len(group.runs)).seeds
             row |= members[numbers].mean(skipna=False).to_dict() | {"spec": spec, "data": spec.data, "seeds": seeds}
             row |= {"videos": pd.NA if missing else members["videos"].sum(), "range": "", INTERVAL: np.nan}
             if not missing:
