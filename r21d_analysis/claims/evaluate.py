@@ -258,8 +258,10 @@ def _row_difference(a: Network, b: Network, alike: Sequence[Network], rows: Sequ
     """The difference in video@1 on the splits that both have, with the seeds' variance of all `alike` in settings.
 
     Where these have one seed, it is that of all `rows` on the same data. A stream and its fusion are the same weights,
-    whose differences have a variance of their own.
+    whose differences have a variance of their own; two streams have that of their own seeds, as in `difference`.
     """
+    if {a.stream, b.stream} == {RGB, FLOW}:
+        return networks.difference(a, b)
     if networks.same_weights(a, b):
         keys = attrgetter("data", "task", "profile")
         fusions = [[pair for pairs in both_over_each(some) for pair in pairs]

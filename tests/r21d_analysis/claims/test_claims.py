@@ -68,6 +68,9 @@ SURE = {"paper": (12, 0.5), "other": (0.5, 12)}
 TRAIN_ERROR = {"paper": {"R3D": (30, 40), "R(2+1)D": (20, 15)}, "other": {"R3D": (20, 20), "R(2+1)D": (30, 60)}}
 
 
+STREAMS_SETTING = {"task": "action", "frames": 16, "frame_stride": 2, "epochs": 30, "init_from": ""}
+
+
 def kind(variant):
     return variant if variant in PAPERS else variant.rstrip("2345")
 
@@ -560,3 +563,18 @@ def test_pretrained_and_scratch_count_in_the_seeds_variance(tmp_path):
     ((pretrained, scratch),) = pretrained_pairs(collect_networks(runs)[0])
     estimate = difference(pretrained, scratch)
     assert estimate.seed_part > 0 and (verdict.low, verdict.high) == pytest.approx((estimate.low, estimate.high))
+
+
+def test_rgb_minus_flow_is_the_row_of_its_table():
+    """With the seeds of these two networks alone: R3D, f-R2D and MC3 on RGB would say that seeds hardly matter."""
+    runs = [run for run in load_runs(RESULTS / "small.zip") if run.spec.data == "ucf101-14-split1"]
+    verdict = evaluate_claim(BY_ID["rgb-over-flow"], group_by_seed(runs))
+    rows = collect_networks([run for run in runs if run.spec == replace(run.spec, **STREAMS_SETTING)])[0]
+    by_name = {(network.spec.variant, network.stream): network for network in rows}
+    assert len(by_name) > 6, "other networks stand beside them"
+    rgb, flow = (by_name["R(2+1)D", stream] for stream in (RGB, FLOW))
+    estimate = difference(flow, rgb)
+    assert (verdict.effect, verdict.low, verdict.high) == (-estimate.value, -estimate.high, -estimate.low)
+    both = [correct_by_seed(group.scores) for row in (rgb, flow) for group in row.splits.values()]
+    assert estimate.seed_part == pytest.approx(seed_variance(both).value)
+    assert verdict.answer == INCONCLUSIVE and verdict.low < -40 and 0 < verdict.high
