@@ -29,6 +29,7 @@ MISSING, CHECK = "none: runs are missing", "a check; the verdict is that of all 
 RUNS, DETECTABLE = "runs of both", "detectable"
 WITHOUT = ", without the videos of "
 LEAST = 3.0  # points; a contrast that may be as large, and may be none, is undecided
+CLOSE = f"less than {LEAST:g} points apart"  # the verdict where `is_close`
 
 
 class Family(NamedTuple):
@@ -252,9 +253,14 @@ def decide_contrast(estimate: Estimate, p: float, tests: int) -> str:
         return "none: the variance of a run is not known"
     if p < 0.05:
         return f"{'more' if estimate.value > 0 else 'less'} accurate than {BASELINE}"
-    if -LEAST < estimate.low <= 0 <= estimate.high < LEAST:
-        return f"less than {LEAST:g} points apart"
+    if is_close(estimate.low, estimate.high):
+        return CLOSE
     return f"undecided ({detectable_difference(estimate, tests):.1f} points would be found)"
+
+
+def is_close(low: float, high: float) -> bool:
+    """Whether an interval holds zero and lies within LEAST points of it."""
+    return -LEAST < low <= 0 <= high < LEAST
 
 
 def rests_on_seen(verdict: str) -> bool:

@@ -14,11 +14,13 @@ from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB, Network
 from r21d_analysis.claims import select
 from r21d_analysis.claims.select import R21D, Arm, Claim, Contrast, Selection, describe_protocol, rank_settings
 from r21d_analysis.claims.verdict import (
+    ABOVE,
     INCONCLUSIVE,
     REFUTED,
     SUPPORTED,
     Verdict,
     decide_bonferroni,
+    decide_close,
     decide_size,
     describe_size,
 )
@@ -69,6 +71,9 @@ def _decide_all(claim: Claim, estimates: list[tuple[Estimate, str]]) -> tuple[Ve
     rows = zip(answers, estimates, strict=True)
     answer, (estimate, name) = min(rows, key=lambda row: (order.index(row[0]), row[1][0].low))
     answer, why = decide_size(answer, estimate.low, estimate.high, claim.size), []
+    # 3 points are of accuracy, and a lead over each of several networks is more than one difference.
+    if len(estimates) == 1 and estimate.seeds > 1 and claim.region == ABOVE and claim.metric in OUTCOMES:
+        answer = decide_close(answer, estimate.low, estimate.high, _paper_effect(claim))
     if len(estimates) > 1:
         why = [f"{answers.count(SUPPORTED)} of {len(estimates)} comparisons hold; the effect is of {name}"]
     if estimate.seeds < 2:
@@ -170,6 +175,13 @@ def _paper_difference(contrast: Contrast, metric: str) -> float | None:
     except R21DError:
         return None
     return float(plus - minus)
+
+
+def _paper_effect(claim: Claim) -> float | None:
+    """The effect by the paper of a claim of one comparison: its size, or the difference that Tables 2 and 3 print."""
+    if claim.size is not None or len(claim.contrasts) != 1:
+        return claim.size
+    return _paper_difference(claim.contrasts[0], claim.metric)
 
 
 def _paper_mean(arm: Arm, metric: str) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from r21d_analysis.artifacts.confirmatory import without_unfinished
+from r21d_analysis.artifacts.confirmatory import CLOSE, without_unfinished
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
@@ -21,7 +21,7 @@ from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
 
-MARKS = {SUPPORTED: "✓", DIRECTION: "↗", REFUTED: "✗", INCONCLUSIVE: "?"}
+MARKS = {SUPPORTED: "✓", DIRECTION: "↗", REFUTED: "✗", CLOSE: "≈", INCONCLUSIVE: "?"}
 
 
 def ledger(runs: Sequence[Run]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import stats
 
+from r21d_analysis.artifacts.confirmatory import CLOSE, is_close
 from r21d_analysis.statistics.inference import UPPER, Estimate
 
 SUPPORTED, DIRECTION, REFUTED, INCONCLUSIVE = "supported", "direction only", "refuted", "inconclusive"
@@ -21,7 +22,8 @@ NOT_BELOW: Region = (-1, np.inf)
 class Verdict:
     """The answer; the effect in `unit` with its 95 % interval; what was compared, and the reason.
 
-    DIRECTION: the effect has the stated sign, but the stated size lies outside the interval.
+    DIRECTION: the effect has the stated sign, but the stated size lies outside the interval. CLOSE: the interval holds
+    zero, lies within 3 points of it, and excludes the paper's effect.
     """
 
     answer: str
@@ -62,6 +64,15 @@ def decide_size(answer: str, low: float, high: float, size: float | None) -> str
     """DIRECTION instead of SUPPORTED where the paper's size lies outside the interval."""
     misses = size is not None and not low <= size <= high
     return DIRECTION if answer == SUPPORTED and misses else answer
+
+
+def decide_close(answer: str, low: float, high: float, effect: float | None) -> str:
+    """CLOSE instead of INCONCLUSIVE where `is_close` and the interval lacks the paper's `effect`, if it prints one.
+
+    An interval that holds the paper's effect too says nothing against the claim.
+    """
+    holds = effect is not None and low <= effect <= high
+    return CLOSE if answer == INCONCLUSIVE and is_close(low, high) and not holds else answer
 
 
 def describe_size(low: float, high: float, size: float | None) -> str:

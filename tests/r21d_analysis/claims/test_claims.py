@@ -26,7 +26,7 @@ from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS, NOT_YET, RUNS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.select import Arm, rank_settings, setting_rank
 from r21d_analysis.claims.table import count_answers, ledger, show_ledger
-from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPORTED, decide_size
+from r21d_analysis.claims.verdict import CLOSE, DIRECTION, INCONCLUSIVE, REFUTED, SUPPORTED, decide_size
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.clips import clips_correct
 from r21d_analysis.statistics.inference import (
@@ -485,7 +485,7 @@ def test_primary_contrast_is_that_of_the_confirmatory_table():
     runs = [run for run in load_runs(RESULTS / "actions.zip") if run.spec.frames == 16]
     (row,) = [row for row in confirmatory_table(runs).to_dict("records") if row["family"] == "primary"]
     verdict = evaluate_claim(BY_ID["r21d-over-r3d-16"], group_by_seed(runs))
-    assert verdict.answer == INCONCLUSIVE and verdict.paper_size == "3.8 excluded"
+    assert verdict.answer == CLOSE == row["verdict"] and verdict.paper_size == "3.8 excluded"
     assert re.search(r"\d\); 3.8 excluded</span>", show_ledger(runs).data)
     gap = row[GAP], row["high"], row["low"]
     assert (verdict.effect, verdict.low, verdict.high) == pytest.approx([-number for number in gap])
@@ -577,4 +577,22 @@ def test_rgb_minus_flow_is_the_row_of_its_table():
     assert (verdict.effect, verdict.low, verdict.high) == (-estimate.value, -estimate.high, -estimate.low)
     both = [correct_by_seed(group.scores) for row in (rgb, flow) for group in row.splits.values()]
     assert estimate.seed_part == pytest.approx(seed_variance(both).value)
-    assert verdict.answer == INCONCLUSIVE and verdict.low < -40 and 0 < verdict.high
+    assert verdict.answer == INCONCLUSIVE and verdict.low < -40 and verdict.high > 0
+
+
+def test_less_than_3_points_apart_is_counted_and_explained():
+    runs = load_runs(RESULTS / "actions.zip")
+    table, html = ledger(runs), show_ledger(runs).data
+    answers = table["answer"]
+    assert {"r21d-over-r3d-8", "r21d-over-r3d-16"} <= {*answers.index[answers == CLOSE]}
+    assert answers["r21d-gap-grows"] == INCONCLUSIVE, "the paper's +0.8 is in the interval"
+    assert f"{(answers == CLOSE).sum()} {CLOSE}" in count_answers(table) and f"≈ {CLOSE}" in html
+    notebook = (RESULTS.parent / "notebooks" / "claims.ipynb").read_text()
+    assert f"*{CLOSE.capitalize()}*" in notebook
+
+
+def test_training_errors_are_not_called_close():
+    """Both are near zero there, where 3 points are no small difference."""
+    runs = [run for run in load_runs(RESULTS / "actions.zip") if run.spec.frames == 8]
+    verdict = evaluate_claim(BY_ID["train-error-18"], group_by_seed(runs))
+    assert -3 < verdict.low <= 0 <= verdict.high < 3 and verdict.answer == INCONCLUSIVE
