@@ -9,6 +9,7 @@ from scipy import stats
 
 from r21d_analysis.artifacts.confirmatory import CLOSE, is_close
 from r21d_analysis.statistics.inference import UPPER, Estimate
+from r21d_core.study.experiments import SPLIT
 
 SUPPORTED, DIRECTION, REFUTED, INCONCLUSIVE = "supported", "direction only", "refuted", "inconclusive"
 
@@ -30,12 +31,20 @@ class Verdict:
     effect: float = np.nan
     low: float = np.nan
     high: float = np.nan
-    n: int = 0  # recordings, or runs where the effect is a number of a run
+    n: int = 0  # recordings, or what else groups are; runs where the effect is a number of a run
     why: str = ""
     unit: str = "points"
     protocol: dict[str, str] = field(default_factory=dict)  # of the networks, as of `describe_protocol`
     paper_size: str = ""  # whether the interval excludes the size that the paper states, as of `describe_size`
+    of: str = ""  # what `n` counts
+    status: str = ""  # of a verdict by runs: confirmatory or exploratory, and whether seeds were seen before
+    evidence: tuple[Verdict, ...] = ()  # of the first setting of each data set, this one's without its `evidence`
     other_settings: str = ""  # what other complete settings in the records answer
+
+    @property
+    def data_set(self) -> str:
+        """The data set without its splits; "" without a protocol."""
+        return SPLIT.sub("", self.protocol.get("data", "").partition(",")[0])
 
 
 def decide(low: float, high: float, region: Region) -> str:

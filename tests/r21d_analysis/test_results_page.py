@@ -466,9 +466,8 @@ def test_sentence_on_training_errors_has_both_ends():
 
 
 def test_readme_row_of_claims_has_the_counts_of_the_ledger():
-    table = ledger(
-        [run for pack in ("small", "actions", "demo") for run in load_runs(ROOT / "results" / f"{pack}.zip")]
-    )
+    packs = outcome.CLAIMS_PACKS
+    table = ledger([run for pack in packs for run in load_runs(ROOT / "results" / f"{pack}.zip")])
     from_runs = table["by"] != ARITHMETIC
     parts = [(len(rows), count_answers(rows)) for rows in (table[from_runs], table[~from_runs])]
     sentence = "{} claims by runs: {}; {} by arithmetic: {}.".format(*parts[0], *parts[1])

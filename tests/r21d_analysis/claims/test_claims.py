@@ -10,8 +10,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from r21d_analysis.artifacts.confirmatory import FAMILIES, confirmatory_table, family_specs
-from r21d_analysis.artifacts.folds import GAP
+from r21d_analysis.artifacts.confirmatory import (
+    FAMILIES,
+    SPEECH,
+    WHY,
+    confirmatory_table,
+    counted_seeds,
+    family_networks,
+    family_specs,
+    without_uncounted,
+)
+from r21d_analysis.artifacts.confirmatory_figures import length_gains
+from r21d_analysis.artifacts.folds import GAP, fold_table
 from r21d_analysis.artifacts.networks import (
     FLOW,
     FUSED,
@@ -274,8 +284,9 @@ def test_whole_confirmatory_runs_come_first(tmp_path):
     runs = make("other", family_specs(FAMILIES[0], CONFIRMATORY["ucf101-14"]), tmp_path / "confirmatory")
     row, unfinished = (ledger(near + some).loc["r21d-over-r3d-16"] for some in (runs, runs[1:]))
     assert row["protocol"]["data"] == "ucf101-14, splits 1, 2, 3"
-    assert row["other_settings"].startswith("kinetics-400")
-    assert (unfinished["protocol"]["data"], unfinished["other_settings"]) == ("kinetics-400", "")
+    assert [verdict["protocol"]["data"] for verdict in row["evidence"]] == [row["protocol"]["data"], "kinetics-400"]
+    assert [verdict["status"] for verdict in row["evidence"]] == ["confirmatory", "exploratory"]
+    assert (unfinished["protocol"]["data"], len(unfinished["evidence"])) == ("kinetics-400", 1)
 
 
 def test_setting_with_a_network_out_of_plan_is_not_confirmatory(tmp_path):
@@ -596,3 +607,81 @@ def test_training_errors_are_not_called_close():
     runs = [run for run in load_runs(RESULTS / "actions.zip") if run.spec.frames == 8]
     verdict = evaluate_claim(BY_ID["train-error-18"], group_by_seed(runs))
     assert -3 < verdict.low <= 0 <= verdict.high < 3 and verdict.answer == INCONCLUSIVE
+
+
+@pytest.fixture(scope="module")
+def speech():
+    """The records of MIRACL-VC1, to which seeds may be added: the tests below pin none of their numbers."""
+    return load_runs(RESULTS / "miracl.zip")
+
+
+def test_speech_is_evidence_with_the_numbers_of_its_tables(speech):
+    """By speaker over the pooled folds and with the counted seeds; of training errors the seed is the unit."""
+    table = ledger(speech + load_runs(RESULTS / "actions.zip"))
+    recipe = CONFIRMATORY["miracl-vc1"]
+    seeds = counted_seeds(SPEECH, recipe, {run.spec for run in speech})
+    members = {*family_specs(SPEECH, recipe, seeds)}
+    row = fold_table([run for run in speech if run.spec in members]).set_index("network").loc["R3D"]
+    planned = confirmatory_table(speech, families=[SPEECH]).set_index("network").loc["R3D"]
+    own, (_, spoken) = (table.loc["test-error-18"]["evidence"][0], table.loc["test-error-18"]["evidence"])
+    assert own["protocol"]["data"].startswith("ucf101-14") and own["of"] == "recordings"
+    assert spoken["protocol"]["data"] == "miracl-vc1, splits 1, 2, 3, 4, 5"
+    assert (spoken["n"], spoken["of"], spoken["protocol"]["seeds"]) == (15, "speakers", f"{len(seeds)} seeds")
+    gap = [spoken[key] for key in ("effect", "low", "high")]
+    assert gap == pytest.approx([-row["minus R(2+1)D"], -row["gap high"], -row["gap low"]])
+    assert planned["verdict"] == f"{spoken['status']}: {spoken['answer']}" or spoken["answer"] == INCONCLUSIVE
+    _, errors = table.loc["train-error-18"]["evidence"]
+    assert [errors[key] for key in ("effect", "low", "high")] == pytest.approx(
+        [row["training gap"], row["training low"], row["training high"]]
+    )
+    assert (errors["n"], errors["of"]) == (2 * 5 * len(seeds), "runs") and "R3D (18 layers) " in errors["why"]
+    assert errors["status"] == f"exploratory, {spoken['status']}" and "seen before" in errors["status"]
+    html = show_ledger(speech).data
+    assert f"<td>{errors['status']}</td>" in html and f"<small>{errors['status']}</small>" in html
+
+
+def test_seeds_that_lack_networks_of_speech_do_not_count(speech):
+    ablations = [spec for spec in family_networks(WHY) if spec.variant == "R(1+2)D"]
+    kept = {run.spec for run in without_uncounted(speech)}
+    assert {spec.seed for spec in kept if spec.variant == "R3D"} == {
+        *counted_seeds(SPEECH, CONFIRMATORY["miracl-vc1"], {run.spec for run in speech})
+    }
+    assert any(run.spec.seed == 1 for run in speech) and not any(spec.seed == 1 for spec in kept)
+    assert len(ablations) == 5 and kept >= {*ablations}
+    lacking = [run for run in speech if run.spec.seed == 0 and run.spec.variant in ("R3D", "R(2+1)D")]
+    row = ledger(lacking + [run for run in speech if run.spec.seed == 2 and run.spec.variant == "R3D"])
+    verdict = row.loc["train-error-18"]
+    assert verdict["answer"] == INCONCLUSIVE and "no seed has all runs of the family speech" in verdict["why"]
+
+
+def test_new_data_set_is_a_row_without_new_code(tmp_path):
+    runs = make("paper", two_networks(frames=8, frame_stride=1), tmp_path / "near")
+    runs += make("other", two_networks(frames=8, data="other-split1"), tmp_path / "far")
+    row = ledger(runs).loc["r21d-over-r3d-8"]
+    assert [(verdict["protocol"]["data"], verdict["answer"]) for verdict in row["evidence"]] == [
+        ("set", DIRECTION), ("other-split1", REFUTED),
+    ]  # fmt: skip
+    assert row["answer"] == DIRECTION and row["other_settings"] == ""
+    html = show_ledger(runs).data
+    assert f"<td>other-split1</td><td>✗ {REFUTED}</td>" in html and "<div>✗ other-split1: " in html
+
+
+@pytest.mark.parametrize("name", ["r21d-over-r3d-8", "r21d-over-r3d-16", "r21d-gap-grows", "train-error-18"])
+def test_confirmatory_runs_have_the_variance_of_their_family(name):
+    runs = load_runs(RESULTS / "actions.zip")
+    verdict = evaluate_claim(BY_ID[name], group_by_seed(runs))
+    numbers = verdict.effect, verdict.low, verdict.high
+    table = confirmatory_table(runs).set_index(["family", "network", "frames"])
+    if name.startswith("r21d-over"):
+        frames = int(name.rpartition("-")[2])
+        row = table.loc[("primary" if frames == 16 else "actions, Table 2", "R3D", frames)]
+        expected = [-row[GAP], -row["high"], -row["low"]]
+    elif name == "r21d-gap-grows":
+        row = length_gains(runs).set_index("network").loc["R3D"]
+        expected = [-row[GAP], -row["gap high"], -row["gap low"]]
+    else:
+        row = fold_table([run for run in runs if run.spec.frames == 8]).set_index("network").loc["R3D"]
+        expected = [row["training gap"], row["training low"], row["training high"]]
+    assert numbers == pytest.approx(expected)
+    status = "confirmatory" if name.startswith("r21d-over") else "exploratory"
+    assert verdict.status == status
