@@ -21,6 +21,7 @@ from r21d_analysis.statistics.inference import format_interval
 from r21d_analysis.style import render, write_minus
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
+from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
 
 MARKS = {SUPPORTED: "✓", DIRECTION: "↗", REFUTED: "✗", CLOSE: "≈", INCONCLUSIVE: "?"}
@@ -64,12 +65,24 @@ def show_ledger(runs: Sequence[Run]) -> HTML:
     rows = [[_describe_evidence(verdict, usual) for verdict in verdicts] for verdicts in table["evidence"]]
     table["evidence"] = pd.Series(rows, index=table.index)
     table["difference"] = [write_minus(_describe_effect(row)) for row in table.itertuples()]
-    table["other_settings"] = table["other_settings"].map(write_minus)
+    for column in ("comparison", "why", "other_settings"):
+        table[column] = table[column].map(write_minus)
     by_arithmetic = table["by"] == ARITHMETIC
     groups = {"Evaluated from runs": table[~by_arithmetic], "Evaluated by arithmetic": table[by_arithmetic]}
-    parts = [(title, count_answers(rows), rows.to_dict("records")) for title, rows in groups.items()]
+    parts = [(title, count_answers(rows), _count_further(rows), rows.to_dict("records"))
+             for title, rows in groups.items()]  # fmt: skip
     answers = {"answers": [*table["answer"]], "of_runs": [*table["answer"][~by_arithmetic]]}
     return HTML(render("claims.html", marks=MARKS, **answers, usual=[*usual.values()], parts=parts))
+
+
+def _count_further(table: pd.DataFrame) -> str:
+    """How many claims have each answer by a data set that is not their first; "" for none."""
+    further = pd.DataFrame([
+        {"data": SPLIT.sub("", row["data"].partition(",")[0]), "answer": row["answer"]}
+        for rows in table["evidence"] for row in rows[1:]
+    ])  # fmt: skip
+    texts = [f"{name}: {count_answers(rows)}" for name, rows in further.groupby("data")] if len(further) else []
+    return "; ".join(texts)
 
 
 def format_effect(row) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from r21d_analysis.artifacts.confirmatory import decide_contrast, is_close
+from r21d_analysis.claims.arithmetic import ranges
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.verdict import (
@@ -120,3 +121,9 @@ def test_close_interval_excludes_the_effect_of_the_paper(low, high, effect, answ
 def test_interval_on_one_side_is_not_called_close():
     assert decide_close(decide(-2.0, -0.1, ABOVE), -2.0, -0.1, 3.8) == REFUTED
     assert decide_close(decide(0.1, 2.0, ABOVE), 0.1, 2.0, 3.8) == SUPPORTED
+
+
+@pytest.mark.parametrize(("size", "digits", "answer"), [(3.8, 1, SUPPORTED), (4, 1, REFUTED), (4, 0, SUPPORTED)])
+def test_range_is_compared_to_the_digits_of_the_text(size, digits, answer):
+    """Table 2 has 68.0 and 64.2; a text with whole points, such as “roughly 3-4%”, cannot say 3.8."""
+    assert ranges((("R(2+1)D",), ("R3D",), "video@1 16f", (size, size)), digits=digits).answer == answer

@@ -663,6 +663,8 @@ def test_new_data_set_is_a_row_without_new_code(tmp_path):
     ]  # fmt: skip
     assert row["answer"] == DIRECTION and row["other_settings"] == ""
     html = show_ledger(runs).data
+    further = [verdicts[1]["answer"] for verdicts in ledger(runs)["evidence"] if len(verdicts) > 1]
+    assert f"By other data sets: other: {', '.join(f'{further.count(a)} {a}' for a in (REFUTED,))}" in html
     assert f"<td>other-split1</td><td>✗ {REFUTED}</td>" in html and "<div>✗ other-split1: " in html
 
 
@@ -685,3 +687,8 @@ def test_confirmatory_runs_have_the_variance_of_their_family(name):
     assert numbers == pytest.approx(expected)
     status = "confirmatory" if name.startswith("r21d-over") else "exploratory"
     assert verdict.status == status
+
+
+def test_numbers_of_the_ledger_have_minus_signs():
+    html = show_ledger([]).data
+    assert "clip@1: −1.2, stated −1.2" in html and "between −1 and 1" in html and not re.search(r"[ (]-\d", html)
