@@ -267,15 +267,17 @@ def without_uncounted(
 ) -> list[Run]:
     """`without_unfinished`, and of a family with an open number of seeds without those that do not count.
 
-    Of a family of which no seed counts all runs remain: it has no verdict.
+    A network of several families has the seeds of the first. A family of which no seed counts keeps all its runs, and
+    has no verdict.
     """
     kept, networks, counted = without_unfinished(runs, recipes, families), set(), set()
     complete = {run.spec for run in kept if run.is_complete}
     for family in families:
         recipe = recipes.get(SPLIT.sub("", family.data))
         if recipe is not None and not family.seeds and (seeds := counted_seeds(family, recipe, complete)):
-            networks |= {*family_specs(family, recipe, [0])}
-            counted |= {*family_specs(family, recipe, seeds)}
+            own = {*family_specs(family, recipe, [0])} - networks
+            networks |= own
+            counted |= {spec for spec in family_specs(family, recipe, seeds) if spec.replace(seed=0) in own}
     return [run for run in kept if run.spec in counted or run.spec.replace(seed=0) not in networks]
 
 
