@@ -44,6 +44,9 @@ from r21d_core.study.recipes import CONFIRMATORY, LONG_SCHEDULE
 ROOT = Path(__file__).parents[1]  # of a checkout; the wheel holds no results/
 DATA, FOUR, BEST = "ucf101-14-split1", ("f-R2D", "R3D", "MC3", "R(2+1)D"), "R(2+1)D"
 LONG = {"seeds": 2, "variants": FOUR, **LONG_SCHEDULE}
+# The packs of which claims are evaluated: not recipe.zip, on whose validation videos a recipe was chosen, and not
+# diagnostic.zip, whose runs are of built-in videos and have one seed.
+CLAIMS_PACKS = ("small", "actions", "miracl", "demo")
 TRAINING = ("training gap", "training low", "training high")  # columns of `fold_table`
 
 

@@ -28,7 +28,7 @@ from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_analysis.artifacts.confirmatory import FAMILIES
 from r21d_analysis.artifacts.confirmatory_figures import contrasts_figure
 from r21d_analysis.interpret.summary import INSIGHT
-from r21d_analysis.outcome import ROOT
+from r21d_analysis.outcome import CLAIMS_PACKS, ROOT
 from r21d_analysis.report_summary import describe_outcome
 from r21d_analysis.style import render
 from r21d_core import R21DError, package_folder
@@ -119,7 +119,7 @@ REPORTS = tuple(Report(*row) for row in (
       for name in ("filters", "attributions") for _, data, suffix, title in INSIGHT),
     ("Real videos", "explorer", {"runs": "../results/small.zip"}),
     ("The families of docs/protocol.md", "confirmatory", {}),
-    ("All claims", "claims", {"runs": "../results/small.zip, ../results/actions.zip, ../results/demo.zip"}),
+    ("All claims", "claims", {"runs": ", ".join(f"../results/{pack}.zip" for pack in CLAIMS_PACKS)}),
 ))  # fmt: skip
 LOCAL_LINK = re.compile(r"\]\((?!\w+:|[#/])([^)]+)\)")  # of Markdown
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # the output of a cell that shows a widget

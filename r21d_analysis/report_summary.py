@@ -25,6 +25,7 @@ from r21d_analysis.claims.table import MARKS, count_answers, format_effect, ledg
 from r21d_analysis.interpret.summary import describe_evidence, describe_filters
 from r21d_analysis.outcome import (
     BEST,
+    CLAIMS_PACKS,
     DATA,
     FOUR,
     LONG,
@@ -56,7 +57,7 @@ def describe_outcome() -> dict[str, Any]:
     panels = {n: find_records("variant_comparison", frames=n, frame_stride=1) for n in (16, 8)}
     drawn = [("Confirmatory differences to R(2+1)D", contrasts_figure(actions, families=FAMILIES[:2]))]
     drawn += [(f"Difference to R(2+1)D with {n} frames", figures.differences(runs)) for n, runs in panels.items()]
-    claims = ledger(packs["small"] + actions + packs["demo"])
+    claims = ledger([run for name in CLAIMS_PACKS for run in packs[name]])
     verdicts, printed, _, study, gains, *exploratory = map(_typeset, answer())
     return {
         "lead": [verdicts, printed],

@@ -147,11 +147,10 @@ def _sections(root: Path) -> Iterator[str]:
     printed = rows[f"{BEST}-RGB-8frame"]["video@1"] - rows[f"{BEST}-Flow-8frame"]["video@1"]
     alone = _evaluate("rgb-over-flow", load_runs(root / "results" / "small.zip"))
     fact = (
-        f"RGB minus flow, R(2+1)D: {format_effect(alone)}; on Sports-1M {printed:+.1f}. By the ledger of claims, which "
-        f"tests this difference alone, that RGB is better is {alone.answer}. The second table has it as flow minus "
-        f"RGB, {flow['video@1 (points)']} ({flow[INTERVAL]}), p after Holm's correction {flow['p, Holm']}. The "
-        "intervals differ as that table takes the seeds' variance from its own networks, and the ledger from all "
-        "networks with these settings; p differ as that table corrects for all of its tests. "
+        f"RGB minus flow, R(2+1)D: {format_effect(alone)}; on Sports-1M {printed:+.1f}. By the ledger of claims, that "
+        f"RGB is better is {alone.answer}. The second table has the same interval as flow minus RGB, with p "
+        f"{flow['p, Holm']} after Holm's correction for all of its tests. Both take the seeds' variance of these two "
+        "networks alone. "
     )
     fact += "The paper's R3D and R(2+1)D have 34 layers, these 18. "
     errors = {g.spec.variant: g.train_errors.mean() for g in group_by_seed(others)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import product
 from typing import NamedTuple
@@ -24,11 +24,12 @@ from r21d_core.study.paper import paper_table
 from r21d_core.study.recipes import CONFIRMATORY, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
 
-SEEN = "seen before"  # of seeds in a verdict
+SEEN, EXPLORATORY = "seen before", "exploratory"  # of seeds in a verdict
 MISSING, CHECK = "none: runs are missing", "a check; the verdict is that of all videos"
 RUNS, DETECTABLE = "runs of both", "detectable"
 WITHOUT = ", without the videos of "
 LEAST = 3.0  # points; a contrast that may be as large, and may be none, is undecided
+CLOSE = f"less than {LEAST:g} points apart"  # the verdict where `is_close`
 
 
 class Family(NamedTuple):
@@ -118,9 +119,8 @@ def confirmatory_table(
             verdicts = ["none: no recipe is chosen yet"] * len(p)
         elif not family.seeds and any(spec not in complete for spec in specs):
             verdicts = ["none: no seed has all runs of the family"] * len(p)
-        elif seen := (seeds := {spec.seed for spec in specs}) & {*family.seen}:
-            what = "exploratory" if seen == seeds else f"{len(seen)} of {len(seeds)} seeds {SEEN}"
-            verdicts = [f"{what}: {verdict}" for verdict in verdicts]
+        elif seen := describe_seen(family, {spec.seed for spec in specs}):
+            verdicts = [f"{seen}: {verdict}" for verdict in verdicts]
         rows += _rows(family, family.name, counts, estimates, p, verdicts, len(estimates))
         if family.tried:
             rows += _check_rows(family, counts, members, complete)
@@ -234,14 +234,51 @@ def _rows(
 
 def counted_specs(family: Family, recipe: Mapping, complete: Mapping[Spec, Run]) -> list[Spec]:
     """The Specs of the seeds that count: the family's number, or else the complete ones, or seed 0 if none is."""
-    if family.seeds:
-        return family_specs(family, recipe)
-    counted = [
-        seed
-        for seed in sorted({spec.seed for spec in complete})
-        if all(spec in complete for spec in family_specs(family, recipe, [seed]))
-    ]
-    return family_specs(family, recipe, counted)
+    return family_specs(family, recipe, () if family.seeds else counted_seeds(family, recipe, complete))
+
+
+def counted_seeds(family: Family, recipe: Mapping, complete: Collection[Spec]) -> list[int]:
+    """The seeds that all networks of a family have on all splits among the Specs `complete`."""
+    seeds = sorted({spec.seed for spec in complete})
+    return [seed for seed in seeds if all(spec in complete for spec in family_specs(family, recipe, [seed]))]
+
+
+@cache
+def family_networks(family: Family) -> frozenset[Spec]:
+    """The Specs of a family's networks on its splits, of seed 0; none before its recipe is chosen."""
+    recipe = CONFIRMATORY.get(SPLIT.sub("", family.data))
+    return frozenset() if recipe is None else frozenset(family_specs(family, recipe, [0]))
+
+
+def families_of(specs: Iterable[Spec]) -> list[Family]:
+    """The first of FAMILIES that holds the networks of all `specs`, of any seed; else all that hold one of them.
+
+    Empty where a network is in no family.
+    """
+    wanted = {spec.replace(seed=0) for spec in specs}
+    families = [family for family in FAMILIES if wanted & family_networks(family)]
+    if not wanted <= {spec for family in families for spec in family_networks(family)}:
+        return []
+    return [family for family in families if wanted <= family_networks(family)][:1] or families
+
+
+def without_uncounted(
+    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
+) -> list[Run]:
+    """`without_unfinished`, and of a family with an open number of seeds without those that do not count.
+
+    A network of several families has the seeds of the first. A family of which no seed counts keeps all its runs, and
+    has no verdict.
+    """
+    kept, networks, counted = without_unfinished(runs, recipes, families), set(), set()
+    complete = {run.spec for run in kept if run.is_complete}
+    for family in families:
+        recipe = recipes.get(SPLIT.sub("", family.data))
+        if recipe is not None and not family.seeds and (seeds := counted_seeds(family, recipe, complete)):
+            own = {*family_specs(family, recipe, [0])} - networks
+            networks |= own
+            counted |= {spec for spec in family_specs(family, recipe, seeds) if spec.replace(seed=0) in own}
+    return [run for run in kept if run.spec in counted or run.spec.replace(seed=0) not in networks]
 
 
 def decide_contrast(estimate: Estimate, p: float, tests: int) -> str:
@@ -252,14 +289,26 @@ def decide_contrast(estimate: Estimate, p: float, tests: int) -> str:
         return "none: the variance of a run is not known"
     if p < 0.05:
         return f"{'more' if estimate.value > 0 else 'less'} accurate than {BASELINE}"
-    if -LEAST < estimate.low <= 0 <= estimate.high < LEAST:
-        return f"less than {LEAST:g} points apart"
+    if is_close(estimate.low, estimate.high):
+        return CLOSE
     return f"undecided ({detectable_difference(estimate, tests):.1f} points would be found)"
+
+
+def is_close(low: float, high: float) -> bool:
+    """Whether an interval holds zero and lies within LEAST points of it."""
+    return -LEAST < low <= 0 <= high < LEAST
+
+
+def describe_seen(family: Family, seeds: Collection[int]) -> str:
+    """What a verdict of the family on `seeds` says of those that were seen before; "" if none was."""
+    seen = {*family.seen} & {*seeds}
+    text = f"{len(seen)} of {len(seeds)} seeds {SEEN}" if seen else ""
+    return EXPLORATORY if seen == {*seeds} else text
 
 
 def rests_on_seen(verdict: str) -> bool:
     """Whether runs behind a verdict of `confirmatory_table`, some or all, were seen before."""
-    return verdict.startswith("exploratory") or SEEN in verdict
+    return verdict.startswith(EXPLORATORY) or SEEN in verdict
 
 
 def describe_verdicts(table: pd.DataFrame) -> str:

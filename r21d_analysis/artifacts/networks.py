@@ -16,6 +16,7 @@ from r21d_analysis.statistics.aggregate import (
     accuracy_over_splits,
     group_all,
     on_shared_seeds,
+    pooled_seed_variance,
     without_split,
 )
 from r21d_analysis.statistics.inference import (
@@ -212,12 +213,16 @@ def difference(network: Network, baseline: Network, seeds: SeedVariance | None =
     """video@1 of two Networks, in points, on the splits that both have; raises R21DError if their videos differ.
 
     A fused Network and one of its streams have the same weights, so they are compared seed by seed; `seeds` is the
-    variance of such differences (`fusion_variance`), by default their own.
+    variance of such differences (`fusion_variance`), by default their own. Two inputs are two kinds of training, whose
+    seeds need not vary alike, so their difference has the seeds' variance of these two Networks alone.
     """
     if same_weights(network, baseline):
         return estimate_mean(stream_differences(network, baseline), seeds)
     splits, baselines = (list(side.splits.values()) for side in on_shared_splits(network, baseline))
-    return accuracy_difference(splits, baselines)
+    own = None
+    if network.stream != baseline.stream:
+        own = pooled_seed_variance([replace(group, peers=[]) for group in (*splits, *baselines)])
+    return accuracy_difference(splits, baselines, own)
 
 
 def stream_differences(network: Network, baseline: Network) -> list[Outcomes]:

@@ -66,12 +66,13 @@ def above(table: int, *cases: tuple[str, Sequence[str], str]) -> Verdict:
     return _verdict(smallest > 0, f"Table {table}: {'; '.join(leads)}", smallest, "points, smallest")
 
 
-def ranges(*stated: tuple[Sequence[str], Sequence[str], str, tuple[float, float]]) -> Verdict:
-    """Whether Table 2 gives the ranges that the text states."""
+def ranges(*stated: tuple[Sequence[str], Sequence[str], str, tuple[float, float]], digits: int = 1) -> Verdict:
+    """Whether Table 2 gives the ranges that the text states, rounded to `digits`."""
     printed, claimed = [_table_2_gaps(*row[:3]) for row in stated], [row[3] for row in stated]
     texts = [", ".join(f"{low}–{high}" if low < high else f"{low}" for low, high in row) for row in (claimed, printed)]
     why = f"the text says {texts[0]}; Table 2 gives {texts[1]}"
-    return _verdict(printed == claimed, why, printed[0][0], "points, smallest")
+    rounded = [(round(low, digits), round(high, digits)) for low, high in printed]
+    return _verdict(rounded == claimed, why, printed[0][0], "points, smallest")
 
 
 def single_channel() -> Verdict:
@@ -101,7 +102,7 @@ def parameter_column() -> Verdict:
     wrong = [f"{v}: {ours:.3f} M, printed {printed}" for v, (ours, printed) in counts.items()
              if round(ours, 1) != printed]  # fmt: skip
     why = f"{12 - len(wrong)} of 12 agree, without batch norm as in the paper; {', '.join(wrong)}"
-    return _verdict(not wrong, why, len(wrong), "wrong")
+    return _verdict(not wrong, why, len(wrong), "of 12 wrong")
 
 
 def cheaper(variant: str, others: Sequence[str]) -> Verdict:
@@ -123,7 +124,7 @@ def rmc2_reason() -> Verdict:
 def same_parameters() -> Verdict:
     """R(2+1)D's parameters by clip length."""
     counts = {_cost("R(2+1)D", frames).parameters for frames in LENGTHS}
-    return _verdict(len(counts) == 1, f"{max(counts):,} with every clip length from 8 to 48", len(counts), "counts")
+    return _verdict(len(counts) == 1, f"{max(counts):,} with every clip length from 8 to 48", len(counts), "count")
 
 
 def order_of_rows() -> Verdict:
@@ -184,7 +185,7 @@ def rmc3_stride() -> Verdict:
     """The temporal stride of rMC3's conv3_1."""
     stride = next(conv.stride[0] for conv in _cost("rMC3").convs if conv.name == "conv3_x.0.conv1")
     why = f"rMC3 is {VARIANTS['rMC3']}; its later layers are 3-D, not “2D convolutional layers” as the reason has it"
-    return _verdict(stride == 2, why, stride, "stride")
+    return _verdict(stride == 2, why, stride, "frames")
 
 
 def best_trade_off() -> Verdict:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
 import numpy as np
 
 from r21d_analysis.artifacts import networks
+from r21d_analysis.artifacts.confirmatory import EXPLORATORY, counted_seeds, describe_seen
+from r21d_analysis.artifacts.folds import BASELINE
 from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB, Network
 from r21d_analysis.claims import select
 from r21d_analysis.claims.select import R21D, Arm, Claim, Contrast, Selection, describe_protocol, rank_settings
 from r21d_analysis.claims.verdict import (
+    ABOVE,
     INCONCLUSIVE,
     REFUTED,
     SUPPORTED,
     Verdict,
     decide_bonferroni,
+    decide_close,
     decide_size,
     describe_size,
 )
@@ -29,31 +33,53 @@ from r21d_analysis.statistics.aggregate import (
     means_by_seed,
     on_shared_seeds,
     weighted_sum,
+    without_split,
 )
 from r21d_analysis.statistics.inference import Estimate, SeedVariance
 from r21d_core import R21DError
-from r21d_core.study.experiments import TABLE_2
+from r21d_core.data.dataset_cards import group_noun
+from r21d_core.study.experiments import SPLIT, TABLE_2
 from r21d_core.study.paper import paper
+from r21d_core.study.recipes import CONFIRMATORY
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NEIGHBORS
 
 TRAIN_ERROR = "training error"  # of the last epoch, a metric as clip@1 and video@1 are
 OUTCOMES = {"clip@1": attrgetter("clip_outcomes"), "video@1": attrgetter("outcomes")}
+PLANNED = "confirmatory"  # a verdict on a contrast of docs/protocol.md
 FEW, MANY = 20, 100  # clips per video of the claim about their number
 
 
 def evaluate_claim(claim: Claim, groups: Sequence[SeedGroup]) -> Verdict:
-    """The Verdict on `claim` by arithmetic, or by the finished runs of its first setting (`setting_rank`)."""
+    """The Verdict on `claim` by arithmetic, or by the finished runs of its first setting (`setting_rank`).
+
+    Its `evidence` has a Verdict for each data set, by the first setting on it; the others are `other_settings`.
+    """
     chosen, *others = claim.evaluate(claim, groups)
     profile = chosen.protocol.get("profile")  # a demonstration is shown beside another one alone
     others = [other for other in others if other.protocol["profile"] in (profile, "profile paper", "profile small")]
-    texts = [_describe_other(other, chosen) for other in others if not np.isnan(other.effect)]
-    return replace(chosen, other_settings="; ".join(texts))
+    others = [other for other in others if not np.isnan(other.effect)]
+    verdicts = [_describe_sample(claim, verdict) for verdict in (chosen, *others)]
+    first = {verdict.data_set: verdict for verdict in reversed(verdicts)}
+    evidence = tuple(verdict for verdict in verdicts if verdict.protocol and verdict is first[verdict.data_set])
+    texts = []
+    for verdict in (v for v in verdicts if v is not first[v.data_set]):
+        usual = first[verdict.data_set].protocol | {"data": chosen.protocol["data"]}  # names the data unless the same
+        texts.append(_describe_other(verdict, usual))
+    return replace(verdicts[0], evidence=evidence, other_settings="; ".join(texts))
 
 
-def _describe_other(verdict: Verdict, chosen: Verdict) -> str:
-    """What another setting answers, and in what its protocol differs from that of the chosen one."""
-    texts = [text for key, text in verdict.protocol.items() if text != chosen.protocol[key]]
+def _describe_sample(claim: Claim, verdict: Verdict) -> Verdict:
+    """`verdict` with what its sample counts and, unless it has one, its status."""
+    if not verdict.protocol:
+        return verdict
+    of = "run" if claim.metric == TRAIN_ERROR else group_noun(verdict.data_set)
+    return replace(verdict, of=f"{of}{'s' * (verdict.n != 1)}", status=verdict.status or EXPLORATORY)
+
+
+def _describe_other(verdict: Verdict, usual: Mapping[str, str]) -> str:
+    """What another setting answers, and in what its protocol differs from `usual`."""
+    texts = [text for key, text in verdict.protocol.items() if text != usual[key]]
     effect = f"{verdict.effect:+.1f} ({inference.format_interval(verdict.low, verdict.high, '+.1f')})"
     return f"{', '.join(texts) or 'another recipe'}: {verdict.answer}, {effect}"
 
@@ -69,6 +95,9 @@ def _decide_all(claim: Claim, estimates: list[tuple[Estimate, str]]) -> tuple[Ve
     rows = zip(answers, estimates, strict=True)
     answer, (estimate, name) = min(rows, key=lambda row: (order.index(row[0]), row[1][0].low))
     answer, why = decide_size(answer, estimate.low, estimate.high, claim.size), []
+    # 3 points are of accuracy, and a lead over each of several networks is more than one difference.
+    if len(estimates) == 1 and estimate.seeds > 1 and claim.region == ABOVE and claim.metric in OUTCOMES:
+        answer = decide_close(answer, estimate.low, estimate.high, _paper_effect(claim))
     if len(estimates) > 1:
         why = [f"{answers.count(SUPPORTED)} of {len(estimates)} comparisons hold; the effect is of {name}"]
     if estimate.seeds < 2:
@@ -93,6 +122,8 @@ def evaluate_contrasts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdic
 
 def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
     why = [select.describe_missing(selection)] if selection.missing else []
+    status, incomplete = _describe_status(claim, selection)
+    why += [incomplete] if incomplete else []
     protocol, estimates, contrasts = describe_protocol(selection.groups), [], {}
     if reason := next(filter(None, (_incomparable([*split.values()]) for split in selection.splits)), ""):
         return Verdict(INCONCLUSIVE, why=reason, protocol=protocol)
@@ -103,7 +134,7 @@ def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
         if all(splits):
             name = select.describe_contrast(contrast)
             contrasts[name] = contrast
-            estimates.append((_estimate_contrast(splits, claim.metric, seeds), name))
+            estimates.append((_estimate_contrast(splits, claim.metric, seeds, _training_errors(selection)), name))
     if not estimates:
         return Verdict(INCONCLUSIVE, why="; ".join(why), protocol=protocol)
     verdict, name = _decide_all(claim, estimates)
@@ -111,8 +142,54 @@ def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
     if printed is not None and not np.isnan(verdict.low):
         inside = "inside" if verdict.low <= printed <= verdict.high else "outside"
         why.insert(0, f"the paper's tables give {printed:+.1f} for it, {inside} the interval")
-    answer = INCONCLUSIVE if selection.missing else verdict.answer
-    return replace(verdict, answer=answer, why="; ".join(filter(None, [verdict.why, *why])), protocol=protocol)
+    if claim.metric == TRAIN_ERROR:
+        why.append(_list_training_errors(selection))
+    answer = INCONCLUSIVE if selection.missing or incomplete else verdict.answer
+    text = "; ".join(filter(None, [verdict.why, *why]))
+    return replace(verdict, answer=answer, why=text, protocol=protocol, status=status)
+
+
+def _describe_status(claim: Claim, selection: Selection) -> tuple[str, str]:
+    """Whether a verdict is confirmatory, and what of its seeds was seen before; and why there is none, or "".
+
+    A contrast of docs/protocol.md is video@1 of one network and R(2+1)D. There is no verdict on a family with an open
+    number of seeds of which none has all networks.
+    """
+    seen, runs = "", {run.spec for group in selection.trained for run in group.runs}
+    for family in (family for family in selection.families if not family.seeds):
+        if not counted_seeds(family, CONFIRMATORY[SPLIT.sub("", family.data)], runs):
+            return "", f"no verdict, as no seed has all runs of the family {family.name} of docs/protocol.md"
+        seen = describe_seen(family, {run.spec.seed for group in selection.groups for run in group.runs})
+    networks = {(group.spec.variant, group.spec.frames) for group in selection.groups}
+    planned = [(name, frames) for family in selection.families[:1] for name, frames in family.contrasts]
+    is_contrast = any(networks == {pair, (BASELINE, pair[1])} for pair in planned)
+    if claim.metric == "video@1" and is_contrast:
+        return seen or PLANNED, ""
+    return ", ".join(filter(None, [EXPLORATORY, seen.removeprefix(EXPLORATORY)])), ""
+
+
+def _training_errors(selection: Selection) -> list[np.ndarray]:
+    """Of a family of docs/protocol.md each network's training errors by seed, (seeds,), at the clip lengths compared.
+
+    Over these the variance is pooled, as in `fold_table`; none of other runs, of which each has its own.
+    """
+    if not selection.families:
+        return []
+    rows: dict[Spec, list[SeedGroup]] = {}
+    for group in selection.trained:
+        if group.spec.frames in {other.spec.frames for other in selection.groups}:
+            rows.setdefault(without_split(group.spec), []).append(group)
+    return [means_by_seed(row, lambda group: group.train_errors) for row in rows.values()]
+
+
+def _list_training_errors(selection: Selection) -> str:
+    """The training errors that a claim compares, in per cent, such as `R3D 0.3 %, R(2+1)D 0.4 %`."""
+    arms = {(arm, variant) for split in selection.splits for arm, variant in split}
+    errors = {
+        f"{variant}{arm.conditions}": np.mean([s[arm, variant].train_errors.mean() for s in selection.splits])
+        for arm, variant in sorted(arms, key=str)
+    }
+    return f"training errors {', '.join(f'{name} {error:.1f} %' for name, error in errors.items())}"
 
 
 def _weigh(contrast: Contrast, split: dict[tuple[Arm, str], SeedGroup]) -> list[tuple[float, SeedGroup]]:
@@ -128,18 +205,21 @@ def _weigh(contrast: Contrast, split: dict[tuple[Arm, str], SeedGroup]) -> list[
 
 
 def _estimate_contrast(
-    splits: list[list[tuple[float, SeedGroup]]], metric: str, seeds: SeedVariance | None
+    splits: list[list[tuple[float, SeedGroup]]],
+    metric: str,
+    seeds: SeedVariance | None,
+    peers: Sequence[np.ndarray],
 ) -> Estimate:
     """The weighted sum of the networks of each split, averaged over the splits.
 
     Two networks of the same weights, or of which one starts from the other, are one sample of differences, seed by
-    seed. The training error has no recordings, so its interval is over seeds alone.
+    seed. The training error has no recordings, so its interval is over seeds alone, whose variance `peers` share.
     """
     if metric == TRAIN_ERROR:
         networks = [(arms[0][0], [group for _, group in arms]) for arms in zip(*splits, strict=True)]
         errors = [(weight, means_by_seed(groups, lambda group: group.train_errors)) for weight, groups in networks]
         n_runs = sum(len(group.runs) for _, groups in networks for group in groups)
-        return replace(inference.estimate_sum_of_means(errors), items=n_runs)
+        return replace(inference.estimate_sum_of_means(errors, peers), items=n_runs)
     outcomes = OUTCOMES[metric]
     if all(len(split) == 2 and _share_weights(split[0][1], split[1][1]) for split in splits):
         shared = [on_shared_seeds(a, b) for (_, a), (_, b) in splits]
@@ -170,6 +250,13 @@ def _paper_difference(contrast: Contrast, metric: str) -> float | None:
     except R21DError:
         return None
     return float(plus - minus)
+
+
+def _paper_effect(claim: Claim) -> float | None:
+    """The effect by the paper of a claim of one comparison: its size, or the difference that Tables 2 and 3 print."""
+    if claim.size is not None or len(claim.contrasts) != 1:
+        return claim.size
+    return _paper_difference(claim.contrasts[0], claim.metric)
 
 
 def _paper_mean(arm: Arm, metric: str) -> float:
@@ -258,8 +345,10 @@ def _row_difference(a: Network, b: Network, alike: Sequence[Network], rows: Sequ
     """The difference in video@1 on the splits that both have, with the seeds' variance of all `alike` in settings.
 
     Where these have one seed, it is that of all `rows` on the same data. A stream and its fusion are the same weights,
-    whose differences have a variance of their own.
+    whose differences have a variance of their own; two streams have that of their own seeds, as in `difference`.
     """
+    if {a.stream, b.stream} == {RGB, FLOW}:
+        return networks.difference(a, b)
     if networks.same_weights(a, b):
         keys = attrgetter("data", "task", "profile")
         fusions = [[pair for pairs in both_over_each(some) for pair in pairs]

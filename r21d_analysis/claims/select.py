@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from r21d_analysis.artifacts.confirmatory import planned_specs
+from r21d_analysis.artifacts.confirmatory import Family, families_of, family_networks, planned_specs
 from r21d_analysis.artifacts.networks import split_of
 from r21d_analysis.claims.verdict import ABOVE, Region, Verdict
 from r21d_analysis.statistics.aggregate import SeedGroup
@@ -91,8 +91,9 @@ class Selection:
     splits: list[dict[tuple[Arm, str], SeedGroup]]  # the finished networks on each split that counts
     missing: list[tuple[Arm, str]]
     # Those over which the seeds' variance is pooled: all networks on each of these splits, of other variants too, but
-    # not of other papers; of confirmatory runs the claim's own networks.
+    # not of other papers; of runs of docs/protocol.md the networks of their families, as it fixes.
     trained: list[SeedGroup]
+    families: list[Family]  # of docs/protocol.md that hold the networks, as of `families_of`
 
     @property
     def groups(self) -> list[SeedGroup]:
@@ -113,11 +114,11 @@ def rank_settings(groups: Sequence[SeedGroup], arms: Sequence[Arm], data: str = 
     wanted = list(dict.fromkeys((arm, variant) for arm in arms for variant in arm.variants))
     selections = []
     for setting, networks in _group_by_setting(groups, free, data).items():
-        selections += _select(setting, networks, wanted)
+        selections += _select(setting, networks, wanted, groups)
     if selections:
         return sorted(selections, key=lambda s: (len(s.missing) > 0, *setting_rank(s.setting, s.groups)))
     usual = get_recipe("paper").replace(data=data, eval_clips=100) if data else get_recipe("small").replace(data="NAME")
-    return [Selection(usual.replace(**_defaults(free)), [{}], wanted, [])]
+    return [Selection(usual.replace(**_defaults(free)), [{}], wanted, [], [])]
 
 
 def _group_by_setting(
@@ -147,12 +148,13 @@ def _defaults(keys: Collection[str]) -> dict[str, Any]:
 
 
 def _select(
-    setting: Spec, networks: Mapping[Spec, Mapping[str, SeedGroup]], wanted: Sequence[tuple[Arm, str]]
-) -> list[Selection]:
+    setting: Spec, networks: Mapping[Spec, Mapping[str, SeedGroup]], wanted: Sequence[tuple[Arm, str]],
+    groups: Sequence[SeedGroup],
+) -> list[Selection]:  # fmt: skip
     """The Selection of one setting on the splits that count, or one for each split if none has all `wanted` networks.
 
-    Of several networks that match one wanted, it takes that with the most runs. A demonstration that cannot hold a
-    missing network is left out.
+    `groups` are all, of which those of a family count beside `networks`, those of the setting. Of several networks that
+    match one wanted, it takes that with the most runs. A demonstration that cannot hold a missing network is left out.
     """
     by_runs = sorted(networks, key=lambda spec: (-sum(len(g.runs) for g in networks[spec].values()), spec.to_json()))
     found: dict[tuple[Arm, str], Mapping[str, SeedGroup]] = {}
@@ -163,15 +165,18 @@ def _select(
     shared = [name for name in names if all(name in splits for splits in found.values())]
     selections = []
     for counted in [shared] if shared else [[name] for name in names]:
-        splits = [{key: groups[name] for key, groups in found.items() if name in groups} for name in counted]
+        splits = [{key: own[name] for key, own in found.items() if name in own} for name in counted]
         missing = [key for key in wanted if key not in splits[0]]
         if setting.profile == "demo" and not all(_fits_demo(arm) for arm, _ in missing):
             continue
-        trained = [group for split in splits for group in split.values()]
-        if not _is_planned(trained):  # else the protocol pools the seeds' variance over the networks of a family alone
+        families = families_of(group.spec for split in splits for group in split.values())
+        if families:
+            members = {spec for family in families for spec in family_networks(family) if spec.data in counted}
+            trained = [group for group in groups if group.spec.replace(seed=0) in members]
+        else:
             pooled = [networks[spec] for spec in by_runs if spec.epochs and spec.variant not in NEIGHBORS]
-            trained = [groups[name] for groups in pooled if groups.keys() >= {*counted} for name in counted]
-        selections.append(Selection(setting.replace(data=counted[0]), splits, missing, trained))
+            trained = [own[name] for own in pooled if own.keys() >= {*counted} for name in counted]
+        selections.append(Selection(setting.replace(data=counted[0]), splits, missing, trained, families))
     return selections
 
 

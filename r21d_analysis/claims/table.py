@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from statistics import mode
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from r21d_analysis.artifacts.confirmatory import without_unfinished
+from r21d_analysis.artifacts.confirmatory import CLOSE, without_uncounted
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
@@ -19,20 +21,21 @@ from r21d_analysis.statistics.inference import format_interval
 from r21d_analysis.style import render, write_minus
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
+from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
 
-MARKS = {SUPPORTED: "✓", DIRECTION: "↗", REFUTED: "✗", INCONCLUSIVE: "?"}
+MARKS = {SUPPORTED: "✓", DIRECTION: "↗", REFUTED: "✗", CLOSE: "≈", INCONCLUSIVE: "?"}
 
 
 def ledger(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each of CLAIMS, in the paper's order: section, claim, comparison, kind and the fields of its Verdict.
 
-    Runs of the confirmatory study's unfinished contrasts are left out (`without_unfinished`).
+    Runs that docs/protocol.md does not count are left out (`without_uncounted`).
     `effect`, `low` and `high` are in `unit`, mostly points of per cent; arithmetic has no interval. Claims that compare
     networks of different test videos are inconclusive. Raises R21DError for a run that cannot be read.
     """
     unique: dict[Spec, Run] = {}
-    for run in without_unfinished(runs):  # a run that is in two folders counts once
+    for run in without_uncounted(runs):  # a run that is in two folders counts once
         if run.is_complete:
             unique.setdefault(run.spec, run)
     groups, rows = group_by_seed(list(unique.values())), []
@@ -54,19 +57,32 @@ def count_answers(table: pd.DataFrame) -> str:
 def show_ledger(runs: Sequence[Run]) -> HTML:
     """`ledger` for a notebook: the claims by evidence and section, those about runs first, to filter by answer.
 
-    Each answer has a mark, so it does not depend on color. The usual protocol is stated once.
+    A claim about runs has a row of evidence for each data set; the first is its answer. Each answer has a mark, so it
+    does not depend on color. The usual protocol is stated once.
     """
     table = ledger(runs)
     usual = _usual_protocol(table)
-    table["setting"] = [", ".join(t for key, t in p.items() if t != usual.get(key)) for p in table["protocol"]]
-    effects = zip(map(format_effect, table.itertuples()), table["paper_size"], strict=True)
-    table["difference"] = [write_minus("; ".join(filter(None, texts))) for texts in effects]
-    table["other_settings"] = table["other_settings"].map(write_minus)
+    rows = [[_describe_evidence(verdict, usual) for verdict in verdicts] for verdicts in table["evidence"]]
+    table["evidence"] = pd.Series(rows, index=table.index)
+    table["difference"] = [write_minus(_describe_effect(row)) for row in table.itertuples()]
+    for column in ("comparison", "why", "other_settings"):
+        table[column] = table[column].map(write_minus)
     by_arithmetic = table["by"] == ARITHMETIC
     groups = {"Evaluated from runs": table[~by_arithmetic], "Evaluated by arithmetic": table[by_arithmetic]}
-    parts = [(title, count_answers(rows), rows.to_dict("records")) for title, rows in groups.items()]
+    parts = [(title, count_answers(rows), _count_further(rows), rows.to_dict("records"))
+             for title, rows in groups.items()]  # fmt: skip
     answers = {"answers": [*table["answer"]], "of_runs": [*table["answer"][~by_arithmetic]]}
     return HTML(render("claims.html", marks=MARKS, **answers, usual=[*usual.values()], parts=parts))
+
+
+def _count_further(table: pd.DataFrame) -> str:
+    """How many claims have each answer by a data set that is not their first; "" for none."""
+    further = pd.DataFrame([
+        {"data": SPLIT.sub("", row["data"].partition(",")[0]), "answer": row["answer"]}
+        for rows in table["evidence"] for row in rows[1:]
+    ])  # fmt: skip
+    texts = [f"{name}: {count_answers(rows)}" for name, rows in further.groupby("data")] if len(further) else []
+    return "; ".join(texts)
 
 
 def format_effect(row) -> str:
@@ -79,8 +95,26 @@ def format_effect(row) -> str:
     return f"{row.effect:{spec}} {row.unit} ({format_interval(row.low, row.high, spec)})"
 
 
+def _describe_effect(row) -> str:
+    """`format_effect`, and whether the interval excludes the paper's size."""
+    return "; ".join(filter(None, [format_effect(row), row.paper_size]))
+
+
+def _describe_evidence(verdict: Mapping[str, Any], usual: Mapping[str, str]) -> dict[str, str]:
+    """The texts of a data set's row: what it answers, by what sample, and in what the setting is not the usual one."""
+    row = SimpleNamespace(**verdict)
+    differing = [text for key, text in row.protocol.items() if text != usual.get(key) and key not in ("data", "seeds")]
+    return {
+        "data": row.protocol["data"], "answer": row.answer, "effect": write_minus(_describe_effect(row)),
+        "sample": f"{row.n:,} {row.of}, {row.protocol['seeds']}" if row.n else row.protocol["seeds"],
+        "status": row.status, "setting": ", ".join(differing), "why": write_minus(row.why),
+    }  # fmt: skip
+
+
 def _usual_protocol(table: pd.DataFrame) -> dict[str, str]:
-    """The commonest text of each key of the rows' protocols, without the frames, which most comparisons name."""
+    """The commonest text of each key of the rows' protocols, without the frames, which most comparisons name, and the
+    data and seeds, which each row of evidence has.
+    """
     protocols = [protocol for protocol in table["protocol"] if protocol]
-    keys = [key for key in (protocols or [{}])[0] if key != "frames"]
+    keys = [key for key in (protocols or [{}])[0] if key not in ("frames", "data", "seeds")]
     return {key: mode(protocol[key] for protocol in protocols) for key in keys}

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import stats
 
+from r21d_analysis.artifacts.confirmatory import CLOSE, is_close
 from r21d_analysis.statistics.inference import UPPER, Estimate
+from r21d_core.study.experiments import SPLIT
 
 SUPPORTED, DIRECTION, REFUTED, INCONCLUSIVE = "supported", "direction only", "refuted", "inconclusive"
 
@@ -21,19 +23,28 @@ NOT_BELOW: Region = (-1, np.inf)
 class Verdict:
     """The answer; the effect in `unit` with its 95 % interval; what was compared, and the reason.
 
-    DIRECTION: the effect has the stated sign, but the stated size lies outside the interval.
+    DIRECTION: the effect has the stated sign, but the stated size lies outside the interval. CLOSE: the interval holds
+    zero, lies within 3 points of it, and excludes the paper's effect.
     """
 
     answer: str
     effect: float = np.nan
     low: float = np.nan
     high: float = np.nan
-    n: int = 0  # recordings, or runs where the effect is a number of a run
+    n: int = 0  # recordings, or what else groups are; runs where the effect is a number of a run
     why: str = ""
     unit: str = "points"
     protocol: dict[str, str] = field(default_factory=dict)  # of the networks, as of `describe_protocol`
     paper_size: str = ""  # whether the interval excludes the size that the paper states, as of `describe_size`
+    of: str = ""  # what `n` counts
+    status: str = ""  # of a verdict by runs: confirmatory or exploratory, and whether seeds were seen before
+    evidence: tuple[Verdict, ...] = ()  # of the first setting of each data set, this one's without its `evidence`
     other_settings: str = ""  # what other complete settings in the records answer
+
+    @property
+    def data_set(self) -> str:
+        """The data set without its splits; "" without a protocol."""
+        return SPLIT.sub("", self.protocol.get("data", "").partition(",")[0])
 
 
 def decide(low: float, high: float, region: Region) -> str:
@@ -62,6 +73,15 @@ def decide_size(answer: str, low: float, high: float, size: float | None) -> str
     """DIRECTION instead of SUPPORTED where the paper's size lies outside the interval."""
     misses = size is not None and not low <= size <= high
     return DIRECTION if answer == SUPPORTED and misses else answer
+
+
+def decide_close(answer: str, low: float, high: float, effect: float | None) -> str:
+    """CLOSE instead of INCONCLUSIVE where `is_close` and the interval lacks the paper's `effect`, if it prints one.
+
+    An interval that holds the paper's effect too says nothing against the claim.
+    """
+    holds = effect is not None and low <= effect <= high
+    return CLOSE if answer == INCONCLUSIVE and is_close(low, high) and not holds else answer
 
 
 def describe_size(low: float, high: float, size: float | None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from r21d_core import R21DError, package_folder
 
 FOLDER = package_folder("r21d_core", "data_manifests")
+OPTIONAL = ("expected", "subsets", "group")  # keys of a card
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class PublishedDataset:
     groups: str  # a description of what counts as one recording
     expected: dict[str, dict[str, int]] = field(default_factory=dict)  # published videos a split, by manifest name
     subsets: dict[str, list[str]] = field(default_factory=dict)  # classes by the subset's name
+    group: str = "recording"  # the noun for one of `groups`
 
     @property
     def choice(self) -> str:
@@ -55,10 +57,19 @@ def load_published_dataset(name: str) -> PublishedDataset:
     file = FOLDER / f"{name}.json"
     values, known = json.loads(read_text(file)), [key.name for key in fields(PublishedDataset)]
     for key in dict.fromkeys([*known, *values]):
-        if key not in known or (key not in values and key not in ("expected", "subsets")):
+        if key not in known or (key not in values and key not in OPTIONAL):
             what = "the card has no" if key in known else "unknown key"
             raise R21DError(f"{file}: {what} {key!r}; known: {', '.join(known)}")
     return PublishedDataset(**values)
+
+
+def group_noun(data: str) -> str:
+    """What a group of the data set named `data` is, such as a speaker; a recording where no card says otherwise.
+
+    The name is that of a card, or begins with it and a hyphen, as those of splits and subsets do.
+    """
+    names = [card.stem for card in FOLDER.glob("*.json") if f"{data}-".startswith(f"{card.stem}-")]
+    return load_published_dataset(min(names, key=len)).group if names else "recording"  # the others are manifests'
 
 
 def read_text(file: Path, what: str = "a text file") -> str:

@@ -3,17 +3,21 @@
 import numpy as np
 import pytest
 
+from r21d_analysis.artifacts.confirmatory import decide_contrast, is_close
+from r21d_analysis.claims.arithmetic import ranges
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.verdict import (
     ABOUT,
     ABOVE,
+    CLOSE,
     DIRECTION,
     INCONCLUSIVE,
     REFUTED,
     SUPPORTED,
     decide,
     decide_bonferroni,
+    decide_close,
     decide_size,
     describe_size,
 )
@@ -98,3 +102,28 @@ def test_refuting_one_of_several_needs_a_wider_interval():
     assert [decide_bonferroni(estimate, ABOVE, n) for n in (1, 11)] == [REFUTED, INCONCLUSIVE]
     assert decide_bonferroni(Estimate(-8.0, -9.8, -6.2, seeds=2, df=20), ABOVE, 11) == REFUTED
     assert decide_bonferroni(Estimate(2.0, 0.2, 3.8, seeds=2, df=20), ABOVE, 11) == SUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "effect", "answer"),
+    [
+        (-1.3, 1.9, 3.8, CLOSE), (-2.9, 2.9, None, CLOSE), (-1.3, 1.9, 0.8, INCONCLUSIVE),
+        (-3.1, 0.2, 4.5, INCONCLUSIVE), (-1.0, 3.0, 3.8, INCONCLUSIVE), (np.nan, np.nan, 3.8, INCONCLUSIVE),
+    ],
+)  # fmt: skip
+def test_close_interval_excludes_the_effect_of_the_paper(low, high, effect, answer):
+    """In the words of the confirmatory table, which has no claim beside its intervals."""
+    assert decide_close(decide(low, high, ABOVE), low, high, effect) == answer
+    words = decide_contrast(Estimate((low + high) / 2, low, high, p=0.5, df=20, tested=True), 0.5, 1)
+    assert (words == "less than 3 points apart") == is_close(low, high) == (low > -3 and high < 3)
+
+
+def test_interval_on_one_side_is_not_called_close():
+    assert decide_close(decide(-2.0, -0.1, ABOVE), -2.0, -0.1, 3.8) == REFUTED
+    assert decide_close(decide(0.1, 2.0, ABOVE), 0.1, 2.0, 3.8) == SUPPORTED
+
+
+@pytest.mark.parametrize(("size", "digits", "answer"), [(3.8, 1, SUPPORTED), (4, 1, REFUTED), (4, 0, SUPPORTED)])
+def test_range_is_compared_to_the_digits_of_the_text(size, digits, answer):
+    """Table 2 has 68.0 and 64.2; a text with whole points, such as “roughly 3-4%”, cannot say 3.8."""
+    assert ranges((("R(2+1)D",), ("R3D",), "video@1 16f", (size, size)), digits=digits).answer == answer

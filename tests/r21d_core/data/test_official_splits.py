@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from r21d_core import R21DError
 from r21d_core.data import dataset_cards, official_splits
-from r21d_core.data.dataset_cards import FOLDER, PublishedDataset, load_published_dataset
+from r21d_core.data.dataset_cards import FOLDER, PublishedDataset, group_noun, load_published_dataset
 from r21d_core.data.official_splits import Row, files_below, match_listing
 from tests.bad_videos import blocks, write_video
 from tests.listings import checked, touch, write
@@ -144,6 +144,15 @@ def test_cards_say_what_a_user_must_know(name):
     for counts in card.expected.values():
         assert f"{counts['train']:,}/{counts['test']:,}" in said, f"README.md says nothing of {counts}"
     assert card.licence in said and re.split(", videos|, from|, a corpus", card.source)[0] in said
+
+
+@pytest.mark.parametrize(
+    ("data", "noun"),
+    [("miracl-vc1", "speaker"), ("miracl-vc1-split2", "speaker"), ("miracl-vc10", "recording"), ("set", "recording"),
+     ("ucf101-14-split1", "recording")],
+)  # fmt: skip
+def test_group_of_a_data_set_has_the_noun_of_its_card(data, noun):
+    assert group_noun(data) == noun
 
 
 @pytest.mark.parametrize(
