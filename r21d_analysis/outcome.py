@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +256,21 @@ def describe_fit(errors: pd.Series) -> str:
     return f"Training errors of the last epoch: {ends}, so longer training may change these differences."
 
 
+def describe_devices(runs: Sequence[Run], names: Iterable[str]) -> str:
+    """Which of the networks `names` ran with a seed on another device than R(2+1)D: a sentence after a space, or ""."""
+    devices: dict[int, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for run in runs:
+        devices[run.spec.seed][run.spec.variant].add(run.summary["device"])
+    apart = defaultdict(list)
+    for seed, sets in sorted(devices.items()):
+        if others := [name for name in names if name in sets and not sets[name] & sets[BEST]]:
+            apart[", ".join(others)].append(str(seed))
+    places = [f"with seed{'s' * (len(seeds) > 1)} {' and '.join(seeds)} {others}" for others, seeds in apart.items()]
+    return (
+        f" No interval has what devices differ by: {'; '.join(places)} ran on another than R(2+1)D." if places else ""
+    )
+
+
 def describe_reasons(runs: Sequence[Run]) -> str:
     """The paper's two reasons for (2+1)D, what networks with one of them gain, and which networks are missing."""
     table = fold_table(runs).set_index("network")
@@ -267,11 +282,7 @@ def describe_reasons(runs: Sequence[Run]) -> str:
     gaps = [f"{name} has {count} {unit if count > 1 else unit[:-1]}" for unit, n in few for name, count in n.items()]
     if missing := [name for name, _ in WHY.contrasts if name not in table.index]:
         gaps.append(f"fewer folds or not run: {', '.join(missing)}")
-    devices: dict[str, set[str]] = defaultdict(set)
-    for run in runs:
-        devices[run.spec.variant].add(run.summary["device"])
-    apart = [name for name in table.index if not devices[name] & devices[BEST]]
-    caution = f" No interval has what devices differ by: {', '.join(apart)} ran on another than R(2+1)D." * bool(apart)
+    caution = describe_devices(runs, table.index)
     r3d = table.loc["R3D"].to_dict()
     if r3d["gap high"] > 0:
         caution += " R3D is not significantly below R(2+1)D here, so there is no advantage in accuracy to explain."

@@ -14,7 +14,14 @@ from matplotlib.figure import Figure
 
 from r21d_analysis.artifacts import figures
 from r21d_analysis.artifacts.catalog import ARTIFACTS
-from r21d_analysis.artifacts.confirmatory import CHECK, FAMILIES, confirmatory_table, describe_verdicts
+from r21d_analysis.artifacts.confirmatory import (
+    CHECK,
+    FAMILIES,
+    WHY,
+    confirmatory_table,
+    describe_seen,
+    describe_verdicts,
+)
 from r21d_analysis.artifacts.confirmatory_figures import contrasts_figure
 from r21d_analysis.artifacts.folds import GAP as CONTRAST
 from r21d_analysis.artifacts.folds import fold_table
@@ -90,9 +97,11 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
     rate = compare(find_records("variant_comparison", task="speed")).set_index("network")["estimate"]["f-R2D"]
     runs = claims["by"] != ARITHMETIC
     long = find_records("variant_comparison", **LONG)
-    reasons = fold_table(find_reasons()).set_index("network").to_dict("index")
+    why = find_reasons()
+    reasons = fold_table(why).set_index("network").to_dict("index")
     interval = format_interval(rate.low, rate.high, "+.1f")
     pretrained = rate_table(find_records("rate_pretraining")).iloc[-1]
+    seen = describe_seen(WHY, {run.spec.seed for run in why})
     speech = [
         f"{label}: training error {describe_gap(row, *TRAINING)}, video@1 {describe_gap(row)}"
         for label, row in (("R3D", reasons["R3D"]), ("with as many ReLUs", reasons["R3D+ReLU"]))
@@ -105,7 +114,7 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
         f"{rate.value:+.1f} points ({interval}); on actions see the confirmatory study",
         "rate_pretraining": f"Gain of R(2+1)D: {pretrained[GAP]:+.1f} points ({pretrained['its interval']})",
         "recipe": compare_schedules(long, find_records("variant_comparison", variants=FOUR, frames=16, frame_stride=2)),
-        "why_2plus1d": f"Minus R(2+1)D on speech, exploratory, {reasons['R3D']['seeds']} seed: {'; '.join(speech)}",
+        "why_2plus1d": f"Minus R(2+1)D on speech, {seen}: {'; '.join(speech)}",
         "filters": describe_filters(ROOT),
         "attributions": describe_evidence(ROOT),
         "confirmatory": f"Minus R(2+1)D: {describe_contrasts(contrasts)}; {describe_verdicts(confirmed)}",

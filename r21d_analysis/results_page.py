@@ -102,7 +102,8 @@ def _sections(root: Path) -> Iterator[str]:
         yield _compare(f"Table 2, {frames} frames at stride {stride}", fact, runs)
     yield _speech(outcome.find_speech(SPEECH, root))
     reasons, title = outcome.find_reasons(root), "Why (2+1)D? MIRACL-VC1, 8 frames"
-    yield _section(title, outcome.describe_reasons(reasons), _texts(show_fold_table(reasons)))
+    fact = outcome.describe_reasons(reasons) + outcome.describe_unseen(reasons)
+    yield _section(title, fact, _texts(show_fold_table(reasons)))
     rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original."
     again = " R3D trained three times with one seed differs by up to 1.8 points"
     again += " ([records](../results/README.md#small))."

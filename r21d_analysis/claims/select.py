@@ -184,13 +184,14 @@ def setting_rank(setting: Spec, groups: Sequence[SeedGroup]) -> tuple:
     """The sort key that puts the confirmatory runs on actions (docs/protocol.md) first, then the nearest to the paper.
 
     A demonstration comes last. Then count, in this order: consecutive frames, full width, 18 layers, the data
-    (Kinetics or Sports-1M, other real videos, built-in ones), and how many further fields differ from the profile
-    `paper`. Frames are as the claim says, or any. Ties go to the most seeds, then to the first name.
+    (Kinetics or Sports-1M, UCF101 or HMDB51, other real videos, built-in ones), and how many further fields differ
+    from the profile `paper`. Frames are as the claim says, or any. Ties go to the most seeds, then to the first name.
     """
     paper = get_recipe("paper", setting.task)
     first = ("frame_stride", "width", "depth")
     differing = setting.changes_from(paper)
-    data = 0 if setting.data.startswith(("kinetics", SPORTS)) else 2 if setting.data.startswith("builtin") else 1
+    ranks = (("kinetics", SPORTS), 0), (("ucf101", "hmdb51"), 1), ("builtin", 3)
+    data = next((rank for prefix, rank in ranks if setting.data.startswith(prefix)), 2)
     further = len(differing.keys() - {*first, "variant", "frames", "seed", "data", "profile", "init_from"})
     return (
         not _is_planned(groups), setting.profile == "demo", *(key in differing for key in first), data, further,

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -19,7 +20,7 @@ from statsmodels.stats.multitest import multipletests
 
 from r21d_analysis import outcome, report_summary
 from r21d_analysis.artifacts.catalog import ARTIFACTS
-from r21d_analysis.artifacts.confirmatory import SPEECH, confirmatory_table, without_unfinished
+from r21d_analysis.artifacts.confirmatory import SPEECH, WHY, confirmatory_table, without_unfinished
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import count_answers, format_effect, ledger
@@ -420,14 +421,15 @@ def test_readme_speed_is_that_of_the_benchmarks():
 
 
 def test_speech_folds_match_a_plain_computation():
-    """Difference and interval of rMC5 on MIRACL-VC1, from the logits of two seeds, with speakers as clusters."""
+    """Difference and interval of rMC5 on MIRACL-VC1, from the logits of three seeds, with speakers as clusters."""
     right, speakers = {}, {}  # per cent for each clip, by network, fold and seed
     for run in load_runs(ROOT / "results" / "miracl.zip"):
         if run.spec.variant in TABLE_2 and run.spec.seed != 1:
             best = softmax(run.scores.logits, axis=2).mean(axis=1).argmax(axis=1)
             right[run.spec.variant, run.spec.data, run.spec.seed] = 100.0 * (best == run.scores.labels)
             speakers[run.spec.data] = run.scores.groups
-    assert len(right) == 12 * 5 * 2
+    seeds_of_all = (0, 2, 3)
+    assert {*right} == {*product(TABLE_2, speakers, seeds_of_all)}
 
     def clustered(values, fold):  # the variance of the mean of one fold's values
         totals = [(values - values.mean())[speakers[fold] == name].sum() / 600 for name in {*speakers[fold]}]
@@ -435,27 +437,47 @@ def test_speech_folds_match_a_plain_computation():
 
     fold_gaps, totals = [], []
     for fold, names in speakers.items():
-        gap = np.mean([right["rMC5", fold, s] - right["R(2+1)D", fold, s] for s in (0, 2)], axis=0)
+        gap = np.mean([right["rMC5", fold, s] - right["R(2+1)D", fold, s] for s in seeds_of_all], axis=0)
         fold_gaps.append(gap.mean())
         totals += [(gap - gap.mean())[names == name].sum() / 600 / 5 for name in {*names}]
-    between = {key[:2]: right[key] - right[*key[:2], 2] for key in right if key[2] == 0}
-    square = np.mean([gap.mean() ** 2 / 2 for gap in between.values()])
-    beyond = square - np.mean([clustered(gap, fold) / 2 for (_, fold), gap in between.items()])
-    recordings, seeds = 15 / 10 * np.square(totals).sum(), max(0, beyond) / 5
-    df = (recordings + seeds) ** 2 / (recordings**2 / 10 + (square / 5) ** 2 / 60) if seeds else 10
+    cells = {cell: np.array([right[*cell, s] for s in seeds_of_all]) for cell in product(TABLE_2, speakers)}
+    square = np.mean([rows.mean(axis=1).var(ddof=1) for rows in cells.values()])
+    noise = [sum(clustered(row, fold) for row in rows - rows.mean(axis=0)) / 2 for (_, fold), rows in cells.items()]
+    recordings, seeds = 15 / 10 * np.square(totals).sum(), 2 / 3 * max(0, square - np.mean(noise)) / 5
+    df = (recordings + seeds) ** 2 / (recordings**2 / 10 + (2 / 3 * square / 5) ** 2 / 120) if seeds else 10
     gap, half = np.mean(fold_gaps), stats.t.ppf(0.975, df) * np.sqrt(recordings + seeds)
     line = next(line for line in TEXT.splitlines() if line.startswith("| rMC5 | 55.0"))
     assert f"| {gap:+.1f} | {gap - half:+.1f} to {gap + half:+.1f} | < 0.001 |" in line
 
 
-def test_unseen_seed_has_the_verdicts_of_its_family():
-    runs = outcome.find_speech(SPEECH)
-    unseen = [run for run in runs if run.spec.seed == 2]
-    table = confirmatory_table(unseen, families=[SPEECH]).set_index("network")
+@pytest.mark.parametrize("family", [SPEECH, WHY])
+def test_unseen_seeds_have_the_verdicts_of_their_family(family):
+    runs = outcome.find_speech(family)
+    unseen = [run for run in runs if run.spec.seed > 1]
+    table = confirmatory_table(unseen, families=[family]).set_index("network")
     clear = {*table.index[table["verdict"].str.contains("accurate")]}
     text = outcome.describe_unseen(runs)
     assert {part.split()[0] for part in text.partition("significant: ")[2].split("; ")} == clear
     assert text in TEXT.replace("\u2212", "-") and outcome.describe_unseen([r for r in runs if r.spec.seed < 2]) == ""
+
+
+def test_networks_on_another_device_than_the_baseline_are_named_by_seed():
+    devices = {
+        ("R(2+1)D", 0): "X",
+        ("R3D", 0): "X",
+        ("MC3", 0): "Y",
+        ("R(2+1)D", 2): "Y",
+        ("R3D", 2): "Z",
+        ("MC3", 2): "Y",
+    }
+    runs = [
+        SimpleNamespace(spec=SimpleNamespace(variant=name, seed=seed), summary={"device": device})
+        for (name, seed), device in devices.items()
+    ]
+    assert outcome.describe_devices(runs, ["R(2+1)D", "MC3", "R3D"]) == (
+        " No interval has what devices differ by: with seed 0 MC3; with seed 2 R3D ran on another than R(2+1)D."
+    )
+    assert outcome.describe_devices([run for run in runs if run.summary["device"] == "X"], ["R(2+1)D", "R3D"]) == ""
 
 
 def test_sentence_on_training_errors_has_both_ends():

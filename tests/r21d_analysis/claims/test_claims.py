@@ -289,6 +289,17 @@ def test_whole_confirmatory_runs_come_first(tmp_path):
     assert (unfinished["protocol"]["data"], len(unfinished["evidence"])) == ("kinetics-400", 1)
 
 
+def test_data_of_the_paper_come_before_others_with_more_seeds(tmp_path):
+    """All else alike, and most seeds where the order has it last."""
+    order = ["kinetics-400", "ucf101-14-split1", "miracl-vc1-split1", "builtin"]
+    setting = BASE.replace(frame_stride=1, frames=8)
+    ranks = []
+    for count, data in enumerate(order, start=2):
+        specs = [setting.replace(data=data, seed=seed) for seed in range(count)]
+        ranks.append(setting_rank(specs[0], group_by_seed(make("paper", specs, tmp_path / data))))
+    assert sorted(ranks) == ranks
+
+
 def test_setting_with_a_network_out_of_plan_is_not_confirmatory(tmp_path):
     planned = family_specs(FAMILIES[0], CONFIRMATORY["ucf101-14"])[0]
     groups = group_by_seed(make("other", [planned, planned.replace(variant="MC2")], tmp_path))
