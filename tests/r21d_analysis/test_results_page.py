@@ -21,6 +21,7 @@ from statsmodels.stats.multitest import multipletests
 from r21d_analysis import outcome, report_summary
 from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_analysis.artifacts.confirmatory import SPEECH, WHY, confirmatory_table, without_unfinished
+from r21d_analysis.artifacts.folds import GAP
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import count_answers, format_effect, ledger
@@ -461,6 +462,26 @@ def test_unseen_seeds_have_the_verdicts_of_their_family(family):
     assert text in TEXT.replace("\u2212", "-") and outcome.describe_unseen([r for r in runs if r.spec.seed < 2]) == ""
 
 
+def test_answer_names_the_networks_above_by_unseen_seeds():
+    table = confirmatory_table(
+        [run for run in outcome.find_speech(SPEECH) if run.spec.seed > 1], families=[SPEECH]
+    ).sort_values(GAP, ascending=False)
+    names = table["network"][table["verdict"].str.startswith("more accurate")]
+    (text,) = (text for text in outcome.answer() if "speech from lips" in text)
+    assert f"which was seen before the protocol, {', '.join(names)}. R3D" in text and 0 < len(names) < 5
+
+
+def test_significant_reasons_have_their_difference_by_seed():
+    """Also one that is zero with a seed, without a sign of minus."""
+    runs, accuracy = outcome.find_reasons(), {}
+    for run in runs:
+        right = softmax(run.scores.logits, axis=2).mean(axis=1).argmax(axis=1) == run.scores.labels
+        accuracy.setdefault((run.spec.variant, run.spec.seed), []).append(100 * right.mean())
+    gaps = [np.mean(accuracy["P3D-B", seed]) - np.mean(accuracy["R(2+1)D", seed]) for seed in (0, 2)]
+    assert abs(gaps[0]) < 0.05
+    assert f"correction: P3D-B (by seed +0.0, {gaps[1]:+.1f}). Training" in outcome.describe_reasons(runs)
+
+
 def test_networks_on_another_device_than_the_baseline_are_named_by_seed():
     devices = {
         ("R(2+1)D", 0): "X",
@@ -475,7 +496,7 @@ def test_networks_on_another_device_than_the_baseline_are_named_by_seed():
         for (name, seed), device in devices.items()
     ]
     assert outcome.describe_devices(runs, ["R(2+1)D", "MC3", "R3D"]) == (
-        " No interval has what devices differ by: with seed 0 MC3; with seed 2 R3D ran on another than R(2+1)D."
+        " On another device than R(2+1)D's, for which no interval accounts: with seed 0 MC3; with seed 2 R3D."
     )
     assert outcome.describe_devices([run for run in runs if run.summary["device"] == "X"], ["R(2+1)D", "R3D"]) == ""
 
