@@ -788,6 +788,9 @@ def test_new_data_set_is_a_row_without_new_code(tmp_path):
     further = [verdicts[1]["answer"] for verdicts in ledger(runs)["evidence"] if len(verdicts) > 1]
     assert f"By other data sets: other: {', '.join(f'{further.count(a)} {a}' for a in (REFUTED,))}" in html
     assert f"<td>other-split1</td><td>✗ {REFUTED}</td>" in html and "<div>✗ other-split1: " in html
+    assert "<td>exploratory</td><td>8 frames</td>" in html, "without the data and the seeds, which have columns"
+    assert "<td>2 seeds</td>" in html and "<td>0 " not in html, "a claim that lacks networks has no sample"
+    assert re.search(r"otherwise: profile small, action, stride 1, 18 layers, width 64, \d+ epochs\.</p>", html)
 
 
 @pytest.mark.parametrize("name", ["r21d-over-r3d-8", "r21d-over-r3d-16", "r21d-gap-grows", "train-error-18"])
