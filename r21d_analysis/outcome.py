@@ -286,7 +286,7 @@ def _describe_seeds(runs: Sequence[Run], name: str) -> str:
     pair = [run for run in runs if run.spec.variant in (name, BEST)]
     seeds = sorted({run.spec.seed for run in pair if run.spec.variant == name})
     tables = [fold_table([run for run in pair if run.spec.seed == seed]).set_index("network") for seed in seeds]
-    gaps = [f"{table['minus R(2+1)D'].round(1)[name] + 0:+.1f}" for table in tables]  # + 0, or there is a -0
+    gaps = [f"{table['minus R(2+1)D'][name]:+.1f}" for table in tables]
     return f"{name} (by seed {', '.join(gaps)})"
 
 

@@ -21,6 +21,7 @@ from r21d_analysis.artifacts.confirmatory import (
     Family,
     confirmatory_table,
     decide_contrast,
+    describe_seen,
     describe_verdicts,
     family_specs,
     planned_specs,
@@ -163,6 +164,15 @@ def test_seed_counts_if_all_networks_have_it(runs):
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=0)))
     table = confirmatory_table(runs, RECIPE, [OPEN])
     assert set(table["verdict"]) == {"none: no seed has all runs of the family"} and table[RUNS][1] == "3 of 4"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [((0,), "exploratory"), ((0, 1), "exploratory"), ((0, 1, 2), "2 of 3 seeds seen before"),
+     ((0, 2, 3), "1 of 3 seeds seen before"), ((2, 3), "")],
+)  # fmt: skip
+def test_seeds_seen_before_are_those_of_the_protocol(seeds, text):
+    assert describe_seen(SPEECH, seeds) == describe_seen(WHY, {*seeds}) == text
 
 
 def test_contrast_is_with_its_own_length_and_corrected(runs, monkeypatch):
