@@ -495,6 +495,9 @@ def test_networks_on_another_device_than_the_baseline_are_named_by_seed():
         " On another device than R(2+1)D's, for which no interval accounts: with seed 0 MC3; with seed 2 R3D."
     )
     assert outcome.describe_devices([run for run in runs if run.summary["device"] == "X"], ["R(2+1)D", "R3D"]) == ""
+    for run in runs:
+        run.summary["device"] = run.spec.variant
+    assert outcome.describe_devices(runs, ["MC3"]).endswith(": with seeds 0 and 2 MC3.")
 
 
 def test_sentence_on_training_errors_has_both_ends():
