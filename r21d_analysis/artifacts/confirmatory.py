@@ -234,13 +234,14 @@ def _rows(
 
 def counted_specs(family: Family, recipe: Mapping, complete: Mapping[Spec, Run]) -> list[Spec]:
     """The Specs of the seeds that count: the family's number, or else the complete ones, or seed 0 if none is."""
-    return family_specs(family, recipe, () if family.seeds else counted_seeds(family, recipe, complete))
+    seeds = () if family.seeds else counted_seeds(family_specs(family, recipe, [0]), complete)
+    return family_specs(family, recipe, seeds)
 
 
-def counted_seeds(family: Family, recipe: Mapping, complete: Collection[Spec]) -> list[int]:
-    """The seeds that all networks of a family have on all splits among the Specs `complete`."""
+def counted_seeds(networks: Collection[Spec], complete: Collection[Spec]) -> list[int]:
+    """The seeds that all `networks`, Specs on all splits of any seed, have among the Specs `complete`."""
     seeds = sorted({spec.seed for spec in complete})
-    return [seed for seed in seeds if all(spec in complete for spec in family_specs(family, recipe, [seed]))]
+    return [seed for seed in seeds if all(spec.replace(seed=seed) in complete for spec in networks)]
 
 
 @cache
@@ -257,28 +258,24 @@ def families_of(specs: Iterable[Spec]) -> list[Family]:
     """
     wanted = {spec.replace(seed=0) for spec in specs}
     families = [family for family in FAMILIES if wanted & family_networks(family)]
-    if not wanted <= {spec for family in families for spec in family_networks(family)}:
-        return []
-    return [family for family in families if wanted <= family_networks(family)][:1] or families
+    if whole := [family for family in families if wanted <= family_networks(family)]:
+        return whole[:1]
+    return families if wanted <= {spec for family in families for spec in family_networks(family)} else []
 
 
-def without_uncounted(
-    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
-) -> list[Run]:
-    """`without_unfinished`, and of a family with an open number of seeds without those that do not count.
+def counted_runs(runs: Sequence[Run]) -> list[Run]:
+    """`without_unfinished`, and of FAMILIES with an open number of seeds without the seeds that do not count.
 
     A network of several families has the seeds of the first. A family of which no seed counts keeps all its runs, and
     has no verdict.
     """
-    kept, networks, counted = without_unfinished(runs, recipes, families), set(), set()
-    complete = {run.spec for run in kept if run.is_complete}
-    for family in families:
-        recipe = recipes.get(SPLIT.sub("", family.data))
-        if recipe is not None and not family.seeds and (seeds := counted_seeds(family, recipe, complete)):
-            own = {*family_specs(family, recipe, [0])} - networks
-            networks |= own
-            counted |= {spec for spec in family_specs(family, recipe, seeds) if spec.replace(seed=0) in own}
-    return [run for run in kept if run.spec in counted or run.spec.replace(seed=0) not in networks]
+    runs = without_unfinished(runs)
+    complete, seeds_of = {run.spec for run in runs if run.is_complete}, {}
+    for family in FAMILIES:
+        networks = family_networks(family)
+        if not family.seeds and (seeds := counted_seeds(networks, complete)):
+            seeds_of = dict.fromkeys(networks, seeds) | seeds_of  # those of the first family stay
+    return [run for run in runs if run.spec.seed in seeds_of.get(run.spec.replace(seed=0), [run.spec.seed])]
 
 
 def decide_contrast(estimate: Estimate, p: float, tests: int) -> str:

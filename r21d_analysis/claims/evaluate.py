@@ -10,7 +10,7 @@ from operator import attrgetter
 import numpy as np
 
 from r21d_analysis.artifacts import networks
-from r21d_analysis.artifacts.confirmatory import EXPLORATORY, counted_seeds, describe_seen
+from r21d_analysis.artifacts.confirmatory import EXPLORATORY, counted_seeds, describe_seen, family_networks
 from r21d_analysis.artifacts.folds import BASELINE
 from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB, Network
 from r21d_analysis.claims import select
@@ -38,9 +38,8 @@ from r21d_analysis.statistics.aggregate import (
 from r21d_analysis.statistics.inference import Estimate, SeedVariance
 from r21d_core import R21DError
 from r21d_core.data.dataset_cards import group_noun
-from r21d_core.study.experiments import SPLIT, TABLE_2
+from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.paper import paper
-from r21d_core.study.recipes import CONFIRMATORY
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NEIGHBORS
 
@@ -157,7 +156,7 @@ def _describe_status(claim: Claim, selection: Selection) -> tuple[str, str]:
     """
     seen, runs = "", {run.spec for group in selection.trained for run in group.runs}
     for family in (family for family in selection.families if not family.seeds):
-        if not counted_seeds(family, CONFIRMATORY[SPLIT.sub("", family.data)], runs):
+        if not counted_seeds(family_networks(family), runs):
             return "", f"no verdict, as no seed has all runs of the family {family.name} of docs/protocol.md"
         seen = describe_seen(family, {run.spec.seed for group in selection.groups for run in group.runs})
     networks = {(group.spec.variant, group.spec.frames) for group in selection.groups}

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from r21d_analysis.artifacts.confirmatory import CLOSE, without_uncounted
+from r21d_analysis.artifacts.confirmatory import CLOSE, counted_runs
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
@@ -30,12 +30,12 @@ MARKS = {SUPPORTED: "✓", DIRECTION: "↗", REFUTED: "✗", CLOSE: "≈", INCON
 def ledger(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each of CLAIMS, in the paper's order: section, claim, comparison, kind and the fields of its Verdict.
 
-    Runs that docs/protocol.md does not count are left out (`without_uncounted`).
+    Runs that docs/protocol.md does not count are left out (`counted_runs`).
     `effect`, `low` and `high` are in `unit`, mostly points of per cent; arithmetic has no interval. Claims that compare
     networks of different test videos are inconclusive. Raises R21DError for a run that cannot be read.
     """
     unique: dict[Spec, Run] = {}
-    for run in without_uncounted(runs):  # a run that is in two folders counts once
+    for run in counted_runs(runs):  # a run that is in two folders counts once
         if run.is_complete:
             unique.setdefault(run.spec, run)
     groups, rows = group_by_seed(list(unique.values())), []

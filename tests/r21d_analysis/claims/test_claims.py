@@ -15,10 +15,10 @@ from r21d_analysis.artifacts.confirmatory import (
     SPEECH,
     WHY,
     confirmatory_table,
+    counted_runs,
     counted_seeds,
     family_networks,
     family_specs,
-    without_uncounted,
 )
 from r21d_analysis.artifacts.confirmatory_figures import length_gains
 from r21d_analysis.artifacts.folds import GAP, fold_table
@@ -630,7 +630,7 @@ def test_speech_is_evidence_with_the_numbers_of_its_tables(speech):
     """By speaker over the pooled folds and with the counted seeds; of training errors the seed is the unit."""
     table = ledger(speech + load_runs(RESULTS / "actions.zip"))
     recipe = CONFIRMATORY["miracl-vc1"]
-    seeds = counted_seeds(SPEECH, recipe, {run.spec for run in speech})
+    seeds = counted_seeds(family_networks(SPEECH), {run.spec for run in speech})
     members = {*family_specs(SPEECH, recipe, seeds)}
     row = fold_table([run for run in speech if run.spec in members]).set_index("network").loc["R3D"]
     planned = confirmatory_table(speech, families=[SPEECH]).set_index("network").loc["R3D"]
@@ -654,14 +654,14 @@ def test_speech_is_evidence_with_the_numbers_of_its_tables(speech):
 
 def test_seeds_that_lack_networks_of_speech_do_not_count(speech):
     ablations = [spec for spec in family_networks(WHY) if spec.variant == "R(1+2)D"]
-    kept = {run.spec for run in without_uncounted(speech)}
+    kept = {run.spec for run in counted_runs(speech)}
     assert {spec.seed for spec in kept if spec.variant == "R3D"} == {
-        *counted_seeds(SPEECH, CONFIRMATORY["miracl-vc1"], {run.spec for run in speech})
+        *counted_seeds(family_networks(SPEECH), {run.spec for run in speech})
     }
     assert any(run.spec.seed == 1 for run in speech) and not any(spec.seed == 1 for spec in kept)
     assert len(ablations) == 5 and kept >= {*ablations}
     extra = [replace(run, spec=run.spec.replace(seed=9)) for run in speech if run.spec in family_networks(WHY)]
-    kept = [run.spec for run in without_uncounted([*speech, *extra]) if run.spec.seed == 9]
+    kept = [run.spec for run in counted_runs([*speech, *extra]) if run.spec.seed == 9]
     assert len(extra) == 50 and len(kept) == 40, "R3D and R(2+1)D are of the family speech too, which lacks the seed"
     assert not {"R3D", "R(2+1)D"} & {spec.variant for spec in kept}
     lacking = [run for run in speech if run.spec.seed == 0 and run.spec.variant in ("R3D", "R(2+1)D")]
