@@ -216,7 +216,7 @@ def compare_schedules(long: Sequence[Run], short: Sequence[Run]) -> str:
 def find_speech(family: Family, root: Path = ROOT) -> list[Run]:
     """The finished runs of a family on MIRACL-VC1, of the seeds that count."""
     complete = {run.spec: run for run in load_runs(root / "results" / "miracl.zip") if run.is_complete}
-    specs = counted_specs(family, CONFIRMATORY["miracl-vc1"], complete)
+    specs = counted_specs(family, complete)
     return [complete[spec] for spec in specs if spec in complete]
 
 

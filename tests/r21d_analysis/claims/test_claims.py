@@ -40,7 +40,7 @@ from r21d_core.cli import build_parser
 from r21d_core.runs.run import find_run, find_runs, load_runs
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, kinetics, sports1m, transfer
-from r21d_core.study.recipes import CONFIRMATORY, get_recipe
+from r21d_core.study.recipes import get_recipe
 from tests.listings import DATA
 from tests.runs import NASTY, finish
 
@@ -268,7 +268,7 @@ def test_the_matching_network_with_the_most_runs_counts(most, tmp_path):
 
 def test_whole_confirmatory_runs_come_first(tmp_path):
     near = make("paper", two_networks(frames=16, frame_stride=1, data="kinetics-400"), tmp_path / "near")
-    runs = make("other", family_specs(FAMILIES[0], CONFIRMATORY["ucf101-14"]), tmp_path / "confirmatory")
+    runs = make("other", family_specs(FAMILIES[0]), tmp_path / "confirmatory")
     row, unfinished = (ledger(near + some).loc["r21d-over-r3d-16"] for some in (runs, runs[1:]))
     assert row["protocol"]["data"] == "ucf101-14, splits 1, 2, 3"
     assert row["other_settings"].startswith("kinetics-400")
@@ -276,7 +276,7 @@ def test_whole_confirmatory_runs_come_first(tmp_path):
 
 
 def test_setting_with_a_network_out_of_plan_is_not_confirmatory(tmp_path):
-    planned = family_specs(FAMILIES[0], CONFIRMATORY["ucf101-14"])[0]
+    planned = family_specs(FAMILIES[0])[0]
     groups = group_by_seed(make("other", [planned, planned.replace(variant="MC2")], tmp_path))
     ranks = [setting_rank(planned, some) for some in (groups[:1], groups)]
     assert groups[0].spec == planned and [rank[0] for rank in ranks] == [False, True]
