@@ -13,6 +13,8 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from r21d_analysis import outcome
+from r21d_analysis.artifacts.clip_count import clip_count_table
+from r21d_analysis.artifacts.clip_length import show_length_table
 from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH
 from r21d_analysis.artifacts.confirmatory_figures import (
     show_accuracies,
@@ -20,7 +22,7 @@ from r21d_analysis.artifacts.confirmatory_figures import (
     show_length_gains,
     show_training_course,
 )
-from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
+from r21d_analysis.artifacts.curves import error_table
 from r21d_analysis.artifacts.folds import fold_table, show_fold_table
 from r21d_analysis.artifacts.measures import INTERVAL
 from r21d_analysis.artifacts.pretraining import show_rate_table
