@@ -20,12 +20,7 @@ from r21d_analysis.artifacts.confirmatory import (
     counted_specs,
     without_unfinished,
 )
-from r21d_analysis.artifacts.confirmatory_figures import (
-    LATER,
-    LONGER,
-    length_gains,
-    training_course,
-)
+from r21d_analysis.artifacts.confirmatory_figures import LATER, LONGER, length_gains, training_course
 from r21d_analysis.artifacts.folds import GAP as CONTRAST
 from r21d_analysis.artifacts.folds import fold_table
 from r21d_analysis.artifacts.measures import measure

@@ -28,12 +28,7 @@ from r21d_analysis.artifacts.measures import INTERVAL
 from r21d_analysis.artifacts.pretraining import show_rate_table
 from r21d_analysis.artifacts.recipe import chosen_line, show_recipe_table
 from r21d_analysis.artifacts.streams import pretraining_gain, show_stream_table, stream_gain
-from r21d_analysis.artifacts.tables import (
-    comparison_table,
-    family_table,
-    protocol_line,
-    show_variant_table,
-)
+from r21d_analysis.artifacts.tables import comparison_table, family_table, protocol_line, show_variant_table
 from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import format_effect

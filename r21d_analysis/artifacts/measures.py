@@ -10,13 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from r21d_analysis.statistics.aggregate import (
-    NOT_RUN,
-    SeedGroup,
-    accuracy_over_splits,
-    group_all,
-    without_split,
-)
+from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, accuracy_over_splits, group_all, without_split
 from r21d_analysis.statistics.inference import format_interval
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import Run
