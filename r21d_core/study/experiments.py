@@ -273,7 +273,7 @@ def temporal_probe(
 
 @reject_ignored_overrides
 def rate_pretraining(
-    profile: str = "demo", data: str = "builtin", *, variants: Sequence[str] = ("R(2+1)D",),
+    profile: str = "demo", data: str = "builtin", *, task: str = "action", variants: Sequence[str] = ("R(2+1)D",),
     seeds: Sequence[int] = (0,), **settings,
 ) -> list[Spec]:  # fmt: skip
     """Actions from scratch, and finetuned from a network that predicts the playback rate of the same training videos.
@@ -284,6 +284,8 @@ def rate_pretraining(
 
     `r21d train rate_pretraining --profile small --manifest data/ucf101-14-split1.csv`
     """
+    if task != "action":
+        raise IgnoredOverrideError("rate_pretraining sets task itself, to speed and then action; leave it out")
     actions = get_recipe(profile, "action", data).replace(data=data, **settings)
     rates = get_recipe(profile, "speed", data).replace(data=data, **settings | {"frame_stride_max": 0})
     if profile == "demo":
