@@ -220,7 +220,13 @@ def _name_datasets(data: str, source: str, init_from: str, default_source: str) 
 
 
 def _get_deep_recipe(profile: str, task: str, data: str) -> Spec:
-    """The recipe of Section 4.4: 34 layers in the paper's profile, a long schedule in the small one."""
+    """The recipe of Section 4.4: 34 layers in the paper's profile, a long schedule in the small one.
+
+    Raises IgnoredOverrideError for another task than `action`, which alone takes optical flow.
+    """
+    if task != "action":
+        what = "sports1m, kinetics and transfer have runs on flow, which is for the task action alone"
+        raise IgnoredOverrideError(f"task = {task!r}: {what}; leave it out")
     return get_recipe(profile, task, data).replace(
         **{"paper": {"depth": 34}, "small": recipes.LONG_SCHEDULE}.get(profile, {})
     )
