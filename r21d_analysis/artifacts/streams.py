@@ -28,12 +28,7 @@ from r21d_analysis.artifacts.networks import (
     pretrained_pairs,
     same_weights,
 )
-from r21d_analysis.artifacts.tables import (
-    comparison_caption,
-    describe_intervals,
-    difference_columns,
-    show_table,
-)
+from r21d_analysis.artifacts.tables import comparison_caption, describe_intervals, difference_columns, show_table
 from r21d_analysis.statistics.inference import format_interval
 from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_runs, note, style_table
 from r21d_core import R21DError

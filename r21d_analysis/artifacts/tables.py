@@ -211,7 +211,7 @@ def family_table(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for group in group_by_seed(runs):
         first, correct = group.scores[0], [family_correct(scores) for scores in group.scores]
-        for family, names in first.protocol["families"].items():
+        for family, names in first.families.items():
             members = np.isin(first.labels, [first.classes.index(name) for name in names])
             outcomes = Outcomes(100 * np.array([seed[family] for seed in correct]), first.groups[members])
             chance, videos = 100 / len(names), len(np.unique(first.videos[members]))

@@ -30,6 +30,12 @@ class Scores:
     classes: tuple[str, ...]
     protocol: dict
 
+    @property
+    def families(self) -> dict[str, list[str]]:
+        """The families of classes; none for another task than `action`, whose classes are not the data's."""
+        families = self.protocol.get("families", {})
+        return {family: names for family, names in families.items() if {*names} <= {*self.classes}}
+
 
 def take_items(scores: Scores, rows: np.ndarray | slice) -> Scores:
     """`scores` of the items `rows`, a mask, indices or a slice."""

@@ -132,7 +132,10 @@ def test_families_have_their_chance(tmp_path):
     figure = figures.family_bars(runs)
     assert [axes.get_title().split("\n")[0] for axes in figure.axes] == ["few", "many"]
     assert "demonstration" in figure.get_suptitle()
-    assert "form no families" in figures.family_bars(make_runs(variant_comparison("small"), tmp_path)).data
+    others = {"of the data, not of the task": ["disc", "square"]}
+    for number, families in enumerate([{}, others]):
+        without = make_runs(variant_comparison("small"), tmp_path / str(number), families)
+        assert "form no families" in figures.family_bars(without).data
 
 
 @pytest.mark.parametrize("x", ["gmac", "clips_per_second"])
