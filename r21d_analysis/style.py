@@ -19,7 +19,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from IPython.display import Markdown
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.colors import to_rgb
@@ -31,7 +30,9 @@ from pandas.io.formats.style_render import CSSDict
 from r21d_core.runs.run import Run
 
 GRAY = "#797979"  # of text and lines; its contrast is 4.3 on white and on JupyterLab's dark #111, and no gray has more
-PALETTE = sns.color_palette("colorblind")
+# seaborn's "colorblind", whose import takes a tenth of a second
+PALETTE = [to_rgb(f"#{color}") for color in (
+    "0173b2", "de8f05", "029e73", "d55e00", "cc78bc", "ca9161", "fbafe4", "949494", "ece133", "56b4e9")]  # fmt: skip
 DARK_GRAY = to_rgb("#626262")  # of 2-D networks: to those who do not see green, a lighter gray is MC's green
 # Of each kind of network the color, the networks, and a marker for each. The last three kinds are R(2+1)D with one
 # thing changed: the layers between its two convolutions, their planes, their arrangement. Kinds whose colors are close
