@@ -21,7 +21,6 @@ from r21d_analysis.explorer.maps import saliency_html, show_maps
 from r21d_analysis.explorer.media import video_html
 from r21d_analysis.interpret.html import figure_html, text_html
 from r21d_core import R21DError, load
-from r21d_core.data.official_splits import list_videos
 from r21d_core.runs.run import Run
 
 if TYPE_CHECKING:
@@ -132,6 +131,8 @@ class ClassifyWidget:
             raise R21DError(f"weights: none given; enter {WEIGHTS_HINT}")
         paths = []
         if text := self.path.value.strip():
+            from r21d_core.data.official_splits import list_videos  # imports PyAV
+
             paths = list_videos([Path(text).expanduser()])
         if self._uploads:
             self._uploads.cleanup()
