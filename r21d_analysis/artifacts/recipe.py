@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from itertools import product
 
@@ -17,7 +17,7 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.folds import format_intervals
 from r21d_analysis.artifacts.measures import INTERVAL
-from r21d_analysis.artifacts.tables import describe_intervals, show_table
+from r21d_analysis.artifacts.tables import show_table
 from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, pooled_seed_variance, weighted_sum
 from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items
 from r21d_analysis.style import HOLLOW, VARIANT_STYLE, figure_of_runs, note, panel_grid
@@ -71,16 +71,15 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def show_recipe_table(runs: Sequence[Run]) -> Styler | Markdown:
-    """`recipe_table` for a notebook, with its protocol as the caption and the best mean in bold."""
+    """`recipe_table` for a notebook, as `show_table` with the best mean."""
     table, seeds = recipe_table(runs), ", ".join(sorted({group.seeds for group in group_by_seed(runs)}))
     for side, spec in ((MEAN, ".1f"), (DIFFERENCE, "+.1f")) if len(table) else ():
         low, high = (side, "95 % from"), (side, "to")
         texts, place = format_intervals(table, low, high, spec), [*table].index(low)
         table.insert(place, (side, INTERVAL), texts)  # pyright: ignore: a column is a pair
         table = table.drop(columns=[low, high])
-    shown = show_table(table, runs, {"training loss": 3}, describe_intervals(runs), f"seeds of each network: {seeds}")
-    best: list[Hashable] = [(MEAN, "video@1")]
-    return shown if isinstance(shown, Markdown) else shown.highlight_max(best, props="font-weight: bold")
+    remark, best = f"seeds of each network: {seeds}", (MEAN, "video@1")
+    return show_table(table, runs, {"training loss": 3}, remark, best=[best])
 
 
 @figure_of_runs

@@ -1,6 +1,7 @@
 """Tables and figures match the records and escape names."""
 
 import re
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 from r21d_analysis import style
-from r21d_analysis.artifacts import curves, figures, measures, streams, tables
+from r21d_analysis.artifacts import curves, figures, folds, measures, streams, tables
 from r21d_analysis.artifacts.catalog import show_catalog
 from r21d_analysis.artifacts.clip_figures import top_five_figure
 from r21d_analysis.report import NOTEBOOKS
@@ -91,6 +92,21 @@ def test_equal_results_have_no_interval(runs):
     table = tables.comparison_table([finish(run, runs[0].scores) for run in runs])
     assert table.data.iloc[0, 1:3].tolist() == ["+0.0", "–"] and table.data.iloc[0, 5] == "–"
     assert "2 seeds; 2 tests" in table.caption and "nan" not in table.to_html().lower().replace("nano", "")
+
+
+def test_tables_of_one_run_say_that_their_intervals_lack_the_variance_between_runs(runs, tmp_path):
+    """And have nothing in bold; where one network has one run, the others' variance is not its own."""
+    show_streams = partial(streams.show_stream_table, table=4)
+    for show in (tables.show_variant_table, curves.probe_table, folds.show_fold_table, show_streams):
+        one, two = (show(some) for some in ([run for run in runs if run.spec.seed == 0], runs))
+        assert tables.ONE_RUN in one.caption and tables.ONE_RUN not in two.caption, show
+        assert "pooled" not in one.caption and "font-weight" not in one.to_html()
+    assert "font-weight: bold" in tables.show_variant_table(runs).to_html()
+    other = make_runs(variant_comparison("small", "set", variants=("C3D",)), tmp_path / "other")
+    caption = tables.show_variant_table(runs + other).caption
+    assert "those of other papers each by itself (not C3D, of one run), or each" in caption
+    splits = variant_comparison("small", "set-split1", variants=("R3D", "R(2+1)D"), splits=(1, 2, 3))
+    assert tables.describe_intervals(make_runs(splits, tmp_path / "splits"))[1], "splits have several runs"
 
 
 def test_caption_has_the_range_of_what_the_tests_find(runs):
