@@ -55,9 +55,8 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
     means = {spec: _estimate([(1, g)], seeds) for spec, g in trials.items() if len(g) == len(variants)}
     best = max(means, key=lambda spec: means[spec].value, default=None)
     rows = []
-    for spec, groups in trials.items():
-        row: dict = {("recipe", key): _format_field(spec, key) for key in _differing_fields(list(trials))}
-        row["recipe", "training clips"] = f"{spec.epochs * spec.clips_per_epoch:,}"
+    for name, (spec, groups) in zip(_recipe_names(list(trials)), trials.items(), strict=True):
+        row: dict = {("recipe", "settings"): name, ("recipe", "training clips"): spec.epochs * spec.clips_per_epoch}
         difference = None
         if spec in means and best and spec != best:
             difference = _estimate([(1, groups), (-1, trials[best])], seeds)
@@ -79,7 +78,7 @@ def show_recipe_table(runs: Sequence[Run]) -> Styler | Markdown:
         table.insert(place, (side, INTERVAL), texts)  # pyright: ignore: a column is a pair
         table = table.drop(columns=[low, high])
     remark, best = f"seeds of each network: {seeds}", (MEAN, "video@1")
-    return show_table(table, runs, {"training loss": 3}, remark, best=[best])
+    return show_table(table, runs, {"training clips": "{:,}", "training loss": 3}, remark, best=[best])
 
 
 @figure_of_runs
@@ -120,7 +119,7 @@ def chosen_line(runs: Sequence[Run]) -> Markdown:
     if table.empty or table[MEAN, "video@1"].isna().all():
         return note("no recipe has finished runs of all networks, so none can be chosen")
     keys, best = _differing_fields(trials), int(table[MEAN, "video@1"].argmax())
-    names = [", ".join(f"{key} {_format_field(spec, key)}" for key in keys) or "the only recipe" for spec in trials]
+    names = _recipe_names(trials)
     sentences = [f"The best mean of video@1 is {table[MEAN, 'video@1'][best]:.1f} %, of **{names[best]}**."]
     low, high = table[DIFFERENCE, "95 % from"], table[DIFFERENCE, "to"]
     comparisons = {
@@ -159,6 +158,11 @@ def recipe_of(spec: Spec) -> Spec:
 
 def _differing_fields(specs: Sequence[Spec]) -> list[str]:
     return [field.name for field in fields(Spec) if len({getattr(spec, field.name) for spec in specs}) > 1]
+
+
+def _recipe_names(specs: Sequence[Spec]) -> list[str]:
+    keys = _differing_fields(specs)
+    return [", ".join(f"{key} {_format_field(spec, key)}" for key in keys) or "the only recipe" for spec in specs]
 
 
 def _format_field(spec: Spec, key: str) -> str:

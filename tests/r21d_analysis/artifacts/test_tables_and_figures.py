@@ -53,6 +53,28 @@ def test_only_columns_of_long_texts_are_wrapped():
     assert "normal" not in style.style_table(pd.DataFrame({"verdict": [long[:30]]})).to_html()
 
 
+def test_wide_tables_have_what_all_rows_share_in_their_caption():
+    """Whatever is measured stays a column, as do all columns of a table of one row and of one that is not wide."""
+    same = {"videos": [499, 499], "seeds": ["1 seed", "1 seed"], "p, Holm": [np.nan, np.nan], "video@5": [100.0, 100.0]}
+    table = pd.DataFrame({f"column {number}": [1.5, 2.5] for number in range(style.WIDE - 3)} | same)
+    wide = style.style_table(table, "As measured")
+    assert wide.caption == "As measured; the same in all rows: videos 499, seeds 1 seed, p, Holm –"
+    heads = [head.text for head in BeautifulSoup(wide.to_html(), "html.parser").select("thead th")]
+    assert heads == [f"column {number}" for number in range(style.WIDE - 3)] + ["video@5"]
+    assert list(wide.data) == list(table), "the Styler keeps them"
+    for other in (table.iloc[:, 1:], table[:1]):
+        assert style.style_table(other, "As measured").caption == "As measured"
+
+
+def test_table_2_fits_beside_the_files_of_jupyterlab(runs):
+    """In a window of 1440 pixels its widest words and numbers take less than 975, at 7 pixels a character."""
+    html = BeautifulSoup(tables.show_variant_table(runs).to_html(), "html.parser")
+    rows = [[cell.text.strip() for cell in row.select("th, td")] for row in html.select("tr")[1:]]
+    heads = [max(map(len, head.split()), default=0) for head in rows[0]]
+    width = [max(head, *map(len, column)) for head, *column in zip(heads, *rows[2:], strict=True)]
+    assert sum(7 * letters + 6 for letters in width) < 975
+
+
 def test_columns_of_words_are_aligned_to_the_left():
     words = {"network": ["R3D", "MC3"], "verdict": ["–", "none"]}
     numbers = {
