@@ -116,7 +116,7 @@ def test_equal_results_have_no_interval(runs):
     assert "2 seeds; 2 tests" in table.caption and "nan" not in table.to_html().lower().replace("nano", "")
 
 
-def test_tables_of_one_run_say_that_their_intervals_lack_the_variance_between_runs(runs, tmp_path):
+def test_tables_of_one_run_say_what_their_intervals_lack(runs, tmp_path):
     """And have nothing in bold; where one network has one run, the others' variance is not its own."""
     show_streams = partial(streams.show_stream_table, table=4)
     for show in (tables.show_variant_table, curves.probe_table, folds.show_fold_table, show_streams):
