@@ -54,14 +54,15 @@ def composition_table(specs: Sequence[Spec]) -> Styler:
         inner |= {kind: int(pair.between == 2) for kind, pair in PAIRS.items()}
         relus = 1 + inner[stem] + sum(2 * n * (1 + inner[k]) for k, n in zip(letters, blocks, strict=True))
         planes = midplanes(spec.width, spec.width, letters[0]) if letters[0] not in "23" else np.nan
-        composition = "; ".join(map(_compose, dict.fromkeys(letters)))
+        composition = "; ".join(map(compose, dict.fromkeys(letters)))
         rows.append({"network": spec.variant, COMPOSITION: composition, "ReLUs": relus, m: planes} | costs)
     table = pd.DataFrame(rows).dropna(axis="columns", how="all").fillna({COMPOSITION: "–"})
     caption = "Without the classes' outputs" + "; BN: batch norm" * (COMPOSITION in table)
     return style_table(table, caption, {"ReLUs": 0, m: 0, "parameters (M)": 3, "GMAC/clip": 3})
 
 
-def _compose(letter: str) -> str:
+def compose(letter: str) -> str:
+    """What a convolution of a residual block is with this letter, as text."""
     if letter not in PAIRS:
         return COMPOSITIONS[letter]
     pair = PAIRS[letter]
