@@ -48,10 +48,14 @@ class Study:
         return self.manifest or make_builtin(self.builtin)
 
     def plan(self) -> str:
-        """Return the missing runs with their estimated cost on the device, as text; nothing is trained."""
+        """Return the missing runs with their estimated cost on the device, as text; nothing is trained.
+
+        Where none is missing, it is the cost of all, as if they had not been run.
+        """
         from r21d_core.engine.plan import plan
 
-        return plan(self.specs, self.manifest, self.folder, self.device, builtin=self.builtin)
+        anew = all(run.is_complete for run in self.runs)
+        return plan(self.specs, self.manifest, self.folder, self.device, builtin=self.builtin, anew=anew)
 
 
 def open_study(

@@ -175,7 +175,7 @@ def test_contrast_is_with_its_own_length_and_corrected(runs, monkeypatch):
     found = detectable_difference(estimate, 3)
     np.testing.assert_allclose(table["detectable"], [found, np.nan, found])
     caption = show_confirmatory(runs, [FIXED]).caption
-    assert caption.endswith(f"; at 80 % power the tests find {found:.1f} points (fixed)")
+    assert f"; at 80 % power the tests find {found:.1f} points (fixed); the same in all rows: " in caption
     undecided = f"undecided ({found:.1f} points would be found)"
     assert list(table["verdict"]) == [
         "more accurate than R(2+1)D", "none: the variance of a run is not known", undecided
