@@ -37,7 +37,7 @@ from r21d_analysis.interpret.summary import INSIGHT, summarize_evidence, summari
 from r21d_analysis.outcome import BEST, DATA, FOUR, LONG, ROOT
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
-from r21d_analysis.style import write_minus
+from r21d_analysis.style import SHORT, write_minus
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.files import write_atomically
 from r21d_core.runs.run import Run, find_runs, load_runs
@@ -50,7 +50,7 @@ from r21d_core.study.variants import NEIGHBORS
 PLAIN: dict = {"frames": 8, "frame_stride": 1}
 BUILTIN: dict = {"data": "builtin", "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400, **PLAIN}
 HALVES: dict = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1", "seeds": 1}
-OMITTED = ("parameters (M)", "GMAC/clip", "video@5", "training clips/s", "inference clips/s", "training loss")
+OMITTED = (*SHORT.values(), "video@5", "training clips/s", "inference clips/s", "training loss")
 INTRODUCTION = """# Results
 {answer}
 
@@ -245,8 +245,8 @@ def _texts(table: Styler | Markdown) -> pd.DataFrame:
     heads = [re.sub("^(here|recipe): ", "", head) for head in heads]
     heads[0] = str(name or heads[0])  # the name of the index has a line of its own
     frame = pd.DataFrame(lines[levels + bool(name) :], columns=heads)
-    shown = [head for head in heads if head.rpartition(": ")[2] not in OMITTED]
-    frame = frame[shown]
+    named = [heads[0], *filter(None, heads[1:])]  # a hidden last column leaves a cell without a heading
+    frame = frame[[head for head in named if head.rpartition(": ")[2] not in OMITTED]]
     frame.attrs["caption"] = _readable(table.caption or "")  # pyright: ignore[reportAttributeAccessIssue]
     return frame
 

@@ -13,7 +13,6 @@ from r21d_analysis.interpret.source_videos import VideoLocator
 from r21d_core import R21DError
 from r21d_core.runs.run import SUMMARY, Run
 from r21d_core.study.experiments import SPLIT
-from r21d_core.study.recipes import CONFIRMATORY
 from r21d_core.study.spec import Spec
 
 Runs = tuple[Run, ...]  # of one network: a run for each seed and split
@@ -176,7 +175,7 @@ def first_choice(sets: Mapping[str, Sequence[Run]], locator: VideoLocator) -> tu
     They are those of the newest run whose checkpoint and videos exist, if any; else of the study's primary contrast, of
     all splits if their runs are there; else of the first run. Demonstrations come after these.
     """
-    primary = {*family_specs(FAMILIES[0], CONFIRMATORY["ucf101-14"])}
+    primary = {*family_specs(FAMILIES[0])}
     of_study = {label: [run.spec for run in runs if run.spec in primary] for label, runs in sets.items()}
     label = max(sets, key=lambda label: len(of_study[label]))
     trained = [(label, run) for label, runs in sets.items() for run in runs if run.has_checkpoint]

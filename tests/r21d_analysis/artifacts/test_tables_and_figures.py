@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 from bs4 import BeautifulSoup
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 from r21d_analysis import style
-from r21d_analysis.artifacts import curves, figures, folds, measures, streams, tables
+from r21d_analysis.artifacts import curves, figures, folds, measures, streams, tables, temporal_probe
 from r21d_analysis.artifacts.catalog import show_catalog
 from r21d_analysis.artifacts.clip_figures import top_five_figure
 from r21d_analysis.report import NOTEBOOKS
@@ -119,7 +120,7 @@ def test_equal_results_have_no_interval(runs):
 def test_tables_of_one_run_say_what_their_intervals_lack(runs, tmp_path):
     """And have nothing in bold; where one network has one run, the others' variance is not its own."""
     show_streams = partial(streams.show_stream_table, table=4)
-    for show in (tables.show_variant_table, curves.probe_table, folds.show_fold_table, show_streams):
+    for show in (tables.show_variant_table, temporal_probe.probe_table, folds.show_fold_table, show_streams):
         one, two = (show(some) for some in ([run for run in runs if run.spec.seed == 0], runs))
         assert tables.ONE_RUN in one.caption and tables.ONE_RUN not in two.caption, show
         assert "pooled" not in one.caption and "font-weight" not in one.to_html()
@@ -221,6 +222,10 @@ def test_training_curves_have_a_panel_for_each_network(runs):
         for line in axes.lines:
             drawn = legend[axes.get_title()]
             assert (line.get_color(), line.get_marker()) == (drawn.get_color(), drawn.get_marker())
+
+
+def test_palette_is_that_of_seaborn():
+    assert sns.color_palette("colorblind") == style.PALETTE
 
 
 def test_every_named_network_has_a_look_of_its_own():
