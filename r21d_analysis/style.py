@@ -96,7 +96,7 @@ NUMBERS = re.compile(r"([-+]?\d[\d.,]*|to|[ (),%–])+")  # such as `-1.2 to +3.
 LONG_TEXT = 30  # characters; a column with longer texts is wrapped, or the columns after it are off the screen
 WIDE = 9  # columns; a table with more is made narrow, as JupyterLab has 975 pixels for it in a window of 1440
 LONG_TEXT_OF_WIDE = 16
-NARROW_CSS: list[CSSDict] = [{"selector": cell, "props": "padding: 0.2em"} for cell in ("td", "th")]
+NARROW_CSS: list[CSSDict] = [{"selector": cell, "props": "padding: 0.2em 0.4em"} for cell in ("td", "th")]
 SHORT = {"parameters (M)": "params (M)", "GMAC/clip": "GMAC per clip"}  # headings, which wrap at a space
 NO_MATH = "tex2jax_ignore mathjax_ignore"  # CSS classes: a `$` in a name is not the start of a formula
 NO_RUNS = "no run is finished; see the output of `open_study` above"
@@ -195,8 +195,10 @@ def _align_words(column: pd.Series, is_wide: bool) -> list[CSSDict]:
     """Styles of a column of words, which a long text wraps; none of numbers, also formatted ones."""
     texts = [text for text in column if isinstance(text, str) and text not in ("", "–")]
     props = "text-align: left" if texts and all(text[0].isalpha() for text in texts) else ""
-    if max(map(len, texts), default=0) > (LONG_TEXT_OF_WIDE if is_wide else LONG_TEXT):
-        props = f"text-align: left; white-space: normal; min-width: {8 if is_wide else 14}em"
+    longest = max(map(len, texts), default=0)
+    if longest > (LONG_TEXT_OF_WIDE if is_wide else LONG_TEXT):
+        width = 8 if is_wide and longest < 2 * LONG_TEXT else 14
+        props = f"text-align: left; white-space: normal; min-width: {width}em"
     return [{"selector": "", "props": props}] if props else []
 
 

@@ -173,14 +173,19 @@ def first_choice(sets: Mapping[str, Sequence[Run]], locator: VideoLocator) -> tu
     """Return the label of `sets`, of `data_sets`, that opens, and a Spec whose protocol does.
 
     They are those of the newest run whose checkpoint and videos exist, if any; else of the study's primary contrast, of
-    all splits if their runs are there; else of the first run. Demonstrations come after these.
+    all splits if their runs are there; else of the data with most networks. Demonstrations come after these.
     """
     primary = {*family_specs(FAMILIES[0])}
     of_study = {label: [run.spec for run in runs if run.spec in primary] for label, runs in sets.items()}
-    label = max(sets, key=lambda label: len(of_study[label]))
+
+    def rank(label: str) -> tuple[bool, int]:
+        runs = sets[label]
+        return runs[0].spec.profile != "demo", len({run.spec.variant for run in runs})
+
+    label = max(sets, key=lambda label: (len(of_study[label]), *rank(label)))
     trained = [(label, run) for label, runs in sets.items() for run in runs if run.has_checkpoint]
     trained.sort(key=lambda pair: (pair[1].folder / SUMMARY).stat().st_mtime, reverse=True)
-    trained.sort(key=lambda pair: pair[1].spec.profile == "demo")
+    trained.sort(key=lambda pair: rank(pair[0]) if pair[1].spec.profile == "demo" else (True,), reverse=True)
     for own, run in trained:
         if run.spec.profile == "demo" and of_study[label]:
             break

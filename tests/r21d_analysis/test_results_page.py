@@ -461,7 +461,7 @@ def test_unseen_seeds_have_the_verdicts_of_their_family(family):
     assert text in TEXT.replace("\u2212", "-") and outcome.describe_unseen([r for r in runs if r.spec.seed < 2]) == ""
 
 
-def test_networks_on_another_device_than_the_baseline_are_named_by_seed():
+def test_networks_on_another_device_are_named_by_seed():
     devices = {
         ("R(2+1)D", 0): "X",
         ("R3D", 0): "X",

@@ -334,6 +334,20 @@ def test_opens_on_the_numbers_of_the_readme(tiny_manifest, tmp_path, monkeypatch
     assert "1,489 videos" in summary and "mean over splits. Seeds: 5 and 5." in summary
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_demonstration_opens_on_the_data_with_most_networks(trained, tiny_manifest, tmp_path):
+    """Not on the splits pooled, which come first in the menu, with one network."""
+    specs = [variant_comparison("demo", f"set-split{split}", variants=("R(2+1)D",))[0] for split in (1, 2)]
+    specs += variant_comparison("demo", "tiny", variants=("R3D", "R(2+1)D"))
+    for spec in specs:
+        run = write_run(spec, tmp_path)
+        if trained:
+            (run.folder / "checkpoint.pt").touch()
+    shown = Explorer(str(tmp_path), str(tiny_manifest.parent))
+    assert shown.data.options[0] == "set, 2 splits, action (demonstration)"
+    assert (shown.data.value, shown.a.label, shown.b.label) == ("tiny, action (demonstration)", "R3D-10", "R(2+1)D-10")
+
+
 def test_splits_of_a_data_set_are_one_entry(tmp_path):
     """Each split has its videos and counts alike; a network that lacks a split is compared on the other alone."""
     names = {1: VIDEOS[:10], 2: VIDEOS[10:]}
