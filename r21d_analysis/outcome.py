@@ -20,12 +20,7 @@ from r21d_analysis.artifacts.confirmatory import (
     counted_specs,
     without_unfinished,
 )
-from r21d_analysis.artifacts.confirmatory_figures import (
-    LATER,
-    LONGER,
-    length_gains,
-    training_course,
-)
+from r21d_analysis.artifacts.confirmatory_figures import LATER, LONGER, length_gains, training_course
 from r21d_analysis.artifacts.folds import GAP as CONTRAST
 from r21d_analysis.artifacts.folds import fold_table
 from r21d_analysis.artifacts.measures import measure
@@ -220,7 +215,7 @@ def compare_schedules(long: Sequence[Run], short: Sequence[Run]) -> str:
 def find_speech(family: Family, root: Path = ROOT) -> list[Run]:
     """The finished runs of a family on MIRACL-VC1, of the seeds that count."""
     complete = {run.spec: run for run in load_runs(root / "results" / "miracl.zip") if run.is_complete}
-    specs = counted_specs(family, CONFIRMATORY["miracl-vc1"], complete)
+    specs = counted_specs(family, complete)
     return [complete[spec] for spec in specs if spec in complete]
 
 

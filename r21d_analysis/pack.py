@@ -127,10 +127,9 @@ def same_decisions(before: np.ndarray, after: np.ndarray, scores: Scores, subset
     label = np.take_along_axis(new, labels, axis=1)
     above, not_below = (new > label + MARGIN).sum(axis=1), (new > label - MARGIN).sum(axis=1) - 1
     same = np.logical_and(same, np.where(rank < 5, not_below < 5, above >= 5))
-    for names in scores.protocol.get("families", {}).values():
-        members = [scores.classes.index(name) for name in names if name in scores.classes]
-        if members:
-            same = np.logical_and(same, _same_argmax(before.mean(axis=1)[:, members], after.mean(axis=1)[:, members]))
+    for names in scores.families.values():
+        members = [scores.classes.index(name) for name in names]
+        same = np.logical_and(same, _same_argmax(old[:, members], new[:, members]))
     return same
 
 

@@ -117,7 +117,7 @@ REPORTS = tuple(Report(*row) for row in (
         "temporal_probe")),
     *((title, f"{name}-{suffix}", {k: value for k, value in LEARNED[data].items() if k not in ("splits", "train")})
       for name in ("filters", "attributions") for _, data, suffix, title in INSIGHT),
-    ("Real videos", "explorer", {"runs": "../results/small.zip"}),
+    ("Real videos", "explorer", {"runs": "../results/actions.zip"}),
     ("The families of docs/protocol.md", "confirmatory", {}),
     ("All claims", "claims", {"runs": ", ".join(f"../results/{pack}.zip" for pack in CLAIMS_PACKS)}),
 ))  # fmt: skip

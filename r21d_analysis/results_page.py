@@ -13,6 +13,8 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from r21d_analysis import outcome
+from r21d_analysis.artifacts.clip_count import clip_count_table
+from r21d_analysis.artifacts.clip_length import show_length_table
 from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH
 from r21d_analysis.artifacts.confirmatory_figures import (
     show_accuracies,
@@ -20,18 +22,13 @@ from r21d_analysis.artifacts.confirmatory_figures import (
     show_length_gains,
     show_training_course,
 )
-from r21d_analysis.artifacts.curves import clip_count_table, error_table, show_length_table
+from r21d_analysis.artifacts.curves import error_table
 from r21d_analysis.artifacts.folds import fold_table, show_fold_table
 from r21d_analysis.artifacts.measures import INTERVAL
 from r21d_analysis.artifacts.pretraining import show_rate_table
 from r21d_analysis.artifacts.recipe import chosen_line, show_recipe_table
 from r21d_analysis.artifacts.streams import pretraining_gain, show_stream_table, stream_gain
-from r21d_analysis.artifacts.tables import (
-    comparison_table,
-    family_table,
-    protocol_line,
-    show_variant_table,
-)
+from r21d_analysis.artifacts.tables import comparison_table, family_table, protocol_line, show_variant_table
 from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import format_effect
@@ -40,7 +37,7 @@ from r21d_analysis.interpret.summary import INSIGHT, summarize_evidence, summari
 from r21d_analysis.outcome import BEST, DATA, FOUR, LONG, ROOT
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
-from r21d_analysis.style import write_minus
+from r21d_analysis.style import SHORT, write_minus
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.files import write_atomically
 from r21d_core.runs.run import Run, find_runs, load_runs
@@ -53,7 +50,7 @@ from r21d_core.study.variants import NEIGHBORS
 PLAIN: dict = {"frames": 8, "frame_stride": 1}
 BUILTIN: dict = {"data": "builtin", "crop_area": 0.0, "brightness": 0.0, "clips_per_epoch": 400, **PLAIN}
 HALVES: dict = {"data": "ucf101-7b-split1", "source": "ucf101-7a-split1", "seeds": 1}
-OMITTED = ("parameters (M)", "GMAC/clip", "video@5", "training clips/s", "inference clips/s", "training loss")
+OMITTED = (*SHORT.values(), "video@5", "training clips/s", "inference clips/s", "training loss")
 INTRODUCTION = """# Results
 {answer}
 
@@ -82,17 +79,17 @@ def build_results(root: Path = ROOT) -> str:
         texts.append(f"`{name}` tests {len(videos)} videos of {len({(v.label, v.group) for v in videos})} recordings")
     verdicts, *answer = outcome.answer(root)
     introduction = INTRODUCTION.format(answer="\n\n".join([f"**{verdicts}**", *answer]), recordings=", ".join(texts))
-    return write_minus("\n\n".join([introduction, *_sections(root)])) + "\n"
+    confirmed = "\n\n".join(answer[2:4])  # what the study consists of, and what longer clips add
+    return write_minus("\n\n".join([introduction, *_sections(root, confirmed)])) + "\n"
 
 
-def _sections(root: Path) -> Iterator[str]:
+def _sections(root: Path, confirmed: str) -> Iterator[str]:
     runs_of = partial(outcome.find_records, root=root)
     runs = [run for pack in ("actions", "recipe") for run in load_runs(root / "results" / f"{pack}.zip")]
     tables = [show_confirmatory(runs, families=FAMILIES[:2]), *show_accuracies(runs)]
     tables += [show_training_course(runs), show_length_gains(runs)]
+    yield _section("Confirmatory study", confirmed, *map(_texts, tables))
     table = outcome.find_contrasts(root)
-    facts = f"{outcome.confirm(table, root)}\n\n{outcome.describe_gains(runs)}"
-    yield _section("Confirmatory study", facts, *map(_texts, tables))
     for frames, stride in ((8, 1), (16, 1), (16, 2)):
         runs = runs_of("variant_comparison", frames=frames, frame_stride=stride)
         gap = paper_table(2)[BEST][f"video@1 {frames}f"] - paper_table(2)["R3D"][f"video@1 {frames}f"]
@@ -248,8 +245,8 @@ def _texts(table: Styler | Markdown) -> pd.DataFrame:
     heads = [re.sub("^(here|recipe): ", "", head) for head in heads]
     heads[0] = str(name or heads[0])  # the name of the index has a line of its own
     frame = pd.DataFrame(lines[levels + bool(name) :], columns=heads)
-    shown = [head for head in heads if head.rpartition(": ")[2] not in OMITTED]
-    frame = frame[shown]
+    named = [heads[0], *filter(None, heads[1:])]  # a hidden last column leaves a cell without a heading
+    frame = frame[[head for head in named if head.rpartition(": ")[2] not in OMITTED]]
     frame.attrs["caption"] = _readable(table.caption or "")  # pyright: ignore[reportAttributeAccessIssue]
     return frame
 

@@ -48,10 +48,14 @@ class Study:
         return self.manifest or make_builtin(self.builtin)
 
     def plan(self) -> str:
-        """Return the missing runs with their estimated cost on the device, as text; nothing is trained."""
+        """Return the missing runs with their estimated cost on the device, as text; nothing is trained.
+
+        Where none is missing, it is the cost of all, as if they had not been run.
+        """
         from r21d_core.engine.plan import plan
 
-        return plan(self.specs, self.manifest, self.folder, self.device, builtin=self.builtin)
+        anew = all(run.is_complete for run in self.runs)
+        return plan(self.specs, self.manifest, self.folder, self.device, builtin=self.builtin, anew=anew)
 
 
 def open_study(
@@ -88,14 +92,15 @@ def open_study(
     options = {"source": source, "splits": splits, "task": task, "variants": variants}
     options = {name: value for name, value in options.items() if value not in ("", None, [], ())}
     build_specs = partial(EXPERIMENTS[experiment], data=Path(manifest).stem if manifest else "builtin")
-    specs = build_specs(profile, seeds=as_list(seeds), **options, **fields)
-    if _to_bool("train", train):
+    specs, train = build_specs(profile, seeds=as_list(seeds), **options, **fields), _to_bool("train", train)
+    finished = [spec for spec in specs if find_run(runs, spec).is_complete]
+    if train:
         # With nothing left to train, only a manifest and the GPUs are to check, and PyTorch takes seconds to import.
-        if manifest or limits["gpus"] < 1 or not all(find_run(runs, spec).is_complete for spec in specs):
+        if manifest or limits["gpus"] < 1 or finished != specs:
             from r21d_core.engine.runner import run_experiment
 
             run_experiment(specs, manifest or None, runs, device=device, cache=cache, builtin=builtin, **limits)
-    elif not any(find_run(runs, spec).is_complete for spec in specs):
+    elif not finished:
         given = {name: value for name, value in options.items() if name in ("source", "splits")}
         names = {spec.data for spec in specs}
         alternatives = find_alternatives(partial(build_specs, **given), runs, names)
@@ -103,22 +108,19 @@ def open_study(
         same = [text for (name, kind, text) in alternatives if (name, kind) == (profile, specs[0].task)]
         if len(same) == 1 and not fields:
             others = build_specs(profile, seeds=as_list(seeds), **options, **read_settings(same[0]))
-            if any(find_run(runs, spec).is_complete for spec in others):
+            if finished := [spec for spec in others if find_run(runs, spec).is_complete]:
                 print(f'These settings are the only ones of this profile and task, so they are used: "{same[0]}"')
                 specs, fields = others, read_settings(same[0])
-    parameters = {"seeds": as_list(seeds)} | options | fields
-    if not _to_bool("train", train):
-        finished = {spec.variant for spec in specs if find_run(runs, spec).is_complete}
-        if without := [
-            name for name in dict.fromkeys(spec.variant for spec in specs) if finished and name not in finished
-        ]:
-            shown = list(dict.fromkeys(spec.variant for spec in specs if spec.variant in finished))
-            build = partial(build_specs, profile, seeds=as_list(seeds), **fields)
-            of_others, parameters = (parameters | _name_networks(build, options, specs, n) for n in (without, shown))
-            command = _training_command(experiment, profile, manifest, of_others)
-            print(f"Not shown, since no run of theirs is finished: {', '.join(without)}.")
-            print(command_line(find_run(runs, specs[0]).folder.parent, command))
-            specs = [spec for spec in specs if spec.variant in finished]
+    parameters, names = {"seeds": as_list(seeds)} | options | fields, dict.fromkeys(spec.variant for spec in specs)
+    shown = [name for name in names if name in {spec.variant for spec in finished}]
+    without = [name for name in names if name not in shown]
+    if shown and without and not train:
+        build = partial(build_specs, profile, seeds=as_list(seeds), **fields)
+        of_others, parameters = (parameters | _name_networks(build, options, specs, n) for n in (without, shown))
+        command = _training_command(experiment, profile, manifest, of_others)
+        print(f"Not shown, since no run of theirs is finished: {', '.join(without)}.")
+        print(command_line(find_run(runs, specs[0]).folder.parent, command))
+        specs = [spec for spec in specs if spec.variant in shown]
     study = Study(
         experiment, specs, [find_run(runs, spec) for spec in specs], Path(runs), Path(manifest) if manifest else None,
         Path(builtin), device,

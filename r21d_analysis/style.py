@@ -19,7 +19,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from IPython.display import Markdown
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.colors import to_rgb
@@ -31,7 +30,9 @@ from pandas.io.formats.style_render import CSSDict
 from r21d_core.runs.run import Run
 
 GRAY = "#797979"  # of text and lines; its contrast is 4.3 on white and on JupyterLab's dark #111, and no gray has more
-PALETTE = sns.color_palette("colorblind")
+# seaborn's "colorblind", whose import takes a tenth of a second
+PALETTE = [to_rgb(f"#{color}") for color in (
+    "0173b2", "de8f05", "029e73", "d55e00", "cc78bc", "ca9161", "fbafe4", "949494", "ece133", "56b4e9")]  # fmt: skip
 DARK_GRAY = to_rgb("#626262")  # of 2-D networks: to those who do not see green, a lighter gray is MC's green
 # Of each kind of network the color, the networks, and a marker for each. The last three kinds are R(2+1)D with one
 # thing changed: the layers between its two convolutions, their planes, their arrangement. Kinds whose colors are close
@@ -93,6 +94,10 @@ PAPER = "opacity: 0.7"  # of the paper's numbers; text of any theme keeps a cont
 P = "p, Holm"  # a column of every table of tests
 NUMBERS = re.compile(r"([-+]?\d[\d.,]*|to|[ (),%–])+")  # such as `-1.2 to +3.4`, and no name
 LONG_TEXT = 30  # characters; a column with longer texts is wrapped, or the columns after it are off the screen
+WIDE = 9  # columns; a table with more is made narrow, as JupyterLab has 975 pixels for it in a window of 1440
+LONG_TEXT_OF_WIDE = 16
+NARROW_CSS: list[CSSDict] = [{"selector": cell, "props": "padding: 0.2em 0.4em"} for cell in ("td", "th")]
+SHORT = {"parameters (M)": "params (M)", "GMAC/clip": "GMAC per clip"}  # headings, which wrap at a space
 NO_MATH = "tex2jax_ignore mathjax_ignore"  # CSS classes: a `$` in a name is not the start of a formula
 NO_RUNS = "no run is finished; see the output of `open_study` above"
 NO_RECORDS = "nothing to draw: no run has a record or a checkpoint"
@@ -136,7 +141,11 @@ def style_table(
     pair (side, name); a side that begins with "paper" holds the paper's numbers, whose format stays. They stand after
     the side "here", or last. Columns of words are aligned to the left, one with a text above LONG_TEXT characters is
     wrapped. An index without a name is hidden.
+
+    Of a table with more than WIDE columns those of texts or whole numbers that say the same in all rows go into the
+    caption, and so do those without any number.
     """
+    is_wide = len(table.columns) > WIDE
     styles: dict = {}
     papers: list[Hashable] = [c for c in table.columns if isinstance(c, tuple) and c[0].startswith("paper")]
     others = [column for column in table.columns if column not in papers]
@@ -154,12 +163,27 @@ def style_table(
             styles[column] = lambda text: write_minus(text) if NUMBERS.fullmatch(text) else text
     styles = {column: _with_minus(form) for column, form in styles.items()}
     style = table.style.format(styles, na_rep=na_rep, escape="html").format_index(escape="html")
-    style = style.format_index(escape="html", axis="columns").map(lambda _: PAPER, subset=papers)
-    style = style.set_table_styles(TABLE_CSS).set_table_attributes(f'class="{NO_MATH}"')
-    style = style.set_table_styles({column: _align_words(table[column]) for column in table.columns}, overwrite=False)
+    style = style.format_index(lambda name: SHORT.get(str(name), str(name)), escape="html", axis="columns")
+    style = style.map(lambda _: PAPER, subset=papers)
+    style = style.set_table_styles(TABLE_CSS + NARROW_CSS * is_wide).set_table_attributes(f'class="{NO_MATH}"')
+    words = {column: _align_words(table[column], is_wide) for column in table.columns}
+    style = style.set_table_styles(words, overwrite=False)
+    if is_wide and len(table) > 1:
+        equal = _equal_columns(table)
+        names = [" ".join(c).removeprefix("here ").strip() if isinstance(c, tuple) else str(c) for c in equal]
+        values = [na_rep if pd.isna(table[c].iloc[0]) else styles.get(c, str)(table[c].iloc[0]) for c in equal]
+        said = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+        caption = "; ".join(filter(None, [caption, f"the same in all rows: {said}" * bool(said)]))
+        style = style.hide(axis="columns", subset=pd.Index(equal))
     if caption:
         style = style.set_caption(html.escape(caption))
     return style if table.index.name else style.hide(axis="index")
+
+
+def _equal_columns(table: pd.DataFrame) -> list[Hashable]:
+    """The columns of texts or whole numbers with one value, and those without any."""
+    one = [column for column in table.columns if table[column].nunique(dropna=False) == 1]
+    return [c for c in one if table[c].isna().all() or not pd.api.types.is_float_dtype(table[c])]
 
 
 def _with_minus(form: str | Callable[[Any], str]) -> Callable[[Any], str]:
@@ -167,12 +191,14 @@ def _with_minus(form: str | Callable[[Any], str]) -> Callable[[Any], str]:
     return lambda value: show(value) if isinstance(value, str) else write_minus(show(value))
 
 
-def _align_words(column: pd.Series) -> list[CSSDict]:
+def _align_words(column: pd.Series, is_wide: bool) -> list[CSSDict]:
     """Styles of a column of words, which a long text wraps; none of numbers, also formatted ones."""
     texts = [text for text in column if isinstance(text, str) and text not in ("", "–")]
     props = "text-align: left" if texts and all(text[0].isalpha() for text in texts) else ""
-    if max(map(len, texts), default=0) > LONG_TEXT:
-        props = "text-align: left; white-space: normal; min-width: 14em"
+    longest = max(map(len, texts), default=0)
+    if longest > (LONG_TEXT_OF_WIDE if is_wide else LONG_TEXT):
+        width = 8 if is_wide and longest < 2 * LONG_TEXT else 14
+        props = f"text-align: left; white-space: normal; min-width: {width}em"
     return [{"selector": "", "props": props}] if props else []
 
 

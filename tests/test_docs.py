@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+from r21d_analysis.artifacts.folds import compose
 from r21d_analysis.claims import verdict
 from r21d_core.cli import build_parser
 from r21d_core.models.cost import cost
 from r21d_core.runs.run import STATES, load_runs
 from r21d_core.study.experiments import EXPERIMENTS
 from r21d_core.study.spec import CHOICES
-from r21d_core.study.variants import VARIANTS
+from r21d_core.study.variants import LETTERS, NETWORKS, VARIANTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +54,12 @@ def test_glossary_has_the_words_of_the_suite():
     verdicts = (verdict.SUPPORTED, verdict.DIRECTION, verdict.REFUTED, verdict.CLOSE, verdict.INCONCLUSIVE)
     words = [*CHOICES["profile"], *CHOICES["task"], *STATES, *verdicts, "Spec", "Midplanes", "Frame stride", "video@1"]
     assert [word for word in words if not re.search(rf"[`*]{re.escape(word)}\b", " ".join(text.split()))] == []
+
+
+def test_glossary_has_the_letters_of_the_code():
+    rows = re.findall(r"^\| `(\w)` \| (.*) \| (.*) \|$", (ROOT / "docs/glossary.md").read_text(), re.M)
+    names = [", ".join(n for n, letters in NETWORKS.items() if {*letters[1:]} == {letter}) for letter in LETTERS]
+    assert rows == [*zip(LETTERS, map(compose, LETTERS), names, strict=True)]
 
 
 def test_documented_commands_and_options_exist():

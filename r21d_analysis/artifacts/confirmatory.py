@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from r21d_analysis.statistics.inference import Estimate, holm
 from r21d_analysis.statistics.power import detectable_difference
 from r21d_analysis.style import P
 from r21d_core.runs.run import Run
-from r21d_core.study.experiments import SPLIT, TABLE_2, variant_comparison
+from r21d_core.study.experiments import TABLE_2, variant_comparison
 from r21d_core.study.paper import paper_table
 from r21d_core.study.recipes import CONFIRMATORY, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
@@ -37,6 +37,7 @@ class Family(NamedTuple):
 
     name: str
     data: str  # of the first split
+    recipe: tuple[tuple[str, Any], ...]  # Spec fields and their values
     splits: tuple[int, ...]
     seeds: int  # of each network; 0: those that all networks have on all splits
     contrasts: tuple[tuple[str, int], ...]  # a network, and the clip length at which it is compared with R(2+1)D
@@ -44,8 +45,8 @@ class Family(NamedTuple):
     tried: str = ""  # data of trials, without whose videos the contrasts are computed a second time, as a check
 
 
-_ACTIONS = "ucf101-14-split1", (1, 2, 3), 5
-_FOLDS = "miracl-vc1-split1", (1, 2, 3, 4, 5), 0
+_ACTIONS = "ucf101-14-split1", tuple(CONFIRMATORY["ucf101-14"].items()), (1, 2, 3), 5
+_FOLDS = "miracl-vc1-split1", tuple(CONFIRMATORY["miracl-vc1"].items()), (1, 2, 3, 4, 5), 0
 SPEECH = Family("speech", *_FOLDS, tuple((name, 8) for name in TABLE_2 if name != BASELINE), (0, 1))
 # As the protocol has them: a later row of ABLATIONS is no part of a family whose runs were seen.
 _REASONS = ("R3D", "R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU", "R(2+1)D-0.5M", "R(2+1)D-2M", "R(1+2)D", "P3D-B", "P3D-C",
@@ -60,14 +61,14 @@ FAMILIES = (
 )  # fmt: skip
 
 
-def family_specs(family: Family, recipe: Mapping, seeds: Sequence[int] = ()) -> list[Spec]:
-    """The Specs of a family with the Spec fields `recipe`; without `seeds`, of all its seeds, or of seed 0 alone."""
+def family_specs(family: Family, seeds: Sequence[int] = ()) -> list[Spec]:
+    """The Specs of a family; without `seeds`, of all its seeds, or of seed 0 alone."""
     specs = []
     for frames in dict.fromkeys(frames for _, frames in family.contrasts):
         variants = (BASELINE, *(name for name, length in family.contrasts if length == frames))
         specs += variant_comparison(
             "small", family.data, variants=variants, seeds=seeds or range(family.seeds or 1), splits=family.splits,
-            frames=frames, frame_stride=1, **recipe,
+            frames=frames, frame_stride=1, **dict(family.recipe),
         )  # fmt: skip
     return specs
 
@@ -78,7 +79,7 @@ def training_commands() -> str:
     """
     lines = []
     for family in FAMILIES:
-        specs = family_specs(family, CONFIRMATORY[SPLIT.sub("", family.data)])
+        specs = family_specs(family)
         for frames in dict.fromkeys(spec.frames for spec in specs):
             members = [spec for spec in specs if spec.frames == frames]
             variants = dict.fromkeys(spec.variant for spec in members)
@@ -94,30 +95,24 @@ def training_commands() -> str:
     return "\n".join(lines)
 
 
-def confirmatory_table(
-    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
-) -> pd.DataFrame:
+def confirmatory_table(runs: Sequence[Run], families: Sequence[Family] = FAMILIES) -> pd.DataFrame:
     """A row for each contrast: video@1 minus R(2+1)D's in points, its interval, the paper's, p in its family, verdict.
 
-    `recipes` are Spec fields by data set, without the split; a data set without one has no runs yet. Only a contrast
-    whose runs are all complete has numbers and a part in the seeds' variance; a missing one counts as a test of its
-    family. Where the number of seeds is open, a verdict needs a seed with all runs of the family; it is exploratory if
-    no other seed counts than those seen, and says how many of its seeds are. A family with trials has its contrasts
-    once more, without the videos of these and without a verdict. DETECTABLE is the difference that a test finds with
-    80 % power.
+    Only a contrast whose runs are all complete has numbers and a part in the seeds' variance; a missing one counts as a
+    test of its family. Where the number of seeds is open, a verdict needs a seed with all runs of the family; it is
+    exploratory if no other seed counts than those seen, and says how many of its seeds are. A family with trials has
+    its contrasts once more, without the videos of these and without a verdict. DETECTABLE is the difference that a test
+    finds with 80 % power.
     """
     complete = {run.spec: run for run in runs if run.is_complete}
     rows = []
     for family in families:
-        recipe = recipes.get(SPLIT.sub("", family.data))
-        specs, counts, members = _members(family, recipe, complete)
+        specs, counts, members = _members(family, complete)
         estimates = _differences(family, counts, collect_networks(members)[0])
         # As if a missing contrast were tested and no difference found, which corrects the others the more.
         p = holm([1.0 if not estimate.tested or np.isnan(estimate.p) else estimate.p for estimate in estimates])
         verdicts = [decide_contrast(*pair, len(estimates)) for pair in zip(estimates, p, strict=True)]
-        if recipe is None:
-            verdicts = ["none: no recipe is chosen yet"] * len(p)
-        elif not family.seeds and any(spec not in complete for spec in specs):
+        if not family.seeds and any(spec not in complete for spec in specs):
             verdicts = ["none: no seed has all runs of the family"] * len(p)
         elif seen := describe_seen(family, {spec.seed for spec in specs}):
             verdicts = [f"{seen}: {verdict}" for verdict in verdicts]
@@ -135,7 +130,7 @@ def _check_rows(
     if videos:
         kept = without_videos(group_by_seed(members), videos)
         estimates = _differences(family, counts, collect_networks(members, kept)[0])
-        verdicts = [CHECK if _is_whole(count) else MISSING for count in counts]
+        verdicts = [CHECK if done == total else MISSING for done, total in counts]
     else:
         estimates = [NO_ESTIMATE] * len(counts)
         verdicts = [f"none: no run on {family.tried}"] * len(counts)
@@ -143,21 +138,12 @@ def _check_rows(
     return _rows(family, f"{family.name}{WITHOUT}{family.tried}", counts, estimates, p, verdicts, tests=1)
 
 
-def _is_whole(count: tuple[int, int]) -> bool:
-    """Whether a contrast has runs and all of them are complete."""
-    done, total = count
-    return done == total > 0
-
-
-def _members(
-    family: Family, recipe: Mapping | None, complete: Mapping[Spec, Run]
-) -> tuple[list[Spec], list[tuple[int, int]], list[Run]]:
+def _members(family: Family, complete: Mapping[Spec, Run]) -> tuple[list[Spec], list[tuple[int, int]], list[Run]]:
     """The Specs that count, the (complete, all) runs of each contrast, and the runs of contrasts that are complete.
 
     The seeds of other runs would count in the variance that networks share.
     """
-    specs = counted_specs(family, recipe, complete) if recipe is not None else []
-    counts, used = [], set()
+    specs, counts, used = counted_specs(family, complete), [], set()
     for name, frames in family.contrasts:
         needed = {spec for spec in specs if spec.frames == frames and spec.variant in (name, BASELINE)}
         counts.append((sum(spec in complete for spec in needed), len(needed)))
@@ -166,36 +152,26 @@ def _members(
     return specs, counts, [complete[spec] for spec in specs if spec in used]
 
 
-def complete_members(runs: Sequence[Run], recipes: Mapping[str, Mapping], families: Sequence[Family]) -> list[Run]:
+def complete_members(runs: Sequence[Run], families: Sequence[Family]) -> list[Run]:
     """The runs of the families' complete contrasts."""
-    complete, members = {run.spec: run for run in runs if run.is_complete}, {}
-    for family in families:
-        recipe = recipes.get(SPLIT.sub("", family.data))
-        members |= {run.spec: run for run in _members(family, recipe, complete)[2]}
+    complete = {run.spec: run for run in runs if run.is_complete}
+    members = {run.spec: run for family in families for run in _members(family, complete)[2]}
     return [*members.values()]
 
 
 @cache
 def planned_specs() -> frozenset[Spec]:
     """The Specs of the families with a fixed number of seeds, whether they have been run or not."""
-    return frozenset(spec for family, recipe in _fixed(CONFIRMATORY, FAMILIES) for spec in family_specs(family, recipe))
+    return frozenset(spec for family in FAMILIES if family.seeds for spec in family_specs(family))
 
 
-def _fixed(recipes: Mapping[str, Mapping], families: Sequence[Family]) -> list[tuple[Family, Mapping]]:
-    """The families with a fixed number of seeds whose recipe is chosen, with it."""
-    names = [(family, SPLIT.sub("", family.data)) for family in families if family.seeds]
-    return [(family, recipes[name]) for family, name in names if name in recipes]
-
-
-def without_unfinished(
-    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
-) -> list[Run]:
+def without_unfinished(runs: Sequence[Run], families: Sequence[Family] = FAMILIES) -> list[Run]:
     """`runs` without those of contrasts with a fixed number of seeds that lack runs: nothing is computed before all are
     there.
     """
-    fixed = _fixed(recipes, families)
-    planned = {spec for family, recipe in fixed for spec in family_specs(family, recipe)}
-    used = {run.spec for run in complete_members(runs, recipes, [family for family, _ in fixed])}
+    fixed = [family for family in families if family.seeds]
+    planned = {spec for family in fixed for spec in family_specs(family)}
+    used = {run.spec for run in complete_members(runs, fixed)}
     return [run for run in runs if run.spec not in planned - used]
 
 
@@ -203,8 +179,8 @@ def _differences(family: Family, counts: Sequence[tuple[int, int]], found: Seque
     """The difference of each contrast that has all of its runs, by the networks `found`; NO_ESTIMATE of the others."""
     by_name = {(network.spec.variant, network.spec.frames): network for network in found}
     return [
-        difference(by_name[name, frames], by_name[BASELINE, frames]) if _is_whole(count) else NO_ESTIMATE
-        for (name, frames), count in zip(family.contrasts, counts, strict=True)
+        difference(by_name[name, frames], by_name[BASELINE, frames]) if done == total else NO_ESTIMATE
+        for (name, frames), (done, total) in zip(family.contrasts, counts, strict=True)
     ]
 
 
@@ -227,15 +203,15 @@ def _rows(
             "family": name, "network": network, "frames": frames,
             GAP: estimate.value, "low": estimate.low, "high": estimate.high, PAPER: _paper_gap(family, network, frames),
             P: corrected if estimate.tested else np.nan, "groups": estimate.recordings,
-            "seeds": estimate.seeds, RUNS: f"{done} of {total}" if total else "–", "verdict": verdict,
+            "seeds": estimate.seeds, RUNS: f"{done} of {total}", "verdict": verdict,
             DETECTABLE: detectable_difference(estimate, tests) if estimate.tested else np.nan,
         }  # fmt: skip
 
 
-def counted_specs(family: Family, recipe: Mapping, complete: Mapping[Spec, Run]) -> list[Spec]:
+def counted_specs(family: Family, complete: Mapping[Spec, Run]) -> list[Spec]:
     """The Specs of the seeds that count: the family's number, or else the complete ones, or seed 0 if none is."""
-    seeds = () if family.seeds else counted_seeds(family_specs(family, recipe, [0]), complete)
-    return family_specs(family, recipe, seeds)
+    seeds = () if family.seeds else counted_seeds(family_specs(family, [0]), complete)
+    return family_specs(family, seeds)
 
 
 def counted_seeds(networks: Collection[Spec], complete: Collection[Spec]) -> list[int]:
@@ -246,9 +222,8 @@ def counted_seeds(networks: Collection[Spec], complete: Collection[Spec]) -> lis
 
 @cache
 def family_networks(family: Family) -> frozenset[Spec]:
-    """The Specs of a family's networks on its splits, of seed 0; none before its recipe is chosen."""
-    recipe = CONFIRMATORY.get(SPLIT.sub("", family.data))
-    return frozenset() if recipe is None else frozenset(family_specs(family, recipe, [0]))
+    """The Specs of a family's networks on its splits, of seed 0."""
+    return frozenset(family_specs(family, [0]))
 
 
 def families_of(specs: Iterable[Spec]) -> list[Family]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -42,7 +42,6 @@ from r21d_analysis.style import (
 )
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper_table
-from r21d_core.study.recipes import CONFIRMATORY
 
 BY_SPLIT = f"{GAP} by split"
 LONGER = "16 minus 8 frames (points)"
@@ -51,11 +50,9 @@ LATER = "after the warmup, minus R(2+1)D (points)"
 AFTER = (10, 20, 50, 100)  # epochs whose training error `training_course` has
 
 
-def show_confirmatory(
-    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
-) -> Styler:
+def show_confirmatory(runs: Sequence[Run], families: Sequence[Family] = FAMILIES) -> Styler:
     """`confirmatory_table` for a notebook."""
-    table = confirmatory_table(runs, recipes, families)
+    table = confirmatory_table(runs, families)
     power = {name: describe_power(rows[DETECTABLE]) for name, rows in table.groupby("family", sort=False)}
     found = [f"{text} ({name})" for name, text in power.items() if text and WITHOUT not in str(name)]
     table["family"] = table["family"].where(~table["family"].duplicated(), "")
@@ -69,11 +66,9 @@ def show_confirmatory(
     return style_table(table.drop(columns=["low", "high", DETECTABLE]), caption, dict.fromkeys((GAP, PAPER), "{:+.1f}"))
 
 
-def show_accuracies(
-    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES[:2]
-) -> list[Styler] | list[Markdown]:
+def show_accuracies(runs: Sequence[Run], families: Sequence[Family] = FAMILIES[:2]) -> list[Styler] | list[Markdown]:
     """A table for each clip length: the networks of the families' complete contrasts, with their training errors."""
-    members, tables = complete_members(runs, recipes, families), []
+    members, tables = complete_members(runs, families), []
     for frames in dict.fromkeys(run.spec.frames for run in members):
         of_length = [run for run in members if run.spec.frames == frames]
         table = fold_table(of_length)
@@ -97,15 +92,13 @@ def show_accuracies(
     return tables or [note("no contrast on actions has all of its runs")]
 
 
-def length_gains(
-    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES[:2]
-) -> pd.DataFrame:
+def length_gains(runs: Sequence[Run], families: Sequence[Family] = FAMILIES[:2]) -> pd.DataFrame:
     """A row for each network whose contrasts are complete with 8 and with 16 frames: what the longer clips add.
 
     The difference of video@1 in points, the paper's on Kinetics-400, and the difference less R(2+1)D's, each with its
     interval. They are no contrasts of docs/protocol.md, so exploratory.
     """
-    members = complete_members(runs, recipes, families)
+    members = complete_members(runs, families)
     networks = {(network.spec.variant, network.spec.frames): network for network in collect_networks(members)[0]}
     seeds = pooled_seed_variance([group for network in networks.values() for group in network.splits.values()])
     longer = {
@@ -133,9 +126,7 @@ def show_length_gains(runs: Sequence[Run]) -> Styler | Markdown:
     return style_table(shown, caption, dict.fromkeys((LONGER, PAPER, GAP), "{:+.1f}"))
 
 
-def training_course(
-    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES[:2]
-) -> pd.DataFrame:
+def training_course(runs: Sequence[Run], families: Sequence[Family] = FAMILIES[:2]) -> pd.DataFrame:
     """A row for each clip length and network of the families' complete contrasts: how fast the training error falls.
 
     Its mean over all epochs in per cent, that less R(2+1)D's in points with Welch's interval over seeds, each the mean
@@ -143,7 +134,7 @@ def training_course(
     for the training videos of these splits, which share most of them; other videos may differ by more. They are no
     contrasts of docs/protocol.md, so exploratory.
     """
-    networks, rows = collect_networks(complete_members(runs, recipes, families))[0], []
+    networks, rows = collect_networks(complete_members(runs, families))[0], []
     members = {(network.spec.frames, network.spec.variant): network for network in networks}
     for frames, name in sorted(members, key=lambda key: (-key[0], key[1] != BASELINE)):
         network, baseline = members[frames, name], members[frames, BASELINE]
@@ -188,14 +179,12 @@ def show_training_course(runs: Sequence[Run]) -> Styler | Markdown:
 
 
 @figure_of_runs
-def course_figure(
-    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES[:2]
-) -> Figure | str:
+def course_figure(runs: Sequence[Run], families: Sequence[Family] = FAMILIES[:2]) -> Figure | str:
     """The training error relative to R(2+1)D's by epoch, a panel for each clip length, the longer first.
 
     Networks are those of complete contrasts; a point is the mean over seeds, splits and a twentieth of the epochs.
     """
-    networks = collect_networks(complete_members(runs, recipes, families))[0]
+    networks = collect_networks(complete_members(runs, families))[0]
     if not networks:
         return "no contrast has all of its runs"
     lengths = sorted({network.spec.frames for network in networks}, reverse=True)
@@ -225,15 +214,13 @@ def _combine(arms: Sequence[tuple[int, Network]], seeds: SeedVariance) -> Estima
 
 
 @figure_of_runs
-def contrasts_figure(
-    runs: Sequence[Run], recipes: Mapping[str, Mapping] = CONFIRMATORY, families: Sequence[Family] = FAMILIES
-) -> Figure | str:
+def contrasts_figure(runs: Sequence[Run], families: Sequence[Family] = FAMILIES) -> Figure | str:
     """The complete contrasts with their 95 % intervals, a panel a family; a tick is the paper's on Kinetics-400.
 
     The band is LEAST points wide in either direction. A hollow marker is exploratory, or rests in part on runs
     that were seen before.
     """
-    table = confirmatory_table(runs, recipes, families).dropna(subset=GAP)
+    table = confirmatory_table(runs, families).dropna(subset=GAP)
     table = table[~table["family"].str.contains(WITHOUT, regex=False)]
     if table.empty:
         return "no contrast has all of its runs"

@@ -14,7 +14,7 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.measures import INTERVAL
 from r21d_analysis.artifacts.networks import FUSED, Network, collect_networks, difference, on_shared_splits
-from r21d_analysis.artifacts.tables import protocol_line
+from r21d_analysis.artifacts.tables import describe_intervals, protocol_line
 from r21d_analysis.statistics.aggregate import means_by_seed
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
 from r21d_analysis.statistics.power import describe_power, family_power
@@ -54,14 +54,15 @@ def composition_table(specs: Sequence[Spec]) -> Styler:
         inner |= {kind: int(pair.between == 2) for kind, pair in PAIRS.items()}
         relus = 1 + inner[stem] + sum(2 * n * (1 + inner[k]) for k, n in zip(letters, blocks, strict=True))
         planes = midplanes(spec.width, spec.width, letters[0]) if letters[0] not in "23" else np.nan
-        composition = "; ".join(map(_compose, dict.fromkeys(letters)))
+        composition = "; ".join(map(compose, dict.fromkeys(letters)))
         rows.append({"network": spec.variant, COMPOSITION: composition, "ReLUs": relus, m: planes} | costs)
     table = pd.DataFrame(rows).dropna(axis="columns", how="all").fillna({COMPOSITION: "–"})
     caption = "Without the classes' outputs" + "; BN: batch norm" * (COMPOSITION in table)
     return style_table(table, caption, {"ReLUs": 0, m: 0, "parameters (M)": 3, "GMAC/clip": 3})
 
 
-def _compose(letter: str) -> str:
+def compose(letter: str) -> str:
+    """What a convolution of a residual block is with this letter, as text."""
     if letter not in PAIRS:
         return COMPOSITIONS[letter]
     pair = PAIRS[letter]
@@ -153,12 +154,14 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
     family = f"{tests} test{'s' * (tests > 1)}, one family, Holm" if tests else "no tests"
     family += ", none for a network of one run" if 0 < tests < len(table) - 1 else ""
     family += f", {power} at 80 % power" if (power := describe_power(table["detectable"])) else ""
+    intervals, is_known = describe_intervals(runs)
+    if is_known:
+        intervals = f"video@1's intervals and p by group, {groups} groups, and by run, whose variance is estimated "
+        intervals += "from seeds, or with one seed from folds"
     caption = (
         f"{protocol_line(runs)}. "
         + (f"Means over {folds} folds{some}; " if folds > 1 else "")
-        + f"video@1's intervals and p by group, {groups} groups, and by run, whose variance is estimated from seeds, "
-        f"or with one seed from folds; {family}; training error of the last epoch, its interval over seeds, or with "
-        "one over folds"
+        + f"{intervals}; {family}; training error of the last epoch, its interval over seeds, or with one over folds"
     )
     return style_table(shown, caption, {GAP: "{:+.1f}", f"training {GAP}": "{:+.1f}"})
 

@@ -10,13 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from r21d_analysis.statistics.aggregate import (
-    NOT_RUN,
-    SeedGroup,
-    accuracy_over_splits,
-    group_all,
-    without_split,
-)
+from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, accuracy_over_splits, group_all, without_split
 from r21d_analysis.statistics.inference import format_interval
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import Run
@@ -93,17 +87,14 @@ def pool_splits(table: pd.DataFrame) -> pd.DataFrame:
     for spec, members in table.groupby(table["spec"].map(without_split), sort=False):
         row, groups = members.iloc[0].to_dict(), list(members["group"])
         if len(members) > 1:
-            missing = sum(not group for group in groups)
-            if missing:
-                seeds = f"{len(groups) - missing} of {len(groups)} splits"
+            row |= members[numbers].mean(skipna=False).to_dict() | {"spec": spec, "data": spec.data, "range": ""}
+            if all(groups):
+                accuracy, fewest = accuracy_over_splits(groups), min(groups, key=lambda group: len(group.runs))
+                row |= members[speeds].mean().to_dict() | {"low": accuracy.low, "high": accuracy.high}
+                row |= {INTERVAL: format_interval(accuracy.low, accuracy.high), "seeds": fewest.seeds}
+                row["videos"] = members["videos"].sum()
             else:
-                seeds = min(groups, key=lambda group: len(group.runs)).seeds
-            row |= members[numbers].mean(skipna=False).to_dict() | {"spec": spec, "data": spec.data, "seeds": seeds}
-            row |= {"videos": pd.NA if missing else members["videos"].sum(), "range": "", INTERVAL: np.nan}
-            if not missing:
-                accuracy = accuracy_over_splits(groups)
-                low, high = accuracy.low, accuracy.high
-                row |= members[speeds].mean().to_dict()
-                row |= {"low": low, "high": high, INTERVAL: format_interval(low, high)}
+                seeds = f"{sum(map(bool, groups))} of {len(groups)} splits"
+                row |= {INTERVAL: np.nan, "seeds": seeds, "videos": pd.NA}
         rows.append(row)
     return pd.DataFrame(rows, columns=table.columns).astype({"videos": "Int64"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from itertools import product
 
@@ -17,7 +17,7 @@ from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.folds import format_intervals
 from r21d_analysis.artifacts.measures import INTERVAL
-from r21d_analysis.artifacts.tables import describe_intervals, show_table
+from r21d_analysis.artifacts.tables import show_table
 from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, pooled_seed_variance, weighted_sum
 from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items
 from r21d_analysis.style import HOLLOW, VARIANT_STYLE, figure_of_runs, note, panel_grid
@@ -55,9 +55,8 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
     means = {spec: _estimate([(1, g)], seeds) for spec, g in trials.items() if len(g) == len(variants)}
     best = max(means, key=lambda spec: means[spec].value, default=None)
     rows = []
-    for spec, groups in trials.items():
-        row: dict = {("recipe", key): _format_field(spec, key) for key in _differing_fields(list(trials))}
-        row["recipe", "training clips"] = f"{spec.epochs * spec.clips_per_epoch:,}"
+    for name, (spec, groups) in zip(_recipe_names(list(trials)), trials.items(), strict=True):
+        row: dict = {("recipe", "settings"): name, ("recipe", "training clips"): spec.epochs * spec.clips_per_epoch}
         difference = None
         if spec in means and best and spec != best:
             difference = _estimate([(1, groups), (-1, trials[best])], seeds)
@@ -71,16 +70,15 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def show_recipe_table(runs: Sequence[Run]) -> Styler | Markdown:
-    """`recipe_table` for a notebook, with its protocol as the caption and the best mean in bold."""
+    """`recipe_table` for a notebook, as `show_table` with the best mean."""
     table, seeds = recipe_table(runs), ", ".join(sorted({group.seeds for group in group_by_seed(runs)}))
     for side, spec in ((MEAN, ".1f"), (DIFFERENCE, "+.1f")) if len(table) else ():
         low, high = (side, "95 % from"), (side, "to")
         texts, place = format_intervals(table, low, high, spec), [*table].index(low)
         table.insert(place, (side, INTERVAL), texts)  # pyright: ignore: a column is a pair
         table = table.drop(columns=[low, high])
-    shown = show_table(table, runs, {"training loss": 3}, describe_intervals(runs), f"seeds of each network: {seeds}")
-    best: list[Hashable] = [(MEAN, "video@1")]
-    return shown if isinstance(shown, Markdown) else shown.highlight_max(best, props="font-weight: bold")
+    remark, best = f"seeds of each network: {seeds}", (MEAN, "video@1")
+    return show_table(table, runs, {"training clips": "{:,}", "training loss": 3}, remark, best=[best])
 
 
 @figure_of_runs
@@ -121,7 +119,7 @@ def chosen_line(runs: Sequence[Run]) -> Markdown:
     if table.empty or table[MEAN, "video@1"].isna().all():
         return note("no recipe has finished runs of all networks, so none can be chosen")
     keys, best = _differing_fields(trials), int(table[MEAN, "video@1"].argmax())
-    names = [", ".join(f"{key} {_format_field(spec, key)}" for key in keys) or "the only recipe" for spec in trials]
+    names = _recipe_names(trials)
     sentences = [f"The best mean of video@1 is {table[MEAN, 'video@1'][best]:.1f} %, of **{names[best]}**."]
     low, high = table[DIFFERENCE, "95 % from"], table[DIFFERENCE, "to"]
     comparisons = {
@@ -160,6 +158,11 @@ def recipe_of(spec: Spec) -> Spec:
 
 def _differing_fields(specs: Sequence[Spec]) -> list[str]:
     return [field.name for field in fields(Spec) if len({getattr(spec, field.name) for spec in specs}) > 1]
+
+
+def _recipe_names(specs: Sequence[Spec]) -> list[str]:
+    keys = _differing_fields(specs)
+    return [", ".join(f"{key} {_format_field(spec, key)}" for key in keys) or "the only recipe" for spec in specs]
 
 
 def _format_field(spec: Spec, key: str) -> str:

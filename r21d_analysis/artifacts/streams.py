@@ -28,12 +28,7 @@ from r21d_analysis.artifacts.networks import (
     pretrained_pairs,
     same_weights,
 )
-from r21d_analysis.artifacts.tables import (
-    comparison_caption,
-    describe_intervals,
-    difference_columns,
-    show_table,
-)
+from r21d_analysis.artifacts.tables import comparison_caption, difference_columns, protocol_line, show_table
 from r21d_analysis.statistics.inference import format_interval
 from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_runs, note, style_table
 from r21d_core import R21DError
@@ -99,7 +94,7 @@ def show_stream_table(runs: Sequence[Run], table: int) -> Styler | Markdown:
     constant = [("", name) for name in ("frames", "weights", "split") if frame["", name].nunique() == 1]
     empty = [column for column in frame.columns if column[0] == "here" and frame[column].isna().all()]
     unfused = [f"not fused: {line}" for line in collect_networks(runs)[1]]
-    return show_table(frame.drop(columns=constant + empty), on_target(runs), None, describe_intervals(runs), *unfused)
+    return show_table(frame.drop(columns=constant + empty), on_target(runs), None, *unfused)
 
 
 def quoted_table(table: int) -> Styler:
@@ -155,7 +150,7 @@ def _differences(runs: Sequence[Run], pairs: Sequence[tuple[Network, Network]], 
     table = table if table["", "split"].any() else table.drop(columns=[("", "split")])
     if any({a.stream, b.stream} == {RGB, FLOW} for a, b, *_ in estimates):
         problems = ["flow minus RGB with the seeds' variance of its two networks alone", *problems]
-    return show_table(table, on_target(runs), None, comparison_caption(differences), *problems)
+    return style_table(table, "; ".join([protocol_line(on_target(runs)), comparison_caption(differences), *problems]))
 
 
 def _aspects(a: Network, b: Network, several: bool, shared: bool = False) -> list[str]:

@@ -21,7 +21,13 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.measures import INTERVAL, SPEEDS, measure, pool_splits, speed_device
 from r21d_analysis.artifacts.networks import RGB, Network
 from r21d_analysis.statistics import inference
-from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, group_by_seed
+from r21d_analysis.statistics.aggregate import (
+    SeedGroup,
+    accuracy_difference,
+    group_by_seed,
+    pooled_seed_variance,
+    without_split,
+)
 from r21d_analysis.statistics.inference import Estimate, Outcomes, family_p, format_interval
 from r21d_analysis.statistics.power import describe_power, family_power, required_recordings
 from r21d_analysis.style import NO_MATH, NO_RUNS, P, note, style_table
@@ -37,24 +43,47 @@ PAPER, NEEDED = "paper, Kinetics-400", "recordings needed"
 COST = "size and cost"  # the side of columns that follow from the network
 NOT_SETTINGS = {"variant", "seed", "profile", "init_from"}
 OF_STEPS = {"lr_decay", "lr_decay_epochs"}  # without effect under another schedule
+ONE_RUN = "alone, as one run of a network does not show the variance between runs, which may exceed all differences"
 MANY = 10_000  # recordings; more that a test would need say no more than that
 
 
 def show_table(
-    table: pd.DataFrame, runs: Sequence[Run], formats: Mapping[Any, Any] | None = None, *remarks: str
-) -> Styler | Markdown:
-    """`table` for a notebook with the protocol of `runs` and `remarks` as its caption; a note if it is empty."""
-    return style_table(table, "; ".join([protocol_line(runs), *remarks]), formats) if len(table) else note(NO_RUNS)
+    table: pd.DataFrame, runs: Sequence[Run], formats: Mapping[Any, Any] | None = None, *remarks: str,
+    best: Sequence[Hashable] = (),
+) -> Styler | Markdown:  # fmt: skip
+    """`table` for a notebook; a note if it is empty.
+
+    Its caption is the protocol of `runs`, `describe_intervals` where it has some, and `remarks`. The highest values of
+    the columns `best` are bold if the variance between runs is known, without which they may be luck.
+    """
+    if table.empty:
+        return note(NO_RUNS)
+    text, is_known = describe_intervals(runs)
+    texts = [text] if INTERVAL in table.columns.get_level_values(-1) else []
+    style = style_table(table, "; ".join([protocol_line(runs), *texts, *remarks]), formats)
+    return style.highlight_max([*best], props="font-weight: bold") if is_known else style
 
 
-def describe_intervals(runs: Sequence[Run]) -> str:
-    """The model of the intervals of `measure`, for a caption."""
-    others = any(run.spec.variant in NEIGHBORS and run.is_complete for run in runs)
-    apart = ", those of other papers each by itself" if others else ""
+def describe_intervals(runs: Sequence[Run]) -> tuple[str, bool]:
+    """The model of the intervals of `measure` and `pool_splits`, for a caption, and whether it has all networks' runs.
+
+    Where each network has one run, nothing is known of the variance between runs, and no interval contains it.
+    """
+    groups, networks = group_by_seed(runs), defaultdict(list)
+    for group in groups:
+        networks[without_split(group.spec)].append(group)
+    alone = [spec.network for spec, splits in networks.items() if not pooled_seed_variance(splits).df]
+    if len(alone) == len(networks):
+        return f"95 % intervals by recording (group) {ONE_RUN}", False
+    apart = ", those of other papers each by itself" if any(g.spec.variant in NEIGHBORS for g in groups) else ""
+    if alone:
+        apart += f" (not {', '.join(dict.fromkeys(alone))}, of one run)"
+    elif not all(pooled_seed_variance([group]).df for group in groups):
+        apart += " (not in rows of one split, of one run)"
     return (
         f"95 % intervals by recording (group), with the seeds' variance pooled over the networks shown{apart}, or each "
         "network's own where Bartlett's test finds them unequal"
-    )
+    ), not alone
 
 
 def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -91,12 +120,11 @@ def variant_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def show_variant_table(runs: Sequence[Run]) -> Styler | Markdown:
-    """`variant_table` for a notebook, with its protocol as the caption and the best accuracies in bold."""
+    """`variant_table` for a notebook, as `show_table` with the best accuracies."""
     table = variant_table(runs).dropna(axis="columns", how="all")
     formats = {"parameters (M)": 3, "GMAC/clip": 3} | dict.fromkeys(SPEEDS, 0)
-    shown = show_table(table, runs, formats, describe_intervals(runs))
-    best: list[Hashable] = [column for column in table.columns if column[0] == "here" and "@" in column[1]]
-    return shown if isinstance(shown, Markdown) else shown.highlight_max(best, props="font-weight: bold")
+    best = [column for column in table.columns if column[0] == "here" and "@" in column[1]]
+    return show_table(table, runs, formats, best=best)
 
 
 def protocol_line(runs: Sequence[Run]) -> str:
@@ -211,7 +239,7 @@ def family_table(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for group in group_by_seed(runs):
         first, correct = group.scores[0], [family_correct(scores) for scores in group.scores]
-        for family, names in first.protocol["families"].items():
+        for family, names in first.families.items():
             members = np.isin(first.labels, [first.classes.index(name) for name in names])
             outcomes = Outcomes(100 * np.array([seed[family] for seed in correct]), first.groups[members])
             chance, videos = 100 / len(names), len(np.unique(first.videos[members]))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
+from IPython.core.getipython import get_ipython
 from itables.widget import ITable
 
 from r21d_analysis.explorer.figures import time_figure
@@ -21,7 +22,6 @@ from r21d_analysis.explorer.maps import saliency_html, show_maps
 from r21d_analysis.explorer.media import video_html
 from r21d_analysis.interpret.html import figure_html, text_html
 from r21d_core import R21DError, load
-from r21d_core.data.official_splits import list_videos
 from r21d_core.runs.run import Run
 
 if TYPE_CHECKING:
@@ -31,13 +31,19 @@ WEIGHTS_HINT = "a run's folder with its checkpoint, a file, or a published name 
 COLUMNS = ("video", "prediction", "%")
 
 
+def running_cell() -> tuple[str, str]:
+    """Return the id of the notebook's cell that runs and of this run of it; empty where a front end names no cell."""
+    message = getattr(get_ipython(), "parent_header", None) or {}
+    return message.get("metadata", {}).get("cellId", ""), message.get("header", {}).get("msg_id", "")
+
+
 class ClassifyWidget:
     """Classify a file, a folder or uploads; `results` are (path, prediction).
 
-    A new one stops the one before, whose buttons are gone when a notebook's cell runs again.
+    When a notebook's cell runs again, the classifications that it made before are stopped, as their buttons are gone.
     """
 
-    newest: ClassVar[ClassifyWidget | None] = None
+    running: ClassVar[set[ClassifyWidget]] = set()
 
     def __init__(self, runs: Sequence[Run], weights_folder: Path | str = "weights"):
         self.weights_folder = weights_folder  # of published weights
@@ -55,9 +61,10 @@ class ClassifyWidget:
         self.clips = widgets.BoundedIntText(10, min=1, max=1000, description="Clips per video", style=WIDE["style"])
         self.start = widgets.Button(description="Classify", button_style="primary")
         self.stop = widgets.Button(description="Stop", disabled=True)
-        if ClassifyWidget.newest:
-            ClassifyWidget.newest.stop.disabled = True
-        ClassifyWidget.newest = self
+        self.cell, self.cell_run = running_cell()
+        for other in self.running:
+            if self.cell and other.cell == self.cell and other.cell_run != self.cell_run:
+                other.stop.disabled = True
         self.task: asyncio.Task | None = None  # the last classification
         self.errors, self.probabilities, self.player, self.saliency = (widgets.HTML() for _ in range(4))
         self.videos = ITable(pd.DataFrame(columns=COLUMNS), **TABLE | OWN)
@@ -89,6 +96,7 @@ class ClassifyWidget:
         self.errors.value = self.probabilities.value = self.player.value = self.saliency.value = ""
         self.used_weights, self.root = self.weights.value.strip(), Path(self.path.value.strip()).expanduser()
         clips, self.start.disabled, self.stop.disabled = self.clips.value, True, False
+        self.running.add(self)
         self.start.description = "Loading …"
         try:
             paths = self.input_paths()
@@ -108,6 +116,7 @@ class ClassifyWidget:
         except Exception as error:  # nobody would see that of a task
             text = str(error) if isinstance(error, R21DError | OSError) else traceback.format_exc()
             self.errors.value += text_html(text, "alert")
+        self.running.discard(self)
         self.start.description, self.start.disabled, self.stop.disabled = "Classify", False, True
         self._list_results()
 
@@ -132,6 +141,8 @@ class ClassifyWidget:
             raise R21DError(f"weights: none given; enter {WEIGHTS_HINT}")
         paths = []
         if text := self.path.value.strip():
+            from r21d_core.data.official_splits import list_videos  # imports PyAV
+
             paths = list_videos([Path(text).expanduser()])
         if self._uploads:
             self._uploads.cleanup()

@@ -69,15 +69,15 @@ class Comparison:
         rows = []
         for side, scored, name in self.sides():
             predicted = scored.predictions[self.count]
-            video = network_accuracy(scored.runs[0].spec, [scored.outcomes(self.count)])
+            video = network_accuracy(scored.runs[0].spec, scored.outcomes(self.count))
             # A pack keeps whether the label is among the first five for all clips only.
             all_or_exact = self.count == scored.scores.logits.shape[1] or "quantization" not in scored.scores.protocol
             shown = len(self.classes) > 5 and all_or_exact
-            top5 = f"{100 * (predicted.label_rank < 5).mean():.1f}" if shown else "–"
-            clip, interval = 100 * predicted.clip_accuracy.mean(), format_interval(video.low, video.high)
+            top5 = f"{100 * scored.mean(predicted.label_rank < 5):.1f}" if shown else "–"
+            clip, interval = 100 * scored.mean(predicted.clip_accuracy), format_interval(video.low, video.high)
             rows.append((f"{side}: {name}", f"{clip:.1f}", f"{video.value:.1f}", interval, top5))
         if self.b:
-            difference = estimate_difference([self.a.outcomes(self.count)], [self.b.outcomes(self.count)])
+            difference = estimate_difference(self.a.outcomes(self.count), self.b.outcomes(self.count))
             interval = format_interval(difference.low, difference.high, "+.1f")
             rows.append(("A − B (points)", "", f"{difference.value:+.1f}", interval, ""))
         rows = [(name, *map(write_minus, numbers)) for name, *numbers in rows]
@@ -89,14 +89,15 @@ class Comparison:
     def caption(self) -> str:
         """Return the data and protocol of the numbers, and what their intervals include."""
         protocol, n_videos = self.a.scores.protocol, len(np.unique(self.a.scores.videos))
-        seeds = [len(scored.runs) for _, scored, _ in self.sides()]
+        seeds = [len(scored.seeds) for _, scored, _ in self.sides()]
         include = "include the variance over several" if max(seeds) > 1 else "do not include the variance over"
         return (
             f"{'DEMONSTRATION, tiny networks. ' * (protocol.get('profile') == 'demo')}{protocol.get('data')} "
             f"{protocol.get('split')}, {protocol.get('task')}: {n_videos:,} videos, {len(self.classes)} classes; "
             f"{self.count} of {self.a.scores.logits.shape[1]} clips per video, {protocol.get('crop')}, "
-            f"{protocol.get('averaging')}. Seeds: {' and '.join(map(str, seeds))}. Intervals are by recording, "
-            f"of which there are {self.a.recordings.max() + 1:,}, and {include} seeds."
+            f"{protocol.get('averaging')}{', mean over splits' * bool(self.a.splits.any())}. "
+            f"Seeds: {' and '.join(map(str, seeds))}. Intervals are by recording, of which there are "
+            f"{self.a.recordings.max() + 1:,}, and {include} seeds."
         )
 
     def class_view(self, chosen: Sequence[int] = ()) -> View:
@@ -148,7 +149,7 @@ class Comparison:
             f"{write_minus(format(n, '+.3g' if is_difference else '.3g'))} × {isolate(true)} → {isolate(pred)}"
             for true, pred, n in pairs[["class", "predicted as", f"{side} items"]][:3].itertuples(index=False)
         ]
-        shown = [(name, len(scored.runs)) for name, scored, _ in self.sides() if name in side]
+        shown = [(name, len(scored.seeds)) for name, scored, _ in self.sides() if name in side]
         wrong = [f"{whole[name].sum() - whole[name].trace():,.4g}{f' by {name}' * is_difference}" for name, _ in shown]
         n_seeds = [f"{n} seeds{f' of {name}' * is_difference}" for name, n in shown if n > 1]
         most = f"{'; of the selected classes' if chosen else ';' if is_difference else ','} "
@@ -185,8 +186,8 @@ class Comparison:
         video, true = self.item_name(row)
         for side, scored, name in self.sides():
             best, ranks, means, by_clip = predictions.clip_probabilities(scored, row, self.count)
-            if len(scored.runs) > 1:
-                name = f"{name.split(', mean of')[0]}, seed {scored.runs[0].spec.seed}"
+            if len(scored.seeds) > 1:
+                name = f"{name.split(', mean of')[0]}, seed {scored.seeds[0]}"
             panels.append((f"{side}: {name}", self.classes[best].tolist(), ranks, means, by_clip))
             n_first, rank = (by_clip.argmax(axis=1) == 0).sum(), ranks[best.tolist().index(scored.scores.labels[row])]
             sentences.append(

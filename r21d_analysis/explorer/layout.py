@@ -13,8 +13,6 @@ from itables.javascript import JavascriptFunction
 from itables.widget import ITable
 
 from r21d_analysis.explorer.predictions import ITEM_FILTERS
-from r21d_analysis.explorer.run_menu import data_label
-from r21d_core.runs.run import Run
 
 if TYPE_CHECKING:
     from r21d_analysis.explorer.classify_widget import ClassifyWidget
@@ -86,11 +84,10 @@ STYLE = """<style>.r21d-explorer table.dataTable { --dt-row-selected: 0, 75, 160
 class ExplorerLayout:
     """Widgets by name, and `box` with all of them."""
 
-    def __init__(self, runs: Sequence[Run], classifier: ClassifyWidget):
+    def __init__(self, data: Sequence[str], classifier: ClassifyWidget):
         dropdown = partial(widgets.Dropdown, **HALF)
         row = partial(widgets.HBox, layout={"flex_flow": "row wrap"})
         pair = partial(widgets.HBox, layout={"flex_flow": "row wrap", "grid_gap": "0 16px"})
-        data = list(dict.fromkeys(data_label(run.spec) for run in runs))
         self.data, self.protocol = dropdown(description="Data", options=data), dropdown(description="Protocol")
         self.a, self.b = dropdown(description="Run A"), dropdown(description="Run B")
         self.clips = widgets.SelectionSlider(options=[1], description="Clips per video", **WIDE)

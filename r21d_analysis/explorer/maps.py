@@ -52,14 +52,14 @@ def comparison_maps_html(
     `locate` gives an item's video file and the frames of its middle clip. Raises R21DError without checkpoints and
     recorded maps, and for a video that no manifest lists.
     """
-    trained = [scored for _, scored, _ in comparison.sides() if scored.runs[0].has_checkpoint]
+    trained = [scored for _, scored, _ in comparison.sides() if scored.run_of(row).has_checkpoint]
     video, class_name = comparison.item_name(row)
     if not trained:
         paths = [run.folder / ATTRIBUTIONS for _, scored, _ in comparison.sides() for run in scored.runs]
         records = [load_record(path) for path in paths if path.exists()]
         if recorded := _recorded_maps_html(records, video, class_name):
             return recorded
-        folders = " and ".join(str(scored.runs[0].folder) for _, scored, _ in comparison.sides())
+        folders = " and ".join(str(scored.run_of(row).folder) for _, scored, _ in comparison.sides())
         names = ", ".join(dict.fromkeys(str(name) for record in records for name in record["videos"]))
         others = f"; recorded are maps of {names}" if names else ""
         raise R21DError(f"attributions need a run's checkpoint, and there is none in {folders}{others}")
@@ -67,7 +67,7 @@ def comparison_maps_html(
     if len(sources) < len(trained):
         hint = "the parameter `manifests` names the folders of manifests"
         raise R21DError(f"attributions need the video file, and no manifest lists {video}; {hint}")
-    networks = [(s.runs[0], source.frames[0]) for s, source in zip(trained, sources, strict=True)]
+    networks = [(s.run_of(row), source.frames[0]) for s, source in zip(trained, sources, strict=True)]
     maps = saliency_html(sources[0].path, class_name, networks)
     skipped = [side for side, scored, _ in comparison.sides() if scored not in trained]
     return maps + (text_html(f"{skipped[0]} is omitted: it has no checkpoint here") if skipped else "")

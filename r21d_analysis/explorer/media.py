@@ -1,4 +1,7 @@
-"""Videos and frames that a notebook shows without writing a file, made from video files."""
+"""Videos and frames that a notebook shows without writing a file, made from video files.
+
+Imports PyAV, which takes a tenth of a second, once there is a file: an explorer often shows records without videos.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,6 @@ from PIL import Image
 
 from r21d_analysis.interpret.html import image_html, text_html
 from r21d_core import R21DError
-from r21d_core.data.decode import iter_timed_frames, read_frames
-from r21d_core.data.encode import encode_h264
-from r21d_core.data.video_file import open_video
 
 PLAYABLE = {".mp4": ("h264", "av1", "vp9"), ".webm": ("vp8", "vp9", "av1")}  # codecs that browsers decode, by container
 MAX_BYTES = 8 * 2**20  # of a file that is sent whole
@@ -43,6 +43,9 @@ def preview_video(path: Path) -> tuple[bytes, str]:
 
     A preview has the first PREVIEW_SECONDS without sound. Raises R21DError if the file cannot be decoded.
     """
+    from r21d_core.data.encode import encode_h264
+    from r21d_core.data.video_file import open_video
+
     with open_video(path) as video:
         stream, (height, width) = video.stream.codec_context, video.size
         is_playable = stream.name in PLAYABLE.get(path.suffix.lower(), ()) and stream.pix_fmt == "yuv420p"
@@ -54,6 +57,8 @@ def preview_video(path: Path) -> tuple[bytes, str]:
 
 def _preview_frames(path: Path, size: tuple[int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
     """Yield the time and the duration in milliseconds and the pixels of each frame of a preview."""
+    from r21d_core.data.decode import iter_timed_frames
+
     first = None
     for (start, pixels), (end, _) in pairwise(iter_timed_frames(path, size)):
         first = start if first is None else first
@@ -86,6 +91,8 @@ def find_tile(x: float, y: float, width: float) -> int:
 
 @lru_cache(maxsize=256)
 def _thumbnail(path: Path, frame: int) -> bytes:
+    from r21d_core.data.decode import read_frames
+
     file = io.BytesIO()
     Image.fromarray(read_frames(path, [frame], THUMBNAIL)[0]).save(file, "WEBP", quality=80)
     return file.getvalue()

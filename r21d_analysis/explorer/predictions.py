@@ -1,4 +1,4 @@
-"""Counts and intervals of the explorer, computed from the stored scores of two networks, each of one seed or several.
+"""Counts and intervals of the explorer, computed from the stored scores of two networks, each of some seeds and splits.
 
 `score_runs` evaluates each number of clips once; every later question (by class, confusion or video) only counts, which
 takes milliseconds for 20,000 videos of 400 classes. Accuracies are percentages.
@@ -7,7 +7,7 @@ takes milliseconds for 20,000 videos of 400 classes. Accuracies are percentages.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +16,11 @@ from scipy.special import softmax
 
 from r21d_analysis.statistics.clips import clips_correct, exact_counts, with_clips
 from r21d_analysis.statistics.inference import Outcomes, check_same_items, estimate_by_class
+from r21d_core import R21DError
 from r21d_core.runs.metrics import video_probabilities
 from r21d_core.runs.run import Run
-from r21d_core.runs.scores import Scores, take_items
+from r21d_core.runs.scores import ITEM_ARRAYS, Scores, take_items
+from r21d_core.study.experiments import SPLIT
 
 CHUNK_LOGITS = 2**21  # logits evaluated at a time, to bound the memory of the softmax
 MAX_MATRIX_CLASSES = 20  # rows of a confusion matrix that stays readable
@@ -48,27 +50,49 @@ class ItemPredictions(NamedTuple):
 
 @dataclass(frozen=True)
 class ScoredRuns:
-    """The runs of one network, a seed each, with their predictions for each number of clips that the scores hold."""
+    """The runs of one network, with their predictions for each number of clips that the scores hold."""
 
-    runs: tuple[Run, ...]
-    scores: Scores  # of the first run, whose videos are shown
+    runs: tuple[Run, ...]  # each seed's, in the same order of splits
+    scores: Scores  # of the first seed, whose videos are shown; the items of a second split follow those of the first
     recordings: np.ndarray  # (items,) number of the item's recording
+    splits: np.ndarray  # (items,) number of the item's split
     predictions: dict[int, ItemPredictions]
 
-    def outcomes(self, count: int) -> Outcomes:
-        """Return whether each seed is correct on each item, in per cent."""
-        return Outcomes(100.0 * (self.predictions[count].label_rank == 0), self.recordings)
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, each once."""
+        return list(dict.fromkeys(run.spec.seed for run in self.runs))
+
+    def run_of(self, row: int) -> Run:
+        """Return the run of the first seed that was evaluated on the item `row`."""
+        return self.runs[self.splits[row]]
+
+    def correct(self, count: int) -> np.ndarray:
+        """Return whether each seed is correct on each item, in per cent, (seeds, items)."""
+        return 100.0 * (self.predictions[count].label_rank == 0)
+
+    def outcomes(self, count: int) -> list[Outcomes]:
+        """Return `correct` with the recordings, split by split."""
+        parts = [self.splits == split for split in np.unique(self.splits)]
+        return [Outcomes(self.correct(count)[:, rows], self.recordings[rows]) for rows in parts]
+
+    def mean(self, values: np.ndarray) -> float:
+        """Return the mean over splits of `values` (seeds, items)."""
+        return float(np.mean([values[:, self.splits == split].mean() for split in np.unique(self.splits)]))
 
 
 def score_runs(runs: tuple[Run, ...]) -> ScoredRuns:
-    """Return `runs`, which differ in their seed, with their predictions for each of the `exact_counts` of their clips.
+    """Return `runs`, a seed's after another's, with their predictions for each of the `exact_counts` of their clips.
 
-    Raises R21DError if scores are damaged or the runs were evaluated on different items.
+    A seed may have a run on each of several splits, the same for all. Raises R21DError if scores are damaged or the
+    seeds were evaluated on different items.
     """
-    first = runs[0].scores
+    n_splits = sum(run.spec.seed == runs[0].spec.seed for run in runs)
+    parts = [run.scores for run in runs[:n_splits]]
+    first, splits = _join(parts), np.repeat(np.arange(n_splits), [len(part.labels) for part in parts])
     seeds: dict[int, list[ItemPredictions]] = {count: [] for count in exact_counts(first.logits.shape[1])}
-    for run in runs:
-        scores = first if run is runs[0] else run.scores
+    for start in range(0, len(runs), n_splits):
+        scores = _join([run.scores for run in runs[start : start + n_splits]]) if start else first
         check_same_items(first, scores)
         chunk = max(1, CHUNK_LOGITS // max(1, scores.logits[:1].size))
         slices = [slice(start, start + chunk) for start in range(0, len(scores.labels), chunk)]
@@ -77,7 +101,21 @@ def score_runs(runs: tuple[Run, ...]) -> ScoredRuns:
             items = [_predict_items(with_clips(part, count)) for part in parts]
             predictions.append(ItemPredictions(*map(np.concatenate, zip(*items, strict=True))))
     by_count = {count: ItemPredictions(*map(np.stack, zip(*part, strict=True))) for count, part in seeds.items()}
-    return ScoredRuns(runs, first, np.unique(first.groups, return_inverse=True)[1], by_count)
+    return ScoredRuns(runs, first, np.unique(first.groups, return_inverse=True)[1], splits, by_count)
+
+
+def _join(parts: Sequence[Scores]) -> Scores:
+    """Return the scores of one network on several splits as one, the items of a split after those of another.
+
+    Raises R21DError if classes or numbers of clips differ.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    if len({(part.classes, part.logits.shape[1]) for part in parts}) > 1:
+        raise R21DError("the splits differ in their classes or numbers of clips; select one of them in the menu Data")
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ITEM_ARRAYS}
+    data = f"{SPLIT.sub('', parts[0].protocol['data'])}, {len(parts)} splits,"
+    return replace(parts[0], **arrays, protocol=parts[0].protocol | {"data": data})
 
 
 def _predict_items(scores: Scores) -> ItemPredictions:
@@ -109,7 +147,7 @@ def class_table(a: ScoredRuns, b: ScoredRuns | None, count: int) -> pd.DataFrame
 
     for side, scored in (("A", a), ("B", b)):
         if scored:
-            outcomes = scored.outcomes(count).values
+            outcomes = scored.correct(count)
             means.append(outcomes.mean(axis=0))
             add(f"{side} recall", (f"{side} low", f"{side} high"), means[-1], (0, 100))
             correct = np.array([np.bincount(labels, seed, minlength=len(classes)) for seed in outcomes])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, astuple
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from r21d_analysis.artifacts.catalog import iter_runs, parse_folders
+from r21d_analysis.artifacts.confirmatory import FAMILIES, family_specs
 from r21d_analysis.interpret.source_videos import VideoLocator
 from r21d_core import R21DError
 from r21d_core.runs.run import SUMMARY, Run
+from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
 
+Runs = tuple[Run, ...]  # of one network: a run for each seed and split
+Pair = tuple[Runs, Runs | None]
 IDENTITY = ("variant", "modality", "data", "task", "frames")  # fields of a Spec that name the run of its weights
 
 
@@ -38,12 +42,43 @@ def finished_runs(folders: Sequence[str] | str) -> tuple[list[Run], list[str]]:
 
 
 def _order(run: Run) -> tuple:
-    return run.spec.profile == "demo", data_label(run.spec), run.spec.modality == "flow", astuple(run.spec)
+    return run.spec.profile == "demo", data_label(run.spec), run.spec.modality == "flow", _values(run.spec)
 
 
-def data_label(spec: Spec) -> str:
-    """Return the data and task of a run; runs with equal labels were evaluated on the same items."""
-    return f"{spec.data}, {spec.task}" + (" (demonstration)" if spec.profile == "demo" else "")
+def _values(spec: Spec, **same: object) -> tuple:
+    """Return the values of a Spec, some of them replaced; equal for the runs of one network."""
+    return tuple((vars(spec) | same).values())
+
+
+def data_label(spec: Spec, data: str = "") -> str:
+    """Return the data, by default the Spec's, and the task of a run."""
+    return f"{data or spec.data}, {spec.task}" + (" (demonstration)" if spec.profile == "demo" else "")
+
+
+def data_sets(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Return the runs by the label of their data; those of one label were evaluated on the same items.
+
+    The splits of a data set have a label each, and come first as one, with the seeds of networks that have them all.
+    """
+    sets: dict[str, list[Run]] = defaultdict(list)
+    networks: dict[tuple, list[Run]] = defaultdict(list)
+    for run in runs:
+        sets[data_label(run.spec)].append(run)
+        networks[_values(run.spec, **_without_split(run.spec))].append(run)
+    splits: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        splits[data_label(run.spec, SPLIT.sub("", run.spec.data))].add(run.spec.data)
+    pooled: dict[str, list[Run]] = defaultdict(list)
+    for members in networks.values():
+        data, (spec, *_) = {run.spec.data for run in members}, (run.spec for run in members)
+        name = SPLIT.sub("", spec.data)
+        if len(data) > 1 and len(members) == len(data) == len(splits[data_label(spec, name)]):
+            pooled[data_label(spec, f"{name}, {len(data)} splits")] += members
+    return pooled | sets
+
+
+def _without_split(spec: Spec) -> dict[str, str]:
+    return {name: SPLIT.sub("", getattr(spec, name)) for name in ("data", "init_from")}
 
 
 def protocol_label(spec: Spec) -> str:
@@ -56,7 +91,8 @@ def protocol_label(spec: Spec) -> str:
 def name_runs(specs: Sequence[Spec]) -> list[str]:
     """Return a unique name for each Spec: network and depth, then the fields in which runs of equal names differ."""
     names = pd.Series([spec.network for spec in specs])
-    values = pd.DataFrame([asdict(spec) for spec in specs]).astype(str).replace("", "none")
+    values = pd.DataFrame([vars(spec) for spec in specs]).astype(str).replace("", "none")
+    values = values.loc[:, values.nunique() > 1]
     origins = pd.Series([_origin(spec) for spec in specs])
     for field in sorted(values, key=lambda name: name == "seed"):  # the seed comes last
         differ = values[field].groupby(names).transform("nunique") > 1
@@ -79,18 +115,47 @@ def _origin(spec: Spec) -> str:
 
 
 def run_options(runs: Sequence[Run]) -> list[tuple[str, tuple[Run, ...]]]:
-    """Return (name, runs) of each run, and before the first of several seeds those of their mean."""
-    groups: dict[Spec, list[Run]] = {}
+    """Return (name, runs) of each seed, and before the first of several those of their mean.
+
+    `runs` are those of an entry of `data_sets`; of several splits a seed has a run each.
+    """
+    several = len({run.spec.data for run in runs}) > 1
+    groups: dict[tuple, dict[int, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        groups.setdefault(run.spec.replace(seed=0), []).append(run)
-    names = dict(zip(runs, name_runs([run.spec for run in runs]), strict=True))
+        same = _without_split(run.spec) if several else {}
+        groups[_values(run.spec, seed=0, **same)][run.spec.seed].append(run)
+    firsts = [of_splits[0] for seeds in groups.values() for of_splits in seeds.values()]
+    names = dict(zip(firsts, name_runs([run.spec for run in firsts]), strict=True))
     options: list[tuple[str, tuple[Run, ...]]] = []
     for seeds in groups.values():
+        of_seeds = [tuple(of_splits) for of_splits in seeds.values()]
         if len(seeds) > 1:
-            name = names[seeds[0]].rsplit(", seed ", 1)[0]
-            options.append((f"{name}, mean of {len(seeds)} seeds", tuple(seeds)))
-        options += [(names[run], (run,)) for run in seeds]
+            name = names[of_seeds[0][0]].rsplit(", seed ", 1)[0]
+            options.append((f"{name}, mean of {len(seeds)} seeds", sum(of_seeds, ())))
+        options += [(names[of_splits[0]], of_splits) for of_splits in of_seeds]
     return options
+
+
+def choose_pair(values: Sequence[Runs], networks: Sequence[str], previous: tuple[Runs | None, Runs | None]) -> Pair:
+    """Return A and B among `values`: the `previous` ones if they are offered, else two of different networks.
+
+    They are the first of `networks` that have runs, those with a checkpoint before others, and of these the two whose
+    Specs differ least: a network beside itself by another recipe answers no question. B is None if A is alone.
+    """
+
+    def order(value: Runs) -> tuple:
+        variant = value[0].spec.variant
+        return networks.index(variant) if variant in networks else len(networks), variant, not value[0].has_checkpoint
+
+    def first(values: Sequence[Runs]) -> list[Runs]:
+        return [value for value in values if order(value) == min(map(order, values))]
+
+    kept_a, kept_b = ([value for value in values if value == chosen] for chosen in previous)
+    choices_a = kept_a or first(values)
+    rivals = [value for value in values if value[0].spec.variant != choices_a[0][0].spec.variant]
+    choices_b = kept_b if kept_b != kept_a else []
+    pairs = [(a, b) for a in choices_a for b in choices_b or first(rivals or values) if a != b]
+    return min(pairs, key=lambda pair: len(pair[0][0].spec.changes_from(pair[1][0].spec)), default=(choices_a[0], None))
 
 
 def find_option(parameter: str, text: str, options: Sequence[str]) -> str:
@@ -104,8 +169,26 @@ def find_option(parameter: str, text: str, options: Sequence[str]) -> str:
     return names[text]
 
 
-def newest_usable(runs: Sequence[Run], locator: VideoLocator) -> Run | None:
-    """Return the newest run whose checkpoint and videos exist."""
-    trained = [run for run in runs if run.has_checkpoint]
-    trained.sort(key=lambda run: (run.folder / SUMMARY).stat().st_mtime, reverse=True)
-    return next((run for run in trained if locator.has_videos(run.spec.data)), None)
+def first_choice(sets: Mapping[str, Sequence[Run]], locator: VideoLocator) -> tuple[str, Spec]:
+    """Return the label of `sets`, of `data_sets`, that opens, and a Spec whose protocol does.
+
+    They are those of the newest run whose checkpoint and videos exist, if any; else of the study's primary contrast, of
+    all splits if their runs are there; else of the data with most networks. Demonstrations come after these.
+    """
+    primary = {*family_specs(FAMILIES[0])}
+    of_study = {label: [run.spec for run in runs if run.spec in primary] for label, runs in sets.items()}
+
+    def rank(label: str) -> tuple[bool, int]:
+        runs = sets[label]
+        return runs[0].spec.profile != "demo", len({run.spec.variant for run in runs})
+
+    label = max(sets, key=lambda label: (len(of_study[label]), *rank(label)))
+    trained = [(label, run) for label, runs in sets.items() for run in runs if run.has_checkpoint]
+    trained.sort(key=lambda pair: (pair[1].folder / SUMMARY).stat().st_mtime, reverse=True)
+    trained.sort(key=lambda pair: rank(pair[0]) if pair[1].spec.profile == "demo" else (True,), reverse=True)
+    for own, run in trained:
+        if run.spec.profile == "demo" and of_study[label]:
+            break
+        if locator.has_videos(run.spec.data):
+            return own, run.spec
+    return label, (of_study[label] or [run.spec for run in sets[label]])[0]

@@ -28,7 +28,6 @@ from r21d_analysis.statistics.inference import check_same_items
 from r21d_analysis.style import isolate, write_minus
 from r21d_core import R21DError
 from r21d_core.data.manifest import gc_disabled
-from r21d_core.runs.run import Run
 from r21d_core.study.experiments import as_list
 
 MAX_LISTED = 1000  # rows of a table
@@ -42,15 +41,15 @@ class Explorer(ExplorerLayout):
 
     `runs` are folders of runs, `manifests` folders with the manifests of their data and `networks` the first variants
     to show, as lists or texts with commas. `weights` is the folder of published weights. `data` and `protocol` are
-    entries of their menus; without them those of the newest run whose checkpoint and videos exist, if any. The status
-    line reports damaged and unfinished runs.
+    entries of their menus; without them those of `run_menu.first_choice`. The status line reports damaged and
+    unfinished runs.
     """
 
     def __init__(
         self,
         runs: Sequence[str] | str,
         manifests: Sequence[str] | str = "",
-        networks: Sequence[str] | str = "R(2+1)D, f-R2D",
+        networks: Sequence[str] | str = "R3D, R(2+1)D",
         weights: Path | str = "weights",
         data: str = "",
         protocol: str = "",
@@ -58,7 +57,8 @@ class Explorer(ExplorerLayout):
         self.folders, self.variants = parse_folders(runs), as_list(networks)
         self.locator = VideoLocator(parse_folders(manifests))
         self.runs, messages = run_menu.finished_runs(runs)
-        super().__init__(self.runs, ClassifyWidget(self.runs, weights))
+        self.sets = run_menu.data_sets(self.runs)
+        super().__init__(list(self.sets), ClassifyWidget(self.runs, weights))
         self.load = lru_cache(maxsize=4)(predictions.score_runs)  # the two that are shown and two more
         self.comparison: Comparison | None = None
         self.views: dict[str, View] = {}  # what each tab shows
@@ -71,11 +71,10 @@ class Explorer(ExplorerLayout):
         self._connect()
         if self.runs:
             label = run_menu.find_option("data", data, self.data.options)
-            usable = [run for run in self.runs if label in ("", run_menu.data_label(run.spec))]
-            first = run_menu.newest_usable(usable, self.locator) or usable[0]
-            self.data.value = run_menu.data_label(first.spec)
+            sets = {label: self.sets[label]} if label else self.sets
+            self.data.value, spec = run_menu.first_choice(sets, self.locator)
             chosen = run_menu.find_option("protocol", protocol, [*self._protocols(), "any"])
-            self._run(lambda: self.select_data(chosen or run_menu.protocol_label(first.spec)))
+            self._run(lambda: self.select_data(chosen or run_menu.protocol_label(spec)))
         self.status.value += text_html(" ".join(messages)) * bool(messages)
 
     def _ipython_display_(self) -> None:
@@ -117,16 +116,11 @@ class Explorer(ExplorerLayout):
 
     def select_protocol(self) -> None:
         """Offer the runs of the selected protocol, and keep the selected ones if they are among them."""
-        runs = [r for r in self._runs_of_data() if self.protocol.value in ("any", run_menu.protocol_label(r.spec))]
-        options, previous = run_menu.run_options(runs), (self.a.value, self.b.value)
-        rank = {variant: number for number, variant in enumerate(self.variants)}
-        values = [value for _, value in options]
-        values.sort(key=lambda value: (rank.get(value[0].spec.variant, len(rank)), not value[0].has_checkpoint))
+        runs, label = self.sets[self.data.value], self.protocol.value
+        options = run_menu.run_options([r for r in runs if label in ("any", run_menu.protocol_label(r.spec))])
+        pair = run_menu.choose_pair([value for _, value in options], self.variants, (self.a.value, self.b.value))
         self.a.options, self.b.options = options, [("none", None), *options]
-        self.a.value = a = next(value for value in (previous[0], *values) if value in values)
-        rivals = [value for value in values if value[0].spec.variant != a[0].spec.variant]
-        choices = [value for value in (previous[1], *rivals, *values) if value in values and value != a]
-        self.b.value = next(iter(choices), None)
+        self.a.value, self.b.value = pair
         self.select_runs()
 
     def select_runs(self) -> None:
@@ -262,7 +256,7 @@ class Explorer(ExplorerLayout):
         self.row = self.row if self.row in rows[:MAX_LISTED] else (int(rows[0]) if len(rows) else None)
         view = self.views["Videos"] = c.items_view(rows)
         listed = f"; the first {MAX_LISTED} are listed" if len(rows) > MAX_LISTED else ""
-        several = [(side, scored.runs[0].spec.seed) for side, scored, _ in c.sides() if len(scored.runs) > 1]
+        several = [(side, scored.seeds[0]) for side, scored, _ in c.sides() if len(scored.seeds) > 1]
         seeds = "".join(f" Predictions of {side} are those of seed {seed}." for side, seed in several)
         self.n_items.value = text_html(f"{len(rows):,} of {len(c.a.scores.labels):,} items{listed}.{seeds}")
         selected = np.flatnonzero(rows[:MAX_LISTED] == self.row).tolist()
@@ -298,7 +292,7 @@ class Explorer(ExplorerLayout):
 
     def _maps_key(self) -> tuple:
         sides = self.comparison.sides() if self.comparison else ()
-        return self.row, *((scored.runs, scored.runs[0].has_checkpoint) for _, scored, _ in sides)
+        return self.row, *((scored.runs, *(run.has_checkpoint for run in scored.runs)) for _, scored, _ in sides)
 
     def report(self, text: str, role: str = "status") -> None:
         """Show a line above the tabs."""
@@ -339,12 +333,9 @@ class Explorer(ExplorerLayout):
                 for tab in self.tabs.children[:3]:  # of runs that cannot be read, nothing is left of the earlier ones
                     tab.layout.visibility = "visible" if self.comparison else "hidden"
 
-    def _runs_of_data(self) -> list[Run]:
-        return [run for run in self.runs if run_menu.data_label(run.spec) == self.data.value]
-
     def _protocols(self) -> Counter[str]:
-        return Counter(run_menu.protocol_label(run.spec) for run in self._runs_of_data())
+        return Counter(run_menu.protocol_label(run.spec) for run in self.sets[self.data.value])
 
     def _locate(self, scored: predictions.ScoredRuns, row: int, count: int) -> SourceClips | None:
         scores = scored.scores
-        return self.locator.locate(scored.runs[0].spec, str(scores.videos[row]), int(scores.labels[row]), count)
+        return self.locator.locate(scored.run_of(row).spec, str(scores.videos[row]), int(scores.labels[row]), count)

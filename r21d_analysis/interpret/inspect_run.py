@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,9 @@ from r21d_core.engine.device import device_name, pick_device
 from r21d_core.engine.runner import BUILTIN_ROOT, load_manifests
 from r21d_core.models.load import model_from_weights
 from r21d_core.models.network import VideoResNet
-from r21d_core.runs.run import Run
+from r21d_core.runs.run import Run, load_runs
+from r21d_core.study.recipes import get_recipe
+from r21d_core.study.spec import FIELD_OPTIONS, format_settings
 
 N_CHANNELS, N_CLIPS = 2, 3  # filters of each stage, and clips of each filter
 MAX_FRAMES, MAX_SIZE = 8, 56  # of a stored map
@@ -51,9 +54,10 @@ def load_or_compute(
 ) -> list[InsightRecord]:  # fmt: skip
     """Return the record `name`, FILTERS or ATTRIBUTIONS, of each run that has it or a checkpoint.
 
-    Prints a line for each other run. A record with other SETTINGS is computed again if the run has its checkpoint, and
-    returned as it is otherwise. `optimize` is a setting of FILTERS: False leaves the optimized clips out, which take
-    most of the time, True computes a record without them again.
+    Prints a line for each other run, and if none has any, the runs beside them that have. A record with other SETTINGS
+    is computed again if the run has its checkpoint, and returned as it is otherwise. `optimize` is a setting of
+    FILTERS: False leaves the optimized clips out, which take most of the time, True computes a record without them
+    again.
     """
     settings, records = SETTINGS[name] | settings, []
     for run in runs:
@@ -82,7 +86,27 @@ def load_or_compute(
             records.append(record)
         except R21DError as error:
             print(f"{network}, is left out of {name}: {error}")
+    if runs and not records:
+        print(_describe_others(name, runs), end="")
     return with_unique_labels(records)
+
+
+def _describe_others(name: str, runs: Sequence[Run]) -> str:
+    """Return lines with the parameters that open other runs beside `runs` with the record `name`, if any."""
+    folder, specs = runs[0].folder.parent, {run.spec for run in runs}
+    found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for run in load_runs(folder):
+        if run.spec not in specs and (run.folder / name).exists():
+            spec = run.spec
+            changes = spec.changes_from(get_recipe(spec.profile, spec.task, spec.data))
+            settings = format_settings({key: changes[key] for key in changes if key not in FIELD_OPTIONS})
+            parameters = f'profile = "{spec.profile}", task = "{spec.task}", settings = "{settings}"'
+            found[f"the manifest of {spec.data}, {parameters}"][spec.variant].append(spec.seed)
+    lines = [f"In {str(folder).rstrip('/')} these runs have {name}; their parameters are"] * bool(found)
+    for parameters, networks in found.items():
+        seeds = [f"{variant}, seed {', '.join(map(str, sorted(seeds)))}" for variant, seeds in networks.items()]
+        lines.append(f"  {parameters}: {'; '.join(seeds)}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _compute(

@@ -16,14 +16,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.interpret.filter_figures import MARKERS, ORDER_COLORS, legend_outside, stages_of, variant_style
 from r21d_analysis.interpret.filters import ORDERS, STAGES, input_frames
 from r21d_analysis.interpret.records import InsightRecord, with_unique_labels
-from r21d_analysis.style import (
-    GRAY,
-    NO_RECORDS,
-    figure_of_records,
-    note,
-    panel_grid,
-    style_table,
-)
+from r21d_analysis.style import GRAY, NO_RECORDS, figure_of_records, note, panel_grid, style_table
 from r21d_core.study.schedule import shrinkage
 from r21d_core.study.spec import Spec
 

@@ -112,24 +112,26 @@ def check_data_name(spec: Spec, manifest: Manifest) -> None:
 
 def plan(
     specs: Sequence[Spec], manifest: Path | str | None = None, runs: Path | str = "runs", device: str = "auto",
-    gpus: int = 1, builtin: Path | str = BUILTIN_ROOT,
+    gpus: int = 1, builtin: Path | str = BUILTIN_ROOT, anew: bool = False,
 ) -> str:  # fmt: skip
     """Return what `run_experiment` would do with the same arguments, as text: runs, parameters, MACs and time.
+
+    `anew` counts every run, also a finished one, as if nothing of it were there.
 
     The time is that of training steps measured now for a moment, where these take long in proportion to the MACs, of
     evaluation, of each run's start and of decoding every video once; without communication, streaming from files, and
     the computation of optical flow. Where other processes use the CPU it is a range.
     """
     sizes = {name: data_size(loaded) for name, loaded in load_manifests(specs, manifest, builtin).items()}
-    return make_plan(specs, sizes, runs, device, gpus)[0]
+    return make_plan(specs, sizes, runs, device, gpus, anew)[0]
 
 
 def make_plan(
-    specs: Sequence[Spec], data: dict[str, DataSize], runs: Path | str, device: str, gpus: int
+    specs: Sequence[Spec], data: dict[str, DataSize], runs: Path | str, device: str, gpus: int, anew: bool = False
 ) -> tuple[str, float]:
     """Return the text of `plan`, and its hours."""
     found = find_runs(specs, runs)
-    todo = [run.spec for run in found if not run.is_complete]
+    todo = [run.spec for run in found if anew or not run.is_complete]
     states = Counter(run.state for run in found)
     classes = {spec: task_classes(spec, data[spec.data].classes) for spec in specs}
     num_classes = {spec: len(names) for spec, names in classes.items()}
@@ -141,6 +143,7 @@ def make_plan(
     lines += [size.unused for size in data.values() if size.unused]
     count = f"{len(found)} run{'s' * (len(found) > 1)}"
     lines.append(f"{count}: {', '.join(f'{states[state]} {state}' for state in STATES if states[state])}")
+    lines += ["all of them from the start:"] if anew else []
     if not todo:
         return "\n".join(lines), 0.0
     from r21d_core.engine.build import check_batch_norm
@@ -153,7 +156,7 @@ def make_plan(
         check_batch_norm(spec)
     check_init_files({spec: classes[spec] for spec in todo})
     throughputs, starts, slots, slowdown, where = measure_runs(todo, num_classes, device, gpus)
-    epochs = {spec: spec.epochs - len(find_run(runs, spec).history) for spec in todo}
+    epochs = {spec: spec.epochs - (0 if anew else len(find_run(runs, spec).history)) for spec in todo}
     clips = {spec: epochs[spec] * spec.clips_per_epoch for spec in todo}
     hours = {}
     for spec in todo:
@@ -174,7 +177,7 @@ def make_plan(
     about = f"{_duration(total)} on {where}, if nothing else runs there"
     if slowdown > 1:
         about = f"{_duration(total)} to {_duration(total * slowdown)} on {where}, as other processes use the CPU"
-    lines.append(f"in all about {about}; records in {runs}")
+    lines.append(f"in all about {about}" + f"; records in {runs}" * (not anew))
     lines += [line for name in {spec.data: None for spec in todo} if (line := data[name].missing)]
     return "\n".join(lines), total
 

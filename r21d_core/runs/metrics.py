@@ -37,7 +37,7 @@ def family_correct(scores: Scores) -> dict[str, np.ndarray]:
     """
     index = {name: number for number, name in enumerate(scores.classes)}
     probabilities, correct = video_probabilities(scores), {}
-    for family, names in scores.protocol["families"].items():
+    for family, names in scores.families.items():
         members = np.array([index[name] for name in names])
         rows = np.isin(scores.labels, members)
         correct[family] = members[probabilities[rows][:, members].argmax(axis=1)] == scores.labels[rows]

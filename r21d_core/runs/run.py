@@ -117,9 +117,15 @@ class Run:
         return {line.replace("\r", "\n") for line in lines}
 
     @property
+    @_once_in_pack
     def scores(self) -> Scores:
         """The logits of every evaluated clip; from a pack, quantized, and read only, as they are read once."""
-        return _read_scores(self)
+        path = self.folder / "scores.npz"
+        scores = decode_scores(path, self.read(path.name))
+        if isinstance(self.folder, zipfile.Path):
+            for array in (scores.logits, scores.labels, scores.videos, scores.groups):
+                array.flags.writeable = False
+        return scores
 
     def read(self, name: str) -> bytes:
         """The content of the record `name`; raises R21DError if it is missing or a complete run's checksum differs."""
@@ -161,16 +167,6 @@ def _read_summary(run: Run) -> dict:
     if not isinstance(checksums, dict) or checksums.get(SUMMARY) != _checksum_of_summary(summary):
         raise R21DError(f"{path}: damaged, as its checksum is wrong; delete it and train the run again")
     return summary
-
-
-@_once_in_pack
-def _read_scores(run: Run) -> Scores:
-    path = run.folder / "scores.npz"
-    scores = decode_scores(path, run.read(path.name))
-    if isinstance(run.folder, zipfile.Path):
-        for array in (scores.logits, scores.labels, scores.videos, scores.groups):
-            array.flags.writeable = False
-    return scores
 
 
 def open_runs(runs: Path | str) -> Path:

@@ -13,6 +13,8 @@ import numpy as np
 from r21d_core import R21DError
 from r21d_core.runs.quantize import dequantize
 
+ITEM_ARRAYS = ("logits", "labels", "videos", "groups")  # of Scores, whose first axis is the item
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -30,10 +32,16 @@ class Scores:
     classes: tuple[str, ...]
     protocol: dict
 
+    @property
+    def families(self) -> dict[str, list[str]]:
+        """The families of classes; none for another task than `action`, whose classes are not the data's."""
+        families = self.protocol.get("families", {})
+        return {family: names for family, names in families.items() if {*names} <= {*self.classes}}
+
 
 def take_items(scores: Scores, rows: np.ndarray | slice) -> Scores:
     """`scores` of the items `rows`, a mask, indices or a slice."""
-    items = {name: getattr(scores, name)[rows] for name in ("logits", "labels", "videos", "groups")}
+    items = {name: getattr(scores, name)[rows] for name in ITEM_ARRAYS}
     return replace(scores, **items)
 
 

@@ -220,7 +220,13 @@ def _name_datasets(data: str, source: str, init_from: str, default_source: str) 
 
 
 def _get_deep_recipe(profile: str, task: str, data: str) -> Spec:
-    """The recipe of Section 4.4: 34 layers in the paper's profile, a long schedule in the small one."""
+    """The recipe of Section 4.4: 34 layers in the paper's profile, a long schedule in the small one.
+
+    Raises IgnoredOverrideError for another task than `action`, which alone takes optical flow.
+    """
+    if task != "action":
+        what = "sports1m, kinetics and transfer have runs on flow, which is for the task action alone"
+        raise IgnoredOverrideError(f"task = {task!r}: {what}; leave it out")
     return get_recipe(profile, task, data).replace(
         **{"paper": {"depth": 34}, "small": recipes.LONG_SCHEDULE}.get(profile, {})
     )
@@ -273,7 +279,7 @@ def temporal_probe(
 
 @reject_ignored_overrides
 def rate_pretraining(
-    profile: str = "demo", data: str = "builtin", *, variants: Sequence[str] = ("R(2+1)D",),
+    profile: str = "demo", data: str = "builtin", *, task: str = "action", variants: Sequence[str] = ("R(2+1)D",),
     seeds: Sequence[int] = (0,), **settings,
 ) -> list[Spec]:  # fmt: skip
     """Actions from scratch, and finetuned from a network that predicts the playback rate of the same training videos.
@@ -284,6 +290,8 @@ def rate_pretraining(
 
     `r21d train rate_pretraining --profile small --manifest data/ucf101-14-split1.csv`
     """
+    if task != "action":
+        raise IgnoredOverrideError("rate_pretraining sets task itself, to speed and then action; leave it out")
     actions = get_recipe(profile, "action", data).replace(data=data, **settings)
     rates = get_recipe(profile, "speed", data).replace(data=data, **settings | {"frame_stride_max": 0})
     if profile == "demo":

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from r21d_core import R21DError
@@ -178,17 +179,22 @@ class Spec:
     @classmethod
     def from_json(cls, text: str) -> Spec:
         """The Spec that `to_json` wrote; raises R21DError for an unknown key."""
-        return cls().replace(**json.loads(text))
+        return _default().replace(**json.loads(text))
 
     def replace(self, **changes) -> Spec:
         """A copy with `changes`, where values may be strings; raises R21DError for an unknown key or bad value."""
-        known = [f.name for f in fields(self)]
+        known = vars(self)
         for key in changes:
             if key not in known:
                 close = get_close_matches(key, known, 1)
                 hint = f"did you mean {close[0]}?" if close else f"keys: {', '.join(known)}"
                 raise R21DError(f"spec: no key {key!r}; {hint}")
         return dataclasses.replace(self, **changes)
+
+
+@cache
+def _default() -> Spec:
+    return Spec()
 
 
 def run_labels(specs: Sequence[Spec]) -> list[str]:

@@ -481,7 +481,7 @@ def test_significant_reasons_have_their_difference_by_seed():
     assert f"correction: P3D-B (by seed +0.0, {gaps[1]:+.1f}). Training" in outcome.describe_reasons(runs)
 
 
-def test_networks_on_another_device_than_the_baseline_are_named_by_seed():
+def test_networks_on_another_device_are_named_by_seed():
     """Not MC5, of which one fold ran on that device, and of which seed 2 is not there."""
     devices = [
         ("R(2+1)D", 0, "X"), ("R3D", 0, "X"), ("MC3", 0, "Y"), ("MC5", 0, "X"), ("MC5", 0, "Y"),

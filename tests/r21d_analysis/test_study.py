@@ -1,5 +1,6 @@
 """Parameters of notebooks: every form that papermill gives is read, and what is unknown is an error."""
 
+import re
 import shlex
 from functools import partial
 
@@ -14,7 +15,7 @@ from r21d_core import R21DError
 from r21d_core.cli import build_parser
 from r21d_core.cli.train import collect_specs
 from r21d_core.data import synthetic
-from r21d_core.engine import runner
+from r21d_core.engine import runner, throughput
 from r21d_core.runs.run import find_run, write_json
 from r21d_core.study.experiments import (
     EXPERIMENTS,
@@ -157,6 +158,18 @@ def test_manifest_path_is_the_given_or_the_builtin_file(tmp_path, monkeypatch):
 def test_notebook_variables_are_read_by_name():
     namespace = {"seeds": "0, 1", "train": True, "video": "a.mp4", "open_study": open_study, "In": ["", "x = 1"]}
     assert read_parameters(namespace) == {"seeds": "0, 1", "train": True}
+
+
+def test_plan_of_finished_runs_has_their_cost(tmp_path, tiny_manifest, monkeypatch):
+    """A person asks what an experiment costs before running it, and after a demonstration none is left to run."""
+    monkeypatch.setattr(throughput, "measure_runs", lambda specs, *_: (*(dict.fromkeys(specs, 1.0),) * 2, 1, 1, "here"))
+    study = open_study("variant_comparison", variants="R3D, MC3", manifest=tiny_manifest, runs=tmp_path)
+    finish(study.runs[0], history=[{"epoch": epoch} for epoch in range(1, 13)])
+    assert "1 finished, 1 new\nrun " in (text := study.plan()) and "R3D-10" not in text and "MC3-10" in text
+    finish(study.runs[1])
+    text = study.plan()
+    assert "2 finished\nall of them from the start:\nrun " in text and "records in" not in text
+    assert all(re.search(f"{name}-10 .* 4,800 +[0-9.]+ h", text) for name in ("R3D", "MC3"))
 
 
 def test_injected_name_must_be_known_or_assigned_before():

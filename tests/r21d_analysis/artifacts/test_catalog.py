@@ -9,7 +9,7 @@ import pytest
 from r21d_analysis.artifacts import catalog
 from r21d_core import R21DError
 from r21d_core.runs.run import find_run
-from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
+from r21d_core.study.experiments import EXPERIMENTS, rate_pretraining, variant_comparison
 from r21d_core.study.spec import Spec
 from tests.runs import NASTY, finish, unfinish
 
@@ -60,7 +60,6 @@ def test_counts_are_of_the_default_runs(tmp_path):
     make_run(second, tmp_path / "a", complete=False)
     small = variant_comparison("small", "set", variants=("R3D", "R(2+1)D"), seeds=(0, 3), task="speed")
     small += variant_comparison("small", "set", variants=("R3D",))  # no run of the temporal probe
-    small += variant_comparison("small", "set", variants=("R3D",))  # no run of the temporal probe
     for spec in small:
         make_run(spec, tmp_path / "a")
     make_run(first.replace(lr=0.1), tmp_path / "a")  # of no experiment
@@ -72,6 +71,13 @@ def test_counts_are_of_the_default_runs(tmp_path):
     assert row_of(table, "variant_comparison")[1] == cell and row_of(table, "architectures")[1] == "–"
     assert f"Finished runs: 7 in {tmp_path}/a, 0 in {tmp_path}/b; those" in table.caption
     assert row_of(table, "temporal_probe")[1] == '<span title="set, speed: 4 of 6">small on set 4 of 6</span>'
+
+
+def test_pretraining_on_the_rate_counts_with_the_actions(tmp_path):
+    for spec in rate_pretraining("demo"):
+        make_run(spec, tmp_path)
+    text = row_of(catalog.show_catalog(str(tmp_path)), "rate_pretraining")[1]
+    assert text == '<span title="builtin, action: 3 of 3">demo 3 of 3</span>'
 
 
 def test_runs_on_own_videos_are_counted_by_themselves(tmp_path, monkeypatch):

@@ -54,12 +54,9 @@ from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.metrics import video_at
 from r21d_core.runs.run import load_runs
 from r21d_core.runs.scores import take_items
-from r21d_core.study.experiments import SPLIT
-from r21d_core.study.recipes import CONFIRMATORY
 from tests.runs import finish, make_runs, unfinish
 
-RECIPE = {"set": {"epochs": 3}}
-FIXED = Family("fixed", "set-split1", (1, 2), 2, (("R3D", 8), ("MC3", 8), ("R3D", 16)))
+FIXED = Family("fixed", "set-split1", (("epochs", 3),), (1, 2), 2, (("R3D", 8), ("MC3", 8), ("R3D", 16)))
 OPEN = FIXED._replace(name="open", seeds=0)
 MISSING = "none: runs are missing"
 STATUS = " ".join((ROOT / "docs" / "protocol.md").read_text().split("## Status")[1].split())
@@ -67,7 +64,7 @@ STATUS = " ".join((ROOT / "docs" / "protocol.md").read_text().split("## Status")
 
 @pytest.fixture
 def runs(tmp_path):
-    return make_runs(family_specs(FIXED, RECIPE["set"]), tmp_path)
+    return make_runs(family_specs(FIXED), tmp_path)
 
 
 def answer(run, right):
@@ -92,9 +89,9 @@ def test_families_are_those_of_the_protocol():
         parts = (part.rpartition(" at ") if " at " in part else part.rpartition(", ") for part in text.split("; "))
         named = {(name, int(frames.split()[0])) for names, _, frames in parts for name in names.split(", ")}
         assert named == set(family.contrasts)
-    numbers = [len(family_specs(family, {})) for family in FAMILIES]
+    numbers = [len(family_specs(family)) for family in FAMILIES]
     assert numbers == [2 * 15, 9 * 15, 12 * 5, 10 * 5], "networks × splits and seeds; on speech one seed of five folds"
-    actions = {*family_specs(FAMILIES[0], {}), *family_specs(FAMILIES[1], {})}
+    actions = {*family_specs(FAMILIES[0]), *family_specs(FAMILIES[1])}
     assert len(actions) == len(planned_specs()) == 75 + 75 and {spec.frame_stride for spec in actions} == {1}
     assert {family.seen for family in FAMILIES[:2]} == {()} and {family.seen for family in FAMILIES[2:]} == {(0, 1)}
 
@@ -111,16 +108,16 @@ def test_speech_has_the_numbers_of_its_table():
 
 
 def test_missing_run_leaves_its_contrasts_without_a_verdict(runs):
-    whole = confirmatory_table(runs, RECIPE, [FIXED])
+    whole = confirmatory_table(runs, [FIXED])
     assert not whole["verdict"].str.startswith("none").any() and list(whole[RUNS]) == ["8 of 8"] * 3
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
-    part = confirmatory_table(runs, RECIPE, [FIXED])
+    part = confirmatory_table(runs, [FIXED])
     assert list(part[RUNS]) == ["8 of 8", "7 of 8", "8 of 8"] and part["verdict"][1] == MISSING
     assert np.isnan(part[GAP][1]) and part[GAP][0] == whole[GAP][0]
     unfinish(next(run for run in runs if is_of(run, "R(2+1)D", 8, seed=0)))
-    assert list(confirmatory_table(runs, RECIPE, [FIXED])["verdict"][:2]) == [MISSING] * 2
+    assert list(confirmatory_table(runs, [FIXED])["verdict"][:2]) == [MISSING] * 2
     assert (
-        describe_verdicts(confirmatory_table(runs, RECIPE, [FIXED]))
+        describe_verdicts(confirmatory_table(runs, [FIXED]))
         == "contrasts with a verdict of runs that nobody had seen: fixed 1 of 3"
     )
 
@@ -132,37 +129,37 @@ def test_incomplete_contrast_has_no_part_in_the_others(runs):
         share = 0.9 * run.spec.seed if run.spec.variant == "MC3" else 0.5
         answer(run, random.random(len(run.scores.labels)) < share)
     numbers = [GAP, "low", "high"]
-    alone = confirmatory_table(runs, RECIPE, [FIXED._replace(contrasts=(("R3D", 8), ("R3D", 16)))])
-    whole = confirmatory_table(runs, RECIPE, [FIXED])
+    alone = confirmatory_table(runs, [FIXED._replace(contrasts=(("R3D", 8), ("R3D", 16)))])
+    whole = confirmatory_table(runs, [FIXED])
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
-    part = confirmatory_table(runs, RECIPE, [FIXED])
+    part = confirmatory_table(runs, [FIXED])
     np.testing.assert_array_equal(part.loc[[0, 2], numbers], alone[numbers])
     assert whole["low"][0] != alone["low"][0]
 
 
 def test_unfinished_contrasts_are_left_out(runs):
     """MC3 lacks a run; runs that are in no contrast stay, and without R(2+1)D's no contrast is whole."""
-    assert without_unfinished(runs, RECIPE, [FIXED]) == runs
+    assert without_unfinished(runs, [FIXED]) == runs
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
-    kept = without_unfinished(runs, RECIPE, [FIXED])
+    kept = without_unfinished(runs, [FIXED])
     assert kept == [run for run in runs if run.spec.variant != "MC3"] and len(kept) == len(runs) - 4
     unfinish(next(run for run in runs if is_of(run, "R(2+1)D", 8, seed=0)))
-    assert {run.spec.frames for run in without_unfinished(runs, RECIPE, [FIXED])} == {16}
+    assert {run.spec.frames for run in without_unfinished(runs, [FIXED])} == {16}
     others = (FIXED._replace(contrasts=(("R3D", 8),)), OPEN)
-    assert {run.spec.frames for run in without_unfinished(runs, RECIPE, others)} == {8, 16}
-    assert {run.spec.variant for run in without_unfinished(runs, RECIPE, others) if run.spec.frames == 8} == {"MC3"}
+    assert {run.spec.frames for run in without_unfinished(runs, others)} == {8, 16}
+    assert {run.spec.variant for run in without_unfinished(runs, others) if run.spec.frames == 8} == {"MC3"}
 
 
 def test_seed_counts_if_all_networks_have_it(runs):
     """Where the number of seeds is open; the second one is incomplete, then both."""
-    assert set(confirmatory_table(runs, RECIPE, [OPEN])["seeds"]) == {2}
+    assert set(confirmatory_table(runs, [OPEN])["seeds"]) == {2}
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
-    table = confirmatory_table(runs, RECIPE, [OPEN._replace(seen=(0,))])
+    table = confirmatory_table(runs, [OPEN._replace(seen=(0,))])
     assert set(table["seeds"]) == {1} and set(table[RUNS]) == {"4 of 4"}
     assert table["verdict"].str.startswith("exploratory: ").all() and describe_verdicts(table).endswith("open 0 of 3")
-    assert not confirmatory_table(runs, RECIPE, [OPEN])["verdict"].str.startswith("exploratory").any()
+    assert not confirmatory_table(runs, [OPEN])["verdict"].str.startswith("exploratory").any()
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=0)))
-    table = confirmatory_table(runs, RECIPE, [OPEN])
+    table = confirmatory_table(runs, [OPEN])
     assert set(table["verdict"]) == {"none: no seed has all runs of the family"} and table[RUNS][1] == "3 of 4"
 
 
@@ -186,13 +183,13 @@ def test_contrast_is_with_its_own_length_and_corrected(runs, monkeypatch):
         return replace(estimate, value=network.spec.frames, p=p, tested=tested)
 
     monkeypatch.setattr(confirmatory, "difference", measure)
-    table = confirmatory_table(runs, RECIPE, [FIXED])
+    table = confirmatory_table(runs, [FIXED])
     assert list(table[GAP]) == [8, 8, 16]
     np.testing.assert_allclose(table["p, Holm"], [0.03, np.nan, 0.06])
     found = detectable_difference(estimate, 3)
     np.testing.assert_allclose(table["detectable"], [found, np.nan, found])
-    caption = show_confirmatory(runs, RECIPE, [FIXED]).caption
-    assert caption.endswith(f"; at 80 % power the tests find {found:.1f} points (fixed)")
+    caption = show_confirmatory(runs, [FIXED]).caption
+    assert f"; at 80 % power the tests find {found:.1f} points (fixed); the same in all rows: " in caption
     undecided = f"undecided ({found:.1f} points would be found)"
     assert list(table["verdict"]) == [
         "more accurate than R(2+1)D", "none: the variance of a run is not known", undecided
@@ -206,7 +203,7 @@ def test_clear_difference_is_a_verdict(runs, share, verdict):
     random = np.random.default_rng(0)
     for run in runs:
         answer(run, random.random(len(run.scores.labels)) < (share if run.spec.variant == "R3D" else 0.5))
-    assert confirmatory_table(runs, RECIPE, [FIXED])["verdict"][0] == verdict
+    assert confirmatory_table(runs, [FIXED])["verdict"][0] == verdict
 
 
 @pytest.mark.parametrize(
@@ -243,30 +240,30 @@ def test_check_is_the_contrast_without_the_videos_of_the_trials(runs, tmp_path):
     trial, other = make_runs([runs[0].spec.replace(data=name) for name in (family.tried, "other-split1-val")], tmp_path)
     seen = trial.scores.videos[::3]
     finish(trial, take_items(trial.scores, slice(None, None, 3)))
-    table = confirmatory_table([*runs, trial, other], RECIPE, [family])
+    table = confirmatory_table([*runs, trial, other], [family])
     assert list(table["family"]) == ["fixed"] * 3 + ["fixed, without the videos of set-split1-val"] * 3
-    pd.testing.assert_frame_equal(table[:3], confirmatory_table(runs, RECIPE, [FIXED]))
+    pd.testing.assert_frame_equal(table[:3], confirmatory_table(runs, [FIXED]))
     for run in runs:
         finish(run, take_items(run.scores, ~np.isin(run.scores.videos, seen)))
-    alone = confirmatory_table(runs, RECIPE, [FIXED])
+    alone = confirmatory_table(runs, [FIXED])
     numbers = [GAP, "low", "high", "seeds", RUNS]
     pd.testing.assert_frame_equal(table[numbers][3:].reset_index(drop=True), alone[numbers])
     assert (table["detectable"].to_numpy()[3:] < alone["detectable"]).all(), "not corrected either"
     np.testing.assert_allclose(holm(list(table["p, Holm"][3:])), alone["p, Holm"].astype(float))
     assert table["p, Holm"][3:].max() < 1 == alone["p, Holm"].min(), "corrected, each would be 1"
     assert set(table["verdict"][3:]) == {confirmatory.CHECK}
-    caption = show_confirmatory([*runs, trial, other], RECIPE, [family]).caption
+    caption = show_confirmatory([*runs, trial, other], [family]).caption
     assert caption.count("points (fixed") == 1 and "without the videos" not in caption, "a check is no test"
     assert describe_verdicts(table) == "contrasts with a verdict of runs that nobody had seen: fixed 3 of 3"
 
 
 def test_check_needs_the_trials_and_all_runs(runs, tmp_path):
     family = FIXED._replace(tried="set-split1-val")
-    assert list(confirmatory_table(runs, RECIPE, [family])["verdict"][3:]) == ["none: no run on set-split1-val"] * 3
+    assert list(confirmatory_table(runs, [family])["verdict"][3:]) == ["none: no run on set-split1-val"] * 3
     (trial,) = make_runs([runs[0].spec.replace(data=family.tried)], tmp_path)
     finish(trial, take_items(trial.scores, slice(None, None, 3)))
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
-    part = confirmatory_table([*runs, trial], RECIPE, [family])[3:]
+    part = confirmatory_table([*runs, trial], [family])[3:]
     assert list(part["verdict"]) == [confirmatory.CHECK, MISSING, confirmatory.CHECK] and np.isnan(part[GAP][4])
 
 
@@ -279,37 +276,36 @@ def test_trials_share_the_videos_that_the_protocol_names():
     assert [len(tried & of_split) for of_split in names] == [0, 71, 143]
 
 
-def test_no_recipe_means_no_runs_and_names_are_shown(runs):
-    table = confirmatory_table(runs, {}, [FIXED])
-    assert set(table["verdict"]) == {"none: no recipe is chosen yet"} and set(table[RUNS]) == {"–"}
-    html = show_confirmatory(runs, {}).to_html()
-    assert "power" not in html, "nothing is tested"
-    assert "primary" in html and "no recipe is chosen yet" in html and "why (2+1)D" in html
+def test_family_without_runs_is_shown_with_none():
+    shown = show_confirmatory([])
+    assert "power" not in shown.caption, "nothing is tested"
+    verdicts = {verdict.partition(":")[0] for verdict in shown.data["verdict"]}
+    assert verdicts == {"none"} and {"primary", "why (2+1)D"} < set(shown.data["family"])
 
 
 def test_tables_and_figure_have_the_complete_contrasts(runs):
     """One of MC3's runs is missing; its accuracy and its difference are not shown."""
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
-    short, long = (table.data for table in show_accuracies(runs, RECIPE, [FIXED]))
+    short, long = (table.data for table in show_accuracies(runs, [FIXED]))
     assert {*short["network"]} == {*long["network"]} == {"R3D", "R(2+1)D"} and {*short["splits"]} == {2}
     of_one = [run for run in runs if is_of(run, "R3D", 8)]
     expected = np.mean([100 * video_at(run.scores, 1) for run in of_one])
     assert short.set_index("network")["video@1"]["R3D"] == pytest.approx(expected) and len(of_one) == 4
-    table = confirmatory_table(runs, RECIPE, [FIXED]).dropna(subset=GAP)
-    (axes,) = contrasts_figure(runs, recipes=RECIPE, families=[FIXED]).axes
+    table = confirmatory_table(runs, [FIXED]).dropna(subset=GAP)
+    (axes,) = contrasts_figure(runs, families=[FIXED]).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["R3D, 8 frames", "R3D, 16 frames"]
-    (alone,) = contrasts_figure(runs, recipes=RECIPE, families=[FIXED._replace(contrasts=(("R3D", 8),))]).axes
+    (alone,) = contrasts_figure(runs, families=[FIXED._replace(contrasts=(("R3D", 8),))]).axes
     assert alone.get_yticklabels()[0].get_text() == "R3D" and alone.get_title("left") == "fixed, 8 frames"
     drawn = [container.lines[0].get_xdata()[0] for container in axes.containers]
     np.testing.assert_allclose(drawn, table[GAP])
-    assert "No contrast on actions" in show_accuracies(runs, {}, [FIXED])[0].data
+    assert "No contrast on actions" in show_accuracies([], [FIXED])[0].data
 
 
 def test_gain_of_longer_clips_is_the_difference_of_lengths(runs):
     seeds = itertools.count()
     for run in runs:
         answer(run, np.random.default_rng(next(seeds)).random(len(run.scores.labels)) < 0.4 + 0.02 * run.spec.frames)
-    table = length_gains(runs, RECIPE, [FIXED]).set_index("network")
+    table = length_gains(runs, [FIXED]).set_index("network")
     groups = group_by_seed([run for run in runs if run.spec.variant != "MC3" or run.spec.frames == 8])
     for name in ("R(2+1)D", "R3D"):
         long, short = ([g for g in groups if (g.spec.variant, g.spec.frames) == (name, n)] for n in (16, 8))
@@ -328,11 +324,11 @@ def test_gain_of_longer_clips_is_the_difference_of_lengths(runs):
     assert [table[f"gap {end}"]["R3D"] for end in ("low", "high")] == pytest.approx([estimate.low, estimate.high])
     assert table[PAPER].round(1).tolist() == [3.2, 2.4]
     unfinish(next(run for run in runs if is_of(run, "R3D", 16)))
-    assert length_gains(runs, RECIPE, [FIXED]).empty
+    assert length_gains(runs, [FIXED]).empty
     for run in (run for run in runs if run.spec.variant in ("R3D", "R(2+1)D") and run.spec.frames == 16):
         finish(run, replace(run.scores, videos=np.roll(run.scores.videos, 1)))
     with pytest.raises(R21DError, match="different videos"):
-        length_gains(runs, RECIPE, [FIXED])
+        length_gains(runs, [FIXED])
     assert "No network has all runs" in show_length_gains([]).data
 
 
@@ -346,7 +342,7 @@ def test_course_of_training_is_the_mean_over_epochs(runs, monkeypatch):
         errors = enumerate((0.6 - less + 0.01 * run.spec.seed, 0.3, last), 1)
         finish(run, history=[{"epoch": epoch, "train_error": error, "test_error": 0.5} for epoch, error in errors])
     unfinish(next(run for run in runs if is_of(run, "MC3", 8, seed=1)))
-    table = training_course(runs, RECIPE, [FIXED])
+    table = training_course(runs, [FIXED])
     assert [*zip(table["frames"], table["network"], strict=True)] == [
         (16, "R(2+1)D"), (16, "R3D"), (8, "R(2+1)D"), (8, "R3D")
     ]  # fmt: skip
@@ -368,14 +364,14 @@ def test_course_of_training_is_the_mean_over_epochs(runs, monkeypatch):
     assert shown.data.loc[1, ["95 % interval", "its interval"]].tolist() == intervals
     assert "for these training videos; warmup: the first 2 epochs" in shown.caption
     monkeypatch.undo()
-    panels = course_figure(runs, recipes=RECIPE, families=[FIXED]).axes
+    panels = course_figure(runs, families=[FIXED]).axes
     assert [axes.get_title() for axes in panels] == ["16 frames", "8 frames"]
     drawn = {line.get_label(): line.get_ydata() for line in panels[1].lines}
     np.testing.assert_allclose(drawn["R3D"], [1 - 3.75 / 60.5, 1, 1 - 0.75 / 6])
     assert {*drawn} == {"R3D", "R(2+1)D"}, "MC3 lacks a run"
     np.testing.assert_allclose(panels[1].lines[0].get_xdata(), [1, 2, 3])
-    assert training_course(runs, {}, [FIXED]).empty and "has all of its runs" in show_training_course([]).data
-    assert "no contrast has all of its runs" in course_figure(runs, recipes={}, families=[FIXED]).data
+    assert training_course([], [FIXED]).empty and "has all of its runs" in show_training_course([]).data
+    assert "no contrast has all of its runs" in course_figure(runs, families=[]).data
 
 
 def test_course_is_drawn_in_means_of_a_twentieth_of_epochs(runs):
@@ -386,11 +382,11 @@ def test_course_is_drawn_in_means_of_a_twentieth_of_epochs(runs):
             for epoch, error in ((1, 0.3), (10, 0.4), (45, 0.1)):
                 rows[epoch - 1]["train_error"] = error
         finish(run, history=rows)
-    lines = course_figure(runs, recipes=RECIPE, families=[FIXED]).axes[0].lines
+    lines = course_figure(runs, families=[FIXED]).axes[0].lines
     assert [line.get_label() for line in lines] == ["R(2+1)D", "R3D"]
     np.testing.assert_allclose(lines[1].get_xdata(), [*np.arange(1.5, 45, 2), 45])
     np.testing.assert_allclose(lines[1].get_ydata(), [0.8, 1, 1, 1, 0.9, *[1] * 17, 0.2])
-    table = training_course(runs, RECIPE, [FIXED]).set_index(["frames", "network"])
+    table = training_course(runs, [FIXED]).set_index(["frames", "network"])
     assert table.loc[(16, "R3D"), ["epoch 10", "epoch 20"]].tolist() == pytest.approx([40, 50])
     assert "epoch 50" not in table
 
@@ -431,7 +427,7 @@ def p_of_three_models(family, runs):
 
 def test_protocol_has_the_p_values_of_three_models():
     family = FAMILIES[1]
-    specs = family_specs(family, CONFIRMATORY["ucf101-14"])
+    specs = family_specs(family)
     runs = [run for run in load_runs(ROOT / "results" / "actions.zip") if run.spec in specs]
     fixed, of_plain, own = p_of_three_models(family, runs)
     mc3, still = ("MC3", 16), ("f-R2D", 8)
@@ -464,7 +460,7 @@ def p_over_speakers(family, runs):
 )
 def test_protocol_says_which_verdict_on_speech_needs_its_model(family, seeds, name, needs):
     """That on one network alone, whose p stand there by each model; the others are as clear under all."""
-    specs = family_specs(family, CONFIRMATORY["miracl-vc1"], seeds)
+    specs = family_specs(family, seeds)
     runs = [run for run in load_runs(ROOT / "results" / "miracl.zip") if run.spec in specs]
     assert len(runs) == len(specs)
     fixed, plain, own = p_of_three_models(family, runs)
@@ -496,9 +492,9 @@ def test_protocol_has_the_verdicts_on_speech_after_each_seed():
 
 def test_a_hollow_marker_is_exploratory(runs):
     for seen, face in (((), VARIANT_STYLE["R3D"]["color"]), ((0,), "none"), ((0, 1), "none")):
-        (axes,) = contrasts_figure(runs, recipes=RECIPE, families=[OPEN._replace(seen=seen)]).axes
+        (axes,) = contrasts_figure(runs, families=[OPEN._replace(seen=seen)]).axes
         assert axes.containers[0].lines[0].get_markerfacecolor() == face
-    assert "no contrast has all of its runs" in contrasts_figure(runs, recipes={}, families=[FIXED]).data
+    assert "no contrast has all of its runs" in contrasts_figure(runs[:1], families=[FIXED]).data
 
 
 def test_commands_train_the_runs_of_the_families(tmp_path, capsys, monkeypatch):
@@ -508,5 +504,5 @@ def test_commands_train_the_runs_of_the_families(tmp_path, capsys, monkeypatch):
     for command in commands:
         assert command[0] == "r21d" and not main([*command[1:], "--list"])
     listed = re.findall(r"runs/(\S+)", capsys.readouterr().out)
-    wanted = [s for f in FAMILIES for s in family_specs(f, CONFIRMATORY[SPLIT.sub("", f.data)])]
+    wanted = [spec for family in FAMILIES for spec in family_specs(family)]
     assert len(commands) == 5 and {*listed} == {spec.folder for spec in wanted}

@@ -8,8 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r21d_analysis.artifacts import curves
+from r21d_analysis.artifacts.clip_count import clip_count_curve, clip_count_table, clip_counts
+from r21d_analysis.artifacts.clip_length import (
+    describe_training,
+    length_figure,
+    length_table,
+    show_length_table,
+    training_hours,
+)
+from r21d_analysis.artifacts.curves import error_curves, error_table
 from r21d_analysis.artifacts.tables import show_variant_table
+from r21d_analysis.artifacts.temporal_probe import probe_figure, probe_results, probe_table, short_videos_line
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_analysis.statistics.inference import correct_by_seed, estimate_accuracy, seed_variance
@@ -82,7 +91,7 @@ def test_clip_counts_match_brute_force(tmp_path):
     runs = make_runs(clip_count("demo", seeds=(0, 1)), tmp_path)
     for seed, run in enumerate(run for run in runs if run.spec.eval_clips == 13):
         noisy(run, 13, seed)
-    table = curves.clip_counts(runs)
+    table = clip_counts(runs)
     assert table["clips"].tolist() == [1, 2, 3, 4, 5, 7, 13]  # of the one run with 13, not of the one with 3
     many = [run.scores for run in runs if run.spec.eval_clips == 13]
     by_hand = {1: [6], 3: [0, 6, 12], 4: [0, 4, 8, 12], 7: [0, 2, 4, 6, 8, 10, 12], 13: list(range(13))}
@@ -99,12 +108,12 @@ def test_clip_counts_match_brute_force(tmp_path):
     # all clips against themselves, the same seeds on both sides: no difference, and surely so
     assert table.iloc[-1, 5:7].tolist() == [0, "+0.0 to +0.0"]
 
-    figure = curves.clip_count_curve(runs)
+    figure = clip_count_curve(runs)
     drawn = figure.axes[0].containers[0][0]
     np.testing.assert_allclose(drawn.get_ydata(orig=False), table["video@1"])
     np.testing.assert_allclose(drawn.get_xdata(orig=False), table["clips"])
     assert figure.axes[0].get_xlabel() == "clips per video" and "demonstration" in figure.get_suptitle()
-    html = curves.clip_count_table(runs).to_html()
+    html = clip_count_table(runs).to_html()
     assert "&lt;script&gt;" in html and NASTY not in html and "DEMONSTRATION" in html
 
 
@@ -114,7 +123,7 @@ def test_evaluations_of_the_same_weights_are_one_run(tmp_path):
     for run in runs:
         noisy(run, run.spec.eval_clips, run.spec.seed, gain=run.spec.seed)
         finish(run, history=run.history if run.spec.epochs else [])
-    (trained, many), table = group_by_seed(runs), curves.clip_counts(runs).set_index("clips")
+    (trained, many), table = group_by_seed(runs), clip_counts(runs).set_index("clips")
     for count in (1, 4, 13):
         outcomes = correct_by_seed([with_clips(scores, count) for scores in many.scores])
         alone = estimate_accuracy([outcomes], seed_variance([outcomes]))
@@ -129,7 +138,7 @@ def test_error_curves_show_the_history(tmp_path):
     for seed, run in enumerate(runs):
         errors = enumerate(np.random.default_rng(seed).random((4, 2)), 1)
         finish(run, history=[{"epoch": e, "train_error": a, "test_error": b} for e, (a, b) in errors])
-    figure = curves.error_curves(runs)
+    figure = error_curves(runs)
     assert [axes.get_title() for axes in figure.axes] == ["10 layers", "18 layers"]
     for axes, members in zip(figure.axes, (runs[:4], runs[4:]), strict=True):
         pairs = [(members[at : at + 2], key) for at in (0, 2) for key in ("train_error", "test_error")]
@@ -141,40 +150,40 @@ def test_error_curves_show_the_history(tmp_path):
             ends = band.get_paths()[0].vertices[:, 1]
             assert (ends.min(), ends.max()) == pytest.approx((errors.min(), errors.max()))
         assert axes.lines[0].get_linewidth() < axes.lines[1].get_linewidth()
-    html = curves.error_table(runs).to_html()
+    html = error_table(runs).to_html()
     last = [100 * np.mean([run.history[-1]["train_error"] for run in runs[at : at + 2]]) for at in (0, 2)]
     assert f"{last[0]:.1f} (" in html and f"{last[0] - last[1]:+.1f} (".replace("-", "−") in html, "R3D minus R(2+1)D"
 
 
 def test_curves_of_unfinished_runs_end_at_their_last_epoch(tmp_path):
     runs = make_runs(variant_comparison("small", "set", variants=("R3D", "MC3"), seeds=(0, 1)), tmp_path)
-    assert not curves.error_curves(runs).get_suptitle()
+    assert not error_curves(runs).get_suptitle()
     summary = runs[2].summary
     unfinish(*runs)
     write_history(runs[3], runs[3].history[:2])
-    (axes,) = (figure := curves.error_curves(runs)).axes
+    (axes,) = (figure := error_curves(runs)).axes
     assert [len(line.get_xdata()) for line in axes.lines] == [3, 3, 2, 2]
     epochs = runs[0].spec.epochs
     assert figure.get_suptitle() == f"unfinished: R3D-18, 3 of {epochs} epochs; MC3-18, 2 of {epochs} epochs"
     finish(runs[2], **summary)
-    (axes,) = (figure := curves.error_curves(runs)).axes
+    (axes,) = (figure := error_curves(runs)).axes
     assert figure.get_suptitle() == f"unfinished: R3D-18, 3 of {epochs} epochs", "seeds that are finished stand alone"
     assert len(axes.lines[-1].get_xdata()) == 3
-    for table in (curves.error_table, show_variant_table):
+    for table in (error_table, show_variant_table):
         assert "1 seed of 2" in (html := table(runs).to_html()) and "not run" in html
     for run in runs:
         write_history(run, [])
     unfinish(runs[2])
-    assert "no run is finished" in curves.error_curves(runs).data
+    assert "no run is finished" in error_curves(runs).data
 
 
 def test_figure_with_other_runs_is_a_demonstration_in_part(tmp_path):
     demo = make_runs(variant_comparison("demo", variants=("R3D",), depth=18), tmp_path)
     full = make_runs(variant_comparison("small", "set", variants=("R3D",)), tmp_path)
-    titles = [curves.error_curves(runs).get_suptitle() for runs in (demo, demo + full, full)]
+    titles = [error_curves(runs).get_suptitle() for runs in (demo, demo + full, full)]
     assert titles == ["demonstration: tiny networks", "in part a demonstration: tiny networks", ""]
     widths = [run.spec.width for run in demo + full]
-    panels = [axes.get_title() for axes in curves.error_curves(demo + full).axes]
+    panels = [axes.get_title() for axes in error_curves(demo + full).axes]
     assert all(f"width {width}" in panel for width, panel in zip(widths, panels, strict=True))
 
 
@@ -182,33 +191,33 @@ def test_panels_are_named_by_what_differs(tmp_path):
     """In the demo the rate is predicted from three frames."""
     runs = make_runs(rate_pretraining("demo"), tmp_path)
     names = ["8 frames, class, from scratch", "3 frames, playback rate, from scratch", "8 frames, class, finetuned"]
-    assert [axes.get_title() for axes in curves.error_curves(runs).axes] == [f"10 layers, {name}" for name in names]
+    assert [axes.get_title() for axes in error_curves(runs).axes] == [f"10 layers, {name}" for name in names]
 
 
 def test_one_seed_has_no_band_and_evaluation_no_curve(tmp_path):
     runs = make_runs(clip_count("demo", variants=("MC2", "MC3")), tmp_path)
     evaluations = [finish(run, history=[]) for run in runs if not run.spec.epochs]
-    axes = curves.error_curves(runs).axes
+    axes = error_curves(runs).axes
     assert len(axes) == 1 and len(axes[0].lines) == 4 and not axes[0].collections
-    assert "Nothing to draw" in curves.error_curves(evaluations).data
+    assert "Nothing to draw" in error_curves(evaluations).data
 
 
 def test_probe_has_a_panel_for_each_setting(tmp_path):
     speed = make_runs(temporal_probe("demo", frames="2,3", frame_stride=1), tmp_path, classes=4)
     arrow = make_runs(temporal_probe("small", "set", task="arrow", frame_stride=(1, 2)), tmp_path, classes=2)
-    results = curves.probe_results(speed + arrow)
+    results = probe_results(speed + arrow)
     assert results["chance"].tolist() == [25] * 6 + [50] * 6
     assert results["span"].tolist() == ["2 to 9"] * 3 + ["3 to 17"] * 3 + ["16"] * 3 + ["31"] * 3
     accuracies = [100 * video_at(run.scores, 1) for run in speed + arrow]
     np.testing.assert_allclose(results["video@1"], accuracies)
-    figure = curves.probe_figure(speed + arrow)
+    figure = probe_figure(speed + arrow)
     for number, axes in enumerate(figure.axes):
         drawn = [float(bar[0].get_xdata()[0]) for bar in axes.containers]
         np.testing.assert_allclose(drawn, accuracies[3 * number : 3 * number + 3])
         dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
         assert [line.get_xdata()[0] for line in dashed] == [25 if number < 2 else 50]
     assert "3 to 17 frames" in figure.axes[1].get_title()
-    html = curves.probe_table(speed + arrow).to_html()
+    html = probe_table(speed + arrow).to_html()
     assert NASTY not in html and f"{accuracies[0] - 25:+.1f}" in html
 
 
@@ -223,7 +232,7 @@ def test_short_videos_are_those_whose_clips_wrap(tmp_path_factory, lengths, task
     listed = [*videos, replace(videos[0], split="train", frames=1)]
     write_rows(path, (*REQUIRED, "frames"), [(*required_cells(video), video.frames) for video in listed])
     specs = temporal_probe("small", "set", task=task, frames=frames, frame_stride=step)
-    text = curves.short_videos_line(specs, path)
+    text = short_videos_line(specs, path)
     assert text.count("%") == len(frames) and f"of {len(lengths)}:" in text
     for spec in specs:
         clips = evaluation_clips(spec, 1, tuple(videos), ("a",))
@@ -237,7 +246,7 @@ def test_manifest_without_lengths_is_named(tmp_path, text):
     path = tmp_path / "set.csv"
     if text is not None:
         path.write_text(text)
-    assert "does not give the lengths" in curves.short_videos_line(temporal_probe("small", "set"), path)
+    assert "does not give the lengths" in short_videos_line(temporal_probe("small", "set"), path)
 
 
 def cells(html, row):
@@ -248,30 +257,32 @@ def cells(html, row):
 def test_networks_that_were_not_run_have_rows(tmp_path):
     specs = optimization_curves("demo", seeds=(0, 1), variants=("R3D", "MC3", "R(2+1)D"))
     make_runs([spec for spec in specs if not (spec.depth == 10 and spec.variant == "R3D")][:6], tmp_path)
-    errors = curves.error_table(find_runs(specs, tmp_path))
+    errors = error_table(find_runs(specs, tmp_path))
     rows = [cells(errors, row) for row in range(-6, 0)]
     assert [row[:2] for row in rows] == [[f"{d} layers", v] for d in (10, 18) for v in ("R3D", "MC3", "R(2+1)D")]
     assert [row[-1] for row in rows] == ["not run", "2", "2", "2", "not run", "not run"]
     assert rows[5][2:-1] == ["–", "", "–", ""] and rows[3][3] == "–" != rows[3][2] and rows[0][2:-1] == [*"––––"]
     assert "training error minus R(2+1)D" in errors.to_html() and rows[1][3] != "–"
-    html = curves.error_table([run for run in find_runs(specs, tmp_path) if run.spec.variant != "R(2+1)D"]).to_html()
+    html = error_table([run for run in find_runs(specs, tmp_path) if run.spec.variant != "R(2+1)D"]).to_html()
     assert "training error minus R3D" in html, "the first, without R(2+1)D"
 
     specs = temporal_probe("small", "set", seeds=(0, 1))
     made = make_runs(specs[:3], tmp_path, classes=4)
     results = find_runs(specs, tmp_path)
-    rows = [cells(curves.probe_table(results), row) for row in range(-3, 0)]
+    rows = [cells(probe_table(results), row) for row in range(-3, 0)]
     assert [row[0] for row in rows] == ["f-R2D", "R3D", "R(2+1)D"]
     assert [row[-1] for row in rows] == ["2", "1 seed of 2", "not run"]
-    assert rows[2] == ["R(2+1)D", "speed", "8", "1", "8 to 57", *"–––––", "not run"] and rows[0][-2] == "24"
-    assert [len(curves.probe_figure(some).axes[0].containers) for some in (results, made)] == [2, 2]
+    assert rows[2] == ["R(2+1)D", *"–––––", "not run"] and rows[0][-2] == "24"
+    said = "the same in all rows: task speed, frames 8, step 1, span 8 to 57"
+    assert probe_table(results).caption.endswith(said)
+    assert [len(probe_figure(some).axes[0].containers) for some in (results, made)] == [2, 2]
 
     specs = clip_count("demo", variants=("R3D", "R(2+1)D"))
     runs = make_runs(specs[:2], tmp_path / "counts")
     noisy(runs[1], 13, 0)
     results = find_runs(specs, tmp_path / "counts")
-    assert cells(curves.clip_count_table(results), -1) == ["R(2+1)D", "8", "13", *"–––––", "not run"]
-    assert len(curves.clip_count_curve(results).axes[0].containers) == 1
+    assert cells(clip_count_table(results), -1) == ["R(2+1)D", "8", "13", *"–––––", "not run"]
+    assert len(clip_count_curve(results).axes[0].containers) == 1
 
 
 def test_demonstrations_share_runs():
@@ -324,11 +335,11 @@ def test_experiment_has_its_runs(profile):
 
 def test_hours_include_those_of_the_parent(runs, tmp_path):
     groups = group_by_seed(runs)
-    hours = {curves.describe_training(group.spec): curves.training_hours(group, "TestGPU") for group in groups}
+    hours = {describe_training(group.spec): training_hours(group, "TestGPU") for group in groups}
     assert hours == pytest.approx({"from scratch": 1, "tested longer": 1, "finetuned": 1.1})
     later = [run for run in runs if run.spec.init_from]
     unfinish(*[run for run in runs if not run.spec.init_from and run.spec.frames == 8])
-    unknown = [curves.training_hours(group, "TestGPU") for group in group_by_seed(later)]
+    unknown = [training_hours(group, "TestGPU") for group in group_by_seed(later)]
     assert np.isnan(unknown).all(), "the start has no record"
 
 
@@ -337,31 +348,31 @@ def test_hours_are_those_of_one_device(runs):
     for run in runs:
         if run.spec.frames == 16 or (run.spec.frames == 8 and run.spec.seed == 1) or not run.spec.epochs:
             finish(run, seconds=36 * run.summary["seconds"], device="CPU")
-    table = curves.length_table(runs).set_index(("", "clip length"))["here", "hours"]
+    table = length_table(runs).set_index(("", "clip length"))["here", "hours"]
     expected = dict.fromkeys(["8", "24", "32", "40", "48", "8 tested at 32"], 1) | {"8 finetuned at 32": 1.1}
     assert table.dropna().to_dict() == pytest.approx(expected)
-    assert "; hours are those of the runs on TestGPU" in curves.show_length_table(runs).caption
-    axes = curves.length_figure(runs, x="hours").axes[0]
+    assert "; hours are those of the runs on TestGPU" in show_length_table(runs).caption
+    axes = length_figure(runs, x="hours").axes[0]
     label = "training on TestGPU (hours per run)\nnot shown, as not measured there: 16"
     assert axes.get_xlabel() == label and sum(len(points[0].get_xdata()) for points in axes.containers) == 7
-    by_length = curves.length_figure(runs).axes[0]
+    by_length = length_figure(runs).axes[0]
     assert sum(len(points[0].get_xdata()) for points in by_length.containers) == 8
     assert by_length.get_xlabel() == "clip length (frames)"
 
 
 def test_length_table_has_the_papers_rows(runs):
-    table = curves.length_table(runs).set_index(("", "clip length"))
+    table = length_table(runs).set_index(("", "clip length"))
     assert table.index.tolist() == ["8", "16", "24", "32", "40", "48", "8 tested at 32", "8 finetuned at 32"]
     printed = table["paper, Kinetics-400"]
     assert printed["video@1"].tolist()[0] == 64.8
     assert printed["hours, 64 GPUs"].dropna().tolist() == [11.8, 59.8, 11.8, 20.5]
     assert printed["clip@1"].isna().tolist() == [False, True, True, False, True, True, False, False]
-    assert "8 finetuned at 32" in curves.show_length_table(runs).to_html()
+    assert "8 finetuned at 32" in show_length_table(runs).to_html()
 
 
 def test_papers_lengths_are_those_of_r2plus1d(tmp_path):
     runs = make_runs(clip_length("small", "set", variants=("R3D", "R(2+1)D")), tmp_path)
-    table = curves.length_table([finish(run, seconds=3600) for run in runs]).set_index(("", "network"))
+    table = length_table([finish(run, seconds=3600) for run in runs]).set_index(("", "network"))
     assert table.loc["R3D", "paper, Kinetics-400"].isna().all(axis=None)
     assert table.loc["R(2+1)D", "paper, Kinetics-400"]["video@1"].count() == 4
 
@@ -370,7 +381,7 @@ def test_papers_lengths_are_those_of_r2plus1d(tmp_path):
 def test_length_figures_tell_networks_apart(tmp_path, x):
     variants = ("R3D", "R(2+1)D")
     runs = make_runs(clip_length("demo", variants=variants), tmp_path)
-    axes = curves.length_figure([finish(run, seconds=3600) for run in runs], x=x).axes[0]
+    axes = length_figure([finish(run, seconds=3600) for run in runs], x=x).axes[0]
     points = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     for kind in ("tested longer", "finetuned"):
         colors = {name: points[f"{name}, 4 frames, {kind}: video@1"][0].get_color() for name in variants}
@@ -379,33 +390,33 @@ def test_length_figures_tell_networks_apart(tmp_path, x):
 
 @pytest.mark.parametrize("x", ["frames", "hours"])
 def test_length_figures_have_every_network(runs, x):
-    axes = curves.length_figure(runs, x=x).axes[0]
+    axes = length_figure(runs, x=x).axes[0]
     assert sum(len(points[0].get_xdata()) for points in axes.containers) == 8
     labels = " ".join(axes.get_legend_handles_labels()[1])
     assert "tested longer" in labels and "finetuned" in labels and "clip@1" in labels
 
 
 def test_training_below_an_hour_is_in_seconds(runs):
-    assert "(hours per run)" in curves.length_figure(runs, x="hours").axes[0].get_xlabel()
+    assert "(hours per run)" in length_figure(runs, x="hours").axes[0].get_xlabel()
     for run in runs:
         finish(run, seconds=run.summary["seconds"] / 2, device=f"GPU {run.spec.seed}")
-    axes = curves.length_figure(runs, x="hours").axes[0]
+    axes = length_figure(runs, x="hours").axes[0]
     assert axes.get_xlabel() == "training on GPU 0 (seconds per run)"
     assert {round(x, 1) for points in axes.containers for x in points[0].get_xdata()} == {1800, 1980}
-    table = curves.show_length_table(runs).data
+    table = show_length_table(runs).data
     assert table["here", "seconds"].tolist() == pytest.approx([1800] * 7 + [1980]) and ("here", "hours") not in table
     finish(runs[0], seconds=36000)
-    assert "(hours per run)" in curves.length_figure(runs, x="hours").axes[0].get_xlabel(), "one is long"
+    assert "(hours per run)" in length_figure(runs, x="hours").axes[0].get_xlabel(), "one is long"
 
 
 def test_lengths_that_were_not_run_have_rows(runs):
     unfinish(*[run for run in runs if run.spec.frames == 24 or (run.spec.frames, run.spec.seed) == (40, 1)])
-    table = curves.length_table(runs).set_index(("", "clip length"))
+    table = length_table(runs).set_index(("", "clip length"))
     assert table.index.tolist()[:3] == ["8", "16", "24"] and table.loc["24", ("here", "seeds")] == "not run"
     assert table.loc["24", "here"][["hours", "clip@1", "video@1", "95 % interval"]].isna().all()
     assert table.loc["24", ("here", "GMAC/clip")] == pytest.approx(62.24, abs=0.01)
     assert table.loc["40", ("here", "seeds")] == "1 seed of 2" and table.loc["8", ("here", "seeds")] == "2"
-    shown = curves.show_length_table(runs).to_html()
+    shown = show_length_table(runs).to_html()
     assert "not run" in shown and "nan" not in shown.lower()
-    axes = curves.length_figure(runs).axes[0]
+    axes = length_figure(runs).axes[0]
     assert sum(len(points[0].get_xdata()) for points in axes.containers) == 7

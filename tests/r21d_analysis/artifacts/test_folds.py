@@ -249,7 +249,7 @@ def test_finetuned_network_is_compared_with_its_own_scratch(tmp_path):
     found = sorted(f"{detectable_difference(difference(*pair), 2):.1f}" for pair in pairs)
     caption = show_rate_table(runs).caption
     assert len(found) == 2
-    assert "trained from scratch" in caption and caption.endswith(f"; {' to '.join(found)} points at 80 % power")
+    assert "trained from scratch" in caption and f"; {' to '.join(found)} points at 80 % power" in caption
     alone = rate_table([run for run in runs if run.spec.seed == 0])
     assert alone["p, Holm"].isna().all() and alone["its interval"].notna().sum() == 2, "one run is no test"
     assert alone["detectable"].isna().all()

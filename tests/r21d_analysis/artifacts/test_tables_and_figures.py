@@ -1,11 +1,13 @@
 """Tables and figures match the records and escape names."""
 
 import re
+from functools import partial
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 from bs4 import BeautifulSoup
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
@@ -16,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 from r21d_analysis import style
-from r21d_analysis.artifacts import curves, figures, measures, streams, tables
+from r21d_analysis.artifacts import curves, figures, folds, measures, streams, tables, temporal_probe
 from r21d_analysis.artifacts.catalog import show_catalog
 from r21d_analysis.artifacts.clip_figures import top_five_figure
 from r21d_analysis.report import NOTEBOOKS
@@ -50,6 +52,28 @@ def test_only_columns_of_long_texts_are_wrapped():
     (wrapped,) = re.findall(r"#T_\w+ (\S+) \{[^}]*white-space: normal", html)
     assert wrapped == ".col1"
     assert "normal" not in style.style_table(pd.DataFrame({"verdict": [long[:30]]})).to_html()
+
+
+def test_wide_tables_have_what_all_rows_share_in_their_caption():
+    """Whatever is measured stays a column, as do all columns of a table of one row and of one that is not wide."""
+    same = {"videos": [499, 499], "seeds": ["1 seed", "1 seed"], "p, Holm": [np.nan, np.nan], "video@5": [100.0, 100.0]}
+    table = pd.DataFrame({f"column {number}": [1.5, 2.5] for number in range(style.WIDE - 3)} | same)
+    wide = style.style_table(table, "As measured")
+    assert wide.caption == "As measured; the same in all rows: videos 499, seeds 1 seed, p, Holm –"
+    heads = [head.text for head in BeautifulSoup(wide.to_html(), "html.parser").select("thead th")]
+    assert heads == [f"column {number}" for number in range(style.WIDE - 3)] + ["video@5"]
+    assert list(wide.data) == list(table), "the Styler keeps them"
+    for other in (table.iloc[:, 1:], table[:1]):
+        assert style.style_table(other, "As measured").caption == "As measured"
+
+
+def test_table_2_fits_beside_the_files_of_jupyterlab(runs):
+    """In a window of 1440 pixels its widest words and numbers take less than 975, at 7 pixels a character."""
+    html = BeautifulSoup(tables.show_variant_table(runs).to_html(), "html.parser")
+    rows = [[cell.text.strip() for cell in row.select("th, td")] for row in html.select("tr")[1:]]
+    heads = [max(map(len, head.split()), default=0) for head in rows[0]]
+    width = [max(head, *map(len, column)) for head, *column in zip(heads, *rows[2:], strict=True)]
+    assert sum(7 * letters + 6 for letters in width) < 975
 
 
 def test_columns_of_words_are_aligned_to_the_left():
@@ -93,6 +117,21 @@ def test_equal_results_have_no_interval(runs):
     assert "2 seeds; 2 tests" in table.caption and "nan" not in table.to_html().lower().replace("nano", "")
 
 
+def test_tables_of_one_run_say_what_their_intervals_lack(runs, tmp_path):
+    """And have nothing in bold; where one network has one run, the others' variance is not its own."""
+    show_streams = partial(streams.show_stream_table, table=4)
+    for show in (tables.show_variant_table, temporal_probe.probe_table, folds.show_fold_table, show_streams):
+        one, two = (show(some) for some in ([run for run in runs if run.spec.seed == 0], runs))
+        assert tables.ONE_RUN in one.caption and tables.ONE_RUN not in two.caption, show
+        assert "pooled" not in one.caption and "font-weight" not in one.to_html()
+    assert "font-weight: bold" in tables.show_variant_table(runs).to_html()
+    other = make_runs(variant_comparison("small", "set", variants=("C3D",)), tmp_path / "other")
+    caption = tables.show_variant_table(runs + other).caption
+    assert "those of other papers each by itself (not C3D, of one run), or each" in caption
+    splits = variant_comparison("small", "set-split1", variants=("R3D", "R(2+1)D"), splits=(1, 2, 3))
+    assert tables.describe_intervals(make_runs(splits, tmp_path / "splits"))[1], "splits have several runs"
+
+
 def test_caption_has_the_range_of_what_the_tests_find(runs):
     points = sorted(detectable_difference(estimate, 2) for estimate in tables.compare(runs)["estimate"])
     assert points[0] < points[1] - 0.1
@@ -132,7 +171,10 @@ def test_families_have_their_chance(tmp_path):
     figure = figures.family_bars(runs)
     assert [axes.get_title().split("\n")[0] for axes in figure.axes] == ["few", "many"]
     assert "demonstration" in figure.get_suptitle()
-    assert "form no families" in figures.family_bars(make_runs(variant_comparison("small"), tmp_path)).data
+    others = {"of the data, not of the task": ["disc", "square"]}
+    for number, families in enumerate([{}, others]):
+        without = make_runs(variant_comparison("small"), tmp_path / str(number), families)
+        assert "form no families" in figures.family_bars(without).data
 
 
 @pytest.mark.parametrize("x", ["gmac", "clips_per_second"])
@@ -180,6 +222,10 @@ def test_training_curves_have_a_panel_for_each_network(runs):
         for line in axes.lines:
             drawn = legend[axes.get_title()]
             assert (line.get_color(), line.get_marker()) == (drawn.get_color(), drawn.get_marker())
+
+
+def test_palette_is_that_of_seaborn():
+    assert sns.color_palette("colorblind") == style.PALETTE
 
 
 def test_every_named_network_has_a_look_of_its_own():

@@ -4,19 +4,30 @@ from functools import partial
 
 import pytest
 
-from r21d_analysis.artifacts import curves, figures, folds, pretraining, recipe, streams, tables
+from r21d_analysis.artifacts import (
+    clip_count,
+    clip_length,
+    curves,
+    figures,
+    folds,
+    pretraining,
+    recipe,
+    streams,
+    tables,
+    temporal_probe,
+)
 from r21d_core.runs.run import find_runs
 from r21d_core.study.experiments import transfer
 
 NOTES = {
     "No run is finished": (
-        tables.show_variant_table, curves.error_table, curves.show_length_table, curves.clip_count_table,
-        curves.probe_table, pretraining.show_rate_table, recipe.show_recipe_table,
+        tables.show_variant_table, curves.error_table, clip_length.show_length_table, clip_count.clip_count_table,
+        temporal_probe.probe_table, pretraining.show_rate_table, recipe.show_recipe_table,
         partial(streams.show_stream_table, table=6),
     ),
     "no run is finished": (
-        figures.accuracy_against_cost, figures.family_bars, curves.error_curves, curves.length_figure,
-        curves.clip_count_curve, curves.probe_figure, folds.reasons_figure, streams.class_figure,
+        figures.accuracy_against_cost, figures.family_bars, curves.error_curves, clip_length.length_figure,
+        clip_count.clip_count_curve, temporal_probe.probe_figure, folds.reasons_figure, streams.class_figure,
     ),
     "Nothing to draw": (partial(streams.stream_figure, table=5), streams.split_figure),
     "needs R(2+1)D and another network": (tables.comparison_table,),

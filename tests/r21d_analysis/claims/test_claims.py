@@ -51,7 +51,7 @@ from r21d_core.cli import build_parser
 from r21d_core.runs.run import find_run, find_runs, load_runs
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, kinetics, sports1m, transfer
-from r21d_core.study.recipes import CONFIRMATORY, get_recipe
+from r21d_core.study.recipes import get_recipe
 from tests.listings import DATA
 from tests.runs import NASTY, finish
 
@@ -282,7 +282,7 @@ def test_the_matching_network_with_the_most_runs_counts(most, tmp_path):
 
 def test_whole_confirmatory_runs_come_first(tmp_path):
     near = make("paper", two_networks(frames=16, frame_stride=1, data="kinetics-400"), tmp_path / "near")
-    runs = make("other", family_specs(FAMILIES[0], CONFIRMATORY["ucf101-14"]), tmp_path / "confirmatory")
+    runs = make("other", family_specs(FAMILIES[0]), tmp_path / "confirmatory")
     row, unfinished = (ledger(near + some).loc["r21d-over-r3d-16"] for some in (runs, runs[1:]))
     assert row["protocol"]["data"] == "ucf101-14, splits 1, 2, 3"
     assert [verdict["protocol"]["data"] for verdict in row["evidence"]] == [row["protocol"]["data"], "kinetics-400"]
@@ -303,7 +303,7 @@ def test_data_of_the_paper_come_before_others_with_more_seeds(near, tmp_path):
 
 
 def test_setting_with_a_network_out_of_plan_is_not_confirmatory(tmp_path):
-    planned = family_specs(FAMILIES[0], CONFIRMATORY["ucf101-14"])[0]
+    planned = family_specs(FAMILIES[0])[0]
     groups = group_by_seed(make("other", [planned, planned.replace(variant="MC2")], tmp_path))
     ranks = [setting_rank(planned, some) for some in (groups[:1], groups)]
     assert groups[0].spec == planned and [rank[0] for rank in ranks] == [False, True]
@@ -687,9 +687,8 @@ def speech():
 def test_speech_is_evidence_with_the_numbers_of_its_tables(speech):
     """By speaker over the pooled folds and with the counted seeds; of training errors the seed is the unit."""
     table = ledger(speech + load_runs(RESULTS / "actions.zip"))
-    recipe = CONFIRMATORY["miracl-vc1"]
     seeds = counted_seeds(family_networks(SPEECH), {run.spec for run in speech})
-    members = {*family_specs(SPEECH, recipe, seeds)}
+    members = {*family_specs(SPEECH, seeds)}
     row = fold_table([run for run in speech if run.spec in members]).set_index("network").loc["R3D"]
     planned = confirmatory_table(speech, families=[SPEECH]).set_index("network").loc["R3D"]
     own, (_, spoken) = (table.loc["test-error-18"]["evidence"][0], table.loc["test-error-18"]["evidence"])

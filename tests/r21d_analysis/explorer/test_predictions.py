@@ -50,8 +50,9 @@ def score(scores: Scores, monkeypatch, at_once=100):
 
 def score_seeds(seeds, **fields):
     """Score several runs of one network, whose Spec has these fields."""
-    spec = Spec(**fields)
-    return predictions.score_runs(tuple(type("Run", (), {"scores": scores, "spec": spec})() for scores in seeds))
+    specs = [Spec(**fields | {"seed": number}) for number in range(len(seeds))]
+    members = [{"scores": scores, "spec": spec} for scores, spec in zip(seeds, specs, strict=True)]
+    return predictions.score_runs(tuple(type("Run", (), fields)() for fields in members))
 
 
 def confusion(scores):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from r21d_analysis.explorer import classify_widget
 from r21d_analysis.explorer.classify_widget import ClassifyWidget
 from r21d_analysis.explorer.media import PREVIEW_HEIGHT, find_tile, preview_video, thumbnails_html, video_html
 from r21d_analysis.explorer.widget import Explorer
@@ -58,10 +59,22 @@ def test_folder_is_classified_and_errors_listed(own, tiny_manifest, tmp_path, mo
     assert own.videos.df.to_numpy().tolist() == [["a.mp4", label, round(100 * probability, 1)]]
 
 
-@pytest.mark.parametrize("by", ["button", "new widget"])
+@pytest.mark.parametrize("by", ["button", "its cell"])
 def test_classification_takes_no_second_click_and_stops(own, tiny_manifest, monkeypatch, by):
-    """It is stopped while the first video is computed, which is the only one shown."""
-    stop = own.stop.click if by == "button" else lambda: ClassifyWidget([])
+    """It is stopped while the first video is computed, which is the only one shown.
+
+    Other explorers, of other cells and of its own run of its cell, do not stop it.
+    """
+    own.cell, own.cell_run = "a", "1"
+
+    def stop():
+        for made in (("b", "2"), ("a", "1"), ("", "3"), *[("a", "4")] * (by == "its cell")):
+            assert not own.stop.disabled
+            monkeypatch.setattr(classify_widget, "running_cell", lambda made=made: made)
+            ClassifyWidget([])
+        if by == "button":
+            own.stop.click()
+
     n_started, iter_predictions = [], Predictor.iter_predictions
 
     def iter_and_stop(*args, **options):
@@ -83,7 +96,7 @@ def test_classification_takes_no_second_click_and_stops(own, tiny_manifest, monk
     asyncio.run(click())
     assert len(n_started) == len(own.results) == len(own.videos.df) == 1
     assert "stopped after 1 of 12 videos" in text_of(own.errors) and own.videos.selected_rows == [0]
-    assert (own.start.disabled, own.stop.disabled) == (False, True)
+    assert (own.start.disabled, own.stop.disabled) == (False, True) and not ClassifyWidget.running
 
 
 @pytest.mark.parametrize("error", [R21DError, MemoryError])

@@ -3,7 +3,9 @@
 import html
 import json
 import re
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,6 +27,7 @@ from r21d_core.study.experiments import variant_comparison
 from tests.r21d_analysis.explorer.test_predictions import ODD, confusion, texts
 from tests.runs import NASTY, finish, protocol_of, random_scores
 
+ROOT = Path(__file__).parents[3]
 VIDEOS = [f"{NASTY} $ «{number}».mp4" for number in range(40)]
 HTMLS = ("summary", "class_bars", "matrix", "matrix_value", "matrix_caption", "n_items", "player", "video", "status")
 
@@ -87,7 +90,7 @@ def point(shown, cell, kind="click"):
 
 
 def test_clip_slider_updates_every_number(shown):
-    assert (shown.a.label, shown.b.label) == ("R(2+1)D-18", "f-R2D-18"), "the requested variants"
+    assert (shown.a.label, shown.b.label) == ("R3D-18", "R(2+1)D-18"), "the requested variants"
     assert shown.clips.options == (1, 2, 3, 5) and shown.clips.value == 5
     for tab, name in enumerate(("class_bars", "matrix", "video")):
         shown.tabs.selected_index = tab
@@ -111,7 +114,7 @@ def test_selected_classes_are_drawn(many):
     point(shown, int(others.idxmax()))
     assert shown.pred.label == "all others" and len(shown.rows) == others.max() > 0
     shown.tabs.selected_index = 0
-    assert shown.a.label == "MC3-18" and len(shown.class_table.df) == 30
+    assert shown.a.label == "R3D-18" and len(shown.class_table.df) == 30
     names = [text.split("  ")[0] for text in texts(shown.views["Classes"].figure) if text.startswith("class ")]
     order = shown.views["Classes"].table.sort_values("A − B", ascending=False, kind="stable")["class"].tolist()
     assert names == order[:10] + order[-10:] and "20 of 30 classes: those at both ends" in text_of(shown.class_bars)
@@ -310,6 +313,78 @@ def test_opens_on_the_newest_runs_with_videos(tiny_manifest, tmp_path):
             Explorer(str(tmp_path), manifests, **wrong)
 
 
+def test_opens_on_the_numbers_of_the_readme(tiny_manifest, tmp_path, monkeypatch):
+    """With the notebook's own parameters; a demonstration with checkpoint and videos is a menu away."""
+    demo = write_run(variant_comparison("demo", "tiny", variants=("R3D",))[0], tmp_path)
+    (demo.folder / "checkpoint.pt").touch()
+    names = "runs", "manifests", "networks", "weights", "data", "protocol"
+    notebook = nbformat.read(ROOT / "notebooks" / "explorer.ipynb", as_version=4)
+    exec(next(cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())), values := {})
+    monkeypatch.chdir(ROOT / "notebooks")
+    runs = values["runs"].replace("../runs", str(tmp_path))
+    shown = Explorer(runs, str(tiny_manifest.parent), *(values[name] for name in names[2:]))
+    assert "tiny, action (demonstration)" in shown.data.options
+    assert (shown.data.value, shown.a.label) == ("ucf101-14, 3 splits, action", "R3D-18, mean of 5 seeds")
+    summary = " ".join(text_of(shown.summary).split())
+    readme = (ROOT / "README.md").read_text()
+    best, gap, interval = re.search(r"minus R\(2\+1\)D's ([\d.]+): R3D (\S+) \((.*?)\)", readme).groups()
+    assert re.search(
+        rf"B: R\(2\+1\)D-18, mean of 5 seeds \S+ {best} .* A − B \(points\) {gap} {re.escape(interval)} ", summary
+    )
+    assert "1,489 videos" in summary and "mean over splits. Seeds: 5 and 5." in summary
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_demonstration_opens_on_the_data_with_most_networks(trained, tiny_manifest, tmp_path):
+    """Not on the splits pooled, which come first in the menu, with one network."""
+    specs = [variant_comparison("demo", f"set-split{split}", variants=("R(2+1)D",))[0] for split in (1, 2)]
+    specs += variant_comparison("demo", "tiny", variants=("R3D", "R(2+1)D"))
+    for spec in specs:
+        run = write_run(spec, tmp_path)
+        if trained:
+            (run.folder / "checkpoint.pt").touch()
+    shown = Explorer(str(tmp_path), str(tiny_manifest.parent))
+    assert shown.data.options[0] == "set, 2 splits, action (demonstration)"
+    assert (shown.data.value, shown.a.label, shown.b.label) == ("tiny, action (demonstration)", "R3D-10", "R(2+1)D-10")
+
+
+def test_splits_of_a_data_set_are_one_entry(tmp_path):
+    """Each split has its videos and counts alike; a network that lacks a split is compared on the other alone."""
+    names = {1: VIDEOS[:10], 2: VIDEOS[10:]}
+    for split, videos in names.items():
+        specs = variant_comparison("small", f"set-split{split}", variants=("R3D", "MC3"), seeds=(0, 1), eval_clips=5)
+        for number, spec in enumerate(specs):
+            write_run(spec, tmp_path, 10 * split + number, videos=videos)
+    write_run(variant_comparison("small", "set-split1", variants=("MC2",), eval_clips=5)[0], tmp_path, videos=names[1])
+    shown = Explorer(str(tmp_path), data="set")
+    assert shown.data.options == ("set, 2 splits, action", "set-split1, action", "set-split2, action")
+    labels = [label for label, _ in shown.a.options]
+    assert labels == [f"{n}-18, {of}" for n in ("MC3", "R3D") for of in ("mean of 2 seeds", "seed 0", "seed 1")]
+    assert (shown.a.label, shown.b.label) == ("R3D-18, mean of 2 seeds", "MC3-18, mean of 2 seeds")
+    mean = np.mean([metrics.video_at(run.scores, 1) for run in shown.a.value])
+    assert f"<td>{100 * mean:.1f}</td>" in shown.summary.value and "40 videos" in text_of(shown.summary)
+    assert "set, 2 splits," in text_of(shown.summary) or NASTY in html.unescape(shown.summary.value)
+    a = shown.comparison.a
+    assert a.run_of(9).spec.data == "set-split1" and a.run_of(10).spec.data == "set-split2"
+    for seed, runs in enumerate((shown.a.value[:2], shown.a.value[2:])):
+        correct = np.concatenate([metrics.video_correct(run.scores) for run in runs])
+        np.testing.assert_array_equal(a.correct(5)[seed], 100.0 * correct)
+    shown.a.value = next(value for label, value in shown.a.options if label == "R3D-18, seed 1")
+    assert shown.comparison.a.seeds == [1] and len(shown.a.value) == 2
+    shown.data.value = "set-split1, action"
+    assert "MC2-18" in [label for label, _ in shown.a.options]
+
+
+def test_a_and_b_are_of_one_recipe(tmp_path):
+    """The first of A's recipes has no run of B's network."""
+    for variant, clips in (("R3D", 636), ("R3D", 1272), ("MC3", 1272)):
+        options = {"variants": (variant,), "clips_per_epoch": clips, "eval_clips": 5}
+        write_run(variant_comparison("small", "set", **options)[0], tmp_path)
+    shown = Explorer(str(tmp_path), networks="R3D, MC3")
+    assert shown.a.options[0][1][0].spec.variant == "MC3" and shown.a.options[1][0] == "R3D-18, clips_per_epoch 636"
+    assert (shown.a.label, shown.b.label) == ("R3D-18, clips_per_epoch 1272", "MC3-18")
+
+
 def test_another_data_set_opens_on_the_protocol_of_most_runs(folder):
     for frames, variants in ((4, ("R3D",)), (8, ("R3D", "MC3")), (16, ("R3D",))):
         for spec in variant_comparison("small", "other", variants=variants, frames=frames, eval_clips=5):
@@ -423,8 +498,8 @@ def test_recent_runs_are_cached(folder, monkeypatch):
     opened, score_runs = [], predictions.score_runs
     monkeypatch.setattr(predictions, "score_runs", lambda runs: opened.append(runs) or score_runs(runs))
     shown = Explorer(str(folder))
-    shown.b.value = other = next(value for _, value in shown.a.options if value[0].spec.variant == "R3D")
-    shown.b.value = shown.b.options[-1][1]
+    shown.b.value = other = next(value for _, value in shown.a.options if value[0].spec.variant == "f-R2D")
+    shown.b.value = next(value for _, value in shown.a.options if value[0].spec.variant == "R(2+1)D")
     assert opened == [shown.a.value, shown.b.value, other], "a recent run is not read again"
     assert shown.load.cache_info().maxsize == 4, "memory stays bounded"
 

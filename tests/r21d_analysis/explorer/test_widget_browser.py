@@ -455,3 +455,34 @@ def test_page_is_accessible(page, theme):
             if not page.evaluate("document.querySelector('.r21d-explorer').contains(document.activeElement)"):
                 return
         pytest.fail(f"the keyboard is kept by {page.evaluate('document.activeElement.outerHTML')[:300]}")
+
+
+def test_explorers_of_two_cells_classify_by_themselves(page, folder, tiny_manifest):
+    """Another cell's explorer leaves a classification alone; the own cell, run again, stops it."""
+    torch.save(small("R3D", num_classes=7).state_dict(), folder / "r3d.pth")
+
+    def run_cell(source):
+        """Run a new last cell and return its text."""
+        page.evaluate(f"""async () => {{ const {{content}} = jupyterapp.shell.currentWidget;
+            content.activeCellIndex = content.widgets.length - 1;
+            await jupyterapp.commands.execute('notebook:insert-cell-below');
+            content.activeCell.model.sharedModel.setSource({json.dumps(source)});
+            await jupyterapp.commands.execute('notebook:run-cell') }}""")
+        return page.locator(".jp-CodeCell").last.locator(".jp-OutputArea-output").last.inner_text().strip()
+
+    weights, videos = folder / "r3d.pth", tiny_manifest.parent / "videos"
+    open_tab(page, "Your own video")
+    run_cell(
+        "first = explorer.classifier\n"
+        f"first.weights.value, first.path.value, first.clips.value = {str(weights)!r}, {str(videos)!r}, 1000\n"
+        "first.start.click()"
+    )
+    expect(page.get_by_role("button", name="of 12 videos")).to_be_disabled()
+    run_cell("Explorer(runs, manifests)")
+    expect(page.locator(".r21d-explorer")).to_have_count(2)
+    assert run_cell("print(first.start.disabled, first.stop.disabled)") == "True False", "it goes on"
+    page.evaluate("""async () => { const {content} = jupyterapp.shell.currentWidget;
+        const isFirst = cell => cell.model.sharedModel.source.includes('explorer = Explorer');
+        content.activeCellIndex = content.widgets.findIndex(isFirst);
+        await jupyterapp.commands.execute('notebook:run-cell') }""")
+    assert "stopped after" in run_cell("await first.task; print(first.errors.value)")

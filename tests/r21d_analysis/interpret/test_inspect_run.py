@@ -27,6 +27,7 @@ from r21d_analysis.interpret.attributions import for_attribution
 from r21d_analysis.interpret.filters import input_frames
 from r21d_analysis.interpret.inspect_run import default_videos, load_or_compute
 from r21d_analysis.interpret.records import ATTRIBUTIONS, FILTERS, InsightRecord, load_record, save_record
+from r21d_analysis.study import open_study
 from r21d_core import R21DError, load
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest, write_manifest
@@ -37,6 +38,8 @@ from r21d_core.study.schedule import shrinkage
 from tests.networks import TINY
 from tests.r21d_analysis.interpret.conftest import OPTIONS, VARIANTS
 from tests.r21d_core.models.test_network import small
+
+ROOT = Path(__file__).parents[3]
 
 HOWTO = Path(__file__).parents[3] / "docs" / "howto.md"
 
@@ -337,6 +340,23 @@ def test_notebook_without_runs_says_what_to_do(name, count, tmp_path, execute):
     assert "to make them: r21d train variant_comparison" in printed
     *notes, papers = map(str, outputs)  # the paper's numbers come last
     assert len(notes) == count and all("Nothing to draw" in text for text in notes) and "<table" in papers
+
+
+def test_runs_with_records_are_named_where_others_are_chosen(capsys):
+    """And the named parameters open them."""
+    pack = ROOT / "results" / "actions.zip"
+    study = open_study("variant_comparison", variants="R3D, R(2+1)D", runs=pack)
+    assert load_or_compute(FILTERS, study.runs, study.manifest) == []
+    _, said = capsys.readouterr().out.split(f"In {pack} these runs have filters.npz; their parameters are\n")
+    named = re.search(
+        r"  the manifest of (\S+), profile = \"(.*?)\", task = \"(.*?)\", settings = \"(.*?)\": (.*)", said
+    )
+    data, profile, task, settings, networks = named.groups()
+    assert "R3D, seed 0, 1, 2, 3, 4" in networks and data == "ucf101-14-split3"
+    options = {"profile": profile, "task": task, "settings": settings, "manifest": f"{data}.csv", "seeds": "0, 4"}
+    study = open_study("variant_comparison", variants="R3D", runs=pack, **options)
+    assert len(load_or_compute(FILTERS, study.runs)) == 2
+    assert "these runs have" not in capsys.readouterr().out
 
 
 def test_clips_of_a_class_come_from_its_recordings_in_turn():

@@ -140,6 +140,9 @@ def test_all_skips_experiments_that_set_the_option(capsys, tmp_path, monkeypatch
     stdout = capsys.readouterr().out
     assert stdout.startswith("skipped: clip_length sets frames itself, to 4, 8, 12; leave it out of --set")
     assert "12 frames" not in stdout and stdout.count("16 frames") > 12
+    assert main(["train", "all", "--task", "speed", "--list"]) == 0
+    skipped = [line for line in capsys.readouterr().out.splitlines() if line.startswith("skipped: ")]
+    assert ["flow" in line for line in skipped] == [True, False, True, True], "kinetics, rate_pretraining and so on"
 
 
 def test_all_plans_shared_runs_once(tiny_manifest, tmp_path, capsys):

@@ -21,7 +21,7 @@ from r21d_core.models.fast_forward import FastVideoResNet, conv_bias_relu, conv_
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NETWORKS
-from tests.networks import few_programs
+from tests.networks import few_programs, randomize_batch_norms
 
 LAST = torch.channels_last_3d
 ZERO = 1e-6  # less than this is rounding, as of a bias that a linear layer passes on to a batch norm
@@ -63,12 +63,8 @@ def stem(request, monkeypatch):
 def network(variant, depth=10, width=4, frames=5, num_classes=5, **options):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        built = VideoResNet(variant, depth, width, num_classes=num_classes, frames=frames, **options).double()
-        for module in built.modules():
-            if isinstance(module, nn.BatchNorm3d):
-                nn.init.uniform_(module.weight, 0.5, 1.5)
-                nn.init.normal_(module.bias, 0, 0.3)
-    return built.to(memory_format=LAST).train()
+        built = VideoResNet(variant, depth, width, num_classes=num_classes, frames=frames, **options)
+        return randomize_batch_norms(built).double().to(memory_format=LAST).train()
 
 
 def clips(count=3, frames=5, height=16, width=19, channels=3):

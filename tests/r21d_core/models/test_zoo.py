@@ -14,8 +14,7 @@ from r21d_core.cli import main
 from r21d_core.models import zoo
 from r21d_core.models.cost import cost
 from r21d_core.models.zoo import PUBLISHED, Published, download, kinetics400, resolve_weights
-
-CLASS_LIST = Path(__file__).parents[2] / "shared" / "data" / "lists" / "kinetics" / "label_map_k400.txt"
+from tests.listings import official
 
 
 def test_rows_are_what_torchvision_says():
@@ -42,9 +41,8 @@ def test_kinetics_classes_are_in_the_order_of_the_alphabet():
     assert len(set(names)) == 400 and list(names) == sorted(names)
 
 
-@pytest.mark.skipif(not CLASS_LIST.exists(), reason="the official list is not here")
 def test_kinetics_classes_are_those_of_the_official_list():
-    assert list(kinetics400()) == CLASS_LIST.read_text().splitlines()
+    assert list(kinetics400()) == (official("kinetics") / "label_map_k400.txt").read_text().splitlines()
 
 
 def test_files_are_found_by_path_name_and_file_name(tmp_path, monkeypatch):

@@ -66,6 +66,9 @@ def test_rate_and_actions_take_as_many_clips_as_actions(profile):
     assert finetuned.replace(init_from="", clips_per_epoch=scratch.clips_per_epoch) == scratch
     specs = EXPERIMENTS["rate_pretraining"](profile, "a-split1", frame_stride_max=2)
     assert [spec.frame_stride_max for spec in specs] == [2, 0, 2] and specs[2].parent_spec == specs[1]
+    assert EXPERIMENTS["rate_pretraining"](profile, "a-split1", seeds=(1,), task="action")[1] == pretrained
+    with pytest.raises(IgnoredOverrideError, match=r"rate_pretraining sets task itself, to speed and then action; "):
+        EXPERIMENTS["rate_pretraining"](profile, "a-split1", task="speed")
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
