@@ -61,8 +61,8 @@ come from few recordings. {recordings}. A row with one seed on one split has no 
 seeds. The paper's own recipe has not been run. [reports/](../reports) has the figures.
 
 The [confirmatory study](#confirmatory-study) follows [protocol.md](protocol.md), which was written before its runs;
-[speech](#speech-miracl-vc1-8-frames) follows it too, but the first of its seeds was seen before. All else is
-exploratory. p-values are corrected within a table, not over the page."""
+[speech](#speech-miracl-vc1-8-frames) and [why (2+1)D](#why-21d-miracl-vc1-8-frames) follow it too, but the first of
+their seeds had been seen before. All else is exploratory. p-values are corrected within a table, not over the page."""
 
 
 def write_results() -> Path:

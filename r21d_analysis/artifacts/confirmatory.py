@@ -239,16 +239,16 @@ def families_of(specs: Iterable[Spec]) -> list[Family]:
 
 
 def counted_runs(runs: Sequence[Run]) -> list[Run]:
-    """`without_unfinished`, and of FAMILIES with an open number of seeds without the seeds that do not count.
+    """`without_unfinished`, and of FAMILIES without the seeds that do not count.
 
-    A network of several families has the seeds of the first. A family of which no seed counts keeps all its runs, and
-    has no verdict.
+    A network of several families has the seeds of the first. A family with an open number of seeds of which none counts
+    keeps all its runs, and has no verdict.
     """
     runs = without_unfinished(runs)
     complete, seeds_of = {run.spec for run in runs if run.is_complete}, {}
     for family in FAMILIES:
         networks = family_networks(family)
-        if not family.seeds and (seeds := counted_seeds(networks, complete)):
+        if seeds := range(family.seeds) or counted_seeds(networks, complete):
             seeds_of = dict.fromkeys(networks, seeds) | seeds_of  # those of the first family stay
     return [run for run in runs if run.spec.seed in seeds_of.get(run.spec.replace(seed=0), [run.spec.seed])]
 

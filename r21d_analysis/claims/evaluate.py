@@ -160,7 +160,7 @@ def _describe_status(claim: Claim, selection: Selection) -> tuple[str, str]:
             return "", f"no verdict, as no seed has all runs of the family {family.name} of docs/protocol.md"
         seen = describe_seen(family, {run.spec.seed for group in selection.groups for run in group.runs})
     networks = {(group.spec.variant, group.spec.frames) for group in selection.groups}
-    planned = [(name, frames) for family in selection.families[:1] for name, frames in family.contrasts]
+    planned = [(name, frames) for family in selection.families for name, frames in family.contrasts]
     is_contrast = any(networks == {pair, (BASELINE, pair[1])} for pair in planned)
     if claim.metric == "video@1" and is_contrast:
         return seen or PLANNED, ""

@@ -21,6 +21,7 @@ from statsmodels.stats.multitest import multipletests
 from r21d_analysis import outcome, report_summary
 from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_analysis.artifacts.confirmatory import SPEECH, WHY, confirmatory_table, without_unfinished
+from r21d_analysis.artifacts.folds import GAP
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.table import count_answers, format_effect, ledger
@@ -461,23 +462,42 @@ def test_unseen_seeds_have_the_verdicts_of_their_family(family):
     assert text in TEXT.replace("\u2212", "-") and outcome.describe_unseen([r for r in runs if r.spec.seed < 2]) == ""
 
 
+def test_answer_names_the_networks_above_by_unseen_seeds():
+    table = confirmatory_table(
+        [run for run in outcome.find_speech(SPEECH) if run.spec.seed > 1], families=[SPEECH]
+    ).sort_values(GAP, ascending=False)
+    names = table["network"][table["verdict"].str.startswith("more accurate")]
+    (text,) = (text for text in outcome.answer() if "speech from lips" in text)
+    assert f"which was seen before the protocol, {', '.join(names)}. R3D" in text and 0 < len(names) < 5
+
+
+def test_significant_reasons_have_their_difference_by_seed():
+    runs, accuracy = outcome.find_reasons(), {}
+    for run in runs:
+        right = softmax(run.scores.logits, axis=2).mean(axis=1).argmax(axis=1) == run.scores.labels
+        accuracy.setdefault((run.spec.variant, run.spec.seed), []).append(100 * right.mean())
+    gaps = [np.mean(accuracy["P3D-B", seed]) - np.mean(accuracy["R(2+1)D", seed]) for seed in (0, 2)]
+    assert abs(gaps[0]) < 0.05
+    assert f"correction: P3D-B (by seed +0.0, {gaps[1]:+.1f}). Training" in outcome.describe_reasons(runs)
+
+
 def test_networks_on_another_device_are_named_by_seed():
-    devices = {
-        ("R(2+1)D", 0): "X",
-        ("R3D", 0): "X",
-        ("MC3", 0): "Y",
-        ("R(2+1)D", 2): "Y",
-        ("R3D", 2): "Z",
-        ("MC3", 2): "Y",
-    }
+    """Not MC5, of which one fold ran on that device, and of which seed 2 is not there."""
+    devices = [
+        ("R(2+1)D", 0, "X"), ("R3D", 0, "X"), ("MC3", 0, "Y"), ("MC5", 0, "X"), ("MC5", 0, "Y"),
+        ("R(2+1)D", 2, "Y"), ("R3D", 2, "Z"), ("MC3", 2, "Y"),
+    ]  # fmt: skip
     runs = [
         SimpleNamespace(spec=SimpleNamespace(variant=name, seed=seed), summary={"device": device})
-        for (name, seed), device in devices.items()
+        for name, seed, device in reversed(devices)
     ]
-    assert outcome.describe_devices(runs, ["R(2+1)D", "MC3", "R3D"]) == (
-        " No interval has what devices differ by: with seed 0 MC3; with seed 2 R3D ran on another than R(2+1)D."
+    assert outcome.describe_devices(runs, ["R(2+1)D", "MC3", "MC5", "R3D"]) == (
+        " On another device than R(2+1)D's, for which no interval accounts: with seed 0 MC3; with seed 2 R3D."
     )
     assert outcome.describe_devices([run for run in runs if run.summary["device"] == "X"], ["R(2+1)D", "R3D"]) == ""
+    for run in runs:
+        run.summary["device"] = run.spec.variant
+    assert outcome.describe_devices(runs, ["MC3"]).endswith(": with seeds 0 and 2 MC3.")
 
 
 def test_sentence_on_training_errors_has_both_ends():

@@ -9,15 +9,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from r21d_analysis.artifacts import confirmatory, confirmatory_figures
 from r21d_analysis.artifacts.confirmatory import (
     CHECK,
     FAMILIES,
     RUNS,
+    SPEECH,
+    WHY,
     Family,
     confirmatory_table,
     decide_contrast,
+    describe_seen,
     describe_verdicts,
     family_specs,
     planned_specs,
@@ -43,7 +47,7 @@ from r21d_analysis.outcome import ROOT, find_speech
 from r21d_analysis.statistics.aggregate import accuracy_difference, group_by_seed, pooled_seed_variance
 from r21d_analysis.statistics.inference import Estimate, estimate_contrast, estimate_sum_of_means, holm
 from r21d_analysis.statistics.power import detectable_difference
-from r21d_analysis.style import PAPER_TICK, VARIANT_STYLE
+from r21d_analysis.style import PAPER_TICK, VARIANT_STYLE, P
 from r21d_core import R21DError
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
@@ -55,6 +59,7 @@ from tests.runs import finish, make_runs, unfinish
 FIXED = Family("fixed", "set-split1", (("epochs", 3),), (1, 2), 2, (("R3D", 8), ("MC3", 8), ("R3D", 16)))
 OPEN = FIXED._replace(name="open", seeds=0)
 MISSING = "none: runs are missing"
+STATUS = " ".join((ROOT / "docs" / "protocol.md").read_text().split("## Status")[1].split())
 
 
 @pytest.fixture
@@ -158,6 +163,15 @@ def test_seed_counts_if_all_networks_have_it(runs):
     assert set(table["verdict"]) == {"none: no seed has all runs of the family"} and table[RUNS][1] == "3 of 4"
 
 
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [((0,), "exploratory"), ((0, 1), "exploratory"), ((0, 1, 2), "2 of 3 seeds seen before"),
+     ((0, 2, 3), "1 of 3 seeds seen before"), ((2, 3), "")],
+)  # fmt: skip
+def test_seeds_seen_before_are_those_of_the_protocol(seeds, text):
+    assert describe_seen(SPEECH, seeds) == describe_seen(WHY, {*seeds}) == text
+
+
 def test_contrast_is_with_its_own_length_and_corrected(runs, monkeypatch):
     """Holm's method on 0.01, 0.03 and no test, which counts as 1: 0.03, 0.06 and none."""
     values = {("R3D", 8): (0.01, True), ("MC3", 8): (0.001, False), ("R3D", 16): (0.03, True)}
@@ -201,6 +215,9 @@ def test_clear_difference_is_a_verdict(runs, share, verdict):
         (-2.0, 3.1, 0.8, True, "undecided"),
         (-3.1, 2.0, 0.8, True, "undecided"),
         (-2.0, 3.0, 0.8, True, "undecided"),
+        (-3.0, 2.0, 0.8, True, "undecided"),
+        (-2.0, 0.0, 0.06, True, "less than 3 points apart"),
+        (0.0, 2.0, 0.06, True, "less than 3 points apart"),
         (0.5, 4.5, 0.06, True, "undecided"),
         (0.2, 2.5, 0.06, True, "undecided"),
         (np.nan, np.nan, 0.8, True, "none: the variance of a run is not known"),
@@ -388,11 +405,10 @@ def test_figure_has_intervals_a_band_and_the_papers_gaps():
     assert [(band.get_x(), band.get_width()) for axes in panels for band in axes.patches] == [(-3, 6)] * len(panels)
 
 
-def test_protocol_has_the_p_values_of_three_models():
-    """Of the family of Table 2: the model fixed before, the plain variance between seeds, two networks' seeds alone."""
-    family = FAMILIES[1]
-    specs = family_specs(family)
-    runs = [run for run in load_runs(ROOT / "results" / "actions.zip") if run.spec in specs]
+def p_of_three_models(family, runs):
+    """p after Holm's correction by contrast: the model fixed before, the plain variance between seeds, two networks'
+    seeds alone.
+    """
     groups = group_by_seed(runs)
     plain = pooled_seed_variance(groups)
     plain = replace(plain, value=plain.mean_square)
@@ -406,15 +422,72 @@ def test_protocol_has_the_p_values_of_three_models():
             p.append(accuracy_difference(*sides, seeds).p)
         return dict(zip(family.contrasts, holm(p), strict=True))
 
-    fixed, of_plain, own = correct(), correct(seeds=plain), correct(alone=True)
+    return correct(), correct(seeds=plain), correct(alone=True)
+
+
+def test_protocol_has_the_p_values_of_three_models():
+    family = FAMILIES[1]
+    specs = family_specs(family)
+    runs = [run for run in load_runs(ROOT / "results" / "actions.zip") if run.spec in specs]
+    fixed, of_plain, own = p_of_three_models(family, runs)
     mc3, still = ("MC3", 16), ("f-R2D", 8)
-    text = " ".join((ROOT / "docs" / "protocol.md").read_text().split("## Status")[1].split())
-    assert f"p {fixed[mc3]:.3f}; all *less accurate" in text and f"p {fixed[still]:.3f}, *undecided*" in text
-    assert fixed["R2D", 16] < 0.001 and "(−5.7 to −1.9), p < 0.001" in text
-    assert f"its p is {of_plain[mc3]:.2f}, and with the seeds of MC3 and R(2+1)D alone {own[mc3]:.3f}." in text
-    assert f"f-R2D's p with 8 frames is then {of_plain[still]:.2f} and {own[still]:.3f}." in text
+    assert f"p {fixed[mc3]:.3f}; all *less accurate" in STATUS and f"p {fixed[still]:.3f}, *undecided*" in STATUS
+    assert fixed["R2D", 16] < 0.001 and "(−5.7 to −1.9), p < 0.001" in STATUS
+    assert f"its p is {of_plain[mc3]:.2f}, and with the seeds of MC3 and R(2+1)D alone {own[mc3]:.3f}." in STATUS
+    assert f"f-R2D's p with 8 frames is then {of_plain[still]:.2f} and {own[still]:.3f}." in STATUS
     clear = [{key for key, p in model.items() if p < 0.05} for model in (fixed, of_plain, own)]
     assert clear[0] - {mc3} == clear[1] == clear[2] == {("f-R2D", 16), ("R2D", 16)}
+
+
+def p_over_speakers(family, runs):
+    """p of plain t-tests over the speakers' mean differences, after Holm's correction, by contrast."""
+    outcomes, speakers, p = {}, {}, []
+    for group in group_by_seed(runs):
+        outcomes[group.spec.variant, group.spec.data] = group.outcomes.values.mean(axis=0)
+        speakers[group.spec.data] = group.outcomes.groups
+    for name, _ in family.contrasts:
+        gaps = {data: outcomes[name, data] - outcomes["R(2+1)D", data] for data in speakers}
+        means = [gaps[data][names == one].mean() for data, names in speakers.items() for one in np.unique(names)]
+        assert len(means) == 15
+        p.append(stats.ttest_1samp(means, 0).pvalue)
+    return dict(zip(family.contrasts, holm(p), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("family", "seeds", "name", "needs"),
+    [(SPEECH, (0, 2, 3), "R2D", {"speakers"}), (WHY, (0, 2), "P3D-B", {"plain", "own"})],
+    ids=["speech", "why"],
+)
+def test_protocol_says_which_verdict_on_speech_needs_its_model(family, seeds, name, needs):
+    """That on one network alone, whose p stand there by each model; the others are as clear under all."""
+    specs = family_specs(family, seeds)
+    runs = [run for run in load_runs(ROOT / "results" / "miracl.zip") if run.spec in specs]
+    assert len(runs) == len(specs)
+    fixed, plain, own = p_of_three_models(family, runs)
+    models = {"fixed": fixed, "plain": plain, "own": own, "speakers": p_over_speakers(family, runs)}
+    clear = {model: {key for key, p in of.items() if p < 0.05} for model, of in models.items()}
+    assert {model for model, keys in clear.items() if keys != clear["fixed"]} == needs
+    assert all(keys | {(name, 8)} == clear["fixed"] for keys in clear.values())
+    p = {model: of[name, 8] for model, of in models.items()}
+    if family is SPEECH:
+        text = f"all three seeds its p is {p['speakers']:.3f}; with the plain variance between seeds it is "
+        text += f"{p['plain']:.3f}, with the seeds of R2D and R(2+1)D alone {p['own']:.3f}."
+    else:
+        text = f"with the plain variance between seeds its p is {p['plain']:.2f}, with the seeds of P3D-B and R(2+1)D "
+        text += f"alone {p['own']:.2f}, by a plain t-test over speakers {p['speakers']:.3f}."
+        assert pooled_seed_variance(group_by_seed(runs)).value == 0 and "is estimated at zero, so its" in STATUS
+    assert f"p {p['fixed']:.3f}" in STATUS and text in STATUS
+
+
+def test_protocol_has_the_verdicts_on_speech_after_each_seed():
+    runs, tables = load_runs(ROOT / "results" / "miracl.zip"), []
+    for seeds in ((0,), (0, 2), (0, 2, 3)):
+        some = [run for run in runs if run.spec.seed in seeds]
+        tables.append(confirmatory_table(some, families=[SPEECH]).set_index("network"))
+    clear = [{*table.index[table["verdict"].str.contains("accurate")]} for table in tables]
+    assert clear[0] == clear[1] == clear[2] and len(clear[0]) == 7
+    p = [table[P]["R2D"] for table in tables]
+    assert f"p {p[2]:.3f}, f-R2D" in STATUS and f"after seed 2, R2D with p {p[0]:.3f} and {p[1]:.3f}." in STATUS
 
 
 def test_a_hollow_marker_is_exploratory(runs):

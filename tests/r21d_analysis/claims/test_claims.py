@@ -17,6 +17,7 @@ from r21d_analysis.artifacts.confirmatory import (
     confirmatory_table,
     counted_runs,
     counted_seeds,
+    families_of,
     family_networks,
     family_specs,
 )
@@ -289,9 +290,10 @@ def test_whole_confirmatory_runs_come_first(tmp_path):
     assert (unfinished["protocol"]["data"], len(unfinished["evidence"])) == ("kinetics-400", 1)
 
 
-def test_data_of_the_paper_come_before_others_with_more_seeds(tmp_path):
+@pytest.mark.parametrize("near", ["ucf101-14-split1", "hmdb51-split1"])
+def test_data_of_the_paper_come_before_others_with_more_seeds(near, tmp_path):
     """All else alike, and most seeds where the order has it last."""
-    order = ["kinetics-400", "ucf101-14-split1", "miracl-vc1-split1", "builtin"]
+    order = ["kinetics-400", near, "miracl-vc1-split1", "builtin"]
     setting = BASE.replace(frame_stride=1, frames=8)
     ranks = []
     for count, data in enumerate(order, start=2):
@@ -314,6 +316,31 @@ def test_other_settings_are_shown_beside_the_chosen(tmp_path):
     row = ledger(runs).loc["r21d-over-r3d-8"]
     assert row["answer"] == DIRECTION and row["protocol"]["frame_stride"] == "stride 1"
     assert re.fullmatch(r"stride 2: refuted, -20\.0 \(-2.*\)", row["other_settings"])
+
+
+def test_other_settings_of_a_further_data_set_name_it(tmp_path):
+    runs = make("paper", two_networks(frames=8, frame_stride=1), tmp_path / "first")
+    for stride in (1, 2):
+        runs += make("other", two_networks(frames=8, frame_stride=stride, data="third-split1"), tmp_path / f"{stride}")
+    row = ledger(runs).loc["r21d-over-r3d-8"]
+    assert [verdict["protocol"]["data"] for verdict in row["evidence"]] == ["set", "third-split1"]
+    assert row["other_settings"].startswith("third-split1, stride 2: refuted, ")
+
+
+def test_one_split_is_of_the_data_set_of_several(tmp_path):
+    runs = on_splits(["R3D", "R(2+1)D"], "12", tmp_path / "both")
+    runs += make("open", two_networks(frames=8, data="set-split1", epochs=45), tmp_path / "nearer")
+    row = ledger(runs).loc["r21d-over-r3d-8"]
+    assert [verdict["protocol"]["data"] for verdict in row["evidence"]] == ["set-split1"]
+    assert row["other_settings"].startswith("set, splits 1, 2, ")
+
+
+def test_one_recording_is_in_the_singular(tmp_path):
+    runs = make("paper", two_networks(frames=8), tmp_path)
+    for run in runs:
+        finish(run, replace(run.scores, groups=np.full(VIDEOS, "one")))
+    (evidence,) = ledger(runs).loc["r21d-over-r3d-8", "evidence"]
+    assert (evidence["n"], evidence["of"]) == (1, "recording")
 
 
 def test_equal_training_errors_have_no_verdict(tmp_path):
@@ -621,6 +648,37 @@ def test_training_errors_are_not_called_close():
 
 
 @pytest.fixture(scope="module")
+def close(tmp_path_factory):
+    """Two seeds of each network with 8 frames, each wrong on one video, so any two are less than 3 points apart."""
+    specs = [BASE.replace(variant=variant, frames=8, seed=seed) for variant in TABLE_2 for seed in (0, 1)]
+    runs = make("paper", specs, tmp_path_factory.mktemp("close"))
+    for run in runs:
+        taken = run.scores.labels.copy()
+        taken[TABLE_2.index(run.spec.variant)] += 1
+        finish(run, replace(run.scores, logits=np.tile(9.0 * np.eye(CLASSES)[taken % CLASSES][:, None], (1, 3, 1))))
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("changes", "seeds", "answer"),
+    [
+        ({}, 2, CLOSE),
+        ({}, 1, INCONCLUSIVE),
+        ({"region": (-1, 1)}, 2, INCONCLUSIVE),
+        ({"size": 1.0}, 2, INCONCLUSIVE),
+        ({"size": 3.5}, 2, CLOSE),
+        ({"contrasts": BY_ID["r21d-best-8"].contrasts}, 2, INCONCLUSIVE),
+    ],
+    ids=["two networks", "one seed", "about equal", "size inside", "size outside", "each of eleven"],
+)
+def test_close_is_a_lead_over_one_network_with_two_seeds(close, changes, seeds, answer):
+    claim = replace(BY_ID["r21d-over-r3d-8"], **changes)
+    verdict = evaluate_claim(claim, group_by_seed([run for run in close if run.spec.seed < seeds]))
+    assert verdict.answer == answer and -3 < verdict.low <= 0 <= verdict.high < 3
+    assert "training errors" not in verdict.why
+
+
+@pytest.fixture(scope="module")
 def speech():
     """The records of MIRACL-VC1, to which seeds may be added: the tests below pin none of their numbers."""
     return load_runs(RESULTS / "miracl.zip")
@@ -645,7 +703,8 @@ def test_speech_is_evidence_with_the_numbers_of_its_tables(speech):
     assert [errors[key] for key in ("effect", "low", "high")] == pytest.approx(
         [row["training gap"], row["training low"], row["training high"]]
     )
-    assert (errors["n"], errors["of"]) == (2 * 5 * len(seeds), "runs") and "R3D (18 layers) " in errors["why"]
+    assert (errors["n"], errors["of"]) == (2 * 5 * len(seeds), "runs")
+    assert f"R3D (18 layers) {row['training error']:.1f} %" in errors["why"]
     assert errors["status"] == f"exploratory, {spoken['status']}" and "seen before" in errors["status"]
     html = show_ledger(speech).data
     assert f"<td>{errors['status']}</td>" in html and f"<small>{errors['status']}</small>" in html
@@ -663,10 +722,65 @@ def test_seeds_that_lack_networks_of_speech_do_not_count(speech):
     kept = [run.spec for run in counted_runs([*speech, *extra]) if run.spec.seed == 9]
     assert len(extra) == 50 and len(kept) == 40, "R3D and R(2+1)D are of the family speech too, which lacks the seed"
     assert not {"R3D", "R(2+1)D"} & {spec.variant for spec in kept}
-    lacking = [run for run in speech if run.spec.seed == 0 and run.spec.variant in ("R3D", "R(2+1)D")]
-    row = ledger(lacking + [run for run in speech if run.spec.seed == 2 and run.spec.variant == "R3D"])
-    verdict = row.loc["train-error-18"]
+    lacking = [run for run in speech if run.spec.seed in (0, 2) and run.spec.variant in ("R3D", "R(2+1)D")]
+    verdict = ledger(lacking).loc["r21d-over-r3d-8"]
+    assert (verdict["protocol"]["seeds"], verdict["n"]) == ("2 seeds", 15) and -3 < verdict["low"] < 0 < verdict["high"]
     assert verdict["answer"] == INCONCLUSIVE and "no seed has all runs of the family speech" in verdict["why"]
+
+
+def test_unfinished_seed_of_speech_does_not_count(speech, tmp_path):
+    last = max(run.spec.seed for run in counted_runs(speech))
+    (lost,) = [run for run in speech if (run.spec.variant, run.spec.data[-1], run.spec.seed) == ("rMC5", "1", last)]
+    runs = [replace(run, folder=tmp_path / "none") if run is lost else run for run in speech]
+    assert {run.spec.seed for run in counted_runs(runs) if run.spec.variant == "MC2"} == {
+        run.spec.seed for run in counted_runs(speech) if run.spec.variant == "MC2"
+    } - {last}
+
+
+def test_seed_beyond_the_fixed_number_does_not_count():
+    runs = [run for run in load_runs(RESULTS / "actions.zip") if run.spec.frames == 16]
+    extra = [replace(run, spec=run.spec.replace(seed=5)) for run in runs if run.spec.seed == 4]
+    assert counted_runs([*runs, *extra]) == runs and len(extra) == 15
+
+
+def test_unseen_seeds_of_speech_are_confirmatory_and_the_seen_one_exploratory(speech):
+    """With the variance of the seeds that count, whichever is the first, over all networks of the family."""
+    unseen = [run for run in speech if run.spec.seed > 1 and run.spec.variant in TABLE_2]
+    row = fold_table(unseen).set_index("network").loc["R3D"]
+    verdict = ledger(unseen).loc["r21d-over-r3d-8"]
+    gap = -row["minus R(2+1)D"], -row["gap high"], -row["gap low"]
+    assert tuple(verdict[["effect", "low", "high"]]) == pytest.approx(gap) and verdict["status"] == "confirmatory"
+    table = ledger([run for run in speech if run.spec.seed == 0])
+    assert {*table.loc[["r21d-over-r3d-8", "train-error-18", "r2d-like-fr2d-8"], "status"]} == {"exploratory"}
+
+
+def test_folds_that_a_network_of_speech_lacks_are_no_part_of_the_variance(speech):
+    whole = [run for run in speech if run.spec.variant in TABLE_2 and run.spec.seed != 1]
+    four = [run for run in whole if run.spec.data != "miracl-vc1-split5"]
+    lacking = four + [run for run in whole if run.spec.data == "miracl-vc1-split5" and run.spec.variant != "R3D"]
+    of_four, verdict = (evaluate_claim(BY_ID["r21d-over-r3d-8"], group_by_seed(runs)) for runs in (four, lacking))
+    assert verdict == of_four and verdict.protocol["data"] == "miracl-vc1, splits 1, 2, 3, 4"
+    assert np.isfinite(verdict.low)
+
+
+def test_complete_contrast_of_an_unfinished_fixed_family_has_a_verdict():
+    runs = [run for run in load_runs(RESULTS / "actions.zip") if run.spec.frames == 8]
+    verdict = ledger([run for run in runs if run.spec.variant in ("R3D", "R(2+1)D")]).loc["r21d-over-r3d-8"]
+    assert (verdict["answer"], verdict["status"]) == (CLOSE, "confirmatory")
+    assert ledger(runs).loc["r2d-like-fr2d-8", "status"] == "exploratory", "the protocol compares with R(2+1)D"
+
+
+def test_families_of_networks():
+    """The first that has all; several together; none where one network is in none."""
+    both, r3d, mixed = (
+        [spec for family in FAMILIES for spec in family_networks(family) if (spec.variant, spec.frames) in pairs]
+        for pairs in ({("R3D", 8), ("R3D", 16)}, {("R3D", 8)}, {("rMC5", 8), ("P3D-B", 8)})
+    )
+    actions = [spec for spec in both if spec.data.startswith("ucf101")]
+    spoken = [spec.replace(seed=7) for spec in r3d if spec.data.startswith("miracl")]
+    assert families_of(actions) == [*FAMILIES[:2]] and families_of(spoken) == [SPEECH]
+    assert families_of(mixed) == [SPEECH, WHY]
+    assert families_of([*spoken, spoken[0].replace(epochs=1)]) == families_of([]) == []
 
 
 def test_new_data_set_is_a_row_without_new_code(tmp_path):
@@ -679,8 +793,11 @@ def test_new_data_set_is_a_row_without_new_code(tmp_path):
     assert row["answer"] == DIRECTION and row["other_settings"] == ""
     html = show_ledger(runs).data
     further = [verdicts[1]["answer"] for verdicts in ledger(runs)["evidence"] if len(verdicts) > 1]
-    assert f"By other data sets: other: {', '.join(f'{further.count(a)} {a}' for a in (REFUTED,))}" in html
+    assert f"By other data sets: other: {further.count(REFUTED)} {REFUTED}. Where" in html and {*further} == {REFUTED}
     assert f"<td>other-split1</td><td>✗ {REFUTED}</td>" in html and "<div>✗ other-split1: " in html
+    assert "<td>exploratory</td><td>8 frames</td>" in html, "without the data and the seeds, which have columns"
+    assert "<td>2 seeds</td>" in html and "<td>0 " not in html, "a claim that lacks networks has no sample"
+    assert re.search(r"otherwise: profile small, action, stride 1, 18 layers, width 64, \d+ epochs\.</p>", html)
 
 
 @pytest.mark.parametrize("name", ["r21d-over-r3d-8", "r21d-over-r3d-16", "r21d-gap-grows", "train-error-18"])
