@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from r21d_analysis.claims import arithmetic, evaluate, select
+from r21d_analysis.claims import arithmetic, evaluate, rows, select
 from r21d_analysis.claims.evaluate import TRAIN_ERROR
 from r21d_analysis.claims.select import FINETUNED, LENGTHS, MC, R3D, R21D, SPORTS, TESTED, THREE_D, TWO_D, Arm, Claim
 from r21d_analysis.claims.verdict import ABOUT, ABOVE, INCONCLUSIVE, NOT_BELOW, Verdict
@@ -41,7 +41,7 @@ def _each(
 
 def _rows(id: str, sentence: str, comparison: str, find_pairs: Callable, command: str, **how) -> Claim:
     """A claim about pairs of rows of Tables 4 to 6, whose runs `command` makes."""
-    evaluate_rows = partial(evaluate.evaluate_rows, find_pairs=find_pairs, command=command)
+    evaluate_rows = partial(rows.evaluate_rows, find_pairs=find_pairs, command=command)
     return Claim(id, "4.4", sentence, RUNS, comparison, evaluate_rows, metric="video@1", **how)
 
 
@@ -233,15 +233,15 @@ CLAIMS: tuple[Claim, ...] = (
               [Arm(R21D, 32, 34)], [Arm(R21D, 8, 34)], data=SPORTS),
     _rows("rgb-over-flow", "From scratch on Sports-1M and Kinetics, R(2+1)D is better on RGB than flow (Tables 4, 5).",
           "video@1 of R(2+1)D: on RGB minus on flow (pretrained, Table 6 has flow above RGB on HMDB51)",
-          evaluate.rgb_over_flow, TWO_STREAMS),
+          rows.rgb_over_flow, TWO_STREAMS),
     _rows("two-streams", "RGB and flow together are above either alone (Tables 4 to 6).",
-          "video@1 of the mean of both streams' softmax minus each one's, both above 0", evaluate.both_over_each,
+          "video@1 of the mean of both streams' softmax minus each one's, both above 0", rows.both_over_each,
           TWO_STREAMS),
     _rows("pretraining-helps", "Pretraining on Sports-1M helps on Kinetics, by 2.3 points on RGB.",
           "video@1 of R(2+1)D on RGB: finetuned from another set minus trained from scratch",
-          evaluate.pretrained_over_scratch, PRETRAINED, size=2.3),
+          rows.pretrained_over_scratch, PRETRAINED, size=2.3),
     _rows("kinetics-pretrains-better", "Kinetics is better than Sports-1M for pretraining.",
-          "video@1 of R(2+1)D on RGB: finetuned from Kinetics minus from Sports-1M", evaluate.kinetics_over_sports,
+          "video@1 of R(2+1)D on RGB: finetuned from Kinetics minus from Sports-1M", rows.kinetics_over_sports,
           FROM_BOTH),
     Claim("farneback", "4.4", "R(2+1)D is below I3D on flow because Farneback's flow is less accurate than TV-L1.",
           NOT_YET, "video@1 of one network on flow by TV-L1 minus by Farneback",

@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from r21d_analysis.artifacts import clip_figures, networks, pretraining, streams, tables
 from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB
-from r21d_analysis.claims.evaluate import kinetics_over_sports
+from r21d_analysis.claims.rows import kinetics_over_sports
 from r21d_analysis.statistics.inference import estimate_mean, fold_variance, format_interval, seed_variance
 from r21d_core import R21DError
 from r21d_core.runs.metrics import clip_at_1, video_at, video_probabilities

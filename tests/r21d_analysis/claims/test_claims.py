@@ -743,7 +743,7 @@ def test_seed_beyond_the_fixed_number_does_not_count():
     assert counted_runs([*runs, *extra]) == runs and len(extra) == 15
 
 
-def test_unseen_seeds_of_speech_are_confirmatory_and_the_seen_one_exploratory(speech):
+def test_unseen_seeds_of_speech_are_confirmatory(speech):
     """With the variance of the seeds that count, whichever is the first, over all networks of the family."""
     unseen = [run for run in speech if run.spec.seed > 1 and run.spec.variant in TABLE_2]
     row = fold_table(unseen).set_index("network").loc["R3D"]
