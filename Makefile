@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Without a GPU, https://download.pytorch.org/whl/cpu has PyTorch without the libraries of CUDA.
 TORCH_INDEX ?=
 # Jupyter refuses to run as root, as which many containers do, without this option.
-LAB := $(BIN)/jupyter lab$(if $(filter 0,$(shell id -u)), --allow-root)
+LAB := $(BIN)/jupyter lab --ServerApp.root_dir=.$(if $(filter 0,$(shell id -u)), --allow-root)
 .DEFAULT_GOAL := help
 
 help:

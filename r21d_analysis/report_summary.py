@@ -104,7 +104,7 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
     seen = describe_seen(WHY, {run.spec.seed for run in why})
     speech = [
         f"{label}: training error {describe_gap(row, *TRAINING)}, video@1 {describe_gap(row)}"
-        for label, row in (("R3D", reasons["R3D"]), ("with as many ReLUs", reasons["R3D+ReLU"]))
+        for label, row in (("R3D", reasons["R3D"]), ("R3D+ReLU", reasons["R3D+ReLU"]))
     ]
     confirmed = confirmatory_table(planned)
     contrasts = confirmed[confirmed["family"].isin([family.name for family in FAMILIES[:2]])].dropna(subset=CONTRAST)

@@ -199,6 +199,7 @@ def _align_words(column: pd.Series, is_wide: bool) -> list[CSSDict]:
     if longest > (LONG_TEXT_OF_WIDE if is_wide else LONG_TEXT):
         width = 8 if is_wide and longest < 2 * LONG_TEXT else 14
         props = f"text-align: left; white-space: normal; min-width: {width}em"
+    props += "; padding-left: 1em" * (is_wide and bool(props))  # after numbers, which end at the right
     return [{"selector": "", "props": props}] if props else []
 
 

@@ -289,4 +289,4 @@ def describe_verdicts(table: pd.DataFrame) -> str:
     decided = ~table["verdict"].str.startswith("none") & ~table["verdict"].map(rests_on_seen)
     counts = decided.groupby(table["family"], sort=False).agg(["sum", "size"])
     texts = [f"{name} {done} of {total}" for name, done, total in counts.itertuples()]
-    return f"contrasts with a verdict of runs that nobody had seen: {'; '.join(texts)}"
+    return f"contrasts with a verdict of runs made after the protocol: {'; '.join(texts)}"

@@ -18,6 +18,7 @@ from r21d_analysis.claims.verdict import (
     REFUTED,
     SUPPORTED,
     Verdict,
+    decide,
     decide_bonferroni,
     decide_close,
     decide_size,
@@ -94,6 +95,8 @@ def decide_all(claim: Claim, estimates: list[tuple[Estimate, str]]) -> tuple[Ver
         answer = decide_close(answer, estimate.low, estimate.high, _paper_effect(claim))
     if len(estimates) > 1:
         why = [f"{answers.count(SUPPORTED)} of {len(estimates)} comparisons hold; the effect is of {name}"]
+        if answer == INCONCLUSIVE and decide(estimate.low, estimate.high, claim.region) == REFUTED:
+            why.append(f"refuted needs an interval widened for {len(estimates)} comparisons")
     if estimate.seeds < 2:
         why.append("one seed, and a verdict needs two")
     elif np.isnan(estimate.low):

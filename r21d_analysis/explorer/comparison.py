@@ -110,7 +110,8 @@ class Comparison:
         caption = "The number beside a class is the number of its items."
         if self.b:
             n_nonzero, n = ((table["low"] > 0) | (table["high"] < 0)).sum(), table["low"].count()
-            caption += f" {n_nonzero} of {n} intervals of A − B exclude zero; {0.05 * n:.2g} are expected by chance."
+            caption += f" A − B excludes zero in {n_nonzero} of {n} classes with an interval; "
+            caption += f"{0.05 * n:.2g} are expected by chance."
         if len(page) < len(table):
             which = "those selected" if chosen else "those at both ends; others can be selected"
             caption += f" The figure has {len(page)} of {len(table)} classes: {which} in the table."

@@ -94,7 +94,8 @@ def name_runs(specs: Sequence[Spec]) -> list[str]:
     values = pd.DataFrame([vars(spec) for spec in specs]).astype(str).replace("", "none")
     values = values.loc[:, values.nunique() > 1]
     origins = pd.Series([_origin(spec) for spec in specs])
-    for field in sorted(values, key=lambda name: name == "seed"):  # the seed comes last
+    order = {"init_from": 0, "epochs": 1, "seed": 3}  # the most telling first
+    for field in sorted(values, key=lambda name: order.get(str(name), 2)):
         differ = values[field].groupby(names).transform("nunique") > 1
         if field == "init_from":
             names = names.mask(differ, names + ", " + origins)

@@ -107,11 +107,12 @@ class Explorer(ExplorerLayout):
     # Selections
 
     def select_data(self, protocol: str = "") -> None:
-        """Offer the protocols of the selected data; the first choice is that of most runs, or without several "any"."""
-        protocols = self._protocols()
+        """Offer the protocols of the selected data; chosen is the one before, else that of most runs, or "any"."""
+        protocols, before = self._protocols(), self.protocol.value
         (most, n_runs), *_ = protocols.most_common(1)
         self.protocol.options = [*["any"] * (len(protocols) > 1), *protocols]
-        self.protocol.value = protocol or (most if n_runs > 1 else self.protocol.options[0])
+        usual = most if n_runs > 1 else self.protocol.options[0]
+        self.protocol.value = protocol or (before if before in protocols else usual)
         self.select_protocol()
 
     def select_protocol(self) -> None:

@@ -118,7 +118,7 @@ def test_missing_run_leaves_its_contrasts_without_a_verdict(runs):
     assert list(confirmatory_table(runs, [FIXED])["verdict"][:2]) == [MISSING] * 2
     assert (
         describe_verdicts(confirmatory_table(runs, [FIXED]))
-        == "contrasts with a verdict of runs that nobody had seen: fixed 1 of 3"
+        == "contrasts with a verdict of runs made after the protocol: fixed 1 of 3"
     )
 
 
@@ -254,7 +254,7 @@ def test_check_is_the_contrast_without_the_videos_of_the_trials(runs, tmp_path):
     assert set(table["verdict"][3:]) == {confirmatory.CHECK}
     caption = show_confirmatory([*runs, trial, other], [family]).caption
     assert caption.count("points (fixed") == 1 and "without the videos" not in caption, "a check is no test"
-    assert describe_verdicts(table) == "contrasts with a verdict of runs that nobody had seen: fixed 3 of 3"
+    assert describe_verdicts(table) == "contrasts with a verdict of runs made after the protocol: fixed 3 of 3"
 
 
 def test_check_needs_the_trials_and_all_runs(runs, tmp_path):

@@ -754,7 +754,7 @@ def test_unseen_seeds_of_speech_are_confirmatory(speech):
     assert {*table.loc[["r21d-over-r3d-8", "train-error-18", "r2d-like-fr2d-8"], "status"]} == {"exploratory"}
 
 
-def test_folds_that_a_network_of_speech_lacks_are_no_part_of_the_variance(speech):
+def test_folds_that_a_network_lacks_are_no_part_of_the_variance(speech):
     whole = [run for run in speech if run.spec.variant in TABLE_2 and run.spec.seed != 1]
     four = [run for run in whole if run.spec.data != "miracl-vc1-split5"]
     lacking = four + [run for run in whole if run.spec.data == "miracl-vc1-split5" and run.spec.variant != "R3D"]
@@ -763,7 +763,7 @@ def test_folds_that_a_network_of_speech_lacks_are_no_part_of_the_variance(speech
     assert np.isfinite(verdict.low)
 
 
-def test_complete_contrast_of_an_unfinished_fixed_family_has_a_verdict():
+def test_complete_contrast_of_unfinished_family_has_a_verdict():
     runs = [run for run in load_runs(RESULTS / "actions.zip") if run.spec.frames == 8]
     verdict = ledger([run for run in runs if run.spec.variant in ("R3D", "R(2+1)D")]).loc["r21d-over-r3d-8"]
     assert (verdict["answer"], verdict["status"]) == (CLOSE, "confirmatory")

@@ -385,13 +385,22 @@ def test_a_and_b_are_of_one_recipe(tmp_path):
     assert (shown.a.label, shown.b.label) == ("R3D-18, clips_per_epoch 1272", "MC3-18")
 
 
-def test_another_data_set_opens_on_the_protocol_of_most_runs(folder):
+def test_another_data_set_keeps_the_protocol_or_has_the_usual(folder):
+    """The usual is that of most runs."""
     for frames, variants in ((4, ("R3D",)), (8, ("R3D", "MC3")), (16, ("R3D",))):
         for spec in variant_comparison("small", "other", variants=variants, frames=frames, eval_clips=5):
             write_run(spec, folder)
     shown = Explorer(str(folder), data=NASTY)
+    here = shown.protocol.value
     shown.data.value = "other, action"
     assert shown.protocol.options[0] == "any" and len(shown.protocol.options) == 4
+    assert shown.protocol.value == here and "of 16 frames, frame stride 2" in here
+    shown.protocol.value = next(name for name in shown.protocol.options if "of 4 frames" in name)
+    shown.data.value = shown.data.options[0]
+    assert shown.protocol.value == here, "without clips of 4 frames"
+    write_run(variant_comparison("small", "third", variants=("R3D",), frames=32, eval_clips=5)[0], folder)
+    shown = Explorer(str(folder), data="third")
+    shown.data.value = "other, action"
     assert "of 8 frames" in shown.protocol.value and len(shown.a.options) == 2
 
 
@@ -556,7 +565,7 @@ def test_static_display_has_figures_and_captions(shown, displayed):
     assert len(pictures) == 3 and all(one.data.startswith(b"\x89PNG") and one.alt for one in pictures)
     assert list(shown.static_views()) == ["By class", "Confusion matrix of A", "A video over time"]
     captions = [text_of(displayed[displayed.index(one) + 1], "data").strip() for one in pictures]
-    assert "of 6 intervals of A − B exclude zero" in captions[0]
+    assert "A − B excludes zero in 0 of 6 classes" in captions[0]
     wrong = confusion(shown.a.value[0].scores)
     np.fill_diagonal(wrong, 0)
     assert f"{wrong.sum()} of 40 items are wrong, most often {wrong.max()} × " in captions[1]

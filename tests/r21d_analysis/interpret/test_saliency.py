@@ -66,7 +66,8 @@ def click(box, name):
 def explorer_on(folder, tiny_manifest, data="tiny, action (demonstration)"):
     shown = Explorer(str(folder), str(tiny_manifest.parent), "R(2+1)D, R3D")
     shown.data.value = "tiny, arrow (demonstration)"  # so that A and B are chosen anew
-    shown.data.value = data  # and of its protocols the first
+    shown.data.value = data
+    shown.protocol.index = 0
     shown.tabs.selected_index, shown.items.value = 2, "all"
     return shown, shown.tabs.children[2]
 
