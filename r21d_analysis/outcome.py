@@ -68,10 +68,11 @@ def answer(root: Path = ROOT) -> list[str]:
     power = describe_power(family_power(list(table["estimate"])))
     rate = measure(find_records("variant_comparison", task="speed", root=root)).set_index("network")
     speech = find_speech(SPEECH, root)
-    spoken, words = fold_table(speech).set_index("network"), len(speech[0].scores.classes)
+    folds, words = fold_table(speech), len(speech[0].scores.classes)
+    spoken = folds.set_index("network")
     r3d, contrasts = spoken.loc["R3D"].to_dict(), find_contrasts(root)
     seeds, lips = int(spoken["seeds"].max()), spoken["video@1"]
-    better, unseen = (_list_better(some) for some in (speech, _unseen(speech)))
+    better, unseen = map(_list_better, (folds, fold_table(_unseen(speech))))
     return [
         _summarize_verdicts(contrasts),
         f"The paper answers (2+1)D: on Kinetics-400, with clips of 16 frames, R(2+1)D is {gaps[0]:.1f} points above "
@@ -225,9 +226,8 @@ def _unseen(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.spec.seed not in SPEECH.seen]
 
 
-def _list_better(runs: Sequence[Run]) -> list[str]:
-    """The networks that are significantly above R(2+1)D, the best first."""
-    table = fold_table(runs)
+def _list_better(table: pd.DataFrame) -> list[str]:
+    """The networks of a `fold_table` that are significantly above R(2+1)D, the best first."""
     return [*table["network"][(table["gap low"] > 0) & (table[P] < 0.05)]]
 
 

@@ -126,12 +126,13 @@ def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
         return Verdict(INCONCLUSIVE, why=reason, protocol=protocol)
     outcomes = OUTCOMES.get(claim.metric)
     seeds = inference.seed_variance(map(outcomes, selection.trained)) if outcomes else None
+    peers = _training_errors(selection) if claim.metric == TRAIN_ERROR else []
     for contrast in claim.contrasts:
         splits = [_weigh(contrast, split) for split in selection.splits]
         if all(splits):
             name = select.describe_contrast(contrast)
             contrasts[name] = contrast
-            estimates.append((_estimate_contrast(splits, claim.metric, seeds, _training_errors(selection)), name))
+            estimates.append((_estimate_contrast(splits, claim.metric, seeds, peers), name))
     if not estimates:
         return Verdict(INCONCLUSIVE, why="; ".join(why), protocol=protocol)
     verdict, name = decide_all(claim, estimates)

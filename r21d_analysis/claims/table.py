@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from statistics import mode
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from r21d_analysis.statistics.inference import format_interval
 from r21d_analysis.style import render, write_minus
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
-from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
 
 MARKS = {SUPPORTED: "✓", DIRECTION: "↗", REFUTED: "✗", CLOSE: "≈", INCONCLUSIVE: "?"}
@@ -78,10 +76,9 @@ def show_ledger(runs: Sequence[Run]) -> HTML:
 def _count_further(table: pd.DataFrame) -> str:
     """How many claims have each answer by a data set that is not their first; "" for none."""
     further = pd.DataFrame([
-        {"data": SPLIT.sub("", row["data"].partition(",")[0]), "answer": row["answer"]}
-        for rows in table["evidence"] for row in rows[1:]
+        {"data set": row["data_set"], "answer": row["answer"]} for rows in table["evidence"] for row in rows[1:]
     ])  # fmt: skip
-    texts = [f"{name}: {count_answers(rows)}" for name, rows in further.groupby("data")] if len(further) else []
+    texts = [f"{name}: {count_answers(rows)}" for name, rows in further.groupby("data set")] if len(further) else []
     return "; ".join(texts)
 
 
@@ -102,10 +99,11 @@ def _describe_effect(row) -> str:
 
 def _describe_evidence(verdict: Mapping[str, Any], usual: Mapping[str, str]) -> dict[str, str]:
     """The texts of a data set's row: what it answers, by what sample, and in what the setting is not the usual one."""
-    row = SimpleNamespace(**verdict)
+    row = Verdict(**verdict)
     differing = [text for key, text in row.protocol.items() if text != usual.get(key) and key not in ("data", "seeds")]
     return {
-        "data": row.protocol["data"], "answer": row.answer, "effect": write_minus(_describe_effect(row)),
+        "data": row.protocol["data"], "data_set": row.data_set, "answer": row.answer,
+        "effect": write_minus(_describe_effect(row)),
         "sample": f"{row.n:,} {row.of}, {row.protocol['seeds']}" if row.n else row.protocol["seeds"],
         "status": row.status, "setting": ", ".join(differing), "why": write_minus(row.why),
     }  # fmt: skip

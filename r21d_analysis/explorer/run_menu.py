@@ -10,6 +10,7 @@ import pandas as pd
 from r21d_analysis.artifacts.catalog import iter_runs, parse_folders
 from r21d_analysis.artifacts.confirmatory import FAMILIES, family_specs
 from r21d_analysis.interpret.source_videos import VideoLocator
+from r21d_analysis.statistics.aggregate import without_split
 from r21d_core import R21DError
 from r21d_core.runs.run import SUMMARY, Run
 from r21d_core.study.experiments import SPLIT
@@ -42,12 +43,7 @@ def finished_runs(folders: Sequence[str] | str) -> tuple[list[Run], list[str]]:
 
 
 def _order(run: Run) -> tuple:
-    return run.spec.profile == "demo", data_label(run.spec), run.spec.modality == "flow", _values(run.spec)
-
-
-def _values(spec: Spec, **same: object) -> tuple:
-    """Return the values of a Spec, some of them replaced; equal for the runs of one network."""
-    return tuple((vars(spec) | same).values())
+    return run.spec.profile == "demo", data_label(run.spec), run.spec.modality == "flow", tuple(vars(run.spec).values())
 
 
 def data_label(spec: Spec, data: str = "") -> str:
@@ -64,7 +60,7 @@ def data_sets(runs: Sequence[Run]) -> dict[str, list[Run]]:
     networks: dict[tuple, list[Run]] = defaultdict(list)
     for run in runs:
         sets[data_label(run.spec)].append(run)
-        networks[_values(run.spec, **_without_split(run.spec))].append(run)
+        networks[without_split(run.spec), run.spec.seed].append(run)
     splits: dict[str, set[str]] = defaultdict(set)
     for run in runs:
         splits[data_label(run.spec, SPLIT.sub("", run.spec.data))].add(run.spec.data)
@@ -75,10 +71,6 @@ def data_sets(runs: Sequence[Run]) -> dict[str, list[Run]]:
         if len(data) > 1 and len(members) == len(data) == len(splits[data_label(spec, name)]):
             pooled[data_label(spec, f"{name}, {len(data)} splits")] += members
     return pooled | sets
-
-
-def _without_split(spec: Spec) -> dict[str, str]:
-    return {name: SPLIT.sub("", getattr(spec, name)) for name in ("data", "init_from")}
 
 
 def protocol_label(spec: Spec) -> str:
@@ -121,10 +113,10 @@ def run_options(runs: Sequence[Run]) -> list[tuple[str, tuple[Run, ...]]]:
     `runs` are those of an entry of `data_sets`; of several splits a seed has a run each.
     """
     several = len({run.spec.data for run in runs}) > 1
-    groups: dict[tuple, dict[int, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[Spec, dict[int, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        same = _without_split(run.spec) if several else {}
-        groups[_values(run.spec, seed=0, **same)][run.spec.seed].append(run)
+        network = without_split(run.spec) if several else run.spec.replace(seed=0)
+        groups[network][run.spec.seed].append(run)
     firsts = [of_splits[0] for seeds in groups.values() for of_splits in seeds.values()]
     names = dict(zip(firsts, name_runs([run.spec for run in firsts]), strict=True))
     options: list[tuple[str, tuple[Run, ...]]] = []
