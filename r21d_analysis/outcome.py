@@ -238,11 +238,17 @@ def describe_unseen(runs: Sequence[Run]) -> str:
         return ""
     table = fold_table(unseen).set_index("network")
     clear = [f"{name} {describe_gap(row)}" for name, row in table[table[P] < 0.05].to_dict("index").items()]
-    seeds = sorted({run.spec.seed for run in unseen})
+    seeds = {run.spec.seed for run in unseen}
     return (
-        f" Seed{'s' * (len(seeds) > 1)} {' and '.join(map(str, seeds))} alone, of which nothing was seen before the "
-        f"protocol, show{'s' * (len(seeds) < 2)} as significant: {'; '.join(clear) or 'none'}."
+        f" {_name_seeds(seeds).capitalize()} alone, of which nothing was seen before the protocol, "
+        f"show{'s' * (len(seeds) < 2)} as significant: {'; '.join(clear) or 'none'}."
     )
+
+
+def _name_seeds(seeds: Iterable[int]) -> str:
+    """`seed 2`, `seeds 2, 3 and 4`."""
+    *others, last = map(str, sorted(seeds))
+    return f"seeds {', '.join(others)} and {last}" if others else f"seed {last}"
 
 
 def find_reasons(root: Path = ROOT) -> list[Run]:
@@ -272,8 +278,8 @@ def describe_devices(runs: Sequence[Run], names: Iterable[str]) -> str:
     apart = defaultdict(list)
     for seed, sets in sorted(devices.items()):
         if others := [name for name in names if name in sets and not sets[name] & sets[BEST]]:
-            apart[", ".join(others)].append(str(seed))
-    places = [f"with seed{'s' * (len(seeds) > 1)} {' and '.join(seeds)} {others}" for others, seeds in apart.items()]
+            apart[", ".join(others)].append(seed)
+    places = [f"with {_name_seeds(seeds)} {others}" for others, seeds in apart.items()]
     return f" On another device than R(2+1)D's, for which no interval accounts: {'; '.join(places)}." if places else ""
 
 

@@ -424,14 +424,14 @@ def test_readme_speed_is_that_of_the_benchmarks():
 
 
 def test_speech_folds_match_a_plain_computation():
-    """Difference and interval of rMC5 on MIRACL-VC1, from the logits of three seeds, with speakers as clusters."""
+    """Difference and interval of rMC5 on MIRACL-VC1, from the logits of four seeds, with speakers as clusters."""
     right, speakers = {}, {}  # per cent for each clip, by network, fold and seed
     for run in load_runs(ROOT / "results" / "miracl.zip"):
         if run.spec.variant in TABLE_2 and run.spec.seed != 1:
             best = softmax(run.scores.logits, axis=2).mean(axis=1).argmax(axis=1)
             right[run.spec.variant, run.spec.data, run.spec.seed] = 100.0 * (best == run.scores.labels)
             speakers[run.spec.data] = run.scores.groups
-    seeds_of_all = (0, 2, 3)
+    seeds_of_all = (0, 2, 3, 4)
     assert {*right} == {*product(TABLE_2, speakers, seeds_of_all)}
 
     def clustered(values, fold):  # the variance of the mean of one fold's values
@@ -445,11 +445,11 @@ def test_speech_folds_match_a_plain_computation():
         totals += [(gap - gap.mean())[names == name].sum() / 600 / 5 for name in {*names}]
     cells = {cell: np.array([right[*cell, s] for s in seeds_of_all]) for cell in product(TABLE_2, speakers)}
     square = np.mean([rows.mean(axis=1).var(ddof=1) for rows in cells.values()])
-    noise = [sum(clustered(row, fold) for row in rows - rows.mean(axis=0)) / 2 for (_, fold), rows in cells.items()]
-    recordings, seeds = 15 / 10 * np.square(totals).sum(), 2 / 3 * max(0, square - np.mean(noise)) / 5
-    df = (recordings + seeds) ** 2 / (recordings**2 / 10 + (2 / 3 * square / 5) ** 2 / 120) if seeds else 10
+    noise = [sum(clustered(row, fold) for row in rows - rows.mean(axis=0)) / 3 for (_, fold), rows in cells.items()]
+    recordings, seeds = 15 / 10 * np.square(totals).sum(), 2 / 4 * max(0, square - np.mean(noise)) / 5
+    df = (recordings + seeds) ** 2 / (recordings**2 / 10 + (2 / 4 * square / 5) ** 2 / 180) if seeds else 10
     gap, half = np.mean(fold_gaps), stats.t.ppf(0.975, df) * np.sqrt(recordings + seeds)
-    line = next(line for line in TEXT.splitlines() if line.startswith("| rMC5 | 55.0"))
+    line = next(line for line in TEXT.splitlines() if line.startswith("| rMC5 | 55.3"))
     assert f"| {gap:+.1f} | {gap - half:+.1f} to {gap + half:+.1f} | < 0.001 |" in line
 
 
@@ -460,7 +460,8 @@ def test_unseen_seeds_have_the_verdicts_of_their_family(family):
     table = confirmatory_table(unseen, families=[family]).set_index("network")
     clear = {*table.index[table["verdict"].str.contains("accurate")]}
     text = outcome.describe_unseen(runs)
-    assert {part.split()[0] for part in text.partition("significant: ")[2].split("; ")} == clear
+    named = text.partition("significant: ")[2].rstrip(".").split("; ")
+    assert {part.split()[0] for part in named} == (clear or {"none"})
     assert text in TEXT.replace("\u2212", "-") and outcome.describe_unseen([r for r in runs if r.spec.seed < 2]) == ""
 
 
@@ -474,13 +475,15 @@ def test_answer_names_the_networks_above_by_unseen_seeds():
 
 
 def test_significant_reasons_have_their_difference_by_seed():
-    runs, accuracy = outcome.find_reasons(), {}
+    """P3D-B's of the first two seeds; with the third no network's difference is significant."""
+    runs, accuracy = [run for run in outcome.find_reasons() if run.spec.seed < 3], {}
     for run in runs:
         right = softmax(run.scores.logits, axis=2).mean(axis=1).argmax(axis=1) == run.scores.labels
         accuracy.setdefault((run.spec.variant, run.spec.seed), []).append(100 * right.mean())
     gaps = [np.mean(accuracy["P3D-B", seed]) - np.mean(accuracy["R(2+1)D", seed]) for seed in (0, 2)]
     assert abs(gaps[0]) < 0.05
     assert f"correction: P3D-B (by seed +0.0, {gaps[1]:+.1f}). Training" in outcome.describe_reasons(runs)
+    assert "Significant after Holm's correction: none. Training" in TEXT
 
 
 def test_networks_on_another_device_are_named_by_seed():
