@@ -423,6 +423,19 @@ def test_readme_speed_is_that_of_the_benchmarks():
     assert f"{ratio} times" in (ROOT / "docs" / "clusters.md").read_text()
 
 
+def test_two_runs_on_a_gpu_train_fewer_clips_than_one():
+    """In sum, by the runs of seed 4 on MIRACL-VC1, of which some shared a GPU with another for their whole time."""
+    speeds = {}
+    for run in load_runs(ROOT / "results" / "miracl.zip"):
+        if run.spec.seed == 4:
+            speeds.setdefault(run.spec.variant, []).append(run.summary["train_clips_per_second"])
+    ratios = {name: 2 * min(some) / max(some) for name, some in speeds.items() if min(some) < 0.6 * max(some)}
+    assert f"{ratios.pop('R2D'):.2f}" == "1.01"
+    percents = [100 * (1 - ratio) for ratio in ratios.values()]
+    text = f"{len(ratios)} networks on clips of 8 frames, read from memory, trained together {min(percents):.0f} to"
+    assert f"{text} {max(percents):.0f} % fewer" in " ".join((ROOT / "docs" / "clusters.md").read_text().split())
+
+
 def test_speech_folds_match_a_plain_computation():
     """Difference and interval of rMC5 on MIRACL-VC1, from the logits of four seeds, with speakers as clusters."""
     right, speakers = {}, {}  # per cent for each clip, by network, fold and seed
