@@ -15,6 +15,7 @@ from r21d_analysis.claims.select import R21D, Arm, Claim, Contrast, Selection, d
 from r21d_analysis.claims.verdict import (
     ABOVE,
     INCONCLUSIVE,
+    NOTHING,
     REFUTED,
     SUPPORTED,
     Verdict,
@@ -48,18 +49,20 @@ FEW, MANY = 20, 100  # clips per video of the claim about their number
 def evaluate_claim(claim: Claim, groups: Sequence[SeedGroup]) -> Verdict:
     """The Verdict on `claim` by arithmetic, or by the finished runs of its first setting (`setting_rank`).
 
-    Its `evidence` has a Verdict for each data set, by the first setting on it; the others are `other_settings`.
+    Its `evidence` has a Verdict for each data set and task, by the first setting of it; the others are
+    `other_settings`.
     """
     chosen, *others = claim.evaluate(claim, groups)
     profile = chosen.protocol.get("profile")  # a demonstration is shown beside another one alone
     others = [other for other in others if other.protocol["profile"] in (profile, "profile paper", "profile small")]
     others = [other for other in others if not np.isnan(other.effect)]
     verdicts = [_describe_sample(claim, verdict) for verdict in (chosen, *others)]
-    first = {verdict.data_set: verdict for verdict in reversed(verdicts)}
-    evidence = tuple(verdict for verdict in verdicts if verdict.protocol and verdict is first[verdict.data_set])
+    first = {verdict.source: verdict for verdict in reversed(verdicts)}
+    evidence = tuple(verdict for verdict in verdicts if verdict.protocol and verdict is first[verdict.source])
     texts = []
-    for verdict in (v for v in verdicts if v is not first[v.data_set]):
-        usual = first[verdict.data_set].protocol | {"data": chosen.protocol["data"]}  # names the data unless the same
+    for verdict in (v for v in verdicts if v is not first[v.source]):
+        # Names the data and the task unless the same.
+        usual = first[verdict.source].protocol | {key: chosen.protocol[key] for key in ("data", "task")}
         texts.append(_describe_other(verdict, usual))
     return replace(verdicts[0], evidence=evidence, other_settings="; ".join(texts))
 
@@ -112,8 +115,7 @@ def evaluate_contrasts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdic
 
     Settings that lack networks are left out, except the first.
     """
-    arms = list(dict.fromkeys(arm for plus, minus in claim.contrasts for arm in plus + minus))
-    first, *others = rank_settings(groups, arms, claim.data)
+    first, *others = rank_settings(groups, claim.arms, claim.data, claim.tasks)
     return [_evaluate_setting(claim, selection) for selection in [first, *(s for s in others if not s.missing)]]
 
 
@@ -136,6 +138,13 @@ def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
     if not estimates:
         return Verdict(INCONCLUSIVE, why="; ".join(why), protocol=protocol)
     verdict, name = decide_all(claim, estimates)
+    if claim.explains and all(splits := [_weigh(claim.explains, split) for split in selection.splits]):
+        advantage = _estimate_contrast(splits, claim.metric, seeds, peers)
+        interval = inference.format_interval(advantage.low, advantage.high, "+.1f")
+        text = f"what it would explain, {select.describe_contrast(claim.explains)}: {advantage.value:+.1f} ({interval})"
+        why.insert(0, text)
+        is_found = decide_bonferroni(advantage, ABOVE, 1) == SUPPORTED
+        verdict = replace(verdict, premise="" if is_found else NOTHING)
     printed = _paper_difference(contrasts[name], claim.metric)
     if printed is not None and not np.isnan(verdict.low):
         inside = "inside" if verdict.low <= printed <= verdict.high else "outside"
@@ -158,7 +167,13 @@ def _describe_status(claim: Claim, selection: Selection) -> tuple[str, str]:
         if not counted_seeds(family_networks(family), runs):
             return "", f"no verdict, as no seed has all runs of the family {family.name} of docs/protocol.md"
         seen = describe_seen(family, {run.spec.seed for group in selection.groups for run in group.runs})
-    networks = {(group.spec.variant, group.spec.frames) for group in selection.groups}
+    compared = {arm for contrast in claim.contrasts for side in contrast for arm in side}
+    networks = {
+        (group.spec.variant, group.spec.frames)
+        for split in selection.splits
+        for (arm, _), group in split.items()
+        if arm in compared
+    }
     planned = [(name, frames) for family in selection.families for name, frames in family.contrasts]
     is_contrast = any(networks == {pair, (BASELINE, pair[1])} for pair in planned)
     if claim.metric == "video@1" and is_contrast:

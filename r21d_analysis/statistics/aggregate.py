@@ -226,13 +226,15 @@ def group_all(runs: Sequence[Run]) -> list[tuple[Spec, SeedGroup | None]]:
 def on_shared_seeds(a: SeedGroup, b: SeedGroup) -> tuple[SeedGroup, SeedGroup]:
     """Both groups on the seeds that both have, in ascending order, without their peers; without runs for no seed."""
     shared = sorted({run.spec.seed for run in a.runs} & {run.spec.seed for run in b.runs})
+    return take_seeds(a, shared), take_seeds(b, shared)
 
-    def select(group: SeedGroup) -> SeedGroup:
-        place = {run.spec.seed: index for index, run in enumerate(group.runs)}
-        runs, scores = (tuple(of[place[seed]] for seed in shared) for of in (group.runs, group.scores))
-        return replace(group, runs=runs, scores=scores, peers=[])
 
-    return select(a), select(b)
+def take_seeds(group: SeedGroup, seeds: Iterable[int]) -> SeedGroup:
+    """`group` on those of `seeds` that it has, in their order, without its peers."""
+    place = {run.spec.seed: index for index, run in enumerate(group.runs)}
+    kept = [place[seed] for seed in seeds if seed in place]
+    runs, scores = (tuple(of[index] for index in kept) for of in (group.runs, group.scores))
+    return replace(group, runs=runs, scores=scores, peers=[])
 
 
 def without_videos(groups: Sequence[SeedGroup], videos: Collection[str]) -> list[SeedGroup]:
