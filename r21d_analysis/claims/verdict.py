@@ -20,7 +20,7 @@ NOTHING = "R(2+1)D has no clear advantage over R3D that it would explain"
 Region = tuple[float, float]  # the open interval of effects that a claim states
 ABOVE: Region = (0, np.inf)
 ABOUT: Region = (-1, 1)  # "similar", "almost as good": within a point
-NOT_BELOW: Region = (-1, np.inf)
+NOT_BELOW: Region = (-1, np.inf)  # "match", said of networks with fewer parameters: no worse by more than a point
 
 
 @dataclass(frozen=True)
