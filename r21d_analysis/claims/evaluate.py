@@ -28,17 +28,15 @@ from r21d_analysis.claims.verdict import (
 from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import (
     SeedGroup,
-    means_by_seed,
     on_shared_seeds,
+    training_errors,
     weighted_sum,
-    without_split,
 )
 from r21d_analysis.statistics.inference import Estimate, SeedVariance
 from r21d_core import R21DError
 from r21d_core.data.dataset_cards import group_noun
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.paper import paper
-from r21d_core.study.spec import Spec
 
 TRAIN_ERROR = "training error"  # of the last epoch, a metric as clip@1 and video@1 are
 OUTCOMES = {"clip@1": attrgetter("clip_outcomes"), "video@1": attrgetter("outcomes")}
@@ -128,7 +126,10 @@ def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
         return Verdict(INCONCLUSIVE, why=reason, protocol=protocol)
     outcomes = OUTCOMES.get(claim.metric)
     seeds = inference.seed_variance(map(outcomes, selection.trained)) if outcomes else None
-    peers = _training_errors(selection) if claim.metric == TRAIN_ERROR else []
+    # Of a family of docs/protocol.md the variance is pooled, as in `fold_table`; of other runs each has its own.
+    lengths = {group.spec.frames for group in selection.groups} if selection.families else set()
+    compared = [group for group in selection.trained if group.spec.frames in lengths]
+    peers = training_errors(compared) if claim.metric == TRAIN_ERROR else []
     for contrast in claim.contrasts:
         splits = [_weigh(contrast, split) for split in selection.splits]
         if all(splits):
@@ -181,20 +182,6 @@ def _describe_status(claim: Claim, selection: Selection) -> tuple[str, str]:
     return ", ".join(filter(None, [EXPLORATORY, seen.removeprefix(EXPLORATORY)])), ""
 
 
-def _training_errors(selection: Selection) -> list[np.ndarray]:
-    """Of a family of docs/protocol.md each network's training errors by seed, (seeds,), at the clip lengths compared.
-
-    Over these the variance is pooled, as in `fold_table`; none of other runs, of which each has its own.
-    """
-    if not selection.families:
-        return []
-    rows: dict[Spec, list[SeedGroup]] = {}
-    for group in selection.trained:
-        if group.spec.frames in {other.spec.frames for other in selection.groups}:
-            rows.setdefault(without_split(group.spec), []).append(group)
-    return [means_by_seed(row, lambda group: group.train_errors) for row in rows.values()]
-
-
 def _list_training_errors(selection: Selection) -> str:
     """The training errors that a claim compares, in per cent, such as `R3D 0.3 %, R(2+1)D 0.4 %`."""
     arms = {(arm, variant) for split in selection.splits for arm, variant in split}
@@ -230,7 +217,7 @@ def _estimate_contrast(
     """
     if metric == TRAIN_ERROR:
         networks = [(arms[0][0], [group for _, group in arms]) for arms in zip(*splits, strict=True)]
-        errors = [(weight, means_by_seed(groups, lambda group: group.train_errors)) for weight, groups in networks]
+        errors = [(weight, values) for weight, groups in networks for values in training_errors(groups)]
         n_runs = sum(len(group.runs) for _, groups in networks for group in groups)
         return replace(inference.estimate_sum_of_means(errors, peers), items=n_runs)
     outcomes = OUTCOMES[metric]

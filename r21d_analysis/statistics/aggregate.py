@@ -145,6 +145,14 @@ def means_by_seed(splits: Sequence[SeedGroup], number: Callable[[SeedGroup], np.
     return np.array([np.mean([seeds[seed] for seeds in values]) for seed in shared])
 
 
+def training_errors(groups: Iterable[SeedGroup]) -> list[np.ndarray]:
+    """Of each network among `groups` its `train_errors` by seed, the mean over its splits (`means_by_seed`)."""
+    rows: dict[Spec, list[SeedGroup]] = {}
+    for group in groups:
+        rows.setdefault(without_split(group.spec), []).append(group)
+    return [means_by_seed(splits, lambda group: group.train_errors) for splits in rows.values()]
+
+
 def accuracy_over_splits(splits: Sequence[SeedGroup]) -> Estimate:
     """video@1 in per cent of one network, the mean over `splits` of a data set, as of `network_accuracy`."""
     return network_accuracy(splits[0].spec, [group.outcomes for group in splits], pooled_seed_variance(splits))
