@@ -105,7 +105,8 @@ def decide_all(claim: Claim, estimates: list[tuple[Estimate, str]]) -> tuple[Ver
     value, low, high = estimate.value, estimate.low, estimate.high
     verdict = Verdict(answer, value, low, high, estimate.recordings or estimate.items, "; ".join(why))
     size = claim.size if estimate.seeds > 1 else None
-    return replace(verdict, paper_size=describe_size(low, high, size)), name
+    compared = name if len(estimates) > 1 else ""
+    return replace(verdict, compared=compared, paper_size=describe_size(low, high, size)), name
 
 
 def evaluate_contrasts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:

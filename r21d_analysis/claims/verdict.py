@@ -39,6 +39,7 @@ class Verdict:
     why: str = ""
     unit: str = "points"
     protocol: dict[str, str] = field(default_factory=dict)  # of the networks, as of `describe_protocol`
+    compared: str = ""  # of several comparisons that must all hold the one whose effect it is
     paper_size: str = ""  # whether the interval excludes the size that the paper states, as of `describe_size`
     premise: str = ""  # of a claim that gives a reason: that what it explains was not found, as NOTHING has it
     of: str = ""  # what `n` counts
