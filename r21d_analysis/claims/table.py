@@ -64,6 +64,10 @@ def show_ledger(runs: Sequence[Run]) -> HTML:
     rows = [[_describe_evidence(verdict, usual) for verdict in verdicts] for verdicts in table["evidence"]]
     table["evidence"] = pd.Series(rows, index=table.index)
     table["difference"] = [write_minus(_describe_effect(row)) for row in table.itertuples()]
+    # A line names its data, unless they are those of most claims.
+    sources = [rows[0]["source"] if rows else "" for rows in table["evidence"]]
+    commonest = mode([source for source in sources if source] or [""])
+    table["source"] = [source if source != commonest else "" for source in sources]
     for column in ("comparison", "why", "other_settings"):
         table[column] = table[column].map(write_minus)
     by_arithmetic = table["by"] == ARITHMETIC
@@ -71,7 +75,8 @@ def show_ledger(runs: Sequence[Run]) -> HTML:
     parts = [(title, count_answers(rows), _count_further(rows), rows.to_dict("records"))
              for title, rows in groups.items()]  # fmt: skip
     answers = {"answers": [*table["answer"]], "of_runs": [*table["answer"][~by_arithmetic]]}
-    return HTML(render("claims.html", marks=MARKS, **answers, usual=[*usual.values()], parts=parts))
+    texts = {"usual": [*usual.values()], "parts": parts, "commonest": commonest}
+    return HTML(render("claims.html", marks=MARKS, **answers, **texts))
 
 
 def _count_further(table: pd.DataFrame) -> str:

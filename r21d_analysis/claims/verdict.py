@@ -8,14 +8,14 @@ import numpy as np
 from scipy import stats
 
 from r21d_analysis.artifacts.confirmatory import CLOSE, is_close
-from r21d_analysis.artifacts.temporal_probe import QUESTIONS
 from r21d_analysis.statistics.inference import UPPER, Estimate
+from r21d_analysis.style import QUESTIONS
 from r21d_core.study.experiments import SPLIT
 
 SUPPORTED, DIRECTION, REFUTED, INCONCLUSIVE = "supported", "direction only", "refuted", "inconclusive"
 ACTION = "action"  # the task of all claims, where they do not say otherwise
 # Where the interval of the advantage that a claim gives a reason for does not lie above zero.
-NOTHING = "R(2+1)D has no clear advantage over R3D that it would explain"
+NOTHING = "no clear advantage over R3D to explain"
 
 Region = tuple[float, float]  # the open interval of effects that a claim states
 ABOVE: Region = (0, np.inf)
