@@ -301,7 +301,8 @@ def describe_reasons(runs: Sequence[Run]) -> str:
     caution = describe_devices(runs, table.index)
     r3d = table.loc["R3D"].to_dict()
     if r3d["gap high"] > 0:
-        caution += " R3D is not significantly below R(2+1)D here: no advantage was found that they would explain."
+        caution += " R3D is not significantly below R(2+1)D here: no advantage in accuracy was found that they would "
+        caution += "explain."
     incomplete = f" Incomplete, so without a verdict: {'; '.join(gaps)}." if gaps else ""
     return (
         "The paper gives two reasons for (2+1)D convolutions: more ReLUs with as many parameters, and easier "

@@ -33,8 +33,8 @@ from r21d_analysis.report import REPORTS
 from r21d_analysis.results_page import _link_reports, _texts, build_results
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core import R21DError
-from r21d_core.runs.run import load_runs
-from r21d_core.study.experiments import TABLE_2
+from r21d_core.runs.run import find_runs, load_runs
+from r21d_core.study.experiments import TABLE_2, why_2plus1d
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "results.md").read_text()
@@ -518,6 +518,12 @@ def test_networks_on_another_device_are_named_by_seed():
     for run in runs:
         run.summary["device"] = run.spec.variant
     assert outcome.describe_devices(runs, ["MC3"]).endswith(": with seeds 0 and 2 MC3.")
+
+
+def test_reasons_deny_an_advantage_in_accuracy_alone():
+    """In training error R(2+1)D may have one, as it has on speech."""
+    runs = find_runs(why_2plus1d("small", outcome.DATA, task="speed", seeds=(0, 1, 2)), ROOT / "results" / "small.zip")
+    assert "no advantage in accuracy was found that they would explain" in outcome.describe_reasons(runs)
 
 
 def test_sentence_on_training_errors_has_both_ends():
