@@ -128,8 +128,9 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
             row = subtract_best(claims.loc[artifact.claim])
             card |= {"paper": row["claim"], "here": "no runs"}
             if effect := format_effect(row):
-                data = row["protocol"].get("data", "")
-                card["here"] = f"{effect}{f' on {data}' * bool(data)}; {row['comparison']}"
+                data, compared = row["protocol"].get("data", ""), row["compared"]
+                card["here"] = f"{effect}{f', {compared},' * bool(compared)}{f' on {data}' * bool(data)}; "
+                card["here"] += row["comparison"]
                 card["here"] += f". {short}" * (artifact.notebook == "variant_comparison")
                 card |= {"answer": row["answer"], "mark": MARKS[str(row["answer"])]}
         cards.append(card | {"here": _typeset(str(card["here"]))})
@@ -137,7 +138,10 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
 
 
 def subtract_best(row: Any) -> Any:
-    """A row of the `ledger` that states R(2+1)D minus others, as others minus R(2+1)D; any other as it is."""
+    """A row of the `ledger` that states R(2+1)D minus others, as others minus R(2+1)D; any other as it is.
+
+    So is the one of them whose effect it is.
+    """
     stated = re.fullmatch(rf"(.*): {re.escape(BEST)} minus (.*), (each )?above 0", row["comparison"])
     if not stated:
         return row
@@ -145,6 +149,7 @@ def subtract_best(row: Any) -> Any:
     row = row.copy()
     row["comparison"] = f"{metric}: {others} minus {BEST}, {each}below 0"
     row[["effect", "low", "high"]] = [-row["effect"], -row["high"], -row["low"]]
+    row["compared"] = " minus ".join(reversed(row["compared"].split(" minus ")))
     return row
 
 

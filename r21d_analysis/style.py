@@ -27,8 +27,10 @@ from matplotlib.font_manager import fontManager
 from pandas.io.formats.style import Styler
 from pandas.io.formats.style_render import CSSDict
 
+from r21d_core.data.dataset_cards import class_noun
 from r21d_core.runs.run import Run
 
+QUESTIONS = {"speed": "playback rate", "arrow": "direction", "action": "class"}  # what a network of a task tells
 GRAY = "#797979"  # of text and lines; its contrast is 4.3 on white and on JupyterLab's dark #111, and no gray has more
 # seaborn's "colorblind", whose import takes a tenth of a second
 PALETTE = [to_rgb(f"#{color}") for color in (
@@ -64,6 +66,11 @@ CJK_FONTS = (
     "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Hiragino Sans GB", "Apple SD Gothic Neo",
     "Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS",
 )  # fmt: skip
+
+
+def name_task(task: str, data: str) -> str:
+    """What a network of `task` recognizes in the data set named `data`, such as actions, speech or playback rate."""
+    return class_noun(data) if task == "action" else QUESTIONS[task]
 
 
 def font_families() -> list[str]:

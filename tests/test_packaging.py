@@ -211,3 +211,12 @@ def test_test_names_are_shorter_than_60_characters():
     for file in (ROOT / "tests").rglob("test_*.py"):
         long = [name for name in re.findall(r"^ *def (test_\w+)", file.read_text(), re.M) if len(name) >= 60]
         assert not long, f"{file.relative_to(ROOT)}: {long[0]} has {len(long[0])} characters, expected at most 59"
+
+
+def test_notebooks_call_the_profile_the_demonstration():
+    """Executed copies have the same text above runs of another profile, so "the default" alone would be wrong there."""
+    texts = {path.stem: path.read_text() for path in NOTEBOOKS}
+    assert [name for name, text in texts.items() if re.search("default is (the|a) demonstration", text)] == []
+    said = "The profile `demo`, the default, is a demonstration"
+    told = [name for name, text in texts.items() if said in text]
+    assert len(told) >= 8 and all("Captions name the profile of the runs shown." in texts[name] for name in told)

@@ -19,10 +19,9 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.clip_length import describe_training
 from r21d_analysis.artifacts.recipe import recipe_of
 from r21d_analysis.artifacts.tables import show_table
-from r21d_analysis.artifacts.temporal_probe import QUESTIONS
 from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, group_all, group_by_seed
 from r21d_analysis.statistics.inference import estimate_sum_of_means, format_interval
-from r21d_analysis.style import GRAY, VARIANT_STYLE, figure_of_runs, panel_grid
+from r21d_analysis.style import GRAY, QUESTIONS, VARIANT_STYLE, figure_of_runs, panel_grid
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
 

@@ -15,7 +15,16 @@ from matplotlib.ticker import LogLocator, NullLocator
 from r21d_analysis.artifacts.measures import measure, pool_splits, speed_device
 from r21d_analysis.artifacts.tables import PAPER, compare, family_table
 from r21d_analysis.statistics.aggregate import group_by_seed
-from r21d_analysis.style import ERROR_BAR, GRAY, HOLLOW, PAPER_TICK, VARIANT_STYLE, figure_of_runs, panel_grid
+from r21d_analysis.style import (
+    ERROR_BAR,
+    GRAY,
+    HOLLOW,
+    PAPER_TICK,
+    VARIANT_STYLE,
+    figure_of_runs,
+    name_task,
+    panel_grid,
+)
 from r21d_core.models.cost import cost
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import SPLIT, TABLE_2
@@ -89,7 +98,8 @@ def accuracy_against_cost(runs: Sequence[Run], *, x: str = "gmac") -> Figure:
         draw_estimates(ours, table.iloc[[place]], column, **HOLLOW, label=network)
     data = {group.scores[0].protocol["data"] for group in groups}
     name = protocol["data"] if len(data) == 1 else f"{SPLIT.sub('', protocol['data'])}, {len(data)} splits"
-    title = f"here: {name}, {protocol['task']}, {protocol['frames']} frames"
+    task = name_task(protocol["task"], SPLIT.sub("", protocol["data"]))
+    title = f"here: {name}, {task}, {protocol['frames']} frames"
     ours.set(title=title, ylabel="video@1 (%)", xlabel=label)
     if not by_cost:
         ours.set(xscale="log")

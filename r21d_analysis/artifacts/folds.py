@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.measures import INTERVAL
 from r21d_analysis.artifacts.networks import FUSED, Network, collect_networks, difference, on_shared_splits
 from r21d_analysis.artifacts.tables import describe_intervals, protocol_line
-from r21d_analysis.statistics.aggregate import means_by_seed
+from r21d_analysis.statistics.aggregate import training_errors
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
 from r21d_analysis.statistics.power import describe_power, family_power
 from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, P, figure_of_runs, note, style_table
@@ -94,7 +94,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     gaps: dict[str, Estimate] = {network.spec.variant: difference(network, baseline) for network in others}
     p = dict(zip(gaps, family_p(list(gaps.values())), strict=True))
     detectable = dict(zip(gaps, family_power(list(gaps.values())), strict=True))
-    records, peers = [], [_training_errors(network) for network in rows]
+    records, peers = [], training_errors(group for network in rows for group in network.splits.values())
     for network in rows:
         name, accuracy, gap, training = network.spec.variant, network.accuracy, NO_ESTIMATE, NO_ESTIMATE
         train_error = np.mean([group.train_errors.mean() for group in network.splits.values()])
@@ -112,18 +112,14 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def _training_errors(network: Network) -> np.ndarray:
-    """The training error of the last epoch in per cent, the mean over folds of each seed, (seeds,)."""
-    return means_by_seed([*network.splits.values()], lambda group: group.train_errors)
-
-
 def _training_difference(network: Network, baseline: Network, peers: Sequence[np.ndarray]) -> Estimate:
-    """The difference of `_training_errors` on the same folds; with one seed, of which nothing is known, over folds."""
+    """The difference of `training_errors` on the same folds; with one seed, of which nothing is known, over folds."""
     errors = [[group.train_errors for group in side.splits.values()] for side in (network, baseline)]
     if all(len(seeds) == 1 for folds in errors for seeds in folds):
         ours, theirs = map(np.concatenate, errors)
         return estimate_sum_of_means([(1, ours - theirs)])
-    return estimate_sum_of_means([(1, _training_errors(network)), (-1, _training_errors(baseline))], peers)
+    (ours,), (theirs,) = (training_errors(side.splits.values()) for side in (network, baseline))
+    return estimate_sum_of_means([(1, ours), (-1, theirs)], peers)
 
 
 def format_intervals(table: pd.DataFrame, low: Hashable, high: Hashable, spec: str) -> list[str]:

@@ -13,11 +13,9 @@ from pandas.io.formats.style import Styler
 from r21d_analysis.artifacts.figures import draw_against_chance
 from r21d_analysis.artifacts.measures import INTERVAL, measure
 from r21d_analysis.artifacts.tables import show_table
-from r21d_analysis.style import figure_of_runs
+from r21d_analysis.style import QUESTIONS, figure_of_runs
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
-
-QUESTIONS = {"speed": "playback rate", "arrow": "direction", "action": "class"}
 
 
 def probe_results(runs: Sequence[Run]) -> pd.DataFrame:

@@ -26,17 +26,25 @@ def _contrast(id: str, section: str, sentence: str, plus: Sequence[Arm], minus: 
     """A claim that the arms `plus` minus the arms `minus` lie in the region, above zero by default."""
     contrast, (metric,), region = (tuple(plus), tuple(minus)), metric or ("clip@1",), how.get("region", ABOVE)
     bounds = f"above {region[0]:g}" if np.isinf(region[1]) else f"between {region[0]:g} and {region[1]:g}"
+    bounds += ", which a better network meets too" if region == NOT_BELOW else ""
     comparison = f"{metric}: {select.describe_contrast(contrast)}, {bounds}"
     how |= {"contrasts": (contrast,), "metric": metric}
     return Claim(id, section, sentence, RUNS, comparison, evaluate.evaluate_contrasts, **how)
 
 
 def _each(
-    id: str, section: str, sentence: str, comparison: str, pairs: Sequence[tuple[Arm, Arm]], metric: str = "clip@1"
-) -> Claim:
+    id: str, section: str, sentence: str, comparison: str, pairs: Sequence[tuple[Arm, Arm]], metric: str = "clip@1",
+    **how,
+) -> Claim:  # fmt: skip
     """A claim that the first arm of each pair is above the second."""
     contrasts = tuple(((plus,), (minus,)) for plus, minus in pairs)
-    return Claim(id, section, sentence, RUNS, comparison, evaluate.evaluate_contrasts, contrasts, metric)
+    return Claim(id, section, sentence, RUNS, comparison, evaluate.evaluate_contrasts, contrasts, metric, **how)
+
+
+def _reason(id: str, sentence: str, plus: str, minus: str, metric: str) -> Claim:
+    """A claim about why R(2+1)D is better than R3D: that one network of `why_2plus1d` is above another."""
+    how = {"tasks": OF_REASONS, "explains": ADVANTAGE[metric]}
+    return _contrast(id, "3.5", sentence, [Arm((plus,))], [Arm((minus,))], metric, **how)
 
 
 def _rows(id: str, sentence: str, comparison: str, find_pairs: Callable, command: str, **how) -> Claim:
@@ -54,6 +62,11 @@ def _mean_gap(plus: Sequence[str], minus: Sequence[str], frames: int) -> float:
 def _best(frames: int) -> list[tuple[Arm, Arm]]:
     return [(Arm(R21D, frames), Arm((variant,), frames)) for variant in TABLE_2 if variant not in R21D]
 
+
+# The runs that test the paper's two reasons for (2+1)D are of actions and of the playback rate.
+OF_REASONS = ("action", "speed")
+ADVANTAGE = {"video@1": ((Arm(R21D),), (Arm(R3D),)), TRAIN_ERROR: ((Arm(R3D),), (Arm(R21D),))}
+NO_RELU, NO_BN, MORE_RELUS = "R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU", "R3D+ReLU"
 
 TWO_STREAMS = 'r21d train sports1m --profile small --manifest data/NAME.csv --variants "R(2+1)D" --seeds 0,1,2'
 PRETRAINED = (
@@ -81,8 +94,9 @@ CLAIMS: tuple[Claim, ...] = (
     _compute("r3d-three-times", "1", "3-D networks have three times the parameters of mixed ones.",
              "parameters of R3D over MC2 to MC5: each rounds to 3", arithmetic.ratios, 2.5, 3.5,
              [("parameters", ("R3D",), (variant,)) for variant in reversed(MC)]),
-    _contrast("mc-like-r3d", "1", "Mixed networks match the accuracy of 3-D ones.", [Arm(MC, 8)], [Arm(R3D, 8)],
-              region=NOT_BELOW),
+    _contrast("mc-like-r3d", "1",
+              "Mixed networks match the accuracy of 3-D ones, “which have 3 times as many parameters”.",
+              [Arm(MC, 8)], [Arm(R3D, 8)], region=NOT_BELOW),
     _compute("single-channel", "3.1", "R2D's first convolution leaves single-channel feature maps.",
              "the filters of conv1", arithmetic.single_channel),
     _compute("mc1-is-fr2d", "3.4", "MC1 “is equivalent to a 2D ResNet”, f-R2D.",
@@ -103,6 +117,28 @@ CLAIMS: tuple[Claim, ...] = (
               [Arm(R21D, depth=18)], [Arm(R3D, depth=18)], "video@1"),
     _contrast("test-error-34", "3.5", "R(2+1)D has the lower testing error with 34 layers too.",
               [Arm(R21D, depth=34)], [Arm(R3D, depth=34)], "video@1"),
+    _reason("relu-helps", "The ReLU between, which doubles the nonlinearities, is the first of “two advantages”.",
+            "R(2+1)D", NO_RELU, "video@1"),
+    _reason("relu-fits", "The ReLU between increases “the complexity of functions that can be represented”.",
+            NO_RELU, "R(2+1)D", TRAIN_ERROR),
+    _reason("relu-helps-r3d",
+            "“Increasing the number of nonlinearities” helps a 3-D network too: R3D gains by as many as R(2+1)D has.",
+            MORE_RELUS, "R3D", "video@1"),
+    _each("factorization-fits", "3.5",
+          "With as many ReLUs, too, “separate spatial and temporal components” lower the training error.",
+          "training error: R3D+ReLU minus R(2+1)D and R3D minus R(2+1)D-noReLU, both above 0",
+          [(Arm((MORE_RELUS,)), Arm(R21D)), (Arm(R3D), Arm((NO_RELU,)))], TRAIN_ERROR,
+          tasks=OF_REASONS, explains=ADVANTAGE[TRAIN_ERROR]),
+    _reason("linear-factorization-fits",
+            "Optimization “becomes easier when spatiotemporal filters are factorized”, without batch norm and ReLU "
+            "between, too.", "R3D", NO_BN, TRAIN_ERROR),
+    _reason("factorization-helps", "Factorized filters yield “lower testing error” with as many ReLUs, too.",
+            "R(2+1)D", MORE_RELUS, "video@1"),
+    _each("r21d-over-p3d-blocks", "3.5",
+          "R(2+1)D “significantly outperforms R3D, R2D, and P3D” on Sports-1M: so it is above P3D's two other blocks.",
+          "video@1: R(2+1)D minus P3D-B and minus P3D-C, both above 0; these have one block each, P3D itself mixes its "
+          "three, with bottlenecks, in 152 layers", [(Arm(R21D), Arm((name,))) for name in ("P3D-B", "P3D-C")],
+          "video@1", tasks=OF_REASONS),
     _compute("final-shapes", "4.1", "conv5_x leaves L×7×7 in f-R2D and L/8×7×7 in R3D and R(2+1)D.",
              "the time dimension of conv5_x by arithmetic", arithmetic.final_shapes),
     _compute("table-2-parameters", "4.1", "The twelve parameter counts are those of Table 2.",

@@ -15,6 +15,7 @@ from r21d_analysis.claims.select import R21D, Arm, Claim, Contrast, Selection, d
 from r21d_analysis.claims.verdict import (
     ABOVE,
     INCONCLUSIVE,
+    NOTHING,
     REFUTED,
     SUPPORTED,
     Verdict,
@@ -27,17 +28,15 @@ from r21d_analysis.claims.verdict import (
 from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import (
     SeedGroup,
-    means_by_seed,
     on_shared_seeds,
+    training_errors,
     weighted_sum,
-    without_split,
 )
 from r21d_analysis.statistics.inference import Estimate, SeedVariance
 from r21d_core import R21DError
 from r21d_core.data.dataset_cards import group_noun
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.paper import paper
-from r21d_core.study.spec import Spec
 
 TRAIN_ERROR = "training error"  # of the last epoch, a metric as clip@1 and video@1 are
 OUTCOMES = {"clip@1": attrgetter("clip_outcomes"), "video@1": attrgetter("outcomes")}
@@ -48,18 +47,20 @@ FEW, MANY = 20, 100  # clips per video of the claim about their number
 def evaluate_claim(claim: Claim, groups: Sequence[SeedGroup]) -> Verdict:
     """The Verdict on `claim` by arithmetic, or by the finished runs of its first setting (`setting_rank`).
 
-    Its `evidence` has a Verdict for each data set, by the first setting on it; the others are `other_settings`.
+    Its `evidence` has a Verdict for each data set and task, by the first setting of it; the others are
+    `other_settings`.
     """
     chosen, *others = claim.evaluate(claim, groups)
     profile = chosen.protocol.get("profile")  # a demonstration is shown beside another one alone
     others = [other for other in others if other.protocol["profile"] in (profile, "profile paper", "profile small")]
     others = [other for other in others if not np.isnan(other.effect)]
     verdicts = [_describe_sample(claim, verdict) for verdict in (chosen, *others)]
-    first = {verdict.data_set: verdict for verdict in reversed(verdicts)}
-    evidence = tuple(verdict for verdict in verdicts if verdict.protocol and verdict is first[verdict.data_set])
+    first = {verdict.source: verdict for verdict in reversed(verdicts)}
+    evidence = tuple(verdict for verdict in verdicts if verdict.protocol and verdict is first[verdict.source])
     texts = []
-    for verdict in (v for v in verdicts if v is not first[v.data_set]):
-        usual = first[verdict.data_set].protocol | {"data": chosen.protocol["data"]}  # names the data unless the same
+    for verdict in (v for v in verdicts if v is not first[v.source]):
+        # Names the data and the task unless the same.
+        usual = first[verdict.source].protocol | {key: chosen.protocol[key] for key in ("data", "task")}
         texts.append(_describe_other(verdict, usual))
     return replace(verdicts[0], evidence=evidence, other_settings="; ".join(texts))
 
@@ -104,7 +105,8 @@ def decide_all(claim: Claim, estimates: list[tuple[Estimate, str]]) -> tuple[Ver
     value, low, high = estimate.value, estimate.low, estimate.high
     verdict = Verdict(answer, value, low, high, estimate.recordings or estimate.items, "; ".join(why))
     size = claim.size if estimate.seeds > 1 else None
-    return replace(verdict, paper_size=describe_size(low, high, size)), name
+    compared = name if len(estimates) > 1 else ""
+    return replace(verdict, compared=compared, paper_size=describe_size(low, high, size)), name
 
 
 def evaluate_contrasts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdict]:
@@ -112,8 +114,7 @@ def evaluate_contrasts(claim: Claim, groups: Sequence[SeedGroup]) -> list[Verdic
 
     Settings that lack networks are left out, except the first.
     """
-    arms = list(dict.fromkeys(arm for plus, minus in claim.contrasts for arm in plus + minus))
-    first, *others = rank_settings(groups, arms, claim.data)
+    first, *others = rank_settings(groups, claim.arms, claim.data, claim.tasks)
     return [_evaluate_setting(claim, selection) for selection in [first, *(s for s in others if not s.missing)]]
 
 
@@ -126,7 +127,10 @@ def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
         return Verdict(INCONCLUSIVE, why=reason, protocol=protocol)
     outcomes = OUTCOMES.get(claim.metric)
     seeds = inference.seed_variance(map(outcomes, selection.trained)) if outcomes else None
-    peers = _training_errors(selection) if claim.metric == TRAIN_ERROR else []
+    # Of a family of docs/protocol.md the variance is pooled, as in `fold_table`; of other runs each has its own.
+    lengths = {group.spec.frames for group in selection.groups} if selection.families else set()
+    compared = [group for group in selection.trained if group.spec.frames in lengths]
+    peers = training_errors(compared) if claim.metric == TRAIN_ERROR else []
     for contrast in claim.contrasts:
         splits = [_weigh(contrast, split) for split in selection.splits]
         if all(splits):
@@ -136,6 +140,13 @@ def _evaluate_setting(claim: Claim, selection: Selection) -> Verdict:
     if not estimates:
         return Verdict(INCONCLUSIVE, why="; ".join(why), protocol=protocol)
     verdict, name = decide_all(claim, estimates)
+    if claim.explains and all(splits := [_weigh(claim.explains, split) for split in selection.splits]):
+        advantage = _estimate_contrast(splits, claim.metric, seeds, peers)
+        interval = inference.format_interval(advantage.low, advantage.high, "+.1f")
+        text = f"what it would explain, {select.describe_contrast(claim.explains)}: {advantage.value:+.1f} ({interval})"
+        why.insert(0, text)
+        is_found = decide_bonferroni(advantage, ABOVE, 1) == SUPPORTED
+        verdict = replace(verdict, premise="" if is_found else NOTHING)
     printed = _paper_difference(contrasts[name], claim.metric)
     if printed is not None and not np.isnan(verdict.low):
         inside = "inside" if verdict.low <= printed <= verdict.high else "outside"
@@ -158,26 +169,18 @@ def _describe_status(claim: Claim, selection: Selection) -> tuple[str, str]:
         if not counted_seeds(family_networks(family), runs):
             return "", f"no verdict, as no seed has all runs of the family {family.name} of docs/protocol.md"
         seen = describe_seen(family, {run.spec.seed for group in selection.groups for run in group.runs})
-    networks = {(group.spec.variant, group.spec.frames) for group in selection.groups}
+    compared = {arm for contrast in claim.contrasts for side in contrast for arm in side}
+    networks = {
+        (group.spec.variant, group.spec.frames)
+        for split in selection.splits
+        for (arm, _), group in split.items()
+        if arm in compared
+    }
     planned = [(name, frames) for family in selection.families for name, frames in family.contrasts]
     is_contrast = any(networks == {pair, (BASELINE, pair[1])} for pair in planned)
     if claim.metric == "video@1" and is_contrast:
         return seen or PLANNED, ""
     return ", ".join(filter(None, [EXPLORATORY, seen.removeprefix(EXPLORATORY)])), ""
-
-
-def _training_errors(selection: Selection) -> list[np.ndarray]:
-    """Of a family of docs/protocol.md each network's training errors by seed, (seeds,), at the clip lengths compared.
-
-    Over these the variance is pooled, as in `fold_table`; none of other runs, of which each has its own.
-    """
-    if not selection.families:
-        return []
-    rows: dict[Spec, list[SeedGroup]] = {}
-    for group in selection.trained:
-        if group.spec.frames in {other.spec.frames for other in selection.groups}:
-            rows.setdefault(without_split(group.spec), []).append(group)
-    return [means_by_seed(row, lambda group: group.train_errors) for row in rows.values()]
 
 
 def _list_training_errors(selection: Selection) -> str:
@@ -215,7 +218,7 @@ def _estimate_contrast(
     """
     if metric == TRAIN_ERROR:
         networks = [(arms[0][0], [group for _, group in arms]) for arms in zip(*splits, strict=True)]
-        errors = [(weight, means_by_seed(groups, lambda group: group.train_errors)) for weight, groups in networks]
+        errors = [(weight, values) for weight, groups in networks for values in training_errors(groups)]
         n_runs = sum(len(group.runs) for _, groups in networks for group in groups)
         return replace(inference.estimate_sum_of_means(errors, peers), items=n_runs)
     outcomes = OUTCOMES[metric]

@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from r21d_analysis.artifacts.confirmatory import Family, families_of, family_networks, planned_specs
+from r21d_analysis.artifacts.confirmatory import Family, counted_seeds, families_of, family_networks, planned_specs
 from r21d_analysis.artifacts.networks import split_of
-from r21d_analysis.claims.verdict import ABOVE, Region, Verdict
-from r21d_analysis.statistics.aggregate import SeedGroup
+from r21d_analysis.claims.verdict import ABOVE, ACTION, Region, Verdict
+from r21d_analysis.statistics.aggregate import SeedGroup, take_seeds
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.recipes import VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
@@ -76,6 +76,14 @@ class Claim:
     region: Region = ABOVE
     size: float | None = None  # the effect by the paper, of the same comparison
     data: str = ""  # the set that the paper names
+    tasks: tuple[str, ...] = (ACTION,)  # of the runs that count
+    explains: Contrast | None = None  # the difference in `metric` that the claim gives a reason for
+
+    @property
+    def arms(self) -> list[Arm]:
+        """The arms of its contrasts and of what it explains, each once."""
+        sides = [side for contrast in (*self.contrasts, self.explains or ()) for side in contrast]
+        return list(dict.fromkeys(arm for side in sides for arm in side))
 
 
 def describe_contrast(contrast: Contrast) -> str:
@@ -101,19 +109,21 @@ class Selection:
         return [group for split in self.splits for group in split.values()]
 
 
-def rank_settings(groups: Sequence[SeedGroup], arms: Sequence[Arm], data: str = "") -> list[Selection]:
+def rank_settings(
+    groups: Sequence[SeedGroup], arms: Sequence[Arm], data: str = "", tasks: Collection[str] = (ACTION,)
+) -> list[Selection]:
     """The settings that hold networks of a claim, as of `setting_rank`; one without networks if there is none.
 
     Networks are alike if their Specs, or those of the runs on the same data that they start from, differ in nothing
-    but seed, variant, split and the fields that the arms fix; all recognize actions on RGB and, where `data` is given,
-    on the set whose name begins so. Runs on a validation split, on which a recipe is chosen, do not count. Of the
-    splits of a set those count on which all networks of the claim have runs; if there is none, each is a setting of
-    its own.
+    but seed, variant, split and the fields that the arms fix; all have one of the `tasks`, are on RGB and, where `data`
+    is given, on the set whose name begins so. Runs on a validation split, on which a recipe is chosen, do not count.
+    Of the splits of a set those count on which all networks of the claim have runs; if there is none, each is a setting
+    of its own. Of the seeds on them those count that a family of docs/protocol.md counts (`_open_seeds`).
     """
     free = {"variant"} | {key for arm in arms for key in arm.settings}
     wanted = list(dict.fromkeys((arm, variant) for arm in arms for variant in arm.variants))
     selections = []
-    for setting, networks in _group_by_setting(groups, free, data).items():
+    for setting, networks in _group_by_setting(groups, free, data, tasks).items():
         selections += _select(setting, networks, wanted, groups)
     if selections:
         return sorted(selections, key=lambda s: (len(s.missing) > 0, *setting_rank(s.setting, s.groups)))
@@ -122,7 +132,7 @@ def rank_settings(groups: Sequence[SeedGroup], arms: Sequence[Arm], data: str = 
 
 
 def _group_by_setting(
-    groups: Sequence[SeedGroup], free: Collection[str], data: str
+    groups: Sequence[SeedGroup], free: Collection[str], data: str, tasks: Collection[str]
 ) -> dict[Spec, dict[Spec, dict[str, SeedGroup]]]:
     """The groups that may count by setting, in it by network, and of that by the name of their data.
 
@@ -132,10 +142,10 @@ def _group_by_setting(
     for group in groups:
         base = group.spec.parent_spec or group.spec
         same_input = not {"task", "modality", "data"} & group.spec.changes_from(base).keys()
-        is_action = same_input and (base.task, base.modality) == ("action", "rgb")
+        is_asked = same_input and base.task in tasks and base.modality == "rgb"
         is_of_data = base.data.startswith(data) and not base.data.endswith(VAL_SUFFIX)
         # 34 layers count only for a claim about depth.
-        if is_action and is_of_data and ("depth" in free or base.depth <= 18):
+        if is_asked and is_of_data and ("depth" in free or base.depth <= 18):
             # "-split" stays, as a set beside its splits is none of them.
             unsplit = {"seed": 0, "data": SPLIT.sub("-split", base.data)}
             networks = settings.setdefault(base.replace(**unsplit, **_defaults(free)), {})
@@ -173,6 +183,9 @@ def _select(
         if families:
             members = {spec for family in families for spec in family_networks(family) if spec.data in counted}
             trained = [group for group in groups if group.spec.replace(seed=0) in members]
+            if seeds := _open_seeds(families, groups):
+                trained = [take_seeds(group, seeds) for group in trained]
+                splits = [{key: take_seeds(group, seeds) for key, group in split.items()} for split in splits]
         else:
             pooled = [networks[spec] for spec in by_runs if spec.epochs and spec.variant not in NEIGHBORS]
             trained = [own[name] for own in pooled if own.keys() >= {*counted} for name in counted]
@@ -180,12 +193,23 @@ def _select(
     return selections
 
 
+def _open_seeds(families: Sequence[Family], groups: Sequence[SeedGroup]) -> list[int]:
+    """The seeds of which `groups` have all networks of those families that leave their number open; [] for none.
+
+    A network of several families may have more: R(2+1)D those of speech where those of its ablations are asked for.
+    """
+    specs = {run.spec for group in groups for run in group.runs}
+    counted = [{*counted_seeds(family_networks(family), specs)} for family in families if not family.seeds]
+    return sorted(set.intersection(*counted)) if counted else []
+
+
 def setting_rank(setting: Spec, groups: Sequence[SeedGroup]) -> tuple:
     """The sort key that puts the confirmatory runs on actions (docs/protocol.md) first, then the nearest to the paper.
 
-    A demonstration comes last. Then count, in this order: consecutive frames, full width, 18 layers, the data
-    (Kinetics or Sports-1M, UCF101 or HMDB51, other real videos, built-in ones), and how many further fields differ
-    from the profile `paper`. Frames are as the claim says, or any. Ties go to the most seeds, then to the first name.
+    A demonstration comes last, before it another task than actions. Then count, in this order: consecutive frames, full
+    width, 18 layers, the data (Kinetics or Sports-1M, UCF101 or HMDB51, other real videos, built-in ones), and how many
+    further fields differ from the profile `paper`. Frames are as the claim says, or any. Ties go to the most seeds,
+    then to the first name.
     """
     paper = get_recipe("paper", setting.task)
     first = ("frame_stride", "width", "depth")
@@ -194,7 +218,8 @@ def setting_rank(setting: Spec, groups: Sequence[SeedGroup]) -> tuple:
     data = next((rank for prefix, rank in ranks if setting.data.startswith(prefix)), 2)
     further = len(differing.keys() - {*first, "variant", "frames", "seed", "data", "profile", "init_from"})
     return (
-        not _is_planned(groups), setting.profile == "demo", *(key in differing for key in first), data, further,
+        not _is_planned(groups), setting.profile == "demo", setting.task != ACTION,
+        *(key in differing for key in first), data, further,
         -min(len(group.runs) for group in groups), setting.data, setting.frames, setting.to_json(),
     )  # fmt: skip
 
@@ -235,7 +260,8 @@ def _commands(selection: Selection) -> str:
         changed = spec.changes_from(get_recipe(spec.profile, spec.task))
         changes = [f" --set {key}={value}" for key, value in changed.items() if key not in implied]
         manifest = "" if spec.data == "builtin" else f" --manifest {shlex.quote(f'data/{spec.data}.csv')}"
-        head = f"r21d train {experiment} --profile {spec.profile}{manifest}"
+        task = f" --task {spec.task}" if spec.task != ACTION else ""
+        head = f"r21d train {experiment} --profile {spec.profile}{manifest}{task}"
         variants = lines.setdefault((head, "".join(changes)), [])
         if variant not in variants:
             variants.append(variant)

@@ -23,6 +23,7 @@ from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
 
 MARKS = {SUPPORTED: "✓", DIRECTION: "↗", REFUTED: "✗", CLOSE: "≈", INCONCLUSIVE: "?"}
+OF_ROWS = ("data", "task", "seeds")  # keys of a protocol that a row of evidence has in columns of their own
 
 
 def ledger(runs: Sequence[Run]) -> pd.DataFrame:
@@ -55,14 +56,18 @@ def count_answers(table: pd.DataFrame) -> str:
 def show_ledger(runs: Sequence[Run]) -> HTML:
     """`ledger` for a notebook: the claims by evidence and section, those about runs first, to filter by answer.
 
-    A claim about runs has a row of evidence for each data set; the first is its answer. Each answer has a mark, so it
-    does not depend on color. The usual protocol is stated once.
+    A claim about runs has a row of evidence for each data set and task; the first is its answer. Each answer has a
+    mark, so it does not depend on color. The usual protocol is stated once.
     """
     table = ledger(runs)
     usual = _usual_protocol(table)
     rows = [[_describe_evidence(verdict, usual) for verdict in verdicts] for verdicts in table["evidence"]]
     table["evidence"] = pd.Series(rows, index=table.index)
     table["difference"] = [write_minus(_describe_effect(row)) for row in table.itertuples()]
+    # A line names its data, unless they are those of most claims.
+    sources = [rows[0]["source"] if rows else "" for rows in table["evidence"]]
+    commonest = mode([source for source in sources if source] or [""])
+    table["source"] = [source if source != commonest else "" for source in sources]
     for column in ("comparison", "why", "other_settings"):
         table[column] = table[column].map(write_minus)
     by_arithmetic = table["by"] == ARITHMETIC
@@ -70,15 +75,16 @@ def show_ledger(runs: Sequence[Run]) -> HTML:
     parts = [(title, count_answers(rows), _count_further(rows), rows.to_dict("records"))
              for title, rows in groups.items()]  # fmt: skip
     answers = {"answers": [*table["answer"]], "of_runs": [*table["answer"][~by_arithmetic]]}
-    return HTML(render("claims.html", marks=MARKS, **answers, usual=[*usual.values()], parts=parts))
+    texts = {"usual": [*usual.values()], "parts": parts, "commonest": commonest}
+    return HTML(render("claims.html", marks=MARKS, **answers, **texts))
 
 
 def _count_further(table: pd.DataFrame) -> str:
-    """How many claims have each answer by a data set that is not their first; "" for none."""
+    """How many claims have each answer by a data set or task that is not their first; "" for none."""
     further = pd.DataFrame([
-        {"data set": row["data_set"], "answer": row["answer"]} for rows in table["evidence"] for row in rows[1:]
+        {"source": row["source"], "answer": row["answer"]} for rows in table["evidence"] for row in rows[1:]
     ])  # fmt: skip
-    texts = [f"{name}: {count_answers(rows)}" for name, rows in further.groupby("data set")] if len(further) else []
+    texts = [f"{name}: {count_answers(rows)}" for name, rows in further.groupby("source")] if len(further) else []
     return "; ".join(texts)
 
 
@@ -93,16 +99,17 @@ def format_effect(row) -> str:
 
 
 def _describe_effect(row) -> str:
-    """`format_effect`, and whether the interval excludes the paper's size."""
-    return "; ".join(filter(None, [format_effect(row), row.paper_size]))
+    """`format_effect`, whether the interval excludes the paper's size, and that there is nothing to explain."""
+    return "; ".join(filter(None, [format_effect(row), row.paper_size, row.premise]))
 
 
 def _describe_evidence(verdict: Mapping[str, Any], usual: Mapping[str, str]) -> dict[str, str]:
-    """The texts of a data set's row: what it answers, by what sample, and in what the setting is not the usual one."""
+    """The texts of a row of evidence: what it answers, by what sample, and in what the setting is not the usual one."""
     row = Verdict(**verdict)
-    differing = [text for key, text in row.protocol.items() if text != usual.get(key) and key not in ("data", "seeds")]
+    differing = [text for key, text in row.protocol.items() if text != usual.get(key) and key not in OF_ROWS]
     return {
-        "data": row.protocol["data"], "data_set": row.data_set, "answer": row.answer,
+        "data": row.protocol["data"] + row.question, "source": row.source, "answer": row.answer,
+        "name": row.protocol["data"].partition(",")[0] + row.question,
         "effect": write_minus(_describe_effect(row)),
         "sample": f"{row.n:,} {row.of}, {row.protocol['seeds']}" if row.n else row.protocol["seeds"],
         "status": row.status, "setting": ", ".join(differing), "why": write_minus(row.why),

@@ -9,14 +9,18 @@ from scipy import stats
 
 from r21d_analysis.artifacts.confirmatory import CLOSE, is_close
 from r21d_analysis.statistics.inference import UPPER, Estimate
+from r21d_analysis.style import QUESTIONS
 from r21d_core.study.experiments import SPLIT
 
 SUPPORTED, DIRECTION, REFUTED, INCONCLUSIVE = "supported", "direction only", "refuted", "inconclusive"
+ACTION = "action"  # the task of all claims, where they do not say otherwise
+# Where the interval of the advantage that a claim gives a reason for does not lie above zero.
+NOTHING = "no clear advantage over R3D to explain"
 
 Region = tuple[float, float]  # the open interval of effects that a claim states
 ABOVE: Region = (0, np.inf)
 ABOUT: Region = (-1, 1)  # "similar", "almost as good": within a point
-NOT_BELOW: Region = (-1, np.inf)
+NOT_BELOW: Region = (-1, np.inf)  # "match", said of networks with fewer parameters: no worse by more than a point
 
 
 @dataclass(frozen=True)
@@ -35,16 +39,29 @@ class Verdict:
     why: str = ""
     unit: str = "points"
     protocol: dict[str, str] = field(default_factory=dict)  # of the networks, as of `describe_protocol`
+    compared: str = ""  # of several comparisons that must all hold the one whose effect it is
     paper_size: str = ""  # whether the interval excludes the size that the paper states, as of `describe_size`
+    premise: str = ""  # of a claim that gives a reason: that what it explains was not found, as NOTHING has it
     of: str = ""  # what `n` counts
     status: str = ""  # of a verdict by runs: confirmatory or exploratory, and whether seeds were seen before
-    evidence: tuple[Verdict, ...] = ()  # of the first setting of each data set, this one's without its `evidence`
+    evidence: tuple[Verdict, ...] = ()  # of the first setting of each `source`, this one's without its `evidence`
     other_settings: str = ""  # what other complete settings in the records answer
 
     @property
     def data_set(self) -> str:
         """The data set without its splits; "" without a protocol."""
         return SPLIT.sub("", self.protocol.get("data", "").partition(",")[0])
+
+    @property
+    def source(self) -> str:
+        """The data set with the task, where that is not to recognize actions, such as `ucf101-14, playback rate`."""
+        return self.data_set + self.question
+
+    @property
+    def question(self) -> str:
+        """The task in words after a comma; "" for actions and without a protocol."""
+        task = self.protocol.get("task", ACTION)
+        return f", {QUESTIONS[task]}" if task != ACTION else ""
 
 
 def decide(low: float, high: float, region: Region) -> str:

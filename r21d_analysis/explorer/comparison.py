@@ -15,7 +15,8 @@ from r21d_analysis.explorer.predictions import MAX_MATRIX_CLASSES, ScoredRuns
 from r21d_analysis.interpret.source_videos import SourceClips
 from r21d_analysis.statistics.aggregate import network_accuracy
 from r21d_analysis.statistics.inference import estimate_difference, format_interval
-from r21d_analysis.style import isolate, write_minus
+from r21d_analysis.style import isolate, name_task, write_minus
+from r21d_core.data.dataset_cards import group_noun
 
 DIFFERENCE = "A − B"
 SIGNS = "Positive, blue: A has more; negative, orange: B has more; on the diagonal these are correct. "
@@ -90,14 +91,19 @@ class Comparison:
         """Return the data and protocol of the numbers, and what their intervals include."""
         protocol, n_videos = self.a.scores.protocol, len(np.unique(self.a.scores.videos))
         seeds = [len(scored.seeds) for _, scored, _ in self.sides()]
-        include = "include the variance over several" if max(seeds) > 1 else "do not include the variance over"
+        data, task = self.a.runs[0].spec.data, self.a.runs[0].spec.task
+        include = "do not include the variance over seeds."
+        if max(seeds) > 1:
+            # A table's pool needs the runs of all its networks, at these clips; the primary contrast has just these.
+            include = "include the variance over several seeds, of the networks shown alone: a table of more networks "
+            include += "pools it over these, so its intervals differ somewhat."
         return (
             f"{'DEMONSTRATION, tiny networks. ' * (protocol.get('profile') == 'demo')}{protocol.get('data')} "
-            f"{protocol.get('split')}, {protocol.get('task')}: {n_videos:,} videos, {len(self.classes)} classes; "
+            f"{protocol.get('split')}, {name_task(task, data)}: {n_videos:,} videos, {len(self.classes)} classes; "
             f"{self.count} of {self.a.scores.logits.shape[1]} clips per video, {protocol.get('crop')}, "
             f"{protocol.get('averaging')}{', mean over splits' * bool(self.a.splits.any())}. "
-            f"Seeds: {' and '.join(map(str, seeds))}. Intervals are by recording, of which there are "
-            f"{self.a.recordings.max() + 1:,}, and {include} seeds."
+            f"Seeds: {' and '.join(map(str, seeds))}. Intervals are by {group_noun(data)}, of which there "
+            f"are {self.a.recordings.max() + 1:,}, and {include}"
         )
 
     def class_view(self, chosen: Sequence[int] = ()) -> View:

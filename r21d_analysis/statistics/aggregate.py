@@ -145,6 +145,14 @@ def means_by_seed(splits: Sequence[SeedGroup], number: Callable[[SeedGroup], np.
     return np.array([np.mean([seeds[seed] for seeds in values]) for seed in shared])
 
 
+def training_errors(groups: Iterable[SeedGroup]) -> list[np.ndarray]:
+    """Of each network among `groups` its `train_errors` by seed, the mean over its splits (`means_by_seed`)."""
+    rows: dict[Spec, list[SeedGroup]] = {}
+    for group in groups:
+        rows.setdefault(without_split(group.spec), []).append(group)
+    return [means_by_seed(splits, lambda group: group.train_errors) for splits in rows.values()]
+
+
 def accuracy_over_splits(splits: Sequence[SeedGroup]) -> Estimate:
     """video@1 in per cent of one network, the mean over `splits` of a data set, as of `network_accuracy`."""
     return network_accuracy(splits[0].spec, [group.outcomes for group in splits], pooled_seed_variance(splits))
@@ -226,13 +234,15 @@ def group_all(runs: Sequence[Run]) -> list[tuple[Spec, SeedGroup | None]]:
 def on_shared_seeds(a: SeedGroup, b: SeedGroup) -> tuple[SeedGroup, SeedGroup]:
     """Both groups on the seeds that both have, in ascending order, without their peers; without runs for no seed."""
     shared = sorted({run.spec.seed for run in a.runs} & {run.spec.seed for run in b.runs})
+    return take_seeds(a, shared), take_seeds(b, shared)
 
-    def select(group: SeedGroup) -> SeedGroup:
-        place = {run.spec.seed: index for index, run in enumerate(group.runs)}
-        runs, scores = (tuple(of[place[seed]] for seed in shared) for of in (group.runs, group.scores))
-        return replace(group, runs=runs, scores=scores, peers=[])
 
-    return select(a), select(b)
+def take_seeds(group: SeedGroup, seeds: Iterable[int]) -> SeedGroup:
+    """`group` on those of `seeds` that it has, in their order, without its peers."""
+    place = {run.spec.seed: index for index, run in enumerate(group.runs)}
+    kept = [place[seed] for seed in seeds if seed in place]
+    runs, scores = (tuple(of[index] for index in kept) for of in (group.runs, group.scores))
+    return replace(group, runs=runs, scores=scores, peers=[])
 
 
 def without_videos(groups: Sequence[SeedGroup], videos: Collection[str]) -> list[SeedGroup]:

@@ -316,7 +316,7 @@ def estimate_sum_of_means(samples: Sequence[tuple[float, np.ndarray]], peers: Se
         pooled = sum(values.var(ddof=0) * len(values) for values in several) / df
         variances = np.array([weight**2 * pooled / len(values) for weight, values in samples])
     half = float(stats.t.ppf(UPPER, df) * np.sqrt(variances.sum()))
-    return Estimate(value, value - half, value + half, items=count, seeds=fewest)
+    return Estimate(value, value - half, value + half, items=count, seeds=fewest, df=float(df))
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 from r21d_core import R21DError, package_folder
 
 FOLDER = package_folder("r21d_core", "data_manifests")
-OPTIONAL = ("expected", "subsets", "group")  # keys of a card
+OPTIONAL = ("expected", "subsets", "group", "recognizes")  # keys of a card
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class PublishedDataset:
     expected: dict[str, dict[str, int]] = field(default_factory=dict)  # published videos a split, by manifest name
     subsets: dict[str, list[str]] = field(default_factory=dict)  # classes by the subset's name
     group: str = "recording"  # the noun for one of `groups`
+    recognizes: str = "actions"  # the noun for what its classes are
 
     @property
     def choice(self) -> str:
@@ -64,12 +65,21 @@ def load_published_dataset(name: str) -> PublishedDataset:
 
 
 def group_noun(data: str) -> str:
-    """What a group of the data set named `data` is, such as a speaker; a recording where no card says otherwise.
+    """What a group of the data set named `data` is, such as a speaker; a recording where no card says otherwise."""
+    card = _find_card(data)
+    return card.group if card else "recording"
 
-    The name is that of a card, or begins with it and a hyphen, as those of splits and subsets do.
-    """
+
+def class_noun(data: str) -> str:
+    """What the classes of the data set named `data` are, such as speech; classes of a set without a card."""
+    card = _find_card(data)
+    return card.recognizes if card else "classes"
+
+
+def _find_card(data: str) -> PublishedDataset | None:
+    """The card whose name `data` is, or begins with before a hyphen, as names of splits and subsets do; else None."""
     names = [card.stem for card in FOLDER.glob("*.json") if f"{data}-".startswith(f"{card.stem}-")]
-    return load_published_dataset(min(names, key=len)).group if names else "recording"  # the others are manifests'
+    return load_published_dataset(min(names, key=len)) if names else None  # the others are manifests'
 
 
 def read_text(file: Path, what: str = "a text file") -> str:

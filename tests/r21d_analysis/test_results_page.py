@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -32,8 +33,8 @@ from r21d_analysis.report import REPORTS
 from r21d_analysis.results_page import _link_reports, _texts, build_results
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core import R21DError
-from r21d_core.runs.run import load_runs
-from r21d_core.study.experiments import TABLE_2
+from r21d_core.runs.run import find_runs, load_runs
+from r21d_core.study.experiments import TABLE_2, why_2plus1d
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "results.md").read_text()
@@ -48,8 +49,22 @@ def read_table(title, first="network", position=0):
     return [dict(zip([first, *cells[0]], row, strict=True)) for row in cells[2:]]
 
 
-def test_committed_page_is_what_the_function_writes():
-    assert build_results(ROOT) == TEXT, "write docs/results.md again by `r21d report`"
+@pytest.fixture(scope="module")
+def built():
+    """The page that `r21d report` would write."""
+    return build_results(ROOT)
+
+
+def test_committed_page_is_what_the_function_writes(built):
+    assert built == TEXT, "write docs/results.md again by `r21d report`"
+
+
+def test_no_paragraph_of_the_page_stands_twice(built):
+    counts = Counter(built.split("\n\n"))
+    assert len(counts) > 100 and [text for text, count in counts.items() if count > 1] == []
+    section = built.partition("\n## Confirmatory study\n")[2].partition("\n## ")[0]
+    assert "This is confirmatory, by a protocol written before the runs" in section
+    assert "Exploratory: with 16 frames instead of 8 video@1 changes by" in section
 
 
 def test_missing_record_is_named(tmp_path):
@@ -235,6 +250,9 @@ def test_card_has_others_minus_r2plus1d():
     row = report_summary.subtract_best(stated)
     assert row["comparison"] == "clip@1: each of the other eleven minus R(2+1)D, each below 0"
     assert format_effect(stated) == "-3.4 points (-7.4 to +0.7)" and format_effect(row) == "+3.4 points (-0.7 to +7.4)"
+    assert (stated["compared"], row["compared"]) == (
+        "R(2+1)D (16 frames) minus R2D (16 frames)", "R2D (16 frames) minus R(2+1)D (16 frames)",
+    )  # fmt: skip
     kept = table.loc["test-longer-video"]
     assert report_summary.subtract_best(kept) is kept, "R(2+1)D is on both sides"
 
@@ -516,6 +534,12 @@ def test_networks_on_another_device_are_named_by_seed():
     for run in runs:
         run.summary["device"] = run.spec.variant
     assert outcome.describe_devices(runs, ["MC3"]).endswith(": with seeds 0 and 2 MC3.")
+
+
+def test_reasons_deny_an_advantage_in_accuracy_alone():
+    """In training error R(2+1)D may have one, as it has on speech."""
+    runs = find_runs(why_2plus1d("small", outcome.DATA, task="speed", seeds=(0, 1, 2)), ROOT / "results" / "small.zip")
+    assert "no advantage in accuracy was found that they would explain" in outcome.describe_reasons(runs)
 
 
 def test_sentence_on_training_errors_has_both_ends():

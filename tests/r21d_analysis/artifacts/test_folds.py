@@ -105,7 +105,19 @@ def test_notebook_of_table_2_pools_splits(tmp_path, execute):
     assert "data=set" not in html[0] and all(mean in html[0] for mean in means)
     assert "Means over 2 folds" in html[1] and f">{fold_table(runs)['video@1'][0]:.1f}<" in html[1]
     ours = accuracy_against_cost(runs).axes[1]
-    assert ours.get_title() == "here: set, 2 splits, action, 16 frames" and len(ours.containers) == 2
+    assert ours.get_title() == "here: set, 2 splits, classes, 16 frames" and len(ours.containers) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "task", "noun"),
+    [("miracl-vc1-split1", "action", "speech"), ("ucf101-14-split1", "action", "actions"),
+     ("ucf101-14-split1", "speed", "playback rate")],
+)  # fmt: skip
+def test_figure_4_names_what_its_runs_recognize(data, task, noun, tmp_path):
+    runs = make_runs(variant_comparison("small", data, task=task, variants=("R3D",)), tmp_path)
+    for run in runs:
+        finish(run, replace(run.scores, protocol=run.scores.protocol | {"data": data, "task": task}))
+    assert accuracy_against_cost(runs).axes[-1].get_title() == f"here: {data}, {noun}, {runs[0].spec.frames} frames"
 
 
 def test_pooled_splits_are_those_of_the_networks(runs):

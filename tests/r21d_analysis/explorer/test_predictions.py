@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from matplotlib.image import imread
 from scipy import stats
 from scipy.special import softmax
 
+from r21d_analysis.artifacts.confirmatory import FAMILIES, confirmatory_table, family_specs
 from r21d_analysis.explorer import figures, predictions, run_menu
 from r21d_analysis.explorer.comparison import Comparison
 from r21d_analysis.explorer.figures import (
@@ -24,12 +26,13 @@ from r21d_analysis.explorer.figures import (
 from r21d_analysis.interpret.html import figure_png
 from r21d_analysis.statistics.clips import exact_counts, with_clips
 from r21d_core.runs import metrics
-from r21d_core.runs.run import find_run
+from r21d_core.runs.run import find_run, load_runs
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import variant_comparison
 from r21d_core.study.spec import Spec
 from tests.runs import make_runs
 
+RESULTS = Path(__file__).parents[3] / "results"
 ODD = ('<script>alert("1")</script>', "cost in $ and $", "Überraschung ∂é", "_private", "=1+1", "手话" * 20)
 
 
@@ -149,6 +152,25 @@ def test_chance_by_construction_has_no_interval(variant, task):
     one = score_seeds([scores(classes=4)], variant=variant, task=task)
     summary = Comparison(one, None, "a", "", 7).summary_table()
     assert (" to " not in summary) == ((variant, task) == ("f-R2D", "speed"))
+
+
+def test_caption_says_whose_seeds_the_variance_has():
+    """Tables pool it over more networks; the default pair, the primary contrast, has the interval of its table."""
+    runs = load_runs(RESULTS / "actions.zip")
+    members = {run.spec: run for run in runs}
+    sides = []
+    for variant in ("R3D", "R(2+1)D"):
+        specs = sorted((s for s in family_specs(FAMILIES[0]) if s.variant == variant), key=lambda s: (s.seed, s.data))
+        sides.append(predictions.score_runs(tuple(members[spec] for spec in specs)))
+    shown = Comparison(*sides, "a", "b", 10)
+    row = confirmatory_table(runs, FAMILIES[:1]).iloc[0]
+    interval = f"{row['low']:+.1f} to {row['high']:+.1f}".replace("-", "−")
+    assert interval in shown.summary_table() and "of the networks shown alone" in shown.caption()
+    assert "actions: 1,489 videos" in shown.caption() and "by recording, of which there are 294" in shown.caption()
+    spoken = score_seeds([scores()], data="miracl-vc1-split1")
+    caption = Comparison(spoken, None, "a", "", 7).caption()
+    assert "speech: 60 videos" in caption and "Intervals are by speaker" in caption
+    assert caption.endswith("and do not include the variance over seeds.")
 
 
 def test_first_five_of_a_pack_are_those_of_all_clips(monkeypatch):

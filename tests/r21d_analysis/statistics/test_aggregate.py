@@ -5,11 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, on_shared_seeds
+from r21d_analysis.statistics.aggregate import (
+    SeedGroup,
+    accuracy_difference,
+    group_by_seed,
+    on_shared_seeds,
+    training_errors,
+)
 from r21d_core import R21DError
-from r21d_core.runs.run import Run
+from r21d_core.runs.run import Run, find_run
 from tests.networks import TINY
-from tests.runs import random_scores
+from tests.runs import finish, random_scores
 
 
 def group_of(*seeds):
@@ -27,6 +33,20 @@ def test_shared_seeds_are_paired_in_order_with_their_own_scores(ours, theirs, sh
         assert [run.spec.seed for run in after.runs] == shared and after.peers == []
         for run, scores in zip(after.runs, after.scores, strict=True):
             np.testing.assert_array_equal(scores.logits, before.scores[before.runs.index(run)].logits)
+
+
+def test_training_errors_are_of_each_network_by_seed(tmp_path):
+    """In the order of the networks; a seed that lacks a split does not count."""
+    errors = {("R3D", 1): {0: 0.1, 1: 0.2, 2: 0.9}, ("R2D", 1): {0: 0.5}, ("R3D", 2): {1: 0.4, 0: 0.3}}
+    runs = []
+    for (variant, split), of_seeds in errors.items():
+        for seed, error in of_seeds.items():
+            run = find_run(tmp_path, TINY.replace(variant=variant, data=f"set-split{split}", seed=seed))
+            runs.append(run)
+            history = [{"epoch": 1, "train_error": 0.95}, {"epoch": 2, "train_error": error}]
+            finish(run, random_scores(seed, list("abcd"), ("x", "y"), {}), history)
+    of_r3d, of_r2d = training_errors(iter(group_by_seed(runs)))
+    assert of_r3d == pytest.approx([20, 30]) and of_r2d == pytest.approx([50])
 
 
 def test_splits_of_two_networks_are_paired_by_name():

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from r21d_core import R21DError
 from r21d_core.data import dataset_cards, official_splits
-from r21d_core.data.dataset_cards import FOLDER, PublishedDataset, group_noun, load_published_dataset
+from r21d_core.data.dataset_cards import FOLDER, PublishedDataset, class_noun, group_noun, load_published_dataset
 from r21d_core.data.official_splits import Row, files_below, match_listing
 from tests.bad_videos import blocks, write_video
 from tests.listings import checked, touch, write
@@ -153,6 +153,14 @@ def test_cards_say_what_a_user_must_know(name):
 )  # fmt: skip
 def test_group_of_a_data_set_has_the_noun_of_its_card(data, noun):
     assert group_noun(data) == noun
+
+
+@pytest.mark.parametrize(
+    ("data", "noun"),
+    [("miracl-vc1-split2", "speech"), ("ucf101-14", "actions"), ("kinetics-400", "actions"), ("set", "classes")],
+)
+def test_classes_of_a_data_set_have_the_noun_of_its_card(data, noun):
+    assert class_noun(data) == noun
 
 
 @pytest.mark.parametrize(
