@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cache
+from pathlib import PurePath
 from typing import Any
 
 from r21d_core import R21DError
@@ -102,6 +103,8 @@ class Spec:
             value = _convert(type(field.default), field.name, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
         object.__setattr__(self, "variant", variant_name(self.variant))  # as do "ppppp" and "R(2+1)D"
+        if self.init_file:  # as do "./mine.pt" and "mine.pt"
+            object.__setattr__(self, "init_from", str(PurePath(self.init_file)))
         for key, allowed in CHOICES.items():
             self._expect(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
         for keys, low, high, expected in RANGES:

@@ -156,6 +156,15 @@ def test_init_from_may_be_a_file():
     assert spec.finetune_spec(epochs=3).parent_spec == spec and spec.finetune_spec(epochs=3).init_file == ""
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("./mine.pt", "mine.pt"), (".//mine.pt", "mine.pt"), ("runs/RUN/", "runs/RUN"), ("a/../mine.pt", "a/../mine.pt")],
+)
+def test_spellings_of_a_path_make_one_run(given, expected):
+    """As far as the path tells: behind a link, a/.. need not be the folder of a."""
+    assert Spec(init_from=given) == Spec(init_from=expected) and Spec(init_from=given).init_from == expected
+
+
 def test_settings_as_text_keep_names_that_end_like_numbers():
     assert format_settings({"init_from": "weights-1.0", "lr": 1.0}) == "init_from=weights-1.0, lr=1"
 
