@@ -210,12 +210,16 @@ def on_shared_splits(a: Network, b: Network) -> tuple[Network, Network]:
 
 
 def difference(network: Network, baseline: Network, seeds: SeedVariance | None = None) -> Estimate:
-    """video@1 of two Networks, in points, on the splits that both have; raises R21DError if their videos differ.
+    """video@1 of two Networks, in points, on the splits that both have; R21DError without any, or if videos differ.
 
     A fused Network and one of its streams have the same weights, so they are compared seed by seed; `seeds` is the
     variance of such differences (`fusion_variance`), by default their own. Two inputs are two kinds of training, whose
     seeds need not vary alike, so their difference has the seeds' variance of these two Networks alone.
     """
+    if not network.splits.keys() & baseline.splits.keys():
+        ours, theirs = (", ".join(group.spec.data for group in s.splits.values()) for s in (network, baseline))
+        name = network.spec.variant
+        raise R21DError(f"{name}: its runs are on {ours}, the others on {theirs}; compare the same splits")
     if same_weights(network, baseline):
         return estimate_mean(stream_differences(network, baseline), seeds)
     splits, baselines = (list(side.splits.values()) for side in on_shared_splits(network, baseline))

@@ -31,6 +31,7 @@ from r21d_analysis.statistics.aggregate import (
 from r21d_analysis.statistics.inference import Estimate, Outcomes, family_p, format_interval
 from r21d_analysis.statistics.power import describe_power, family_power, required_recordings
 from r21d_analysis.style import NO_MATH, NO_RUNS, P, note, style_table
+from r21d_core import R21DError
 from r21d_core.runs.metrics import family_correct
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import SPLIT
@@ -191,10 +192,15 @@ def comparison_table(runs: Sequence[Run], baseline: str = "R(2+1)D") -> Styler |
     """Each network minus the variant `baseline` on the same videos, for a notebook; all rows are one family of tests.
 
     `recordings needed` would show the difference, were it true, in this family with 80 % power and as many seeds.
+    Raises R21DError for runs of one network with several settings, and as `accuracy_difference`.
     """
     table = compare(runs, baseline)
     if table.empty:
         return note(f"a comparison needs {baseline} and another network, both finished")
+    if table["network"].duplicated().any():
+        first, *others = table["spec"][table["network"] == table["network"][table["network"].duplicated()].iloc[0]]
+        keys = sorted({key for spec in others for key in spec.changes_from(first)})
+        raise R21DError(f"{first.variant}: its runs differ in {', '.join(keys)}; compare runs of one setting")
     estimates = table["estimate"].dropna()
     columns = difference_columns(list(estimates), f"minus {baseline} (points)")
     tests = sum(estimate.tested for estimate in estimates)
