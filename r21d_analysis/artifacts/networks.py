@@ -34,7 +34,7 @@ from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import NEIGHBORS
+from r21d_core.study.variants import is_neighbor
 
 SAME_PROTOCOL = ("clips", "crop", "averaging", "frames", "frame_stride", "task", "data", "split", "profile")
 RGB, FLOW, FUSED = STREAMS = ("RGB", "Flow", "Two-Stream")  # as the paper's rows are named
@@ -245,8 +245,8 @@ def fusion_variance(network: Network, baseline: Network, pairs: Sequence[tuple[N
     it is that of the folds, as in `pooled_seed_variance`, over the networks that have all splits of this difference:
     each less the same stream.
     """
-    alike = [pair for pair in pairs if same_weights(*pair) and pair[0].spec.variant not in NEIGHBORS]
-    alike = [(network, baseline)] if network.spec.variant in NEIGHBORS else alike
+    alike = [pair for pair in pairs if same_weights(*pair) and not is_neighbor(pair[0].spec.variant)]
+    alike = [(network, baseline)] if is_neighbor(network.spec.variant) else alike
     by_network: dict[Spec, list[list[Outcomes]]] = defaultdict(list)
     for a, b in alike:
         by_network[a.spec].append(stream_differences(a, b))

@@ -38,7 +38,7 @@ from r21d_core.study.experiments import SPLIT
 from r21d_core.study.paper import chosen_by, paper_specs, paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS
 from r21d_core.study.spec import Spec, format_settings, run_labels
-from r21d_core.study.variants import NEIGHBORS
+from r21d_core.study.variants import NEIGHBORS, is_imported, is_neighbor
 
 PAPER, NEEDED = "paper, Kinetics-400", "recordings needed"
 COST = "size and cost"  # the side of columns that follow from the network
@@ -76,7 +76,9 @@ def describe_intervals(runs: Sequence[Run]) -> tuple[str, bool]:
     alone = [spec.network for spec, splits in networks.items() if not pooled_seed_variance(splits).df]
     if len(alone) == len(networks):
         return f"95 % intervals by recording (group) {ONE_RUN}", False
-    apart = ", those of other papers each by itself" if any(g.spec.variant in NEIGHBORS for g in groups) else ""
+    variants = [group.spec.variant for group in groups]
+    whose = ["your own"] * any(map(is_imported, variants)) + ["other papers"] * any(v in NEIGHBORS for v in variants)
+    apart = f", those of {' and of '.join(whose)} each by itself" if whose else ""
     if alone:
         apart += f" (not {', '.join(dict.fromkeys(alone))}, of one run)"
     elif not all(pooled_seed_variance([group]).df for group in groups):
@@ -162,7 +164,7 @@ def _protocol_parts(group: SeedGroup, of_set: Sequence[SeedGroup]) -> tuple[str,
     return (
         demo if protocol["profile"] == "demo" else f"profile {protocol['profile']}",
         f"{data} {protocol['split']}, {evaluated:,} of {listed:,} videos{rates.get(protocol['task'], '')}",
-        spec.variant if spec.variant in NEIGHBORS else f"{spec.depth} layers, width {spec.width}",
+        spec.variant if is_neighbor(spec.variant) else f"{spec.depth} layers, width {spec.width}",
         f"{origin} on {spec.epochs * spec.clips_per_epoch:,} clips"
         if spec.epochs
         else "evaluated only, with the weights of another run",

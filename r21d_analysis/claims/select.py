@@ -15,7 +15,7 @@ from r21d_analysis.statistics.aggregate import SeedGroup
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.recipes import VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import NEIGHBORS
+from r21d_core.study.variants import is_neighbor
 
 TWO_D, R3D, R21D = ("f-R2D", "R2D"), ("R3D",), ("R(2+1)D",)
 MC, RMC = ("MC2", "MC3", "MC4", "MC5"), ("rMC2", "rMC3", "rMC4", "rMC5")
@@ -174,7 +174,7 @@ def _select(
             members = {spec for family in families for spec in family_networks(family) if spec.data in counted}
             trained = [group for group in groups if group.spec.replace(seed=0) in members]
         else:
-            pooled = [networks[spec] for spec in by_runs if spec.epochs and spec.variant not in NEIGHBORS]
+            pooled = [networks[spec] for spec in by_runs if spec.epochs and not is_neighbor(spec.variant)]
             trained = [own[name] for own in pooled if own.keys() >= {*counted} for name in counted]
         selections.append(Selection(setting.replace(data=counted[0]), splits, missing, trained, families))
     return selections

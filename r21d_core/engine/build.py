@@ -17,21 +17,22 @@ from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.models.neighbors import Neighbor
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import NEIGHBORS
+from r21d_core.study.variants import is_neighbor
 
 Model = VideoResNet | Neighbor
 
 
 def build_model(spec: Spec, num_classes: int, device: torch.device) -> Model:
     """Return the model of `spec` with its seed's initial weights, in the memory layout that is fastest on `device`."""
-    torch.manual_seed(spec.seed)
     options: dict[str, Any] = {
         "num_classes": num_classes,
         "frames": spec.frames,
         "in_channels": CHANNELS[spec.modality],
     }
-    if spec.variant in NEIGHBORS:
-        spec_cost(spec, num_classes)  # raises R21DError for clips that are too small
+    if is_neighbor(spec.variant):
+        spec_cost(spec, num_classes)  # raises R21DError for clips that are too small; may draw random numbers
+    torch.manual_seed(spec.seed)
+    if is_neighbor(spec.variant):
         model = Neighbor(spec.variant, crop=spec.crop, seed=spec.seed, **options)
     else:
         options |= {"midplanes_per_block": spec.midplanes_per_block, "eps": spec.eps}

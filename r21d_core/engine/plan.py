@@ -135,7 +135,6 @@ def make_plan(
     states = Counter(run.state for run in found)
     classes = {spec: task_classes(spec, data[spec.data].classes) for spec in specs}
     num_classes = {spec: len(names) for spec, names in classes.items()}
-    costs = {spec: spec_cost(spec, num_classes[spec]) for spec in specs}
     lines = [
         f"{name}: {', '.join(f'{count} {split}' for split, count in size.counts.items())} videos"
         for name, size in data.items()
@@ -151,6 +150,7 @@ def make_plan(
     from r21d_core.engine.init_weights import check_init_files
     from r21d_core.engine.throughput import measure_runs  # all import torch
 
+    costs = {spec: spec_cost(spec, num_classes[spec]) for spec in todo}
     for spec in todo:
         check_divisible(spec, gpus)
         check_batch_norm(spec)

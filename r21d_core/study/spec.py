@@ -16,7 +16,7 @@ from pathlib import PurePath
 from typing import Any
 
 from r21d_core import R21DError
-from r21d_core.study.variants import NEIGHBORS, NOT_OF_NEIGHBORS, variant_name
+from r21d_core.study.variants import NOT_OF_NEIGHBORS, is_neighbor, variant_name
 
 CHOICES = {
     "task": ("action", "speed", "arrow"),
@@ -122,7 +122,7 @@ class Spec:
         self._expect("frame_stride_max", at_least or not draws_stride, expected)
         self._expect("nesterov", self.momentum > 0 or not self.nesterov, "false where momentum = 0.0")
         self._expect("grad_accum_steps", batch % self.grad_accum_steps == 0, f"a divisor of batch_size = {batch}")
-        for key in NOT_OF_NEIGHBORS if self.variant in NEIGHBORS else ():
+        for key in NOT_OF_NEIGHBORS if is_neighbor(self.variant) else ():
             object.__setattr__(self, key, getattr(Spec, key))
         _ = self.parent_spec  # raises R21DError for an impossible init_from
 
@@ -139,7 +139,7 @@ class Spec:
     @property
     def network(self) -> str:
         """The variant and its depth, such as `R(2+1)D-18`; a network of another paper by its name alone."""
-        return self.variant if self.variant in NEIGHBORS else f"{self.variant}-{self.depth}"
+        return self.variant if is_neighbor(self.variant) else f"{self.variant}-{self.depth}"
 
     @property
     def folder(self) -> str:

@@ -180,7 +180,7 @@ def test_run_folder_as_weights_file_is_checked_as_a_run(first, fit, two, named):
 
 
 @pytest.mark.parametrize("copied", ["best.pt", "elsewhere/checkpoint.pt", "first/best.pt"])
-def test_copied_checkpoint_is_a_file_whose_training_data_are_unknown(first, fit, two, tmp_path, copied):
+def test_copied_checkpoint_is_a_file_of_unknown_training(first, fit, two, tmp_path, copied):
     """Also beside its run's records, under another name."""
     file = first.folder / "best.pt" if copied.startswith("first") else tmp_path / copied
     shutil.copy(first.folder / "checkpoint.pt", file)
