@@ -99,7 +99,7 @@ def check_source(run: Run) -> None:
     """
     if not (is_imported(run.spec.variant) and (run.is_complete or run.has_checkpoint)):
         return
-    recorded, current = run.environment["network_sha256"], source_sha256(run.spec.variant)
+    recorded, current = run.environment.get("network_sha256", ""), source_sha256(run.spec.variant)
     if current not in ("", recorded):
         raise R21DError(
             f"{run.folder}: was trained with another version of {run.spec.variant} (SHA-256 {recorded[:8]}…, now "

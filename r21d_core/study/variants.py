@@ -28,7 +28,7 @@ FIVE_LETTERS = f"[c23p][{LETTERS}]{{4}}"  # the pattern of a network without a n
 NEIGHBORS = ("s3d", "mvit_v2_s", "swin3d_t", "C3D")
 # A network of one's own: a function in a module that Python finds. Only what trains or plans a run imports it.
 IMPORT_PATH = r"([^\W\d]\w*\.)*[^\W\d]\w*:[^\W\d]\w*"
-NOT_OF_NEIGHBORS = ("depth", "width", "midplanes_per_block", "eps")  # fields of a Spec; theirs are fixed
+NOT_OF_NEIGHBORS = ("depth", "width", "frozen_stages", "midplanes_per_block", "eps")  # Spec fields; theirs are fixed
 DEPTHS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # basic blocks of conv2_x … conv5_x
 
 
