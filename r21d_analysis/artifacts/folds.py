@@ -24,7 +24,7 @@ from r21d_core.models.architecture import KERNELS, PAIRS, midplanes
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import NEIGHBORS, stage_spec
+from r21d_core.study.variants import is_imported, is_neighbor, stage_spec
 
 BASELINE = "R(2+1)D"
 NO_ESTIMATE = Estimate(np.nan, np.nan, np.nan)  # of R(2+1)D itself
@@ -39,14 +39,17 @@ COMPOSITIONS = {  # the letters that are no pair, in a residual block
 def composition_table(specs: Sequence[Spec]) -> Styler:
     """What a convolution of each network's residual blocks is composed of, its ReLUs, M in conv2_x, and its cost.
 
-    A network of another paper has its cost alone; a column without a value in any row is left out.
+    A network of another paper has its cost alone, and one's own code, which only training runs, not even that; a column
+    without a value in any row is left out.
     """
-    width = next((spec.width for spec in specs if spec.variant not in NEIGHBORS), 0)
+    width = next((spec.width for spec in specs if not is_neighbor(spec.variant)), 0)
     rows, m = [], f"M of {width} → {width}"
     for spec in {spec.variant: spec for spec in specs}.values():
-        cost = spec_cost(spec, 1)
-        costs = {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9}
-        if spec.variant in NEIGHBORS:
+        costs = dict.fromkeys(("parameters (M)", "GMAC/clip"), np.nan)
+        if not is_imported(spec.variant):
+            cost = spec_cost(spec, 1)
+            costs = {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9}
+        if is_neighbor(spec.variant):
             rows.append({"network": spec.variant, COMPOSITION: np.nan, "ReLUs": np.nan, m: np.nan} | costs)
             continue
         (stem, *letters), blocks = stage_spec(spec.variant, spec.depth)

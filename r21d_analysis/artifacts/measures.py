@@ -14,6 +14,7 @@ from r21d_analysis.statistics.aggregate import NOT_RUN, SeedGroup, accuracy_over
 from r21d_analysis.statistics.inference import format_interval
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import Run
+from r21d_core.study.variants import is_imported
 
 INTERVAL = "95 % interval"
 SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "inference_clips_per_second"}
@@ -23,8 +24,8 @@ def measure(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each Spec of `runs` with its SeedGroup: accuracies in per cent with 95 % intervals, cost and speed.
 
     Seeds are together, splits are not: `pool_splits` gives the means over them. Speeds are the means of the runs on
-    `speed_device`, NaN if there are none. A network without a finished run has its arithmetic cost, and NaN elsewhere.
-    Empty where no run at all is finished.
+    `speed_device`, NaN if there are none. A network without a finished run has its arithmetic cost (not that of one's
+    own code, which only training runs), and NaN elsewhere. Empty where no run at all is finished.
 
     For example:
 
@@ -41,8 +42,10 @@ def measure(runs: Sequence[Run]) -> pd.DataFrame:
             speeds = {name: replace(group, runs=there).mean(key) if there else np.nan for name, key in SPEEDS.items()}
             row = speeds | measure_group(group)
         else:
-            cost = spec_cost(spec, next(len(group.scores[0].classes) for _, group in groups if group))
-            row = {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9, "seeds": NOT_RUN, "range": ""}
+            row = {"seeds": NOT_RUN, "range": ""}
+            if not is_imported(spec.variant):
+                cost = spec_cost(spec, next(len(group.scores[0].classes) for _, group in groups if group))
+                row |= {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9}
         names = {"network": spec.variant, "data": spec.data, "frames": spec.frames}
         rows.append({"spec": spec, "group": group} | names | row)
     return pd.DataFrame(rows).astype({"videos": "Int64"}) if rows else pd.DataFrame()

@@ -34,7 +34,7 @@ from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import NEIGHBORS
+from r21d_core.study.variants import is_neighbor
 
 SAME_PROTOCOL = ("clips", "crop", "averaging", "frames", "frame_stride", "task", "data", "split", "profile")
 RGB, FLOW, FUSED = STREAMS = ("RGB", "Flow", "Two-Stream")  # as the paper's rows are named
@@ -210,12 +210,16 @@ def on_shared_splits(a: Network, b: Network) -> tuple[Network, Network]:
 
 
 def difference(network: Network, baseline: Network, seeds: SeedVariance | None = None) -> Estimate:
-    """video@1 of two Networks, in points, on the splits that both have; raises R21DError if their videos differ.
+    """video@1 of two Networks, in points, on the splits that both have; R21DError without any, or if videos differ.
 
     A fused Network and one of its streams have the same weights, so they are compared seed by seed; `seeds` is the
     variance of such differences (`fusion_variance`), by default their own. Two inputs are two kinds of training, whose
     seeds need not vary alike, so their difference has the seeds' variance of these two Networks alone.
     """
+    if not network.splits.keys() & baseline.splits.keys():
+        ours, theirs = (", ".join(group.spec.data for group in s.splits.values()) for s in (network, baseline))
+        name = network.spec.variant
+        raise R21DError(f"{name}: its runs are on {ours}, the others on {theirs}; compare the same splits")
     if same_weights(network, baseline):
         return estimate_mean(stream_differences(network, baseline), seeds)
     splits, baselines = (list(side.splits.values()) for side in on_shared_splits(network, baseline))
@@ -241,8 +245,8 @@ def fusion_variance(network: Network, baseline: Network, pairs: Sequence[tuple[N
     it is that of the folds, as in `pooled_seed_variance`, over the networks that have all splits of this difference:
     each less the same stream.
     """
-    alike = [pair for pair in pairs if same_weights(*pair) and pair[0].spec.variant not in NEIGHBORS]
-    alike = [(network, baseline)] if network.spec.variant in NEIGHBORS else alike
+    alike = [pair for pair in pairs if same_weights(*pair) and not is_neighbor(pair[0].spec.variant)]
+    alike = [(network, baseline)] if is_neighbor(network.spec.variant) else alike
     by_network: dict[Spec, list[list[Outcomes]]] = defaultdict(list)
     for a, b in alike:
         by_network[a.spec].append(stream_differences(a, b))

@@ -21,6 +21,7 @@ from r21d_analysis.artifacts.tables import show_table
 from r21d_analysis.statistics.aggregate import SeedGroup, group_by_seed, pooled_seed_variance, weighted_sum
 from r21d_analysis.statistics.inference import Estimate, SeedVariance, check_same_items
 from r21d_analysis.style import HOLLOW, VARIANT_STYLE, figure_of_runs, note, panel_grid
+from r21d_core import R21DError
 from r21d_core.runs.metrics import video_at
 from r21d_core.runs.run import Run
 from r21d_core.study.recipes import get_recipe
@@ -45,7 +46,7 @@ def recipe_table(runs: Sequence[Run]) -> pd.DataFrame:
     differences in points; 95 % intervals by recording and seed. NaN where no run is finished, and in the means where a
     variant is missing.
 
-    Raises R21DError if recipes were not evaluated on the same videos.
+    Raises R21DError if recipes were not evaluated on the same videos, or a run was evaluated only.
     """
     trials = _trials(runs)
     if not any(trials.values()):
@@ -142,7 +143,9 @@ def _estimate(sides: Sequence[tuple[int, dict[str, SeedGroup]]], seeds: SeedVari
 
 
 def _trials(runs: Sequence[Run]) -> dict[Spec, dict[str, SeedGroup]]:
-    """The finished networks by variant of each recipe among `runs`."""
+    """The finished networks by variant of each recipe among `runs`; R21DError for runs that train nothing."""
+    if tested := [run.spec for run in runs if not run.spec.epochs]:
+        raise R21DError(f"{tested[0].network}: a run with epochs = 0 has no recipe; leave such runs out")
     trials: dict[Spec, dict[str, SeedGroup]] = {recipe_of(run.spec): {} for run in runs}
     groups = group_by_seed(runs)
     for group in groups:

@@ -31,13 +31,14 @@ from r21d_analysis.statistics.aggregate import (
 from r21d_analysis.statistics.inference import Estimate, Outcomes, family_p, format_interval
 from r21d_analysis.statistics.power import describe_power, family_power, required_recordings
 from r21d_analysis.style import NO_MATH, NO_RUNS, P, note, style_table
+from r21d_core import R21DError
 from r21d_core.runs.metrics import family_correct
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.paper import chosen_by, paper_specs, paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS
 from r21d_core.study.spec import Spec, format_settings, run_labels
-from r21d_core.study.variants import NEIGHBORS
+from r21d_core.study.variants import NEIGHBORS, is_imported, is_neighbor
 
 PAPER, NEEDED = "paper, Kinetics-400", "recordings needed"
 COST = "size and cost"  # the side of columns that follow from the network
@@ -75,7 +76,9 @@ def describe_intervals(runs: Sequence[Run]) -> tuple[str, bool]:
     alone = [spec.network for spec, splits in networks.items() if not pooled_seed_variance(splits).df]
     if len(alone) == len(networks):
         return f"95 % intervals by recording (group) {ONE_RUN}", False
-    apart = ", those of other papers each by itself" if any(g.spec.variant in NEIGHBORS for g in groups) else ""
+    variants = [group.spec.variant for group in groups]
+    whose = ["your own"] * any(map(is_imported, variants)) + ["other papers"] * any(v in NEIGHBORS for v in variants)
+    apart = f", those of {' and of '.join(whose)} each by itself" if whose else ""
     if alone:
         apart += f" (not {', '.join(dict.fromkeys(alone))}, of one run)"
     elif not all(pooled_seed_variance([group]).df for group in groups):
@@ -161,7 +164,7 @@ def _protocol_parts(group: SeedGroup, of_set: Sequence[SeedGroup]) -> tuple[str,
     return (
         demo if protocol["profile"] == "demo" else f"profile {protocol['profile']}",
         f"{data} {protocol['split']}, {evaluated:,} of {listed:,} videos{rates.get(protocol['task'], '')}",
-        spec.variant if spec.variant in NEIGHBORS else f"{spec.depth} layers, width {spec.width}",
+        spec.variant if is_neighbor(spec.variant) else f"{spec.depth} layers, width {spec.width}",
         f"{origin} on {spec.epochs * spec.clips_per_epoch:,} clips"
         if spec.epochs
         else "evaluated only, with the weights of another run",
@@ -191,10 +194,15 @@ def comparison_table(runs: Sequence[Run], baseline: str = "R(2+1)D") -> Styler |
     """Each network minus the variant `baseline` on the same videos, for a notebook; all rows are one family of tests.
 
     `recordings needed` would show the difference, were it true, in this family with 80 % power and as many seeds.
+    Raises R21DError for runs of one network with several settings, and as `accuracy_difference`.
     """
     table = compare(runs, baseline)
     if table.empty:
         return note(f"a comparison needs {baseline} and another network, both finished")
+    if table["network"].duplicated().any():
+        first, *others = table["spec"][table["network"] == table["network"][table["network"].duplicated()].iloc[0]]
+        keys = sorted({key for spec in others for key in spec.changes_from(first)})
+        raise R21DError(f"{first.variant}: its runs differ in {', '.join(keys)}; compare runs of one setting")
     estimates = table["estimate"].dropna()
     columns = difference_columns(list(estimates), f"minus {baseline} (points)")
     tests = sum(estimate.tested for estimate in estimates)

@@ -17,7 +17,7 @@ from r21d_analysis.statistics import inference
 from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference
 from r21d_analysis.statistics.inference import Estimate, SeedVariance
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import NEIGHBORS
+from r21d_core.study.variants import is_neighbor
 
 NetworkPair = tuple[Network, Network]  # the first is claimed to be above the second
 
@@ -59,7 +59,7 @@ def _row_difference(a: Network, b: Network, alike: Sequence[Network], rows: Sequ
                    for some in (alike, [row for row in rows if keys(row.spec) == keys(a.spec)])]  # fmt: skip
         variances = [networks.fusion_variance(a, b, pairs) for pairs in fusions]
         return networks.difference(a, b, next((v for v in variances if v.df), SeedVariance()))
-    single = [row for row in alike if row.stream != FUSED and row.spec.variant not in NEIGHBORS]
+    single = [row for row in alike if row.stream != FUSED and not is_neighbor(row.spec.variant)]
     seeds = inference.seed_variance(group.outcomes for row in single for group in row.splits.values())
     splits, baselines = (list(row.splits.values()) for row in networks.on_shared_splits(a, b))
     return accuracy_difference(splits, baselines, seeds if seeds.df else None)  # of folds where there is one seed

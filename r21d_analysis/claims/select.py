@@ -15,7 +15,7 @@ from r21d_analysis.statistics.aggregate import SeedGroup, take_seeds
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.recipes import VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import NEIGHBORS
+from r21d_core.study.variants import is_neighbor
 
 TWO_D, R3D, R21D = ("f-R2D", "R2D"), ("R3D",), ("R(2+1)D",)
 MC, RMC = ("MC2", "MC3", "MC4", "MC5"), ("rMC2", "rMC3", "rMC4", "rMC5")
@@ -187,7 +187,7 @@ def _select(
                 trained = [take_seeds(group, seeds) for group in trained]
                 splits = [{key: take_seeds(group, seeds) for key, group in split.items()} for split in splits]
         else:
-            pooled = [networks[spec] for spec in by_runs if spec.epochs and spec.variant not in NEIGHBORS]
+            pooled = [networks[spec] for spec in by_runs if spec.epochs and not is_neighbor(spec.variant)]
             trained = [own[name] for own in pooled if own.keys() >= {*counted} for name in counted]
         selections.append(Selection(setting.replace(data=counted[0]), splits, missing, trained, families))
     return selections

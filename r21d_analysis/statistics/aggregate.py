@@ -19,7 +19,7 @@ from r21d_core.runs.run import Run
 from r21d_core.runs.scores import Scores, take_items
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import NEIGHBORS
+from r21d_core.study.variants import is_neighbor
 
 of_videos = attrgetter("outcomes")  # of a SeedGroup
 NOT_RUN = "not run"  # in the column `seeds`
@@ -185,7 +185,7 @@ def accuracy_difference(
         inference.check_same_items(group.scores[0], baseline.scores[0])
     outcomes, others = ([group.outcomes for group in side] for side in (splits, baselines))
     groups = [*splits, *baselines]
-    if seeds is None and not any(group.spec.variant in NEIGHBORS for group in groups):
+    if seeds is None and not any(is_neighbor(group.spec.variant) for group in groups):
         seeds = pooled_seed_variance(groups)
     return inference.estimate_difference(outcomes, others, seeds)
 
@@ -223,7 +223,7 @@ def group_all(runs: Sequence[Run]) -> list[tuple[Spec, SeedGroup | None]]:
     for spec, requested in members.items():
         done, group = tuple(run for run in requested if run.is_complete), None
         if done:
-            alone = spec.variant if spec.variant in NEIGHBORS else ""  # its seeds say nothing about other networks'
+            alone = spec.variant if is_neighbor(spec.variant) else ""  # its seeds say nothing about other networks'
             peers = pools[spec.data, spec.task, spec.modality, spec.profile, alone]
             group = SeedGroup(done[0].spec, done, tuple(run.scores for run in done), len(requested), peers)
             peers.append(group)

@@ -12,7 +12,7 @@ from r21d_core import R21DError
 from r21d_core.cli.options import add_command, format_table
 from r21d_core.study.recipes import get_recipe
 from r21d_core.study.spec import FIELD_OPTIONS, format_settings
-from r21d_core.study.variants import NEIGHBORS, NETWORKS
+from r21d_core.study.variants import NEIGHBORS, NETWORKS, NOT_OF_NEIGHBORS, is_neighbor
 
 COLUMNS, ACCURACY = ("network", "seed", "state", "folder"), "video@1"
 
@@ -64,11 +64,13 @@ def describe(run, accuracy: bool = False) -> dict:
 
     That is a fraction, or None of an unfinished run. It is read only if asked for: who lists runs may be in the middle
     of a study whose test results nobody should see yet. `spec_folder` is the name of the folder in which `train` looks
-    for the run. `settings` are the fields that differ from the recipe, without those that have an option of their own.
+    for the run. `settings` are the fields that differ from the recipe, without those that have an option of their own
+    and those that the network does not have.
     """
     spec = run.spec
     changes = spec.changes_from(get_recipe(spec.profile, spec.task, spec.data))
-    settings = {key: value for key, value in changes.items() if key not in FIELD_OPTIONS}
+    without = {*FIELD_OPTIONS, *(NOT_OF_NEIGHBORS if is_neighbor(spec.variant) else ())}
+    settings = {key: value for key, value in changes.items() if key not in without}
     settings |= {"init_from": spec.parent_spec.folder} if spec.parent_spec else {}
     return {
         "data": spec.data, "profile": spec.profile, "task": spec.task, "network": spec.network, "variant": spec.variant,

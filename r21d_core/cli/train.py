@@ -1,6 +1,7 @@
 """`r21d train`: train and evaluate the runs of an experiment."""
 
 import os
+import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from r21d_core.cli.options import DEVICE, SEEDS, WORKERS, add_command, format_ta
 from r21d_core.study.experiments import EXPERIMENTS, IgnoredOverrideError
 from r21d_core.study.recipes import RECIPES
 from r21d_core.study.spec import CHOICES, FIELD_OPTIONS, Spec, parse_settings
+from r21d_core.study.variants import is_imported
 
 
 def add_parser(subparsers) -> None:
@@ -23,7 +25,7 @@ def add_parser(subparsers) -> None:
     add("--profile", choices=RECIPES, default="demo", help="recipe and network size, see the glossary; default demo")
     add("--manifest", type=Path, help="CSV file of `r21d manifest` and `r21d check`; default: the built-in videos")
     add("--task", choices=CHOICES["task"], help="labels: class, playback rate or direction; default: the experiment's")
-    add("--variants", type=parse_names, help="networks, such as f-R2D,R3D; default: the experiment's")
+    add("--variants", type=parse_names, help="networks, such as f-R2D,R3D or my_nets:build; default: the experiment's")
     add("--seeds", **SEEDS)
     several = "set a field of the Spec, such as lr=0.02; may be repeated"
     add("--set", action="append", default=[], metavar="KEY=VALUE", help=several)
@@ -53,6 +55,8 @@ def run(options) -> None:
         _print_list(specs, indices, options.runs)
         return
     specs = [specs[index] for index in indices]
+    if any(is_imported(spec.variant) for spec in specs):
+        sys.path.append(os.getcwd())  # as `python -m` and notebooks have it
 
     if options.dry_run:
         print(plan(specs, options.manifest, options.runs, options.device, options.gpus))

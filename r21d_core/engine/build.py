@@ -17,25 +17,27 @@ from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.models.neighbors import Neighbor
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import NEIGHBORS
+from r21d_core.study.variants import is_neighbor
 
 Model = VideoResNet | Neighbor
 
 
 def build_model(spec: Spec, num_classes: int, device: torch.device) -> Model:
     """Return the model of `spec` with its seed's initial weights, in the memory layout that is fastest on `device`."""
-    torch.manual_seed(spec.seed)
     options: dict[str, Any] = {
         "num_classes": num_classes,
         "frames": spec.frames,
         "in_channels": CHANNELS[spec.modality],
     }
-    if spec.variant in NEIGHBORS:
-        spec_cost(spec, num_classes)  # raises R21DError for clips that are too small
+    if is_neighbor(spec.variant):
+        spec_cost(spec, num_classes)  # raises R21DError for clips that are too small; may draw random numbers
+    torch.manual_seed(spec.seed)
+    if is_neighbor(spec.variant):
         model = Neighbor(spec.variant, crop=spec.crop, seed=spec.seed, **options)
     else:
         options |= {"midplanes_per_block": spec.midplanes_per_block, "eps": spec.eps}
         model = VideoResNet(spec.variant, spec.depth, spec.width, **options)
+        model.freeze(spec.frozen_stages)
     if spec.fc_init == "xavier":  # Caffe2's XavierFill
         bound = math.sqrt(3 / model.fc.in_features)
         nn.init.uniform_(model.fc.weight, -bound, bound)
@@ -87,7 +89,7 @@ def optimize(model: Model, spec: Spec, device: torch.device) -> Model | FastVide
         return model
     if device.type == "cpu":
         return FastVideoResNet(model, torch.float32, None)
-    if device.type != "cuda" or spec.precision == "fp32":
+    if device.type != "cuda" or spec.precision == "fp32" or spec.frozen_stages:  # whose batch norm it would train
         return model
     dtype = DTYPES[spec.precision]
     try:
@@ -103,11 +105,14 @@ def optimize(model: Model, spec: Spec, device: torch.device) -> Model | FastVide
 
 
 def build_optimizer(model: nn.Module, spec: Spec) -> torch.optim.SGD:
-    """Return the recipe's SGD for what `optimize` returned; fused where gradients have their parameters' layout."""
+    """Return the recipe's SGD for what `optimize` returned, without its frozen stages.
+
+    It is fused where gradients have their parameters' layout.
+    """
     fused = True if isinstance(model, FastVideoResNet) and model.kernels else None
-    groups = [{"params": list(model.parameters())}]
+    is_bias = {p: name.endswith("bias") for name, p in model.named_parameters() if p.requires_grad}
+    groups = [{"params": list(is_bias)}]
     if not spec.decay_biases:
-        is_bias = {parameter: name.endswith("bias") for name, parameter in model.named_parameters()}
         weights, biases = ([p for p in is_bias if is_bias[p] == kind] for kind in (False, True))
         groups = [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
     return torch.optim.SGD(

@@ -15,8 +15,10 @@ from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
 from r21d_core.engine.distributed import all_gather_object, on_rank_zero
 from r21d_core.engine.state import PROGRESS, TrainState
+from r21d_core.models.imported import source_sha256
 from r21d_core.runs.run import Run, check_history
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import is_imported
 
 
 def save_checkpoint(run: Run, manifest: Manifest, state: TrainState) -> None:
@@ -88,6 +90,22 @@ def _check_progress(path: Path, spec: Spec, saved: dict) -> None:
         raise ValueError("expected names of videos and reasons as substituted")
     if not all(value.isfinite().all() for value in saved["model"].values()):
         raise ValueError("has weights that are not finite")
+
+
+def check_source(run: Run) -> None:
+    """Raise R21DError if the file of one's own network is not the one that the run was or is trained with.
+
+    A missing file is no error, as a finished run needs it no more.
+    """
+    if not (is_imported(run.spec.variant) and (run.is_complete or run.has_checkpoint)):
+        return
+    recorded, current = run.environment.get("network_sha256", ""), source_sha256(run.spec.variant)
+    if current not in ("", recorded):
+        raise R21DError(
+            f"{run.folder}: was trained with another version of {run.spec.variant} (SHA-256 {recorded[:8]}…, now "
+            f"{current[:8]}…); restore that file, name the new function or module differently, or move the run folder "
+            "away to train it again"
+        )
 
 
 def check_fingerprint(run: Run, fingerprint: str, manifest: Manifest) -> None:

@@ -31,15 +31,15 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
     The classifier keeps its values if the class names differ. The groups of videos that the weights were trained on
     are recorded in the run folder. Raises R21DError if the parent run is not complete, has another network or was
     trained on a group of the test split, and if the run does not train a classifier or first convolution that keeps its
-    values. A run's checkpoint counts as that run; of other files the training data are unknown, and their classes are
-    compared by number.
+    values. A run's checkpoint counts as that run; of other files, such as a copy of one, the training data are unknown,
+    and their classes are compared by number.
     """
     groups = {video.group for video in manifest.split("train")} if run.spec.epochs else set()
     weights = read_weights(resolve_weights(run.spec.init_file)) if run.spec.init_file else None
     if weights:
         _check_channels(run.spec, weights)
-    if weights and weights.spec:
-        parent = Run(weights.spec, weights.path.parent)
+    if weights and (source := _run_of(weights)):
+        parent = source
     elif run.spec.parent_spec:
         parent = find_run(run.folder.parent, run.spec.parent_spec)
     else:
@@ -102,7 +102,7 @@ def check_init_files(classes: Mapping[Spec, tuple[str, ...]]) -> None:
     """
     for file in dict.fromkeys(spec.init_file for spec in classes if spec.init_file):
         weights = read_weights(resolve_weights(file))
-        parent = Run(weights.spec, weights.path.parent) if weights.spec else None
+        parent = _run_of(weights)
         if parent:
             _check_complete(parent)
         given = parent.scores.classes if parent else weights.num_classes
@@ -111,6 +111,13 @@ def check_init_files(classes: Mapping[Spec, tuple[str, ...]]) -> None:
                 check_architecture(build_model(spec, len(classes[spec]), torch.device("meta")), weights)
             _check_channels(spec, weights)
             _check_classifier(spec, weights.path, given, classes[spec])
+
+
+def _run_of(weights: Weights) -> Run | None:
+    """Return the run whose checkpoint the weights are; None for other files, also for a checkpoint without its run."""
+    path = weights.path
+    is_beside_records = path.name == "checkpoint.pt" and path.with_name("spec.json").exists()
+    return Run(weights.spec, path.parent) if weights.spec and is_beside_records else None
 
 
 def _check_complete(parent: Run) -> None:

@@ -18,13 +18,12 @@ from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.parallel import available_cpus
 from r21d_core.data.sampling import frame_counts, task_classes
-from r21d_core.models.cost import spec_cost
+from r21d_core.models.cost import Cost, spec_cost
 from r21d_core.runs.run import STATES, find_run, find_runs
 from r21d_core.study.recipes import VAL_SUFFIX
 from r21d_core.study.spec import Spec, run_labels
 
 BUILTIN_ROOT = Path("data")
-FORWARD = 1 / 3  # of a training step; the other two thirds are the gradients of activations and weights
 WORKER_SECONDS = 5.0  # until worker processes have imported PyTorch
 
 
@@ -135,7 +134,6 @@ def make_plan(
     states = Counter(run.state for run in found)
     classes = {spec: task_classes(spec, data[spec.data].classes) for spec in specs}
     num_classes = {spec: len(names) for spec, names in classes.items()}
-    costs = {spec: spec_cost(spec, num_classes[spec]) for spec in specs}
     lines = [
         f"{name}: {', '.join(f'{count} {split}' for split, count in size.counts.items())} videos"
         for name, size in data.items()
@@ -151,6 +149,7 @@ def make_plan(
     from r21d_core.engine.init_weights import check_init_files
     from r21d_core.engine.throughput import measure_runs  # all import torch
 
+    costs = {spec: spec_cost(spec, num_classes[spec]) for spec in todo}
     for spec in todo:
         check_divisible(spec, gpus)
         check_batch_norm(spec)
@@ -162,7 +161,7 @@ def make_plan(
     for spec in todo:
         items = data[spec.data].counts.get("test", 0) * (1 if spec.task == "action" else num_classes[spec])
         passes = items * (epochs[spec] + spec.eval_clips)  # one clip after each epoch, all of them at the end
-        seconds = (clips[spec] + passes * FORWARD) / throughputs[spec] / gpus + starts[spec]
+        seconds = (clips[spec] + passes * _forward_share(spec, costs[spec])) / throughputs[spec] / gpus + starts[spec]
         hours[spec] = seconds / 3600
     labels = dict(zip(specs, run_labels(specs), strict=True))
     width = max(len(labels[spec]) for spec in todo)
@@ -180,6 +179,12 @@ def make_plan(
     lines.append(f"in all about {about}" + f"; records in {runs}" * (not anew))
     lines += [line for name in {spec.data: None for spec in todo} if (line := data[name].missing)]
     return "\n".join(lines), total
+
+
+def _forward_share(spec: Spec, cost: Cost) -> float:
+    """The forward pass as a part of a training step, whose rest are the gradients of activations and weights."""
+    frozen = sum(conv.macs for conv in cost.convs if int(conv.name.removeprefix("conv")[0]) <= spec.frozen_stages)
+    return 1 / (3 - 2 * frozen / cost.macs)
 
 
 def _decoding_seconds(specs: Sequence[Spec], data: dict[str, DataSize], slots: int) -> float:

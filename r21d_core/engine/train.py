@@ -25,7 +25,7 @@ from r21d_core.data.sources import open_clips
 from r21d_core.data.transforms import augment
 from r21d_core.engine import distributed as dist
 from r21d_core.engine.build import build_model, check_batch_norm, optimize
-from r21d_core.engine.checkpoint import abort, check_fingerprint, resume, save_checkpoint
+from r21d_core.engine.checkpoint import abort, check_fingerprint, check_source, resume, save_checkpoint
 from r21d_core.engine.device import device_name, environment_info, limit_cpu_threads, pick_device
 from r21d_core.engine.evaluate import Source, evaluate, predict
 from r21d_core.engine.init_weights import check_init_file, init_from
@@ -35,9 +35,11 @@ from r21d_core.engine.signals import exit_on_signal, graceful_shutdown
 from r21d_core.engine.state import TrainState, capture_step, create_state, train_step
 from r21d_core.engine.throughput import inference_throughput
 from r21d_core.models.cost import spec_cost
+from r21d_core.models.imported import import_builder
 from r21d_core.runs.run import Run, find_run, lock, write_history, write_json, write_scores, write_summary
 from r21d_core.study.schedule import lr_at_step, steps_per_epoch
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import is_imported
 
 LOG_EVERY = 20  # steps between reads of the loss, each of which makes the host wait for a GPU
 
@@ -76,6 +78,7 @@ def _is_finished(run: Run, manifest: Manifest) -> bool:
     """Return whether the run is complete; raises R21DError if it was trained on other data or from another file."""
     if not dist.on_rank_zero(lambda: run.is_complete):
         return False
+    dist.on_rank_zero(lambda: check_source(run))
     dist.on_rank_zero(lambda: check_init_file(run, run.environment.get("init_from", "")))
     dist.on_rank_zero(lambda: check_fingerprint(run, run.environment["fingerprint"], manifest))
     return True
@@ -86,6 +89,7 @@ def _train(
     log_history: LogHistory,
 ) -> Run:  # fmt: skip
     spec, classes = run.spec, manifest.card.classes
+    dist.on_rank_zero(lambda: check_source(run))
     model = build_model(spec, len(task_classes(spec, classes)), device)
     state = create_state(spec, model, optimize(model, spec, device))
     if resume(run, manifest, state):
@@ -232,6 +236,8 @@ def _finish(run: Run, manifest: Manifest, device: torch.device, state: TrainStat
 def _write_environment(run: Run, manifest: Manifest, device: torch.device, state: TrainState) -> None:
     run.write("spec.json", run.spec.to_json())
     data = {"data": run.spec.data, "fingerprint": manifest.fingerprint, "init_from": state.init_from}
+    if is_imported(run.spec.variant):
+        data["network_sha256"] = import_builder(run.spec.variant)[1]
     write_json(run, "environment.json", environment_info(device) | {"device": _device_names(device)} | data)
 
 

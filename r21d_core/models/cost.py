@@ -8,7 +8,7 @@ from math import prod
 
 from r21d_core.models.architecture import Conv, Triple, conv_rows
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import NEIGHBORS
+from r21d_core.study.variants import is_neighbor
 
 CHANNELS = {"rgb": 3, "flow": 2}
 
@@ -55,13 +55,13 @@ def cost(
 
 
 def spec_cost(spec: Spec, num_classes: int) -> Cost:
-    """Return the Cost of the network of `spec`; that of NEIGHBORS has no list of convolutions."""
-    if spec.variant in NEIGHBORS:
+    """Return the Cost of the network of `spec`; that of a Neighbor has no list of convolutions."""
+    if is_neighbor(spec.variant):
         from r21d_core.models.neighbors import FEATURES, count_neighbor  # counts by PyTorch, which costs time to import
 
         modality = CHANNELS[spec.modality]
         parameters, macs = count_neighbor(spec.variant, num_classes, spec.frames, spec.crop, modality)
-        return Cost((), parameters, parameters, macs, (FEATURES[spec.variant], 1, 1, 1))
+        return Cost((), parameters, parameters, macs, (FEATURES.get(spec.variant, 0), 1, 1, 1))
     return cost(
         spec.variant, spec.depth, spec.width, spec.frames, num_classes, CHANNELS[spec.modality],
         size=spec.crop, midplanes_per_block=spec.midplanes_per_block,

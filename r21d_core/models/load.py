@@ -18,7 +18,7 @@ from r21d_core.models.convert import Weights, identify_architecture, read_archit
 from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import PUBLISHED
 from r21d_core.study.spec import Spec, format_settings
-from r21d_core.study.variants import NEIGHBORS
+from r21d_core.study.variants import is_neighbor
 
 # The arguments of `VideoResNet` in which weights and network must agree.
 FIELDS = ("variant", "depth", "width", "frames", "stem_midplanes", "midplanes_per_block")
@@ -46,7 +46,7 @@ def read_weights(path: Path | str) -> Weights:
     saved, spec = _load(path), None
     if isinstance(saved, Mapping) and isinstance(saved.get("spec"), Mapping) and "model" in saved:
         spec, saved = Spec().replace(**saved["spec"]), saved["model"]
-        if spec.variant in NEIGHBORS:
+        if is_neighbor(spec.variant):
             what = f"a checkpoint of {spec.variant}, which is trained and evaluated only"
             raise R21DError(f"{path}: {what}; expected weights of a VideoResNet")
     state = _unwrapped(path, saved)
@@ -113,7 +113,8 @@ def check_architecture(network: nn.Module, weights: Weights) -> dict[str, Any]:
     Raises R21DError that names the fields of Spec if that of the weights differs, apart from classes and channels.
     """
     if not isinstance(network, VideoResNet):
-        raise R21DError(f"{weights.path}: weights of {weights.variant}; networks of other papers start from runs only")
+        what = f"weights of {weights.variant}; networks of other papers, and your own, start from runs only"
+        raise R21DError(f"{weights.path}: {what}")
     here = read_architecture(network.state_dict(), str, Path("the network"))
     here |= {"variant": network.variant, "frames": network.frames}
     pairs = {name: (here[name], getattr(weights, name)) for name in FIELDS}

@@ -1,4 +1,4 @@
-"""Networks of other papers under the same records: torchvision's S3D, MViTv2-S and Swin3D-T, and C3D."""
+"""Other networks under the same records: torchvision's S3D, MViTv2-S and Swin3D-T, C3D, and those of one's own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from r21d_core import R21DError
+from r21d_core.models.imported import build_imported, describe_failure
+from r21d_core.study.variants import is_imported
 
 FEATURES = {"s3d": 1024, "mvit_v2_s": 768, "swin3d_t": 768, "C3D": 4096}  # of the classifier
 
@@ -16,10 +18,10 @@ FEATURES = {"s3d": 1024, "mvit_v2_s": 768, "swin3d_t": 768, "C3D": 4096}  # of t
 class Neighbor(nn.Module):
     """Compute logits (N, num_classes) of clips (N, in_channels, frames, crop, crop).
 
-    `body` is the network named `variant` without its classifier, which is `fc`. Dropout and stochastic depth depend on
-    `seed` and the number of training passes alone, so that a resumed run equals one that was never stopped, and several
-    processes, whose passes `count_as_one_process` numbers, equal one. Raises R21DError in `forward` for other lengths
-    than `frames`, which sets the size of some weights.
+    `body` is the network named `variant`, or that of `build_imported`, without its classifier, which is `fc`. Dropout
+    and stochastic depth depend on `seed` and the number of training passes alone, so that a resumed run equals one that
+    was never stopped, and several processes, whose passes `count_as_one_process` numbers, equal one. Raises R21DError
+    in `forward` for other lengths than `frames`, which sets the size of some weights.
     """
 
     passes: Tensor
@@ -30,7 +32,12 @@ class Neighbor(nn.Module):
 
         super().__init__()
         self.variant, self.num_classes, self.frames, self.seed = variant, num_classes, frames, seed
-        if variant == "C3D":
+        if is_imported(variant):
+            self.body = build_imported(
+                variant, num_classes=num_classes, in_channels=in_channels, frames=frames, crop=crop
+            )
+            features, self.body.fc = self.body.fc.in_features, nn.Identity()
+        elif variant == "C3D":
             self.body = C3D(frames, crop, in_channels)
         elif variant == "s3d":
             # Its pooling of 2×7×7 is that of 16×224×224 pixels; the mean over all positions is the same there.
@@ -49,10 +56,11 @@ class Neighbor(nn.Module):
         else:
             self.body = video.swin3d_t()
             self.body.head = nn.Identity()
-        self.fc = nn.Linear(FEATURES[variant], num_classes)
+        self.fc = nn.Linear(features if is_imported(variant) else FEATURES[variant], num_classes)
         nn.init.normal_(self.fc.weight, 0, 0.01)
         nn.init.zeros_(self.fc.bias)
-        if in_channels != 3 and variant != "C3D":  # these leave the initialization of convolutions to PyTorch
+        # torchvision's networks take RGB, and leave the initialization of convolutions to PyTorch.
+        if in_channels != 3 and variant != "C3D" and not is_imported(variant):
             modules: dict[str, Any] = dict(self.body.named_modules())
             name = next(name for name, module in modules.items() if isinstance(module, nn.Conv3d))
             sizes = {key: getattr(modules[name], key) for key in ("out_channels", "kernel_size", "stride", "padding")}
@@ -101,11 +109,16 @@ def count_neighbor(variant: str, num_classes: int, frames: int, crop: int, in_ch
     from torch.utils.flop_counter import FlopCounterMode
 
     options = {"num_classes": num_classes, "frames": frames, "crop": crop, "in_channels": in_channels}
+    device = "cpu" if is_imported(variant) else "meta"  # where only sizes are computed, which takes known code
     try:
-        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.device(device), torch.no_grad(), FlopCounterMode(display=False) as counter:
             network = Neighbor(variant, **options).eval()
-            network(torch.empty(1, in_channels, frames, crop, crop))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+            logits = network(torch.zeros(1, in_channels, frames, crop, crop))
+    except R21DError:
+        raise
+    except Exception as error:  # the code of one's own network may raise anything
+        reason = str(error).splitlines()[0] if variant in FEATURES else describe_failure(variant, error)
         raise R21DError(f"{variant}: takes no clips of {frames} frames of {crop}×{crop} pixels ({reason})") from error
+    if logits.shape != (1, num_classes):
+        raise R21DError(f"variant {variant}: returned {tuple(logits.shape)} for a clip, expected (1, {num_classes})")
     return sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2

@@ -38,6 +38,7 @@ class VideoResNet(nn.Module):
             for stage, count in enumerate(blocks, start=2)
         )
         self.fc = nn.Linear(8 * width, num_classes)
+        self._frozen: list[nn.Module] = []
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -45,6 +46,19 @@ class VideoResNet(nn.Module):
                 module.eps = eps
         nn.init.normal_(self.fc.weight, 0, 0.01)
         nn.init.zeros_(self.fc.bias)
+
+    def freeze(self, stages: int) -> None:
+        """Keep the first `stages` of conv1, conv2_x … conv5_x as they are in training, their statistics too."""
+        self._frozen = [*self.children()][: stages + 2] if stages else []  # after conv1 come its batch norm and ReLU
+        for module in self._frozen:
+            module.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> VideoResNet:
+        """Set the mode, which of frozen stages stays evaluation."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, num_classes) of clips (N, in_channels, T, H, W)."""

@@ -16,7 +16,7 @@ from r21d_core import R21DError
 from r21d_core.study import recipes
 from r21d_core.study.recipes import EVALUATION, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import ABLATIONS, NEIGHBORS, NOT_OF_NEIGHBORS, VARIANTS, is_sized_by_frames
+from r21d_core.study.variants import ABLATIONS, NOT_OF_NEIGHBORS, VARIANTS, is_neighbor, is_sized_by_frames
 
 TABLE_2 = tuple(VARIANTS)
 REASONS = ("R(2+1)D", "R3D", *ABLATIONS)
@@ -61,7 +61,7 @@ def reject_ignored_overrides(experiment: Callable[..., list[Spec]]) -> Callable[
 def _has_setting(spec: Spec, key: str) -> bool:
     if key == "frame_stride_max":
         return spec.task == "action"
-    return spec.variant not in NEIGHBORS or key not in NOT_OF_NEIGHBORS
+    return not is_neighbor(spec.variant) or key not in NOT_OF_NEIGHBORS
 
 
 def as_list(values: Numbers | Sequence[str]) -> list:

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cache
+from pathlib import PurePath
 from typing import Any
 
 from r21d_core import R21DError
-from r21d_core.study.variants import NEIGHBORS, NOT_OF_NEIGHBORS, variant_name
+from r21d_core.study.variants import NOT_OF_NEIGHBORS, is_neighbor, variant_name
 
 CHOICES = {
     "task": ("action", "speed", "arrow"),
@@ -32,6 +33,7 @@ RANGES = (  # fields, least, most
     (("eps", "epochs", "lr", "warmup_epochs", "lr_decay_epochs", "lr_decay", "momentum", "weight_decay"),
      0, sys.float_info.max, "a finite number, 0 or more"),
     (("frame_stride_max",), 0, math.inf, "0 or more"),
+    (("frozen_stages",), 0, 5, "a whole number from 0 to 5"),
     (("crop_area", "brightness", "color", "label_smoothing"), 0, 1, "a fraction from 0 to 1"),
 )  # fmt: skip
 
@@ -67,6 +69,7 @@ class Spec:
     # Initial weights: of another run with the same seed, given as JSON of the fields in which it differs from this one,
     # such as {"frames": 8}; of a file or a published name; random if empty. With epochs=0 they are evaluated.
     init_from: str = ""
+    frozen_stages: int = 0  # of conv1, conv2_x … conv5_x the first so many keep their initial weights and statistics
     midplanes_per_block: bool = False  # M_i computed once per block, as torchvision's weights need
     fc_init: str = "normal"  # weights of the classifier: std 0.01; "xavier": uniform, std 1/√fan_in, as in Caffe2
     eps: float = 1e-3  # of batch norm; torchvision's weights need 1e-5
@@ -102,6 +105,8 @@ class Spec:
             value = _convert(type(field.default), field.name, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
         object.__setattr__(self, "variant", variant_name(self.variant))  # as do "ppppp" and "R(2+1)D"
+        if self.init_file:  # as do "./mine.pt" and "mine.pt"
+            object.__setattr__(self, "init_from", str(PurePath(self.init_file)))
         for key, allowed in CHOICES.items():
             self._expect(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
         for keys, low, high, expected in RANGES:
@@ -119,7 +124,9 @@ class Spec:
         self._expect("frame_stride_max", at_least or not draws_stride, expected)
         self._expect("nesterov", self.momentum > 0 or not self.nesterov, "false where momentum = 0.0")
         self._expect("grad_accum_steps", batch % self.grad_accum_steps == 0, f"a divisor of batch_size = {batch}")
-        for key in NOT_OF_NEIGHBORS if self.variant in NEIGHBORS else ():
+        is_random = self.frozen_stages > 0 and not self.init_from
+        self._expect("frozen_stages", not is_random, "0 without init_from, as the weights would stay random")
+        for key in NOT_OF_NEIGHBORS if is_neighbor(self.variant) else ():
             object.__setattr__(self, key, getattr(Spec, key))
         _ = self.parent_spec  # raises R21DError for an impossible init_from
 
@@ -136,7 +143,7 @@ class Spec:
     @property
     def network(self) -> str:
         """The variant and its depth, such as `R(2+1)D-18`; a network of another paper by its name alone."""
-        return self.variant if self.variant in NEIGHBORS else f"{self.variant}-{self.depth}"
+        return self.variant if is_neighbor(self.variant) else f"{self.variant}-{self.depth}"
 
     @property
     def folder(self) -> str:

@@ -26,7 +26,9 @@ LETTERS = "23pnlhdtbsr"  # of conv2_x … conv5_x; the first three are conv1's t
 FIVE_LETTERS = f"[c23p][{LETTERS}]{{4}}"  # the pattern of a network without a name
 # Networks of other papers, by torchvision's names, and C3D (Tran et al., ICCV 2015).
 NEIGHBORS = ("s3d", "mvit_v2_s", "swin3d_t", "C3D")
-NOT_OF_NEIGHBORS = ("depth", "width", "midplanes_per_block", "eps")  # fields of a Spec; theirs are fixed
+# A network of one's own: a function in a module that Python finds. Only what trains or plans a run imports it.
+IMPORT_PATH = r"([^\W\d]\w*\.)*[^\W\d]\w*:[^\W\d]\w*"
+NOT_OF_NEIGHBORS = ("depth", "width", "frozen_stages", "midplanes_per_block", "eps")  # Spec fields; theirs are fixed
 DEPTHS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # basic blocks of conv2_x … conv5_x
 
 
@@ -34,12 +36,22 @@ class UnknownVariantError(R21DError):
     """No network has this name here."""
 
 
+def is_imported(variant: str) -> bool:
+    """Return whether the variant is `module:function`, a network of one's own."""
+    return ":" in variant
+
+
+def is_neighbor(variant: str) -> bool:
+    """Return whether the network is of NEIGHBORS or one's own, so that its layers are unknown here."""
+    return variant in NEIGHBORS or is_imported(variant)
+
+
 def variant_name(variant: str) -> str:
-    """Return the name of a network given by name or letters, or the letters of one without a name.
+    """Return the name of a network given by name or letters, the letters of one without a name, or `module:function`.
 
     Raises UnknownVariantError for anything else, with the closest name.
     """
-    if variant in NETWORKS or variant in NEIGHBORS:
+    if variant in NETWORKS or variant in NEIGHBORS or re.fullmatch(IMPORT_PATH, variant):
         return variant
     if re.fullmatch(FIVE_LETTERS, variant):
         return next((name for name, letters in NETWORKS.items() if letters == variant), variant)
@@ -49,14 +61,14 @@ def variant_name(variant: str) -> str:
     raise UnknownVariantError(
         f"variant {variant!r}: {hint}expected one of {', '.join((*NETWORKS, *NEIGHBORS))}, or five letters such as "
         "33p22 for conv1 … conv5_x: 2, 3 or p, c for conv1 only, and "
-        f"{', '.join(LETTERS[3:-1])} or {LETTERS[-1]} for the other four"
+        f"{', '.join(LETTERS[3:-1])} or {LETTERS[-1]} for the other four, or module:function for a network of your own"
     )
 
 
 def is_sized_by_frames(variant: str) -> bool:
     """Return whether weights fit clips of one length only, as those of a conv1 that spans the clip."""
     name = variant_name(variant)
-    return NETWORKS.get(name, name).startswith("c")
+    return not is_neighbor(name) and NETWORKS.get(name, name).startswith("c")
 
 
 def stage_spec(variant: str, depth: int) -> tuple[str, tuple[int, ...]]:
@@ -64,6 +76,6 @@ def stage_spec(variant: str, depth: int) -> tuple[str, tuple[int, ...]]:
     name = variant_name(variant)
     if depth not in DEPTHS:
         raise R21DError(f"depth {depth!r}: expected one of {', '.join(map(str, DEPTHS))}")
-    if name in NEIGHBORS:
+    if is_neighbor(name):
         raise R21DError(f"variant {name}: its layers are not those of {', '.join(VARIANTS)}")
     return NETWORKS.get(name, name), DEPTHS[depth]

@@ -262,6 +262,12 @@ def test_finetuned_network_is_compared_with_its_own_scratch(tmp_path):
     caption = show_rate_table(runs).caption
     assert len(found) == 2
     assert "trained from scratch" in caption and f"; {' to '.join(found)} points at 80 % power" in caption
+    finetuned = [run for run in runs if run.spec.init_from]
+    scratch = [
+        run.spec.replace(data="set-split2") for run in runs if run.spec.task == "action" and run not in finetuned
+    ]
+    with pytest.raises(R21DError, match=r"R3D: its runs are on set-split1, the others on set-split2; compare the same"):
+        show_rate_table(finetuned + make_runs(scratch, tmp_path))
     alone = rate_table([run for run in runs if run.spec.seed == 0])
     assert alone["p, Holm"].isna().all() and alone["its interval"].notna().sum() == 2, "one run is no test"
     assert alone["detectable"].isna().all()

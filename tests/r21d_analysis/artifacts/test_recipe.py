@@ -128,6 +128,12 @@ def test_chosen_line_follows_the_records(tmp_path):
     assert "The profile `small` uses it." in text
 
 
+def test_evaluated_run_is_no_recipe(runs, tmp_path):
+    tested = make([runs[0].spec.finetune_spec(epochs=0)], tmp_path, share=1)
+    with pytest.raises(R21DError, match=r"-18: a run with epochs = 0 has no recipe; leave such runs out"):
+        recipe.chosen_line([*runs, *tested])
+
+
 def test_recipe_without_all_networks_has_no_mean(runs, tmp_path):
     some = runs[:6] + find_runs([run.spec for run in runs[6:]], tmp_path / "none")
     table = recipe.recipe_table(some)

@@ -26,6 +26,7 @@ from r21d_analysis.statistics import aggregate
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import SeedVariance
 from r21d_analysis.statistics.power import detectable_difference
+from r21d_core import R21DError
 from r21d_core.runs.run import find_runs
 from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
 from r21d_core.study.paper import paper
@@ -115,6 +116,13 @@ def test_equal_results_have_no_interval(runs):
     table = tables.comparison_table([finish(run, runs[0].scores) for run in runs])
     assert table.data.iloc[0, 1:3].tolist() == ["+0.0", "–"] and table.data.iloc[0, 5] == "–"
     assert "2 seeds; 2 tests" in table.caption and "nan" not in table.to_html().lower().replace("nano", "")
+
+
+def test_networks_of_several_settings_are_not_compared(runs, tmp_path):
+    other = make_runs([run.spec.replace(lr=0.3, epochs=4) for run in runs], tmp_path / "other")
+    with pytest.raises(R21DError, match=r"^f-R2D: its runs differ in epochs, lr; compare runs of one setting$"):
+        tables.comparison_table(runs + other)
+    assert len(tables.comparison_table(runs + [run for run in other if run.spec.variant == "R(2+1)D"]).data) == 3
 
 
 def test_tables_of_one_run_say_what_their_intervals_lack(runs, tmp_path):

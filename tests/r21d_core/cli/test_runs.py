@@ -48,6 +48,17 @@ def test_runs_are_listed_with_settings_and_state(runs, tmp_path, capsys):
     assert heading == "frames=4" and "finished" in row and row.endswith(str(finished.folder))
 
 
+def test_other_networks_have_no_settings_of_depth_and_width(tmp_path, capsys):
+    """Which are not theirs; that of the demo's recipe is another one."""
+    for spec in variant_comparison(variants=("R3D", "s3d", "mine:build"), epochs=3):
+        (tmp_path / spec.folder).mkdir()
+        find_run(tmp_path, spec).write("spec.json", spec.to_json())
+    assert main(["runs", str(tmp_path)]) == 0
+    title, *table = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    assert title == "3 runs with data=builtin, profile=demo, task=action, epochs=3"
+    assert [row.split()[0] for row in table] == ["network", "R3D-10", "s3d", "mine:build"]
+
+
 def test_accuracy_is_read_and_printed_only_if_asked_for(runs, tmp_path, capsys, monkeypatch):
     """The test results of a study that is not finished are not seen by who lists its runs."""
     assert main(["runs", str(tmp_path), "--accuracy"]) == 0

@@ -1,5 +1,6 @@
 """From one data set to another: whose weights, whose classifier, and no video that was seen before."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -176,6 +177,18 @@ def test_run_folder_as_weights_file_is_checked_as_a_run(first, fit, two, named):
     for start in (spec, spec.finetune_spec(data="swapped")):
         with pytest.raises(R21DError, match=r"was trained on \d+ groups of the test split, such as"):
             fit(start.replace(data="swapped"), swapped)
+
+
+@pytest.mark.parametrize("copied", ["best.pt", "elsewhere/checkpoint.pt", "first/best.pt"])
+def test_copied_checkpoint_is_a_file_of_unknown_training(first, fit, two, tmp_path, copied):
+    """Also beside its run's records, under another name."""
+    file = first.folder / "best.pt" if copied.startswith("first") else tmp_path / copied
+    shutil.copy(first.folder / "checkpoint.pt", file)
+    spec = SPEC.replace(init_from=str(file), epochs=0)
+    assert "1 new" in plan([spec], two[0], tmp_path / "runs", "cpu")
+    run = fit(spec)
+    assert changed_parameters(first, run) == set() and run.trained_on == set()
+    assert "SHA-256" in run.environment["init_from"] and "are unknown" in run.environment["init_from"]
 
 
 def test_run_folder_of_same_classes_keeps_the_classifier(first, fit):

@@ -59,7 +59,7 @@ DEFAULTS = {
     "frame_width": 171, "crop": 112, "crop_area": 0.0, "flip": True, "brightness": 0.0, "color": 0.0, "epochs": 45,
     "clips_per_epoch": 1_000_000, "batch_size": 32, "grad_accum_steps": 1, "lr": 0.01, "warmup_epochs": 10.0,
     "lr_schedule": "step", "lr_decay_epochs": 10.0, "lr_decay": 0.1, "momentum": 0.9, "nesterov": False,
-    "weight_decay": 1e-4, "label_smoothing": 0.0, "decay_biases": True, "eval_clips": 10,
+    "weight_decay": 1e-4, "label_smoothing": 0.0, "decay_biases": True, "eval_clips": 10, "frozen_stages": 0,
 }  # fmt: skip
 
 
@@ -103,6 +103,8 @@ def test_every_number_has_a_range():
         ({"init_from": "{8}"}, "expected JSON"),
         ({"init_from": '{"frame": 8}'}, "did you mean frames"),
         ({"init_from": '{"frames": 0}'}, "1 or more"),
+        ({"frozen_stages": 6, "init_from": "mine.pt"}, "frozen_stages = 6, expected a whole number from 0 to 5"),
+        ({"frozen_stages": 2}, "frozen_stages = 2, expected 0 without init_from, as the weights would stay random"),
     ],
 )
 def test_impossible_values_are_named_with_the_expected(changes, says):
@@ -154,6 +156,15 @@ def test_init_from_may_be_a_file():
     spec = Spec(init_from="r2plus1d_18-91a641e6.pth", midplanes_per_block=True, eps=1e-5, epochs=0)
     assert spec.init_file == "r2plus1d_18-91a641e6.pth" and spec.parent_spec is None
     assert spec.finetune_spec(epochs=3).parent_spec == spec and spec.finetune_spec(epochs=3).init_file == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("./mine.pt", "mine.pt"), (".//mine.pt", "mine.pt"), ("runs/RUN/", "runs/RUN"), ("a/../mine.pt", "a/../mine.pt")],
+)
+def test_spellings_of_a_path_make_one_run(given, expected):
+    """As far as the path tells: behind a link, a/.. need not be the folder of a."""
+    assert Spec(init_from=given) == Spec(init_from=expected) and Spec(init_from=given).init_from == expected
 
 
 def test_settings_as_text_keep_names_that_end_like_numbers():

@@ -1,0 +1,72 @@
+"""Networks of one's own, named `module:function`: import the function and call it.
+
+Importing runs the module, so only what trains or plans a run does it; nothing that reads records may.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from r21d_core import R21DError
+
+
+def build_imported(variant: str, **options: int) -> Any:
+    """Return the network that `module:function` builds with `num_classes`, `in_channels`, `frames` and `crop`.
+
+    Raises R21DError if it fails, or returns anything but a module with the classifier `fc`, of `num_classes` outputs.
+    """
+    builder, _ = import_builder(variant)
+    try:
+        network = builder(**options)
+    except Exception as error:
+        raise R21DError(f"variant {variant}: {describe_failure(variant, error)}") from error
+    fc = getattr(network, "fc", None)
+    if not isinstance(network, nn.Module) or not isinstance(fc, nn.Linear) or fc.out_features != options["num_classes"]:
+        expected = (
+            f"a torch.nn.Module whose last layer is its attribute fc, torch.nn.Linear(…, {options['num_classes']})"
+        )
+        raise R21DError(f"variant {variant}: returned {type(network).__name__} with fc = {fc}, expected {expected}")
+    return network
+
+
+@cache
+def import_builder(variant: str) -> tuple[Callable[..., Any], str]:
+    """Return the function of `module:function`, and the SHA-256 of its file when it was imported; else R21DError."""
+    module, _, function = variant.partition(":")
+    if not (sha256 := source_sha256(variant)):
+        expected = f"a file {module.replace('.', '/')}.py in the current folder or in one that PYTHONPATH names"
+        raise R21DError(f"variant {variant}: no module {module} with a file is found; expected {expected}")
+    try:
+        return getattr(import_module(module), function), sha256
+    except Exception as error:
+        raise R21DError(f"variant {variant}: {describe_failure(variant, error)}") from error
+
+
+def source_sha256(variant: str) -> str:
+    """Return the SHA-256 of the file of `module:function` as it is now, or "" without one; the module is not run."""
+    file = _source(variant)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+
+
+def describe_failure(variant: str, error: Exception) -> str:
+    """Return the error as text, with the last line of the network's file that led to it."""
+    lines = [row.lineno for row in traceback.extract_tb(error.__traceback__) if row.filename == _source(variant)]
+    place = f" in {_source(variant)}, line {lines[-1]}" if lines else ""
+    return f"{type(error).__name__}{place}: {error}"
+
+
+def _source(variant: str) -> str:
+    try:
+        found = find_spec(variant.partition(":")[0])
+    except (ImportError, ValueError):  # of the package around it; of a notebook's own __main__
+        return ""
+    return (found.origin or "") if found and found.has_location else ""

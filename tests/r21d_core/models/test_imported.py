@@ -1,0 +1,247 @@
+"""A network of one's own, `module:function`: its cost and logits, its records, and that only training imports it."""
+
+import hashlib
+import os
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+
+from r21d_analysis.artifacts.folds import composition_table
+from r21d_analysis.artifacts.measures import measure
+from r21d_analysis.artifacts.tables import comparison_table, show_variant_table
+from r21d_core import R21DError, load
+from r21d_core.cli import main
+from r21d_core.data.manifest import load_manifest
+from r21d_core.engine import train as engine
+from r21d_core.engine.build import build_model
+from r21d_core.engine.plan import plan
+from r21d_core.engine.runner import run_experiment
+from r21d_core.engine.state import train_step
+from r21d_core.engine.train import train
+from r21d_core.models.cost import spec_cost
+from r21d_core.models.neighbors import Neighbor
+from r21d_core.runs.run import find_run, load_runs
+from r21d_core.study.experiments import rate_pretraining
+from r21d_core.study.spec import Spec
+from r21d_core.study.variants import is_sized_by_frames
+from tests.networks import TINY
+
+CPU = torch.device("cpu")
+HOWTO = Path(__file__).parents[3] / "docs" / "howto.md"
+NETWORK = """
+from torch import nn
+
+class Network(nn.Module):
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.spatial = nn.Conv3d(in_channels, 4, (1, 3, 3), (1, 2, 2), (0, 1, 1), bias=False)
+        self.temporal = nn.Conv3d(4, 6, (3, 1, 1), padding=(1, 0, 0), bias=False)
+        self.norm, self.drop = nn.BatchNorm3d(6), nn.Dropout(0.5)
+        self.fc = nn.Linear(6, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.drop(self.norm(self.temporal(self.spatial(x))).relu().mean((2, 3, 4))))
+
+def build(num_classes, in_channels, frames, crop):
+    return Network(num_classes, in_channels)
+"""
+NUMBERS = count()
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """A function that writes the text of a new module, which Python then finds, and returns the path."""
+    (tmp_path / "code").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "code")
+
+    def write(text=NETWORK):
+        path = tmp_path / "code" / f"conv_nets_{next(NUMBERS)}.py"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def variant_of(path):
+    return f"{path.stem}:build"
+
+
+def forget(monkeypatch, path):
+    """As a new process, in which the module was not imported."""
+    monkeypatch.delitem(sys.modules, path.stem)
+
+
+def test_cost_is_that_by_hand(write):
+    """A 1×3×3 with stride 2, a 3×1×1, batch norm and the classifier; on flow with a channel less."""
+    spec = TINY.replace(variant=variant_of(write()), frames=4, crop=16)
+    for modality, channels in (("rgb", 3), ("flow", 2)):
+        cost = spec_cost(spec.replace(modality=modality), 5)
+        weights = 9 * channels * 4 + 3 * 4 * 6, 6 * 5
+        assert cost.parameters == sum(weights) + 2 * 6 + 5
+        assert cost.macs == weights[0] * 4 * 8**2 + weights[1]
+
+
+def test_logits_are_those_of_the_network(write):
+    path = write()
+    model = build_model(TINY.replace(variant=variant_of(path)), 5, CPU).eval()
+    own = sys.modules[path.stem].build(num_classes=5, in_channels=3, frames=4, crop=16).eval()
+    own.load_state_dict({name.removeprefix("body."): v for name, v in model.state_dict().items() if name != "passes"})
+    clips = torch.randn(2, 3, 4, 16, 16)
+    assert isinstance(model, Neighbor) and torch.equal(model(clips), own(clips))
+
+
+def test_initial_weights_are_those_of_the_seed(write):
+    """Although the cost, which is counted once, draws random numbers."""
+    spec = TINY.replace(variant=variant_of(write()))
+    first, second, third = (build_model(spec.replace(seed=seed), 5, CPU).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert not torch.equal(first["body.spatial.weight"], third["body.spatial.weight"])
+
+
+def test_finished_run_names_its_network_and_needs_it_no_more(write, tiny_manifest, tmp_path, monkeypatch):
+    path = write()
+    spec = TINY.replace(variant=variant_of(path))
+    run = train(spec, load_manifest(tiny_manifest), tmp_path / "runs", device="cpu")
+    assert run.environment["network_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert run.summary["parameters"] == spec_cost(spec, 2).parameters and run.summary["macs"] == spec_cost(spec, 2).macs
+    assert Spec.from_json(spec.to_json()) == spec and spec.network == spec.variant
+    path.unlink()
+    forget(monkeypatch, path)
+    written = (run.folder / "summary.json").stat().st_mtime_ns
+    for again in (find_run(tmp_path / "runs", spec), *run_experiment([spec], tiny_manifest, tmp_path / "runs")):
+        assert again.is_complete and (again.folder / "summary.json").stat().st_mtime_ns == written
+    assert "1 finished" in plan([spec], tiny_manifest, tmp_path / "runs", "cpu") and path.stem not in sys.modules
+
+
+def test_another_version_of_the_network_is_refused(write, tiny_manifest, tmp_path):
+    """Of a finished run and of one to resume; a run without a checkpoint starts with it."""
+    path, runs, manifest = write(), tmp_path / "runs", load_manifest(tiny_manifest)
+    spec = TINY.replace(variant=variant_of(path))
+    run = train(spec, manifest, runs, device="cpu")
+    path.write_text(NETWORK + "# another\n")
+    error = rf"^{run.folder}: was trained with another version of {spec.variant} \(SHA-256 \w{{8}}…, now \w{{8}}…\)"
+    with pytest.raises(R21DError, match=error):
+        run_experiment([spec], None, runs, device="cpu")
+    for _ in ("finished", "resumed"):
+        with pytest.raises(R21DError, match=error):
+            train(spec, manifest, runs, device="cpu")
+        (run.folder / "summary.json").unlink(missing_ok=True)
+    (run.folder / "checkpoint.pt").unlink()
+    assert train(spec, manifest, runs, device="cpu").is_complete
+
+
+def test_stopped_run_equals_one_that_was_not(write, tiny_manifest, tmp_path, monkeypatch):
+    """With its dropout, whose numbers are those of the seed and the step."""
+    path = write()
+    spec = TINY.replace(variant=variant_of(path), clips_per_epoch=16, epochs=2)
+    whole = train(spec, load_manifest(tiny_manifest), tmp_path / "whole", device="cpu")
+    steps = count(1)
+
+    def step_or_stop(*arguments):
+        if next(steps) == 6:
+            raise KeyboardInterrupt
+        return train_step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "train_step", step_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(spec, load_manifest(tiny_manifest), tmp_path / "parts", device="cpu", save_seconds=0)
+    assert len(find_run(tmp_path / "parts", spec).history) == 1
+    again = train(spec, load_manifest(tiny_manifest), tmp_path / "parts", device="cpu")
+    assert torch.equal(*(torch.tensor(run.scores.logits) for run in (whole, again)))
+    assert [row["train_loss"] for row in whole.history] == [row["train_loss"] for row in again.history]
+
+
+def test_reading_records_imports_nothing(write, tiny_manifest, tmp_path, monkeypatch, capsys):
+    """Of a finished and of a stopped run, each named by a folder of somebody else's."""
+    path = write()
+    own = TINY.replace(variant=variant_of(path))
+    finished, stopped, known = own, own.replace(seed=1), TINY
+    runs = tmp_path / "runs"
+    run_experiment([finished, stopped, known], tiny_manifest, runs, device="cpu")
+    for name in ("summary.json", "scores.npz"):
+        (find_run(runs, stopped).folder / name).unlink()
+    other = stopped.replace(lr=0.3)  # a row of its own, without a finished run
+    find_run(runs, stopped).folder.rename(runs / other.folder)
+    (runs / other.folder / "spec.json").write_text(other.to_json())
+    forget(monkeypatch, path)
+    loaded = load_runs(runs)
+    assert len(loaded) == 3 and len(measure(loaded)) == 3
+    assert finished.variant in show_variant_table(loaded).to_html()
+    assert finished.variant in comparison_table([run for run in loaded if run.is_complete]).to_html()
+    assert finished.variant in composition_table([run.spec for run in loaded]).to_html()
+    assert main(["runs", str(runs), "--accuracy"]) == 0 and finished.variant in capsys.readouterr().out
+    for start in (finished, other):
+        with pytest.raises(R21DError, match=r"a checkpoint of conv_nets_.*, which is trained and evaluated only"):
+            load(runs / start.folder)
+    with pytest.raises(R21DError, match="which is trained and evaluated only"):
+        plan([known.replace(init_from=str(runs / finished.folder), epochs=0)], tiny_manifest, runs, "cpu")
+    assert path.stem not in sys.modules
+
+
+def test_code_of_the_howto_is_trained_and_loaded(tiny_manifest, tmp_path, monkeypatch):
+    text = HOWTO.read_text("utf-8").split("\n### A network of your own code\n")[1].split("\n## ")[0]
+    module, rest = (part.split("\n```")[0] for part in text.split("```python\n")[1:])
+    (tmp_path / "my_nets.py").write_text(module)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = train(TINY.replace(variant="my_nets:build"), load_manifest(tiny_manifest), "runs", device="cpu")
+    names: dict = {}
+    exec(rest, names)
+    assert names["run"] == run and names["network"].body.conv.out_channels == names["network"].fc.in_features == 64
+    expected = torch.load(run.folder / "checkpoint.pt", weights_only=True)["model"]["fc.weight"]
+    assert torch.equal(names["network"].fc.weight, expected) and expected.any()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("build = None", r"TypeError: 'NoneType' object is not callable"),
+        ("", r"AttributeError: module '\w+' has no attribute 'build'"),
+        ("import nothing_of_this_name", r"ModuleNotFoundError in .*conv_nets_\d+\.py, line 1: No module named"),
+        (
+            "import torch\nbuild = lambda **_: torch.nn.ReLU()",
+            r"returned ReLU with fc = None, expected a tor",
+        ),
+        (NETWORK.replace("nn.Linear(6, num_classes)", "nn.Linear(6, 9)"), r"expected a torch.*fc, torch.*\(…, 1\)"),
+        (NETWORK.replace("self.spatial(x)", "x.reshape(7)"), r"takes no clips of 4 frames.*in .*\.py, line 13: shape"),
+        (NETWORK.replace(".mean((2, 3, 4))", ".mean((0, 3, 4)).T"), r"returned \(4, 1\) for a clip, expected \(1, 1\)"),
+    ],
+)
+def test_faults_of_the_code_are_named(write, text, says):
+    with pytest.raises(R21DError, match=says) as error:
+        spec_cost(TINY.replace(variant=variant_of(write(text))), 1)
+    assert "conv_nets_" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("module", ["no_such_module", "no_such.module", "__main__", "sys"])
+def test_module_without_a_file_is_named(module):
+    with pytest.raises(R21DError, match=rf"no module {module} with a file is found; expected a file"):
+        spec_cost(TINY.replace(variant=f"{module}:build"), 2)
+
+
+@pytest.mark.parametrize("variant", ["mine:", ":build", "my-nets:build", "a..b:build", "a:b:c", "1a:build"])
+def test_only_names_of_python_are_taken(variant):
+    with pytest.raises(R21DError, match="or module:function for a network of your own"):
+        Spec(variant=variant)
+
+
+def test_network_whose_name_begins_with_a_letter_of_conv1(write):
+    variant = variant_of(write())
+    assert variant.startswith("c") and not is_sized_by_frames(variant)
+    assert [spec.frames for spec in rate_pretraining(variants=(variant,))] == [8, 3, 8]
+
+
+def test_command_finds_the_module_in_the_current_folder(write, tiny_manifest, tmp_path, monkeypatch, capsys):
+    """The installed command, unlike `python -m`, does not have that folder in its path."""
+    path = write()
+    path.rename(tmp_path / path.name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder not in ("", os.getcwd())])
+    command = ["train", "variant_comparison", "--manifest", str(tiny_manifest), "--variants", variant_of(path)]
+    settings = [f"--set={key}={getattr(TINY, key)}" for key in ("frames", "crop", "batch_size")]
+    assert main([*command, *settings, "--dry-run", "--device", "cpu"]) == 0, capsys.readouterr().err
+    assert variant_of(path) in capsys.readouterr().out
