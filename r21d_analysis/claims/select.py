@@ -245,9 +245,11 @@ def _fits_demo(arm: Arm) -> bool:
 
 
 def _training(spec: Spec) -> str:
-    changed = set(json.loads(spec.init_from)) if spec.init_from else set()
-    if not changed:
+    if not spec.init_from:
         return SCRATCH
+    if spec.init_file:
+        return "other"
+    changed = set(json.loads(spec.init_from))
     if spec.epochs:
         return FINETUNED if "frames" in changed else "other"
     return TESTED if changed == {"epochs", "frames"} else MORE_CLIPS if changed == {"epochs", "eval_clips"} else "other"

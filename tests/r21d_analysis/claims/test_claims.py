@@ -414,6 +414,11 @@ def test_networks_without_width_stand_beside_those_of_any(variant, base, tmp_pat
         assert why.endswith(f'--manifest data/set.csv --variants "{missing}" --seeds 0,1,2'), why
 
 
+def test_networks_from_files_are_not_from_scratch(tmp_path):
+    runs = make("paper", two_networks(frames=8, init_from="mine.pt"), tmp_path)
+    assert "missing: R(2+1)D, R3D" in evaluate_claim(BY_ID["r21d-over-r3d-8"], group_by_seed(runs)).why
+
+
 def test_sizes_are_of_the_compared_means():
     """Of clip@1 in Table 2 by hand, as the contrasts are; the sentences have the range over single networks."""
     mixed, flat = np.mean([49.4, 50.2, 50.7, 50.5, 50.3, 49.8, 49.8, 49.9, 49.4]), np.mean([46.7, 48.1])
