@@ -208,6 +208,11 @@ def test_code_of_the_howto_is_trained_and_loaded(tiny_manifest, tmp_path, monkey
         ),
         (NETWORK.replace("nn.Linear(6, num_classes)", "nn.Linear(6, 9)"), r"expected a torch.*fc, torch.*\(…, 1\)"),
         (NETWORK.replace("self.spatial(x)", "x.reshape(7)"), r"takes no clips of 4 frames.*in .*\.py, line 13: shape"),
+        (
+            NETWORK.replace("(2, 3, 4))))", "(2, 3, 4)))).relu()"),
+            r"returns something else than its fc does; expected fc",
+        ),
+        (NETWORK.replace("self.fc(self.drop", "(self.drop"), r"returns something else than its fc does; expected fc"),
         (NETWORK.replace(".mean((2, 3, 4))", ".mean((0, 3, 4)).T"), r"returned \(4, 1\) for a clip, expected \(1, 1\)"),
     ],
 )
