@@ -16,7 +16,7 @@ from r21d_core import R21DError, load
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import train as engine
-from r21d_core.engine.build import build_model
+from r21d_core.engine.build import build_model, check_batch_norm
 from r21d_core.engine.plan import plan
 from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.state import train_step
@@ -220,6 +220,16 @@ def test_faults_of_the_code_are_named(write, text, says):
     with pytest.raises(R21DError, match=says) as error:
         spec_cost(TINY.replace(variant=variant_of(write(text))), 1)
     assert "conv_nets_" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_batch_of_one_clip_is_checked_on_a_device_that_runs_the_code(write):
+    """One that holds no values refuses what reads a number, such as rates of stochastic depth."""
+    reads = "import torch" + NETWORK.replace("__init__()", "__init__(); torch.linspace(0, 1, 3)[1].item()")
+    pooled = reads.replace("self.spatial(x))", "self.spatial(x)).mean((2, 3, 4), True)")
+    spec = TINY.replace(variant=variant_of(write(reads)), batch_size=1)
+    check_batch_norm(spec)
+    with pytest.raises(R21DError, match="some batch is one clip, of which 4 frames of 16×16 pixels become one value"):
+        check_batch_norm(spec.replace(variant=variant_of(write(pooled))))
 
 
 @pytest.mark.parametrize("module", ["no_such_module", "no_such.module", "__main__", "sys"])
