@@ -252,6 +252,17 @@ def test_module_without_a_file_is_named(module):
         spec_cost(TINY.replace(variant=f"{module}:build"), 2)
 
 
+@pytest.mark.parametrize("code", ["raise RuntimeError('no license')", "import nothing_of_this_name"])
+def test_package_that_cannot_be_imported_is_named(write, code):
+    """It is run to find a module in it."""
+    path = write()
+    (path.parent / path.stem).mkdir()
+    (path.parent / path.stem / "__init__.py").write_text(code)
+    says = rf"^variant {path.stem}.nets:build: package {path.stem}: \w+Error: (no license|No module named 'nothing_o)"
+    with pytest.raises(R21DError, match=says):
+        spec_cost(TINY.replace(variant=f"{path.stem}.nets:build"), 2)
+
+
 @pytest.mark.parametrize("variant", ["mine:", ":build", "my-nets:build", "a..b:build", "a:b:c", "1a:build"])
 def test_only_names_of_python_are_taken(variant):
     with pytest.raises(R21DError, match="or module:function for a network of your own"):
