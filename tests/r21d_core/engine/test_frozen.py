@@ -136,3 +136,13 @@ def test_random_convolution_is_not_frozen(given, tiny_manifest, tmp_path):
     with pytest.raises(R21DError, match=says):
         train(spec, load_manifest(tiny_manifest), tmp_path, device="cpu")
     assert "1 new" in planning.plan([spec.replace(frozen_stages=0)], tiny_manifest, tmp_path, "cpu")
+
+
+def test_unmeasured_runs_are_as_fast_as_their_training_costs(given, monkeypatch):
+    """After the first, a run with frozen stages takes less time than the same network without."""
+    monkeypatch.setattr(throughput, "PLAN_SECONDS", 0)
+    monkeypatch.setattr(throughput, "training_throughput", lambda *_: 10.0)
+    whole, probe = given[0], given[0].replace(frozen_stages=5)
+    rates, *_ = throughput.measure_runs([whole, probe], dict.fromkeys((whole, probe), 2), "cpu", 1)
+    rows = spec_cost(whole, 2)
+    assert rates[whole] == 10 and rates[probe] == pytest.approx(10 * 3 * rows.macs / (rows.macs + 2 * 8 * 4 * 2))
