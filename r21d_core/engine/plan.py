@@ -22,6 +22,7 @@ from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import STATES, find_run, find_runs
 from r21d_core.study.recipes import VAL_SUFFIX
 from r21d_core.study.spec import Spec, run_labels
+from r21d_core.study.variants import is_imported
 
 BUILTIN_ROOT = Path("data")
 WORKER_SECONDS = 5.0  # until worker processes have imported PyTorch
@@ -147,8 +148,11 @@ def make_plan(
     from r21d_core.engine.build import check_batch_norm
     from r21d_core.engine.distributed import check_divisible
     from r21d_core.engine.init_weights import check_init_files
-    from r21d_core.engine.throughput import measure_runs  # all import torch
+    from r21d_core.engine.throughput import measure_runs
+    from r21d_core.models.imported import check_unchanged  # all import torch
 
+    for variant in {spec.variant for spec in todo if is_imported(spec.variant)}:
+        check_unchanged(variant)
     costs = {spec: spec_cost(spec, num_classes[spec]) for spec in todo}
     for spec in todo:
         check_divisible(spec, gpus)

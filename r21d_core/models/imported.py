@@ -51,6 +51,13 @@ def import_builder(variant: str) -> tuple[Callable[..., Any], str]:
         raise R21DError(f"variant {variant}: {describe_failure(variant, error)}") from error
 
 
+def check_unchanged(variant: str) -> None:
+    """Raise R21DError if the file of `module:function` is not the one that this process has imported."""
+    _, imported = import_builder(variant)
+    if source_sha256(variant) not in ("", imported):
+        raise R21DError(f"{_source(variant)}: changed since it was imported; restart Python, or the notebook's kernel")
+
+
 def source_sha256(variant: str) -> str:
     """Return the SHA-256 of the file of `module:function` as it is now, or "" without one.
 

@@ -134,6 +134,16 @@ def test_another_version_of_the_network_is_refused(write, tiny_manifest, tmp_pat
     assert train(spec, manifest, runs, device="cpu").is_complete
 
 
+def test_file_edited_in_a_notebook_is_not_trained_as_it_was(write, tiny_manifest, tmp_path):
+    """Python imports a file once, so a new run would have the code from before."""
+    path = write()
+    spec = TINY.replace(variant=variant_of(path))
+    run_experiment([spec], tiny_manifest, tmp_path / "runs", device="cpu")
+    path.write_text(NETWORK.replace("0.5", "0.1"))
+    with pytest.raises(R21DError, match=rf"^{path}: changed since it was imported; restart Python, or the notebook's"):
+        run_experiment([spec.replace(lr=0.02)], tiny_manifest, tmp_path / "runs", device="cpu")
+
+
 def test_stopped_run_equals_one_that_was_not(write, tiny_manifest, tmp_path, monkeypatch):
     """With its dropout, whose numbers are those of the seed and the step."""
     path = write()
