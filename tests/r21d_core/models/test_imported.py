@@ -246,7 +246,7 @@ def test_faults_of_the_code_are_named(write, text, says):
     assert "conv_nets_" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_batch_of_one_clip_is_checked_on_a_device_that_runs_the_code(write):
+def test_batch_of_one_clip_is_checked_on_a_cpu(write):
     """One that holds no values refuses what reads a number, such as rates of stochastic depth."""
     reads = "import torch" + NETWORK.replace("__init__()", "__init__(); torch.linspace(0, 1, 3)[1].item()")
     pooled = reads.replace("self.spatial(x))", "self.spatial(x)).mean((2, 3, 4), True)")
