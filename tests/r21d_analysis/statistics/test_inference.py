@@ -187,6 +187,15 @@ def test_seed_variance_widens_the_interval():
     assert widened.recording_variance == alone.recording_variance
 
 
+def test_seed_variance_counts_by_the_squares_of_weights():
+    pooled, ones = SeedVariance(9.0, 12.0, 24), np.ones((4, 20))
+    arms = [(0.5, ones[:1]), (0.5, ones[:2]), (-1, ones)]
+    split = arms, np.arange(20)
+    part = 9 * (0.5**2 / 1 + 0.5**2 / 2 + 1 / 4)
+    assert estimate_contrast([split], pooled).seed_part == pytest.approx(part)
+    assert estimate_contrast([split, split, split], pooled).seed_part == pytest.approx(part / 3), "runs of each split"
+
+
 def test_splits_count_alike_whatever_their_size():
     groups = [np.array([f"{split}{n // 2}" for n in range(count)]) for split, count in (("a", 10), ("b", 30))]
     ones, zeros = ([Outcomes(np.full((1, len(g)), value), g) for g in groups] for value in (100.0, 0.0))
