@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, on_shared_seeds
+from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, on_shared_seeds, pooled_seed_variance
+from r21d_analysis.statistics.inference import seed_variance
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from tests.networks import TINY
@@ -45,3 +46,20 @@ def test_splits_of_two_networks_are_paired_by_name():
     assert accuracy_difference(ours, theirs[::-1]).value == pytest.approx(expected)
     with pytest.raises(R21DError, match="one network has set-split1, set-split2, the other set-split2; compare"):
         accuracy_difference(ours, theirs[1:])
+
+
+def test_evaluations_of_the_same_weights_are_one_network():
+    """With more clips the runs of a network are not other ones, from which the variance of seeds would be known better.
+
+    A network that is finetuned from it is another.
+    """
+    trained = TINY.replace(epochs=2)
+    specs = [trained, trained.finetune_spec(epochs=0, eval_clips=7), trained.finetune_spec(epochs=1)]
+    peers: list[SeedGroup] = []
+    for number, spec in enumerate(specs):
+        runs = tuple(Run(spec.replace(seed=seed), Path(f"{number}-{seed}")) for seed in (0, 1, 2))
+        scores = (random_scores(10 * number + seed, [*"abcdefgh"], ("x", "y"), {}, share=0.5) for seed in range(3))
+        peers.append(SeedGroup(spec, runs, tuple(scores), peers=peers))
+    for own in peers[:2]:
+        assert pooled_seed_variance([own]) == seed_variance([own.outcomes, peers[2].outcomes]), "by its own scores"
+    assert pooled_seed_variance(peers[2:]) == seed_variance([peers[2].outcomes, peers[0].outcomes])
