@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r21d_analysis.statistics.aggregate import SeedGroup, accuracy_difference, on_shared_seeds, pooled_seed_variance
+from r21d_analysis.statistics.aggregate import (
+    SeedGroup,
+    accuracy_difference,
+    means_by_seed,
+    on_shared_seeds,
+    pooled_seed_variance,
+)
+from r21d_analysis.statistics.clips import exact_counts
 from r21d_analysis.statistics.inference import seed_variance
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
@@ -63,3 +70,15 @@ def test_evaluations_of_the_same_weights_are_one_network():
     for own in peers[:2]:
         assert pooled_seed_variance([own]) == seed_variance([own.outcomes, peers[2].outcomes]), "by its own scores"
     assert pooled_seed_variance(peers[2:]) == seed_variance([peers[2].outcomes, peers[0].outcomes])
+
+
+def test_splits_without_a_common_seed_count_alike():
+    def number(group):
+        return np.array([10.0 * run.spec.seed for run in group.runs])
+
+    assert means_by_seed([group_of(0, 1, 2), group_of(2, 0)], number).tolist() == [0, 20], "of each common seed"
+    assert means_by_seed([group_of(1), group_of(2, 4)], number).tolist() == [20], "not the mean of the three runs"
+
+
+def test_a_single_clip_is_stored_where_there_is_a_middle_one():
+    assert (exact_counts(5), exact_counts(4), exact_counts(1)) == ([1, 2, 3, 5], [2, 4], [1])
