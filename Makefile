@@ -21,8 +21,10 @@ help:
 		ok or sys.exit(f"Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is {v[0]}.{v[1]}; name another: make PYTHON=python3.12")'
 	@echo "making .venv (a few minutes; PyTorch is most of it)"
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
 		--constraint constraints.txt --editable '.[dev]'
+# On all cores; pip takes one. Some packages have files for other versions of Python, which do not compile.
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@touch $@
 
 demo: .venv/made
@@ -47,8 +49,10 @@ test: .venv/made
 	cd build/test && for name in $(TRAINED); do ../../$(BIN)/r21d train $$name --list || exit; done > trained.txt
 	cd build/test && rm -rf $$(grep -o 'runs/.*' trained.txt)
 	$(MAKE) --jobs=2 --no-print-directory types runs-of-notebooks
-# A test process for each core, so one thread in each. In their own order, the slow files are not the last ones.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --nbval-lax build/test/notebooks tests
+# One test process more than cores, as some always wait for a process or a browser; so one thread in each. In their own
+# order, the slow files are not the last ones.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder --nbval-lax \
+		build/test/notebooks tests
 
 types:
 	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python

@@ -190,9 +190,9 @@ def _execute_notebooks(
         for cell in executed.cells:
             if cell.cell_type == "markdown":  # its links are relative to the notebook
                 cell.source = LOCAL_LINK.sub(lambda m: f"]({os.path.relpath(NOTEBOOKS / m[1], out)})", cell.source)
-        outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
-        if not any(WIDGET_VIEW in output.get("data", {}) for output in outputs):
-            executed.metadata.pop("widgets", None)  # the state of widgets that are not shown, such as progress bars
+            if cell.cell_type == "code":  # a widget, such as a progress bar, shows nothing, and its script fails
+                cell.outputs = [output for output in cell.outputs if WIDGET_VIEW not in output.get("data", {})]
+        executed.metadata.pop("widgets", None)  # their state
         write_atomically(file, nbformat.writes(executed) + "\n")
         executed_reports.append((title, name, executed))
     index = out / "index.html"

@@ -18,6 +18,9 @@ from tests.bad_videos import write_video
 settings.register_profile("untimed", deadline=None)  # a first example imports, and a busy machine takes its time
 settings.load_profile("untimed")
 
+# A disk takes its time for each of the thousands of records; no test cuts the power. Processes that tests start wait.
+os.fsync = lambda _: None
+
 # A second thread makes convolutions as small as the tests' slower, many times so where the cores are busy.
 torch.set_num_threads(1)
 

@@ -1,5 +1,7 @@
 """A tiny run's spec, networks in which every batch norm does something, and kernels that are interpreted faster."""
 
+import pytest
+import torch
 from torch import nn
 
 from r21d_core.study.spec import Spec
@@ -8,6 +10,14 @@ TINY = Spec(
     depth=10, width=2, frames=4, data="tiny", profile="demo", frame_height=18, frame_width=24, crop=16, epochs=1,
     clips_per_epoch=8, batch_size=4, eval_clips=5,
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """The same random numbers in each test of a folder whose conftest imports this."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def randomize_batch_norms(network, min_var=0.5):

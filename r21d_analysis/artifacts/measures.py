@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,10 @@ SPEEDS = {"training clips/s": "train_clips_per_second", "inference clips/s": "in
 def measure(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each Spec of `runs` with its SeedGroup: accuracies in per cent with 95 % intervals, cost and speed.
 
-    Seeds are together, splits are not: `pool_splits` gives the means over them. Speeds are the means of the runs on
-    `speed_device`, NaN if there are none. A network without a finished run has its arithmetic cost (not that of one's
-    own code, which only training runs), and NaN elsewhere. Empty where no run at all is finished.
+    Seeds are together, splits are not: `pool_splits` gives the means over them. Speeds are those of the fastest run on
+    `speed_device`, as what else a machine does only slows a run; NaN if there is none. A network without a finished run
+    has its arithmetic cost (not that of one's own code, which only training runs), and NaN elsewhere. Empty where no
+    run at all is finished.
 
     For example:
 
@@ -38,9 +38,10 @@ def measure(runs: Sequence[Run]) -> pd.DataFrame:
     device = speed_device(runs) if groups else ""
     for spec, group in groups:
         if group:
-            there = tuple(run for run in group.runs if run.summary["device"] == device)
-            speeds = {name: replace(group, runs=there).mean(key) if there else np.nan for name, key in SPEEDS.items()}
-            row = speeds | measure_group(group)
+            there = [run.summary for run in group.runs if run.summary["device"] == device]
+            # A resumed run has no training speed, which is None.
+            rates = {name: np.array([run[key] for run in there], float) for name, key in SPEEDS.items()}
+            row = {name: np.fmax.reduce(of, initial=np.nan) for name, of in rates.items()} | measure_group(group)
         else:
             row = {"seeds": NOT_RUN, "range": ""}
             if not is_imported(spec.variant):
@@ -81,7 +82,7 @@ def pool_splits(table: pd.DataFrame) -> pd.DataFrame:
     """`measure`'s rows of one network on several splits of a data set as one: plain means over them, as in the paper.
 
     Intervals are by recording and seed over all splits; `seeds` is that of the split with the fewest, `videos` counts
-    those of each split, speeds are those of the splits that have some. A network that lacks a split has its cost, and
+    those of each split, speeds are those of the fastest run. A network that lacks a split has its cost, and
     NaN elsewhere.
     """
     if table.empty:
@@ -93,7 +94,7 @@ def pool_splits(table: pd.DataFrame) -> pd.DataFrame:
             row |= members[numbers].mean(skipna=False).to_dict() | {"spec": spec, "data": spec.data, "range": ""}
             if all(groups):
                 accuracy, fewest = accuracy_over_splits(groups), min(groups, key=lambda group: len(group.runs))
-                row |= members[speeds].mean().to_dict() | {"low": accuracy.low, "high": accuracy.high}
+                row |= members[speeds].max().to_dict() | {"low": accuracy.low, "high": accuracy.high}
                 row |= {INTERVAL: format_interval(accuracy.low, accuracy.high), "seeds": fewest.seeds}
                 row["videos"] = members["videos"].sum()
             else:

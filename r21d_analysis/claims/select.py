@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from r21d_analysis.artifacts.confirmatory import Family, counted_seeds, families_of, family_networks, planned_specs
@@ -148,11 +149,9 @@ def _group_by_setting(
         is_of_data = base.data.startswith(data) and not base.data.endswith(VAL_SUFFIX)
         # 34 layers count only for a claim about depth.
         if is_asked and is_of_data and ("depth" in free or base.depth <= 18):
-            # "-split" stays, as a set beside its splits is none of them.
-            unsplit = {"seed": 0, "data": SPLIT.sub("-split", base.data)}
             kept = neighbors if is_neighbor(base.variant) else settings
-            networks = kept.setdefault(base.replace(**unsplit, **_defaults(free)), {})
-            networks.setdefault(group.spec.replace(**unsplit), {})[base.data] = group
+            networks = kept.setdefault(_unsplit(base, frozenset(free)), {})
+            networks.setdefault(_unsplit(group.spec), {})[base.data] = group
     for setting, networks in neighbors.items():
         # Their Specs keep the defaults of fields that they do not have, so they stand beside networks of any values.
         alike = [other for other in settings if other.replace(**_defaults(NOT_OF_NEIGHBORS)) == setting]
@@ -163,8 +162,15 @@ def _group_by_setting(
     return settings
 
 
+@lru_cache(maxsize=4096)  # of each group, for each claim
+def _unsplit(spec: Spec, free: frozenset[str] = frozenset()) -> Spec:
+    """`spec` without seed and number of the split, and with the defaults of the fields `free`."""
+    # "-split" stays, as a set beside its splits is none of them.
+    return spec.replace(seed=0, data=SPLIT.sub("-split", spec.data), **_defaults(free))
+
+
 def _defaults(keys: Collection[str]) -> dict[str, Any]:
-    return {key: getattr(Spec(), key) for key in keys}
+    return {key: getattr(Spec, key) for key in keys}
 
 
 def _select(

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import stats
@@ -48,6 +49,12 @@ class Outcomes:
     def __sub__(self, other: Outcomes) -> Outcomes:
         """The differences run by run, where both are of the same weights in the same order of seeds."""
         return Outcomes(self.values - other.values, self.groups)
+
+    @cached_property  # every row of a table pools it over all networks
+    def seed_squares(self) -> tuple[np.ndarray, float, float]:
+        """The means of runs, (seeds,), their sum of squares, and what interactions with the seed add to it."""
+        means, interactions = self.values.mean(axis=1), self.values - self.values.mean(axis=0)
+        return means, ((means - means.mean()) ** 2).sum(), _recording_variances(interactions, self.groups).sum()
 
 
 @dataclass(frozen=True)
@@ -121,9 +128,9 @@ def _seed_components(networks: Iterable[Outcomes]) -> tuple[float, float, int, l
     for network in networks:
         if (seeds := len(network.values)) < 2:
             continue
-        means = network.values.mean(axis=1)
-        squares += ((means - means.mean()) ** 2).sum()
-        interactions += _recording_variances(network.values - network.values.mean(axis=0), network.groups).sum()
+        means, square, interaction = network.seed_squares
+        squares += square
+        interactions += interaction
         runs += [means] if np.ptp(means) > ROUNDING else []  # in f-R2D's playback rate no seed differs
         df += seeds - 1
     return float(squares - interactions) / max(df, 1), float(squares) / max(df, 1), df, runs

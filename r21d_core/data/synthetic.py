@@ -17,15 +17,17 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from r21d_core import R21DError
 from r21d_core.data.encode import encode_h264
 from r21d_core.data.manifest import DatasetCard, Video, split_counts, write_manifest
+from r21d_core.runs.files import make_folder
 
 VERSION = 2  # of the rendered videos; each version has its own folder
 FAMILIES = {
@@ -93,19 +95,22 @@ def make_example(root: Path | str, classes: Sequence[str] = EXAMPLE, scenes: int
 
 @contextmanager
 def _complete_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder that takes the name `folder` in the end, complete or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".builtin-"))
-    try:
-        yield draft
+    """Yield a temporary folder that takes the name `folder` in the end, complete or not at all.
+
+    Raises R21DError where it cannot be written.
+    """
+    make_folder(folder.parent)
+    with ExitStack() as stack:
         try:
+            draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".builtin-"))
+            stack.callback(shutil.rmtree, draft, ignore_errors=True)
+            yield draft
             os.chmod(draft, 0o755)  # temporary folders are private
             draft.rename(folder)
-        except OSError:
+        except OSError as error:
             if not folder.exists():  # else another process was faster
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+                what = "free some space or change the permissions, then run the same command again"
+                raise R21DError(f"{folder}: could not be written ({error.strerror or error}); {what}") from error
 
 
 def _write_halves(folder: Path, whole: DatasetCard, videos: list[Video]) -> None:

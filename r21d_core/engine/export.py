@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import tempfile
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -68,19 +68,18 @@ def export(weights: Path | str, format: str, out: Path | str | None = None, fold
     model, values = model_from_weights(loaded).eval(), metadata(loaded)
     shape = loaded.in_channels, values["frames"], values["crop"], values["crop"]
     program = torch.export.export(model, (torch.zeros(2, *shape),), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    with tempfile.TemporaryDirectory() as temporary:
-        draft = Path(temporary) / path.name
-        run = (_save_onnx if format == "onnx" else _save_pt2)(program, draft, values)
-        generator = torch.Generator().manual_seed(0)
-        clips = [torch.randn(count, *shape, generator=generator) for count in CHECKED_BATCHES]
-        with torch.inference_mode():
-            expected = torch.cat([model(batch) for batch in clips])
-            difference = (torch.cat([run(batch) for batch in clips]) - expected).abs().max().item()
-        largest = expected.abs().max().item()
-        described = f"largest difference from the network's logits {difference:.1e}, where the largest is {largest:.2g}"
-        if not difference <= TOLERANCE * max(1.0, largest):  # NaN too
-            raise R21DError(f"{path}: not written, as its output differs from the network's: {described}")
-        write_atomically(path, draft.read_bytes())
+    # In memory, as PyTorch aborts the process where a folder of temporary files is full.
+    content, run = (_save_onnx if format == "onnx" else _save_pt2)(program, values)
+    generator = torch.Generator().manual_seed(0)
+    clips = [torch.randn(count, *shape, generator=generator) for count in CHECKED_BATCHES]
+    with torch.inference_mode():
+        expected = torch.cat([model(batch) for batch in clips])
+        difference = (torch.cat([run(batch) for batch in clips]) - expected).abs().max().item()
+    largest = expected.abs().max().item()
+    described = f"largest difference from the network's logits {difference:.1e}, where the largest is {largest:.2g}"
+    if not difference <= TOLERANCE * max(1.0, largest):  # NaN too
+        raise R21DError(f"{path}: not written, as its output differs from the network's: {described}")
+    write_atomically(path, content)
     size = f"{path.stat().st_size / 1e6:.1f} MB"
     return f"{path}: {values['network']}, clips (N, {', '.join(map(str, shape))}), {size}; {described}"
 
@@ -109,8 +108,8 @@ def metadata(weights: Weights) -> dict:
     }
 
 
-def _save_onnx(program: torch.export.ExportedProgram, path: Path, values: dict) -> Callable[[Tensor], Tensor]:
-    """Save a program as one ONNX file; return the function that ONNX Runtime reads from it."""
+def _save_onnx(program: torch.export.ExportedProgram, values: dict) -> tuple[bytes, Callable[[Tensor], Tensor]]:
+    """Return a program as the content of one ONNX file, and the function that ONNX Runtime reads from it."""
     import onnxruntime
 
     exported = torch.onnx.export(
@@ -119,14 +118,15 @@ def _save_onnx(program: torch.export.ExportedProgram, path: Path, values: dict) 
     )  # fmt: skip
     assert exported is not None
     exported.model.metadata_props.update({key: json.dumps(value) for key, value in values.items()})
-    exported.save(path, external_data=False)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda clips: torch.from_numpy(session.run(["logits"], {"clips": clips.numpy()})[0])
+    content = exported.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return content, lambda clips: torch.from_numpy(session.run(["logits"], {"clips": clips.numpy()})[0])
 
 
-def _save_pt2(program: torch.export.ExportedProgram, path: Path, values: dict) -> Callable[[Tensor], Tensor]:
-    """Save a program as a .pt2 file; return the function that PyTorch reads from it."""
-    torch.export.save(program, path, extra_files={METADATA: json.dumps(values)})
+def _save_pt2(program: torch.export.ExportedProgram, values: dict) -> tuple[bytes, Callable[[Tensor], Tensor]]:
+    """Return a program as the content of a .pt2 file, and the function that PyTorch reads from it."""
+    file = io.BytesIO()
+    torch.export.save(program, file, extra_files={METADATA: json.dumps(values)})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given buffer is not writable")  # PyTorch 2.11's own reading of the file
-        return torch.export.load(path).module()
+        return file.getvalue(), torch.export.load(io.BytesIO(file.getvalue())).module()

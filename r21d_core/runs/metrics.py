@@ -15,8 +15,21 @@ def video_probabilities(scores: Scores) -> np.ndarray:
 
 def video_correct(scores: Scores, k: int = 1) -> np.ndarray:
     """Whether the label is among an item's k most probable classes, (items,) bool; a tie goes to the earlier class."""
-    order = np.argsort(-video_probabilities(scores), axis=1, kind="stable")
-    return (order[:, :k] == scores.labels[:, None]).any(axis=1)
+    return _label_ranks(scores) < k
+
+
+def _label_ranks(scores: Scores) -> np.ndarray:
+    """How many classes precede the label in the order of an item's probabilities, (items,).
+
+    Every table and figure asks for those of the scores of a pack, which are read only: they are computed once.
+    """
+    ranks = vars(scores).get("_label_ranks")
+    if ranks is None:
+        order = np.argsort(-video_probabilities(scores), axis=1, kind="stable")
+        ranks = (order == scores.labels[:, None]).argmax(axis=1)
+        if not (scores.logits.flags.writeable or scores.labels.flags.writeable):
+            vars(scores)["_label_ranks"] = ranks
+    return ranks
 
 
 def clip_at_1(scores: Scores) -> float:

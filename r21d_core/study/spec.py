@@ -101,17 +101,18 @@ class Spec:
     eval_clips: int = 10
 
     def __post_init__(self):
-        for field in fields(self):  # 1, 1.0 and "1" make equal Specs
-            value = _convert(type(field.default), field.name, getattr(self, field.name))
-            object.__setattr__(self, field.name, value)
+        values = vars(self)
+        for key, kind in _kinds():  # 1, 1.0 and "1" make equal Specs
+            if type(values[key]) is not kind:
+                object.__setattr__(self, key, _convert(kind, key, values[key]))
         object.__setattr__(self, "variant", variant_name(self.variant))  # as do "ppppp" and "R(2+1)D"
         if self.init_file:  # as do "./mine.pt" and "mine.pt"
             object.__setattr__(self, "init_from", str(PurePath(self.init_file)))
         for key, allowed in CHOICES.items():
-            self._expect(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
+            self._expect(key, values[key] in allowed, f"one of {', '.join(allowed)}")
         for keys, low, high, expected in RANGES:
             for key in keys:
-                self._expect(key, low <= getattr(self, key) <= high, expected)
+                self._expect(key, low <= values[key] <= high, expected)
         self._expect("eps", self.eps > 0, "a finite number above 0, as PyTorch divides by its root")
         side, batch = min(self.frame_height, self.frame_width), self.batch_size
         self._expect("crop", self.crop <= side, f"{side} or less, the frame's shorter side")
@@ -206,6 +207,12 @@ def _default() -> Spec:
     return Spec()
 
 
+@cache
+def _kinds() -> list[tuple[str, type]]:
+    """The name of each field and the type of its default: a page of results makes thousands of Specs."""
+    return [(field.name, type(field.default)) for field in fields(Spec)]
+
+
 def run_labels(specs: Sequence[Spec]) -> list[str]:
     """A short label for each run, with the fields in which the runs of an experiment differ."""
     has_several_datasets = len({spec.data for spec in specs}) > 1
@@ -240,8 +247,6 @@ def parse_settings(settings: list[str]) -> dict[str, str]:
 
 def _convert(kind: type, key: str, value):
     """`value` as `kind`: "1e6" and 1e6 convert to int, 0.5 does not; only true and false convert to bool."""
-    if type(value) is kind:
-        return value
     if kind is str:
         return str(value)
     try:

@@ -177,6 +177,20 @@ def test_suite_passes_only_known_parameters(tmp_path, monkeypatch):
     assert "hidden" not in (tmp_path / "out" / "explorer.ipynb").read_text()
 
 
+def test_executed_notebooks_have_no_progress_bars(tmp_path, monkeypatch):
+    """A bar is a widget, for which a page has a script that fails there: `$ is not defined`."""
+    code = "from tqdm.auto import tqdm\nprint(sum(tqdm([1, 2, 3])))"
+    cells, kernel = [nbformat.v4.new_code_cell(code)], {"name": "python3", "display_name": "Python 3"}
+    source = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel | {"language": "python"}})
+    nbformat.write(source, tmp_path / "claims.ipynb")
+    monkeypatch.setattr(report, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(report, "ARTIFACTS", [row for row in ARTIFACTS if row.notebook == "claims"])
+    index = run_suite(tmp_path / "out", tmp_path / "runs")
+    *_, cell = nbformat.read(tmp_path / "out" / "claims.ipynb", as_version=4).cells
+    assert [output.get("text") for output in cell.outputs] == ["6\n"], cell.outputs
+    assert "$(" not in index.read_text()
+
+
 def test_reports_pass_only_parameters_of_their_notebook():
     """Any other stands in the executed copy, although it has no effect."""
     known = {path.stem: papermill.inspect_notebook(str(path)).keys() for path in NOTEBOOKS.glob("*.ipynb")}

@@ -30,7 +30,7 @@ from r21d_core.runs.run import find_run, load_runs
 from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import variant_comparison
 from r21d_core.study.spec import Spec
-from tests.runs import make_runs
+from tests.runs import make_runs, random_scores
 
 RESULTS = Path(__file__).parents[3] / "results"
 ODD = ('<script>alert("1")</script>', "cost in $ and $", "Überraschung ∂é", "_private", "=1+1", "手话" * 20)
@@ -375,3 +375,9 @@ def test_differences_have_signs(percent, numbers, monkeypatch):
     assert drawn == numbers
     confusion_figure("ab", np.array([[1.5, 0], [0, 3]]), np.array([4, 4]), percent)
     assert drawn[2:] == [number[1:] for number in numbers]
+
+
+def test_mean_over_splits_counts_them_alike():
+    scores = random_scores(0, [*"abcd"], ("x", "y"), {})
+    scored = predictions.ScoredRuns((), scores, np.arange(4), np.array([0, 0, 0, 1]), {})
+    assert scored.mean(np.array([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]])) == 0.75

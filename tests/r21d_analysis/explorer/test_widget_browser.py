@@ -32,6 +32,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium here; on Debian: apt-get install chromium"),
 ]
+OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]  # Debian's emulates a GPU to draw
 ROOT = Path(__file__).parents[3]
 PICTURES = os.environ.get("R21D_SCREENSHOTS", "")
 CLASSES = ("<b>bold</b>", "cost in $ and $", "é ∂", "fall", "rise")
@@ -62,6 +63,7 @@ CHECKS = """box => {
       && n.data.trim()) && contrast(e) < 4.5),
   ].map(e => `${e.outerHTML.slice(0, 300)} ${e.scrollWidth}>${e.clientWidth} ${contrast(e)}`);
 }"""
+CLIPS = "200"  # a video takes seconds, so that twelve last until Stop, which waits for the one that is computed
 expect.set_options(timeout=60_000)
 KERNEL = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
 
@@ -120,7 +122,7 @@ def server(folder, tmp_path_factory):
 def page(server):
     """The notebook in a browser, with all cells executed; `errors` are those of its console."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         page = browser.new_page(viewport={"width": 1280, "height": 2400})
         page.set_default_timeout(60_000)
         page.errors = []
@@ -411,7 +413,7 @@ def test_other_tabs_answer_while_own_videos_are_classified(page, folder, tiny_ma
     open_tab(page, "Your own video")
     for label, text in (("Weights", folder / "r3d.pth"), ("Video or folder", tiny_manifest.parent / "videos")):
         page.get_by_label(label).fill(str(text))
-    page.get_by_label("Clips per video").last.fill("1000")
+    page.get_by_label("Clips per video").last.fill(CLIPS)
     page.keyboard.press("Tab")
     page.get_by_role("button", name="Classify").click()
     start, stop = page.get_by_role("button", name="of 12 videos"), page.get_by_role("button", name="Stop")
@@ -474,7 +476,7 @@ def test_explorers_of_two_cells_classify_by_themselves(page, folder, tiny_manife
     open_tab(page, "Your own video")
     run_cell(
         "first = explorer.classifier\n"
-        f"first.weights.value, first.path.value, first.clips.value = {str(weights)!r}, {str(videos)!r}, 1000\n"
+        f"first.weights.value, first.path.value, first.clips.value = {str(weights)!r}, {str(videos)!r}, {CLIPS}\n"
         "first.start.click()"
     )
     expect(page.get_by_role("button", name="of 12 videos")).to_be_disabled()

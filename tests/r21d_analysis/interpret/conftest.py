@@ -1,23 +1,15 @@
 """Random weights that are the same in each test, and trained networks with their insight records."""
 
 import pytest
-import torch
 
 from r21d_analysis.interpret.inspect_run import load_or_compute
 from r21d_analysis.interpret.records import ATTRIBUTIONS, FILTERS
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine.train import train
-from tests.networks import TINY
+from tests.networks import TINY, seed  # noqa: F401
 
 VARIANTS = ("f-R2D", "R3D", "R(2+1)D")
 OPTIONS = {"device": "cpu"}
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
 
 
 @pytest.fixture(scope="session")

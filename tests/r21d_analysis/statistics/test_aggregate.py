@@ -9,9 +9,13 @@ from r21d_analysis.statistics.aggregate import (
     SeedGroup,
     accuracy_difference,
     group_by_seed,
+    means_by_seed,
     on_shared_seeds,
+    pooled_seed_variance,
     training_errors,
 )
+from r21d_analysis.statistics.clips import exact_counts
+from r21d_analysis.statistics.inference import seed_variance
 from r21d_core import R21DError
 from r21d_core.runs.run import Run, find_run
 from tests.networks import TINY
@@ -65,3 +69,32 @@ def test_splits_of_two_networks_are_paired_by_name():
     assert accuracy_difference(ours, theirs[::-1]).value == pytest.approx(expected)
     with pytest.raises(R21DError, match="one network has set-split1, set-split2, the other set-split2; compare"):
         accuracy_difference(ours, theirs[1:])
+
+
+def test_evaluations_of_the_same_weights_are_one_network():
+    """With more clips the runs of a network are not other ones, from which the variance of seeds would be known better.
+
+    A network that is finetuned from it is another.
+    """
+    trained = TINY.replace(epochs=2)
+    specs = [trained, trained.finetune_spec(epochs=0, eval_clips=7), trained.finetune_spec(epochs=1)]
+    peers: list[SeedGroup] = []
+    for number, spec in enumerate(specs):
+        runs = tuple(Run(spec.replace(seed=seed), Path(f"{number}-{seed}")) for seed in (0, 1, 2))
+        scores = (random_scores(10 * number + seed, [*"abcdefgh"], ("x", "y"), {}, share=0.5) for seed in range(3))
+        peers.append(SeedGroup(spec, runs, tuple(scores), peers=peers))
+    for own in peers[:2]:
+        assert pooled_seed_variance([own]) == seed_variance([own.outcomes, peers[2].outcomes]), "by its own scores"
+    assert pooled_seed_variance(peers[2:]) == seed_variance([peers[2].outcomes, peers[0].outcomes])
+
+
+def test_splits_without_a_common_seed_count_alike():
+    def number(group):
+        return np.array([10.0 * run.spec.seed for run in group.runs])
+
+    assert means_by_seed([group_of(0, 1, 2), group_of(2, 0)], number).tolist() == [0, 20], "of each common seed"
+    assert means_by_seed([group_of(1), group_of(2, 4)], number).tolist() == [20], "not the mean of the three runs"
+
+
+def test_a_single_clip_is_stored_where_there_is_a_middle_one():
+    assert (exact_counts(5), exact_counts(4), exact_counts(1)) == ([1, 2, 3, 5], [2, 4], [1])

@@ -145,6 +145,9 @@ def test_unequal_seed_variances_count_by_their_weights():
     estimate = estimate_contrast([(arms, np.arange(98))], pooled)
     assert not pooled.equal and (estimate.value, estimate.low) == pytest.approx((welch.value, welch.low))
     assert estimate_contrast([(arms, np.arange(98))], replace(pooled, equal=True)).low > estimate.low + 50
+    pair = [(1, arms[0][1]), (-1, arms[2][1])]  # of two networks it is Welch's where their numbers of seeds differ
+    welch = inference.estimate_sum_of_means([(weight, values.mean(axis=1)) for weight, values in pair])
+    assert estimate_contrast([(pair, np.arange(98))], pooled).low == pytest.approx(welch.low)
     halves = [(arms, np.arange(98)), (arms, np.arange(98, 196))]  # a second split, with the same runs
     assert estimate_contrast(halves, pooled).seed_part == pytest.approx(estimate.seed_part / 2)
     single = [*arms[1:], (0.5, arms[0][1][:1])]
@@ -185,6 +188,17 @@ def test_seed_variance_widens_the_interval():
     alone, widened = (estimate_mean([Outcomes(values[0, :1], np.arange(20))], seeds) for seeds in (None, pooled))
     assert widened.seed_part == 9 and widened.high - widened.low > alone.high - alone.low
     assert widened.recording_variance == alone.recording_variance
+    uncertain = SeedVariance(1.0, 10.0, 1)  # most of the mean square is of interactions
+    assert estimate_mean([Outcomes(np.ones((1, 20)), np.arange(20))], uncertain).df == 1, "never less"
+
+
+def test_seed_variance_counts_by_the_squares_of_weights():
+    pooled, ones = SeedVariance(9.0, 12.0, 24), np.ones((4, 20))
+    arms = [(0.5, ones[:1]), (0.5, ones[:2]), (-1, ones)]
+    split = arms, np.arange(20)
+    part = 9 * (0.5**2 / 1 + 0.5**2 / 2 + 1 / 4)
+    assert estimate_contrast([split], pooled).seed_part == pytest.approx(part)
+    assert estimate_contrast([split, split, split], pooled).seed_part == pytest.approx(part / 3), "runs of each split"
 
 
 def test_splits_count_alike_whatever_their_size():
@@ -276,6 +290,10 @@ def test_sum_of_means_is_welchs():
     assert np.isnan(inference.estimate_sum_of_means([(1, a), (-1, b[:1])]).low)
     constant = inference.estimate_sum_of_means([(1, np.full(3, 0.7)), (-1, np.zeros(2))])
     assert constant.value == pytest.approx(0.7) and np.isnan([constant.low, constant.high]).all()
+    pooled = inference.estimate_sum_of_means([(1, a), (-1, b)], [a, b, b[:1]])
+    expected = stats.ttest_ind(a, b).confidence_interval()
+    assert (pooled.low, pooled.high) == pytest.approx((expected.low, expected.high))
+    assert inference.estimate_sum_of_means([(1, a), (-1, b)], [a, b, 100 * a]) == estimate, "their variances differ"
 
 
 def test_outcomes_are_of_equal_items():

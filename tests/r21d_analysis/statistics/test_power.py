@@ -42,6 +42,17 @@ def test_few_required_recordings_have_few_degrees_of_freedom(value, tests, recor
     assert found[0] < 0.8 and found[1] > 0.75
 
 
+@pytest.mark.parametrize("value", [20, 2, 0.3, 0.1])
+def test_required_recordings_are_the_fewest(value):
+    """Also where they are thousands, of which `required_recordings` first tries some."""
+
+    def estimate(count):
+        return Estimate(value, np.nan, np.nan, recordings=count, recording_variance=100 / count, df=count - 1)
+
+    needed = int(required_recordings(estimate(98)))
+    assert detectable_difference(estimate(needed)) <= value < detectable_difference(estimate(needed - 1))
+
+
 def test_more_recordings_do_not_show_what_seeds_hide():
     """With more recordings the degrees of freedom fall to the few of the seeds."""
     pilot = Estimate(8.7, np.nan, np.nan, recordings=98, seeds=3, recording_variance=1.94, seed_part=1.94, df=9.7)

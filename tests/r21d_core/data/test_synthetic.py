@@ -1,14 +1,17 @@
 """The built-in videos are drawn alike everywhere, and tell what a network can see."""
 
+import errno
 import threading
 
 import numpy as np
 import pytest
 
+from r21d_core import R21DError
+from r21d_core.data import synthetic
 from r21d_core.data.decode import read_all
 from r21d_core.data.manifest import check_no_leaks, load_manifest
 from r21d_core.data.sampling import evaluation_clips
-from r21d_core.data.synthetic import CLASSES, FAMILIES, FRAMES, REVERSED, SCENES, make_builtin, render
+from r21d_core.data.synthetic import CLASSES, FAMILIES, FRAMES, REVERSED, SCENES, make_builtin, make_example, render
 from r21d_core.data.verify import verify_videos
 from r21d_core.engine.train import train
 from r21d_core.runs.metrics import family_correct
@@ -70,6 +73,22 @@ def test_reversed_pairs_hold_the_same_frames_to_the_last_bit(builtin, size):
                 read_all(builtin.parent / "videos" / label / f"s{scene:02d}.mp4", size) for label in (backward, forward)
             )
             assert np.array_equal(one, other[::-1]) and not np.array_equal(one, other)
+
+
+def test_full_disk_leaves_nothing_and_is_told(tmp_path, monkeypatch):
+    def no_space(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(synthetic, "_write_videos", no_space)
+    with pytest.raises(R21DError, match=r"builtin-\d.*No space left.*run the same command again"):
+        make_builtin(tmp_path / "data")
+    assert not [*(tmp_path / "data").iterdir()]
+    monkeypatch.setattr(synthetic.tempfile, "mkdtemp", no_space)
+    with pytest.raises(R21DError, match="No space left"):
+        make_example(tmp_path / "data")
+    (tmp_path / "file").touch()
+    with pytest.raises(R21DError, match="file: no folder can be made here"):
+        make_builtin(tmp_path / "file")
 
 
 def test_evaluation_clips_of_reversed_pairs_are_reversed(manifest):

@@ -125,6 +125,23 @@ def test_pt2_file_loads_in_a_fresh_process(run, tmp_path):
     assert json.loads(result.stdout)["classes"] == list(run.scores.classes)
 
 
+FULL = """
+import resource, signal, sys
+from r21d_core.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+sys.exit(main(["export", sys.argv[1], "--format", "pt2", "--out", sys.argv[2]]))
+"""
+
+
+def test_full_disk_is_an_error_that_names_the_file(run, tmp_path):
+    """Where PyTorch writes the file, such as a temporary one, it aborts the process."""
+    command = [sys.executable, "-c", FULL, str(run.folder), str(tmp_path / "net.pt2")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
+    assert result.returncode == 1 and "net.pt2: could not be written (File too large)" in result.stderr, result.stderr
+    assert not [*tmp_path.glob("net*")]
+
+
 def test_folder_is_named_from_inside_too(run, tmp_path, monkeypatch):
     monkeypatch.chdir(run.folder)
     assert main(["export", ".", "--format", "pt2"]) == 0
@@ -134,7 +151,7 @@ def test_folder_is_named_from_inside_too(run, tmp_path, monkeypatch):
 def test_different_logits_are_refused(tmp_path, monkeypatch):
     torch.save(small("R3D", num_classes=3).state_dict(), tmp_path / "r3d.pth")
     other, save = small("R3D", num_classes=3).eval(), module._save_pt2
-    monkeypatch.setattr(module, "_save_pt2", lambda *arguments: save(*arguments) and other)
+    monkeypatch.setattr(module, "_save_pt2", lambda *arguments: (save(*arguments)[0], other))
     says = r"net\.pt2: not written, as its output differs from the network's: largest difference"
     with pytest.raises(R21DError, match=says):
         export(tmp_path / "r3d.pth", "pt2", tmp_path / "net.pt2")

@@ -44,6 +44,18 @@ def test_video_is_right_by_mean_of_softmax_not_of_logits():
     assert logits.mean(1).argmax() == 1 and video_correct(scores).tolist() == [True]
 
 
+def test_only_ranks_of_unchangeable_scores_are_kept():
+    scores = make(0)
+    before = video_correct(scores)
+    scores.labels[:] = (scores.labels + 1) % 6
+    after = video_correct(scores)
+    assert (before != after).any()
+    for array in (scores.logits, scores.labels):
+        array.flags.writeable = False
+    assert video_correct(scores).tolist() == after.tolist()
+    assert [video_at(scores, k) for k in (2, 6)] == [video_correct(scores, 2).mean(), 1]
+
+
 def test_tie_goes_to_the_earlier_class():
     ones, labels = np.random.default_rng(0).integers(0, 2, 20), np.arange(20)
     logits, names = np.tile(ones.astype(np.float32), (20, 1, 1)), labels.astype(str)
