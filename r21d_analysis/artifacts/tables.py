@@ -159,7 +159,8 @@ def _protocol_parts(group: SeedGroup, of_set: Sequence[SeedGroup]) -> tuple[str,
     evaluated, listed = (sum(split[f"videos_{key}"] for split in splits.values()) for key in ("evaluated", "listed"))
     data = protocol["data"] if len(splits) == 1 else f"{SPLIT.sub('', spec.data)}, {len(splits)} splits,"
     rates = {"speed": ", each at 1, 2, 4 and 8 times its rate", "arrow": ", each in both directions"}
-    origin = "finetuned" if spec.init_from else "trained from scratch"
+    frozen = f" with frozen_stages={spec.frozen_stages}" if spec.frozen_stages else ""
+    origin = f"finetuned{frozen}" if spec.init_from else "trained from scratch"
     demo = "DEMONSTRATION with tiny networks, not comparable with the paper"
     return (
         demo if protocol["profile"] == "demo" else f"profile {protocol['profile']}",

@@ -37,6 +37,7 @@ from r21d_core import R21DError
 from r21d_core.data.dataset_cards import group_noun
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.paper import paper
+from r21d_core.study.variants import is_neighbor
 
 TRAIN_ERROR = "training error"  # of the last epoch, a metric as clip@1 and video@1 are
 OUTCOMES = {"clip@1": attrgetter("clip_outcomes"), "video@1": attrgetter("outcomes")}
@@ -225,7 +226,8 @@ def _estimate_contrast(
     if all(len(split) == 2 and _share_weights(split[0][1], split[1][1]) for split in splits):
         shared = [on_shared_seeds(a, b) for (_, a), (_, b) in splits]
         return inference.estimate_mean([outcomes(a) - outcomes(b) for a, b in shared])
-    return weighted_sum(splits, seeds, outcomes)
+    has_neighbor = any(is_neighbor(group.spec.variant) for _, group in splits[0])  # whose seeds vary by themselves
+    return weighted_sum(splits, None if has_neighbor else seeds, outcomes)
 
 
 def _share_weights(a: SeedGroup, b: SeedGroup) -> bool:

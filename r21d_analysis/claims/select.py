@@ -16,7 +16,7 @@ from r21d_analysis.statistics.aggregate import SeedGroup, take_seeds
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.recipes import VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import is_neighbor
+from r21d_core.study.variants import NOT_OF_NEIGHBORS, is_neighbor
 
 TWO_D, R3D, R21D = ("f-R2D", "R2D"), ("R3D",), ("R(2+1)D",)
 MC, RMC = ("MC2", "MC3", "MC4", "MC5"), ("rMC2", "rMC3", "rMC4", "rMC5")
@@ -137,9 +137,11 @@ def _group_by_setting(
 ) -> dict[Spec, dict[Spec, dict[str, SeedGroup]]]:
     """The groups that may count by setting, in it by network, and of that by the name of their data.
 
-    Networks of a setting differ in the fields `free`. The Specs of both are without seed and number of the split.
+    Networks of a setting differ in the fields `free`, and Neighbors in those that they do not have. The Specs of both
+    are without seed and number of the split.
     """
     settings: dict[Spec, dict[Spec, dict[str, SeedGroup]]] = {}
+    neighbors: dict[Spec, dict[Spec, dict[str, SeedGroup]]] = {}
     for group in groups:
         base = group.spec.parent_spec or group.spec
         same_input = not {"task", "modality", "data"} & group.spec.changes_from(base).keys()
@@ -147,8 +149,16 @@ def _group_by_setting(
         is_of_data = base.data.startswith(data) and not base.data.endswith(VAL_SUFFIX)
         # 34 layers count only for a claim about depth.
         if is_asked and is_of_data and ("depth" in free or base.depth <= 18):
-            networks = settings.setdefault(_unsplit(base, frozenset(free)), {})
+            kept = neighbors if is_neighbor(base.variant) else settings
+            networks = kept.setdefault(_unsplit(base, frozenset(free)), {})
             networks.setdefault(_unsplit(group.spec), {})[base.data] = group
+    for setting, networks in neighbors.items():
+        # Their Specs keep the defaults of fields that they do not have, so they stand beside networks of any values.
+        alike = [other for other in settings if other.replace(**_defaults(NOT_OF_NEIGHBORS)) == setting]
+        recipe = get_recipe(setting.profile, setting.task)
+        usual = {key: getattr(recipe, key) for key in NOT_OF_NEIGHBORS if key not in free}
+        for other in alike or [setting.replace(**usual)]:
+            settings.setdefault(other, {}).update(networks)
     return settings
 
 
@@ -241,9 +251,11 @@ def _fits_demo(arm: Arm) -> bool:
 
 
 def _training(spec: Spec) -> str:
-    changed = set(json.loads(spec.init_from)) if spec.init_from else set()
-    if not changed:
+    if not spec.init_from:
         return SCRATCH
+    if spec.init_file:
+        return "other"
+    changed = set(json.loads(spec.init_from))
     if spec.epochs:
         return FINETUNED if "frames" in changed else "other"
     return TESTED if changed == {"epochs", "frames"} else MORE_CLIPS if changed == {"epochs", "eval_clips"} else "other"
@@ -264,7 +276,8 @@ def _commands(selection: Selection) -> str:
     for arm, variant in selection.missing:
         spec = selection.setting.replace(**arm.settings)
         changed = spec.changes_from(get_recipe(spec.profile, spec.task))
-        changes = [f" --set {key}={value}" for key, value in changed.items() if key not in implied]
+        without = {*implied, *(NOT_OF_NEIGHBORS if is_neighbor(variant) else ())}
+        changes = [f" --set {key}={value}" for key, value in changed.items() if key not in without]
         manifest = "" if spec.data == "builtin" else f" --manifest {shlex.quote(f'data/{spec.data}.csv')}"
         task = f" --task {spec.task}" if spec.task != ACTION else ""
         head = f"r21d train {experiment} --profile {spec.profile}{manifest}{task}"
@@ -283,7 +296,8 @@ def describe_protocol(groups: Sequence[SeedGroup]) -> dict[str, str]:
         return {}
 
     def values(key: str, text: str) -> str:
-        return text.format("/".join(map(str, sorted({getattr(spec, key) for spec in specs}))))
+        having = [spec for spec in specs if key not in NOT_OF_NEIGHBORS or not is_neighbor(spec.variant)]
+        return text.format("/".join(map(str, sorted({getattr(spec, key) for spec in having}))) or "own")
 
     specs, seeds = [group.spec for group in groups], [len(group.runs) for group in groups]
     epochs = sorted({spec.epochs or (spec.parent_spec or spec).epochs for spec in specs})

@@ -17,7 +17,7 @@ from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.models.neighbors import Neighbor
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import is_neighbor
+from r21d_core.study.variants import is_imported, is_neighbor
 
 Model = VideoResNet | Neighbor
 
@@ -62,11 +62,10 @@ def check_batch_norm(spec: Spec) -> None:
     shards = [shard_batch(size, spec.grad_accum_steps, 0, 1) for size in batches]
     if not spec.epochs or min(rows.stop - rows.start for shard in shards for rows in shard.micro_batches) > 1:
         return
+    device = torch.device("cpu" if is_imported(spec.variant) else "meta")  # on meta only the sizes are computed
     try:
-        with torch.device("meta"):  # only the sizes are computed
-            build_model(spec, 1, torch.device("meta"))(
-                torch.empty(1, CHANNELS[spec.modality], spec.frames, spec.crop, spec.crop)
-            )
+        with device:
+            build_model(spec, 1, device)(torch.zeros(1, CHANNELS[spec.modality], spec.frames, spec.crop, spec.crop))
     except ValueError as error:  # PyTorch's
         raise R21DError(
             f"{spec.variant}, seed {spec.seed}: some batch is one clip, of which {spec.frames} frames of "

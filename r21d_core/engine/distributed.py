@@ -33,6 +33,7 @@ from r21d_core.data import parallel
 from r21d_core.data.parallel import available_cpus
 from r21d_core.models.neighbors import Neighbor
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import is_imported
 
 # For a process that decodes while others wait; a death is noticed at once. `on_rank_zero` may take longer: rank zero
 # then gives a sign of life every BEAT_SECONDS, and without one for WORKER_TIMEOUT seconds the others exit.
@@ -269,13 +270,15 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
         dist.broadcast(value, 0)
     # `count_as_one_process` keeps the buffers equal. PyTorch 2.14 renamed the option that broadcasts them, and warns if
     # it gets both names.
-    options = signature(DistributedDataParallel).parameters
-    name = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"
-    broadcast: Any = {name: False}
+    known = signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: Any = {name: False}
     # The weights of 1×1×1 convolutions have both layouts at once, and their gradients may have the other one.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(model, devices, gradient_as_bucket_view=True, **broadcast)
+    # Only one's own code may leave parameters out of a step; where it does not, PyTorch says once that this costs time.
+    options["find_unused_parameters"] = isinstance(model, Neighbor) and is_imported(model.variant)
+    return DistributedDataParallel(model, devices, gradient_as_bucket_view=True, **options)
 
 
 @contextmanager

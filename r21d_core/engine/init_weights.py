@@ -144,10 +144,13 @@ def _check_classifier(spec: Spec, source: Path, given: tuple[str, ...] | int, cl
 
 def _check_channels(spec: Spec, weights: Weights) -> None:
     """Raise R21DError if the weights are of another modality, and leave a random convolution that is not trained."""
-    if spec.epochs or weights.in_channels == CHANNELS[spec.modality]:
+    if (spec.epochs and not spec.frozen_stages) or weights.in_channels == CHANNELS[spec.modality]:
         return
+    untrained, remedy = "epochs=0 does not train it", "test on the modality of the weights, or set epochs to 1 or more"
+    if spec.epochs:
+        untrained = f"frozen_stages={spec.frozen_stages} does not train it"
+        remedy = "set frozen_stages to 0, or take weights of this modality"
     raise R21DError(
         f"{weights.path}: weights for {weights.in_channels} channels, and {spec.modality} has "
-        f"{CHANNELS[spec.modality]}, so the first convolution would be random, and epochs=0 does not train it; "
-        "test on the modality of the weights, or set epochs to 1 or more"
+        f"{CHANNELS[spec.modality]}, so the first convolution would be random, and {untrained}; {remedy}"
     )

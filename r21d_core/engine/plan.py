@@ -18,10 +18,11 @@ from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.parallel import available_cpus
 from r21d_core.data.sampling import frame_counts, task_classes
-from r21d_core.models.cost import Cost, spec_cost
+from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import STATES, find_run, find_runs
 from r21d_core.study.recipes import VAL_SUFFIX
 from r21d_core.study.spec import Spec, run_labels
+from r21d_core.study.variants import is_imported
 
 BUILTIN_ROOT = Path("data")
 WORKER_SECONDS = 5.0  # until worker processes have imported PyTorch
@@ -147,8 +148,11 @@ def make_plan(
     from r21d_core.engine.build import check_batch_norm
     from r21d_core.engine.distributed import check_divisible
     from r21d_core.engine.init_weights import check_init_files
-    from r21d_core.engine.throughput import measure_runs  # all import torch
+    from r21d_core.engine.throughput import measure_runs
+    from r21d_core.models.imported import check_unchanged  # all import torch
 
+    for variant in {spec.variant for spec in todo if is_imported(spec.variant)}:
+        check_unchanged(variant)
     costs = {spec: spec_cost(spec, num_classes[spec]) for spec in todo}
     for spec in todo:
         check_divisible(spec, gpus)
@@ -161,7 +165,8 @@ def make_plan(
     for spec in todo:
         items = data[spec.data].counts.get("test", 0) * (1 if spec.task == "action" else num_classes[spec])
         passes = items * (epochs[spec] + spec.eval_clips)  # one clip after each epoch, all of them at the end
-        seconds = (clips[spec] + passes * _forward_share(spec, costs[spec])) / throughputs[spec] / gpus + starts[spec]
+        forward = costs[spec].macs / costs[spec].training_macs(spec.frozen_stages)  # as a part of a training step
+        seconds = (clips[spec] + passes * forward) / throughputs[spec] / gpus + starts[spec]
         hours[spec] = seconds / 3600
     labels = dict(zip(specs, run_labels(specs), strict=True))
     width = max(len(labels[spec]) for spec in todo)
@@ -179,12 +184,6 @@ def make_plan(
     lines.append(f"in all about {about}" + f"; records in {runs}" * (not anew))
     lines += [line for name in {spec.data: None for spec in todo} if (line := data[name].missing)]
     return "\n".join(lines), total
-
-
-def _forward_share(spec: Spec, cost: Cost) -> float:
-    """The forward pass as a part of a training step, whose rest are the gradients of activations and weights."""
-    frozen = sum(conv.macs for conv in cost.convs if int(conv.name.removeprefix("conv")[0]) <= spec.frozen_stages)
-    return 1 / (3 - 2 * frozen / cost.macs)
 
 
 def _decoding_seconds(specs: Sequence[Spec], data: dict[str, DataSize], slots: int) -> float:

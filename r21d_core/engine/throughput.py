@@ -36,7 +36,7 @@ def measure_runs(
     of runs trained at once; how many times longer all takes if the CPU's present load lasts; and the device in words.
 
     The start of a run builds the network, selects kernels and measures inference, as this measurement does. The seeds
-    of a network share a measurement. After PLAN_SECONDS clips a second are in proportion to the MACs.
+    of a network share a measurement. After PLAN_SECONDS clips a second are in proportion to the MACs of training.
     """
     target = pick_device(device)
     if target.type == "cuda":
@@ -45,7 +45,7 @@ def measure_runs(
     is_slow = target.type == "cpu" and not all(map(is_small, specs))
     if is_slow:
         print(SLOW_ON_CPU, flush=True)
-    macs = {spec: spec_cost(spec, num_classes[spec]).macs for spec in specs}
+    macs = {spec: spec_cost(spec, num_classes[spec]).training_macs(spec.frozen_stages) for spec in specs}
     # Of other processes, before this one computes. It is the machine's, of which this process may have a part.
     load = psutil.getloadavg()[0] * available_cpus() / (os.cpu_count() or 1) if target.type == "cpu" else 0.0
     throughputs: dict[Spec, float] = {}

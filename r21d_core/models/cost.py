@@ -35,6 +35,14 @@ class Cost:
     macs: int
     final_shape: tuple[int, int, int, int]  # channels, time, height, width of conv5_x
 
+    def training_macs(self, frozen_stages: int) -> int:
+        """The multiply-adds of a training step for one clip: three passes, but of the frozen stages one.
+
+        The other two are the gradients of activations and weights.
+        """
+        frozen = [conv for conv in self.convs if int(conv.name.removeprefix("conv")[0]) <= frozen_stages]
+        return 3 * self.macs - 2 * sum(conv.macs for conv in frozen)
+
 
 def cost(
     variant: str, depth: int = 18, width: int = 64, frames: int = 8, num_classes: int = 400, in_channels: int = 3, *,

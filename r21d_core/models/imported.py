@@ -51,9 +51,23 @@ def import_builder(variant: str) -> tuple[Callable[..., Any], str]:
         raise R21DError(f"variant {variant}: {describe_failure(variant, error)}") from error
 
 
+def check_unchanged(variant: str) -> None:
+    """Raise R21DError if the file of `module:function` is not the one that this process has imported."""
+    _, imported = import_builder(variant)
+    if source_sha256(variant) not in ("", imported):
+        raise R21DError(f"{_source(variant)}: changed since it was imported; restart Python, or the notebook's kernel")
+
+
 def source_sha256(variant: str) -> str:
-    """Return the SHA-256 of the file of `module:function` as it is now, or "" without one; the module is not run."""
-    file = _source(variant)
+    """Return the SHA-256 of the file of `module:function` as it is now, or "" without one.
+
+    The module is not run, but a package around it is; raises R21DError if that fails.
+    """
+    try:
+        file = _source(variant)
+    except Exception as error:
+        package = variant.partition(":")[0].rpartition(".")[0]
+        raise R21DError(f"variant {variant}: package {package}: {type(error).__name__}: {error}") from error
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
@@ -65,8 +79,13 @@ def describe_failure(variant: str, error: Exception) -> str:
 
 
 def _source(variant: str) -> str:
+    module = variant.partition(":")[0]
     try:
-        found = find_spec(variant.partition(":")[0])
-    except (ImportError, ValueError):  # of the package around it; of a notebook's own __main__
+        found = find_spec(module)
+    except ValueError:  # of a notebook's own __main__
+        return ""
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):  # something that the package around it imports
+            raise
         return ""
     return (found.origin or "") if found and found.has_location else ""

@@ -113,6 +113,7 @@ def count_neighbor(variant: str, num_classes: int, frames: int, crop: int, in_ch
     try:
         with torch.device(device), torch.no_grad(), FlopCounterMode(display=False) as counter:
             network = Neighbor(variant, **options).eval()
+            last = _watch_last(network) if is_imported(variant) else []
             logits = network(torch.zeros(1, in_channels, frames, crop, crop))
     except R21DError:
         raise
@@ -121,4 +122,22 @@ def count_neighbor(variant: str, num_classes: int, frames: int, crop: int, in_ch
         raise R21DError(f"{variant}: takes no clips of {frames} frames of {crop}×{crop} pixels ({reason})") from error
     if logits.shape != (1, num_classes):
         raise R21DError(f"variant {variant}: returned {tuple(logits.shape)} for a clip, expected (1, {num_classes})")
+    if last and (len(last) != 2 or not torch.equal(*last)):
+        raise R21DError(f"variant {variant}: returns something else than its fc does; expected fc to be its last layer")
     return sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2
+
+
+def _watch_last(network: Neighbor) -> list[Tensor]:
+    """Return a list for the next pass: what takes the place of the output of one's own `fc`, and what `body` returns.
+
+    The former are random numbers; the latter equal them if `fc` is the last layer.
+    """
+    last: list[Tensor] = []
+
+    def draw(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
+        last.append(torch.randn_like(output))
+        return last[-1]
+
+    network.body.fc.register_forward_hook(draw)
+    network.fc.register_forward_pre_hook(lambda _, inputs: last.append(inputs[0]))
+    return last

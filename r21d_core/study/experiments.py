@@ -61,6 +61,8 @@ def reject_ignored_overrides(experiment: Callable[..., list[Spec]]) -> Callable[
 def _has_setting(spec: Spec, key: str) -> bool:
     if key == "frame_stride_max":
         return spec.task == "action"
+    if key == "frozen_stages" and not spec.init_from:
+        return False
     return not is_neighbor(spec.variant) or key not in NOT_OF_NEIGHBORS
 
 
@@ -69,6 +71,12 @@ def as_list(values: Numbers | Sequence[str]) -> list:
     if isinstance(values, Sequence) and not isinstance(values, str):
         return list(values)
     return [value.strip() for value in str(values).split(",")]
+
+
+def _split_frozen(settings: dict) -> tuple[dict, dict]:
+    """`settings` for all runs, and those of finetuned runs alone: what is frozen has to be trained before."""
+    frozen = {key: value for key, value in settings.items() if key == "frozen_stages" and "init_from" not in settings}
+    return {key: value for key, value in settings.items() if key not in frozen}, frozen
 
 
 @reject_ignored_overrides
@@ -171,10 +179,11 @@ def kinetics(
     `r21d train kinetics --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1`
     """
     data, source = _name_datasets(data, source, init_from, default_source="sports1m")
+    settings, frozen = _split_frozen(settings)
     base = _get_deep_recipe(profile, task, data).replace(
         **recipes.PRETRAINING[profile] | EVALUATION.get((profile, "kinetics"), {}) | settings
     )
-    return _pretrain_and_finetune(base, data, source, init_from, variants, seeds, settings)
+    return _pretrain_and_finetune(base, data, source, init_from, variants, seeds, settings, frozen)
 
 
 @reject_ignored_overrides
@@ -189,11 +198,12 @@ def transfer(
     `r21d train transfer --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1`
     """
     data, source = _name_datasets(data, source, init_from, default_source="kinetics-400")
+    settings, frozen = _split_frozen(settings)
     base = _get_deep_recipe(profile, task, data).replace(**recipes.PRETRAINING[profile] | settings)
     specs = []
     for split in _list_splits(data, splits) or (1, 2, 3):
         target, origin = (SPLIT.sub(f"-split{split}", name) for name in (data, source))
-        specs += _pretrain_and_finetune(base, target, origin, init_from, variants, seeds, settings)
+        specs += _pretrain_and_finetune(base, target, origin, init_from, variants, seeds, settings, frozen)
     return specs
 
 
@@ -233,13 +243,14 @@ def _get_deep_recipe(profile: str, task: str, data: str) -> Spec:
 
 
 def _pretrain_and_finetune(
-    base: Spec, data: str, source: str, init_from: str, variants: Sequence[str], seeds: Sequence[int], settings: dict
-) -> list[Spec]:
+    base: Spec, data: str, source: str, init_from: str, variants: Sequence[str], seeds: Sequence[int], settings: dict,
+    frozen: dict,
+) -> list[Spec]:  # fmt: skip
     """For each variant, stream and seed the runs on `data` from scratch, on `source`, and finetuned from that.
 
     The run on `source` is evaluated as in that data set's experiment, to share it; `init_from` replaces it.
     """
-    finetune = recipes.TRANSFER[base.profile] | recipes.TRANSFER_TO.get((base.profile, data.split("-")[0]), {})
+    finetune = recipes.TRANSFER[base.profile] | recipes.TRANSFER_TO.get((base.profile, data.split("-")[0]), {}) | frozen
     evaluation = {"eval_clips": base.eval_clips} | EVALUATION.get((base.profile, source.split("-")[0]), {}) | settings
     specs = []
     for variant, modality, seed in product(variants, STREAMS, seeds):
@@ -292,6 +303,7 @@ def rate_pretraining(
     """
     if task != "action":
         raise IgnoredOverrideError("rate_pretraining sets task itself, to speed and then action; leave it out")
+    settings, frozen = _split_frozen(settings)
     actions = get_recipe(profile, "action", data).replace(data=data, **settings)
     rates = get_recipe(profile, "speed", data).replace(data=data, **settings | {"frame_stride_max": 0})
     if profile == "demo":
@@ -304,7 +316,7 @@ def rate_pretraining(
         if is_sized_by_frames(variant):
             pretrained = pretrained.replace(frames=scratch.frames)
         recipe = {key: value for key, value in asdict(scratch).items() if value != getattr(rates, key)}
-        specs += [scratch, pretrained, pretrained.finetune_spec(**recipe | half)]
+        specs += [scratch, pretrained, pretrained.finetune_spec(**recipe | half | frozen)]
     return specs
 
 

@@ -158,7 +158,9 @@ class Spec:
         if not self.init_from.startswith("{"):
             return None
         try:
-            return self.replace(**{"init_from": ""} | json.loads(self.init_from))
+            changes = {"init_from": ""} | json.loads(self.init_from)
+            frozen = {} if changes["init_from"] else {"frozen_stages": 0}  # of random weights no stage can be frozen
+            return self.replace(**frozen | changes)
         except (json.JSONDecodeError, TypeError):
             raise R21DError(f'spec: init_from = {self.init_from!r}, expected JSON such as {{"frames": 8}}') from None
 

@@ -460,7 +460,7 @@ def test_no_verdict_on_speech_needs_its_model(family, seeds, name):
     """The p of the network nearest to one stand in the protocol by each model."""
     specs = family_specs(family, seeds)
     runs = [run for run in load_runs(ROOT / "results" / "miracl.zip") if run.spec in specs]
-    assert len(runs) == len(specs)
+    assert len(runs) == len(specs) and f" seeds, {len(specs)} runs" in STATUS
     fixed, plain, own = p_of_three_models(family, runs)
     models = {"fixed": fixed, "plain": plain, "own": own, "speakers": p_over_speakers(family, runs)}
     clear = {model: {key for key, p in of.items() if p < 0.05} for model, of in models.items()}

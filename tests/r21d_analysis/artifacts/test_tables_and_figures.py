@@ -31,6 +31,7 @@ from r21d_core.runs.run import find_runs
 from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
 from r21d_core.study.paper import paper
 from r21d_core.study.recipes import CONFIRMATORY
+from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NETWORKS
 from tests.runs import NASTY, finish, make_runs
 
@@ -98,6 +99,14 @@ def test_dollars_in_tables_are_no_formula(runs, tmp_path):
     html += [show_catalog(str(tmp_path)).to_html()]
     for table in html:
         assert re.search('<table[^>]* class="[^"]*mathjax_ignore', table), table[:300]
+
+
+def test_caption_names_frozen_stages(tmp_path):
+    """Also where all rows have them, as a linear probe is no finetuned network."""
+    specs = [Spec(data="set", epochs=2, init_from="mine.pt", frozen_stages=stages) for stages in (5, 0)]
+    runs = make_runs(specs, tmp_path)
+    assert "finetuned with frozen_stages=5 on 2,000,000 clips;" in tables.protocol_line(runs[:1])
+    assert "; finetuned on 2,000,000 clips;" in tables.protocol_line(runs[1:])
 
 
 def test_protocol_line_names_a_demonstration(runs, tmp_path):

@@ -390,6 +390,35 @@ def test_networks_of_other_papers_say_nothing_of_the_seeds(name, tmp_path):
     assert alone == beside and np.isfinite(alone.low)
 
 
+def versus_r3d(variant):
+    """A claim about a network without depth and width, as one's own notebook may have it."""
+    contrast = (Arm((variant,)),), (Arm(("R3D",)),)
+    return replace(BY_ID["r21d-over-r3d-8"], contrasts=(contrast,), metric="video@1", size=None)
+
+
+@pytest.mark.parametrize("base", [get_recipe("demo").replace(data="set"), BASE.replace(width=32), BASE])
+@pytest.mark.parametrize("variant", ["s3d", "my_nets:build"])
+def test_networks_without_width_stand_beside_those_of_any(variant, base, tmp_path, monkeypatch):
+    """Compared by their own seeds, as in other tables; without R3D its command is that of the recipe."""
+    monkeypatch.setitem(PAPERS, variant, (50, 50))
+    claim, specs = versus_r3d(variant), [base.replace(variant=v, seed=s) for v in ("R3D", variant) for s in (0, 1)]
+    others = [base.replace(variant="MC2", seed=seed) for seed in range(4)]  # their seeds say nothing about `variant`
+    runs = make("open", [*specs, *others], tmp_path)
+    verdict = evaluate_claim(claim, group_by_seed(runs))
+    r3d, other = (group for group in group_by_seed(runs) if group.spec.variant in ("R3D", variant))
+    expected = estimate_difference([other.outcomes], [r3d.outcomes])
+    assert (verdict.effect, verdict.low, verdict.high) == pytest.approx((expected.value, expected.low, expected.high))
+    assert "missing" not in verdict.why and verdict.protocol["width"] == f"width {base.width}"
+    for kept, missing in ((runs[:2], variant), (runs[2:4], "R3D")):
+        why = evaluate_claim(claim, group_by_seed(kept)).why
+        assert why.endswith(f'--manifest data/set.csv --variants "{missing}" --seeds 0,1,2'), why
+
+
+def test_networks_from_files_are_not_from_scratch(tmp_path):
+    runs = make("paper", two_networks(frames=8, init_from="mine.pt"), tmp_path)
+    assert "missing: R(2+1)D, R3D" in evaluate_claim(BY_ID["r21d-over-r3d-8"], group_by_seed(runs)).why
+
+
 def test_sizes_are_of_the_compared_means():
     """Of clip@1 in Table 2 by hand, as the contrasts are; the sentences have the range over single networks."""
     mixed, flat = np.mean([49.4, 50.2, 50.7, 50.5, 50.3, 49.8, 49.8, 49.9, 49.4]), np.mean([46.7, 48.1])

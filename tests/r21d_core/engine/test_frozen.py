@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from r21d_core import R21DError
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import build, throughput
 from r21d_core.engine import plan as planning
@@ -124,3 +125,24 @@ def test_plan_counts_the_share_of_evaluation(given, tiny_manifest, tmp_path, mon
     frozen = sum(row.macs for row in rows if row.name.startswith(tuple(f"conv{n + 1}" for n in range(stages))))
     total = spec_cost(spec, 2).macs
     assert seconds == pytest.approx(2 * 8 + 4 * (2 + 5) * total / (frozen + 3 * (total - frozen)))
+
+
+def test_random_convolution_is_not_frozen(given, tiny_manifest, tmp_path):
+    """Weights for RGB leave conv1 random on flow."""
+    spec = given[0].replace(frozen_stages=1, modality="flow")
+    says = r"weights for 3 channels, and flow has 2, so .* frozen_stages=1 does not train it; set frozen_stages to 0"
+    with pytest.raises(R21DError, match=says):
+        planning.plan([spec], tiny_manifest, tmp_path, "cpu")
+    with pytest.raises(R21DError, match=says):
+        train(spec, load_manifest(tiny_manifest), tmp_path, device="cpu")
+    assert "1 new" in planning.plan([spec.replace(frozen_stages=0)], tiny_manifest, tmp_path, "cpu")
+
+
+def test_unmeasured_runs_are_as_fast_as_their_training_costs(given, monkeypatch):
+    """After the first, a run with frozen stages takes less time than the same network without."""
+    monkeypatch.setattr(throughput, "PLAN_SECONDS", 0)
+    monkeypatch.setattr(throughput, "training_throughput", lambda *_: 10.0)
+    whole, probe = given[0], given[0].replace(frozen_stages=5)
+    rates, *_ = throughput.measure_runs([whole, probe], dict.fromkeys((whole, probe), 2), "cpu", 1)
+    rows = spec_cost(whole, 2)
+    assert rates[whole] == 10 and rates[probe] == pytest.approx(10 * 3 * rows.macs / (rows.macs + 2 * 8 * 4 * 2))

@@ -16,7 +16,8 @@ from r21d_core import R21DError, load
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import train as engine
-from r21d_core.engine.build import build_model
+from r21d_core.engine.build import build_model, check_batch_norm
+from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.plan import plan
 from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.state import train_step
@@ -133,6 +134,16 @@ def test_another_version_of_the_network_is_refused(write, tiny_manifest, tmp_pat
     assert train(spec, manifest, runs, device="cpu").is_complete
 
 
+def test_file_edited_in_a_notebook_is_not_trained_as_it_was(write, tiny_manifest, tmp_path):
+    """Python imports a file once, so a new run would have the code from before."""
+    path = write()
+    spec = TINY.replace(variant=variant_of(path))
+    run_experiment([spec], tiny_manifest, tmp_path / "runs", device="cpu")
+    path.write_text(NETWORK.replace("0.5", "0.1"))
+    with pytest.raises(R21DError, match=rf"^{path}: changed since it was imported; restart Python, or the notebook's"):
+        run_experiment([spec.replace(lr=0.02)], tiny_manifest, tmp_path / "runs", device="cpu")
+
+
 def test_stopped_run_equals_one_that_was_not(write, tiny_manifest, tmp_path, monkeypatch):
     """With its dropout, whose numbers are those of the seed and the step."""
     path = write()
@@ -153,6 +164,19 @@ def test_stopped_run_equals_one_that_was_not(write, tiny_manifest, tmp_path, mon
     again = train(spec, load_manifest(tiny_manifest), tmp_path / "parts", device="cpu")
     assert torch.equal(*(torch.tensor(run.scores.logits) for run in (whole, again)))
     assert [row["train_loss"] for row in whole.history] == [row["train_loss"] for row in again.history]
+
+
+@pytest.mark.parametrize("unused", ["", "; self.unused = nn.Linear(2, 2)"])
+def test_two_processes_equal_one(write, unused, tiny_manifest, tmp_path, monkeypatch):
+    """With dropout, and with parameters that have no part in the logits, which keep their values."""
+    path = write(NETWORK.replace("nn.Dropout(0.5)", "nn.Dropout(0.5)" + unused))
+    monkeypatch.setenv("PYTHONPATH", f"{path.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    spec = TINY.replace(variant=variant_of(path), grad_accum_steps=2, clips_per_epoch=16)
+    states = []
+    for gpus in (1, 2):
+        (run,) = run_experiment([spec], tiny_manifest, tmp_path / str(gpus), device="cpu", gpus=gpus)
+        states.append(load_checkpoint(run)["model"])
+    torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
 
 
 def test_reading_records_imports_nothing(write, tiny_manifest, tmp_path, monkeypatch, capsys):
@@ -208,6 +232,11 @@ def test_code_of_the_howto_is_trained_and_loaded(tiny_manifest, tmp_path, monkey
         ),
         (NETWORK.replace("nn.Linear(6, num_classes)", "nn.Linear(6, 9)"), r"expected a torch.*fc, torch.*\(…, 1\)"),
         (NETWORK.replace("self.spatial(x)", "x.reshape(7)"), r"takes no clips of 4 frames.*in .*\.py, line 13: shape"),
+        (
+            NETWORK.replace("(2, 3, 4))))", "(2, 3, 4)))).relu()"),
+            r"returns something else than its fc does; expected fc",
+        ),
+        (NETWORK.replace("self.fc(self.drop", "(self.drop"), r"returns something else than its fc does; expected fc"),
         (NETWORK.replace(".mean((2, 3, 4))", ".mean((0, 3, 4)).T"), r"returned \(4, 1\) for a clip, expected \(1, 1\)"),
     ],
 )
@@ -217,10 +246,31 @@ def test_faults_of_the_code_are_named(write, text, says):
     assert "conv_nets_" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_batch_of_one_clip_is_checked_on_a_cpu(write):
+    """One that holds no values refuses what reads a number, such as rates of stochastic depth."""
+    reads = "import torch" + NETWORK.replace("__init__()", "__init__(); torch.linspace(0, 1, 3)[1].item()")
+    pooled = reads.replace("self.spatial(x))", "self.spatial(x)).mean((2, 3, 4), True)")
+    spec = TINY.replace(variant=variant_of(write(reads)), batch_size=1)
+    check_batch_norm(spec)
+    with pytest.raises(R21DError, match="some batch is one clip, of which 4 frames of 16×16 pixels become one value"):
+        check_batch_norm(spec.replace(variant=variant_of(write(pooled))))
+
+
 @pytest.mark.parametrize("module", ["no_such_module", "no_such.module", "__main__", "sys"])
 def test_module_without_a_file_is_named(module):
     with pytest.raises(R21DError, match=rf"no module {module} with a file is found; expected a file"):
         spec_cost(TINY.replace(variant=f"{module}:build"), 2)
+
+
+@pytest.mark.parametrize("code", ["raise RuntimeError('no license')", "import nothing_of_this_name"])
+def test_package_that_cannot_be_imported_is_named(write, code):
+    """It is run to find a module in it."""
+    path = write()
+    (path.parent / path.stem).mkdir()
+    (path.parent / path.stem / "__init__.py").write_text(code)
+    says = rf"^variant {path.stem}.nets:build: package {path.stem}: \w+Error: (no license|No module named 'nothing_o)"
+    with pytest.raises(R21DError, match=says):
+        spec_cost(TINY.replace(variant=f"{path.stem}.nets:build"), 2)
 
 
 @pytest.mark.parametrize("variant", ["mine:", ":build", "my-nets:build", "a..b:build", "a:b:c", "1a:build"])

@@ -96,6 +96,21 @@ def test_own_parameters_of_an_experiment_are_accepted(experiment, parameters, co
     assert len(EXPERIMENTS[experiment]("demo", **parameters)) == count
 
 
+@pytest.mark.parametrize(
+    ("experiment", "parameters"),
+    [("kinetics", {}), ("kinetics", {"init_from": "x.pth"}), ("transfer", {"splits": "1,2"}), ("rate_pretraining", {})],
+)
+def test_only_finetuned_runs_have_frozen_stages(experiment, parameters):
+    """Their parents are the runs that train the same weights without the setting."""
+    plain = EXPERIMENTS[experiment]("small", "a-split1", **parameters)
+    specs = EXPERIMENTS[experiment]("small", "a-split1", frozen_stages="2", **parameters)
+    assert [spec.frozen_stages for spec in specs] == [2 if spec.init_from else 0 for spec in plain]
+    assert [spec.parent_spec for spec in specs] == [spec.parent_spec for spec in plain]
+    assert all(spec.parent_spec in specs for spec in specs if spec.parent_spec)
+    with pytest.raises(IgnoredOverrideError, match=f"{experiment} sets frozen_stages itself, to 0"):
+        EXPERIMENTS[experiment]("small", "a-split1", frozen_stages=2, variants=("s3d",))
+
+
 def test_networks_of_other_papers_share_settings_without_depth():
     """They run once for all depths, and settings of the paper's networks alone pass them by."""
     specs = EXPERIMENTS["optimization_curves"]("demo", variants=("R3D", "s3d"), depth="10,18", width="4")

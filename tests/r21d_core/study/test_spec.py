@@ -152,6 +152,15 @@ def test_labels_of_a_sweep_have_what_differs():
     assert alone == ")" and (tuned, other) == (", finetuned, lr=0.01)", ", finetuned, lr=0.1)")
 
 
+def test_run_with_frozen_stages_starts_from_one_without():
+    """From random weights there is no other; a run from that run, or from a file, may have them like its own."""
+    spec = Spec(data="b", init_from='{"data": "a"}', frozen_stages=2)
+    assert spec.parent_spec == Spec(data="a")
+    for start in (spec, spec.replace(init_from="mine.pt")):
+        tested = start.finetune_spec(epochs=0)
+        assert tested.frozen_stages == 2 and tested.parent_spec == start
+
+
 def test_init_from_may_be_a_file():
     spec = Spec(init_from="r2plus1d_18-91a641e6.pth", midplanes_per_block=True, eps=1e-5, epochs=0)
     assert spec.init_file == "r2plus1d_18-91a641e6.pth" and spec.parent_spec is None
