@@ -22,7 +22,8 @@ from r21d_analysis.artifacts.catalog import iter_runs
 from r21d_analysis.artifacts.tables import command_line, missing_line
 from r21d_core import R21DError
 from r21d_core.runs.run import Run, find_run
-from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, IgnoredOverrideError, as_list
+from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, as_list
+from r21d_core.study.overrides import IgnoredOverrideError
 from r21d_core.study.spec import FIELD_OPTIONS, Spec, format_settings, parse_settings
 
 MOST_LISTED = 5  # alternatives to the parameters of a study

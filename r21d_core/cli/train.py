@@ -8,7 +8,8 @@ from pathlib import Path
 
 from r21d_core import R21DError
 from r21d_core.cli.options import DEVICE, SEEDS, WORKERS, add_command, format_table, parse_ints, parse_names
-from r21d_core.study.experiments import EXPERIMENTS, IgnoredOverrideError
+from r21d_core.study.experiments import EXPERIMENTS
+from r21d_core.study.overrides import IgnoredOverrideError
 from r21d_core.study.recipes import RECIPES
 from r21d_core.study.spec import CHOICES, FIELD_OPTIONS, Spec, parse_settings
 from r21d_core.study.variants import is_imported

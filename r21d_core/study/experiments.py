@@ -6,17 +6,16 @@ The profiles of an experiment differ only in the numbers of `recipes`. `settings
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import wraps
-from inspect import signature
 from itertools import product
 
 from r21d_core import R21DError
 from r21d_core.study import recipes
+from r21d_core.study.overrides import IgnoredOverrideError, reject_ignored_overrides
 from r21d_core.study.recipes import EVALUATION, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import ABLATIONS, NOT_OF_NEIGHBORS, VARIANTS, is_neighbor, is_sized_by_frames
+from r21d_core.study.variants import ABLATIONS, VARIANTS, is_sized_by_frames
 
 TABLE_2 = tuple(VARIANTS)
 REASONS = ("R(2+1)D", "R3D", *ABLATIONS)
@@ -26,44 +25,6 @@ Numbers = Sequence[int] | int | str  # one, several, or text such as "8,16"
 SOURCE, TARGET = "builtin-source-split1", "builtin-target-split1"
 # The official split in a manifest's name, which may go on with how the videos were prepared.
 SPLIT = re.compile(r"-split(\d+)\b")
-
-
-class IgnoredOverrideError(R21DError):
-    """A setting names a field that the experiment itself sets."""
-
-
-def reject_ignored_overrides(experiment: Callable[..., list[Spec]]) -> Callable[..., list[Spec]]:
-    """Decorate an experiment to list each Spec once, and to raise IgnoredOverrideError for a setting without effect.
-
-    Of the runs that have such a setting, it must hold in at least one and in all that are trained from scratch;
-    finetuned runs have their own recipe.
-    """
-    parameters = signature(experiment).parameters
-
-    @wraps(experiment)
-    def checked(*arguments, **options) -> list[Spec]:
-        specs = list(dict.fromkeys(experiment(*arguments, **options)))
-        for key in options.keys() - parameters.keys():
-            having = [spec for spec in specs if _has_setting(spec, key)]
-            value = getattr(having[0].replace(**{key: options[key]}), key) if having else None  # "16" is 16
-            holds = [getattr(spec, key) == value for spec in having]
-            if not any(holds) or not all(hold or spec.init_from for hold, spec in zip(holds, having, strict=True)):
-                values = ", ".join(dict.fromkeys(str(getattr(spec, key)) for spec in specs))
-                raise IgnoredOverrideError(
-                    f"{experiment.__name__} sets {key} itself, to {values}; leave it out of --set, or in a notebook "
-                    "of `settings`"
-                )
-        return specs
-
-    return checked
-
-
-def _has_setting(spec: Spec, key: str) -> bool:
-    if key == "frame_stride_max":
-        return spec.task == "action"
-    if key == "frozen_stages" and not spec.init_from:
-        return False
-    return not is_neighbor(spec.variant) or key not in NOT_OF_NEIGHBORS
 
 
 def as_list(values: Numbers | Sequence[str]) -> list:

@@ -4,7 +4,8 @@ import torch
 from r21d_core import R21DError
 from r21d_core.models.neighbors import Neighbor
 from r21d_core.models.network import VideoResNet
-from r21d_core.study.experiments import EXPERIMENTS, REASONS, TABLE_2, IgnoredOverrideError, variant_comparison
+from r21d_core.study.experiments import EXPERIMENTS, REASONS, TABLE_2, variant_comparison
+from r21d_core.study.overrides import IgnoredOverrideError
 from r21d_core.study.variants import NEIGHBORS
 
 
