@@ -31,9 +31,8 @@ def build_imported(variant: str, **options: int) -> Any:
         raise R21DError(f"variant {variant}: {describe_failure(variant, error)}") from error
     fc = getattr(network, "fc", None)
     if not isinstance(network, nn.Module) or not isinstance(fc, nn.Linear) or fc.out_features != options["num_classes"]:
-        expected = (
-            f"a torch.nn.Module whose last layer is its attribute fc, torch.nn.Linear(…, {options['num_classes']})"
-        )
+        outputs = options["num_classes"]
+        expected = f"a torch.nn.Module whose last layer is its attribute fc, Linear(…, num_classes), here {outputs}"
         raise R21DError(f"variant {variant}: returned {type(network).__name__} with fc = {fc}, expected {expected}")
     return network
 

@@ -32,9 +32,9 @@ def reject_ignored_overrides(experiment: Callable[..., list[Spec]]) -> Callable[
             holds = [getattr(spec, key) == value for spec in having]
             if not any(holds) or not all(hold or spec.init_from for hold, spec in zip(holds, having, strict=True)):
                 values = ", ".join(dict.fromkeys(str(getattr(spec, key)) for spec in specs))
+                reason = f"sets {key} itself, to {values}" if having else f"has no run for which {key} can be set"
                 raise IgnoredOverrideError(
-                    f"{experiment.__name__} sets {key} itself, to {values}; leave it out of --set, or in a notebook "
-                    "of `settings`"
+                    f"{experiment.__name__} {reason}; leave it out of --set, or in a notebook of `settings`"
                 )
         return specs
 

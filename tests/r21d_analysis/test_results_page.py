@@ -299,7 +299,9 @@ def test_readme_says_whose_training_error_is_lower():
     (rate,) = rates
     warmup = int(np.argmax(rate)) + 1
     assert warmup == 20 and (gaps[:, :warmup].sum(axis=1) < 0.6 * gaps.sum(axis=1)).all()
-    lower = "R3D's is lower on the way, mostly in warmup (exploratory); in the paper's Figure 3, and on speech, "
+    lower = (
+        "R3D's is lower on the way, mostly in warmup (exploratory); in the paper's Figure 3, and at the end on speech, "
+    )
     lower += "R(2+1)D's is."
     assert outcome.fold_table(outcome.find_speech(SPEECH)).set_index("network").loc["R3D", "training low"] > 0
     assert f"Training errors end below 1 %; {lower}" in " ".join(README.split())

@@ -230,7 +230,10 @@ def test_code_of_the_howto_is_trained_and_loaded(tiny_manifest, tmp_path, monkey
             "import torch\nbuild = lambda **_: torch.nn.ReLU()",
             r"returned ReLU with fc = None, expected a tor",
         ),
-        (NETWORK.replace("nn.Linear(6, num_classes)", "nn.Linear(6, 9)"), r"expected a torch.*fc, torch.*\(…, 1\)"),
+        (
+            NETWORK.replace("nn.Linear(6, num_classes)", "nn.Linear(6, 9)"),
+            r"expected a torch.*fc, Linear\(…, num_classes\), here 1",
+        ),
         (NETWORK.replace("self.spatial(x)", "x.reshape(7)"), r"takes no clips of 4 frames.*in .*\.py, line 13: shape"),
         (
             NETWORK.replace("(2, 3, 4))))", "(2, 3, 4)))).relu()"),
