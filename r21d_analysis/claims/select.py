@@ -16,7 +16,7 @@ from r21d_analysis.statistics.aggregate import SeedGroup, take_seeds
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.recipes import VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import NOT_OF_NEIGHBORS, is_neighbor
+from r21d_core.study.variants import NOT_OF_NEIGHBORS, absent_fields, is_neighbor
 
 TWO_D, R3D, R21D = ("f-R2D", "R2D"), ("R3D",), ("R(2+1)D",)
 MC, RMC = ("MC2", "MC3", "MC4", "MC5"), ("rMC2", "rMC3", "rMC4", "rMC5")
@@ -276,7 +276,7 @@ def _commands(selection: Selection) -> str:
     for arm, variant in selection.missing:
         spec = selection.setting.replace(**arm.settings)
         changed = spec.changes_from(get_recipe(spec.profile, spec.task))
-        without = {*implied, *(NOT_OF_NEIGHBORS if is_neighbor(variant) else ())}
+        without = {*implied, *absent_fields(variant)}
         changes = [f" --set {key}={value}" for key, value in changed.items() if key not in without]
         manifest = "" if spec.data == "builtin" else f" --manifest {shlex.quote(f'data/{spec.data}.csv')}"
         task = f" --task {spec.task}" if spec.task != ACTION else ""
@@ -296,7 +296,7 @@ def describe_protocol(groups: Sequence[SeedGroup]) -> dict[str, str]:
         return {}
 
     def values(key: str, text: str) -> str:
-        having = [spec for spec in specs if key not in NOT_OF_NEIGHBORS or not is_neighbor(spec.variant)]
+        having = [spec for spec in specs if key not in absent_fields(spec.variant)]
         return text.format("/".join(map(str, sorted({getattr(spec, key) for spec in having}))) or "own")
 
     specs, seeds = [group.spec for group in groups], [len(group.runs) for group in groups]

@@ -12,7 +12,7 @@ from r21d_core import R21DError
 from r21d_core.cli.options import add_command, format_table
 from r21d_core.study.recipes import get_recipe
 from r21d_core.study.spec import FIELD_OPTIONS, format_settings
-from r21d_core.study.variants import NEIGHBORS, NETWORKS, NOT_OF_NEIGHBORS, is_neighbor
+from r21d_core.study.variants import NEIGHBORS, NETWORKS, absent_fields
 
 COLUMNS, ACCURACY = ("network", "seed", "state", "folder"), "video@1"
 
@@ -69,7 +69,7 @@ def describe(run, accuracy: bool = False) -> dict:
     """
     spec = run.spec
     changes = spec.changes_from(get_recipe(spec.profile, spec.task, spec.data))
-    without = {*FIELD_OPTIONS, *(NOT_OF_NEIGHBORS if is_neighbor(spec.variant) else ())}
+    without = {*FIELD_OPTIONS, *absent_fields(spec.variant)}
     settings = {key: value for key, value in changes.items() if key not in without}
     settings |= {"init_from": spec.parent_spec.folder} if spec.parent_spec else {}
     return {

@@ -8,7 +8,7 @@ from inspect import signature
 
 from r21d_core import R21DError
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import NOT_OF_NEIGHBORS, is_neighbor
+from r21d_core.study.variants import absent_fields
 
 
 class IgnoredOverrideError(R21DError):
@@ -46,4 +46,4 @@ def _has_setting(spec: Spec, key: str) -> bool:
         return spec.task == "action"
     if key == "frozen_stages" and not spec.init_from:
         return False
-    return not is_neighbor(spec.variant) or key not in NOT_OF_NEIGHBORS
+    return key not in absent_fields(spec.variant)

@@ -16,7 +16,7 @@ from pathlib import PurePath
 from typing import Any
 
 from r21d_core import R21DError
-from r21d_core.study.variants import NOT_OF_NEIGHBORS, is_neighbor, variant_name
+from r21d_core.study.variants import absent_fields, is_neighbor, variant_name
 
 CHOICES = {
     "task": ("action", "speed", "arrow"),
@@ -127,7 +127,7 @@ class Spec:
         self._expect("grad_accum_steps", batch % self.grad_accum_steps == 0, f"a divisor of batch_size = {batch}")
         is_random = self.frozen_stages > 0 and not self.init_from
         self._expect("frozen_stages", not is_random, "0 without init_from, as the weights would stay random")
-        for key in NOT_OF_NEIGHBORS if is_neighbor(self.variant) else ():
+        for key in absent_fields(self.variant):
             object.__setattr__(self, key, getattr(Spec, key))
         _ = self.parent_spec  # raises R21DError for an impossible init_from
 

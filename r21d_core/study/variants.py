@@ -46,6 +46,11 @@ def is_neighbor(variant: str) -> bool:
     return variant in NEIGHBORS or is_imported(variant)
 
 
+def absent_fields(variant: str) -> tuple[str, ...]:
+    """Return the fields of Spec that the network does not have."""
+    return NOT_OF_NEIGHBORS if is_neighbor(variant) else ()
+
+
 def variant_name(variant: str) -> str:
     """Return the name of a network given by name or letters, the letters of one without a name, or `module:function`.
 
