@@ -24,15 +24,14 @@ Model = VideoResNet | Neighbor
 
 def build_model(spec: Spec, num_classes: int, device: torch.device) -> Model:
     """Return the model of `spec` with its seed's initial weights, in the memory layout that is fastest on `device`."""
+    torch.manual_seed(spec.seed)
     options: dict[str, Any] = {
         "num_classes": num_classes,
         "frames": spec.frames,
         "in_channels": CHANNELS[spec.modality],
     }
     if is_neighbor(spec.variant):
-        spec_cost(spec, num_classes)  # raises R21DError for clips that are too small; may draw random numbers
-    torch.manual_seed(spec.seed)
-    if is_neighbor(spec.variant):
+        spec_cost(spec, num_classes)  # raises R21DError for clips that are too small
         model = Neighbor(spec.variant, crop=spec.crop, seed=spec.seed, **options)
     else:
         options |= {"midplanes_per_block": spec.midplanes_per_block, "eps": spec.eps}

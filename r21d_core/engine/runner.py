@@ -83,8 +83,7 @@ def _run_all(specs, manifest, runs, builtin, max_hours: float, options: dict) ->
     with process_group(options["device"]) as device:
         todo = on_rank_zero(lambda: _incomplete(specs, runs))
         complete = on_rank_zero(lambda: [run for run in find_runs(specs, runs) if run.is_complete])
-        for run in complete:
-            on_rank_zero(lambda run=run: check_source(run))
+        on_rank_zero(lambda: [check_source(run) for run in complete])
         for run in (run for run in complete if run.spec.init_file):
             on_rank_zero(lambda run=run: check_init_file(run, run.environment.get("init_from", "")))
         if not (todo or manifest):

@@ -105,13 +105,17 @@ class C3D(nn.Sequential):
 
 @lru_cache
 def count_neighbor(variant: str, num_classes: int, frames: int, crop: int, in_channels: int) -> tuple[int, int]:
-    """Return the numbers of parameters and of multiply-adds for one clip; R21DError for clips that are too small."""
+    """Return the numbers of parameters and of multiply-adds for one clip; R21DError for clips that are too small.
+
+    The random state of the caller stays, whose numbers one's own network draws for its weights.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     options = {"num_classes": num_classes, "frames": frames, "crop": crop, "in_channels": in_channels}
     device = "cpu" if is_imported(variant) else "meta"  # where only sizes are computed, which takes known code
     try:
-        with torch.device(device), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        counting = FlopCounterMode(display=False)
+        with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad(), counting as counter:
             network = Neighbor(variant, **options).eval()
             last = _watch_last(network) if is_imported(variant) else []
             logits = network(torch.zeros(1, in_channels, frames, crop, crop))
