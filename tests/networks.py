@@ -11,6 +11,25 @@ TINY = Spec(
     clips_per_epoch=8, batch_size=4, eval_clips=5,
 )  # fmt: skip
 
+# A module of one's own, for `--variants MODULE:build`.
+NETWORK = """
+from torch import nn
+
+class Network(nn.Module):
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.spatial = nn.Conv3d(in_channels, 4, (1, 3, 3), (1, 2, 2), (0, 1, 1), bias=False)
+        self.temporal = nn.Conv3d(4, 6, (3, 1, 1), padding=(1, 0, 0), bias=False)
+        self.norm, self.drop = nn.BatchNorm3d(6), nn.Dropout(0.5)
+        self.fc = nn.Linear(6, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.drop(self.norm(self.temporal(self.spatial(x))).relu().mean((2, 3, 4))))
+
+def build(num_classes, in_channels, frames, crop):
+    return Network(num_classes, in_channels)
+"""
+
 
 @pytest.fixture(autouse=True)
 def seed():

@@ -1,7 +1,9 @@
 """What only a GPU can show; skipped where there is none."""
 
+import os
 import re
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from r21d_core.data.sampling import sample_epoch
 from r21d_core.data.sources import open_clips
 from r21d_core.data.transforms import augment
 from r21d_core.engine.build import build_model, build_optimizer, optimize
+from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.cuda_graphs import CudaGraphModel, capture_cuda_graph
 from r21d_core.engine.device import DTYPES
 from r21d_core.engine.numerics import check_numerics, relative_error
@@ -22,7 +25,7 @@ from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.experiments import TABLE_2
 from r21d_core.study.spec import Spec
-from tests.networks import TINY
+from tests.networks import NETWORK, TINY
 from tests.r21d_core.engine.test_train import assert_same_run, weights
 from tests.workers import train_and_kill
 
@@ -221,6 +224,41 @@ def test_a_benchmark_counts_no_memory_of_an_earlier_one(capsys):
         [row["peak_gib"] for row in bench_train(spec, GPU, seconds=0.1) if row["bench"] == "train"] for _ in range(2)
     )
     assert len(first) == 2 and second == pytest.approx(first, rel=0.05), capsys.readouterr().out
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("frozen_stages", [2, 5])
+def test_frozen_stages_keep_weights_and_statistics(fit, tmp_path, frozen_stages, precision):
+    """To the last bit, also where a training without them runs the fast form."""
+    before = build_model(SPEC, 2, torch.device("cpu")).state_dict()
+    torch.save(before, tmp_path / "given.pth")
+    spec = SPEC.replace(precision=precision, init_from=str(tmp_path / "given.pth"), frozen_stages=frozen_stages)
+    after = load_checkpoint(fit(spec, device="cuda"))["model"]
+    stages = ("conv1.", "bn1.", *(f"conv{stage}_x." for stage in range(2, frozen_stages + 1)))
+    kept = {name for name in after if torch.equal(after[name].cpu(), before[name])}
+    assert kept == {name for name in after if name.startswith(stages)}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_own_network_on_gpus(tiny_manifest, tmp_path, precision, exact, monkeypatch):
+    """On one GPU, and without rounding also on the CPU and on two, where there are two."""
+    (tmp_path / "own_nets.py").write_text(NETWORK.replace("nn.Dropout(0.5)", "nn.Identity()"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")  # of the two processes
+    monkeypatch.delitem(sys.modules, "own_nets", raising=False)
+    spec = SPEC.replace(variant="own_nets:build", precision=precision, grad_accum_steps=2)
+    machines = [("cuda", 1)]
+    if precision == "fp32":
+        machines += [("cpu", 1), ("cuda", 2)][: torch.cuda.device_count()]
+    runs = [
+        run_experiment([spec], tiny_manifest, tmp_path / f"{device}{gpus}", device=device, gpus=gpus)[0]
+        for device, gpus in machines
+    ]
+    assert torch.cuda.get_device_name() in runs[0].summary["device"]
+    for run in runs:
+        torch.testing.assert_close(weights(run), weights(runs[0]), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(run.scores.logits, runs[0].scores.logits, rtol=0, atol=1e-3)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")

@@ -28,27 +28,10 @@ from r21d_core.runs.run import find_run, load_runs
 from r21d_core.study.experiments import rate_pretraining
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import is_sized_by_frames
-from tests.networks import TINY
+from tests.networks import NETWORK, TINY
 
 CPU = torch.device("cpu")
 HOWTO = Path(__file__).parents[3] / "docs" / "howto.md"
-NETWORK = """
-from torch import nn
-
-class Network(nn.Module):
-    def __init__(self, num_classes, in_channels):
-        super().__init__()
-        self.spatial = nn.Conv3d(in_channels, 4, (1, 3, 3), (1, 2, 2), (0, 1, 1), bias=False)
-        self.temporal = nn.Conv3d(4, 6, (3, 1, 1), padding=(1, 0, 0), bias=False)
-        self.norm, self.drop = nn.BatchNorm3d(6), nn.Dropout(0.5)
-        self.fc = nn.Linear(6, num_classes)
-
-    def forward(self, x):
-        return self.fc(self.drop(self.norm(self.temporal(self.spatial(x))).relu().mean((2, 3, 4))))
-
-def build(num_classes, in_channels, frames, crop):
-    return Network(num_classes, in_channels)
-"""
 NUMBERS = count()
 
 
@@ -260,7 +243,8 @@ def test_batch_of_one_clip_is_checked_on_a_cpu(write):
 
 
 @pytest.mark.parametrize("module", ["no_such_module", "no_such.module", "__main__", "sys"])
-def test_module_without_a_file_is_named(module):
+def test_module_without_a_file_is_named(module, monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # as in a notebook; `python -m pytest` has a file
     with pytest.raises(R21DError, match=rf"no module {module} with a file is found; expected a file"):
         spec_cost(TINY.replace(variant=f"{module}:build"), 2)
 
