@@ -110,8 +110,8 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
     contrasts = confirmed[confirmed["family"].isin([family.name for family in FAMILIES[:2]])].dropna(subset=CONTRAST)
     short = warn_of_short_training(find_records("variant_comparison", frames=16, frame_stride=1), contrasts)
     here = {
-        "temporal_probe": f"f-R2D minus R(2+1)D on the playback rate, of which f-R2D has a quarter by construction: "
-        f"{rate.value:+.1f} points ({interval}); on actions see the confirmatory study",
+        "temporal_probe": f"f-R2D minus R(2+1)D on the playback rate: {rate.value:+.1f} points ({interval}); "
+        "on actions see the confirmatory study",
         "rate_pretraining": f"Gain of R(2+1)D: {pretrained[GAP]:+.1f} points ({pretrained['its interval']})",
         "recipe": compare_schedules(long, find_records("variant_comparison", variants=FOUR, frames=16, frame_stride=2)),
         "why_2plus1d": f"Minus R(2+1)D on speech, {seen}: {'; '.join(speech)}",

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from r21d_analysis.explorer import figures, predictions
 from r21d_analysis.explorer.predictions import MAX_MATRIX_CLASSES, ScoredRuns
 from r21d_analysis.interpret.source_videos import SourceClips
-from r21d_analysis.statistics.aggregate import network_accuracy
-from r21d_analysis.statistics.inference import estimate_difference, format_interval
+from r21d_analysis.statistics.inference import estimate_accuracy, estimate_difference, format_interval
 from r21d_analysis.style import isolate, name_task, write_minus
 from r21d_core.data.dataset_cards import group_noun
 
@@ -70,7 +69,7 @@ class Comparison:
         rows = []
         for side, scored, name in self.sides():
             predicted = scored.predictions[self.count]
-            video = network_accuracy(scored.runs[0].spec, scored.outcomes(self.count))
+            video = estimate_accuracy(scored.outcomes(self.count))
             # A pack keeps whether the label is among the first five for all clips only.
             all_or_exact = self.count == scored.scores.logits.shape[1] or "quantization" not in scored.scores.protocol
             shown = len(self.classes) > 5 and all_or_exact

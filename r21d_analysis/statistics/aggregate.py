@@ -154,18 +154,8 @@ def training_errors(groups: Iterable[SeedGroup]) -> list[np.ndarray]:
 
 
 def accuracy_over_splits(splits: Sequence[SeedGroup]) -> Estimate:
-    """video@1 in per cent of one network, the mean over `splits` of a data set, as of `network_accuracy`."""
-    return network_accuracy(splits[0].spec, [group.outcomes for group in splits], pooled_seed_variance(splits))
-
-
-def network_accuracy(spec: Spec, splits: Sequence[Outcomes], seeds: SeedVariance | None = None) -> Estimate:
-    """`estimate_accuracy` of the network of `spec`.
-
-    The interval is NaN for f-R2D's playback rate, a quarter whatever the network learns.
-    """
-    estimate = inference.estimate_accuracy(splits, seeds)
-    by_construction = (spec.variant, spec.task) == ("f-R2D", "speed")
-    return replace(estimate, low=np.nan, high=np.nan, p=np.nan) if by_construction else estimate
+    """video@1 in per cent of one network, the mean over `splits` of a data set."""
+    return inference.estimate_accuracy([group.outcomes for group in splits], pooled_seed_variance(splits))
 
 
 def accuracy_difference(

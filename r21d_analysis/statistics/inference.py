@@ -131,7 +131,7 @@ def _seed_components(networks: Iterable[Outcomes]) -> tuple[float, float, int, l
         means, square, interaction = network.seed_squares
         squares += square
         interactions += interaction
-        runs += [means] if np.ptp(means) > ROUNDING else []  # in f-R2D's playback rate no seed differs
+        runs += [means] if np.ptp(means) > ROUNDING else []  # equal of a constant prediction
         df += seeds - 1
     return float(squares - interactions) / max(df, 1), float(squares) / max(df, 1), df, runs
 
@@ -241,7 +241,7 @@ def estimate_mean(splits: Sequence[Outcomes], seeds: SeedVariance | None = None)
 def estimate_accuracy(splits: Sequence[Outcomes], seeds: SeedVariance | None = None) -> Estimate:
     """`estimate_mean` of per cent: the interval ends at 0 and 100, and is NaN where no recording differs from another.
 
-    That all are right, or half in each by construction, shows no variance to estimate.
+    That all are right, or as many in each, such as of one class for all, shows no variance to estimate.
     """
     estimate = estimate_mean(splits, seeds)
     if estimate.low == estimate.high:

@@ -345,12 +345,10 @@ def test_evidence_is_that_of_the_records():
                 half = stats.t.ppf(0.975, n - 1) * np.sqrt(n / (n - 1) * np.square(sums).sum()) / whole.mean()
                 value, low, high = (f"{100 * one:.0f}" for one in (1 - ratio, 1 - ratio - half, 1 - ratio + half))
                 lost[data, run.spec.variant] = f"{value} ({low} to {high})"
-    line = r"[Ff]rozen clips of 8 frames lose (\d+) % (\([^)]+\)) of R3D's evidence on actions, "
-    line += r"([^)]+\)) of R\(2\+1\)D's; on speech \(3 speakers\) ([^)]+\)) and ([^)]+\))"
-    (found,) = re.findall(line, README)
-    assert [" ".join(found[:2]), *found[2:]] == [
-        lost[key] for key in product(("actions", "speech"), ("R3D", "R(2+1)D"))
-    ]
+    actions, speech = (lost[data, "R3D"].replace(" ", " % ", 1) for data in ("actions", "speech"))
+    assert (
+        f"Frozen clips of 8 frames lose {actions} of R3D's evidence on actions, {speech} on speech, one run" in README
+    )
     shown = {(row["data"], row["network"]): row for row in read_table("Evidence in perturbed clips", "data")}
     assert {key: shown[key]["frozen: evidence lost (%)"] for key in lost} == lost
     assert shown["speech", "R3D"]["recordings or speakers"] == "3"
@@ -379,10 +377,9 @@ def test_filters_are_those_of_the_records():
         counts, layers = " to ".join(map(str, sorted(changed.pop(key)))), 4 if key[1] == "MC3" else 13
         assert row["later layers with other orders"] == f"{counts} of {layers}"
     assert not changed
-    others = [row[0] for (data, name), rows in averages.items() if name == "R3D" and data != "actions" for row in rows]
-    ends = {row[0] for row in averages["actions", "R3D"]}
-    sentence = f"{min(ends)} to {max(ends)} % of R3D's temporal filters average ({min(others)} to {max(others)} "
-    assert f"{sentence}elsewhere), {averages['actions', 'R(2+1)D'][0][0]} of R(2+1)D's, 33 untrained" in README
+    ends, ((own, *_),) = {row[0] for row in averages["actions", "R3D"]}, averages["actions", "R(2+1)D"]
+    sentence = f"conv1, actions: {min(ends)} to {max(ends)} % of R3D's temporal filters average (12 runs), "
+    assert f"{sentence}{own} % of R(2+1)D's (1), 33 % untrained" in README
 
 
 def test_angle_is_about_if_any_record_lacks_it(monkeypatch):
@@ -428,15 +425,20 @@ def test_angles_of_filters_follow_from_change_and_decay():
 
 
 def test_readme_speed_is_that_of_the_benchmarks():
-    line = re.compile(r"^\| (R3D|MC3|R\(2\+1\)D) \| ([\d,]+) \| ([\d.]+) \| ([\d,]+) \| ([\d.]+) \|$", re.M)
+    line = re.compile(r"^\| (R3D|MC3|R\(2\+1\)D)" + 2 * r" \| ([\d,]+) \| ([\d.]+) \| ([\d.]+)" + r" \|$", re.M)
     wanted = {}
     for file in ("h200-r21d.json", "h200-r3d-mc3.json"):
         rows = json.loads((ROOT / "benchmarks" / "records" / file).read_text())["rows"]
         speeds = {(row["variant"], row["bench"], row["what"]): row.get("clips_per_second") for row in rows}
         for (variant, bench, what), clips in speeds.items():
             if what == "ours, as the engine runs it" and clips:
-                ratio = clips / speeds[variant, bench, "torchvision, its recipe"]
-                wanted.setdefault(variant, []).extend([f"{clips:,.0f}", f"{ratio:.2f}"])
+                peers = {what: speed for (*of, what), speed in speeds.items() if of == [variant, bench] and speed}
+                peers = {what: speed for what, speed in peers.items() if what.startswith("torchvision")}
+                assert ("torchvision, compiled" in peers) == (variant == "R(2+1)D")
+                fastest = max(peers, key=peers.__getitem__)
+                assert ("compiled" in fastest) == ((variant, bench) == ("R(2+1)D", "train"))
+                ratios = [clips / peers[what] for what in ("torchvision, its recipe", fastest)]
+                wanted.setdefault(variant, []).extend([f"{clips:,.0f}", *(f"{ratio:.2f}" for ratio in ratios)])
     assert {name: cells for name, *cells in line.findall(README)} == wanted
     one, two = json.loads((ROOT / "benchmarks" / "records" / "h200-scaling.json").read_text())["rows"]
     ratio = f"{two['clips_per_second'] / one['clips_per_second']:.2f}"
@@ -457,14 +459,14 @@ def test_two_runs_on_a_gpu_train_fewer_clips_than_one():
 
 
 def test_speech_folds_match_a_plain_computation():
-    """Difference and interval of rMC5 on MIRACL-VC1, from the logits of four seeds, with speakers as clusters."""
+    """Difference and interval of rMC5 on MIRACL-VC1, from the logits of five seeds, with speakers as clusters."""
     right, speakers = {}, {}  # per cent for each clip, by network, fold and seed
     for run in load_runs(ROOT / "results" / "miracl.zip"):
         if run.spec.variant in TABLE_2 and run.spec.seed != 1:
             best = softmax(run.scores.logits, axis=2).mean(axis=1).argmax(axis=1)
             right[run.spec.variant, run.spec.data, run.spec.seed] = 100.0 * (best == run.scores.labels)
             speakers[run.spec.data] = run.scores.groups
-    seeds_of_all = (0, 2, 3, 4)
+    seeds_of_all = (0, 2, 3, 4, 5)
     assert {*right} == {*product(TABLE_2, speakers, seeds_of_all)}
 
     def clustered(values, fold):  # the variance of the mean of one fold's values
@@ -478,11 +480,11 @@ def test_speech_folds_match_a_plain_computation():
         totals += [(gap - gap.mean())[names == name].sum() / 600 / 5 for name in {*names}]
     cells = {cell: np.array([right[*cell, s] for s in seeds_of_all]) for cell in product(TABLE_2, speakers)}
     square = np.mean([rows.mean(axis=1).var(ddof=1) for rows in cells.values()])
-    noise = [sum(clustered(row, fold) for row in rows - rows.mean(axis=0)) / 3 for (_, fold), rows in cells.items()]
-    recordings, seeds = 15 / 10 * np.square(totals).sum(), 2 / 4 * max(0, square - np.mean(noise)) / 5
-    df = (recordings + seeds) ** 2 / (recordings**2 / 10 + (2 / 4 * square / 5) ** 2 / 180) if seeds else 10
+    noise = [sum(clustered(row, fold) for row in rows - rows.mean(axis=0)) / 4 for (_, fold), rows in cells.items()]
+    recordings, seeds = 15 / 10 * np.square(totals).sum(), 2 / 5 * max(0, square - np.mean(noise)) / 5
+    df = (recordings + seeds) ** 2 / (recordings**2 / 10 + (2 / 5 * square / 5) ** 2 / 240) if seeds else 10
     gap, half = np.mean(fold_gaps), stats.t.ppf(0.975, df) * np.sqrt(recordings + seeds)
-    line = next(line for line in TEXT.splitlines() if line.startswith("| rMC5 | 55.3"))
+    line = next(line for line in TEXT.splitlines() if line.startswith("| rMC5 | 55.0"))
     assert f"| {gap:+.1f} | {gap - half:+.1f} to {gap + half:+.1f} | < 0.001 |" in line
 
 

@@ -221,6 +221,14 @@ def test_probe_has_a_panel_for_each_setting(tmp_path):
     assert NASTY not in html and f"{accuracies[0] - 25:+.1f}" in html
 
 
+def test_a_mean_over_frames_can_show_something_of_the_rate():
+    """The notebook's example of what f-R2D can learn: sinusoids of 16 frames, above a threshold rate 1, else rate 2."""
+    phases = np.linspace(0, 2 * np.pi, 1000, endpoint=False)[:, None]
+    means = [np.sin(2 * np.pi * rate * np.arange(8) / 16 + phases).mean(axis=1) for rate in (1, 2, 4, 8)]
+    above = [(mean > 1e-9).mean() for mean in means]
+    assert 100 * (above[0] + 1 - above[1]) / 4 == pytest.approx(37.5, abs=0.1)
+
+
 @given(
     st.lists(st.integers(1, 200), min_size=1, max_size=9), st.sampled_from(["speed", "arrow"]),
     st.lists(st.integers(1, 20), min_size=1, max_size=3, unique=True), st.integers(1, 4),
