@@ -229,7 +229,7 @@ def torch_bytes(content):
         ("r2plus1d.pkl", lambda: caffe2(2), "a Caffe2 pickle"),
         ("r2plus1d", lambda: caffe2(0), "a Caffe2 pickle"),
         ("net.onnx", lambda: b"\x08\x0a", r"which onnxruntime\.InferenceSession opens; name the run folder"),
-        ("a.zip", lambda: zipped("RUN/spec.json", "RUN/scores.npz"), r"a pack, .* without their weights; name a run fol"),
+        ("a.zip", lambda: zipped("RUN/spec.json", "RUN/scores.npz"), r"a pack, .* without their weights; name a run"),
         ("a.zip", lambda: zipped("RUN/spec.json", "RUN/checkpoint.pt"), r"extract it .* and name one run's folder"),
         ("a.zip", lambda: zipped("RUN/notes.txt"), "not a complete file of PyTorch weights"),
         ("gone.pth", None, r"gone\.pth: No such file"),
