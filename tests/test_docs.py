@@ -173,7 +173,7 @@ def test_code_of_the_howto_on_records_prints_what_it_says(monkeypatch, capsys):
     assert capsys.readouterr().out.strip() == second.strip().rpartition("# ")[2]
 
 
-def test_code_of_the_records_page_reads_packs_without_this_package():
+def test_code_of_the_records_page_reads_packs_alone():
     """Every way to store an item occurs in these runs: in `diagnostic` logits too."""
     reader, checksum = re.findall(r"```python\n(.*?)```", (ROOT / "docs/records.md").read_text(), re.S)
     assert re.findall(r"^(?:import|from) .*$", reader, re.M) == ["import io, zipfile", "import numpy as np"]
