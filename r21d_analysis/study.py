@@ -185,10 +185,14 @@ def describe_alternatives(
 ) -> str:
     """Return lines with the parameters and networks of at most MOST_LISTED alternatives, or else the other data.
 
-    Empty text if the folder `runs` has no finished run.
+    Without a finished run in the folder `runs`, a line with its absolute path: a relative one may be another folder
+    than meant, as it depends on the working directory. Empty text where all that are finished are of the same data.
     """
     if not alternatives:
         finished = {run.spec.data for run in iter_runs(Path(runs)) if isinstance(run, Run) and run.is_complete}
+        if not finished:
+            has = "has no finished run" if Path(runs).exists() else "does not exist"
+            return f"The parameter `runs` is {Path(runs).resolve()}, which {has}.\n"
         if not (others := ", ".join(sorted(finished.difference(data)))):
             return ""
         return f"In {runs} other data have finished runs: {others}. The parameter `manifest` chooses them.\n"

@@ -1,18 +1,23 @@
 """The documentation site is built without warnings, needs no other host, and explains the suite's words."""
 
+import io
 import json
 import os
 import re
 import statistics
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from urllib.parse import unquote
+
+import numpy as np
 
 from r21d_analysis.artifacts.folds import compose
 from r21d_analysis.claims import verdict
 from r21d_core.cli import build_parser
 from r21d_core.models.cost import cost
+from r21d_core.runs.metrics import video_at
 from r21d_core.runs.run import STATES, load_runs
 from r21d_core.study.experiments import EXPERIMENTS
 from r21d_core.study.spec import CHOICES
@@ -53,6 +58,7 @@ def test_glossary_has_the_words_of_the_suite():
     text = (ROOT / "docs/glossary.md").read_text()
     verdicts = (verdict.SUPPORTED, verdict.DIRECTION, verdict.REFUTED, verdict.CLOSE, verdict.INCONCLUSIVE)
     words = [*CHOICES["profile"], *CHOICES["task"], *STATES, *verdicts, "Spec", "Midplanes", "Frame stride", "video@1"]
+    words += ["Fold", "Confirmatory", "Family of classes", "Contrast", "Holm", "Undecided"]
     assert [word for word in words if not re.search(rf"[`*]{re.escape(word)}\b", " ".join(text.split()))] == []
 
 
@@ -165,3 +171,49 @@ def test_code_of_the_howto_on_records_prints_what_it_says(monkeypatch, capsys):
     assert len(names["measure"](names["runs"])) == len(names["compare"](names["runs"], "R3D")) + 1 == 12
     exec(second, names)
     assert capsys.readouterr().out.strip() == second.strip().rpartition("# ")[2]
+
+
+def test_code_of_the_records_page_reads_packs_alone():
+    """Every way to store an item occurs in these runs: in `diagnostic` logits too."""
+    reader, checksum = re.findall(r"```python\n(.*?)```", (ROOT / "docs/records.md").read_text(), re.S)
+    assert re.findall(r"^(?:import|from) .*$", reader, re.M) == ["import io, zipfile", "import numpy as np"]
+    names: dict = {}
+    exec(reader.rpartition("\n\n\n")[0], names)
+    exec(checksum, names)
+    levels = set()
+    for pack in sorted((ROOT / "results").glob("*.zip")):
+        runs = load_runs(pack)
+        for run in runs if pack.stem == "diagnostic" else (runs[0], runs[-1]):
+            accuracy = names["video_at_1"](pack, run.folder.name)
+            assert accuracy == video_at(run.scores, 1) == run.summary["accuracies_before_quantization"]["video@1"]
+            assert names["own_checksum"](run.read("summary.json")) == run.summary["sha256"]["summary.json"]
+            levels |= {*np.load(io.BytesIO(run.read("scores.npz")))["levels"].tolist()}
+    assert levels == {*range(6)}
+    exec(f"result = {reader.strip().rpartition(chr(10))[2]}".replace('"results', f'"{ROOT}/results'), names)
+    assert 0 < names["result"] < 1, "the call in the page names a run that exists"
+
+
+def test_records_page_has_every_key_of_the_records():
+    sections = (ROOT / "docs/records.md").read_text().split("\n## ")[1:]
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "results").glob("*.zip")):
+        with zipfile.ZipFile(path) as pack:
+            last = {name.split("/")[1]: name for name in pack.namelist()}  # one file of each kind
+            for file, content in ((file, pack.read(name)) for file, name in last.items()):
+                found.setdefault(file, set()).update(keys_of_record(file, content))
+    assert len(found) == 8 and all(found[file] for file in found.keys() - {"spec.json", "trained_on.txt"})
+    for file, keys in found.items():
+        (section,) = [section for section in sections if file in section.partition("\n")[0]]
+        assert [key for key in keys if f"`{key}`" not in section] == [], file
+
+
+def keys_of_record(file, content):
+    """Of a file of a run; none of spec.json, whose fields are in `Spec`."""
+    if file.endswith(".npz"):
+        arrays = np.load(io.BytesIO(content))
+        protocol = json.loads(str(arrays["protocol"])) if file == "scores.npz" else {}
+        names = {re.sub(r"^multiples_\d+$", "multiples_N", name) for name in arrays.files}
+        return {name for name in names | protocol.keys() if not name.endswith("_shape")}
+    if file in ("spec.json", "trained_on.txt"):
+        return set()
+    return {*json.loads(content.splitlines()[0] if file == "history.jsonl" else content)}

@@ -18,6 +18,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+import r21d_core
+
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
@@ -70,6 +72,18 @@ def test_make_and_conda_install_the_same_versions():
     python, _, by_pip = environment["dependencies"]
     assert SpecifierSet(PROJECT["requires-python"]).contains(python.removeprefix("python="))
     assert by_pip["pip"] == ["--constraint constraints.txt", "--editable .[dev]"]
+
+
+def test_citation_is_of_this_version_and_of_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    readme = (ROOT / "README.md").read_text()
+    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "r21d_core.__version__"}
+    assert (citation["version"], citation["license"]) == (r21d_core.__version__, "MIT")
+    assert readme.startswith(f"# {citation['title']}\n")
+    (author,), (paper,) = citation["authors"], citation["references"]
+    assert f"(c) 2026 {author['name']}\n" in (ROOT / "LICENSE").read_text()
+    names = " and ".join(f"{name['family-names']}, {name['given-names']}" for name in paper["authors"])
+    assert f"author = {{{names}}}" in readme and f"title = {{{paper['title']}}}" in readme
 
 
 def test_demo_survives_a_jupyter_that_does_not_start(tmp_path):

@@ -35,7 +35,8 @@ def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int
     if not 0 <= test_fraction < 1:
         raise R21DError(f"test_fraction is {test_fraction}, expected a share of the videos from 0 to below 1")
     notes: list[str] = []
-    files = list(files_below(root))
+    hidden: list[PurePosixPath] = []
+    files = list(files_below(root, hidden))
     splits = _find_splits(root, list(filter(is_video, files)), notes)
     depth = 2 if splits else 1  # of a class folder
     classes, loose, skipped = defaultdict(list), [], []
@@ -52,9 +53,10 @@ def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int
             videos += _split_class(root, label, paths, test_fraction, seed)
     if not videos:
         found = f"{len(loose):,} videos are in no class folder" if loose else "no videos"
+        found += f", {len(hidden):,} hidden{examples(map(str, hidden))}" if hidden else ""
         expected = f"{root.name}/CLASS/VIDEO or {root.name}/train/CLASS/VIDEO"
         raise R21DError(f"{root}: {found}; expected {expected}, with one of the extensions {' '.join(EXTENSIONS)}")
-    notes += _note_empty_classes(root, splits, classes.keys()) + _note_skipped(loose, skipped)
+    notes += _note_empty_classes(root, splits, classes.keys()) + _note_skipped(loose, skipped, hidden)
     name = re.sub(r"[^\w-]+", "-", root.name.lower()).strip("-") or "videos"
     labels = tuple(sorted({video.label for video in videos}))
     card = DatasetCard(name, labels, expected=split_counts(videos), root=str(root))
@@ -82,8 +84,12 @@ def _note_empty_classes(root: Path, splits: Iterable[str], found: Collection[tup
     return notes
 
 
-def _note_skipped(loose: Sequence[PurePosixPath], others: Sequence[PurePosixPath]) -> list[str]:
-    """Notes about `loose` videos, in no class folder, and `others`, files in class folders that are no videos."""
+def _note_skipped(
+    loose: Sequence[PurePosixPath], others: Sequence[PurePosixPath], hidden: Sequence[PurePosixPath]
+) -> list[str]:
+    """Notes about `loose` videos, in no class folder, `others`, files in class folders that are no videos, and `hidden`
+    videos.
+    """
     notes = []
     if loose:
         notes.append(f"skipped, as they are in no class folder: {len(loose):,}{examples(map(str, loose))}")
@@ -91,6 +97,9 @@ def _note_skipped(loose: Sequence[PurePosixPath], others: Sequence[PurePosixPath
         kinds = Counter(path.suffix.lower() or "no extension" for path in others)
         counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
         notes.append(f"skipped, as they are no video files: {counts}{examples(map(str, others))}")
+    if hidden:
+        why = "as they are hidden, their names begin with a dot"
+        notes.append(f"skipped, {why}: {len(hidden):,}{examples(map(str, hidden))}")
     return notes
 
 

@@ -105,15 +105,22 @@ def open_folder(directory: Path | str) -> Path:
     return root
 
 
-def files_below(root: Path) -> Iterator[PurePosixPath]:
+def files_below(root: Path, hidden: list[PurePosixPath] | None = None) -> Iterator[PurePosixPath]:
     """Yield the files at any depth below `root`, relative to it; hidden ones are skipped, links are followed, but not
     to a folder that the link lies in. What takes longer than a second has a progress bar.
+
+    The videos among the hidden files, whose names begin with a dot, are added to `hidden`; hidden folders are not
+    entered.
     """
     with tqdm(desc=f"listing {root}", unit=" files", leave=False, delay=1) as bar:
         for folder, folders, files in os.walk(root, onerror=_raise_unlistable, followlinks=True):
             folders[:] = sorted(name for name in folders if not (name.startswith(".") or _is_loop(Path(folder, name))))
             parent = PurePosixPath(Path(folder).relative_to(root))
-            yield from (parent / file for file in sorted(files) if not file.startswith("."))
+            for file in sorted(files):
+                if not file.startswith("."):
+                    yield parent / file
+                elif hidden is not None and is_video(parent / file):
+                    hidden.append(parent / file)
             bar.update(len(files))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
+import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -138,7 +139,30 @@ def _load(path: Path):
             reason = f"contains {found[1]}, a Python object that could run code; save only the state dict"
         if path.suffix == ".pkl" or b"blobs" in path.read_bytes()[:4096]:
             reason = "a Caffe2 pickle, which is not supported; use its conversion to PyTorch, see `r21d weights`"
-        raise R21DError(f"{path}: {reason}") from error
+        raise R21DError(f"{path}: {_other_format(path) or reason}") from error
+
+
+def _other_format(path: Path) -> str:
+    """What a file is that this suite writes and that holds no weights, and what to do; "" for any other file."""
+    names = {PurePosixPath(name).name for name in _zip_members(path)}
+    source = "name the run folder, or the file of weights, that it was exported from"
+    if path.suffix == ".onnx":
+        return f"an exported network, which onnxruntime.InferenceSession opens; {source}"
+    if path.suffix == ".pt2" or "archive_format" in names:
+        return f"an exported network, which torch.export.load opens; {source}"
+    if "checkpoint.pt" in names:
+        return f"a ZIP file of run folders; extract it (python -m zipfile -e {path} FOLDER), and name one run's folder"
+    if "spec.json" in names:
+        return "a pack, which has the records of runs without their weights; name a run folder that has checkpoint.pt"
+    return ""
+
+
+def _zip_members(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return []
 
 
 def _unwrapped(path: Path, saved) -> dict[str, Tensor]:

@@ -103,11 +103,21 @@ def test_missing_runs_are_printed_with_their_command(tmp_path, capsys):
         variants="R3D", runs=tmp_path,
     )  # fmt: skip
     assert study.specs == kinetics("small", "b", source="a", variants=("R3D",), seeds=(0, 1), frames=8)
-    text = capsys.readouterr().out
+    where, text = capsys.readouterr().out.split("\n", 1)
+    assert where == f"The parameter `runs` is {tmp_path}, which has no finished run."
     assert text.startswith("0 of 12 runs are finished") and text.rstrip().endswith(
         "r21d train kinetics --profile small --manifest data/b.csv --seeds 0,1 --set source=a --variants R3D "
         f"--set frames=8 --runs {tmp_path}"
     )
+
+
+def test_relative_folder_that_is_not_there_is_printed_absolute(tmp_path, capsys, monkeypatch):
+    """As with papermill from another folder than notebooks/, which ends without an error."""
+    monkeypatch.chdir(tmp_path)
+    open_study("variant_comparison", runs="../runs")
+    line, count, _ = capsys.readouterr().out.splitlines()
+    assert line == f"The parameter `runs` is {tmp_path.parent / 'runs'}, which does not exist."
+    assert count == "0 of 12 runs are finished"
 
 
 def test_networks_without_runs_are_named_and_left_out(tmp_path, capsys, monkeypatch):

@@ -118,3 +118,13 @@ def test_run_that_is_not_finished_has_notes(manifest, tmp_path):
     run = open_study("variant_comparison", manifest=manifest, runs=tmp_path, variants="R3D").runs[0]
     for shown in (your_videos.confusion(run), your_videos.worst_videos(run), your_videos.worst_frames(run, manifest)):
         assert isinstance(shown, Markdown) and "no run is finished" in shown.data
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # by PyTorch 2.11's own exporter
+def test_notebook_writes_to_the_folders_of_its_parameters(manifest, tmp_path, execute):
+    folders = {name: str(tmp_path / name) for name in ("runs", "exports")}
+    parameters = {"folder": str(tmp_path / "mine"), "manifest": str(manifest), "settings": SETTINGS, "device": "cpu"}
+    _, printed = execute("your_videos", **parameters, **folders)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert [path.name for path in (tmp_path / "exports").iterdir()] == [f"{run.name}.pt2"]
+    assert f"{tmp_path}/exports/{run.name}.pt2: R(2+1)D-" in printed

@@ -115,7 +115,8 @@ def test_splits_are_known_by_their_usual_names(tmp_path):
 
 
 def test_what_is_skipped_is_counted_and_named(tmp_path):
-    names = ["a/1.MP4", "a/1.txt", "a/deep/2.txt", "b/pictures/1.jpg", "0.mp4", "list.csv", "a/._1.mp4", ".cache/1.mp4"]
+    names = ["a/1.MP4", "a/1.txt", "a/deep/2.txt", "b/pictures/1.jpg", "0.mp4", "list.csv", ".cache/1.mp4"]
+    names += ["a/._1.mp4", "a/..dots..mp4.mov", "a/.hidden.txt", "a/.mp4"]
     root = touch(tmp_path / "set", *names)
     (root / "a" / "folder.mp4").mkdir()
     listing = from_folder(root)
@@ -124,7 +125,10 @@ def test_what_is_skipped_is_counted_and_named(tmp_path):
         "class folders without a video in set: 1 (b)",
         "skipped, as they are in no class folder: 1 (0.mp4)",
         "skipped, as they are no video files: 2 .txt, 1 .jpg (a/1.txt, a/deep/2.txt, b/pictures/1.jpg)",
+        "skipped, as they are hidden, their names begin with a dot: 2 (a/..dots..mp4.mov, a/._1.mp4)",
     )
+    with pytest.raises(R21DError, match=r"no videos, 1 hidden \(a/\.1\.mp4\); expected"):
+        from_folder(touch(tmp_path / "none", "a/.1.mp4"))
 
 
 def test_manifest_of_the_same_name_is_not_overwritten(tmp_path, monkeypatch, capsys):

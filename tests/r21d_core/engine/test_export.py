@@ -106,6 +106,10 @@ def test_both_formats_tell_how_clips_are_cut(run, tmp_path):
     told = [values[key] for key in ("frame", "clips", "center_crop", "averaging")]
     assert all(word in text for word, text in zip(("bilinear", "room", "row", "softmax"), told, strict=True))
     assert "gbrp" in values["frame"]
+    (tmp_path / "net.pt2").rename(tmp_path / "renamed.pth")
+    for name, opens in ("net.onnx", "onnxruntime.InferenceSession"), ("renamed.pth", "torch.export.load"):
+        with pytest.raises(R21DError, match=rf"{name}: an exported network, which {opens} opens"):
+            load(tmp_path / name)
 
 
 def test_published_weights_tell_their_frame_rate(tmp_path, monkeypatch):

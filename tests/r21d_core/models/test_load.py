@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import pickle
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -201,6 +202,14 @@ def caffe2(protocol):
     return pickle.dumps({"blobs": {"conv1_middle_w": np.zeros((2, 2), np.float32)}}, protocol)
 
 
+def zipped(*names):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name in names:
+            file.writestr(name, b"")
+    return buffer.getvalue()
+
+
 def torch_bytes(content):
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -219,6 +228,10 @@ def torch_bytes(content):
         ("a.pth", lambda: pickle.dumps(Evil()), "not a complete file"),
         ("r2plus1d.pkl", lambda: caffe2(2), "a Caffe2 pickle"),
         ("r2plus1d", lambda: caffe2(0), "a Caffe2 pickle"),
+        ("net.onnx", lambda: b"\x08\x0a", r"which onnxruntime\.InferenceSession opens; name the run folder"),
+        ("a.zip", lambda: zipped("RUN/spec.json", "RUN/scores.npz"), r"a pack, .* without their weights; name a run"),
+        ("a.zip", lambda: zipped("RUN/spec.json", "RUN/checkpoint.pt"), r"extract it .* and name one run's folder"),
+        ("a.zip", lambda: zipped("RUN/notes.txt"), "not a complete file of PyTorch weights"),
         ("gone.pth", None, r"gone\.pth: No such file"),
         ("", None, "Is a directory"),
     ],
