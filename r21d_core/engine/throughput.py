@@ -19,6 +19,7 @@ from r21d_core.engine.distributed import shard_batch
 from r21d_core.engine.pool import count_parallel_runs
 from r21d_core.engine.state import capture_step, create_state, train_step
 from r21d_core.models.cost import CHANNELS, spec_cost
+from r21d_core.models.imported import named_failures
 from r21d_core.study.spec import Spec
 
 EVALUATION_BATCH = 32
@@ -87,7 +88,10 @@ def inference_throughput(model: nn.Module, spec: Spec, device: torch.device) -> 
 
 
 def training_throughput(spec: Spec, num_classes: int, device: torch.device, processes: int = 1) -> float:
-    """Return how many clips a second each of `processes` trains on, without data loading and communication."""
+    """Return how many clips a second each of `processes` trains on, without data loading and communication.
+
+    Raises R21DError, with the line, if the code of one's own network fails.
+    """
     n_micro_batches = max(spec.grad_accum_steps // processes, 1)
     n_clips = n_micro_batches * (spec.batch_size // spec.grad_accum_steps)
     with limit_cpu_threads(spec, device):
@@ -96,7 +100,8 @@ def training_throughput(spec: Spec, num_classes: int, device: torch.device, proc
         state.train_model = capture_step(state, processes)
         shard = shard_batch(n_clips, n_micro_batches, 0, 1)
         clips, target = _random_clips(spec, n_clips, device), torch.arange(n_clips, device=device) % num_classes
-        return n_clips / _median_seconds(lambda: train_step(state, clips, target, shard), device)
+        with named_failures(spec.variant):
+            return n_clips / _median_seconds(lambda: train_step(state, clips, target, shard), device)
 
 
 def _random_clips(spec: Spec, n: int, device: torch.device) -> torch.Tensor:

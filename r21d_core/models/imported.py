@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from r21d_core import R21DError
+from r21d_core.study.variants import is_imported
 
 
 def build_imported(variant: str, **options: int) -> Any:
@@ -42,12 +46,21 @@ def import_builder(variant: str) -> tuple[Callable[..., Any], str]:
     """Return the function of `module:function`, and the SHA-256 of its file when it was imported; else R21DError."""
     module, _, function = variant.partition(":")
     if not (sha256 := source_sha256(variant)):
-        expected = f"a file {module.replace('.', '/')}.py in the current folder or in one that PYTHONPATH names"
-        raise R21DError(f"variant {variant}: no module {module} with a file is found; expected {expected}")
+        file = Path(f"{module.replace('.', '/')}.py")
+        close = get_close_matches(file.name, [path.name for path in file.parent.glob("*.py")])
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        expected = f"{hint}expected a file {file} in the current folder or in one that PYTHONPATH names"
+        raise R21DError(f"variant {variant}: no module {module} with a file is found; {expected}")
     try:
-        return getattr(import_module(module), function), sha256
+        code = import_module(module)
     except Exception as error:
         raise R21DError(f"variant {variant}: {describe_failure(variant, error)}") from error
+    if not hasattr(code, function):
+        names = [name for name, value in vars(code).items() if callable(value)]
+        close = get_close_matches(function, names)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"what can be called there: {', '.join(names)}"
+        raise R21DError(f"variant {variant}: {_source(variant)} has no function {function}; {hint}")
+    return getattr(code, function), sha256
 
 
 def check_unchanged(variant: str) -> None:
@@ -71,10 +84,21 @@ def source_sha256(variant: str) -> str:
 
 
 def describe_failure(variant: str, error: Exception) -> str:
-    """Return the error as text, with the last line of the network's file that led to it."""
+    """Return the error as text, with the network's file and the last line of it that led there, if any did."""
     lines = [row.lineno for row in traceback.extract_tb(error.__traceback__) if row.filename == _source(variant)]
-    place = f" in {_source(variant)}, line {lines[-1]}" if lines else ""
-    return f"{type(error).__name__}{place}: {error}"
+    place = f", line {lines[-1]}" if lines else ""
+    return f"{type(error).__name__} in {_source(variant)}{place}: {error}"
+
+
+@contextmanager
+def named_failures(variant: str, *kept: type[Exception]) -> Iterator[None]:
+    """Raise what the code of one's own network raises as R21DError, but for `kept` and a lack of memory."""
+    try:
+        yield
+    except Exception as error:
+        if not is_imported(variant) or isinstance(error, (R21DError, torch.OutOfMemoryError, *kept)):
+            raise
+        raise R21DError(f"variant {variant}: {describe_failure(variant, error)}") from error
 
 
 def _source(variant: str) -> str:
