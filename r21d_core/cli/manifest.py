@@ -23,7 +23,7 @@ def add_parser(subparsers) -> None:
     folder = add_command(layouts, "folder", "a folder with one folder per class, or train/ and test/ with such")
     folder.add_argument("directory", type=Path, help="the folder")
     add = folder.add_argument
-    add("--test-fraction", type=float, default=0.25, help="fraction to test on if there is no test/; default 0.25")
+    add("--test-fraction", type=float, default=0.25, help="fraction to test on, above 0, if there is no test/; default 0.25")
     add("--seed", type=int, default=0, help="seed of that random split; default 0")
     add("--out", **OUT)
 
@@ -82,5 +82,6 @@ def _print_counts(path: Path, listing) -> None:
 
     counts = ", ".join(f"{count:,} {split}" for split, count in split_counts(listing.videos).items())
     hint = "" if all(video.frames for video in listing.videos) else f"; next: r21d check {path}"
-    print(f"{path}: {len(listing.videos):,} videos of {len(listing.card.classes)} classes ({counts}){hint}")
+    videos, classes = len(listing.videos), len(listing.card.classes)
+    print(f"{path}: {videos:,} video{'s' * (videos > 1)} of {classes} class{'es' * (classes > 1)} ({counts}){hint}")
     print(describe_recordings(listing.videos))
