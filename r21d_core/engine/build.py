@@ -64,7 +64,7 @@ def check_batch_norm(spec: Spec) -> None:
         return
     device = torch.device("cpu" if is_imported(spec.variant) else "meta")  # on meta only the sizes are computed
     try:
-        with device, named_failures(spec.variant, ValueError):
+        with device, named_failures(spec.variant, R21DError, ValueError):
             build_model(spec, 1, device)(torch.zeros(1, CHANNELS[spec.modality], spec.frames, spec.crop, spec.crop))
     except ValueError as error:  # PyTorch's
         raise R21DError(

@@ -88,10 +88,7 @@ def inference_throughput(model: nn.Module, spec: Spec, device: torch.device) -> 
 
 
 def training_throughput(spec: Spec, num_classes: int, device: torch.device, processes: int = 1) -> float:
-    """Return how many clips a second each of `processes` trains on, without data loading and communication.
-
-    Raises R21DError, with the line, if the code of one's own network fails.
-    """
+    """Return how many clips a second each of `processes` trains on, without data loading and communication."""
     n_micro_batches = max(spec.grad_accum_steps // processes, 1)
     n_clips = n_micro_batches * (spec.batch_size // spec.grad_accum_steps)
     with limit_cpu_threads(spec, device):

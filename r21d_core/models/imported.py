@@ -29,10 +29,8 @@ def build_imported(variant: str, **options: int) -> Any:
     Raises R21DError if it fails, or returns anything but a module with the classifier `fc`, of `num_classes` outputs.
     """
     builder, _ = import_builder(variant)
-    try:
+    with named_failures(variant):
         network = builder(**options)
-    except Exception as error:
-        raise R21DError(f"variant {variant}: {describe_failure(variant, error)}") from error
     fc = getattr(network, "fc", None)
     if not isinstance(network, nn.Module) or not isinstance(fc, nn.Linear) or fc.out_features != options["num_classes"]:
         outputs = options["num_classes"]
@@ -48,18 +46,15 @@ def import_builder(variant: str) -> tuple[Callable[..., Any], str]:
     if not (sha256 := source_sha256(variant)):
         file = Path(f"{module.replace('.', '/')}.py")
         close = get_close_matches(file.name, [path.name for path in file.parent.glob("*.py")])
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        expected = f"{hint}expected a file {file} in the current folder or in one that PYTHONPATH names"
-        raise R21DError(f"variant {variant}: no module {module} with a file is found; {expected}")
-    try:
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        expected = f"a file {file} in the current folder or in one that PYTHONPATH names{hint}"
+        raise R21DError(f"variant {variant}: no module {module} with a file is found; expected {expected}")
+    with named_failures(variant):
         code = import_module(module)
-    except Exception as error:
-        raise R21DError(f"variant {variant}: {describe_failure(variant, error)}") from error
     if not hasattr(code, function):
         names = [name for name, value in vars(code).items() if callable(value)]
-        close = get_close_matches(function, names)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"what can be called there: {', '.join(names)}"
-        raise R21DError(f"variant {variant}: {_source(variant)} has no function {function}; {hint}")
+        names = get_close_matches(function, names) or names or ["another file"]
+        raise R21DError(f"variant {variant}: {_source(variant)} has no {function}; did you mean {' or '.join(names)}?")
     return getattr(code, function), sha256
 
 
@@ -92,11 +87,11 @@ def describe_failure(variant: str, error: Exception) -> str:
 
 @contextmanager
 def named_failures(variant: str, *kept: type[Exception]) -> Iterator[None]:
-    """Raise what the code of one's own network raises as R21DError, but for `kept` and a lack of memory."""
+    """Raise what the code of one's own network raises as R21DError, but for a lack of memory and the kinds `kept`."""
     try:
         yield
     except Exception as error:
-        if not is_imported(variant) or isinstance(error, (R21DError, torch.OutOfMemoryError, *kept)):
+        if not is_imported(variant) or isinstance(error, (torch.OutOfMemoryError, *kept)):
             raise
         raise R21DError(f"variant {variant}: {describe_failure(variant, error)}") from error
 

@@ -208,8 +208,9 @@ def test_code_of_the_howto_is_trained_and_loaded(tiny_manifest, tmp_path, monkey
     ("text", "says"),
     [
         ("build = None", r"TypeError in .*conv_nets_\d+\.py: 'NoneType' object is not callable"),
-        ("def biuld(): 0", r"conv_nets_\d+\.py has no function build; did you mean biuld\?"),
-        ("def network(): 0", r"conv_nets_\d+\.py has no function build; what can be called there: network"),
+        ("def biuld(): 0", r"conv_nets_\d+\.py has no build; did you mean biuld\?"),
+        ("def network(): 0", r"conv_nets_\d+\.py has no build; did you mean network\?"),
+        ("", r"conv_nets_\d+\.py has no build; did you mean another file\?"),
         ("import nothing_of_this_name", r"ModuleNotFoundError in .*conv_nets_\d+\.py, line 1: No module named"),
         (
             "import torch\nbuild = lambda **_: torch.nn.ReLU()",
@@ -280,7 +281,7 @@ def test_misspelt_module_has_the_nearest_files_of_the_folder(tmp_path, monkeypat
     for name in ("my_nets.py", "nets/mine.py", "other.py"):
         Path(name).touch()
     for module, file in (("my_net", "my_nets.py"), ("nets.mien", "mine.py")):
-        with pytest.raises(R21DError, match=rf"no module {module} with a .*found; did you mean {file}\? expected a fi"):
+        with pytest.raises(R21DError, match=rf"no module {module} with a file .* names; did you mean {file}\?$"):
             spec_cost(TINY.replace(variant=f"{module}:build"), 2)
 
 
