@@ -122,7 +122,8 @@ class Comparison:
             which = "those selected" if chosen else "those at both ends; others can be selected"
             caption += f" The figure has {len(page)} of {len(table)} classes: {which} in the table."
         caption += " Bars do not include the variance over seeds."
-        alt = f"Recall of {len(page)} classes with intervals, {' and '.join(names)}; the table has the numbers"
+        count = f"{len(page)} class{'es' * (len(page) > 1)}"
+        alt = f"Recall of {count} with intervals, {' and '.join(names)}; the table has the numbers"
         return View(table, figures.class_figure(page, names, self.note), caption, alt)
 
     def confusion_view(
