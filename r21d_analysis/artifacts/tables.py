@@ -143,8 +143,7 @@ def protocol_line(runs: Sequence[Run]) -> str:
     profile, data, network, training, averaging, rate, device = map(_name_all, zip(*parts, strict=True))
     protocols, keys = [group.scores[0].protocol for group in groups], ("clips", "frames", "frame_stride", "crop")
     clips, frames, stride, crop = (_name_all(str(protocol[key]) for protocol in protocols) for key in keys)
-    clips, frames = f"{clips} clip{'s' * (clips != '1')}", f"{frames} frame{'s' * (frames != '1')}"
-    evaluation = f"{clips} of {frames} at stride {stride}, {crop}"
+    evaluation = f"{clips} clip{'s' * (clips != '1')} of {frames} frames at stride {stride}, {crop}"
     return "; ".join([profile, data, network, training, evaluation, averaging, rate, device])
 
 

@@ -23,7 +23,7 @@ def add_parser(subparsers) -> None:
     folder = add_command(layouts, "folder", "a folder with one folder per class, or train/ and test/ with such")
     folder.add_argument("directory", type=Path, help="the folder")
     add = folder.add_argument
-    add("--test-fraction", type=float, default=0.25, help="fraction to test on, above 0, if there is no test/; default 0.25")
+    add("--test-fraction", type=float, default=0.25, help="fraction to test on if there is no test/; default 0.25")
     add("--seed", type=int, default=0, help="seed of that random split; default 0")
     add("--out", **OUT)
 

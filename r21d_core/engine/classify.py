@@ -170,11 +170,10 @@ class Predictor:
         mean = probs.mean(0)
         best = mean.argsort(descending=True)[:top].tolist()
         rate = f"{fps:.4g} frames a second" if fps else "an unknown rate"
-        clips = f"{spec.eval_clips} clip{'s' * (spec.eval_clips > 1)} of {spec.frames} frame{'s' * (spec.frames > 1)}"
         protocol = (
-            f"{weights.variant}-{weights.depth} ({weights.layout}); {clips}, stride {spec.frame_stride}, "
-            f"from {decoded.info.frames} at {rate}; center crop {spec.crop}×{spec.crop} of "
-            f"{spec.frame_height}×{spec.frame_width}; mean of softmax; {self._names_source}"
+            f"{weights.variant}-{weights.depth} ({weights.layout}); {spec.eval_clips} clip{'s' * (spec.eval_clips > 1)}"
+            f" of {spec.frames} frames, stride {spec.frame_stride}, from {decoded.info.frames} at {rate}; center crop "
+            f"{spec.crop}×{spec.crop} of {spec.frame_height}×{spec.frame_width}; mean of softmax; {self._names_source}"
         )
         top_left = (spec.frame_height - spec.crop) // 2, (spec.frame_width - spec.crop) // 2
         height, width = (slice(begin, begin + spec.crop) for begin in top_left)

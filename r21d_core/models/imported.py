@@ -81,8 +81,7 @@ def source_sha256(variant: str) -> str:
 def describe_failure(variant: str, error: Exception) -> str:
     """Return the error as text, with the network's file and the last line of it that led there, if any did."""
     lines = [row.lineno for row in traceback.extract_tb(error.__traceback__) if row.filename == _source(variant)]
-    place = f", line {lines[-1]}" if lines else ""
-    return f"{type(error).__name__} in {_source(variant)}{place}: {error}"
+    return f"{type(error).__name__} in {_source(variant)}{f', line {lines[-1]}' if lines else ''}: {error}"
 
 
 @contextmanager

@@ -144,8 +144,8 @@ def test_finetune_specs_can_be_chained():
     assert third.replace(seed=4).parent_spec.parent_spec == first.replace(seed=4)
 
 
-def test_label_of_one_frame_and_one_clip():
-    assert run_labels([Spec(frames=1, eval_clips=1)]) == ["R(2+1)D-18 (seed 0, 1 frame, 1 clip)"]
+def test_label_of_one_clip_is_in_the_singular():
+    assert run_labels([Spec(eval_clips=1)]) == ["R(2+1)D-18 (seed 0, 8 frames, 1 clip)"]
 
 
 def test_labels_of_a_sweep_have_what_differs():
