@@ -260,7 +260,7 @@ def test_fault_with_several_clips_or_in_training_is_named(write, change, says, t
 
 
 @pytest.mark.parametrize(("variant", "error"), [("mine:build", torch.OutOfMemoryError), ("R3D", RuntimeError)])
-def test_lack_of_memory_and_faults_of_other_networks_stay_what_they_are(variant, error):
+def test_lack_of_memory_and_faults_of_others_stay(variant, error):
     with pytest.raises(error, match="full"), named_failures(variant):
         raise error("full")
 
