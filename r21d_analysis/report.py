@@ -258,4 +258,4 @@ def describe_environments(folders: Sequence[Path]) -> list[str]:
         versions = ", ".join(f"{name} {version}" for name, version in e["packages"].items())
         line = f"{e['device']}, Python {e['python']}, {versions}, commit {e['commit'] or 'not recorded'}"
         counts[f"{os.path.relpath(folder, ROOT)}: {line}"] += 1
-    return [f"{line}: {count} runs" for line, count in counts.items()]
+    return [f"{line}: {count} run{'s' * (count > 1)}" for line, count in counts.items()]

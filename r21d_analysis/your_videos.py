@@ -62,10 +62,10 @@ def make_manifest(folder: Path | str, manifest: Path | str = "", test_fraction: 
     aside = {cells[0] for _, cells in read_rows(quarantine, COLUMNS)} if quarantine.exists() else set()
     listed = {video.video for video in loaded.videos} | aside
     skipped = f"; {len(aside)} more, set aside, with the reasons, in {quarantine}" if aside else ""
-    print(f"{path}: checked earlier, {len(loaded.videos)} videos{skipped}")
+    print(f"{path}: checked earlier, {len(loaded.videos)} video{'s' * (len(loaded.videos) > 1)}{skipped}")
     print(describe_recordings(loaded.videos))
     if new := [video.video for video in listing.videos if video.video not in listed]:
-        print(f"not in it: {len(new)} videos of the folder{examples(new)}; delete {path} to list the folder again")
+        print(f"not in {path}: {len(new)} of the folder{examples(new)}; delete it to list the folder again")
     return path
 
 
@@ -100,8 +100,8 @@ def confusion(run: Run) -> Figure | Markdown:
     count, accuracy = max(scored.predictions), group.accuracy
     whole = confusion_matrix(scored, count)
     counts = take_classes(whole, members := matrix_classes(whole))
-    interval = f"95 % interval {format_interval(accuracy.low, accuracy.high)}"
-    text = f"video@1 {accuracy.value:.1f} %, {interval}; {len(scored.scores.labels)} videos, {count} clips each"
+    text = f"video@1 {accuracy.value:.1f} %, 95 % interval {format_interval(accuracy.low, accuracy.high)}; "
+    text += f"{len(scored.scores.labels)} videos, {count} clip{'s' * (count > 1)} each"
     names = [scored.scores.classes[index] for index in members]
     return confusion_figure(names, counts, counts.sum(axis=1), note=text)
 

@@ -143,7 +143,7 @@ def protocol_line(runs: Sequence[Run]) -> str:
     profile, data, network, training, averaging, rate, device = map(_name_all, zip(*parts, strict=True))
     protocols, keys = [group.scores[0].protocol for group in groups], ("clips", "frames", "frame_stride", "crop")
     clips, frames, stride, crop = (_name_all(str(protocol[key]) for protocol in protocols) for key in keys)
-    evaluation = f"{clips} clips of {frames} frames at stride {stride}, {crop}"
+    evaluation = f"{clips} clip{'s' * (clips != '1')} of {frames} frames at stride {stride}, {crop}"
     return "; ".join([profile, data, network, training, evaluation, averaging, rate, device])
 
 
@@ -230,7 +230,7 @@ def difference_columns(estimates: Sequence[Estimate], name: str = "video@1 (poin
 def comparison_caption(estimates: Sequence[Estimate]) -> str:
     """What the intervals and p-values of a table of differences are, its family of tests and what it can detect."""
     recordings, seeds = (sorted({getattr(e, name) for e in estimates}) for name in ("recordings", "seeds"))
-    data = f"{' to '.join(map(str, recordings[:: len(recordings) - 1 or 1]))} recordings"
+    data = f"{' to '.join(map(str, recordings[:: len(recordings) - 1 or 1]))} recording{'s' * (recordings[-1] > 1)}"
     data += f" and {' to '.join(map(str, seeds[:: len(seeds) - 1 or 1]))} seed{'s' * (seeds[-1] > 1)}"
     tested = [estimate for estimate in estimates if estimate.tested]
     if not tested:

@@ -307,7 +307,7 @@ def describe_protocol(groups: Sequence[SeedGroup]) -> dict[str, str]:
         "profile": values("profile", "profile {}"), "data": data, "task": values("task", "{}"),
         "frames": values("frames", "{} frames"), "frame_stride": values("frame_stride", "stride {}"),
         "depth": values("depth", "{} layers"), "width": values("width", "width {}"),
-        "epochs": f"{'/'.join(map(str, epochs))} epochs",
+        "epochs": f"{'/'.join(map(str, epochs))} epoch{'s' * (epochs != [1])}",
         "seeds": "1 seed" if max(seeds) == 1 else f"{'–'.join(map(str, sorted({min(seeds), max(seeds)})))} seeds",
     }  # fmt: skip
 

@@ -29,7 +29,7 @@ OF_ROWS = ("data", "task", "seeds")  # keys of a protocol that a row of evidence
 def ledger(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each of CLAIMS, in the paper's order: section, claim, comparison, kind and the fields of its Verdict.
 
-    Runs that docs/protocol.md does not count are left out (`counted_runs`).
+    Runs that docs/protocol.md does not count are left out (`counted_runs`). `metric` is "" for arithmetic.
     `effect`, `low` and `high` are in `unit`, mostly points of per cent; arithmetic has no interval. Claims that compare
     networks of different test videos are inconclusive. Raises R21DError for a run that cannot be read.
     """
@@ -44,6 +44,7 @@ def ledger(runs: Sequence[Run]) -> pd.DataFrame:
         except R21DError as error:
             verdict = Verdict(INCONCLUSIVE, why=str(error))
         row = {"section": claim.section, "claim": claim.sentence, "comparison": claim.comparison, "by": claim.kind}
+        row["metric"] = claim.metric if claim.kind != ARITHMETIC else ""
         rows.append(row | asdict(verdict) | {"demonstration": verdict.protocol.get("profile") == "profile demo"})
     return pd.DataFrame(rows, index=pd.Index([claim.id for claim in CLAIMS], name="id"))
 

@@ -14,5 +14,5 @@ def add_parser(subparsers) -> None:
 def run(options) -> None:
     from r21d_analysis.pack import pack_runs
 
-    runs = pack_runs(options.runs, options.out)
-    print(f"{options.out}: {len(runs)} runs, {options.out.stat().st_size / 1e6:.1f} MB; scores are quantized")
+    runs, size = pack_runs(options.runs, options.out), options.out.stat().st_size / 1e6
+    print(f"{options.out}: {len(runs)} run{'s' * (len(runs) > 1)}, {size:.1f} MB; scores are quantized")

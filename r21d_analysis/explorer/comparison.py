@@ -121,7 +121,7 @@ class Comparison:
             which = "those selected" if chosen else "those at both ends; others can be selected"
             caption += f" The figure has {len(page)} of {len(table)} classes: {which} in the table."
         caption += " Bars do not include the variance over seeds."
-        alt = f"Recall of {len(page)} classes with intervals, {' and '.join(names)}; the table has the numbers"
+        alt = f"Recall by class ({len(page)}) with intervals, {' and '.join(names)}; the table has the numbers"
         return View(table, figures.class_figure(page, names, self.note), caption, alt)
 
     def confusion_view(

@@ -76,8 +76,8 @@ def data_sets(runs: Sequence[Run]) -> dict[str, list[Run]]:
 def protocol_label(spec: Spec) -> str:
     """Return how a run was evaluated, without its data."""
     flow = " of optical flow" if spec.modality == "flow" else ""
-    stride = f"frame stride {spec.frame_stride}"
-    return f"{spec.eval_clips} clips of {spec.frames} frames{flow}, {stride}, crop {spec.crop}×{spec.crop}"
+    clips = f"{spec.eval_clips} clip{'s' * (spec.eval_clips > 1)} of {spec.frames} frame{'s' * (spec.frames > 1)}{flow}"
+    return f"{clips}, frame stride {spec.frame_stride}, crop {spec.crop}×{spec.crop}"
 
 
 def name_runs(specs: Sequence[Spec]) -> list[str]:

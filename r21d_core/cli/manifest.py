@@ -82,5 +82,6 @@ def _print_counts(path: Path, listing) -> None:
 
     counts = ", ".join(f"{count:,} {split}" for split, count in split_counts(listing.videos).items())
     hint = "" if all(video.frames for video in listing.videos) else f"; next: r21d check {path}"
-    print(f"{path}: {len(listing.videos):,} videos of {len(listing.card.classes)} classes ({counts}){hint}")
+    videos, classes = len(listing.videos), len(listing.card.classes)
+    print(f"{path}: {videos:,} video{'s' * (videos > 1)} of {classes} class{'es' * (classes > 1)} ({counts}){hint}")
     print(describe_recordings(listing.videos))

@@ -49,7 +49,7 @@ def run(options) -> None:
     specs = collect_specs(options)
     indices = range(len(specs)) if options.index is None else options.index
     if beyond := [index for index in indices if not 0 <= index < len(specs)]:
-        raise R21DError(f"--index {beyond[0]}: there are {len(specs)} runs, from 0 on; --list numbers them")
+        raise R21DError(f"--index {beyond[0]}: expected 0 to {len(specs) - 1}; --list has them")
     if options.list:
         if not options.manifest:
             check_builtin(specs)

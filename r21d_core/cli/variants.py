@@ -36,8 +36,8 @@ def run(options) -> None:
         ]
         print(json.dumps(rows, indent=1))
         return
-    clips = f"clips of {options.channels}×{options.frames}×112×112"
-    print(f"{options.depth} layers of width {options.width}, {clips}, {options.classes} classes")
+    clips, plural = f"clips of {options.channels}×{options.frames}×112×112", "es" * (options.classes > 1)
+    print(f"{options.depth} layers of width {options.width}, {clips}, {options.classes} class{plural}")
     columns = ("network", "letters", "parameters", "conv+fc weights", "GMAC/clip", "conv5_x")
     cells = [
         (name, NETWORKS.get(name, name), f"{c.parameters:,}", f"{c.conv_fc_weights:,}", f"{c.macs / 1e9:.3f}",

@@ -29,11 +29,11 @@ def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int
     and every class keeps a training video. The notes count the files that are skipped, and name empty class folders.
 
     Raises R21DError for a folder that is missing, has no class folders with videos, has both layouts, or has splits
-    without train, and for a `test_fraction` outside 0 to 1.
+    without train, and for a `test_fraction` that is not between 0 and 1.
     """
     root = open_folder(directory)
-    if not 0 <= test_fraction < 1:
-        raise R21DError(f"test_fraction is {test_fraction}, expected a share of the videos from 0 to below 1")
+    if not 0 < test_fraction < 1:
+        raise R21DError(f"test_fraction is {test_fraction}, expected a share of the videos above 0 and below 1")
     notes: list[str] = []
     hidden: list[PurePosixPath] = []
     files = list(files_below(root, hidden))
@@ -52,7 +52,7 @@ def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int
         else:
             videos += _split_class(root, label, paths, test_fraction, seed)
     if not videos:
-        found = f"{len(loose):,} videos are in no class folder" if loose else "no videos"
+        found = f"{len(loose):,} video{'s' * (len(loose) > 1)} in no class folder" if loose else "no videos"
         found += f", {len(hidden):,} hidden{examples(map(str, hidden))}" if hidden else ""
         expected = f"{root.name}/CLASS/VIDEO or {root.name}/train/CLASS/VIDEO"
         raise R21DError(f"{root}: {found}; expected {expected}, with one of the extensions {' '.join(EXTENSIONS)}")

@@ -49,7 +49,7 @@ def parallel_map(
         return
     on_death += "; with --workers 0 the progress bar names the video"
     results = map_in_processes(function, items, workers, on_death)
-    yield from tqdm(results, f"{description}, {workers} processes", len(items), unit="video")
+    yield from tqdm(results, f"{description}, {workers} process{'es' * (workers > 1)}", len(items), unit="video")
 
 
 def map_in_processes(

@@ -76,7 +76,7 @@ class PrepareReport:
     def __str__(self) -> str:
         bad, odd = ([f"{name}: {reason}" for name, reason in rows.items()] for rows in (self.bad, self.notes))
         lines = [
-            f"{self.path}: {self.videos} videos ({self.options}), {self.encoded} encoded now",
+            f"{self.path}: {self.videos} video{'s' * (self.videos > 1)} ({self.options}), {self.encoded} encoded now",
             f"{self.bytes_before / 1e6:,.1f} MB before, {self.bytes_after / 1e6:,.1f} MB now",
             *format_list(f"set aside in {self.path.with_suffix('.quarantine.csv')}", bad),
             *format_list("kept, but odd", odd),

@@ -14,6 +14,7 @@ from r21d_core.engine.distributed import shard_batch
 from r21d_core.engine.numerics import check_numerics
 from r21d_core.models.cost import CHANNELS, spec_cost
 from r21d_core.models.fast_forward import FastVideoResNet
+from r21d_core.models.imported import named_failures
 from r21d_core.models.neighbors import Neighbor
 from r21d_core.models.network import VideoResNet
 from r21d_core.study.spec import Spec
@@ -63,7 +64,7 @@ def check_batch_norm(spec: Spec) -> None:
         return
     device = torch.device("cpu" if is_imported(spec.variant) else "meta")  # on meta only the sizes are computed
     try:
-        with device:
+        with device, named_failures(spec.variant, R21DError, ValueError):
             build_model(spec, 1, device)(torch.zeros(1, CHANNELS[spec.modality], spec.frames, spec.crop, spec.crop))
     except ValueError as error:  # PyTorch's
         raise R21DError(

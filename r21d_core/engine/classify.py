@@ -73,7 +73,7 @@ class Predictor:
 
     def __repr__(self) -> str:
         weights = self.weights
-        network = f"{weights.variant}-{weights.depth} of {len(self.classes)} classes"
+        network = f"{weights.variant}-{weights.depth} of {len(self.classes)} class{'es' * (len(self.classes) > 1)}"
         return f"<{type(self).__name__} of {weights.path}: {network}, on {self.device}>"
 
     @overload
@@ -171,9 +171,9 @@ class Predictor:
         best = mean.argsort(descending=True)[:top].tolist()
         rate = f"{fps:.4g} frames a second" if fps else "an unknown rate"
         protocol = (
-            f"{weights.variant}-{weights.depth} ({weights.layout}); {spec.eval_clips} clips of {spec.frames} frames, "
-            f"stride {spec.frame_stride}, from {decoded.info.frames} at {rate}; center crop {spec.crop}×{spec.crop} of "
-            f"{spec.frame_height}×{spec.frame_width}; mean of softmax; {self._names_source}"
+            f"{weights.variant}-{weights.depth} ({weights.layout}); {spec.eval_clips} clip{'s' * (spec.eval_clips > 1)}"
+            f" of {spec.frames} frames, stride {spec.frame_stride}, from {decoded.info.frames} at {rate}; center crop "
+            f"{spec.crop}×{spec.crop} of {spec.frame_height}×{spec.frame_width}; mean of softmax; {self._names_source}"
         )
         top_left = (spec.frame_height - spec.crop) // 2, (spec.frame_width - spec.crop) // 2
         height, width = (slice(begin, begin + spec.crop) for begin in top_left)

@@ -111,7 +111,7 @@ def _local_device(device: str) -> str:
     local, n_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if local >= n_gpus:
         n_local = os.environ["LOCAL_WORLD_SIZE"]
-        raise R21DError(f"{n_local} processes on a host with {n_gpus} GPUs: start {n_gpus} there")
+        raise R21DError(f"{n_local} processes on a host with {n_gpus} GPU{'s' * (n_gpus != 1)}: start {n_gpus} there")
     torch.cuda.set_device(local)
     return f"cuda:{local}"
 

@@ -51,7 +51,7 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
     parent_groups = parent.trained_on
     if leaked := parent_groups & {video.group for video in manifest.split("test")}:
         raise R21DError(
-            f"{run.folder}: starts from {parent.folder}, which was trained on {len(leaked)} groups of the test split, "
+            f"{run.folder}: starts from {parent.folder}, which was trained on {len(leaked)} of the test groups, "
             f"such as {min(leaked)!r}, so its accuracy would be too high; start from a run on the same split"
         )
     _check_classifier(run.spec, parent.folder, parent.scores.classes, classes)

@@ -22,7 +22,7 @@ from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import STATES, find_run, find_runs
 from r21d_core.study.recipes import VAL_SUFFIX
 from r21d_core.study.spec import Spec, run_labels
-from r21d_core.study.variants import is_imported
+from r21d_core.study.variants import is_imported, is_neighbor
 
 BUILTIN_ROOT = Path("data")
 WORKER_SECONDS = 5.0  # until worker processes have imported PyTorch
@@ -142,6 +142,9 @@ def make_plan(
     lines += [size.unused for size in data.values() if size.unused]
     count = f"{len(found)} run{'s' * (len(found) > 1)}"
     lines.append(f"{count}: {', '.join(f'{states[state]} {state}' for state in STATES if states[state])}")
+    whole = {spec.variant for spec in todo if spec.init_from and spec.epochs and is_neighbor(spec.variant)}
+    if whole and any(spec.frozen_stages for spec in todo):
+        lines.append(f"frozen_stages is not one of {', '.join(sorted(whole))}, of which all layers are finetuned")
     lines += ["all of them from the start:"] if anew else []
     if not todo:
         return "\n".join(lines), 0.0

@@ -19,6 +19,7 @@ from r21d_core.engine.distributed import shard_batch
 from r21d_core.engine.pool import count_parallel_runs
 from r21d_core.engine.state import capture_step, create_state, train_step
 from r21d_core.models.cost import CHANNELS, spec_cost
+from r21d_core.models.imported import named_failures
 from r21d_core.study.spec import Spec
 
 EVALUATION_BATCH = 32
@@ -96,7 +97,8 @@ def training_throughput(spec: Spec, num_classes: int, device: torch.device, proc
         state.train_model = capture_step(state, processes)
         shard = shard_batch(n_clips, n_micro_batches, 0, 1)
         clips, target = _random_clips(spec, n_clips, device), torch.arange(n_clips, device=device) % num_classes
-        return n_clips / _median_seconds(lambda: train_step(state, clips, target, shard), device)
+        with named_failures(spec.variant):
+            return n_clips / _median_seconds(lambda: train_step(state, clips, target, shard), device)
 
 
 def _random_clips(spec: Spec, n: int, device: torch.device) -> torch.Tensor:

@@ -9,7 +9,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from itertools import chain
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from r21d_core.engine.signals import exit_on_signal, graceful_shutdown
 from r21d_core.engine.state import TrainState, capture_step, create_state, train_step
 from r21d_core.engine.throughput import inference_throughput
 from r21d_core.models.cost import spec_cost
-from r21d_core.models.imported import import_builder
+from r21d_core.models.imported import import_builder, named_failures
 from r21d_core.runs.run import Run, find_run, lock, write_history, write_json, write_scores, write_summary
 from r21d_core.study.schedule import lr_at_step, steps_per_epoch
 from r21d_core.study.spec import Spec
@@ -54,8 +54,8 @@ def train(
     step, saves and exits; checkpoints are at most `save_seconds` old. `cache` and `workers` are those of `open_clips`;
     with `log="tensorboard"` the history is also written as event files into the run folder.
     Raises R21DError for a manifest that is not `spec.data` or leaks, a locked run, a checkpoint of another spec, other
-    data or another file of initial weights, a batch that the processes cannot share or batch norm cannot train on, and
-    a loss that is not finite.
+    data or another file of initial weights, a batch that the processes cannot share or batch norm cannot train on, a
+    loss that is not finite, and, in one process, a step in which one's own network fails.
     """
     with dist.process_group(device) as device, ExitStack() as stack:
         run = dist.on_rank_zero(lambda: find_run(runs, spec))
@@ -125,7 +125,9 @@ def _train(
             for group in state.optimizer.param_groups:
                 group["lr"] = lr
             target = torch.from_numpy(clips.label).to(device, non_blocking=True)
-            pending.append((clips, batch_size, train_step(state, augment(frames, clips, spec), target, shard)))
+            with named_failures(spec.variant) if dist.world_size() == 1 else nullcontext():  # else the others wait
+                sums = train_step(state, augment(frames, clips, spec), target, shard)
+            pending.append((clips, batch_size, sums))
             state.step += 1
             bar.update()
 

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from r21d_core import R21DError
+from r21d_core.study.variants import is_imported
 
 
 def build_imported(variant: str, **options: int) -> Any:
@@ -25,10 +29,8 @@ def build_imported(variant: str, **options: int) -> Any:
     Raises R21DError if it fails, or returns anything but a module with the classifier `fc`, of `num_classes` outputs.
     """
     builder, _ = import_builder(variant)
-    try:
+    with named_failures(variant):
         network = builder(**options)
-    except Exception as error:
-        raise R21DError(f"variant {variant}: {describe_failure(variant, error)}") from error
     fc = getattr(network, "fc", None)
     if not isinstance(network, nn.Module) or not isinstance(fc, nn.Linear) or fc.out_features != options["num_classes"]:
         outputs = options["num_classes"]
@@ -42,12 +44,18 @@ def import_builder(variant: str) -> tuple[Callable[..., Any], str]:
     """Return the function of `module:function`, and the SHA-256 of its file when it was imported; else R21DError."""
     module, _, function = variant.partition(":")
     if not (sha256 := source_sha256(variant)):
-        expected = f"a file {module.replace('.', '/')}.py in the current folder or in one that PYTHONPATH names"
+        file = Path(f"{module.replace('.', '/')}.py")
+        close = get_close_matches(file.name, [path.name for path in file.parent.glob("*.py")])
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        expected = f"a file {file} in the current folder or in one that PYTHONPATH names{hint}"
         raise R21DError(f"variant {variant}: no module {module} with a file is found; expected {expected}")
-    try:
-        return getattr(import_module(module), function), sha256
-    except Exception as error:
-        raise R21DError(f"variant {variant}: {describe_failure(variant, error)}") from error
+    with named_failures(variant):
+        code = import_module(module)
+    if not hasattr(code, function):
+        names = [name for name, value in vars(code).items() if callable(value)]
+        names = get_close_matches(function, names) or names or ["another file"]
+        raise R21DError(f"variant {variant}: {_source(variant)} has no {function}; did you mean {' or '.join(names)}?")
+    return getattr(code, function), sha256
 
 
 def check_unchanged(variant: str) -> None:
@@ -71,10 +79,20 @@ def source_sha256(variant: str) -> str:
 
 
 def describe_failure(variant: str, error: Exception) -> str:
-    """Return the error as text, with the last line of the network's file that led to it."""
+    """Return the error as text, with the network's file and the last line of it that led there, if any did."""
     lines = [row.lineno for row in traceback.extract_tb(error.__traceback__) if row.filename == _source(variant)]
-    place = f" in {_source(variant)}, line {lines[-1]}" if lines else ""
-    return f"{type(error).__name__}{place}: {error}"
+    return f"{type(error).__name__} in {_source(variant)}{f', line {lines[-1]}' if lines else ''}: {error}"
+
+
+@contextmanager
+def named_failures(variant: str, *kept: type[Exception]) -> Iterator[None]:
+    """Raise what the code of one's own network raises as R21DError, but for a lack of memory and the kinds `kept`."""
+    try:
+        yield
+    except Exception as error:
+        if not is_imported(variant) or isinstance(error, (torch.OutOfMemoryError, *kept)):
+            raise
+        raise R21DError(f"variant {variant}: {describe_failure(variant, error)}") from error
 
 
 def _source(variant: str) -> str:

@@ -139,6 +139,8 @@ def _watch_last(network: Neighbor) -> list[Tensor]:
     last: list[Tensor] = []
 
     def draw(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
+        if output.shape[-1] != network.fc.in_features:  # said here, within the line of one's own that calls fc
+            raise ValueError(f"fc takes {network.fc.in_features} features and got {tuple(output.shape)}")
         last.append(torch.randn_like(output))
         return last[-1]
 

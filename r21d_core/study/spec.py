@@ -217,7 +217,7 @@ def run_labels(specs: Sequence[Spec]) -> list[str]:
     """A short label for each run, with the fields in which the runs of an experiment differ."""
     has_several_datasets = len({spec.data for spec in specs}) > 1
     parts = [
-        f"{spec.network} (seed {spec.seed}, {spec.frames} frames, {spec.eval_clips} clips"
+        f"{spec.network} (seed {spec.seed}, {spec.frames} frames, {spec.eval_clips} clip{'s' * (spec.eval_clips > 1)}"
         + ", flow" * (spec.modality == "flow")
         + f", {spec.data}" * has_several_datasets
         + (", finetuned" if spec.epochs else ", tested") * bool(spec.init_from)

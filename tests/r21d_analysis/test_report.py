@@ -50,6 +50,18 @@ def test_page_shows_text_tables_and_figures_and_no_code():
     assert "secret" not in text and 'alt="A *title*; clip_count-demo"' in text and "a &lt;device&gt;" in text
 
 
+def test_anchor_with_the_name_of_a_report_lies_in_it():
+    """So that a browser unfolds it; also where the section has the same name."""
+    names = "claims", "explorer", "clip_count-demo", "clip_count-small"
+    page = BeautifulSoup(build_page([(name, name, notebook()) for name in names], []), "html.parser")
+    for name in names:
+        for anchor in (name, f"report-{name}"):
+            (target,) = page.select(f"[id={anchor}]")
+            (report,) = target.find_parents("details")
+            assert report.summary.text == name and f"{name}.ipynb" in target.text
+    assert {link["href"][1:] for link in page.select("nav a")} <= {tag["id"] for tag in page.select("[id]")}
+
+
 def test_page_has_photographs_smaller_and_nearly_the_same():
     across = np.add.outer(np.arange(200), np.arange(200)) / 2
     photograph = across[..., None] + np.random.default_rng(0).normal(0, 4, (200, 200, 3))

@@ -13,6 +13,7 @@ from scipy.special import softmax
 from r21d_analysis.artifacts import clip_figures, networks, pretraining, streams, tables
 from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB
 from r21d_analysis.claims.rows import kinetics_over_sports
+from r21d_analysis.statistics.aggregate import accuracy_difference
 from r21d_analysis.statistics.inference import estimate_mean, fold_variance, format_interval, seed_variance
 from r21d_core import R21DError
 from r21d_core.runs.metrics import clip_at_1, video_at, video_probabilities
@@ -232,6 +233,34 @@ def test_fusions_of_other_papers_have_a_variance_of_their_own(tmp_path):
     variances = [networks.fusion_variance(*pair, found) for pair in found]
     assert variances == [ours, ours, seed_variance(own["C3D"])]
     assert seed_variance(split for name in names for split in own[name]) != ours != variances[2]
+
+
+@pytest.mark.parametrize("missing", [{1}, {0, 1}])
+def test_fusion_is_compared_on_the_seeds_of_both_streams(missing, tmp_path):
+    """RGB has three seeds; its other seeds have no part in the difference of the fusion."""
+    runs = make(sports1m("small", "set", variants=("R(2+1)D",), seeds=(0, 1, 2)), tmp_path)
+    runs = [run for run in runs if run.spec.modality == "rgb" or run.spec.seed not in missing]
+    rows = {network.stream: network for network in networks.collect_networks(runs)[0]}
+    estimate = networks.difference(rows[FUSED], rows[RGB])
+    pairs = [(*pick(runs, modality="rgb", seed=seed), *pick(runs, modality="flow", seed=seed)) for seed in (0, 1, 2)]
+    pairs = [pair for pair in pairs if len(pair) == 2]
+    gains = [count_correct(*pair).mean() - count_correct(pair[0]).mean() for pair in pairs]
+    every = np.mean([count_correct(run).mean() for run in pick(runs, modality="rgb")])
+    assert np.mean(gains) != np.mean([count_correct(*pair).mean() for pair in pairs]) - every
+    assert estimate.value == pytest.approx(100 * np.mean(gains)) and estimate.seeds == len(pairs)
+
+
+def test_flow_minus_rgb_has_the_variance_of_its_own_seeds(tmp_path):
+    """Not that of each stream pooled with R3D's."""
+    specs = sports1m("small", "set", variants=("R(2+1)D",), seeds=(0, 1, 2))
+    runs = make([*specs, *(spec.replace(variant="R3D") for spec in specs)], tmp_path)
+    rows = {(network.spec.variant, network.stream): network for network in networks.collect_networks(runs)[0]}
+    flow, rgb = (rows["R(2+1)D", stream].splits[""] for stream in (FLOW, RGB))
+    estimate = accuracy_difference([flow], [rgb], seed_variance([flow.outcomes, rgb.outcomes]))
+    text, pooled = (format_interval(e.low, e.high, "+.1f") for e in (estimate, accuracy_difference([flow], [rgb])))
+    gained = streams.stream_gain(runs).data.set_index([("", "of"), ("", "comparison")])["here"]
+    (row,) = (row for (of, name), row in gained.iterrows() if "R(2+1)D" in of and name == f"{FLOW} minus {RGB}")
+    assert row["95 % interval"] == text != pooled
 
 
 def test_differences_to_both_streams_are_not_counted_twice(tmp_path):

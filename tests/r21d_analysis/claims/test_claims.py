@@ -57,6 +57,7 @@ from r21d_analysis.statistics.inference import (
     fold_variance,
     seed_variance,
 )
+from r21d_analysis.style import write_minus
 from r21d_core.cli import build_parser
 from r21d_core.runs.run import find_run, find_runs, load_runs
 from r21d_core.runs.scores import Scores
@@ -959,6 +960,14 @@ def test_confirmatory_runs_have_the_variance_of_their_family(name):
     assert numbers == pytest.approx(expected)
     status = "confirmatory" if name.startswith("r21d-over") else "exploratory"
     assert verdict.status == status
+
+
+def test_closed_row_names_the_metric_of_its_comparison():
+    rows = re.findall(r"<summary>(.*?)</summary>.*?<dt>comparison</dt><dd>(.*?)</dd>", show_ledger([]).data, re.S)
+    shown = {comparison: "".join(re.findall(r"<small>(.*?)</small></span>", row)) for row, comparison in rows}
+    for claim in CLAIMS:
+        metric = shown[write_minus(claim.comparison).replace("'", "&#39;")]
+        assert not metric if claim.kind == ARITHMETIC else metric and metric in claim.comparison, claim.id
 
 
 def test_numbers_of_the_ledger_have_minus_signs():

@@ -225,13 +225,13 @@ def test_classes_are_searched_sorted_and_selected(page):
     for number in (1, 2):
         table_rows(page).nth(number).focus()
         page.keyboard.press("Enter")
-        expect(page.locator("img[alt^=Recall]")).to_have_attribute("alt", re.compile(f"Recall of {number} classes"))
+        expect(page.locator("img[alt^=Recall]")).to_have_attribute("alt", re.compile(rf"Recall by class \({number}\)"))
     page.keyboard.press("d")
     page.keyboard.press("d")
     assert page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length") == 5, "a key deleted a cell"
     for number, drawn in ((1, 1), (2, len(orders[0]))):  # the second click comes after the redraw of the first
         table_rows(page).nth(number).click()
-        expect(page.locator("img[alt^=Recall]")).to_have_attribute("alt", re.compile(f"Recall of {drawn} classes"))
+        expect(page.locator("img[alt^=Recall]")).to_have_attribute("alt", re.compile(rf"Recall by class \({drawn}\)"))
 
 
 def test_order_search_and_selection_outlive_the_number_of_clips(page):
@@ -240,7 +240,7 @@ def test_order_search_and_selection_outlive_the_number_of_clips(page):
         header.click()
     page.get_by_label("Search:").first.fill("i")
     table_rows(page).nth(1).click()
-    expect(image).to_have_attribute("alt", re.compile("Recall of 1 classes"))
+    expect(image).to_have_attribute("alt", re.compile(r"Recall by class \(1\)"))
     names = [text.split("\t")[0] for text in page.locator("tr.selected:visible").all_inner_texts()]
     for key in ("ArrowLeft", "ArrowRight"):
         before = image.get_attribute("src"), table_rows(page).all_inner_texts()
@@ -254,7 +254,7 @@ def test_order_search_and_selection_outlive_the_number_of_clips(page):
         assert [text.split("\t")[0] for text in page.locator("tr.selected:visible").all_inner_texts()] == names
     page.get_by_label("Search:").first.fill("")
     page.locator("tr.selected:visible").click()
-    expect(image).to_have_attribute("alt", re.compile(f"Recall of {len(CLASSES)} classes"))
+    expect(image).to_have_attribute("alt", re.compile(rf"Recall by class \({len(CLASSES)}\)"))
 
 
 def test_tables_are_saved_with_intervals_under_their_names(page):

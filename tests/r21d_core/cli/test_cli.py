@@ -100,7 +100,7 @@ def test_bench_outside_a_checkout_says_so(monkeypatch, tmp_path, capsys):
         (["train", "variant_comparison", "--set", "seed=3"], "--set seed: use the option --seeds instead"),
         (["train", "variant_comparison", "--set", "seeds=3"], "--set seeds: use the option --seeds instead"),
         (["train", "all", "--set", "variants=R3D"], "--set variants: use the option --variants instead"),
-        (["train", "variant_comparison", "--index", "99", "--list"], "--index 99: there are 12 runs, from 0 on"),
+        (["train", "variant_comparison", "--index", "99", "--list"], "--index 99: expected 0 to 11; --list"),
         (["train", "clip_length", "--set", "frames=16", "--list"], "clip_length sets frames itself, to 4, 8, 12"),
         (["check", "gone.csv"], "gone.csv: no such file"),
         (["manifest", "folder", "gone"], "gone"),

@@ -19,6 +19,13 @@ def test_several_splits_give_a_manifest_each(tmp_path, monkeypatch, capsys):
         assert test_groups == {f"{group:02d}" for group in range(7 * split - 6, 7 * split + 1)}
 
 
+def test_one_video_of_one_class_is_in_the_singular(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "one", "a/1.mp4")
+    assert main(["manifest", "folder", "one"]) == 0
+    assert "one.csv: 1 video of 1 class (1 train); next" in capsys.readouterr().out
+
+
 def test_row_without_a_reader_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(manifest.OFFICIAL, "mine", ("Mine", "", 0))
     assert main(["manifest", "mine", str(tmp_path)]) == 1

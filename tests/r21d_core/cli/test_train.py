@@ -76,7 +76,7 @@ def test_runs_are_listed_and_selected_by_index(tiny_manifest, tmp_path, capsys):
         "12 frames, 3 clips", "12 frames, 3 clips, tested", "12 frames, 3 clips, finetuned"
     ]  # fmt: skip
     assert main([*command, "--index", "5"]) == 1
-    assert "--index 5: there are 5 runs, from 0 on" in capsys.readouterr().err
+    assert "--index 5: expected 0 to 4; --list has them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_no_group_is_on_both_sides_and_no_other_video_on_any(numbers, shared, ot
 
 @pytest.mark.parametrize("groups", ["uvw", "s"])
 def test_class_with_too_few_groups_is_an_error(groups):
-    what = rf"set\.csv: class 'b' has {len(groups)} groups in train, expected 4 or more"
+    what = rf"set\.csv: class 'b' has {'1 group' if len(groups) == 1 else '3 groups'} in train, expected 4 or more"
     with pytest.raises(R21DError, match=what):
         make_val_split(manifest_of({"a": "pqrs", "b": groups}))
 

@@ -257,7 +257,7 @@ def test_folder_becomes_a_table_with_its_errors(kind, folder, seven, noise, monk
     assert [bool(row.get("error")) for row in rows] == [False, True, False, False, True]
     shares = [float(rows[0][f"probability_{rank}"]) for rank in range(1, 6)]
     assert shares == sorted(shares, reverse=True) and rows[0]["class_1"] == rows[2]["class_1"]
-    assert "1 clips of 4 frames" in rows[0]["protocol"]
+    assert "1 clip of 4 frames" in rows[0]["protocol"]
 
 
 def test_features_of_a_folder_become_a_file(folder, seven, noise, tmp_path, monkeypatch, capsys):
@@ -269,7 +269,7 @@ def test_features_of_a_folder_become_a_file(folder, seven, noise, tmp_path, monk
         assert arrays["videos"].tolist() == ["-1+1.mp4", "deep/b.mp4"]
         expected = load(tmp_path / "seven.pth", device="cpu").features([noise, noise], clips=1, frames=4)
         np.testing.assert_allclose(arrays["features"], expected, rtol=1e-4, atol=1e-6)
-        assert all("1 clips of 4 frames" in protocol for protocol in arrays["protocols"])
+        assert all("1 clip of 4 frames" in protocol for protocol in arrays["protocols"])
     assert main(["classify", "broken.mp4", "--features", "none.npz", *seven]) == 1
     with np.load("none.npz") as arrays:
         assert arrays["features"].shape == (0, 8 * 4) and arrays["videos"].shape == (0,)

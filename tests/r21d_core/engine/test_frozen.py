@@ -20,6 +20,7 @@ from r21d_core.engine.train import train
 from r21d_core.models.cost import spec_cost
 from r21d_core.models.fast_forward import FastVideoResNet
 from r21d_core.models.network import VideoResNet
+from r21d_core.study.experiments import rate_pretraining
 from r21d_core.study.spec import Spec
 from tests.networks import TINY, randomize_batch_norms
 
@@ -125,6 +126,19 @@ def test_plan_counts_the_share_of_evaluation(given, tiny_manifest, tmp_path, mon
     frozen = sum(row.macs for row in rows if row.name.startswith(tuple(f"conv{n + 1}" for n in range(stages))))
     total = spec_cost(spec, 2).macs
     assert seconds == pytest.approx(2 * 8 + 4 * (2 + 5) * total / (frozen + 3 * (total - frozen)))
+
+
+def test_plan_names_the_networks_that_are_finetuned_whole(tiny_manifest, tmp_path, monkeypatch):
+    """Beside one whose stages are frozen, where the setting says something of them."""
+    monkeypatch.setattr(
+        throughput, "measure_runs", lambda specs, *_: (dict.fromkeys(specs, 1.0),) * 2 + (1, 1.0, "a device")
+    )
+    monkeypatch.setattr(planning, "_decoding_seconds", lambda *_: 0)
+    settings = {"depth": 10, "width": 2, "frame_height": 36, "frame_width": 48, "crop": 32, "frame_stride_max": 0}
+    line = "frozen_stages is not one of C3D, of which all layers are finetuned"
+    for variants, stages, is_said in ((("R3D", "C3D"), 2, True), (("R3D", "C3D"), 0, False), (("R3D",), 2, False)):
+        specs = rate_pretraining("demo", "tiny", variants=variants, frozen_stages=stages, **settings)
+        assert (line in planning.plan(specs, tiny_manifest, tmp_path, "cpu").splitlines()) == is_said
 
 
 def test_random_convolution_is_not_frozen(given, tiny_manifest, tmp_path):

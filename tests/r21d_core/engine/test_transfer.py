@@ -107,7 +107,7 @@ def test_run_records_all_groups_it_was_trained_on(fit, two):
 
 def test_testing_on_the_parents_training_data_is_refused(fit, two):
     assert fit(SPEC).is_complete
-    with pytest.raises(R21DError, match=r"was trained on \d+ groups of the test split, such as"):
+    with pytest.raises(R21DError, match=r"was trained on \d+ of the test groups, such as"):
         fit(SPEC.finetune_spec(data="other"), write_swapped(load_manifest(two[1]), two[1]))
 
 
@@ -175,7 +175,7 @@ def test_run_folder_as_weights_file_is_checked_as_a_run(first, fit, two, named):
     assert "fc.weight (2 classes in the file, 2 others in the network)" in later.environment["init_from"]
     swapped = write_swapped(load_manifest(two[0]), two[0].with_name("swapped.csv"))
     for start in (spec, spec.finetune_spec(data="swapped")):
-        with pytest.raises(R21DError, match=r"was trained on \d+ groups of the test split, such as"):
+        with pytest.raises(R21DError, match=r"was trained on \d+ of the test groups, such as"):
             fit(start.replace(data="swapped"), swapped)
 
 

@@ -23,6 +23,7 @@ from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.state import train_step
 from r21d_core.engine.train import train
 from r21d_core.models.cost import spec_cost
+from r21d_core.models.imported import named_failures
 from r21d_core.models.neighbors import Neighbor
 from r21d_core.runs.run import find_run, load_runs
 from r21d_core.study.experiments import rate_pretraining
@@ -206,8 +207,10 @@ def test_code_of_the_howto_is_trained_and_loaded(tiny_manifest, tmp_path, monkey
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("build = None", r"TypeError: 'NoneType' object is not callable"),
-        ("", r"AttributeError: module '\w+' has no attribute 'build'"),
+        ("build = None", r"TypeError in .*conv_nets_\d+\.py: 'NoneType' object is not callable"),
+        ("def biuld(): 0", r"conv_nets_\d+\.py has no build; did you mean biuld\?"),
+        ("def network(): 0", r"conv_nets_\d+\.py has no build; did you mean network\?"),
+        ("", r"conv_nets_\d+\.py has no build; did you mean another file\?"),
         ("import nothing_of_this_name", r"ModuleNotFoundError in .*conv_nets_\d+\.py, line 1: No module named"),
         (
             "import torch\nbuild = lambda **_: torch.nn.ReLU()",
@@ -218,6 +221,7 @@ def test_code_of_the_howto_is_trained_and_loaded(tiny_manifest, tmp_path, monkey
             r"expected a torch.*fc, Linear\(…, num_classes\), here 1",
         ),
         (NETWORK.replace("self.spatial(x)", "x.reshape(7)"), r"takes no clips of 4 frames.*in .*\.py, line 13: shape"),
+        (NETWORK.replace("Linear(6", "Linear(5"), r"in .*\.py, line 13: fc takes 5 features and got \(1, 6\)"),
         (
             NETWORK.replace("(2, 3, 4))))", "(2, 3, 4)))).relu()"),
             r"returns something else than its fc does; expected fc",
@@ -232,6 +236,35 @@ def test_faults_of_the_code_are_named(write, text, says):
     assert "conv_nets_" in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("self.spatial(x)", "self.spatial(x.reshape(1, 3, 4, 16, 16))"), r"RuntimeError in {}, line 13: shape"),
+        (("(2, 3, 4)", "(0, 2, 3, 4), keepdim=len(x) > 1).reshape(1, 6"), r"ValueError in {}: Expected input batch"),
+        (("self.spatial(x)", "self.spatial([x][self.training])"), r"IndexError in {}, line 13: list"),
+    ],
+)
+def test_fault_with_several_clips_or_in_training_is_named(write, change, says, tiny_manifest, tmp_path):
+    """Which one clip in evaluation, of which the cost is counted, does not show: in the plan, and in the first step."""
+    path = write(NETWORK.replace(*change))
+    spec = TINY.replace(variant=variant_of(path))
+    spec_cost(spec, 2)
+    says = f"^variant {spec.variant}: {says.format(path)}"
+    with pytest.raises(R21DError, match=says):
+        plan([spec], tiny_manifest, tmp_path / "runs", "cpu")
+    with pytest.raises(R21DError, match=says):
+        train(spec, load_manifest(tiny_manifest), tmp_path / "runs", device="cpu")
+    if "training" in change[1]:
+        with pytest.raises(R21DError, match=says):
+            check_batch_norm(spec.replace(batch_size=1))
+
+
+@pytest.mark.parametrize(("variant", "error"), [("mine:build", torch.OutOfMemoryError), ("R3D", RuntimeError)])
+def test_lack_of_memory_and_faults_of_others_stay(variant, error):
+    with pytest.raises(error, match="full"), named_failures(variant):
+        raise error("full")
+
+
 def test_batch_of_one_clip_is_checked_on_a_cpu(write):
     """One that holds no values refuses what reads a number, such as rates of stochastic depth."""
     reads = "import torch" + NETWORK.replace("__init__()", "__init__(); torch.linspace(0, 1, 3)[1].item()")
@@ -240,6 +273,16 @@ def test_batch_of_one_clip_is_checked_on_a_cpu(write):
     check_batch_norm(spec)
     with pytest.raises(R21DError, match="some batch is one clip, of which 4 frames of 16×16 pixels become one value"):
         check_batch_norm(spec.replace(variant=variant_of(write(pooled))))
+
+
+def test_misspelt_module_has_the_nearest_files_of_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets").mkdir()
+    for name in ("my_nets.py", "nets/mine.py", "other.py"):
+        Path(name).touch()
+    for module, file in (("my_net", "my_nets.py"), ("nets.mien", "mine.py")):
+        with pytest.raises(R21DError, match=rf"no module {module} with a file .* names; did you mean {file}\?$"):
+            spec_cost(TINY.replace(variant=f"{module}:build"), 2)
 
 
 @pytest.mark.parametrize("module", ["no_such_module", "no_such.module", "__main__", "sys"])

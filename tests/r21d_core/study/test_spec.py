@@ -144,6 +144,10 @@ def test_finetune_specs_can_be_chained():
     assert third.replace(seed=4).parent_spec.parent_spec == first.replace(seed=4)
 
 
+def test_label_of_one_clip_is_in_the_singular():
+    assert run_labels([Spec(eval_clips=1)]) == ["R(2+1)D-18 (seed 0, 8 frames, 1 clip)"]
+
+
 def test_labels_of_a_sweep_have_what_differs():
     specs = [Spec(lr=lr, weight_decay=decay) for lr in (0.01, 0.1) for decay in (0, 1e-4)]
     specs += [Spec(seed=1), *(spec.finetune_spec(epochs=2) for spec in specs[1::2])]
