@@ -401,15 +401,6 @@ def test_record_has_its_numbers_exact_and_its_pictures_close(tmp_path):
     np.testing.assert_array_equal(load_record(tmp_path / "earlier.npz")["frames"], pictures)
 
 
-def test_record_of_an_earlier_version_is_named(runs, tiny_manifest, capsys):
-    path = runs[0].folder / ATTRIBUTIONS
-    record = load_record(path)
-    del record.arrays["evidence_groups"]
-    save_record(path, record)
-    assert len(load_or_compute(ATTRIBUTIONS, runs, tiny_manifest, per_class=2, **OPTIONS)) == 2
-    assert "without the recordings of its clips; delete it" in capsys.readouterr().out
-
-
 def test_run_of_an_unknown_network_is_named(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "spec.json").write_text('{"variant": "tinynet"}')
