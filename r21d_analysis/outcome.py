@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from r21d_analysis.artifacts.confirmatory import (
     CHECK,
     FAMILIES,
     SPEECH,
-    WHY,
     Family,
     confirmatory_table,
     counted_specs,
@@ -252,13 +251,6 @@ def _name_seeds(seeds: Iterable[int]) -> str:
     return f"seeds {', '.join(others)} and {last}" if others else f"seed {last}"
 
 
-def find_reasons(root: Path = ROOT) -> list[Run]:
-    """The runs on MIRACL-VC1 of the networks of `why_2plus1d` that lack at most one of R(2+1)D's folds."""
-    runs = find_speech(WHY, root)
-    folds = Counter(variant for variant, _ in {(run.spec.variant, run.spec.data) for run in runs})
-    return [run for run in runs if folds[run.spec.variant] >= folds[BEST] - 1]
-
-
 def describe_gap(row: Mapping[Hashable, Any], *columns: str) -> str:
     """A row of `fold_table` less R(2+1)D, video@1 in points, with its interval; or the `columns` of another gap."""
     value, low, high = (row[name] for name in columns or ("minus R(2+1)D", "gap low", "gap high"))
@@ -294,25 +286,20 @@ def _describe_seeds(runs: Sequence[Run], name: str) -> str:
 
 
 def describe_reasons(runs: Sequence[Run]) -> str:
-    """The paper's two reasons for (2+1)D, what networks with one of them gain, and which networks are missing."""
+    """The paper's two reasons for (2+1)D, and what networks with one of them gain."""
     table = fold_table(runs).set_index("network")
     clear = [*table.index[table[P] < 0.05]]
     significant = ", ".join(_describe_seeds(runs, name) for name in clear) or "none"
     names = dict.fromkeys(["R3D", "R3D+ReLU", "R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU", *clear])
-    rows = table.reindex([*names]).dropna(subset=["video@1"]).to_dict("index").items()
+    rows = table.loc[[*names]].to_dict("index").items()
     lines = [f"{name} {describe_gap(row)}, training error {describe_gap(row, *TRAINING)}" for name, row in rows]
-    few = ((unit, table[unit][table[unit] < table[unit].max()]) for unit in ("folds", "seeds"))
-    gaps = [f"{name} has {count} {unit if count > 1 else unit[:-1]}" for unit, n in few for name, count in n.items()]
-    if missing := [name for name, _ in WHY.contrasts if name not in table.index]:
-        gaps.append(f"fewer folds or not run: {', '.join(missing)}")
     caution = describe_devices(runs, table.index)
     r3d = table.loc["R3D"].to_dict()
     if r3d["gap high"] > 0:
         caution += " R3D is not significantly below R(2+1)D here: no advantage in accuracy was found that they would "
         caution += "explain."
-    incomplete = f" Incomplete, so without a verdict: {'; '.join(gaps)}." if gaps else ""
     return (
         "The paper gives two reasons for (2+1)D convolutions: more ReLUs with as many parameters, and easier "
         f"optimization. Points of video@1 minus R(2+1)D's: {'; '.join(lines)}. Significant after Holm's correction: "
-        f"{significant}. {describe_fit(table['training error'])}{incomplete}{caution}"
+        f"{significant}. {describe_fit(table['training error'])}{caution}"
     )

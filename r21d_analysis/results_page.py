@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis import outcome
 from r21d_analysis.artifacts.clip_count import clip_count_table
 from r21d_analysis.artifacts.clip_length import show_length_table
-from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH
+from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH, WHY
 from r21d_analysis.artifacts.confirmatory_figures import (
     show_accuracies,
     show_confirmatory,
@@ -41,7 +41,7 @@ from r21d_analysis.style import SHORT, write_minus
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.files import write_atomically
 from r21d_core.runs.run import Run, find_runs, load_runs
-from r21d_core.study.experiments import TABLE_2, sports1m, why_2plus1d
+from r21d_core.study.experiments import TABLE_2, sports1m
 from r21d_core.study.paper import paper, paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS, VAL_SUFFIX
 from r21d_core.study.spec import Spec
@@ -103,7 +103,7 @@ def _sections(root: Path, confirmed: str) -> Iterator[str]:
         fact += f" {warning.replace('confirmatory study', '[confirmatory study](#confirmatory-study)')}"
         yield _compare(f"Table 2, {frames} frames at stride {stride}", fact, runs)
     yield _speech(outcome.find_speech(SPEECH, root))
-    reasons, title = outcome.find_reasons(root), "Why (2+1)D? MIRACL-VC1, 8 frames"
+    reasons, title = outcome.find_speech(WHY, root), "Why (2+1)D? MIRACL-VC1, 8 frames"
     fact = outcome.describe_reasons(reasons) + outcome.describe_unseen(reasons)
     yield _section(title, fact, _texts(show_fold_table(reasons)))
     rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original."
@@ -111,7 +111,7 @@ def _sections(root: Path, confirmed: str) -> Iterator[str]:
     again += " ([records](../results/README.md#small))."
     again += " By clip length: [report](../reports/temporal_probe-small-lengths.ipynb)."
     yield _compare("Playback rate", rate + again, runs_of("variant_comparison", task="speed"))
-    runs = _finished(why_2plus1d("small", DATA, task="speed", seeds=(0, 1, 2)), root)
+    runs = runs_of("why_2plus1d", task="speed")
     yield _section("Why (2+1)D? Playback rate, 8 frames", outcome.describe_reasons(runs), _texts(show_fold_table(runs)))
     runs = runs_of("variant_comparison", **LONG)
     fact = outcome.compare_schedules(runs, runs_of("variant_comparison", variants=FOUR, frames=16, frame_stride=2))

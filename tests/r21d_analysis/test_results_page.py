@@ -493,7 +493,7 @@ def test_answer_names_the_networks_above_by_unseen_seeds():
 
 def test_significant_reasons_have_their_difference_by_seed():
     """P3D-B's of the first two seeds; with the third no network's difference is significant."""
-    runs, accuracy = [run for run in outcome.find_reasons() if run.spec.seed < 3], {}
+    runs, accuracy = [run for run in outcome.find_speech(WHY) if run.spec.seed < 3], {}
     for run in runs:
         right = softmax(run.scores.logits, axis=2).mean(axis=1).argmax(axis=1) == run.scores.labels
         accuracy.setdefault((run.spec.variant, run.spec.seed), []).append(100 * right.mean())
