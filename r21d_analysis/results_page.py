@@ -44,7 +44,6 @@ from r21d_core.runs.run import Run, find_runs, load_runs
 from r21d_core.study.experiments import TABLE_2, sports1m
 from r21d_core.study.paper import paper, paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS, VAL_SUFFIX
-from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NEIGHBORS
 
 PLAIN: dict = {"frames": 8, "frame_stride": 1}
@@ -143,8 +142,9 @@ def _sections(root: Path, confirmed: str) -> Iterator[str]:
     yield _section("Evidence in perturbed clips", fact, summarize_evidence(root))
 
     runs, rows = runs_of("sports1m", seeds=2), paper_table(4)
-    others = _finished(sports1m("small", DATA, variants=(*NEIGHBORS, BEST), seeds=(0, 1)), root)
-    others = [run for run in others if run.spec.variant in NEIGHBORS]
+    specs = sports1m("small", DATA, variants=(*NEIGHBORS, BEST), seeds=(0, 1))
+    others = find_runs([spec for spec in specs if spec.variant in NEIGHBORS], root / "results" / "small.zip")
+    others = [run for run in others if run.is_complete]  # one network was run with one seed
     gain = _texts(stream_gain([*others, *runs]))
     flow = gain.set_index("comparison").loc["Flow minus RGB"]
     printed = rows[f"{BEST}-RGB-8frame"]["video@1"] - rows[f"{BEST}-Flow-8frame"]["video@1"]
@@ -224,10 +224,6 @@ def _compare(title: str, fact: str, runs: Sequence[Run]) -> str:
 def _evaluate(claim_id: str, runs: Sequence[Run]) -> Verdict:
     """The ledger's Verdict on one claim, by `runs`."""
     return evaluate_claim(next(claim for claim in CLAIMS if claim.id == claim_id), group_by_seed(runs))
-
-
-def _finished(specs: Sequence[Spec], root: Path) -> list[Run]:
-    return [run for run in find_runs(specs, root / "results" / "small.zip") if run.is_complete]
 
 
 def _section(title: str, fact: str, *tables: pd.DataFrame) -> str:
