@@ -91,7 +91,7 @@ def answer(root: Path = ROOT) -> list[str]:
         f"By the protocol, but for one seed: on speech from lips R(2+1)D has {lips[BEST]:.1f} % and f-R2D "
         f"{lips['f-R2D']:.1f} (chance {100 / words:.0f}), {lips.idxmax()} has the highest accuracy, "
         f"{lips.max():.1f}, and {len(better)} of {len(lips) - 1} networks are significantly above "
-        f"R(2+1)D: {', '.join(better)}, with {spoken['groups'].max()} speakers and {seeds} seed{'s' * (seeds > 1)} "
+        f"R(2+1)D: {', '.join(better)}, with {spoken['groups'].max()} speakers and {seeds} seeds "
         f"(the tests find {describe_power(spoken['detectable'])} with 80 % power); without the first seed, which was "
         f"seen before the protocol, {', '.join(unseen)}. R3D minus R(2+1)D is {describe_gap(r3d)}; exploratory, in "
         f"training error {describe_gap(r3d, *TRAINING)}.",
@@ -126,9 +126,9 @@ def confirm(table: pd.DataFrame, root: Path = ROOT) -> str:
 
 
 def _describe_course(runs: Sequence[Run]) -> str:
-    """How R3D's training error falls compared with R(2+1)D's: a sentence after a space, or none."""
+    """How R3D's training error falls compared with R(2+1)D's: sentences after a space."""
     table = training_course(runs)
-    rows = table[table["network"] == "R3D"].to_dict("records") if len(table) else []
+    rows = table[table["network"] == "R3D"].to_dict("records")
     texts = [
         f"with {row['frames']} frames {describe_gap(row, CONTRAST, 'low', 'high')}, without the {row['warmup']} epochs "
         f"of warmup {describe_gap(row, LATER, 'later low', 'later high')}"
@@ -136,7 +136,7 @@ def _describe_course(runs: Sequence[Run]) -> str:
     ]
     start = " Exploratory: over all epochs R3D's training error minus R(2+1)D's is, in points"
     end = "In the paper's Figure 3 R(2+1)D's is the lower one."
-    return f"{start}, at the learning rate that all share, {'; '.join(texts)}. {end}" if texts else ""
+    return f"{start}, at the learning rate that all share, {'; '.join(texts)}. {end}"
 
 
 def describe_gains(runs: Sequence[Run]) -> str:
@@ -232,16 +232,14 @@ def _list_better(table: pd.DataFrame) -> list[str]:
 
 
 def describe_unseen(runs: Sequence[Run]) -> str:
-    """Which networks differ from R(2+1)D by the seeds that are `_unseen`: a sentence after a space, or none."""
+    """Which networks differ from R(2+1)D by the seeds that are `_unseen`: a sentence after a space."""
     unseen = _unseen(runs)
-    if not unseen:
-        return ""
     table = fold_table(unseen).set_index("network")
     clear = [f"{name} {describe_gap(row)}" for name, row in table[table[P] < 0.05].to_dict("index").items()]
     seeds = {run.spec.seed for run in unseen}
     return (
         f" {_name_seeds(seeds).capitalize()} alone, of which nothing was seen before the protocol, "
-        f"show{'s' * (len(seeds) < 2)} as significant: {'; '.join(clear) or 'none'}."
+        f"show as significant: {'; '.join(clear) or 'none'}."
     )
 
 
