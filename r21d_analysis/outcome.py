@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from r21d_analysis.artifacts.confirmatory import (
     CHECK,
     FAMILIES,
     SPEECH,
-    WHY,
     Family,
     confirmatory_table,
     counted_specs,
@@ -93,7 +92,7 @@ def answer(root: Path = ROOT) -> list[str]:
         f"By the protocol, but for one seed: on speech from lips R(2+1)D has {lips[BEST]:.1f} % and f-R2D "
         f"{lips['f-R2D']:.1f} (chance {100 / words:.0f}), {lips.idxmax()} has the highest accuracy, "
         f"{lips.max():.1f}, and {len(better)} of {len(lips) - 1} networks are significantly above "
-        f"R(2+1)D: {', '.join(better)}, with {spoken['groups'].max()} speakers and {seeds} seed{'s' * (seeds > 1)} "
+        f"R(2+1)D: {', '.join(better)}, with {spoken['groups'].max()} speakers and {seeds} seeds "
         f"(the tests find {describe_power(spoken['detectable'])} with 80 % power); without the first seed, which was "
         f"seen before the protocol, {', '.join(unseen)}. Each seed was added after the results of those before it had "
         f"been seen; with p multiplied by the {seeds} looks, {', '.join(after_looks)} are. R3D minus R(2+1)D "
@@ -129,9 +128,9 @@ def confirm(table: pd.DataFrame, root: Path = ROOT) -> str:
 
 
 def _describe_course(runs: Sequence[Run]) -> str:
-    """How R3D's training error falls compared with R(2+1)D's: a sentence after a space, or none."""
+    """How R3D's training error falls compared with R(2+1)D's: sentences after a space."""
     table = training_course(runs)
-    rows = table[table["network"] == "R3D"].to_dict("records") if len(table) else []
+    rows = table[table["network"] == "R3D"].to_dict("records")
     texts = [
         f"with {row['frames']} frames {describe_gap(row, CONTRAST, 'low', 'high')}, without the {row['warmup']} epochs "
         f"of warmup {describe_gap(row, LATER, 'later low', 'later high')}"
@@ -139,7 +138,7 @@ def _describe_course(runs: Sequence[Run]) -> str:
     ]
     start = " Exploratory: over all epochs R3D's training error minus R(2+1)D's is, in points"
     end = "In the paper's Figure 3 R(2+1)D's is the lower one."
-    return f"{start}, at the learning rate that all share, {'; '.join(texts)}. {end}" if texts else ""
+    return f"{start}, at the learning rate that all share, {'; '.join(texts)}. {end}"
 
 
 def describe_gains(runs: Sequence[Run]) -> str:
@@ -235,16 +234,14 @@ def _list_better(table: pd.DataFrame) -> list[str]:
 
 
 def describe_unseen(runs: Sequence[Run]) -> str:
-    """Which networks differ from R(2+1)D by the seeds that are `_unseen`: a sentence after a space, or none."""
+    """Which networks differ from R(2+1)D by the seeds that are `_unseen`: a sentence after a space."""
     unseen = _unseen(runs)
-    if not unseen:
-        return ""
     table = fold_table(unseen).set_index("network")
     clear = [f"{name} {describe_gap(row)}" for name, row in table[table[P] < 0.05].to_dict("index").items()]
     seeds = {run.spec.seed for run in unseen}
     return (
         f" {_name_seeds(seeds).capitalize()} alone, of which nothing was seen before the protocol, "
-        f"show{'s' * (len(seeds) < 2)} as significant: {'; '.join(clear) or 'none'}."
+        f"show as significant: {'; '.join(clear) or 'none'}."
     )
 
 
@@ -252,13 +249,6 @@ def _name_seeds(seeds: Iterable[int]) -> str:
     """`seed 2`, `seeds 2, 3 and 4`."""
     *others, last = map(str, sorted(seeds))
     return f"seeds {', '.join(others)} and {last}" if others else f"seed {last}"
-
-
-def find_reasons(root: Path = ROOT) -> list[Run]:
-    """The runs on MIRACL-VC1 of the networks of `why_2plus1d` that lack at most one of R(2+1)D's folds."""
-    runs = find_speech(WHY, root)
-    folds = Counter(variant for variant, _ in {(run.spec.variant, run.spec.data) for run in runs})
-    return [run for run in runs if folds[run.spec.variant] >= folds[BEST] - 1]
 
 
 def describe_gap(row: Mapping[Hashable, Any], *columns: str) -> str:
@@ -296,25 +286,20 @@ def _describe_seeds(runs: Sequence[Run], name: str) -> str:
 
 
 def describe_reasons(runs: Sequence[Run]) -> str:
-    """The paper's two reasons for (2+1)D, what networks with one of them gain, and which networks are missing."""
+    """The paper's two reasons for (2+1)D, and what networks with one of them gain."""
     table = fold_table(runs).set_index("network")
     clear = [*table.index[table[P] < 0.05]]
     significant = ", ".join(_describe_seeds(runs, name) for name in clear) or "none"
     names = dict.fromkeys(["R3D", "R3D+ReLU", "R(2+1)D-noReLU", "R(2+1)D-noBN-noReLU", *clear])
-    rows = table.reindex([*names]).dropna(subset=["video@1"]).to_dict("index").items()
+    rows = table.loc[[*names]].to_dict("index").items()
     lines = [f"{name} {describe_gap(row)}, training error {describe_gap(row, *TRAINING)}" for name, row in rows]
-    few = ((unit, table[unit][table[unit] < table[unit].max()]) for unit in ("folds", "seeds"))
-    gaps = [f"{name} has {count} {unit if count > 1 else unit[:-1]}" for unit, n in few for name, count in n.items()]
-    if missing := [name for name, _ in WHY.contrasts if name not in table.index]:
-        gaps.append(f"fewer folds or not run: {', '.join(missing)}")
     caution = describe_devices(runs, table.index)
     r3d = table.loc["R3D"].to_dict()
     if r3d["gap high"] > 0:
         caution += " R3D is not significantly below R(2+1)D here: no advantage in accuracy was found that they would "
         caution += "explain."
-    incomplete = f" Incomplete, so without a verdict: {'; '.join(gaps)}." if gaps else ""
     return (
         "The paper gives two reasons for (2+1)D convolutions: more ReLUs with as many parameters, and easier "
         f"optimization. Points of video@1 minus R(2+1)D's: {'; '.join(lines)}. Significant after Holm's correction: "
-        f"{significant}. {describe_fit(table['training error'])}{incomplete}{caution}"
+        f"{significant}. {describe_fit(table['training error'])}{caution}"
     )

@@ -43,8 +43,8 @@ from r21d_analysis.outcome import (
     describe_contrasts,
     describe_gap,
     find_contrasts,
-    find_reasons,
     find_records,
+    find_speech,
     warn_of_short_training,
 )
 from r21d_analysis.statistics.inference import format_interval
@@ -97,7 +97,7 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
     rate = compare(find_records("variant_comparison", task="speed")).set_index("network")["estimate"]["f-R2D"]
     runs = claims["by"] != ARITHMETIC
     long = find_records("variant_comparison", **LONG)
-    why = find_reasons()
+    why = find_speech(WHY)
     reasons = fold_table(why).set_index("network").to_dict("index")
     interval = format_interval(rate.low, rate.high, "+.1f")
     pretrained = rate_table(find_records("rate_pretraining")).iloc[-1]

@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis import outcome
 from r21d_analysis.artifacts.clip_count import clip_count_table
 from r21d_analysis.artifacts.clip_length import show_length_table
-from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH
+from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH, WHY
 from r21d_analysis.artifacts.confirmatory_figures import (
     show_accuracies,
     show_confirmatory,
@@ -41,10 +41,9 @@ from r21d_analysis.style import SHORT, write_minus
 from r21d_core.data.manifest import load_manifest
 from r21d_core.runs.files import write_atomically
 from r21d_core.runs.run import Run, find_runs, load_runs
-from r21d_core.study.experiments import TABLE_2, sports1m, why_2plus1d
+from r21d_core.study.experiments import TABLE_2, sports1m
 from r21d_core.study.paper import paper, paper_table
 from r21d_core.study.recipes import PAPER_DEVIATIONS, VAL_SUFFIX
-from r21d_core.study.spec import Spec
 from r21d_core.study.variants import NEIGHBORS
 
 PLAIN: dict = {"frames": 8, "frame_stride": 1}
@@ -104,7 +103,7 @@ def _sections(root: Path, confirmed: str) -> Iterator[str]:
         fact += f" {warning.replace('confirmatory study', '[confirmatory study](#confirmatory-study)')}"
         yield _compare(f"Table 2, {frames} frames at stride {stride}", fact, runs)
     yield _speech(outcome.find_speech(SPEECH, root))
-    reasons, title = outcome.find_reasons(root), "Why (2+1)D? MIRACL-VC1, 8 frames"
+    reasons, title = outcome.find_speech(WHY, root), "Why (2+1)D? MIRACL-VC1, 8 frames"
     fact = outcome.describe_reasons(reasons) + outcome.describe_unseen(reasons)
     yield _section(title, fact, _texts(show_fold_table(reasons)))
     rate = "The label is the rate at which a clip is played: 1, 2, 4 or 8 times the original."
@@ -112,7 +111,7 @@ def _sections(root: Path, confirmed: str) -> Iterator[str]:
     again += " ([records](../results/README.md#small))."
     again += " By clip length: [report](../reports/temporal_probe-small-lengths.ipynb)."
     yield _compare("Playback rate", rate + again, runs_of("variant_comparison", task="speed"))
-    runs = _finished(why_2plus1d("small", DATA, task="speed", seeds=(0, 1, 2)), root)
+    runs = runs_of("why_2plus1d", task="speed")
     yield _section("Why (2+1)D? Playback rate, 8 frames", outcome.describe_reasons(runs), _texts(show_fold_table(runs)))
     runs = runs_of("variant_comparison", **LONG)
     fact = outcome.compare_schedules(runs, runs_of("variant_comparison", variants=FOUR, frames=16, frame_stride=2))
@@ -144,8 +143,9 @@ def _sections(root: Path, confirmed: str) -> Iterator[str]:
     yield _section("Evidence in perturbed clips", fact, summarize_evidence(root))
 
     runs, rows = runs_of("sports1m", seeds=2), paper_table(4)
-    others = _finished(sports1m("small", DATA, variants=(*NEIGHBORS, BEST), seeds=(0, 1)), root)
-    others = [run for run in others if run.spec.variant in NEIGHBORS]
+    specs = sports1m("small", DATA, variants=(*NEIGHBORS, BEST), seeds=(0, 1))
+    others = find_runs([spec for spec in specs if spec.variant in NEIGHBORS], root / "results" / "small.zip")
+    others = [run for run in others if run.is_complete]  # one network was run with one seed
     gain = _texts(stream_gain([*others, *runs]))
     flow = gain.set_index("comparison").loc["Flow minus RGB"]
     printed = rows[f"{BEST}-RGB-8frame"]["video@1"] - rows[f"{BEST}-Flow-8frame"]["video@1"]
@@ -225,10 +225,6 @@ def _compare(title: str, fact: str, runs: Sequence[Run]) -> str:
 def _evaluate(claim_id: str, runs: Sequence[Run]) -> Verdict:
     """The ledger's Verdict on one claim, by `runs`."""
     return evaluate_claim(next(claim for claim in CLAIMS if claim.id == claim_id), group_by_seed(runs))
-
-
-def _finished(specs: Sequence[Spec], root: Path) -> list[Run]:
-    return [run for run in find_runs(specs, root / "results" / "small.zip") if run.is_complete]
 
 
 def _section(title: str, fact: str, *tables: pd.DataFrame) -> str:

@@ -188,9 +188,8 @@ def evidence_figure(records: Sequence[InsightRecord]) -> Figure:
 def evidence_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     """Return accuracy and evidence lost in percent, a row a network; networks with several seeds have a mean row.
 
-    Accuracy is that of the record's clips, whole and frozen ("–" where it was not recorded). Intervals are over
-    recordings; the mean row has the range over seeds. "Tiles" is the sum over the nine tiles of the evidence that each
-    one removes.
+    Accuracy is that of the record's clips, whole and frozen. Intervals are over recordings; the mean row has the range
+    over seeds. "Tiles" is the sum over the nine tiles of the evidence that each one removes.
     """
     if not records:
         return note(NO_RECORDS)
@@ -200,7 +199,7 @@ def evidence_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     for record in records:
         lost = 100 * np.array([evidence_lost(record, name) for name in PERTURBATIONS])
         tiles = tiles_lost(record)
-        correct = [record["evidence_correct"], record.arrays.get("evidence_correct_frozen", np.nan)]
+        correct = [record["evidence_correct"], record["evidence_correct_frozen"]]
         values.append([*(100 * np.mean(x) for x in correct), *lost[:, 0], tiles[TILES**2 // 2], tiles.sum()])
         none = np.full((2, 2), np.nan)
         cells = map(_percent, values[-1], *np.concatenate([none, lost[:, 1:], none]).T)

@@ -78,11 +78,6 @@ def load_or_compute(
                 record = _compute(name, run, settings, manifest, pick_device(device), Path(builtin))
                 record.metadata.update(expected)
                 save_record(Path(str(run.folder), name), record)
-            if "evidence_label" in record.arrays and "evidence_groups" not in record.arrays:
-                raise R21DError(
-                    f"{path}: was written by an earlier version, without the recordings of its clips; delete it, and "
-                    "`r21d insight` writes it anew"
-                )
             records.append(record)
         except R21DError as error:
             print(f"{network}, is left out of {name}: {error}")

@@ -136,17 +136,17 @@ def _write_videos(videos: list[Video], title: str) -> None:
         video.path.write_bytes(encode_h264(frames, (HEIGHT, WIDTH), ENCODER_OPTIONS, rate=FRAME_RATE))
 
 
-def render(label: str, scene: int, seed: int = 0) -> np.ndarray:
+def render(label: str, scene: int) -> np.ndarray:
     """The frames of class `label` in a scene, uint8 RGB (FRAMES, HEIGHT, WIDTH, 3); deterministic.
     A horizontal flip keeps the class, as training flips clips.
     """
     if label in REVERSED:
-        return render(REVERSED[label], scene, seed)[::-1]
+        return render(REVERSED[label], scene)[::-1]
     number = CLASSES.index(label)
     # The videos of an `appearance` class have all motions, in equal numbers.
     motion = label if label in MOTIONS else MOTIONS[(scene + number) % len(MOTIONS)]
-    path = _path(REVERSED.get(motion, motion), np.random.default_rng([seed, scene, number]))
-    look = np.random.default_rng([seed, scene])
+    path = _path(REVERSED.get(motion, motion), np.random.default_rng([0, scene, number]))
+    look = np.random.default_rng([0, scene])
     hue, turn, plain = look.random(), look.uniform(0, 2 * np.pi), [*PLAIN_SHAPES][look.integers(len(PLAIN_SHAPES))]
     pattern, ground = _pattern(look), _palette(hue, GROUNDS, look)
     paint, paints = _clouds(look), _palette(hue + look.uniform(0.3, 0.7), MARKS if label in MARKED else PAINTS, look)

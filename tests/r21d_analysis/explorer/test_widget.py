@@ -404,16 +404,21 @@ def test_another_data_set_keeps_the_protocol_or_has_the_usual(folder):
     assert "of 8 frames" in shown.protocol.value and len(shown.a.options) == 2
 
 
+def save_map(run, video):
+    """Write a record of `run` with a map of one video."""
+    arrays = {"videos": [video], "methods": ["Grad-CAM"], "pred": ["a"], "target": ["b"], "probability": [0.4],
+              "frames": np.zeros((1, 2, 8, 8, 3), np.uint8), "maps": np.ones((1, 1, 2, 8, 8), np.float16)}  # fmt: skip
+    metadata = {"spec": json.loads(run.spec.to_json())}
+    save_record(run.folder / ATTRIBUTIONS, InsightRecord(metadata, {name: np.array(arrays[name]) for name in arrays}))
+
+
 def test_recorded_maps_are_shown_without_a_checkpoint(shown):
     """Of a video that the record of A has, B has none; of another video the message names those that have maps. Then B
     has a record too, of this other video at the playback rate that is its class.
     """
     shown.tabs.selected_index, run = 2, shown.a.value[0]
     video, other = (str(shown.comparison.a.scores.videos[row]) for row in shown.rows[:2])
-    maps = {"videos": [video], "methods": ["Grad-CAM"], "pred": ["a"], "target": ["b"], "probability": [0.4],
-            "frames": np.zeros((1, 2, 8, 8, 3), np.uint8), "maps": np.ones((1, 1, 2, 8, 8), np.float16)}  # fmt: skip
-    record = InsightRecord({"spec": json.loads(run.spec.to_json())}, {name: np.array(maps[name]) for name in maps})
-    save_record(run.folder / ATTRIBUTIONS, record)
+    save_map(run, video)
     select_item(shown, shown.rows[0])
     shown.compute_saliency()
     assert 'src="data:image/png' in shown.saliency.value and "From the records" in text_of(shown.saliency)
@@ -423,9 +428,7 @@ def test_recorded_maps_are_shown_without_a_checkpoint(shown):
     assert "need a run's checkpoint" in text_of(shown.saliency) and "<img" not in shown.saliency.value
     assert f"recorded are maps of {video}" in text_of(shown.saliency) and other not in text_of(shown.saliency)
     class_name = shown.comparison.item_name(shown.rows[1])[1]
-    maps["videos"] = [f"{other}, {class_name}"]
-    record = InsightRecord({"spec": json.loads(run.spec.to_json())}, {name: np.array(maps[name]) for name in maps})
-    save_record(shown.b.value[0].folder / ATTRIBUTIONS, record)
+    save_map(shown.b.value[0], f"{other}, {class_name}")
     shown.compute_saliency()
     assert 'src="data:image/png' in shown.saliency.value and f"maps for {class_name}" in text_of(shown.saliency)
 
@@ -436,11 +439,7 @@ def test_recorded_maps_may_be_of_any_seed(tmp_path):
     first, second, _ = (write_run(spec, tmp_path, number) for number, spec in enumerate(specs))
     shown = Explorer(str(tmp_path))
     shown.tabs.selected_index, shown.a.value = 2, next(value for _, value in shown.a.options if len(value) == 3)
-    maps = {"videos": [str(first.scores.videos[shown.row])], "methods": ["Grad-CAM"], "pred": ["a"], "target": ["b"],
-            "probability": [0.4], "frames": np.zeros((1, 2, 8, 8, 3), np.uint8),
-            "maps": np.ones((1, 1, 2, 8, 8), np.float16)}  # fmt: skip
-    record = InsightRecord({"spec": json.loads(second.spec.to_json())}, {name: np.array(maps[name]) for name in maps})
-    save_record(second.folder / ATTRIBUTIONS, record)
+    save_map(second, str(first.scores.videos[shown.row]))
     shown.compute_saliency()
     assert 'src="data:image/png' in shown.saliency.value and "From the records" in text_of(shown.saliency)
 

@@ -165,9 +165,6 @@ def test_evidence_table_averages_seeds(trained):
     assert table["network"].tolist() == ["R3D-10, seed 0", "R3D-10, seed 1", "R3D-10, mean of 2 seeds (range)"]
     assert table["accuracy (%)"].tolist() == ["0", "100", "50 (0 to 100)"]
     assert table["accuracy, frozen (%)"].tolist() == ["0", "50", "25 (0 to 50)"]
-    del arrays["evidence_correct_frozen"]
-    table = attribution_figures.evidence_table([InsightRecord(record.metadata, arrays)]).data
-    assert table["accuracy, frozen (%)"].tolist() == ["–"], "older records do not have it"
 
 
 def test_fractions_of_no_evidence_are_not_drawn(trained):
