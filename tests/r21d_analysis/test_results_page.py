@@ -33,8 +33,8 @@ from r21d_analysis.report import REPORTS
 from r21d_analysis.results_page import _link_reports, _texts, build_results
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core import R21DError
-from r21d_core.runs.run import load_runs
-from r21d_core.study.experiments import TABLE_2
+from r21d_core.runs.run import find_runs, load_runs
+from r21d_core.study.experiments import TABLE_2, why_2plus1d
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "results.md").read_text()
@@ -228,6 +228,15 @@ def test_no_line_of_the_page_of_reports_breaks_an_interval():
     assert report_summary._typeset("f-R2D -0.3 (-1.9 to +1.3)") == "f-R2D −0.3 (−1.9\xa0to\xa0+1.3)"
 
 
+@pytest.mark.parametrize(("frames", "gap"), [(16, "R2D -3.8"), (8, "R2D +0.7")])
+def test_table_2_of_18_epochs_warns_of_its_end(frames, gap):
+    """Its sign may be another after 200 epochs, as R2D's is."""
+    runs = outcome.find_records("variant_comparison", frames=frames, frame_stride=1)
+    text = outcome.warn_of_short_training(runs, outcome.find_contrasts())
+    assert text.startswith("After 18 epochs these networks are not trained to the end.")
+    assert "200 epochs" in text and gap in text
+
+
 def test_card_has_others_minus_r2plus1d():
     table = ledger(load_runs(ROOT / "results" / "small.zip"))
     stated = table.loc["r21d-best-16"]
@@ -239,6 +248,13 @@ def test_card_has_others_minus_r2plus1d():
     )  # fmt: skip
     kept = table.loc["test-longer-video"]
     assert report_summary.subtract_best(kept) is kept, "R(2+1)D is on both sides"
+
+
+def test_gains_of_longer_clips_begin_with_the_largest():
+    text = outcome.describe_gains(list(load_runs(ROOT / "results" / "actions.zip")))
+    gains = [float(gain) for gain in re.findall(r"(\S+) \([^)]*\), in the paper", text)]
+    assert len(gains) == 5 and gains == sorted(gains, reverse=True)
+    assert "R(2+1)D +4.8 (+3.0 to +6.7), in the paper +3.2; " in text and "f-R2D's -4.7 (-6.7 to -2.6)." in text
 
 
 def test_difference_of_schedules_has_its_sign():
@@ -502,6 +518,20 @@ def test_networks_on_another_device_are_named_by_seed():
     for run in runs:
         run.summary["device"] = run.spec.variant
     assert outcome.describe_devices(runs, ["MC3"]).endswith(": with seeds 0 and 2 MC3.")
+
+
+def test_reasons_deny_an_advantage_in_accuracy_alone():
+    """In training error R(2+1)D may have one, as it has on speech."""
+    runs = find_runs(why_2plus1d("small", outcome.DATA, task="speed", seeds=(0, 1, 2)), ROOT / "results" / "small.zip")
+    assert "no advantage in accuracy was found that they would explain" in outcome.describe_reasons(runs)
+
+
+def test_sentence_on_training_errors_has_both_ends():
+    text = outcome.describe_fit(pd.Series({"R3D": 16.64, "rMC5": 8.0, "f-R2D": 45.04}))
+    assert (
+        text == "Training errors of the last epoch: 8.0 % (rMC5) to 45.0 % (f-R2D), so longer training may change "
+        "these differences."
+    )
 
 
 def test_readme_row_of_claims_has_the_counts_of_the_ledger():
