@@ -224,7 +224,14 @@ def test_answer_has_no_number_of_an_unfinished_contrast(monkeypatch):
     assert f"{100 * max(errors.values()):.1f} %" not in text
 
 
-def test_no_line_of_the_page_of_reports_breaks_an_interval():
+def test_answer_begins_with_the_verdicts_of_each_clip_length():
+    rows = {"frames": [16, 16, 16, 8, 16], "network": ["R3D", "f-R2D", "MC3", "R2D", "R3D"]}
+    less = "less accurate than R(2+1)D"
+    rows["verdict"] = ["less than 3 points apart", less, less, "undecided (4.1 points would be found)", outcome.CHECK]
+    assert outcome._summarize_verdicts(pd.DataFrame(rows)) == (
+        "Here, compared with R(2+1)D, with 16 frames R3D is less than 3 points apart, and f-R2D and MC3 are less "
+        "accurate; with 8 frames R2D is undecided."
+    )
     assert report_summary._typeset("f-R2D -0.3 (-1.9 to +1.3)") == "f-R2D −0.3 (−1.9\xa0to\xa0+1.3)"
 
 
