@@ -74,7 +74,7 @@ def decode_scores(path: Path, content: bytes) -> Scores:
             videos=arrays["videos"],
             groups=arrays["groups"],
             classes=tuple(str(name) for name in arrays["classes"]),
-            protocol=json.loads(str(arrays["protocol"]).replace('"centre ', '"center crop ')),  # of earlier records
+            protocol=json.loads(str(arrays["protocol"])),
         )
         _check(scores)
     except R21DError as error:

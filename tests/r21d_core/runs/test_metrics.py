@@ -70,8 +70,9 @@ def test_family_is_a_choice_among_its_own_classes():
     logits[2, 0] = [9, 9, 1, 2]  # of c and d, d
     scores = Scores(
         logits, np.array([1, 1, 3]), np.array(["u", "v", "w"]), np.array(["g", "g", "h"]), tuple("abcd"),
-        {"families": {"one": ["a", "b"], "two": ["c", "d"]}},
+        {"families": {"one": ["a", "b"], "two": ["c", "d"], "in part of this data": ["a", "z"]}},
     )  # fmt: skip
     found = family_correct(scores)
+    assert [*found] == ["one", "two"]
     assert found["one"].tolist() == [True, False] and found["two"].tolist() == [True]
     assert video_correct(scores).tolist() == [False, False, False]
