@@ -67,6 +67,8 @@ def train_and_kill(manifest, runs, capfd, deaths, device="cpu", spec=SPEC):
 
 
 def check_collectives():
+    # What fails on one rank alone fails then, and not when the other has waited for hours.
+    before, dist.COLLECTIVE_TIMEOUT = dist.COLLECTIVE_TIMEOUT, timedelta(minutes=5)
     with dist.process_group("auto" if not torch.cuda.is_available() else "cpu") as device:
         assert device == "cpu" and dist.world_size() == 2
         assert dist.on_rank_zero(lambda: f"from {dist.rank()}") == "from 0"
@@ -81,7 +83,7 @@ def check_collectives():
                 assert item < 2
         check_merged_running_stats()
         check_gradients_of_the_fast_form()
-    before, dist.COLLECTIVE_TIMEOUT = dist.COLLECTIVE_TIMEOUT, timedelta(seconds=5)
+    dist.COLLECTIVE_TIMEOUT = timedelta(seconds=5)
     limit, parallel.WORKER_TIMEOUT, dist.BEAT_SECONDS = parallel.WORKER_TIMEOUT, 4, 2
     with dist.process_group("cpu"), refused("trouble after more than that"):
         dist.on_rank_zero(lambda: time.sleep(8) or fail("trouble after more than that"))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from r21d_analysis.artifacts.measures import INTERVAL
-from r21d_analysis.artifacts.networks import FUSED, Network, collect_networks, difference, on_shared_splits
+from r21d_analysis.artifacts.networks import Network, collect_networks, difference, on_shared_splits
 from r21d_analysis.artifacts.tables import describe_intervals, protocol_line
 from r21d_analysis.statistics.aggregate import training_errors
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
@@ -84,7 +84,7 @@ def fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     variance is pooled over the networks (`estimate_sum_of_means`), or with one seed that of the mean over folds.
     Raises R21DError without R(2+1)D, for several networks of one name, and for different test videos.
     """
-    rows = [network for network in collect_networks(runs)[0] if network.stream != FUSED]
+    rows = collect_networks(runs)[0]
     most = max((len(network.splits) for network in rows), default=0)
     rows.sort(key=lambda network: (len(network.splits) < most, -network.video_at(1)))
     baseline = next((network for network in rows if network.spec.variant == BASELINE), None)

@@ -48,8 +48,9 @@ def evaluate_rows(
 def _row_difference(a: Network, b: Network, alike: Sequence[Network], rows: Sequence[Network]) -> Estimate:
     """The difference in video@1 on the splits that both have, with the seeds' variance of all `alike` in settings.
 
-    Where these have one seed, it is that of all `rows` on the same data. A stream and its fusion are the same weights,
-    whose differences have a variance of their own; two streams have that of their own seeds, as in `difference`.
+    Those on the same input count, as in `difference`. Where these have one seed, it is that of all `rows` on the same
+    data. A stream and its fusion are the same weights, whose differences have a variance of their own; two streams have
+    that of their own seeds, as in `difference`.
     """
     if {a.stream, b.stream} == {RGB, FLOW}:
         return networks.difference(a, b)
@@ -59,7 +60,7 @@ def _row_difference(a: Network, b: Network, alike: Sequence[Network], rows: Sequ
                    for some in (alike, [row for row in rows if keys(row.spec) == keys(a.spec)])]  # fmt: skip
         variances = [networks.fusion_variance(a, b, pairs) for pairs in fusions]
         return networks.difference(a, b, next((v for v in variances if v.df), SeedVariance()))
-    single = [row for row in alike if row.stream != FUSED and not is_neighbor(row.spec.variant)]
+    single = [row for row in alike if row.stream == a.stream and not is_neighbor(row.spec.variant)]
     seeds = inference.seed_variance(group.outcomes for row in single for group in row.splits.values())
     splits, baselines = (list(row.splits.values()) for row in networks.on_shared_splits(a, b))
     return accuracy_difference(splits, baselines, seeds if seeds.df else None)  # of folds where there is one seed

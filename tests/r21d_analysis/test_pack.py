@@ -1,5 +1,6 @@
 """A pack is small, is read like the folder that it was made of, and keeps every decision."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -71,6 +72,9 @@ def test_records_of_a_pack_are_decoded_once(runs, tmp_path):
     again, *_ = pack_runs(tmp_path / "runs", tmp_path / "study.zip")
     assert again.spec == first.spec and np.array_equal(again.scores.logits, scores.logits[:, ::-1])
     assert first.scores is scores, "an open pack does not change"
+    os.utime(tmp_path / "study.zip", (0, 0))
+    (other, *_), whole = load_runs(tmp_path / "study.zip"), again.scores
+    assert other.scores is not whole, "another pack of the same size may have taken its place"
 
 
 def test_packed_scores_keep_every_decision(runs, tmp_path):

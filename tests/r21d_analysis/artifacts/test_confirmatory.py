@@ -218,7 +218,7 @@ def test_clear_difference_is_a_verdict(runs, share, verdict):
         (-3.0, 2.0, 0.8, True, "undecided"),
         (-2.0, 0.0, 0.06, True, "less than 3 points apart"),
         (0.0, 2.0, 0.06, True, "less than 3 points apart"),
-        (0.5, 4.5, 0.06, True, "undecided"),
+        (0.5, 4.5, 0.05, True, "undecided"),
         (0.2, 2.5, 0.06, True, "undecided"),
         (np.nan, np.nan, 0.8, True, "none: the variance of a run is not known"),
         (0.5, 4.5, 0.04, False, "none: the variance of a run is not known"),

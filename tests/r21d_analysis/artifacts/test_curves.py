@@ -21,7 +21,13 @@ from r21d_analysis.artifacts.tables import show_variant_table
 from r21d_analysis.artifacts.temporal_probe import probe_figure, probe_results, probe_table, short_videos_line
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.clips import exact_counts, with_clips
-from r21d_analysis.statistics.inference import correct_by_seed, estimate_accuracy, seed_variance
+from r21d_analysis.statistics.inference import (
+    correct_by_seed,
+    estimate_accuracy,
+    estimate_mean,
+    format_interval,
+    seed_variance,
+)
 from r21d_analysis.style import VARIANT_STYLE
 from r21d_core import R21DError
 from r21d_core.cli import build_parser
@@ -84,7 +90,7 @@ def noisy(run, clips: int, seed: int, gain: float = 0.7) -> None:
     random, original = np.random.default_rng(seed), run.scores
     logits = random.normal(0, 1, (24, clips, 6)).astype(np.float32)
     logits[np.arange(24), :, original.labels] += gain
-    finish(run, replace(original, logits=logits))
+    finish(run, replace(original, logits=logits, protocol=original.protocol | {"clips": clips}))
 
 
 def test_clip_counts_match_brute_force(tmp_path):
@@ -101,9 +107,11 @@ def test_clip_counts_match_brute_force(tmp_path):
             chosen = [replace(scores, logits=scores.logits[:, by_hand[row.clips]]) for scores in many]
             right = 100 * np.mean([video_at(scores, 1) for scores in chosen])
             assert table.loc[row.Index, "video@1"] == pytest.approx(right)
-            difference = table.loc[row.Index, "minus all clips (points)"]
-            low, high = map(float, table.loc[row.Index, "its 95 % interval"].split(" to "))
-            assert difference == pytest.approx(right - whole) and low <= difference + 0.05 and difference - 0.05 <= high
+            loss = correct_by_seed(chosen) - correct_by_seed(many)
+            estimate = estimate_mean([loss], seed_variance([loss]))
+            assert table.loc[row.Index, "minus all clips (points)"] == pytest.approx(right - whole)
+            interval = format_interval(estimate.low, estimate.high, "+.1f")
+            assert table.loc[row.Index, "its 95 % interval"] == interval
     assert len(set(table["video@1"])) > 2
     # all clips against themselves, the same seeds on both sides: no difference, and surely so
     assert table.iloc[-1, 5:7].tolist() == [0, "+0.0 to +0.0"]
@@ -113,6 +121,9 @@ def test_clip_counts_match_brute_force(tmp_path):
     np.testing.assert_allclose(drawn.get_ydata(orig=False), table["video@1"])
     np.testing.assert_allclose(drawn.get_xdata(orig=False), table["clips"])
     assert figure.axes[0].get_xlabel() == "clips per video" and "demonstration" in figure.get_suptitle()
+    assert "; 13 clips of 8 frames" in clip_count_table(runs).caption, "not those of the runs with fewer"
+    longer = make_runs([runs[0].spec.replace(frames=12)], tmp_path)
+    assert {*clip_counts(runs + longer)["frames"]} == {runs[0].spec.frames, 12}, "each length has its most clips"
     html = clip_count_table(runs).to_html()
     assert "&lt;script&gt;" in html and NASTY not in html and "DEMONSTRATION" in html
 

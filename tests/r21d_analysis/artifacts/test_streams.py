@@ -86,7 +86,8 @@ def test_papers_numbers_are_beside_its_own_rows(table_4_runs, table_6_runs, tmp_
     assert side["clip@1"].fillna(0).tolist() == [53.8, 56.1, 44.5, 0] and side["video@5"].fillna(0)[3] == 91.4
     long = make(sports1m("paper", "sports1m", frames=32), tmp_path / "long")
     assert streams.stream_table(long, 4)["paper, Sports-1M"]["video@1"].fillna(0).tolist() == [0, 73.0, 68.4, 73.3]
-    five = make(kinetics("small", "set-split1", source="large-split1"), tmp_path / "five")
+    five = make(kinetics("small", "set-split1", source="large-split1"), tmp_path / "five", CLASSES[:5])
+    assert streams.stream_table(five, 5)["here", "video@5"].isna().all(), "of five classes all are among the first five"
     side = streams.stream_table(five, 5)["paper, Kinetics-400"]
     assert side["video@1"].tolist() == [72.0, 67.5, 73.9, 74.3, 68.5, 75.4] and side["video@5"].tolist()[-1] == 91.9
     table = streams.stream_table(table_6_runs, 6)
@@ -337,9 +338,32 @@ def test_stream_figures_match_the_tables(table_6_runs, table_4_runs):
     assert np.nan_to_num(printed).tolist() == [0, 72.0, 65.5, 72.2]
     table, figure = streams.stream_table(table_6_runs, 6), streams.split_figure(table_6_runs)
     for axes, stream in zip(figure.axes, (RGB, FLOW, FUSED), strict=True):
+        here = table[table["", "input"] == stream]["here"]
         drawn = [float(bar[0].get_ydata()[0]) for bar in axes.containers]
-        assert drawn == pytest.approx(table[table["", "input"] == stream]["here", "video@1"].tolist())
+        assert drawn == pytest.approx(here["video@1"].tolist())
+        bars = [format_interval(*bar[2][0].get_segments()[0][:, 1]) for bar in axes.containers]
+        assert bars == here["95 % interval"].tolist()
         assert [text.get_text() for text in axes.get_xticklabels()] == ["split 1", "split 2", "split 3", "mean"]
+
+
+def test_means_of_a_figure_are_of_the_splits_that_both_have(table_6_runs):
+    """The pretrained network lacks split 2, and split 3 has one seed of the other."""
+    unfinish(*(run for run in pick(table_6_runs, data="set-split2") if run.spec.init_from))
+    unfinish(pick(table_6_runs, data="set-split3", modality="rgb", init_from="", seed=1)[0])
+    seeds = streams.stream_table(table_6_runs, 6).set_index([("", "weights"), ("", "split")])["here", "seeds"]
+    assert seeds["from scratch", "mean of 1, 2, 3"].tolist()[0] == "1 to 2"
+    panels, scratch = streams.split_figure(table_6_runs).axes, networks.collect_networks(table_6_runs)[0][0]
+    (text,), point = panels[0].texts, panels[0].containers[len(scratch.splits)][0]
+    assert text.get_text() == "of 1, 3" and scratch.training == "from scratch"
+    assert point.get_ydata()[0] == pytest.approx(np.mean([scratch.splits[name].video_at(1) for name in "13"]))
+
+
+def test_of_many_classes_those_at_both_ends_are_drawn(table_6_runs, monkeypatch):
+    monkeypatch.setattr(streams, "MAX_CLASSES", 4)
+    rows = networks.collect_networks(pick(table_6_runs, init_from="", data="set-split1"))[0]
+    order = streams.class_accuracy(*rows[:2]).index
+    (axes,) = streams.class_figure(pick(table_6_runs, init_from="", data="set-split1")).axes
+    assert [text.get_text()[0] for text in axes.get_yticklabels()] == [*order[:2], *order[-2:]]
 
 
 def test_networks_of_other_papers_have_what_table_4_prints(tmp_path):
@@ -376,6 +400,8 @@ def test_flow_figure_has_colors_by_direction():
 
 def test_init_table_counts_the_groups_in_both(table_6_runs):
     later = [run for run in table_6_runs if run.spec.init_from]
+    videos = later[0].scores.videos
+    finish(later[0], replace(later[0].scores, videos=np.repeat(videos[::2], 2)))
     for run in later:
         run.write("trained_on.txt", "h\ng1\ng3\n" if run is later[0] else "h\nk\n")
         finish(run)
@@ -383,6 +409,7 @@ def test_init_table_counts_the_groups_in_both(table_6_runs):
     table = pretraining.init_table(table_6_runs).data
     assert len(table) == len(later) == 12
     cells = table["groups in both"].tolist()
+    assert table["videos tested"].tolist()[:2] == ["10", "20"], "an item is a video under one of its labels"
     assert cells[0] == "2" and cells[1] == "0" and cells[-1] == "no record of what it was trained on"
     assert table["groups tested"][0].startswith("10: g0, g1, g2, g3, …") and table["groups trained on"][1] == "2: h, k"
     assert set(table["pretrained on"]) == {"large-split1", "large-split2", "large-split3"}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from r21d_analysis.artifacts.confirmatory import decide_contrast, is_close
-from r21d_analysis.claims.arithmetic import ranges
+from r21d_analysis.claims.arithmetic import above, differences, ranges
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
-from r21d_analysis.claims.evaluate import evaluate_claim
+from r21d_analysis.claims.evaluate import decide_all, evaluate_claim
 from r21d_analysis.claims.verdict import (
     ABOUT,
     ABOVE,
@@ -104,6 +104,13 @@ def test_refuting_one_of_several_needs_a_wider_interval():
     assert decide_bonferroni(Estimate(2.0, 0.2, 3.8, seeds=2, df=20), ABOVE, 11) == SUPPORTED
 
 
+def test_effect_of_several_is_that_of_the_lowest_bound():
+    wide, narrow = Estimate(2.0, -1.0, 5.0, seeds=2, df=20), Estimate(1.0, -0.5, 2.5, seeds=2, df=20)
+    claim = next(claim for claim in CLAIMS if claim.id == "r21d-best-8")
+    verdict, name = decide_all(claim, [(narrow, "narrow"), (wide, "wide")])
+    assert (verdict.answer, verdict.effect, name) == (INCONCLUSIVE, 2.0, "wide")
+
+
 @pytest.mark.parametrize(
     ("low", "high", "effect", "answer"),
     [
@@ -127,3 +134,13 @@ def test_interval_on_one_side_is_not_called_close():
 def test_range_is_compared_to_the_digits_of_the_text(size, digits, answer):
     """Table 2 has 68.0 and 64.2; a text with whole points, such as “roughly 3-4%”, cannot say 3.8."""
     assert ranges((("R(2+1)D",), ("R3D",), "video@1 16f", (size, size)), digits=digits).answer == answer
+
+
+def test_every_stated_number_counts_and_a_tie_is_no_lead():
+    """Table 2 has 3.8 and 3.0, Table 3 -1.2 and -5.8."""
+    wrong, rows = 5.0, [("8 tested at 32", "8", metric) for metric in ("clip@1", "video@1")]
+    gaps = [(("R(2+1)D",), ("R3D",), f"video@1 {frames}f") for frames in (16, 8)]
+    for answer, drop, gap in ((SUPPORTED, -5.8, 3.0), (REFUTED, wrong, wrong)):
+        assert differences(3, (*rows[0], -1.2), (*rows[1], drop)).answer == answer
+        assert ranges((*gaps[0], (3.8, 3.8)), (*gaps[1], (gap, gap))).answer == answer
+    assert above(4, ("C3D", ["C3D"], "clip@1")).answer == REFUTED

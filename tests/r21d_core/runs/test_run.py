@@ -1,7 +1,9 @@
 """Records are written whole or not at all, and a folder never passes for what it is not."""
 
 import fcntl
+import hashlib
 import io
+import json
 import multiprocessing
 import os
 import resource
@@ -121,6 +123,12 @@ def test_state_follows_the_records_and_the_lock(tmp_path):
     assert run.state == "finished"
     (run.folder / "trained_on.txt").write_text("g\n")
     with pytest.raises(R21DError, match=r"trained_on\.txt: damaged"):  # it is not one that the run has written
+        _ = run.trained_on
+    path = run.folder / "summary.json"  # nor does it pass with a checksum of its own
+    summary = json.loads(path.read_text())
+    summary["sha256"]["trained_on.txt"] = hashlib.sha256(b"g\n").hexdigest()
+    path.write_text(json.dumps(summary))
+    with pytest.raises(R21DError, match=r"summary\.json: damaged, as its checksum is wrong"):
         _ = run.trained_on
 
 
