@@ -144,7 +144,9 @@ def check_gradients_of_the_fast_form():
 
     torch.manual_seed(dist.rank())  # DDP broadcasts rank zero's weights
     network = VideoResNet("R(2+1)D", 10, 4, num_classes=3).double()
+    network.bn1.running_mean.fill_(dist.rank())
     model = dist.wrap_ddp(FastVideoResNet(network, torch.float64, PLAIN), torch.device("cpu"))
+    assert not network.bn1.running_mean.any(), "rank zero's statistics"
     clips = torch.randn(2, 2, 3, 4, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     model(clips[dist.rank()]).square().sum().backward()
     torch.manual_seed(0)

@@ -266,7 +266,7 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.running_mean is not None and module.momentum is None:
             raise R21DError(f"{name}: batch norm with momentum=None; set a number, or train in one process")
-    for value in model.buffers():
+    for value in model.buffers():  # PyTorch before 2.14 does not, with the option below
         dist.broadcast(value, 0)
     # `count_as_one_process` keeps the buffers equal. PyTorch 2.14 renamed the option that broadcasts them, and warns if
     # it gets both names.
