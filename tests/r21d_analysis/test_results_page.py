@@ -487,7 +487,7 @@ def test_unseen_seeds_have_the_verdicts_of_their_family(family):
     assert text in TEXT.replace("\u2212", "-")
 
 
-def test_answer_names_the_networks_above_by_unseen_seeds_and_after_looks():
+def test_answer_names_networks_by_unseen_seeds_and_after_looks():
     """The looks are five, one after each seed."""
     runs = outcome.find_speech(SPEECH)
     every, unseen = (

@@ -146,14 +146,6 @@ def test_items_of_a_recording_are_one_unit(monkeypatch):
     assert interval.low < 0 and all(text.replace("-", "−") in summary for text in texts)
 
 
-@pytest.mark.parametrize(("variant", "task"), [("f-R2D", "speed"), ("R2D", "speed"), ("f-R2D", "action")])
-def test_chance_by_construction_has_no_interval(variant, task):
-    """The playback rate of f-R2D, as in the tables."""
-    one = score_seeds([scores(classes=4)], variant=variant, task=task)
-    summary = Comparison(one, None, "a", "", 7).summary_table()
-    assert (" to " not in summary) == ((variant, task) == ("f-R2D", "speed"))
-
-
 def test_caption_says_whose_seeds_the_variance_has():
     """Tables pool it over more networks; the default pair, the primary contrast, has the interval of its table."""
     runs = load_runs(RESULTS / "actions.zip")

@@ -327,7 +327,9 @@ def test_opens_on_the_numbers_of_the_readme(tiny_manifest, tmp_path, monkeypatch
     assert (shown.data.value, shown.a.label) == ("ucf101-14, 3 splits, action", "R3D-18, mean of 5 seeds")
     summary = " ".join(text_of(shown.summary).split())
     readme = (ROOT / "README.md").read_text()
-    best, gap, interval = re.search(r"minus R\(2\+1\)D's ([\d.]+): R3D (\S+) \((.*?)\)", readme).groups()
+    best, gap, interval = re.search(
+        r"R\(2\+1\)D has ([\d.]+) % video@1; minus it R3D (\S+) points \((.*?)\)", readme
+    ).groups()
     assert re.search(
         rf"B: R\(2\+1\)D-18, mean of 5 seeds \S+ {best} .* A − B \(points\) {gap} {re.escape(interval)} ", summary
     )
