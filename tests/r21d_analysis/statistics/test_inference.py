@@ -104,7 +104,7 @@ def test_intervals_cover_and_tests_reject_at_their_rate(seeds, seed):
 
 
 @pytest.mark.parametrize(("seeds", "coverage", "rejected"), [(3, 0.87, 0.14), (5, 0.90, 0.09)])
-def test_intervals_cover_less_where_the_baseline_alone_varies_more(seeds, coverage, rejected):
+def test_intervals_cover_less_where_one_baseline_varies_more(seeds, coverage, rejected):
     """Bartlett's test misses it in most of the tables; the docstring of `inference` has these numbers."""
     random, covered, families, missed = np.random.default_rng(0), [], [], []
     for _ in range(400):

@@ -103,7 +103,7 @@ def test_evaluation_clips_of_reversed_pairs_are_reversed(manifest):
 
 
 @pytest.mark.parametrize(("profile", "right"), [("demo", 20), ("small", 31)])
-def test_height_tells_rise_from_fall_where_clips_start_unevenly(manifest, profile, right):
+def test_height_tells_rise_where_clips_start_unevenly(manifest, profile, right):
     """As the notebook `temporal_probe` says: by the mean of one number of each frame, whatever their order.
 
     Ten clips of 8 of 20 frames start 0.6 frames earlier than in the reversed video, seen from its end.

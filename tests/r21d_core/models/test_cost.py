@@ -116,7 +116,7 @@ def test_r3d_and_r2plus1d_have_equal_parameters():
         assert r3d.conv_fc_weights / pairs.conv_fc_weights == pytest.approx(1.0005, abs=5e-5)
 
 
-def test_blocks_of_three_convolutions_or_3x3x3_and_a_point_round_off_the_most():
+def test_weights_that_rounding_m_loses():
     """1.2 % of the weights of a 3×3×3 at width 64; a (2+1)D pair less than 0.2 %."""
     channels = [(64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512)]
     for letter in "pnltbsr":
