@@ -169,7 +169,8 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
 def reasons_figure(runs: Sequence[Run]) -> Figure | str:
     """Training error and video@1 of each network less those of R(2+1)D, as in `fold_table`, with 95 % intervals.
 
-    A network left of zero in the first panel is easier to optimize, right of zero in the second more accurate.
+    A network left of zero in the first panel fits the training videos better, right of zero in the second it is more
+    accurate.
     """
     try:
         table = fold_table(runs)

@@ -16,6 +16,11 @@ each their mean, else each network's own, with its own weight. Networks with one
 runs, from which `fold_variance` estimates it. The interval and the p-value come from one t-distribution with
 Satterthwaite's degrees of freedom.
 
+In simulations of 98 recordings an interval covers in 93 to 97 % of the cases where the networks' seeds vary alike.
+Where those of the baseline of eleven differences alone vary more, Bartlett's test often misses it: with a standard
+deviation of 4 points, an interval covers in 87 % with three seeds and in 90 % with five, and Holm's method rejects a
+true hypothesis in 14 and 9 % of the families.
+
 Everything is in the unit of the values; `correct_by_seed` makes it per cent, so that differences are in points.
 """
 
@@ -113,7 +118,8 @@ def seed_variance(networks: Iterable[Outcomes]) -> SeedVariance:
     """Pool the variance of seed(n, s) over networks; a network with one seed says nothing of it.
 
     For each network the variance of a run's mean between seeds, less what the interactions of seed and recording
-    contribute to it (their cluster-robust variance), is an unbiased estimate. A negative pooled estimate is 0.
+    contribute to it (their cluster-robust variance), is an unbiased estimate where recordings have as many items each,
+    and nearly one elsewhere. A negative pooled estimate is 0, which makes small ones too large on average.
     """
     value, square, df, runs = _seed_components(networks)
     if not df:

@@ -15,9 +15,11 @@ COUNTS = np.unique(np.geomspace(2, 1e12, 2000).astype(np.int64))  # of recording
 
 
 def detectable_difference(estimate: Estimate, tests: int = 1) -> float:
-    """The smallest true difference that a test like this one, one of a family of `tests`, finds with the power POWER.
+    """The smallest true difference that a test like this one, one of a family of `tests`, finds with about POWER.
 
-    It is found at 5 % after Bonferroni's correction, so by Holm's method too, whatever the others are.
+    It is found at 5 % after Bonferroni's correction, so by Holm's method too, whatever the others are. Two quantiles
+    of t stand for the noncentral t: the power is 0.80 with 100 degrees of freedom, 0.78 with 10 and eleven tests, and
+    0.73 with 4; and the variance is the estimate's, as if it were known.
     """
     return float(_standard_errors(estimate.df, tests) * np.sqrt(estimate.recording_variance + estimate.seed_part))
 

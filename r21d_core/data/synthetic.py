@@ -4,7 +4,7 @@
 - `motion`: a single frame is uninformative, the frames in any order are enough (how far does the figure move?).
 - `rise or fall` and `approach or recede`: the order of the frames decides. Every video of one class is a reversed video
   of the other, so a network that ignores the order is right in exactly half of them where clips start at positions
-  that are symmetric in time.
+  that are symmetric in time. Elsewhere the mean height or size in the clips tells something of the class.
 
 A scene is a background, a palette and a figure. Every class has one video in every scene, which lies in one split.
 """

@@ -1,6 +1,7 @@
 """Train and evaluate one run, from its Spec to its scores.
 
-Everything random is a function of (seed, epoch, clip), so a resumed run equals the one that was never stopped.
+Everything random is a function of (seed, epoch, clip), so a resumed run equals the one that was never stopped, as far
+as the device's kernels give equal sums: on a GPU two runs of one Spec may differ, stopped or not.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Cost:
     def training_macs(self, frozen_stages: int) -> int:
         """The multiply-adds of a training step for one clip: three passes, but of the frozen stages one.
 
-        The other two are the gradients of activations and weights.
+        The other two are the gradients of activations and weights. That of the clip, which no step needs, is counted.
         """
         frozen = [conv for conv in self.convs if int(conv.name.removeprefix("conv")[0]) <= frozen_stages]
         return 3 * self.macs - 2 * sum(conv.macs for conv in frozen)

@@ -110,7 +110,8 @@ PAPER_DEVIATIONS = (
     "Videos are decoded at their own frame rate unless `r21d prepare --fps` changes it; the authors' released models "
     "were trained at 15 fps, their tutorial encodes 30 fps, the paper names none.",
     "Frames are decoded and scaled to 128 × 171 by FFmpeg through PyAV, as the authors did with their own code.",
-    "The stride of the authors' dense evaluation is not published; here a clip starts at every frame.",
+    "The stride of the authors' dense evaluation is not published; here it is 269 clips of 32 frames spread evenly, "
+    "one at every frame of a video of 300.",
     "The two streams are averaged, as the paper says; the authors' script weights one of them by 0.6.",
     "Optical flow is Farneback's with the authors' parameters, by OpenCV; they do not name its version.",
     "Some videos of Kinetics and Sports-1M are no longer available; a run's record states how many were evaluated.",

@@ -16,7 +16,7 @@ VARIANTS = {
 # R(2+1)D with one thing changed in its residual blocks; conv1 stays R(2+1)D's. Between the spatial and the temporal
 # convolution n has no ReLU, l neither batch norm nor ReLU, h half of the planes M and d twice M; t has the temporal
 # convolution first; b and s are P3D's parallel and skip forms (Qiu et al., ICCV 2017); r is a 3×3×3 and a 1×1×1, with
-# batch norm and ReLU between. All but h and d have as many weights as a 3×3×3.
+# batch norm and ReLU between. All but h and d have as many weights as a 3×3×3, to 1.2 % at width 64.
 ABLATIONS = {
     "R(2+1)D-noReLU": "pnnnn", "R(2+1)D-noBN-noReLU": "pllll", "R(2+1)D-0.5M": "phhhh", "R(2+1)D-2M": "pdddd",
     "R(1+2)D": "ptttt", "P3D-B": "pbbbb", "P3D-C": "pssss", "R3D+ReLU": "prrrr",

@@ -27,6 +27,15 @@ def test_power_is_reached_with_the_required_recordings():
     assert required_recordings(replace(pilot, value=5.0, seed_part=9.0)) == np.inf, "it takes more seeds"
 
 
+@pytest.mark.parametrize(
+    ("df", "tests", "power"), [(100, 1, 0.80), (100, 11, 0.80), (10, 1, 0.80), (10, 11, 0.78), (4, 11, 0.73)]
+)
+def test_power_of_a_detectable_difference_by_the_noncentral_t(df, tests, power):
+    difference = detectable_difference(Estimate(0, 0, 0, recording_variance=1, df=df), tests)
+    critical = stats.t.ppf(1 - 0.025 / tests, df)
+    assert stats.nct.sf(critical, df, difference) == pytest.approx(power, abs=0.006)
+
+
 @pytest.mark.parametrize(("value", "tests"), [(10, 1), (15, 11), (20, 3)])
 @pytest.mark.parametrize("recordings", [8, 98])
 def test_few_required_recordings_have_few_degrees_of_freedom(value, tests, recordings):

@@ -1,5 +1,7 @@
 """The arithmetic of the twelve networks against the published counts and against the networks themselves."""
 
+from math import prod
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -104,6 +106,22 @@ def test_ablations_match_the_weights_of_r2plus1d():
         planes = PAIRS[letters[1]].planes if letters[1] in PAIRS else 1
         ratio = cost(name).conv_fc_weights / whole.conv_fc_weights
         assert ratio == pytest.approx(1 + (planes - 1) * in_blocks, abs=0.011), name
+
+
+def test_r3d_and_r2plus1d_have_equal_parameters():
+    """To 0.01 %, as docs/protocol.md says; without batch norm R3D has 0.05 % more."""
+    for classes in (14, 20, 400):
+        r3d, pairs = (cost(variant, num_classes=classes) for variant in ("R3D", "R(2+1)D"))
+        assert r3d.parameters / pairs.parameters == pytest.approx(1, abs=1e-4)
+        assert r3d.conv_fc_weights / pairs.conv_fc_weights == pytest.approx(1.0005, abs=5e-5)
+
+
+def test_weights_that_rounding_m_loses():
+    """1.2 % of the weights of a 3×3×3 at width 64; a (2+1)D pair less than 0.2 %."""
+    channels = [(64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512)]
+    for letter in "pnltbsr":
+        lost = max(1 - sum(row.weights for row in composition("", letter, *io)) / (27 * prod(io)) for io in channels)
+        assert 0 <= lost < (0.002 if letter in "pnl" else 0.012), letter
 
 
 def test_stem_of_83_planes():
