@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy import stats
+from scipy.special import nctdtrinc
 
 from r21d_analysis.statistics.inference import UPPER, Estimate
 
@@ -15,11 +16,10 @@ COUNTS = np.unique(np.geomspace(2, 1e12, 2000).astype(np.int64))  # of recording
 
 
 def detectable_difference(estimate: Estimate, tests: int = 1) -> float:
-    """The smallest true difference that a test like this one, one of a family of `tests`, finds with about POWER.
+    """The smallest true difference that a test like this one, one of a family of `tests`, finds with the power POWER.
 
-    It is found at 5 % after Bonferroni's correction, so by Holm's method too, whatever the others are. Two quantiles
-    of t stand for the noncentral t: the power is 0.80 with 100 degrees of freedom, 0.78 with 10 and eleven tests, and
-    0.73 with 4; and the variance is the estimate's, as if it were known.
+    It is found at 5 % after Bonferroni's correction, so by Holm's method too, whatever the others are. The variance is
+    the estimate's, as if it were known.
     """
     return float(_standard_errors(estimate.df, tests) * np.sqrt(estimate.recording_variance + estimate.seed_part))
 
@@ -71,4 +71,4 @@ def required_recordings(estimate: Estimate, tests: int = 1) -> float:
 
 def _standard_errors(df: float | np.ndarray, tests: int) -> np.ndarray:
     """The standard errors in the smallest difference that one of a family of `tests` finds with the power POWER."""
-    return stats.t.ppf(1 - (1 - UPPER) / tests, df) + stats.t.ppf(POWER, df)
+    return nctdtrinc(df, 1 - POWER, stats.t.ppf(1 - (1 - UPPER) / tests, df))  # of the noncentral t

@@ -27,13 +27,12 @@ def test_power_is_reached_with_the_required_recordings():
     assert required_recordings(replace(pilot, value=5.0, seed_part=9.0)) == np.inf, "it takes more seeds"
 
 
-@pytest.mark.parametrize(
-    ("df", "tests", "power"), [(100, 1, 0.80), (100, 11, 0.80), (10, 1, 0.80), (10, 11, 0.78), (4, 11, 0.73)]
-)
-def test_power_of_a_detectable_difference_by_the_noncentral_t(df, tests, power):
+@pytest.mark.parametrize("df", [1, 4, 10, 100])
+@pytest.mark.parametrize("tests", [1, 11])
+def test_power_of_a_detectable_difference_by_the_noncentral_t(df, tests):
     difference = detectable_difference(Estimate(0, 0, 0, recording_variance=1, df=df), tests)
     critical = stats.t.ppf(1 - 0.025 / tests, df)
-    assert stats.nct.sf(critical, df, difference) == pytest.approx(power, abs=0.006)
+    assert stats.nct.sf(critical, df, difference) == pytest.approx(0.8, abs=1e-4)
 
 
 @pytest.mark.parametrize(("value", "tests"), [(10, 1), (15, 11), (20, 3)])
@@ -67,8 +66,8 @@ def test_more_recordings_do_not_show_what_seeds_hide():
     pilot = Estimate(8.7, np.nan, np.nan, recordings=98, seeds=3, recording_variance=1.94, seed_part=1.94, df=9.7)
     assert required_recordings(pilot, 11) == np.inf
     assert required_recordings(replace(pilot, seed_part=0.0, df=97.0), 11) < 98
-    assert 80 < required_recordings(replace(pilot, value=9.0), 11) < 98
-    fewest = [required_recordings(replace(pilot, value=value), 11) for value in (9.0, -9.0)]
+    assert 80 < required_recordings(replace(pilot, value=9.2), 11) < 98
+    fewest = [required_recordings(replace(pilot, value=value), 11) for value in (9.2, -9.2)]
     assert fewest[0] == fewest[1], "of either sign"
     constant = replace(pilot, recording_variance=0.0, seed_part=0.0, df=97.0)
     assert required_recordings(constant) == np.inf
