@@ -2,7 +2,7 @@
 
 Each takes its shard of every batch and of an evaluation; rank zero alone writes and prints. A step is that of one
 process up to rounding: batch norm sees one micro-batch at a time, gradients and losses are summed, and the running
-statistics are merged as if one process had seen the micro-batches in order (the paper's are those of one GPU).
+statistics are merged as if one process had seen the micro-batches in order (the authors' are those of one GPU).
 """
 
 from __future__ import annotations

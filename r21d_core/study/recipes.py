@@ -77,7 +77,7 @@ CURVE_DEPTHS = {"paper": (18, 34), "small": (18, 34), "demo": (10, 18)}
 # 100 would give 2, 4, 10, 12, 34. A built-in video of 20 frames has 13 clips of 8 frames.
 STORED_CLIPS = {"paper": 101, "small": 101, "demo": 13}
 
-# Tables 5 and 6, eighteen runs: the paper's clips have 32 frames; half of a small set's classes have half of its
+# Tables 5 and 6, eighteen runs: the authors' clips have 32 frames; half of a small set's classes have half of its
 # videos; the demo's runs take less than a third of the time.
 PRETRAINING = {
     "paper": {"frames": 32},
