@@ -157,7 +157,7 @@ def evidence_figure(records: Sequence[InsightRecord]) -> Figure:
     """Plot the fraction of evidence lost in frozen, shuffled, reversed and occluded clips, for all classes and each.
 
     Bars are 95 % intervals over recordings; one recording has none. An arrowhead marks a point or bar that ends beyond
-    the axis. A network without evidence for a class has no point there.
+    the axis. A network has no point at a class for which the interval of its evidence reaches zero.
     """
     rows = ["all", *records[0]["classes"]]
     titles = {name: name for name in PERTURBATIONS} | {"occluded": "most important\nninth occluded"}
@@ -216,20 +216,20 @@ def evidence_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
 def occlusion_figure(records: Sequence[InsightRecord]) -> Figure | str:
     """Plot the fraction of evidence lost when a ninth of the image is occluded in all frames, over all clips.
 
-    The panel of a network without evidence is empty.
+    The panel of a network is empty if the interval of its evidence reaches zero.
     """
     from seaborn import heatmap  # 0.1 s in the explorer, which draws none
 
     grids = [tiles_lost(record).reshape(TILES, TILES) for record in records]
     if np.isnan(grids).all():
-        return "no network has evidence for the classes, of which a fraction could be lost"
+        return "no network has clear evidence for the classes, of which a fraction could be lost"
     figure, panels = panel_grid(len(records), 2.5, 2.5, len(records))
     limit = np.nanmax(np.abs(grids))
     style = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit, "fmt": ".0f", "square": True}
     for axes, record, grid in zip(panels, records, grids, strict=True):
         annot = grid.round() + 0  # -0 becomes 0
         heatmap(grid, annot=annot, ax=axes, cbar=False, xticklabels=False, yticklabels=False, **style)
-        axes.set_title(record.label + "\nno evidence" * bool(np.isnan(grid).any()))
+        axes.set_title(record.label + "\nno clear evidence" * bool(np.isnan(grid).any()))
     figure.colorbar(panels[0].collections[0], ax=panels, label="evidence lost (%)", shrink=0.8)
     return figure
 

@@ -122,8 +122,8 @@ def shuffle_weights(network: VideoResNet, stages: Sequence[str]) -> VideoResNet:
 def sanity_correlations(network: VideoResNet, clips: Tensor, label: Tensor, methods: Sequence[str] = METHODS) -> Tensor:
     """Return the rank correlation of each method's absolute maps with those of shuffled weights, (methods, 6).
 
-    Spearman's correlation, averaged over clips. Shuffled are fc; fc and conv5_x; and so on to all stages (Adebayo et
-    al., "Sanity Checks for Saliency Maps", 2018). NaN where a map is constant.
+    Spearman's correlation, averaged over clips. Shuffled are fc; fc and conv5_x; and so on to all stages, which Adebayo
+    et al. ("Sanity Checks for Saliency Maps", 2018) initialize again instead. NaN where a map is constant.
     """
 
     def absolute_maps(network: VideoResNet) -> np.ndarray:

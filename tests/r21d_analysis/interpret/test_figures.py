@@ -178,7 +178,7 @@ def test_fractions_of_no_evidence_are_not_drawn(trained):
     figure = attribution_figures.occlusion_figure([clear, none])
     figure.canvas.draw()
     assert [len(axes.texts) for axes in figure.axes[:2]] == [9, 0] and figure.axes[0].texts[0].get_text() == "50"
-    assert figure.axes[1].get_title() == "R3D-10, seed 0\nno evidence"
+    assert figure.axes[1].get_title() == "R3D-10, seed 0\nno clear evidence"
     assert isinstance(attribution_figures.occlusion_figure([none]), Markdown)
     gained = InsightRecord(clear.metadata, clear.arrays | {"evidence_occluded": np.full((2, 9), 1.001)})
     assert {text.get_text() for text in attribution_figures.occlusion_figure([gained]).axes[0].texts} == {"0"}, "not -0"
