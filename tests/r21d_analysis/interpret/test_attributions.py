@@ -165,5 +165,6 @@ def test_fraction_lost_by_recordings():
     half = stats.t.ppf(0.975, 4) * means.std(ddof=1) / np.sqrt(5)
     assert (lost, low, high) == pytest.approx((0.55, 0.55 - half, 0.55 + half))
     assert np.isnan(fraction_lost(np.array([1.0, -1, 1, -1, 0]), np.zeros(5), groups[::2])).all(), "no evidence to lose"
+    assert np.isnan(fraction_lost(np.array([3.0, -1, 3, -1, 1]), np.zeros(5), groups[::2])).all(), "unclear evidence"
     lost, low, high = fraction_lost(whole[:3], whole[:3], groups[[0, 0, 0]])
     assert lost == 0 and np.isnan([low, high]).all(), "one recording"
