@@ -179,17 +179,17 @@ def open_clips(
     contains `videos`, share frames.
     """
     pool, workers = pool or videos, count_workers(workers)
-    files = tuple((video.path, count) for video, count in zip(pool, frame_counts(pool), strict=True))
+    files = tuple((video.path_text, count) for video, count in zip(pool, frame_counts(pool).tolist(), strict=True))
     memory = _load_frames(files, size, device, cache, workers)
     if memory is None:
         return StreamingSource(videos, size, device, workers, on_bad)
-    index = {video.path: number for number, video in enumerate(pool)}
-    return replace(memory, first=memory.first[[index[video.path] for video in videos]])
+    index = {file: number for number, (file, _) in enumerate(files)}
+    return replace(memory, first=memory.first[[index[video.path_text] for video in videos]])
 
 
 @lru_cache(maxsize=4)  # such as frames and flow of two data sets; "auto" decides once for each
 def _load_frames(
-    files: tuple[tuple[Path, int], ...], size: tuple[int, int], device: torch.device, cache: str, workers: int
+    files: tuple[tuple[str, int], ...], size: tuple[int, int], device: torch.device, cache: str, workers: int
 ) -> InMemorySource | None:
     """Decode the files, (path, frame count), into memory; None if they are to be streamed."""
     counts = np.array([count for _, count in files])
@@ -204,7 +204,7 @@ def _load_frames(
     if cache == "stream":
         return None
     frames = torch.empty((counts.sum(), *size, 3), dtype=torch.uint8, device=device if cache == "device" else "cpu")
-    paths = [path for path, _ in files]
+    paths = [Path(file) for file, _ in files]
     workers = workers if counts.sum() * size[0] * size[1] >= FEW_PIXELS else 0
     decoded = map_in_processes(partial(_read_tensor, size=size), paths, workers, "the same command starts again")
     decoded = tqdm(decoded, "decoding", len(files), unit="video", leave=False)
