@@ -37,6 +37,11 @@ def local_world_size() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
+def is_first_process() -> bool:
+    """Whether this process prints: the only one, or rank 0 of those of torchrun."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
 def parallel_map(
     function: Callable[[Any], Any], items: Sequence, workers: int | None, description: str, on_death: str
 ) -> Iterator:

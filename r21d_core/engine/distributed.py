@@ -41,6 +41,7 @@ COLLECTIVE_TIMEOUT = timedelta(hours=2)
 BEAT_SECONDS, BEATS = 5, "beats"  # the latter is the key in the store
 # Without it restarted workers find the dead ones' addresses in the store: https://github.com/pytorch/pytorch/issues/135712
 RDZV_STORE_ENV = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+TORCHRUN_ENV = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # beside WORLD_SIZE
 
 
 def rank() -> int:
@@ -54,8 +55,19 @@ def world_size() -> int:
 
 
 def is_torchrun() -> bool:
-    """Return whether torchrun, or the equivalent, started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+    """Return whether torchrun, or the equivalent, started this process as one of several.
+
+    Raises R21DError if WORLD_SIZE says so and the variables that torchrun sets beside it are missing.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size == "1":
+        return False
+    if missing := [name for name in TORCHRUN_ENV if name not in os.environ]:
+        raise R21DError(
+            f"WORLD_SIZE={size} means that this process is one of several, but torchrun, which sets it, sets "
+            f"{', '.join(missing)} too; start the command by torchrun, or `unset WORLD_SIZE`"
+        )
+    return int(size) > 1
 
 
 @contextmanager
@@ -100,7 +112,17 @@ _groups = count()  # a process may join several groups in turn; each has its own
 
 @cache
 def _rendezvous() -> tuple[dist.Store, int, int]:
-    return next(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT))
+    try:
+        found = next(rendezvous("env://", timeout=timedelta(seconds=parallel.WORKER_TIMEOUT)))
+    except dist.DistError as error:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise R21DError(
+            f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}: the processes did not meet at {place} within "
+            f"{parallel.WORKER_TIMEOUT} seconds ({str(error).splitlines()[0]}); start the same command on every host, "
+            "or, if this process is alone, `unset WORLD_SIZE`"
+        ) from error
+    found[0].set_timeout(COLLECTIVE_TIMEOUT)
+    return found
 
 
 def _local_device(device: str) -> str:
