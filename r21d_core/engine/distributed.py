@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import sys
 import time
 import warnings
@@ -84,7 +85,7 @@ def process_group(device: str) -> Iterator[str]:
         )
     (store, rank, size), group = _rendezvous(), next(_groups)
     store = dist.PrefixStore(f"r21d {group}", store)
-    backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
+    backend = "gloo" if device == "cpu" or not torch.cuda.is_available() else "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(available_cpus())
@@ -98,8 +99,8 @@ def process_group(device: str) -> Iterator[str]:
             limit = os.environ["TORCHELASTIC_MAX_RESTARTS"]
             print(f"a worker died; all resume at the last checkpoint (restart {restart} of {limit})", flush=True)
         try:
-            with raise_on_all_ranks():
-                device = _local_device(device)
+            with raise_on_all_ranks():  # "auto" is cpu on a host whose driver fails, while the others have GPUs
+                device = _local_device("cuda" if "cuda" in all_gather_object(device) else device)
             yield device
         except R21DError:  # raised on all ranks; after any other error the rest may wait for this one, which must exit
             dist.destroy_process_group()
@@ -132,8 +133,11 @@ def _local_device(device: str) -> str:
         raise R21DError(f"device {device!r}: each of {world_size()} processes has its own; omit --device or use cpu")
     local, n_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if local >= n_gpus:
-        n_local = os.environ["LOCAL_WORLD_SIZE"]
-        raise R21DError(f"{n_local} processes on a host with {n_gpus} GPU{'s' * (n_gpus != 1)}: start {n_gpus} there")
+        where = (
+            f"{os.environ['LOCAL_WORLD_SIZE']} processes on {platform.node()}, which has {n_gpus or 'no'} usable GPU"
+        )
+        remedy = f"start {n_gpus} there" if n_gpus else "repair its driver, leave that host out, or use --device cpu"
+        raise R21DError(f"{where}{'s' * (n_gpus != 1)}: {remedy}")
     torch.cuda.set_device(local)
     return f"cuda:{local}"
 
