@@ -18,7 +18,6 @@ from operator import length_hint
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -26,7 +25,7 @@ from tqdm.auto import tqdm
 from r21d_core import R21DError
 from r21d_core.data.decode import read_all, read_frames
 from r21d_core.data.manifest import Video
-from r21d_core.data.parallel import AHEAD, count_workers, local_world_size, map_in_processes
+from r21d_core.data.parallel import AHEAD, available_memory, count_workers, local_world_size, map_in_processes
 from r21d_core.data.sampling import Clips, frame_counts
 
 FEW_PIXELS = 2e8  # fewer are decoded faster than worker processes start
@@ -196,7 +195,7 @@ def _load_frames(
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     if cache == "auto":
         need = int(counts.sum()) * size[0] * size[1] * 3
-        cache = "host" if need * local_world_size() < 0.5 * psutil.virtual_memory().available else "stream"
+        cache = "host" if need * local_world_size() < 0.5 * available_memory() else "stream"
         if device.type == "cuda":  # half of its memory is left to the network
             free, total = torch.cuda.mem_get_info(device)
             free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
