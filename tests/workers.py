@@ -83,6 +83,10 @@ def check_collectives():
                 assert item < 2
         check_merged_running_stats()
         check_gradients_of_the_fast_form()
+    if not torch.cuda.is_available():  # rank one is the host with GPUs
+        says = r"2 processes on \S+, which has no usable GPUs: .* leave that host out, or use --device cpu"
+        with refused(says), dist.process_group(["auto", "cuda"][int(os.environ["RANK"])]):
+            pass
     dist.COLLECTIVE_TIMEOUT = timedelta(seconds=5)
     limit, parallel.WORKER_TIMEOUT, dist.BEAT_SECONDS = parallel.WORKER_TIMEOUT, 4, 2
     with dist.process_group("cpu"), refused("trouble after more than that"):

@@ -38,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except R21DError as error:
-        if os.environ.get("RANK", "0") == "0":  # under torchrun every process raises the same error
+        from r21d_core.data.parallel import is_first_process
+
+        if is_first_process():  # under torchrun every process raises the same error
             print(f"r21d: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of the output, such as `head`, has ended; nor can the exit flush the rest

@@ -63,6 +63,7 @@ def run(options) -> None:
         print(plan(specs, options.manifest, options.runs, options.device, options.gpus))
         return
 
+    from r21d_core.data.parallel import is_first_process
     from r21d_core.engine.runner import run_experiment
     from r21d_core.runs.metrics import video_at
 
@@ -71,7 +72,7 @@ def run(options) -> None:
         device=options.device, cache=options.cache, workers=options.workers, gpus=options.gpus,
         log=options.log,
     )  # fmt: skip
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first_process():
         return
     print(f"{len(runs)} {'run is' if len(runs) == 1 else 'runs are'} finished; records in {options.runs}:")
     name_width, seed_width = (

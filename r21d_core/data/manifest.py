@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import os
 import posixpath
 import re
 from array import array
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -66,6 +67,11 @@ class Video:
         """The file; made at each call, as a million Paths would take 500 MB."""
         return self.file or self.root / self.video
 
+    @property
+    def path_text(self) -> str:
+        """The file as text, for what looks at all videos of a set, where Paths would take ten times as long."""
+        return str(self.file or os.path.join(self.root, self.video))
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -87,7 +93,7 @@ class Manifest:
             raise R21DError(f"{self.path}: no row has split {split!r}")
         return videos
 
-    @property
+    @cached_property  # every checkpoint has it, and 240,000 rows take 0.8 s
     def fingerprint(self) -> str:
         """SHA-256, in hex, of all that affects results: the classes and the rows, not their location."""
         digest = hashlib.sha256(f"[{json.dumps(self.card.classes)}, [".encode())

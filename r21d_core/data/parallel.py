@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,6 +24,9 @@ from r21d_core import R21DError
 # Seconds that a decoding worker may take for a video or a batch, and that a training worker may be stopped.
 WORKER_TIMEOUT = 600
 AHEAD = 2  # items that each worker computes ahead of the one yielded
+# Where control groups are, and the limit and the use of memory there, and the part of the use that is given back.
+CGROUP_V1 = "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+CGROUP_V2 = "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
 MIN_ITEMS = 16  # fewer are processed faster than worker processes start
 
 
@@ -32,9 +36,36 @@ def available_cpus() -> int:
     return max(count // local_world_size(), 1)
 
 
+def available_memory(root: Path = Path("/")) -> int:
+    """The bytes that this process may still take of the machine's memory, or of the part of it that a scheduler or a
+    container gives its control group: beyond it Linux kills the process. `root` is for tests.
+    """
+    free = psutil.virtual_memory().available
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            mount, *names = CGROUP_V1 if controllers else CGROUP_V2
+            place = Path(name.lstrip("/"))
+            for group in (place, *place.parents):  # each limits those in it; a container may see the last one only
+                with suppress(OSError, ValueError, KeyError):  # not there, or "max"
+                    limit, used, stat = (
+                        (root / mount / group / file).read_text() for file in (*names[:2], "memory.stat")
+                    )
+                    reclaimable = int(dict(row.split() for row in stat.splitlines())[names[2]])  # files read lately
+                    free = min(free, max(int(limit) - int(used) + reclaimable, 0))
+    return free
+
+
 def local_world_size() -> int:
     """The number of processes that torchrun started on this host, which share its CPUs and memory."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def is_first_process() -> bool:
+    """Whether this process prints: the only one, or rank 0 of those of torchrun."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def parallel_map(

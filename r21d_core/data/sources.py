@@ -18,7 +18,6 @@ from operator import length_hint
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -26,7 +25,7 @@ from tqdm.auto import tqdm
 from r21d_core import R21DError
 from r21d_core.data.decode import read_all, read_frames
 from r21d_core.data.manifest import Video
-from r21d_core.data.parallel import AHEAD, count_workers, local_world_size, map_in_processes
+from r21d_core.data.parallel import AHEAD, available_memory, count_workers, local_world_size, map_in_processes
 from r21d_core.data.sampling import Clips, frame_counts
 
 FEW_PIXELS = 2e8  # fewer are decoded faster than worker processes start
@@ -179,24 +178,24 @@ def open_clips(
     contains `videos`, share frames.
     """
     pool, workers = pool or videos, count_workers(workers)
-    files = tuple((video.path, count) for video, count in zip(pool, frame_counts(pool), strict=True))
+    files = tuple((video.path_text, count) for video, count in zip(pool, frame_counts(pool).tolist(), strict=True))
     memory = _load_frames(files, size, device, cache, workers)
     if memory is None:
         return StreamingSource(videos, size, device, workers, on_bad)
-    index = {video.path: number for number, video in enumerate(pool)}
-    return replace(memory, first=memory.first[[index[video.path] for video in videos]])
+    index = {file: number for number, (file, _) in enumerate(files)}
+    return replace(memory, first=memory.first[[index[video.path_text] for video in videos]])
 
 
 @lru_cache(maxsize=4)  # such as frames and flow of two data sets; "auto" decides once for each
 def _load_frames(
-    files: tuple[tuple[Path, int], ...], size: tuple[int, int], device: torch.device, cache: str, workers: int
+    files: tuple[tuple[str, int], ...], size: tuple[int, int], device: torch.device, cache: str, workers: int
 ) -> InMemorySource | None:
     """Decode the files, (path, frame count), into memory; None if they are to be streamed."""
     counts = np.array([count for _, count in files])
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     if cache == "auto":
         need = int(counts.sum()) * size[0] * size[1] * 3
-        cache = "host" if need * local_world_size() < 0.5 * psutil.virtual_memory().available else "stream"
+        cache = "host" if need * local_world_size() < 0.5 * available_memory() else "stream"
         if device.type == "cuda":  # half of its memory is left to the network
             free, total = torch.cuda.mem_get_info(device)
             free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -204,7 +203,7 @@ def _load_frames(
     if cache == "stream":
         return None
     frames = torch.empty((counts.sum(), *size, 3), dtype=torch.uint8, device=device if cache == "device" else "cpu")
-    paths = [path for path, _ in files]
+    paths = [Path(file) for file, _ in files]
     workers = workers if counts.sum() * size[0] * size[1] >= FEW_PIXELS else 0
     decoded = map_in_processes(partial(_read_tensor, size=size), paths, workers, "the same command starts again")
     decoded = tqdm(decoded, "decoding", len(files), unit="video", leave=False)

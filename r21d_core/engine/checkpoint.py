@@ -13,9 +13,9 @@ import torch
 
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
-from r21d_core.engine.distributed import all_gather_object, on_rank_zero
+from r21d_core.engine.distributed import all_gather_object, on_rank_zero, raise_on_all_ranks
 from r21d_core.engine.state import PROGRESS, TrainState
-from r21d_core.models.imported import source_sha256
+from r21d_core.models.imported import import_builder, source_sha256
 from r21d_core.runs.run import Run, check_history
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import is_imported
@@ -106,6 +106,21 @@ def check_source(run: Run) -> None:
             f"{current[:8]}…); restore that file, name the new function or module differently, or move the run folder "
             "away to train it again"
         )
+
+
+def check_same_source(variant: str) -> None:
+    """Raise R21DError on all ranks if the hosts have other files of one's own network, or one has none."""
+    if not is_imported(variant):
+        return
+    with raise_on_all_ranks():
+        sha256 = import_builder(variant)[1]
+    first, *others = all_gather_object(sha256)
+    for rank, other in enumerate(others, 1):
+        if other != first:
+            raise R21DError(
+                f"variant {variant}: its file is another one on rank {rank} (SHA-256 {other[:8]}…) than on rank 0 "
+                f"({first[:8]}…); put the same file on every host, such as in a folder that they share"
+            )
 
 
 def check_fingerprint(run: Run, fingerprint: str, manifest: Manifest) -> None:

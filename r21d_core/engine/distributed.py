@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import sys
 import time
 import warnings
@@ -41,6 +42,7 @@ COLLECTIVE_TIMEOUT = timedelta(hours=2)
 BEAT_SECONDS, BEATS = 5, "beats"  # the latter is the key in the store
 # Without it restarted workers find the dead ones' addresses in the store: https://github.com/pytorch/pytorch/issues/135712
 RDZV_STORE_ENV = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+TORCHRUN_ENV = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # beside WORLD_SIZE
 
 
 def rank() -> int:
@@ -54,8 +56,19 @@ def world_size() -> int:
 
 
 def is_torchrun() -> bool:
-    """Return whether torchrun, or the equivalent, started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+    """Return whether torchrun, or the equivalent, started this process as one of several.
+
+    Raises R21DError if WORLD_SIZE says so and the variables that torchrun sets beside it are missing.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size == "1":
+        return False
+    if missing := [name for name in TORCHRUN_ENV if name not in os.environ]:
+        raise R21DError(
+            f"WORLD_SIZE={size} means that this process is one of several, but torchrun, which sets it, sets "
+            f"{', '.join(missing)} too; start the command by torchrun, or `unset WORLD_SIZE`"
+        )
+    return int(size) > 1
 
 
 @contextmanager
@@ -72,7 +85,7 @@ def process_group(device: str) -> Iterator[str]:
         )
     (store, rank, size), group = _rendezvous(), next(_groups)
     store = dist.PrefixStore(f"r21d {group}", store)
-    backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
+    backend = "gloo" if device == "cpu" or not torch.cuda.is_available() else "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(available_cpus())
@@ -86,8 +99,8 @@ def process_group(device: str) -> Iterator[str]:
             limit = os.environ["TORCHELASTIC_MAX_RESTARTS"]
             print(f"a worker died; all resume at the last checkpoint (restart {restart} of {limit})", flush=True)
         try:
-            with raise_on_all_ranks():
-                device = _local_device(device)
+            with raise_on_all_ranks():  # "auto" is cpu on a host whose driver fails, while the others have GPUs
+                device = _local_device("cuda" if "cuda" in all_gather_object(device) else device)
             yield device
         except R21DError:  # raised on all ranks; after any other error the rest may wait for this one, which must exit
             dist.destroy_process_group()
@@ -100,7 +113,17 @@ _groups = count()  # a process may join several groups in turn; each has its own
 
 @cache
 def _rendezvous() -> tuple[dist.Store, int, int]:
-    return next(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT))
+    try:
+        found = next(rendezvous("env://", timeout=timedelta(seconds=parallel.WORKER_TIMEOUT)))
+    except dist.DistError as error:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise R21DError(
+            f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}: the processes did not meet at {place} within "
+            f"{parallel.WORKER_TIMEOUT} seconds ({str(error).splitlines()[0]}); start the same command on every host, "
+            "or, if this process is alone, `unset WORLD_SIZE`"
+        ) from error
+    found[0].set_timeout(COLLECTIVE_TIMEOUT)
+    return found
 
 
 def _local_device(device: str) -> str:
@@ -110,8 +133,11 @@ def _local_device(device: str) -> str:
         raise R21DError(f"device {device!r}: each of {world_size()} processes has its own; omit --device or use cpu")
     local, n_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if local >= n_gpus:
-        n_local = os.environ["LOCAL_WORLD_SIZE"]
-        raise R21DError(f"{n_local} processes on a host with {n_gpus} GPU{'s' * (n_gpus != 1)}: start {n_gpus} there")
+        where = (
+            f"{os.environ['LOCAL_WORLD_SIZE']} processes on {platform.node()}, which has {n_gpus or 'no'} usable GPU"
+        )
+        remedy = f"start {n_gpus} there" if n_gpus else "repair its driver, leave that host out, or use --device cpu"
+        raise R21DError(f"{where}{'s' * (n_gpus != 1)}: {remedy}")
     torch.cuda.set_device(local)
     return f"cuda:{local}"
 

@@ -16,6 +16,7 @@ from r21d_core.data.transforms import center_crop
 from r21d_core.engine.device import autocast
 from r21d_core.engine.distributed import all_reduce_sum_, raise_on_all_ranks, rank, world_size
 from r21d_core.models.fast_forward import FastVideoResNet
+from r21d_core.models.imported import named_failures
 from r21d_core.models.neighbors import Neighbor
 from r21d_core.models.network import VideoResNet
 from r21d_core.runs.scores import Scores
@@ -44,7 +45,7 @@ def predict(model: Model, source: Source, clips: Clips, spec: Spec, title: str |
         for begin, (_, frames) in zip(begins[:-1][own], source.iter_batches(batches[own]), strict=True):
             for number, part in enumerate(frames.split(spec.batch_size)):
                 first = begin + number * spec.batch_size
-                with autocast(spec, source.device):
+                with autocast(spec, source.device), named_failures(spec.variant):
                     logits[first : first + len(part)] = model(center_crop(part, spec)).float()
                 bar.update(len(part))
     bar.close()

@@ -43,10 +43,11 @@ class DataSize(NamedTuple):
 def data_size(manifest: Manifest) -> DataSize:
     """Return the DataSize of a manifest."""
     videos, missing = manifest.videos, ""
-    folders = {video.path.parent for video in videos}
+    folders = {os.path.dirname(video.path_text) for video in videos}
     # A list of each folder, since a look at each of a million files takes minutes on a network's disk.
-    listed = {folder: {*os.listdir(folder)} if folder.is_dir() else set() for folder in folders}
-    if count := sum(video.path.name not in listed[video.path.parent] for video in videos):
+    listed = {folder: {*os.listdir(folder)} if os.path.isdir(folder) else set() for folder in folders}
+    places = (os.path.split(video.path_text) for video in videos)
+    if count := sum(name not in listed[folder] for folder, name in places):
         missing = f"{manifest.card.name}: {count:,} of {len(videos):,} videos are missing in {manifest.root}; put them "
         missing += f'there, or write their folder as "root" into {manifest.path.with_suffix(".json")}'
         missing += f"; source: {manifest.card.source}" if manifest.card.source else ""

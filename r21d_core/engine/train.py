@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from r21d_core import R21DError
 from r21d_core.data.flow import input_manifest
 from r21d_core.data.manifest import Manifest, Video, check_no_leaks
 from r21d_core.data.sampling import Clips, evaluation_clips, sample_epoch, task_classes
@@ -26,7 +27,14 @@ from r21d_core.data.sources import open_clips
 from r21d_core.data.transforms import augment
 from r21d_core.engine import distributed as dist
 from r21d_core.engine.build import build_model, check_batch_norm, optimize
-from r21d_core.engine.checkpoint import abort, check_fingerprint, check_source, resume, save_checkpoint
+from r21d_core.engine.checkpoint import (
+    abort,
+    check_fingerprint,
+    check_same_source,
+    check_source,
+    resume,
+    save_checkpoint,
+)
 from r21d_core.engine.device import device_name, environment_info, limit_cpu_threads, pick_device
 from r21d_core.engine.evaluate import Source, evaluate, predict
 from r21d_core.engine.init_weights import check_init_file, init_from
@@ -56,7 +64,7 @@ def train(
     with `log="tensorboard"` the history is also written as event files into the run folder.
     Raises R21DError for a manifest that is not `spec.data` or leaks, a locked run, a checkpoint of another spec, other
     data or another file of initial weights, a batch that the processes cannot share or batch norm cannot train on, a
-    loss that is not finite, and, in one process, a step in which one's own network fails.
+    loss that is not finite, and an evaluation or, in one process, a step in which one's own network fails.
     """
     with dist.process_group(device) as device, ExitStack() as stack:
         run = dist.on_rank_zero(lambda: find_run(runs, spec))
@@ -65,6 +73,7 @@ def train(
             return run
         check_no_leaks(manifest)
         dist.check_divisible(spec, dist.world_size())
+        check_same_source(spec.variant)
         check_batch_norm(spec)
         dist.on_rank_zero(lambda: stack.enter_context(lock(run)))
         if _is_finished(run, manifest):  # by a process that held the lock until now
@@ -126,7 +135,8 @@ def _train(
             for group in state.optimizer.param_groups:
                 group["lr"] = lr
             target = torch.from_numpy(clips.label).to(device, non_blocking=True)
-            with named_failures(spec.variant) if dist.world_size() == 1 else nullcontext():  # else the others wait
+            # Where others wait for this process it must exit, as it does not after an R21DError.
+            with named_failures(spec.variant, kind=R21DError if dist.world_size() == 1 else RuntimeError):
                 sums = train_step(state, augment(frames, clips, spec), target, shard)
             pending.append((clips, batch_size, sums))
             state.step += 1

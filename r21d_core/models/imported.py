@@ -80,19 +80,30 @@ def source_sha256(variant: str) -> str:
 
 def describe_failure(variant: str, error: Exception) -> str:
     """Return the error as text, with the network's file and the last line of it that led there, if any did."""
-    lines = [row.lineno for row in traceback.extract_tb(error.__traceback__) if row.filename == _source(variant)]
+    lines = _lines_of(variant, error)
     return f"{type(error).__name__} in {_source(variant)}{f', line {lines[-1]}' if lines else ''}: {error}"
 
 
+def _lines_of(variant: str, error: Exception) -> list[int | None]:
+    """Return the lines of the network's file that led to the error, the outermost first."""
+    return [row.lineno for row in traceback.extract_tb(error.__traceback__) if row.filename == _source(variant)]
+
+
 @contextmanager
-def named_failures(variant: str, *kept: type[Exception]) -> Iterator[None]:
-    """Raise what the code of one's own network raises as R21DError, but for a lack of memory and the kinds `kept`."""
+def named_failures(variant: str, *kept: type[Exception], kind: type[Exception] = R21DError) -> Iterator[None]:
+    """Raise what the code of one's own network raises as `kind`, but for a lack of memory and the kinds `kept`.
+
+    Another kind than R21DError is for several processes: only what comes from the network's file is then raised as it,
+    since the death of another process is an error in this one too.
+    """
     try:
         yield
     except Exception as error:
         if not is_imported(variant) or isinstance(error, (torch.OutOfMemoryError, *kept)):
             raise
-        raise R21DError(f"variant {variant}: {describe_failure(variant, error)}") from error
+        if kind is not R21DError and not _lines_of(variant, error):
+            raise
+        raise kind(f"variant {variant}: {describe_failure(variant, error)}") from error
 
 
 def _source(variant: str) -> str:

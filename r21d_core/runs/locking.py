@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +16,9 @@ from filelock import FileLock, Timeout
 
 from r21d_core import R21DError
 from r21d_core.runs.files import make_folder, remove_temporary, unreadable, write_atomically
+
+# Of flock: a file system such as Lustre without the mount option `flock`, or NFS without its lock service.
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 class RunLockedError(R21DError):
@@ -69,15 +74,24 @@ def restore(folder: Path) -> None:
 def is_locked(folder: Path) -> bool:
     """Whether a process holds `folder`."""
     path = folder / ".lock"
-    if not path.exists():
-        return False
     try:
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return _is_flocked(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except PermissionError as error:
         raise unreadable(path, error) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:  # where no process can hold it
+            raise
+        return False
+
+
+def _is_flocked(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
     return False
 
 
@@ -86,15 +100,24 @@ def _acquire(lock: FileLock, folder: Path) -> int | None:
     path = folder / ".lock"
     make_folder(folder)
     try:
+        path.touch()
+        _is_flocked(path)  # raises where the system has no locks; filelock would leave a file that outlives its holder
         lock.acquire()
-        path.write_text(f"process {os.getpid()}")
+        path.write_text(f"process {os.getpid()} on {platform.node()}")
     except Timeout:
-        holder = path.read_text() or "another process"
-        raise RunLockedError(f"{folder}: locked by {holder}; wait for it, or stop it and run again") from None
+        _, _, host = (holder := path.read_text() or "another process").partition(" on ")
+        advice = "wait for it, or stop it and run again"
+        if host not in ("", platform.node()):  # a file server may hold the lock of a host that is down
+            advice += f"; if {host} is down, delete {path}"
+        raise RunLockedError(f"{folder}: locked by {holder}; {advice}") from None
     except OSError as error:
         lock.release()
-        reason = f"could not be locked ({error.strerror or error})"
-        raise R21DError(f"{path}: {reason}; change the permissions, free some space, or name another folder") from error
+        advice = "change the permissions, free some space, or name another folder"
+        if error.errno in NO_LOCKS:
+            advice = (
+                "its file system has no flock, which keeps two processes from one run; name a folder on another one"
+            )
+        raise R21DError(f"{path}: could not be locked ({error.strerror or error}); {advice}") from error
     return _inode(folder)
 
 

@@ -188,10 +188,13 @@ def find_run(runs: Path | str, spec: Spec) -> Run:
     """The run of `spec` in the folder or pack `runs`, begun or not; R21DError for a folder of another or no spec."""
     folder = open_runs(runs) / spec.folder
     path = folder / "spec.json"
-    if path.exists():
-        if read_spec(path) != spec:
-            raise R21DError(f"{path}: holds another spec than its folder's name says; move {folder} away")
-    elif (folder / "checkpoint.pt").exists():
+    try:
+        has_spec, has_checkpoint = path.exists(), (folder / "checkpoint.pt").exists()
+    except PermissionError as error:  # the folder of somebody else may not be entered
+        raise unreadable(folder, error) from error
+    if has_spec and read_spec(path) != spec:
+        raise R21DError(f"{path}: holds another spec than its folder's name says; move {folder} away")
+    if has_checkpoint and not has_spec:
         raise R21DError(f"{path}: missing, so the spec of {folder} is unknown; move the folder away")
     return Run(spec, path.parent)
 

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -103,6 +104,14 @@ def test_form_of_the_file_changes_nothing(path, kind):
     before = load_manifest(path)
     path.write_bytes(EQUAL[kind].encode())
     assert load_manifest(path) == before and load_manifest(path).fingerprint == before.fingerprint
+
+
+def test_fingerprint_is_computed_once(path, monkeypatch):
+    """Each checkpoint has it, and it is of all rows."""
+    manifest, dumps = load_manifest(path), Mock(wraps=json.dumps)
+    monkeypatch.setattr("r21d_core.data.manifest.json.dumps", dumps)
+    assert len({manifest.fingerprint for _ in range(3)}) == 1
+    assert dumps.call_count == 1 + len(manifest.videos)
 
 
 def test_fingerprint_is_of_the_content_not_of_the_place(path, tmp_path):

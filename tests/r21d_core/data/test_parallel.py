@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -14,7 +15,7 @@ import torch
 from r21d_core import R21DError
 from r21d_core.data import parallel
 from r21d_core.data.manifest import load_manifest
-from r21d_core.data.parallel import map_in_processes
+from r21d_core.data.parallel import available_memory, map_in_processes
 from r21d_core.data.sampling import sample_epoch
 from r21d_core.data.sources import StreamingSource
 from r21d_core.study.spec import Spec
@@ -28,6 +29,30 @@ def sleep(_):
 
 def living(processes):
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize(
+    ("line", "mount", "maximum", "current", "inactive"),
+    [
+        ("0::/job_7/step_0", "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        ("4:cpu,memory:/job_7/step_0", "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+         "total_inactive_file"),
+    ],
+)  # fmt: skip
+def test_memory_is_the_least_of_the_control_groups(tmp_path, monkeypatch, line, mount, maximum, current, inactive):
+    """Of a job of 1000 bytes that has used 700, 200 of them for files, on a machine of 5000; its step has no limit."""
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=5000))
+    assert available_memory(tmp_path) == 5000, "without control groups"
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text(f"9:pids:/other\n{line}\n")
+    assert available_memory(tmp_path) == 5000, "no limit can be seen"
+    job = tmp_path / mount / "job_7"
+    for folder, limit in ((job / "step_0", "max"), (job, "1000")):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / maximum).write_text(f"{limit}\n")
+        (folder / current).write_text("700\n")
+        (folder / "memory.stat").write_text(f"anon 500\n{inactive} 200\n")
+    assert available_memory(tmp_path) == 500
 
 
 def test_workers_end_with_a_killed_main_process():

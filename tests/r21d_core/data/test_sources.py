@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 from r21d_core import R21DError
 from r21d_core.data import sources
 from r21d_core.data.decode import read_all, read_frames
-from r21d_core.data.manifest import load_manifest
+from r21d_core.data.manifest import Video, load_manifest
 from r21d_core.data.sampling import batches_by_video, evaluation_clips, sample_epoch
 from r21d_core.data.sources import InMemorySource, StreamingSource, _load_frames, open_clips
+from r21d_core.engine.plan import data_size
 from r21d_core.study.spec import Spec
 
 CPU = torch.device("cpu")
@@ -106,6 +108,23 @@ def test_too_little_shared_memory_is_an_error(manifest, batches, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=12_000))
     with pytest.raises(R21DError, match=r"3 decoding workers share 0\.0 GB of memory, more than .* fewer --workers"):
         read(StreamingSource(manifest.split("train"), SIZE, CPU, 3), batches)
+
+
+def test_streaming_makes_no_path_of_a_video_before_it_is_read(manifest, batches, monkeypatch):
+    """Nor does the plan: of 240,000 videos these are seconds, and in every process of every run."""
+    made = []
+    path = Video.path.fget
+    monkeypatch.setattr(Video, "path", property(lambda video: made.append(video.video) or path(video)))
+    source = open_clips(manifest.split("train"), SIZE, CPU, "stream", 0, pool=manifest.videos)
+    assert not data_size(manifest).missing and made == [manifest.videos[len(manifest.videos) // 2].video]
+    made.clear()
+    assert len(read(source, batches[:1])) == 1 and len(made) == len({*batches[0].video})
+
+
+@pytest.mark.parametrize("file", [None, Path("flow/a.mp4")])
+def test_path_as_text_is_the_path(file):
+    video = Video("a/ü b.mp4", Path("/videos"), "a", "train", "g", file=file)
+    assert video.path_text == str(video.path)
 
 
 def test_a_video_is_decoded_once_for_all_its_clips(manifest, monkeypatch):

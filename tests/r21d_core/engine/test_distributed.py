@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from r21d_core import R21DError
+from r21d_core.cli import main
 from r21d_core.data import parallel
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.data.sources import open_clips
@@ -127,9 +128,34 @@ def test_impossible_gpus_are_refused_before_training(tiny_manifest, tmp_path):
 
 
 def test_torchrun_restarts_need_the_store_variable(tiny_manifest, tmp_path, monkeypatch):
-    for name, value in (("WORLD_SIZE", "2"), ("TORCHELASTIC_MAX_RESTARTS", "3")):
-        monkeypatch.setenv(name, value)
+    for name in ("WORLD_SIZE", "TORCHELASTIC_MAX_RESTARTS", *distributed.TORCHRUN_ENV):
+        monkeypatch.setenv(name, "2")
     with pytest.raises(R21DError, match="export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+        run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu")
+
+
+def test_variables_of_torchrun_by_accident_are_named(tiny_manifest, tmp_path, monkeypatch, capsys):
+    """A rank alone silences nothing. WORLD_SIZE without the others, and all of them where nobody starts the others."""
+    command = ["train", "variant_comparison", "--variants", "R2D", "--manifest", str(tiny_manifest), "--device", "cpu"]
+    command += ["--runs", str(tmp_path / "runs"), "--set", "epochs=1", "--set", "clips_per_epoch=8"]
+    for name in ("WORLD_SIZE", *distributed.TORCHRUN_ENV):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK", "1")
+    assert main(command) == 0 and "video@1" in capsys.readouterr().out
+    assert main([*command, "--index", "9"]) == 1 and "--index 9: expected 0 to 0" in capsys.readouterr().err
+
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("MASTER_PORT", "0")
+    what = r"^WORLD_SIZE=4 .* sets LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR too; .* `unset WORLD_SIZE`$"
+    with pytest.raises(R21DError, match=what):
+        run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu")
+
+    for name, value in zip(distributed.TORCHRUN_ENV, ("0", "0", "1", "localhost", "0"), strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(parallel, "WORKER_TIMEOUT", 1)
+    distributed._rendezvous.cache_clear()
+    what = r"^rank 0 of 4: the processes did not meet at localhost:0 within 1 seconds \(.*\); .* `unset WORLD_SIZE`$"
+    with pytest.raises(R21DError, match=what):
         run_experiment([SPEC], tiny_manifest, tmp_path, device="cpu")
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -51,7 +52,8 @@ def test_locked_runs_are_waited_for(tiny_manifest, tmp_path, monkeypatch, capsys
     locked.wait()
     runs = runner.run_experiment(specs, tiny_manifest, tmp_path, device="cpu")
     thread.join()
-    assert capsys.readouterr().out.count(f"locked by process {os.getpid()}; wait for it, or stop it") == 1
+    said = f"locked by process {os.getpid()} on {platform.node()}; wait for it, or stop it"
+    assert capsys.readouterr().out.count(said) == 1
     assert all(run.is_complete for run in runs) and order == [specs[2], specs[0], specs[1]]
 
 

@@ -15,6 +15,7 @@ from r21d_analysis.artifacts.tables import comparison_table, show_variant_table
 from r21d_core import R21DError, load
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest
+from r21d_core.engine import checkpoint
 from r21d_core.engine import train as engine
 from r21d_core.engine.build import build_model, check_batch_norm
 from r21d_core.engine.checkpoint import load_checkpoint
@@ -257,6 +258,40 @@ def test_fault_with_several_clips_or_in_training_is_named(write, change, says, t
     if "training" in change[1]:
         with pytest.raises(R21DError, match=says):
             check_batch_norm(spec.replace(batch_size=1))
+
+
+def test_fault_in_evaluation_is_named(write, tiny_manifest, tmp_path):
+    """Of a batch of clips, which neither the plan nor a step evaluates."""
+    path = write(NETWORK.replace("self.spatial(x)", "self.spatial([x][len(x) > 1 and not self.training])"))
+    spec = TINY.replace(variant=variant_of(path))
+    with pytest.raises(R21DError, match=f"^variant {spec.variant}: IndexError in {path}, line 13: list"):
+        train(spec, load_manifest(tiny_manifest), tmp_path / "runs", device="cpu")
+
+
+def test_other_file_on_another_host_is_refused(write, tiny_manifest, tmp_path, monkeypatch):
+    """The gradients of two networks would be averaged, without an error."""
+    path = write()
+    spec, others = TINY.replace(variant=variant_of(path)), [hashlib.sha256(b"another").hexdigest()]
+    monkeypatch.setattr(checkpoint, "all_gather_object", lambda value: [value, *others])
+    says = rf"^variant {spec.variant}: its file is another one on rank 1 \(SHA-256 {others[0][:8]}…\) than on rank 0 \("
+    with pytest.raises(R21DError, match=says):
+        train(spec, load_manifest(tiny_manifest), tmp_path, device="cpu")
+    assert not list(tmp_path.glob("*/spec.json"))
+    others[0] = hashlib.sha256(path.read_bytes()).hexdigest()
+    checkpoint.check_same_source(spec.variant)
+
+
+def test_fault_in_a_step_of_several_processes_is_named(write, monkeypatch):
+    """As an error after which a process exits; the error of a process whose peer has exited is not the network's."""
+    path = write(NETWORK.replace("self.spatial(x)", "self.spatial([x][self.training])"))
+    spec = TINY.replace(variant=variant_of(path))
+    model = build_model(spec, 2, CPU)
+    with pytest.raises(RuntimeError, match=rf"^variant {spec.variant}: IndexError in {path}, line 13: list") as error:  # noqa: SIM117
+        with named_failures(spec.variant, kind=RuntimeError):
+            model(torch.zeros(2, 3, 4, 16, 16))
+    assert not isinstance(error.value, R21DError)
+    with pytest.raises(RuntimeError, match="Connection closed"), named_failures(spec.variant, kind=RuntimeError):
+        raise RuntimeError("Connection closed by peer")
 
 
 @pytest.mark.parametrize(("variant", "error"), [("mine:build", torch.OutOfMemoryError), ("R3D", RuntimeError)])

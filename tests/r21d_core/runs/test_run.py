@@ -1,17 +1,21 @@
 """Records are written whole or not at all, and a folder never passes for what it is not."""
 
+import errno
 import fcntl
 import hashlib
 import io
 import json
 import multiprocessing
 import os
+import platform
 import resource
 import shutil
 import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -186,6 +190,28 @@ def test_lock_that_cannot_be_written_is_named(tmp_path):
     assert _try_to_lock(run) == "held", f"the lock is free while {error.value} is handled"
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_file_system_without_flock_is_named(tmp_path, monkeypatch, number):
+    """Of some clusters. filelock's substitute, a file, would stay when its process is killed, and refuse the next."""
+    run = find_run(tmp_path, Spec())
+    run.folder.mkdir()
+    (run.folder / ".lock").write_text("process 7 on another")  # copied from a file system with flock
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(number, os.strerror(number))))
+    assert run.state == "new"
+    for _ in range(2):
+        assert f"/.lock: could not be locked ({os.strerror(number)}); its file system has no" in _try_to_lock(run)
+    (run.folder / "spec.json").write_text(Spec().to_json())
+    assert run.state == "interrupted"
+
+
+def test_folder_of_another_user_is_named(tmp_path, monkeypatch):
+    """With the umask 077 others may not enter it."""
+    monkeypatch.setattr(Path, "exists", Mock(side_effect=PermissionError(errno.EACCES, "Permission denied")))
+    says = rf"{Spec().folder}: cannot be read \(Permission denied\); change its permissions$"
+    with pytest.raises(R21DError, match=says):
+        find_run(tmp_path, Spec())
+
+
 def test_reading_the_state_does_not_refuse_a_training(tmp_path):
     run = find_run(tmp_path, Spec())
     run.folder.mkdir()
@@ -220,7 +246,7 @@ def test_folder_deleted_or_moved_during_a_run_is_written_anew(tmp_path, capsys, 
         assert capsys.readouterr().err.count(f"{run.folder}: deleted or moved") == 1
         assert run.trained_on == {"g"} and len(run.history) == 1 and run.has_checkpoint
         assert find_run(tmp_path, Spec()) == run
-        assert "locked by" in _lock_elsewhere(run)
+        assert f"locked by process {os.getpid()} on {platform.node()}; wait" in _lock_elsewhere(run)
         shutil.rmtree(run.folder)
         write_summary(run, {})
         assert run.is_complete and run.trained_on == {"g"} and not capsys.readouterr().out
@@ -241,10 +267,11 @@ def test_moved_folder_that_was_recreated_is_an_error(tmp_path):
         run.folder.rename(tmp_path / "moved")
         run.folder.mkdir()
         with (run.folder / ".lock").open("w") as file:  # as another process that recreates it
-            file.write("process 7")
+            file.write("process 7 on node-3")
             file.flush()
             fcntl.flock(file, fcntl.LOCK_EX)
-            with pytest.raises(RunLockedError, match="locked by process 7"):
+            says = r"locked by process 7 on node-3; .* if node-3 is down, delete .*lock$"
+            with pytest.raises(RunLockedError, match=says):
                 run.write("checkpoint.pt", b"state")
 
 
