@@ -84,15 +84,16 @@ def _run_all(specs, manifest, runs, builtin, max_hours: float, options: dict) ->
         todo = on_rank_zero(lambda: _incomplete(specs, runs))
         complete = on_rank_zero(lambda: [run for run in find_runs(specs, runs) if run.is_complete])
         on_rank_zero(lambda: [check_source(run) for run in complete])
-        for run in (run for run in complete if run.spec.init_file):
-            on_rank_zero(lambda run=run: check_init_file(run, run.environment.get("init_from", "")))
+        from_files = [run for run in complete if run.spec.init_file]
+        on_rank_zero(lambda: [check_init_file(run, run.environment.get("init_from", "")) for run in from_files])
         if not (todo or manifest):
             return
         slots = count_parallel_runs(todo, pick_device(device))
         pool = WorkerPool(slots) if slots > 1 else InProcess()
         data = on_rank_zero(lambda: load_manifests(specs, manifest, builtin))
-        for run in complete:
-            on_rank_zero(lambda run=run: check_fingerprint(run, run.environment["fingerprint"], data[run.spec.data]))
+        on_rank_zero(
+            lambda: [check_fingerprint(run, run.environment["fingerprint"], data[run.spec.data]) for run in complete]
+        )
         if not todo:
             return
         sizes = on_rank_zero(lambda: {name: data_size(loaded) for name, loaded in data.items()})
