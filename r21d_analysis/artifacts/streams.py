@@ -28,13 +28,20 @@ from r21d_analysis.artifacts.networks import (
     pretrained_pairs,
     same_weights,
 )
-from r21d_analysis.artifacts.tables import comparison_caption, difference_columns, protocol_line, show_table
+from r21d_analysis.artifacts.tables import (
+    comparison_caption,
+    difference_columns,
+    name_owners,
+    protocol_line,
+    show_table,
+)
 from r21d_analysis.statistics.inference import format_interval
-from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_runs, note, style_table
+from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_runs, note, panel_grid, style_table
 from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper_table
 from r21d_core.study.spec import Spec
+from r21d_core.study.variants import is_neighbor
 
 STREAM_STYLE = {
     stream: ERROR_BAR | {"color": color, "marker": marker, "ls": "none", "label": stream}
@@ -148,8 +155,11 @@ def _differences(runs: Sequence[Run], pairs: Sequence[tuple[Network, Network]], 
     columns = difference_columns(differences).assign(videos=[str(estimate.items) for estimate in differences])
     table = pd.concat({"": labels, "here": columns}, axis=1)
     table = table if table["", "split"].any() else table.drop(columns=[("", "split")])
-    if any({a.stream, b.stream} == {RGB, FLOW} for a, b, *_ in estimates):
-        problems = ["flow minus RGB with the seeds' variance of its two networks alone", *problems]
+    tested = [(a, b) for a, b, _, estimate in estimates if estimate.tested]
+    alone = ["flow minus RGB"] * any({a.stream, b.stream} == {RGB, FLOW} for a, b in tested)
+    whose = name_owners({network.spec.variant for pair in tested for network in pair})
+    alone += [f"differences of networks of {whose}"] * bool(whose)
+    problems = [f"{' and '.join(alone)} with the seeds' variance of the two networks alone"] * bool(alone) + problems
     return style_table(table, "; ".join([protocol_line(on_target(runs)), comparison_caption(differences), *problems]))
 
 
@@ -201,8 +211,10 @@ def stream_figure(runs: Sequence[Run], *, table: int) -> Figure | None:
     specs, printed = list(dict.fromkeys(network.spec for network in rows)), {}
     size = (9.5, 0.62 * len(specs) + 1.9)
     figure, (papers, ours) = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
+    streams = {spec: [network.stream for network in rows if network.spec == spec] for spec in specs}
     for network in rows:
-        place = specs.index(network.spec) + 0.2 * (STREAMS.index(network.stream) - 1)
+        own = streams[network.spec]  # one alone stands beside its name
+        place = specs.index(network.spec) + 0.2 * (own.index(network.stream) - (len(own) - 1) / 2)
         look = STREAM_STYLE[network.stream]
         ours.errorbar(network.video_at(1), place, xerr=network.accuracy.error_bar, **look)
         cells = {name: cell for (_, name), cell in paper_cells(table, network).items() if name != "frames"}
@@ -211,9 +223,11 @@ def stream_figure(runs: Sequence[Run], *, table: int) -> Figure | None:
     for place, spec in enumerate(specs):
         if "video@1" not in printed[spec]:
             text = "no video@1 printed" if printed[spec] else f"not in the paper's Table {table}"
-            papers.annotate(text, (0.03, place), xycoords=("axes fraction", "data"), color=GRAY, size=8)
+            papers.annotate(text, (0.03, place), xycoords=("axes fraction", "data"), color=GRAY, size=8, va="center")
+    depths = {spec.depth: None for spec in specs if not is_neighbor(spec.variant)}
+    layers = "".join(f", ResNets of {depth} layers" for depth in depths)
     papers.set(title=f"paper: {'Sports-1M' if table == 4 else 'Kinetics'}, ResNets of 34 layers", xlabel="video@1 (%)")
-    ours.set(title=f"here: {specs[0].data}, ResNets of {specs[0].depth} layers", xlabel="video@1 (%)")
+    ours.set(title=f"here: {specs[0].data}{layers}", xlabel="video@1 (%)")
     papers.title.set_size(10)
     ours.title.set_size(10)
     papers.set_yticks(range(len(specs)), [_name(spec, specs) for spec in specs])
@@ -226,18 +240,19 @@ def stream_figure(runs: Sequence[Run], *, table: int) -> Figure | None:
 
 @figure_of_runs
 def split_figure(runs: Sequence[Run]) -> Figure | None:
-    """video@1 from scratch and pretrained, for each split and the mean of those that both have; 95 % intervals."""
+    """video@1 from scratch and pretrained, for each split and the mean of those that both have; 95 % intervals.
+
+    A panel for each network and input.
+    """
     rows = collect_networks(runs)[0]
     if not rows:
         return None
-    streams = [stream for stream in STREAMS if any(network.stream == stream for network in rows)]
-    variants = list(dict.fromkeys(network.spec.variant for network in rows))
+    pairs = list(dict.fromkeys((network.spec.variant, network.stream) for network in rows))
+    several = len({variant for variant, _ in pairs}) > 1
     names = sorted({name for network in rows for name in network.splits})
     labels = [f"split {name}" if name.isdigit() else name for name in names] + ["mean"] * (len(names) > 1)
-    shape, size = (len(variants), len(streams)), (2.9 * len(streams) + 1.6, 3.1 * len(variants) + 0.3)
-    figure, panels = plt.subplots(*shape, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
-    for (row, column), axes in np.ndenumerate(panels):
-        variant, stream = variants[row], streams[column]
+    figure, panels = panel_grid(len(pairs), 2.9, 2.9)
+    for (variant, stream), axes in zip(pairs, panels, strict=True):
         members = [network for network in rows if (network.spec.variant, network.stream) == (variant, stream)]
         common = [name for name in names if all(name in network.splits for network in members)]
         for network in members:
@@ -250,9 +265,11 @@ def split_figure(runs: Sequence[Run]) -> Figure | None:
         if 1 < len(common) < len(names):
             place = {"transform": axes.get_xaxis_transform(), "ha": "center", "size": 8, "color": GRAY}
             axes.text(len(names), 0.02, f"of {', '.join(common)}", **place)
-        axes.set(title=stream if len(variants) == 1 else f"{variant}, {stream}", xlim=(-0.5, len(labels) - 0.5))
+        axes.set(xlim=(-0.5, len(labels) - 0.5))
+        axes.set_title(f"{variant}, {stream}" if several else stream, size=10)
         axes.set_xticks(range(len(labels)), labels)
-        axes.set_ylabel("" if column else "video@1 (%)")
+        if axes.get_subplotspec().is_first_col():
+            axes.set_ylabel("video@1 (%)")
         axes.grid(axis="x", visible=False)
         if len(names) > 1:
             axes.axvline(len(names) - 0.5, color=GRAY, lw=0.8)

@@ -8,7 +8,7 @@ import re
 import shlex
 import zipfile
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,8 @@ def describe_intervals(runs: Sequence[Run]) -> tuple[str, bool]:
     alone = [spec.network for spec, splits in networks.items() if not pooled_seed_variance(splits).df]
     if len(alone) == len(networks):
         return f"95 % intervals by recording (group) {ONE_RUN}", False
-    variants = [group.spec.variant for group in groups]
-    whose = ["your own"] * any(map(is_imported, variants)) + ["other papers"] * any(v in NEIGHBORS for v in variants)
-    apart = f", those of {' and of '.join(whose)} each by itself" if whose else ""
+    whose = name_owners({group.spec.variant for group in groups})
+    apart = f", those of {whose} each by itself" if whose else ""
     if alone:
         apart += f" (not {', '.join(dict.fromkeys(alone))}, of one run)"
     elif not all(pooled_seed_variance([group]).df for group in groups):
@@ -87,6 +86,12 @@ def describe_intervals(runs: Sequence[Run]) -> tuple[str, bool]:
         f"95 % intervals by recording (group), with the seeds' variance pooled over the networks shown{apart}, or each "
         "network's own where Bartlett's test finds them unequal"
     ), not alone
+
+
+def name_owners(variants: Collection[str]) -> str:
+    """Whose networks are among `variants` beside this suite's: "your own", "other papers" or both; "" for none."""
+    whose = ["your own"] * any(map(is_imported, variants)) + ["other papers"] * any(v in NEIGHBORS for v in variants)
+    return " and of ".join(whose)
 
 
 def variant_table(runs: Sequence[Run]) -> pd.DataFrame:

@@ -72,9 +72,10 @@ def _describe_pair(a: Network, b: Network) -> str:
 
 
 def both_over_each(rows: Sequence[Network]) -> list[list[NetworkPair]]:
-    """For each setting both streams together and each alone."""
+    """For each setting both streams together and each alone; networks of other papers are no evidence."""
     by_spec = {(row.spec, row.stream): row for row in rows}
-    return [[(row, by_spec[row.spec, stream]) for stream in (RGB, FLOW)] for row in rows if row.stream == FUSED]
+    fused = [row for row in rows if row.stream == FUSED and not is_neighbor(row.spec.variant)]
+    return [[(row, by_spec[row.spec, stream]) for stream in (RGB, FLOW)] for row in fused]
 
 
 def rgb_over_flow(rows: list[Network]) -> list[list[NetworkPair]]:
@@ -90,10 +91,10 @@ def pretrained_over_scratch(rows: list[Network]) -> list[list[NetworkPair]]:
 
 
 def kinetics_over_sports(rows: list[Network]) -> list[list[NetworkPair]]:
-    """Networks finetuned alike, from runs that were trained alike on Kinetics and on Sports-1M."""
+    """R(2+1)D on RGB finetuned alike, from runs that were trained alike on Kinetics and on Sports-1M."""
     by_source: dict[Spec, dict[str, Network]] = {}
     for row in rows:
-        if row.stream == RGB and row.spec.parent_spec:
+        if row.stream == RGB and row.spec.parent_spec and row.spec.variant in R21D:
             changes = json.loads(row.spec.init_from)
             source = changes.pop("data", "")
             changes.pop("eval_clips", None)  # only how the source was evaluated

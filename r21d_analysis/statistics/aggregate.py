@@ -164,8 +164,8 @@ def accuracy_difference(
     """video@1 of one network less that of another, in points; raises R21DError if their data or items differ.
 
     The groups are paired by the names of their data. Without `seeds`, the variance of the seed is that of
-    `pooled_seed_variance`, or of these two where one of them is of another paper; so the interval depends on which
-    runs `group_by_seed` was given with them.
+    `pooled_seed_variance`, or where one of them is of another paper that of these two, by fold where each has one seed;
+    so the interval depends on which runs `group_by_seed` was given with them.
     """
     splits, baselines = (sorted(side, key=lambda group: group.spec.data) for side in (splits, baselines))
     ours, theirs = (", ".join(group.spec.data for group in side) for side in (splits, baselines))
@@ -175,8 +175,11 @@ def accuracy_difference(
         inference.check_same_items(group.scores[0], baseline.scores[0])
     outcomes, others = ([group.outcomes for group in side] for side in (splits, baselines))
     groups = [*splits, *baselines]
-    if seeds is None and not any(is_neighbor(group.spec.variant) for group in groups):
+    has_neighbor = any(is_neighbor(group.spec.variant) for group in groups)
+    if seeds is None and not has_neighbor:
         seeds = pooled_seed_variance(groups)
+    elif seeds is None and all(len(group.runs) == 1 for group in groups):
+        seeds = pooled_seed_variance([replace(group, peers=[]) for group in groups])
     return inference.estimate_difference(outcomes, others, seeds)
 
 

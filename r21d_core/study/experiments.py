@@ -123,8 +123,7 @@ def sports1m(
     lengths = as_list(frames or ((8, 32) if profile == "paper" else base.frames))
     return [
         base.replace(variant=variant, modality=modality, frames=length, seed=seed)
-        for length, variant, modality, seed in product(lengths, variants, STREAMS, seeds)
-        if modality == "rgb" or variant == variants[-1]
+        for length, (variant, modality), seed in product(lengths, _list_inputs(variants), seeds)
     ]
 
 
@@ -133,7 +132,7 @@ def kinetics(
     profile: str = "demo", data: str = TARGET, *, source: str = "", init_from: str = "", task: str = "action",
     variants: Sequence[str] = ("R(2+1)D",), seeds: Sequence[int] = (0,), **settings,
 ) -> list[Spec]:  # fmt: skip
-    """Table 5: on RGB and on flow, `data` from scratch and finetuned from a run on `source`.
+    """Table 5: `data` from scratch and finetuned from a run on `source`, on RGB and, for the last variant, on flow.
 
     `init_from` names weights to finetune instead: a file, a published name or a run folder.
 
@@ -166,6 +165,11 @@ def transfer(
         target, origin = (SPLIT.sub(f"-split{split}", name) for name in (data, source))
         specs += _pretrain_and_finetune(base, target, origin, init_from, variants, seeds, settings, frozen)
     return specs
+
+
+def _list_inputs(variants: Sequence[str]) -> list[tuple[str, str]]:
+    """The (variant, modality) pairs of Tables 4 to 6: every variant on RGB, the last one also on flow."""
+    return [pair for pair in product(variants, STREAMS) if pair[1] == "rgb" or pair[0] == variants[-1]]
 
 
 def _list_splits(data: str, splits: Numbers) -> list:
@@ -207,14 +211,14 @@ def _pretrain_and_finetune(
     base: Spec, data: str, source: str, init_from: str, variants: Sequence[str], seeds: Sequence[int], settings: dict,
     frozen: dict,
 ) -> list[Spec]:  # fmt: skip
-    """For each variant, stream and seed the runs on `data` from scratch, on `source`, and finetuned from that.
+    """For each of `_list_inputs` and each seed the runs on `data` from scratch, on `source`, and finetuned from that.
 
     The run on `source` is evaluated as in that data set's experiment, to share it; `init_from` replaces it.
     """
     finetune = recipes.TRANSFER[base.profile] | recipes.TRANSFER_TO.get((base.profile, data.split("-")[0]), {}) | frozen
     evaluation = {"eval_clips": base.eval_clips} | EVALUATION.get((base.profile, source.split("-")[0]), {}) | settings
     specs = []
-    for variant, modality, seed in product(variants, STREAMS, seeds):
+    for (variant, modality), seed in product(_list_inputs(variants), seeds):
         spec = base.replace(variant=variant, modality=modality, seed=seed)
         specs.append(spec.replace(data=data))
         if init_from:

@@ -30,11 +30,12 @@ from r21d_analysis.interpret import summary
 from r21d_analysis.interpret.records import load_record
 from r21d_analysis.interpret.summary import INSIGHT
 from r21d_analysis.report import REPORTS
-from r21d_analysis.results_page import _link_reports, _texts, build_results
+from r21d_analysis.results_page import _describe_others, _link_reports, _texts, build_results
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_core import R21DError
 from r21d_core.runs.run import find_runs, load_runs
-from r21d_core.study.experiments import TABLE_2, why_2plus1d
+from r21d_core.study.experiments import TABLE_2, kinetics, why_2plus1d
+from tests.runs import finish, make_runs
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "results.md").read_text()
@@ -77,6 +78,19 @@ def test_missing_record_is_named(tmp_path):
     (tmp_path / "results" / "small.zip").symlink_to(ROOT / "results" / "demo.zip")
     with pytest.raises(R21DError, match=r"results/small\.zip: expected finished runs .*; train and pack them"):
         build_results(tmp_path)
+
+
+def test_other_papers_networks_have_the_error_from_scratch(tmp_path):
+    """Not that of the run on other data, nor of a finetuned one; near chance, 83 % of six classes, it did not learn."""
+    specs = kinetics("small", "a-split1", source="b-split1", variants=("s3d", "C3D", "R(2+1)D"))
+    runs = make_runs(specs, tmp_path)
+    scratch = {run.spec.variant: run for run in runs if run.spec.data == "a-split1" and not run.spec.init_from}
+    for name, error in {"s3d": 0.76, "C3D": 0.123}.items():
+        finish(scratch[name], history=[{"epoch": 1, "train_error": 0.9}, {"epoch": 2, "train_error": error}])
+    text = _describe_others(runs)
+    assert text.startswith(" Networks of other papers are trained alike, by a recipe that was not tuned for them; ")
+    assert text.endswith("from scratch: s3d 76.0 % (did not learn), C3D 12.3 %.")
+    assert _describe_others([run for run in runs if run.spec.variant == "R(2+1)D"]) == ""
 
 
 @pytest.mark.parametrize(("frames", "stride"), [(8, 1), (16, 1), (16, 2)])

@@ -1,5 +1,6 @@
 """Tables 4 to 6 against hand counts, complete and with runs missing; runs that must not be fused."""
 
+import html
 from dataclasses import replace
 from functools import partial
 
@@ -9,12 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from scipy.special import softmax
+from statsmodels.stats.multitest import multipletests
 
 from r21d_analysis.artifacts import clip_figures, networks, pretraining, streams, tables
 from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB
 from r21d_analysis.claims.rows import kinetics_over_sports
 from r21d_analysis.statistics.aggregate import accuracy_difference
-from r21d_analysis.statistics.inference import estimate_mean, fold_variance, format_interval, seed_variance
+from r21d_analysis.statistics.inference import (
+    estimate_difference,
+    estimate_mean,
+    fold_variance,
+    format_interval,
+    seed_variance,
+)
 from r21d_core import R21DError
 from r21d_core.runs.metrics import clip_at_1, video_at, video_probabilities
 from r21d_core.runs.run import find_run, find_runs, write_json
@@ -49,6 +57,15 @@ def table_4_runs(tmp_path):
 @pytest.fixture
 def table_6_runs(tmp_path):
     return make(transfer("small", "set-split1", source="large-split1", seeds=(0, 1)), tmp_path)
+
+
+FIVE = "C3D", "s3d", "swin3d_t", "mvit_v2_s", "R(2+1)D"
+
+
+@pytest.fixture
+def five_networks(tmp_path):
+    """Table 6 with one seed, of other papers' networks on RGB and R(2+1)D on both streams."""
+    return make(transfer("small", "set-split1", source="large-split1", variants=FIVE), tmp_path)
 
 
 def count_correct(*runs, k=1):
@@ -380,6 +397,87 @@ def test_networks_of_other_papers_have_what_table_4_prints(tmp_path):
     flow = make(sports1m("small", "set", variants=("R3D", "C3D")), tmp_path)
     table = streams.stream_table(flow, 4)
     assert table.loc[table["", "input"] == FLOW, "paper, Sports-1M"].drop(columns="frames").isna().all(axis=None)
+
+
+def test_table_6_has_networks_of_other_papers_on_rgb(five_networks):
+    table = streams.stream_table(five_networks, 6)
+    means = table[table["", "split"] == "mean of 1, 2, 3"]
+    inputs = {name: rows["", "input"].tolist() for name, rows in means.groupby(("", "network"), sort=False)}
+    assert inputs == dict.fromkeys(FIVE[:4], [RGB] * 2) | {"R(2+1)D-18": [RGB, FLOW, FUSED] * 2}
+    others = table[table["", "network"] != "R(2+1)D-18"]
+    assert others.filter(like="paper").isna().all(axis=None)
+    caption = streams.show_stream_table(five_networks, 6).caption
+    assert "not fused" not in caption and "those of other papers each by itself (not in rows of one split" in caption
+
+
+def test_networks_of_other_papers_have_their_own_folds(five_networks):
+    """One seed on three splits: network × fold of the two networks of a difference; Holm over the whole table."""
+    by_spec = {(n.spec.variant, bool(n.source), n.stream): n for n in networks.collect_networks(five_networks)[0]}
+    gains = [(by_spec[name, True, RGB], by_spec[name, False, RGB]) for name in FIVE]
+    gains += [(by_spec["R(2+1)D", True, stream], by_spec["R(2+1)D", False, stream]) for stream in (FLOW, FUSED)]
+    gaps = [(by_spec[name, start, RGB], by_spec["R(2+1)D", start, RGB]) for name in FIVE[:4] for start in (False, True)]
+    tables, p = [streams.pretraining_gain(five_networks), streams.stream_gain(five_networks)], []
+    for table, pairs in zip(tables, (gains, gaps), strict=True):
+        rows = table.data[table.data["", "split"] == "mean of 1, 2, 3"]["here"].iloc[: len(pairs)]
+        for (a, b), (_, row) in zip(pairs, rows.iterrows(), strict=True):
+            sides = [[group.outcomes for group in n.splits.values()] for n in (a, b)]
+            own = estimate_difference(*sides, fold_variance(sides))
+            estimate = own if a.spec.variant in FIVE[:4] else networks.difference(a, b)
+            assert row["95 % interval"] == format_interval(estimate.low, estimate.high, "+.1f")
+            p += [estimate.p] if pairs is gains else []
+        caption = html.unescape(table.caption)
+        assert "differences of networks of other papers with the seeds' variance of the two networks alone" in caption
+    means = tables[0].data["", "split"].str.startswith("mean")
+    assert tables[0].data[means]["here", "p, Holm"].tolist() == pytest.approx(multipletests(p, method="holm")[1])
+    assert tables[0].data[~means]["here", "p, Holm"].isna().all(), "one run of each"
+    assert [table.data["here", "p, Holm"].count() for table in tables] == [7, 4 * 2 + 3 * 2]
+
+
+def test_missing_networks_of_other_papers_leave_the_rest(five_networks):
+    unfinish(*pick(five_networks, variant="C3D"))
+    unfinish(*(run for run in pick(five_networks, variant="mvit_v2_s") if run.spec.init_from))
+    unfinish(*pick(five_networks, variant="s3d", data="set-split2"))
+    table = streams.stream_table(five_networks, 6)
+    assert table["", "network"].unique().tolist() == ["s3d", "swin3d_t", "mvit_v2_s", "R(2+1)D-18"]
+    of_s3d = table[table["", "network"] == "s3d"]
+    assert of_s3d["", "split"].unique().tolist() == ["1", "3", "mean of 1, 3"]
+    gains = streams.pretraining_gain(five_networks).data["", "of"]
+    assert gains.unique().tolist() == [*(f"{name}, RGB" for name in ("s3d", "swin3d_t")),
+                                       *(f"R(2+1)D, {stream}" for stream in (RGB, FLOW, FUSED))]  # fmt: skip
+    compared = streams.stream_gain(five_networks).data.set_index([("", "of"), ("", "comparison")])["", "split"]
+    assert compared["from scratch, RGB", "s3d minus R(2+1)D"] == "mean of 1, 3"
+    assert pretraining.init_table(five_networks).data["network"].value_counts().to_dict() == {
+        "s3d": 2, "swin3d_t": 3, "R(2+1)D": 6,
+    }  # fmt: skip
+    titles = [axes.get_title() for axes in streams.split_figure(five_networks).axes if axes.axison]
+    assert titles == [*(f"{name}, RGB" for name in ("s3d", "swin3d_t", "mvit_v2_s")),
+                      *(f"R(2+1)D, {stream}" for stream in (RGB, FLOW, FUSED))]  # fmt: skip
+
+
+def test_figures_of_five_networks_have_a_place_for_each(five_networks):
+    rows = networks.collect_networks(five_networks)[0]
+    panels = [axes for axes in streams.split_figure(five_networks).axes if axes.axison]
+    assert len(panels) == 7 and all(axes.containers for axes in panels), "none is empty"
+    one_split = [run for run in five_networks if run.spec.data.endswith("split1")]
+    papers, ours = streams.stream_figure(one_split, table=5).axes
+    places = {float(bar[0].get_ydata()[0]) for bar in ours.containers}
+    assert len(places) == len(rows) == len(ours.containers), "no point lies on another"
+    assert {*range(8)} < places, "one stream alone stands beside its name"
+    assert [text.get_text() for text in papers.texts] == ["not in the paper's Table 5"] * 8
+    assert len(streams.class_figure(five_networks).axes) == 2, "R(2+1)D alone has both streams"
+
+
+def test_depth_in_a_title_is_that_of_networks_with_one(tmp_path):
+    runs = make(kinetics("paper", "kinetics-400", variants=("C3D", "R(2+1)D")), tmp_path)
+    assert streams.stream_figure(runs, table=5).axes[1].get_title() == "here: kinetics-400, ResNets of 34 layers"
+    of_c3d = pick(runs, variant="C3D")
+    assert streams.stream_figure(of_c3d, table=5).axes[1].get_title() == "here: kinetics-400"
+
+
+def test_caption_has_no_seeds_variance_without_a_test(tmp_path):
+    runs = make(kinetics("small", "set", source="large", variants=("C3D", "R(2+1)D")), tmp_path)
+    caption = streams.stream_gain(runs).caption
+    assert "hence no test" in caption and "variance" not in caption
 
 
 def test_flow_figure_has_colors_by_direction():

@@ -191,6 +191,22 @@ def test_claim_follows_its_records(worlds, name, world, answer):
     assert re.match("profile (small, set|paper, (sports1m|ucf101|kinetics-400))", names)
 
 
+def test_networks_of_other_papers_change_no_verdict(worlds, tmp_path):
+    """C3D has every run of Tables 4 to 6, on both streams, and answers no claim of Section 4.4 by itself."""
+    settings = {"variants": ("C3D",), "seeds": (0, 1)}
+    specs = sports1m("paper", "sports1m", **settings)
+    for source in ("kinetics-400", "sports1m"):
+        specs += transfer("paper", "ucf101-split1", source=source, **settings)
+    for split in "12":
+        specs += kinetics("small", f"set-split{split}", source=f"set2-split{split}", **settings)
+    others = make("open", list(dict.fromkeys(specs)), tmp_path)
+    runs = [run for group in worlds["paper"] for run in group.runs]
+    alone, together = group_by_seed(others), group_by_seed([*runs, *others])
+    for claim in (claim for claim in CLAIMS if claim.id in OF_RUNS and claim.section == "4.4"):
+        own = repr(evaluate_claim(claim, worlds["paper"]))
+        assert repr(evaluate_claim(claim, together)) == own and "missing" in evaluate_claim(claim, alone).why, claim.id
+
+
 def test_ranking_follows_its_records(worlds, tmp_path):
     assert evaluate_claim(BY_ID["ranking"], worlds["paper"]).answer == SUPPORTED
     verdict = evaluate_claim(BY_ID["ranking"], worlds["open"])  # a random order

@@ -72,6 +72,17 @@ def test_rate_and_actions_take_as_many_clips_as_actions(profile):
         EXPERIMENTS["rate_pretraining"](profile, "a-split1", task="speed")
 
 
+@pytest.mark.parametrize("experiment", ["sports1m", "kinetics", "transfer"])
+def test_flow_is_of_the_last_network_alone(experiment):
+    """The runs are each network's on RGB and the last one's, as it has them by itself."""
+    variants = "C3D", "R3D", "R(2+1)D"
+    specs = EXPERIMENTS[experiment]("small", "a-split1", variants=variants, seeds=(0, 1))
+    alone = [EXPERIMENTS[experiment]("small", "a-split1", variants=(name,), seeds=(0, 1)) for name in variants]
+    assert [{spec.modality for spec in own} for own in alone] == [{"rgb", "flow"}] * 3
+    assert {*specs} == {spec for own in alone for spec in own if spec.modality == "rgb"} | {*alone[-1]}
+    assert all(spec.parent_spec in specs for spec in specs if spec.parent_spec)
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_settings_hold_in_all_runs_from_scratch(experiment):
     settings = {
