@@ -116,7 +116,7 @@ def test_playback_rate_differences_match_statsmodels():
     for run in load_runs(ROOT / "results" / "small.zip"):
         s = run.spec
         key = (s.task, s.frames, s.frame_stride, s.epochs, s.clips_per_epoch, s.depth, s.modality)
-        if key == ("speed", 8, 1, 18, 1272, 18, "rgb") and s.variant in records:
+        if key == ("speed", 8, 1, 18, 1272, 18, "rgb") and s.variant in records and s.seed < 3:
             records[s.variant].append(run.scores)
     groups, right = records["R2D"][0].groups, {}
     for variant, seeds in records.items():
