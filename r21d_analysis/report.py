@@ -31,7 +31,7 @@ from r21d_analysis.interpret.summary import INSIGHT
 from r21d_analysis.outcome import CLAIMS_PACKS, ROOT
 from r21d_analysis.report_summary import describe_outcome
 from r21d_analysis.style import render
-from r21d_core import R21DError, package_folder
+from r21d_core import R21DError, count_noun, package_folder
 from r21d_core.runs.files import make_folder, write_atomically
 from r21d_core.runs.run import load_runs
 from r21d_core.study.experiments import EXPERIMENTS
@@ -258,4 +258,4 @@ def describe_environments(folders: Sequence[Path]) -> list[str]:
         versions = ", ".join(f"{name} {version}" for name, version in e["packages"].items())
         line = f"{e['device']}, Python {e['python']}, {versions}, commit {e['commit'] or 'not recorded'}"
         counts[f"{os.path.relpath(folder, ROOT)}: {line}"] += 1
-    return [f"{line}: {count} run{'s' * (count > 1)}" for line, count in counts.items()]
+    return [f"{line}: {count_noun(count, 'run')}" for line, count in counts.items()]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.cli.options import add_command, parse_ints
 
 # Layout: the data set, its annotation files, its number of splits.
@@ -82,6 +82,6 @@ def _print_counts(path: Path, listing) -> None:
 
     counts = ", ".join(f"{count:,} {split}" for split, count in split_counts(listing.videos).items())
     hint = "" if all(video.frames for video in listing.videos) else f"; next: r21d check {path}"
-    videos, classes = len(listing.videos), len(listing.card.classes)
-    print(f"{path}: {videos:,} video{'s' * (videos > 1)} of {classes} class{'es' * (classes > 1)} ({counts}){hint}")
+    classes = count_noun(len(listing.card.classes), "class", "classes")
+    print(f"{path}: {count_noun(f'{len(listing.videos):,}', 'video')} of {classes} ({counts}){hint}")
     print(describe_recordings(listing.videos))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.data.manifest import DatasetCard, Video, split_counts
 from r21d_core.data.official_splits import EXTENSIONS, Listing, examples, files_below, is_video, open_folder
 
@@ -52,7 +52,7 @@ def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int
         else:
             videos += _split_class(root, label, paths, test_fraction, seed)
     if not videos:
-        found = f"{len(loose):,} video{'s' * (len(loose) > 1)} in no class folder" if loose else "no videos"
+        found = f"{count_noun(f'{len(loose):,}', 'video')} in no class folder" if loose else "no videos"
         found += f", {len(hidden):,} hidden{examples(map(str, hidden))}" if hidden else ""
         expected = f"{root.name}/CLASS/VIDEO or {root.name}/train/CLASS/VIDEO"
         raise R21DError(f"{root}: {found}; expected {expected}, with one of the extensions {' '.join(EXTENSIONS)}")

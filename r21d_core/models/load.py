@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.models.convert import Weights, identify_architecture, read_architecture
 from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import PUBLISHED
@@ -82,7 +82,7 @@ def describe_weights(path: Path | str) -> str:
     own = [row.name for row in PUBLISHED if weights.sha256.startswith(row.sha256)]
     return f"""{weights.path}: {weights.variant}, {weights.depth} layers, {weights.num_classes} classes
   layout      {weights.layout}{f", published as {own[0]}" if own else ""}
-  input       clips of {frames} frames, {weights.in_channels} channels
+  input       clips of {count_noun(frames, "frame")}, {count_noun(weights.in_channels, "channel")}
   parameters  {parameters:,}
   settings    {format_settings(settings)}
   SHA-256     {weights.sha256}"""
