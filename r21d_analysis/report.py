@@ -23,6 +23,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 from tqdm.auto import tqdm
+from traitlets.config import Config
 
 from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_analysis.artifacts.confirmatory import FAMILIES
@@ -121,6 +122,7 @@ REPORTS = tuple(Report(*row) for row in (
     ("The families of docs/protocol.md", "confirmatory", {}),
     ("All claims", "claims", {"runs": ", ".join(f"../results/{pack}.zip" for pack in CLAIMS_PACKS)}),
 ))  # fmt: skip
+KERNELS = Config({"KernelManager": {"transport_encryption": "auto"}})  # without it each kernel prints a warning
 LOCAL_LINK = re.compile(r"\]\((?!\w+:|[#/])([^)]+)\)")  # of Markdown
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # the output of a cell that shows a widget
 
@@ -182,7 +184,9 @@ def _execute_notebooks(
     for title, name, parameters in tqdm(reports, "notebooks", leave=False):
         source, file = NOTEBOOKS / f"{name.partition('-')[0]}.ipynb", out / f"{name}.ipynb"
         try:
-            executed = papermill.execute_notebook(source, file, parameters, cwd=source.parent, progress_bar=False)
+            executed = papermill.execute_notebook(
+                source, file, parameters, cwd=source.parent, progress_bar=False, config=KERNELS
+            )
         except PapermillExecutionError as error:
             failures.append(f"{file}: {error.ename}: {error.evalue}")
             continue
