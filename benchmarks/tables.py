@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.runs.files import write_atomically
 
 BENCHES = ("train", "infer", "memory", "evaluate", "decode", "loader", "scaling", "explorer")
@@ -32,13 +32,13 @@ TITLES = {
     "explorer": "The explorer's answers, drawing included",
 }
 SETTING = {
-    "variant": "{}",
-    "depth": "{} layers",
-    "data": "{}",
-    "frames": "{} frames",
-    "batch": "batch {}",
-    "height": "{} high",
-    "width": "{} wide",
+    "variant": str,
+    "depth": "{} layers".format,
+    "data": str,
+    "frames": lambda frames: count_noun(frames, "frame"),
+    "batch": "batch {}".format,
+    "height": "{} high".format,
+    "width": "{} wide".format,
 }
 HEADERS = {
     "what": "",
@@ -88,7 +88,7 @@ def add_ratios(machine: dict, group: Sequence[dict]) -> list[dict]:
 
 def _table(group: Sequence[dict]) -> str:
     bench = group[0]["bench"]
-    setting = [form.format(group[0][key]) for key, form in SETTING.items() if group[0].get(key) is not None]
+    setting = [text_of(group[0][key]) for key, text_of in SETTING.items() if group[0].get(key) is not None]
     others = dict.fromkeys(key for row in group for key in row if key not in HIDDEN and key not in HEADERS)
     keys = [*HEADERS, *others]
     spelled = {"optimiser": "optimizer"}  # the records' spelling: the tables'

@@ -23,6 +23,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 from tqdm.auto import tqdm
+from traitlets.config import Config
 
 from r21d_analysis.artifacts.catalog import ARTIFACTS
 from r21d_analysis.artifacts.confirmatory import FAMILIES
@@ -31,7 +32,7 @@ from r21d_analysis.interpret.summary import INSIGHT
 from r21d_analysis.outcome import CLAIMS_PACKS, ROOT
 from r21d_analysis.report_summary import describe_outcome
 from r21d_analysis.style import render
-from r21d_core import R21DError, package_folder
+from r21d_core import R21DError, count_noun, package_folder
 from r21d_core.runs.files import make_folder, write_atomically
 from r21d_core.runs.run import load_runs
 from r21d_core.study.experiments import EXPERIMENTS
@@ -122,6 +123,7 @@ REPORTS = tuple(Report(*row) for row in (
     ("The families of docs/protocol.md", "confirmatory", {}),
     ("All claims", "claims", {"runs": ", ".join(f"../results/{pack}.zip" for pack in CLAIMS_PACKS)}),
 ))  # fmt: skip
+KERNELS = Config({"KernelManager": {"transport_encryption": "auto"}})  # without it each kernel prints a warning
 LOCAL_LINK = re.compile(r"\]\((?!\w+:|[#/])([^)]+)\)")  # of Markdown
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # the output of a cell that shows a widget
 
@@ -183,7 +185,9 @@ def _execute_notebooks(
     for title, name, parameters in tqdm(reports, "notebooks", leave=False):
         source, file = NOTEBOOKS / f"{name.partition('-')[0]}.ipynb", out / f"{name}.ipynb"
         try:
-            executed = papermill.execute_notebook(source, file, parameters, cwd=source.parent, progress_bar=False)
+            executed = papermill.execute_notebook(
+                source, file, parameters, cwd=source.parent, progress_bar=False, config=KERNELS
+            )
         except PapermillExecutionError as error:
             failures.append(f"{file}: {error.ename}: {error.evalue}")
             continue
@@ -259,4 +263,4 @@ def describe_environments(folders: Sequence[Path]) -> list[str]:
         versions = ", ".join(f"{name} {version}" for name, version in e["packages"].items())
         line = f"{e['device']}, Python {e['python']}, {versions}, commit {e['commit'] or 'not recorded'}"
         counts[f"{os.path.relpath(folder, ROOT)}: {line}"] += 1
-    return [f"{line}: {count} run{'s' * (count > 1)}" for line, count in counts.items()]
+    return [f"{line}: {count_noun(count, 'run')}" for line, count in counts.items()]

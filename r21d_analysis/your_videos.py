@@ -19,7 +19,7 @@ from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
 from r21d_analysis.study import read_settings
 from r21d_analysis.style import NO_RUNS, close_figure, figure_style, note, panel_grid, style_table
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.data.decode import read_frames
 from r21d_core.data.folder import from_folder
 from r21d_core.data.manifest import describe_recordings, load_manifest, write_new_manifest
@@ -62,7 +62,7 @@ def make_manifest(folder: Path | str, manifest: Path | str = "", test_fraction: 
     aside = {cells[0] for _, cells in read_rows(quarantine, COLUMNS)} if quarantine.exists() else set()
     listed = {video.video for video in loaded.videos} | aside
     skipped = f"; {len(aside)} more, set aside, with the reasons, in {quarantine}" if aside else ""
-    print(f"{path}: checked earlier, {len(loaded.videos)} video{'s' * (len(loaded.videos) > 1)}{skipped}")
+    print(f"{path}: checked earlier, {count_noun(len(loaded.videos), 'video')}{skipped}")
     print(describe_recordings(loaded.videos))
     if new := [video.video for video in listing.videos if video.video not in listed]:
         print(f"not in {path}: {len(new)} of the folder{examples(new)}; delete it to list the folder again")
@@ -101,7 +101,7 @@ def confusion(run: Run) -> Figure | Markdown:
     whole = confusion_matrix(scored, count)
     counts = take_classes(whole, members := matrix_classes(whole))
     text = f"video@1 {accuracy.value:.1f} %, 95 % interval {format_interval(accuracy.low, accuracy.high)}; "
-    text += f"{len(scored.scores.labels)} videos, {count} clip{'s' * (count > 1)} each"
+    text += f"{count_noun(len(scored.scores.labels), 'video')}, {count_noun(count, 'clip')} each"
     names = [scored.scores.classes[index] for index in members]
     return confusion_figure(names, counts, counts.sum(axis=1), note=text)
 

@@ -20,6 +20,11 @@ class R21DError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+def count_noun(count: int | str, noun: str, plural: str = "") -> str:
+    """Return "1 video" or "3 videos"; `count` may be a text, such as "3,000" or "2 to 5"."""
+    return f"{count} {noun if str(count) == '1' else plural or f'{noun}s'}"
+
+
 def package_folder(package: str, name: str) -> Path:
     """The data folder `name` of `package`: inside it in a wheel, beside it in a checkout or editable install."""
     root = Path(__file__).parents[1]

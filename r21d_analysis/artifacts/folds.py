@@ -19,7 +19,7 @@ from r21d_analysis.statistics.aggregate import training_errors
 from r21d_analysis.statistics.inference import Estimate, estimate_sum_of_means, family_p, format_interval
 from r21d_analysis.statistics.power import describe_power, family_power
 from r21d_analysis.style import ERROR_BAR, GRAY, VARIANT_STYLE, P, figure_of_runs, note, style_table
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.models.architecture import KERNELS, PAIRS, midplanes
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import Run
@@ -150,7 +150,7 @@ def show_fold_table(runs: Sequence[Run]) -> Styler | Markdown:
     if table["folds"].nunique() == 1:
         shown, some = shown.drop(columns="folds"), ""
     tests = int(table[P].count())
-    family = f"{tests} test{'s' * (tests > 1)}, one family, Holm" if tests else "no tests"
+    family = f"{count_noun(tests, 'test')}, one family, Holm" if tests else "no tests"
     family += ", none for a network of one run" if 0 < tests < len(table) - 1 else ""
     family += f", {power} at 80 % power" if (power := describe_power(table["detectable"])) else ""
     intervals, is_known = describe_intervals(runs)

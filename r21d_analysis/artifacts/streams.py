@@ -37,7 +37,7 @@ from r21d_analysis.artifacts.tables import (
 )
 from r21d_analysis.statistics.inference import format_interval
 from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_runs, note, panel_grid, style_table
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper_table
 from r21d_core.study.spec import Spec
@@ -165,7 +165,7 @@ def _differences(runs: Sequence[Run], pairs: Sequence[tuple[Network, Network]], 
 
 def _aspects(a: Network, b: Network, several: bool, shared: bool = False) -> list[str]:
     """What two Networks have in common, or, if not `shared`, what the first is that the second is not."""
-    pair = [[n.spec.variant, *([f"{n.spec.frames} frames"] if several else []), n.training, n.stream] for n in (a, b)]
+    pair = [[n.spec.variant, *[count_noun(n.spec.frames, "frame")] * several, n.training, n.stream] for n in (a, b)]
     return [own for own, other in zip(*pair, strict=True) if (own == other) == shared]
 
 
@@ -325,6 +325,6 @@ def class_figure(runs: Sequence[Run]) -> Figure | str:
 
 def _name(spec: Spec, specs: Sequence[Spec]) -> str:
     """The variant, with clip length and training where `specs` differ in them."""
-    frames = f", {spec.frames} frames" * (len({other.frames for other in specs}) > 1)
+    frames = f", {count_noun(spec.frames, 'frame')}" * (len({other.frames for other in specs}) > 1)
     training = f", {'pretrained' if spec.init_from else 'from scratch'}" * any(other.init_from for other in specs)
     return spec.variant + frames + training

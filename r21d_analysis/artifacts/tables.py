@@ -31,7 +31,7 @@ from r21d_analysis.statistics.aggregate import (
 from r21d_analysis.statistics.inference import Estimate, Outcomes, family_p, format_interval
 from r21d_analysis.statistics.power import describe_power, family_power, required_recordings
 from r21d_analysis.style import NO_MATH, NO_RUNS, P, note, style_table
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.runs.metrics import family_correct
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import SPLIT
@@ -148,7 +148,7 @@ def protocol_line(runs: Sequence[Run]) -> str:
     profile, data, network, training, averaging, rate, device = map(_name_all, zip(*parts, strict=True))
     protocols, keys = [group.scores[0].protocol for group in groups], ("clips", "frames", "frame_stride", "crop")
     clips, frames, stride, crop = (_name_all(str(protocol[key]) for protocol in protocols) for key in keys)
-    evaluation = f"{clips} clip{'s' * (clips != '1')} of {frames} frames at stride {stride}, {crop}"
+    evaluation = f"{count_noun(clips, 'clip')} of {count_noun(frames, 'frame')} at stride {stride}, {crop}"
     return "; ".join([profile, data, network, training, evaluation, averaging, rate, device])
 
 
@@ -234,15 +234,13 @@ def difference_columns(estimates: Sequence[Estimate], name: str = "video@1 (poin
 
 def comparison_caption(estimates: Sequence[Estimate]) -> str:
     """What the intervals and p-values of a table of differences are, its family of tests and what it can detect."""
-    recordings, seeds = (sorted({getattr(e, name) for e in estimates}) for name in ("recordings", "seeds"))
-    data = f"{' to '.join(map(str, recordings[:: len(recordings) - 1 or 1]))} recording{'s' * (recordings[-1] > 1)}"
-    data += f" and {' to '.join(map(str, seeds[:: len(seeds) - 1 or 1]))} seed{'s' * (seeds[-1] > 1)}"
+    counts = [(sorted({getattr(e, f"{noun}s") for e in estimates}), noun) for noun in ("recording", "seed")]
+    data = " and ".join(count_noun(" to ".join(map(str, ns[:: len(ns) - 1 or 1])), noun) for ns, noun in counts)
     tested = [estimate for estimate in estimates if estimate.tested]
     if not tested:
         return f"Intervals by recording; {data}, hence no test: another seed may take a difference out of its interval"
     data += f", {power} at 80 % power" if (power := describe_power(family_power(estimates))) else ""
-    family = f"{len(tested)} test{'s' * (len(tested) > 1)}, one family, Holm"
-    return f"Intervals and p by recording and seed; with {data}; {family}"
+    return f"Intervals and p by recording and seed; with {data}; {count_noun(len(tested), 'test')}, one family, Holm"
 
 
 def family_table(runs: Sequence[Run]) -> pd.DataFrame:

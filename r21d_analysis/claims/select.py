@@ -13,6 +13,7 @@ from r21d_analysis.artifacts.confirmatory import Family, counted_seeds, families
 from r21d_analysis.artifacts.networks import split_of
 from r21d_analysis.claims.verdict import ABOVE, ACTION, Region, Verdict
 from r21d_analysis.statistics.aggregate import SeedGroup, take_seeds
+from r21d_core import count_noun
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.recipes import VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
@@ -307,8 +308,8 @@ def describe_protocol(groups: Sequence[SeedGroup]) -> dict[str, str]:
         "profile": values("profile", "profile {}"), "data": data, "task": values("task", "{}"),
         "frames": values("frames", "{} frames"), "frame_stride": values("frame_stride", "stride {}"),
         "depth": values("depth", "{} layers"), "width": values("width", "width {}"),
-        "epochs": f"{'/'.join(map(str, epochs))} epoch{'s' * (epochs != [1])}",
-        "seeds": "1 seed" if max(seeds) == 1 else f"{'–'.join(map(str, sorted({min(seeds), max(seeds)})))} seeds",
+        "epochs": count_noun("/".join(map(str, epochs)), "epoch"),
+        "seeds": count_noun("–".join(map(str, sorted({min(seeds), max(seeds)}))), "seed"),
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from r21d_core import count_noun
 from r21d_core.cli.options import add_command
 
 
@@ -15,4 +16,4 @@ def run(options) -> None:
     from r21d_analysis.pack import pack_runs
 
     runs, size = pack_runs(options.runs, options.out), options.out.stat().st_size / 1e6
-    print(f"{options.out}: {len(runs)} run{'s' * (len(runs) > 1)}, {size:.1f} MB; scores are quantized")
+    print(f"{options.out}: {count_noun(len(runs), 'run')}, {size:.1f} MB; scores are quantized")

@@ -11,7 +11,7 @@ from r21d_analysis.artifacts.catalog import iter_runs, parse_folders
 from r21d_analysis.artifacts.confirmatory import FAMILIES, family_specs
 from r21d_analysis.interpret.source_videos import VideoLocator
 from r21d_analysis.statistics.aggregate import without_split
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.runs.run import SUMMARY, Run
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.spec import Spec
@@ -75,8 +75,8 @@ def data_sets(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 def protocol_label(spec: Spec) -> str:
     """Return how a run was evaluated, without its data."""
-    flow = " of optical flow" if spec.modality == "flow" else ""
-    clips = f"{spec.eval_clips} clip{'s' * (spec.eval_clips > 1)} of {spec.frames} frame{'s' * (spec.frames > 1)}{flow}"
+    frames = count_noun(spec.frames, "frame") + " of optical flow" * (spec.modality == "flow")
+    clips = f"{count_noun(spec.eval_clips, 'clip')} of {frames}"
     return f"{clips}, frame stride {spec.frame_stride}, crop {spec.crop}×{spec.crop}"
 
 
@@ -103,7 +103,7 @@ def _origin(spec: Spec) -> str:
     start = spec.init_file
     if parent := spec.parent_spec:
         differ = {field: getattr(parent, field) for field in IDENTITY if getattr(parent, field) != getattr(spec, field)}
-        start = " ".join(f"{value} frames" if field == "frames" else str(value) for field, value in differ.items())
+        start = " ".join(count_noun(value, "frame") if key == "frames" else str(value) for key, value in differ.items())
     return ("finetuned" if spec.epochs else "tested") + f" from {start}" * bool(start)
 
 

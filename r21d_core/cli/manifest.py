@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.cli.options import add_command, parse_ints
 
 # Layout: the data set, its annotation files, its number of splits.
@@ -23,7 +23,8 @@ def add_parser(subparsers) -> None:
     folder = add_command(layouts, "folder", "a folder with one folder per class, or train/ and test/ with such")
     folder.add_argument("directory", type=Path, help="the folder")
     add = folder.add_argument
-    add("--test-fraction", type=float, default=0.25, help="fraction to test on if there is no test/; default 0.25")
+    tested = "fraction of each class to test on, one recording at least, if there is no test/; default 0.25"
+    add("--test-fraction", type=float, default=0.25, help=tested)
     add("--seed", type=int, default=0, help="seed of that random split; default 0")
     add("--out", **OUT)
 
@@ -82,6 +83,6 @@ def _print_counts(path: Path, listing) -> None:
 
     counts = ", ".join(f"{count:,} {split}" for split, count in split_counts(listing.videos).items())
     hint = "" if all(video.frames for video in listing.videos) else f"; next: r21d check {path}"
-    videos, classes = len(listing.videos), len(listing.card.classes)
-    print(f"{path}: {videos:,} video{'s' * (videos > 1)} of {classes} class{'es' * (classes > 1)} ({counts}){hint}")
+    classes = count_noun(len(listing.card.classes), "class", "classes")
+    print(f"{path}: {count_noun(f'{len(listing.videos):,}', 'video')} of {classes} ({counts}){hint}")
     print(describe_recordings(listing.videos))

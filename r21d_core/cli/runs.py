@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from textwrap import fill
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.cli.options import add_command, format_table
 from r21d_core.study.recipes import get_recipe
 from r21d_core.study.spec import FIELD_OPTIONS, format_settings
@@ -98,7 +98,7 @@ def format_runs(rows: Sequence[dict]) -> str:
     header, *lines = format_table(columns, cells, right=("seed", ACCURACY)).splitlines()
     settings = [_settings(row) for row in rows]
     shared = {key: value for key, value in settings[0].items() if all(own.get(key) == value for own in settings)}
-    title = f"{len(rows)} run{'s' * (len(rows) > 1)}{' with ' * bool(shared)}{format_settings(shared)}"
+    title = f"{count_noun(len(rows), 'run')}{' with ' * bool(shared)}{format_settings(shared)}"
     shown = [fill(title, 120, subsequent_indent="  "), header]
     for own, members in groupby(zip(settings, lines, strict=True), key=itemgetter(0)):
         if heading := format_settings({key: value for key, value in own.items() if key not in shared}):

@@ -6,7 +6,7 @@ from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.cli.options import DEVICE, SEEDS, WORKERS, add_command, format_table, parse_ints, parse_names
 from r21d_core.study.experiments import EXPERIMENTS
 from r21d_core.study.overrides import IgnoredOverrideError
@@ -74,7 +74,7 @@ def run(options) -> None:
     )  # fmt: skip
     if not is_first_process():
         return
-    print(f"{len(runs)} {'run is' if len(runs) == 1 else 'runs are'} finished; records in {options.runs}:")
+    print(f"{count_noun(len(runs), 'run is', 'runs are')} finished; records in {options.runs}:")
     name_width, seed_width = (
         max((len(str(getattr(run.spec, key))) for run in runs), default=0) for key in ("network", "seed")
     )
@@ -121,6 +121,6 @@ def _print_list(specs: Sequence[Spec], indices: Sequence[int], folder: Path) -> 
         init = f", from {spec.init_from}" if spec.init_from else ""
         if spec.parent_spec in specs:
             init = f", after {specs.index(spec.parent_spec)}"
-        name = f"{spec.network}, {spec.frames} frames, {spec.modality}, {spec.data}, seed {spec.seed}"
+        name = f"{spec.network}, {count_noun(spec.frames, 'frame')}, {spec.modality}, {spec.data}, seed {spec.seed}"
         rows.append((str(index), run.state, name + init, str(run.folder)))
     print(format_table(("index", "state", "run", "folder"), rows, right=["index"]))

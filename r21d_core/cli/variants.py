@@ -2,7 +2,7 @@
 
 import json
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.cli.options import add_command, format_table
 from r21d_core.models.cost import cost
 from r21d_core.study.variants import NETWORKS, variant_name
@@ -36,8 +36,8 @@ def run(options) -> None:
         ]
         print(json.dumps(rows, indent=1))
         return
-    clips, plural = f"clips of {options.channels}×{options.frames}×112×112", "es" * (options.classes > 1)
-    print(f"{options.depth} layers of width {options.width}, {clips}, {options.classes} class{plural}")
+    clips, classes = f"{options.channels}×{options.frames}×112×112", count_noun(options.classes, "class", "classes")
+    print(f"{options.depth} layers of width {options.width}, clips of {clips}, {classes}")
     columns = ("network", "letters", "parameters", "conv+fc weights", "GMAC/clip", "conv5_x")
     cells = [
         (name, NETWORKS.get(name, name), f"{c.parameters:,}", f"{c.conv_fc_weights:,}", f"{c.macs / 1e9:.3f}",

@@ -22,7 +22,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.data.video_file import Orientation, VideoFile, open_video
 
 Size = tuple[int, int]  # height, width
@@ -147,7 +147,7 @@ def _decode(video: VideoFile, wanted: Sequence[int] | None) -> Iterator[VideoFra
                 if not remaining:
                     break
         else:
-            raise R21DError(f"{video.path}: no frame {numbers[-remaining]}; it has {number + 1} frames")
+            raise R21DError(f"{video.path}: no frame {numbers[-remaining]}; it has {count_noun(number + 1, 'frame')}")
 
 
 def _clusters(firsts: Sequence[int], wanted: Sequence[int]) -> Iterator[list[int]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.data.decode import iter_timed_frames, read_all, read_frames
 from r21d_core.data.encode import EncodeJob, encode_h264, encode_jobs, encode_videos
 from r21d_core.data.manifest import Manifest
@@ -54,9 +54,8 @@ class Farneback:
     def __str__(self) -> str:
         params = ", ".join(f"{name} {value:.4g}" for name, value in FARNEBACK_PARAMS.items())
         return (
-            f"Farneback's flow over {self.frame_stride} frame{'s' * (self.frame_stride > 1)} at "
-            f"{self.height}×{self.width} ({params}, Gaussian window), square root in 8 bits up to "
-            f"±{MAX_DISPLACEMENT:g} pixels, CRF {self.crf}"
+            f"Farneback's flow over {count_noun(self.frame_stride, 'frame')} at {self.height}×{self.width} ({params}, "
+            f"Gaussian window), square root in 8 bits up to ±{MAX_DISPLACEMENT:g} pixels, CRF {self.crf}"
         )
 
     def encode(self, source: Path, provenance_tag: str) -> bytes:
@@ -126,8 +125,8 @@ def compute_flow(manifest: Manifest, farneback: Farneback, *, workers: int | Non
     for video, job, columns in zip(manifest.videos, jobs, _encode_fields(jobs, workers), strict=True):
         expected = max((video.frames or 0) - farneback.frame_stride, 1)
         if columns["frames"] != expected:
-            what = f"{columns['frames']} fields, expected {expected} from the {video.frames} frames in {manifest.path}"
-            raise R21DError(f"{job.target}: {what}; run `r21d check` on the manifest")
+            what = f"{count_noun(columns['frames'], 'field')}, expected {expected} from the {video.frames} frames"
+            raise R21DError(f"{job.target}: {what} in {manifest.path}; run `r21d check` on the manifest")
         sizes = {key: columns[key] for key in ("frames", "width", "height")}
         videos.append(replace(video, file=job.target, **sizes))
     return replace(manifest, videos=tuple(videos))
@@ -153,7 +152,7 @@ def measure_loss(manifest: Manifest, flow: Manifest, farneback: Farneback) -> st
     kept = field.clip(-MAX_DISPLACEMENT, MAX_DISPLACEMENT)
     error = np.stack(stored) - kept
     return (
-        f"loss on {len(indices)} videos: median {np.median(np.abs(error)):.3f}, root mean square "
+        f"loss on {count_noun(len(indices), 'video')}: median {np.median(np.abs(error)):.3f}, root mean square "
         f"{np.sqrt(np.mean(error**2)):.3f} pixels, where components have {np.median(np.abs(field)):.3f} and "
         f"{np.sqrt(np.mean(kept**2)):.3f}; {(kept != field).mean():.2%} are beyond ±{MAX_DISPLACEMENT:g} and clipped"
     )

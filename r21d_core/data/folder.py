@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.data.manifest import DatasetCard, Video, split_counts
 from r21d_core.data.official_splits import EXTENSIONS, Listing, examples, files_below, is_video, open_folder
 
@@ -25,8 +25,9 @@ def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int
     """The Listing of DIR/CLASS/VIDEO or DIR/SPLIT/CLASS/VIDEO; a class's videos may lie in folders below it.
 
     SPLIT is a usual name of train, val or test; val without test becomes test. Without split folders about
-    `test_fraction` of each class goes to test. Videos of one recording, as `_g01_` in their names tells, stay together,
-    and every class keeps a training video. The notes count the files that are skipped, and name empty class folders.
+    `test_fraction` of each class goes to test. Videos of one recording, as `_g01_` in their names tells, stay together.
+    Every class keeps a recording to train on, and has one to test on if it has two. The notes count the files that are
+    skipped, and name empty class folders and the classes of one recording.
 
     Raises R21DError for a folder that is missing, has no class folders with videos, has both layouts, or has splits
     without train, and for a `test_fraction` that is not between 0 and 1.
@@ -52,11 +53,14 @@ def from_folder(directory: Path | str, *, test_fraction: float = 0.25, seed: int
         else:
             videos += _split_class(root, label, paths, test_fraction, seed)
     if not videos:
-        found = f"{len(loose):,} video{'s' * (len(loose) > 1)} in no class folder" if loose else "no videos"
+        found = f"{count_noun(f'{len(loose):,}', 'video')} in no class folder" if loose else "no videos"
         found += f", {len(hidden):,} hidden{examples(map(str, hidden))}" if hidden else ""
         expected = f"{root.name}/CLASS/VIDEO or {root.name}/train/CLASS/VIDEO"
         raise R21DError(f"{root}: {found}; expected {expected}, with one of the extensions {' '.join(EXTENSIONS)}")
     notes += _note_empty_classes(root, splits, classes.keys()) + _note_skipped(loose, skipped, hidden)
+    tested = {video.label for video in videos if video.split == "test"}
+    if not splits and (untested := sorted({video.label for video in videos} - tested)):
+        notes.append(f"without a test video, as they have one recording: {len(untested):,}{examples(untested)}")
     name = re.sub(r"[^\w-]+", "-", root.name.lower()).strip("-") or "videos"
     labels = tuple(sorted({video.label for video in videos}))
     card = DatasetCard(name, labels, expected=split_counts(videos), root=str(root))
@@ -126,17 +130,24 @@ def _find_splits(root: Path, videos: list[PurePosixPath], notes: list[str]) -> d
 
 
 def _split_class(root: Path, label: str, paths: list[PurePosixPath], test_fraction: float, seed: int) -> list[Video]:
-    """The videos of a class; groups go to test as long as that brings the test share closer to `test_fraction`."""
+    """The videos of a class; groups go to test as long as that brings the test share closer to `test_fraction`.
+
+    If none does, the smallest of several goes.
+    """
     groups = defaultdict(list)
     for video in (_video(root, path, label, "train") for path in paths):
         groups[video.group].append(video)
     names = sorted(groups)
     random.Random(f"{seed} {label}").shuffle(names)  # the split of a class does not depend on other classes
-    target, count = test_fraction * len(paths), 0
+    target, count, test = test_fraction * len(paths), 0, []
     for name in names[1:]:  # the first stays in train
         if abs(count + len(groups[name]) - target) <= abs(count - target):
             count += len(groups[name])
-            groups[name] = [replace(video, split="test") for video in groups[name]]
+            test.append(name)
+    if not test and len(names) > 1:
+        test = [min(names, key=lambda name: len(groups[name]))]
+    for name in test:
+        groups[name] = [replace(video, split="test") for video in groups[name]]
     return sorted(chain(*groups.values()), key=lambda video: video.video)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 from tqdm.auto import tqdm
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 
 # Seconds that a decoding worker may take for a video or a batch, and that a training worker may be stopped.
 WORKER_TIMEOUT = 600
@@ -80,7 +80,7 @@ def parallel_map(
         return
     on_death += "; with --workers 0 the progress bar names the video"
     results = map_in_processes(function, items, workers, on_death)
-    yield from tqdm(results, f"{description}, {workers} process{'es' * (workers > 1)}", len(items), unit="video")
+    yield from tqdm(results, f"{description}, {count_noun(workers, 'process', 'processes')}", len(items), unit="video")
 
 
 def map_in_processes(

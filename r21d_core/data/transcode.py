@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.data.decode import iter_timed_frames
 from r21d_core.data.encode import encode_h264, encode_jobs, encode_videos
 from r21d_core.data.manifest import check_no_leaks, load_manifest, write_manifest
@@ -76,7 +76,7 @@ class PrepareReport:
     def __str__(self) -> str:
         bad, odd = ([f"{name}: {reason}" for name, reason in rows.items()] for rows in (self.bad, self.notes))
         lines = [
-            f"{self.path}: {self.videos} video{'s' * (self.videos > 1)} ({self.options}), {self.encoded} encoded now",
+            f"{self.path}: {count_noun(self.videos, 'video')} ({self.options}), {self.encoded} encoded now",
             f"{self.bytes_before / 1e6:,.1f} MB before, {self.bytes_after / 1e6:,.1f} MB now",
             *format_list(f"set aside in {self.path.with_suffix('.quarantine.csv')}", bad),
             *format_list("kept, but odd", odd),

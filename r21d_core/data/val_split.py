@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.data.manifest import Manifest, check_no_leaks, split_counts
 from r21d_core.study.recipes import VAL_SUFFIX
 
@@ -29,7 +29,7 @@ def make_val_split(manifest: Manifest) -> Manifest:
         for label, names in groups.items():
             if names <= held_out or not names & held_out:
                 expected = f"{HOLDOUT_EVERY} or more, some in no other class, so that both new splits hold the class"
-                what = f"class {label!r} has {len(names)} group{'s' * (len(names) > 1)} in train, expected {expected}"
+                what = f"class {label!r} has {count_noun(len(names), 'group')} in train, expected {expected}"
                 raise R21DError(f"{manifest.path}: {what}; leave the class out")
     videos = tuple(replace(video, split="test" if video.group in held_out else "train") for video in videos)
     card = replace(manifest.card, name=f"{manifest.card.name}{VAL_SUFFIX}", expected=split_counts(videos))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.data.decode import Probe, probe
 from r21d_core.data.manifest import (
     REQUIRED,
@@ -231,7 +231,7 @@ def _append(path: Path, lines: list[str]) -> None:
 
 def _notes(probed: Probe) -> tuple[str, ...]:
     """The peculiarities of a video that is kept, among them a length below the paper's clip."""
-    count = f"{probed.frames} frame{'s' * (probed.frames > 1)}"
+    count = count_noun(probed.frames, "frame")
     short = f"{count}, fewer than the paper's clip of {Spec.frames}, which then continues at its first frame"
     return (*probed.notes, *[short] * (probed.frames < Spec.frames))
 

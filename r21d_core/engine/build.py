@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.engine.device import DTYPES
 from r21d_core.engine.distributed import shard_batch
 from r21d_core.engine.numerics import check_numerics
@@ -63,12 +63,16 @@ def check_batch_norm(spec: Spec) -> None:
     if not spec.epochs or min(rows.stop - rows.start for shard in shards for rows in shard.micro_batches) > 1:
         return
     device = torch.device("cpu" if is_imported(spec.variant) else "meta")  # on meta only the sizes are computed
+    with device:
+        model = build_model(spec, 1, device)
     try:
-        with device, named_failures(spec.variant, R21DError, ValueError):
-            build_model(spec, 1, device)(torch.zeros(1, CHANNELS[spec.modality], spec.frames, spec.crop, spec.crop))
-    except ValueError as error:  # PyTorch's
+        with device, named_failures(spec.variant):
+            model(torch.zeros(1, CHANNELS[spec.modality], spec.frames, spec.crop, spec.crop))
+    except (R21DError, ValueError) as error:
+        if "Expected more than 1 value per channel" not in str(error):  # PyTorch's words, in batch norm
+            raise
         raise R21DError(
-            f"{spec.variant}, seed {spec.seed}: some batch is one clip, of which {spec.frames} frames of "
+            f"{spec.variant}, seed {spec.seed}: some batch is one clip, of which {count_noun(spec.frames, 'frame')} of "
             f"{spec.crop}×{spec.crop} pixels become one value per channel, and batch norm cannot train on one value; "
             f"make clips_per_epoch = {spec.clips_per_epoch} a multiple of batch_size = {spec.batch_size} and this at "
             f"least twice grad_accum_steps = {spec.grad_accum_steps}, or take a larger crop or more frames"

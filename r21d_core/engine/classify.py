@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.data.decode import Probe, probe, read_frames
 from r21d_core.data.manifest import Video
 from r21d_core.data.official_splits import list_videos
@@ -73,7 +73,7 @@ class Predictor:
 
     def __repr__(self) -> str:
         weights = self.weights
-        network = f"{weights.variant}-{weights.depth} of {len(self.classes)} class{'es' * (len(self.classes) > 1)}"
+        network = f"{weights.variant}-{weights.depth} of {count_noun(len(self.classes), 'class', 'classes')}"
         return f"<{type(self).__name__} of {weights.path}: {network}, on {self.device}>"
 
     @overload
@@ -169,10 +169,10 @@ class Predictor:
         probs = logits.softmax(1)
         mean = probs.mean(0)
         best = mean.argsort(descending=True)[:top].tolist()
-        rate = f"{fps:.4g} frames a second" if fps else "an unknown rate"
+        source = f"{decoded.info.frames} at " + (f"{fps:.4g} frames a second" if fps else "an unknown rate")
         protocol = (
-            f"{weights.variant}-{weights.depth} ({weights.layout}); {spec.eval_clips} clip{'s' * (spec.eval_clips > 1)}"
-            f" of {spec.frames} frames, stride {spec.frame_stride}, from {decoded.info.frames} at {rate}; center crop "
+            f"{weights.variant}-{weights.depth} ({weights.layout}); {count_noun(spec.eval_clips, 'clip')} of "
+            f"{count_noun(spec.frames, 'frame')}, stride {spec.frame_stride}, from {source}; center crop "
             f"{spec.crop}×{spec.crop} of {spec.frame_height}×{spec.frame_width}; mean of softmax; {self._names_source}"
         )
         top_left = (spec.frame_height - spec.crop) // 2, (spec.frame_width - spec.crop) // 2

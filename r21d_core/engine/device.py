@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from r21d_core import R21DError, __version__
+from r21d_core import R21DError, __version__, count_noun
 from r21d_core.models.cost import spec_cost
 from r21d_core.study.spec import Spec
 
@@ -69,8 +69,7 @@ def device_name(device: torch.device) -> str:
     """Return a name for tables, such as "NVIDIA H100 80GB HBM3" or "x86_64 CPU, 2 threads"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{platform.machine()} CPU, {threads} thread{'s' * (threads > 1)}"
+    return f"{platform.machine()} CPU, {count_noun(torch.get_num_threads(), 'thread')}"
 
 
 def environment_info(device: torch.device) -> dict:

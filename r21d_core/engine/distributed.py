@@ -29,7 +29,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.data import parallel
 from r21d_core.data.parallel import available_cpus
 from r21d_core.models.neighbors import Neighbor
@@ -133,11 +133,9 @@ def _local_device(device: str) -> str:
         raise R21DError(f"device {device!r}: each of {world_size()} processes has its own; omit --device or use cpu")
     local, n_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if local >= n_gpus:
-        where = (
-            f"{os.environ['LOCAL_WORLD_SIZE']} processes on {platform.node()}, which has {n_gpus or 'no'} usable GPU"
-        )
+        where = f"{os.environ['LOCAL_WORLD_SIZE']} processes on {platform.node()}, which has "
         remedy = f"start {n_gpus} there" if n_gpus else "repair its driver, leave that host out, or use --device cpu"
-        raise R21DError(f"{where}{'s' * (n_gpus != 1)}: {remedy}")
+        raise R21DError(f"{where}{count_noun(n_gpus or 'no', 'usable GPU')}: {remedy}")
     torch.cuda.set_device(local)
     return f"cuda:{local}"
 
@@ -270,15 +268,15 @@ def check_divisible(spec: Spec, processes: int) -> None:
         return
     accum = math.lcm(spec.grad_accum_steps, processes)
     factor, size = accum // spec.grad_accum_steps, spec.batch_size // spec.grad_accum_steps
-    batch_size, lr = spec.batch_size * factor, spec.lr * factor
+    batch_size, lr, clips = spec.batch_size * factor, spec.lr * factor, count_noun(size, "clip")
     message = (
         f"{spec.variant}, seed {spec.seed}: {processes} processes cannot share a batch of {spec.grad_accum_steps} × "
-        f"{size} clips evenly; `--set batch_size={batch_size} --set grad_accum_steps={accum} --set lr={lr:g}` keeps "
-        f"{size} clips a GPU for batch norm and scales the learning rate with the batch, as the authors' scripts do"
+        f"{clips} evenly; `--set batch_size={batch_size} --set grad_accum_steps={accum} --set lr={lr:g}` keeps {clips} "
+        "a GPU for batch norm and scales the learning rate with the batch, as the authors' scripts do"
     )
     if spec.batch_size % accum == 0:
-        size = spec.batch_size // accum
-        message += f"; `--set grad_accum_steps={accum}` keeps the batch, in micro-batches of {size} clips"
+        clips = count_noun(spec.batch_size // accum, "clip")
+        message += f"; `--set grad_accum_steps={accum}` keeps the batch, in micro-batches of {clips}"
     raise R21DError(message)
 
 

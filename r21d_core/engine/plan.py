@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.parallel import available_cpus
 from r21d_core.data.sampling import frame_counts, task_classes
@@ -141,8 +141,7 @@ def make_plan(
         for name, size in data.items()
     ]
     lines += [size.unused for size in data.values() if size.unused]
-    count = f"{len(found)} run{'s' * (len(found) > 1)}"
-    lines.append(f"{count}: {', '.join(f'{states[state]} {state}' for state in STATES if states[state])}")
+    lines.append(f"{count_noun(len(found), 'run')}: {', '.join(f'{states[s]} {s}' for s in STATES if states[s])}")
     whole = {spec.variant for spec in todo if spec.init_from and spec.epochs and is_neighbor(spec.variant)}
     if whole and any(spec.frozen_stages for spec in todo):
         lines.append(f"frozen_stages is not one of {', '.join(sorted(whole))}, of which all layers are finetuned")

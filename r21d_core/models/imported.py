@@ -90,8 +90,8 @@ def _lines_of(variant: str, error: Exception) -> list[int | None]:
 
 
 @contextmanager
-def named_failures(variant: str, *kept: type[Exception], kind: type[Exception] = R21DError) -> Iterator[None]:
-    """Raise what the code of one's own network raises as `kind`, but for a lack of memory and the kinds `kept`.
+def named_failures(variant: str, kind: type[Exception] = R21DError) -> Iterator[None]:
+    """Raise what the code of one's own network raises as `kind`, but for a lack of memory.
 
     Another kind than R21DError is for several processes: only what comes from the network's file is then raised as it,
     since the death of another process is an error in this one too.
@@ -99,7 +99,7 @@ def named_failures(variant: str, *kept: type[Exception], kind: type[Exception] =
     try:
         yield
     except Exception as error:
-        if not is_imported(variant) or isinstance(error, (torch.OutOfMemoryError, *kept)):
+        if not is_imported(variant) or isinstance(error, torch.OutOfMemoryError):
             raise
         if kind is not R21DError and not _lines_of(variant, error):
             raise

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.models.convert import Weights, identify_architecture, read_architecture
 from r21d_core.models.network import VideoResNet
 from r21d_core.models.zoo import PUBLISHED
@@ -82,7 +82,7 @@ def describe_weights(path: Path | str) -> str:
     own = [row.name for row in PUBLISHED if weights.sha256.startswith(row.sha256)]
     return f"""{weights.path}: {weights.variant}, {weights.depth} layers, {weights.num_classes} classes
   layout      {weights.layout}{f", published as {own[0]}" if own else ""}
-  input       clips of {frames} frames, {weights.in_channels} channels
+  input       clips of {count_noun(frames, "frame")}, {count_noun(weights.in_channels, "channel")}
   parameters  {parameters:,}
   settings    {format_settings(settings)}
   SHA-256     {weights.sha256}"""
@@ -130,6 +130,8 @@ def check_architecture(network: nn.Module, weights: Weights) -> dict[str, Any]:
 
 
 def _load(path: Path):
+    if other := _other_format(path):  # before torch.load, which warns of TorchScript
+        raise R21DError(f"{path}: {other}")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # options that training scripts save too
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -139,17 +141,20 @@ def _load(path: Path):
             reason = f"contains {found[1]}, a Python object that could run code; save only the state dict"
         if path.suffix == ".pkl" or b"blobs" in path.read_bytes()[:4096]:
             reason = "a Caffe2 pickle, which is not supported; use its conversion to PyTorch, see `r21d weights`"
-        raise R21DError(f"{path}: {_other_format(path) or reason}") from error
+        raise R21DError(f"{path}: {reason}") from error
 
 
 def _other_format(path: Path) -> str:
-    """What a file is that this suite writes and that holds no weights, and what to do; "" for any other file."""
+    """What a file is that this suite or TorchScript writes and that holds no weights, and what to do; "" for others."""
     names = {PurePosixPath(name).name for name in _zip_members(path)}
     source = "name the run folder, or the file of weights, that it was exported from"
     if path.suffix == ".onnx":
         return f"an exported network, which onnxruntime.InferenceSession opens; {source}"
     if path.suffix == ".pt2" or "archive_format" in names:
         return f"an exported network, which torch.export.load opens; {source}"
+    if "constants.pkl" in names:
+        write = f"torch.save(torch.jit.load({str(path)!r}).state_dict(), FILE)"
+        return f"a network in TorchScript; expected a file of its state dict, which {write} writes"
     if "checkpoint.pt" in names:
         return f"a ZIP file of run folders; extract it (python -m zipfile -e {path} FOLDER), and name one run's folder"
     if "spec.json" in names:

@@ -21,11 +21,14 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     temporary = path.with_name(f".{path.name[:40]}.{token_hex(8)}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:  # tempfile's files are private; records are to be shared
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        while True:
+            with open(temporary, "xb") as file:  # tempfile's files are private; records are to be shared
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileNotFoundError):  # a host whose clock is ahead took it for a killed writer's
+                os.replace(temporary, path)
+                return
     except OSError as error:
         raise R21DError(
             f"{path}: could not be written ({error.strerror or error}); what was there before is untouched. "

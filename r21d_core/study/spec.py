@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import PurePath
 from typing import Any
 
-from r21d_core import R21DError
+from r21d_core import R21DError, count_noun
 from r21d_core.study.variants import absent_fields, is_neighbor, variant_name
 
 CHOICES = {
@@ -217,7 +217,7 @@ def run_labels(specs: Sequence[Spec]) -> list[str]:
     """A short label for each run, with the fields in which the runs of an experiment differ."""
     has_several_datasets = len({spec.data for spec in specs}) > 1
     parts = [
-        f"{spec.network} (seed {spec.seed}, {spec.frames} frames, {spec.eval_clips} clip{'s' * (spec.eval_clips > 1)}"
+        f"{spec.network} (seed {spec.seed}, {count_noun(spec.frames, 'frame')}, {count_noun(spec.eval_clips, 'clip')}"
         + ", flow" * (spec.modality == "flow")
         + f", {spec.data}" * has_several_datasets
         + (", finetuned" if spec.epochs else ", tested") * bool(spec.init_from)

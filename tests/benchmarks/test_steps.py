@@ -168,7 +168,7 @@ def test_command_prints_tables_and_writes_the_record(tmp_path, capsys):
     assert main([*command, "--batch-size", "1", "--seconds", "0", "--out", str(out)]) == 0
     record, said = load(out), capsys.readouterr().out
     assert [row["bench"] for row in record["rows"]] == ["infer"] * 2 + ["infer time"] * 2
-    assert "Classifying: f-R2D, 10 layers, 1 frames, batch 1" in said
+    assert "Classifying: f-R2D, 10 layers, 1 frame, batch 1" in said
     assert tables(record["machine"], record["rows"]) in said
     assert record["command"].startswith("r21d") and record["date"]
     measured = record["machine"]

@@ -189,8 +189,11 @@ def test_suite_passes_only_known_parameters(tmp_path, monkeypatch):
     assert "hidden" not in (tmp_path / "out" / "explorer.ipynb").read_text()
 
 
-def test_executed_notebooks_have_no_progress_bars(tmp_path, monkeypatch):
-    """A bar is a widget, for which a page has a script that fails there: `$ is not defined`."""
+def test_executed_notebooks_have_no_progress_bars(tmp_path, monkeypatch, capfd):
+    """A bar is a widget, for which a page has a script that fails there: `$ is not defined`.
+
+    Nor does a kernel print that others of this computer could read what it sends.
+    """
     code = "from tqdm.auto import tqdm\nprint(sum(tqdm([1, 2, 3])))"
     cells, kernel = [nbformat.v4.new_code_cell(code)], {"name": "python3", "display_name": "Python 3"}
     source = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel | {"language": "python"}})
@@ -201,6 +204,7 @@ def test_executed_notebooks_have_no_progress_bars(tmp_path, monkeypatch):
     *_, cell = nbformat.read(tmp_path / "out" / "claims.ipynb", as_version=4).cells
     assert [output.get("text") for output in cell.outputs] == ["6\n"], cell.outputs
     assert "$(" not in index.read_text()
+    assert "encryption" not in capfd.readouterr().err
 
 
 def test_reports_pass_only_parameters_of_their_notebook():

@@ -46,6 +46,24 @@ def test_every_class_keeps_something_to_train_on(tmp_path, share):
     assert {video.label for video in listing.videos if video.split == "train"} == set(listing.card.classes)
 
 
+@pytest.mark.parametrize("share", [0.01, 0.25])
+def test_every_class_of_two_recordings_is_tested(tmp_path, share):
+    """On the smallest one, if each is more than the share."""
+    sizes = {"two": (1, 1), "long": (7, 2, 8), "equal": (4, 4), "one": (5,)}
+    names = [
+        f"{label}/v_{label}_g{group:02d}_c{clip:02d}.avi"
+        for label, clips in sizes.items()
+        for group, count in enumerate(clips)
+        for clip in range(count)
+    ]
+    listing = from_folder(touch(tmp_path / "set", *names), test_fraction=share)
+    checked(tmp_path, listing)
+    tested = Counter(video.label for video in listing.videos if video.split == "test")
+    assert tested == {"two": 1, "long": 2, "equal": 4}
+    assert len({video.group for video in listing.videos if video.split == "test"}) == 3
+    assert listing.notes == ("without a test video, as they have one recording: 1 (one)",)
+
+
 def test_given_sides_are_kept(tmp_path):
     root = touch(tmp_path / "set", "train/a/1.mp4", "train/b/v_b_g01_c01.mp4", "val/a/1.mp4", "test/b/v_b_g02_c01.mp4")
     listing = from_folder(root)
@@ -125,6 +143,7 @@ def test_what_is_skipped_is_counted_and_named(tmp_path):
         "skipped, as they are in no class folder: 1 (0.mp4)",
         "skipped, as they are no video files: 2 .txt, 1 .jpg (a/1.txt, a/deep/2.txt, b/pictures/1.jpg)",
         "skipped, as they are hidden, their names begin with a dot: 2 (a/..dots..mp4.mov, a/._1.mp4)",
+        "without a test video, as they have one recording: 1 (a)",
     )
     with pytest.raises(R21DError, match=r"no videos, 1 hidden \(a/\.1\.mp4\); expected"):
         from_folder(touch(tmp_path / "none", "a/.1.mp4"))

@@ -310,6 +310,17 @@ def test_batch_of_one_clip_is_checked_on_a_cpu(write):
         check_batch_norm(spec.replace(variant=variant_of(write(pooled))))
 
 
+@pytest.mark.parametrize("kind", ["ValueError", "__import__('r21d_core').R21DError"])
+def test_fault_in_a_batch_of_one_clip_is_the_networks(write, kind):
+    """Batch norm has no part in it, although PyTorch raises a ValueError for a batch of one clip too."""
+    raises = f"        if self.training and len(x) < 2: raise {kind}('takes two clips')\n"
+    path = write(NETWORK.replace("        return self.fc(", f"{raises}        return self.fc("))
+    spec = TINY.replace(variant=variant_of(path), batch_size=1)
+    says = f"^variant {spec.variant}: {kind.split('.')[-1]} in {path}, line 13: takes two clips$"
+    with pytest.raises(R21DError, match=says):
+        check_batch_norm(spec)
+
+
 def test_misspelt_module_has_the_nearest_files_of_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nets").mkdir()

@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import pickle
+import re
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -214,6 +215,19 @@ def torch_bytes(content):
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_torchscript_is_told_and_the_advice_serves(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    network = small("R3D")
+    torch.jit.save(torch.jit.trace(network, torch.zeros(1, 3, 2, 16, 16)), "net.pt")
+    with pytest.raises(R21DError, match=r"^net\.pt: a network in TorchScript; expected a file of its state") as raised:
+        read_weights("net.pt")
+    (advice,) = re.findall(r", which (torch.+) writes$", str(raised.value))
+    exec(advice, {"torch": torch, "FILE": "weights.pt"})
+    state = read_weights("weights.pt").state
+    assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,23 @@ def test_killed_writers_leave_neither_lock_nor_temporary_files(tmp_path):
         assert {path.name for path in run.folder.iterdir()} == {".notes", ".lock"}
 
 
+def test_file_that_another_host_removes_is_written_again(tmp_path, monkeypatch):
+    """As a temporary file of this host looks old to a host whose clock is minutes ahead."""
+    fsync, calls = os.fsync, []
+
+    def fsync_and_remove(number):
+        fsync(number)
+        if not calls:
+            os.utime(number, (0, 0))
+            remove_temporary(tmp_path, seconds=60)
+        calls.append(number)
+
+    monkeypatch.setattr(os, "fsync", fsync_and_remove)
+    write_atomically(tmp_path / "a.mp4", b"whole")
+    assert len(calls) == 2 and [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    assert (tmp_path / "a.mp4").read_bytes() == b"whole"
+
+
 def test_load_runs_returns_folders_with_a_spec(tmp_path):
     runs = [find_run(tmp_path, Spec(variant=variant)) for variant in ("R3D", "MC3")]
     for run in runs:
