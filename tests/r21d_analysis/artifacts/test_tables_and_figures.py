@@ -55,10 +55,10 @@ def test_only_columns_of_long_texts_are_wrapped():
 
 def test_wide_tables_have_what_all_rows_share_in_their_caption():
     """Whatever is measured stays a column, as do all columns of a table of one row and of one that is not wide."""
-    same = {"videos": [499, 499], "seeds": ["1 seed", "1 seed"], "p, Holm": [np.nan, np.nan], "video@5": [100.0, 100.0]}
+    same = {"videos": [4999] * 2, "seeds": ["1 seed", "1 seed"], "p, Holm": [np.nan, np.nan], "video@5": [100.0, 100.0]}
     table = pd.DataFrame({f"column {number}": [1.5, 2.5] for number in range(style.WIDE - 3)} | same)
     wide = style.style_table(table, "As measured")
-    assert wide.caption == "As measured; the same in all rows: videos 499, seeds 1 seed, p, Holm –"
+    assert wide.caption == "As measured; the same in all rows: videos 4,999, 1 seed, p, Holm –"
     heads = [head.text for head in BeautifulSoup(wide.to_html(), "html.parser").select("thead th")]
     assert heads == [f"column {number}" for number in range(style.WIDE - 3)] + ["video@5"]
     assert list(wide.data) == list(table), "the Styler keeps them"
