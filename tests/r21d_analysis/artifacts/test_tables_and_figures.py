@@ -101,9 +101,16 @@ def test_dollars_in_tables_are_no_formula(runs, tmp_path):
 def test_caption_names_frozen_stages(tmp_path):
     """Also where all rows have them, as a linear probe is no finetuned network."""
     specs = [Spec(data="set", epochs=2, init_from="mine.pt", frozen_stages=stages) for stages in (5, 0)]
+    specs += [specs[1].replace(epochs=epochs) for epochs in (3, 0)]
     runs = make_runs(specs, tmp_path)
     assert "finetuned with frozen_stages=5 on 2,000,000 clips;" in tables.protocol_line(runs[:1])
-    assert "; finetuned on 2,000,000 clips;" in tables.protocol_line(runs[1:])
+    assert "; finetuned on 2,000,000 clips;" in tables.protocol_line(runs[1:2])
+    both = "; finetuned on 2,000,000 / 3,000,000 clips / evaluated only, with the weights of another run;"
+    assert both in tables.protocol_line(runs[1:])
+    finish(runs[0], device="Other")
+    assert [tables.protocol_line(some).rpartition("; ")[2] for some in (runs, runs[1:])] == [
+        "on Other, TestGPU", "on TestGPU"
+    ]  # fmt: skip
 
 
 def test_protocol_line_names_a_demonstration(runs, tmp_path):
