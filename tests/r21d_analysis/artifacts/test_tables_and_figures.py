@@ -210,6 +210,17 @@ def test_accuracy_against_cost_draws_every_network(runs, x):
     }
     assert drawn == sorted((round(wanted[x](group), 3), group.video_at(1)) for group in group_by_seed(runs))
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1, "one scale of cost for both panels"
+
+
+def test_axis_of_speeds_names_several(tmp_path):
+    runs = make_runs(variant_comparison("small", "set", variants=("R3D", "MC3", "R(2+1)D")), tmp_path)
+    for speeds in ((8459, 9857, 15398), (6141, 7866, 26958), (2957, 4278, 19915), (1923, 2735, 3794)):
+        for run, speed in zip(runs, speeds, strict=True):
+            finish(run, inference_clips_per_second=float(speed))
+        (axes,) = figures.accuracy_against_cost(runs, x="clips_per_second").axes
+        low, high = axes.get_xlim()
+        assert 3 <= sum(low <= tick <= high for tick in axes.get_xticks()) <= 5
 
 
 def test_only_accuracies_on_actions_stand_beside_the_papers(runs, tmp_path):
