@@ -255,11 +255,13 @@ def test_training_curves_have_a_panel_for_each_network(runs):
     figure = curves.error_curves(runs, by="network")
     assert [axes.get_title() for axes in figure.axes if axes.axison] == ["f-R2D", "R3D", "R(2+1)D"]
     np.testing.assert_allclose(figure.axes[1].lines[1].get_ydata(), [100, 50, 100 / 3])
-    legend = {line.get_label(): line for line in figure.legends[0].get_lines()}
     for axes in figure.axes[:3]:
-        for line in axes.lines:
-            drawn = legend[axes.get_title()]
-            assert (line.get_color(), line.get_marker()) == (drawn.get_color(), drawn.get_marker())
+        look = style.VARIANT_STYLE[axes.get_title()]
+        assert {(line.get_color(), line.get_marker()) for line in axes.lines} == {(look["color"], look["marker"])}
+    legends = [curves.error_curves(runs, by=by).legends[0].get_texts() for by in ("network", "recipe")]
+    names = [[text.get_text() for text in texts] for texts in legends]
+    assert names[0] == ["training", "test"], "the titles are the networks"
+    assert names[1] == ["f-R2D", "R3D", "R(2+1)D", *names[0]]
 
 
 def test_palette_is_that_of_seaborn():
