@@ -125,6 +125,7 @@ def test_clip_counts_match_brute_force(tmp_path):
     longer = make_runs([runs[0].spec.replace(frames=12)], tmp_path)
     assert {*clip_counts(runs + longer)["frames"]} == {runs[0].spec.frames, 12}, "each length has its most clips"
     html = clip_count_table(runs).to_html()
+    assert [cells(clip_count_table(runs), row)[5:7] == ["–", "–"] for row in (-2, -1)] == [False, True]
     assert "&lt;script&gt;" in html and NASTY not in html and "DEMONSTRATION" in html
 
 
