@@ -298,7 +298,7 @@ def test_networks_that_were_not_run_have_rows(tmp_path):
     assert [row[0] for row in rows] == ["f-R2D", "R3D", "R(2+1)D"]
     assert [row[-1] for row in rows] == ["2", "1 seed of 2", "not run"]
     assert rows[2] == ["R(2+1)D", *"–––––", "not run"] and rows[0][-2] == "24"
-    said = "the same in all rows: task speed, frames 8, step 1, span 8 to 57"
+    said = "the same in all rows: task speed, frames 8, stride 1, span 8 to 57"
     assert probe_table(results).caption.endswith(said)
     assert [len(probe_figure(some).axes[0].containers) for some in (results, made)] == [2, 2]
 
