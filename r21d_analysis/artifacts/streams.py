@@ -148,7 +148,7 @@ def _differences(runs: Sequence[Run], pairs: Sequence[tuple[Network, Network]], 
     columns = difference_columns(differences).assign(videos=[str(estimate.items) for estimate in differences])
     table = pd.concat({"": labels, "here": columns}, axis=1)
     table = table if table["", "split"].any() else table.drop(columns=[("", "split")])
-    if any({a.stream, b.stream} == {RGB, FLOW} for a, b, *_ in estimates):
+    if any({a.stream, b.stream} == {RGB, FLOW} and estimate.tested for a, b, _, estimate in estimates):
         problems = ["flow minus RGB with the seeds' variance of its two networks alone", *problems]
     return style_table(table, "; ".join([protocol_line(on_target(runs)), comparison_caption(differences), *problems]))
 
