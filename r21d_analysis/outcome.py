@@ -137,7 +137,7 @@ def _describe_course(runs: Sequence[Run]) -> str:
         f"of warmup {describe_gap(row, LATER, 'later low', 'later high')}"
         for row in rows
     ]
-    start = " Exploratory: over all epochs R3D's training error minus R(2+1)D's is, in points"
+    start = " Exploratory: averaged over all epochs, R3D's training error minus R(2+1)D's is, in points"
     end = "In the paper's Figure 3 R(2+1)D's is the lower one."
     return f"{start}, at the learning rate that all share, {'; '.join(texts)}. {end}"
 
