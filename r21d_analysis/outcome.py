@@ -72,7 +72,8 @@ def answer(root: Path = ROOT) -> list[str]:
     r3d, contrasts = spoken.loc["R3D"].to_dict(), find_contrasts(root)
     seeds, lips = int(spoken["seeds"].max()), spoken["video@1"]
     strict = folds.assign(**{P: seeds * folds[P]})
-    better, unseen, after_looks = map(_list_better, (folds, fold_table(_unseen(speech)), strict))
+    better, *others = map(_list_better, (folds, fold_table(_unseen(speech)), strict))
+    unseen, after_looks = ("the same" if other == better else ", ".join(other) or "none" for other in others)
     return [
         _summarize_verdicts(contrasts),
         f"The paper answers (2+1)D: on Kinetics-400, with clips of 16 frames, R(2+1)D is {gaps[0]:.1f} points above "
@@ -94,8 +95,8 @@ def answer(root: Path = ROOT) -> list[str]:
         f"{lips.max():.1f}, and {len(better)} of {len(lips) - 1} networks are significantly above "
         f"R(2+1)D: {', '.join(better)}, with {spoken['groups'].max()} speakers and {seeds} seeds "
         f"(the tests find {describe_power(spoken['detectable'])} with 80 % power); without the first seed, which was "
-        f"seen before the protocol, {', '.join(unseen)}. Each seed was added after the results of those before it had "
-        f"been seen; with p multiplied by the {seeds} looks, {', '.join(after_looks)} are. R3D minus R(2+1)D "
+        f"seen before the protocol, {unseen}. Each seed was added after the results of those before it had "
+        f"been seen; with p multiplied by these {seeds} looks, {after_looks} are. R3D minus R(2+1)D "
         f"is {describe_gap(r3d)}; exploratory, in training error {describe_gap(r3d, *TRAINING)}.",
         f"Exploratory, one run of each network. {describe_evidence(root)} So these find most evidence for an action of "
         "8 frames in one frame; for speech and the rate it needs motion, or a still clip is too unusual an input.",
@@ -136,7 +137,7 @@ def _describe_course(runs: Sequence[Run]) -> str:
         f"of warmup {describe_gap(row, LATER, 'later low', 'later high')}"
         for row in rows
     ]
-    start = " Exploratory: over all epochs R3D's training error minus R(2+1)D's is, in points"
+    start = " Exploratory: averaged over all epochs, R3D's training error minus R(2+1)D's is, in points"
     end = "In the paper's Figure 3 R(2+1)D's is the lower one."
     return f"{start}, at the learning rate that all share, {'; '.join(texts)}. {end}"
 

@@ -61,9 +61,8 @@ def describe_outcome() -> dict[str, Any]:
     """
     packs = {path.stem: load_runs(path) for path in sorted((ROOT / "results").glob("*.zip"))}
     actions = packs["actions"]
-    panels = {n: find_records("variant_comparison", frames=n, frame_stride=1) for n in (16, 8)}
     drawn = [("Confirmatory differences to R(2+1)D", contrasts_figure(actions, families=FAMILIES[:2]))]
-    drawn += [(f"Difference to R(2+1)D with {n} frames", figures.differences(runs)) for n, runs in panels.items()]
+    drawn += [(f"Difference to R(2+1)D with {n} frames", figure) for n, figure in _exploratory_figures().items()]
     claims = ledger([run for name in CLAIMS_PACKS for run in packs[name]])
     verdicts, printed, _, study, gains, *exploratory = map(_typeset, answer())
     return {
@@ -81,6 +80,16 @@ def describe_outcome() -> dict[str, Any]:
         "cards": _cards(claims, packs["miracl"] + actions),
         "not_done": _list_not_done([run for runs in packs.values() for run in runs], claims),
     }
+
+
+def _exploratory_figures() -> dict[int, Figure | Markdown]:
+    """The differences to R(2+1)D by clip length, on one scale, as they stand side by side."""
+    drawn = {n: figures.differences(find_records("variant_comparison", frames=n, frame_stride=1)) for n in (16, 8)}
+    panels = [figure.axes[0] for figure in drawn.values() if isinstance(figure, Figure)]
+    limits = [end for axes in panels for end in axes.get_xlim()]
+    for axes in panels:
+        axes.set_xlim(min(limits), max(limits))
+    return drawn
 
 
 def _contrast_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:

@@ -140,7 +140,7 @@ def note(text: str) -> Markdown:
 def style_table(
     table: pd.DataFrame, caption: str = "", formats: Mapping[Any, Any] | None = None, na_rep: str = "–"
 ) -> Styler:
-    """A table for a notebook: floats with one decimal, NaN as `na_rep`, the paper's columns paler.
+    """A table for a notebook: floats with one decimal, whole numbers by thousands, NaN as `na_rep`, the paper's paler.
 
     Numbers have minus signs; names keep their hyphens, and so does the data of the Styler.
 
@@ -166,6 +166,8 @@ def style_table(
             styles[column] = f"{{:,.{form}f}}" if isinstance(form, int) else form
         elif not isinstance(form, int):
             styles[column] = form
+        elif pd.api.types.is_integer_dtype(table[column]):
+            styles[column] = "{:,}"
         elif pd.api.types.infer_dtype(table[column]) == "string":
             styles[column] = lambda text: write_minus(text) if NUMBERS.fullmatch(text) else text
     styles = {column: _with_minus(form) for column, form in styles.items()}
@@ -179,7 +181,10 @@ def style_table(
         equal = _equal_columns(table)
         names = [" ".join(c).removeprefix("here ").strip() if isinstance(c, tuple) else str(c) for c in equal]
         values = [na_rep if pd.isna(table[c].iloc[0]) else styles.get(c, str)(table[c].iloc[0]) for c in equal]
-        said = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+        said = ", ".join(
+            value if value == f"1 {name.removesuffix('s')}" else f"{name} {value}"
+            for name, value in zip(names, values, strict=True)
+        )
         caption = "; ".join(filter(None, [caption, f"the same in all rows: {said}" * bool(said)]))
         style = style.hide(axis="columns", subset=pd.Index(equal))
     if caption:

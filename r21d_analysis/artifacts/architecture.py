@@ -114,7 +114,8 @@ def midplanes_table(depth: int = 18, width: int = 64) -> pd.DataFrame:
     table["working"] = [midplanes_formula(*shape) for shape in shapes]
     remarks = []
     for m, formula, m_block in table[["M here", "M by the formula", "M in torchvision"]].itertuples(index=False):
-        remark = [f"{m} as in the authors' code (45 at width 64), not the formula's {formula}"] * (m != formula)
+        whose = "the authors' code" + " (45 at width 64)" * (m != 45)
+        remark = [f"{m} as in {whose}, not the formula's {formula}"] * (m != formula)
         remark += [f"torchvision has {m_block}, the first of its block"] * (m_block != m)
         remarks.append("; ".join(remark))
     names = table["first"].where(table["first"] == table["last"], table["first"] + " … " + table["last"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from matplotlib.figure import Figure
@@ -82,4 +83,7 @@ def clip_count_table(runs: Sequence[Run]) -> Styler | Markdown:
     table, most = clip_counts(runs), _most_clips(runs)
     table = table.drop(columns=["low", "high"], errors="ignore").rename(columns={"video@1": "video@1 (%)"})
     used = [run for group in most.get("group", pd.Series()).dropna() for run in group.runs]
-    return show_table(table, used, {"minus all clips (points)": "{:+.2f}"})
+    if len(table):
+        whole = table["clips"] == table.groupby(["network", "frames"])["clips"].transform("max")  # minus themselves
+        table.loc[whole, ["minus all clips (points)", "its 95 % interval"]] = np.nan
+    return show_table(table, used, {"minus all clips (points)": "{:+.1f}"})

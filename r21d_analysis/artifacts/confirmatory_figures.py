@@ -42,11 +42,13 @@ from r21d_analysis.style import (
 )
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper_table
+from r21d_core.study.variants import ABLATIONS, VARIANTS
 
 BY_SPLIT = f"{GAP} by split"
 LONGER = "16 minus 8 frames (points)"
 WHILE = "training error, mean over epochs"
 LATER = "after the warmup, minus R(2+1)D (points)"
+ORDER = (BASELINE, *(name for name in (*VARIANTS, *ABLATIONS) if name != BASELINE))  # of rows and lines
 AFTER = (10, 20, 50, 100)  # epochs whose training error `training_course` has
 
 
@@ -107,7 +109,7 @@ def length_gains(runs: Sequence[Run], families: Sequence[Family] = FAMILIES[:2])
         if frames == 16 and (name, 8) in networks
     }
     rows = []
-    for name in sorted(longer, key=lambda name: (name != BASELINE, name)):
+    for name in sorted(longer, key=ORDER.index):
         less = [*longer[name], *((-sign, network) for sign, network in longer[BASELINE])]
         gain, more = _combine(longer[name], seeds), NO_ESTIMATE if name == BASELINE else _combine(less, seeds)
         short, long = (paper_table(2)[name][f"video@1 {frames}f"] for frames in (8, 16))
@@ -136,7 +138,7 @@ def training_course(runs: Sequence[Run], families: Sequence[Family] = FAMILIES[:
     """
     networks, rows = collect_networks(complete_members(runs, families))[0], []
     members = {(network.spec.frames, network.spec.variant): network for network in networks}
-    for frames, name in sorted(members, key=lambda key: (-key[0], key[1] != BASELINE)):
+    for frames, name in sorted(members, key=lambda key: (-key[0], ORDER.index(key[1]))):
         network, baseline = members[frames, name], members[frames, BASELINE]
         warmup, course = math.ceil(network.spec.warmup_epochs), _mean_course(network)
         whole, later = (
@@ -185,6 +187,7 @@ def course_figure(runs: Sequence[Run], families: Sequence[Family] = FAMILIES[:2]
     Networks are those of complete contrasts; a point is the mean over seeds, splits and a twentieth of the epochs.
     """
     networks = collect_networks(complete_members(runs, families))[0]
+    networks.sort(key=lambda network: ORDER.index(network.spec.variant))
     if not networks:
         return "no contrast has all of its runs"
     lengths = sorted({network.spec.frames for network in networks}, reverse=True)
@@ -194,7 +197,7 @@ def course_figure(runs: Sequence[Run], families: Sequence[Family] = FAMILIES[:2]
         starts = np.arange(0, len(courses[BASELINE]), max(1, len(courses[BASELINE]) // 20))
         counts = np.diff(starts, append=len(courses[BASELINE]))
         for name, course in courses.items():
-            look = VARIANT_STYLE[name] | {"ms": 5, "mec": "white", "label": name, "lw": 1.4}
+            look = VARIANT_STYLE[name] | {"ms": 8, "mec": "white", "label": name, "lw": 1.4}
             ratio = np.add.reduceat(course, starts) / np.add.reduceat(courses[BASELINE], starts)
             axes.plot(starts + (counts + 1) / 2, ratio, **look)
         axes.set_title(f"{frames} frames")
@@ -244,5 +247,5 @@ def contrasts_figure(runs: Sequence[Run], families: Sequence[Family] = FAMILIES)
         axes.set_yticks(range(len(rows)), labels)
         axes.set(ylim=(len(rows) - 0.4, -0.6))
         axes.set_title(f"{name}, {lengths[0]} frames" if len(lengths) == 1 else name, loc="left", size=10)
-    figure.supxlabel("video@1 minus R(2+1)D's (points)", size=10)
+    panels[-1, 0].set_xlabel("video@1 minus R(2+1)D's (points)")
     return figure

@@ -71,7 +71,7 @@ def error_curves(runs: Sequence[Run], *, by: str = "recipe") -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     figure.supxlabel("epoch", size=10)
     figure.supylabel("error (%)", size=10)
-    names = dict.fromkeys(group.spec.variant for group in trained)
+    names = dict.fromkeys(group.spec.variant for group in trained) if by == "recipe" else ()  # else a panel's title
     handles = [Line2D([], [], **VARIANT_STYLE[name], lw=2, mec="white", label=name) for name in names]
     handles += [Line2D([], [], color=GRAY, lw=lw, label=label) for lw, label in ((1, "training"), (2.6, "test"))]
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
@@ -103,7 +103,7 @@ def error_table(runs: Sequence[Run]) -> Styler | Markdown:
             if name == "training" and min(len(values), len(less)) > 1:
                 gap = estimate_sum_of_means([(1, values), (-1, less)])
                 difference += f" ({format_interval(gap.low, gap.high, '+.1f')})"
-            row[f"{name} error minus {base.variant}'s (points)"] = "" if spec == base else difference
+            row[f"{name} error minus {base.variant}'s (points)"] = "–" if spec == base else difference
         rows.append(row | {"seeds": group.seeds if group else NOT_RUN})
     return show_table(pd.DataFrame(rows), runs)
 

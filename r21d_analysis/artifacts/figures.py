@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from r21d_analysis.artifacts.measures import measure, pool_splits, speed_device
 from r21d_analysis.artifacts.tables import PAPER, compare, family_table
@@ -73,8 +73,11 @@ def accuracy_against_cost(runs: Sequence[Run], *, x: str = "gmac") -> Figure:
     by_cost, groups = x == "gmac", group_by_seed(runs)
     protocol = groups[0].scores[0].protocol
     beside_paper = by_cost and protocol["task"] == "action"  # the paper has no other
-    size = (10, 4.6) if beside_paper else (6.4, 4.6)
-    figure, axes = plt.subplots(1, 1 + beside_paper, figsize=size, squeeze=False, layout="constrained")
+    table = pool_splits(measure(runs)).dropna(subset="video@1")
+    giga, size = table["GMAC/clip"].max() >= 0.1, (10, 4.6) if beside_paper else (6.4, 4.6)
+    figure, axes = plt.subplots(
+        1, 1 + beside_paper, figsize=size, sharex=bool(beside_paper and giga), squeeze=False, layout="constrained"
+    )
     if beside_paper:
         frames = 16 if groups[0].spec.frames == 16 else 8
         for variant in TABLE_2:
@@ -82,9 +85,8 @@ def accuracy_against_cost(runs: Sequence[Run], *, x: str = "gmac") -> Figure:
             axes[0, 0].plot(macs, accuracy, **VARIANT_STYLE[variant] | HOLLOW, label=variant)
         title = f"paper: Kinetics, {frames} frames"
         axes[0, 0].set(title=title, xlabel="multiply-adds (GMAC/clip)", ylabel="video@1 (%)")
-    table, ours = pool_splits(measure(runs)).dropna(subset="video@1"), axes[0, -1]
+    ours = axes[0, -1]
     if by_cost:
-        giga = table["GMAC/clip"].max() >= 0.1
         table["MMAC/clip"] = 1000 * table["GMAC/clip"]
         column = "GMAC/clip" if giga else "MMAC/clip"
         label = f"multiply-adds ({column})"
@@ -103,7 +105,10 @@ def accuracy_against_cost(runs: Sequence[Run], *, x: str = "gmac") -> Figure:
     ours.set(title=title, ylabel="video@1 (%)", xlabel=label)
     if not by_cost:
         ours.set(xscale="log")
-        ours.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        low, high = ours.get_xlim()
+        ticks = LogLocator(subs=(1, 2, 5))
+        count = sum(low <= tick <= high for tick in ticks.tick_values(low, high))
+        ours.xaxis.set_major_locator(ticks if 3 <= count <= 5 else MaxNLocator(4))  # few hide the scale, many overlap
         ours.xaxis.set_major_formatter("{x:,.0f}")
         ours.xaxis.set_minor_locator(NullLocator())
     draw_legend(figure)

@@ -180,7 +180,7 @@ def reasons_figure(runs: Sequence[Run]) -> Figure | str:
     if table.empty:
         return f"no network is compared with {BASELINE}"
     size = (9, 0.34 * len(table) + 1.4)
-    figure, panels = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=size, sharex=True, sharey=True, layout="constrained")
     titles = "training error, last epoch", "test accuracy, video@1"
     columns = ["training gap", "training low", "training high"], ["minus R(2+1)D", "gap low", "gap high"]
     for axes, title, names in zip(panels, titles, columns, strict=True):

@@ -78,7 +78,7 @@ def show_recipe_table(runs: Sequence[Run]) -> Styler | Markdown:
         texts, place = format_intervals(table, low, high, spec), [*table].index(low)
         table.insert(place, (side, INTERVAL), texts)  # pyright: ignore: a column is a pair
         table = table.drop(columns=[low, high])
-    remark, best = f"seeds of each network: {seeds}", (MEAN, "video@1")
+    remark, best = f"seeds of each network: {seeds.removesuffix(' seed')}", (MEAN, "video@1")
     return show_table(table, runs, {"training clips": "{:,}", "training loss": 3}, remark, best=[best])
 
 
@@ -121,19 +121,21 @@ def chosen_line(runs: Sequence[Run]) -> Markdown:
         return note("no recipe has finished runs of all networks, so none can be chosen")
     keys, best = _differing_fields(trials), int(table[MEAN, "video@1"].argmax())
     names = _recipe_names(trials)
-    sentences = [f"The best mean of video@1 is {table[MEAN, 'video@1'][best]:.1f} %, of **{names[best]}**."]
+    profile = get_recipe(trials[best].profile, trials[best].task)
+    same = all(getattr(profile, key) == getattr(trials[best], key) for key in keys)
+    sentences = [
+        f"The best mean of video@1 is {table[MEAN, 'video@1'][best]:.1f} %, of **{names[best]}**.",
+        f"The profile `{profile.profile}` {'uses it' if same else 'uses another recipe'}.",
+    ]
     low, high = table[DIFFERENCE, "95 % from"], table[DIFFERENCE, "to"]
     comparisons = {
         "Worse, with an interval below zero that is not corrected for the number of recipes": high < 0,
-        "No difference from it was found on these videos": (low <= 0) & (high >= 0),
+        "No difference from the best was found on these videos": (low <= 0) & (high >= 0),
         "Not finished": table[MEAN, "video@1"].isna(),
     }
     for label, rows in comparisons.items():
         if rows.any():
             sentences.append(f"{label}: {'; '.join(np.array(names)[rows])}.")
-    profile = get_recipe(trials[best].profile, trials[best].task)
-    same = all(getattr(profile, key) == getattr(trials[best], key) for key in keys)
-    sentences.append(f"The profile `{profile.profile}` {'uses it' if same else 'uses another recipe'}.")
     return Markdown(html.escape(" ".join(sentences)))
 
 

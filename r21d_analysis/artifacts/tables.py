@@ -145,15 +145,20 @@ def protocol_line(runs: Sequence[Run]) -> str:
     for group in groups:
         by_set[SPLIT.sub("", group.spec.data)].append(group)
     parts = [_protocol_parts(group, by_set[SPLIT.sub("", group.spec.data)]) for group in groups]
-    profile, data, network, training, averaging, rate, device = map(_name_all, zip(*parts, strict=True))
+    profile, data, network, *_, averaging, rate = map(_name_all, zip(*parts, strict=True))
+    clips_of: dict[str, list[str]] = defaultdict(list)
+    for _, _, _, origin, trained_on, *_ in parts:
+        clips_of[origin].append(trained_on)
+    training = _name_all(origin + f" on {_name_all(counts)} clips" * any(counts) for origin, counts in clips_of.items())
+    devices = sorted({run.summary["device"] for group in groups for run in group.runs})
     protocols, keys = [group.scores[0].protocol for group in groups], ("clips", "frames", "frame_stride", "crop")
     clips, frames, stride, crop = (_name_all(str(protocol[key]) for protocol in protocols) for key in keys)
     evaluation = f"{count_noun(clips, 'clip')} of {count_noun(frames, 'frame')} at stride {stride}, {crop}"
-    return "; ".join([profile, data, network, training, evaluation, averaging, rate, device])
+    return "; ".join([profile, data, network, training, evaluation, averaging, rate, f"on {', '.join(devices)}"])
 
 
 def _protocol_parts(group: SeedGroup, of_set: Sequence[SeedGroup]) -> tuple[str, ...]:
-    """Profile, data, network, training, averaging, frame rate and device of a group, the data for all splits of a set.
+    """Profile, data for all splits of a set, network, origin and clips of the training, averaging, frame rate.
 
     `of_set` are the groups on these splits; each split counts once.
     """
@@ -171,12 +176,10 @@ def _protocol_parts(group: SeedGroup, of_set: Sequence[SeedGroup]) -> tuple[str,
         demo if protocol["profile"] == "demo" else f"profile {protocol['profile']}",
         f"{data} {protocol['split']}, {evaluated:,} of {listed:,} videos{rates.get(protocol['task'], '')}",
         spec.variant if is_neighbor(spec.variant) else f"{spec.depth} layers, width {spec.width}",
-        f"{origin} on {spec.epochs * spec.clips_per_epoch:,} clips"
-        if spec.epochs
-        else "evaluated only, with the weights of another run",
+        origin if spec.epochs else "evaluated only, with the weights of another run",
+        f"{spec.epochs * spec.clips_per_epoch:,}" if spec.epochs else "",
         protocol["averaging"],
         protocol["frame_rate"],
-        f"on {', '.join(sorted({run.summary['device'] for run in group.runs}))}",
     )
 
 

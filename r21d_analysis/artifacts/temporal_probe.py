@@ -19,14 +19,14 @@ from r21d_core.study.spec import Spec
 
 
 def probe_results(runs: Sequence[Run]) -> pd.DataFrame:
-    """`measure` with the task, the frame step and the span of each network's clips.
+    """`measure` with the task, the frame stride and the span of each network's clips.
 
     `span` is the number of the video's frames from the first to the last of a clip, at 1 and at 8 times the rate for
     `speed`.
     """
     table = measure(runs)
     if len(table):
-        table["task"], table["step"] = zip(*((spec.task, spec.frame_stride) for spec in table["spec"]), strict=True)
+        table["task"], table["stride"] = zip(*((spec.task, spec.frame_stride) for spec in table["spec"]), strict=True)
         table["span"] = [" to ".join(map(str, _clip_spans(spec))) for spec in table["spec"]]
     return table
 
@@ -38,7 +38,7 @@ def _clip_spans(spec: Spec) -> list[int]:
 
 def short_videos_line(specs: Sequence[Spec], manifest: Path | str) -> str:
     """The fraction of the test videos in the CSV `manifest` that are shorter than the longest clip of the task, for
-    each clip length and step of `specs`.
+    each clip length and frame stride of `specs`.
     """
     try:
         videos = pd.read_csv(manifest, usecols=["split", "frames"], dtype={"frames": "Int64"}, encoding="utf-8-sig")
@@ -46,9 +46,9 @@ def short_videos_line(specs: Sequence[Spec], manifest: Path | str) -> str:
     except (OSError, ValueError) as error:
         return f"{manifest} does not give the lengths of the test videos ({type(error).__name__})."
     parts = []
-    for length, step, span in dict.fromkeys((spec.frames, spec.frame_stride, _clip_spans(spec)[-1]) for spec in specs):
+    for length, stride, span in dict.fromkeys((s.frames, s.frame_stride, _clip_spans(s)[-1]) for s in specs):
         percent = 100 * (frames < span).sum() / max(len(frames), 1)
-        parts.append(f"{percent:.1f} % with {length} frames at stride {step} (a span of {span})")
+        parts.append(f"{percent:.1f} % with {length} frames at stride {stride} (a span of {span})")
     return (
         f"Test videos shorter than the longest clip, of {len(frames):,}: {', '.join(parts)}. Their clips "
         "continue at the first frame, and this jump reveals the label."
@@ -57,12 +57,12 @@ def short_videos_line(specs: Sequence[Spec], manifest: Path | str) -> str:
 
 @figure_of_runs
 def probe_figure(runs: Sequence[Run]) -> Figure:
-    """Accuracy on the playback rate or the direction, a panel for each clip length and step; the dashed line is
+    """Accuracy on the playback rate or the direction, a panel for each clip length and stride; the dashed line is
     chance, bars are 95 % intervals.
     """
     table = probe_results(runs).dropna(subset="video@1")
     table["title"] = [
-        f"{QUESTIONS[str(row.task)]}: {row.frames} frames at stride {row.step}\n(a span of {row.span} frames)"
+        f"{QUESTIONS[str(row.task)]}: {row.frames} frames at stride {row.stride}\n(a span of {row.span} frames)"
         for row in table.itertuples()
     ]
     return draw_against_chance(table)
@@ -73,7 +73,7 @@ def probe_table(runs: Sequence[Run]) -> Styler | Markdown:
     table = probe_results(runs)
     if len(table):
         table["above chance (points)"] = table["video@1"] - table["chance"]
-        columns = ["network", "task", "frames", "step", "span", "video@1", INTERVAL, "chance", "above chance (points)"]
-        names = {"video@1": "accuracy (%)", "chance": "chance (%)"}
-        table = table[[*columns, "videos", "seeds"]].rename(columns=names)
+        columns = ["network", "task", "frames", "stride", "span", "video@1", INTERVAL, "chance"]
+        columns += ["above chance (points)", "videos", "seeds"]
+        table = table[columns].rename(columns={"video@1": "accuracy (%)", "chance": "chance (%)"})
     return show_table(table, runs, {"above chance (points)": "{:+.1f}", "chance (%)": 0})

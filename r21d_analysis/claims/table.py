@@ -94,7 +94,8 @@ def format_effect(row) -> str:
     if np.isnan(row.effect):
         return ""
     if np.isnan(row.low):
-        return f"{row.effect:.3g} {row.unit}"
+        form = {"times": "#.3g", "points": ".1f"}.get(row.unit.partition(",")[0], ".3g")
+        return f"{row.effect:{form}} {row.unit}"
     spec = "+.1f" if row.unit == "points" else "+.2f"
     return f"{row.effect:{spec}} {row.unit} ({format_interval(row.low, row.high, spec)})"
 

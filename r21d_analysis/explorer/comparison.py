@@ -204,6 +204,8 @@ class Comparison:
         same_clips = len({(spec.frames, spec.frame_stride, spec.eval_clips) for spec in specs}) == 1
         times, unit = (source.times, source.unit) if source and same_clips else (None, "")
         figure = figures.time_figure(panels, times, unit, true, self.note)
+        if any("quantization" in scored.scores.protocol for _, scored, _ in self.sides()):
+            sentences.append("A pack rounds most clips' probabilities to multiples of 5 %")
         caption = f"{video}, class {isolate(true)}. {'. '.join(sentences)}."
         alt = f"Probabilities over time of {video}, class {true}"
         return items._replace(figure=figure, caption=caption, alt=alt)

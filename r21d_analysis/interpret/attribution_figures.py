@@ -90,6 +90,8 @@ def overlay_figure(records: Sequence[InsightRecord], video: str | None = None, f
             for axes, frame in zip(row, np.linspace(0, len(overlay) - 1, frames).round().astype(int), strict=True):
                 axes.imshow(overlay[frame])
                 axes.set(xticks=[], yticks=[])
+                if title == titles[0]:
+                    axes.set_title(f"frame {frame + 1}", size=8)
     if "clip" not in titles:
         figure.supxlabel("the clip is not shown: its frames are left out of the records", size=9)
     return figure
@@ -103,7 +105,7 @@ def completeness_figure(records: Sequence[InsightRecord]) -> Figure:
         used = np.argmin(np.abs(record["gap_steps"] - record.metadata["steps"]))
         names = f"integrated gradients, {record.metadata['steps']} steps", "DeepLift"
         for gaps, name, line in zip(100 * record["gaps"].mean(axis=2), names, "-:", strict=True):
-            style = variant_style(record) | {"ms": 5, "label": f"{record.label}, {name}: {gaps[used]:.2g} %"}
+            style = variant_style(record) | {"ms": 5, "label": f"{record.label}, {name}: {_gap_percent(gaps[used])}"}
             axes.plot(record["gap_steps"], np.maximum(gaps, 1e-5), line, **style)
     axes.set(xscale="log", yscale="log", xlabel="steps of integrated gradients", ylabel="completeness gap (%)")
     steps = np.unique(np.concatenate([record["gap_steps"] for record in records]))
@@ -189,12 +191,12 @@ def evidence_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
     """Return accuracy and evidence lost in percent, a row a network; networks with several seeds have a mean row.
 
     Accuracy is that of the record's clips, whole and frozen. Intervals are over recordings; the mean row has the range
-    over seeds. "Tiles" is the sum over the nine tiles of the evidence that each one removes.
+    over seeds. The last column sums what each ninth of the image removes.
     """
     if not records:
         return note(NO_RECORDS)
     names = ["accuracy (%)", "accuracy, frozen (%)"]
-    names += [f"lost: {name} (%)" for name in (*PERTURBATIONS, "middle tile", "tiles")]
+    names += [f"lost: {name} (%)" for name in (*PERTURBATIONS, "middle ninth", "all ninths, summed")]
     values, rows = [], []
     for record in records:
         lost = 100 * np.array([evidence_lost(record, name) for name in PERTURBATIONS])
@@ -242,6 +244,10 @@ def find_video(records: Sequence[InsightRecord], video: str) -> list[tuple[Insig
 def _titles(networks: Sequence[tuple[InsightRecord, int]]) -> list[str]:
     """Return what is shown of a video: the clip, unless a record has none of its frames, and the methods' maps."""
     return ["clip"] * all(record.has_frames for record, _ in networks) + list(networks[0][0]["methods"])
+
+
+def _gap_percent(gap: float) -> str:
+    return "below 0.01 %" if gap < 0.01 else f"{gap:,.0f} %" if gap >= 10 else f"{gap:.2g} %"
 
 
 def _percent(value: float, low: float, high: float) -> str:

@@ -130,7 +130,10 @@ def orders_table(records: Sequence[InsightRecord]) -> Styler | Markdown:
 
 @figure_of_records
 def angles_figure(records: Sequence[InsightRecord]) -> Figure | str:
-    """Plot by layer how far training turned the temporal weights; dotted the spatial ones of a (2+1)D pair."""
+    """Plot by layer how far training turned the temporal weights; dotted the spatial ones of a (2+1)D pair.
+
+    The legend says which angles `turned` computes, as the record has none.
+    """
     records = with_unique_labels(records)
     table = layer_table(records)
     if table.empty or table["temporal angle"].isna().all():
@@ -142,7 +145,8 @@ def angles_figure(records: Sequence[InsightRecord]) -> Figure | str:
         if rows["temporal angle"].isna().all():  # also of a network without filters along time, which has no rows
             continue
         style = {"color": variant_style(record)["color"], "marker": marker, "ms": 5, "mec": "white", "mew": 0.5}
-        axes.plot(rows["temporal angle"], label=record.label, **style)
+        label = record.label + ", computed" * ("temporal_angle" not in record.arrays)
+        axes.plot(rows["temporal angle"], label=label, **style)
         if (pairs := rows["spatial angle"].where(rows["is pair"])).notna().any():
             axes.plot(pairs, ls=":", label=f"{record.label}, spatial", **style)
     _mark_stages(axes, order)

@@ -19,6 +19,7 @@ from r21d_analysis.artifacts.catalog import ARTIFACTS, parse_folders
 from r21d_analysis.claims.claims import CLAIMS
 from r21d_analysis.outcome import answer
 from r21d_analysis.report import NOTEBOOKS, RECORDS, REPORTS, build_page, describe_environments, run_suite
+from r21d_analysis.report_summary import _exploratory_figures
 from r21d_analysis.study import open_study
 from r21d_core import R21DError
 
@@ -117,6 +118,14 @@ def test_answer_stands_first_and_provenance_last(page):
     assert [str(section.select("h2")[0]["id"]) for section in sections] == order[3:-1]
     assert not [link for link in links if "-demo" in link] and page.select(".figures svg")
     assert {artifact.claim for artifact in ARTIFACTS} <= {claim.id for claim in CLAIMS} | {""}
+
+
+def test_exploratory_figures_have_one_scale():
+    panels = [figure.axes[0] for figure in _exploratory_figures().values()]
+    assert len({axes.get_xlim() for axes in panels}) == 1 < len(panels)
+    low, high = panels[0].get_xlim()
+    drawn = np.concatenate([line.get_xdata() for axes in panels for line in axes.lines])
+    assert low < drawn.min() and drawn.max() < high
 
 
 def test_start_here_counts_every_pack():

@@ -502,17 +502,26 @@ def test_unseen_seeds_have_the_verdicts_of_their_family(family):
 
 
 def test_answer_names_networks_by_unseen_seeds_and_after_looks():
-    """The looks are five, one after each seed."""
+    """The looks are five, one after each seed. Neither changes which networks they are."""
     runs = outcome.find_speech(SPEECH)
     every, unseen = (
         confirmatory_table(some, families=[SPEECH]).sort_values(GAP, ascending=False)
         for some in (runs, [run for run in runs if run.spec.seed > 1])
     )
-    names = ", ".join(unseen["network"][unseen["verdict"].str.startswith("more accurate")])
-    after = ", ".join(every["network"][(every[GAP] > 0) & (5 * every["p, Holm"].astype(float) < 0.05)])
+    p = every["p, Holm"].astype(float)
+    better, after = (", ".join(every["network"][(every[GAP] > 0) & (n * p < 0.05)]) for n in (1, 5))
+    assert better == after == ", ".join(unseen["network"][unseen["verdict"].str.startswith("more accurate")]) != ""
     (text,) = (text for text in outcome.answer() if "speech from lips" in text)
-    assert f"which was seen before the protocol, {names}. Each seed was added" in text and names
-    assert f"multiplied by the 5 looks, {after} are. R3D" in text and after
+    assert f"above R(2+1)D: {better}, with 15 speakers" in text
+    assert "which was seen before the protocol, the same. Each seed was added" in text
+    assert "multiplied by these 5 looks, the same are. R3D" in text
+
+
+def test_answer_lists_networks_that_are_not_the_same(monkeypatch):
+    lists = iter([["MC4", "MC3"], ["MC4"], []])
+    monkeypatch.setattr(outcome, "_list_better", lambda table: next(lists))
+    (text,) = (text for text in outcome.answer() if "speech from lips" in text)
+    assert "before the protocol, MC4. Each" in text and "looks, none are. R3D" in text
 
 
 def test_significant_reasons_have_their_difference_by_seed():

@@ -125,6 +125,7 @@ def test_clip_counts_match_brute_force(tmp_path):
     longer = make_runs([runs[0].spec.replace(frames=12)], tmp_path)
     assert {*clip_counts(runs + longer)["frames"]} == {runs[0].spec.frames, 12}, "each length has its most clips"
     html = clip_count_table(runs).to_html()
+    assert [cells(clip_count_table(runs), row)[5:7] == ["–", "–"] for row in (-2, -1)] == [False, True]
     assert "&lt;script&gt;" in html and NASTY not in html and "DEMONSTRATION" in html
 
 
@@ -280,7 +281,12 @@ def test_networks_that_were_not_run_have_rows(tmp_path):
     rows = [cells(errors, row) for row in range(-6, 0)]
     assert [row[:2] for row in rows] == [[f"{d} layers", v] for d in (10, 18) for v in ("R3D", "MC3", "R(2+1)D")]
     assert [row[-1] for row in rows] == ["not run", "2", "2", "2", "not run", "not run"]
-    assert rows[5][2:-1] == ["–", "", "–", ""] and rows[3][3] == "–" != rows[3][2] and rows[0][2:-1] == [*"––––"]
+    assert (
+        rows[2][3] == rows[2][5] == "–"
+        and rows[5][2:-1] == [*"––––"]
+        and rows[3][3] == "–" != rows[3][2]
+        and rows[0][2:-1] == [*"––––"]
+    )
     assert "training error minus R(2+1)D" in errors.to_html() and rows[1][3] != "–"
     html = error_table([run for run in find_runs(specs, tmp_path) if run.spec.variant != "R(2+1)D"]).to_html()
     assert "training error minus R3D" in html, "the first, without R(2+1)D"
@@ -292,7 +298,7 @@ def test_networks_that_were_not_run_have_rows(tmp_path):
     assert [row[0] for row in rows] == ["f-R2D", "R3D", "R(2+1)D"]
     assert [row[-1] for row in rows] == ["2", "1 seed of 2", "not run"]
     assert rows[2] == ["R(2+1)D", *"–––––", "not run"] and rows[0][-2] == "24"
-    said = "the same in all rows: task speed, frames 8, step 1, span 8 to 57"
+    said = "the same in all rows: task speed, frames 8, stride 1, span 8 to 57"
     assert probe_table(results).caption.endswith(said)
     assert [len(probe_figure(some).axes[0].containers) for some in (results, made)] == [2, 2]
 

@@ -92,7 +92,7 @@ def test_recipe_differences_are_paired_over_recordings(runs):
     interval = stats.ttest_1samp(correct[second] - correct[best], 0).confidence_interval()  # a video, a recording
     np.testing.assert_allclose(table.loc[second, DIFFERENCE].tolist()[1:], [interval.low, interval.high])
     shown = recipe.show_recipe_table(runs)
-    assert "seeds of each network: 1 seed" in shown.caption
+    assert "seeds of each network: 1; " in shown.caption
     assert shown.data.loc[second, (DIFFERENCE, "95 % interval")] == f"{interval.low:+.1f} to {interval.high:+.1f}"
     assert not {"95 % from", "to"} & {*shown.data.columns.get_level_values(1)}, "one column for both ends"
 
@@ -121,11 +121,11 @@ def test_chosen_line_follows_the_records(tmp_path):
     specs = recipe_trials("small", "set")
     runs = make(specs[2:4], tmp_path, share=1) + make(specs[4:6], tmp_path, share=0) + make(specs[6:7], tmp_path)
     text = recipe.chosen_line([*runs, find_run(tmp_path, specs[7])]).data
-    assert text.startswith("The best mean of video@1 is 100.0 %, of **lr 0.02, weight_decay 0.001**.")
+    best = "The best mean of video@1 is 100.0 %, of **lr 0.02, weight_decay 0.001**."
+    assert text.startswith(f"{best} The profile `small` uses it.")
     assert "not corrected for the number of recipes: lr 0.04, weight_decay 0.001." in text
     assert "No difference" not in text
     assert "Not finished: lr 0.02, weight_decay 0.005." in text
-    assert "The profile `small` uses it." in text
 
 
 def test_evaluated_run_is_no_recipe(runs, tmp_path):

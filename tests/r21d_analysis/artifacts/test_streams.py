@@ -296,6 +296,12 @@ def test_differences_to_both_streams_are_not_counted_twice(tmp_path):
     assert own.df == pytest.approx(4 * np.trace(covariance) ** 2 / np.trace(covariance @ covariance)) and own.df < 8
 
 
+def test_caption_names_the_variance_only_of_tests(table_4_runs):
+    said = "variance of its two networks alone"
+    captions = [streams.stream_gain(runs).caption for runs in (table_4_runs, pick(table_4_runs, seed=0))]
+    assert [(said in caption, "hence no test" in caption) for caption in captions] == [(True, False), (False, True)]
+
+
 def test_runs_that_cannot_be_fused_are_named(table_4_runs):
     for run in pick(table_4_runs, modality="flow"):
         finish(run, replace(run.scores, videos=np.char.add(run.scores.videos, "x")))

@@ -55,10 +55,10 @@ def test_only_columns_of_long_texts_are_wrapped():
 
 def test_wide_tables_have_what_all_rows_share_in_their_caption():
     """Whatever is measured stays a column, as do all columns of a table of one row and of one that is not wide."""
-    same = {"videos": [499, 499], "seeds": ["1 seed", "1 seed"], "p, Holm": [np.nan, np.nan], "video@5": [100.0, 100.0]}
+    same = {"videos": [4999] * 2, "seeds": ["1 seed", "1 seed"], "p, Holm": [np.nan, np.nan], "video@5": [100.0, 100.0]}
     table = pd.DataFrame({f"column {number}": [1.5, 2.5] for number in range(style.WIDE - 3)} | same)
     wide = style.style_table(table, "As measured")
-    assert wide.caption == "As measured; the same in all rows: videos 499, seeds 1 seed, p, Holm –"
+    assert wide.caption == "As measured; the same in all rows: videos 4,999, 1 seed, p, Holm –"
     heads = [head.text for head in BeautifulSoup(wide.to_html(), "html.parser").select("thead th")]
     assert heads == [f"column {number}" for number in range(style.WIDE - 3)] + ["video@5"]
     assert list(wide.data) == list(table), "the Styler keeps them"
@@ -101,9 +101,16 @@ def test_dollars_in_tables_are_no_formula(runs, tmp_path):
 def test_caption_names_frozen_stages(tmp_path):
     """Also where all rows have them, as a linear probe is no finetuned network."""
     specs = [Spec(data="set", epochs=2, init_from="mine.pt", frozen_stages=stages) for stages in (5, 0)]
+    specs += [specs[1].replace(epochs=epochs) for epochs in (3, 0)]
     runs = make_runs(specs, tmp_path)
     assert "finetuned with frozen_stages=5 on 2,000,000 clips;" in tables.protocol_line(runs[:1])
-    assert "; finetuned on 2,000,000 clips;" in tables.protocol_line(runs[1:])
+    assert "; finetuned on 2,000,000 clips;" in tables.protocol_line(runs[1:2])
+    both = "; finetuned on 2,000,000 / 3,000,000 clips / evaluated only, with the weights of another run;"
+    assert both in tables.protocol_line(runs[1:])
+    finish(runs[0], device="Other")
+    assert [tables.protocol_line(some).rpartition("; ")[2] for some in (runs, runs[1:])] == [
+        "on Other, TestGPU", "on TestGPU"
+    ]  # fmt: skip
 
 
 def test_protocol_line_names_a_demonstration(runs, tmp_path):
@@ -203,6 +210,17 @@ def test_accuracy_against_cost_draws_every_network(runs, x):
     }
     assert drawn == sorted((round(wanted[x](group), 3), group.video_at(1)) for group in group_by_seed(runs))
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1, "one scale of cost for both panels"
+
+
+def test_axis_of_speeds_names_several(tmp_path):
+    runs = make_runs(variant_comparison("small", "set", variants=("R3D", "MC3", "R(2+1)D")), tmp_path)
+    for speeds in ((8459, 9857, 15398), (6141, 7866, 26958), (2957, 4278, 19915), (1923, 2735, 3794)):
+        for run, speed in zip(runs, speeds, strict=True):
+            finish(run, inference_clips_per_second=float(speed))
+        (axes,) = figures.accuracy_against_cost(runs, x="clips_per_second").axes
+        low, high = axes.get_xlim()
+        assert 3 <= sum(low <= tick <= high for tick in axes.get_xticks()) <= 5
 
 
 def test_only_accuracies_on_actions_stand_beside_the_papers(runs, tmp_path):
@@ -237,11 +255,13 @@ def test_training_curves_have_a_panel_for_each_network(runs):
     figure = curves.error_curves(runs, by="network")
     assert [axes.get_title() for axes in figure.axes if axes.axison] == ["f-R2D", "R3D", "R(2+1)D"]
     np.testing.assert_allclose(figure.axes[1].lines[1].get_ydata(), [100, 50, 100 / 3])
-    legend = {line.get_label(): line for line in figure.legends[0].get_lines()}
     for axes in figure.axes[:3]:
-        for line in axes.lines:
-            drawn = legend[axes.get_title()]
-            assert (line.get_color(), line.get_marker()) == (drawn.get_color(), drawn.get_marker())
+        look = style.VARIANT_STYLE[axes.get_title()]
+        assert {(line.get_color(), line.get_marker()) for line in axes.lines} == {(look["color"], look["marker"])}
+    legends = [curves.error_curves(runs, by=by).legends[0].get_texts() for by in ("network", "recipe")]
+    names = [[text.get_text() for text in texts] for texts in legends]
+    assert names[0] == ["training", "test"], "the titles are the networks"
+    assert names[1] == ["f-R2D", "R3D", "R(2+1)D", *names[0]]
 
 
 def test_palette_is_that_of_seaborn():

@@ -7,6 +7,7 @@ from r21d_analysis.artifacts.confirmatory import decide_contrast, is_close
 from r21d_analysis.claims.arithmetic import above, differences, ranges
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
 from r21d_analysis.claims.evaluate import decide_all, evaluate_claim
+from r21d_analysis.claims.table import format_effect
 from r21d_analysis.claims.verdict import (
     ABOUT,
     ABOVE,
@@ -15,6 +16,7 @@ from r21d_analysis.claims.verdict import (
     INCONCLUSIVE,
     REFUTED,
     SUPPORTED,
+    Verdict,
     decide,
     decide_bonferroni,
     decide_close,
@@ -70,6 +72,15 @@ def test_arithmetic_claim_has_its_verdict(name, answer, effect, part):
     verdict = evaluate_claim(next(claim for claim in CLAIMS if claim.id == name), [])
     assert verdict.answer == answer and part in verdict.why
     assert verdict.effect == pytest.approx(effect, rel=0.02, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("effect", "unit", "text"),
+    [(1.0, "times", "1.00 times"), (2.917, "times, smallest", "2.92 times, smallest"), (64, "channels", "64 channels"),
+     (-2.0, "points, smallest", "-2.0 points, smallest"), (0.9581, "correlation", "0.958 correlation")],
+)  # fmt: skip
+def test_effect_of_arithmetic_has_the_decimals_of_its_unit(effect, unit, text):
+    assert format_effect(Verdict(SUPPORTED, effect, unit=unit)) == text
 
 
 def test_every_arithmetic_claim_is_tested():

@@ -165,6 +165,15 @@ def test_caption_says_whose_seeds_the_variance_has():
     assert caption.endswith("and do not include the variance over seeds.")
 
 
+def test_video_of_a_pack_has_rounded_probabilities(monkeypatch):
+    for protocol, rounded in (({}, False), ({"quantization": {}}, True)):
+        written = scores()
+        written = replace(written, protocol=written.protocol | protocol)
+        shown = Comparison(score(written, monkeypatch), None, "a", "", 7)
+        caption = shown.video_view(0, shown.items_view(np.arange(2)), None).caption
+        assert ("rounds most clips' probabilities to multiples of 5 %" in caption) == rounded
+
+
 def test_first_five_of_a_pack_are_those_of_all_clips(monkeypatch):
     written = scores()
     packed = replace(written, protocol=written.protocol | {"quantization": {}})

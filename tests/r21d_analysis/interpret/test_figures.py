@@ -69,6 +69,8 @@ def test_figures_tables_and_captions(trained):
     assert "times the response to the best of 4 test clips" in figures[4].get_suptitle()
     gaps = [label.get_text() for label in figures[6].legends[0].get_texts()]
     assert f"R3D-10, seed 0, integrated gradients, 32 steps: {100 * maps[1]['gaps'][0, -1].mean():.2g} %" in gaps
+    texts = [attribution_figures._gap_percent(gap) for gap in (1e-5, 0.011, 4.94, 544.6, 12345.0)]
+    assert texts == ["below 0.01 %", "0.011 %", "4.9 %", "545 %", "12,345 %"]
     bars, counts = [bar.get_height() for bar in figures[2].axes[0].patches], filters[1]["counts"][0]
     np.testing.assert_allclose(np.reshape(bars, (3, -1)).sum(axis=0), 100)
     assert bars[0] == pytest.approx(100 * counts[0] / counts.sum())
@@ -104,6 +106,9 @@ def test_angles_are_drawn_of_both_parts_of_a_pair(trained):
     (with_2d,) = layer_figures.angles_figure(trained[1]).axes
     assert all(trained[1][0].label not in line.get_label() for line in with_2d.lines), "f-R2D has no filter along time"
     finetuned = {name: array for name, array in pair.arrays.items() if not name.startswith(("temporal_", "spatial_a"))}
+    older = {name: array for name, array in pair.arrays.items() if not name.endswith("_angle")}
+    (computed,) = layer_figures.angles_figure([InsightRecord(pair.metadata, older)]).axes
+    assert computed.lines[0].get_label() == f"{pair.label}, computed"
     assert "initial weights of these" in layer_figures.angles_figure([InsightRecord(pair.metadata, finetuned)]).data
 
 
