@@ -13,14 +13,20 @@ CHANNELS_LAST = torch.channels_last_3d
 
 # A spatial convolution runs as a 2-D one on frames, a temporal one as a 2-D one over (T, H·W), others as they are. A
 # stem has too few input channels for tensor cores: on a GPU 2 rows of 8 pixels become one pixel of 64 channels, from
-# which the stem computes COLUMNS pixels of its output at once.
+# which the stem computes COLUMNS pixels of its output at once. R2D's spans the clip, and is a 2-D one over the channels
+# of all frames, which are enough.
 COLUMNS = 4
 WIDE_TILE_DEVICES = ("cuda",)  # on a CPU the multiplications by zero that are added cost more than they save
 
 
 def conv_kind(conv: nn.Conv3d) -> str:
-    """Return `spatial` for 1×d×d, `temporal` for 3×1×1, else, or with a stride along the other axes, `full`."""
+    """Return `spatial` for 1×d×d, `temporal` for 3×1×1, else, or with a stride along the other axes, `full`.
+
+    On a GPU the kind of a stem that spans the clip is `clip`.
+    """
     (time, height, _), (frames, *pixels) = conv.kernel_size, conv.stride
+    if is_stem(conv) and time > 3 and conv.weight.device.type in WIDE_TILE_DEVICES:
+        return "clip"
     if time == 1 and height > 1 and frames == 1:
         return "spatial"
     return "temporal" if height == 1 and time > 1 and pixels == [1, 1] else "full"
@@ -39,7 +45,7 @@ def is_stem(conv: nn.Conv3d) -> bool:
 
 def is_space_to_depth(conv: nn.Conv3d) -> bool:
     """Return whether `conv` is a stem that takes the output of `space_to_depth`; clips then get no gradient."""
-    return is_stem(conv) and conv.weight.device.type in WIDE_TILE_DEVICES
+    return is_stem(conv) and conv_kind(conv) != "clip" and conv.weight.device.type in WIDE_TILE_DEVICES
 
 
 def stride_padding(conv: nn.Conv3d) -> tuple[list[int], list[int]]:
@@ -47,19 +53,23 @@ def stride_padding(conv: nn.Conv3d) -> tuple[list[int], list[int]]:
     stride, padding = list(conv.stride), list(conv.padding)
     if is_space_to_depth(conv):
         stride, padding = [stride[0], 1, 1], [padding[0], 0, 0]
-    axes = {"spatial": slice(1, None), "temporal": slice(0, 2), "full": slice(None)}[conv_kind(conv)]
+    axes = {"temporal": slice(0, 2), "full": slice(None)}.get(conv_kind(conv), slice(1, None))
     return stride[axes], padding[axes]
 
 
 def to_conv_shape(conv: nn.Conv3d, x: Tensor) -> Tensor:
-    """Return a view of (N, C, T, H, W): spatial (N·T, C, H, W), temporal (N, C, T, H·W), full unchanged."""
+    """Return (N, C, T, H, W) as spatial (N·T, C, H, W), temporal (N, C, T, H·W), clip (N, C·T, H, W), or unchanged."""
     kind = conv_kind(conv)
+    if kind == "clip":
+        return x.flatten(1, 2).contiguous(memory_format=torch.channels_last)
     return x.transpose(1, 2).flatten(0, 1) if kind == "spatial" else x.flatten(3) if kind == "temporal" else x
 
 
 def from_conv_shape(conv: nn.Conv3d, y: Tensor, shape: torch.Size) -> Tensor:
     """Return the output of `conv` as (N, C, T, H, W), the inverse of `to_conv_shape`; `shape` is its 5-D input's."""
     kind = conv_kind(conv)
+    if kind == "clip":
+        return y.unsqueeze(2)
     if kind == "spatial":
         y = y.unflatten(0, (shape[0], -1)).transpose(1, 2)
     y = y.unflatten(3, (-1, shape[4])) if kind == "temporal" else y
@@ -91,7 +101,9 @@ def conv_gradients(
     )  # fmt: skip
     if of_pairs:
         dx = convolve_pairs(dy, packed.transpose(0, 1).flip(2, 3))
-    return None if dx is None else from_conv_shape(conv, dx, shape), dw
+    if dx is not None:
+        dx = dx.unflatten(1, shape[1:3]) if conv_kind(conv) == "clip" else from_conv_shape(conv, dx, shape)
+    return dx, dw
 
 
 def computes_pairs(conv: nn.Conv3d, channels: int, shape: torch.Size) -> bool:
@@ -172,12 +184,16 @@ def pack_weight(conv: nn.Conv3d, weight: Tensor, dtype: torch.dtype) -> Tensor:
     else:
         packed = weight.detach().to(dtype, memory_format=CHANNELS_LAST)
     kind = conv_kind(conv)
+    if kind == "clip":
+        return packed.flatten(1, 2).contiguous(memory_format=torch.channels_last)
     return packed if kind == "full" else packed.squeeze(2 if kind == "spatial" else 4)
 
 
 def unpack_weight(conv: nn.Conv3d, packed: Tensor, weight: Tensor) -> Tensor:
     """Return a packed weight's gradient in the type, shape and layout of `weight`, summed over a stem's COLUMNS."""
     unpacked, kind = torch.empty_like(weight), conv_kind(conv)
+    if kind == "clip":
+        return unpacked.copy_(packed[: len(weight)].unflatten(1, weight.shape[1:3]))
     packed = packed if kind == "full" else packed.unsqueeze(2 if kind == "spatial" else 4)
     if is_space_to_depth(conv):
         pixels = packed.permute(0, 2, 3, 4, 1).unflatten(4, (2, 2, 4, -1))

@@ -213,12 +213,28 @@ def test_fast_form_with_triton_kernels(kernels, stem, monkeypatch):
         close(form(x.float()), plain(x).float(), within=1e-4)
 
 
+@pytest.mark.parametrize("stem", ["gathered"], indirect=True)
+def test_a_stem_that_spans_the_clip_is_a_2d_convolution(stem):
+    conv, x = network("R2D").conv1, clips().requires_grad_()
+    prepared, packed = conv_layout.prepare_input(conv, x, x.dtype), pack_weight(conv, conv.weight, x.dtype)
+    assert prepared.shape == (3, 3 * 5, 16, 19) and packed.shape == (8, 3 * 5, 7, 7)
+    dy = F.pad(clips(channels=4, frames=1, height=8, width=10), [0] * 7 + [4])
+    dx, dw = conv_layout.conv_gradients(conv, dy, prepared, packed, x.shape, (True, True))
+    of_clips, of_weight = torch.autograd.grad(conv(x), (x, conv.weight), dy[:, :4])
+    close(dx, of_clips)
+    close(unpack_weight(conv, dw, conv.weight), of_weight)
+    assert all(
+        conv_layout.is_space_to_depth(conv_bn_pairs(network(name))[0][0]) for name in ("f-R2D", "R(2+1)D", "R3D")
+    )
+
+
 @pytest.mark.parametrize("variant", ["R3D", "R(2+1)D", "R2D"])
 def test_packed_weights_are_zero_where_padded_and_come_back(variant, stem):
     for conv, _ in conv_bn_pairs(network(variant, width=5)):
         packed, times = pack_weight(conv, conv.weight, torch.float64), 4 if conv_layout.is_space_to_depth(conv) else 1
         of_clips = conv_layout.is_stem(conv) and not conv_layout.is_space_to_depth(conv)
-        assert packed.shape[0] % 8 == 0 and (packed.shape[1] == 3 if of_clips else packed.shape[1] % 8 == 0)
+        channels = {3, 3 * conv.kernel_size[0]}
+        assert packed.shape[0] % 8 == 0 and (packed.shape[1] in channels if of_clips else packed.shape[1] % 8 == 0)
         assert torch.count_nonzero(packed) == torch.count_nonzero(conv.weight) * times
         assert torch.equal(unpack_weight(conv, packed, conv.weight), conv.weight * times)
 
