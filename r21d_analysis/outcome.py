@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +243,19 @@ def describe_unseen(runs: Sequence[Run]) -> str:
     return (
         f" {_name_seeds(seeds).capitalize()} alone, of which nothing was seen before the protocol, "
         f"show as significant: {'; '.join(clear) or 'none'}."
+    )
+
+
+def describe_added(runs: Sequence[Run], first: Collection[int]) -> str:
+    """Which networks differ from R(2+1)D by the seeds `first`, after whose results the others were added: sentences
+    after a space.
+    """
+    added = {run.spec.seed for run in runs}.difference(first)
+    table = fold_table([run for run in runs if run.spec.seed in first]).set_index("network")
+    clear = [f"{name} {describe_gap(row)}" for name, row in table[table[P] < 0.05].to_dict("index").items()]
+    return (
+        f" {_name_seeds(added).capitalize()} were added after the results of the others had been seen, and no p is "
+        f"corrected for this; by {_name_seeds(first)} alone these were significant: {'; '.join(clear) or 'none'}."
     )
 
 

@@ -113,7 +113,8 @@ def _sections(root: Path, confirmed: str) -> Iterator[str]:
     again += " By clip length: [report](../reports/temporal_probe-small-lengths.ipynb)."
     yield _compare("Playback rate", rate + again, runs_of("variant_comparison", task="speed"))
     runs = runs_of("why_2plus1d", task="speed", seeds=5)
-    yield _section("Why (2+1)D? Playback rate, 8 frames", outcome.describe_reasons(runs), _texts(show_fold_table(runs)))
+    fact = outcome.describe_reasons(runs) + outcome.describe_added(runs, range(3))
+    yield _section("Why (2+1)D? Playback rate, 8 frames", fact, _texts(show_fold_table(runs)))
     runs = runs_of("variant_comparison", **LONG)
     fact = outcome.compare_schedules(runs, runs_of("variant_comparison", variants=FOUR, frames=16, frame_stride=2))
     yield _compare("Table 2, longer training", fact, runs)

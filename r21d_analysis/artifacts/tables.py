@@ -243,7 +243,9 @@ def comparison_caption(estimates: Sequence[Estimate]) -> str:
     if not tested:
         return f"Intervals by recording; {data}, hence no test: another seed may take a difference out of its interval"
     data += f", {power} at 80 % power" if (power := describe_power(family_power(estimates))) else ""
-    return f"Intervals and p by recording and seed; with {data}; {count_noun(len(tested), 'test')}, one family, Holm"
+    alone = all(estimate.seeds == 1 for estimate in tested)
+    unit = "run, whose variance is estimated from the splits" if alone else "seed"
+    return f"Intervals and p by recording and {unit}; with {data}; {count_noun(len(tested), 'test')}, one family, Holm"
 
 
 def family_table(runs: Sequence[Run]) -> pd.DataFrame:

@@ -130,8 +130,8 @@ def check_architecture(network: nn.Module, weights: Weights) -> dict[str, Any]:
 
 
 def _load(path: Path):
-    if other := _other_format(path):  # before torch.load, which warns of TorchScript
-        raise R21DError(f"{path}: {other}")
+    if any(name.endswith("/constants.pkl") for name in _zip_members(path)):  # TorchScript, of which torch.load warns
+        raise R21DError(f"{path}: {_other_format(path)}")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # options that training scripts save too
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -141,7 +141,7 @@ def _load(path: Path):
             reason = f"contains {found[1]}, a Python object that could run code; save only the state dict"
         if path.suffix == ".pkl" or b"blobs" in path.read_bytes()[:4096]:
             reason = "a Caffe2 pickle, which is not supported; use its conversion to PyTorch, see `r21d weights`"
-        raise R21DError(f"{path}: {reason}") from error
+        raise R21DError(f"{path}: {_other_format(path) or reason}") from error
 
 
 def _other_format(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from contextlib import suppress
@@ -21,14 +22,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     temporary = path.with_name(f".{path.name[:40]}.{token_hex(8)}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            with open(temporary, "xb") as file:  # tempfile's files are private; records are to be shared
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileNotFoundError):  # a host whose clock is ahead took it for a killed writer's
-                os.replace(temporary, path)
-                return
+        while not _write_and_move(temporary, path, content.encode() if isinstance(content, str) else content):
+            pass
     except OSError as error:
         raise R21DError(
             f"{path}: could not be written ({error.strerror or error}); what was there before is untouched. "
@@ -37,6 +32,23 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _write_and_move(temporary: Path, path: Path, content: bytes) -> bool:
+    """Write `temporary` and name it `path`; False if it is removed before that."""
+    file = temporary.open("xb")  # tempfile's files are private; records are to be shared
+    try:
+        with file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        # A host whose clock is ahead took it for a killed writer's; of NFS the handle of such a file is stale.
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return False
+        raise
+    return True
 
 
 def spreadsheet_safe(cell: object) -> object:

@@ -433,6 +433,7 @@ def test_networks_of_other_papers_have_their_own_folds(five_networks):
             p += [estimate.p] if pairs is gains else []
         caption = html.unescape(table.caption)
         assert "differences of networks of other papers with the seeds' variance of the two networks alone" in caption
+        assert "p by recording and run, whose variance is estimated from the splits; with" in caption
     means = tables[0].data["", "split"].str.startswith("mean")
     assert tables[0].data[means]["here", "p, Holm"].tolist() == pytest.approx(multipletests(p, method="holm")[1])
     assert tables[0].data[~means]["here", "p, Holm"].isna().all(), "one run of each"

@@ -230,6 +230,13 @@ def test_torchscript_is_told_and_the_advice_serves(tmp_path, monkeypatch):
     assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["weights.pt2", "weights.onnx"])
+def test_state_dict_is_read_whatever_its_file_is_called(tmp_path, name):
+    network = small("R3D")
+    torch.save(network.state_dict(), tmp_path / name)
+    assert read_weights(tmp_path / name).state.keys() == network.state_dict().keys()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [

@@ -296,8 +296,9 @@ def test_killed_writers_leave_neither_lock_nor_temporary_files(tmp_path):
         assert {path.name for path in run.folder.iterdir()} == {".notes", ".lock"}
 
 
-def test_file_that_another_host_removes_is_written_again(tmp_path, monkeypatch):
-    """As a temporary file of this host looks old to a host whose clock is minutes ahead."""
+@pytest.mark.parametrize("stale", [False, True])
+def test_file_that_another_host_removes_is_written_again(tmp_path, monkeypatch, stale):
+    """As a temporary file of this host looks old to a host whose clock is minutes ahead; on NFS its handle is stale."""
     fsync, calls = os.fsync, []
 
     def fsync_and_remove(number):
@@ -306,6 +307,8 @@ def test_file_that_another_host_removes_is_written_again(tmp_path, monkeypatch):
             os.utime(number, (0, 0))
             remove_temporary(tmp_path, seconds=60)
         calls.append(number)
+        if stale and len(calls) == 1:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     monkeypatch.setattr(os, "fsync", fsync_and_remove)
     write_atomically(tmp_path / "a.mp4", b"whole")
