@@ -189,10 +189,11 @@ def _link_reports(notebook: str) -> str:
 
 
 def _find_others(experiment: str, root: Path, **options) -> list[Run]:
-    """The finished runs of other papers' networks on RGB in an experiment of Tables 4 to 6; not all have every seed."""
+    """The runs of other papers' networks on RGB in Table 4, 5 or 6: of each the seeds whose runs are all finished."""
     specs = EXPERIMENTS[experiment]("small", variants=(*NEIGHBORS, BEST), **options)
     runs = find_runs([spec for spec in specs if spec.variant in NEIGHBORS], root / "results" / "small.zip")
-    return [run for run in runs if run.is_complete]
+    unfinished = {(run.spec.variant, run.spec.seed) for run in runs if not run.is_complete}
+    return [run for run in runs if (run.spec.variant, run.spec.seed) not in unfinished]
 
 
 def _describe_others(runs: Sequence[Run]) -> str:

@@ -135,7 +135,7 @@ def _name_networks(
 ) -> dict[str, list[str]]:
     """Return the parameter `variants` that stands for the networks `names` alone, none if `specs` need all networks.
 
-    Tables 4 to 6 have flow of their last network, and a setting may have no effect in the other papers' networks.
+    Table 4 has flow of its last network, and a setting may have no effect in the other papers' networks.
     """
     alone: list[Spec] = []
     with suppress(IgnoredOverrideError):

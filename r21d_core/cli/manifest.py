@@ -23,7 +23,7 @@ def add_parser(subparsers) -> None:
     folder = add_command(layouts, "folder", "a folder with one folder per class, or train/ and test/ with such")
     folder.add_argument("directory", type=Path, help="the folder")
     add = folder.add_argument
-    tested = "fraction of each class to test on, one recording at least, if there is no test/; default 0.25"
+    tested = "fraction of each class to test on if there is no test/, at least one of two recordings; default 0.25"
     add("--test-fraction", type=float, default=0.25, help=tested)
     add("--seed", type=int, default=0, help="seed of that random split; default 0")
     add("--out", **OUT)

@@ -15,7 +15,7 @@ from r21d_core.study import recipes
 from r21d_core.study.overrides import IgnoredOverrideError, reject_ignored_overrides
 from r21d_core.study.recipes import EVALUATION, VAL_SUFFIX, get_recipe
 from r21d_core.study.spec import Spec
-from r21d_core.study.variants import ABLATIONS, VARIANTS, is_sized_by_frames
+from r21d_core.study.variants import ABLATIONS, NEIGHBORS, VARIANTS, is_sized_by_frames
 
 TABLE_2 = tuple(VARIANTS)
 REASONS = ("R(2+1)D", "R3D", *ABLATIONS)
@@ -123,7 +123,8 @@ def sports1m(
     lengths = as_list(frames or ((8, 32) if profile == "paper" else base.frames))
     return [
         base.replace(variant=variant, modality=modality, frames=length, seed=seed)
-        for length, (variant, modality), seed in product(lengths, _list_inputs(variants), seeds)
+        for length, variant, modality, seed in product(lengths, variants, STREAMS, seeds)
+        if modality == "rgb" or variant == variants[-1]
     ]
 
 
@@ -132,9 +133,10 @@ def kinetics(
     profile: str = "demo", data: str = TARGET, *, source: str = "", init_from: str = "", task: str = "action",
     variants: Sequence[str] = ("R(2+1)D",), seeds: Sequence[int] = (0,), **settings,
 ) -> list[Spec]:  # fmt: skip
-    """Table 5: `data` from scratch and finetuned from a run on `source`, on RGB and, for the last variant, on flow.
+    """Table 5: on RGB and on flow, `data` from scratch and finetuned from a run on `source`.
 
-    `init_from` names weights to finetune instead: a file, a published name or a run folder.
+    Networks of other papers have no runs on flow. `init_from` names weights to finetune instead: a file, a published
+    name or a run folder.
 
     `r21d train kinetics --profile small --manifest data/ucf101-7b-split1.csv --set source=ucf101-7a-split1`
     """
@@ -165,11 +167,6 @@ def transfer(
         target, origin = (SPLIT.sub(f"-split{split}", name) for name in (data, source))
         specs += _pretrain_and_finetune(base, target, origin, init_from, variants, seeds, settings, frozen)
     return specs
-
-
-def _list_inputs(variants: Sequence[str]) -> list[tuple[str, str]]:
-    """The (variant, modality) pairs of Tables 4 to 6: every variant on RGB, the last one also on flow."""
-    return [pair for pair in product(variants, STREAMS) if pair[1] == "rgb" or pair[0] == variants[-1]]
 
 
 def _list_splits(data: str, splits: Numbers) -> list:
@@ -211,14 +208,16 @@ def _pretrain_and_finetune(
     base: Spec, data: str, source: str, init_from: str, variants: Sequence[str], seeds: Sequence[int], settings: dict,
     frozen: dict,
 ) -> list[Spec]:  # fmt: skip
-    """For each of `_list_inputs` and each seed the runs on `data` from scratch, on `source`, and finetuned from that.
+    """For each variant, stream and seed the runs on `data` from scratch, on `source`, and finetuned from that.
 
     The run on `source` is evaluated as in that data set's experiment, to share it; `init_from` replaces it.
     """
     finetune = recipes.TRANSFER[base.profile] | recipes.TRANSFER_TO.get((base.profile, data.split("-")[0]), {}) | frozen
     evaluation = {"eval_clips": base.eval_clips} | EVALUATION.get((base.profile, source.split("-")[0]), {}) | settings
     specs = []
-    for (variant, modality), seed in product(_list_inputs(variants), seeds):
+    for variant, modality, seed in product(variants, STREAMS, seeds):
+        if variant in NEIGHBORS and modality == "flow":
+            continue
         spec = base.replace(variant=variant, modality=modality, seed=seed)
         specs.append(spec.replace(data=data))
         if init_from:
