@@ -96,8 +96,8 @@ def answer(root: Path = ROOT) -> list[str]:
         f"R(2+1)D: {', '.join(better)}, with {spoken['groups'].max()} speakers and {seeds} seeds "
         f"(the tests find {describe_power(spoken['detectable'])} with 80 % power); without the first seed, which was "
         f"seen before the protocol, {unseen}. Each seed was added after the results of those before it had "
-        f"been seen; with p multiplied by these {seeds} looks, {after_looks} are. R3D minus R(2+1)D "
-        f"is {describe_gap(r3d)}; exploratory, in training error {describe_gap(r3d, *TRAINING)}.",
+        f"been seen; with p multiplied by these {seeds} looks, {after_looks} are significant. R3D minus "
+        f"R(2+1)D is {describe_gap(r3d)}; exploratory, in training error {describe_gap(r3d, *TRAINING)}.",
         f"Exploratory, one run of each network. {describe_evidence(root)} So these find most evidence for an action of "
         "8 frames in one frame; for speech and the rate it needs motion, or a still clip is too unusual an input.",
     ]

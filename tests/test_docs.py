@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from r21d_analysis.artifacts.folds import compose
-from r21d_analysis.claims import verdict
+from r21d_analysis.claims.table import MARKS
 from r21d_core.cli import build_parser
 from r21d_core.models.cost import cost
 from r21d_core.runs.metrics import video_at
@@ -56,8 +56,7 @@ def test_api_pages_name_every_package_and_module():
 
 def test_glossary_has_the_words_of_the_suite():
     text = (ROOT / "docs/glossary.md").read_text()
-    verdicts = (verdict.SUPPORTED, verdict.DIRECTION, verdict.REFUTED, verdict.CLOSE, verdict.INCONCLUSIVE)
-    words = [*CHOICES["profile"], *CHOICES["task"], *STATES, *verdicts, "Spec", "Midplanes", "Frame stride", "video@1"]
+    words = [*CHOICES["profile"], *CHOICES["task"], *STATES, *MARKS, "Spec", "Midplanes", "Frame stride", "video@1"]
     words += ["Fold", "Confirmatory", "Family of classes", "Contrast", "Holm", "Undecided"]
     assert [word for word in words if not re.search(rf"[`*]{re.escape(word)}\b", " ".join(text.split()))] == []
 

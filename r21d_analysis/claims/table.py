@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import mode
 from typing import Any
 
@@ -14,7 +14,7 @@ from IPython.display import HTML
 from r21d_analysis.artifacts.confirmatory import CLOSE, counted_runs
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS
 from r21d_analysis.claims.evaluate import evaluate_claim
-from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
+from r21d_analysis.claims.verdict import DIRECTION, INCONCLUSIVE, REFUTED, SUPPORTED, UNTESTED, Verdict
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import format_interval
 from r21d_analysis.style import render, write_minus
@@ -22,7 +22,7 @@ from r21d_core import R21DError
 from r21d_core.runs.run import Run
 from r21d_core.study.spec import Spec
 
-MARKS = {SUPPORTED: "✓", DIRECTION: "↗", REFUTED: "✗", CLOSE: "≈", INCONCLUSIVE: "?"}
+MARKS = {SUPPORTED: "✓", DIRECTION: "↗", REFUTED: "✗", CLOSE: "≈", INCONCLUSIVE: "?", UNTESTED: "–"}
 OF_ROWS = ("data", "task", "seeds")  # keys of a protocol that a row of evidence has in columns of their own
 
 
@@ -31,7 +31,8 @@ def ledger(runs: Sequence[Run]) -> pd.DataFrame:
 
     Runs that docs/protocol.md does not count are left out (`counted_runs`). `metric` is "" for arithmetic.
     `effect`, `low` and `high` are in `unit`, mostly points of per cent; arithmetic has no interval. Claims that compare
-    networks of different test videos are inconclusive. Raises R21DError for a run that cannot be read.
+    networks of different test videos are inconclusive, those without runs UNTESTED. Raises R21DError for a run that
+    cannot be read.
     """
     unique: dict[Spec, Run] = {}
     for run in counted_runs(runs):  # a run that is in two folders counts once
@@ -41,6 +42,8 @@ def ledger(runs: Sequence[Run]) -> pd.DataFrame:
     for claim in CLAIMS:
         try:
             verdict = evaluate_claim(claim, groups)
+            if claim.kind != ARITHMETIC and not verdict.evidence:
+                verdict = replace(verdict, answer=UNTESTED)
         except R21DError as error:
             verdict = Verdict(INCONCLUSIVE, why=str(error))
         row = {"section": claim.section, "claim": claim.sentence, "comparison": claim.comparison, "by": claim.kind}

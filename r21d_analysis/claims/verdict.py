@@ -13,6 +13,7 @@ from r21d_analysis.style import QUESTIONS
 from r21d_core.study.experiments import SPLIT
 
 SUPPORTED, DIRECTION, REFUTED, INCONCLUSIVE = "supported", "direction only", "refuted", "inconclusive"
+UNTESTED = "not tested"  # a claim without the runs that it needs
 ACTION = "action"  # the task of all claims, where they do not say otherwise
 # Where the interval of the advantage that a claim gives a reason for does not lie above zero.
 NOTHING = "no clear advantage over R3D to explain"

@@ -642,14 +642,14 @@ def test_answers_of_runs_and_arithmetic_are_counted_apart(worlds):
     by_arithmetic = Counter(evaluate_claim(claim, []).answer for claim in CLAIMS if claim.kind == ARITHMETIC)
     right, wrong, of_runs = by_arithmetic[SUPPORTED], by_arithmetic[REFUTED], len(CLAIMS) - by_arithmetic.total()
     of_arithmetic = f"{right} supported, {wrong} refuted"
-    assert counts == [("from runs", f"{of_runs} inconclusive"), ("by arithmetic", of_arithmetic)]
-    labels = f"✓ supported {right} (0 from runs)", f"? inconclusive {of_runs} ({of_runs} from runs)"
+    assert counts == [("from runs", f"{of_runs} not tested"), ("by arithmetic", of_arithmetic)]
+    labels = f"✓ supported {right} (0 from runs)", f"– not tested {of_runs} ({of_runs} from runs)"
     html = show_ledger([]).data
     assert all(f" {label}</label>" in html for label in (f"all {len(CLAIMS)} ({of_runs} from runs)", *labels))
     table = ledger([run for group in worlds["paper"] for run in group.runs])
     sized, not_yet = sum(bool(claim.size) for claim in CLAIMS), sum(claim.kind == NOT_YET for claim in CLAIMS)
     right += of_runs - sized - not_yet  # effects of the paper's world are larger than the paper's
-    expected = f"{right} supported, {sized} direction only, {wrong} refuted, {not_yet} inconclusive"
+    expected = f"{right} supported, {sized} direction only, {wrong} refuted, {not_yet} not tested"
     assert count_answers(table) == expected
 
 
@@ -687,7 +687,8 @@ def test_ledger_is_escaped_and_needs_no_runs(tmp_path):
 def test_one_seed_on_splits_has_the_interval_of_its_table():
     runs = [run for run in load_runs(RESULTS / "small.zip") if run.spec.data.startswith("ucf101-7b")]
     verdict = evaluate_claim(BY_ID["pretraining-helps"], group_by_seed(runs))
-    pretrained, scratch = pretrained_pairs([row for row in collect_networks(runs)[0] if row.stream == RGB])[0]
+    rows = [row for row in collect_networks(runs)[0] if (row.stream, row.spec.variant) == (RGB, "R(2+1)D")]
+    ((pretrained, scratch),) = pretrained_pairs(rows)
     estimate = difference(pretrained, scratch)
     assert (verdict.low, verdict.high) == (estimate.low, estimate.high) and verdict.answer == INCONCLUSIVE
     assert estimate.seed_part > 0, "the pretrained network gains on one split and loses on the others"
