@@ -188,12 +188,19 @@ def _name_all(values: Iterable[str]) -> str:
 
 
 def compare(runs: Sequence[Run], baseline: str = "R(2+1)D") -> pd.DataFrame:
-    """The rows of `measure` of networks other than `baseline`, with the `estimate` of their difference; or none."""
+    """The rows of `measure` of networks other than `baseline`, with the `estimate` of their difference; or none.
+
+    Raises R21DError for runs of one network with several settings, and as `accuracy_difference`.
+    """
     table = measure(runs)
     done = [group for group in table.get("group", ()) if group]
     baseline_group = next((group for group in done if group.spec.variant == baseline), None)
     if not baseline_group or len(done) == 1:
         return pd.DataFrame()
+    for first in (group.spec for group in done):
+        same = [group.spec for group in done if group.spec.variant == first.variant]
+        if keys := sorted({key for spec in same for key in spec.changes_from(first)}):
+            raise R21DError(f"{first.variant}: its runs differ in {', '.join(keys)}; compare runs of one setting")
     table = table[[group is not baseline_group for group in table["group"]]]
     estimates = {row: accuracy_difference([group], [baseline_group]) for row, group in table["group"].items() if group}
     return table.assign(estimate=pd.Series(estimates))
@@ -203,15 +210,11 @@ def comparison_table(runs: Sequence[Run], baseline: str = "R(2+1)D") -> Styler |
     """Each network minus the variant `baseline` on the same videos, for a notebook; all rows are one family of tests.
 
     `recordings needed` would show the difference, were it true, in this family with 80 % power and as many seeds.
-    Raises R21DError for runs of one network with several settings, and as `accuracy_difference`.
+    Raises R21DError as `compare`.
     """
     table = compare(runs, baseline)
     if table.empty:
         return note(f"a comparison needs {baseline} and another network, both finished")
-    if table["network"].duplicated().any():
-        first, *others = table["spec"][table["network"] == table["network"][table["network"].duplicated()].iloc[0]]
-        keys = sorted({key for spec in others for key in spec.changes_from(first)})
-        raise R21DError(f"{first.variant}: its runs differ in {', '.join(keys)}; compare runs of one setting")
     estimates = table["estimate"].dropna()
     columns = difference_columns(list(estimates), f"minus {baseline} (points)")
     tests = sum(estimate.tested for estimate in estimates)

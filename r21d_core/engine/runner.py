@@ -117,7 +117,8 @@ def _train_all(specs: list[Spec], data: dict, runs: Path | str, pool: InProcess 
     recoverable = (R21DError,) if world_size() > 1 else (R21DError, torch.OutOfMemoryError)
     waiting, locked, failures, announced = list(specs), [], [], set()
     active: dict[Future, Spec] = {}
-    bar = tqdm(total=len(specs), desc="runs", unit="run", leave=False, miniters=0)
+    # The mean rate, as tqdm's moving one divides by the seconds since the bar was drawn, not since a run has ended.
+    bar = tqdm(total=len(specs), desc="runs", unit="run", leave=False, miniters=0, smoothing=0)
     while waiting or locked or active:
         pending = {*waiting, *locked, *active.values()}
         ready = [spec for spec in waiting if spec.parent_spec not in pending]

@@ -34,8 +34,10 @@ def build_imported(variant: str, **options: int) -> Any:
     fc = getattr(network, "fc", None)
     if not isinstance(network, nn.Module) or not isinstance(fc, nn.Linear) or fc.out_features != options["num_classes"]:
         outputs = options["num_classes"]
-        expected = f"a torch.nn.Module whose last layer is its attribute fc, Linear(…, num_classes), here {outputs}"
-        raise R21DError(f"variant {variant}: returned {type(network).__name__} with fc = {fc}, expected {expected}")
+        expected = "a torch.nn.Module, a new one in each call, whose last layer is its attribute fc, "
+        expected += f"Linear(…, num_classes), here {outputs}"
+        returned = f"{type(network).__name__} with fc = {' '.join(str(fc).split())}"  # of nested layers, one line
+        raise R21DError(f"variant {variant}: returned {returned}, expected {expected}")
     return network
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from r21d_core import R21DError
 from r21d_core.models.imported import build_imported, describe_failure
@@ -105,9 +107,10 @@ class C3D(nn.Sequential):
 
 @lru_cache
 def count_neighbor(variant: str, num_classes: int, frames: int, crop: int, in_channels: int) -> tuple[int, int]:
-    """Return the numbers of parameters and of multiply-adds for one clip; R21DError for clips that are too small.
+    """Return the numbers of parameters and of multiply-adds for one clip.
 
-    The random state of the caller stays, whose numbers one's own network draws for its weights.
+    Raises R21DError for clips that are too small, and for one's own network that fails or uses weights which are none
+    of its parameters. The random state of the caller stays, whose numbers one's own network draws for its weights.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -118,17 +121,44 @@ def count_neighbor(variant: str, num_classes: int, frames: int, crop: int, in_ch
         with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad(), counting as counter:
             network = Neighbor(variant, **options).eval()
             last = _watch_last(network) if is_imported(variant) else []
-            logits = network(torch.zeros(1, in_channels, frames, crop, crop))
+            with _ParametersOf(network) if is_imported(variant) else nullcontext():
+                logits = network(torch.zeros(1, in_channels, frames, crop, crop))
     except R21DError:
         raise
     except Exception as error:  # the code of one's own network may raise anything
-        reason = str(error).splitlines()[0] if variant in FEATURES else describe_failure(variant, error)
-        raise R21DError(f"{variant}: takes no clips of {frames} frames of {crop}×{crop} pixels ({reason})") from error
+        if variant in FEATURES:
+            reason = str(error).splitlines()[0]
+            raise R21DError(
+                f"{variant}: takes no clips of {frames} frames of {crop}×{crop} pixels ({reason})"
+            ) from error
+        clip = f"(N, in_channels, frames, crop, crop) = (1, {in_channels}, {frames}, {crop}, {crop})"
+        raise R21DError(f"variant {variant}: fails for a clip {clip}: {describe_failure(variant, error)}") from error
     if logits.shape != (1, num_classes):
         raise R21DError(f"variant {variant}: returned {tuple(logits.shape)} for a clip, expected (1, {num_classes})")
     if last and (len(last) != 2 or not torch.equal(*last)):
-        raise R21DError(f"variant {variant}: returns something else than its fc does; expected fc to be its last layer")
+        expected = "fc to be its last layer, without a softmax after it, which the loss has"
+        raise R21DError(f"variant {variant}: returns something else than its fc does; expected {expected}")
     return sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2
+
+
+class _ParametersOf(TorchFunctionMode):
+    """Raises ValueError where a function of PyTorch takes a parameter that `network` does not have.
+
+    Such as those of layers in a list, or made in `forward`: no optimizer changes them, and no checkpoint has them.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.known = {id(parameter) for parameter in network.parameters()}
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        for value in (*args, *(kwargs or {}).values()):
+            if isinstance(value, nn.Parameter) and id(value) not in self.known:
+                raise ValueError(
+                    f"the weights {tuple(value.shape)} are no parameters of the network, so they would be neither "
+                    "trained nor saved; expected each layer as an attribute, made in __init__, or in an nn.ModuleList"
+                )
+        return func(*args, **(kwargs or {}))
 
 
 def _watch_last(network: Neighbor) -> list[Tensor]:

@@ -159,6 +159,30 @@ def test_waiting_for_workers_does_not_redraw_the_bar_at_once(tmp_path, monkeypat
     assert drawn[0] == 1 and drawn[1] > 2 * 20, "but in a terminal also after a run has ended"
 
 
+def test_bar_divides_by_the_time_since_the_start(tmp_path, monkeypatch):
+    """A run takes ten polls of 30 seconds, each of which may draw the bar."""
+    seconds, file = [0.0], io.StringIO()
+
+    class Pool:
+        slots, polls = 2, 0
+
+        def submit(self, *_, **__):
+            future = Future()
+            future.set_result(None)
+            return future
+
+        def wait(self, futures):
+            self.polls += 1
+            seconds[0] += 30
+            return {next(iter(futures))} if self.polls % 10 == 0 else set()
+
+    monkeypatch.setattr("tqdm.std.time", lambda: seconds[0])
+    monkeypatch.setattr(runner, "tqdm", partial(tqdm, disable=False, file=file))
+    specs = [SPEC.replace(seed=seed) for seed in range(3)]
+    assert not runner._train_all(specs, {"tiny": None}, tmp_path, Pool())  # pyright: ignore[reportArgumentType]
+    assert "1/3 [05:00<10:00, 300.00s/run]" in file.getvalue()
+
+
 @pytest.mark.parametrize("slots", [1, 2])
 def test_plan_counts_decoding(tiny_manifest, tmp_path, monkeypatch, slots):
     """Of each process for itself, and the seconds until several have begun."""

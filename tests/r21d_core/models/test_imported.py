@@ -221,11 +221,18 @@ def test_code_of_the_howto_is_trained_and_loaded(tiny_manifest, tmp_path, monkey
             NETWORK.replace("nn.Linear(6, num_classes)", "nn.Linear(6, 9)"),
             r"expected a torch.*fc, Linear\(…, num_classes\), here 1",
         ),
-        (NETWORK.replace("self.spatial(x)", "x.reshape(7)"), r"takes no clips of 4 frames.*in .*\.py, line 13: shape"),
+        (
+            NETWORK.replace("nn.Linear(6, num_classes)", "nn.Sequential(nn.Linear(6, num_classes))"),
+            r"fc = Sequential\( \(0\): Linear",
+        ),
+        (
+            NETWORK.replace("self.spatial(x)", "x.reshape(7)"),
+            r"fails for a clip \(N, in_channels, frames, crop, crop\) = \(1, 3, 4, .*in .*\.py, line 13: shape",
+        ),
         (NETWORK.replace("Linear(6", "Linear(5"), r"in .*\.py, line 13: fc takes 5 features and got \(1, 6\)"),
         (
             NETWORK.replace("(2, 3, 4))))", "(2, 3, 4)))).relu()"),
-            r"returns something else than its fc does; expected fc",
+            r"returns something else than its fc does; expected fc to be its last layer, without a softmax after it",
         ),
         (NETWORK.replace("self.fc(self.drop", "(self.drop"), r"returns something else than its fc does; expected fc"),
         (NETWORK.replace(".mean((2, 3, 4))", ".mean((0, 3, 4)).T"), r"returned \(4, 1\) for a clip, expected \(1, 1\)"),
@@ -235,6 +242,42 @@ def test_faults_of_the_code_are_named(write, text, says):
     with pytest.raises(R21DError, match=says) as error:
         spec_cost(TINY.replace(variant=variant_of(write(text))), 1)
     assert "conv_nets_" in str(error.value) and "\n" not in str(error.value)
+
+
+LISTED = NETWORK.replace("self.spatial(x)", "self.spatial(self.rest[0](x))")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LISTED.replace("        self.fc =", "        self.rest = [nn.Conv3d(3, 3, 1)]\n        self.fc ="),
+        NETWORK.replace("self.spatial(x)", "self.spatial(nn.Conv3d(3, 3, 1)(x))"),
+        NETWORK.replace("self.spatial(x)", "self.spatial(nn.Parameter(x.new_ones(3, 1, 1, 1)) * x)"),
+    ],
+)
+def test_weights_that_no_step_would_train_are_refused(write, text):
+    """Those of layers in a list, or made in `forward`, which no optimizer changes and no checkpoint has."""
+    spec = TINY.replace(variant=variant_of(write(text)))
+    with pytest.raises(R21DError, match=r"line \d+: the weights \(3, .* are no parameters of the network") as error:
+        spec_cost(spec, 2)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_in_a_list_of_modules_are_counted(write):
+    listed = LISTED.replace(
+        "        self.fc =", "        self.rest = nn.ModuleList([nn.Conv3d(3, 3, 1)])\n        self.fc ="
+    )
+    counts = [spec_cost(TINY.replace(variant=variant_of(write(text))), 2).parameters for text in (NETWORK, listed)]
+    assert counts[1] - counts[0] == 3 * 3 + 3
+
+
+def test_network_that_is_made_once_is_refused(write):
+    """Its runs would continue each other's weights; counting its cost has taken its classifier away."""
+    text = NETWORK + "\nnetwork = Network(2, 3)\nbuild = lambda **_: network\n"
+    spec = TINY.replace(variant=variant_of(write(text)))
+    spec_cost(spec, 2)
+    with pytest.raises(R21DError, match=r"fc = Identity\(\), expected a torch.nn.Module, a new one in each call"):
+        build_model(spec, 2, CPU)
 
 
 @pytest.mark.parametrize(
