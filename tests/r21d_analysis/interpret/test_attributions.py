@@ -84,6 +84,27 @@ def test_completeness_gap_falls_with_steps():
     assert gaps[1] < 0.05 and gaps[1] < gaps[0] / 2
 
 
+def test_completeness_gap_is_the_part_of_the_logit_that_is_missing():
+    network, x = for_attribution(network_of("R3D")), clips(6)
+    label = torch.arange(6)
+    total = attribute(network, x, label, "integrated gradients", 2).sum((1, 2, 3))
+    with torch.no_grad():
+        difference = (network(x) - network(0 * x))[range(6), label]
+    relative = total / difference - 1
+    assert (relative < -0.01).any() and (relative > 0.01).any()
+    found = completeness_gap(network, x, label, "integrated gradients", 2).float()
+    torch.testing.assert_close(found, relative.abs(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", attributions.METHODS[4:])
+@pytest.mark.parametrize("size", [16, 17])
+def test_resolution_of_occlusion_is_its_number_of_windows(method, size):
+    network, x, passes = for_attribution(network_of("R3D")), clips(1, size), []
+    network.register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0])))
+    attribute(network, x, LABEL[:1], method)
+    assert attributions.effective_resolution(network, x, method) == sum(passes) - 1  # without that of the whole clip
+
+
 @pytest.mark.parametrize("variant", ["f-R2D", "R(2+1)D"])
 def test_grad_cam_matches_definition(variant):
     network, x = for_attribution(network_of(variant)), clips(2, 64)
@@ -112,17 +133,26 @@ def test_shuffling_changes_only_its_stages():
 
 
 def test_sanity_check_detects_maps_of_the_video(monkeypatch):
-    network, x = for_attribution(network_of()), clips()
+    trained, x = for_attribution(network_of()), clips()
 
     def fake(network, clips, label, method, steps=0):
         maps = {"the video": clips.sum(1), "nothing": torch.ones_like(clips[:, 0])}
+        maps["its sign"] = maps["the video"] * (1 if network is trained else -1)
         return maps[method] if method in maps else attribute(network, clips, label, "integrated gradients", 4)
 
+    shuffled, shuffle_weights = [], attributions.shuffle_weights
+    monkeypatch.setattr(
+        attributions,
+        "shuffle_weights",
+        lambda network, stages: shuffled.append(stages) or shuffle_weights(network, stages),
+    )
     monkeypatch.setattr(attributions, "attribute", fake)
-    found = attributions.sanity_correlations(network, x, LABEL, ("the video", "nothing", "the network"))
-    assert found.shape == (3, 1 + len(STAGES))
-    torch.testing.assert_close(found[0], torch.ones(6))
-    assert found[1].isnan().all() and found[2, -1] < 0.6
+    found = attributions.sanity_correlations(trained, x, LABEL, ("the video", "its sign", "nothing", "the network"))
+    assert found.shape == (4, 1 + len(STAGES))
+    torch.testing.assert_close(found[:2], torch.ones(2, 6))
+    assert found[2].isnan().all() and found[3, -1] < 0.6
+    last_first = ("fc", "conv5_x", "conv4_x", "conv3_x", "conv2_x", "conv1")
+    assert shuffled == [last_first[:count] for count in range(1, 7)]
 
 
 def test_logit_margin_is_to_the_mean_of_the_others():
