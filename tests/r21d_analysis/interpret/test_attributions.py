@@ -1,5 +1,7 @@
 """Attribution maps equal their definitions for every variant; the sanity check detects worthless maps."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -184,6 +186,38 @@ def test_tiles_cover_every_position_once():
     ones = torch.ones(1, 3, 2, 16, 17)
     hidden = sum(1 - part for part in attributions.occlude_tiles(ones))
     assert len(attributions.occlude_tiles(ones)) == TILES**2 and torch.equal(hidden, ones)
+
+
+def test_evidence_of_each_clip_by_its_definition():
+    network, x = for_attribution(network_of("R3D")), clips(6)
+    network.fc.bias -= network(x).mean(0)  # so that predictions differ
+    labels = network(x).argmax(1).numpy()
+    test = SimpleNamespace(
+        clips=SimpleNamespace(label=labels), iter_batches=lambda rows: ((r, None, x[r]) for r in np.split(rows, [2]))
+    )
+    found = attributions.measure_evidence(network, test, rows := np.array([5, 0, 3, 2]))
+
+    def evidence(*versions):
+        logits = network(torch.stack([torch.zeros_like(clip), *versions]))
+        margin = logits[:, label] - logits[:, np.arange(6) != label].mean(1)
+        return (margin[1:] - margin[0]).numpy(), logits[1:].argmax(1).eq(label).numpy()
+
+    for index, row in enumerate(rows):
+        clip, label = x[row], labels[row]
+        orders = {"shuffled": attributions.random_orders(FRAMES), "reversed": [[3, 2, 1, 0]]}
+        for name, draws in {"frozen": [[t] * FRAMES for t in (1, 2, 3)], **orders}.items():
+            values, correct = evidence(*(clip[:, order] for order in draws))
+            assert found[name][index] == pytest.approx(values.mean(), abs=1e-5)
+            assert found[f"correct_{name}"][index] == pytest.approx(correct.mean())
+        tiles = [clip.clone() for _ in range(9)]
+        for number, tile in enumerate(tiles):
+            (y, z), edges = divmod(number, 3), (0, 5, 10, 16)
+            tile[..., edges[y] : edges[y + 1], edges[z] : edges[z + 1]] = 0
+        np.testing.assert_allclose(found["occluded"][index], evidence(*tiles)[0], atol=1e-5)
+        (value,), (correct,) = evidence(clip)
+        assert (found["label"][index], found["correct"][index]) == (label, correct)
+        assert found["original"][index] == pytest.approx(value, abs=1e-5)
+    assert ((found["correct_frozen"] > 0) & (found["correct_frozen"] < 1)).any()
 
 
 def test_fraction_lost_by_recordings():
