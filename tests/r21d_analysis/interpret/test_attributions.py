@@ -10,8 +10,9 @@ from torch import nn
 
 from r21d_analysis.interpret import attributions
 from r21d_analysis.interpret.attributions import attribute, completeness_gap, for_attribution
-from r21d_analysis.interpret.evidence import PERTURBATIONS, TILES, fraction_lost
+from r21d_analysis.interpret.evidence import PERTURBATIONS, TILES, evidence_lost, fraction_lost, tiles_lost
 from r21d_analysis.interpret.filters import STAGES
+from r21d_analysis.interpret.records import InsightRecord
 from r21d_core.study.variants import VARIANTS
 from tests.r21d_core.models.test_network import small
 
@@ -218,6 +219,21 @@ def test_evidence_of_each_clip_by_its_definition():
         assert (found["label"][index], found["correct"][index]) == (label, correct)
         assert found["original"][index] == pytest.approx(value, abs=1e-5)
     assert ((found["correct_frozen"] > 0) & (found["correct_frozen"] < 1)).any()
+
+
+def test_evidence_is_lost_of_a_class_and_without_the_best_tile_of_all():
+    rng, label = np.random.default_rng(0), np.arange(12) % 3
+    arrays = {f"evidence_{name}": rng.uniform(3, 4, 12) for name in ("original", "frozen")}
+    occluded = rng.uniform(2, 3, (12, TILES**2))
+    occluded[:, 4] -= 1
+    occluded[label == 1, 7] -= 1.5  # of this class the best, but not of all
+    arrays |= {"evidence_occluded": occluded, "evidence_label": label, "evidence_groups": np.arange(12) // 2}
+    record, original, groups = InsightRecord({}, arrays), arrays["evidence_original"], arrays["evidence_groups"]
+    for name, perturbed in (("frozen", arrays["evidence_frozen"]), ("occluded", occluded[:, 4])):
+        assert evidence_lost(record, name) == fraction_lost(original, perturbed, groups)
+        of_class = [values[label == 1] for values in (original, perturbed, groups)]
+        assert evidence_lost(record, name, 1) == fraction_lost(*of_class)
+    np.testing.assert_allclose(tiles_lost(record), 100 - 100 * occluded.mean(axis=0) / original.mean())
 
 
 def test_fraction_lost_by_recordings():
