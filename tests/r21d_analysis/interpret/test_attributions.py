@@ -1,5 +1,7 @@
 """Attribution maps equal their definitions for every variant; the sanity check detects worthless maps."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from torch import nn
 
 from r21d_analysis.interpret import attributions
 from r21d_analysis.interpret.attributions import attribute, completeness_gap, for_attribution
-from r21d_analysis.interpret.evidence import PERTURBATIONS, TILES, fraction_lost
+from r21d_analysis.interpret.evidence import PERTURBATIONS, TILES, evidence_lost, fraction_lost, tiles_lost
 from r21d_analysis.interpret.filters import STAGES
+from r21d_analysis.interpret.records import InsightRecord
 from r21d_core.study.variants import VARIANTS
 from tests.r21d_core.models.test_network import small
 
@@ -84,6 +87,27 @@ def test_completeness_gap_falls_with_steps():
     assert gaps[1] < 0.05 and gaps[1] < gaps[0] / 2
 
 
+def test_completeness_gap_is_the_part_of_the_logit_that_is_missing():
+    network, x = for_attribution(network_of("R3D")), clips(6)
+    label = torch.arange(6)
+    total = attribute(network, x, label, "integrated gradients", 2).sum((1, 2, 3))
+    with torch.no_grad():
+        difference = (network(x) - network(0 * x))[range(6), label]
+    relative = total / difference - 1
+    assert (relative < -0.01).any() and (relative > 0.01).any()
+    found = completeness_gap(network, x, label, "integrated gradients", 2).float()
+    torch.testing.assert_close(found, relative.abs(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", attributions.METHODS[4:])
+@pytest.mark.parametrize("size", [16, 17])
+def test_resolution_of_occlusion_is_its_number_of_windows(method, size):
+    network, x, passes = for_attribution(network_of("R3D")), clips(1, size), []
+    network.register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0])))
+    attribute(network, x, LABEL[:1], method)
+    assert attributions.effective_resolution(network, x, method) == sum(passes) - 1  # without that of the whole clip
+
+
 @pytest.mark.parametrize("variant", ["f-R2D", "R(2+1)D"])
 def test_grad_cam_matches_definition(variant):
     network, x = for_attribution(network_of(variant)), clips(2, 64)
@@ -112,17 +136,26 @@ def test_shuffling_changes_only_its_stages():
 
 
 def test_sanity_check_detects_maps_of_the_video(monkeypatch):
-    network, x = for_attribution(network_of()), clips()
+    trained, x = for_attribution(network_of()), clips()
 
     def fake(network, clips, label, method, steps=0):
         maps = {"the video": clips.sum(1), "nothing": torch.ones_like(clips[:, 0])}
+        maps["its sign"] = maps["the video"] * (1 if network is trained else -1)
         return maps[method] if method in maps else attribute(network, clips, label, "integrated gradients", 4)
 
+    shuffled, shuffle_weights = [], attributions.shuffle_weights
+    monkeypatch.setattr(
+        attributions,
+        "shuffle_weights",
+        lambda network, stages: shuffled.append(stages) or shuffle_weights(network, stages),
+    )
     monkeypatch.setattr(attributions, "attribute", fake)
-    found = attributions.sanity_correlations(network, x, LABEL, ("the video", "nothing", "the network"))
-    assert found.shape == (3, 1 + len(STAGES))
-    torch.testing.assert_close(found[0], torch.ones(6))
-    assert found[1].isnan().all() and found[2, -1] < 0.6
+    found = attributions.sanity_correlations(trained, x, LABEL, ("the video", "its sign", "nothing", "the network"))
+    assert found.shape == (4, 1 + len(STAGES))
+    torch.testing.assert_close(found[:2], torch.ones(2, 6))
+    assert found[2].isnan().all() and found[3, -1] < 0.6
+    last_first = ("fc", "conv5_x", "conv4_x", "conv3_x", "conv2_x", "conv1")
+    assert shuffled == [last_first[:count] for count in range(1, 7)]
 
 
 def test_logit_margin_is_to_the_mean_of_the_others():
@@ -154,6 +187,53 @@ def test_tiles_cover_every_position_once():
     ones = torch.ones(1, 3, 2, 16, 17)
     hidden = sum(1 - part for part in attributions.occlude_tiles(ones))
     assert len(attributions.occlude_tiles(ones)) == TILES**2 and torch.equal(hidden, ones)
+
+
+def test_evidence_of_each_clip_by_its_definition():
+    network, x = for_attribution(network_of("R3D")), clips(6)
+    network.fc.bias -= network(x).mean(0)  # so that predictions differ
+    labels = network(x).argmax(1).numpy()
+    test = SimpleNamespace(
+        clips=SimpleNamespace(label=labels), iter_batches=lambda rows: ((r, None, x[r]) for r in np.split(rows, [2]))
+    )
+    found = attributions.measure_evidence(network, test, rows := np.array([5, 0, 3, 2]))
+
+    def evidence(*versions):
+        logits = network(torch.stack([torch.zeros_like(clip), *versions]))
+        margin = logits[:, label] - logits[:, np.arange(6) != label].mean(1)
+        return (margin[1:] - margin[0]).numpy(), logits[1:].argmax(1).eq(label).numpy()
+
+    for index, row in enumerate(rows):
+        clip, label = x[row], labels[row]
+        orders = {"shuffled": attributions.random_orders(FRAMES), "reversed": [[3, 2, 1, 0]]}
+        for name, draws in {"frozen": [[t] * FRAMES for t in (1, 2, 3)], **orders}.items():
+            values, correct = evidence(*(clip[:, order] for order in draws))
+            assert found[name][index] == pytest.approx(values.mean(), abs=1e-5)
+            assert found[f"correct_{name}"][index] == pytest.approx(correct.mean())
+        tiles = [clip.clone() for _ in range(9)]
+        for number, tile in enumerate(tiles):
+            (y, z), edges = divmod(number, 3), (0, 5, 10, 16)
+            tile[..., edges[y] : edges[y + 1], edges[z] : edges[z + 1]] = 0
+        np.testing.assert_allclose(found["occluded"][index], evidence(*tiles)[0], atol=1e-5)
+        (value,), (correct,) = evidence(clip)
+        assert (found["label"][index], found["correct"][index]) == (label, correct)
+        assert found["original"][index] == pytest.approx(value, abs=1e-5)
+    assert ((found["correct_frozen"] > 0) & (found["correct_frozen"] < 1)).any()
+
+
+def test_evidence_is_lost_of_a_class_and_without_the_best_tile_of_all():
+    rng, label = np.random.default_rng(0), np.arange(12) % 3
+    arrays = {f"evidence_{name}": rng.uniform(3, 4, 12) for name in ("original", "frozen")}
+    occluded = rng.uniform(2, 3, (12, TILES**2))
+    occluded[:, 4] -= 1
+    occluded[label == 1, 7] -= 1.5  # of this class the best, but not of all
+    arrays |= {"evidence_occluded": occluded, "evidence_label": label, "evidence_groups": np.arange(12) // 2}
+    record, original, groups = InsightRecord({}, arrays), arrays["evidence_original"], arrays["evidence_groups"]
+    for name, perturbed in (("frozen", arrays["evidence_frozen"]), ("occluded", occluded[:, 4])):
+        assert evidence_lost(record, name) == fraction_lost(original, perturbed, groups)
+        of_class = [values[label == 1] for values in (original, perturbed, groups)]
+        assert evidence_lost(record, name, 1) == fraction_lost(*of_class)
+    np.testing.assert_allclose(tiles_lost(record), 100 - 100 * occluded.mean(axis=0) / original.mean())
 
 
 def test_fraction_lost_by_recordings():

@@ -76,6 +76,18 @@ def test_separable_kernels_are_recognized():
     assert found["filter_separability"].max() < 0.95
 
 
+def test_curves_are_of_most_energy_with_a_positive_peak():
+    random = np.random.default_rng(0)
+    temporal, kernel = random.normal(size=(20, 6, 3, 1, 1)), random.normal(size=(20, 2, 3, 3, 3))
+    strongest = filters.strongest_taps(temporal)
+    for curve, taps in zip(strongest, temporal[..., 0, 0], strict=True):
+        best = max(taps, key=np.linalg.norm)
+        assert abs(curve @ best) == pytest.approx(np.linalg.norm(best))
+    for curves in (strongest, filters.separate_filters(kernel)[1]):
+        np.testing.assert_allclose(np.linalg.norm(curves, axis=1), 1)
+        assert all(max(curve, key=abs) > 0 for curve in curves)
+
+
 def test_low_rank_energy_is_that_of_the_svd():
     random = np.random.default_rng(0)
     kernel = np.einsum("omt,miyx->oityx", random.normal(size=(6, 4, 3)), random.normal(size=(4, 5, 3, 3)))
@@ -164,6 +176,19 @@ def test_statistics_of_every_variant(variant):
         slices = composed.transpose(0, 1, 3, 4, 2).reshape(-1, 3)
         assert found["kernel_counts"][1].tolist() == filters.order_statistics(slices)[0].tolist()
         assert found["kernel_counts"][1].sum() == 4 * 4 * 9 != found["n_filters"][1]
+
+
+def test_separability_has_deciles_and_the_planes_of_section_3_5():
+    state = state_of(small("R3D"))
+    found = filter_statistics(state)
+    for row, layer in enumerate(layers(state)):
+        out, inputs = layer.kernel.shape[:2]
+        planes = midplanes(inputs, out) if row else 3 * 7 * 7 * inputs * out // (7 * 7 * inputs + 3 * out)
+        expected = filters.separability(layer.kernel, planes)
+        assert found["low_rank_energy"][row] == pytest.approx(expected["low_rank_energy"])
+        for name in filters.SEPARABILITY[:2]:
+            values = np.percentile(expected[name], [10, 90])
+            assert found[name][row] == pytest.approx([expected[name].mean(), *values])
 
 
 def test_decay_turns_no_weights_and_each_part_has_its_angle():

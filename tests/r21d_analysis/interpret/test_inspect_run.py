@@ -104,15 +104,18 @@ def test_top_clips_have_the_largest_responses(trained, tiny_manifest):
 
 def test_optimized_clips_activate_their_filter(monkeypatch):
     network = for_attribution(small("R(2+1)D").float())
-    wanted, shape = [("conv1", 0), ("conv2_x", 3), ("conv4_x", 1)], (8, 16, 16)
+    wanted, shape = [("conv1", 0), ("conv2_x", 3), ("conv4_x", 1)], (8, 16, 24)
+    weak = activation_max.maximize_activation(network, wanted[:1], np.full(1, 1e6), shape)
     made = activation_max.maximize_activation(network, wanted, np.ones(3), shape)
     monkeypatch.setattr(activation_max, "STEPS", 0)
     noise = activation_max.maximize_activation(network, wanted, np.ones(3), shape)
     before, after = (activation_max._center_activation(network, wanted, clips) for clips in (noise, made))
     assert (after > before + 1).all()
+    least = activation_max._center_activation(network, wanted[:1], weak)
+    assert after[0] > least[0] + 1, "with a large scale the activation counts less than the penalty"
     assert made.abs().max() < 3, "colors stay in the range of images"
     (rows, columns), _, (whole, _) = activation_max.receptive_field_box(network, wanted, made)
-    assert (rows, columns) == (slice(5, 12), slice(5, 12)), "conv1 sees 7 × 7 pixels at the center of 16 × 16"
+    assert (rows, columns) == (slice(5, 12), slice(9, 16)), "conv1 sees 7 × 7 pixels at the center of 16 × 24"
     assert whole == slice(0, 16)
     peaks = activation_max.peak_responses(network, wanted, made)
     assert (peaks >= after.detach().numpy() - 1e-5).all()

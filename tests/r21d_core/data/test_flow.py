@@ -1,5 +1,6 @@
 """Flow is Farneback's with the authors' parameters, kept with a small loss, and seen by a network as it should be."""
 
+import re
 from dataclasses import replace
 
 import cv2
@@ -12,9 +13,9 @@ from hypothesis.extra.numpy import arrays
 
 from r21d_core import R21DError
 from r21d_core.cli import main
+from r21d_core.data import flow as flow_module
 from r21d_core.data.decode import read_all
 from r21d_core.data.flow import (
-    MAX_DISPLACEMENT,
     Farneback,
     compute_fields,
     compute_flow,
@@ -36,6 +37,7 @@ SPEC = Spec(
     modality="flow", data="tiny", profile="demo", depth=10, width=4, frames=4, frame_height=18, frame_width=24, crop=16,
     epochs=1, clips_per_epoch=16, batch_size=4, eval_clips=2, lr=0.01, warmup_epochs=0,
 )  # fmt: skip
+MAX_DISPLACEMENT = 20.0  # pixels, as in the runs of results/
 FLOW_MEAN, FLOW_STD = (0.0046635, 0.0046261), (0.972347, 0.755146)  # of x and y in the authors' code
 
 
@@ -66,7 +68,7 @@ def test_fields_are_the_motion_over_one_frame_stride(tmp_path, step):
 
 
 def test_fields_are_opencvs_of_the_decoded_frames(tmp_path):
-    file = write_video(tmp_path / "a.mp4", moving(5, (1, 2)))
+    file = write_video(tmp_path / "a.mp4", (moving(5, (1, 2)) * [1, 0.6, 0.2]).astype(np.uint8))
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in read_all(file, (24, 32))]
     by_hand = [
         cv2.calcOpticalFlowFarneback(
@@ -113,6 +115,19 @@ def test_files_hold_the_fields_with_the_loss_that_is_told(tiny):
     assert "loss on 12 videos: median 0." in told
 
 
+def test_loss_is_told_in_pixels_of_what_can_be_kept(tiny, monkeypatch):
+    fields = np.random.default_rng(0).normal(3, 12, (2, 4, 5, 2))
+    stored = np.pad(quantize_flow(fields) - 20 * (fields > 0), ((0, 0), (0, 0), (0, 0), (0, 1)))
+    monkeypatch.setattr(flow_module, "compute_fields", lambda *_: iter(fields))
+    monkeypatch.setattr(flow_module, "read_all", lambda *_: stored)
+    told = re.findall(r"(-?\d+\.\d+)", measure_loss(tiny, tiny, Farneback(4, 5)))
+    clipped = fields.clip(-20, 20)
+    error = dequantize_flow(stored) - clipped
+    wanted = np.median(abs(error)), np.linalg.norm(error), np.median(abs(fields)), np.linalg.norm(clipped)
+    wanted = [*np.array(wanted) / ([1, error.size**0.5] * 2), 100 * np.mean(abs(fields) > 20)]
+    assert [float(number) for number in told] == pytest.approx(wanted, abs=0.006)
+
+
 def test_flow_is_computed_once_for_each_step(tiny, monkeypatch):
     way, made, encode = Farneback(18, 24), [], Farneback.encode
     monkeypatch.setattr(Farneback, "encode", lambda *args: made.append(args[1]) or encode(*args))
@@ -122,6 +137,14 @@ def test_flow_is_computed_once_for_each_step(tiny, monkeypatch):
     assert len(made) == len(set(made)) == 12
     compute_flow(tiny, replace(way, frame_stride=2), workers=0)
     assert len(made) == 24, "another step is another flow"
+
+
+@pytest.mark.parametrize("more", [1, -1])
+def test_fields_of_other_frame_counts_are_refused(tiny, more):
+    videos = tuple(replace(video, frames=video.frames + more) for video in tiny.videos)
+    fields = tiny.videos[0].frames - 1
+    with pytest.raises(R21DError, match=rf"{fields} fields, expected {fields + more} from .*; run `r21d check`"):
+        compute_flow(replace(tiny, videos=videos), Farneback(18, 24), workers=0)
 
 
 def test_folder_that_is_moved_keeps_its_flow(tmp_path, monkeypatch):

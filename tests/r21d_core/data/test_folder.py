@@ -44,6 +44,7 @@ def test_every_class_keeps_something_to_train_on(tmp_path, share):
     listing = from_folder(touch(tmp_path / "set", *names), test_fraction=share)
     checked(tmp_path, listing)
     assert {video.label for video in listing.videos if video.split == "train"} == set(listing.card.classes)
+    assert sum(video.split == "test" for video in listing.videos if video.label == "two") == 1, "as near as none"
 
 
 @pytest.mark.parametrize("share", [0.01, 0.25])

@@ -1,12 +1,15 @@
 """What is no whole video is refused, and the error names the file and the reason."""
 
 import os
+from contextlib import nullcontext
+from fractions import Fraction
 from types import SimpleNamespace
 
 import pytest
 
 from r21d_core import R21DError
 from r21d_core.data.decode import probe, read_all, read_frames
+from r21d_core.data.integrity import check_duration
 from tests.bad_videos import BAD_FILES, blocks, cut_off, noise_within, write_video
 
 
@@ -118,3 +121,12 @@ def test_long_last_frame_counts_in_the_duration(tmp_path, name, codec, frames):
         path.write_bytes(content.replace(stated, f"00:00:{frames + 2:02d}.000000000".encode()))
         with pytest.raises(R21DError, match=f"only {frames} frames are found, {frames}.0 of {frames + 2}.0 seconds"):
             probe(path)
+
+
+@pytest.mark.parametrize(("missing", "is_cut"), [(0, False), (490, False), (510, True)])
+def test_seconds_that_an_mkv_may_lack(missing, is_cut):
+    """Of one that starts at a second and states more than an hour, in milliseconds."""
+    stream = SimpleNamespace(metadata={"DURATION": "01:02:03.500000000"}, time_base=Fraction(1, 1000))
+    spans = [(1000, 40), (1000 + 3_723_500 - missing - 40, 40)]
+    with pytest.raises(R21DError, match=r"only 2 frames are found, 3723\.0 of 3723\.5") if is_cut else nullcontext():
+        check_duration("a.mkv", stream, spans)

@@ -58,6 +58,21 @@ def test_folder_without_videos_or_lists_is_an_error(tmp_path, read, message):
         read(touch(tmp_path / "set", "A/holiday.avi"))
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*-split?.csv")))
+def test_reader_splits_as_the_committed_manifest(tmp_path, name):
+    """A video of each class and recording, without the official lists."""
+    committed, split = load_manifest(FOLDER / f"{name}.csv"), int(name[-1])
+    videos = {(video.label, video.group): video for video in committed.videos}.values()
+    root = touch(tmp_path, *(video.video for video in videos))
+    if name.startswith("miracl"):
+        listing = from_miracl(root, split=split)
+    else:
+        listing = from_ucf101(root, split=split, subset=name.split("-")[1])
+    expected = {video.video: (video.label, video.split, video.group) for video in videos}
+    assert {video.video: (video.label, video.split, video.group) for video in listing.videos} == expected
+    assert (listing.card.name, listing.card.classes) == (name, committed.card.classes)
+
+
 # UCF101
 
 

@@ -1,9 +1,11 @@
 """PrepareReport videos show what the first ones show, and nothing that is done is done twice or lost."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from types import SimpleNamespace
 
 import av
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from r21d_core import R21DError
 from r21d_core.cli import main
 from r21d_core.data import encode as module
+from r21d_core.data import transcode
 from r21d_core.data.decode import iter_timed_frames, probe, read_all, read_frames
 from r21d_core.data.encode import EncodeJob, encode_video
 from r21d_core.data.manifest import DatasetCard, Video, load_manifest, write_manifest
@@ -77,11 +80,27 @@ def test_manifest_says_what_check_would_find_and_keeps_the_rest(path):
         assert video.frames == probe(old.path).frames
     assert new.card == replace(first.card, name="set-48x64", root="set-48x64", source=new.card.source)
     assert "set" in new.card.source and "H.264, 48×64, every frame, GOP 12, CRF 20" in new.card.source
+    sizes = [sum(video.path.stat().st_size for video in videos) for videos in (kept, new.videos)]
+    assert [made.bytes_before, made.bytes_after] == sizes
     before = made.path.read_bytes()
     shutil.copy(made.path, path.with_name("other.csv"))
     shutil.copy(made.path.with_suffix(".json"), path.with_name("other.json"))
     verify_videos(path.with_name("other.csv"))
     assert path.with_name("other.csv").read_bytes() == before
+
+
+@given(st.integers(-9, 9), st.lists(st.integers(1, 9), min_size=1, max_size=9), st.integers(1, 60))
+def test_frame_k_is_the_one_shown_k_intervals_after_the_first(start, waits, fps):
+    """In tenths of a second; a clock may start anywhere."""
+    times = [Fraction(start + sum(waits[:number]), 10) for number in range(len(waits) + 1)]
+    shown = [*zip(times, [*range(len(waits)), None], strict=True)]
+    found = list(transcode._resample(iter(shown), Fraction(fps)))
+    count = math.ceil((times[-1] - times[0]) * fps)
+    at = [times[0] + Fraction(k, fps) for k in range(count)]
+    assert found == [(k, 1, max(n for n, time in enumerate(times) if time <= when)) for k, when in enumerate(at)]
+    ticks = [round((time - times[0]) * 90_000) for time in times]
+    every = [(begin, end - begin, n) for n, (begin, end) in enumerate(pairwise(ticks))]
+    assert list(transcode._resample(iter(shown), None)) == every
 
 
 def test_bad_videos_are_quarantined_with_the_reason(path):
@@ -97,14 +116,16 @@ def test_bad_videos_are_quarantined_with_the_reason(path):
 
 
 def test_clock_jumps_are_named_at_each_call(path):
-    """And the video has the frames that it shows, not those of the gap."""
-    times = [*range(20), *range(100_000, 100_020)]
+    """And the video has the frames that it shows, not those of the gaps; after the second each is shown for two."""
+    times = [*range(20), *range(1_000, 1_010), *range(3_000, 3_020, 2)]
     write_video(path.parent / "videos" / "a" / "0.avi", numbered(40), times=times, format="mpegts", bf="0")
     for _ in range(2):
         made = prepare(path, options=replace(SMALL, fps=Fraction(25)))
-        assert made.notes == {"a/0.avi": "its clock jumps at frame 20, where time goes on at the mean rate"}
-        assert "kept, but odd (1):\n  a/0.avi: its clock jumps at frame 20" in str(made)
-    assert made.encoded == 0 and load_manifest(made.path).videos[0].frames == 40
+        assert made.notes == {"a/0.avi": "its clock jumps at frame 20, 30, where time goes on at the mean rate"}
+        assert "kept, but odd (1):\n  a/0.avi: its clock jumps at frame 20, 30" in str(made)
+    assert made.encoded == 0 and load_manifest(made.path).videos[0].frames == 30 + 2 * 9 + 1
+    frames_out_of_order = write_video(path.with_name("b.ts"), numbered(40), format="mpegts", bf="2")
+    assert not probe(frames_out_of_order).notes
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -80,7 +80,9 @@ def test_sound_videos_are_counted(path, workers):
     assert not path.with_suffix(".quarantine.csv").exists()
 
 
-@pytest.mark.parametrize(("fps", "expected"), [(30000 / 1001, 29.97), (None, None), (5e-6, None)])
+@pytest.mark.parametrize(
+    ("fps", "expected"), [(30000 / 1001, 29.97), (24000 / 1001, 23.976), (None, None), (5e-6, None)]
+)
 def test_frame_rate_is_rounded_to_one_that_can_be_read(path, monkeypatch, fps, expected):
     probed = verify.probe(load_manifest(path).videos[0].path)
     monkeypatch.setattr(verify, "probe", lambda _: replace(probed, fps=fps))

@@ -41,6 +41,11 @@ def test_xavier_classifier_has_the_spread_of_caffe2():
     assert other.std().item() == pytest.approx(0.01, abs=0.0005)
 
 
+def test_batch_norms_have_the_eps_of_the_spec():
+    norms = [m for m in build_model(TINY.replace(eps=1e-5), 3, CPU).modules() if isinstance(m, nn.BatchNorm3d)]
+    assert norms and {norm.eps for norm in norms} == {1e-5}
+
+
 def test_other_initial_weights_do_not_depend_on_fc_init():
     normal, xavier = (build_model(TINY.replace(fc_init=kind), 3, CPU).state_dict() for kind in ("normal", "xavier"))
     assert {name for name in normal if not torch.equal(normal[name], xavier[name])} == {"fc.weight"}

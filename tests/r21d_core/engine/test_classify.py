@@ -74,6 +74,8 @@ def test_top_five_equal_a_numpy_implementation(noise, file):
     best = expected.argsort(descending=True)[:5]
     assert [name for name, _ in prediction.top] == [kinetics400()[index] for index in best]
     np.testing.assert_allclose([share for _, share in prediction.top], expected[best], rtol=1e-4)
+    np.testing.assert_allclose(prediction.clip_probs.mean(0), expected[best], rtol=1e-4)
+    assert prediction.center_frames.tolist() == [4, 10, 17]
     assert np.array_equal(prediction.frames, cropped[[4, 10, 17]])
     assert "R3D-10 (torchvision); 3 clips of 8 frames, stride 1, from 21 at 25 frames a second" in prediction.protocol
 
@@ -85,6 +87,9 @@ def test_published_weights_set_clip_length_and_stride(noise, file, monkeypatch):
     monkeypatch.setattr(module, "PUBLISHED", (row,))
     for options, expected in ({}, "12 frames, stride 2,"), ({"frames": 4, "frame_stride": 3}, "4 frames, stride 3,"):
         assert f"3 clips of {expected}" in load(file, device="cpu").predict(noise, clips=3, **options).protocol
+    weights = module.read_weights(file)
+    rates = {None: 1, 5: 1, 15: 1, 24: 2, 29.97: 2, 60: 4}
+    assert {fps: module.spec_for_video(weights, fps).frame_stride for fps in rates} == rates
 
 
 def test_predictor_says_what_it_is(file):
@@ -176,6 +181,11 @@ def test_unnamed_outputs_are_numbered(noise, tmp_path):
     prediction = load(tmp_path / "r3d.pth", device="cpu").predict(noise, clips=1, frames=4)
     assert len(prediction.top) == 5 and all(name.startswith("output ") for name, _ in prediction.top)
     assert "do not name their classes" in prediction.protocol
+
+
+def test_outputs_of_a_run_without_scores_are_not_those_of_kinetics(file):
+    names, _ = module.class_names(replace(module.read_weights(file), spec=Spec()))
+    assert names == tuple(f"output {number}" for number in range(400))
 
 
 @pytest.mark.parametrize(

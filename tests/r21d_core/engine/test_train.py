@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,6 +122,17 @@ def test_run_leaves_every_record(uninterrupted, tiny):
     assert summary["seconds"] == pytest.approx(sum(seconds))
     slower, faster = (22 / (np.median(seconds) + error) for error in (6e-4, -6e-4))  # they are rounded
     assert slower < summary["train_clips_per_second"] < faster
+
+
+def test_time_of_evaluation_is_not_that_of_training(fit, monkeypatch):
+    """By a clock that steps and evaluations advance; the throughput is the median of the epochs."""
+    seconds, steps, train_step, predict = [0], iter((1, 2, 6)), engine.train_step, engine.predict
+    monkeypatch.setattr(engine, "time", SimpleNamespace(perf_counter=lambda: sum(seconds)))
+    monkeypatch.setattr(engine, "train_step", lambda *args: seconds.append(next(steps)) or train_step(*args))
+    monkeypatch.setattr(engine, "predict", lambda *args: seconds.append(100) or predict(*args))
+    run = fit(SPEC.replace(clips_per_epoch=6), save_seconds=1e9)
+    assert [row["seconds"] for row in run.history] == [1, 2, 6] and sum(seconds) == 309
+    assert (run.summary["seconds"], run.summary["train_clips_per_second"]) == (9, 6 / 2)
 
 
 def test_complete_run_is_not_trained_again(uninterrupted, fit):

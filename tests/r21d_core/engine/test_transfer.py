@@ -106,14 +106,14 @@ def test_run_records_all_groups_it_was_trained_on(fit, two):
 
 
 def test_leak_through_an_intermediate_run_is_refused(fit, two):
-    fit(SPEC)
-    between = SPEC.finetune_spec(data="other")
-    fit(between, two[1])
+    """Which was trained on other recordings."""
+    other, path = load_manifest(two[1]), two[1].with_name("between.csv")
+    videos = [replace(video, group=f"new {video.group}") for video in other.videos]
+    write_manifest(path, replace(other.card, name="between"), videos)
+    first, between = fit(SPEC), SPEC.finetune_spec(data="between")
+    assert fit(between, path).trained_on == first.trained_on | {f"new {group}" for group in first.trained_on}
     with pytest.raises(R21DError, match="its accuracy would be too high"):
-        fit(
-            between.finetune_spec(data="third", epochs=1),
-            write_swapped(load_manifest(two[1]), two[1].with_name("third.csv")),
-        )
+        fit(between.finetune_spec(data="third", epochs=1), write_swapped(other, two[1].with_name("third.csv")))
 
 
 def test_weights_file_initializes_the_model(fit, two, tmp_path, capsys):

@@ -304,6 +304,13 @@ def test_other_classes_and_channels_keep_their_own_values(variant, options, left
     assert f"{parameters:,} parameters in {len(before) - len(left)} tensors loaded" in told
 
 
+@pytest.mark.parametrize(("per_block", "eps"), [(True, 1e-5), (False, 1e-3)])
+def test_unknown_eps_is_that_of_who_counts_planes_so(tmp_path, per_block, eps):
+    torch.save(small("R(2+1)D", midplanes_per_block=per_block).state_dict(), tmp_path / "weights.pth")
+    weights = read_weights(tmp_path / "weights.pth")
+    assert weights.eps is None and model_from_weights(weights).bn1.eps == eps
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -9,6 +9,7 @@ import pytest
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import Outcomes, estimate_difference
 from r21d_core.data.manifest import load_manifest
+from r21d_core.models.cost import spec_cost
 from r21d_core.runs.metrics import clip_at_1, family_correct, video_at
 from r21d_core.runs.run import find_run, find_runs, load_runs
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, variant_comparison
@@ -36,6 +37,13 @@ def test_record_is_whole_and_in_its_own_folder(pack, run):
     assert {path.name for path in run.folder.iterdir()} - {"trained_on.txt", "filters.npz", "attributions.npz"} == {
         "spec.json", "environment.json", "history.jsonl", "scores.npz", "summary.json",
     }  # fmt: skip
+
+
+def test_records_have_the_costs_of_their_networks():
+    """Of width 8, whose numbers of planes are rounded down."""
+    for run in load_runs(ROOT / "results" / "demo.zip"):
+        cost = spec_cost(run.spec, len(run.scores.classes))
+        assert (run.summary["parameters"], run.summary["macs"]) == (cost.parameters, cost.macs), run.folder.name
 
 
 UCF101 = "ucf101-14-split1"

@@ -81,6 +81,7 @@ def test_scores_that_do_not_fit_their_labels_are_refused(tmp_path, scores, array
     for changed in (
         {array: getattr(scores, array)[:2]},
         {"labels": np.array([0, 1, 0, 2])},
+        {"labels": np.array([0, 1, 0, -1])},
         {"logits": np.full((4, 3, 2), np.inf, np.float32)},
     ):
         write_scores(run, replace(scores, **changed))
