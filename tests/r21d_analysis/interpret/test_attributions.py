@@ -87,7 +87,7 @@ def test_completeness_gap_falls_with_steps():
     assert gaps[1] < 0.05 and gaps[1] < gaps[0] / 2
 
 
-def test_completeness_gap_is_the_part_of_the_logit_that_is_missing():
+def test_completeness_gap_is_the_share_that_is_missing():
     network, x = for_attribution(network_of("R3D")), clips(6)
     label = torch.arange(6)
     total = attribute(network, x, label, "integrated gradients", 2).sum((1, 2, 3))
@@ -221,7 +221,7 @@ def test_evidence_of_each_clip_by_its_definition():
     assert ((found["correct_frozen"] > 0) & (found["correct_frozen"] < 1)).any()
 
 
-def test_evidence_is_lost_of_a_class_and_without_the_best_tile_of_all():
+def test_evidence_lost_is_of_a_class_and_of_one_tile_for_all():
     rng, label = np.random.default_rng(0), np.arange(12) % 3
     arrays = {f"evidence_{name}": rng.uniform(3, 4, 12) for name in ("original", "frozen")}
     occluded = rng.uniform(2, 3, (12, TILES**2))

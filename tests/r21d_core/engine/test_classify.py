@@ -183,7 +183,7 @@ def test_unnamed_outputs_are_numbered(noise, tmp_path):
     assert "do not name their classes" in prediction.protocol
 
 
-def test_outputs_of_a_run_without_scores_are_not_those_of_kinetics(file):
+def test_outputs_of_a_run_without_scores_are_numbered(file):
     names, _ = module.class_names(replace(module.read_weights(file), spec=Spec()))
     assert names == tuple(f"output {number}" for number in range(400))
 

@@ -3,6 +3,7 @@
 import io
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -82,6 +83,9 @@ def test_runs_are_planned_trained_and_found(tiny_manifest, tmp_path, capsys):
     for manifest in (None, tiny_manifest):
         assert run_experiment(specs, manifest, tmp_path) == find_runs(specs, tmp_path)
     assert capsys.readouterr().out == "", "complete runs need no data and print nothing"
+    again = plan(specs, tiny_manifest, tmp_path, "cpu", anew=True)
+    clips_left = [re.findall(r"\) +[\d,]+ +[\d.]+ +([\d,]+) ", plans) for plans in (text, again)]
+    assert clips_left == [[f"{SPEC.clips_per_epoch}"] * 2] * 2, "as before they were trained"
 
 
 def test_plan_measures_steps_when_rows_are_gone(tiny_manifest, tmp_path, monkeypatch):
