@@ -514,14 +514,14 @@ def test_answer_names_networks_by_unseen_seeds_and_after_looks():
     (text,) = (text for text in outcome.answer() if "speech from lips" in text)
     assert f"above R(2+1)D: {better}, with 15 speakers" in text
     assert "which was seen before the protocol, the same. Each seed was added" in text
-    assert "multiplied by these 5 looks, the same are. R3D" in text
+    assert "multiplied by these 5 looks, the same are significant. R3D" in text
 
 
 def test_answer_lists_networks_that_are_not_the_same(monkeypatch):
     lists = iter([["MC4", "MC3"], ["MC4"], []])
     monkeypatch.setattr(outcome, "_list_better", lambda table: next(lists))
     (text,) = (text for text in outcome.answer() if "speech from lips" in text)
-    assert "before the protocol, MC4. Each" in text and "looks, none are. R3D" in text
+    assert "before the protocol, MC4. Each" in text and "looks, none are significant. R3D" in text
 
 
 def test_significant_reasons_have_their_difference_by_seed():

@@ -297,7 +297,7 @@ def test_differences_to_both_streams_are_not_counted_twice(tmp_path):
 
 
 def test_caption_names_the_variance_only_of_tests(table_4_runs):
-    said = "variance of its two networks alone"
+    said = "variance of the two networks alone"
     captions = [streams.stream_gain(runs).caption for runs in (table_4_runs, pick(table_4_runs, seed=0))]
     assert [(said in caption, "hence no test" in caption) for caption in captions] == [(True, False), (False, True)]
 
