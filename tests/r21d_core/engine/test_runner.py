@@ -139,51 +139,43 @@ def test_long_time_is_printed_in_days_or_years(tiny, tmp_path, monkeypatch, hour
     assert plan.splitlines()[3].endswith(f"  {text}"), "a column of its own"
 
 
+class PolledPool:
+    """Two runs at once, of which one ends at every so many polls."""
+
+    slots = 2
+
+    def __init__(self, polls_of_run: int):
+        self.polls, self.polls_of_run = 0, polls_of_run
+
+    def submit(self, *_, **__):
+        future = Future()
+        future.set_result(None)
+        return future
+
+    def wait(self, futures):
+        self.polls += 1
+        return {next(iter(futures))} if self.polls % self.polls_of_run == 0 else set()
+
+
 def test_waiting_for_workers_does_not_redraw_the_bar_at_once(tmp_path, monkeypatch):
-    class Pool:
-        slots, polls = 2, 0
-
-        def submit(self, *_, **__):
-            future = Future()
-            future.set_result(None)
-            return future
-
-        def wait(self, futures):
-            self.polls += 1
-            return {next(iter(futures))} if self.polls % 21 == 0 else set()
-
     drawn = []
     for seconds in (30, 0):
         file = io.StringIO()
         bar = partial(tqdm, disable=False, file=file, mininterval=seconds, maxinterval=30)
         monkeypatch.setattr(runner, "tqdm", bar)
         specs = [SPEC, SPEC.replace(seed=1)]
-        assert not runner._train_all(specs, {"tiny": None}, tmp_path, Pool())  # pyright: ignore[reportArgumentType]
+        assert not runner._train_all(specs, {"tiny": None}, tmp_path, PolledPool(21))  # pyright: ignore[reportArgumentType]
         drawn.append(file.getvalue().count("runs"))
     assert drawn[0] == 1 and drawn[1] > 2 * 20, "but in a terminal also after a run has ended"
 
 
 def test_bar_divides_by_the_time_since_the_start(tmp_path, monkeypatch):
     """A run takes ten polls of 30 seconds, each of which may draw the bar."""
-    seconds, file = [0.0], io.StringIO()
-
-    class Pool:
-        slots, polls = 2, 0
-
-        def submit(self, *_, **__):
-            future = Future()
-            future.set_result(None)
-            return future
-
-        def wait(self, futures):
-            self.polls += 1
-            seconds[0] += 30
-            return {next(iter(futures))} if self.polls % 10 == 0 else set()
-
-    monkeypatch.setattr("tqdm.std.time", lambda: seconds[0])
+    pool, file = PolledPool(10), io.StringIO()
+    monkeypatch.setattr("tqdm.std.time", lambda: 30.0 * pool.polls)
     monkeypatch.setattr(runner, "tqdm", partial(tqdm, disable=False, file=file))
     specs = [SPEC.replace(seed=seed) for seed in range(3)]
-    assert not runner._train_all(specs, {"tiny": None}, tmp_path, Pool())  # pyright: ignore[reportArgumentType]
+    assert not runner._train_all(specs, {"tiny": None}, tmp_path, pool)  # pyright: ignore[reportArgumentType]
     assert "1/3 [05:00<10:00, 300.00s/run]" in file.getvalue()
 
 
