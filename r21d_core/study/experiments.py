@@ -122,10 +122,15 @@ def sports1m(
     base = _get_deep_recipe(profile, task, data).replace(data=data, **evaluation | settings)
     lengths = as_list(frames or ((8, 32) if profile == "paper" else base.frames))
     return [
-        base.replace(variant=variant, modality=modality, frames=length, seed=seed)
+        base.replace(variant=variant, modality=modality, frames=length, seed=seed, lr=_pick_lr(base, variant, settings))
         for length, variant, modality, seed in product(lengths, variants, STREAMS, seeds)
         if modality == "rgb" or variant == variants[-1]
     ]
+
+
+def _pick_lr(recipe: Spec, variant: str, settings: dict) -> float:
+    """The learning rate of a recipe for a network: LR_DIVISORS, unless `settings` name another."""
+    return settings.get("lr", recipe.lr / recipes.LR_DIVISORS.get(variant, 1))
 
 
 @reject_ignored_overrides
@@ -218,13 +223,15 @@ def _pretrain_and_finetune(
     for variant, modality, seed in product(variants, STREAMS, seeds):
         if variant in NEIGHBORS and modality == "flow":
             continue
-        spec = base.replace(variant=variant, modality=modality, seed=seed)
+        lr = _pick_lr(base, variant, settings)
+        spec = base.replace(variant=variant, modality=modality, seed=seed, lr=lr)
         specs.append(spec.replace(data=data))
+        changes = finetune | {"data": data, "lr": finetune["lr"] / recipes.LR_DIVISORS.get(variant, 1)}
         if init_from:
-            specs.append(spec.replace(data=data, init_from=init_from, **finetune))
+            specs.append(spec.replace(init_from=init_from, **changes))
         else:
             pretrained = spec.replace(data=source, eval_clips=evaluation["eval_clips"])
-            specs += [pretrained, pretrained.finetune_spec(data=data, eval_clips=spec.eval_clips, **finetune)]
+            specs += [pretrained, pretrained.finetune_spec(eval_clips=spec.eval_clips, **changes)]
     return specs
 
 

@@ -140,6 +140,18 @@ def test_networks_of_other_papers_share_settings_without_depth():
         EXPERIMENTS["variant_comparison"]("demo", variants=("s3d", "C3D"), width=8)
 
 
+def test_a_network_that_diverges_takes_a_lower_learning_rate():
+    rates = {}
+    for experiment, data in (("sports1m", "a-split1"), ("kinetics", "b-split1"), ("transfer", "b-split1")):
+        for variant in ("mvit_v2_s", "s3d"):
+            specs = EXPERIMENTS[experiment]("small", data, variants=(variant, "R3D"))
+            rates[variant] = {spec.lr for spec in specs if spec.variant == variant}
+        whole = {0.02} if experiment == "sports1m" else {0.02, 0.004}
+        assert rates == {"s3d": whole, "mvit_v2_s": {lr / 10 for lr in whole}}
+    ours = EXPERIMENTS["kinetics"]("small", "b-split1", variants=("mvit_v2_s",), lr="0.03")
+    assert [spec.lr for spec in ours] == [0.03, 0.03, 0.0004]
+
+
 @pytest.mark.parametrize("profile", ["small", "demo"])
 @pytest.mark.parametrize("variant", [*NEIGHBORS, "R2D", "c2p22", "R(2+1)D"])
 def test_weights_of_the_rate_fit_the_network_of_actions(variant, profile):
