@@ -44,7 +44,7 @@ from r21d_core.runs.files import write_atomically
 from r21d_core.runs.run import Run, find_runs, load_runs
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2
 from r21d_core.study.paper import paper, paper_table
-from r21d_core.study.recipes import PAPER_DEVIATIONS, VAL_SUFFIX
+from r21d_core.study.recipes import LR_DIVISORS, PAPER_DEVIATIONS, VAL_SUFFIX
 from r21d_core.study.variants import NEIGHBORS
 
 PLAIN: dict = {"frames": 8, "frame_stride": 1}
@@ -206,6 +206,9 @@ def _describe_others(runs: Sequence[Run]) -> str:
     errors = {name: sum(values) / len(values) for name, values in found.items()}
     texts = [f"{name} {error:.1f} %{' (did not learn)' * (error > 0.9 * chance)}" for name, error in errors.items()]
     how = "Networks of other papers are trained alike, by a recipe that was not tuned for them"
+    for name in found:
+        if name in LR_DIVISORS:
+            how += f"; {name}, which diverges at its learning rates, at 1/{LR_DIVISORS[name]} of them"
     return f" {how}; their training errors from scratch: {', '.join(texts)}." if texts else ""
 
 

@@ -40,6 +40,7 @@ from r21d_analysis.style import ERROR_BAR, GRAY, NO_RUNS, PALETTE, figure_of_run
 from r21d_core import R21DError, count_noun
 from r21d_core.runs.run import Run
 from r21d_core.study.paper import paper_table
+from r21d_core.study.recipes import LR_DIVISORS
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import is_neighbor
 
@@ -120,9 +121,20 @@ def stream_gain(runs: Sequence[Run]) -> Styler | Markdown:
     for (spec, stream), network in by_spec.items():
         baselines = {FUSED: (RGB, FLOW), FLOW: (RGB,), RGB: ()}[stream]
         pairs += [(network, by_spec[spec, name]) for name in baselines if (spec, name) in by_spec]
-        best = by_spec.get((spec.replace(variant="R(2+1)D"), stream))
-        pairs += [(network, best)] if best not in (None, network) else []
+        alike = spec.replace(variant="R(2+1)D"), _undivided(spec)
+        best = next((by_spec[other, stream] for other in alike if (other, stream) in by_spec), network)
+        pairs += [(network, best)] if best is not network else []
     return _differences(runs, pairs, "a comparison needs two streams, or two networks on one stream, both finished")
+
+
+def _undivided(spec: Spec) -> Spec:
+    """The Spec of R(2+1)D by the recipe of a network that takes a part of its learning rates (LR_DIVISORS)."""
+    parent, divisor = spec.parent_spec, LR_DIVISORS.get(spec.variant, 1)
+    if not parent:
+        return spec.replace(variant="R(2+1)D", lr=spec.lr * divisor)
+    changes = spec.changes_from(parent) | {"lr": spec.lr * divisor}
+    del changes["init_from"]
+    return parent.replace(variant="R(2+1)D", lr=parent.lr * divisor).finetune_spec(**changes)
 
 
 def pretraining_gain(runs: Sequence[Run]) -> Styler | Markdown:

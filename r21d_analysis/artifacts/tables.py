@@ -36,7 +36,7 @@ from r21d_core.runs.metrics import family_correct
 from r21d_core.runs.run import Run
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.paper import chosen_by, paper_specs, paper_table
-from r21d_core.study.recipes import PAPER_DEVIATIONS
+from r21d_core.study.recipes import LR_DIVISORS, PAPER_DEVIATIONS
 from r21d_core.study.spec import Spec, format_settings, run_labels
 from r21d_core.study.variants import NEIGHBORS, is_imported, is_neighbor
 
@@ -171,11 +171,12 @@ def _protocol_parts(group: SeedGroup, of_set: Sequence[SeedGroup]) -> tuple[str,
     rates = {"speed": ", each at 1, 2, 4 and 8 times its rate", "arrow": ", each in both directions"}
     frozen = f" with frozen_stages={spec.frozen_stages}" if spec.frozen_stages else ""
     origin = f"finetuned{frozen}" if spec.init_from else "trained from scratch"
+    lr = f" (learning rate {spec.lr:g})" if spec.variant in LR_DIVISORS else ""
     demo = "DEMONSTRATION with tiny networks, not comparable with the paper"
     return (
         demo if protocol["profile"] == "demo" else f"profile {protocol['profile']}",
         f"{data} {protocol['split']}, {evaluated:,} of {listed:,} videos{rates.get(protocol['task'], '')}",
-        spec.variant if is_neighbor(spec.variant) else f"{spec.depth} layers, width {spec.width}",
+        spec.variant + lr if is_neighbor(spec.variant) else f"{spec.depth} layers, width {spec.width}",
         origin if spec.epochs else "evaluated only, with the weights of another run",
         f"{spec.epochs * spec.clips_per_epoch:,}" if spec.epochs else "",
         protocol["averaging"],

@@ -440,6 +440,13 @@ def test_networks_of_other_papers_have_their_own_folds(five_networks):
     assert [table.data["here", "p, Holm"].count() for table in tables] == [7, 4 * 2 + 3 * 2]
 
 
+@pytest.mark.parametrize("settings", [{}, {"lr": 0.02}])
+def test_a_divided_learning_rate_is_compared(settings, tmp_path):
+    """Whether the recipe divides it or all networks have the one that is set."""
+    runs = make(sports1m("small", "set", variants=("mvit_v2_s", "R(2+1)D"), **settings), tmp_path)
+    assert "mvit_v2_s minus R(2+1)D" in streams.stream_gain(runs).data["", "comparison"].tolist()
+
+
 def test_missing_networks_of_other_papers_leave_the_rest(five_networks):
     unfinish(*pick(five_networks, variant="C3D"))
     unfinish(*(run for run in pick(five_networks, variant="mvit_v2_s") if run.spec.init_from))
