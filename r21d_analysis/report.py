@@ -6,6 +6,7 @@ The page begins with the outcome of the records; the notebooks follow by artifac
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import logging
 import math
@@ -125,6 +126,7 @@ REPORTS = tuple(Report(*row) for row in (
 ))  # fmt: skip
 KERNELS = Config({"KernelManager": {"transport_encryption": "auto"}})  # without it each kernel prints a warning
 LOCAL_LINK = re.compile(r"\]\((?!\w+:|[#/])([^)]+)\)")  # of Markdown
+TABLE_ID, ADDRESS = re.compile(r"T_[0-9a-f]{5}(?![0-9a-f])"), re.compile(r" at 0x[0-9a-f]+>")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # the output of a cell that shows a widget
 
 
@@ -191,13 +193,13 @@ def _execute_notebooks(
         except PapermillExecutionError as error:
             failures.append(f"{file}: {error.ename}: {error.evalue}")
             continue
-        executed.metadata.pop("papermill")  # contains paths of this machine
         for cell in executed.cells:
             if cell.cell_type == "markdown":  # its links are relative to the notebook
                 cell.source = LOCAL_LINK.sub(lambda m: f"]({os.path.relpath(NOTEBOOKS / m[1], out)})", cell.source)
             if cell.cell_type == "code":  # a widget, such as a progress bar, shows nothing, and its script fails
                 cell.outputs = [output for output in cell.outputs if WIDGET_VIEW not in output.get("data", {})]
         executed.metadata.pop("widgets", None)  # their state
+        _make_repeatable(executed, name)
         write_atomically(file, nbformat.writes(executed) + "\n")
         executed_reports.append((title, name, executed))
     index = out / "index.html"
@@ -206,6 +208,24 @@ def _execute_notebooks(
         failed = f"{len(failures)} of {len(reports)} notebooks failed; {index} contains the others:"
         raise R21DError("\n".join([failed, *failures]))
     return index
+
+
+def _make_repeatable(notebook: nbformat.NotebookNode, name: str) -> None:
+    """Remove what differs between two executions: times, paths, random identifiers, addresses in memory."""
+    tables: dict[str, str] = {}  # the identifiers of tables, which stay unique on the page of all reports
+    notebook.metadata.pop("papermill")
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if "injected-parameters" in cell.metadata.get("tags", ()):
+            cell.id = "injected-parameters"
+        for data in (output["data"] for output in cell.get("outputs", ()) if "data" in output):
+            if "text/html" in data:
+                for found in TABLE_ID.findall(data["text/html"]):
+                    tables.setdefault(found, f"T_{hashlib.sha256(f'{name} {len(tables)}'.encode()).hexdigest()[:8]}")
+                data["text/html"] = TABLE_ID.sub(lambda m: tables[m[0]], data["text/html"])
+            if "text/plain" in data:
+                data["text/plain"] = ADDRESS.sub(">", data["text/plain"])
 
 
 def build_page(
