@@ -36,6 +36,7 @@ from functools import cached_property
 import numpy as np
 from scipy import stats
 
+from r21d_analysis.statistics.bartlett import bartlett_p
 from r21d_core import R21DError
 from r21d_core.runs.metrics import video_correct
 from r21d_core.runs.scores import Scores
@@ -127,7 +128,7 @@ def seed_variance(networks: Iterable[Outcomes]) -> SeedVariance:
     value, square, df, runs = _seed_components(networks)
     if not df:
         return SeedVariance()
-    equal = len(runs) < 2 or stats.bartlett(*runs).pvalue >= UNEQUAL
+    equal = len(runs) < 2 or bartlett_p(runs) >= UNEQUAL
     return SeedVariance(max(0.0, value), square, df, bool(equal))
 
 
@@ -327,7 +328,7 @@ def estimate_sum_of_means(samples: Sequence[tuple[float, np.ndarray]], peers: Se
     df = variances.sum() ** 2 / (variances**2 / [len(values) - 1 for _, values in samples]).sum()
     several = [values for values in peers if len(values) > 1]
     differ = [values for values in several if np.ptp(values) > ROUNDING]
-    if len(differ) > 1 and stats.bartlett(*differ).pvalue >= UNEQUAL:
+    if len(differ) > 1 and bartlett_p(differ) >= UNEQUAL:
         df = sum(len(values) - 1 for values in several)
         pooled = sum(values.var(ddof=0) * len(values) for values in several) / df
         variances = np.array([weight**2 * pooled / len(values) for weight, values in samples])
