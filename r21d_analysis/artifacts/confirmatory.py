@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import product
@@ -14,7 +15,7 @@ import pandas as pd
 from r21d_analysis.artifacts.folds import BASELINE, GAP, NO_ESTIMATE
 from r21d_analysis.artifacts.networks import Network, collect_networks, difference
 from r21d_analysis.artifacts.tables import PAPER
-from r21d_analysis.statistics.aggregate import group_by_seed, without_videos
+from r21d_analysis.statistics.aggregate import group_by_seed, without_seed, without_videos
 from r21d_analysis.statistics.inference import Estimate, holm
 from r21d_analysis.statistics.power import detectable_difference
 from r21d_analysis.style import P
@@ -219,8 +220,10 @@ def counted_specs(family: Family, complete: Mapping[Spec, Run]) -> list[Spec]:
 
 def counted_seeds(networks: Collection[Spec], complete: Collection[Spec]) -> list[int]:
     """The seeds that all `networks`, Specs on all splits of any seed, have among the Specs `complete`."""
-    seeds = sorted({spec.seed for spec in complete})
-    return [seed for seed in seeds if all(spec.replace(seed=seed) in complete for spec in networks)]
+    finished, wanted = defaultdict(set), set(map(without_seed, networks))
+    for spec in complete:
+        finished[spec.seed].add(without_seed(spec))
+    return [seed for seed in sorted(finished) if wanted <= finished[seed]]
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Any
 from r21d_analysis.artifacts.confirmatory import Family, counted_seeds, families_of, family_networks, planned_specs
 from r21d_analysis.artifacts.networks import split_of
 from r21d_analysis.claims.verdict import ABOVE, ACTION, Region, Verdict
-from r21d_analysis.statistics.aggregate import SeedGroup, take_seeds
+from r21d_analysis.statistics.aggregate import SeedGroup, take_seeds, without_seed
 from r21d_core import count_noun
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.recipes import VAL_SUFFIX, get_recipe
@@ -199,7 +199,7 @@ def _select(
         families = families_of(group.spec for split in splits for group in split.values())
         if families:
             members = {spec for family in families for spec in family_networks(family) if spec.data in counted}
-            trained = [group for group in groups if group.spec.replace(seed=0) in members]
+            trained = [group for group in groups if without_seed(group.spec) in members]
             if seeds := _open_seeds(families, groups):
                 trained = [take_seeds(group, seeds) for group in trained]
                 splits = [{key: take_seeds(group, seeds) for key, group in split.items()} for split in splits]

@@ -58,12 +58,17 @@ def count_answers(table: pd.DataFrame) -> str:
 
 
 def show_ledger(runs: Sequence[Run]) -> HTML:
-    """`ledger` for a notebook: the claims by evidence and section, those about runs first, to filter by answer.
+    """`ledger` of `runs` for a notebook (`draw_ledger`)."""
+    return draw_ledger(ledger(runs))
+
+
+def draw_ledger(table: pd.DataFrame) -> HTML:
+    """A `ledger` to read: the claims by evidence and section, those about runs first, to filter by answer.
 
     A claim about runs has a row of evidence for each data set and task; the first is its answer. Each answer has a
     mark, so it does not depend on color. The usual protocol is stated once.
     """
-    table = ledger(runs)
+    table = table.copy()
     usual = _usual_protocol(table)
     rows = [[_describe_evidence(verdict, usual) for verdict in verdicts] for verdicts in table["evidence"]]
     table["evidence"] = pd.Series(rows, index=table.index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from r21d_analysis.artifacts.confirmatory import CLOSE, is_close
 from r21d_analysis.statistics.inference import UPPER, Estimate
@@ -82,7 +82,7 @@ def decide_bonferroni(estimate: Estimate, region: Region, comparisons: int) -> s
     answer = decide(estimate.low, estimate.high, region)
     if answer != REFUTED or comparisons == 1:
         return answer
-    factor = stats.t.ppf(1 - (1 - UPPER) / comparisons, estimate.df) / stats.t.ppf(UPPER, estimate.df)
+    factor = stdtrit(estimate.df, 1 - (1 - UPPER) / comparisons) / stdtrit(estimate.df, UPPER)
     half = float(factor) * (estimate.high - estimate.value)
     return REFUTED if decide(estimate.value - half, estimate.value + half, region) == REFUTED else INCONCLUSIVE
 

@@ -60,7 +60,7 @@ class SeedGroup:
         """video@1 with its 95 % interval."""
         return accuracy_over_splits([self])
 
-    @property
+    @cached_property
     def train_errors(self) -> np.ndarray:
         """Each seed's training error of the last epoch in per cent, (seeds,); NaN for a run that is only evaluated."""
         histories = [run.history for run in self.runs]
@@ -123,6 +123,13 @@ def _trained_spec(spec: Spec) -> Spec:
     return (parent or spec).replace(seed=0)
 
 
+@lru_cache(maxsize=4096)  # of each run, for each table that it is in
+def without_seed(spec: Spec) -> Spec:
+    """`spec` with the seed 0."""
+    return spec.replace(seed=0)
+
+
+@lru_cache(maxsize=4096)
 def without_split(spec: Spec) -> Spec:
     """`spec` without its seed and the number of its split, and that of the data it was pretrained on."""
     return spec.replace(seed=0, data=SPLIT.sub("", spec.data), init_from=SPLIT.sub("", spec.init_from))
@@ -211,7 +218,7 @@ def group_all(runs: Sequence[Run]) -> list[tuple[Spec, SeedGroup | None]]:
     """
     members: dict[Spec, list[Run]] = {}
     for run in runs:
-        members.setdefault(run.spec.replace(seed=0), []).append(run)
+        members.setdefault(without_seed(run.spec), []).append(run)
     groups, pools = [], defaultdict(list)
     for spec, requested in members.items():
         done, group = tuple(run for run in requested if run.is_complete), None

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from r21d_core import R21DError
+from r21d_core.runs.metrics import clips_right
 from r21d_core.runs.scores import Scores
 
 
 def clips_correct(scores: Scores) -> np.ndarray:
     """The fraction of each item's clips whose most probable class is the label, (items,)."""
-    return (scores.logits.argmax(axis=2) == scores.labels[:, None]).mean(axis=1)
+    return clips_right(scores).mean(axis=1)
 
 
 def exact_counts(stored: int) -> list[int]:

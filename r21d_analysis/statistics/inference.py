@@ -34,8 +34,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
+from r21d_analysis.statistics.bartlett import bartlett_p
 from r21d_core import R21DError
 from r21d_core.runs.metrics import video_correct
 from r21d_core.runs.scores import Scores
@@ -127,7 +128,7 @@ def seed_variance(networks: Iterable[Outcomes]) -> SeedVariance:
     value, square, df, runs = _seed_components(networks)
     if not df:
         return SeedVariance()
-    equal = len(runs) < 2 or stats.bartlett(*runs).pvalue >= UNEQUAL
+    equal = len(runs) < 2 or bartlett_p(runs) >= UNEQUAL
     return SeedVariance(max(0.0, value), square, df, bool(equal))
 
 
@@ -215,8 +216,8 @@ def estimate_contrast(
     if seed_part > 0 and variance > 0:
         df = max(1.0, variance**2 / (clustered**2 / df + sum(square**2 / dfs for _, square, dfs in parts)))
     error = np.sqrt(variance)
-    half = error * stats.t.ppf(UPPER, df) if df > 0 else np.nan
-    p = 2 * stats.t.sf(abs(value) / error, df) if error > 0 else (1.0 if value == 0 and error == 0 else np.nan)
+    half = error * stdtrit(df, UPPER) if df > 0 else np.nan
+    p = 2 * stdtr(df, -abs(value) / error) if error > 0 else (1.0 if value == 0 and error == 0 else np.nan)
     fewest = min(len(values) for arms, _ in strata for _, values in arms)
     return Estimate(
         float(value), float(value - half), float(value + half), float(p), len(names), begin, fewest,
@@ -289,7 +290,7 @@ def estimate_by_class(
         totals, owner = np.bincount(pair, values - mean[labels]), pairs // (groups.max() + 1)
         count = np.bincount(owner, minlength=classes)
         variance = np.bincount(owner, totals**2, minlength=classes) / items**2 * count / (count - 1)
-        half = np.sqrt(np.where(variance > 1e-12, variance, np.nan)) * stats.t.ppf(UPPER, count - 1)
+        half = np.sqrt(np.where(variance > 1e-12, variance, np.nan)) * stdtrit(count - 1, UPPER)
     return mean - half, mean + half
 
 
@@ -327,11 +328,11 @@ def estimate_sum_of_means(samples: Sequence[tuple[float, np.ndarray]], peers: Se
     df = variances.sum() ** 2 / (variances**2 / [len(values) - 1 for _, values in samples]).sum()
     several = [values for values in peers if len(values) > 1]
     differ = [values for values in several if np.ptp(values) > ROUNDING]
-    if len(differ) > 1 and stats.bartlett(*differ).pvalue >= UNEQUAL:
+    if len(differ) > 1 and bartlett_p(differ) >= UNEQUAL:
         df = sum(len(values) - 1 for values in several)
         pooled = sum(values.var(ddof=0) * len(values) for values in several) / df
         variances = np.array([weight**2 * pooled / len(values) for weight, values in samples])
-    half = float(stats.t.ppf(UPPER, df) * np.sqrt(variances.sum()))
+    half = float(stdtrit(df, UPPER) * np.sqrt(variances.sum()))
     return Estimate(value, value - half, value + half, items=count, seeds=fewest, df=float(df))
 
 
@@ -351,6 +352,8 @@ def family_p(estimates: Sequence[Estimate]) -> np.ndarray:
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's rank correlation of two rows of numbers, (n,) each; NaN where either is constant."""
+    from scipy import stats  # 1.5 s in each notebook, of which few need it
+
     return float(stats.spearmanr(a, b).statistic) if np.ptp(a) and np.ptp(b) else np.nan  # pyright: ignore
 
 

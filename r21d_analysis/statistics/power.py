@@ -6,8 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy import stats
-from scipy.special import nctdtrinc
+from scipy.special import nctdtrinc, stdtrit
 
 from r21d_analysis.statistics.inference import UPPER, Estimate
 
@@ -71,4 +70,4 @@ def required_recordings(estimate: Estimate, tests: int = 1) -> float:
 
 def _standard_errors(df: float | np.ndarray, tests: int) -> np.ndarray:
     """The standard errors in the smallest difference that one of a family of `tests` finds with the power POWER."""
-    return nctdtrinc(df, 1 - POWER, stats.t.ppf(1 - (1 - UPPER) / tests, df))  # of the noncentral t
+    return nctdtrinc(df, 1 - POWER, stdtrit(df, 1 - (1 - UPPER) / tests))  # of the noncentral t

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 import numpy as np
 from scipy.special import softmax
 
 from r21d_core.runs.scores import Scores
+
+
+def _once_if_read_only(compute: Callable[[Scores], np.ndarray]) -> Callable[[Scores], np.ndarray]:
+    """Decorate what every table and figure asks for: of the scores of a pack, which are read only, it is kept."""
+
+    @wraps(compute)
+    def cached(scores: Scores) -> np.ndarray:
+        values = vars(scores).get(compute.__name__)
+        if values is None:
+            values = compute(scores)
+            if not (scores.logits.flags.writeable or scores.labels.flags.writeable):
+                values.flags.writeable = False
+                vars(scores)[compute.__name__] = values
+        return values
+
+    return cached
 
 
 def video_probabilities(scores: Scores) -> np.ndarray:
@@ -18,23 +37,22 @@ def video_correct(scores: Scores, k: int = 1) -> np.ndarray:
     return _label_ranks(scores) < k
 
 
+@_once_if_read_only
 def _label_ranks(scores: Scores) -> np.ndarray:
-    """How many classes precede the label in the order of an item's probabilities, (items,).
+    """How many classes precede the label in the order of an item's probabilities, (items,)."""
+    order = np.argsort(-video_probabilities(scores), axis=1, kind="stable")
+    return (order == scores.labels[:, None]).argmax(axis=1)
 
-    Every table and figure asks for those of the scores of a pack, which are read only: they are computed once.
-    """
-    ranks = vars(scores).get("_label_ranks")
-    if ranks is None:
-        order = np.argsort(-video_probabilities(scores), axis=1, kind="stable")
-        ranks = (order == scores.labels[:, None]).argmax(axis=1)
-        if not (scores.logits.flags.writeable or scores.labels.flags.writeable):
-            vars(scores)["_label_ranks"] = ranks
-    return ranks
+
+@_once_if_read_only
+def clips_right(scores: Scores) -> np.ndarray:
+    """Whether the most probable class of each clip is the label, (items, clips) bool."""
+    return scores.logits.argmax(axis=2) == scores.labels[:, None]
 
 
 def clip_at_1(scores: Scores) -> float:
     """clip@1: the fraction of all clips whose most probable class is the label."""
-    return float((scores.logits.argmax(axis=2) == scores.labels[:, None]).mean())
+    return float(clips_right(scores).mean())
 
 
 def video_at(scores: Scores, k: int) -> float:

@@ -40,23 +40,25 @@ STATES = ("finished", "running", "interrupted", "new")
 
 
 Record = TypeVar("Record")
+Source = TypeVar("Source", bound="Run | Path")
 _READ: WeakKeyDictionary[zipfile.ZipFile, dict[tuple[str, str], Any]] = WeakKeyDictionary()  # the records of each pack
 
 
-def _once_in_pack(read: Callable[[Run], Record]) -> Callable[[Run], Record]:
-    """Decorate a reader of a run's record: in a pack, which does not change while it is open, it reads each run once.
+def _once_in_pack(read: Callable[[Source], Record]) -> Callable[[Source], Record]:
+    """Decorate a reader of a record of a run or path: in a pack, which does not change while open, it reads each once.
 
     The tables and figures of a notebook read a record many times, and a pack's are compressed.
     """
 
     @wraps(read)
-    def cached(run: Run) -> Record:
-        if not isinstance(run.folder, zipfile.Path):
-            return read(run)
-        pack = cast(zipfile.ZipFile, run.folder.root)
-        records, key = _READ.setdefault(pack, {}), (run.folder.at, read.__name__)
+    def cached(source: Source) -> Record:
+        path = source.folder if isinstance(source, Run) else source
+        if not isinstance(path, zipfile.Path):
+            return read(source)
+        pack = cast(zipfile.ZipFile, path.root)
+        records, key = _READ.setdefault(pack, {}), (path.at, read.__name__)
         if key not in records:
-            records[key] = read(run)
+            records[key] = read(source)
         return records[key]
 
     return cached
@@ -311,6 +313,7 @@ def _open_pack(path: str, modified: int, size: int) -> Path:
     return cast(Path, zipfile.Path(zipfile.ZipFile(path)))
 
 
+@_once_in_pack
 def read_spec(path: Path) -> Spec:
     """The Spec in the file `path`; raises R21DError naming it if it is damaged."""
     try:

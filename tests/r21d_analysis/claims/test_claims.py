@@ -37,7 +37,7 @@ from r21d_analysis.artifacts.networks import (
 from r21d_analysis.claims.claims import ARITHMETIC, CLAIMS, NOT_YET, RUNS
 from r21d_analysis.claims.evaluate import evaluate_claim
 from r21d_analysis.claims.select import Arm, rank_settings, setting_rank
-from r21d_analysis.claims.table import count_answers, ledger, show_ledger
+from r21d_analysis.claims.table import count_answers, draw_ledger, ledger, show_ledger
 from r21d_analysis.claims.verdict import (
     ABOUT,
     CLOSE,
@@ -730,7 +730,7 @@ def test_rgb_minus_flow_is_the_row_of_its_table():
 
 def test_less_than_3_points_apart_is_counted_and_explained():
     runs = load_runs(RESULTS / "actions.zip")
-    table, html = ledger(runs), show_ledger(runs).data
+    html = draw_ledger(table := ledger(runs)).data
     answers = table["answer"]
     assert {"r21d-over-r3d-8", "r21d-over-r3d-16"} <= {*answers.index[answers == CLOSE]}
     assert answers["r21d-gap-grows"] == INCONCLUSIVE, "the paper's +0.8 is in the interval"
@@ -851,7 +851,7 @@ def test_reasons_are_evaluated_on_speech_and_on_the_rate(speech, rate):
     assert {run.spec.seed for run in extra} == {9} and ledger(speech + extra).loc["relu-helps", "evidence"] == (
         table.loc["relu-helps", "evidence"][:1]
     )
-    html = show_ledger(rate + speech).data
+    html = draw_ledger(table).data
     assert "<td>ucf101-14-split1, playback rate</td>" in html and "<div>" in html
     assert re.search("By other data sets: .*ucf101-14, playback rate: ", html)
     html = show_ledger(speech + load_runs(RESULTS / "actions.zip")).data

@@ -577,7 +577,7 @@ def test_static_display_has_figures_and_captions(shown, displayed):
 
 def test_benchmark_times_every_widget(tmp_path, monkeypatch):
     monkeypatch.setattr(explorer, "ROUNDS", 1)
-    size = (40, 20, 3)
+    size = (40, 10, 3)
     explorer._write_runs(str(tmp_path), *size)
     *moved, opened = explorer._measure(str(tmp_path), *size)
     assert len(moved) == 14 and all(0 < row["ms_fastest"] <= row["ms"] <= row["ms_slowest"] for row in moved)

@@ -13,6 +13,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from r21d_analysis.statistics import inference
+from r21d_analysis.statistics.bartlett import bartlett_p
 from r21d_analysis.statistics.inference import (
     Outcomes,
     SeedVariance,
@@ -337,3 +338,9 @@ def test_committed_records_name_the_recordings_of_the_manifests():
             assert record.groups.tolist() == wanted
             if data == "ucf101-14-split1":
                 assert (len(set(record.groups)), len(set(record.videos))) == (98, 499)
+
+
+@given(st.lists(st.integers(2, 5), min_size=2, max_size=12), st.integers(0, 99))
+def test_equal_variances_are_tested_as_scipy_does(sizes, draw):
+    samples = [np.random.default_rng([draw, n]).normal(0, 1 + draw * n / 99, size) for n, size in enumerate(sizes)]
+    assert bartlett_p(samples) == pytest.approx(stats.bartlett(*samples).pvalue, rel=1e-9)

@@ -2,6 +2,7 @@
 
 import errno
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,11 +124,19 @@ def test_height_tells_rise_where_clips_start_unevenly(manifest, profile, right):
 
 @pytest.mark.slow
 def test_order_is_told_by_r2plus1d_and_not_by_frames_one_by_one(manifest, tmp_path):
-    right = {}
-    for variant, epochs, decay in (("f-R2D", 8, 5), ("R(2+1)D", 5, 3)):  # fewer than in the demonstration; they suffice
-        (spec,) = variant_comparison("demo", variants=(variant,), epochs=epochs, lr_decay_epochs=decay)
-        right[variant] = family_correct(train(spec, manifest, tmp_path, device="cpu").scores)
-    for family in ("rise or fall", "approach or recede"):
+    right, ordered = {}, ("rise or fall", "approach or recede")
+    # Less than in the demonstration, of the classes that are asked about; it suffices.
+    for variant, names, epochs, decay in (("f-R2D", ("appearance", *ordered), 8, 5), ("R(2+1)D", ordered, 5, 3)):
+        families = {name: FAMILIES[name] for name in names}
+        classes = sum(families.values(), ())
+        some = replace(
+            manifest, card=replace(manifest.card, classes=classes, families=families),
+            videos=tuple(video for video in manifest.videos if video.label in classes),
+        )  # fmt: skip
+        settings = {"epochs": epochs, "lr_decay_epochs": decay, "clips_per_epoch": 40 * len(classes)}
+        (spec,) = variant_comparison("demo", variants=(variant,), **settings)
+        right[variant] = family_correct(train(spec, some, tmp_path, device="cpu").scores)
+    for family in ordered:
         assert len(FAMILIES[family]) == 2
         assert right["f-R2D"][family].mean() == 0.5, "chance, and exactly so, as it answers both of a pair alike"
         assert right["R(2+1)D"][family].mean() > 0.8

@@ -1,8 +1,10 @@
 """Several processes (gloo, on the CPU) make the run of one process, also when some of them die."""
 
+import os
 import re
 import signal
 import time
+from pathlib import Path
 from unittest.mock import Mock
 
 import nbformat
@@ -30,6 +32,8 @@ from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.train import train
 from r21d_core.runs.run import find_run, load_runs, write_summary
 from r21d_core.study.spec import Spec
+from tests.networks import NETWORK, TINY
+from tests.r21d_core.engine.test_frozen import frozen_names, give
 from tests.r21d_core.engine.test_train import (
     CPU,
     assert_same_run,
@@ -191,19 +195,34 @@ def test_logits_of_several_processes_equal_those_of_one(tiny, monkeypatch, proce
 
 
 @pytest.fixture(scope="module")
-def in_notebook(tiny_manifest, tmp_path_factory):
-    """The runs that two processes of a notebook made, the cell's error from the one that fails, and its output."""
+def others(tmp_path_factory):
+    """Specs with frozen stages, of a network of one's own with dropout, and of one with parameters of no part in it."""
+    folder, specs = tmp_path_factory.mktemp("others"), []
+    for name, text in (("own_plain", ""), ("own_unused", "; self.unused = nn.Linear(2, 2)")):
+        (folder / f"{name}.py").write_text(NETWORK.replace("nn.Dropout(0.5)", "nn.Dropout(0.5)" + text))
+        specs.append(TINY.replace(variant=f"{name}:build", grad_accum_steps=2, clips_per_epoch=16))
+    return [give(folder)[0].replace(frozen_stages=3, grad_accum_steps=2), *specs]
+
+
+@pytest.fixture(scope="module")
+def in_notebook(tiny_manifest, others, tmp_path_factory):
+    """The runs that two processes of a notebook made, the cell's error from the one that fails, and its output.
+
+    Every kind of network is trained here, as processes take longer to start than to train.
+    """
     folder = tmp_path_factory.mktemp("notebook")
     cell = (
         "import os; del os.environ['TQDM_DISABLE']\n"
         "from r21d_core.engine.runner import run_experiment\n"
         "from r21d_core.study.spec import Spec\n"
-        f"specs = [Spec.from_json(text) for text in {[spec.to_json() for spec in (*GOOD, BAD)]}]\n"
+        f"specs = [Spec.from_json(text) for text in {[spec.to_json() for spec in (*GOOD, BAD, *others)]}]\n"
         f"run_experiment(specs, {str(tiny_manifest)!r}, {str(folder)!r}, device='cpu', gpus=2)"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
+        code = Path(others[0].init_file).parent
+        patch.setenv("PYTHONPATH", f"{code}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
         patch.delenv("PYTEST_CURRENT_TEST")  # with it a kernel does not pass on what other processes print
         with pytest.raises(CellExecutionError) as error:
             NotebookClient(notebook, timeout=300).execute()
@@ -214,16 +233,28 @@ def in_notebook(tiny_manifest, tmp_path_factory):
 def test_two_processes_of_a_notebook_equal_one(alone, fit, in_notebook):
     """The cell shows their output and progress, and raises the error of the run that fails."""
     folder, error, said = in_notebook
-    assert error.ename == "R21DError" and "1 of 3 runs failed:\nMC3, seed 0" in error.evalue
+    assert error.ename == "R21DError" and "1 of 6 runs failed:\nMC3, seed 0" in error.evalue
     # Each process names its own clips of the batch with the infinite loss.
     assert len(re.findall(r"v_g\d\d", error.evalue.split("checkpoint")[0])) in (2, 8)
-    assert said.count("3 runs: 3 new") == 1 and "on 2 × " in said
+    assert said.count("6 runs: 6 new") == 1 and "on 2 × " in said
     assert "MC3: epoch 3 of 3" in said and "evaluating" in said and "Traceback" not in said
     fit(GOOD[1], runs=alone.folder.parent)
     for spec in GOOD:
         run = find_run(folder, spec)
         assert run.is_complete and run.environment["device"].startswith("2 × ")
         assert_close(run, find_run(alone.folder.parent, spec))
+
+
+@pytest.mark.parametrize("number", range(3), ids=["frozen stages", "own network", "unused parameters"])
+def test_two_processes_equal_one_for_other_networks(others, in_notebook, fit, monkeypatch, number):
+    """Frozen stages and parameters that have no part in the logits keep their values."""
+    spec = others[number]
+    monkeypatch.syspath_prepend(Path(others[0].init_file).parent)
+    states = [weights(fit(spec)), weights(find_run(in_notebook[0], spec))]
+    torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
+    if spec.frozen_stages:
+        before = torch.load(spec.init_file)
+        assert all(torch.equal(states[1][name], before[name]) for name in frozen_names(before, 3))
 
 
 def test_killed_workers_resume_to_the_uninterrupted_run(

@@ -1,4 +1,4 @@
-"""Frozen stages: the step of PyTorch's modules by hand, whole runs, several processes, their cost."""
+"""Frozen stages: the step of PyTorch's modules by hand, whole runs, their cost; `test_distributed` has processes."""
 
 import signal
 
@@ -14,7 +14,6 @@ from r21d_core.engine import train as engine
 from r21d_core.engine.build import build_model, optimize
 from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.distributed import shard_batch
-from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.state import create_state, train_step
 from r21d_core.engine.train import train
 from r21d_core.models.cost import spec_cost
@@ -31,11 +30,15 @@ SPEC = TINY.replace(width=4, epochs=2, warmup_epochs=0, weight_decay=0.1, moment
 
 @pytest.fixture
 def given(tmp_path):
-    """A Spec that starts from a file of weights whose batch norm does something, and these weights."""
+    return give(tmp_path)
+
+
+def give(folder):
+    """A Spec that starts from a file of weights in `folder` whose batch norm does something, and these weights."""
     torch.manual_seed(1)
     network = randomize_batch_norms(VideoResNet("R(2+1)D", 10, 4, num_classes=2))
-    torch.save(network.state_dict(), tmp_path / "given.pth")
-    return SPEC.replace(init_from=str(tmp_path / "given.pth")), network.state_dict()
+    torch.save(network.state_dict(), folder / "given.pth")
+    return SPEC.replace(init_from=str(folder / "given.pth")), network.state_dict()
 
 
 def frozen_names(state, stages):
@@ -87,16 +90,6 @@ def test_run_keeps_the_weights_and_statistics_of_the_file(given, tiny_manifest, 
     assert all(torch.equal(value, after[name]) for name, value in load_checkpoint(again)["model"].items())
     tested = train(spec.finetune_spec(epochs=0), load_manifest(tiny_manifest), tmp_path / "whole", device="cpu")
     assert torch.equal(*(torch.tensor(run.scores.logits) for run in (whole, tested)))
-
-
-def test_frozen_run_of_two_processes_equals_one(given, tiny_manifest, tmp_path):
-    spec = given[0].replace(frozen_stages=3, grad_accum_steps=2)
-    states = []
-    for gpus in (1, 2):
-        (run,) = run_experiment([spec], tiny_manifest, tmp_path / str(gpus), device="cpu", gpus=gpus)
-        states.append(load_checkpoint(run)["model"])
-    torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
-    assert all(torch.equal(states[1][name], given[1][name]) for name in frozen_names(given[1], 3))
 
 
 def test_fast_form_of_a_gpu_does_not_train_frozen_stages(given, monkeypatch):

@@ -1,4 +1,7 @@
-"""A network of one's own, `module:function`: its cost and logits, its records, and that only training imports it."""
+"""A network of one's own, `module:function`: its cost and logits, its records, and that only training imports it.
+
+`test_distributed` trains one in two processes.
+"""
 
 import hashlib
 import os
@@ -18,7 +21,6 @@ from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import checkpoint
 from r21d_core.engine import train as engine
 from r21d_core.engine.build import build_model, check_batch_norm
-from r21d_core.engine.checkpoint import load_checkpoint
 from r21d_core.engine.plan import plan
 from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.state import train_step
@@ -149,19 +151,6 @@ def test_stopped_run_equals_one_that_was_not(write, tiny_manifest, tmp_path, mon
     again = train(spec, load_manifest(tiny_manifest), tmp_path / "parts", device="cpu")
     assert torch.equal(*(torch.tensor(run.scores.logits) for run in (whole, again)))
     assert [row["train_loss"] for row in whole.history] == [row["train_loss"] for row in again.history]
-
-
-@pytest.mark.parametrize("unused", ["", "; self.unused = nn.Linear(2, 2)"])
-def test_two_processes_equal_one(write, unused, tiny_manifest, tmp_path, monkeypatch):
-    """With dropout, and with parameters that have no part in the logits, which keep their values."""
-    path = write(NETWORK.replace("nn.Dropout(0.5)", "nn.Dropout(0.5)" + unused))
-    monkeypatch.setenv("PYTHONPATH", f"{path.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    spec = TINY.replace(variant=variant_of(path), grad_accum_steps=2, clips_per_epoch=16)
-    states = []
-    for gpus in (1, 2):
-        (run,) = run_experiment([spec], tiny_manifest, tmp_path / str(gpus), device="cpu", gpus=gpus)
-        states.append(load_checkpoint(run)["model"])
-    torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
 
 
 def test_reading_records_imports_nothing(write, tiny_manifest, tmp_path, monkeypatch, capsys):
