@@ -21,7 +21,7 @@ from r21d_core.data.manifest import Video
 from r21d_core.data.official_splits import list_videos
 from r21d_core.data.parallel import count_workers, map_in_processes
 from r21d_core.data.sampling import evaluation_clips
-from r21d_core.data.transforms import center_crop
+from r21d_core.data.transforms import center_crop, crop_frames
 from r21d_core.engine.build import optimize
 from r21d_core.engine.device import pick_device
 from r21d_core.models.convert import Weights
@@ -175,11 +175,9 @@ class Predictor:
             f"{count_noun(spec.frames, 'frame')}, stride {spec.frame_stride}, from {source}; center crop "
             f"{spec.crop}×{spec.crop} of {spec.frame_height}×{spec.frame_width}; mean of softmax; {self._names_source}"
         )
-        top_left = (spec.frame_height - spec.crop) // 2, (spec.frame_width - spec.crop) // 2
-        height, width = (slice(begin, begin + spec.crop) for begin in top_left)
         return Prediction(
             [(self.classes[index], mean[index].item()) for index in best],
-            decoded.pixels[:, spec.frames // 2, height, width].copy(),
+            crop_frames(decoded.pixels[:, spec.frames // 2], spec).copy(),
             protocol,
             probs[:, best].numpy(),
             features.mean(0).numpy(),

@@ -31,6 +31,7 @@ from r21d_analysis.study import open_study
 from r21d_core import R21DError, load
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest, write_manifest
+from r21d_core.data.transforms import crop_frames
 from r21d_core.engine.build import build_model
 from r21d_core.engine.train import train
 from r21d_core.runs.run import find_run
@@ -63,7 +64,7 @@ def test_loaded_network_reproduces_the_scores(runs, tiny_manifest):
     shown = torch.cat([frames for _, frames, _ in read])
     assert torch.equal(activation_max.as_frames(torch.cat([clips for *_, clips in read])), shown)
     path = test.videos[1].path
-    assert torch.equal(checkpoints.crop_frames(checkpoints.read_clip(path, spec), spec)[0], shown[1])
+    assert torch.equal(crop_frames(checkpoints.read_clip(path, spec), spec)[0], shown[1])
 
 
 def test_records_are_small_and_name_data_and_recordings(trained, tiny_manifest):
