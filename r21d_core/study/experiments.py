@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import product
 
 from r21d_core import R21DError
@@ -286,8 +285,7 @@ def rate_pretraining(
         pretrained = rates.replace(variant=variant, seed=seed, **half)
         if is_sized_by_frames(variant):
             pretrained = pretrained.replace(frames=scratch.frames)
-        recipe = {key: value for key, value in asdict(scratch).items() if value != getattr(rates, key)}
-        specs += [scratch, pretrained, pretrained.finetune_spec(**recipe | half | frozen)]
+        specs += [scratch, pretrained, pretrained.finetune_spec(**scratch.changes_from(rates) | half | frozen)]
     return specs
 
 
