@@ -28,7 +28,6 @@ from r21d_core.models.convert import Weights
 from r21d_core.models.load import model_from_weights, read_weights
 from r21d_core.models.zoo import PUBLISHED, Published, kinetics400, resolve_weights
 from r21d_core.runs.run import Run
-from r21d_core.runs.scores import load_scores
 from r21d_core.study.spec import Spec
 
 DEFAULT_FRAMES = 16  # where neither the weights nor the caller gives the clip length
@@ -231,9 +230,9 @@ def published_row(weights: Weights) -> Published | None:
 
 def class_names(weights: Weights) -> tuple[tuple[str, ...], str]:
     """Return the names of the outputs, and where they come from."""
-    scores = weights.path.parent / "scores.npz"
-    if weights.spec and scores.exists():
-        return load_scores(scores).classes, "classes of the run"
+    run = Run(weights.spec, weights.path.parent) if weights.spec else None
+    if run and (run.folder / "scores.npz").exists():
+        return run.scores.classes, "classes of the run"
     if weights.spec is None and weights.num_classes == 400:
         return kinetics400(), "Kinetics-400 classes in alphabetical order, as there are 400 outputs"
     return tuple(f"output {number}" for number in range(weights.num_classes)), "the weights do not name their classes"
