@@ -314,11 +314,7 @@ def deviations_table(specs: Sequence[Spec], experiment: str) -> pd.DataFrame:
 def deviations_from_paper(specs: Sequence[Spec], experiment: str) -> HTML:
     """`deviations_table`, and how the profile `paper` differs from the paper; for a notebook."""
     table = deviations_table(specs, experiment)
-    text = (
-        table.to_html(index=False, escape=True, border=0, classes=NO_MATH)
-        if len(table)
-        else "<p>No setting differs.</p>"
-    )
+    text = table.to_html(index=False, border=0, classes=NO_MATH) if len(table) else "<p>No setting differs.</p>"
     items = "".join(f"<li>{html.escape(line)}</li>" for line in PAPER_DEVIATIONS)
     items = re.sub("`(.*?)`", r"<code>\1</code>", items)
     beyond = (
