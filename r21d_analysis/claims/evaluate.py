@@ -174,9 +174,8 @@ def _describe_status(claim: Claim, selection: Selection) -> tuple[str, str]:
         for (arm, _), group in split.items()
         if arm in compared
     }
-    planned = [(name, frames) for family in selection.families for name, frames in family.contrasts]
-    is_contrast = any(networks == {pair, (BASELINE, pair[1])} for pair in planned)
-    if claim.metric == "video@1" and is_contrast:
+    planned = [{pair, (BASELINE, pair[1])} for family in selection.families for pair in family.contrasts]
+    if claim.metric == "video@1" and networks in planned:
         return seen or PLANNED, ""
     return ", ".join(filter(None, [EXPLORATORY, seen.removeprefix(EXPLORATORY)])), ""
 
