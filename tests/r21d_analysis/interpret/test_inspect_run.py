@@ -146,6 +146,13 @@ def test_record_is_reused_until_weights_or_settings_change(runs, tiny_manifest, 
     assert len(found) == 3 and len(analyzed) == 2 and found[2].metadata["per_class"] == 2
 
 
+def test_other_file_of_numpy_is_no_record(tmp_path):
+    with open(tmp_path / "filters.npz", "wb") as file:
+        np.save(file, np.arange(3))
+    with pytest.raises(R21DError, match=r"filters\.npz: not an insight record \(.*; delete it and run"):
+        load_record(tmp_path / "filters.npz")
+
+
 def test_missing_or_damaged_runs_are_reported(runs, tiny_manifest, capsys):
     for name in ("checkpoint.pt", "filters.npz"):
         (runs[0].folder / name).unlink()
