@@ -136,7 +136,7 @@ def gc_disabled() -> Iterator[None]:
 
 
 def _root(path: Path, card: DatasetCard) -> Path:
-    return (path.parent / Path(card.root).expanduser()).resolve()
+    return (path.parent / os.path.expanduser(card.root)).resolve()  # Path.expanduser raises for an unknown user
 
 
 def write_manifest(path: Path | str, card: DatasetCard, videos: Iterable[Video]) -> None:
