@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from benchmarks.tables import BENCHES, redraw_readme
-from r21d_core.cli.options import DEVICE, parse_names
+from r21d_core.cli.options import DEVICE
+from r21d_core.study.experiments import as_list
 
 
 def add_options(parser) -> None:
@@ -14,7 +15,7 @@ def add_options(parser) -> None:
     add("--device", **DEVICE)
     networks = ["R(2+1)D", "R3D", "MC3"]
     names = f"networks, such as f-R2D,R3D; default {','.join(networks)}"
-    add("--variants", type=parse_names, default=networks, help=names)
+    add("--variants", type=as_list, default=networks, help=names)
     add("--depth", type=int, default=18, help="layers: 10, 18 or 34; default 18")
     add("--frames", type=int, default=16, help="clip length L; default 16")
     add("--batch-size", type=int, help="clips per batch; default 32 to train and 64 to classify, on a CPU 2")

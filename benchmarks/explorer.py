@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 
 from r21d_core.runs.run import find_run, write_scores, write_summary
-from r21d_core.runs.scores import Scores, load_scores
+from r21d_core.runs.scores import Scores
 from r21d_core.study.experiments import variant_comparison
 
 VIDEOS, CLASSES, CLIPS = 20_000, 400, 10
@@ -106,7 +106,7 @@ def _measure(folder: str, videos: int, classes: int, clips: int) -> list[dict]:
         explorer.b.value = None
         explorer.load.cache_clear()
         explorer.load(explorer.a.value)
-        reading.append(time_ms(lambda: load_scores(runs[0].folder / "scores.npz")))
+        reading.append(time_ms(lambda: runs[0].scores))
         times.append(time_ms(lambda: setattr(explorer.b, "value", runs)))
     add_row("a run that is not in memory", times)
     add_row("of that, reading its scores", reading)

@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import shlex
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -19,12 +20,11 @@ from typing import Any
 import yaml
 
 from r21d_analysis.artifacts.catalog import iter_runs
-from r21d_analysis.artifacts.tables import command_line, missing_line
 from r21d_core import R21DError
 from r21d_core.runs.run import Run, find_run
 from r21d_core.study.experiments import EXPERIMENTS, TABLE_2, as_list
 from r21d_core.study.overrides import IgnoredOverrideError
-from r21d_core.study.spec import FIELD_OPTIONS, Spec, format_settings, parse_settings
+from r21d_core.study.spec import FIELD_OPTIONS, Spec, format_settings, parse_settings, run_labels
 
 MOST_LISTED = 5  # alternatives to the parameters of a study
 INJECTED = "# Parameters\n"  # the first line of the cell that papermill adds to a notebook
@@ -155,6 +155,29 @@ def _training_command(
         has_option = name in ("task", "variants", "seeds")
         command += [f"--{name}", _to_text(value)] if has_option else ["--set", f"{name}={_to_text(value)}"]
     return shlex.join(command)
+
+
+def missing_line(runs: Sequence[Run], command: str) -> str:
+    """How many of `runs` are finished, and in a second line the command that makes the others, by `command_line`."""
+    missing = [run for run in runs if not run.is_complete]
+    if not missing:
+        return f"{len(runs)} of {len(runs)} runs are finished."
+    labels = zip(runs, run_labels([run.spec for run in runs]), strict=True)
+    names = ", ".join(label for run, label in labels if not run.is_complete)
+    named = f"; missing: {names}" if len(missing) < len(runs) else ""
+    count = f"{len(runs) - len(missing)} of {len(runs)} runs are finished{named}"
+    return f"{count}\n{command_line(missing[0].folder.parent, command)}"
+
+
+def command_line(folder: Path | zipfile.Path, command: str) -> str:
+    """A line with the `command` that makes runs in `folder`.
+
+    It is for the folder above notebooks/, from which the notebooks see `folder` one level up.
+    """
+    if isinstance(folder, Path):  # a pack is read only
+        path = str(folder if folder.is_absolute() else os.path.relpath(folder, ".."))
+        command += f" --runs {shlex.quote(path)}" if path != "runs" else ""
+    return f"to make them: {command}"
 
 
 def find_alternatives(

@@ -88,7 +88,7 @@ def starting_point(
     fields = {name: getattr(source, name) for source, names in ((loaded, NETWORK), (spec, INPUT)) for name in names}
     fields |= {"eps": loaded.eps} if loaded.eps else {}
     start = str(Path(weights).resolve() if Path(weights).exists() else weights)  # or a published name
-    fields |= TRANSFER[profile] | {"init_from": start} | read_settings(settings)
+    fields |= TRANSFER.get(profile, {}) | {"init_from": start} | read_settings(settings)  # `open_study` refuses others
     return {"variants": loaded.variant, "settings": fields}
 
 

@@ -107,11 +107,10 @@ def midplanes_table(depth: int = 18, width: int = 64) -> pd.DataFrame:
     pairs["M in torchvision"] = blocks["M here"].transform("first")  # that of the block's first convolution
     equal = pairs.groupby(["inputs", "outputs", "d", "M here", "M in torchvision"], sort=False)["convolution"]
     table = equal.agg(["first", "last", "size"]).reset_index().rename(columns={"size": "times"})
-    full, pair = 3 * table["d"] ** 2 * table["inputs"] * table["outputs"], table["d"] ** 2 * table["inputs"]
-    pair += 3 * table["outputs"]
-    table["M by the formula"], table["weights"], table["weights of 3-D"] = full // pair, pair * table["M here"], full
-    shapes = table[["inputs", "outputs", "d"]].itertuples(index=False)
-    table["working"] = [midplanes_formula(*shape) for shape in shapes]
+    inputs, outputs, d = table["inputs"], table["outputs"], table["d"]
+    full, per_plane = 3 * d**2 * inputs * outputs, d**2 * inputs + 3 * outputs  # weights
+    table["M by the formula"], table["weights of 3-D"] = full // per_plane, full
+    table["weights"], table["working"] = per_plane * table["M here"], [*map(midplanes_formula, inputs, outputs, d)]
     remarks = []
     for m, formula, m_block in table[["M here", "M by the formula", "M in torchvision"]].itertuples(index=False):
         whose = "the authors' code" + " (45 at width 64)" * (m != 45)

@@ -44,22 +44,20 @@ def composition_table(specs: Sequence[Spec]) -> Styler:
     """
     width = next((spec.width for spec in specs if not is_neighbor(spec.variant)), 0)
     rows, m = [], f"M of {width} → {width}"
+    inner = dict.fromkeys("c23", 0) | {"b": 2, "s": 2}  # ReLUs within what a letter stands for
+    inner |= {kind: int(pair.between == 2) for kind, pair in PAIRS.items()}
     for spec in {spec.variant: spec for spec in specs}.values():
-        costs = dict.fromkeys(("parameters (M)", "GMAC/clip"), np.nan)
+        rows.append(row := {"network": spec.variant})
         if not is_imported(spec.variant):
             cost = spec_cost(spec, 1)
-            costs = {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9}
-        if is_neighbor(spec.variant):
-            rows.append({"network": spec.variant, COMPOSITION: np.nan, "ReLUs": np.nan, m: np.nan} | costs)
-            continue
-        (stem, *letters), blocks = stage_spec(spec.variant, spec.depth)
-        inner = dict.fromkeys("c23", 0) | {"b": 2, "s": 2}
-        inner |= {kind: int(pair.between == 2) for kind, pair in PAIRS.items()}
-        relus = 1 + inner[stem] + sum(2 * n * (1 + inner[k]) for k, n in zip(letters, blocks, strict=True))
-        planes = midplanes(spec.width, spec.width, letters[0]) if letters[0] not in "23" else np.nan
-        composition = "; ".join(map(compose, dict.fromkeys(letters)))
-        rows.append({"network": spec.variant, COMPOSITION: composition, "ReLUs": relus, m: planes} | costs)
-    table = pd.DataFrame(rows).dropna(axis="columns", how="all").fillna({COMPOSITION: "–"})
+            row |= {"parameters (M)": cost.parameters / 1e6, "GMAC/clip": cost.macs / 1e9}
+        if not is_neighbor(spec.variant):
+            (stem, *letters), blocks = stage_spec(spec.variant, spec.depth)
+            relus = 1 + inner[stem] + sum(2 * n * (1 + inner[k]) for k, n in zip(letters, blocks, strict=True))
+            row |= {COMPOSITION: "; ".join(map(compose, dict.fromkeys(letters))), "ReLUs": relus}
+            row |= {m: midplanes(spec.width, spec.width, letters[0])} if letters[0] not in "23" else {}
+    table = pd.DataFrame(rows, columns=["network", COMPOSITION, "ReLUs", m, "parameters (M)", "GMAC/clip"])
+    table = table.dropna(axis="columns", how="all").fillna({COMPOSITION: "–"})
     caption = "Without the classes' outputs" + "; BN: batch norm" * (COMPOSITION in table)
     return style_table(table, caption, {"ReLUs": 0, m: 0, "parameters (M)": 3, "GMAC/clip": 3})
 

@@ -158,7 +158,7 @@ def _trials(runs: Sequence[Run]) -> dict[Spec, dict[str, SeedGroup]]:
 
 def recipe_of(spec: Spec) -> Spec:
     """All settings but the variant and the seed."""
-    return spec.replace(variant=Spec().variant, seed=Spec().seed)
+    return spec.replace(variant=Spec.variant, seed=Spec.seed)
 
 
 def _differing_fields(specs: Sequence[Spec]) -> list[str]:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import html
-import os
 import re
-import shlex
-import zipfile
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +33,7 @@ from r21d_core.runs.run import Run
 from r21d_core.study.experiments import SPLIT
 from r21d_core.study.paper import chosen_by, paper_specs, paper_table
 from r21d_core.study.recipes import LR_DIVISORS, PAPER_DEVIATIONS
-from r21d_core.study.spec import Spec, format_settings, run_labels
+from r21d_core.study.spec import Spec, format_settings
 from r21d_core.study.variants import NEIGHBORS, is_imported, is_neighbor
 
 PAPER, NEEDED = "paper, Kinetics-400", "recordings needed"
@@ -273,29 +269,6 @@ def family_table(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["network", "family", "accuracy", "low", "high", "chance", "videos"])
 
 
-def missing_line(runs: Sequence[Run], command: str) -> str:
-    """How many of `runs` are finished, and in a second line the command that makes the others, by `command_line`."""
-    missing = [run for run in runs if not run.is_complete]
-    if not missing:
-        return f"{len(runs)} of {len(runs)} runs are finished."
-    labels = zip(runs, run_labels([run.spec for run in runs]), strict=True)
-    names = ", ".join(label for run, label in labels if not run.is_complete)
-    named = f"; missing: {names}" if len(missing) < len(runs) else ""
-    count = f"{len(runs) - len(missing)} of {len(runs)} runs are finished{named}"
-    return f"{count}\n{command_line(missing[0].folder.parent, command)}"
-
-
-def command_line(folder: Path | zipfile.Path, command: str) -> str:
-    """A line with the `command` that makes runs in `folder`.
-
-    It is for the folder above notebooks/, from which the notebooks see `folder` one level up.
-    """
-    if isinstance(folder, Path):  # a pack is read only
-        path = str(folder if folder.is_absolute() else os.path.relpath(folder, ".."))
-        command += f" --runs {shlex.quote(path)}" if path != "runs" else ""
-    return f"to make them: {command}"
-
-
 def run_roles(specs: Sequence[Spec]) -> dict[Spec, str]:
     """The role of each Spec in its experiment, without the number of the official split."""
     children = [(spec, spec.parent_spec) for spec in specs if spec.parent_spec]
@@ -341,11 +314,7 @@ def deviations_table(specs: Sequence[Spec], experiment: str) -> pd.DataFrame:
 def deviations_from_paper(specs: Sequence[Spec], experiment: str) -> HTML:
     """`deviations_table`, and how the profile `paper` differs from the paper; for a notebook."""
     table = deviations_table(specs, experiment)
-    text = (
-        table.to_html(index=False, escape=True, border=0, classes=NO_MATH)
-        if len(table)
-        else "<p>No setting differs.</p>"
-    )
+    text = table.to_html(index=False, border=0, classes=NO_MATH) if len(table) else "<p>No setting differs.</p>"
     items = "".join(f"<li>{html.escape(line)}</li>" for line in PAPER_DEVIATIONS)
     items = re.sub("`(.*?)`", r"<code>\1</code>", items)
     beyond = (

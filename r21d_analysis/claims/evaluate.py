@@ -18,6 +18,7 @@ from r21d_analysis.claims.verdict import (
     NOTHING,
     REFUTED,
     SUPPORTED,
+    UNTESTED,
     Verdict,
     decide,
     decide_bonferroni,
@@ -26,12 +27,7 @@ from r21d_analysis.claims.verdict import (
     describe_size,
 )
 from r21d_analysis.statistics import inference
-from r21d_analysis.statistics.aggregate import (
-    SeedGroup,
-    on_shared_seeds,
-    training_errors,
-    weighted_sum,
-)
+from r21d_analysis.statistics.aggregate import SeedGroup, on_shared_seeds, training_errors, weighted_sum
 from r21d_analysis.statistics.inference import Estimate, SeedVariance
 from r21d_core import R21DError
 from r21d_core.data.dataset_cards import group_noun
@@ -48,8 +44,8 @@ FEW, MANY = 20, 100  # clips per video of the claim about their number
 def evaluate_claim(claim: Claim, groups: Sequence[SeedGroup]) -> Verdict:
     """The Verdict on `claim` by arithmetic, or by the finished runs of its first setting (`setting_rank`).
 
-    Its `evidence` has a Verdict for each data set and task, by the first setting of it; the others are
-    `other_settings`.
+    UNTESTED where no run counts. Its `evidence` has a Verdict for each data set and task, by the first setting of it;
+    the others are `other_settings`.
     """
     chosen, *others = claim.evaluate(claim, groups)
     profile = chosen.protocol.get("profile")  # a demonstration is shown beside another one alone
@@ -63,7 +59,8 @@ def evaluate_claim(claim: Claim, groups: Sequence[SeedGroup]) -> Verdict:
         # Names the data and the task unless the same.
         usual = first[verdict.source].protocol | {key: chosen.protocol[key] for key in ("data", "task")}
         texts.append(_describe_other(verdict, usual))
-    return replace(verdicts[0], evidence=evidence, other_settings="; ".join(texts))
+    answer = chosen.answer if evidence or chosen.answer != INCONCLUSIVE else UNTESTED  # arithmetic has no evidence
+    return replace(verdicts[0], answer=answer, evidence=evidence, other_settings="; ".join(texts))
 
 
 def _describe_sample(claim: Claim, verdict: Verdict) -> Verdict:
@@ -177,9 +174,8 @@ def _describe_status(claim: Claim, selection: Selection) -> tuple[str, str]:
         for (arm, _), group in split.items()
         if arm in compared
     }
-    planned = [(name, frames) for family in selection.families for name, frames in family.contrasts]
-    is_contrast = any(networks == {pair, (BASELINE, pair[1])} for pair in planned)
-    if claim.metric == "video@1" and is_contrast:
+    planned = [{pair, (BASELINE, pair[1])} for family in selection.families for pair in family.contrasts]
+    if claim.metric == "video@1" and networks in planned:
         return seen or PLANNED, ""
     return ", ".join(filter(None, [EXPLORATORY, seen.removeprefix(EXPLORATORY)])), ""
 
@@ -207,10 +203,7 @@ def _weigh(contrast: Contrast, split: dict[tuple[Arm, str], SeedGroup]) -> list[
 
 
 def _estimate_contrast(
-    splits: list[list[tuple[float, SeedGroup]]],
-    metric: str,
-    seeds: SeedVariance | None,
-    peers: Sequence[np.ndarray],
+    splits: list[list[tuple[float, SeedGroup]]], metric: str, seeds: SeedVariance | None, peers: Sequence[np.ndarray]
 ) -> Estimate:
     """The weighted sum of the networks of each split, averaged over the splits.
 

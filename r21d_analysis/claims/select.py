@@ -234,16 +234,12 @@ def setting_rank(setting: Spec, groups: Sequence[SeedGroup]) -> tuple:
     ranks = (("kinetics", SPORTS), 0), (("ucf101", "hmdb51"), 1), ("builtin", 3)
     data = next((rank for prefix, rank in ranks if setting.data.startswith(prefix)), 2)
     further = len(differing.keys() - {*first, "variant", "frames", "seed", "data", "profile", "init_from"})
+    is_planned = bool(groups) and all(group.spec in planned_specs() for group in groups)
     return (
-        not _is_planned(groups), setting.profile == "demo", setting.task != ACTION,
+        not is_planned, setting.profile == "demo", setting.task != ACTION,
         *(key in differing for key in first), data, further,
         -min(len(group.runs) for group in groups), setting.data, setting.frames, setting.to_json(),
     )  # fmt: skip
-
-
-def _is_planned(groups: Sequence[SeedGroup]) -> bool:
-    """Whether there are groups and all are of the confirmatory runs on actions."""
-    return bool(groups) and all(group.spec in planned_specs() for group in groups)
 
 
 def _fits_demo(arm: Arm) -> bool:

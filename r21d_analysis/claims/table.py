@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from statistics import mode
 from typing import Any
 
@@ -42,8 +42,6 @@ def ledger(runs: Sequence[Run]) -> pd.DataFrame:
     for claim in CLAIMS:
         try:
             verdict = evaluate_claim(claim, groups)
-            if claim.kind != ARITHMETIC and not verdict.evidence:
-                verdict = replace(verdict, answer=UNTESTED)
         except R21DError as error:
             verdict = Verdict(INCONCLUSIVE, why=str(error))
         row = {"section": claim.section, "claim": claim.sentence, "comparison": claim.comparison, "by": claim.kind}

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from r21d_core import R21DError
-from r21d_core.cli.options import DEVICE, add_command, parse_names
+from r21d_core.cli.options import DEVICE, add_command
+from r21d_core.study.experiments import as_list
 
 
 def add_parser(subparsers) -> None:
@@ -11,7 +12,7 @@ def add_parser(subparsers) -> None:
     add = parser.add_argument
     add("run", nargs="+", type=Path, help="run folder with its checkpoint")
     add("--manifest", type=Path, help="CSV file of the runs' videos; default: data/NAME.csv or the built-in videos")
-    add("--videos", type=parse_names, default=[], help="videos to draw maps of: test videos of the manifest, or files")
+    add("--videos", type=as_list, default=[], help="videos to draw maps of: test videos of the manifest, or files")
     add("--per-class", type=int, default=5, help="test clips of each class for the measurement of evidence; default 5")
     add("--steps", type=int, default=32, help="steps of integrated gradients; default 32")
     less = "leave out the clips that are optimized for filters, most of the time on a CPU"

@@ -1,11 +1,10 @@
 """`r21d notebooks`: copy the notebooks to a folder of one's own."""
 
-import shutil
 from pathlib import Path
 
 from r21d_core import R21DError, package_folder
 from r21d_core.cli.options import add_command
-from r21d_core.runs.files import make_folder
+from r21d_core.runs.files import make_folder, write_atomically
 
 
 def add_parser(subparsers) -> None:
@@ -20,5 +19,5 @@ def run(options) -> None:
     if existing := [source.name for source in sources if (options.out / source.name).exists()]:
         raise R21DError(f"{options.out / existing[0]}: exists; name another folder with --out")
     for source in sources:
-        shutil.copyfile(source, options.out / source.name)
+        write_atomically(options.out / source.name, source.read_bytes())
     print(f"{len(sources)} notebooks in {options.out}; next: jupyter lab {options.out}")

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
+from scipy.special import softmax, stdtrit
 
 from r21d_analysis.statistics.clips import clips_correct, exact_counts, with_clips
-from r21d_analysis.statistics.inference import Outcomes, check_same_items, estimate_by_class
+from r21d_analysis.statistics.inference import UPPER, Outcomes, check_same_items
 from r21d_core import R21DError
 from r21d_core.runs.metrics import video_probabilities
 from r21d_core.runs.run import Run
@@ -159,6 +159,25 @@ def class_table(a: ScoredRuns, b: ScoredRuns | None, count: int) -> pd.DataFrame
     if b:
         add("A − B", ("low", "high"), means[0] - means[1], (-100, 100))
     return table[n > 0]
+
+
+def estimate_by_class(
+    values: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The interval of `estimate_mean` of one run's `values` (items,) in each class, (classes,) low and high.
+
+    `groups` (items,) are whole numbers. NaN where a class has fewer than two recordings or where all its items have
+    one value, of which no variance can be estimated.
+    """
+    items = np.bincount(labels, minlength=classes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.bincount(labels, values, minlength=classes) / items
+        pairs, pair = np.unique(labels * (groups.max() + 1) + groups, return_inverse=True)
+        totals, owner = np.bincount(pair, values - mean[labels]), pairs // (groups.max() + 1)
+        count = np.bincount(owner, minlength=classes)
+        variance = np.bincount(owner, totals**2, minlength=classes) / items**2 * count / (count - 1)
+        half = np.sqrt(np.where(variance > 1e-12, variance, np.nan)) * stdtrit(count - 1, UPPER)
+    return mean - half, mean + half
 
 
 def confusion_matrix(scored: ScoredRuns, count: int) -> np.ndarray:

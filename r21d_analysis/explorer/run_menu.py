@@ -58,11 +58,10 @@ def data_sets(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """
     sets: dict[str, list[Run]] = defaultdict(list)
     networks: dict[tuple, list[Run]] = defaultdict(list)
+    splits: dict[str, set[str]] = defaultdict(set)
     for run in runs:
         sets[data_label(run.spec)].append(run)
         networks[without_split(run.spec), run.spec.seed].append(run)
-    splits: dict[str, set[str]] = defaultdict(set)
-    for run in runs:
         splits[data_label(run.spec, SPLIT.sub("", run.spec.data))].add(run.spec.data)
     pooled: dict[str, list[Run]] = defaultdict(list)
     for members in networks.values():

@@ -18,7 +18,7 @@ from r21d_core.data.flow import input_manifest
 from r21d_core.data.manifest import Manifest, Video
 from r21d_core.data.sampling import Clips, batches_by_video, evaluation_clips, task_classes
 from r21d_core.data.sources import InMemorySource, StreamingSource, open_clips
-from r21d_core.data.transforms import center_crop
+from r21d_core.data.transforms import center_crop, crop_frames
 from r21d_core.models.load import model_from_weights, read_weights
 from r21d_core.models.network import VideoResNet
 from r21d_core.runs.run import Run
@@ -108,9 +108,3 @@ def read_clip(path: Path, spec: Spec, frames: np.ndarray | None = None) -> Tenso
         frames = evaluation_clips(spec.replace(task="action"), 1, (video,), ("",)).frames[0]
     assert frames is not None
     return torch.from_numpy(read_frames(path, frames.tolist(), (spec.frame_height, spec.frame_width)).copy())[None]
-
-
-def crop_frames(frames: Tensor, spec: Spec) -> Tensor:
-    """Return the center crop of uint8 frames (n, T, H, W, 3), the part that the network sees."""
-    top, left = (spec.frame_height - spec.crop) // 2, (spec.frame_width - spec.crop) // 2
-    return frames[:, :, top : top + spec.crop, left : left + spec.crop]

@@ -15,7 +15,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from r21d_analysis.interpret import activation_max, attributions, checkpoints
 from r21d_analysis.interpret.attributions import COMPLETE, METHODS, STEPS, completeness_gap, for_attribution
-from r21d_analysis.interpret.checkpoints import EvalClips, crop_frames, open_network, read_clip
+from r21d_analysis.interpret.checkpoints import EvalClips, open_network, read_clip
 from r21d_analysis.interpret.filters import filter_statistics, weight_changes
 from r21d_analysis.interpret.records import (
     ATTRIBUTIONS,
@@ -27,7 +27,7 @@ from r21d_analysis.interpret.records import (
 )
 from r21d_core import R21DError
 from r21d_core.data.decode import probe
-from r21d_core.data.transforms import center_crop
+from r21d_core.data.transforms import center_crop, crop_frames
 from r21d_core.engine.build import build_model
 from r21d_core.engine.checkpoint import check_fingerprint
 from r21d_core.engine.classify import class_names, spec_for_video, weights_for_frames

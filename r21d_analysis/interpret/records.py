@@ -100,5 +100,5 @@ def load_record(path: Path | zipfile.Path) -> InsightRecord:
         return InsightRecord(json.loads(str(arrays.pop("metadata"))), arrays)
     except FileNotFoundError:
         raise R21DError(f"{path}: no such record; `r21d insight` writes it where the checkpoint is") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy, zipfile and Pillow raise many kinds for damaged files
         raise R21DError(f"{path}: not an insight record ({error}); delete it and run `r21d insight`") from error

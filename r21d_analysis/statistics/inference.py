@@ -275,25 +275,6 @@ def estimate_difference(
     return replace(estimate, low=np.maximum(estimate.low, -100.0), high=np.minimum(estimate.high, 100.0))
 
 
-def estimate_by_class(
-    values: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The interval of `estimate_mean` of one run's `values` (items,) in each class, (classes,) low and high.
-
-    `groups` (items,) are whole numbers. NaN where a class has fewer than two recordings or where all its items have
-    one value, of which no variance can be estimated.
-    """
-    items = np.bincount(labels, minlength=classes)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.bincount(labels, values, minlength=classes) / items
-        pairs, pair = np.unique(labels * (groups.max() + 1) + groups, return_inverse=True)
-        totals, owner = np.bincount(pair, values - mean[labels]), pairs // (groups.max() + 1)
-        count = np.bincount(owner, minlength=classes)
-        variance = np.bincount(owner, totals**2, minlength=classes) / items**2 * count / (count - 1)
-        half = np.sqrt(np.where(variance > 1e-12, variance, np.nan)) * stdtrit(count - 1, UPPER)
-    return mean - half, mean + half
-
-
 def estimate_correlation(networks: Sequence[Outcomes], others: Sequence[Outcomes], seeds: SeedVariance) -> Estimate:
     """Spearman's rank correlation of two rows of networks' accuracies on the same items; without p.
 

@@ -6,21 +6,18 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from r21d_core.study.experiments import as_list
+
 
 def add_command(subparsers, name: str, text: str, **options) -> argparse.ArgumentParser:
     """Add a command and return its parser; `text` is its line in the list of commands, and begins its own help."""
     return subparsers.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.", **options)
 
 
-def parse_names(text: str) -> list[str]:
-    """The names of a comma-separated list, without the spaces around them."""
-    return [name.strip() for name in text.split(",")]
-
-
 def parse_ints(text: str) -> list[int]:
     """The whole numbers of a comma-separated list."""
     try:
-        return [int(number) for number in parse_names(text)]
+        return [int(number) for number in as_list(text)]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}, expected whole numbers such as 0,1,2") from None
 

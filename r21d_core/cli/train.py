@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r21d_core import R21DError, count_noun
-from r21d_core.cli.options import DEVICE, SEEDS, WORKERS, add_command, format_table, parse_ints, parse_names
-from r21d_core.study.experiments import EXPERIMENTS
+from r21d_core.cli.options import DEVICE, SEEDS, WORKERS, add_command, format_table, parse_ints
+from r21d_core.study.experiments import EXPERIMENTS, as_list
 from r21d_core.study.overrides import IgnoredOverrideError
 from r21d_core.study.recipes import RECIPES
 from r21d_core.study.spec import CHOICES, FIELD_OPTIONS, Spec, parse_settings
@@ -26,7 +26,7 @@ def add_parser(subparsers) -> None:
     add("--profile", choices=RECIPES, default="demo", help="recipe and network size, see the glossary; default demo")
     add("--manifest", type=Path, help="CSV file of `r21d manifest` and `r21d check`; default: the built-in videos")
     add("--task", choices=CHOICES["task"], help="labels: class, playback rate or direction; default: the experiment's")
-    add("--variants", type=parse_names, help="networks, such as f-R2D,R3D or my_nets:build; default: the experiment's")
+    add("--variants", type=as_list, help="networks, such as f-R2D,R3D or my_nets:build; default: the experiment's")
     add("--seeds", **SEEDS)
     several = "set a field of the Spec, such as lr=0.02; may be repeated"
     add("--set", action="append", default=[], metavar="KEY=VALUE", help=several)

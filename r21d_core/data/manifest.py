@@ -136,7 +136,7 @@ def gc_disabled() -> Iterator[None]:
 
 
 def _root(path: Path, card: DatasetCard) -> Path:
-    return (path.parent / Path(card.root).expanduser()).resolve()
+    return (path.parent / os.path.expanduser(card.root)).resolve()  # Path.expanduser raises for an unknown user
 
 
 def write_manifest(path: Path | str, card: DatasetCard, videos: Iterable[Video]) -> None:
@@ -160,7 +160,8 @@ def write_manifest(path: Path | str, card: DatasetCard, videos: Iterable[Video])
 def write_new_manifest(path: Path, card: DatasetCard, videos: Iterable[Video]) -> None:
     """Write a manifest as `write_manifest`; the card takes the name of the file.
     Raises R21DError if another manifest has the name, such as one that has been checked or edited since, if its
-    quarantine file exists, or if the name does not end in .csv. The same rows may be written again.
+    quarantine file exists, if NAME.json is no card, or if the name does not end in .csv. The same rows may be written
+    again.
     """
     if path.suffix != ".csv":  # NAME.json would be the card, and other data sets are searched as NAME.csv beside it
         raise R21DError(f"{path}: expected the name of a manifest to end in .csv")
@@ -175,6 +176,11 @@ def write_new_manifest(path: Path, card: DatasetCard, videos: Iterable[Video]) -
             raise R21DError(f"{path}: exists, and lists the videos of {manifest.root}; {advice}")
         if list(map(_all_cells, manifest.videos)) != list(map(_all_cells, sorted(videos, key=_by_name))):
             raise R21DError(f"{path}: exists, and has been checked or edited, or other videos were there; {advice}")
+    elif (card_path := path.with_suffix(".json")).exists():
+        try:
+            _load_card(card_path)
+        except R21DError as error:
+            raise R21DError(f"{card_path}: exists and is no card of a manifest ({error}); {advice}") from None
     if quarantine.exists():
         raise R21DError(f"{quarantine}: exists, and holds the bad videos of another manifest; {advice}")
     write_manifest(path, card, videos)

@@ -66,7 +66,9 @@ def make_builtin(root: Path | str) -> Path:
     """The path of the built-in videos' manifest below `root`, complete or not at all; they are rendered if missing."""
     folder = Path(root) / f"builtin-{VERSION}"
     manifest = folder / "builtin.csv"
-    if manifest.exists():
+    if any(folder.glob("*")):
+        if not manifest.exists():
+            raise R21DError(f"{manifest}: missing from a folder that is made as a whole; delete {folder}")
         return manifest
     with _complete_folder(folder) as draft:
         videos = [

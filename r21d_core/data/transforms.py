@@ -76,9 +76,14 @@ def _jitter_color(pixels: Tensor, factors: Tensor) -> Tensor:
 
 def center_crop(frames: Tensor, spec: Spec) -> Tensor:
     """Evaluation input (N, 3, T, crop, crop), float, or (N, 2, …) for flow: the center of uint8 (N, T, H, W, 3)."""
-    top, left = (frames.shape[2] - spec.crop) // 2, (frames.shape[3] - spec.crop) // 2
-    cropped = frames[:, :, top : top + spec.crop, left : left + spec.crop]
+    cropped = crop_frames(frames, spec)
     return _normalize_flow(dequantize_flow(cropped)) if spec.modality == "flow" else _normalize(cropped)
+
+
+def crop_frames(frames, spec: Spec):
+    """The center crop of frames (…, H, W, 3), an array or a tensor: the part that the network sees in evaluation."""
+    top, left = ((size - spec.crop) // 2 for size in frames.shape[-3:-1])
+    return frames[..., top : top + spec.crop, left : left + spec.crop, :]
 
 
 def _crop(frames: Tensor, top: Tensor, left: Tensor, flipped: Tensor, size: int) -> Tensor:

@@ -21,14 +21,13 @@ from r21d_core.data.manifest import Video
 from r21d_core.data.official_splits import list_videos
 from r21d_core.data.parallel import count_workers, map_in_processes
 from r21d_core.data.sampling import evaluation_clips
-from r21d_core.data.transforms import center_crop
+from r21d_core.data.transforms import center_crop, crop_frames
 from r21d_core.engine.build import optimize
 from r21d_core.engine.device import pick_device
 from r21d_core.models.convert import Weights
 from r21d_core.models.load import model_from_weights, read_weights
 from r21d_core.models.zoo import PUBLISHED, Published, kinetics400, resolve_weights
 from r21d_core.runs.run import Run
-from r21d_core.runs.scores import load_scores
 from r21d_core.study.spec import Spec
 
 DEFAULT_FRAMES = 16  # where neither the weights nor the caller gives the clip length
@@ -175,11 +174,9 @@ class Predictor:
             f"{count_noun(spec.frames, 'frame')}, stride {spec.frame_stride}, from {source}; center crop "
             f"{spec.crop}×{spec.crop} of {spec.frame_height}×{spec.frame_width}; mean of softmax; {self._names_source}"
         )
-        top_left = (spec.frame_height - spec.crop) // 2, (spec.frame_width - spec.crop) // 2
-        height, width = (slice(begin, begin + spec.crop) for begin in top_left)
         return Prediction(
             [(self.classes[index], mean[index].item()) for index in best],
-            decoded.pixels[:, spec.frames // 2, height, width].copy(),
+            crop_frames(decoded.pixels[:, spec.frames // 2], spec).copy(),
             protocol,
             probs[:, best].numpy(),
             features.mean(0).numpy(),
@@ -233,9 +230,9 @@ def published_row(weights: Weights) -> Published | None:
 
 def class_names(weights: Weights) -> tuple[tuple[str, ...], str]:
     """Return the names of the outputs, and where they come from."""
-    scores = weights.path.parent / "scores.npz"
-    if weights.spec and scores.exists():
-        return load_scores(scores).classes, "classes of the run"
+    run = Run(weights.spec, weights.path.parent) if weights.spec else None
+    if run and (run.folder / "scores.npz").exists():
+        return run.scores.classes, "classes of the run"
     if weights.spec is None and weights.num_classes == 400:
         return kinetics400(), "Kinetics-400 classes in alphabetical order, as there are 400 outputs"
     return tuple(f"output {number}" for number in range(weights.num_classes)), "the weights do not name their classes"

@@ -35,14 +35,14 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
     and their classes are compared by number.
     """
     groups = {video.group for video in manifest.split("train")} if run.spec.epochs else set()
-    weights = read_weights(resolve_weights(run.spec.init_file)) if run.spec.init_file else None
-    if weights:
+    weights, parent = None, None
+    if run.spec.init_file:
+        weights = read_weights(resolve_weights(run.spec.init_file))
         _check_channels(run.spec, weights)
-    if weights and (source := _run_of(weights)):
-        parent = source
+        parent = _run_of(weights)
     elif run.spec.parent_spec:
         parent = find_run(run.folder.parent, run.spec.parent_spec)
-    else:
+    if not parent:
         if weights:
             _check_classifier(run.spec, weights.path, weights.num_classes, classes)
         write_trained_on(run, groups)
@@ -54,9 +54,10 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
             f"{run.folder}: starts from {parent.folder}, which was trained on {len(leaked)} of the test groups, "
             f"such as {min(leaked)!r}, so its accuracy would be too high; start from a run on the same split"
         )
-    _check_classifier(run.spec, parent.folder, parent.scores.classes, classes)
+    trained_classes = parent.scores.classes
+    _check_classifier(run.spec, parent.folder, trained_classes, classes)
     write_trained_on(run, groups | parent_groups)
-    skip = {"fc.weight", "fc.bias"} if parent.scores.classes != classes else set()
+    skip = {"fc.weight", "fc.bias"} if trained_classes != classes else set()
     if weights:
         state_dict = {name: value for name, value in weights.state.items() if name not in skip}
         return f"{load_weights_into(model, replace(weights, state=state_dict))}; SHA-256 {weights.sha256}"

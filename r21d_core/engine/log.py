@@ -59,6 +59,8 @@ def _logged_epochs(folder: Path) -> set[int]:
 
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it warns of purged events too
-    events = EventAccumulator(str(folder), {"scalars": 0}).Reload()  # 0: keeps all of them
-    logging.disable(disabled)
+    try:
+        events = EventAccumulator(str(folder), {"scalars": 0}).Reload()  # 0: keeps all of them
+    finally:
+        logging.disable(disabled)
     return {event.step for event in events.Scalars("lr")} if "lr" in events.Tags()["scalars"] else set()

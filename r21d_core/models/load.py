@@ -46,7 +46,7 @@ def read_weights(path: Path | str) -> Weights:
             )
     saved, spec = _load(path), None
     if isinstance(saved, Mapping) and isinstance(saved.get("spec"), Mapping) and "model" in saved:
-        spec, saved = Spec().replace(**saved["spec"]), saved["model"]
+        spec, saved = _read_spec(path, saved["spec"]), saved["model"]
         if is_neighbor(spec.variant):
             what = f"a checkpoint of {spec.variant}, which is trained and evaluated only"
             raise R21DError(f"{path}: {what}; expected weights of a VideoResNet")
@@ -55,6 +55,14 @@ def read_weights(path: Path | str) -> Weights:
     if key := next((key for key, value in state.items() if not value.isfinite().all()), None):
         raise R21DError(f"{path}: {key} has values that are not finite; take weights from before the training diverged")
     return weights
+
+
+def _read_spec(path: Path, fields: Mapping) -> Spec:
+    try:
+        return Spec().replace(**fields)
+    except (R21DError, TypeError) as error:  # TypeError: a key that is no text
+        what = f"its spec is not one of this version ({error}); use the version that wrote it"
+        raise R21DError(f"{path}: {what}") from error
 
 
 def model_from_weights(weights: Weights) -> VideoResNet:

@@ -96,11 +96,3 @@ def _check(scores: Scores) -> None:
         raise R21DError("logits are not finite or labels are none of the classes")
     if not isinstance(scores.protocol, dict):
         raise R21DError("its protocol is not a JSON object")
-
-
-def load_scores(path: Path) -> Scores:
-    """The Scores in the .npz file `path`; raises R21DError if it is missing or not such a file."""
-    try:
-        return decode_scores(path, path.read_bytes())
-    except OSError as error:
-        raise R21DError(f"{path}: no scores to read ({error.strerror}); run the experiment that makes them") from None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import product
 
 from r21d_core import R21DError
@@ -67,8 +66,8 @@ def clip_length(
 
     `r21d train clip_length --profile small --manifest data/ucf101-14-split1.csv`
     """
-    lengths, (short, long) = recipes.CLIP_LENGTHS[profile]
     base = get_recipe(profile, task, data).replace(data=data, **{"frame_stride": 1, **settings})
+    lengths, (short, long) = recipes.CLIP_LENGTHS[profile]
     specs = []
     for variant, seed in product(variants, seeds):
         spec = base.replace(variant=variant, seed=seed, frames=short)
@@ -286,8 +285,7 @@ def rate_pretraining(
         pretrained = rates.replace(variant=variant, seed=seed, **half)
         if is_sized_by_frames(variant):
             pretrained = pretrained.replace(frames=scratch.frames)
-        recipe = {key: value for key, value in asdict(scratch).items() if value != getattr(rates, key)}
-        specs += [scratch, pretrained, pretrained.finetune_spec(**recipe | half | frozen)]
+        specs += [scratch, pretrained, pretrained.finetune_spec(**scratch.changes_from(rates) | half | frozen)]
     return specs
 
 
@@ -317,12 +315,12 @@ def recipe_trials(
 
     `r21d train recipe_trials --profile small --manifest data/ucf101-14-split1-val.csv`
     """
-    trials = trials or profile
-    if trials not in list(recipes.RECIPE_TRIALS):  # a list of trials is refused too
-        raise R21DError(f"trials {trials!r}: expected one of {', '.join(recipes.RECIPE_TRIALS)}")
     if not data.startswith("builtin") and not data.endswith(VAL_SUFFIX):
         data += VAL_SUFFIX
     base = get_recipe(profile, task, data).replace(data=data, frames=8, frame_stride=1)
+    trials = trials or profile
+    if trials not in list(recipes.RECIPE_TRIALS):  # a list of trials is refused too
+        raise R21DError(f"trials {trials!r}: expected one of {', '.join(recipes.RECIPE_TRIALS)}")
     grid = product(recipes.RECIPE_TRIALS[trials], variants, seeds)
     return [base.replace(variant=variant, seed=seed, **trial | settings) for trial, variant, seed in grid]
 

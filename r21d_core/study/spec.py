@@ -11,7 +11,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from functools import cache
 from pathlib import PurePath
 from typing import Any
 
@@ -102,7 +101,7 @@ class Spec:
 
     def __post_init__(self):
         values = vars(self)
-        for key, kind in _kinds():  # 1, 1.0 and "1" make equal Specs
+        for key, kind in _KINDS:  # 1, 1.0 and "1" make equal Specs
             if type(values[key]) is not kind:
                 object.__setattr__(self, key, _convert(kind, key, values[key]))
         object.__setattr__(self, "variant", variant_name(self.variant))  # as do "ppppp" and "R(2+1)D"
@@ -138,7 +137,7 @@ class Spec:
     @property
     def hash(self) -> str:
         """Ten hex digits of the SHA-256 of the fields that differ from their defaults: a new field changes none."""
-        changed = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+        changed = {key: value for key, value in vars(self).items() if value != getattr(Spec, key)}
         return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
@@ -179,17 +178,16 @@ class Spec:
 
     def changes_from(self, other: Spec) -> dict[str, Any]:
         """The fields in which this Spec differs from `other`, with this Spec's values."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {key: value for key, value in values.items() if value != getattr(other, key)}
+        return {key: value for key, value in vars(self).items() if value != getattr(other, key)}
 
     def to_json(self) -> str:
         """All fields as indented JSON; the inverse of `from_json`."""
-        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+        return json.dumps(vars(self), indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Spec:
         """The Spec that `to_json` wrote; raises R21DError for an unknown key."""
-        return _default().replace(**json.loads(text))
+        return _DEFAULT.replace(**json.loads(text))
 
     def replace(self, **changes) -> Spec:
         """A copy with `changes`, where values may be strings; raises R21DError for an unknown key or bad value."""
@@ -202,15 +200,9 @@ class Spec:
         return dataclasses.replace(self, **changes)
 
 
-@cache
-def _default() -> Spec:
-    return Spec()
-
-
-@cache
-def _kinds() -> list[tuple[str, type]]:
-    """The name of each field and the type of its default: a page of results makes thousands of Specs."""
-    return [(field.name, type(field.default)) for field in fields(Spec)]
+# Computed once, as a page of results makes thousands of Specs.
+_KINDS = [(field.name, type(field.default)) for field in fields(Spec)]
+_DEFAULT = Spec()
 
 
 def run_labels(specs: Sequence[Spec]) -> list[str]:

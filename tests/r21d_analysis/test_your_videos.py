@@ -110,6 +110,9 @@ def test_published_weights_determine_network_and_clips(manifest, tmp_path, monke
     expected = {"depth": 10, "width": 4, "frames": "8", "crop": 112, "frame_height": 128, "eps": 1e-5, "epochs": "2"}
     assert expected.items() <= start["settings"].items()
     assert start["settings"]["init_from"] == str(tmp_path / "r3d.pth")
+    mistaken = your_videos.starting_point("r3d.pth", manifest, "smal", "MC3", "")
+    with pytest.raises(R21DError, match="profile 'smal': expected one of"):
+        open_study("variant_comparison", profile="smal", manifest=manifest, **mistaken)
     none = your_videos.starting_point("", manifest, "demo", "MC3", {"lr": 1})
     assert none == {"variants": "MC3", "settings": {"lr": 1}}
 

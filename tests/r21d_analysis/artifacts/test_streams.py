@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 from statsmodels.stats.multitest import multipletests
 
-from r21d_analysis.artifacts import clip_figures, networks, pretraining, streams, tables
+from r21d_analysis.artifacts import clip_figures, networks, pretraining, streams
 from r21d_analysis.artifacts.networks import FLOW, FUSED, RGB
 from r21d_analysis.claims.rows import kinetics_over_sports
 from r21d_analysis.statistics.aggregate import accuracy_difference
@@ -23,6 +23,7 @@ from r21d_analysis.statistics.inference import (
     format_interval,
     seed_variance,
 )
+from r21d_analysis.study import missing_line
 from r21d_core import R21DError
 from r21d_core.runs.metrics import clip_at_1, video_at, video_probabilities
 from r21d_core.runs.run import find_run, find_runs, write_json
@@ -199,7 +200,7 @@ def test_caption_names_what_is_not_fused(table_6_runs, table_4_runs):
     assert len(streams.pretraining_gain(table_6_runs).data) == 4
     assert "needs a network on RGB and on flow" in streams.class_figure(table_6_runs).data
     assert isinstance(streams.split_figure(table_6_runs), Figure)
-    line = tables.missing_line(table_6_runs, "r21d train transfer")
+    line = missing_line(table_6_runs, "r21d train transfer")
     assert "18 of 36 runs are finished" in line and "flow, set-split2, finetuned)" in line
     assert "not fused" not in streams.show_stream_table(table_4_runs, 4).caption, "nobody asked for R3D on flow"
 

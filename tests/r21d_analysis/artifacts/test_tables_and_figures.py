@@ -23,6 +23,7 @@ from r21d_analysis.statistics import aggregate
 from r21d_analysis.statistics.aggregate import group_by_seed
 from r21d_analysis.statistics.inference import SeedVariance
 from r21d_analysis.statistics.power import detectable_difference
+from r21d_analysis.study import missing_line
 from r21d_core import R21DError
 from r21d_core.runs.run import find_runs
 from r21d_core.study.experiments import EXPERIMENTS, variant_comparison
@@ -336,9 +337,9 @@ def test_letters_come_from_an_installed_font(monkeypatch):
 
 def test_missing_line_names_unfinished_runs(runs, tmp_path):
     more = runs + find_runs(variant_comparison("small", "set", variants=("MC3",)), tmp_path)
-    line = tables.missing_line(more, "r21d train …")
+    line = missing_line(more, "r21d train …")
     assert line.startswith("6 of 7 runs are finished; missing: MC3-18 (seed 0, 16 frames, 10 clips)")
-    assert tables.missing_line(runs, "r21d train …") == "6 of 6 runs are finished."
+    assert missing_line(runs, "r21d train …") == "6 of 6 runs are finished."
     assert isinstance(curves.error_curves(more, by="network"), Figure)
 
 
@@ -348,7 +349,7 @@ def test_missing_line_names_unfinished_runs(runs, tmp_path):
      ("/elsewhere", " --runs /elsewhere")],
 )  # fmt: skip
 def test_missing_line_keeps_the_folder(runs, option):
-    line = tables.missing_line(find_runs(variant_comparison(), runs), "r21d train …")
+    line = missing_line(find_runs(variant_comparison(), runs), "r21d train …")
     assert line.endswith(f"to make them: r21d train …{option}")
 
 

@@ -46,6 +46,7 @@ from r21d_analysis.claims.verdict import (
     NOTHING,
     REFUTED,
     SUPPORTED,
+    UNTESTED,
     decide,
     decide_size,
 )
@@ -219,7 +220,7 @@ def test_ranking_follows_its_records(worlds, tmp_path):
 @pytest.mark.parametrize("name", OF_RUNS)
 def test_missing_runs_can_be_made_by_the_commands(name, tmp_path):
     verdict = evaluate_claim(BY_ID[name], [])
-    assert verdict.answer == INCONCLUSIVE and np.isnan(verdict.effect)
+    assert verdict.answer == UNTESTED and np.isnan(verdict.effect)
     specs = []
     for command in re.findall(r"r21d (train .*?)(?:; |$)", verdict.why):
         options = build_parser().parse_args(shlex.split(command))
@@ -235,13 +236,13 @@ def test_missing_runs_can_be_made_by_the_commands(name, tmp_path):
 def test_runs_on_a_validation_cut_or_flow_do_not_count(change, tmp_path):
     runs = make("paper", two_networks(frames=8, **change), tmp_path)
     verdict = evaluate_claim(BY_ID["r21d-over-r3d-8"], group_by_seed(runs))
-    assert verdict.answer == INCONCLUSIVE and "missing: R(2+1)D, R3D" in verdict.why
+    assert verdict.answer == UNTESTED and "missing: R(2+1)D, R3D" in verdict.why
 
 
 def test_claims_that_no_run_can_answer_say_why():
     rows = [claim for claim in CLAIMS if claim.kind == NOT_YET]
     verdicts = [evaluate_claim(claim, []) for claim in rows]
-    assert rows and all(verdict.answer == INCONCLUSIVE and "cannot be made" in verdict.why for verdict in verdicts)
+    assert rows and all(verdict.answer == UNTESTED and "cannot be made" in verdict.why for verdict in verdicts)
 
 
 def test_ids_are_unique_and_in_the_papers_order():

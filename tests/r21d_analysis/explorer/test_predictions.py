@@ -25,6 +25,7 @@ from r21d_analysis.explorer.figures import (
 )
 from r21d_analysis.interpret.html import figure_png
 from r21d_analysis.statistics.clips import exact_counts, with_clips
+from r21d_analysis.statistics.inference import Outcomes, estimate_mean
 from r21d_core.runs import metrics
 from r21d_core.runs.run import find_run, load_runs
 from r21d_core.runs.scores import Scores
@@ -382,3 +383,16 @@ def test_mean_over_splits_counts_them_alike():
     scores = random_scores(0, [*"abcd"], ("x", "y"), {})
     scored = predictions.ScoredRuns((), scores, np.arange(4), np.array([0, 0, 0, 1]), {})
     assert scored.mean(np.array([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]])) == 0.75
+
+
+def test_class_intervals_are_those_of_the_mean():
+    random = np.random.default_rng(0)
+    labels, groups = random.integers(0, 5, 200), random.integers(0, 30, 200)
+    values = 100.0 * (random.random(200) < 0.6)
+    values[labels == 3] = 100
+    low, high = predictions.estimate_by_class(values, labels, groups, 7)
+    for label in range(3):
+        rows = labels == label
+        estimate = estimate_mean([Outcomes(values[None, rows], groups[rows])])
+        np.testing.assert_allclose((low[label], high[label]), (estimate.low, estimate.high))
+    assert np.isnan(low[[3, 5, 6]]).all() and np.isnan(high[[3, 5, 6]]).all()

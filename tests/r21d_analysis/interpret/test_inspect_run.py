@@ -31,6 +31,7 @@ from r21d_analysis.study import open_study
 from r21d_core import R21DError, load
 from r21d_core.cli import main
 from r21d_core.data.manifest import load_manifest, write_manifest
+from r21d_core.data.transforms import crop_frames
 from r21d_core.engine.build import build_model
 from r21d_core.engine.train import train
 from r21d_core.runs.run import find_run
@@ -63,7 +64,7 @@ def test_loaded_network_reproduces_the_scores(runs, tiny_manifest):
     shown = torch.cat([frames for _, frames, _ in read])
     assert torch.equal(activation_max.as_frames(torch.cat([clips for *_, clips in read])), shown)
     path = test.videos[1].path
-    assert torch.equal(checkpoints.crop_frames(checkpoints.read_clip(path, spec), spec)[0], shown[1])
+    assert torch.equal(crop_frames(checkpoints.read_clip(path, spec), spec)[0], shown[1])
 
 
 def test_records_are_small_and_name_data_and_recordings(trained, tiny_manifest):
@@ -143,6 +144,13 @@ def test_record_is_reused_until_weights_or_settings_change(runs, tiny_manifest, 
         (run.folder / "checkpoint.pt").unlink()
     found = load_or_compute(ATTRIBUTIONS, runs, None, **again | {"per_class": 7})  # without data and weights
     assert len(found) == 3 and len(analyzed) == 2 and found[2].metadata["per_class"] == 2
+
+
+def test_other_file_of_numpy_is_no_record(tmp_path):
+    with open(tmp_path / "filters.npz", "wb") as file:
+        np.save(file, np.arange(3))
+    with pytest.raises(R21DError, match=r"filters\.npz: not an insight record \(.*; delete it and run"):
+        load_record(tmp_path / "filters.npz")
 
 
 def test_missing_or_damaged_runs_are_reported(runs, tiny_manifest, capsys):

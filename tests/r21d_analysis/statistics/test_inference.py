@@ -269,19 +269,6 @@ def test_rounding_is_no_variance():
     assert estimate.value == 25 and np.isnan([estimate.low, estimate.high, estimate.p]).all()
 
 
-def test_class_intervals_are_those_of_the_mean():
-    random = np.random.default_rng(0)
-    labels, groups = random.integers(0, 5, 200), random.integers(0, 30, 200)
-    values = 100.0 * (random.random(200) < 0.6)
-    values[labels == 3] = 100
-    low, high = inference.estimate_by_class(values, labels, groups, 7)
-    for label in range(3):
-        rows = labels == label
-        estimate = estimate_mean([Outcomes(values[None, rows], groups[rows])])
-        np.testing.assert_allclose((low[label], high[label]), (estimate.low, estimate.high))
-    assert np.isnan(low[[3, 5, 6]]).all() and np.isnan(high[[3, 5, 6]]).all()
-
-
 def test_holm_is_statsmodels():
     p = np.random.default_rng(0).random(20) ** 3
     np.testing.assert_allclose(inference.holm(p), multipletests(p, method="holm")[1])

@@ -170,6 +170,19 @@ def test_manifest_of_the_same_name_is_not_overwritten(tmp_path, monkeypatch, cap
     assert load_manifest("x/a.csv").card.name == "a"
 
 
+def test_file_beside_a_manifest_is_not_overwritten(tmp_path, monkeypatch, capsys):
+    """NAME.json, which the card would replace, may be anything; a card that lost its rows may be replaced."""
+    monkeypatch.chdir(tmp_path)
+    root, package = touch(tmp_path / "videos", "a/1.mp4"), tmp_path / "package.json"
+    package.write_text('{"name": "mine", "version": 1}')
+    assert main(["manifest", "folder", str(root), "--out", "package.csv"]) == 1
+    assert "package.json: exists and is no card of a manifest (" in capsys.readouterr().err
+    assert package.read_text() == '{"name": "mine", "version": 1}' and not package.with_suffix(".csv").exists()
+    for _ in range(2):
+        assert main(["manifest", "folder", str(root), "--out", "a.csv"]) == 0
+        (tmp_path / "a.csv").unlink()
+
+
 def test_recordings_are_known_by_the_names_of_their_files(tmp_path):
     root = touch(tmp_path / "set", "train/a/1.mp4", "train/b/deep/v_g02_c1.mp4", "test/a/2.mp4", "test/b/v_g03_c1.mp4")
     groups = {video.video: video.group for video in from_folder(root).videos}

@@ -68,6 +68,13 @@ def test_columns_of_the_index_are_there_only_if_it_is(tmp_path):
     ]
 
 
+def test_root_of_an_unknown_user_is_a_folder_that_is_missing(path):
+    """Such as of a manifest that was written on another machine."""
+    card = load_manifest(path).card
+    write_manifest(path, replace(card, root="~no-such-user/videos"), load_manifest(path).videos)
+    assert load_manifest(path).root.parts[-2:] == ("~no-such-user", "videos")
+
+
 @pytest.mark.parametrize("root", ["/far/away", "~"])
 def test_root_may_be_absolute_and_lie_elsewhere(tmp_path, monkeypatch, root):
     monkeypatch.setenv("HOME", "/far/away")

@@ -76,6 +76,12 @@ def test_reversed_pairs_hold_the_same_frames_to_the_last_bit(builtin, size):
             assert np.array_equal(one, other[::-1]) and not np.array_equal(one, other)
 
 
+def test_folder_that_lacks_the_manifest_is_named(tmp_path):
+    (tmp_path / "builtin-2" / "videos").mkdir(parents=True)
+    with pytest.raises(R21DError, match=r"builtin\.csv: missing from a folder .*; delete .*builtin-2$"):
+        make_builtin(tmp_path)
+
+
 def test_full_disk_leaves_nothing_and_is_told(tmp_path, monkeypatch):
     def no_space(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")

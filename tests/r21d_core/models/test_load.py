@@ -132,6 +132,12 @@ def test_a_checkpoint_says_what_shapes_cannot(tmp_path):
     assert read_weights(saved(checkpoint["model"], tmp_path)).variant == "MC2"
 
 
+@pytest.mark.parametrize("fields", [{"later": 1}, {"frames": -1}, {"variant": "later"}, {1: 2}])
+def test_spec_of_another_version_names_the_file(fields, tmp_path):
+    with pytest.raises(R21DError, match=r"weights\.pth: its spec is not one of this version \(.+\); use"):
+        read_weights(saved({"spec": fields, "model": small().state_dict()}, tmp_path))
+
+
 @pytest.mark.parametrize(
     "wrap",
     [

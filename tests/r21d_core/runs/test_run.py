@@ -33,7 +33,7 @@ from r21d_core.runs.run import (
     write_summary,
     write_trained_on,
 )
-from r21d_core.runs.scores import Scores, encode_scores, load_scores
+from r21d_core.runs.scores import Scores, encode_scores
 from r21d_core.study.spec import Spec
 
 
@@ -72,7 +72,7 @@ def test_damaged_or_pickled_scores_are_refused(tmp_path):
     for content in (b"", b"PK\x03\x04 half", b"no scores at all", pickled.getvalue()):
         (tmp_path / "scores.npz").write_bytes(content)
         with pytest.raises(R21DError, match=r"scores\.npz: not a scores file"):
-            load_scores(tmp_path / "scores.npz")
+            _ = Run(Spec(), tmp_path).scores
 
 
 @pytest.mark.parametrize("array", ["labels", "videos", "groups"])
@@ -90,7 +90,7 @@ def test_scores_that_do_not_fit_their_labels_are_refused(tmp_path, scores, array
     with np.load(io.BytesIO(encode_scores(scores))) as file:
         np.savez(tmp_path / "scores.npz", **{name: file[name] for name in file if name != "groups"})
     with pytest.raises(R21DError, match=r"scores.npz: it has no groups, .*; delete it and run the experiment again"):
-        load_scores(tmp_path / "scores.npz")
+        _ = Run(Spec(), tmp_path).scores
 
 
 def test_full_disk_leaves_what_was_there(tmp_path):

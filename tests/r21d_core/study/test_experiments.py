@@ -30,6 +30,12 @@ def test_settings_without_effect_are_rejected(experiment, key, value):
         EXPERIMENTS["recipe_trials"]("demo", trials=["small"])
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_unknown_profile_is_named(experiment):
+    with pytest.raises(R21DError, match=r"^profile 'smal': expected one of paper, small, demo$"):
+        EXPERIMENTS[experiment]("smal")
+
+
 def test_lengths_and_counts_are_those_of_the_papers_figures():
     """Figure 5a has six lengths, Table 3 tests and finetunes the first on 32; 101 clips contain the 20 of Figure 5b."""
     lengths = EXPERIMENTS["clip_length"]("paper", "kinetics-400")
