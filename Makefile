@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Without a GPU, https://download.pytorch.org/whl/cpu has PyTorch without the libraries of CUDA.
 TORCH_INDEX ?=
+# Python keeps what it compiles when it first imports it, about a third of the packages; without that, each process compiles.
+export PYTHONDONTWRITEBYTECODE :=
 # Jupyter refuses to run as root, as which many containers do, without this option.
 LAB := $(BIN)/jupyter lab --ServerApp.root_dir=.$(if $(filter 0,$(shell id -u)), --allow-root)
 .DEFAULT_GOAL := help
@@ -23,8 +25,6 @@ help:
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
 		--constraint constraints.txt --editable '.[dev]'
-# On all cores; pip takes one. Some packages have files for other versions of Python, which do not compile.
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@touch $@
 
 demo: .venv/made
