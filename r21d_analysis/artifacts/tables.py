@@ -287,6 +287,8 @@ def deviations_table(specs: Sequence[Spec], experiment: str) -> pd.DataFrame:
     settings; with all such, if there are several. A role that the paper lacks is compared with all others.
     """
     roles, papers = run_roles(specs), run_roles(paper_specs(experiment, list(dict.fromkeys(s.variant for s in specs))))
+    # LR_DIVISORS is no part of the paper.
+    papers = {paper.replace(lr=paper.lr * LR_DIVISORS.get(paper.variant, 1)): role for paper, role in papers.items()}
     found: dict[tuple[str, str], tuple[dict, dict]] = defaultdict(lambda: ({}, {}))  # values as keys, in order
     for spec, role in roles.items():
         of_variant = [paper for paper in papers if paper.variant == spec.variant]

@@ -469,6 +469,9 @@ def test_deviations_are_from_the_runs_of_the_same_table():
     assert ("clips_per_epoch", "100000 (authors' code), 40000 (authors' code)", "640", "finetuned") in table_6
     assert ("eval_clips", "269 (ours), 100", "10", "pretraining") in table_6, "Kinetics and Sports-1M"
     assert {("epochs", "45 (ours)", "30", "from scratch"), ("epochs", "45", "30", "pretraining")} <= table_6
+    divided = rows("transfer", variants=("mvit_v2_s",))
+    assert {("lr", "0.01 (ours)", "0.002", "from scratch"), ("lr", "0.01", "0.002", "pretraining")} <= divided
+    assert ("lr", "0.0008 (authors' code), 0.0016 (authors' code)", "0.0004", "finetuned") in divided
     demo = rows("transfer", "demo", "builtin")
     batches = ("32 (ours)", "from scratch"), ("32", "pretraining"), ("32 (authors' code)", "finetuned")
     assert {("batch_size", printed, "16", role) for printed, role in batches} <= demo
