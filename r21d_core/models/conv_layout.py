@@ -13,8 +13,8 @@ CHANNELS_LAST = torch.channels_last_3d
 
 # A spatial convolution runs as a 2-D one on frames, a temporal one as a 2-D one over (T, H·W), others as they are. A
 # stem has too few input channels for tensor cores: on a GPU 2 rows of 8 pixels become one pixel of 64 channels, from
-# which the stem computes COLUMNS pixels of its output at once. R2D's spans the clip, and is a 2-D one over the channels
-# of all frames, which are enough.
+# which the stem computes COLUMNS pixels of its output at once. R2D's, which spans the clip, is a spatial convolution of
+# one frame there, with the channels of all frames, which are enough.
 COLUMNS = 4
 WIDE_TILE_DEVICES = ("cuda",)  # on a CPU the multiplications by zero that are added cost more than they save
 
@@ -22,12 +22,10 @@ WIDE_TILE_DEVICES = ("cuda",)  # on a CPU the multiplications by zero that are a
 def conv_kind(conv: nn.Conv3d) -> str:
     """Return `spatial` for 1×d×d, `temporal` for 3×1×1, else, or with a stride along the other axes, `full`.
 
-    On a GPU the kind of a stem that spans the clip is `clip`.
+    A stem of `joins_frames` is `spatial`.
     """
     (time, height, _), (frames, *pixels) = conv.kernel_size, conv.stride
-    if is_stem(conv) and time > 3 and conv.weight.device.type in WIDE_TILE_DEVICES:
-        return "clip"
-    if time == 1 and height > 1 and frames == 1:
+    if joins_frames(conv) or (time == 1 and height > 1 and frames == 1):
         return "spatial"
     return "temporal" if height == 1 and time > 1 and pixels == [1, 1] else "full"
 
@@ -43,9 +41,14 @@ def is_stem(conv: nn.Conv3d) -> bool:
     return conv.kernel_size[1] == 7
 
 
+def joins_frames(conv: nn.Conv3d) -> bool:
+    """Return whether `conv` is a stem on a GPU that spans the clip, whose frames become channels of one frame."""
+    return is_stem(conv) and conv.kernel_size[0] > 3 and conv.weight.device.type in WIDE_TILE_DEVICES
+
+
 def is_space_to_depth(conv: nn.Conv3d) -> bool:
     """Return whether `conv` is a stem that takes the output of `space_to_depth`; clips then get no gradient."""
-    return is_stem(conv) and conv_kind(conv) != "clip" and conv.weight.device.type in WIDE_TILE_DEVICES
+    return is_stem(conv) and conv.kernel_size[0] <= 3 and conv.weight.device.type in WIDE_TILE_DEVICES
 
 
 def stride_padding(conv: nn.Conv3d) -> tuple[list[int], list[int]]:
@@ -58,18 +61,14 @@ def stride_padding(conv: nn.Conv3d) -> tuple[list[int], list[int]]:
 
 
 def to_conv_shape(conv: nn.Conv3d, x: Tensor) -> Tensor:
-    """Return (N, C, T, H, W) as spatial (N·T, C, H, W), temporal (N, C, T, H·W), clip (N, C·T, H, W), or unchanged."""
+    """Return (N, C, T, H, W) as spatial (N·T, C, H, W), temporal (N, C, T, H·W), or unchanged."""
     kind = conv_kind(conv)
-    if kind == "clip":
-        return x.flatten(1, 2).contiguous(memory_format=torch.channels_last)
     return x.transpose(1, 2).flatten(0, 1) if kind == "spatial" else x.flatten(3) if kind == "temporal" else x
 
 
 def from_conv_shape(conv: nn.Conv3d, y: Tensor, shape: torch.Size) -> Tensor:
     """Return the output of `conv` as (N, C, T, H, W), the inverse of `to_conv_shape`; `shape` is its 5-D input's."""
     kind = conv_kind(conv)
-    if kind == "clip":
-        return y.unsqueeze(2)
     if kind == "spatial":
         y = y.unflatten(0, (shape[0], -1)).transpose(1, 2)
     y = y.unflatten(3, (-1, shape[4])) if kind == "temporal" else y
@@ -102,7 +101,7 @@ def conv_gradients(
     if of_pairs:
         dx = convolve_pairs(dy, packed.transpose(0, 1).flip(2, 3))
     if dx is not None:
-        dx = dx.unflatten(1, shape[1:3]) if conv_kind(conv) == "clip" else from_conv_shape(conv, dx, shape)
+        dx = from_conv_shape(conv, dx, shape).view(shape)  # the frames that `joins_frames` joined apart again
     return dx, dw
 
 
@@ -130,6 +129,8 @@ def widen_kernel(weight: Tensor, pixels: int) -> Tensor:
 
 def prepare_input(conv: nn.Conv3d, x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return (N, C, T, H, W) in `dtype` and the shape that `conv` runs on."""
+    if joins_frames(conv):
+        return x.to(dtype).flatten(1, 2).contiguous(memory_format=torch.channels_last)
     return to_conv_shape(conv, space_to_depth(x, dtype) if is_space_to_depth(conv) else x.to(dtype))
 
 
@@ -183,16 +184,16 @@ def pack_weight(conv: nn.Conv3d, weight: Tensor, dtype: torch.dtype) -> Tensor:
         packed[:out_channels, :in_channels] = weight
     else:
         packed = weight.detach().to(dtype, memory_format=CHANNELS_LAST)
-    kind = conv_kind(conv)
-    if kind == "clip":
+    if joins_frames(conv):
         return packed.flatten(1, 2).contiguous(memory_format=torch.channels_last)
+    kind = conv_kind(conv)
     return packed if kind == "full" else packed.squeeze(2 if kind == "spatial" else 4)
 
 
 def unpack_weight(conv: nn.Conv3d, packed: Tensor, weight: Tensor) -> Tensor:
     """Return a packed weight's gradient in the type, shape and layout of `weight`, summed over a stem's COLUMNS."""
     unpacked, kind = torch.empty_like(weight), conv_kind(conv)
-    if kind == "clip":
+    if joins_frames(conv):
         return unpacked.copy_(packed[: len(weight)].unflatten(1, weight.shape[1:3]))
     packed = packed if kind == "full" else packed.unsqueeze(2 if kind == "spatial" else 4)
     if is_space_to_depth(conv):
