@@ -40,10 +40,13 @@ class VideoResNet(nn.Module):
         self.fc = nn.Linear(8 * width, num_classes)
         self._frozen: list[nn.Module] = []
         for module in self.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.eps = eps
+        if self.fc.weight.is_meta:  # has no values, and PyTorch would import its compiler to draw them: seconds
+            return
+        for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, nn.BatchNorm3d):
-                module.eps = eps
         nn.init.normal_(self.fc.weight, 0, 0.01)
         nn.init.zeros_(self.fc.bias)
 

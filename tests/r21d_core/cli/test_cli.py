@@ -18,7 +18,8 @@ from tests.listings import touch
     [
         ("from r21d_core.cli import *; build_parser().format_help(); main(['variants', '--json']); main(['runs'])",
          {"torch", "av", "pandas"}),
-        ("import r21d_core.engine.train, r21d_core.runs.metrics", {"pandas", "matplotlib"}),
+        ("import r21d_core.engine.train, r21d_core.runs.metrics; from r21d_core.models.network import *; import torch; "
+         "torch.set_default_device('meta'); VideoResNet()", {"pandas", "matplotlib", "torch._dynamo"}),
     ],
 )  # fmt: skip
 def test_commands_and_core_import_what_they_need(code, heavy):
