@@ -12,7 +12,7 @@ from r21d_analysis.statistics.inference import UPPER, Estimate
 
 POWER = 0.8  # of the tests in `detectable_difference` and `required_recordings`
 COUNTS = np.unique(np.geomspace(2, 1e12, 2000).astype(np.int64))  # of recordings that `required_recordings` tries first
-BLOCK = 200  # of COUNTS tried at once: a power takes 0.05 ms, and most tests need few recordings
+BLOCK = 50  # of COUNTS tried at once: a power takes some 20 µs, and most tests need few recordings
 
 
 def detectable_difference(estimate: Estimate, tests: int = 1) -> float:
