@@ -63,8 +63,8 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
         for image, frames in images:
             image.set_data(frames[number])
         figure.savefig(pixels := io.BytesIO(), format="rgba", dpi=80)
-        shape = tuple(int(side) for side in figure.get_size_inches() * 80)
-        pictures.append(Image.frombytes("RGBA", shape, pixels.getvalue()))
+        width, height = (int(side) for side in figure.get_size_inches() * 80)
+        pictures.append(Image.frombytes("RGBA", (width, height), pixels.getvalue()))
     plt.close(figure)
     file = io.BytesIO()  # a quarter of a GIF's size, with all colors
     pictures[0].save(file, "WEBP", save_all=True, append_images=pictures[1:], duration=250, loop=0)
