@@ -285,6 +285,9 @@ def test_correlation_is_spearmans_with_the_luck_of_seeds():
     noisy = inference.estimate_correlation(networks, networks[::-1], SeedVariance(900.0, 900.0, 9))
     assert noisy.value == pytest.approx(stats.spearmanr(np.arange(8), -np.arange(8)).statistic) and noisy.high > -0.8
     assert np.isnan(inference.spearman(np.ones(3), np.arange(3)))
+    assert np.isnan(inference.spearman(np.array([1, 2, np.nan]), np.arange(3)))
+    for a, b in random.integers(0, 6, (20, 2, 12)):  # with ties
+        assert inference.spearman(a, b) == stats.spearmanr(a, b).statistic
 
 
 def test_sum_of_means_is_welchs():
