@@ -120,7 +120,8 @@ def wheel(tmp_path_factory):
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", root, root / "source"]
     subprocess.run(build, check=True)
     (file,) = root.glob("*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", root / "site", file], check=True)
+    install = [*pip, "install", "--no-compile", "--no-deps", "--no-index", "--target", root / "site", file]
+    subprocess.run(install, check=True)
     return root / "site"
 
 

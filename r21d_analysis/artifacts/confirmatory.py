@@ -175,8 +175,8 @@ def without_unfinished(runs: Sequence[Run], families: Sequence[Family] = FAMILIE
     """
     fixed = [family for family in families if family.seeds]
     planned = {spec for family in fixed for spec in family_specs(family)}
-    used = {run.spec for run in complete_members(runs, fixed)}
-    return [run for run in runs if run.spec not in planned - used]
+    unfinished = planned - {run.spec for run in complete_members(runs, fixed)}
+    return [run for run in runs if run.spec not in unfinished]
 
 
 def _differences(family: Family, counts: Sequence[tuple[int, int]], found: Sequence[Network]) -> list[Estimate]:
@@ -237,7 +237,7 @@ def families_of(specs: Iterable[Spec]) -> list[Family]:
 
     Empty where a network is in no family.
     """
-    wanted = {spec.replace(seed=0) for spec in specs}
+    wanted = set(map(without_seed, specs))
     families = [family for family in FAMILIES if wanted & family_networks(family)]
     if whole := [family for family in families if wanted <= family_networks(family)]:
         return whole[:1]
@@ -256,7 +256,7 @@ def counted_runs(runs: Sequence[Run]) -> list[Run]:
         networks = family_networks(family)
         if seeds := range(family.seeds) or counted_seeds(networks, complete):
             seeds_of = dict.fromkeys(networks, seeds) | seeds_of  # those of the first family stay
-    return [run for run in runs if run.spec.seed in seeds_of.get(run.spec.replace(seed=0), [run.spec.seed])]
+    return [run for run in runs if run.spec.seed in seeds_of.get(without_seed(run.spec), [run.spec.seed])]
 
 
 def decide_contrast(estimate: Estimate, p: float, tests: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from operator import attrgetter
 
 from r21d_analysis.artifacts import networks
@@ -36,13 +37,18 @@ def evaluate_rows(
 
     settings = find_pairs(rows)
     for pairs in sorted(settings, key=lambda pairs: select.setting_rank(pairs[0][0].spec, members(pairs))):
-        specs = {row.spec for pair in pairs for row in pair}  # of one variant
-        alike = [row for row in rows if row.spec.replace(variant=pairs[0][0].spec.variant) in specs]
+        specs = {_without_variant(row.spec) for pair in pairs for row in pair}
+        alike = [row for row in rows if _without_variant(row.spec) in specs]
         estimates = [(_row_difference(a, b, alike, rows), _describe_pair(a, b)) for a, b in pairs]
         verdict, name = decide_all(claim, estimates)
         why = "; ".join(filter(None, [verdict.why, "" if len(pairs) > 1 else name]))
         verdicts.append(replace(verdict, why=why, protocol=describe_protocol(members(pairs))))
     return verdicts or [Verdict(INCONCLUSIVE, why=f"missing; to make them: {command}")]
+
+
+@lru_cache(maxsize=4096)  # of each row, for each claim
+def _without_variant(spec: Spec) -> Spec:
+    return spec.replace(variant=R21D[0])
 
 
 def _row_difference(a: Network, b: Network, alike: Sequence[Network], rows: Sequence[Network]) -> Estimate:

@@ -124,9 +124,9 @@ def rank_settings(
     """
     free = {"variant"} | {key for arm in arms for key in arm.settings}
     wanted = list(dict.fromkeys((arm, variant) for arm in arms for variant in arm.variants))
-    selections = []
+    selections, finished = [], frozenset(run.spec for group in groups for run in group.runs)
     for setting, networks in _group_by_setting(groups, free, data, tasks).items():
-        selections += _select(setting, networks, wanted, groups)
+        selections += _select(setting, networks, wanted, groups, finished)
     if selections:
         return sorted(selections, key=lambda s: (len(s.missing) > 0, *setting_rank(s.setting, s.groups)))
     usual = get_recipe("paper").replace(data=data, eval_clips=100) if data else get_recipe("small").replace(data="NAME")
@@ -155,12 +155,18 @@ def _group_by_setting(
             networks.setdefault(_unsplit(group.spec), {})[base.data] = group
     for setting, networks in neighbors.items():
         # Their Specs keep the defaults of fields that they do not have, so they stand beside networks of any values.
-        alike = [other for other in settings if other.replace(**_defaults(NOT_OF_NEIGHBORS)) == setting]
+        alike = [other for other in settings if _as_of_neighbor(other) == setting]
         recipe = get_recipe(setting.profile, setting.task)
         usual = {key: getattr(recipe, key) for key in NOT_OF_NEIGHBORS if key not in free}
         for other in alike or [setting.replace(**usual)]:
             settings.setdefault(other, {}).update(networks)
     return settings
+
+
+@lru_cache(maxsize=4096)  # of each setting, for each Neighbor
+def _as_of_neighbor(spec: Spec) -> Spec:
+    """`spec` with the defaults of the fields that Neighbors do not have."""
+    return spec.replace(**_defaults(NOT_OF_NEIGHBORS))
 
 
 @lru_cache(maxsize=4096)  # of each group, for each claim
@@ -176,14 +182,15 @@ def _defaults(keys: Collection[str]) -> dict[str, Any]:
 
 def _select(
     setting: Spec, networks: Mapping[Spec, Mapping[str, SeedGroup]], wanted: Sequence[tuple[Arm, str]],
-    groups: Sequence[SeedGroup],
+    groups: Sequence[SeedGroup], finished: frozenset[Spec],
 ) -> list[Selection]:  # fmt: skip
     """The Selection of one setting on the splits that count, or one for each split if none has all `wanted` networks.
 
-    `groups` are all, of which those of a family count beside `networks`, those of the setting. Of several networks that
+    `groups` are all, of which those of a family count beside `networks`, those of the setting; the Specs of their runs
+    are `finished`. Of several networks that
     match one wanted, it takes that with the most runs. A demonstration that cannot hold a missing network is left out.
     """
-    by_runs = sorted(networks, key=lambda spec: (-sum(len(g.runs) for g in networks[spec].values()), spec.to_json()))
+    by_runs = sorted(networks, key=lambda spec: (-sum(len(g.runs) for g in networks[spec].values()), _text(spec)))
     found: dict[tuple[Arm, str], Mapping[str, SeedGroup]] = {}
     for arm, variant in wanted:
         matching = (networks[spec] for spec in by_runs if arm.matches(spec, variant))
@@ -200,7 +207,7 @@ def _select(
         if families:
             members = {spec for family in families for spec in family_networks(family) if spec.data in counted}
             trained = [group for group in groups if without_seed(group.spec) in members]
-            if seeds := _open_seeds(families, groups):
+            if seeds := _open_seeds(tuple(families), finished):
                 trained = [take_seeds(group, seeds) for group in trained]
                 splits = [{key: take_seeds(group, seeds) for key, group in split.items()} for split in splits]
         else:
@@ -210,14 +217,19 @@ def _select(
     return selections
 
 
-def _open_seeds(families: Sequence[Family], groups: Sequence[SeedGroup]) -> list[int]:
-    """The seeds of which `groups` have all networks of those families that leave their number open; [] for none.
+@lru_cache(maxsize=64)  # of the same runs, for each setting of each claim
+def _open_seeds(families: tuple[Family, ...], finished: frozenset[Spec]) -> list[int]:
+    """The seeds with which all networks of those families that leave their number open are `finished`; [] for none.
 
     A network of several families may have more: R(2+1)D those of speech where those of its ablations are asked for.
     """
-    specs = {run.spec for group in groups for run in group.runs}
-    counted = [{*counted_seeds(family_networks(family), specs)} for family in families if not family.seeds]
+    counted = [{*counted_seeds(family_networks(family), finished)} for family in families if not family.seeds]
     return sorted(set.intersection(*counted)) if counted else []
+
+
+@lru_cache(maxsize=4096)  # of each network, for each claim
+def _text(spec: Spec) -> str:
+    return spec.to_json()
 
 
 def setting_rank(setting: Spec, groups: Sequence[SeedGroup]) -> tuple:
@@ -238,7 +250,7 @@ def setting_rank(setting: Spec, groups: Sequence[SeedGroup]) -> tuple:
     return (
         not is_planned, setting.profile == "demo", setting.task != ACTION,
         *(key in differing for key in first), data, further,
-        -min(len(group.runs) for group in groups), setting.data, setting.frames, setting.to_json(),
+        -min(len(group.runs) for group in groups), setting.data, setting.frames, _text(setting),
     )  # fmt: skip
 
 

@@ -152,7 +152,8 @@ def time_figure(
                 figure.add_artist(Line2D([left + 0.01], [y + 0.012], **styles[name], ms=7, mec="white", ls="none"))
                 figure.text(left + 0.025, y, f"{rank}.  {mean:6.1%}  {_shorten(name, round(70 * (right - left)))}",
                             size=9, weight="bold" if name == true else "normal")  # fmt: skip
-            axes.set_title(_shorten(title, round(105 * (right - left))), size=10, loc="left")
+            # Without y Matplotlib lays out both axes to find a place above their labels, of which none is there.
+            axes.set_title(_shorten(title, round(105 * (right - left))), size=10, loc="left", y=1.0)
             axes.set(ylim=(-3, 103))
             axes.text(0.5, -0.2, "clip" if times is None else f"center of the clip ({unit})", ha="center", va="top",
                       transform=axes.transAxes)  # fmt: skip

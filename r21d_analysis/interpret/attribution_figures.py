@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
+import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown
-from matplotlib.animation import ArtistAnimation, PillowWriter
 from matplotlib.figure import Figure
 from matplotlib.markers import CARETLEFTBASE, CARETRIGHTBASE
 from pandas.io.formats.style import Styler
+from PIL import Image
 
 from r21d_analysis.interpret.evidence import PERTURBATIONS, TILES, evidence_lost, tiles_lost
 from r21d_analysis.interpret.filter_figures import legend_outside, variant_style
@@ -46,7 +45,7 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
     if not rows:
         return note(NO_RECORDS)
     record, index = rows[0]
-    titles, panels_frames = _titles(rows), []
+    titles, images = _titles(rows), []
     with figure_style():
         size = (1.25 * len(titles), 1.3 * len(rows) + 0.35)
         figure, panels = plt.subplots(len(rows), len(titles), figsize=size, squeeze=False, layout="constrained")
@@ -56,17 +55,21 @@ def play_overlays(records: Sequence[InsightRecord], video: str) -> HTML | Markdo
             row[0].set_ylabel(f"{network.label}\n{_describe_prediction(network, number)}".replace(", ", "\n"), size=7)
             for axes, frames in zip(row, _overlays(network, number)[-len(titles) :], strict=True):
                 axes.set(xticks=[], yticks=[])
-                panels_frames.append([axes.imshow(frame) for frame in frames])
+                images.append((axes.imshow(frames[0]), frames))
     figure.canvas.draw()
     figure.set_layout_engine("none")  # lay out once, not for each frame
-    animation = ArtistAnimation(figure, list(zip(*panels_frames, strict=True)))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "overlays.webp"  # a quarter of a GIF's size, with all colors
-        animation.save(path, PillowWriter(fps=4), dpi=80)
-        data = path.read_bytes()
+    pictures = []
+    for number in range(len(images[0][1])):  # Matplotlib's own animations draw each frame three times
+        for image, frames in images:
+            image.set_data(frames[number])
+        figure.savefig(pixels := io.BytesIO(), format="rgba", dpi=80)
+        width, height = (int(side) for side in figure.get_size_inches() * 80)
+        pictures.append(Image.frombytes("RGBA", (width, height), pixels.getvalue()))
     plt.close(figure)
+    file = io.BytesIO()  # a quarter of a GIF's size, with all colors
+    pictures[0].save(file, "WEBP", save_all=True, append_images=pictures[1:], duration=250, loop=0)
     alt = f"{video}: maps of {', '.join(network.label for network, _ in rows)} for {record['target'][index]}"
-    return HTML(image_html(data, "webp", alt))
+    return HTML(image_html(file.getvalue(), "webp", alt))
 
 
 @figure_of_records

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
@@ -154,14 +155,7 @@ class Spec:
     @property
     def parent_spec(self) -> Spec | None:
         """The Spec of the run whose weights this run starts from; None if it starts from random weights or a file."""
-        if not self.init_from.startswith("{"):
-            return None
-        try:
-            changes = {"init_from": ""} | json.loads(self.init_from)
-            frozen = {} if changes["init_from"] else {"frozen_stages": 0}  # of random weights no stage can be frozen
-            return self.replace(**frozen | changes)
-        except (json.JSONDecodeError, TypeError):
-            raise R21DError(f'spec: init_from = {self.init_from!r}, expected JSON such as {{"frames": 8}}') from None
+        return _parent_of(self) if self.init_from.startswith("{") else None
 
     @property
     def init_file(self) -> str:
@@ -203,6 +197,16 @@ class Spec:
 # Computed once, as a page of results makes thousands of Specs.
 _KINDS = [(field.name, type(field.default)) for field in fields(Spec)]
 _DEFAULT = Spec()
+
+
+@lru_cache(maxsize=4096)  # as the tables ask for it many times
+def _parent_of(spec: Spec) -> Spec:
+    try:
+        changes = {"init_from": ""} | json.loads(spec.init_from)
+        frozen = {} if changes["init_from"] else {"frozen_stages": 0}  # of random weights no stage can be frozen
+        return spec.replace(**frozen | changes)
+    except (json.JSONDecodeError, TypeError):
+        raise R21DError(f'spec: init_from = {spec.init_from!r}, expected JSON such as {{"frames": 8}}') from None
 
 
 def run_labels(specs: Sequence[Spec]) -> list[str]:

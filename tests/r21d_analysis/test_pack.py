@@ -1,6 +1,9 @@
 """A pack is small, is read like the folder that it was made of, and keeps every decision."""
 
+import io
 import os
+import shutil
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +18,7 @@ from r21d_core.runs.files import make_folder
 from r21d_core.runs.metrics import clip_at_1, video_at, video_correct, video_probabilities
 from r21d_core.runs.quantize import DRAWS, STEPS, dequantize, quantize
 from r21d_core.runs.run import find_run, load_runs, lock
-from r21d_core.runs.scores import Scores
+from r21d_core.runs.scores import Scores, decode_scores
 from r21d_core.study.spec import Spec
 from tests.runs import finish
 
@@ -23,14 +26,15 @@ CLASSES = tuple("abcdefgh")
 SPECS = [Spec(modality=modality, seed=seed, profile="small") for modality in ("rgb", "flow") for seed in (0, 1)]
 
 
-@pytest.fixture
-def runs(tmp_path):
-    """Two seeds of both streams on 200 videos, many of their decisions close."""
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A folder `runs`, two seeds of both streams on 200 videos, many of their decisions close, and its `study.zip`."""
+    folder = tmp_path_factory.mktemp("study")
     random = np.random.default_rng(0)
     labels = np.arange(200) % len(CLASSES)
     videos = np.array([f"v{number:03}" for number in range(200)])
     for spec in SPECS:
-        run = find_run(tmp_path / "runs", spec)
+        run = find_run(folder / "runs", spec)
         logits = random.normal(0, 2, (200, 1, 8)) + random.normal(0, 1, (200, 5, 8)) + 3 * np.eye(8)[labels][:, None]
         logits[:20, :, 1] = logits[:20, :, 0] * (1 + 1e-7)
         families = {"first": ["a", "b"], "not of this task": ["x", "y"]}
@@ -40,13 +44,20 @@ def runs(tmp_path):
         run.write("checkpoint.pt", b"large")
         run.write("environment.json", '{"device": "TestGPU"}')
         finish(run, scores, [{"epoch": 1, "train_error": 0.5}], seconds=3)
-    find_run(tmp_path / "runs", Spec(seed=7)).write("spec.json", Spec(seed=7).to_json())
+    find_run(folder / "runs", Spec(seed=7)).write("spec.json", Spec(seed=7).to_json())
+    pack_runs(folder / "runs", folder / "study.zip")
+    return folder
+
+
+@pytest.fixture
+def runs(study, tmp_path):
+    """The runs of a copy of `study` in `tmp_path`."""
+    shutil.copytree(study, tmp_path, dirs_exist_ok=True)
     return load_runs(tmp_path / "runs")
 
 
 def test_pack_is_read_like_the_folder(runs, tmp_path):
-    packed = pack_runs(tmp_path / "runs", tmp_path / "study.zip")
-    assert [run.spec for run in packed] == [run.spec for run in load_runs(tmp_path / "study.zip")]
+    packed = load_runs(tmp_path / "study.zip")
     assert {run.spec for run in packed} == set(SPECS), "a run that is not complete is left out"
     for run in packed:
         original = find_run(tmp_path / "runs", run.spec)
@@ -62,7 +73,7 @@ def test_pack_is_read_like_the_folder(runs, tmp_path):
 
 
 def test_records_of_a_pack_are_decoded_once(runs, tmp_path):
-    first, *_ = pack_runs(tmp_path / "runs", tmp_path / "study.zip")
+    first, *_ = load_runs(tmp_path / "study.zip")
     scores = first.scores
     assert find_run(tmp_path / "study.zip", first.spec).scores is scores and not scores.logits.flags.writeable
     first.history.append({})
@@ -79,7 +90,7 @@ def test_records_of_a_pack_are_decoded_once(runs, tmp_path):
 
 def test_packed_scores_keep_every_decision(runs, tmp_path):
     originals = {run.spec: run.scores for run in runs if run.is_complete}
-    for run in pack_runs(tmp_path / "runs", tmp_path / "study.zip"):
+    for run in load_runs(tmp_path / "study.zip"):
         before, after = originals[run.spec], run.scores
         accuracies = {"clip@1": clip_at_1(before), **{f"video@{k}": video_at(before, k) for k in (1, 5)}}
         assert run.summary["accuracies_before_quantization"] == accuracies
@@ -134,14 +145,30 @@ def test_a_pack_with_other_steps_is_read(monkeypatch):
     assert (error < np.resize([1 / 100, 1 / 500, 1 / 65535, 1e-12], 30) * 1.1).all() and error.max() > 1e-3
 
 
+@pytest.mark.parametrize(("version", "order"), [((1, 0), "C"), ((1, 0), "F"), ((2, 0), "C")])
+def test_scores_are_read_as_numpy_reads_them(study, version, order):
+    content, files = (next(study.glob("runs/*/scores.npz"))).read_bytes(), io.BytesIO()
+    expected = dict(np.load(io.BytesIO(content)))
+    with zipfile.ZipFile(files, "w") as pack:
+        for name, array in expected.items():
+            with pack.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, np.asarray(array, order=order), version)
+    scores = decode_scores(study, files.getvalue())
+    for name in ("logits", "labels", "videos", "groups"):
+        found = getattr(scores, name)
+        np.testing.assert_array_equal(found, expected[name], strict=True)
+        assert found.flags.writeable
+    with pytest.raises(R21DError, match="not a scores file"):
+        decode_scores(study, files.getvalue()[:-30])
+
+
 def test_packing_twice_changes_nothing(runs, tmp_path):
-    pack_runs(tmp_path / "runs", tmp_path / "once.zip")
-    pack_runs(tmp_path / "once.zip", tmp_path / "twice.zip")
-    assert (tmp_path / "once.zip").read_bytes() == (tmp_path / "twice.zip").read_bytes()
+    pack_runs(tmp_path / "study.zip", tmp_path / "twice.zip")
+    assert (tmp_path / "study.zip").read_bytes() == (tmp_path / "twice.zip").read_bytes()
 
 
 def test_pack_is_read_only(runs, tmp_path):
-    run = pack_runs(tmp_path / "runs", tmp_path / "study.zip")[0]
+    run = load_runs(tmp_path / "study.zip")[0]
     with pytest.raises(R21DError, match=r"study.zip.*a pack is read only"):
         run.write("spec.json", "{}")
     with pytest.raises(R21DError, match=r"a pack is read only"), lock(run):
@@ -167,7 +194,8 @@ def test_file_that_is_no_pack_is_named(content, tmp_path):
 
 
 def test_pack_command_says_what_it_wrote(runs, tmp_path, capsys):
-    assert main(["pack", str(tmp_path / "runs"), "--out", str(tmp_path / "study.zip")]) == 0
-    assert "study.zip: 4 runs, 0.0 MB" in capsys.readouterr().out
+    assert main(["pack", str(tmp_path / "runs"), "--out", str(tmp_path / "again.zip")]) == 0
+    assert "again.zip: 4 runs, 0.0 MB" in capsys.readouterr().out
+    assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "study.zip").read_bytes()
     assert main(["pack", str(tmp_path / "none"), "--out", str(tmp_path / "none.zip")]) == 1
     assert "none: no finished run" in capsys.readouterr().err

@@ -784,9 +784,15 @@ def speech():
     return load_runs(RESULTS / "miracl.zip")
 
 
-def test_speech_is_evidence_with_the_numbers_of_its_tables(speech):
+@pytest.fixture(scope="module")
+def of_both(speech):
+    """The ledger of speech and actions."""
+    return ledger(speech + load_runs(RESULTS / "actions.zip"))
+
+
+def test_speech_is_evidence_with_the_numbers_of_its_tables(speech, of_both):
     """By speaker over the pooled folds and with the counted seeds; of training errors the seed is the unit."""
-    table = ledger(speech + load_runs(RESULTS / "actions.zip"))
+    table = of_both
     seeds = counted_seeds(family_networks(SPEECH), {run.spec for run in speech})
     members = {*family_specs(SPEECH, seeds)}
     row = fold_table([run for run in speech if run.spec in members]).set_index("network").loc["R3D"]
@@ -820,7 +826,7 @@ def rate():
     return find_runs(specs, RESULTS / "small.zip")
 
 
-def test_reasons_are_evaluated_on_speech_and_on_the_rate(speech, rate):
+def test_reasons_are_evaluated_on_speech_and_on_the_rate(speech, rate, of_both):
     """With the seeds that all networks of the family have: R(2+1)D has more of them, for another family."""
     table = ledger(rate + speech)
     seeds = counted_seeds(family_networks(WHY), {run.spec for run in speech})
@@ -855,7 +861,7 @@ def test_reasons_are_evaluated_on_speech_and_on_the_rate(speech, rate):
     html = draw_ledger(table).data
     assert "<td>ucf101-14-split1, playback rate</td>" in html and "<div>" in html
     assert re.search("By other data sets: .*ucf101-14, playback rate: ", html)
-    html = show_ledger(speech + load_runs(RESULTS / "actions.zip")).data
+    html = draw_ledger(of_both).data
     assert "A line that names no data is of ucf101-14. " in html
     assert len(re.findall('"effect">miracl-vc1: ', html)) >= len(REASONS), "beside claims that have actions"
 

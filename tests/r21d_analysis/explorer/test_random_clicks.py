@@ -7,7 +7,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from matplotlib.figure import Figure
 
+from r21d_analysis.explorer import figures
 from r21d_analysis.explorer import widget as module
 from r21d_analysis.explorer.comparison import Comparison
 from r21d_analysis.explorer.predictions import score_runs, select_items
@@ -143,6 +145,9 @@ class Clicks(RuleBasedStateMachine):
 
 
 def test_random_clicks_show_the_numbers_of_the_selection(folder, monkeypatch):
-    monkeypatch.setattr(module, "figure_html", lambda figure, alt: alt)  # as its pixels are checked elsewhere
+    # As its pixels are checked elsewhere; of the figures only the matrix is asked for what is at a pixel.
+    monkeypatch.setattr(module, "figure_html", lambda figure, alt: alt)
+    for name in ("class_figure", "time_figure"):
+        monkeypatch.setattr(figures, name, lambda *arguments: Figure())
     Clicks.folder = folder
     run_state_machine_as_test(Clicks, settings=settings(max_examples=5, stateful_step_count=15))

@@ -32,6 +32,29 @@ VIDEOS = [f"{NASTY} $ «{number}».mp4" for number in range(40)]
 HTMLS = ("summary", "class_bars", "matrix", "matrix_value", "matrix_caption", "n_items", "player", "video", "status")
 
 
+@pytest.fixture(autouse=True)
+def sketched(request, monkeypatch):
+    """What a figure shows, as text, in place of its picture, which takes longer than all the rest of a test.
+
+    Not in tests with the fixture `drawn`.
+    """
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(module, "figure_html", lambda figure, alt: html.escape(f"{alt}: {sketch(figure)}"))
+
+
+@pytest.fixture
+def drawn():
+    """For tests of the pictures themselves."""
+
+
+def sketch(figure):
+    """The texts of a figure, the values of its lines and images, and the sum of the outlines of its numbers."""
+    values = [line.get_xydata() for axes in figure.axes for line in axes.lines]
+    values += [image.get_array() for axes in figure.axes for image in axes.images]
+    outlines = [path.vertices for axes in figure.axes for part in axes.collections for path in part.get_paths()]
+    return f"{texts(figure)} {[value.tolist() for value in values]} {sum(map(np.sum, outlines)):.6g}"
+
+
 def write_run(spec, folder, seed=0, clips=5, classes=ODD, videos=VIDEOS, labels=None):
     """Write a finished run of `spec` with random scores."""
     protocol = protocol_of(spec, len(videos), clips=clips, crop=NASTY, data=NASTY)
@@ -89,7 +112,7 @@ def point(shown, cell, kind="click"):
     shown.use_matrix({"event": kind, "relativeX": x, "relativeY": y})
 
 
-def test_clip_slider_updates_every_number(shown):
+def test_clip_slider_updates_every_number(drawn, shown):
     assert (shown.a.label, shown.b.label) == ("R3D-18", "R(2+1)D-18"), "the requested variants"
     assert shown.clips.options == (1, 2, 3, 5) and shown.clips.value == 5
     for tab, name in enumerate(("class_bars", "matrix", "video")):
@@ -514,7 +537,7 @@ def test_recent_runs_are_cached(folder, monkeypatch):
     assert shown.load.cache_info().maxsize == 4, "memory stays bounded"
 
 
-def test_hostile_names_are_escaped(shown, displayed):
+def test_hostile_names_are_escaped(drawn, shown, displayed):
     for tab in range(3):
         shown.tabs.selected_index = tab
     point(shown, 0, "mousemove")

@@ -208,7 +208,8 @@ def test_letters_of_ablations_have_records_and_figures(tiny_manifest, tmp_path, 
     specs = [TINY.replace(variant=letters) for letters in ("prsbt", "pnlhd")]
     runs = [train(spec, load_manifest(tiny_manifest), tmp_path, device="cpu") for spec in specs]
     folders = [str(run.folder) for run in runs]
-    assert main(["insight", *folders, "--manifest", str(tiny_manifest), "--per-class", "1", "--device", "cpu"]) == 0
+    options = ["--manifest", str(tiny_manifest), "--per-class", "1", "--device", "cpu", "--no-optimize"]
+    assert main(["insight", *folders, *options]) == 0
     assert "4 of 4 records exist" in capsys.readouterr().out
     records = [load_record(run.folder / FILTERS) for run in runs]
     assert all((record["n_filters"] > 0).all() and len(record["temporal_angle"]) == 9 for record in records)
@@ -242,7 +243,17 @@ def test_items_of_one_video_at_several_rates_have_maps_each(tiny_manifest):
 
 def test_command_line_needs_no_ipython(runs, tiny_manifest):
     code = "import sys; sys.modules['IPython'] = None; from r21d_core.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = ["insight", runs[0].folder, "--manifest", tiny_manifest, "--device", "cpu", "--per-class", "1"]
+    command = [
+        "insight",
+        runs[0].folder,
+        "--manifest",
+        tiny_manifest,
+        "--device",
+        "cpu",
+        "--per-class",
+        "1",
+        "--no-optimize",
+    ]
     for name in (FILTERS, ATTRIBUTIONS):
         (runs[0].folder / name).unlink()
     result = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True)

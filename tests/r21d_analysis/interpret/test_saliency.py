@@ -11,6 +11,7 @@ import ipywidgets as widgets
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from r21d_analysis.explorer import maps as module
@@ -47,11 +48,32 @@ def folder(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "runs")
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """No picture of the explorer's other figures, on which nothing here depends."""
+    monkeypatch.setattr(explorer_module, "figure_html", lambda figure, alt: html.escape(alt))
+
+
 @pytest.fixture
 def records(monkeypatch):
     """The records that were drawn, a list for each call."""
     found, draw = [], module.overlay_figure
     monkeypatch.setattr(module, "overlay_figure", lambda drawn, *a, **b: found.append(drawn) or draw(drawn, *a, **b))
+    return found
+
+
+@pytest.fixture
+def sketched(monkeypatch):
+    """The records that were drawn, as `records`, each as a small picture of the sum of its maps."""
+    found = []
+
+    def sketch(drawn, *_, **__):
+        found.append(drawn)
+        figure = Figure(figsize=(1, 1))
+        figure.text(0, 0.5, " ".join(str(record["maps"].sum(dtype=float)) for record in drawn))
+        return figure
+
+    monkeypatch.setattr(module, "overlay_figure", sketch)
     return found
 
 
@@ -95,31 +117,31 @@ def test_maps_are_of_the_scored_clips(folder, tiny_manifest, records):
     assert shown.saliency.value == "", "another video has no maps yet"
 
 
-def test_reversed_clip_has_reversed_maps(folder, tiny_manifest, records):
+def test_reversed_clip_has_reversed_maps(folder, tiny_manifest, sketched):
     shown, tab = explorer_on(folder, tiny_manifest, "tiny, arrow (demonstration)")
     for row in (0, 1):
         select_item(shown, row)
         click(tab, "Attributions")
         middle = softmax(shown.comparison.a.scores.logits[row, 2])
-        assert records[row][0]["probability"][0] == pytest.approx(middle[row], rel=1e-4)
-    (forward,), (reversed_,) = records
+        assert sketched[row][0]["probability"][0] == pytest.approx(middle[row], rel=1e-4)
+    (forward,), (reversed_,) = sketched
     assert (forward["target"][0], reversed_["target"][0]) == ("forward", "reversed")
     np.testing.assert_array_equal(forward["frames"], reversed_["frames"][:, ::-1])
 
 
-def test_maps_are_computed_once(folder, tiny_manifest, records):
+def test_maps_are_computed_once(folder, tiny_manifest, sketched):
     """By quick clicks, and when the reader comes back to a video."""
     shown, tab = explorer_on(folder, tiny_manifest)
     states = []
     shown.attributions.observe(lambda change: states.append(change.new), "disabled")
     for _ in range(3):
         click(tab, "Attributions")
-    assert len(records) == 1 and states == [True, False]
+    assert len(sketched) == 1 and states == [True, False]
     maps, first = shown.saliency.value, shown.row
     select_item(shown, other := int(shown.rows[1]))
     assert shown.saliency.value == ""
     click(tab, "Attributions")
-    assert len(records) == 2 and shown.saliency.value not in ("", maps)
+    assert len(sketched) == 2 and shown.saliency.value not in ("", maps)
     for item in (first, other, first):
         select_item(shown, item)
     assert shown.saliency.value == maps
@@ -130,14 +152,14 @@ def test_maps_are_computed_once(folder, tiny_manifest, records):
     for number in (0, 0, 1, 0):
         shown.classifier.videos.selected_rows = [number]
         click(shown.classifier.box, "Attributions")
-    assert len(records) == 4 and "<img" in shown.classifier.saliency.value
+    assert len(sketched) == 4 and "<img" in shown.classifier.saliency.value
     asyncio.run(shown.classifier.classify())
     assert shown.classifier.saliency.value == "", "the same number may be another video, or of other weights"
     click(shown.classifier.box, "Attributions")
-    assert len(records) == 5
+    assert len(sketched) == 5
 
 
-def test_missing_files_are_reported(folder, tiny_manifest, tmp_path):
+def test_missing_files_are_reported(folder, tiny_manifest, tmp_path, sketched):
     """Below the button, where a reader who pressed it looks."""
     shown, tab = explorer_on(folder, tiny_manifest)
     video = load_manifest(tiny_manifest).split("test")[shown.row]

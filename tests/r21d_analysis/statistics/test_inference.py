@@ -64,7 +64,7 @@ def test_degrees_of_freedom_of_two_numbers_of_a_run(correlation):
     squares = means.var(axis=3, ddof=1).mean(axis=(1, 2))
     expected = 2 * squares.mean() ** 2 / squares.var()
     assert expected == pytest.approx(2 * 100 / (1 + correlation**2), rel=0.06)
-    found = np.array([df_of_same_runs([*networks]) for networks in means])
+    found = np.array([df_of_same_runs([*networks]) for networks in means[:500]])
     assert found.mean() == pytest.approx(expected, rel=0.06) and found.min() >= 100 - 1e-9
 
 
@@ -94,7 +94,7 @@ def test_intervals_of_a_fusion_cover(seeds, variance):
 @pytest.mark.parametrize("seeds", [2, 5])
 def test_intervals_cover_and_tests_reject_at_their_rate(seeds, seed):
     random, covered, p = np.random.default_rng(0), [], []
-    for _ in range(1000):
+    for _ in range(600):
         values = simulate(random, 4, seeds, seed)
         pooled = seed_variance(Outcomes(network, GROUPS) for network in values)
         estimate = estimate_contrast([([(1, values[0]), (-1, values[1])], GROUPS)], pooled)
@@ -285,6 +285,9 @@ def test_correlation_is_spearmans_with_the_luck_of_seeds():
     noisy = inference.estimate_correlation(networks, networks[::-1], SeedVariance(900.0, 900.0, 9))
     assert noisy.value == pytest.approx(stats.spearmanr(np.arange(8), -np.arange(8)).statistic) and noisy.high > -0.8
     assert np.isnan(inference.spearman(np.ones(3), np.arange(3)))
+    assert np.isnan(inference.spearman(np.array([1, 2, np.nan]), np.arange(3)))
+    for a, b in random.integers(0, 6, (20, 2, 12)):  # with ties
+        assert inference.spearman(a, b) == stats.spearmanr(a, b).statistic
 
 
 def test_sum_of_means_is_welchs():
@@ -319,8 +322,9 @@ def test_committed_records_name_the_recordings_of_the_manifests():
     for pack in (ROOT / "results").glob("*.zip"):
         seen = {}
         for run in load_runs(pack):
-            seen.setdefault((run.spec.data, run.spec.task), run.scores)
-        for (data, _), record in seen.items():
+            seen.setdefault((run.spec.data, run.spec.task), run)
+        for (data, _), run in seen.items():
+            record = run.scores
             wanted = [table[data][v] if data in table else f"scene {Path(v).stem[1:]}" for v in record.videos]
             assert record.groups.tolist() == wanted
             if data == "ucf101-14-split1":
