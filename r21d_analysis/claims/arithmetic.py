@@ -132,7 +132,7 @@ def order_of_rows() -> Verdict:
     short, long = (np.array([paper(2, variant, f"clip@1 {frames}f") for variant in TABLE_2]) for frames in (8, 16))
     pairs = [(i, j) for i in range(12) for j in range(i) if (short[i] - short[j]) * (long[i] - long[j]) < 0]
     swapped = [f"{TABLE_2[i]} and {TABLE_2[j]}" for i, j in pairs]
-    effect = spearman(short, long)
+    effect = float(spearman(short, long))
     why = f"clip@1, Spearman; of 66 pairs {len(swapped)} change places: {', '.join(swapped)}"
     return _verdict(effect > 0.8, why, effect, "correlation")
 

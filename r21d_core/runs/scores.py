@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import math
-import zipfile
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +64,8 @@ def encode_scores(scores: Scores, quantized: dict[str, np.ndarray] | None = None
 def decode_scores(path: Path, content: bytes) -> Scores:
     """The Scores in the .npz file `content` of `path`; raises R21DError naming it if it is not such a file."""
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as file:
-            arrays = {name.removesuffix(".npy"): _read_array(file.read(name)) for name in file.namelist()}
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = dict(file)
         if "groups" not in arrays:
             raise R21DError("it has no groups, the recording of each item")
         scores = Scores(
@@ -85,24 +82,6 @@ def decode_scores(path: Path, content: bytes) -> Scores:
     except Exception as error:  # numpy and zipfile raise many kinds for damaged files
         raise R21DError(f"{path}: not a scores file ({error}); delete it and run the experiment again") from error
     return scores
-
-
-def _read_array(content: bytes) -> np.ndarray:
-    """The array in the .npy file `content`, as `numpy.load` gives it without pickles."""
-    begin = 10 + int.from_bytes(content[8:10], "little")
-    if content[6:8] != b"\x01\x00":  # another version of the format
-        return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    shape, fortran_order, dtype = _read_header(content[:begin])
-    array = np.frombuffer(content, dtype, math.prod(shape), begin)
-    return array.reshape(shape, order="F" if fortran_order else "C").copy()
-
-
-@lru_cache(maxsize=1024)  # the files of a pack have the same few headers, which take longer to parse than the arrays
-def _read_header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether it is in Fortran order, and type in the header `content` of a .npy file of version 1.0."""
-    file = io.BytesIO(content)
-    np.lib.format.read_magic(file)
-    return np.lib.format.read_array_header_1_0(file)
 
 
 def _check(scores: Scores) -> None:

@@ -1,9 +1,7 @@
 """A pack is small, is read like the folder that it was made of, and keeps every decision."""
 
-import io
 import os
 import shutil
-import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +16,7 @@ from r21d_core.runs.files import make_folder
 from r21d_core.runs.metrics import clip_at_1, video_at, video_correct, video_probabilities
 from r21d_core.runs.quantize import DRAWS, STEPS, dequantize, quantize
 from r21d_core.runs.run import find_run, load_runs, lock
-from r21d_core.runs.scores import Scores, decode_scores
+from r21d_core.runs.scores import Scores
 from r21d_core.study.spec import Spec
 from tests.runs import finish
 
@@ -143,23 +141,6 @@ def test_a_pack_with_other_steps_is_read(monkeypatch):
     monkeypatch.undo()
     error = np.abs(softmax(dequantize(arrays), axis=2) - exact).max(axis=(1, 2))
     assert (error < np.resize([1 / 100, 1 / 500, 1 / 65535, 1e-12], 30) * 1.1).all() and error.max() > 1e-3
-
-
-@pytest.mark.parametrize(("version", "order"), [((1, 0), "C"), ((1, 0), "F"), ((2, 0), "C")])
-def test_scores_are_read_as_numpy_reads_them(study, version, order):
-    content, files = (next(study.glob("runs/*/scores.npz"))).read_bytes(), io.BytesIO()
-    expected = dict(np.load(io.BytesIO(content)))
-    with zipfile.ZipFile(files, "w") as pack:
-        for name, array in expected.items():
-            with pack.open(f"{name}.npy", "w") as file:
-                np.lib.format.write_array(file, np.asarray(array, order=order), version)
-    scores = decode_scores(study, files.getvalue())
-    for name in ("logits", "labels", "videos", "groups"):
-        found = getattr(scores, name)
-        np.testing.assert_array_equal(found, expected[name], strict=True)
-        assert found.flags.writeable
-    with pytest.raises(R21DError, match="not a scores file"):
-        decode_scores(study, files.getvalue()[:-30])
 
 
 def test_packing_twice_changes_nothing(runs, tmp_path):

@@ -243,17 +243,8 @@ def test_items_of_one_video_at_several_rates_have_maps_each(tiny_manifest):
 
 def test_command_line_needs_no_ipython(runs, tiny_manifest):
     code = "import sys; sys.modules['IPython'] = None; from r21d_core.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [
-        "insight",
-        runs[0].folder,
-        "--manifest",
-        tiny_manifest,
-        "--device",
-        "cpu",
-        "--per-class",
-        "1",
-        "--no-optimize",
-    ]
+    options = ["--manifest", tiny_manifest, "--device", "cpu", "--per-class", "1", "--no-optimize"]
+    command = ["insight", runs[0].folder, *options]
     for name in (FILTERS, ATTRIBUTIONS):
         (runs[0].folder / name).unlink()
     result = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True)
