@@ -24,7 +24,7 @@ from r21d_core.study.recipes import RECIPES
 def builtin(tmp_path_factory):
     """The manifest of fewer test scenes than a person gets."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "SCENES", {"train": 40, "test": 8})
+        patch.setattr(synthetic, "SCENES", {"train": 40, "test": 10})
         return make_builtin(tmp_path_factory.mktemp("builtin"))
 
 
