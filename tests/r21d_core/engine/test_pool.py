@@ -2,7 +2,7 @@
 
 import os
 import signal
-from threading import Thread
+from threading import Thread, Timer
 
 import psutil
 import pytest
@@ -86,9 +86,14 @@ def test_dead_or_stopped_worker_is_reported_and_runs_go_on(
 
 
 def test_sigterm_continues_a_stopped_worker_to_save(two_cores, tiny_manifest, tmp_path):
+    ends = []
+
     def stop():
         wait_until(lambda: all(run.history for run in find_runs(LONG, tmp_path)))
-        workers(psutil.Process())[0].send_signal(signal.SIGSTOP)
+        stopped = workers(psutil.Process())[0]
+        stopped.send_signal(signal.SIGSTOP)
+        ends.append(Timer(60, stopped.kill))  # without a checkpoint
+        ends[0].start()
         os.kill(os.getpid(), signal.SIGTERM)
 
     thread = Thread(target=stop)
@@ -96,6 +101,7 @@ def test_sigterm_continues_a_stopped_worker_to_save(two_cores, tiny_manifest, tm
     with pytest.raises(SystemExit, match="143"):
         run_experiment(LONG, tiny_manifest, tmp_path, device="cpu")
     thread.join()
+    ends[0].cancel()
     wait_until(lambda: not workers(psutil.Process()))
     for run in find_runs(LONG, tmp_path):
         assert not run.is_complete and load_checkpoint(run)["state"]["epoch"] >= 1
