@@ -1,6 +1,8 @@
 """Small real videos for the tests, made once a session."""
 
+import multiprocessing
 import os
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # bars would drown what a test prints
@@ -20,6 +22,12 @@ settings.load_profile("untimed")
 
 # A disk takes its time for each of the thousands of records; no test cuts the power. Processes that tests start wait.
 os.fsync = lambda _: None
+
+# All worker processes of a test process fork from one server, whose first user would decide what it imports for them.
+multiprocessing.get_context("forkserver").set_forkserver_preload(
+    ["r21d_core.engine.train", "r21d_core.engine.launcher", "torch._dynamo", "tests.workers"]
+)
+BaseContext.set_forkserver_preload = lambda *_: None
 
 # A second thread makes convolutions as small as the tests' slower, many times so where the cores are busy.
 torch.set_num_threads(1)

@@ -1,20 +1,26 @@
-"""Code for the processes that test_distributed starts; it imports little, as each process imports it again."""
+"""Code for the processes that tests start; it imports little, as each process imports it again."""
 
 import itertools
+import multiprocessing
 import os
 import re
 import signal
+import sys
 import time
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from torch.distributed.launcher.api import LaunchConfig
 
 from r21d_core import R21DError
 from r21d_core.data import parallel
 from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import distributed as dist
+from r21d_core.engine import launcher
 from r21d_core.engine import train as engine
 from r21d_core.engine.launcher import spawn_workers
 from r21d_core.runs.run import find_run
@@ -28,16 +34,47 @@ SPEC = Spec(
 )  # fmt: skip
 
 
-def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
+def fork_workers(monkeypatch):
+    """Let `spawn_workers` fork them from the server of this test process; other tests have workers that are spawned."""
+    children = psutil.Process.children
+    monkeypatch.setattr(psutil.Process, "children", lambda process: children(process, recursive=True))
+    forked = {"start_method": "forkserver"}
+    monkeypatch.setattr(launcher, "LaunchConfig", lambda **options: LaunchConfig(**options | forked))
+
+
+def train_slowly(manifest, spec, runs, output):
+    """Train in a process of its own, and print each step to the connection `output`."""
+    os.dup2(output.fileno(), 1)
+    torch.set_num_threads(1)
+    flush = engine._flush_metrics
+
+    def slow_flush(*args):
+        print("step", flush=True)
+        time.sleep(0.05)
+        return flush(*args)
+
+    engine._flush_metrics = slow_flush
+    try:
+        engine.train(spec, load_manifest(manifest), runs, device="cpu", save_seconds=0)
+    except KeyboardInterrupt:  # ends Python, but not a process of multiprocessing, as the signal
+        sys.stdout.flush()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+
+
+def in_two(manifest, runs, deaths, device="cpu", spec=SPEC, checks=True):
     """Check the collectives, train, and send oneself the signal of the (rank, flush, signal) of each restart.
 
-    With the device "auto" each process has its own GPU and computes deterministically.
+    SIGINT is sent to the launcher. With the device "auto" each process has its own GPU and computes deterministically.
     """
+    with output_of(runs).open("a") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
     restart = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
     if device == "auto":
         torch.use_deterministic_algorithms(True)
         engine.pick_device = torch.device  # without cuDNN's benchmark, which may select other kernels after a restart
-    elif restart == 0:
+    elif restart == 0 and checks:
         try:
             check_collectives()
         except BaseException as error:  # for anything else the workers are restarted, and do not check again
@@ -48,20 +85,26 @@ def in_two(manifest, runs, deaths, device="cpu", spec=SPEC):
 
     def dying(*args):
         if dist.rank() == who and next(flushes) == when:
-            os.kill(os.getpid(), number)
+            is_ctrl_c = number == signal.SIGINT
+            os.kill(multiprocessing.parent_process().pid if is_ctrl_c else os.getpid(), number)
+            time.sleep(2 * is_ctrl_c)  # the launcher passes it on
         return flush(*args)
 
     engine._flush_metrics = dying
     engine.train(spec, load_manifest(manifest), runs, device=device, save_seconds=0)
 
 
+def output_of(runs):
+    """The file of what the processes of `in_two` print; a server of processes has its own output."""
+    return Path(f"{runs}.txt")
+
+
 def train_and_kill(manifest, runs, capfd, deaths, device="cpu", spec=SPEC):
     """Return the run of two workers that die at `deaths` (see `in_two`)."""
     spawn_workers(partial(in_two, manifest, runs, deaths, device, spec), 2, device)
-    said = capfd.readouterr()
-    restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", said.out)
+    restarts = re.findall(r"a worker died; .* \(restart (\d) of 3\)", output_of(runs).read_text())
     assert restarts == ["1", "2"][: len(deaths)]
-    stopped = re.findall("a worker process was stopped for .* seconds and is killed\n", said.err)
+    stopped = re.findall("a worker process was stopped for .* seconds and is killed\n", capfd.readouterr().err)
     assert len(stopped) == sum(number == signal.SIGSTOP for *_, number in deaths)
     return find_run(runs, spec)
 

@@ -21,6 +21,7 @@ from r21d_core.engine.build import build_model
 from r21d_core.models.cost import spec_cost
 from r21d_core.study.spec import Spec
 from tests.benchmarks.clocked import Clock, ClockedSource
+from tests.workers import fork_workers
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -45,6 +46,7 @@ def test_count_work_agrees_with_torchvision():
 
 def test_every_baseline_trains_and_classifies(monkeypatch):
     compiled = []
+    monkeypatch.setattr(steps, "ROUNDS", 2)
     monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
     for bench, run in (("train", bench_train), ("infer", bench_infer)):
         rows = run(FULL, CPU, seconds=0)
@@ -148,7 +150,8 @@ def test_bench_evaluate_has_a_row_per_clip_count(tiny_manifest):
 
 
 @pytest.mark.slow
-def test_scaling_compares_one_and_two_processes():
+def test_scaling_compares_one_and_two_processes(monkeypatch):
+    fork_workers(monkeypatch)
     spec = Spec(depth=10, width=4, frames=2, crop=16, batch_size=2, variant="R3D")
     one, two = bench_scaling(spec, torch.device("cpu"), seconds=0.1)
     assert (one["what"], two["what"]) == ("1 process", "2 processes")

@@ -23,10 +23,6 @@ from r21d_core.study.spec import Spec
 SPEC = Spec(frames=4, frame_height=18, frame_width=24, crop=16, clips_per_epoch=400)
 
 
-def sleep(_):
-    time.sleep(60)
-
-
 def living(processes):
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
@@ -56,8 +52,8 @@ def test_memory_is_the_least_of_the_control_groups(tmp_path, monkeypatch, line, 
 
 
 def test_workers_end_with_a_killed_main_process():
-    imports = "from tests.r21d_core.data.test_parallel import map_in_processes, sleep"
-    command = [sys.executable, "-c", f"{imports}; list(map_in_processes(sleep, range(9), 2, ''))"]
+    imports = "import time; from r21d_core.data.parallel import map_in_processes"
+    command = [sys.executable, "-c", f"{imports}; list(map_in_processes(time.sleep, [60] * 9, 2, ''))"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60
     while len(children := psutil.Process(process.pid).children(recursive=True)) < 4:  # two workers and two servers

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -42,7 +43,7 @@ from tests.r21d_core.engine.test_train import (
     wait_until,
     weights,
 )  # fmt: skip
-from tests.workers import SPEC, train_and_kill
+from tests.workers import SPEC, fork_workers, in_two, output_of, train_and_kill
 
 GOOD, BAD = [SPEC, SPEC.finetune_spec(epochs=0, eval_clips=5)], SPEC.replace(lr=1e30, warmup_epochs=0)
 
@@ -257,12 +258,22 @@ def test_two_processes_equal_one_for_other_networks(others, in_notebook, fit, mo
         assert all(torch.equal(states[1][name], before[name]) for name in frozen_names(before, 3))
 
 
-def test_killed_workers_resume_to_the_uninterrupted_run(
+def test_stopped_and_killed_workers_resume_to_the_whole_run(
     alone, in_notebook, tiny_manifest, tmp_path, capfd, monkeypatch
 ):
-    """Kill rank one, then stop rank zero, which holds the lock of the run."""
+    """Press Ctrl-C in the launcher; then kill rank one, and stop rank zero, which holds the lock of the run."""
+    fork_workers(monkeypatch)
+    runs = tmp_path / "runs"
+    with pytest.raises(KeyboardInterrupt):
+        spawn_workers(partial(in_two, tiny_manifest, runs, [(0, 1, signal.SIGINT)], checks=False), 2, "cpu")
+    (run,), said = load_runs(runs), output_of(runs).read_text()
+    at = load_checkpoint(run)["state"]
+    assert not run.is_complete and (at["epoch"], at["step"]) == (1, 0), said
+    assert said.count("stopped; the checkpoint has 1 of 3 epochs;") == 1
+    assert "Traceback" not in said + capfd.readouterr().err
+
     monkeypatch.setattr(parallel, "WORKER_TIMEOUT", 2)
-    killed = train_and_kill(tiny_manifest, tmp_path, capfd, [(1, 1, signal.SIGKILL), (0, 4, signal.SIGSTOP)])
+    killed = train_and_kill(tiny_manifest, runs, capfd, [(1, 1, signal.SIGKILL), (0, 2, signal.SIGSTOP)])
     assert_same_run(killed, find_run(in_notebook[0], SPEC))
     assert_close(killed, alone)
 
@@ -285,10 +296,9 @@ def test_suspended_and_resumed_job_is_not_taken_for_dead(monkeypatch):
     ("launcher", "gpus", "sent", "code"),
     [
         (["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"], [], signal.SIGTERM, None),
-        ([], ["--gpus", "2"], signal.SIGINT, 130),
         pytest.param([], ["--gpus", "2"], signal.SIGKILL, -9, marks=pytest.mark.slow),
     ],
-    ids=["SIGTERM to torchrun", "Ctrl-C with --gpus", "kill -9 with --gpus"],
+    ids=["SIGTERM to torchrun", "kill -9 with --gpus"],
 )
 def test_stopped_processes_leave_a_checkpoint(tiny_manifest, tmp_path, launcher, gpus, sent, code):
     words = ("--index", "1", *gpus)

@@ -1,7 +1,11 @@
 """An exported file computes the network's logits for any batch, and tells how to feed it."""
 
+import contextlib
+import io
 import json
 import re
+import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +20,7 @@ from r21d_core.data.transforms import FLOW_MEAN, MEAN, STD, center_crop
 from r21d_core.engine import classify
 from r21d_core.engine import export as module
 from r21d_core.engine.export import export
+from r21d_core.engine.train import train
 from r21d_core.models.zoo import Published
 from tests.bad_videos import blocks, write_video
 from tests.r21d_core.engine.test_train import SPEC
@@ -36,9 +41,32 @@ print(files["metadata.json"])
 HOWTO = Path(__file__).parents[3] / "docs" / "howto.md"
 
 
-@pytest.fixture
-def run(fit):
-    return fit(SPEC.replace(epochs=1), cache="host")
+# By PyTorch 2.11's own exporter, and its reading of a .pt2 file.
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning", "ignore:The given buffer is not writable")
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    spec = SPEC.replace(epochs=1, eval_clips=3, frame_height=19, frame_stride=2)
+    return train(spec, tiny, tmp_path_factory.mktemp("runs"), device="cpu", cache="host")
+
+
+@pytest.fixture(scope="module")
+def onnx_file(run, tmp_path_factory):
+    """The file that the command writes, and what it says."""
+    pytest.importorskip("onnxruntime")
+    folder, said = tmp_path_factory.mktemp("onnx"), io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(said):
+        assert main(["export", str(run.folder), "--format", "onnx"]) == 0
+    return folder / "exports" / f"{run.folder.name}.onnx", said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pt2_file(run):
+    """Of the folder by its name from inside."""
+    with contextlib.chdir(run.folder):
+        assert main(["export", ".", "--format", "pt2"]) == 0
+    return run.folder / "exports" / f"{run.folder.name}.pt2"
 
 
 def clips_and_logits(run, count):
@@ -48,13 +76,10 @@ def clips_and_logits(run, count):
         return clips, load(run, device="cpu").model(clips)
 
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # by PyTorch 2.11's own exporter
-def test_onnx_runtime_computes_the_logits(run, tmp_path, capsys, monkeypatch):
+def test_onnx_runtime_computes_the_logits(run, onnx_file):
     onnxruntime = pytest.importorskip("onnxruntime")
-    monkeypatch.chdir(tmp_path)
-    assert main(["export", str(run.folder), "--format", "onnx"]) == 0
-    path = tmp_path / "exports" / f"{run.folder.name}.onnx"
-    assert f"exports/{path.name}: {run.spec.variant}-" in (said := capsys.readouterr().out)
+    path, said = onnx_file
+    assert f"exports/{path.name}: {run.spec.variant}-" in said
     assert float(said.split("logits ")[1].split(",")[0]) < 1e-4
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     assert [value.shape[0] for value in (*session.get_inputs(), *session.get_outputs())] == ["batch"] * 2
@@ -64,17 +89,19 @@ def test_onnx_runtime_computes_the_logits(run, tmp_path, capsys, monkeypatch):
         torch.testing.assert_close(torch.from_numpy(result), logits, rtol=1e-4, atol=1e-5)
     values = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
     assert values["classes"] == list(run.scores.classes) and values["mean"] == list(MEAN) and values["std"] == list(STD)
-    assert [values[key] for key in ("frames", "frame_stride", "crop")] == [run.spec.frames, 1, run.spec.crop]
+    assert [values[key] for key in ("frames", "frame_stride", "crop")] == [run.spec.frames, 2, run.spec.crop]
 
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 @pytest.mark.parametrize("clips", [1, 3])
-def test_sampler_of_the_howto_computes_the_logits_of_predict(clips, fit, tmp_path, monkeypatch):
+def test_sampler_of_the_howto_computes_the_logits_of_predict(clips, run, onnx_file, tmp_path, monkeypatch):
     """Of videos that are scaled, also to an odd height, have the size already, or are shorter than a clip."""
-    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
     monkeypatch.chdir(tmp_path)
-    run = fit(SPEC.replace(epochs=1, eval_clips=clips, frame_height=19, frame_stride=2), cache="host")
-    export(run.folder, "onnx", "exports/RUN.onnx")
+    (tmp_path / "exports").mkdir()
+    exported = onnx.load(onnx_file[0])
+    (eval_clips,) = [prop for prop in exported.metadata_props if prop.key == "eval_clips"]
+    eval_clips.value = str(clips)
+    onnx.save(exported, "exports/RUN.onnx")
     section = HOWTO.read_text().split("\n## Use a trained network")[1].split("\n## ")[0]
     (code,) = [code for code in re.findall(r"```python\n(.*?)```", section, re.S) if "onnxruntime" in code]
     model = load(run, device="cpu")
@@ -86,30 +113,27 @@ def test_sampler_of_the_howto_computes_the_logits_of_predict(clips, fit, tmp_pat
         prediction, logits = model.predict("video.mp4", clips=clips), torch.from_numpy(names["logits"])
         order = [run.scores.classes.index(name) for name, _ in prediction.top]
         np.testing.assert_allclose(logits.softmax(1)[:, order], prediction.clip_probs, rtol=1e-4)
-        decoded = classify._decode("video.mp4", model.weights, {})
+        decoded = classify._decode("video.mp4", model.weights, {"eval_clips": clips})
         with torch.inference_mode():
             expected = model.model(center_crop(torch.from_numpy(decoded.pixels), run.spec))
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning", "ignore:The given buffer is not writable")
-def test_both_formats_tell_how_clips_are_cut(run, tmp_path):
+def test_both_formats_tell_how_clips_are_cut(run, onnx_file, pt2_file, tmp_path):
     onnx = pytest.importorskip("onnx")
-    for kind in module.FORMATS:
-        export(run.folder, kind, tmp_path / f"net.{kind}")
-    props = onnx.load(tmp_path / "net.onnx").metadata_props
+    props = onnx.load(onnx_file[0]).metadata_props
     files = {module.METADATA: ""}
-    torch.export.load(tmp_path / "net.pt2", extra_files=files)
+    torch.export.load(pt2_file, extra_files=files)
     values = json.loads(files[module.METADATA])
     assert {prop.key: json.loads(prop.value) for prop in props} == values
     assert values["eval_clips"] == run.spec.eval_clips and values["frame_rate"] is None
     told = [values[key] for key in ("frame", "clips", "center_crop", "averaging")]
     assert all(word in text for word, text in zip(("bilinear", "room", "row", "softmax"), told, strict=True))
     assert "gbrp" in values["frame"]
-    (tmp_path / "net.pt2").rename(tmp_path / "renamed.pth")
-    for name, opens in ("net.onnx", "onnxruntime.InferenceSession"), ("renamed.pth", "torch.export.load"):
-        with pytest.raises(R21DError, match=rf"{name}: an exported network, which {opens} opens"):
-            load(tmp_path / name)
+    renamed = shutil.copy(pt2_file, tmp_path / "renamed.pth")
+    for path, opens in (onnx_file[0], "onnxruntime.InferenceSession"), (renamed, "torch.export.load"):
+        with pytest.raises(R21DError, match=rf"{path.name}: an exported network, which {opens} opens"):
+            load(path)
 
 
 def test_published_weights_tell_their_frame_rate(tmp_path, monkeypatch):
@@ -120,36 +144,28 @@ def test_published_weights_tell_their_frame_rate(tmp_path, monkeypatch):
     assert module.metadata(loaded)["frame_rate"] == 15
 
 
-def test_pt2_file_loads_in_a_fresh_process(run, tmp_path):
-    export(run.folder, "pt2", tmp_path / "net.pt2")
+def test_pt2_file_loads_in_a_fresh_process(run, pt2_file, tmp_path):
     torch.save(clips_and_logits(run, 5), tmp_path / "clips.pt")
-    command = [sys.executable, "-c", FRESH, str(tmp_path / "net.pt2"), str(tmp_path / "clips.pt")]
+    command = [sys.executable, "-c", FRESH, str(pt2_file), str(tmp_path / "clips.pt")]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["classes"] == list(run.scores.classes)
 
 
-FULL = """
-import resource, signal, sys
-from r21d_core.cli import main
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-sys.exit(main(["export", sys.argv[1], "--format", "pt2", "--out", sys.argv[2]]))
-"""
-
-
-def test_full_disk_is_an_error_that_names_the_file(run, tmp_path):
+def test_full_disk_is_an_error_that_names_the_file(run, tmp_path, capsys):
     """Where PyTorch writes the file, such as a temporary one, it aborts the process."""
-    command = [sys.executable, "-c", FULL, str(run.folder), str(tmp_path / "net.pt2")]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
-    assert result.returncode == 1 and "net.pt2: could not be written (File too large)" in result.stderr, result.stderr
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        code = main(["export", str(run.folder), "--format", "pt2", "--out", str(tmp_path / "net.pt2")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 1 and "net.pt2: could not be written (File too large)" in capsys.readouterr().err
     assert not [*tmp_path.glob("net*")]
 
 
-def test_folder_is_named_from_inside_too(run, tmp_path, monkeypatch):
-    monkeypatch.chdir(run.folder)
-    assert main(["export", ".", "--format", "pt2"]) == 0
-    assert (run.folder / "exports" / f"{run.folder.name}.pt2").exists()
+def test_folder_is_named_from_inside_too(pt2_file):
+    assert pt2_file.exists()
 
 
 def test_different_logits_are_refused(tmp_path, monkeypatch):

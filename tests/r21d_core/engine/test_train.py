@@ -4,6 +4,8 @@ import fcntl
 import io
 import json
 import math
+import multiprocessing
+import os
 import resource
 import shutil
 import signal
@@ -34,6 +36,7 @@ from r21d_core.engine.train import train
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import find_run
 from r21d_core.study.spec import Spec
+from tests.workers import train_slowly
 
 CPU = torch.device("cpu")
 SPEC = Spec(
@@ -150,33 +153,21 @@ def test_equal_specs_give_equal_runs(uninterrupted, fit, changes, options):
     assert_same_run(uninterrupted, fit(SPEC.replace(**changes), **options))
 
 
-SLOW_TRAINING = """
-import sys, time, torch; torch.set_num_threads(1)
-from r21d_core.data.manifest import load_manifest
-from r21d_core.engine import train as engine
-from r21d_core.study.spec import Spec
-
-flush = engine._flush_metrics
-def slow_flush(*args):
-    print("step", flush=True)
-    time.sleep(0.05)
-    return flush(*args)
-engine._flush_metrics = slow_flush
-engine.train(Spec.from_json(sys.argv[2]), load_manifest(sys.argv[1]), sys.argv[3], device="cpu", save_seconds=0)
-"""
-
-
 def test_killed_and_resumed_run_equals_the_uninterrupted_one(uninterrupted, fit, tiny_manifest, tmp_path):
-    """Kill a subprocess, ask the second and the third to stop, then finish the run in this process."""
-    command = [sys.executable, "-c", SLOW_TRAINING, str(tiny_manifest), SPEC.to_json(), str(tmp_path)]
-    run = find_run(tmp_path, SPEC)
+    """Kill a process, ask the second and the third to stop, then finish the run in this process."""
+    context, run = multiprocessing.get_context("forkserver"), find_run(tmp_path, SPEC)
     for steps, how in ((2, signal.SIGKILL), (2, signal.SIGTERM), (3, signal.SIGINT)):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for _ in range(steps):
-            assert process.stdout.readline() == "step\n"
-        process.send_signal(how)
-        printed = process.communicate()[0].replace("step\n", "")
-        assert process.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: -2}[how]
+        reader, writer = context.Pipe(duplex=False)
+        process = context.Process(target=train_slowly, args=(tiny_manifest, SPEC, tmp_path, writer))
+        process.start()
+        writer.close()
+        with os.fdopen(os.dup(reader.fileno())) as lines:
+            for _ in range(steps):
+                assert lines.readline() == "step\n"
+            os.kill(process.pid, how)
+            printed = lines.read().replace("step\n", "")
+        process.join()
+        assert process.exitcode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: -2}[how]
         assert run.has_checkpoint and not run.is_complete
         reached = load_checkpoint(run)["state"]
         has = f"{reached['epoch']} of 3 epochs"

@@ -16,6 +16,7 @@ from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.train import train
 from r21d_core.models.load import model_from_weights, read_weights
 from r21d_core.models.network import VideoResNet
+from r21d_core.runs.run import find_run
 from r21d_core.study.experiments import kinetics, sports1m, transfer, variant_comparison
 from tests.networks import TINY
 
@@ -41,6 +42,23 @@ def fit(two, tmp_path):
     return lambda spec, path=two[0]: train(spec, load_manifest(path), tmp_path / "runs", device="cpu")
 
 
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory):
+    return train(SPEC, tiny, tmp_path_factory.mktemp("trained"), device="cpu")
+
+
+@pytest.fixture
+def first(trained, tmp_path):
+    """A run on the tiny set, in a folder of its own."""
+    return find_run(shutil.copytree(trained.folder.parent, tmp_path / "elsewhere"), SPEC)
+
+
+@pytest.fixture
+def parent(trained, tmp_path):
+    """The same run, where `fit` trains."""
+    return find_run(shutil.copytree(trained.folder.parent, tmp_path / "runs"), SPEC)
+
+
 def write_swapped(manifest, path):
     """Write the manifest to `path` with training and test split swapped, under the name of the file."""
     videos = [replace(video, split={"train": "test", "test": "train"}[video.split]) for video in manifest.videos]
@@ -59,17 +77,16 @@ def changed_parameters(first, second):
     ("changes", "fc"),
     [({"data": "other", **UNCHANGED}, {"fc.weight", "fc.bias"}), ({"eval_clips": 3, "epochs": 0}, set())],
 )
-def test_only_equal_classes_keep_the_classifier(two, tmp_path, capsys, changes, fc):
+def test_only_equal_classes_keep_the_classifier(parent, two, tmp_path, capsys, changes, fc):
     specs = [SPEC, SPEC.finetune_spec(**changes)]
-    assert changed_parameters(*run_experiment(specs, two[0], tmp_path, device="cpu")) == fc
+    assert changed_parameters(*run_experiment(specs, two[0], tmp_path / "runs", device="cpu")) == fc
     assert ("fc initialized for 2 other classes" in capsys.readouterr().out) == bool(fc)
 
 
-def test_random_classifier_is_not_evaluated(first, fit, two, tmp_path):
+def test_random_classifier_is_not_evaluated(first, parent, fit, two, tmp_path):
     """Names of classes are compared of runs, their number of other weights; of files the plan does it too."""
     expected = "weights for the 2 classes dark, bright, and other has 2 others, so the classifier would be random, and"
     untrained = SPEC.replace(data="other", init_from=str(first.folder), epochs=0)
-    fit(SPEC)
     for spec in (untrained, SPEC.finetune_spec(data="other", epochs=0)):
         with pytest.raises(R21DError, match=f"{expected} epochs=0 does not train it; test on data with the 2 classes"):
             fit(spec, two[1])
@@ -95,23 +112,23 @@ def test_random_first_convolution_is_not_evaluated(fit, two, tmp_path):
         assert call(spec.replace(epochs=1))
 
 
-def test_run_records_all_groups_it_was_trained_on(fit, two):
+def test_run_records_all_groups_it_was_trained_on(parent, fit, two):
     later = SPEC.finetune_spec(data="other", **UNCHANGED)
-    first, second = fit(SPEC), fit(later, two[1])
+    second = fit(later, two[1])
     groups = {video.group for video in load_manifest(two[0]).split("train")}
-    assert first.trained_on == second.trained_on == groups
+    assert parent.trained_on == second.trained_on == groups
     (second.folder / "trained_on.txt").unlink()
     with pytest.raises(R21DError, match="the videos the weights were trained on are unknown"):
         fit(later.finetune_spec(epochs=0, eval_clips=3), two[1])
 
 
-def test_leak_through_an_intermediate_run_is_refused(fit, two):
+def test_leak_through_an_intermediate_run_is_refused(parent, fit, two):
     """Which was trained on other recordings."""
     other, path = load_manifest(two[1]), two[1].with_name("between.csv")
     videos = [replace(video, group=f"new {video.group}") for video in other.videos]
     write_manifest(path, replace(other.card, name="between"), videos)
-    first, between = fit(SPEC), SPEC.finetune_spec(data="between")
-    assert fit(between, path).trained_on == first.trained_on | {f"new {group}" for group in first.trained_on}
+    between = SPEC.finetune_spec(data="between")
+    assert fit(between, path).trained_on == parent.trained_on | {f"new {group}" for group in parent.trained_on}
     with pytest.raises(R21DError, match="its accuracy would be too high"):
         fit(between.finetune_spec(data="third", epochs=1), write_swapped(other, two[1].with_name("third.csv")))
 
@@ -151,12 +168,6 @@ def test_another_file_under_the_name_of_the_weights_is_refused(fit, two, tmp_pat
         (run.folder / "summary.json").unlink(missing_ok=True)
     file.unlink()
     assert fit(spec).is_complete
-
-
-@pytest.fixture
-def first(two, tmp_path):
-    """A run on the tiny set, in a folder of its own."""
-    return train(SPEC, load_manifest(two[0]), tmp_path / "elsewhere", device="cpu")
 
 
 @pytest.mark.parametrize("named", ["", "checkpoint.pt"])
@@ -284,7 +295,7 @@ def test_weights_file_appears_in_the_table(two, tmp_path):
     torch.save(VideoResNet("R(2+1)D", 10, 4, num_classes=9, frames=4).state_dict(), file)
     names = ("width", "frames", "frame_height", "frame_width", "crop", "batch_size")
     settings = {name: getattr(SPEC, name) for name in names}
-    specs = kinetics("demo", "tiny", init_from=str(file), **settings, clips_per_epoch=8)
+    specs = kinetics("demo", "tiny", init_from=str(file), **settings, clips_per_epoch=8, epochs=1)
     shown = stream_table(run_experiment(specs, two[0], tmp_path / "runs", device="cpu"), 5)
     assert shown["", "weights"].tolist() == 3 * ["from scratch"] + 3 * [f"pretrained on {file}"]
 
