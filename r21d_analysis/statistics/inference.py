@@ -61,9 +61,7 @@ class Outcomes:
 
     @cached_property  # every row of a table pools it over all networks
     def seed_squares(self) -> tuple[np.ndarray, float, float, bool]:
-        """The means of runs, (seeds,), their sum of squares, what interactions with the seed add to it, and whether the
-        means differ, which those of a constant prediction do not.
-        """
+        """The means of runs, (seeds,), their sum of squares, what interactions add to it, and whether they differ."""
         means, interactions = self.values.mean(axis=1), self.values - self.values.mean(axis=0)
         square, added = ((means - means.mean()) ** 2).sum(), _recording_variances(interactions, self.groups).sum()
         return means, square, added, bool(np.ptp(means) > ROUNDING)
@@ -144,7 +142,7 @@ def _seed_components(networks: Iterable[Outcomes]) -> tuple[float, float, int, l
         means, square, interaction, differ = network.seed_squares
         squares += square
         interactions += interaction
-        runs += [means] if differ else []
+        runs += [means] if differ else []  # equal of a constant prediction
         df += seeds - 1
     return float(squares - interactions) / max(df, 1), float(squares) / max(df, 1), df, runs
 
