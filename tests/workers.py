@@ -34,8 +34,15 @@ SPEC = Spec(
 )  # fmt: skip
 
 
+def work_forked(work):
+    """Do the work of a worker of `fork_workers`, whose server may have begun without the launcher's variable."""
+    os.environ[dist.RDZV_STORE_ENV] = "1"
+    return launcher._worker(work)
+
+
 def fork_workers(monkeypatch):
     """Let `spawn_workers` fork them from the server of this test process; other tests have workers that are spawned."""
+    monkeypatch.setattr(launcher, "_worker", work_forked)
     children = psutil.Process.children
     monkeypatch.setattr(psutil.Process, "children", lambda process: children(process, recursive=True))
     forked = {"start_method": "forkserver"}
