@@ -16,6 +16,7 @@ def graceful_shutdown() -> Iterator[list[int]]:
     """Collect the numbers of SIGINT and SIGTERM in a list, for the loop in this context to poll; main thread only.
 
     A second Ctrl-C interrupts at once, except with several processes, as terminal and launcher both send the first one.
+    Those ignore it once they stop, as one process may be told to by another before it gets the signal itself.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -30,6 +31,10 @@ def graceful_shutdown() -> Iterator[list[int]]:
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
+    except (KeyboardInterrupt, SystemExit):
+        if world_size() > 1:
+            previous = dict.fromkeys(previous, signal.SIG_IGN)
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

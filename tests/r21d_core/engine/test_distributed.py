@@ -1,5 +1,6 @@
 """Several processes (gloo, on the CPU) make the run of one process, also when some of them die."""
 
+import contextlib
 import os
 import re
 import signal
@@ -22,7 +23,7 @@ from r21d_core.cli import main
 from r21d_core.data import parallel
 from r21d_core.data.sampling import evaluation_clips
 from r21d_core.data.sources import open_clips
-from r21d_core.engine import distributed, throughput
+from r21d_core.engine import distributed, signals, throughput
 from r21d_core.engine import evaluate as predicting
 from r21d_core.engine.build import build_model
 from r21d_core.engine.checkpoint import load_checkpoint
@@ -276,6 +277,21 @@ def test_stopped_and_killed_workers_resume_to_the_whole_run(
     killed = train_and_kill(tiny_manifest, runs, capfd, [(1, 1, signal.SIGKILL), (0, 2, signal.SIGSTOP)])
     assert_same_run(killed, find_run(in_notebook[0], SPEC))
     assert_close(killed, alone)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_late_signal_does_not_interrupt_the_exit(monkeypatch, processes):
+    """Of several processes; one alone ends at once."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(signals, "world_size", lambda: processes)
+    try:
+        with pytest.raises(SystemExit, match="143"), signals.graceful_shutdown():
+            signals.exit_on_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt) if processes == 1 else contextlib.nullcontext():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def test_suspended_and_resumed_job_is_not_taken_for_dead(monkeypatch):
