@@ -187,8 +187,8 @@ def _select(
     """The Selection of one setting on the splits that count, or one for each split if none has all `wanted` networks.
 
     `groups` are all, of which those of a family count beside `networks`, those of the setting; the Specs of their runs
-    are `finished`. Of several networks that
-    match one wanted, it takes that with the most runs. A demonstration that cannot hold a missing network is left out.
+    are `finished`. Of several networks that match one wanted, it takes that with the most runs. A demonstration that
+    cannot hold a missing network is left out.
     """
     by_runs = sorted(networks, key=lambda spec: (-sum(len(g.runs) for g in networks[spec].values()), _text(spec)))
     found: dict[tuple[Arm, str], Mapping[str, SeedGroup]] = {}

@@ -14,8 +14,7 @@ def bartlett_p(samples: Sequence[np.ndarray]) -> float:
     Each sample has two values or more that differ.
     """
     df = np.array([len(values) - 1 for values in samples])
-    alike = (df == df[0]).all()  # one array of samples of one size is faster than each
-    variances = np.array(samples).var(axis=1, ddof=1) if alike else np.array([values.var(ddof=1) for values in samples])
+    variances = np.array([values.var(ddof=1) for values in samples])
     total, tests = df.sum(), len(samples) - 1
     spread = total * np.log(df @ variances / total) - df @ np.log(variances)
     return float(chdtrc(tests, spread / (1 + ((1 / df).sum() - 1 / total) / (3 * tests))))

@@ -60,11 +60,10 @@ class Outcomes:
         return Outcomes(self.values - other.values, self.groups)
 
     @cached_property  # every row of a table pools it over all networks
-    def seed_squares(self) -> tuple[np.ndarray, float, float, bool]:
-        """The means of runs, (seeds,), their sum of squares, what interactions add to it, and whether they differ."""
+    def seed_squares(self) -> tuple[np.ndarray, float, float]:
+        """The means of runs, (seeds,), their sum of squares, and what interactions with the seed add to it."""
         means, interactions = self.values.mean(axis=1), self.values - self.values.mean(axis=0)
-        square, added = ((means - means.mean()) ** 2).sum(), _recording_variances(interactions, self.groups).sum()
-        return means, square, added, bool(np.ptp(means) > ROUNDING)
+        return means, ((means - means.mean()) ** 2).sum(), _recording_variances(interactions, self.groups).sum()
 
 
 @dataclass(frozen=True)
@@ -139,10 +138,10 @@ def _seed_components(networks: Iterable[Outcomes]) -> tuple[float, float, int, l
     for network in networks:
         if (seeds := len(network.values)) < 2:
             continue
-        means, square, interaction, differ = network.seed_squares
+        means, square, interaction = network.seed_squares
         squares += square
         interactions += interaction
-        runs += [means] if differ else []  # equal of a constant prediction
+        runs += [means] if np.ptp(means) > ROUNDING else []  # equal of a constant prediction
         df += seeds - 1
     return float(squares - interactions) / max(df, 1), float(squares) / max(df, 1), df, runs
 
