@@ -12,11 +12,16 @@ import pandas as pd
 
 from r21d_analysis.artifacts.confirmatory import (
     CHECK,
+    EXPLORATORY,
     FAMILIES,
+    OTHERS,
+    PLANNED,
     SPEECH,
     Family,
+    complete_members,
     confirmatory_table,
     counted_specs,
+    family_specs,
     without_unfinished,
 )
 from r21d_analysis.artifacts.confirmatory_figures import LATER, LONGER, length_gains, training_course
@@ -106,7 +111,28 @@ def answer(root: Path = ROOT) -> list[str]:
 def find_contrasts(root: Path = ROOT) -> pd.DataFrame:
     """The rows of `confirmatory_table` for the complete contrasts on actions."""
     runs = [run for pack in ("actions", "recipe") for run in load_runs(root / "results" / f"{pack}.zip")]
-    return confirmatory_table(runs, families=FAMILIES[:2]).dropna(subset=CONTRAST)
+    return confirmatory_table(runs, families=PLANNED).dropna(subset=CONTRAST)
+
+
+def describe_other_seven(root: Path = ROOT) -> str:
+    """The contrasts of OTHERS, which have one seed; the same with all seeds of R(2+1)D; and on speech: sentences."""
+    runs, specs = load_runs(root / "results" / "actions.zip"), family_specs(OTHERS)
+    table = confirmatory_table(runs, families=[OTHERS]).dropna(subset=CONTRAST)
+    table["verdict"] = table["verdict"].str.removeprefix(f"{EXPLORATORY}: ").str.replace(r" \(.*", "", regex=True)
+    alike = [run for run in complete_members(runs, FAMILIES) if run.spec.frames == specs[0].frames]
+    alone, every = (fold_table(some).set_index("network") for some in ([r for r in alike if r.spec in specs], alike))
+    lead, rows = alone["video@1"][BEST] - every["video@1"][BEST], every.loc[[*table["network"]]]
+    gaps = [f"{name} {describe_gap(row)}" for name, row in rows.to_dict("index").items()]
+    spoken = fold_table(find_speech(SPEECH, root)).set_index("network").loc[rows.index]
+    clear = [f"{name} {describe_gap(row)}" for name, row in spoken[spoken[P] < 0.05].to_dict("index").items()]
+    return (
+        f"Exploratory, with {_name_seeds({spec.seed for spec in specs})} alone, by the recipe and on the videos of the "
+        f"confirmatory study. Points of video@1 minus {BEST}'s: {describe_contrasts(table)}. This seed of {BEST} is "
+        f"{abs(lead):.1f} points {'above' if lead > 0 else 'below'} the mean of its {every['seeds'][BEST]:.0f}. With "
+        f"all seeds of all networks, whose variance is pooled: {', '.join(gaps)}; after Holm's correction for "
+        f"{len(every) - 1} tests {', '.join(rows.index[rows[P] < 0.05]) or 'none'} of these differ significantly. On "
+        f"[speech](#speech-miracl-vc1-8-frames) these do: {'; '.join(clear) or 'none'}."
+    )
 
 
 def confirm(table: pd.DataFrame, root: Path = ROOT) -> str:

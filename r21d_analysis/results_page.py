@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 from r21d_analysis import outcome
 from r21d_analysis.artifacts.clip_count import clip_count_table
 from r21d_analysis.artifacts.clip_length import show_length_table
-from r21d_analysis.artifacts.confirmatory import FAMILIES, SPEECH, WHY
+from r21d_analysis.artifacts.confirmatory import OTHERS, PLANNED, SPEECH, WHY
 from r21d_analysis.artifacts.confirmatory_figures import (
     show_accuracies,
     show_confirmatory,
@@ -92,9 +92,11 @@ def build_results(root: Path = ROOT) -> str:
 def _sections(root: Path, confirmed: str) -> Iterator[str]:
     runs_of = partial(outcome.find_records, root=root)
     runs = [run for pack in ("actions", "recipe") for run in load_runs(root / "results" / f"{pack}.zip")]
-    tables = [show_confirmatory(runs, families=FAMILIES[:2]), *show_accuracies(runs)]
+    tables = [show_confirmatory(runs, families=PLANNED), *show_accuracies(runs)]
     tables += [show_training_course(runs), show_length_gains(runs)]
     yield _section("Confirmatory study", confirmed, *map(_texts, tables))
+    tables = [show_confirmatory(runs, families=[OTHERS]), *show_accuracies(runs, families=[OTHERS])]
+    yield _section("The other seven networks, 16 frames", _describe_other_seven(root), *map(_texts, tables))
     table = outcome.find_contrasts(root)
     for frames, stride in ((8, 1), (16, 1), (16, 2)):
         runs = runs_of("variant_comparison", frames=frames, frame_stride=stride)
@@ -210,6 +212,19 @@ def _describe_others(runs: Sequence[Run]) -> str:
         if name in LR_DIVISORS:
             how += f"; {name}, which diverges at its learning rates, at 1/{LR_DIVISORS[name]} of them"
     return f" {how}; their training errors from scratch: {', '.join(texts)}." if texts else ""
+
+
+def _describe_other_seven(root: Path) -> str:
+    """`describe_other_seven`, and the paper's two claims on groups of networks with 16 frames: sentences."""
+    runs, text = load_runs(root / "results" / "actions.zip"), outcome.describe_other_seven(root)
+    for claim_id, what in (
+        ("r21d-over-mixed-16", "R(2+1)D minus the mean of R3D and the mixed networks"),
+        ("3d-over-2d-16", "That mean minus the 2-D networks'"),
+    ):
+        verdict = _evaluate(claim_id, runs)
+        interval = format_interval(verdict.low, verdict.high, "+.1f")
+        text += f" {what}, clip@1 with all seeds: {verdict.effect:+.1f} ({interval}); {verdict.why}."
+    return text
 
 
 def _speech(runs: Sequence[Run]) -> str:

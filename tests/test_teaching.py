@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from r21d_analysis.artifacts.confirmatory import FAMILIES, confirmatory_table
+from r21d_analysis.artifacts.confirmatory import PLANNED, confirmatory_table
 from r21d_analysis.artifacts.folds import composition_table
 from r21d_analysis.artifacts.tables import compare
 from r21d_analysis.explorer.widget import Explorer
@@ -105,7 +105,7 @@ def test_p_values_by_hand_are_those_of_the_study(actions):
     given = {}
     for frames, names in zip((16, 8), lists, strict=True):
         given |= {(name, frames): float(p) for name, p in re.findall(r"([\w-]+) ([\d.e-]+\d)", names)}
-    table = confirmatory_table(actions, FAMILIES[1:2])
+    table = confirmatory_table(actions, PLANNED[1:])
     corrected, largest = {}, 0.0
     for rank, name in enumerate(sorted(given, key=given.__getitem__)):
         corrected[name] = largest = min(1.0, max(largest, (len(given) - rank) * given[name]))

@@ -16,6 +16,7 @@ from r21d_analysis.artifacts.confirmatory import (
     DETECTABLE,
     FAMILIES,
     LEAST,
+    PLANNED,
     WITHOUT,
     Family,
     complete_members,
@@ -68,7 +69,7 @@ def show_confirmatory(runs: Sequence[Run], families: Sequence[Family] = FAMILIES
     return style_table(table.drop(columns=["low", "high", DETECTABLE]), caption, dict.fromkeys((GAP, PAPER), "{:+.1f}"))
 
 
-def show_accuracies(runs: Sequence[Run], families: Sequence[Family] = FAMILIES[:2]) -> list[Styler] | list[Markdown]:
+def show_accuracies(runs: Sequence[Run], families: Sequence[Family] = PLANNED) -> list[Styler] | list[Markdown]:
     """A table for each clip length: the networks of the families' complete contrasts, with their training errors."""
     members, tables = complete_members(runs, families), []
     for frames in dict.fromkeys(run.spec.frames for run in members):
@@ -88,13 +89,13 @@ def show_accuracies(runs: Sequence[Run], families: Sequence[Family] = FAMILIES[:
         shown += ["groups", "seeds", "splits", BY_SPLIT]
         caption = (
             f"{protocol_line(of_length)}. Means over splits; intervals of video@1 by group and seed; training error of "
-            "the last epoch, its interval over seeds; the differences by split are exploratory"
+            "the last epoch, its interval over seeds, or with one over splits; the differences by split are exploratory"
         )
         tables.append(style_table(table[shown], caption, {f"training {GAP}": "{:+.1f}"}))
     return tables or [note("no contrast on actions has all of its runs")]
 
 
-def length_gains(runs: Sequence[Run], families: Sequence[Family] = FAMILIES[:2]) -> pd.DataFrame:
+def length_gains(runs: Sequence[Run], families: Sequence[Family] = PLANNED) -> pd.DataFrame:
     """A row for each network whose contrasts are complete with 8 and with 16 frames: what the longer clips add.
 
     The difference of video@1 in points, the paper's on Kinetics-400, and the difference less R(2+1)D's, each with its
@@ -128,7 +129,7 @@ def show_length_gains(runs: Sequence[Run]) -> Styler | Markdown:
     return style_table(shown, caption, dict.fromkeys((LONGER, PAPER, GAP), "{:+.1f}"))
 
 
-def training_course(runs: Sequence[Run], families: Sequence[Family] = FAMILIES[:2]) -> pd.DataFrame:
+def training_course(runs: Sequence[Run], families: Sequence[Family] = PLANNED) -> pd.DataFrame:
     """A row for each clip length and network of the families' complete contrasts: how fast the training error falls.
 
     Its mean over all epochs in per cent, that less R(2+1)D's in points with Welch's interval over seeds, each the mean
@@ -181,7 +182,7 @@ def show_training_course(runs: Sequence[Run]) -> Styler | Markdown:
 
 
 @figure_of_runs
-def course_figure(runs: Sequence[Run], families: Sequence[Family] = FAMILIES[:2]) -> Figure | str:
+def course_figure(runs: Sequence[Run], families: Sequence[Family] = PLANNED) -> Figure | str:
     """The training error relative to R(2+1)D's by epoch, a panel for each clip length, the longer first.
 
     Networks are those of complete contrasts; a point is the mean over seeds, splits and a twentieth of the epochs.

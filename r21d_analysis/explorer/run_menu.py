@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from r21d_analysis.artifacts.catalog import iter_runs, parse_folders
-from r21d_analysis.artifacts.confirmatory import FAMILIES, family_specs
+from r21d_analysis.artifacts.confirmatory import PLANNED, family_specs
 from r21d_analysis.interpret.source_videos import VideoLocator
 from r21d_analysis.statistics.aggregate import without_split
 from r21d_core import R21DError, count_noun
@@ -167,7 +167,7 @@ def first_choice(sets: Mapping[str, Sequence[Run]], locator: VideoLocator) -> tu
     They are those of the newest run whose checkpoint and videos exist, if any; else of the study's primary contrast, of
     all splits if their runs are there; else of the data with most networks. Demonstrations come after these.
     """
-    primary = {*family_specs(FAMILIES[0])}
+    primary = {*family_specs(PLANNED[0])}
     of_study = {label: [run.spec for run in runs if run.spec in primary] for label, runs in sets.items()}
 
     def rank(label: str) -> tuple[bool, int]:

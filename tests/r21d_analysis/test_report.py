@@ -77,7 +77,7 @@ def test_page_has_photographs_smaller_and_nearly_the_same():
 
 def test_committed_page_is_self_contained_and_small():
     text = (ROOT / "reports" / "index.html").read_text()
-    assert len(text.encode()) < 6.3e6 and 'name="viewport"' in text
+    assert len(text.encode()) < 6.5e6 and 'name="viewport"' in text
     assert not re.search(r"<(?:script|link)\b[^>]*\b(?:src|href)=", text), "the page loads no file"
     assert all(source.startswith("data:") for source in re.findall(r'<img[^>]* src="([^"]*)"', text))
     assert all(f'id="report-{row.name}"' in text for row in REPORTS[1:])

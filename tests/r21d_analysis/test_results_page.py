@@ -489,6 +489,53 @@ def test_speech_folds_match_a_plain_computation():
     assert f"| {gap:+.1f} | {gap - half:+.1f} to {gap + half:+.1f} | < 0.001 |" in line
 
 
+def test_other_seven_match_an_independent_computation():
+    """From the logits alone: one seed's variance of a run is that of network × split beyond recordings."""
+    right, groups = {}, {}
+    for run in load_runs(ROOT / "results" / "actions.zip"):
+        if run.spec.frames == 16:
+            best = softmax(run.scores.logits, axis=2).mean(axis=1).argmax(axis=1)
+            right[run.spec.variant, run.spec.data[-1], run.spec.seed] = 100.0 * (best == run.scores.labels)
+            groups[run.spec.data[-1]] = run.scores.groups
+    names = ["R(2+1)D", "MC2", "MC4", "MC5", "rMC2", "rMC3", "rMC4", "rMC5"]
+    means = np.array([[right[name, split, 0].mean() for split in "123"] for name in names])
+
+    def totals(values, split):  # of each recording, what it adds to the mean over three splits
+        return pd.Series((values - values.mean()) / len(values) / 3).groupby(groups[split]).sum()
+
+    centered = means - means.mean(axis=1, keepdims=True) - means.mean(axis=0) + means.mean()
+    square, noise = (centered**2).sum() / 14, 0.0
+    for split in "123":
+        rows = np.array([right[name, split, 0] for name in names])
+        for row in rows - rows.mean(axis=0):
+            sums = totals(row, split)
+            noise += 9 * (sums**2).sum() * len(sums) / (len(sums) - 1) / 7 / 3
+    run = 2 / 3 * max(0, square - noise)  # of the difference of two networks, each on three splits
+    wanted, by_split = {}, {}
+    for name in names[1:]:
+        gaps = {split: right[name, split, 0] - right["R(2+1)D", split, 0] for split in "123"}
+        sums = np.concatenate([totals(gap, split) for split, gap in gaps.items()])
+        recordings = (sums**2).sum() * 294 / 291
+        variance, value = recordings + run, np.mean([gap.mean() for gap in gaps.values()])
+        df = variance**2 / (recordings**2 / 291 + (2 / 3 * square) ** 2 / 14) if run else 291
+        low, high = stats.t.interval(0.95, df, value, np.sqrt(variance))
+        wanted[name] = f"{value:+.1f}", f"{low:+.1f} to {high:+.1f}", 2 * stats.t.sf(abs(value) / np.sqrt(variance), df)
+        by_split[name] = ", ".join(f"{gap.mean():+.1f}" for gap in gaps.values())
+    title = "The other seven networks, 16 frames"
+    rows = {row["network"]: row for row in read_table(title, "family")}
+    p = multipletests([wanted[name][2] for name in rows], method="holm")[1]
+    assert {
+        name: (row["minus R(2+1)D (points)"], row["95 % interval"], row["p, Holm"]) for name, row in rows.items()
+    } == {name: (*wanted[name][:2], f"{corrected:.3f}") for name, corrected in zip(rows, p, strict=True)}
+    shown = {row["network"]: row for row in read_table(title, position=1)}
+    assert {name: shown[name]["minus R(2+1)D (points) by split"] for name in by_split} == by_split
+    of_all = {seed: np.mean([right["R(2+1)D", split, seed].mean() for split in "123"]) for seed in range(5)}
+    best, text = np.mean([*of_all.values()]), TEXT.replace("−", "-").partition(f"## {title}\n")[2]
+    assert f"R(2+1)D is {of_all[0] - best:.1f} points above the mean of its 5. With all seeds" in text
+    gaps = [f"{name} {row.mean() - best:+.1f} (" for name, row in zip(names[1:], means[1:], strict=True)]
+    assert all(gap in text.partition("whose variance is pooled")[2].partition("after Holm")[0] for gap in gaps)
+
+
 @pytest.mark.parametrize("family", [SPEECH, WHY])
 def test_unseen_seeds_have_the_verdicts_of_their_family(family):
     runs = outcome.find_speech(family)

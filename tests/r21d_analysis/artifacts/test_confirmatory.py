@@ -15,6 +15,8 @@ from r21d_analysis.artifacts import confirmatory, confirmatory_figures
 from r21d_analysis.artifacts.confirmatory import (
     CHECK,
     FAMILIES,
+    OTHERS,
+    PLANNED,
     RUNS,
     SPEECH,
     WHY,
@@ -395,12 +397,15 @@ def test_course_is_drawn_in_means_of_a_twentieth_of_epochs(runs):
 
 def test_figure_has_intervals_a_band_and_the_papers_gaps():
     runs = [run for pack in ("actions", "recipe") for run in load_runs(ROOT / "results" / f"{pack}.zip")]
-    table = confirmatory_table(runs, families=FAMILIES[:2]).dropna(subset=GAP)
-    shown, panels = table[table["verdict"] != CHECK], contrasts_figure(runs, families=FAMILIES[:2]).axes
+    families = (*PLANNED, OTHERS)
+    table = confirmatory_table(runs, families).dropna(subset=GAP)
+    shown, panels = table[table["verdict"] != CHECK], contrasts_figure(runs, families=families).axes
+    assert [len(axes.containers) for axes in panels] == [1, 7, 7]
     bars = [bar[2][0].get_segments()[0][:, 0] for axes in panels for bar in axes.containers]
     np.testing.assert_allclose(bars, shown[["low", "high"]])
     ticks = [line for axes in panels for line in axes.lines if line.get_markersize() == PAPER_TICK["ms"]]
-    printed = {16: {"R3D": 64.2, "f-R2D": 60.5, "R2D": 58.9, "MC3": 64.7, "R(2+1)D": 68.0},
+    printed = {16: {"R3D": 64.2, "f-R2D": 60.5, "R2D": 58.9, "MC3": 64.7, "R(2+1)D": 68.0, "MC2": 64.2, "MC4": 65.1,
+                    "MC5": 65.1, "rMC2": 64.9, "rMC3": 65.0, "rMC4": 65.1, "rMC5": 63.1},
                8: {"R3D": 61.8, "f-R2D": 59.4, "R2D": 59.5, "MC3": 62.9, "R(2+1)D": 64.8}}  # fmt: skip
     gaps = [printed[n][name] - printed[n]["R(2+1)D"] for name, n in zip(shown["network"], shown["frames"], strict=True)]
     assert [tick.get_xdata()[0] for tick in ticks] == pytest.approx(gaps)
@@ -507,6 +512,32 @@ def test_protocol_has_the_verdict_that_went_with_the_third_seed():
     assert text.replace("-", "\u2212") in STATUS.replace("P3D\u2212B", "P3D-B")
     runs = [run for run in load_runs(ROOT / "results" / "miracl.zip") if run.spec in family_specs(WHY, (0, 2))]
     assert pooled_seed_variance(group_by_seed(runs)).value == 0 and "had been estimated at zero; with" in STATUS
+
+
+def test_protocol_has_the_other_seven():
+    runs = [run for run in load_runs(ROOT / "results" / "actions.zip") if run.spec.frames == 16]
+    table = confirmatory_table(runs, [OTHERS]).set_index("network")
+    every = fold_table(runs).set_index("network")
+    gaps, p = every["minus R(2+1)D"], every["p, Holm"]
+    lines = [
+        f"−6.8 points {describe(table.loc['MC2'])}, p 0.004; rMC5: −5.7 {describe(table.loc['rMC5'])}, p 0.016",
+        ", ".join(f"{name} {table[GAP][name]:+.1f}" for name in ("MC4", "MC5", "rMC2", "rMC3", "rMC4")) + ", all",
+        f"the tests find {table['detectable'].min():.1f} to {table['detectable'].max():.1f} points",
+        f"MC2 has {gaps['MC2']:+.1f} {describe(every.loc['MC2'], 'gap ')}, p {p['MC2']:.3f}",
+        f"rMC5 {gaps['rMC5']:+.1f} {describe(every.loc['rMC5'], 'gap ')}, p {p['rMC5']:.3f}",
+    ]
+    assert [line for line in lines if line.replace("-", "−") not in STATUS] == []
+    assert table[GAP][["MC2", "rMC5"]].round(1).tolist() == [-6.8, -5.7]
+    assert table["p, Holm"][["MC2", "rMC5"]].round(3).tolist() == [0.004, 0.016] and sum(table["p, Holm"] < 0.05) == 2
+    others = ["MC4", "MC5", "rMC2", "rMC3", "rMC4"]
+    assert (p[others] > 0.05).all() and gaps[others].round(1).agg(["min", "max"]).tolist() == [
+        -2.8,
+        -0.6,
+    ]
+
+
+def describe(row, of=""):
+    return f"({row[f'{of}low']:+.1f} to {row[f'{of}high']:+.1f})"
 
 
 def test_a_hollow_marker_is_exploratory(runs):

@@ -13,6 +13,7 @@ from scipy import stats
 
 from r21d_analysis.artifacts.confirmatory import (
     FAMILIES,
+    PLANNED,
     SPEECH,
     WHY,
     confirmatory_table,
@@ -972,7 +973,7 @@ def test_families_of_networks():
     )
     actions = [spec for spec in both if spec.data.startswith("ucf101")]
     spoken = [spec.replace(seed=7) for spec in r3d if spec.data.startswith("miracl")]
-    assert families_of(actions) == [*FAMILIES[:2]] and families_of(spoken) == [SPEECH]
+    assert families_of(actions) == [*PLANNED] and families_of(spoken) == [SPEECH]
     assert families_of(mixed) == [SPEECH, WHY]
     assert families_of([*spoken, spoken[0].replace(epochs=1)]) == families_of([]) == []
 

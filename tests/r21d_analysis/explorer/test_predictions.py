@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from scipy import stats
 from scipy.special import softmax
 
-from r21d_analysis.artifacts.confirmatory import FAMILIES, confirmatory_table, family_specs
+from r21d_analysis.artifacts.confirmatory import PLANNED, confirmatory_table, family_specs
 from r21d_analysis.explorer import figures, predictions, run_menu
 from r21d_analysis.explorer.comparison import Comparison
 from r21d_analysis.explorer.figures import (
@@ -153,10 +153,10 @@ def test_caption_says_whose_seeds_the_variance_has():
     members = {run.spec: run for run in runs}
     sides = []
     for variant in ("R3D", "R(2+1)D"):
-        specs = sorted((s for s in family_specs(FAMILIES[0]) if s.variant == variant), key=lambda s: (s.seed, s.data))
+        specs = sorted((s for s in family_specs(PLANNED[0]) if s.variant == variant), key=lambda s: (s.seed, s.data))
         sides.append(predictions.score_runs(tuple(members[spec] for spec in specs)))
     shown = Comparison(*sides, "a", "b", 10)
-    row = confirmatory_table(runs, FAMILIES[:1]).iloc[0]
+    row = confirmatory_table(runs, PLANNED[:1]).iloc[0]
     interval = f"{row['low']:+.1f} to {row['high']:+.1f}".replace("-", "−")
     assert interval in shown.summary_table() and "of the networks shown alone" in shown.caption()
     assert "actions: 1,489 videos" in shown.caption() and "by recording, of which there are 294" in shown.caption()
