@@ -29,9 +29,9 @@ from r21d_core import R21DError
 from r21d_core.data.decode import probe
 from r21d_core.data.transforms import center_crop, crop_frames
 from r21d_core.engine.build import build_model
-from r21d_core.engine.checkpoint import check_fingerprint
 from r21d_core.engine.classify import class_names, spec_for_video, weights_for_frames
 from r21d_core.engine.device import device_name, pick_device
+from r21d_core.engine.origin import check_fingerprint
 from r21d_core.engine.runner import BUILTIN_ROOT, load_manifests
 from r21d_core.models.load import model_from_weights
 from r21d_core.models.network import VideoResNet

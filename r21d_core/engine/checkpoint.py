@@ -14,8 +14,9 @@ import torch
 from r21d_core import R21DError
 from r21d_core.data.manifest import Manifest
 from r21d_core.engine.distributed import all_gather_object, on_rank_zero, raise_on_all_ranks
+from r21d_core.engine.origin import check_fingerprint
 from r21d_core.engine.state import PROGRESS, TrainState
-from r21d_core.models.imported import import_builder, source_sha256
+from r21d_core.models.imported import import_builder
 from r21d_core.runs.run import Run, check_history
 from r21d_core.study.spec import Spec
 from r21d_core.study.variants import is_imported
@@ -92,22 +93,6 @@ def _check_progress(path: Path, spec: Spec, saved: dict) -> None:
         raise ValueError("has weights that are not finite")
 
 
-def check_source(run: Run) -> None:
-    """Raise R21DError if the file of one's own network is not the one that the run was or is trained with.
-
-    A missing file is no error, as a finished run needs it no more.
-    """
-    if not (is_imported(run.spec.variant) and (run.is_complete or run.has_checkpoint)):
-        return
-    recorded, current = run.environment.get("network_sha256", ""), source_sha256(run.spec.variant)
-    if current not in ("", recorded):
-        raise R21DError(
-            f"{run.folder}: was trained with another version of {run.spec.variant} (SHA-256 {recorded[:8]}…, now "
-            f"{current[:8]}…); restore that file, name the new function or module differently, or move the run folder "
-            "away to train it again"
-        )
-
-
 def check_same_source(variant: str) -> None:
     """Raise R21DError on all ranks if the hosts have other files of one's own network, or one has none."""
     if not is_imported(variant):
@@ -121,12 +106,3 @@ def check_same_source(variant: str) -> None:
                 f"variant {variant}: its file is another one on rank {rank} (SHA-256 {other[:8]}…) than on rank 0 "
                 f"({first[:8]}…); put the same file on every host, such as in a folder that they share"
             )
-
-
-def check_fingerprint(run: Run, fingerprint: str, manifest: Manifest) -> None:
-    """Raise R21DError if `fingerprint`, recorded by the run, is not the manifest's."""
-    if fingerprint != manifest.fingerprint:
-        raise R21DError(
-            f"{run.folder}: was trained on another version of {manifest.path} (videos, labels or splits differ); "
-            "restore that manifest, or move the run folder away to train it again"
-        )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -67,32 +64,6 @@ def init_from(run: Run, model: Model, manifest: Manifest, classes: tuple[str, ..
     model.load_state_dict(own | {name: value for name, value in saved.items() if name not in skip})
     report = f"{run.folder.name} starts from {parent.folder.name}: {len(own) - len(skip)} tensors"
     return report + (f", fc initialized for {len(classes)} other classes" if skip else "")
-
-
-def check_init_file(run: Run, recorded: str) -> None:
-    """Raise R21DError if the file that `run` starts from is not the one whose SHA-256 is in `recorded`.
-
-    That is what `init_from` returned. A missing file is not an error, as a run that has begun needs it no more.
-    """
-    match = re.search("SHA-256 ([0-9a-f]{64})", recorded)
-    if not (run.spec.init_file and match):
-        return
-    try:
-        path = resolve_weights(run.spec.init_file)
-        sha256 = _sha256(path, path.stat().st_mtime_ns)
-    except (R21DError, OSError):
-        return
-    if sha256 != match[1]:
-        raise R21DError(
-            f"{run.folder}: started from another version of {path} (SHA-256 {match[1][:8]}…, now {sha256[:8]}…); "
-            "restore that file, name the new one differently, or move the run folder away to train it again"
-        )
-
-
-@lru_cache  # many runs may start from one file
-def _sha256(path: Path, _modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_init_files(classes: Mapping[Spec, tuple[str, ...]]) -> None:

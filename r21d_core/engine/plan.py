@@ -18,6 +18,7 @@ from r21d_core import R21DError, count_noun
 from r21d_core.data.manifest import Manifest, load_manifest
 from r21d_core.data.parallel import available_cpus
 from r21d_core.data.sampling import frame_counts, task_classes
+from r21d_core.engine.origin import check_origin
 from r21d_core.models.cost import spec_cost
 from r21d_core.runs.run import STATES, find_run, find_runs
 from r21d_core.study.recipes import VAL_SUFFIX
@@ -121,9 +122,15 @@ def plan(
 
     The time is that of training steps measured now for a moment, where these take long in proportion to the MACs, of
     evaluation, of each run's start and of decoding every video once; without communication, streaming from files, and
-    the computation of optical flow. Where other processes use the CPU it is a range.
+    the computation of optical flow. Where other processes use the CPU it is a range. Raises R21DError for a finished
+    run of other files, as `run_experiment` does.
     """
-    sizes = {name: data_size(loaded) for name, loaded in load_manifests(specs, manifest, builtin).items()}
+    data = load_manifests(specs, manifest, builtin)
+    for run in find_runs(specs, runs):
+        if run.is_complete and not anew:
+            check_origin(run, data[run.spec.data])
+    sizes = {name: data_size(loaded) for name, loaded in data.items()}
+    del data
     return make_plan(specs, sizes, runs, device, gpus, anew)[0]
 
 

@@ -14,7 +14,6 @@ import torch
 from tqdm.auto import tqdm
 
 from r21d_core import R21DError
-from r21d_core.engine.checkpoint import check_fingerprint, check_source
 from r21d_core.engine.device import pick_device
 from r21d_core.engine.distributed import (
     check_count,
@@ -24,9 +23,9 @@ from r21d_core.engine.distributed import (
     process_group,
     world_size,
 )
-from r21d_core.engine.init_weights import check_init_file
 from r21d_core.engine.launcher import spawn_workers
 from r21d_core.engine.log import check_log
+from r21d_core.engine.origin import check_origin
 from r21d_core.engine.plan import BUILTIN_ROOT, data_size, load_manifests, make_plan
 from r21d_core.engine.pool import InProcess, WorkerPool, count_parallel_runs
 from r21d_core.engine.train import train
@@ -83,17 +82,13 @@ def _run_all(specs, manifest, runs, builtin, max_hours: float, options: dict) ->
     with process_group(options["device"]) as device:
         todo = on_rank_zero(lambda: _incomplete(specs, runs))
         complete = on_rank_zero(lambda: [run for run in find_runs(specs, runs) if run.is_complete])
-        on_rank_zero(lambda: [check_source(run) for run in complete])
-        from_files = [run for run in complete if run.spec.init_file]
-        on_rank_zero(lambda: [check_init_file(run, run.environment.get("init_from", "")) for run in from_files])
+        on_rank_zero(lambda: [check_origin(run) for run in complete])
         if not (todo or manifest):
             return
         slots = count_parallel_runs(todo, pick_device(device))
         pool = WorkerPool(slots) if slots > 1 else InProcess()
         data = on_rank_zero(lambda: load_manifests(specs, manifest, builtin))
-        on_rank_zero(
-            lambda: [check_fingerprint(run, run.environment["fingerprint"], data[run.spec.data]) for run in complete]
-        )
+        on_rank_zero(lambda: [check_origin(run, data[run.spec.data]) for run in complete])
         if not todo:
             return
         sizes = on_rank_zero(lambda: {name: data_size(loaded) for name, loaded in data.items()})

@@ -27,18 +27,12 @@ from r21d_core.data.sources import open_clips
 from r21d_core.data.transforms import augment
 from r21d_core.engine import distributed as dist
 from r21d_core.engine.build import build_model, check_batch_norm, optimize
-from r21d_core.engine.checkpoint import (
-    abort,
-    check_fingerprint,
-    check_same_source,
-    check_source,
-    resume,
-    save_checkpoint,
-)
+from r21d_core.engine.checkpoint import abort, check_same_source, resume, save_checkpoint
 from r21d_core.engine.device import device_name, environment_info, limit_cpu_threads, pick_device
 from r21d_core.engine.evaluate import Source, evaluate, predict
-from r21d_core.engine.init_weights import check_init_file, init_from
+from r21d_core.engine.init_weights import init_from
 from r21d_core.engine.log import LogHistory, open_log
+from r21d_core.engine.origin import check_init_file, check_origin, check_source
 from r21d_core.engine.plan import check_data_name
 from r21d_core.engine.signals import exit_on_signal, graceful_shutdown
 from r21d_core.engine.state import TrainState, capture_step, create_state, train_step
@@ -88,9 +82,7 @@ def _is_finished(run: Run, manifest: Manifest) -> bool:
     """Return whether the run is complete; raises R21DError if it was trained on other data or from another file."""
     if not dist.on_rank_zero(lambda: run.is_complete):
         return False
-    dist.on_rank_zero(lambda: check_source(run))
-    dist.on_rank_zero(lambda: check_init_file(run, run.environment.get("init_from", "")))
-    dist.on_rank_zero(lambda: check_fingerprint(run, run.environment["fingerprint"], manifest))
+    dist.on_rank_zero(lambda: check_origin(run, manifest))
     return True
 
 

@@ -15,7 +15,9 @@ from r21d_core import R21DError
 from r21d_core.cli import build_parser
 from r21d_core.cli.train import collect_specs
 from r21d_core.data import synthetic
+from r21d_core.data.manifest import load_manifest
 from r21d_core.engine import runner, throughput
+from r21d_core.engine.plan import plan
 from r21d_core.runs.run import find_run, write_json
 from r21d_core.study.experiments import (
     EXPERIMENTS,
@@ -174,6 +176,7 @@ def test_plan_of_finished_runs_has_their_cost(tmp_path, tiny_manifest, monkeypat
     """A person asks what an experiment costs before running it, and after a demonstration none is left to run."""
     monkeypatch.setattr(throughput, "measure_runs", lambda specs, *_: (*(dict.fromkeys(specs, 1.0),) * 2, 1, 1, "here"))
     study = open_study("variant_comparison", variants="R3D, MC3", manifest=tiny_manifest, runs=tmp_path)
+    write_json(study.runs[0], "environment.json", {"fingerprint": load_manifest(tiny_manifest).fingerprint})
     finish(study.runs[0], history=[{"epoch": epoch} for epoch in range(1, 13)])
     assert "1 finished, 1 new\nrun " in (text := study.plan()) and "R3D-10" not in text and "MC3-10" in text
     finish(study.runs[1])
@@ -210,6 +213,8 @@ def test_finished_runs_are_opened_without_the_engine(tmp_path, monkeypatch, tiny
         finish(find_run(tmp_path, spec))
     with pytest.raises(R21DError, match="another version of"):
         open_study("clip_count", train=True, manifest=tiny_manifest, runs=tmp_path)
+    with pytest.raises(R21DError, match="another version of"):
+        plan(clip_count(data="tiny"), tiny_manifest, tmp_path, "cpu")
 
 
 @pytest.mark.filterwarnings("default")  # of the notebook machinery's own making

@@ -27,7 +27,7 @@ from r21d_core.engine.build import check_batch_norm
 from r21d_core.engine.plan import plan
 from r21d_core.engine.runner import run_experiment
 from r21d_core.engine.train import train
-from r21d_core.runs.run import find_run, find_runs, lock, write_history, write_summary
+from r21d_core.runs.run import find_run, find_runs, lock, write_history, write_json, write_summary
 from r21d_core.study.experiments import variant_comparison
 from tests.r21d_core.engine.test_train import SPEC
 
@@ -105,6 +105,8 @@ def test_plan_measures_steps_when_rows_are_gone(tiny_manifest, tmp_path, monkeyp
     monkeypatch.setattr(planning, "load_manifest", load_and_watch)
     monkeypatch.setattr(throughput, "measure_runs", measure)
     finished, *todo = SPEC.replace(seed=1), SPEC, SPEC.replace(seed=2, epochs=1)
+    environment = {"fingerprint": load_manifest(tiny_manifest).fingerprint}
+    write_json(find_run(tmp_path, finished), "environment.json", environment)
     write_summary(find_run(tmp_path, finished), {})
     begun = find_run(tmp_path, SPEC)
     begun.write("spec.json", SPEC.to_json())

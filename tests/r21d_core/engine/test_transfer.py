@@ -162,6 +162,9 @@ def test_another_file_under_the_name_of_the_weights_is_refused(fit, two, tmp_pat
     for manifest, gpus in ((two[0], 1), (None, 1), (None, 2)):
         with pytest.raises(R21DError, match=error):
             run_experiment([spec], manifest, runs, device="cpu", gpus=gpus)
+    with pytest.raises(R21DError, match=error):
+        plan([spec], two[0], runs, "cpu")
+    assert "1 finished" in plan([spec], two[0], runs, "cpu", anew=True), "which is as if there were no run"
     for _ in ("finished", "resumed"):
         with pytest.raises(R21DError, match=error):
             fit(spec)

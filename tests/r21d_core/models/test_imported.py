@@ -113,6 +113,8 @@ def test_another_version_of_the_network_is_refused(write, tiny_manifest, tmp_pat
     error = rf"^{run.folder}: was trained with another version of {spec.variant} \(SHA-256 \w{{8}}…, now \w{{8}}…\)"
     with pytest.raises(R21DError, match=error):
         run_experiment([spec], None, runs, device="cpu")
+    with pytest.raises(R21DError, match=error):
+        plan([spec], tiny_manifest, runs, "cpu")
     for _ in ("finished", "resumed"):
         with pytest.raises(R21DError, match=error):
             train(spec, manifest, runs, device="cpu")
