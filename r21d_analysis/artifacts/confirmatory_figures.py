@@ -62,8 +62,8 @@ def show_confirmatory(runs: Sequence[Run], families: Sequence[Family] = FAMILIES
     table.insert(4, INTERVAL, format_intervals(table, "low", "high", "+.1f"))
     table[["groups", "seeds"]] = table[["groups", "seeds"]].map(lambda count: str(count or "–"))
     caption = (
-        "Intervals and p by group (recording or speaker) and seed, or with one seed by fold; Holm within each family; "
-        "less than 3 points apart is by each interval alone, not corrected for the other contrasts"
+        "Intervals and p by group (recording or speaker) and seed, or with one seed by split or fold; Holm within each "
+        "family; less than 3 points apart is by each interval alone, not corrected for the other contrasts"
     )
     caption += f"; at 80 % power the tests find {'; '.join(found)}" if found else ""
     return style_table(table.drop(columns=["low", "high", DETECTABLE]), caption, dict.fromkeys((GAP, PAPER), "{:+.1f}"))
@@ -87,9 +87,10 @@ def show_accuracies(runs: Sequence[Run], families: Sequence[Family] = PLANNED) -
         table = table.rename(columns={"training gap": f"training {GAP}", "folds": "splits"})
         shown = ["network", "clip@1", "video@1", INTERVAL, "training error", f"training {GAP}", "its interval"]
         shown += ["groups", "seeds", "splits", BY_SPLIT]
+        variation = "seed" if table["seeds"].min() > 1 else "split"
         caption = (
-            f"{protocol_line(of_length)}. Means over splits; intervals of video@1 by group and seed; training error of "
-            "the last epoch, its interval over seeds, or with one over splits; the differences by split are exploratory"
+            f"{protocol_line(of_length)}. Means over splits; intervals of video@1 by group and {variation}; training "
+            f"error of the last epoch, its interval over {variation}s; the differences by split are exploratory"
         )
         tables.append(style_table(table[shown], caption, {f"training {GAP}": "{:+.1f}"}))
     return tables or [note("no contrast on actions has all of its runs")]

@@ -15,7 +15,7 @@ from r21d_analysis.artifacts import confirmatory, confirmatory_figures
 from r21d_analysis.artifacts.confirmatory import (
     CHECK,
     FAMILIES,
-    OTHERS,
+    OTHER_SEVEN,
     PLANNED,
     RUNS,
     SPEECH,
@@ -397,7 +397,7 @@ def test_course_is_drawn_in_means_of_a_twentieth_of_epochs(runs):
 
 def test_figure_has_intervals_a_band_and_the_papers_gaps():
     runs = [run for pack in ("actions", "recipe") for run in load_runs(ROOT / "results" / f"{pack}.zip")]
-    families = (*PLANNED, OTHERS)
+    families = (*PLANNED, OTHER_SEVEN)
     table = confirmatory_table(runs, families).dropna(subset=GAP)
     shown, panels = table[table["verdict"] != CHECK], contrasts_figure(runs, families=families).axes
     assert [len(axes.containers) for axes in panels] == [1, 7, 7]
@@ -516,7 +516,7 @@ def test_protocol_has_the_verdict_that_went_with_the_third_seed():
 
 def test_protocol_has_the_other_seven():
     runs = [run for run in load_runs(ROOT / "results" / "actions.zip") if run.spec.frames == 16]
-    table = confirmatory_table(runs, [OTHERS]).set_index("network")
+    table = confirmatory_table(runs, [OTHER_SEVEN]).set_index("network")
     every = fold_table(runs).set_index("network")
     gaps, p = every["minus R(2+1)D"], every["p, Holm"]
     lines = [
