@@ -23,6 +23,8 @@ help:
 		ok or sys.exit(f"Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is {v[0]}.{v[1]}; name another: make PYTHON=python3.12")'
 	@echo "making .venv (a few minutes; PyTorch is most of it)"
 	$(PYTHON) -m venv --clear .venv
+# The pip that comes with Python 3.11 takes twice the time; without a newer one in the index, it is the one that installs.
+	-$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --upgrade pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
 		--constraint constraints.txt --editable '.[dev]'
 	@touch $@
