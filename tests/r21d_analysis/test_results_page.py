@@ -533,7 +533,7 @@ def test_other_seven_match_an_independent_computation():
     assert f"R(2+1)D is {of_all[0] - np.mean([*of_all.values()]):.1f} points above the mean of its 5. By" in TEXT
 
 
-def test_other_seven_by_all_seeds_match_an_independent_computation():
+def test_other_seven_by_all_seeds_match_a_computation():
     """From the logits alone: the seed's variance of the five networks that have several, of videos and of clips."""
     outcomes, groups = {}, {}
     for run in load_runs(ROOT / "results" / "actions.zip"):
