@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets as widgets
 import pandas as pd
@@ -13,9 +13,6 @@ from itables.javascript import JavascriptFunction
 from itables.widget import ITable
 
 from r21d_analysis.explorer.predictions import ITEM_FILTERS
-
-if TYPE_CHECKING:
-    from r21d_analysis.explorer.classify_widget import ClassifyWidget
 
 TABS = ("Classes", "Confusion", "Videos", "Your own video")
 WIDE = {"style": {"description_width": "initial"}, "layout": {"width": "calc(100% - 4px)"}}
@@ -82,9 +79,9 @@ STYLE = """<style>.r21d-explorer table.dataTable { --dt-row-selected: 0, 75, 160
 
 
 class ExplorerLayout:
-    """Widgets by name, and `box` with all of them."""
+    """Widgets by name, and `box` with all of them; `own_video` is what the last tab holds."""
 
-    def __init__(self, data: Sequence[str], classifier: ClassifyWidget):
+    def __init__(self, data: Sequence[str], own_video: widgets.Widget):
         dropdown = partial(widgets.Dropdown, **HALF)
         row = partial(widgets.HBox, layout={"flex_flow": "row wrap"})
         pair = partial(widgets.HBox, layout={"flex_flow": "row wrap", "grid_gap": "0 16px"})
@@ -118,14 +115,13 @@ class ExplorerLayout:
         mouse = partial(Event, wait=50, throttle_or_debounce="throttle")
         self.matrix_mouse = mouse(source=self.matrix, watched_events=["click", "mousemove"])
         self.thumbnail_mouse = mouse(source=self.thumbnails, watched_events=["click"])
-        self.classifier = classifier
         tabs = [
             [pair([self.class_table, bars])],
             # The value's text comes after the matrix, which must not move under the pointer when the text wraps.
             [row([self.matrix_side, self.percent]), pair([matrix, self.pairs])],
             [row([self.true, self.pred, self.items, self.side, self.search, self.confidence]), self.n_items,
              self.thumbnails, pair([self.videos, video]), self.saliency],
-            [self.classifier.box],
+            [own_video],
         ]  # fmt: skip
         self.tabs = widgets.Tab([widgets.VBox(tab) for tab in tabs], titles=TABS)
         menus = row([self.data, self.protocol, self.a, self.b])

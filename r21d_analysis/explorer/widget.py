@@ -58,7 +58,8 @@ class Explorer(ExplorerLayout):
         self.locator = VideoLocator(parse_folders(manifests))
         self.runs, messages = run_menu.finished_runs(runs)
         self.sets = run_menu.data_sets(self.runs)
-        super().__init__(list(self.sets), ClassifyWidget(self.runs, weights))
+        self.classifier = ClassifyWidget(self.runs, weights)
+        super().__init__(list(self.sets), self.classifier.box)
         self.load = lru_cache(maxsize=4)(predictions.score_runs)  # the two that are shown and two more
         self.comparison: Comparison | None = None
         self.views: dict[str, View] = {}  # what each tab shows
