@@ -17,7 +17,8 @@ from r21d_core.study.variants import is_imported
 def check_origin(run: Run, manifest: Manifest | None = None) -> None:
     """Raise R21DError if a finished run was made from another file, or, where it is given, another manifest."""
     check_source(run)
-    check_init_file(run, run.environment.get("init_from", ""))
+    if run.spec.init_file:
+        check_init_file(run, run.environment.get("init_from", ""))
     if manifest:
         check_fingerprint(run, run.environment["fingerprint"], manifest)
 
