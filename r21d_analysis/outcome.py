@@ -12,15 +12,13 @@ import pandas as pd
 
 from r21d_analysis.artifacts.confirmatory import (
     CHECK,
-    FAMILIES,
-    OTHER_SEVEN,
     PLANNED,
     SPEECH,
     Family,
     complete_members,
     confirmatory_table,
     counted_specs,
-    family_specs,
+    describe_seen,
 )
 from r21d_analysis.artifacts.confirmatory_figures import LATER, LONGER, length_gains, training_course
 from r21d_analysis.artifacts.folds import GAP as CONTRAST
@@ -78,7 +76,7 @@ def answer(root: Path = ROOT) -> list[str]:
     better, *others = map(_list_better, (folds, fold_table(_unseen(speech)), strict))
     unseen, after_looks = ("the same" if other == better else ", ".join(other) or "none" for other in others)
     return [
-        _summarize_verdicts(contrasts),
+        f"{_summarize_verdicts(contrasts)} On speech {_summarize_speech(folds, speech)}",
         f"The paper answers (2+1)D: on Kinetics-400, with clips of 16 frames, R(2+1)D is {gaps[0]:.1f} points above "
         f"R3D and {gaps[1]:.1f} above the 2-D network f-R2D.",
         f"Here, in points of video@1 minus R(2+1)D: {describe_contrasts(contrasts[contrasts['verdict'] != CHECK])}. "
@@ -110,31 +108,6 @@ def find_contrasts(root: Path = ROOT) -> pd.DataFrame:
     """The rows of `confirmatory_table` for the complete contrasts on actions."""
     runs = [run for pack in ("actions", "recipe") for run in load_runs(root / "results" / f"{pack}.zip")]
     return confirmatory_table(runs, families=PLANNED).dropna(subset=CONTRAST)
-
-
-def describe_other_seven(root: Path = ROOT) -> str:
-    """The contrasts of OTHER_SEVEN, which have one seed; these by all seeds of all networks; speech's: sentences."""
-    runs, specs = load_runs(root / "results" / "actions.zip"), family_specs(OTHER_SEVEN)
-    contrasts = confirmatory_table(runs, families=[OTHER_SEVEN]).dropna(subset=CONTRAST)
-    contrasts["verdict"] = [verdict.partition(": ")[2].partition(" (")[0] for verdict in contrasts["verdict"]]
-    seven = [*contrasts["network"]]
-    twelve = [run for run in complete_members(runs, FAMILIES) if run.spec.frames == specs[0].frames]
-    all_seeds = fold_table(twelve).set_index("network")
-    one_seed = fold_table([run for run in twelve if run.spec in specs]).set_index("network")
-    lead = one_seed["video@1"][BEST] - all_seeds["video@1"][BEST]
-    gaps = [f"{name} {describe_gap(row)}" for name, row in all_seeds.loc[seven].to_dict("index").items()]
-    clear = ", ".join(name for name in seven if all_seeds[P][name] < 0.05)
-    speech = fold_table(find_speech(SPEECH, root)).set_index("network").loc[seven]
-    spoken = [f"{name} {describe_gap(row)}" for name, row in speech[speech[P] < 0.05].to_dict("index").items()]
-    return (
-        f"Exploratory, with {_name_seeds({spec.seed for spec in specs})} alone, by the recipe and on the videos of the "
-        f"confirmatory study. Points of video@1 minus {BEST}'s: {describe_contrasts(contrasts)}."
-        f" This seed of {BEST} is {abs(lead):.1f} points {'above' if lead > 0 else 'below'} the mean of its "
-        f"{all_seeds['seeds'][BEST]:.0f}. By all seeds of all networks, with the seed's variance of those that have "
-        f"several, an analysis that was added after these results: {', '.join(gaps)}; p < 0.05 after Holm's correction "
-        f"for {len(all_seeds) - 1} tests: {clear or 'none'}. On [speech](#speech-miracl-vc1-8-frames) these differ "
-        f"significantly from {BEST}: {'; '.join(spoken) or 'none'}."
-    )
 
 
 def confirm(table: pd.DataFrame, root: Path = ROOT) -> str:
@@ -190,11 +163,24 @@ def _summarize_verdicts(table: pd.DataFrame) -> str:
     for frames, of_length in table[table["verdict"] != CHECK].groupby("frames", sort=False):
         texts = []
         for verdict, rows in of_length.groupby("verdict", sort=False):
-            *names, last = rows["network"]
-            subject = f"{', '.join(names)} and {last} are" if names else f"{last} is"
-            texts.append(f"{subject} {str(verdict).partition(' (')[0].removesuffix(f' than {BEST}')}")
+            texts.append(f"{_join([*rows['network']])} {str(verdict).partition(' (')[0].removesuffix(f' than {BEST}')}")
         lengths.append(f"with {frames} frames {', and '.join(texts)}")
     return f"Here, compared with {BEST}, {'; '.join(lengths)}."
+
+
+def _summarize_speech(folds: pd.DataFrame, runs: Sequence[Run]) -> str:
+    """Which networks of a `fold_table` of `runs` differ from R(2+1)D, a clause without numbers."""
+    parts = []
+    for word, rows in (("more", folds[folds["gap low"] > 0]), ("less", folds[folds["gap high"] < 0])):
+        if names := [*rows["network"][rows[P] < 0.05]]:
+            parts.append(f"{_join(names)} {word} accurate")
+    return f"{' and '.join(parts) or 'none differs'} ({describe_seen(SPEECH, {run.spec.seed for run in runs})})."
+
+
+def _join(names: Sequence[str]) -> str:
+    """`MC3 is`, `MC3 and MC4 are`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last} are" if others else f"{last} is"
 
 
 def describe_contrasts(table: pd.DataFrame) -> str:
@@ -269,7 +255,7 @@ def describe_unseen(runs: Sequence[Run]) -> str:
     clear = [f"{name} {describe_gap(row)}" for name, row in table[table[P] < 0.05].to_dict("index").items()]
     seeds = {run.spec.seed for run in unseen}
     return (
-        f" {_name_seeds(seeds).capitalize()} alone, of which nothing was seen before the protocol, "
+        f" {name_seeds(seeds).capitalize()} alone, of which nothing was seen before the protocol, "
         f"show as significant: {'; '.join(clear) or 'none'}."
     )
 
@@ -282,12 +268,12 @@ def describe_added(runs: Sequence[Run], first: Collection[int]) -> str:
     table = fold_table([run for run in runs if run.spec.seed in first]).set_index("network")
     clear = [f"{name} {describe_gap(row)}" for name, row in table[table[P] < 0.05].to_dict("index").items()]
     return (
-        f" {_name_seeds(added).capitalize()} were added after the results of the others had been seen, and no p is "
-        f"corrected for this; by {_name_seeds(first)} alone these were significant: {'; '.join(clear) or 'none'}."
+        f" {name_seeds(added).capitalize()} were added after the results of the others had been seen, and no p is "
+        f"corrected for this; by {name_seeds(first)} alone these were significant: {'; '.join(clear) or 'none'}."
     )
 
 
-def _name_seeds(seeds: Iterable[int]) -> str:
+def name_seeds(seeds: Iterable[int]) -> str:
     """`seed 2`, `seeds 2, 3 and 4`."""
     *others, last = map(str, sorted(seeds))
     return f"seeds {', '.join(others)} and {last}" if others else f"seed {last}"
@@ -314,7 +300,7 @@ def describe_devices(runs: Sequence[Run], names: Iterable[str]) -> str:
     for seed, sets in sorted(devices.items()):
         if others := [name for name in names if name in sets and not sets[name] & sets[BEST]]:
             apart[", ".join(others)].append(seed)
-    places = [f"with {_name_seeds(seeds)} {others}" for others, seeds in apart.items()]
+    places = [f"with {name_seeds(seeds)} {others}" for others, seeds in apart.items()]
     return f" On another device than R(2+1)D's, for which no interval accounts: {'; '.join(places)}." if places else ""
 
 

@@ -138,7 +138,9 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
             card |= {"paper": row["claim"], "here": "no runs"}
             if effect := format_effect(row):
                 data, compared = row["protocol"].get("data", ""), row["compared"]
-                card["here"] = f"{effect}{f', {compared},' * bool(compared)}{f' on {data}' * bool(data)}; "
+                card["here"] = (
+                    f"{row['metric']} {effect}{f', {compared},' * bool(compared)}{f' on {data}' * bool(data)}; "
+                )
                 card["here"] += row["comparison"]
                 card["here"] += f". {short}" * (artifact.notebook == "variant_comparison")
                 card |= {"answer": row["answer"], "mark": MARKS[str(row["answer"])]}
