@@ -138,10 +138,8 @@ def _cards(claims: pd.DataFrame, planned: Sequence[Run]) -> list[dict[str, str]]
             card |= {"paper": row["claim"], "here": "no runs"}
             if effect := format_effect(row):
                 data, compared = row["protocol"].get("data", ""), row["compared"]
-                card["here"] = (
-                    f"{row['metric']} {effect}{f', {compared},' * bool(compared)}{f' on {data}' * bool(data)}; "
-                )
-                card["here"] += row["comparison"]
+                card["here"] = f"{row['metric']} {effect}".lstrip() + f", {compared}," * bool(compared)
+                card["here"] += f" on {data}" * bool(data) + f"; {row['comparison']}"
                 card["here"] += f". {short}" * (artifact.notebook == "variant_comparison")
                 card |= {"answer": row["answer"], "mark": MARKS[str(row["answer"])]}
         cards.append(card | {"here": _typeset(str(card["here"]))})

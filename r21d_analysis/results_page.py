@@ -104,8 +104,9 @@ def _sections(root: Path, confirmed: str) -> Iterator[str]:
     tables = [show_confirmatory(runs, families=PLANNED), *show_accuracies(runs)]
     tables += [show_training_course(runs), show_length_gains(runs)]
     yield _section("Confirmatory study", confirmed, *map(_texts, tables))
+    speech = outcome.find_speech(SPEECH, root)
     tables = [show_confirmatory(runs, families=[OTHER_SEVEN]), *show_accuracies(runs, families=[OTHER_SEVEN])]
-    yield _section("The other seven networks, 16 frames", _describe_other_seven(root), *map(_texts, tables))
+    yield _section("The other seven networks, 16 frames", _describe_other_seven(runs, speech), *map(_texts, tables))
     table = outcome.find_contrasts(root)
     for frames, stride in ((8, 1), (16, 1), (16, 2)):
         runs = runs_of("variant_comparison", frames=frames, frame_stride=stride)
@@ -114,7 +115,7 @@ def _sections(root: Path, confirmed: str) -> Iterator[str]:
         warning = outcome.warn_of_short_training(runs, table)
         fact += f" {warning.replace('confirmatory study', '[confirmatory study](#confirmatory-study)')}"
         yield _compare(f"Table 2, {frames} frames at stride {stride}", fact, runs)
-    yield _speech(outcome.find_speech(SPEECH, root))
+    yield _speech(speech)
     reasons, title = outcome.find_speech(WHY, root), "Why (2+1)D? MIRACL-VC1, 8 frames"
     fact = outcome.describe_reasons(reasons) + outcome.describe_unseen(reasons)
     yield _section(title, fact, _texts(show_fold_table(reasons)))
@@ -223,11 +224,11 @@ def _describe_others(runs: Sequence[Run]) -> str:
     return f" {how}; their training errors from scratch: {', '.join(texts)}." if texts else ""
 
 
-def _describe_other_seven(root: Path) -> str:
+def _describe_other_seven(runs: Sequence[Run], speech: Sequence[Run]) -> str:
     """The contrasts of OTHER_SEVEN, which have one seed; the same by all seeds of all networks, and on speech; and the
     paper's two claims on groups of networks with 16 frames: sentences.
     """
-    runs, specs = load_runs(root / "results" / "actions.zip"), family_specs(OTHER_SEVEN)
+    specs = family_specs(OTHER_SEVEN)
     contrasts = confirmatory_table(runs, families=[OTHER_SEVEN]).dropna(subset=GAP)
     contrasts["verdict"] = [verdict.partition(": ")[2].partition(" (")[0] for verdict in contrasts["verdict"]]
     seven = [*contrasts["network"]]
@@ -237,8 +238,8 @@ def _describe_other_seven(root: Path) -> str:
     lead = one_seed["video@1"][BEST] - all_seeds["video@1"][BEST]
     gaps = [f"{name} {outcome.describe_gap(row)}" for name, row in all_seeds.loc[seven].to_dict("index").items()]
     clear = ", ".join(name for name in seven if all_seeds[P][name] < 0.05)
-    speech = fold_table(outcome.find_speech(SPEECH, root)).set_index("network").loc[seven]
-    spoken = [f"{name} {outcome.describe_gap(row)}" for name, row in speech[speech[P] < 0.05].to_dict("index").items()]
+    spoken = fold_table(speech).set_index("network").loc[seven]
+    heard = [f"{name} {outcome.describe_gap(row)}" for name, row in spoken[spoken[P] < 0.05].to_dict("index").items()]
     text = (
         f"Exploratory, with {outcome.name_seeds({spec.seed for spec in specs})} alone, by the recipe and on the videos "
         f"of the confirmatory study. Points of video@1 minus {BEST}'s: {outcome.describe_contrasts(contrasts)}."
@@ -246,7 +247,7 @@ def _describe_other_seven(root: Path) -> str:
         f"{all_seeds['seeds'][BEST]:.0f}. By all seeds of all networks, with the seed's variance of those that have "
         f"several, an analysis that was added after these results: {', '.join(gaps)}; p < 0.05 after Holm's correction "
         f"for {len(all_seeds) - 1} tests: {clear or 'none'}. On [speech](#speech-miracl-vc1-8-frames) these differ "
-        f"significantly from {BEST}: {'; '.join(spoken) or 'none'}."
+        f"significantly from {BEST}: {'; '.join(heard) or 'none'}."
     )
     for claim_id, what in (
         ("r21d-over-mixed-16", "R(2+1)D minus the mean of R3D and the mixed networks"),

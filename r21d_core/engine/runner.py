@@ -25,7 +25,7 @@ from r21d_core.engine.distributed import (
 )
 from r21d_core.engine.launcher import spawn_workers
 from r21d_core.engine.log import check_log
-from r21d_core.engine.origin import check_origin
+from r21d_core.engine.origin import check_fingerprint, check_origin
 from r21d_core.engine.plan import BUILTIN_ROOT, data_size, load_manifests, make_plan
 from r21d_core.engine.pool import InProcess, WorkerPool, count_parallel_runs
 from r21d_core.engine.train import train
@@ -88,7 +88,9 @@ def _run_all(specs, manifest, runs, builtin, max_hours: float, options: dict) ->
         slots = count_parallel_runs(todo, pick_device(device))
         pool = WorkerPool(slots) if slots > 1 else InProcess()
         data = on_rank_zero(lambda: load_manifests(specs, manifest, builtin))
-        on_rank_zero(lambda: [check_origin(run, data[run.spec.data]) for run in complete])
+        on_rank_zero(
+            lambda: [check_fingerprint(run, run.environment["fingerprint"], data[run.spec.data]) for run in complete]
+        )
         if not todo:
             return
         sizes = on_rank_zero(lambda: {name: data_size(loaded) for name, loaded in data.items()})
